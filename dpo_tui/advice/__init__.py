@@ -1,0 +1,1 @@
+"""Rules that read metrics or a config and answer in words."""

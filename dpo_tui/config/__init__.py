@@ -1,0 +1,1 @@
+"""The config schema, its files and its dialects."""

@@ -1,0 +1,62 @@
+"""The one family of errors that people see.
+
+Every error says what happened, where, and what to do next; the command line prints it without a stack trace and exits
+with ``exit_code``. Anything outside this family is a bug and keeps its traceback.
+"""
+
+
+class DpoTuiError(Exception):
+    """An error written for a person.
+
+    Args:
+        message: what happened and where (file, line, field).
+        hint: what to do next, as one sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(DpoTuiError):
+    """The command line was used in a way that cannot work."""
+
+    exit_code = 2
+
+
+class ConfigError(DpoTuiError):
+    """A config file, or a setting in it, cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(DpoTuiError):
+    """A dataset cannot be read, or has no row that can be used."""
+
+    exit_code = 2
+
+
+class HomeError(DpoTuiError):
+    """The home folder cannot be read or written."""
+
+    exit_code = 2
+
+
+class RunNotFoundError(DpoTuiError):
+    """No run, or more than one, goes by that name."""
+
+    exit_code = 3
+
+
+class RunError(DpoTuiError):
+    """A run cannot do what was asked of it, or it failed."""
+
+
+class TrainingError(DpoTuiError):
+    """The worker cannot go on: the model, the device or the disk refused."""

@@ -1,0 +1,1 @@
+"""What the machine has: GPUs, profiles, the memory estimate, the doctor."""

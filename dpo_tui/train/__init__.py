@@ -1,0 +1,1 @@
+"""The worker: the only code that imports torch, transformers, trl, peft and datasets."""
