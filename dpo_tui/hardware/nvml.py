@@ -1,0 +1,272 @@
+"""What the driver says about every GPU, through NVML; nothing here raises.
+
+NVML is asked call by call, and each call may fail for its own reason: a container hides MIG memory, unified-memory boards
+have no memory counter, old drivers lack functions, a GPU falls off the bus. Each refusal becomes a :class:`Fault` beside
+the values that were readable, so that a screen shows "no permission" instead of dying.
+
+Memory is in bytes; people see decimal gigabytes (``bytes / 1e9``), because cards are sold in roughly those: an RTX 4070
+"12 GB" reports 12,282 MiB = 12.88 GB.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Literal, TypeVar
+
+from dpo_tui.hardware.processes import Holder, describe
+from dpo_tui.plain import printable
+
+T = TypeVar("T")
+FaultKind = Literal["no-library", "no-driver", "no-permission", "not-supported", "lost", "missing-function", "other"]
+
+# NVML return codes (nvml.h, nvmlReturn_t) -> what they mean for a person.
+_FAULTS: dict[int, tuple[FaultKind, str]] = {
+    3: ("not-supported", "not supported by this GPU"),
+    4: ("no-permission", "no permission: the driver does not show this to you"),
+    9: ("no-driver", "the NVIDIA driver is not loaded"),
+    12: ("no-library", "no NVIDIA driver library here (libnvidia-ml.so.1)"),
+    13: ("missing-function", "this driver is too old to tell"),
+    15: ("lost", "the GPU is lost: it stopped answering, and only a reset or reboot brings it back"),
+    16: ("lost", "the GPU needs a reset"),
+    18: ("no-driver", "driver and driver library differ in version: reboot after the driver update"),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a value is not there."""
+
+    kind: FaultKind
+    reason: str
+
+
+@dataclass(frozen=True)
+class MigInstance:
+    """One slice of a GPU in MIG mode: to CUDA it is a GPU of its own."""
+
+    uuid: str | None
+    memory_total: int | None
+    memory_free: int | None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as NVML sees it. A value that is None has its reason in ``faults`` under the same name.
+
+    Units: memory in bytes, power in watts, temperature in °C, clocks in MHz, utilisation and fan in percent.
+    """
+
+    index: int
+    name: str
+    uuid: str | None = None
+    memory_total: int | None = None
+    memory_used: int | None = None
+    memory_free: int | None = None
+    compute_capability: tuple[int, int] | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    utilisation: int | None = None
+    memory_utilisation: int | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    temperature: int | None = None
+    fan: int | None = None
+    clock_sm: int | None = None
+    clock_memory: int | None = None
+    ecc: bool | None = None
+    ecc_errors: int | None = None
+    mig: bool | None = None
+    mig_instances: tuple[MigInstance, ...] = ()
+    holders: tuple[Holder, ...] = ()
+    faults: dict[str, Fault] = field(default_factory=dict)
+
+    @property
+    def unified(self) -> bool:
+        """Whether GPU and CPU share one memory (GB10, Jetson): NVML then has no memory counter."""
+        fault = self.faults.get("memory")
+        return fault is not None and fault.kind == "not-supported"
+
+    @property
+    def lost(self) -> bool:
+        """Whether the GPU stopped answering."""
+        return any(fault.kind == "lost" for fault in self.faults.values())
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All GPUs of this machine, or the reason why none can be seen."""
+
+    gpus: tuple[Gpu, ...] = ()
+    fault: Fault | None = None
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Turn any exception of the binding into a fault."""
+    code = getattr(error, "value", None)
+    if isinstance(code, int) and code in _FAULTS:
+        return Fault(*_FAULTS[code])
+    words = printable(str(error), single_line=True) or type(error).__name__
+    return Fault("other", f"NVML failed: {words}")
+
+
+@contextlib.contextmanager
+def session() -> Iterator[tuple[ModuleType | None, Fault | None]]:
+    """Open NVML for a while; yields the binding, or None and the reason.
+
+    Sessions nest: NVML counts its users.
+    """
+    binding: ModuleType | None = None
+    fault: Fault | None = None
+    try:
+        binding = importlib.import_module("pynvml")
+        binding.nvmlInit()
+    except Exception as error:
+        binding, fault = None, fault_of(error)
+    try:
+        yield binding, fault
+    finally:
+        if binding is not None:
+            with contextlib.suppress(Exception):
+                binding.nvmlShutdown()
+
+
+def read() -> Inventory:
+    """Ask for everything about every GPU, once."""
+    with session() as (binding, fault):
+        if binding is None:
+            return Inventory(fault=fault)
+        questions = Questions()
+        count = questions.ask("count", binding.nvmlDeviceGetCount)
+        if count is None:
+            return Inventory(fault=questions.faults["count"])
+        driver = questions.text("driver", binding.nvmlSystemGetDriverVersion)
+        cuda = questions.ask("cuda", lambda: _cuda_version(binding))
+        shared = dict(questions.faults)
+        return Inventory(gpus=tuple(_read_gpu(binding, index, driver, cuda, shared) for index in range(count)))
+
+
+class Questions:
+    """Asks one call at a time, and keeps the reason of each that fails."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, Fault] = {}
+
+    def ask(self, name: str, call: Callable[[], T]) -> T | None:
+        """The call's answer, or None with the reason kept under ``name``."""
+        try:
+            return call()
+        except Exception as error:
+            self.faults[name] = fault_of(error)
+            return None
+
+    def text(self, name: str, call: Callable[..., Any], *arguments: Any) -> str | None:
+        """A string answer made safe; the binding returns str or bytes, and fails on names that are not UTF-8."""
+
+        def asked() -> str:
+            try:
+                answer = call(*arguments)
+            except UnicodeDecodeError as error:
+                answer = error.object
+            return as_text(answer)
+
+        return self.ask(name, asked)
+
+
+def as_text(value: str | bytes) -> str:
+    """A name as printable text, whether the binding gave str or bytes."""
+    return printable(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value), single_line=True)
+
+
+def _cuda_version(binding: ModuleType) -> str:
+    version = int(binding.nvmlSystemGetCudaDriverVersion_v2())
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _read_gpu(
+    binding: ModuleType, index: int, driver: str | None, cuda: str | None, shared: dict[str, Fault]
+) -> Gpu:
+    questions = Questions()
+    questions.faults.update(shared)
+    handle = questions.ask("handle", lambda: binding.nvmlDeviceGetHandleByIndex(index))
+    if handle is None:
+        return Gpu(index=index, name=f"GPU {index}", driver=driver, cuda=cuda, faults=questions.faults)
+    ask = questions.ask
+    memory = ask("memory", lambda: binding.nvmlDeviceGetMemoryInfo(handle))
+    busy = ask("utilisation", lambda: binding.nvmlDeviceGetUtilizationRates(handle))
+    capability = ask("compute_capability", lambda: binding.nvmlDeviceGetCudaComputeCapability(handle))
+    milliwatts = ask("power", lambda: binding.nvmlDeviceGetPowerUsage(handle))
+    limit = ask("power_limit", lambda: binding.nvmlDeviceGetEnforcedPowerLimit(handle))
+    ecc = ask("ecc", lambda: binding.nvmlDeviceGetEccMode(handle))
+    mig = ask("mig", lambda: binding.nvmlDeviceGetMigMode(handle))
+    return Gpu(
+        index=index,
+        name=questions.text("name", binding.nvmlDeviceGetName, handle) or f"GPU {index}",
+        uuid=questions.text("uuid", binding.nvmlDeviceGetUUID, handle),
+        memory_total=int(memory.total) if memory is not None else None,
+        memory_used=int(memory.used) if memory is not None else None,
+        memory_free=int(memory.free) if memory is not None else None,
+        compute_capability=(int(capability[0]), int(capability[1])) if capability is not None else None,
+        driver=driver,
+        cuda=cuda,
+        utilisation=int(busy.gpu) if busy is not None else None,
+        memory_utilisation=int(busy.memory) if busy is not None else None,
+        power=milliwatts / 1000 if milliwatts is not None else None,
+        power_limit=limit / 1000 if limit is not None else None,
+        temperature=ask(
+            "temperature", lambda: int(binding.nvmlDeviceGetTemperature(handle, binding.NVML_TEMPERATURE_GPU))
+        ),
+        fan=ask("fan", lambda: int(binding.nvmlDeviceGetFanSpeed(handle))),
+        clock_sm=ask("clock_sm", lambda: int(binding.nvmlDeviceGetClockInfo(handle, binding.NVML_CLOCK_SM))),
+        clock_memory=ask("clock_memory", lambda: int(binding.nvmlDeviceGetClockInfo(handle, binding.NVML_CLOCK_MEM))),
+        ecc=bool(ecc[0]) if ecc is not None else None,
+        ecc_errors=_ecc_errors(binding, handle, questions) if ecc is not None and ecc[0] else None,
+        mig=bool(mig[0]) if mig is not None else None,
+        mig_instances=_mig_instances(binding, handle, questions) if mig is not None and mig[0] else (),
+        holders=_holders(binding, handle, questions),
+        faults=questions.faults,
+    )
+
+
+def _ecc_errors(binding: ModuleType, handle: Any, questions: Questions) -> int | None:
+    """Uncorrected errors since the driver was loaded: more than zero means broken memory."""
+    return questions.ask(
+        "ecc_errors",
+        lambda: int(
+            binding.nvmlDeviceGetTotalEccErrors(
+                handle, binding.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, binding.NVML_VOLATILE_ECC
+            )
+        ),
+    )
+
+
+def _mig_instances(binding: ModuleType, handle: Any, questions: Questions) -> tuple[MigInstance, ...]:
+    count = questions.ask("mig_instances", lambda: int(binding.nvmlDeviceGetMaxMigDeviceCount(handle)))
+    instances = []
+    for position in range(count or 0):
+        slot = Questions()  # an empty slot answers "not found": no fault of the GPU
+        instance = slot.ask("handle", lambda at=position: binding.nvmlDeviceGetMigDeviceHandleByIndex(handle, at))  # type: ignore[misc]
+        if instance is None:
+            if slot.faults["handle"].kind == "no-permission":
+                questions.faults["mig_instances"] = slot.faults["handle"]
+            continue
+        memory = slot.ask("memory", lambda of=instance: binding.nvmlDeviceGetMemoryInfo(of))  # type: ignore[misc]
+        instances.append(
+            MigInstance(
+                uuid=slot.text("uuid", binding.nvmlDeviceGetUUID, instance),
+                memory_total=int(memory.total) if memory is not None else None,
+                memory_free=int(memory.free) if memory is not None else None,
+            )
+        )
+    return tuple(instances)
+
+
+def _holders(binding: ModuleType, handle: Any, questions: Questions) -> tuple[Holder, ...]:
+    compute = questions.ask("holders", lambda: binding.nvmlDeviceGetComputeRunningProcesses(handle))
+    graphics = Questions().ask("holders", lambda: binding.nvmlDeviceGetGraphicsRunningProcesses(handle))
+    held: dict[int, int | None] = {}
+    for process in [*(compute or []), *(graphics or [])]:
+        # One process can appear as compute and as graphics, with the same figure: count it once.
+        held[int(process.pid)] = process.usedGpuMemory if process.usedGpuMemory is None else int(process.usedGpuMemory)
+    return tuple(describe(pid, memory) for pid, memory in sorted(held.items(), key=lambda item: -(item[1] or 0)))
