@@ -5,7 +5,10 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The folder for all that dpo-tui keeps: ``$DPO_TUI_HOME``, else ``$XDG_DATA_HOME/dpo-tui``, else ``~/.local/share/dpo-tui``."""
+    """The folder for all that dpo-tui keeps.
+
+    ``$DPO_TUI_HOME``, else ``$XDG_DATA_HOME/dpo-tui``, else ``~/.local/share/dpo-tui``.
+    """
     if explicit := os.environ.get("DPO_TUI_HOME"):
         return Path(explicit).expanduser().absolute()
     if data_home := os.environ.get("XDG_DATA_HOME"):

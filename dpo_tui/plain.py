@@ -6,7 +6,7 @@ string that the product did not write itself goes through here before it reaches
 
 import re
 
-# ECMA-48 sequences first (CSI, OSC/DCS/SOS/PM/APC strings, two-character escapes), so that no "[31m" litter stays behind.
+# ECMA-48 sequences first (CSI, OSC/DCS/SOS/PM/APC strings, two-character escapes), so that no "[31m" stays behind.
 _SEQUENCES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"
     r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"

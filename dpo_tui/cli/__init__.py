@@ -1,7 +1,7 @@
 """The command line: one module a command group, each imported only when its command is called.
 
-stdout is data, stderr is narration. Exit codes: 0 ok, 1 the run or check failed, 2 usage, config or data error, 3 no such
-run, 130 stopped by the user.
+stdout is data, stderr is narration. Exit codes: 0 ok, 1 the run or check failed, 2 usage, config or data error, 3 no
+such run, 130 stopped by the user.
 """
 
 import importlib
@@ -65,7 +65,9 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context) -> None:
     """Align a language model with your own preferences, from a terminal."""
     if ctx.invoked_subcommand is None:
-        click.echo("The app is not part of this version yet: `dpo-tui demo` shows a run, `dpo-tui runs` lists them.", err=True)
+        click.echo(
+            "The app is not part of this version yet: `dpo-tui demo` shows a run, `dpo-tui runs` lists them.", err=True
+        )
         ctx.exit(2)
 
 

@@ -1,6 +1,7 @@
 """How commands speak: data on stdout, narration on stderr."""
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -23,7 +24,7 @@ def is_terminal() -> bool:
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

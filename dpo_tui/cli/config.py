@@ -1,0 +1,82 @@
+"""`config`: make, check, show and convert config files."""
+
+from pathlib import Path
+
+import click
+
+from dpo_tui.advice.settings import advise
+from dpo_tui.cli.output import narrate
+from dpo_tui.config.files import LoadedConfig, load
+from dpo_tui.config.schema import SECTIONS
+from dpo_tui.config.toml_text import template, to_toml
+from dpo_tui.errors import UsageError
+from dpo_tui.plain import printable
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def config() -> None:
+    """Make, check, show and convert config files."""
+
+
+@config.command()
+@click.option("-o", "--output", type=FILE, help="Write to this file instead of stdout; it must not exist.")
+def init(output: Path | None) -> None:
+    """Print a config file with every setting explained."""
+    _emit(template(), output)
+
+
+@config.command()
+@click.argument("file", type=FILE)
+def check(file: Path) -> None:
+    """Say everything that is wrong, or unwise, in a config file."""
+    loaded = load(file)
+    for advice in advise(loaded.config):
+        click.echo(f"{advice.severity}: {advice.words}")
+    click.echo(f"{printable(str(file))}: {len(loaded.origins)} settings, all valid{_dialect(loaded)}")
+
+
+@config.command()
+@click.argument("file", type=FILE)
+def show(file: Path) -> None:
+    """Print every setting with its value and where it came from."""
+    loaded = load(file)
+    for table, section in SECTIONS.items():
+        click.echo(f"[{table}]")
+        for name in section.model_fields:
+            value = getattr(loaded.config, name)
+            shown = "—" if value is None else printable(str(value), single_line=True)
+            click.echo(f"  {name:<30} {shown:<34} {loaded.origin(name)}")
+
+
+@config.command()
+@click.argument("file", type=FILE)
+@click.option("-o", "--output", type=FILE, help="Write to this file instead of stdout; it must not exist.")
+def convert(file: Path, output: Path | None) -> None:
+    """Turn a config of another tool into ours and say what became of every key."""
+    loaded = load(file)
+    for fate in loaded.fates:
+        target = f" → {fate.to}" if fate.fate == "renamed" else ""
+        why = f": {fate.why}" if fate.why else ""
+        narrate(f"{fate.fate:<9} {printable(fate.key, single_line=True)}{target}{why}")
+    narrate(f"read as {loaded.dialect or 'a dpo-tui config'}")
+    _emit(to_toml(loaded.config), output)
+
+
+def _emit(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{output}: exists already", hint="name another file, or remove it first") from None
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written: {error.strerror}") from None
+    narrate(f"wrote {output}")
+
+
+def _dialect(loaded: LoadedConfig) -> str:
+    return f" (read as {loaded.dialect})" if loaded.dialect else ""

@@ -1,0 +1,108 @@
+"""Settings that do not go together: refused before the start, with the reason, instead of minutes later by TRL.
+
+Each rule is a function that takes a config and returns a problem or None. The comment says who would refuse otherwise.
+"""
+
+from collections.abc import Callable
+
+from dpo_tui.config.problems import Problem
+from dpo_tui.config.schema import Config
+
+Rule = Callable[[Config], Problem | None]
+RULES: list[Rule] = []
+
+# The losses that TRL builds on the difference of chosen and rejected (trl 1.16, DPOTrainer.__init__).
+DIFFERENCE_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"})
+# The losses whose formula has label_smoothing in it (trl 1.16, DPOTrainer._compute_loss).
+SMOOTHED_LOSSES = frozenset({"robust", "exo_pair", "aot", "aot_unpaired"})
+
+
+def rule(function: Rule) -> Rule:
+    """Register a rule."""
+    RULES.append(function)
+    return function
+
+
+def broken_rules(config: Config) -> list[Problem]:
+    """Return a problem for every rule that the config breaks."""
+    return [problem for check in RULES if (problem := check(config))]
+
+
+@rule
+def one_weight_per_loss(config: Config) -> Problem | None:
+    """DPOConfig raises when the two lists differ in length."""
+    if config.loss_weights is None or len(config.loss_weights) == len(config.loss_type):
+        return None
+    return Problem(
+        "loss_weights", config.loss_weights, f"must have {len(config.loss_type)} numbers, one for each loss_type"
+    )
+
+
+@rule
+def divergence_needs_a_difference_loss(config: Config) -> Problem | None:
+    """DPOTrainer raises: β·log Z only cancels in the difference of chosen and rejected."""
+    odd = sorted(set(config.loss_type) - DIFFERENCE_LOSSES)
+    if config.f_divergence_type == "reverse_kl" or not odd:
+        return None
+    return Problem(
+        "f_divergence_type", config.f_divergence_type, f"does not work with the loss {', '.join(odd)}; use reverse_kl"
+    )
+
+
+@rule
+def weighting_needs_pairs_in_order(config: Config) -> Problem | None:
+    """DPOTrainer raises: the aot losses sort the batch."""
+    sorting = sorted({"aot", "aot_unpaired"} & set(config.loss_type))
+    if not (config.use_weighting and sorting):
+        return None
+    return Problem("use_weighting", True, f"does not work with the loss {sorting[0]}, which sorts the pairs of a batch")
+
+
+@rule
+def exo_needs_smoothing(config: Config) -> Problem | None:
+    """DPOTrainer raises: exo_pair takes the logarithm of label_smoothing."""
+    if "exo_pair" not in config.loss_type or config.label_smoothing > 0:
+        return None
+    return Problem("label_smoothing", 0.0, "must be greater than 0 for the loss exo_pair; its paper advises 0.001")
+
+
+@rule
+def smoothing_needs_a_loss_that_has_it(config: Config) -> Problem | None:
+    """TRL ignores it in silence elsewhere; a setting that does nothing is refused."""
+    if config.label_smoothing == 0 or SMOOTHED_LOSSES & set(config.loss_type):
+        return None
+    return Problem(
+        "label_smoothing",
+        config.label_smoothing,
+        'does nothing with this loss; for DPO with noisy labels set loss_type = ["robust"]',
+    )
+
+
+@rule
+def moving_reference_needs_a_reference(config: Config) -> Problem | None:
+    """DPOTrainer raises: with an adapter there is no second model to move, and precomputed scores would be stale."""
+    if not config.sync_ref_model:
+        return None
+    if config.use_lora:
+        return Problem("sync_ref_model", True, "needs full fine-tuning: set use_lora = false, or leave it off")
+    if config.precompute_ref_log_probs:
+        return Problem("sync_ref_model", True, "cannot go with precompute_ref_log_probs = true: the reference moves")
+    return None
+
+
+@rule
+def adapter_not_on_the_head(config: Config) -> Problem | None:
+    """DPOTrainer raises: it multiplies by lm_head's own weight, an adapter there would never be trained."""
+    if not (config.use_lora and "lm_head" in config.lora_target_modules):
+        return None
+    return Problem("lora_target_modules", "lm_head", "an adapter on lm_head would never be trained; remove it")
+
+
+@rule
+def four_bit_needs_an_adapter(config: Config) -> Problem | None:
+    """Transformers' Trainer raises: 4-bit weights cannot be trained themselves."""
+    if not config.use_4bit or config.use_lora:
+        return None
+    return Problem(
+        "use_4bit", True, "4-bit weights cannot be trained themselves: set use_lora = true, or use_4bit = false"
+    )

@@ -1,0 +1,95 @@
+"""The one schema. Every form, file, check and page about settings is made from it.
+
+A new setting is one declaration in the module of its section under ``sections/``.
+"""
+
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from dpo_tui.config.sections.compute import ComputeSection
+from dpo_tui.config.sections.data import DataSection
+from dpo_tui.config.sections.dpo import DpoSection
+from dpo_tui.config.sections.evaluation import EvalSection
+from dpo_tui.config.sections.lora import LoraSection
+from dpo_tui.config.sections.model import ModelSection
+from dpo_tui.config.sections.run import RunSection
+from dpo_tui.config.sections.training import TrainingSection
+from dpo_tui.config.setting import Section, SettingWords
+
+# table name -> the section's class, in the order in which files and forms show them.
+SECTIONS: dict[str, type[Section]] = {
+    "model": ModelSection,
+    "data": DataSection,
+    "lora": LoraSection,
+    "training": TrainingSection,
+    "dpo": DpoSection,
+    "eval": EvalSection,
+    "compute": ComputeSection,
+    "run": RunSection,
+}
+
+
+class Config(
+    ModelSection, DataSection, LoraSection, TrainingSection, DpoSection, EvalSection, ComputeSection, RunSection
+):
+    """Everything that decides a run; immutable. :func:`dpo_tui.config.files.with_changes` makes changed copies."""
+
+    @property
+    def effective_batch(self) -> int:
+        """Pairs that one optimizer step sees on one device."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def alpha(self) -> int:
+        """LoRA's alpha with its default, twice the rank, filled in."""
+        return self.lora_alpha if self.lora_alpha is not None else 2 * self.lora_r
+
+
+def fields() -> dict[str, FieldInfo]:
+    """Return every setting, by name, in the order of the sections."""
+    return {name: info for section in SECTIONS.values() for name, info in section.model_fields.items()}
+
+
+def section_of(name: str) -> str:
+    """Return the table that a setting belongs to.
+
+    Raises:
+        KeyError: there is no such setting.
+    """
+    for table, section in SECTIONS.items():
+        if name in section.model_fields:
+            return table
+    raise KeyError(name)
+
+
+def words(info: FieldInfo) -> SettingWords:
+    """Return what is said about a setting."""
+    extra: Any = info.json_schema_extra
+    return SettingWords(**extra["words"])
+
+
+def choices(info: FieldInfo) -> tuple[str, ...]:
+    """Return the values that a setting is limited to; empty where it is free."""
+    return _literals(info.annotation)
+
+
+def bounds(info: FieldInfo) -> dict[str, float]:
+    """Return the numeric limits of a setting: any of ``gt``, ``ge``, ``lt``, ``le``."""
+    found: dict[str, float] = {}
+    for rule in info.metadata:
+        for key in ("gt", "ge", "lt", "le"):
+            value = getattr(rule, key, None)
+            if value is not None:
+                found[key] = value
+    return found
+
+
+def _literals(annotation: Any) -> tuple[str, ...]:
+    arguments = getattr(annotation, "__args__", ())
+    if arguments and all(isinstance(argument, str) for argument in arguments):
+        return tuple(arguments)
+    for argument in arguments:
+        if inner := _literals(argument):
+            return inner
+    return ()

@@ -1,0 +1,1 @@
+"""The tables of a config file, one module each."""

@@ -1,0 +1,45 @@
+"""[eval]: is it getting better?"""
+
+from dpo_tui.config.setting import Section, setting
+
+
+class EvalSection(Section):
+    """The held-out pairs and the answers that are sampled on the way."""
+
+    eval_split: float = setting(
+        0.1,
+        "held out",
+        "Part of the pairs kept for evaluation, split by prompt so that none is seen in both.",
+        ge=0,
+        lt=1,
+    )
+    eval_dataset: str | None = setting(
+        None, "evaluation data", "Pairs to evaluate on, instead of a part of the dataset.", advanced=True
+    )
+    eval_steps: int | None = setting(
+        None,
+        "evaluate every",
+        "Steps between two evaluations. Left out: five times a run, and at the end.",
+        unit="steps",
+        advanced=True,
+        ge=1,
+    )
+    per_device_eval_batch_size: int | None = setting(
+        None,
+        "evaluation batch",
+        "Pairs in one forward pass; as in training when left out.",
+        unit="pairs",
+        advanced=True,
+        ge=1,
+    )
+    sample_prompts: int = setting(
+        3,
+        "sampled prompts",
+        "Held-out prompts that are answered before and after training.",
+        advanced=True,
+        ge=0,
+        le=1000,
+    )
+    sample_max_new_tokens: int = setting(
+        96, "answer length", "Longest sampled answer.", unit="tokens", advanced=True, ge=1, le=8192
+    )

@@ -1,0 +1,56 @@
+"""How one setting is declared: a pydantic field that also knows its words, its unit and whether it is for experts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+class Section(BaseModel):
+    """One table of a config file. The sections are mixed into one flat ``Config``, so a name exists only once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_declared(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = str(cls.model_fields[info.field_name or ""].annotation)
+        # Pydantic would read `lora_r = true` as 1.
+        if isinstance(value, bool) and "bool" not in annotation:
+            raise ValueError("must be a number or text, not true/false")
+        # TRL and its kin write a single loss or module without brackets.
+        if isinstance(value, str) and "list[" in annotation:
+            return [value]
+        return value
+
+
+@dataclass(frozen=True)
+class SettingWords:
+    """What forms, files and docs say about a setting.
+
+    Attributes:
+        title: two or three words for a form.
+        help: what it does and what is sensible, in sentences.
+        unit: of a number, empty where it has none.
+        advanced: folded away in forms until asked for.
+    """
+
+    title: str
+    help: str
+    unit: str = ""
+    advanced: bool = False
+
+
+def setting(default: Any, title: str, text: str, *, unit: str = "", advanced: bool = False, **bounds: Any) -> Any:
+    """Declare a setting.
+
+    Args:
+        default: the default, or ``...`` where there is none.
+        title: two or three words for a form.
+        text: what it does and what is sensible.
+        unit: of a number.
+        advanced: folded away in forms until asked for.
+        **bounds: pydantic's ``gt``, ``ge``, ``lt``, ``le``, ``min_length``.
+    """
+    words = SettingWords(title=title, help=text, unit=unit, advanced=advanced)
+    return Field(default, title=title, description=text, json_schema_extra={"words": vars(words)}, **bounds)

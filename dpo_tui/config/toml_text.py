@@ -1,0 +1,57 @@
+"""Write a config as TOML: one table a section, comments from the schema."""
+
+import textwrap
+from typing import Any
+
+import tomli_w
+from pydantic.fields import FieldInfo
+
+from dpo_tui.config.schema import SECTIONS, Config, bounds, choices, words
+
+_WIDTH = 100
+
+
+def to_toml(config: Config, *, comments: bool = False) -> str:
+    """Return the file's text.
+
+    Args:
+        config: the settings; one without a value is left out, or shown as a comment when there are comments.
+        comments: explain every setting above its line.
+    """
+    blocks = []
+    for table, section in SECTIONS.items():
+        lines = [f"[{table}]"]
+        for name, info in section.model_fields.items():
+            value = getattr(config, name)
+            if comments:
+                lines += ["", *(f"# {line}" for line in textwrap.wrap(_comment(info), _WIDTH))]
+            if value is not None:
+                lines.append(_line(name, value))
+            elif comments:
+                lines.append(f"# {name} =")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def template() -> str:
+    """Return a config to start from, with every setting explained and its default filled in."""
+    config = Config(model_name="meta-llama/Llama-3.1-8B-Instruct", dataset="pairs.jsonl")
+    return "# dpo-tui: `dpo-tui train FILE` starts a run from this file.\n\n" + to_toml(config, comments=True)
+
+
+def limits(info: FieldInfo) -> str:
+    """Return a setting's choices or bounds in words, empty where it is free."""
+    if allowed := choices(info):
+        return f"one of {', '.join(allowed)}"
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    return ", ".join(f"{signs[sign]} {limit:,.10g}" for sign, limit in bounds(info).items())
+
+
+def _comment(info: FieldInfo) -> str:
+    said = words(info)
+    extra = "; ".join(part for part in (f"in {said.unit}" if said.unit else "", limits(info)) if part)
+    return f"{said.help} ({extra})" if extra else said.help
+
+
+def _line(name: str, value: Any) -> str:
+    return tomli_w.dumps({name: list(value) if isinstance(value, tuple) else value}).strip()
