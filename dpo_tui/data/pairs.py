@@ -1,0 +1,115 @@
+"""The one internal form of preference data: a prompt and two answers, each a list of chat messages.
+
+Everything the product reads ends up as a :class:`Pair`; everything that could not becomes a :class:`RowProblem` that
+names its row. A *row* is what a person would count in the source: the line of a JSON Lines file (blank lines count,
+so that ``sed -n 7p`` shows row 7), the element of a JSON array, the record of a CSV or Parquet file, from 1.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Message = dict[str, Any]
+"""A chat message: ``role`` and ``content``, and what else the source gave it (``tool_calls``, ``name`` …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One preference: after ``prompt``, ``chosen`` is better than ``rejected``.
+
+    Args:
+        row: the row of the source that it came from, from 1; a ranking gives several pairs with one row.
+        prompt: the conversation so far; never empty.
+        chosen: the preferred continuation, usually one assistant message.
+        rejected: the continuation that was not preferred.
+        tools: function schemas that the chat template gets, if the source has any.
+    """
+
+    row: int
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+    tools: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """Why one row cannot be used.
+
+    Args:
+        row: the row of the source, from 1.
+        check: the id of the check that says so, such as ``bad-json`` or ``missing-field``.
+        message: what is wrong with it, in words, without the row number.
+    """
+
+    row: int
+    check: str
+    message: str
+
+
+class Unreadable(Exception):
+    """Raised while one record is being understood; the reader turns it into a :class:`RowProblem`."""
+
+    def __init__(self, check: str, message: str) -> None:
+        super().__init__(message)
+        self.check = check
+        self.message = message
+
+
+class Turns(NamedTuple):
+    """A pair before its messages are built: plain text stays a string, so that a scan of a million rows stays cheap."""
+
+    prompt: str | list[Message]
+    chosen: str | list[Message]
+    rejected: str | list[Message]
+    system: str | None = None
+    tools: list[dict[str, Any]] | None = None
+
+
+def pair_of(row: int, turns: Turns) -> Pair:
+    """Build the messages of one pair."""
+    prompt = [_message("user", turns.prompt)] if isinstance(turns.prompt, str) else turns.prompt
+    if turns.system:
+        prompt = [_message("system", turns.system), *prompt]
+    return Pair(row, prompt, _answer(turns.chosen), _answer(turns.rejected), turns.tools)
+
+
+def text_of(value: str | list[Message]) -> str:
+    """The words of a prompt or an answer, message after message, for checks and for people."""
+    if isinstance(value, str):
+        return value
+    if len(value) == 1:
+        return str(value[0].get("content") or "")
+    return "\n\n".join(str(message.get("content") or "") for message in value)
+
+
+def unusable(turns: Turns) -> Unreadable | None:
+    """Say why a pair teaches nothing, or None.
+
+    This is the one rule of what training leaves out before lengths are known: an empty answer (TRL accepts it and
+    trains on the end token alone), an empty prompt, and two answers that are the same (their loss is log 2 whatever the
+    model does, with a gradient of exactly zero).
+    """
+    prompt, chosen, rejected = turns[:3]
+    if not chosen or _blank(chosen):
+        return Unreadable("empty-answer", "the chosen answer is empty")
+    if not rejected or _blank(rejected):
+        return Unreadable("empty-answer", "the rejected answer is empty")
+    if not prompt or _blank(prompt):
+        return Unreadable("missing-field", "the prompt is empty")
+    if chosen == rejected:
+        return Unreadable("identical", "chosen and rejected are the same")
+    return None
+
+
+def _blank(value: str | list[Message]) -> bool:
+    if isinstance(value, str):
+        return value.isspace()
+    return not any(message.get("tool_calls") or str(message.get("content") or "").strip() for message in value)
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def _answer(value: str | list[Message]) -> list[Message]:
+    return [_message("assistant", value)] if isinstance(value, str) else value

@@ -1,0 +1,311 @@
+"""A file as portions: pieces of a few megabytes that can be read in any process, each on its own.
+
+The reader goes through them one after the other, the scan hands them to several processes. Both therefore see the same
+rows with the same numbers.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.data.pairs import Unreadable
+from dpo_tui.data.source import DataFile
+from dpo_tui.data.streams import BLOCK, head_of, text
+from dpo_tui.errors import DataError
+
+PORTION = 4 << 20
+"""Bytes of JSON lines in one portion."""
+LONGEST = 64 << 20
+"""No line is longer than this many bytes; what is longer is skipped and named."""
+_TABLE_ROWS = 1024
+# A row that could not be cut from its file travels as a line with this beginning, which is no JSON, and its reason.
+_NAMED = b"\0unreadable: "
+
+Row = dict[str, Any] | Unreadable | None
+"""One row: a record, the reason why it is none, or None for a blank line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The JSON lines that *begin* in a byte range of a plain UTF-8 file."""
+
+    path: Path
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """JSON lines that were cut from a stream (unpacked, transcoded, an array, a table)."""
+
+    data: bytes
+    cells: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Record batches of an Arrow file (``stop`` excluded), or one row group of a Parquet file."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+Portion = Lines | Text | Batches
+
+
+def portions(file: DataFile, size: int = PORTION) -> Iterator[Portion]:
+    """Cut a file into portions, in order.
+
+    Raises:
+        DataError: the file is damaged or is not what its name says.
+    """
+    if file.kind == "parquet":
+        yield from (Batches(file.path, group, group + 1) for group in range(_parquet(file.path).num_row_groups))
+    elif file.kind == "arrow":
+        count = sum(1 for _ in _arrow_batches(file.path))
+        yield from (Batches(file.path, at, min(at + 8, count)) for at in range(0, count, 8))
+    elif file.kind == "csv":
+        yield from _csv_portions(file, size)
+    else:
+        yield from _json_portions(file, size)
+
+
+def rows(portion: Portion) -> Iterator[list[Row]]:
+    """Read a portion: lists of rows, in order, nothing left out."""
+    if isinstance(portion, Batches):
+        yield from _batch_rows(portion)
+        return
+    lines = portion.data.split(b"\n") if isinstance(portion, Text) else _lines(portion)
+    if lines and not lines[-1]:
+        lines.pop()
+    yield parse(lines)
+
+
+def parse(lines: list[bytes]) -> list[Row]:
+    """Parse JSON lines, each for itself."""
+    import orjson
+
+    loads = orjson.loads
+    out: list[Row] = []
+    for line in lines:
+        try:
+            out.append(loads(line))
+        except orjson.JSONDecodeError as error:
+            out.append(None if not line or line.isspace() else _bad_json(line, error))
+    return out
+
+
+def _bad_json(line: bytes, error: Any) -> Unreadable:
+    if line.startswith(_NAMED):
+        return Unreadable("bad-json", line.removeprefix(_NAMED).decode("utf-8", "replace"))
+    if len(line) > LONGEST:
+        return Unreadable("bad-json", f"the line is longer than {LONGEST >> 20} MB")
+    stripped = line.rstrip()
+    if stripped.endswith((b"},", b"],")):
+        return Unreadable("bad-json", "not JSON: there is a trailing comma after the row")
+    before = line.decode("utf-8", "replace")[: error.pos].rstrip()
+    if before.endswith(",") and line.decode("utf-8", "replace")[error.pos : error.pos + 1] in {"}", "]"}:
+        return Unreadable("bad-json", f"not JSON: there is a trailing comma at column {len(before)}")
+    reason = str(error.msg).split(":")[0] if error.msg else "it cannot be parsed"
+    return Unreadable("bad-json", f"not JSON at column {error.colno}: {reason}")
+
+
+def _json_portions(file: DataFile, size: int) -> Iterator[Portion]:
+    encoding, blocks = text(file)
+    head = head_of(file)
+    start = _decoded(head, encoding).lstrip()
+    if start[:1] == b"[" or (start[:1] == b"{" and not _is_whole(start)):
+        from dpo_tui.data.elements import Splitter, split
+
+        splitter = Splitter(1 if start[:1] == b"[" else 0)
+        yield from _gather(split(blocks, splitter), size, splitter.notes)
+    elif encoding == "utf-8" and file.packed is None:
+        total = file.path.stat().st_size
+        yield from (Lines(file.path, at, min(at + size, total)) for at in range(0, total, size))
+    else:
+        yield from _cut_at_lines(blocks, size)
+
+
+def _is_whole(start: bytes) -> bool:
+    """Whether lines are rows. An object printed over several lines goes on with a key, never with a brace."""
+    second = start.partition(b"\n")[2].lstrip()
+    return second[:1] not in {b'"', b"}"}
+
+
+def _decoded(head: bytes, encoding: str) -> bytes:
+    return head.decode(encoding, "ignore").encode("utf-8", "ignore") if encoding != "utf-8" else head
+
+
+def _gather(batches: Iterator[list[bytes]], size: int, notes: list[str]) -> Iterator[Text]:
+    held: list[bytes] = []
+    held_size = 0
+    for batch in batches:
+        held += batch
+        held_size += sum(map(len, batch))
+        if held_size >= size:
+            yield Text(b"\n".join(held) + b"\n")
+            held, held_size = [], 0
+    if held or notes:
+        yield Text(b"\n".join(held) + b"\n" if held else b"", notes=tuple(notes))
+
+
+def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[Text]:
+    held: list[bytes] = []
+    held_size = 0
+    skipping = False
+    for block in blocks:
+        piece = block
+        if skipping:
+            _, newline, piece = block.partition(b"\n")
+            if not newline:
+                continue
+            skipping = False
+        held.append(piece)
+        held_size += len(piece)
+        if held_size < size:
+            continue
+        data = b"".join(held)
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield Text(data[:end])
+            held, held_size = [data[end:]], len(data) - end
+        elif held_size > LONGEST:
+            yield Text(_NAMED + f"the line is longer than {LONGEST >> 20} MB\n".encode())
+            held, held_size, skipping = [], 0, True
+        else:
+            held = [data]
+    if data := b"".join(held):
+        yield Text(data)
+
+
+def _lines(portion: Lines) -> list[bytes]:
+    """The lines that begin in the range; the last one may end beyond it."""
+    with portion.path.open("rb") as file:
+        file.seek(max(portion.start - 1, 0))
+        data = file.read(portion.end - max(portion.start - 1, 0))
+        if portion.start:
+            first = data.find(b"\n") + 1
+            if not first:
+                return []
+            data = data[first:]
+        if data and not data.endswith(b"\n"):
+            data += _rest_of_line(file, LONGEST - len(data))
+    return data.split(b"\n")
+
+
+def _rest_of_line(file: Any, budget: int) -> bytes:
+    parts = []
+    while budget > 0 and (block := file.read(BLOCK)):
+        line, newline, _ = block.partition(b"\n")
+        parts.append(line)
+        budget -= len(line)
+        if newline:
+            break
+    return b"".join(parts)
+
+
+def _csv_portions(file: DataFile, size: int) -> Iterator[Text]:
+    import orjson
+
+    _, blocks = text(file)
+    csv.field_size_limit(LONGEST)
+    lines = _text_lines(blocks)
+    first = next(lines, "")
+    delimiter = "\t" if ".tsv" in file.path.suffixes else max(",;\t|", key=first.count)
+    table = csv.reader(_chain(first, lines), delimiter=delimiter)
+    try:
+        header = [name.strip() for name in next(table)]
+    except (csv.Error, StopIteration) as error:
+        raise DataError(f"{file.path} has no header line: {error}") from error
+    held: list[bytes] = []
+    held_size = 0
+    while True:
+        try:
+            record = next(table)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            held.append(_NAMED + str(error).encode())
+            continue
+        if not record:
+            continue
+        if len(record) == len(header):
+            row = orjson.dumps(dict(zip(header, (_clean(cell) for cell in record), strict=True)))
+        else:
+            row = _NAMED + f"{len(record)} cells where the header has {len(header)}: is a quote not closed?".encode()
+        held.append(row)
+        held_size += len(row)
+        if held_size >= size:
+            yield Text(b"\n".join(held) + b"\n", cells=True)
+            held, held_size = [], 0
+    if held:
+        yield Text(b"\n".join(held) + b"\n", cells=True)
+
+
+def _clean(cell: str) -> str:
+    return cell.encode("utf-8", "replace").decode("utf-8")
+
+
+def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _text_lines(blocks: Iterator[bytes]) -> Iterator[str]:
+    rest = b""
+    for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", "replace") + "\n"
+        if len(rest) > LONGEST:
+            rest = b""
+            yield "<a line longer than 64 MB>\n"
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is a damaged Parquet file: {reason}", hint="Copy or download it again.") from error
+
+
+def _arrow_batches(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            try:
+                reader: Any = pa.ipc.open_stream(source)
+            except pa.ArrowInvalid:
+                file = pa.ipc.open_file(source)
+                reader = (file.get_batch(number) for number in range(file.num_record_batches))
+            yield from reader
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is a damaged Arrow file: {reason}", hint="Save the dataset again.") from error
+
+
+def _batch_rows(portion: Batches) -> Iterator[list[Row]]:
+    import pyarrow as pa
+
+    if portion.path.suffix == ".arrow":
+        for batch in islice(_arrow_batches(portion.path), portion.start, portion.stop):
+            yield batch.to_pylist()
+        return
+    try:
+        for batch in _parquet(portion.path).iter_batches(batch_size=_TABLE_ROWS, row_groups=[portion.start]):
+            yield batch.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{portion.path} is a damaged Parquet file: {reason}", hint="Copy it again.") from error
