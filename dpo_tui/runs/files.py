@@ -1,0 +1,142 @@
+"""Files that a reader may open at any moment: replaced whole, or grown by whole lines.
+
+Standard library only: the supervisor uses it.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_BLOCK = 1 << 16
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` so that a reader, or a power cut, finds either the old or the new whole file.
+
+    Raises:
+        OSError: the text could not be written; the old file is as it was.
+    """
+    # The pid keeps two writing processes off each other's temporary file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        _unlink_quietly(temporary)
+        raise
+    _fsync_folder(path.parent)
+
+
+def write_json_atomic(path: Path, obj: Any) -> None:
+    """Replace ``path`` by ``obj`` as JSON, as `write_text_atomic` does."""
+    write_text_atomic(path, json.dumps(obj, ensure_ascii=False, indent=1) + "\n")
+
+
+def append_json_line(path: Path, obj: Any) -> None:
+    """Append ``obj`` as one line, in one write, so that lines of several processes never mix.
+
+    Raises:
+        OSError: the line could not be written whole (a full disk).
+    """
+    line = (json.dumps(obj, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        written = os.write(descriptor, line)
+        if written < len(line):
+            # A full disk took a part. End the line, if there is room, so that the next one is not lost with it.
+            os.write(descriptor, b"\n")
+            raise OSError(28, "only a part of the line was written", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; ``None`` when the file is missing, torn, or no object."""
+    try:
+        with open(path, "rb") as stream:
+            document = json.loads(stream.read())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def read_last_json_lines(path: Path, n: int) -> list[dict[str, Any]]:
+    """Return the last ``n`` lines that are JSON objects, oldest first, reading the file from its end.
+
+    Torn and foreign lines are left out.
+    """
+    found: list[dict[str, Any]] = []
+    if n <= 0:
+        return found
+    for line in lines_from_end(path):
+        if (document := parse_line(line)) is not None:
+            found.append(document)
+            if len(found) == n:
+                break
+    found.reverse()
+    return found
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Parse one line of a ``.jsonl`` file; ``None`` when it is torn or no object. NaN and Infinity become floats."""
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def lines_from_end(path: Path, max_bytes: int | None = None) -> Iterator[bytes]:
+    """Yield the lines of a file, newest first, reading blocks from its end; nothing when the file is missing.
+
+    Args:
+        path: any text file with line feeds at its line ends.
+        max_bytes: look no further back than about this many bytes; a line cut by that limit is left out.
+    """
+    try:
+        stream = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by the with below
+    except OSError:
+        return
+    with stream:
+        end = stream.seek(0, os.SEEK_END)
+        stop = 0 if max_bytes is None else max(0, end - max_bytes)
+        pending = b""
+        while end > stop:
+            start = max(stop, end - _BLOCK)
+            stream.seek(start)
+            block = stream.read(end - start)
+            pending = block + pending
+            end = start
+            *head, tail = pending.split(b"\n")
+            # The first piece may begin in an earlier block: keep it.
+            pieces = [*head, tail]
+            pending = pieces[0]
+            for line in reversed(pieces[1:]):
+                if line:
+                    yield line
+        if pending and stop == 0:
+            yield pending
+
+
+def _unlink_quietly(path: Path) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename durable; some network file systems refuse, and then it is as durable as they make it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""The run folder: the names of its files, and nothing else.
+
+The folder is the only channel between the app, the command line, the supervisor and the worker; `docs/runs.md` is the
+contract that other programs rely on. Standard library only.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTRACT_VERSION = 1
+"""The version of the contract that this package writes, and the newest that it reads."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder; the properties name its files, which may not exist yet.
+
+    Args:
+        path: the folder itself, ``$DPO_TUI_HOME/runs/<id>``.
+    """
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's id, ``YYYYMMDD-HHMMSS-xxxx``; ids sort in order of creation."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The frozen, fully resolved input."""
+        return self.path / "config.toml"
+
+    @property
+    def receipt(self) -> Path:
+        """What ran: versions, GPU, driver, command line, dataset path and checksum."""
+        return self.path / "receipt.json"
+
+    @property
+    def state(self) -> Path:
+        """The supervisor's word on the run; see `dpo_tui.runs.state`."""
+        return self.path / "state.json"
+
+    @property
+    def progress(self) -> Path:
+        """The worker's word on how far it is: phase, done, total, unit, step, max_steps, epoch, t."""
+        return self.path / "progress.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a log event, append-only."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """The worker's events: phases, warnings, checkpoints, advice. Append-only."""
+        return self.path / "events.jsonl"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """The supervisor's events: starts, exits, out-of-memory retries, waiting. Append-only."""
+        return self.path / "supervisor.jsonl"
+
+    @property
+    def supervisor_output(self) -> Path:
+        """Standard output and error of the supervisor itself; empty unless something went wrong."""
+        return self.path / "supervisor.log"
+
+    @property
+    def samples(self) -> Path:
+        """Answers to the same fixed prompts, generated before, during and after. Append-only."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def train_log(self) -> Path:
+        """Standard output and error of the worker."""
+        return self.path / "train.log"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the supervisor while it lives. Only `dpo_tui.runs.lock` may open it."""
+        return self.path / "run.lock"
+
+    @property
+    def control(self) -> Path:
+        """Request files (``stop``, ``stop-now``, ``checkpoint``): the only thing that other programs write."""
+        return self.path / "control"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The trainer's ``checkpoint-N`` folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter and its tokenizer."""
+        return self.path / "adapter"
+
+    @property
+    def merged(self) -> Path:
+        """The model with the adapter merged in, if that was asked for."""
+        return self.path / "merged"
+
+    @property
+    def model_card(self) -> Path:
+        """The model card."""
+        return self.path / "README.md"

@@ -1,0 +1,190 @@
+"""Start a run, or start it again: detach a supervisor that outlives the terminal. Standard library only."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import dpo_tui
+from dpo_tui.errors import RunError
+from dpo_tui.runs import lock
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.process import is_same_process
+from dpo_tui.runs.state import State, read_state
+from dpo_tui.runs.status import status_of
+
+_START_DEADLINE = 60.0
+"""Seconds for a supervisor to take its lock; it needs 0.1 s, and much longer from a cold network file system."""
+_ORPHAN_DEADLINE = 60.0
+"""Seconds to wait for the worker of a lost run, which may still be saving its checkpoint."""
+_POLL = 0.02
+_TAIL = 2000
+_WORKER_MODULE = "dpo_tui.train"
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What `resume` did.
+
+    Args:
+        checkpoint: the newest checkpoint at hand, from which the worker goes on (or from the one before, if this one is
+            torn); ``None`` when there is none and the run starts from the beginning.
+    """
+
+    checkpoint: Path | None
+
+
+def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
+    """Start a new run in the background; it goes on when this process, its terminal or the connection goes away.
+
+    Args:
+        folder: what `store.create` made.
+        worker_argv: the worker's command; by default this interpreter's `dpo_tui.train`.
+
+    Returns:
+        When the supervisor holds the run's lock: from then on the run is looked after.
+
+    Raises:
+        RunError: the run is already looked after, or was before (then `resume` it), or no supervisor came up.
+    """
+    state = _state(folder)
+    if state.attempt:
+        raise RunError(f"run {folder.id} was started before", hint=f"Resume it: dpo-tui resume {folder.id}")
+    _launch(folder, state, worker_argv or default_worker_argv(folder))
+
+
+def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
+    """Start a run again where it left off: failed, stopped, lost, or never begun.
+
+    Args:
+        folder: the run.
+        worker_argv: the worker's command; by default the one that it had.
+
+    Raises:
+        RunError: it is running, or done, or someone else resumed it at the same time.
+    """
+    state = _state(folder)
+    if state.status == "done":
+        raise RunError(
+            f"run {folder.id} is done: there is nothing left to resume",
+            hint="To train on, copy its config.toml, raise num_train_epochs, and `dpo-tui train` the copy.",
+        )
+    status = status_of(folder)
+    if status.live:
+        raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile", hint=_watch(folder))
+    _wait_for_orphan(folder, state)
+    _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state))
+    return Resumed(newest_checkpoint(folder))
+
+
+def default_worker_argv(folder: RunFolder, python: str = sys.executable) -> list[str]:
+    """The worker's command. ``-P`` keeps a ``random.py`` in the current folder from being taken for Python's own."""
+    return [python, "-P", "-m", _WORKER_MODULE, str(folder.path)]
+
+
+def newest_checkpoint(folder: RunFolder) -> Path | None:
+    """The checkpoint with the highest step, whole or not; the worker tells a torn one, and falls back."""
+    steps = [
+        (int(number), path)
+        for path in folder.checkpoints.glob("checkpoint-*")
+        if (number := path.name.removeprefix("checkpoint-")).isdigit()
+    ]
+    return max(steps)[1] if steps else None
+
+
+def _state(folder: RunFolder) -> State:
+    state = read_state(folder)
+    if state is None:
+        raise RunError(
+            f"run {folder.id}: {folder.state} is missing or torn",
+            hint="Start a new run from its config.toml: dpo-tui train " + str(folder.config),
+        )
+    return state
+
+
+def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
+    command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
+    # The supervisor refuses if another launcher was faster and started a worker since we looked.
+    command += ["--attempt", str(state.attempt), "--", *worker_argv]
+    try:
+        with open(folder.supervisor_output, "ab") as output:
+            before = output.tell()
+            supervisor = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                close_fds=True,
+                env=_environment(),
+            )
+    except OSError as error:
+        raise RunError(f"run {folder.id}: no supervisor could be started: {error}") from error
+    # Whoever launches may live long (the app): collect the exit status, so that no zombie stays.
+    threading.Thread(target=supervisor.wait, daemon=True, name=f"reap-{folder.id}").start()
+    deadline = time.monotonic() + _START_DEADLINE
+    while lock.owner(folder.lock) != supervisor.pid:
+        ended = supervisor.poll()
+        if ended == 0:
+            return  # it came, worked and ended between two looks
+        if ended is not None:
+            raise RunError(
+                _tail(folder.supervisor_output, before) or f"run {folder.id}: its supervisor ended with {ended}",
+                hint=_watch(folder),
+            )
+        if time.monotonic() > deadline:
+            supervisor.kill()
+            raise RunError(
+                f"run {folder.id}: its supervisor did not come up within {_START_DEADLINE:.0f} s",
+                hint=f"{folder.supervisor_output} may say why.",
+            )
+        time.sleep(_POLL)
+
+
+def _wait_for_orphan(folder: RunFolder, state: State) -> None:
+    """Wait until the worker of a supervisor that was killed has saved and gone: two would write the same folder."""
+    deadline = time.monotonic() + _ORPHAN_DEADLINE
+    while is_same_process(state.worker_pid, state.worker_start):
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"run {folder.id}: the worker of its last attempt (process {state.worker_pid}) is still alive",
+                hint=f"It is saving, or hangs: wait, or `dpo-tui stop --now {folder.id}`, then resume again.",
+            )
+        time.sleep(10 * _POLL)
+
+
+def _earlier_worker_argv(folder: RunFolder, state: State) -> list[str]:
+    """The command that the run had, unless its interpreter or the folder has moved."""
+    earlier = state.worker_argv
+    if not earlier:
+        return default_worker_argv(folder)
+    if _WORKER_MODULE in earlier:
+        python = earlier[0] if os.access(earlier[0], os.X_OK) else sys.executable
+        return default_worker_argv(folder, python)
+    return list(earlier)
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment; from a source checkout, with the checkout's place made absolute for ``-P``."""
+    environment = dict(os.environ)
+    root = Path(dpo_tui.__file__).absolute().parent.parent
+    if (root / "pyproject.toml").is_file():
+        earlier = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([str(root), *([earlier] if earlier else [])])
+    return environment
+
+
+def _watch(folder: RunFolder) -> str:
+    return f"Look at it with: dpo-tui status {folder.id}"
+
+
+def _tail(path: Path, offset: int) -> str:
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(offset)
+            return stream.read()[-_TAIL:].decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,111 @@
+"""state.json: the supervisor's word on a run. Standard library only."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from dpo_tui.errors import RunError
+from dpo_tui.runs.files import read_json, write_json_atomic
+from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
+
+StateName = Literal["queued", "starting", "running", "stopping", "done", "failed", "stopped"]
+"""What the supervisor writes. `dpo_tui.runs.status` adds what only a reader can know: stalled and lost."""
+
+ENDED = frozenset({"done", "failed", "stopped"})
+"""States that the supervisor writes last; nothing but a resume changes them."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The contents of ``state.json``; times are Unix seconds.
+
+    Args:
+        version: of the run folder's contract.
+        id: the run's id.
+        name: what the person calls it; need not be unique.
+        status: what the supervisor last did with it.
+        reason: why, in words; empty when the status says it all.
+        attempt: how many times a worker was started: 0 before the first, one more for each resume and each retry.
+        returncode: the last worker's, negative for a signal.
+        supervisor_pid: and ``supervisor_start``, its start in clock ticks after boot, which tell it from a later
+            process with the same pid.
+        worker_pid: and ``worker_start``, likewise.
+        host: where the supervisor ran, and ``boot_id`` of that machine's kernel.
+        created_at: when the run was made; ``queued_at``: when it, or its resume, got in line.
+        started_at: when its first worker started; ``attempt_started_at``: when its latest did.
+        ended_at: when the supervisor saw the end.
+        after: id of a run that must have ended, in any way, before this one starts.
+        devices: what it needs for itself, such as ``["gpu:0"]``; empty when it waits for no one.
+        per_device_train_batch_size: and ``gradient_accumulation_steps``: as they are after out-of-memory retries;
+            ``None`` as long as the config's hold.
+        worker_argv: the command that the worker was started with.
+    """
+
+    id: str
+    name: str
+    status: StateName = "queued"
+    version: int = CONTRACT_VERSION
+    reason: str = ""
+    attempt: int = 0
+    returncode: int | None = None
+    supervisor_pid: int | None = None
+    supervisor_start: int | None = None
+    worker_pid: int | None = None
+    worker_start: int | None = None
+    host: str = ""
+    boot_id: str = ""
+    created_at: float = 0.0
+    queued_at: float = 0.0
+    started_at: float | None = None
+    attempt_started_at: float | None = None
+    ended_at: float | None = None
+    after: str | None = None
+    devices: list[str] = field(default_factory=list)
+    per_device_train_batch_size: int | None = None
+    gradient_accumulation_steps: int | None = None
+    worker_argv: list[str] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``state.json`` holds."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> "State":
+        """Read what `to_dict` wrote; unknown keys of the same version are left alone.
+
+        Raises:
+            RunError: a newer dpo-tui wrote it, or it lacks what every state has.
+        """
+        version = document.get("version", CONTRACT_VERSION)
+        if not isinstance(version, int) or version > CONTRACT_VERSION:
+            raise RunError(
+                f"run {document.get('id', '?')}: its folder has version {version}, written by a newer dpo-tui; "
+                f"this one reads up to version {CONTRACT_VERSION}",
+                hint="Update dpo-tui, or look at the run with the version that made it.",
+            )
+        known = {key: value for key, value in document.items() if key in _FIELDS}
+        try:
+            return cls(**known)
+        except TypeError as error:
+            raise RunError(f"run {document.get('id', '?')}: state.json is not a run's state: {error}") from None
+
+
+_FIELDS = frozenset(item.name for item in fields(State))
+
+
+def read_state(folder: RunFolder) -> State | None:
+    """Read a run's state; ``None`` when the file is missing or torn.
+
+    Raises:
+        RunError: a newer dpo-tui wrote it.
+    """
+    document = read_json(folder.state)
+    return None if document is None else State.from_dict(document)
+
+
+def write_state(folder: RunFolder, state: State) -> None:
+    """Replace ``state.json``. Only the supervisor calls this, and `store.create` before there is one.
+
+    Raises:
+        OSError: the disk refused; the old state is as it was.
+    """
+    write_json_atomic(folder.state, state.to_dict())

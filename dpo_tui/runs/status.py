@@ -1,0 +1,172 @@
+"""What has become of a run: a pure function of its files and of who is alive. Standard library only."""
+
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.runs import control, lock, pace
+from dpo_tui.runs.files import read_json
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.process import boot_id, is_same_process
+from dpo_tui.runs.state import ENDED, State, read_state
+
+STALLED_AFTER = 120.0
+"""Seconds without a sign of life before a run counts as stalled: loading and saving big models is quiet work."""
+STALLED_STEPS = 10.0
+"""… or this many median step times, if that is longer."""
+_LAUNCH = 30.0
+"""Seconds that a fresh run may be without a supervisor, because it is just being launched."""
+
+OVER = ENDED | {"lost"}
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run's status as of now.
+
+    Args:
+        status: queued, starting, running, stalled, stopping, done, failed, stopped or lost.
+        reason: why, in words; empty when the status says it all.
+        live: whether someone looks after it, so that it can be stopped and cannot be resumed.
+        state: state.json; ``None`` if it is missing or torn.
+        progress: progress.json of the current attempt; empty before its first.
+    """
+
+    status: str
+    reason: str = ""
+    live: bool = False
+    state: State | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether it ended, in any way, a lost run included."""
+        return self.status in OVER
+
+
+def status_of(folder: RunFolder, now: float | None = None) -> Status:
+    """Tell what has become of a run.
+
+    Args:
+        folder: the run.
+        now: Unix time, to compare with the files' own times; the present by default.
+
+    Raises:
+        RunError: a newer dpo-tui wrote the folder.
+    """
+    now = time.time() if now is None else now
+    state = read_state(folder)
+    if state is None:
+        return Status("lost", f"{folder.state.name} is missing or torn", live=lock.owner(folder.lock) is not None)
+    if state.status in ENDED:
+        return Status(state.status, state.reason, state=state, progress=read_json(folder.progress) or {})
+    if lock.owner(folder.lock) is not None:
+        return _live(folder, state, now)
+    if _same_boot(state):
+        return _unsupervised(folder, state, now)
+    if state.host == socket.gethostname():
+        doing = "waited for its turn" if state.attempt == 0 else "ran"
+        return _lost(folder, state, f"the box restarted while it {doing}")
+    return _elsewhere(folder, state, now)
+
+
+def quiet_seconds(folder: RunFolder, now: float) -> float:
+    """Seconds since the run last gave a sign of life: progress, a metric, an event or a line of output."""
+    files = (folder.progress, folder.metrics, folder.events, folder.train_log, folder.state)
+    return now - max(_modified(path) for path in files)
+
+
+def duration(seconds: float) -> str:
+    """Say a span of time in its two largest units: ``45 s``, ``3 min 20 s``, ``1 h 12 min``, ``2 d 4 h``."""
+    whole = max(0, round(seconds))
+    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Status:
+    if state.status == "queued":
+        return Status("queued", _join(where, state.reason), live=True, state=state)
+    progress = _current_progress(folder, state)
+    quiet = quiet_seconds(folder, now)
+    silence = _silence(folder, state, quiet)
+    asked = control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW)
+    if state.status == "stopping" or asked:
+        reason = state.reason if state.status == "stopping" else "asked to stop at the next step"
+        return Status("stopping", _join(where, reason, silence), True, state, progress)
+    if silence:
+        return Status("stalled", _join(where, silence), True, state, progress)
+    if not progress:
+        return Status("starting", _join(where, state.reason), True, state)
+    return Status("running", _join(where, state.reason), True, state, progress)
+
+
+def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
+    """Nobody holds the lock, and the machine has not restarted."""
+    if state.attempt == 0 and state.supervisor_pid is None:
+        if now - state.queued_at < _LAUNCH:
+            return Status("queued", "being launched", state=state)
+        return _lost(folder, state, "it was never started")
+    if state.status == "queued":
+        return _lost(folder, state, "its supervisor was killed while it waited for its turn")
+    worker = ", and its worker ended with it"
+    if is_same_process(state.worker_pid, state.worker_start):
+        worker = f"; its worker (process {state.worker_pid}) is still saving, or hangs"
+    return _lost(folder, state, f"its supervisor (process {state.supervisor_pid}) was killed{worker}")
+
+
+def _elsewhere(folder: RunFolder, state: State, now: float) -> Status:
+    """Another machine's run in a shared home, over a file system that does not share locks: only the files can tell."""
+    where = f"on host {state.host or 'unknown'}"
+    if state.status == "queued":
+        return Status("queued", _join(where, state.reason), live=True, state=state)
+    quiet = quiet_seconds(folder, now)
+    if _silence(folder, state, quiet):
+        return _lost(folder, state, f"{where}: no sign of life for {duration(quiet)}")
+    return _live(folder, state, now, where)
+
+
+def _lost(folder: RunFolder, state: State, reason: str) -> Status:
+    return Status("lost", reason, state=state, progress=read_json(folder.progress) or {})
+
+
+def _silence(folder: RunFolder, state: State, quiet: float) -> str:
+    """Say that, and since when, the run gives no sign of life; empty while it does."""
+    if quiet <= STALLED_AFTER:
+        return ""
+    step = pace.step_seconds(folder.metrics, state.attempt_started_at)
+    if step is not None and quiet <= STALLED_STEPS * step:
+        return ""
+    usual = f" (a step takes {step:.1f} s)" if step is not None else ""
+    return f"no sign of life for {duration(quiet)}{usual}"
+
+
+def _current_progress(folder: RunFolder, state: State) -> dict[str, Any]:
+    """progress.json, unless an earlier attempt wrote it."""
+    progress = read_json(folder.progress) or {}
+    at = progress.get("t")
+    written = float(at) if isinstance(at, (int, float)) else _modified(folder.progress)
+    return progress if written >= (state.attempt_started_at or 0.0) else {}
+
+
+def _same_boot(state: State) -> bool:
+    here = boot_id()
+    if state.boot_id and here:
+        return state.boot_id == here
+    return state.host in ("", socket.gethostname())
+
+
+def _modified(path: Path) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _join(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,71 @@
+"""One flat object about a run, for `status --json` and for whoever scripts it. Standard library only."""
+
+import time
+from typing import Any
+
+from dpo_tui.runs import pace
+from dpo_tui.runs.files import lines_from_end, parse_line
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.metrics import latest
+from dpo_tui.runs.status import Status, status_of
+
+_SEVERITIES = {"info": 0, "notice": 1, "warning": 2, "error": 3, "critical": 4}
+_UNKNOWN_SEVERITY = 1
+_EVENTS_TAIL = 1 << 17
+METRICS_TAIL = 1 << 18
+"""Bytes from the end in which a run's latest metrics are looked for: an evaluation some hundred lines ago is found."""
+
+
+def summary(folder: RunFolder, *, now: float | None = None, metrics_tail: int = METRICS_TAIL) -> dict[str, Any]:
+    """Merge what is known about a run: state.json, progress.json, the computed status, and the latest of the rest.
+
+    Args:
+        folder: the run.
+        now: Unix time; the present by default.
+        metrics_tail: bytes of metrics.jsonl to look at, from its end.
+
+    Returns:
+        The keys of `dpo_tui.runs.state.State` and of progress.json, with ``status`` and ``reason`` as computed, plus
+        ``dir``, ``eta_seconds`` (or None), ``metrics`` (each key's latest value) and ``advice`` (the newest of the
+        worst severity, or None).
+
+    Raises:
+        RunError: a newer dpo-tui wrote the folder.
+    """
+    now = time.time() if now is None else now
+    status = status_of(folder, now)
+    state = status.state.to_dict() if status.state else {"id": folder.id, "name": ""}
+    return {
+        **status.progress,
+        **state,
+        "status": status.status,
+        "reason": status.reason,
+        "dir": str(folder.path),
+        "eta_seconds": eta_of(folder, status, now),
+        "metrics": latest(folder.metrics, metrics_tail),
+        "advice": worst_advice(folder),
+    }
+
+
+def eta_of(folder: RunFolder, status: Status, now: float) -> float | None:
+    """Seconds until a running run's last step, at its recent pace; ``None`` when that is not known."""
+    if status.status not in ("running", "stalled", "stopping") or status.state is None:
+        return None
+    since = status.state.attempt_started_at
+    return pace.eta_seconds(status.progress, pace.step_seconds(folder.metrics, since), since=since, now=now)
+
+
+def worst_advice(folder: RunFolder) -> dict[str, Any] | None:
+    """The newest event of kind ``advice`` among those of the worst severity; ``None`` without any."""
+    worst: dict[str, Any] | None = None
+    for line in lines_from_end(folder.events, _EVENTS_TAIL):
+        if b'"advice"' not in line:
+            continue
+        event = parse_line(line)
+        if event is not None and event.get("kind") == "advice" and (worst is None or _rank(event) > _rank(worst)):
+            worst = event
+    return worst
+
+
+def _rank(event: dict[str, Any]) -> int:
+    return _SEVERITIES.get(str(event.get("severity", "")).lower(), _UNKNOWN_SEVERITY)
