@@ -22,7 +22,7 @@ def write_text_atomic(path: Path, text: str) -> None:
     # The pid keeps two writing processes off each other's temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as stream:
+        with open(temporary, "w", encoding="utf-8", errors="surrogatepass") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -35,7 +35,12 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_json_atomic(path: Path, obj: Any) -> None:
     """Replace ``path`` by ``obj`` as JSON, as `write_text_atomic` does."""
-    write_text_atomic(path, json.dumps(obj, ensure_ascii=False, indent=1) + "\n")
+    write_text_atomic(path, to_json(obj))
+
+
+def to_json(obj: Any) -> str:
+    """The text of a ``.json`` file."""
+    return json.dumps(obj, ensure_ascii=False, indent=1) + "\n"
 
 
 def append_json_line(path: Path, obj: Any) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import time
+from pathlib import Path
 
 from dpo_tui import paths
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
@@ -15,7 +16,7 @@ from dpo_tui.runs.process import boot_id
 from dpo_tui.runs.state import State, write_state
 from dpo_tui.runs.summary import summary
 
-__all__ = ["all_runs", "create", "find", "remove", "summary"]
+__all__ = ["all_runs", "create", "find", "remove", "runs_in", "summary"]
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _CANDIDATES_SHOWN = 6
@@ -64,7 +65,11 @@ def all_runs() -> list[RunFolder]:
     Raises:
         HomeError: the home folder cannot be read.
     """
-    home = paths.runs()
+    return runs_in(paths.runs())
+
+
+def runs_in(home: Path) -> list[RunFolder]:
+    """Every run in a folder of runs, newest first; see `all_runs`."""
     try:
         with os.scandir(home) as entries:
             names = [entry.name for entry in entries if _ID.fullmatch(entry.name)]

@@ -1,0 +1,67 @@
+"""Smaller micro-batches after running out of GPU memory, with the effective batch kept. Standard library only."""
+
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+from dpo_tui.runs.folder import RunFolder
+
+MICRO_BATCH_VARIABLE = "DPO_TUI_MICRO_BATCH"
+ACCUMULATION_VARIABLE = "DPO_TUI_ACCUMULATION"
+"""The supervisor tells a retried worker through these; they outrank the config's values."""
+
+OUT_OF_MEMORY_ADVICE = (
+    "Use 4-bit (use_4bit = true), shorter sequences (a smaller max_seq_length), or a smaller model; "
+    "a few very long rows are the usual cause."
+)
+"""R43's remedies that are left when the micro-batch cannot shrink any more."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a step's rows are split: ``micro`` rows at once on a device, ``accumulation`` times."""
+
+    micro: int
+    accumulation: int
+
+    @property
+    def effective(self) -> int:
+        """Rows a step and device: their product."""
+        return self.micro * self.accumulation
+
+    def smaller(self) -> "Batch | None":
+        """Half the micro-batch and twice the accumulation, or a third and thrice if it is odd, and so on.
+
+        Dividing by the smallest factor keeps the effective batch exactly the same. ``None`` below a micro-batch of 1.
+        """
+        if self.micro <= 1:
+            return None
+        factor = next(divisor for divisor in range(2, self.micro + 1) if self.micro % divisor == 0)
+        return Batch(self.micro // factor, self.accumulation * factor)
+
+    def __str__(self) -> str:
+        return f"{self.micro} × {self.accumulation}"
+
+
+def configured(folder: RunFolder) -> Batch | None:
+    """Read the batch from config.toml, whichever table its two keys are in; ``None`` when it does not say."""
+    try:
+        with open(folder.config, "rb") as stream:
+            document = tomllib.load(stream)
+    except (OSError, ValueError):
+        return None
+    micro = _find(document, "per_device_train_batch_size")
+    accumulation = _find(document, "gradient_accumulation_steps")
+    if micro is None or micro < 1:
+        return None
+    return Batch(micro, accumulation if accumulation and accumulation > 0 else 1)
+
+
+def _find(table: dict[str, Any], key: str) -> int | None:
+    value = table.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    for inner in table.values():
+        if isinstance(inner, dict) and (found := _find(inner, key)) is not None:
+            return found
+    return None

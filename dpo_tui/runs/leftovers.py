@@ -1,0 +1,91 @@
+"""End what a worker left behind: data-loader processes and the like hold GPU memory. Standard library only."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+_GRACE = 1.0
+"""Seconds between SIGTERM and SIGKILL: with the worker gone, nothing of worth is left to save."""
+_GIVE_UP = 5.0
+POLL = 0.02
+"""Seconds between looks at what is still there."""
+
+
+def reap() -> dict[int, int]:
+    """Collect every child that has ended.
+
+    Returns:
+        Its exit code (negative for a signal) for each pid.
+    """
+    ended: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended[pid] = os.waitstatus_to_exitcode(status)
+
+
+def end_all(group: int | None) -> list[int]:
+    """End the worker's process group and every child of this process, which as subreaper got the orphans.
+
+    Args:
+        group: the ended worker's process group; ``None`` if it never started.
+
+    Returns:
+        The pids that were signalled; more than none means that the worker left something behind.
+    """
+    began = time.monotonic()
+    signalled: set[int] = set()
+    number = signal.SIGTERM
+    while True:
+        reap()
+        left = _children(os.getpid())
+        if not left and (group is None or not _group_lives(group)):
+            return sorted(signalled)
+        waited = time.monotonic() - began
+        if waited > _GIVE_UP:
+            return sorted(signalled)  # in uninterruptible sleep: the kernel ends it when it wakes
+        if waited > _GRACE:
+            number = signal.SIGKILL
+        if not signalled or number == signal.SIGKILL or not set(left) <= signalled:
+            if group is not None:
+                with suppress(OSError):
+                    os.killpg(group, number)
+            for pid in left:
+                with suppress(OSError):
+                    os.kill(pid, number)
+            signalled.update(left)
+        time.sleep(POLL)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _children(parent: int) -> list[int]:
+    """The living children of a process; none where there is no ``/proc``."""
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    return [int(name) for name in names if name.isdigit() and _parent(name) == parent]
+
+
+def _parent(pid: str) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            stat = stream.read()
+    except OSError:
+        return None
+    state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
+    return None if state in (b"Z", b"X") else int(parent)

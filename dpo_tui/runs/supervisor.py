@@ -1,0 +1,203 @@
+"""The supervisor: one small process a run, which outlives the terminal and tells the run's true end.
+
+    python -m dpo_tui.runs.supervisor RUN_DIR [--attempt N] -- WORKER ARGV…
+
+It holds the run's lock while it lives, waits for the run's turn, starts the worker in a process group of its own,
+retries after out-of-memory, ends what the worker leaves behind, and writes state.json and supervisor.jsonl. Standard
+library only.
+
+The worker's exit code tells its end: 0 done, 130 stopped at request with a checkpoint, 75 out of GPU memory; any other
+failed, and the reason is the last event of kind ``failed`` that it wrote.
+"""
+
+import os
+import socket
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from dpo_tui.errors import RunError
+from dpo_tui.runs import batch, control, leftovers, lock, turn, worker
+from dpo_tui.runs.alarm import Alarm
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.process import boot_id, is_same_process, process_start, set_child_subreaper
+from dpo_tui.runs.record import Record
+from dpo_tui.runs.state import ENDED, State, read_state
+
+REFUSED = 4
+"""The supervisor's own exit code when it does not take the run."""
+
+_POLL = 0.5
+_CLEANING = 15.0
+"""Seconds to wait for a supervisor that has recorded the end and still ends leftovers."""
+
+
+def main(argv: list[str]) -> int:
+    """Look after a run until it ends.
+
+    Args:
+        argv: ``RUN_DIR [--attempt N] -- WORKER ARGV…``; with ``--attempt`` the run is taken only if its state still has
+            this attempt.
+
+    Returns:
+        0 when the run's end is recorded, whatever it was; `REFUSED` when the run was not taken.
+    """
+    cut = argv.index("--")
+    folder, options, worker_argv = RunFolder(Path(argv[0])), argv[1:cut], argv[cut + 1 :]
+    expected = int(options[1]) if options else None
+    alarm = Alarm()
+    try:
+        state = _take(folder, expected)
+    except RunError as refusal:
+        sys.stderr.write(f"{refusal.message}\n")
+        return REFUSED
+    set_child_subreaper()
+    record = _enroll(folder, state, worker_argv)
+    if _wait_for_turn(folder, record, alarm):
+        _work(folder, record, alarm, worker_argv)
+    record.settle()
+    return 0
+
+
+def _take(folder: RunFolder, expected: int | None) -> State:
+    """Take the lock and read the state, or refuse."""
+    deadline = time.monotonic() + _CLEANING
+    while not lock.acquire(folder.lock):
+        state = read_state(folder)
+        if state is None or state.status not in ENDED or time.monotonic() > deadline:
+            raise RunError(f"run {folder.id} is looked after already, by process {lock.owner(folder.lock)}")
+        time.sleep(leftovers.POLL)
+    state = read_state(folder)
+    if state is None:
+        raise RunError(f"run {folder.id}: {folder.state} is missing or torn")
+    if state.status == "done":
+        raise RunError(f"run {folder.id} is done already")
+    if expected is not None and state.attempt != expected:
+        raise RunError(f"run {folder.id}: someone else resumed it at the same time")
+    if state.boot_id == boot_id() and is_same_process(state.worker_pid, state.worker_start):
+        raise RunError(f"run {folder.id}: its last worker (process {state.worker_pid}) is still alive")
+    return state
+
+
+def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> Record:
+    """Write the run down as queued, by this supervisor."""
+    record = Record(folder, state)
+    resumed = state.attempt > 0
+    if resumed:
+        control.clear(folder)  # requests to an earlier attempt are not for this one
+    if resumed and state.status not in ENDED:
+        record.event("lost", f"attempt {state.attempt} was lost: its supervisor went without a word")
+    record.update(
+        status="queued",
+        reason="",
+        returncode=None,
+        supervisor_pid=os.getpid(),
+        supervisor_start=process_start(os.getpid()),
+        worker_pid=None,
+        worker_start=None,
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        queued_at=time.time() if resumed else state.queued_at,
+        ended_at=None,
+        worker_argv=worker_argv,
+    )
+    return record
+
+
+def _wait_for_turn(folder: RunFolder, record: Record, alarm: Alarm) -> bool:
+    """Wait until the devices are free.
+
+    Returns:
+        ``True`` with the state at ``starting``, which is what keeps others waiting; ``False`` when asked to stop first.
+    """
+    found: turn.Blocker | None = None
+    while True:
+        if control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW):
+            return _never_started(folder, record, "stopped before it started, as asked")
+        if alarm.terminated:
+            return _never_started(folder, record, "stopped before it started: the supervisor was asked to end")
+        if found is None or not turn.still_blocks(found, folder, record.state):
+            with turn.deciding(folder):
+                found = turn.blocker(folder, record.state)
+                if found is None:
+                    _mark_starting(record)
+                    return True
+            if found.reason != record.state.reason:
+                record.update(reason=found.reason)
+                record.event("waiting", found.reason, run=found.folder.id)
+        alarm.wait(_POLL)
+
+
+def _never_started(folder: RunFolder, record: Record, reason: str) -> bool:
+    control.clear(folder)
+    record.update(status="stopped", reason=reason, ended_at=time.time())
+    record.event("stopped", reason)
+    return False
+
+
+def _mark_starting(record: Record) -> None:
+    now = time.time()
+    record.update(
+        status="starting",
+        reason="",
+        attempt=record.state.attempt + 1,
+        started_at=record.state.started_at or now,
+        attempt_started_at=now,
+    )
+
+
+def _work(folder: RunFolder, record: Record, alarm: Alarm, worker_argv: list[str]) -> None:
+    """Run the worker, again with smaller micro-batches while it runs out of GPU memory, and record the end."""
+    while True:
+        ending = worker.attempt(folder, record, alarm, worker_argv)
+        if not ending.out_of_memory:
+            break
+        was = _batch(folder, record.state)
+        smaller = was.smaller() if was else None
+        if smaller is None:
+            ending = _gave_up(ending, was)
+            break
+        leftovers.end_all(ending.group)
+        message = (
+            f"out of GPU memory with batch {was}: tries again from the last checkpoint with {smaller}, "
+            f"which keeps the effective batch of {smaller.effective}"
+        )
+        record.event("out-of-memory", message, attempt=record.state.attempt)
+        record.update(
+            per_device_train_batch_size=smaller.micro,
+            gradient_accumulation_steps=smaller.accumulation,
+            returncode=ending.returncode,
+            worker_pid=None,
+            worker_start=None,
+        )
+        if control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW):
+            ending = replace(ending, status="stopped", reason="stopped as asked, after it ran out of GPU memory")
+            break
+        _mark_starting(record)
+    _finish(folder, record, ending)
+
+
+def _batch(folder: RunFolder, state: State) -> batch.Batch | None:
+    """The batch of the last attempt: the config's, or what retries have left of it."""
+    if state.per_device_train_batch_size and state.gradient_accumulation_steps:
+        return batch.Batch(state.per_device_train_batch_size, state.gradient_accumulation_steps)
+    return batch.configured(folder)
+
+
+def _gave_up(ending: worker.Ending, was: batch.Batch | None) -> worker.Ending:
+    even = f" even with a micro-batch of {was.micro}" if was else ""
+    return replace(ending, reason=f"out of GPU memory{even}\n{batch.OUT_OF_MEMORY_ADVICE}")
+
+
+def _finish(folder: RunFolder, record: Record, ending: worker.Ending) -> None:
+    """Record the end first, so that it is known at once, and end leftovers while the lock keeps the devices taken."""
+    control.clear(folder)
+    record.update(status=ending.status, reason=ending.reason, returncode=ending.returncode, ended_at=time.time())
+    record.event(ending.status, ending.reason or "done", attempt=record.state.attempt, returncode=ending.returncode)
+    if ended := leftovers.end_all(ending.group):
+        record.event("leftovers", "ended what the worker left running", pids=ended)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
