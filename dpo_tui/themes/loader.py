@@ -1,0 +1,243 @@
+"""Read themes from TOML files, ours and the person's by the same way.
+
+A file that is wrong in one place loses that place only: each problem is told with its file and key, and the value
+of the theme it extends (or of the default theme) stands in.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from textual.color import Color, ColorParseError
+from textual.theme import BUILTIN_THEMES, Theme
+
+from dpo_tui import paths
+
+SHIPPED = Path(__file__).parent
+DEFAULT = "dark"
+LINES = 6
+
+COLORS = (
+    "background",
+    "surface",
+    "panel",
+    "foreground",
+    "muted",
+    "primary",
+    "accent",
+    "secondary",
+    "success",
+    "warning",
+    "error",
+)
+CHART_COLORS = ("axis", "raw", "reference", "cursor")
+_TOP = ("title", "extends", "dark", "colors", "chart", "variables")
+
+
+@dataclass(frozen=True)
+class Palette:
+    """One theme file, joined with what it extends.
+
+    Attributes:
+        name: the file's stem; what settings and the command palette call it.
+        title: for people.
+        dark: whether the ground is darker than the text.
+        ansi: whether it uses the terminal's own sixteen colours.
+        colors: by the names in `COLORS`.
+        lines: the chart's line colours.
+        chart: by the names in `CHART_COLORS`.
+        variables: Textual's own CSS variables, to override.
+    """
+
+    name: str
+    title: str = ""
+    dark: bool = True
+    ansi: bool = False
+    colors: Mapping[str, str] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+    chart: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ThemeProblem:
+    """Something in a theme file that was passed over.
+
+    Attributes:
+        path: the file.
+        key: where in it, with dots; empty for the whole file.
+        message: what is wrong and what to write instead.
+    """
+
+    path: Path
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.key + ': ' if self.key else ''}{self.message}"
+
+
+def load(folders: tuple[Path, ...] | None = None) -> tuple[dict[str, Palette], list[ThemeProblem]]:
+    """Read every theme in some folders, later ones over earlier ones of the same name.
+
+    Args:
+        folders: ours and the person's if not given.
+    """
+    problems: list[ThemeProblem] = []
+    files: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for folder in folders if folders is not None else (SHIPPED, paths.themes()):
+        for path in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
+            try:
+                files[path.stem] = (path, tomllib.loads(path.read_text(encoding="utf-8")))
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                problems.append(ThemeProblem(path, "", f"cannot be read: {error}"))
+    done: dict[str, Palette] = {}
+    for name in files:
+        _resolve(name, files, done, problems, ())
+    return done, problems
+
+
+def _resolve(
+    name: str,
+    files: dict[str, tuple[Path, dict[str, Any]]],
+    done: dict[str, Palette],
+    problems: list[ThemeProblem],
+    above: tuple[str, ...],
+) -> Palette:
+    if name in done:
+        return done[name]
+    if name not in files:
+        return Palette(name, dark=BUILTIN_THEMES[name].dark, ansi=BUILTIN_THEMES[name].ansi)
+    path, raw = files[name]
+    report = _Reporter(path, problems)
+    report.unknown_keys("", raw, _TOP)
+    parent = raw.get("extends")
+    base = Palette(name)
+    if parent is not None and (parent in above or parent == name):
+        report("extends", f"{parent!r} extends this theme: a circle")
+    elif parent is not None and parent not in files and parent not in BUILTIN_THEMES:
+        report("extends", f"there is no theme {parent!r}{_nearest(str(parent), [*files, *BUILTIN_THEMES])}")
+    elif parent is not None:
+        base = _resolve(parent, files, done, problems, (*above, name))
+    elif name != DEFAULT and DEFAULT in files and DEFAULT not in above:
+        # A theme need not say everything: what it leaves out comes from the default one.
+        base = _resolve(DEFAULT, files, done, problems, (*above, name))
+    done[name] = _join(name, base, raw, report)
+    return done[name]
+
+
+def _join(name: str, base: Palette, raw: dict[str, Any], report: "_Reporter") -> Palette:
+    colors = report.table("colors", raw)
+    chart = report.table("chart", raw)
+    report.unknown_keys("colors", colors, COLORS)
+    report.unknown_keys("chart", chart, (*CHART_COLORS, "lines"))
+    own_colors = report.usable("colors", {key: colors[key] for key in COLORS if key in colors}, base.ansi)
+    own_chart = report.usable("chart", {key: chart[key] for key in CHART_COLORS if key in chart}, base.ansi)
+    lines = chart.get("lines", list(base.lines))
+    if not isinstance(lines, list) or (len(lines) != LINES and lines):
+        report("chart.lines", f"must be a list of {LINES} colours")
+        lines = list(base.lines)
+    good = report.usable("chart.lines", {str(index + 1): line for index, line in enumerate(lines)}, base.ansi)
+    kept = [
+        good.get(str(index + 1), base.lines[index] if index < len(base.lines) else "") for index in range(len(lines))
+    ]
+    variables = {key: str(value) for key, value in report.table("variables", raw).items()}
+    dark = raw.get("dark", base.dark)
+    if not isinstance(dark, bool):
+        report("dark", "must be true or false")
+        dark = base.dark
+    return Palette(
+        name=name,
+        title=str(raw.get("title", name)),
+        dark=dark,
+        ansi=base.ansi,
+        colors={**base.colors, **own_colors},
+        lines=tuple(kept),
+        chart={**base.chart, **own_chart},
+        variables={**base.variables, **variables},
+    )
+
+
+class _Reporter:
+    """Collects what is wrong in one file."""
+
+    def __init__(self, path: Path, problems: list[ThemeProblem]) -> None:
+        self.path = path
+        self.problems = problems
+
+    def __call__(self, key: str, message: str) -> None:
+        self.problems.append(ThemeProblem(self.path, key, message))
+
+    def unknown_keys(self, where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in known:
+                self(f"{where}.{key}" if where else key, f"there is no such key{_nearest(key, known)}")
+
+    def table(self, key: str, raw: dict[str, Any]) -> dict[str, Any]:
+        found = raw.get(key, {})
+        if isinstance(found, dict):
+            return found
+        self(key, "must be a table")
+        return {}
+
+    def usable(self, where: str, table: dict[str, Any], ansi: bool) -> dict[str, str]:
+        """The entries of a table that are colours; the others are told."""
+        good = {}
+        for key, value in table.items():
+            try:
+                colour = Color.parse(value)
+            except (ColorParseError, TypeError, AttributeError, ValueError):
+                self(f"{where}.{key}", f"{value!r} is not a colour; write #rrggbb")
+                continue
+            if (colour.ansi is not None) != ansi:
+                kind = "ansi_… names" if ansi else "#rrggbb"
+                self(f"{where}.{key}", f"{value!r} does not fit here: this theme takes {kind}")
+                continue
+            good[key] = value
+        return good
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def chart_variables(palette: Palette) -> dict[str, str]:
+    """The CSS variables of the charts: ``chart-1`` to ``chart-6``, ``chart-axis`` and so on."""
+    named = {f"chart-{key}": value for key, value in palette.chart.items()}
+    return {**named, **{f"chart-{index + 1}": value for index, value in enumerate(palette.lines)}}
+
+
+def to_textual(palette: Palette) -> Theme:
+    """The theme as Textual wants it."""
+    colors = dict(palette.colors)
+    muted = colors.pop("muted", None)
+    accent = colors.get("accent", "#4fd1c5")
+    variables = dict(BUILTIN_THEMES["ansi-dark"].variables) if palette.ansi else {}
+    variables |= {f"text-{key}": colors[key] for key in ("accent", "success", "warning", "error") if key in colors}
+    if muted is not None:
+        variables["text-muted"] = muted
+    if not palette.ansi:
+        variables |= {
+            "text": colors["foreground"],
+            "block-cursor-foreground": colors["background"],
+            "block-cursor-background": accent,
+            "block-cursor-text-style": "none",
+            "block-cursor-blurred-background": colors["panel"],
+            "footer-background": colors["background"],
+            "footer-key-foreground": accent,
+            "border": accent,
+            "border-blurred": colors["panel"],
+        }
+    variables |= chart_variables(palette)
+    variables |= palette.variables
+    if palette.ansi:
+        colors = {
+            **{key: "ansi_default" for key in ("background", "surface", "panel", "foreground", "boost")},
+            **colors,
+        }
+    theme = Theme(name=palette.name, primary=accent, dark=palette.dark, ansi=palette.ansi, variables=variables)
+    return replace(theme, **colors)  # type: ignore[arg-type]

@@ -1,0 +1,33 @@
+"""A Textual app that knows our themes; the product's app and the widgets' tests build on it."""
+
+import os
+from typing import Any
+
+from textual.app import App
+
+from dpo_tui.themes.loader import DEFAULT, ThemeProblem, chart_variables, load, to_textual
+from dpo_tui.themes.pick import ascii_only, theme_for
+
+
+class ThemedApp(App[Any]):
+    """Registers every theme and starts with the one that suits the terminal.
+
+    Args:
+        theme_name: start with this theme instead of the one that suits the terminal.
+        watch_css: reload changed style sheets, for developers.
+    """
+
+    def __init__(self, theme_name: str | None = None, *, watch_css: bool = False) -> None:
+        palettes, problems = load()
+        self.palettes = palettes
+        self.theme_problems: list[ThemeProblem] = problems
+        self.ascii_only = ascii_only(os.environ)
+        super().__init__(watch_css=watch_css)
+        for palette in palettes.values():
+            self.register_theme(to_textual(palette))
+        wanted = theme_name or theme_for(os.environ)
+        self.theme = wanted if wanted in palettes else DEFAULT
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Chart colours for themes that are not ours."""
+        return chart_variables(self.palettes[DEFAULT])

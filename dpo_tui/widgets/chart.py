@@ -1,0 +1,208 @@
+"""A line chart over training steps that is cheap to watch through a slow connection.
+
+It redraws when its owner says that the data grew, never while hidden, and repaints only the cells that differ
+(`dpo_tui.widgets.rows`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from dpo_tui.widgets.plot import COLOURS, Line, Look, Window, draw, steps_shown
+from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.series import Smoothed
+
+SMOOTHING = (0.0, 0.6, 0.9, 0.97, 0.99)
+"""Decays that the smoothing key walks through; 0 is the raw line alone."""
+
+ROLES = ("title", "value", "axis", "raw", "reference", "cursor", *(f"line-{index + 1}" for index in range(COLOURS)))
+
+MIN_WIDTH = 34
+MIN_HEIGHT = 5
+
+
+class LineChart(RowsWidget, can_focus=True):
+    """Lines over steps with a title, the latest value, axes and a value cursor.
+
+    Args:
+        look: title, unit, reference line and limits.
+        lines: what to draw; can be replaced with `set_lines`.
+        log: start with a logarithmic y axis.
+    """
+
+    DEFAULT_CSS = """
+    LineChart {
+        height: 1fr;
+        width: 1fr;
+        min-height: 5;
+        & > .chart--title { color: $text; text-style: none; }
+        & > .chart--value { color: $text; text-style: bold; }
+        & > .chart--axis { color: $chart-axis; }
+        & > .chart--raw { color: $chart-raw; }
+        & > .chart--reference { color: $chart-reference; }
+        & > .chart--cursor { color: $chart-cursor; }
+        & > .chart--line-1 { color: $chart-1; }
+        & > .chart--line-2 { color: $chart-2; }
+        & > .chart--line-3 { color: $chart-3; }
+        & > .chart--line-4 { color: $chart-4; }
+        & > .chart--line-5 { color: $chart-5; }
+        & > .chart--line-6 { color: $chart-6; }
+        &:focus > .chart--title { color: $accent; text-style: bold; }
+    }
+    """
+    PREFIX = "chart"
+    ROLES = ROLES
+    COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "enlarge", "enlarge", id="chart.enlarge"),
+        Binding("left,h", "cursor(-1)", "cursor", id="chart.cursor-left", show=False),
+        Binding("right,l", "cursor(1)", "cursor", id="chart.cursor-right", show=False),
+        Binding("shift+left,H", "cursor(-10)", "cursor ×10", id="chart.cursor-left-far", show=False),
+        Binding("shift+right,L", "cursor(10)", "cursor ×10", id="chart.cursor-right-far", show=False),
+        Binding("plus,equals_sign", "zoom(2)", "zoom in", id="chart.zoom-in", show=False),
+        Binding("minus", "zoom(0.5)", "zoom out", id="chart.zoom-out", show=False),
+        Binding("left_square_bracket", "pan(-0.5)", "earlier", id="chart.pan-left", show=False),
+        Binding("right_square_bracket", "pan(0.5)", "later", id="chart.pan-right", show=False),
+        Binding("right_curly_bracket", "zoom_values(2)", "zoom values", id="chart.zoom-values-in", show=False),
+        Binding("left_curly_bracket", "zoom_values(0.5)", "unzoom values", id="chart.zoom-values-out", show=False),
+        Binding("y", "toggle_log", "log y", id="chart.log", show=False),
+        Binding("m", "smooth", "smooth", id="chart.smooth", show=False),
+        Binding("0", "reset", "whole run", id="chart.reset", show=False),
+    ]
+    HELP = """\
+    ←/→ move the value cursor (shift: ten times as far) · + − zoom the steps · [ ] earlier and later ·
+    { } zoom the values · y logarithmic · m smoothing · 0 the whole run · enter enlarge"""
+
+    class Enlarge(Message):
+        """The person wants this chart to fill the screen, or to go back to its place."""
+
+        def __init__(self, chart: "LineChart") -> None:
+            super().__init__()
+            self.chart = chart
+
+        @property
+        def control(self) -> "LineChart":
+            """The chart that was focused."""
+            return self.chart
+
+    def __init__(
+        self,
+        look: Look,
+        lines: Sequence[Line] = (),
+        *,
+        log: bool = False,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002 - Textual's own name
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(name=name, id=id, classes=classes)
+        self.look = look
+        self.chart_window = Window(log=log)
+        self.smoothing = 0
+        self._lines = list(lines)
+        self._smoothed: dict[int, Smoothed] = {}
+
+    @property
+    def lines(self) -> list[Line]:
+        """The lines as drawn: with their smoothed companions when smoothing is on."""
+        decay = SMOOTHING[self.smoothing]
+        if not decay:
+            return self._lines
+        found = []
+        for line in self._lines:
+            follower = self._smoothed.get(id(line.series))
+            if follower is None or follower.source is not line.series or follower.decay != decay:
+                follower = self._smoothed[id(line.series)] = Smoothed(line.series, decay)
+            found.append(replace(line, smooth=follower.update()))
+        return found
+
+    def set_lines(self, lines: Sequence[Line]) -> None:
+        """Replace what is drawn."""
+        self._lines = list(lines)
+        kept = {id(line.series) for line in lines}
+        self._smoothed = {key: value for key, value in self._smoothed.items() if key in kept}
+        self.redraw()
+
+    def build_rows(self, width: int, height: int) -> list[Row]:
+        """Header, picture and axes."""
+        return draw(self.lines, self.look, self.chart_window, width, max(height, 3))
+
+    def on_focus(self) -> None:
+        """Show the focused title."""
+        self.restyle()
+
+    def on_blur(self) -> None:
+        """Show the plain title and hide the value cursor."""
+        self.chart_window = replace(self.chart_window, cursor=None)
+        self.restyle()
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the value cursor where the mouse pointed."""
+        start, stop = steps_shown(self._lines, self.chart_window)
+        self._look_at(replace(self.chart_window, cursor=start + event.x / max(self.size.width - 1, 1) * (stop - start)))
+
+    def _look_at(self, window: Window) -> None:
+        self.chart_window = window
+        self.redraw()
+
+    def action_enlarge(self) -> None:
+        """Ask for the whole screen, or to leave it."""
+        self.post_message(self.Enlarge(self))
+
+    def action_cursor(self, dots: int) -> None:
+        """Move the value cursor by columns of dots; past the edge of a zoomed view the view follows."""
+        start, stop = steps_shown(self._lines, self.chart_window)
+        last = max((line.series.last_step for line in self._lines if line.series.count), default=stop)
+        cell = (stop - start) / max(2 * self.size.width, 1)
+        at = self.chart_window.cursor
+        at = min(last, stop) if at is None else min(max(at + dots * max(cell, 1), 0.0), last)
+        window = replace(self.chart_window, cursor=at)
+        if self.chart_window.stop is not None and not start <= at <= stop:
+            shift = at - (stop if at > stop else start)
+            window = replace(window, start=start + shift, stop=stop + shift)
+        self._look_at(window)
+
+    def action_zoom(self, factor: float) -> None:
+        """Show fewer (factor above 1) or more steps around the cursor, or around the newest step without one."""
+        whole = steps_shown(self._lines, Window())
+        start, stop = steps_shown(self._lines, self.chart_window)
+        width = (stop - start) / factor
+        if width >= whole[1] - whole[0]:
+            self._look_at(replace(self.chart_window, start=None, stop=None))
+            return
+        width = max(width, 4.0)
+        middle = self.chart_window.cursor
+        fraction = 1.0 if middle is None else (middle - start) / (stop - start)
+        anchor = stop if middle is None else middle
+        left = min(max(anchor - fraction * width, whole[0]), whole[1] - width)
+        self._look_at(replace(self.chart_window, start=left, stop=left + width))
+
+    def action_pan(self, fraction: float) -> None:
+        """Move a zoomed view by a fraction of its width."""
+        if self.chart_window.stop is None:
+            return
+        whole = steps_shown(self._lines, Window())
+        start, stop = steps_shown(self._lines, self.chart_window)
+        left = min(max(start + fraction * (stop - start), whole[0]), max(whole[1] - (stop - start), 0.0))
+        self._look_at(replace(self.chart_window, start=left, stop=left + stop - start))
+
+    def action_zoom_values(self, factor: float) -> None:
+        """Cut the y range around the newest value, or widen it again."""
+        self._look_at(replace(self.chart_window, zoom=min(max(self.chart_window.zoom * factor, 1.0), 64.0)))
+
+    def action_toggle_log(self) -> None:
+        """Switch between a linear and a logarithmic y axis."""
+        self._look_at(replace(self.chart_window, log=not self.chart_window.log))
+
+    def action_smooth(self) -> None:
+        """Go to the next smoothing level."""
+        self.smoothing = (self.smoothing + 1) % len(SMOOTHING)
+        self.redraw()
+
+    def action_reset(self) -> None:
+        """Show the whole run on the axis it started with."""
+        self._look_at(Window(log=self.chart_window.log))

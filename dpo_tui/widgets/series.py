@@ -1,0 +1,299 @@
+"""One metric over the steps of a run, kept small however long the run is.
+
+A series is a pyramid: level 0 holds the points (or, once there are many, buckets of 2, 4, 8… points), each next level
+holds buckets of two of the level below, with their lowest, highest and mean value. Drawing picks the level that suits
+the width of the chart, so a refresh costs the same for a thousand points as for a million, and since every bucket keeps
+its extremes, no spike is ever lost. Memory is bounded: when level 0 is full it is dropped and level 1 takes its place.
+
+One thread may add while another reads: readers go by the length of the array that is written last, and whatever would
+shrink an array replaces it instead.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite, isnan, nan
+
+CAPACITY = 1 << 15
+"""How many buckets level 0 may hold: about 1.3 MB a series with all its levels, 80 times the dots of a wide chart."""
+
+LARGEST = 1e30
+"""A loss beyond this is infinity by another name, and single precision ends not far above."""
+
+OVERSAMPLE = 4
+"""Buckets looked at for each column of dots when a view is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a series says at one place: a bucket's first step, its lowest, mean and highest value."""
+
+    step: float
+    low: float
+    mean: float
+    high: float
+
+
+class _Level:
+    """Buckets of one size. ``mean`` is written last and tells how many buckets are complete."""
+
+    __slots__ = ("high", "low", "mean", "step")
+
+    def __init__(self) -> None:
+        self.step = array("d")
+        self.low = array("f")
+        self.high = array("f")
+        self.mean = array("f")
+
+    def append(self, step: float, low: float, high: float, mean: float) -> None:
+        self.step.append(step)
+        self.low.append(low)
+        self.high.append(high)
+        self.mean.append(mean)
+
+    def first(self, count: int) -> "_Level":
+        """A copy of the first ``count`` buckets."""
+        copy = _Level()
+        copy.step, copy.low = self.step[:count], self.low[:count]
+        copy.high, copy.mean = self.high[:count], self.mean[:count]
+        return copy
+
+
+class Series:
+    """A metric's values by step.
+
+    Args:
+        name: the metric's name, as in ``metrics.jsonl``.
+        capacity: how many buckets to keep at the finest level; an even number.
+    """
+
+    def __init__(self, name: str = "", *, capacity: int = CAPACITY) -> None:
+        self.name = name
+        self.capacity = capacity
+        self.count = 0
+        self.unusable = 0
+        """Values that were NaN, infinite or beyond `LARGEST`; they are drawn as gaps."""
+        self.first_step = nan
+        self.last_step = nan
+        self.last_value = nan
+        """The latest value, NaN and infinities included."""
+        self.rewinds = 0
+        """How often steps went back (a run resumed from a checkpoint) and later points were replaced."""
+        self.span = 1
+        """Points in a bucket of level 0."""
+        self._levels = [_Level()]
+        self._part: list[float] = []
+        self._part_step = nan
+
+    def __len__(self) -> int:
+        return self.count
+
+    def extend(self, points: Iterable[tuple[float, float]]) -> None:
+        """Add many (step, value) points, in the order in which they were logged."""
+        for step, value in points:
+            self.add(step, value)
+
+    def add(self, step: float, value: float) -> None:
+        """Add one point. A step below the last one replaces everything from that step on."""
+        if step < self.last_step:
+            self._rewind(step)
+        if self.count == 0:
+            self.first_step = step
+        self.last_step, self.last_value = step, value
+        self.count += 1
+        if not -LARGEST < value < LARGEST:
+            self.unusable += 1
+            value = nan
+        if self.span == 1:
+            self._push(step, value, value, value)
+            return
+        if not self._part:
+            self._part_step = step
+        self._part.append(value)
+        if len(self._part) >= self.span:
+            low, high, mean = _summary(self._part)
+            self._part = []
+            self._push(self._part_step, low, high, mean)
+
+    def _push(self, step: float, low: float, high: float, mean: float) -> None:
+        levels = self._levels
+        depth = 0
+        while True:
+            if depth == len(levels):
+                levels.append(_Level())
+            level = levels[depth]
+            level.append(step, low, high, mean)
+            size = len(level.mean)
+            if size & 1:
+                break
+            step = level.step[size - 2]
+            low, high, mean = _merge(level, size - 2)
+            depth += 1
+        if len(levels[0].mean) >= self.capacity:
+            self._levels = levels[1:]
+            self.span *= 2
+
+    def _rewind(self, step: float) -> None:
+        base = self._levels[0]
+        keep = bisect_left(base.step, step)
+        self._levels = [level.first(keep >> depth) for depth, level in enumerate(self._levels)]
+        self._part = []
+        base = self._levels[0]
+        self.count = keep * self.span
+        self.unusable = sum(1 for value in base.mean if isnan(value))
+        self.last_step = base.step[-1] if keep else nan
+        self.rewinds += 1
+
+    def buckets(self, start: int = 0) -> Iterable[tuple[float, float]]:
+        """Step and mean of each complete bucket of level 0, from index ``start`` on."""
+        base = self._levels[0]
+        for index in range(start, len(base.mean)):
+            yield base.step[index], base.mean[index]
+
+    def view(self, start: float, stop: float, columns: int) -> list[tuple[int, float, float]]:
+        """What to draw between two steps.
+
+        Args:
+            start: the step at the left edge.
+            stop: the step at the right edge, above ``start``.
+            columns: the number of columns (of dots) to draw on.
+
+        Returns:
+            (column, low, high) from left to right, at most one entry a column; low is NaN where the line breaks. One
+            neighbour on either side of the view is included, with a column below 0 or past the end, so that lines run
+            out of the picture instead of ending at its edge.
+        """
+        levels, part, part_step = self._levels, list(self._part), self._part_step
+        base = levels[0]
+        begin = max(0, bisect_left(base.step, start) - 1)
+        end = min(len(base.mean), bisect_right(base.step, stop) + 1)
+        depth = 0
+        while depth + 1 < len(levels) and (end - begin) >> depth > OVERSAMPLE * columns:
+            depth += 1
+        scale = (columns - 1) / (stop - start) if stop > start else 0.0
+        drawn: list[tuple[int, float, float]] = []
+
+        def put(step: float, low: float, high: float) -> None:
+            column = round((step - start) * scale)
+            column = -1 if column < 0 else min(column, columns)
+            if drawn and drawn[-1][0] == column and 0 <= column < columns:
+                _, old_low, old_high = drawn[-1]
+                if isnan(low):
+                    return
+                if not isnan(old_low):
+                    low, high = min(low, old_low), max(high, old_high)
+                drawn[-1] = (column, low, high)
+            elif column == -1 and drawn:
+                drawn[-1] = (column, low, high)
+            elif not (column == columns and drawn and drawn[-1][0] == columns):
+                drawn.append((column, low, high))
+
+        # The coarse level covers all complete buckets; what it has not merged yet waits at the end of each finer level.
+        done = begin >> depth
+        for level_depth in range(depth, -1, -1):
+            level = levels[level_depth]
+            last = min(len(level.mean), -(-end >> level_depth) if level_depth == depth else len(level.mean))
+            for index in range(done, last):
+                put(level.step[index], level.low[index], level.high[index])
+            done = 2 * max(done, last)
+            if level_depth == depth and last < len(level.mean):
+                return drawn
+        if part:
+            low, high, _ = _summary(part)
+            put(part_step, low, high)
+        return drawn
+
+    def bounds(self, start: float, stop: float) -> tuple[float, float] | None:
+        """Lowest and highest value between two steps; None when there is no finite one."""
+        lows, highs = [], []
+        for column, low, high in self.view(start, stop, 256):
+            if not isnan(low) and 0 <= column < 256:  # noqa: PLR2004 - the width asked for in the line above
+                lows.append(low)
+                highs.append(high)
+        return (min(lows), max(highs)) if lows else None
+
+    def at(self, step: float) -> Reading | None:
+        """The bucket nearest to a step, or None while the series is empty."""
+        base = self._levels[0]
+        size = len(base.mean)
+        if not size:
+            return None
+        after = min(bisect_left(base.step, step), size - 1)
+        before = max(after - 1, 0)
+        index = before if abs(base.step[before] - step) <= abs(base.step[after] - step) else after
+        return Reading(base.step[index], base.low[index], base.mean[index], base.high[index])
+
+    def tail(self, columns: int) -> list[float]:
+        """Means of the whole series cut into at most ``columns`` pieces, for sparklines."""
+        if not self.count:
+            return []
+        if self.last_step <= self.first_step:
+            return [self.last_value] if isfinite(self.last_value) else []
+        found = self.view(self.first_step, self.last_step, columns)
+        return [(low + high) / 2 for _, low, high in found if not isnan(low)]
+
+
+class Smoothed:
+    """An exponential moving average that follows a series, each bucket weighted by the points in it.
+
+    The start is corrected for bias as in Adam (Kingma & Ba 2015, §3), so the line does not start at zero.
+
+    Args:
+        source: the raw series.
+        decay: the weight of the past for one point, between 0 and 1; 0.9 averages over about ten points.
+    """
+
+    def __init__(self, source: Series, decay: float) -> None:
+        self.source = source
+        self.decay = decay
+        self.series = Series(source.name)
+        self._restart()
+
+    def _restart(self) -> None:
+        self.series = Series(self.source.name)
+        self._seen = 0
+        self._span = self.source.span
+        self._rewinds = self.source.rewinds
+        self._average = 0.0
+        self._weight = 0.0
+
+    def update(self) -> Series:
+        """Catch up with the source and return the smoothed series."""
+        source = self.source
+        if source.rewinds != self._rewinds:
+            self._restart()
+        while self._span < source.span:
+            self._seen = -(-self._seen // 2)
+            self._span *= 2
+        keep = self.decay**self._span
+        for step, mean in source.buckets(self._seen):
+            self._seen += 1
+            if isnan(mean):
+                self.series.add(step, nan)
+                continue
+            self._average = keep * self._average + (1 - keep) * mean
+            self._weight = keep * self._weight + (1 - keep)
+            self.series.add(step, self._average / self._weight)
+        return self.series
+
+
+def _summary(values: list[float]) -> tuple[float, float, float]:
+    usable = [value for value in values if not isnan(value)]
+    if not usable:
+        return nan, nan, nan
+    return min(usable), max(usable), sum(usable) / len(usable)
+
+
+def _merge(level: _Level, index: int) -> tuple[float, float, float]:
+    """Low, high and mean of two neighbouring buckets; a bucket without a usable value does not count."""
+    low, other_low = level.low[index], level.low[index + 1]
+    if isnan(low):
+        return other_low, level.high[index + 1], level.mean[index + 1]
+    if isnan(other_low):
+        return low, level.high[index], level.mean[index]
+    return (
+        low if low < other_low else other_low,
+        max(level.high[index], level.high[index + 1]),
+        (level.mean[index] + level.mean[index + 1]) / 2,
+    )
