@@ -49,11 +49,11 @@ def main() -> int:
         litter = [subprocess.Popen([sys.executable, "-c", LITTER], start_new_session=own).pid for own in (False, True)]
         (folder.path / "litter.json").write_text(json.dumps(litter))
     step = max((int(path.name.split("-")[1]) for path in folder.checkpoints.glob("checkpoint-*")), default=0)
-    print(f"starting at step {step}")
+    sys.stdout.write(f"starting at step {step}\n")
     while step < told.steps:
         step += 1
         if told.fits is not None and int(os.environ.get("DPO_TUI_MICRO_BATCH", told.micro)) > told.fits:
-            print("out of memory", file=sys.stderr)
+            sys.stderr.write("out of memory\n")
             return 75
         _log(folder, step, told.steps)
         while True:
@@ -82,7 +82,7 @@ def _log(folder: RunFolder, step: int, last: int) -> None:
     append_json_line(folder.metrics, {"t": now, "step": step, "loss": 0.69 - step / 100, "step_seconds": 0.1})
     progress = {"phase": "train", "done": step, "total": last, "unit": "step", "step": step, "max_steps": last}
     write_json_atomic(folder.progress, {**progress, "epoch": step / last, "t": now})
-    print(f"step {step}")
+    sys.stdout.write(f"step {step}\n")
 
 
 def _save(folder: RunFolder, step: int) -> None:

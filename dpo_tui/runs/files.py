@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; ``None`` when the file is missing, torn, or no object."""
     try:
         with open(path, "rb") as stream:
-            document = json.loads(stream.read())
+            document = json.loads(stream.read().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
@@ -91,7 +91,7 @@ def read_last_json_lines(path: Path, n: int) -> list[dict[str, Any]]:
 def parse_line(line: bytes) -> dict[str, Any] | None:
     """Parse one line of a ``.jsonl`` file; ``None`` when it is torn or no object. NaN and Infinity become floats."""
     try:
-        document = json.loads(line)
+        document = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

@@ -16,7 +16,9 @@ _LONGEST_LINE = 1 << 20
 """Bytes after which a line without an end is garbage, not a metric."""
 _ANCHOR = 64
 """Bytes before the reading position that must still be there, or the file was replaced by another."""
-_LATEST_TAIL = 1 << 18
+_RECENT = 1 << 13
+_RARE_TAIL = 1 << 18
+_RARE_MARKERS = (b'"eval_', b'"kl"')
 
 
 class MetricsTail:
@@ -102,19 +104,40 @@ class MetricsTail:
             self._pending = b""
 
 
-def latest(path: Path, max_bytes: int = _LATEST_TAIL) -> dict[str, Any]:
+def latest(path: Path, *, recent_bytes: int = _RECENT, rare_bytes: int = _RARE_TAIL) -> dict[str, Any]:
     """Merge the newest lines so that each key has its latest value, those of evaluation beside those of training.
 
     Args:
         path: the file; missing or empty gives ``{}``.
-        max_bytes: how far back from the end to look.
+        recent_bytes: every line this far from the end is looked at.
+        rare_bytes: this far from the end is looked for what is logged rarely: evaluations and KL estimates.
     """
     merged: dict[str, Any] = {}
-    for line in lines_from_end(path, max_bytes):
+    for line in lines_from_end(path, recent_bytes):
         if (document := parse_line(line)) is not None:
             for key, value in document.items():
                 merged.setdefault(key, value)
+    if rare_bytes > recent_bytes:
+        for marker in _RARE_MARKERS:
+            for key, value in (_last_line_with(marker, path, rare_bytes) or {}).items():
+                merged.setdefault(key, value)
     return merged
+
+
+def _last_line_with(marker: bytes, path: Path, max_bytes: int) -> dict[str, Any] | None:
+    """The newest line with this text in it, found without parsing, or even splitting, all that follow it."""
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, end - max_bytes))
+            tail = stream.read(max_bytes)
+    except OSError:
+        return None
+    found = tail.rfind(marker)
+    if found < 0:
+        return None
+    stop = tail.find(b"\n", found)
+    return parse_line(tail[tail.rfind(b"\n", 0, found) + 1 : stop if stop >= 0 else len(tail)])
 
 
 def read_all(path: Path) -> Iterator[list[dict[str, Any]]]:

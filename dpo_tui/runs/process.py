@@ -29,6 +29,11 @@ def boot_id() -> str:
         return _darwin_boot_id() if sys.platform == "darwin" else ""
 
 
+def host_name() -> str:
+    """This machine's name (`socket` knows as well, and takes longer to import)."""
+    return os.uname().nodename
+
+
 def process_start(pid: int) -> int | None:
     """When a process started, in clock ticks after boot; ``None`` when there is no such living process.
 

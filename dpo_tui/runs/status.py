@@ -1,7 +1,6 @@
 """What has become of a run: a pure function of its files and of who is alive. Standard library only."""
 
 import os
-import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from dpo_tui.runs import control, lock, pace
 from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.process import boot_id, is_same_process
+from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import ENDED, State, read_state
 
 STALLED_AFTER = 120.0
@@ -67,7 +66,7 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
         return _live(folder, state, now)
     if _same_boot(state):
         return _unsupervised(folder, state, now)
-    if state.host == socket.gethostname():
+    if state.host == host_name():
         doing = "waited for its turn" if state.attempt == 0 else "ran"
         return _lost(folder, state, f"the box restarted while it {doing}")
     return _elsewhere(folder, state, now)
@@ -158,7 +157,7 @@ def _same_boot(state: State) -> bool:
     here = boot_id()
     if state.boot_id and here:
         return state.boot_id == here
-    return state.host in ("", socket.gethostname())
+    return state.host in ("", host_name())
 
 
 def _modified(path: Path) -> float:

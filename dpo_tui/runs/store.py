@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-import socket
 import time
 from pathlib import Path
 
@@ -12,8 +10,9 @@ from dpo_tui.errors import HomeError, RunError, RunNotFoundError
 from dpo_tui.runs import lock
 from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.process import boot_id
+from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, write_state
+from dpo_tui.runs.status import status_of
 from dpo_tui.runs.summary import summary
 
 __all__ = ["all_runs", "create", "find", "remove", "runs_in", "summary"]
@@ -45,7 +44,7 @@ def create(config_toml_text: str, *, name: str, devices: list[str], after: str |
                 name=name,
                 created_at=now,
                 queued_at=now,
-                host=socket.gethostname(),
+                host=host_name(),
                 boot_id=boot_id(),
                 devices=list(devices),
                 after=after,
@@ -111,17 +110,21 @@ def remove(folder: RunFolder) -> None:
     Raises:
         RunError: it is still being worked on, or the disk refused.
     """
+    status = status_of(folder)
+    worker_lives = status.state is not None and is_same_process(status.state.worker_pid, status.state.worker_start)
+    if status.live or worker_lives:
+        raise RunError(f"run {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
     try:
         taken = lock.acquire(folder.lock)
     except OSError as error:
         raise RunError(f"cannot remove run {folder.id}: {error.strerror or error}") from error
     if not taken:
-        raise RunError(f"run {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
+        raise RunError(f"run {folder.id} is just being started or ended", hint="Try again in a moment.")
     try:
         # Renamed first: nobody sees half a run, and nobody can resume one that is being deleted.
         doomed = folder.path.with_name(f".removing-{folder.id}")
         os.replace(folder.path, doomed)
-        shutil.rmtree(doomed)
+        _delete(doomed)
     except OSError as error:
         raise RunError(f"cannot remove run {folder.id}: {error.strerror or error}") from error
     finally:
@@ -149,7 +152,13 @@ def _fill(folder: RunFolder, config_toml_text: str, state: State) -> bool:
         os.rename(draft.path, folder.path)
         return True
     finally:
-        shutil.rmtree(draft.path, ignore_errors=True)
+        _delete(draft.path, ignore_errors=True)
+
+
+def _delete(path: Path, ignore_errors: bool = False) -> None:
+    import shutil  # slow to load, and listing runs must be fast
+
+    shutil.rmtree(path, ignore_errors=ignore_errors)
 
 
 def _name(run: RunFolder) -> str:

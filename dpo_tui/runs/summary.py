@@ -12,17 +12,16 @@ from dpo_tui.runs.status import Status, status_of
 _SEVERITIES = {"info": 0, "notice": 1, "warning": 2, "error": 3, "critical": 4}
 _UNKNOWN_SEVERITY = 1
 _EVENTS_TAIL = 1 << 17
-METRICS_TAIL = 1 << 18
-"""Bytes from the end in which a run's latest metrics are looked for: an evaluation some hundred lines ago is found."""
+_BRIEF_TAIL = 1 << 11
 
 
-def summary(folder: RunFolder, *, now: float | None = None, metrics_tail: int = METRICS_TAIL) -> dict[str, Any]:
+def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False) -> dict[str, Any]:
     """Merge what is known about a run: state.json, progress.json, the computed status, and the latest of the rest.
 
     Args:
         folder: the run.
         now: Unix time; the present by default.
-        metrics_tail: bytes of metrics.jsonl to look at, from its end.
+        brief: only look at the last few metrics, and at no advice: enough for one line about the run.
 
     Returns:
         The keys of `dpo_tui.runs.state.State` and of progress.json, with ``status`` and ``reason`` as computed, plus
@@ -42,8 +41,8 @@ def summary(folder: RunFolder, *, now: float | None = None, metrics_tail: int = 
         "reason": status.reason,
         "dir": str(folder.path),
         "eta_seconds": eta_of(folder, status, now),
-        "metrics": latest(folder.metrics, metrics_tail),
-        "advice": worst_advice(folder),
+        "metrics": latest(folder.metrics, recent_bytes=_BRIEF_TAIL, rare_bytes=0) if brief else latest(folder.metrics),
+        "advice": None if brief else worst_advice(folder),
     }
 
 

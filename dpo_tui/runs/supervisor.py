@@ -11,7 +11,6 @@ failed, and the reason is the last event of kind ``failed`` that it wrote.
 """
 
 import os
-import socket
 import sys
 import time
 from dataclasses import replace
@@ -21,7 +20,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.runs import batch, control, leftovers, lock, turn, worker
 from dpo_tui.runs.alarm import Alarm
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.process import boot_id, is_same_process, process_start, set_child_subreaper
+from dpo_tui.runs.process import boot_id, host_name, is_same_process, process_start, set_child_subreaper
 from dpo_tui.runs.record import Record
 from dpo_tui.runs.state import ENDED, State, read_state
 
@@ -96,7 +95,7 @@ def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> Record:
         supervisor_start=process_start(os.getpid()),
         worker_pid=None,
         worker_start=None,
-        host=socket.gethostname(),
+        host=host_name(),
         boot_id=boot_id(),
         queued_at=time.time() if resumed else state.queued_at,
         ended_at=None,

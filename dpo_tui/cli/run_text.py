@@ -1,0 +1,210 @@
+"""Runs in words, for a terminal of 80 columns or more."""
+
+import sys
+import time
+import unicodedata
+from typing import Any
+
+from dpo_tui.plain import printable
+from dpo_tui.runs.status import duration
+
+# State is never colour alone: a glyph, its stand-in where the terminal has no UTF-8, and always the word beside it.
+_GLYPHS = {
+    "queued": ("◌", "."),
+    "starting": ("◔", "~"),
+    "running": ("●", "*"),
+    "stalled": ("⚠", "!"),
+    "stopping": ("◍", "~"),
+    "done": ("✓", "+"),
+    "failed": ("✗", "x"),
+    "stopped": ("■", "#"),
+    "lost": ("⚑", "!"),
+}
+_UNKNOWN = ("?", "?")
+_LIVE = ("queued", "starting", "running", "stalled", "stopping")
+
+# Columns of the table: what is left of the width goes to the last one, the note.
+_STATUS, _ID, _NAME, _STEP = 10, 20, 12, 11
+_NAME_WIDE = 28
+_WIDE = 110
+
+_FIGURES = (("loss", "loss"), ("accuracy", "rewards/accuracies"), ("margin", "rewards/margins"))
+
+
+def glyph(status: str) -> str:
+    """A status's sign."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8")
+    return _GLYPHS.get(status, _UNKNOWN)[0 if utf8 else 1]
+
+
+def table(summaries: list[dict[str, Any]], width: int, now: float | None = None) -> list[str]:
+    """Lay out runs as lines of at most ``width`` columns, the head first.
+
+    Args:
+        summaries: as `dpo_tui.runs.store.summary` makes them.
+        width: columns of the terminal.
+        now: Unix time; the present by default.
+    """
+    now = time.time() if now is None else now
+    name = _NAME_WIDE if width >= _WIDE else _NAME
+    sizes = (_STATUS, _ID, name, _STEP)
+    rows = [("status", "id", "name", "step", "")]
+    rows += [(_status(run), str(run["id"]), str(run.get("name", "")), _steps(run), note(run, now)) for run in summaries]
+    lines = []
+    for *cells, last in rows:
+        head = " ".join(fit(cell, size) for cell, size in zip(cells, sizes, strict=True))
+        lines.append(f"{head} {clip(last, width - sum(sizes) - len(sizes))}".rstrip())
+    return lines
+
+
+def note(run: dict[str, Any], now: float) -> str:
+    """The most useful thing to say about a run in a few words: why it waits or failed, else its loss and its time."""
+    if run["status"] in ("queued", "failed", "lost", "stalled", "unknown") and run.get("reason"):
+        return str(run["reason"])
+    loss = _number(run.get("metrics", {}).get("loss"))
+    parts = [f"loss {loss:.3g}"] if loss is not None else []
+    if run.get("eta_seconds") is not None:
+        parts.append(f"ETA {duration(run['eta_seconds'])}")
+    elif run.get("ended_at"):
+        parts.append(ago(run["ended_at"], now))
+    elif run["status"] in ("starting", "running") and run.get("phase"):
+        parts.append(str(run["phase"]))
+    return "  ".join(parts)
+
+
+def paragraph(run: dict[str, Any], width: int, now: float | None = None) -> list[str]:
+    """Tell all that matters about one run, in a few lines.
+
+    Args:
+        run: as `dpo_tui.runs.store.summary` makes it.
+        width: columns of the terminal; only paths may be longer, so that they can be copied.
+        now: Unix time; the present by default.
+    """
+    now = time.time() if now is None else now
+    name = printable(str(run.get("name", "")), single_line=True)
+    lines = [clip(f"{_status(run)}  {name}  {run['id']}", width)]
+    lines += _wrap(str(run.get("reason") or ""), width)
+    lines += _wrap(_where(run), width)
+    lines += _wrap(_figures(run.get("metrics", {})), width)
+    lines += _wrap(_times(run, now), width)
+    advice = run.get("advice")
+    if advice:
+        lines += _wrap(f"advice: {advice.get('message', '')}", width)
+    lines.append(f"  {printable(str(run['dir']), single_line=True)}")
+    return lines
+
+
+def next_steps(run: dict[str, Any]) -> list[str]:
+    """The commands that make sense now, each with its purpose."""
+    key, status = run["id"], run["status"]
+    follow = (f"dpo-tui logs -f {key}", "watch it")
+    stop = (f"dpo-tui stop {key}", "save a checkpoint and stop")
+    at_once = (f"dpo-tui stop --now {key}", "stop at once")
+    resume = (f"dpo-tui resume {key}", "go on from the last checkpoint")
+    logs = (f"dpo-tui logs {key}", "what it printed")
+    choices = {
+        "queued": [follow, stop],
+        "starting": [follow, stop],
+        "running": [follow, stop],
+        "stalled": [logs, at_once],
+        "stopping": [follow, at_once],
+        "failed": [logs, resume],
+        "stopped": [resume, logs],
+        "lost": [resume, logs],
+        "done": [logs],
+    }.get(status, [logs])
+    size = max(len(command) for command, _ in choices)
+    return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]
+
+
+def ago(then: float, now: float) -> str:
+    """How long ago, in the largest unit: ``2 h ago``."""
+    return " ".join(duration(now - then).split()[:2]) + " ago"
+
+
+def fit(text: str, width: int) -> str:
+    """Clip or pad to exactly ``width`` columns."""
+    text = clip(text, width)
+    return text + " " * (width - columns(text))
+
+
+def clip(text: str, width: int) -> str:
+    """One line without control characters, of at most ``width`` columns, with an ellipsis where something is cut."""
+    text = printable(text, single_line=True)
+    if columns(text) <= width:
+        return text
+    kept, used = "", 0
+    for character in text:
+        used += columns(character)
+        if used > width - 1:
+            break
+        kept += character
+    return kept + "…" if width > 0 else ""
+
+
+def columns(text: str) -> int:
+    """The columns that a text takes in a terminal: two for wide East Asian characters, none for combining marks."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def _status(run: dict[str, Any]) -> str:
+    return f"{glyph(run['status'])} {run['status']}"
+
+
+def _steps(run: dict[str, Any]) -> str:
+    step, last = _number(run.get("step")), _number(run.get("max_steps"))
+    if step is None:
+        return ""
+    return f"{step:,.0f}/{last:,.0f}" if last else f"{step:,.0f}"
+
+
+def _where(run: dict[str, Any]) -> str:
+    step, last, epoch = (_number(run.get(key)) for key in ("step", "max_steps", "epoch"))
+    parts = [f"phase {run['phase']}"] if run.get("phase") and run["status"] in _LIVE else []
+    if step is not None and last:
+        parts.append(f"step {step:,.0f} of {last:,.0f} ({100 * step / last:.0f} %)")
+    if epoch is not None:
+        parts.append(f"epoch {epoch:.2f}")
+    if run.get("eta_seconds") is not None:
+        parts.append(f"ETA {duration(run['eta_seconds'])}")
+    return " · ".join(parts)
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    told = [(label, _number(metrics.get(key))) for label, key in _FIGURES]
+    return " · ".join(f"{label} {value:.3g}" for label, value in told if value is not None)
+
+
+def _times(run: dict[str, Any], now: float) -> str:
+    parts = []
+    if run.get("ended_at"):
+        parts.append(f"ended {ago(run['ended_at'], now)}")
+    elif run.get("started_at"):
+        parts.append(f"started {ago(run['started_at'], now)}")
+    elif run.get("created_at"):
+        parts.append(f"made {ago(run['created_at'], now)}")
+    if (run.get("attempt") or 0) > 1:
+        parts.append(f"attempt {run['attempt']}")
+    if run.get("devices"):
+        parts.append("on " + ", ".join(map(str, run["devices"])))
+    if run.get("per_device_train_batch_size"):
+        parts.append(f"batch {run['per_device_train_batch_size']} × {run['gradient_accumulation_steps']} after OOM")
+    return " · ".join(parts)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    import textwrap
+
+    lines: list[str] = []
+    for line in printable(text).splitlines():
+        lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return lines
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

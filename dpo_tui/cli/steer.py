@@ -1,0 +1,60 @@
+"""Steer runs: `stop`, `checkpoint`, `resume`, `rm`."""
+
+import sys
+
+import click
+
+from dpo_tui.cli.output import narrate
+from dpo_tui.plain import printable
+from dpo_tui.runs import control, store
+from dpo_tui.runs.status import status_of
+
+
+@click.command()
+@click.argument("run")
+@click.option("--now", is_flag=True, help="End it at once; what came after the last checkpoint is lost.")
+def stop(run: str, now: bool) -> None:
+    """Stop a run: at its next step it saves a checkpoint and ends. RUN is an id, a unique prefix, a name, or `last`."""
+    folder = store.find(run)
+    control.request_stop(folder, now=now)
+    told = "ends at once" if now else "saves a checkpoint at its next step and stops"
+    narrate(f"Asked run {folder.id}: it {told}. `dpo-tui resume {folder.id}` goes on from there.")
+
+
+@click.command()
+@click.argument("run")
+def checkpoint(run: str) -> None:
+    """Save a checkpoint without stopping. RUN is an id, a unique prefix, a name, or `last`."""
+    folder = store.find(run)
+    control.request_checkpoint(folder)
+    narrate(f"Asked run {folder.id}: it saves a checkpoint at its next step and goes on.")
+
+
+@click.command()
+@click.argument("run")
+def resume(run: str) -> None:
+    """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""
+    from dpo_tui.runs import launch
+
+    folder = store.find(run)
+    resumed = launch.resume(folder)
+    if resumed.checkpoint is None:
+        narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
+    else:
+        narrate(f"Run {folder.id} goes on from its newest whole checkpoint ({resumed.checkpoint.name} is there).")
+    narrate(f"Watch it with: dpo-tui logs -f {folder.id}")
+    click.echo(folder.id)
+
+
+@click.command()
+@click.argument("run")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def rm(run: str, yes: bool) -> None:
+    """Delete a run with its checkpoints and its adapter. RUN is an id, a unique prefix, a name, or `last`."""
+    folder = store.find(run)
+    status = status_of(folder)
+    name = printable(status.state.name, single_line=True) if status.state else ""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete run {folder.id} {name} ({status.status}) and all that it made?", abort=True, err=True)
+    store.remove(folder)
+    narrate(f"Deleted run {folder.id}.")
