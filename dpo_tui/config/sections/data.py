@@ -23,7 +23,9 @@ class DataSection(Section):
         le=1_048_576,
     )
     dataset_config: str | None = setting(None, "subset", "Name of a subset of a hub dataset.", advanced=True)
-    dataset_split: str = setting("train", "split", "Which split of the dataset to train on.", advanced=True)
+    dataset_split: str | None = setting(
+        None, "split", "Which split to train on. Left out: train, or the only one there is.", advanced=True
+    )
     prompt_field: str | None = setting(None, "prompt column", "Column that holds the prompt.", advanced=True)
     chosen_field: str | None = setting(None, "chosen column", "Column that holds the better answer.", advanced=True)
     rejected_field: str | None = setting(None, "rejected column", "Column that holds the worse answer.", advanced=True)

@@ -1,0 +1,153 @@
+"""Follow a run in the foreground: one line that moves in a terminal, one line a log elsewhere."""
+
+import shutil
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+import click
+
+from dpo_tui.cli.output import is_terminal, narrate
+from dpo_tui.errors import RunError
+from dpo_tui.plain import printable
+from dpo_tui.runs import control, protocol
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.metrics import MetricsTail
+from dpo_tui.runs.phases import PHASES
+from dpo_tui.runs.status import Status, duration, status_of
+from dpo_tui.runs.summary import eta_of
+
+_POLL_SECONDS = 0.25
+_FIGURES = (
+    ("loss", "loss", "{:.4f}"),
+    ("accuracy", "rewards/accuracies", "{:.2f}"),
+    ("margin", "rewards/margins", "{:.3f}"),
+    ("eval loss", "eval_loss", "{:.4f}"),
+    ("eval accuracy", "eval_rewards/accuracies", "{:.2f}"),
+    ("tok/s", "tokens_per_second", "{:,.0f}"),
+)
+
+
+def follow(folder: RunFolder) -> int:
+    """Show a run until it ends, and return the command's exit code.
+
+    The first Ctrl-C asks the run to stop with a checkpoint, the second to stop at once. A hang-up ends only the
+    following; the run goes on.
+    """
+    interrupts = _Interrupts(folder)
+    events, metrics = MetricsTail(folder.events), MetricsTail(folder.metrics)
+    line = _StatusLine()
+    with interrupts:
+        while True:
+            status = status_of(folder)
+            for event in events.poll():
+                line.clear()
+                _tell_event(event)
+            for entry in metrics.poll():
+                line.latest |= entry
+                if not line.moves and (figures := _figures(entry)):
+                    narrate(f"step {entry.get('step')}  {figures}")
+            if status.status in {"done", "failed", "stopped", "lost"}:
+                line.clear()
+                return _end(folder, status)
+            line.show(folder, status)
+            time.sleep(_POLL_SECONDS)
+
+
+class _Interrupts:
+    """Ctrl-C while following: once asks for a checkpoint and a stop, twice for a stop at once."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.count = 0
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        try:
+            control.request_stop(self.folder, now=self.count > 1)
+        except RunError:
+            return  # it ended just now; the loop will say how
+        again = "stopping at once" if self.count > 1 else "stopping after this step, with a checkpoint (again: at once)"
+        narrate(f"\n{again}")
+
+
+class _StatusLine:
+    """The line at the bottom of a terminal; nothing where stderr is none."""
+
+    def __init__(self) -> None:
+        self.moves = is_terminal()
+        self.latest: dict[str, Any] = {}
+        self._shown = ""
+
+    def clear(self) -> None:
+        if self._shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
+            self._shown = ""
+
+    def show(self, folder: RunFolder, status: Status) -> None:
+        if not self.moves:
+            return
+        width = shutil.get_terminal_size().columns
+        text = " · ".join(
+            part for part in (_progress_words(status), _figures(self.latest), _eta(folder, status)) if part
+        )
+        text = text[: width - 1]
+        if text != self._shown:
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+            self._shown = text
+
+
+def _tell_event(event: dict[str, Any]) -> None:
+    kind, message = event.get("kind"), printable(str(event.get("message", "")), single_line=True)
+    if kind == "phase" and event.get("phase") in {"train", "evaluate", "done"}:
+        return  # metrics tell of these
+    mark = {"warning": "! ", "failed": "✗ ", "checkpoint": "  "}.get(str(kind), "  ")
+    narrate(f"{mark}{message}")
+
+
+def _progress_words(status: Status) -> str:
+    if status.status not in {"running", "stopping"}:
+        reason = f": {status.reason.splitlines()[0]}" if status.reason else ""
+        return f"{status.status}{printable(reason, single_line=True)}"
+    progress = status.progress
+    step, last = progress.get("step"), progress.get("max_steps")
+    words = f"step {step:,}/{last:,}" if step is not None and last else ""
+    phase = str(progress.get("phase", ""))
+    if phase == "train" and words:
+        return words
+    done, total, unit = progress.get("done"), progress.get("total"), progress.get("unit") or ""
+    counted = f" {done:,.0f}/{total:,.0f} {unit}".rstrip() if done and total else ""
+    return f"{words + ' · ' if words else ''}{PHASES.get(phase, phase)}{counted}"
+
+
+def _figures(entry: dict[str, Any]) -> str:
+    parts = []
+    for label, key, form in _FIGURES:
+        value = entry.get(key)
+        if isinstance(value, int | float):
+            parts.append(f"{label} {form.format(value)}")
+    return "  ".join(parts)
+
+
+def _eta(folder: RunFolder, status: Status) -> str:
+    seconds = eta_of(folder, status, time.time())
+    return f"ETA {duration(seconds)}" if seconds is not None else ""
+
+
+def _end(folder: RunFolder, status: Status) -> int:
+    if status.status == "done":
+        narrate(f"✓ done: {folder.path}")
+        return protocol.DONE
+    narrate(f"{status.status}: {printable(status.reason)}")
+    narrate(
+        f"  dpo-tui resume {folder.id}   goes on from the last checkpoint;   dpo-tui logs {folder.id}   shows its log"
+    )
+    return protocol.STOPPED if status.status == "stopped" else protocol.FAILED

@@ -1,0 +1,70 @@
+"""`train`: check the configs, start the runs, follow them."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from dpo_tui.cli.follow import follow
+from dpo_tui.cli.output import narrate
+from dpo_tui.config.files import load, parse_assignment
+from dpo_tui.errors import UsageError
+from dpo_tui.plain import printable
+from dpo_tui.prepare import Prepared, create_run, prepare
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launch import start
+from dpo_tui.runs.protocol import ARGV_VARIABLE
+
+_ROWS_NAMED = 5
+
+
+@click.command()
+@click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CONFIG…")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting of every config.")
+@click.option("--name", help="What to call the run.")
+@click.option("--detach", is_flag=True, help="Return at once; the run goes on in the background.")
+def train(configs: tuple[Path, ...], assignments: tuple[str, ...], name: str | None, detach: bool) -> None:
+    """Start training from one config, or from several, one after the other.
+
+    In the foreground this follows the run: Ctrl-C stops it with a checkpoint, a lost connection does not.
+    """
+    if name and len(configs) > 1:
+        raise UsageError("--name is for one config", hint="give each config a name of its own, in [run]")
+    changes = dict(parse_assignment(assignment) for assignment in assignments)
+    everything = [prepare(load(path, changes), name) for path in configs]
+    for path, prepared in zip(configs, everything, strict=True):
+        tell(prepared, str(path))
+    folders = start_in_turn(everything)
+    for folder in folders:
+        click.echo(folder.id)
+    if detach:
+        narrate(f"  dpo-tui status {folders[0].id}   shows how it goes")
+        return
+    worst = 0
+    for folder in folders:
+        worst = follow(folder) or worst
+    sys.exit(worst)
+
+
+def tell(prepared: Prepared, source: str) -> None:
+    """Say what the check found: rows that cannot be used, settings that are unwise."""
+    narrate(f"{printable(source)}: {prepared.usable:,} of {prepared.rows:,} rows can be used")
+    for problem in prepared.dropped[:_ROWS_NAMED]:
+        narrate(f"  row {problem.row}: {printable(problem.message, single_line=True)}")
+    if len(prepared.dropped) > _ROWS_NAMED:
+        narrate(f"  and {len(prepared.dropped) - _ROWS_NAMED:,} more")
+    for advice in prepared.advice:
+        narrate(f"{advice.severity}: {advice.words}")
+
+
+def start_in_turn(everything: list[Prepared]) -> list[RunFolder]:
+    """Make and start the runs; each waits for the one before it, however that ends."""
+    os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
+    folders: list[RunFolder] = []
+    for prepared in everything:
+        folders.append(create_run(prepared, after=folders[-1].id if folders else None))
+    for folder in folders:
+        start(folder)
+    return folders

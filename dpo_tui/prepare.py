@@ -1,0 +1,161 @@
+"""From a config to a run that may start: everything that can be checked without torch is checked here, in a second.
+
+The command line and the app start runs through this one door.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.advice.settings import Advice, advise
+from dpo_tui.config.files import LoadedConfig, with_changes
+from dpo_tui.config.schema import Config
+from dpo_tui.config.toml_text import to_toml
+from dpo_tui.data.demonstrations import load_demonstrations
+from dpo_tui.data.from_config import evaluation_source, training_source
+from dpo_tui.data.pairs import RowProblem
+from dpo_tui.data.read import load_pairs
+from dpo_tui.errors import ConfigError
+from dpo_tui.hardware import nvml
+from dpo_tui.runs import store
+from dpo_tui.runs.folder import RunFolder
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start.
+
+    Attributes:
+        config: fully resolved: absolute paths, a GPU, a name.
+        devices: what the run needs for itself, such as ``gpu:0``; runs that need the same wait for each other.
+        rows: rows in the data.
+        usable: rows that can be used.
+        dropped: the others, with the reason.
+        advice: what is allowed but unwise.
+    """
+
+    config: Config
+    devices: tuple[str, ...]
+    rows: int
+    usable: int
+    dropped: tuple[RowProblem, ...]
+    advice: tuple[Advice, ...]
+
+
+def prepare(loaded: LoadedConfig, name: str | None = None) -> Prepared:
+    """Check a config against this machine and its data.
+
+    Args:
+        loaded: the config; relative paths in it are tried from here, then from its file's folder.
+        name: of the run, if not the config's.
+
+    Raises:
+        ConfigError: the model folder is incomplete, or the provider is not there.
+        DataError: the data cannot be read or has no usable row.
+    """
+    changes = _located(loaded) | {"name": name or loaded.config.name or _name_from_model(loaded.config.model_name)}
+    resolved = with_changes(loaded, {key: value for key, value in changes.items() if value is not None}, "command line")
+    config = resolved.config
+    if config.provider == "unsloth":
+        raise ConfigError(
+            'provider = "unsloth": it needs a Python environment of its own, which this version cannot make yet',
+            hint='set provider = "huggingface": the same training through transformers, TRL and PEFT',
+        )
+    _check_model_folder(config)
+    total, usable, dropped = _read_data(config)
+    devices = _devices(config)
+    if config.gpus == "auto":
+        chosen = devices[0].removeprefix("gpu:") if devices else "auto"
+        config = with_changes(resolved, {"gpus": chosen}, "profile").config
+    return Prepared(config, devices, total, usable, dropped, tuple(advise(config)))
+
+
+def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
+    """Make the run's folder; nothing starts yet.
+
+    Args:
+        prepared: what to run.
+        after: id of a run that must end first.
+    """
+    config = prepared.config
+    return store.create(to_toml(config), name=config.name or "", devices=list(prepared.devices), after=after)
+
+
+def _located(loaded: LoadedConfig) -> dict[str, Any]:
+    """Make local paths absolute: the run outlives the folder that it was started from."""
+    folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
+    found = {}
+    for name in ("model_name", "dataset", "eval_dataset", "chat_template"):
+        value = getattr(loaded.config, name)
+        if value is None:
+            continue
+        for folder in folders:
+            candidate = folder / Path(value).expanduser()
+            if candidate.exists():
+                found[name] = str(candidate.resolve())
+                break
+    return found
+
+
+def _name_from_model(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-")[:64] or "run"
+
+
+def _check_model_folder(config: Config) -> None:
+    folder = Path(config.model_name)
+    if not folder.is_absolute():
+        if config.model_name.startswith((".", "~")) or config.model_name.count("/") > 1:
+            raise ConfigError(f"model_name = {config.model_name}: no such folder")
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"model_name = {config.model_name}: no such folder")
+    if (folder / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"model_name = {config.model_name}: is an adapter, not a model",
+            hint="merge it into its base model first, and train from the merged folder",
+        )
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"model_name = {config.model_name}: the folder has no config.json, so it is no model")
+    if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
+        raise ConfigError(
+            f"model_name = {config.model_name}: the folder has no weights (*.safetensors)",
+            hint="copy the whole model folder, or download it again",
+        )
+
+
+def _read_data(config: Config) -> tuple[int, int, tuple[RowProblem, ...]]:
+    separate = evaluation_source(config)
+    if config.strategy == "sft":
+        demonstrations = load_demonstrations(training_source(config))
+        if separate is not None:
+            load_demonstrations(separate)
+        return demonstrations.total, len(demonstrations.rows), tuple(demonstrations.dropped)
+    pairs = load_pairs(training_source(config))
+    if separate is not None:
+        load_pairs(separate)
+    return pairs.total, len(pairs.pairs), tuple(pairs.dropped)
+
+
+def _devices(config: Config) -> tuple[str, ...]:
+    if config.gpus == "none":
+        return ()
+    if config.gpus.isdigit():
+        return (f"gpu:{config.gpus}",)
+    gpus = _visible(nvml.read().gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not gpus:
+        return ()
+    best = max(gpus, key=lambda gpu: (gpu.memory_free or 0, -gpu.index))
+    return (f"gpu:{best.index}",)
+
+
+def _visible(gpus: Sequence[nvml.Gpu], allowed: str | None) -> list[nvml.Gpu]:
+    """Keep the GPUs that CUDA_VISIBLE_DEVICES allows, by index or by the start of their UUID."""
+    if allowed is None:
+        return list(gpus)
+    names = [name.strip() for name in allowed.split(",") if name.strip()]
+    return [gpu for gpu in gpus if any(name == str(gpu.index) or (gpu.uuid or "").startswith(name) for name in names)]

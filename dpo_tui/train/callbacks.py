@@ -1,0 +1,118 @@
+"""The worker's ear in TRL's loop: it writes metrics and progress, and obeys requests to save or to stop."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from dpo_tui.train import checkpoints
+from dpo_tui.train.interruption import Interruption
+from dpo_tui.train.journal import Journal
+
+_GB = 1e9
+
+
+class RunCallback(TrainerCallback):  # type: ignore[misc]
+    """Connects a trainer with the run folder.
+
+    Attributes:
+        stopped: whether training ended because someone asked for it.
+        last_evaluation: the step of the latest evaluation, -1 before the first.
+    """
+
+    def __init__(self, journal: Journal, interruption: Interruption, keep_checkpoints: int) -> None:
+        self.journal = journal
+        self.interruption = interruption
+        self.keep_checkpoints = keep_checkpoints
+        self.stopped = False
+        self.last_evaluation = -1
+        self._step_began = 0.0
+        self._step_seconds: list[float] = []
+        self._tokens_logged = 0.0
+        self._evaluated = 0
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock of a step."""
+        self.journal.phase("train")
+        self._step_began = time.perf_counter()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Write progress, and turn requests into Trainer's own flags."""
+        self._step_seconds.append(time.perf_counter() - self._step_began)
+        self._show_steps(state)
+        if self.interruption.stop_wanted():
+            self.stopped = True
+            control.should_training_stop = True
+            control.should_evaluate = False
+            control.should_save = True
+        elif self.interruption.checkpoint_wanted():
+            control.should_save = True
+        return control
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Append a line of metrics: TRL's own, and what the step cost."""
+        values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        epoch = values.pop("epoch", state.epoch)
+        if "loss" in values and self._step_seconds:
+            seconds = sum(self._step_seconds)
+            values["step_seconds"] = seconds / len(self._step_seconds)
+            tokens = values.get("num_tokens", 0.0)
+            values["tokens_per_second"] = (tokens - self._tokens_logged) / seconds
+            self._tokens_logged = tokens
+            self._step_seconds.clear()
+            if torch.cuda.is_available():
+                values["vram_peak_gb"] = torch.cuda.max_memory_reserved() / _GB
+        self.journal.metrics(state.global_step, epoch, values)
+
+    def on_prediction_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        eval_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show how far an evaluation is."""
+        self.journal.phase("evaluate")
+        self._evaluated += 1
+        total = len(eval_dataloader) if eval_dataloader is not None else None
+        self.journal.progress(self._evaluated, total, "batches")
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Go back to the loop."""
+        self._evaluated = 0
+        self.last_evaluation = state.global_step
+        if 0 < state.global_step < state.max_steps:
+            self.journal.phase("train")
+            self._show_steps(state)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Mark the checkpoint whole, then delete older ones."""
+        folder = Path(args.output_dir)
+        checkpoint = folder / f"checkpoint-{state.global_step}"
+        checkpoints.mark_complete(checkpoint)
+        checkpoints.prune(folder, self.keep_checkpoints)
+        self.journal.event("checkpoint", f"Saved a checkpoint at step {state.global_step}", step=state.global_step)
+
+    def _show_steps(self, state: TrainerState) -> None:
+        self.journal.progress(
+            state.global_step,
+            state.max_steps,
+            "steps",
+            step=state.global_step,
+            max_steps=state.max_steps,
+            epoch=state.epoch,
+        )

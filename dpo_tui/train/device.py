@@ -1,0 +1,66 @@
+"""Which device trains, and in which precision; a fall-back is said aloud."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from dpo_tui.config.schema import Config
+from dpo_tui.errors import TrainingError
+
+# NVIDIA Ampere; older devices emulate bfloat16, slowly or not at all.
+_BF16_CAPABILITY = (8, 0)
+Precision = Literal["bf16", "fp16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and how precisely the model computes.
+
+    Attributes:
+        kind: torch's name of the device.
+        precision: of the matrix products.
+        words: the choice in a sentence, with the reason where it is not what the config asked for.
+    """
+
+    kind: Literal["cuda", "mps", "cpu"]
+    precision: Precision
+    words: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The torch type of the precision."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.precision]
+
+
+def choose_device(config: Config) -> Device:
+    """Choose device and precision for a config.
+
+    Raises:
+        TrainingError: the config names a GPU and torch sees none.
+    """
+    if config.gpus != "none" and torch.cuda.is_available():
+        return _cuda(config)
+    if config.gpus.isdigit():
+        built = torch.version.cuda or "without CUDA"
+        raise TrainingError(
+            f"gpus = {config.gpus}: torch {torch.__version__} (built {built}) sees no GPU",
+            hint='run `dpo-tui doctor`, or set gpus = "none" to train on the CPU',
+        )
+    if config.gpus == "auto" and torch.backends.mps.is_available():
+        return Device("mps", "fp32", "Training on the Apple GPU in fp32")
+    asked = ": bfloat16 is for GPUs" if config.bf16 else ""
+    return Device("cpu", "fp32", f"Training on the CPU in fp32{asked}")
+
+
+def _cuda(config: Config) -> Device:
+    name = torch.cuda.get_device_name(0)
+    if not config.bf16:
+        return Device("cuda", "fp32", f"Training on {name} in fp32, as bf16 = false asks")
+    capability = torch.cuda.get_device_capability(0)
+    if capability >= _BF16_CAPABILITY:
+        return Device("cuda", "bf16", f"Training on {name} in bfloat16")
+    major, minor = capability
+    return Device(
+        "cuda", "fp16", f"Training on {name} in fp16: bfloat16 needs compute capability 8.0, it has {major}.{minor}"
+    )

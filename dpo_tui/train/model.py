@@ -1,0 +1,90 @@
+"""Load the model, its tokenizer and the shape of its adapter."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from dpo_tui.config.schema import Config
+from dpo_tui.errors import TrainingError
+from dpo_tui.train.device import Device
+
+# ChatML; the end-of-text token after an answer stops tokenizers to which <|im_end|> is ordinary text.
+DEFAULT_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
+    """Load the tokenizer and make sure that it has a chat template.
+
+    Returns:
+        The tokenizer, and sentences about what had to be filled in.
+
+    Raises:
+        TrainingError: the chat template's file cannot be read.
+    """
+    notes = []
+    tokenizer = AutoTokenizer.from_pretrained(config.model_name, revision=config.model_revision or "main")
+    if config.chat_template:
+        try:
+            tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise TrainingError(f"chat_template = {config.chat_template}: {error.strerror}") from None
+    elif tokenizer.chat_template is None:
+        tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
+        notes.append("The tokenizer has no chat template; ChatML is used, and saved with the adapter")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        notes.append(f"The tokenizer has no padding token; {tokenizer.eos_token!r} is used")
+    return tokenizer, notes
+
+
+def load_model(config: Config, device: Device) -> Any:
+    """Load the weights onto the device.
+
+    Frozen weights are held in the computing precision (4-bit: NF4 with double quantisation, QLoRA, arXiv 2305.14314).
+    Weights that are trained themselves stay in fp32 and the products run under autocast, as TRL has it.
+    """
+    dtype = device.dtype if config.use_lora else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
+    if config.attn_implementation != "auto":
+        options["attn_implementation"] = config.attn_implementation
+    if config.use_4bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=device.dtype,
+        )
+    if device.kind == "cuda":
+        options["device_map"] = {"": 0}
+    model = AutoModelForCausalLM.from_pretrained(config.model_name, **options)
+    # A cache of keys and values is for generation; with checkpointed activations it only brings warnings.
+    model.config.use_cache = False
+    return model
+
+
+def lora_config(config: Config) -> LoraConfig | None:
+    """Return the adapter's shape; None for full fine-tuning."""
+    if not config.use_lora:
+        return None
+    targets: str | list[str] = list(config.lora_target_modules)
+    if targets == ["all-linear"]:
+        targets = "all-linear"
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets,
+        modules_to_save=list(config.modules_to_save) or None,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+    )

@@ -1,0 +1,106 @@
+"""receipt.json: what exactly ran, so that a result can be told from its neighbour a year later."""
+
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+import dpo_tui
+from dpo_tui.config.schema import Config
+from dpo_tui.runs.files import write_json_atomic
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.protocol import ARGV_VARIABLE
+from dpo_tui.train.device import Device
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "tokenizers")
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """Which rows the run trained and evaluated on.
+
+    Attributes:
+        location: of the dataset.
+        sha256: of the file's bytes; empty for data that is not one file.
+        format: as it was recognised.
+        rows: found in the data.
+        unusable: rows that could not be read as pairs.
+        too_long: pairs that TRL dropped because the prompt alone fills max_seq_length.
+        train: pairs trained on.
+        held_out: pairs evaluated on.
+    """
+
+    location: str
+    sha256: str
+    format: str
+    rows: int
+    unusable: int
+    too_long: int
+    train: int
+    held_out: int
+
+
+def write_receipt(folder: RunFolder, config: Config, device: Device, data: DataUsed, results: dict[str, Any]) -> None:
+    """Write the receipt; at the start of the training without results, at its end with them."""
+    write_json_atomic(
+        folder.receipt,
+        {
+            "version": 1,
+            "t": time.time(),
+            "dpo_tui": dpo_tui.__version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "argv": _argv(),
+            "device": {"kind": device.kind, "precision": device.precision, **_gpu()},
+            "model": config.model_name,
+            "data": vars(data),
+            "effective_batch": config.effective_batch,
+            "results": results,
+        },
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _argv() -> list[str]:
+    try:
+        return [str(word) for word in json.loads(os.environ[ARGV_VARIABLE])]
+    except (KeyError, ValueError, TypeError):
+        return sys.argv
+
+
+def _gpu() -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        return {}
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "name": properties.name,
+        "memory_gb": properties.total_memory / 1e9,
+        "capability": f"{properties.major}.{properties.minor}",
+        "cuda": torch.version.cuda,
+        "driver": _driver(),
+    }
+
+
+def _driver() -> str | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        text = pynvml.nvmlSystemGetDriverVersion()
+        pynvml.nvmlShutdown()
+    except Exception:  # NVML raises its own family, and ctypes raises when the library is odd
+        return None
+    return text.decode() if isinstance(text, bytes) else str(text)

@@ -1,0 +1,144 @@
+"""The work of one run, from its frozen config to its adapter: the five steps of R33, each a phase in the journal."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.config.schema import Config
+from dpo_tui.data.pairs import Message
+from dpo_tui.runs.files import write_text_atomic
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.train.callbacks import RunCallback
+from dpo_tui.train.card import model_card
+from dpo_tui.train.checkpoints import newest_whole, step_of
+from dpo_tui.train.device import choose_device
+from dpo_tui.train.interruption import Interruption, StopRequested
+from dpo_tui.train.journal import Journal
+from dpo_tui.train.model import load_model, load_tokenizer
+from dpo_tui.train.receipt import DataUsed, write_receipt
+from dpo_tui.train.rows import Rows, load_rows
+from dpo_tui.train.samples import answers
+from dpo_tui.train.trainers import build_trainer
+
+
+def work(config: Config, folder: RunFolder, journal: Journal, interruption: Interruption) -> None:
+    """Train, from the newest whole checkpoint if there is one.
+
+    Raises:
+        StopRequested: someone asked for a stop; a checkpoint is saved if training had begun.
+        DpoTuiError: the data, the model or the device cannot be used.
+    """
+    rows = load_rows(config)
+    _tell_about_rows(rows, journal)
+    device = choose_device(config)
+    journal.event("note", device.words)
+
+    interruption.raise_if_stopped()
+    journal.phase("load-model")
+    tokenizer, notes = load_tokenizer(config)
+    for note in notes:
+        journal.event("note", note)
+    model = load_model(config, device)
+
+    interruption.raise_if_stopped()
+    checkpoint = _checkpoint_to_resume(folder, journal)
+    callback = RunCallback(journal, interruption, config.save_total_limit)
+    trainer = build_trainer(
+        config,
+        folder,
+        device,
+        model=model,
+        tokenizer=tokenizer,
+        rows=rows,
+        callback=callback,
+        resumes=checkpoint is not None,
+    )
+    data = _data_used(config, rows, trainer)
+    if data.too_long:
+        why = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
+        journal.event("warning", f"{data.too_long:,} pairs dropped: {why}", rows=data.too_long)
+    write_receipt(folder, config, device, data, {})
+
+    interruption.raise_if_stopped()
+    if checkpoint is None:
+        _answer(trainer, tokenizer, rows.prompts, config, journal, when="before")
+    interruption.can_save = True
+    journal.phase("train")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if callback.stopped:
+        raise StopRequested
+    if rows.held_out is not None and callback.last_evaluation != trainer.state.global_step:
+        trainer.evaluate()
+    _answer(trainer, tokenizer, rows.prompts, config, journal, when="after")
+
+    journal.phase("save")
+    results = _results(trainer)
+    _save(trainer, folder.adapter if config.use_lora else folder.merged)
+    write_text_atomic(folder.model_card, model_card(config, data, results))
+    write_receipt(folder, config, device, data, results)
+    journal.phase("done")
+
+
+def _tell_about_rows(rows: Rows, journal: Journal) -> None:
+    held_out = len(rows.held_out) if rows.held_out is not None else 0
+    journal.event("note", f"{len(rows.train):,} rows to train on, {held_out:,} held out ({rows.format})")
+    if rows.dropped:
+        first = "; ".join(f"row {problem.row}: {problem.message}" for problem in rows.dropped[:3])
+        journal.event("warning", f"{len(rows.dropped):,} rows cannot be used: {first}", rows=len(rows.dropped))
+
+
+def _checkpoint_to_resume(folder: RunFolder, journal: Journal) -> Path | None:
+    checkpoint, torn = newest_whole(folder.checkpoints)
+    for path in torn:
+        journal.event("warning", f"{path.name} is incomplete and is not used")
+    if checkpoint is not None:
+        journal.event("note", f"Resuming from step {step_of(checkpoint)}", step=step_of(checkpoint))
+    return checkpoint
+
+
+def _data_used(config: Config, rows: Rows, trainer: Any) -> DataUsed:
+    train = len(trainer.train_dataset)
+    held_out = len(trainer.eval_dataset) if trainer.eval_dataset is not None else 0
+    offered = len(rows.train) + (len(rows.held_out) if rows.held_out is not None else 0)
+    return DataUsed(
+        location=config.dataset,
+        sha256=rows.sha256,
+        format=rows.format,
+        rows=rows.total,
+        unusable=len(rows.dropped),
+        too_long=offered - train - held_out,
+        train=train,
+        held_out=held_out,
+    )
+
+
+def _answer(
+    trainer: Any, tokenizer: Any, prompts: list[list[Message]], config: Config, journal: Journal, *, when: str
+) -> None:
+    if not prompts:
+        return
+    journal.phase("sample")
+    # Before training, policy and reference are the same model.
+    for number, answer in enumerate(answers(trainer.model, tokenizer, prompts, config.sample_max_new_tokens), start=1):
+        prompt = prompts[number - 1]
+        journal.sample({"when": when, "step": trainer.state.global_step, "prompt": prompt, "answer": answer})
+        journal.progress(number, len(prompts), "answers")
+
+
+def _results(trainer: Any) -> dict[str, Any]:
+    """Return the last value of every metric that was logged."""
+    latest: dict[str, Any] = {}
+    for line in trainer.state.log_history:
+        latest |= line
+    return {"steps": trainer.state.global_step, "metrics": latest}
+
+
+def _save(trainer: Any, target: Path) -> None:
+    """Save adapter (or model) and tokenizer so that the folder appears whole or not at all."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    trainer.save_model(str(partial))
+    # Trainer pickles its arguments beside the weights; nobody should have to load a pickle to use an adapter.
+    (partial / "training_args.bin").unlink(missing_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
