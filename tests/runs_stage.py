@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +26,8 @@ PATIENCE = 60.0
 CONFIG = "[training]\nper_device_train_batch_size = 4\ngradient_accumulation_steps = 2\n"
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@pytest.fixture(name="home")
+def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh home; whatever a test leaves running in it is killed."""
     monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DPO_TUI_STOP_GRACE", "0.5")
@@ -34,7 +35,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for path in (tmp_path / "home" / "runs").glob("2*"):
         state = read_json(path / "state.json") or {}
         for who in ("supervisor", "worker"):
-            if is_same_process(state.get(f"{who}_pid"), state.get(f"{who}_start")):
+            if (
+                is_same_process(state.get(f"{who}_pid"), state.get(f"{who}_start"))
+                and state[f"{who}_pid"] != os.getpid()
+            ):
                 with contextlib.suppress(OSError):
                     os.kill(state[f"{who}_pid"], signal.SIGKILL)
 
@@ -112,3 +116,22 @@ def events(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
 def worker_environments(folder: RunFolder) -> list[dict[str, str]]:
     """The environment that each attempt's worker got."""
     return [json.loads(line) for line in (folder.path / "worker-env.jsonl").read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def supervised(folder: RunFolder) -> Iterator[int]:
+    """Hold a run's lock from another process, as a supervisor does; yields its pid."""
+    code = (
+        "import sys; from pathlib import Path; from dpo_tui.runs import lock\n"
+        "print(lock.acquire(Path(sys.argv[1])), flush=True); sys.stdin.read()"
+    )
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder.lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert keeper.stdin and keeper.stdout
+    try:
+        assert keeper.stdout.readline() == "True\n"
+        yield keeper.pid
+    finally:
+        keeper.kill()
+        keeper.communicate()

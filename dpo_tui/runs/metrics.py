@@ -16,8 +16,8 @@ _LONGEST_LINE = 1 << 20
 """Bytes after which a line without an end is garbage, not a metric."""
 _ANCHOR = 64
 """Bytes before the reading position that must still be there, or the file was replaced by another."""
-_RECENT = 1 << 13
-_RARE_TAIL = 1 << 18
+_RECENT = 1 << 12
+_RARE_TAIL = 1 << 17
 _RARE_MARKERS = (b'"eval_', b'"kl"')
 
 
@@ -118,21 +118,25 @@ def latest(path: Path, *, recent_bytes: int = _RECENT, rare_bytes: int = _RARE_T
             for key, value in document.items():
                 merged.setdefault(key, value)
     if rare_bytes > recent_bytes:
+        tail = _tail(path, rare_bytes)
         for marker in _RARE_MARKERS:
-            for key, value in (_last_line_with(marker, path, rare_bytes) or {}).items():
+            for key, value in (_last_line_with(marker, tail) or {}).items():
                 merged.setdefault(key, value)
     return merged
 
 
-def _last_line_with(marker: bytes, path: Path, max_bytes: int) -> dict[str, Any] | None:
-    """The newest line with this text in it, found without parsing, or even splitting, all that follow it."""
+def _tail(path: Path, size: int) -> bytes:
     try:
         with open(path, "rb", buffering=0) as stream:
             end = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, end - max_bytes))
-            tail = stream.read(max_bytes)
+            stream.seek(max(0, end - size))
+            return stream.read(size)
     except OSError:
-        return None
+        return b""
+
+
+def _last_line_with(marker: bytes, tail: bytes) -> dict[str, Any] | None:
+    """The newest line with this text in it, found without parsing, or even splitting, all that follow it."""
     found = tail.rfind(marker)
     if found < 0:
         return None

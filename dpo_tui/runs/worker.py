@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ def _stopped_reason(returncode: int, asked: Asked) -> str:
 
 def _told_reason(folder: RunFolder, offset: int) -> str:
     """What the worker itself wrote about its failure, in this attempt: message, and hint on a second line."""
-    for line in lines_from_end(folder.events, _size(folder.events) - offset):
+    for line in _lines_since(folder.events, offset):
         event = parse_line(line) if b"failed" in line else None
         if event is not None and event.get("kind") == "failed" and event.get("message"):
             hint = event.get("hint")
@@ -172,10 +173,16 @@ def _told_reason(folder: RunFolder, offset: int) -> str:
 
 
 def _last_words(log: Path, offset: int) -> str:
-    for line in lines_from_end(log, _size(log) - offset):
+    for line in _lines_since(log, offset):
         if words := line.decode("utf-8", "replace").strip():
             return words[:_LAST_WORDS]
     return ""
+
+
+def _lines_since(path: Path, offset: int) -> Iterator[bytes]:
+    """The lines that were added after a file had this size, newest first."""
+    # One byte more: the line feed before them tells that the first of them is whole.
+    return lines_from_end(path, _size(path) - offset + 1)
 
 
 def _grace() -> float:
