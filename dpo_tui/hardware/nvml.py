@@ -1,7 +1,9 @@
 """What the driver says about every GPU, through NVML; nothing here raises.
 
-NVML is asked call by call, and each call may fail for its own reason: a container hides MIG memory, unified-memory boards
-have no memory counter, old drivers lack functions, a GPU falls off the bus. Each refusal becomes a :class:`Fault` beside
+NVML is asked call by call, and each call may fail for its own reason: a container hides MIG memory,
+unified-memory boards
+have no memory counter, old drivers lack functions, a GPU falls off the bus. Each refusal becomes a
+:class:`Fault` beside
 the values that were readable, so that a screen shows "no permission" instead of dying.
 
 Memory is in bytes; people see decimal gigabytes (``bytes / 1e9``), because cards are sold in roughly those: an RTX 4070
@@ -184,9 +186,7 @@ def _cuda_version(binding: ModuleType) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-def _read_gpu(
-    binding: ModuleType, index: int, driver: str | None, cuda: str | None, shared: dict[str, Fault]
-) -> Gpu:
+def _read_gpu(binding: ModuleType, index: int, driver: str | None, cuda: str | None, shared: dict[str, Fault]) -> Gpu:
     questions = Questions()
     questions.faults.update(shared)
     handle = questions.ask("handle", lambda: binding.nvmlDeviceGetHandleByIndex(index))

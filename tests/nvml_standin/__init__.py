@@ -22,7 +22,8 @@ SCENARIOS = {
     "rtx2060": "gpu\nname NVIDIA GeForce RTX 2060\nmemory 6144 5900\ncc 7 5\n",
     "a100x2": (
         "driver 535.161.08\ncuda 12020\n"
-        "gpu\nname NVIDIA A100-SXM4-80GB\nmemory 81920 20000\ncc 8 0\nfan -1\necc 1 0\nmig 0\nbusy 97 60\nprocess {pid} 61000\n"
+        "gpu\nname NVIDIA A100-SXM4-80GB\nmemory 81920 20000\ncc 8 0\nfan -1\necc 1 0\nmig 0\nbusy 97 60\n"
+        "process {pid} 61000\n"
         "gpu\nname NVIDIA A100-SXM4-80GB\nmemory 81920 81400\ncc 8 0\nfan -1\necc 1 0\nmig 0\n"
     ),
     "h100-mig": (
@@ -36,9 +37,13 @@ SCENARIOS = {
     ),
     "gb10": (
         "driver 580.82.09\ncuda 13000\n"
-        "gpu\nname NVIDIA GB10\ncc 12 1\nfail nvmlDeviceGetMemoryInfo 3\nfan -1\nfail nvmlDeviceGetEnforcedPowerLimit 3\n"
+        "gpu\nname NVIDIA GB10\ncc 12 1\nfan -1\n"
+        "fail nvmlDeviceGetMemoryInfo 3\nfail nvmlDeviceGetEnforcedPowerLimit 3\n"
     ),
-    "busy": "gpu\nname NVIDIA GeForce RTX 4090\nmemory 24564 12400\ncc 8 9\nbusy 88 40\nprocess {pid} 11800\nprocess 4194000 -1\n",
+    "busy": (
+        "gpu\nname NVIDIA GeForce RTX 4090\nmemory 24564 12400\ncc 8 9\nbusy 88 40\n"
+        "process {pid} 11800\nprocess 4194000 -1\n"
+    ),
     "full": "gpu\nname NVIDIA GeForce RTX 4070\nmemory 12282 1900\ncc 8 9\nbusy 99 90\nprocess {pid} 10300\n",
     "driver-missing": "init 9\n",
     "driver-mismatch": "init 18\n",
@@ -59,7 +64,16 @@ def compiler() -> str | None:
 def library(*flags: str) -> Path:
     """The folder that holds the compiled ``libnvidia-ml.so.1``."""
     folder = Path(tempfile.mkdtemp(prefix="nvml-standin-"))
-    command = [compiler() or "cc", "-shared", "-fPIC", "-O1", *flags, "-o", str(folder / "libnvidia-ml.so.1"), str(_SOURCE)]
+    command = [
+        compiler() or "cc",
+        "-shared",
+        "-fPIC",
+        "-O1",
+        *flags,
+        "-o",
+        str(folder / "libnvidia-ml.so.1"),
+        str(_SOURCE),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return folder
 

@@ -1,0 +1,103 @@
+"""How many pairs a config's dataset has and how long they are: exactly where that is quick, else from a sample."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_tui.config.schema import Config
+from dpo_tui.data.from_config import training_source
+from dpo_tui.data.lengths import Length, TokenCounter
+from dpo_tui.data.pairs import Pair, text_of
+from dpo_tui.data.read import load_pairs
+from dpo_tui.data.source import data_file
+from dpo_tui.errors import DpoTuiError
+
+_READ_WHOLE = 12_000_000  # bytes that are read and parsed without being felt
+_READ_WHOLE_PACKED = 2_500_000
+_SAMPLE = 4_000_000
+_COUNTED = 160  # pairs that are tokenized: spread over the data, and the longest
+_CHARACTERS_PER_TOKEN = 4.0  # English text; without the model's tokenizer there is nothing better
+
+
+@dataclass(frozen=True)
+class PairSizes:
+    """What is known about the pairs.
+
+    Attributes:
+        rows: usable pairs; None when unknown.
+        tokens_per_pair: mean tokens of both sequences together, cut at max_seq_length.
+        longest: tokens of the longest sequence, when every pair was looked at with the model's own tokenizer.
+        words: how that was found.
+    """
+
+    rows: int | None = None
+    tokens_per_pair: float | None = None
+    longest: int | None = None
+    words: str = ""
+
+
+def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
+    """Look at the dataset of a config; never raises, never downloads.
+
+    Args:
+        config: with local paths made absolute.
+        tokenizer_folder: holds the model's tokenizer.json; None when there is none here.
+    """
+    path = Path(config.dataset).expanduser()
+    try:
+        if not path.is_file():
+            where = "is a folder" if path.is_dir() else "is not on this machine"
+            return PairSizes(words=f"the dataset {where}: steps are not counted")
+        if config.strategy != "dpo":
+            return PairSizes(words="steps are counted for DPO only")
+        file = data_file(path)
+        size = path.stat().st_size
+        if size <= (_READ_WHOLE_PACKED if file.packed else _READ_WHOLE):
+            loaded = load_pairs(training_source(config))
+            return _measured(loaded.pairs, len(loaded.pairs), config, tokenizer_folder, whole=True)
+        if file.kind != "json" or file.packed:
+            return PairSizes(words="the dataset is large: steps are counted when training starts")
+        with path.open("rb") as stream:
+            lines = stream.read(_SAMPLE).count(b"\n")
+        rows = max(1, round(lines * size / _SAMPLE))
+        sample = load_pairs(training_source(config.model_copy(update={"max_samples": min(rows, 1000)})))
+        rows = min(rows, config.max_samples) if config.max_samples else rows
+        return _measured(sample.pairs, rows, config, tokenizer_folder, whole=False)
+    except (DpoTuiError, OSError) as error:
+        message = error.message if isinstance(error, DpoTuiError) else error.strerror
+        return PairSizes(words=f"the dataset was not counted: {message}")
+
+
+def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None, *, whole: bool) -> PairSizes:
+    spread = pairs[:: max(1, len(pairs) // _COUNTED)]
+    by_size = sorted(pairs, key=_characters, reverse=True)[: _COUNTED // 4]
+    counter = _counter(folder)
+    about = "" if whole else "about "
+    if counter is None:
+        mean = sum(_pair_characters(pair) for pair in spread) / len(spread) / _CHARACTERS_PER_TOKEN
+        return PairSizes(rows, mean, None, f"{about}{rows:,} pairs, tokens from characters (no tokenizer here)")
+    limit = config.max_seq_length
+    lengths = [one for one in counter.lengths(spread) if isinstance(one, Length)]
+    longest = [one for one in counter.lengths(by_size) if isinstance(one, Length)]
+    if not lengths or not longest:
+        return PairSizes(rows, None, None, f"{about}{rows:,} pairs; the chat template refuses them")
+    mean = sum(min(limit, one.prompt + one.chosen) + min(limit, one.prompt + one.rejected) for one in lengths)
+    top = max(one.prompt + max(one.chosen, one.rejected) for one in longest)
+    words = f"{about}{rows:,} pairs, tokens counted on {len(lengths)} of them"
+    return PairSizes(rows, mean / len(lengths), min(limit, top) if whole else None, words)
+
+
+def _counter(folder: Path | None) -> TokenCounter | None:
+    if folder is None:
+        return None
+    try:
+        return TokenCounter.from_folder(folder)
+    except DpoTuiError:
+        return None
+
+
+def _characters(pair: Pair) -> int:
+    return len(text_of(pair.prompt)) + max(len(text_of(pair.chosen)), len(text_of(pair.rejected)))
+
+
+def _pair_characters(pair: Pair) -> int:
+    return 2 * len(text_of(pair.prompt)) + len(text_of(pair.chosen)) + len(text_of(pair.rejected))

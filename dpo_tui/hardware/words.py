@@ -1,0 +1,45 @@
+"""Small wordings that the hardware commands and screens share."""
+
+from dpo_tui.config.schema import Config
+from dpo_tui.hardware.architecture import Architecture
+from dpo_tui.hardware.vram import GB, MemoryEstimate
+
+# R26: what a 7B model in 4-bit is expected to take, in decimal gigabytes.
+BANDS = {"sft": (6.0, 8.0), "dpo": (8.0, 10.0)}
+_SEVEN_B = (6.5e9, 8.5e9)
+
+
+def band_note(config: Config, arch: Architecture, found: MemoryEstimate) -> str | None:
+    """Compare with R26's band for a 7B model in 4-bit, and explain a difference part by part.
+
+    Returns:
+        None where the band says nothing about this run (another size, not 4-bit).
+    """
+    if not (config.use_4bit and config.use_lora and _SEVEN_B[0] <= arch.parameters <= _SEVEN_B[1]):
+        return None
+    low, high = BANDS[config.strategy]
+    total = found.total / GB
+    name = f"{low:.0f}–{high:.0f} GB expected for {config.strategy.upper()} on a 7B model in 4-bit"
+    if low <= total <= high:
+        return f"Within the {name}."
+    parts = sorted((part for part in found.parts if part.size), key=lambda part: -part.size)[:4]
+    shares = ", ".join(f"{part.key.replace('_', ' ')} {part.size / GB:.1f}" for part in parts)
+    if total < low:
+        return f"Below the {name}: {shares} GB; {_batch(config)}."
+    return f"Above the {name}: {shares} GB; {_batch(config)}."
+
+
+def clock(seconds: float) -> str:
+    """A duration for people: "40 s", "12 min", "3.5 h", "2.1 days"."""
+    for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.1f} {unit}" if unit == "h" else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.1f} days"
+
+
+def _batch(config: Config) -> str:
+    checkpointed = "" if config.gradient_checkpointing else ", activations not checkpointed"
+    return (
+        f"the band is for micro-batch 2, 1024 tokens and rank 16, this is {config.per_device_train_batch_size}, "
+        f"{config.max_seq_length} and {config.lora_r}{checkpointed}"
+    )
