@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from dpo_tui.runs import control
+from dpo_tui.runs.checkpoint import COMPLETE
 from dpo_tui.runs.files import append_json_line, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import set_pdeathsig
@@ -88,7 +89,7 @@ def _log(folder: RunFolder, step: int, last: int) -> None:
 def _save(folder: RunFolder, step: int) -> None:
     target = folder.checkpoints / f"checkpoint-{step}"
     target.mkdir(parents=True, exist_ok=True)
-    (target / "trainer_state.json").write_text("{}")
+    (target / COMPLETE).write_text("{}")
     append_json_line(folder.events, {"t": time.time(), "kind": "checkpoint", "message": f"saved step {step}"})
 
 

@@ -33,7 +33,7 @@ def test_stop_saves_a_checkpoint_and_resume_goes_on_from_it() -> None:
     holding(folder, 3)
     control.request_stop(folder)
     state = ended(folder)
-    assert (state.status, state.returncode, state.reason) == ("stopped", 130, "stopped as asked, with a checkpoint")
+    assert (state.status, state.returncode, state.reason) == ("stopped", 130, "stopped as asked; checkpoint-3 is saved")
     assert (folder.checkpoints / "checkpoint-3").is_dir()
     assert list(folder.control.iterdir()) == []
     launch.resume(folder)
@@ -58,7 +58,7 @@ def test_stop_now_lets_a_willing_worker_save() -> None:
     control.request_stop(folder, now=True)
     state = ended(folder)
     assert (state.status, state.returncode) == ("stopped", 130)
-    assert state.reason == "stopped at once, as asked; with a checkpoint"
+    assert state.reason == "stopped at once, as asked; checkpoint-3 is saved"
 
 
 def test_stop_now_ends_a_worker_that_ignores_it() -> None:
@@ -69,7 +69,7 @@ def test_stop_now_ends_a_worker_that_ignores_it() -> None:
     has_status(folder, "stopping", "stopped")
     state = ended(folder)
     assert (state.status, state.returncode) == ("stopped", -signal.SIGKILL)
-    assert "what came after the last checkpoint is lost" in state.reason
+    assert state.reason == "stopped at once, as asked; it had saved no checkpoint yet"
     assert len(events(folder, "killing")) == 1
     assert not is_same_process(before.worker_pid, before.worker_start)
 

@@ -131,7 +131,7 @@ def test_out_of_gpu_memory_to_the_end_fails_with_advice_and_a_resume_starts_smal
     folder = begin("--fits", 0)
     state = ended(folder)
     assert (state.status, state.returncode, state.attempt) == ("failed", 75, 3)
-    assert state.reason.startswith("out of GPU memory even with a micro-batch of 1")
+    assert state.reason.startswith("out of memory even with a micro-batch of 1")
     assert all(word in state.reason for word in ("4-bit", "shorter sequences", "smaller model"))
     launch.resume(folder, worker(folder))
     assert ended(folder).status == "done"
@@ -169,7 +169,8 @@ def test_a_supervisor_that_is_asked_to_end_lets_the_worker_save() -> None:
     os.kill(state_of(folder).supervisor_pid or 0, signal.SIGTERM)
     state = ended(folder)
     assert (state.status, state.returncode) == ("stopped", 130)
-    assert "the supervisor was asked to end" in state.reason
+    assert "its supervisor was asked to end" in state.reason
+    assert "checkpoint-2 is saved" in state.reason
     assert (folder.checkpoints / "checkpoint-2").is_dir()
 
 

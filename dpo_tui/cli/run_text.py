@@ -6,6 +6,7 @@ import unicodedata
 from typing import Any
 
 from dpo_tui.plain import printable
+from dpo_tui.runs.phases import PHASES
 from dpo_tui.runs.status import duration
 
 # State is never colour alone: a glyph, its stand-in where the terminal has no UTF-8, and always the word beside it.
@@ -68,7 +69,7 @@ def note(run: dict[str, Any], now: float) -> str:
     elif run.get("ended_at"):
         parts.append(ago(run["ended_at"], now))
     elif run["status"] in ("starting", "running") and run.get("phase"):
-        parts.append(str(run["phase"]))
+        parts.append(_phase(run))
     return "  ".join(parts)
 
 
@@ -165,7 +166,7 @@ def _steps(run: dict[str, Any]) -> str:
 
 def _where(run: dict[str, Any]) -> str:
     step, last, epoch = (_number(run.get(key)) for key in ("step", "max_steps", "epoch"))
-    parts = [f"phase {run['phase']}"] if run.get("phase") and run["status"] in _LIVE else []
+    parts = [_phase(run)] if run.get("phase") and run["status"] in _LIVE else []
     if step is not None and last:
         parts.append(f"step {step:,.0f} of {last:,.0f} ({100 * step / last:.0f} %)")
     if epoch is not None:
@@ -173,6 +174,10 @@ def _where(run: dict[str, Any]) -> str:
     if run.get("eta_seconds") is not None:
         parts.append(f"ETA {duration(run['eta_seconds'])}")
     return " · ".join(parts)
+
+
+def _phase(run: dict[str, Any]) -> str:
+    return PHASES.get(str(run["phase"]), str(run["phase"]))
 
 
 def _figures(metrics: dict[str, Any]) -> str:

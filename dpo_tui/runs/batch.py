@@ -1,4 +1,4 @@
-"""Smaller micro-batches after running out of GPU memory, with the effective batch kept. Standard library only."""
+"""Smaller micro-batches after running out of memory, with the effective batch kept. Standard library only."""
 
 import tomllib
 from dataclasses import dataclass

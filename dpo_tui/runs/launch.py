@@ -11,6 +11,7 @@ from pathlib import Path
 import dpo_tui
 from dpo_tui.errors import RunError
 from dpo_tui.runs import lock
+from dpo_tui.runs.checkpoint import newest_checkpoint
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State, read_state
@@ -30,8 +31,8 @@ class Resumed:
     """What `resume` did.
 
     Args:
-        checkpoint: the newest checkpoint at hand, from which the worker goes on (or from the one before, if this one is
-            torn); ``None`` when there is none and the run starts from the beginning.
+        checkpoint: the newest whole checkpoint, from which the worker goes on; ``None`` when there is none and the run
+            starts from the beginning.
     """
 
     checkpoint: Path | None
@@ -76,23 +77,14 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
     if status.live:
         raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile", hint=_watch(folder))
     _wait_for_orphan(folder, state)
+    checkpoint = newest_checkpoint(folder)
     _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state))
-    return Resumed(newest_checkpoint(folder))
+    return Resumed(checkpoint)
 
 
 def default_worker_argv(folder: RunFolder, python: str = sys.executable) -> list[str]:
     """The worker's command. ``-P`` keeps a ``random.py`` in the current folder from being taken for Python's own."""
     return [python, "-P", "-m", _WORKER_MODULE, str(folder.path)]
-
-
-def newest_checkpoint(folder: RunFolder) -> Path | None:
-    """The checkpoint with the highest step, whole or not; the worker tells a torn one, and falls back."""
-    steps = [
-        (int(number), path)
-        for path in folder.checkpoints.glob("checkpoint-*")
-        if (number := path.name.removeprefix("checkpoint-")).isdigit()
-    ]
-    return max(steps)[1] if steps else None
 
 
 def _state(folder: RunFolder) -> State:

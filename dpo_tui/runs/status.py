@@ -13,9 +13,11 @@ from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import ENDED, State, read_state
 
 STALLED_AFTER = 120.0
-"""Seconds without a sign of life before a run counts as stalled: loading and saving big models is quiet work."""
+"""Seconds without a sign of life before a run counts as stalled: saving a big model is quiet work for a minute."""
 STALLED_STEPS = 10.0
 """… or this many median step times, if that is longer."""
+STALLED_UNPACED = 300.0
+"""… or this long while no step time is known: importing and loading from a cold network disk takes minutes."""
 _LAUNCH = 30.0
 """Seconds that a fresh run may be without a supervisor, because it is just being launched."""
 
@@ -139,7 +141,7 @@ def _silence(folder: RunFolder, state: State, quiet: float) -> str:
     if quiet <= STALLED_AFTER:
         return ""
     step = pace.step_seconds(folder.metrics, state.attempt_started_at)
-    if step is not None and quiet <= STALLED_STEPS * step:
+    if quiet <= (STALLED_UNPACED if step is None else STALLED_STEPS * step):
         return ""
     usual = f" (a step takes {step:.1f} s)" if step is not None else ""
     return f"no sign of life for {duration(quiet)}{usual}"

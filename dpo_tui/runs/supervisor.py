@@ -6,7 +6,7 @@ It holds the run's lock while it lives, waits for the run's turn, starts the wor
 retries after out-of-memory, ends what the worker leaves behind, and writes state.json and supervisor.jsonl. Standard
 library only.
 
-The worker's exit code tells its end: 0 done, 130 stopped at request with a checkpoint, 75 out of GPU memory; any other
+The worker's exit code tells its end: 0 done, 130 stopped at request with a checkpoint, 75 out of memory; any other
 failed, and the reason is the last event of kind ``failed`` that it wrote.
 """
 
@@ -147,7 +147,7 @@ def _mark_starting(record: Record) -> None:
 
 
 def _work(folder: RunFolder, record: Record, alarm: Alarm, worker_argv: list[str]) -> None:
-    """Run the worker, again with smaller micro-batches while it runs out of GPU memory, and record the end."""
+    """Run the worker, again with smaller micro-batches while it runs out of memory, and record the end."""
     while True:
         ending = worker.attempt(folder, record, alarm, worker_argv)
         if not ending.out_of_memory:
@@ -159,7 +159,7 @@ def _work(folder: RunFolder, record: Record, alarm: Alarm, worker_argv: list[str
             break
         leftovers.end_all(ending.group)
         message = (
-            f"out of GPU memory with batch {was}: tries again from the last checkpoint with {smaller}, "
+            f"out of memory with batch {was}: tries again from the last checkpoint with {smaller}, "
             f"which keeps the effective batch of {smaller.effective}"
         )
         record.event("out-of-memory", message, attempt=record.state.attempt)
@@ -171,7 +171,7 @@ def _work(folder: RunFolder, record: Record, alarm: Alarm, worker_argv: list[str
             worker_start=None,
         )
         if control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW):
-            ending = replace(ending, status="stopped", reason="stopped as asked, after it ran out of GPU memory")
+            ending = replace(ending, status="stopped", reason="stopped as asked, after it ran out of memory")
             break
         _mark_starting(record)
     _finish(folder, record, ending)
@@ -186,7 +186,7 @@ def _batch(folder: RunFolder, state: State) -> batch.Batch | None:
 
 def _gave_up(ending: worker.Ending, was: batch.Batch | None) -> worker.Ending:
     even = f" even with a micro-batch of {was.micro}" if was else ""
-    return replace(ending, reason=f"out of GPU memory{even}\n{batch.OUT_OF_MEMORY_ADVICE}")
+    return replace(ending, reason=f"out of memory{even}\n{batch.OUT_OF_MEMORY_ADVICE}")
 
 
 def _finish(folder: RunFolder, record: Record, ending: worker.Ending) -> None:

@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dpo_tui.runs import batch, control, leftovers
+from dpo_tui.runs import batch, control, leftovers, protocol
 from dpo_tui.runs.alarm import Alarm
+from dpo_tui.runs.checkpoint import newest_checkpoint
 from dpo_tui.runs.files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import SUPERVISOR_PID_VARIABLE, describe_exit, kernel_oom_kills, process_start
 from dpo_tui.runs.record import Record
 from dpo_tui.runs.state import State
-
-DONE = 0
-STOPPED = 130
-OUT_OF_GPU_MEMORY = 75
-"""The worker's exit codes; every other one means that it failed."""
 
 _GRACE_VARIABLE = "DPO_TUI_STOP_GRACE"
 _GRACE = 10.0
@@ -42,7 +38,7 @@ class Ending:
         reason: why, in words.
         returncode: the worker's, negative for a signal; ``None`` if it could not be started.
         group: its process group, for what it left behind.
-        out_of_memory: whether it failed for want of GPU memory, and nobody asked it to end.
+        out_of_memory: whether it failed for want of memory on its device, and nobody asked it to end.
     """
 
     status: Literal["done", "stopped", "failed"]
@@ -80,13 +76,13 @@ def attempt(folder: RunFolder, record: Record, alarm: Alarm, worker_argv: list[s
     returncode, asked = _wait(folder, record, alarm, process.pid)
     process.returncode = returncode  # collected by `_wait`, with whatever else ended
 
-    if returncode == DONE:
+    if returncode == protocol.DONE:
         return Ending("done", "", returncode, process.pid)
-    if asked or returncode == STOPPED:
-        return Ending("stopped", _stopped_reason(returncode, asked), returncode, process.pid)
+    if asked or returncode == protocol.STOPPED:
+        return Ending("stopped", _stopped_reason(folder, asked), returncode, process.pid)
     reason = _told_reason(folder, events_before)
-    if returncode == OUT_OF_GPU_MEMORY:
-        return Ending("failed", reason or "out of GPU memory", returncode, process.pid, out_of_memory=True)
+    if returncode == protocol.OUT_OF_MEMORY:
+        return Ending("failed", reason or "out of memory", returncode, process.pid, out_of_memory=True)
     if not reason:
         oom_after = kernel_oom_kills()
         killed = None if oom_before is None or oom_after is None else oom_after > oom_before
@@ -153,13 +149,14 @@ def _note_stopping(record: Record, reason: str) -> None:
     record.event("stopping", reason)
 
 
-def _stopped_reason(returncode: int, asked: Asked) -> str:
-    saved = "with a checkpoint" if returncode == STOPPED else "what came after the last checkpoint is lost"
+def _stopped_reason(folder: RunFolder, asked: Asked) -> str:
+    newest = newest_checkpoint(folder)
+    saved = f"{newest.name} is saved" if newest else "it had saved no checkpoint yet"
     if asked == "stop-now":
         return f"stopped at once, as asked; {saved}"
     if asked == "terminated":
-        return f"stopped because the supervisor was asked to end, as when the box shuts down; {saved}"
-    return f"stopped as asked, {saved}"
+        return f"stopped because its supervisor was asked to end, as when the box shuts down; {saved}"
+    return f"stopped as asked; {saved}"
 
 
 def _told_reason(folder: RunFolder, offset: int) -> str:
