@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,15 @@ def test_a_supervisor_that_does_not_come_up_is_an_error_with_its_words(monkeypat
     monkeypatch.setenv("PYTHONPATH", str(broken))
     with pytest.raises(RunError, match="the interpreter is broken"):
         launch.start(folder, worker(folder))
+
+
+def test_a_folder_deleted_under_a_run_does_not_keep_its_supervisor_alive() -> None:
+    folder = begin("--hold-at", 2)
+    holding(folder, 2)
+    state = state_of(folder)
+    shutil.rmtree(folder.path)
+    os.kill(state.worker_pid or 0, signal.SIGKILL)
+    until(lambda: not is_same_process(state.supervisor_pid, state.supervisor_start), "the supervisor to end")
 
 
 def test_a_module_in_the_current_folder_does_not_shadow_pythons_own(

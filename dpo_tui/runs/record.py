@@ -63,9 +63,9 @@ class Record:
 
     def settle(self) -> None:
         """Write what is owed, with patience: a run's true end must not be lost to a disk that is full just now."""
-        deadline = time.monotonic() + float(os.environ.get(_PATIENCE_VARIABLE, _PATIENCE))
+        deadline = time.monotonic() + seconds_from(_PATIENCE_VARIABLE, _PATIENCE)
         while not self.flush():
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not self._folder.path.exists():
                 say(f"giving up; the run's state is {self.state.status}: {self.state.reason}")
                 return
             time.sleep(_RETRY)
@@ -80,6 +80,14 @@ class Record:
             except OSError:
                 raise refused from None
             say(f"the disk refused a new state.json, so the old one was overwritten in place: {refused}")
+
+
+def seconds_from(variable: str, default: float) -> float:
+    """A span from the environment; the default where it is absent or no number."""
+    try:
+        return float(os.environ.get(variable, default))
+    except ValueError:
+        return default
 
 
 def say(message: str) -> None:

@@ -118,7 +118,9 @@ def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
     worker = ", and its worker ended with it"
     if is_same_process(state.worker_pid, state.worker_start):
         worker = f"; its worker (process {state.worker_pid}) is still saving, or hangs"
-    return _lost(folder, state, f"its supervisor (process {state.supervisor_pid}) was killed{worker}")
+    # It writes there only when something is wrong with itself.
+    words = f"; {folder.supervisor_output.name} has its last words" if _size(folder.supervisor_output) else ""
+    return _lost(folder, state, f"its supervisor (process {state.supervisor_pid}) was killed{worker}{words}")
 
 
 def _elsewhere(folder: RunFolder, state: State, now: float) -> Status:
@@ -167,6 +169,13 @@ def _modified(path: Path) -> float:
         return os.stat(path).st_mtime
     except OSError:
         return 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _join(*parts: str) -> str:

@@ -48,8 +48,9 @@ def main(argv: list[str]) -> int:
     alarm = Alarm()
     try:
         state = _take(folder, expected)
-    except RunError as refusal:
-        sys.stderr.write(f"{refusal.message}\n")
+    except (RunError, OSError) as refusal:
+        told = refusal.message if isinstance(refusal, RunError) else f"cannot lock {folder.lock}: {refusal}"
+        sys.stderr.write(f"{told}\n")
         return REFUSED
     set_child_subreaper()
     record = _enroll(folder, state, worker_argv)

@@ -16,7 +16,7 @@ from dpo_tui.runs.checkpoint import newest_checkpoint
 from dpo_tui.runs.files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import SUPERVISOR_PID_VARIABLE, describe_exit, kernel_oom_kills, process_start
-from dpo_tui.runs.record import Record
+from dpo_tui.runs.record import Record, seconds_from
 from dpo_tui.runs.state import State
 
 _GRACE_VARIABLE = "DPO_TUI_STOP_GRACE"
@@ -183,7 +183,7 @@ def _lines_since(path: Path, offset: int) -> Iterator[bytes]:
 
 
 def _grace() -> float:
-    return float(os.environ.get(_GRACE_VARIABLE, _GRACE))
+    return seconds_from(_GRACE_VARIABLE, _GRACE)
 
 
 def _size(path: Path) -> int:
