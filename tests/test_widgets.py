@@ -91,6 +91,9 @@ async def test_a_chart_follows_its_keys():
         assert chart.chart_window.stop is None
         await pilot.press("y")
         assert chart.chart_window.log
+        assert chart.lines[0].smooth is not None, "100 points and more are smoothed by themselves"
+        await pilot.press("m")
+        assert chart.lines[0].smooth is None
         await pilot.press("m")
         assert chart.lines[0].smooth is not None
         await pilot.press("enter")

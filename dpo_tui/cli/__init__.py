@@ -20,6 +20,8 @@ COMMANDS = {
     "runs": "dpo_tui.cli.look:runs",
     "status": "dpo_tui.cli.look:status",
     "logs": "dpo_tui.cli.look:logs",
+    "attach": "dpo_tui.cli.app:attach",
+    "watch": "dpo_tui.cli.app:watch",
     "stop": "dpo_tui.cli.steer:stop",
     "checkpoint": "dpo_tui.cli.steer:checkpoint",
     "resume": "dpo_tui.cli.steer:resume",
@@ -65,10 +67,9 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context) -> None:
     """Align a language model with your own preferences, from a terminal."""
     if ctx.invoked_subcommand is None:
-        click.echo(
-            "The app is not part of this version yet: `dpo-tui demo` shows a run, `dpo-tui runs` lists them.", err=True
-        )
-        ctx.exit(2)
+        from dpo_tui.cli.app import open_app
+
+        open_app()
 
 
 def main() -> None:

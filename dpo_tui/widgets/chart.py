@@ -14,10 +14,13 @@ from textual.message import Message
 
 from dpo_tui.widgets.plot import COLOURS, Line, Look, Window, draw, steps_shown
 from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
-from dpo_tui.widgets.series import Smoothed
+from dpo_tui.widgets.series import Series, Smoothed
 
-SMOOTHING = (0.0, 0.6, 0.9, 0.97, 0.99)
-"""Decays that the smoothing key walks through; 0 is the raw line alone."""
+SMOOTHING = (None, 0.0, 0.6, 0.9, 0.97, 0.99)
+"""Decays that the smoothing key walks through: None suits the number of points, 0 is the raw line alone."""
+
+AUTOMATIC = ((2000, 0.97), (100, 0.9))
+"""From so many points on, this decay; fewer points are drawn as they are."""
 
 ROLES = ("title", "value", "axis", "raw", "reference", "cursor", *(f"line-{index + 1}" for index in range(COLOURS)))
 
@@ -109,16 +112,23 @@ class LineChart(RowsWidget, can_focus=True):
     @property
     def lines(self) -> list[Line]:
         """The lines as drawn: with their smoothed companions when smoothing is on."""
-        decay = SMOOTHING[self.smoothing]
-        if not decay:
-            return self._lines
+        asked = SMOOTHING[self.smoothing]
         found = []
         for line in self._lines:
+            decay = automatic_decay(len(line.series)) if asked is None else asked
+            if not decay:
+                found.append(line)
+                continue
             follower = self._smoothed.get(id(line.series))
             if follower is None or follower.source is not line.series or follower.decay != decay:
                 follower = self._smoothed[id(line.series)] = Smoothed(line.series, decay)
             found.append(replace(line, smooth=follower.update()))
         return found
+
+    @property
+    def sources(self) -> list[Series]:
+        """The series that are drawn, unsmoothed."""
+        return [line.series for line in self._lines]
 
     def set_lines(self, lines: Sequence[Line]) -> None:
         """Replace what is drawn."""
@@ -206,3 +216,8 @@ class LineChart(RowsWidget, can_focus=True):
     def action_reset(self) -> None:
         """Show the whole run on the axis it started with."""
         self._look_at(Window(log=self.chart_window.log))
+
+
+def automatic_decay(points: int) -> float:
+    """How much to smooth a series by itself."""
+    return next((decay for least, decay in AUTOMATIC if points >= least), 0.0)

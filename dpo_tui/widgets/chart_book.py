@@ -3,11 +3,12 @@
 A metric that no entry names gets a chart of its own at the end, so other trainers' metrics show up too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dpo_tui.plain import printable
-from dpo_tui.widgets.plot import Look
+from dpo_tui.widgets.plot import COLOURS, Line, Look
+from dpo_tui.widgets.series import Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +68,26 @@ def charts_for(metrics: Iterable[str]) -> list[ChartEntry]:
             continue
         found.append(ChartEntry(((metric, "value"),), Look(printable(metric, single_line=True)), twins=metric == base))
     return found
+
+
+def lines_for(
+    entry: ChartEntry, series: Mapping[str, Series], others: Sequence[tuple[str, Mapping[str, Series]]] = ()
+) -> list[Line]:
+    """What a chart draws: its metrics, their evaluation twins, and the first metric of other runs laid over it.
+
+    Args:
+        entry: the chart.
+        series: the run's metrics.
+        others: (name, metrics) of runs to compare with; their colours are those after the run's own.
+    """
+    lines: list[Line] = []
+    for metric, label in entry.metrics:
+        if metric in series:
+            lines.append(Line(label, series[metric], len(lines) + 1))
+        if entry.twins and (twin := series.get(f"eval_{metric}")) is not None:
+            lines.append(Line("eval", twin, len(lines) + 1))
+    first = entry.metrics[0][0]
+    for index, (name, metrics) in enumerate(others):
+        if first in metrics:
+            lines.append(Line(printable(name, single_line=True)[:16], metrics[first], (index + 2) % COLOURS + 1))
+    return lines

@@ -11,7 +11,7 @@ from textual.message import Message
 from dpo_tui.widgets.chart import MIN_HEIGHT, MIN_WIDTH, LineChart
 
 MOST_COLUMNS = 4
-TALL_ENOUGH = 9
+TALL_ENOUGH = 12
 """Rows from which a chart gains more from company than from height."""
 
 

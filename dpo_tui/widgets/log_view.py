@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
 
+from dpo_tui.widgets.line_input import LineInput
 from dpo_tui.widgets.log_file import LogFile, LogLine
 from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
 
@@ -204,7 +205,7 @@ class LogView(Vertical):
 
     DEFAULT_CSS = """
     LogView { height: 1fr; }
-    LogView Input { display: none; height: 1; border: none; padding: 0; }
+    LogView Input { display: none; }
     LogView Input.-open { display: block; }
     """
 
@@ -215,7 +216,7 @@ class LogView(Vertical):
     def compose(self) -> ComposeResult:
         """Pane over search field."""
         yield LogPane(self._path)
-        yield Input(placeholder="search the log", compact=True)
+        yield LineInput(placeholder="search the log")
 
     @property
     def pane(self) -> LogPane:

@@ -12,7 +12,7 @@ from math import isfinite, isnan, nan
 from dpo_tui.widgets.braille import DOTS_Y, Canvas
 from dpo_tui.widgets.rows import Row
 from dpo_tui.widgets.scale import Axis, grouped, nice_axis, nice_step, short, step_range, tick_label, ticks
-from dpo_tui.widgets.series import Series
+from dpo_tui.widgets.series import Reading, Series
 
 COLOURS = 6
 """How many line colours a theme has; further lines start again at the first."""
@@ -137,18 +137,17 @@ def draw(lines: list[Line], look: Look, window: Window, width: int, height: int)
 def _header(lines: list[Line], look: Look, window: Window, width: int) -> Row:
     # Foreign names were made printable by whoever built the lines; here they are only cut to fit.
     if window.cursor is not None and lines:
-        readings = [(line, line.series.at(window.cursor)) for line in lines]
-        stepped = next((reading.step for _, reading in readings if reading is not None), window.cursor)
-        values = [(_reading(line, reading), f"line-{line.colour}") for line, reading in readings if reading is not None]
+        found = [(line, reading) for line in lines if (reading := line.series.at(window.cursor)) is not None]
+        told = [line for line, _ in found]
+        stepped = found[0][1].step if found else window.cursor
+        values = [(_reading(reading), f"line-{line.colour}") for line, reading in found]
         note = f"step {grouped(stepped)}"
     else:
-        values = [(_latest(line, look.unit), f"line-{line.colour}") for line in lines if line.series.count]
+        told = [line for line in lines if line.series.count]
+        values = [(_latest(line, look.unit), f"line-{line.colour}") for line in told]
         unusable = sum(line.series.unusable for line in lines)
         note = f"{unusable:,} NaN/Inf" if unusable else ""
-    if len(lines) > 1:
-        values = [(f"{line.label} {text}", role) for line, (text, role) in zip(lines, values, strict=False)]
-    while len(values) > 1 and sum(len(text) + 2 for text, _ in values) + len(look.title) // 2 > width:
-        values.pop()
+    values = _fitting(values, [line.label for line in told], width - len(look.title) - len(note) - 2)
     taken = sum(len(text) for text, _ in values) + 2 * max(len(values) - 1, 0)
     note = f"  {note}" if note and taken + len(note) + 6 <= width else ""
     title = look.title[: max(width - taken - len(note) - 1, 0)]
@@ -160,14 +159,25 @@ def _header(lines: list[Line], look: Look, window: Window, width: int) -> Row:
     return row
 
 
+def _fitting(values: Row, labels: list[str], room: int) -> Row:
+    """The values with their lines' names, or without, or fewer of them: what fits beside the title."""
+    if len(values) < 2:  # noqa: PLR2004 - one value needs no name
+        return values
+    named = [(f"{label} {text}", role) for label, (text, role) in zip(labels, values, strict=False)]
+    for choice in (named, values, *(named[:count] for count in range(len(named) - 1, 1, -1))):
+        if sum(len(text) + 2 for text, _ in choice) - 2 <= room:
+            return choice
+    return values[:1]
+
+
 def _latest(line: Line, unit: str) -> str:
-    value = line.smooth.last_value if line.smooth is not None and line.smooth.count else line.series.last_value
-    return short(value) + (f" {unit}" if unit else "")
+    return short(line.series.last_value) + (f" {unit}" if unit else "")
 
 
-def _reading(line: Line, reading: object) -> str:
-    low, mean, high = (float(getattr(reading, name)) for name in ("low", "mean", "high"))
-    return short(mean) if high <= low or isnan(mean) else f"{short(mean)} ({short(low)}–{short(high)})"
+def _reading(reading: Reading) -> str:
+    if reading.high <= reading.low or isnan(reading.mean):
+        return short(reading.mean)
+    return f"{short(reading.mean)} ({short(reading.low)}–{short(reading.high)})"
 
 
 def _tick_rows(axis: Axis, height: int) -> dict[int, str]:

@@ -1,0 +1,49 @@
+"""The app from the command line: `dpo-tui` itself, `attach`, `watch`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dpo_tui.errors import UsageError
+
+if TYPE_CHECKING:
+    from dpo_tui.live.feed import Feed
+
+
+def open_app(feed: "Feed | None" = None) -> None:
+    """Run the app in this terminal.
+
+    Raises:
+        UsageError: there is no terminal that can show it.
+    """
+    # Textual draws on stderr.
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) or os.environ.get("TERM", "dumb") in (
+        "dumb",
+        "",
+    ):
+        raise UsageError("the app needs a terminal; `dpo-tui runs` lists the runs without one.")
+    from dpo_tui.app import run_app
+
+    run_app(feed)
+
+
+@click.command()
+@click.argument("run", default="last")
+def attach(run: str) -> None:
+    """Watch a run in the app. RUN is an id, a unique prefix of it, a name, or `last`."""
+    from dpo_tui.live.feed import RunFeed
+    from dpo_tui.runs import store
+
+    open_app(RunFeed(store.find(run)))
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def watch(path: Path) -> None:
+    """Watch a run folder, or the output folder of any Hugging Face Trainer."""
+    from dpo_tui.live.open_folder import open_folder
+
+    open_app(open_folder(path))

@@ -1,0 +1,154 @@
+"""One run as it grows: its metrics as series, its state, its events. Reads files only, and only what is new."""
+
+import os
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any, Protocol
+
+from dpo_tui.errors import RunError
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.metrics import MetricsTail
+from dpo_tui.runs.summary import summary, worst_advice
+from dpo_tui.widgets.series import Series
+
+CHUNK = 1 << 20
+"""Bytes of metrics read at a time, so that a long history is drawn as it comes."""
+LIVENESS = 2.0
+"""Seconds between two looks at whether the run is still alive when no file changes."""
+EVENTS_KEPT = 2000
+_NO_METRIC = frozenset({"t", "step", "epoch"})
+
+
+class Feed(Protocol):
+    """What a screen may show live: a run of ours, or another trainer's output folder.
+
+    Attributes:
+        title: what to call it.
+        series: values by metric name.
+        latest: the latest value of each metric.
+        about: what is known about the run, with the keys of `dpo_tui.runs.store.summary`.
+        events: newest last, each with ``t``, ``kind`` and ``message``.
+        log: its text log, which may not exist.
+        catching_up: whether history is still being read.
+    """
+
+    title: str
+    series: dict[str, Series]
+    latest: dict[str, float]
+    about: dict[str, Any]
+    events: list[dict[str, Any]]
+    log: Path
+    catching_up: bool
+
+    def has_news(self, now: float) -> bool:
+        """Whether a `poll` is worth its while; costs a few looks at file times."""
+
+    def poll(self, now: float) -> bool:
+        """Read what is new and say whether there was anything."""
+
+
+class RunFeed:
+    """A run folder as a `Feed`.
+
+    Args:
+        folder: the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.title = folder.id
+        self.series: dict[str, Series] = {}
+        self.latest: dict[str, float] = {}
+        self.about: dict[str, Any] = {"id": folder.id, "status": "starting"}
+        self.events: list[dict[str, Any]] = []
+        self.log = folder.train_log
+        self.catching_up = True
+        self._metrics = MetricsTail(folder.metrics)
+        self._restarts = 0
+        self._advice: dict[str, Any] | None = None
+        self._tails = (MetricsTail(folder.events), MetricsTail(folder.supervisor_log))
+        self._marks: tuple[tuple[int, int], ...] = ()
+        self._looked = 0.0
+
+    def has_news(self, now: float) -> bool:
+        """Whether a file changed, history is still being read, or it is time to see whether the run still lives."""
+        return self.catching_up or now - self._looked >= LIVENESS or self._watermarks() != self._marks
+
+    def poll(self, now: float) -> bool:
+        """Read what is new; about a megabyte of metrics at most, so call again while `catching_up`."""
+        marks = self._watermarks()
+        changed = marks != self._marks
+        if changed or self.catching_up:
+            self._marks = marks
+            self._read_metrics()
+            self._read_events()
+        if changed or now - self._looked >= LIVENESS:
+            self._looked = now
+            changed = self._look(now) or changed
+        return changed or self.catching_up
+
+    def _watermarks(self) -> tuple[tuple[int, int], ...]:
+        folder = self.folder
+        watched = (folder.metrics, folder.progress, folder.state, folder.events, folder.supervisor_log, folder.control)
+        return tuple(_mark(path) for path in watched)
+
+    def _look(self, now: float) -> bool:
+        try:
+            about = {**summary(self.folder, now=now, brief=True), "advice": self._advice}
+        except RunError as error:
+            about = {"id": self.folder.id, "status": "unknown", "reason": error.message}
+        changed = about != self.about
+        self.about = about
+        self.title = str(about.get("name") or self.folder.id)
+        return changed
+
+    def _read_metrics(self) -> None:
+        before = self._metrics.offset
+        lines = self._metrics.poll(max_bytes=CHUNK)
+        if self._metrics.restarts != self._restarts:
+            self._restarts = self._metrics.restarts
+            self.series.clear()
+            self.latest.clear()
+        take(lines, self.series, self.latest)
+        self.catching_up = self._metrics.offset - before >= CHUNK
+
+    def _read_events(self) -> None:
+        fresh = [event for tail in self._tails for event in tail.poll()]
+        if fresh:
+            self._advice = worst_advice(self.folder)
+            self.events += fresh
+            self.events.sort(key=lambda event: number(event.get("t")) or 0.0)
+            del self.events[:-EVENTS_KEPT]
+
+
+def take(lines: list[dict[str, Any]], series: dict[str, Series], latest: dict[str, float]) -> None:
+    """Add log lines to series, making one for each new metric."""
+    for line in lines:
+        step = line.get("step")
+        if not isinstance(step, (int, float)) or not isfinite(step):
+            continue
+        for name, value in line.items():
+            if name in _NO_METRIC or value.__class__ not in (float, int):
+                if value is not None or name in _NO_METRIC:
+                    continue
+                value = nan  # noqa: PLW2901 - JSON writers that lack NaN write null
+            found = series.get(name)
+            if found is None:
+                found = series[name] = Series(name)
+            found.add(step, value)
+            latest[name] = value
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        return None
+    return float(value)
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (0, -1)
+    return (status.st_mtime_ns, status.st_size)

@@ -1,0 +1,48 @@
+"""The GPUs of this machine while somebody looks: names once, readings every second or two."""
+
+from dataclasses import dataclass
+
+from dpo_tui.hardware.nvml import read
+from dpo_tui.hardware.sampler import Sample, Sampler
+
+HISTORY = 240
+
+
+@dataclass(frozen=True, slots=True)
+class GpuNow:
+    """One GPU and its recent readings, oldest first."""
+
+    index: int
+    name: str
+    samples: tuple[Sample, ...]
+
+
+class GpuWatch:
+    """Samples every GPU in the background; on a machine without one it costs nothing after the first look.
+
+    Args:
+        interval: seconds between readings.
+    """
+
+    def __init__(self, interval: float = 2.0) -> None:
+        self._sampler = Sampler(interval=interval, history=HISTORY)
+        self._names: dict[int, str] = {}
+        self.absence = "looking for GPUs"
+
+    def start(self) -> None:
+        """Find the GPUs and begin to sample; slow (a driver call), so call it from a thread."""
+        found = read()
+        self._names = {gpu.index: gpu.name for gpu in found.gpus}
+        if found.gpus:
+            self._sampler.start()
+            return
+        reason = found.fault.reason.partition(" (")[0] if found.fault is not None else "none found"
+        self.absence = f"no GPU: {reason}; training runs on the CPU"
+
+    def stop(self) -> None:
+        """End the sampling."""
+        self._sampler.stop()
+
+    def now(self) -> list[GpuNow]:
+        """Every GPU with what was read so far."""
+        return [GpuNow(index, name, tuple(self._sampler.history(index))) for index, name in sorted(self._names.items())]

@@ -1,0 +1,129 @@
+"""Read scalars from a growing TensorBoard event file, without TensorBoard.
+
+The file is a row of TFRecords (length as uint64, a checksum, the data, a checksum); each holds an ``Event`` protocol
+buffer: 1 wall_time (double), 2 step (int64), 5 summary → 1 value → 1 tag, 2 simple_value (float), 8 tensor with
+5 float_val (tensorflow/core/util/event.proto, framework/summary.proto, tensor.proto). Checksums are not verified.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CHUNK = 4 << 20
+_LONGEST = 64 << 20
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_EMBEDDED = 4
+"""Bytes of a tensor_content that is one little-endian float."""
+
+
+class EventFileTail:
+    """Gives each scalar of a file once, as log lines with ``t``, ``step`` and one metric.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.more = False
+        self._offset = 0
+
+    def poll(self) -> list[dict[str, Any]]:
+        """The scalars of the records completed since the last call; about `CHUNK` bytes at a time."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(CHUNK)
+        except OSError:
+            return []
+        lines: list[dict[str, Any]] = []
+        at = 0
+        while at + 12 <= len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            if length > _LONGEST:
+                self.more = False
+                return lines
+            if at + 16 + length > len(data):
+                break
+            lines += scalars(data[at + 12 : at + 12 + length])
+            at += 16 + length
+        self._offset += at
+        self.more = len(data) == CHUNK and at > 0
+        return lines
+
+
+def scalars(event: bytes) -> list[dict[str, Any]]:
+    """The scalars of one event; a record that is no event gives none."""
+    wall_time, step = 0.0, 0
+    values: list[tuple[str, float]] = []
+    try:
+        for field, kind, value in _fields(event):
+            if field == 1 and kind == _FIXED64:
+                (wall_time,) = struct.unpack("<d", value)
+            elif field == 2 and kind == _VARINT:  # noqa: PLR2004 - Event.step
+                step = value
+            elif field == 5 and kind == _BYTES:  # noqa: PLR2004 - Event.summary
+                values += [
+                    scalar
+                    for number, inner, part in _fields(value)
+                    if number == 1 and inner == _BYTES and (scalar := _scalar(part)) is not None
+                ]
+    except (IndexError, ValueError, struct.error):
+        return []
+    return [{"t": wall_time, "step": step, tag: value} for tag, value in values]
+
+
+def _scalar(data: bytes) -> tuple[str, float] | None:
+    tag, value = "", None
+    for field, kind, part in _fields(data):
+        if field == 1 and kind == _BYTES:
+            tag = part.decode("utf-8", "replace")
+        elif field == 2 and kind == _FIXED32:  # noqa: PLR2004 - Summary.Value.simple_value
+            (value,) = struct.unpack("<f", part)
+        elif field == 8 and kind == _BYTES:  # noqa: PLR2004 - Summary.Value.tensor
+            value = _tensor(part)
+    return (tag, value) if tag and value is not None else None
+
+
+def _tensor(data: bytes) -> float | None:
+    for field, kind, part in _fields(data):
+        if field == 5 and kind == _BYTES and len(part) == _EMBEDDED:  # noqa: PLR2004 - TensorProto.float_val, packed
+            return float(struct.unpack("<f", part)[0])
+        if field == 5 and kind == _FIXED32:  # noqa: PLR2004 - the same, unpacked
+            return float(struct.unpack("<f", part)[0])
+        if field == 4 and kind == _BYTES and len(part) == _EMBEDDED:  # noqa: PLR2004 - TensorProto.tensor_content
+            return float(struct.unpack("<f", part)[0])
+    return None
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
+    """(field number, wire type, value) of a protocol buffer message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == _VARINT:
+            value: Any
+            value, at = _varint(data, at)
+        elif kind == _FIXED64:
+            value, at = data[at : at + 8], at + 8
+        elif kind == _FIXED32:
+            value, at = data[at : at + 4], at + 4
+        elif kind == _BYTES:
+            length, at = _varint(data, at)
+            value, at = data[at : at + length], at + length
+        else:
+            raise ValueError(f"wire type {kind}")
+        yield key >> 3, kind, value
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+            return value, at
+        shift += 7

@@ -1,0 +1,299 @@
+"""The screen people live in: one run, live or finished, ours or another trainer's."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.timer import Timer
+from textual.widgets import ContentSwitcher, Input
+
+from dpo_tui.live.feed import Feed, RunFeed
+from dpo_tui.live.gpus import GpuWatch
+from dpo_tui.live.headline import headline
+from dpo_tui.live.words import config_text, events_text, fraction, header, receipt_text, samples_text
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.widgets.advice_line import AdviceLine
+from dpo_tui.widgets.chart import LineChart
+from dpo_tui.widgets.chart_book import ChartEntry, charts_for, lines_for
+from dpo_tui.widgets.chart_grid import ChartGrid
+from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel
+from dpo_tui.widgets.key_line import KeyLine
+from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.log_view import LogView
+from dpo_tui.widgets.plot import Look
+from dpo_tui.widgets.progress import StepBar
+from dpo_tui.widgets.run_keys import SteeringArea
+from dpo_tui.widgets.tab_strip import TabStrip
+from dpo_tui.widgets.text_pane import TextPane
+from dpo_tui.widgets.title_row import TitleRow
+
+LOOK = 0.25
+"""Seconds between two looks at the files' times."""
+REDRAW = 0.5
+"""Seconds between two redraws at least: over a slow line two a second is the most that helps."""
+SHORT = 30
+VIEWS = ("Charts", "Samples", "Events", "Log", "Settings", "Receipt")
+
+
+class MonitorScreen(SteeringArea):
+    """Header, advice, charts and papers of one run.
+
+    Args:
+        feed: what to show.
+        gpus: this machine's GPUs.
+    """
+
+    CSS_PATH = Path(__file__).with_suffix(".tcss")
+    HELP = (
+        "The line under the bar says in words how it is going. Charts: j and k or tab go from one to the next, page "
+        "keys turn the page, enter enlarges, ←/→ reads values, + and − zoom, y is logarithmic, m smooths.\n\n"
+        "t goes to samples, events, log, settings and receipt. s stops with a checkpoint; the run goes on when you "
+        "leave."
+    )
+    GUIDE_PAGE = "curves"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "view(1)", "views", id="monitor.next-view"),
+        Binding("T", "view(-1)", "view before", id="monitor.previous-view", show=False),
+        Binding("slash", "filter", "filter", id="monitor.filter"),
+        Binding("o", "overlay", "overlay", id="monitor.overlay"),
+        Binding("e", "edit", "edit & restart", id="monitor.edit", show=False),
+        Binding("escape", "back", "runs", id="monitor.back"),
+    ]
+
+    class Leave(Message):
+        """The person is done looking."""
+
+    class EditConfig(Message):
+        """The run's settings are to be changed and started anew."""
+
+        def __init__(self, config: Path) -> None:
+            super().__init__()
+            self.config = config
+
+    class OverlayWanted(Message):
+        """Other runs are to be drawn over this one; the app asks which and calls `overlay`."""
+
+        def __init__(self, chosen: list[str]) -> None:
+            super().__init__()
+            self.chosen = chosen
+
+    class RunEnded(Message):
+        """The run ended while it was watched."""
+
+        def __init__(self, title: str, status: str) -> None:
+            super().__init__()
+            self.title = title
+            self.status = status
+
+    def __init__(self, feed: Feed, gpus: GpuWatch) -> None:
+        super().__init__()
+        self._feed = feed
+        self._gpus = gpus
+        self._entries: list[ChartEntry] = []
+        self._overlays: list[RunFeed] = []
+        self._reading = False
+        self._drawn = 0.0
+        self._later: Timer | None = None
+        self._samples_seen = -1.0
+        self._last_status = ""
+
+    def compose(self) -> ComposeResult:
+        """Header over views over GPUs over keys."""
+        yield TitleRow(id="header")
+        yield StepBar(id="bar")
+        yield AdviceLine(id="advice")
+        with ContentSwitcher(initial="Charts", id="views"):
+            yield ChartGrid(id="Charts")
+            yield TextPane(id="Samples")
+            yield TextPane(follow=True, id="Events")
+            yield LogView(self._feed.log, id="Log")
+            yield TextPane(id="Settings")
+            yield TextPane(id="Receipt")
+        yield LineInput(placeholder="show charts whose name contains …", id="filter")
+        yield GpuPanel(id="gpus")
+        yield TabStrip(VIEWS, id="tabs")
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """Draw what is there, and look for more."""
+        self._add_charts()
+        self.set_interval(LOOK, self._tick)
+        self.set_interval(2.0, self._show_gpus)
+        self._tick()
+        self._show_gpus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Short terminals keep header, advice and GPU line, and lose the air."""
+        self.set_class(event.size.height < SHORT, "-short")
+
+    def run_in_hand(self) -> tuple[RunFolder, str, str] | None:
+        """The run shown, if it is one of ours."""
+        if isinstance(self._feed, RunFeed):
+            return self._feed.folder, self._feed.title, str(self._feed.about.get("status", ""))
+        return None
+
+    def _tick(self) -> None:
+        now = time.time()
+        news = self._feed.has_news(now) or any(feed.has_news(now) for feed in self._overlays)
+        if self.is_current and news and not self._reading:
+            self._reading = True
+            self._read()
+        if self.query_one("#tabs", TabStrip).open == "Log":
+            self.query_one(LogView).pane.poll()
+
+    @work(thread=True, exclusive=True, group="feed", exit_on_error=False)
+    def _read(self) -> None:
+        try:
+            now = time.time()
+            changed = [feed.poll(now) for feed in (self._feed, *self._overlays)]
+        finally:
+            self._reading = False
+        if any(changed):
+            self.app.call_from_thread(self._arrive)
+
+    def _arrive(self) -> None:
+        """Draw now, or as soon as the last redraw is long enough ago."""
+        wait = REDRAW - (time.monotonic() - self._drawn)
+        if wait <= 0:
+            self._show()
+        elif self._later is None:
+            self._later = self.set_timer(wait, self._show)
+
+    def _show(self) -> None:
+        self._later = None
+        if not self.is_attached:
+            return
+        self._drawn = time.monotonic()
+        feed, ascii_only = self._feed, self.ascii_only
+        self.query_one("#header", TitleRow).show(header(feed, ascii_only=ascii_only))
+        self.query_one("#bar", StepBar).show(fraction(feed.about), ascii_only=ascii_only)
+        self.query_one("#advice", AdviceLine).say(headline(feed), ascii_only=ascii_only)
+        self._add_charts()
+        self.query_one(ChartGrid).redraw()
+        self._show_papers()
+        status = str(feed.about.get("status", ""))
+        if status != self._last_status:
+            if self._last_status in ("running", "starting", "stopping") and status in ("done", "failed", "stalled"):
+                self.post_message(self.RunEnded(feed.title, status))
+            self._last_status = status
+            self.refresh_bindings()
+
+    def _add_charts(self) -> None:
+        grid = self.query_one(ChartGrid)
+        others = [(feed.title, feed.series) for feed in self._overlays]
+        known = {entry.metrics for entry in self._entries}
+        fresh = [entry for entry in charts_for(self._feed.series) if entry.metrics not in known]
+        if fresh:
+            self._entries += fresh
+            charts = [LineChart(self._look(entry), log=entry.log) for entry in fresh]
+            grid.add_charts(charts)
+            if grid.page == 0 and len(self._entries) == len(fresh):
+                charts[0].focus()
+        for entry, chart in zip(self._entries, grid.charts, strict=True):
+            lines = lines_for(entry, self._feed.series, others)
+            if [line.series for line in lines] != chart.sources:
+                chart.set_lines(lines)
+
+    def _look(self, entry: ChartEntry) -> Look:
+        return replace(entry.look, ascii_only=self.ascii_only)
+
+    def _show_papers(self) -> None:
+        view = self.query_one("#tabs", TabStrip).open
+        if view == "Events":
+            self.query_one("#Events", TextPane).show(events_text(self._feed.events))
+        folder = self._feed.folder if isinstance(self._feed, RunFeed) else None
+        if folder is None:
+            return
+        if view == "Samples":
+            self.query_one("#Samples", TextPane).show(samples_text(folder.samples))
+        elif view == "Settings":
+            self.query_one("#Settings", TextPane).show(config_text(folder.config))
+        elif view == "Receipt":
+            self.query_one("#Receipt", TextPane).show(receipt_text(folder.receipt))
+
+    def _show_gpus(self) -> None:
+        if self.is_current:
+            found = [GpuHistory(gpu.index, gpu.name, gpu.samples) for gpu in self._gpus.now()]
+            self.query_one(GpuPanel).show(found, absence=self._gpus.absence, ascii_only=self.ascii_only)
+
+    def action_view(self, by: int) -> None:
+        """Open the next view."""
+        self._open(self.query_one("#tabs", TabStrip).step(by))
+
+    @on(TabStrip.Picked)
+    def _pick(self, message: TabStrip.Picked) -> None:
+        message.stop()
+        self._open(message.name)
+
+    def _open(self, name: str) -> None:
+        self.query_one("#tabs", TabStrip).pick(name)
+        self.query_one("#views", ContentSwitcher).current = name
+        self._show_papers()
+        target = {"Charts": ".-chart-focus, LineChart", "Log": "LogPane"}.get(name, f"#{name}")
+        found = [widget for widget in self.query(target) if widget.focusable]
+        if found:
+            found[0].focus()
+
+    def action_filter(self) -> None:
+        """Type a part of a chart's name."""
+        if self.query_one("#tabs", TabStrip).open != "Charts":
+            self._open("Charts")
+        field = self.query_one("#filter", Input)
+        field.add_class("-open")
+        field.focus()
+
+    @on(Input.Changed, "#filter")
+    def _filtered(self, message: Input.Changed) -> None:
+        message.stop()
+        self.query_one(ChartGrid).filter(message.value.strip())
+
+    @on(Input.Submitted, "#filter")
+    def _filter_done(self, message: Input.Submitted) -> None:
+        message.stop()
+        self._close_filter()
+
+    def _close_filter(self) -> None:
+        field = self.query_one("#filter", Input)
+        field.remove_class("-open")
+        shown = [chart for chart in self.query_one(ChartGrid).charts if chart.display]
+        if shown:
+            shown[0].focus()
+
+    def action_overlay(self) -> None:
+        """Draw other runs over this one."""
+        self.post_message(self.OverlayWanted([feed.folder.id for feed in self._overlays]))
+
+    def overlay(self, folders: list[RunFolder]) -> None:
+        """Draw these runs over the one shown; none takes all away."""
+        kept = {feed.folder.id: feed for feed in self._overlays}
+        self._overlays = [kept.get(folder.id) or RunFeed(folder) for folder in folders]
+        self._reading = True
+        self._read()
+        self._show()
+
+    def action_edit(self) -> None:
+        """Change the settings and start anew."""
+        if isinstance(self._feed, RunFeed):
+            self.post_message(self.EditConfig(self._feed.folder.config))
+
+    def action_back(self) -> None:
+        """Leave what is open: the filter, an enlarged chart, another view, and then the run."""
+        grid = self.query_one(ChartGrid)
+        field = self.query_one("#filter", Input)
+        if field.has_class("-open"):
+            field.value = ""
+            self._close_filter()
+        elif grid.enlarged is not None:
+            grid.enlarge(None)
+        elif grid.words:
+            grid.filter("")
+            field.value = ""
+        elif self.query_one("#tabs", TabStrip).open != "Charts":
+            self._open("Charts")
+        else:
+            self.post_message(self.Leave())

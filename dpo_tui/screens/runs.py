@@ -1,0 +1,249 @@
+"""Home: every run at a glance, and more about the one under the cursor."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.signal import Signal
+
+from dpo_tui.live.feed import RunFeed, number
+from dpo_tui.live.gpus import GpuNow, GpuWatch
+from dpo_tui.live.headline import headline
+from dpo_tui.live.run_list import LIVE, RunGlance, RunList
+from dpo_tui.live.words import header
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.status import duration
+from dpo_tui.widgets.advice_line import AdviceLine
+from dpo_tui.widgets.chart import LineChart
+from dpo_tui.widgets.chart_book import BOOK, lines_for
+from dpo_tui.widgets.chart_grid import ChartGrid
+from dpo_tui.widgets.gpu_panel import memory_text
+from dpo_tui.widgets.key_line import KeyLine
+from dpo_tui.widgets.rows import Row
+from dpo_tui.widgets.run_keys import SteeringArea
+from dpo_tui.widgets.run_table import RunRow, RunTable
+from dpo_tui.widgets.title_row import TitleRow
+
+SHORT = 24
+TALL = 40
+PREVIEW_POLL = 0.5
+
+
+class RunsScreen(SteeringArea):
+    """The table of runs, the GPUs, and a preview.
+
+    Args:
+        runs: what there is, kept fresh by the app.
+        gpus: this machine's GPUs.
+        changed: published when ``runs`` has something new.
+    """
+
+    CSS_PATH = Path(__file__).with_suffix(".tcss")
+    HELP = (
+        "Every run on this machine, newest first. Runs go on when you quit.\n\n"
+        "n starts a new one, enter opens one, s stops it with a checkpoint, r resumes it, space selects runs and "
+        "v compares them, D deletes one, u copies its settings into a new run."
+    )
+    GUIDE_PAGE = "start"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "new", id="runs.new"),
+        Binding("v", "compare", "compare", id="runs.compare"),
+        Binding("u", "reuse", "reuse settings", id="runs.reuse"),
+        Binding("D", "delete_run", "delete", id="runs.delete", show=False),
+    ]
+
+    class OpenRun(Message):
+        """A run is to be watched."""
+
+        def __init__(self, folder: RunFolder) -> None:
+            super().__init__()
+            self.folder = folder
+
+    class NewRun(Message):
+        """The person wants to start a run, perhaps from another one's settings."""
+
+        def __init__(self, config: Path | None = None) -> None:
+            super().__init__()
+            self.config = config
+
+    class CompareRuns(Message):
+        """Some runs are to be laid side by side."""
+
+        def __init__(self, folders: list[RunFolder]) -> None:
+            super().__init__()
+            self.folders = folders
+
+    def __init__(self, runs: RunList, gpus: GpuWatch, changed: Signal[None]) -> None:
+        super().__init__(id="runs-screen")
+        self._runs = runs
+        self._gpus = gpus
+        self._changed = changed
+        self._chosen: set[str] = set()
+        self._feed: RunFeed | None = None
+        self._reading: RunFeed | None = None
+
+    def compose(self) -> ComposeResult:
+        """Title, table, preview, keys."""
+        yield TitleRow("Runs", id="title")
+        yield RunTable(id="table")
+        with Vertical(id="preview"):
+            yield TitleRow(id="preview-title")
+            yield AdviceLine(id="preview-advice")
+            looks = [replace(entry.look, ascii_only=self.ascii_only) for entry in BOOK[:2]]
+            yield ChartGrid([LineChart(look) for look in looks], id="preview-charts")
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """Show what is known, and follow the changes."""
+        self._changed.subscribe(self, lambda _: self._show())
+        self.set_interval(PREVIEW_POLL, self._tick)
+        self.query_one(RunTable).focus()
+        self._show()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Make room for the table first."""
+        self.set_class(event.size.height < SHORT, "-short")
+        self.set_class(event.size.height >= TALL, "-tall")
+
+    def _show(self) -> None:
+        now = time.time()
+        glances = self._runs.glances
+        self.set_class(not glances, "-empty")
+        table = self.query_one(RunTable)
+        table.ascii_only = self.ascii_only
+        table.empty_words = "No runs yet: press n for a guided start, or 5 to read when DPO is the right tool."
+        table.show([row(glance, now, glance.id in self._chosen) for glance in glances])
+        self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_words(self._gpus.now(), self._gpus.absence))
+        self.refresh_bindings()
+
+    def _glance(self) -> RunGlance | None:
+        key = self.query_one(RunTable).cursor
+        return next((glance for glance in self._runs.glances if glance.id == key), None)
+
+    def run_in_hand(self) -> tuple[RunFolder, str, str] | None:
+        """The run under the cursor."""
+        if not self.is_mounted:
+            return None
+        glance = self._glance()
+        return None if glance is None else (glance.folder, glance.name, glance.status)
+
+    @on(RunTable.Highlighted)
+    def _preview(self, message: RunTable.Highlighted) -> None:
+        message.stop()
+        glance = self._glance()
+        self._feed = RunFeed(glance.folder) if glance is not None else None
+        self.refresh_bindings()
+        self._tick()
+
+    def _tick(self) -> None:
+        preview = self.query_one("#preview")
+        feed = self._feed
+        if feed is None or feed is self._reading or not (preview.display and self.is_current):
+            return
+        if feed.has_news(time.time()):
+            self._reading = feed
+            self._read(feed)
+
+    @work(thread=True, exclusive=True, group="preview", exit_on_error=False)
+    def _read(self, feed: RunFeed) -> None:
+        try:
+            changed = feed.poll(time.time())
+        finally:
+            self._reading = None
+        if changed:
+            self.app.call_from_thread(self._show_preview, feed)
+
+    def _show_preview(self, feed: RunFeed) -> None:
+        if feed is not self._feed:
+            return
+        self.query_one("#preview-title", TitleRow).show(header(feed, ascii_only=self.ascii_only))
+        self.query_one("#preview-advice", AdviceLine).say(headline(feed), ascii_only=self.ascii_only)
+        for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
+            chart.set_lines(lines_for(entry, feed.series))
+
+    @on(RunTable.Opened)
+    def _open(self, message: RunTable.Opened) -> None:
+        message.stop()
+        if (glance := self._glance()) is not None:
+            self.post_message(self.OpenRun(glance.folder))
+
+    @on(RunTable.Chosen)
+    def _choose(self, message: RunTable.Chosen) -> None:
+        message.stop()
+        self._chosen ^= {message.key}
+        self._show()
+
+    def action_new(self) -> None:
+        """Start a new run."""
+        self.post_message(self.NewRun())
+
+    def action_reuse(self) -> None:
+        """Start a new run from the settings of the one under the cursor."""
+        if (glance := self._glance()) is not None:
+            self.post_message(self.NewRun(glance.folder.config))
+
+    def action_compare(self) -> None:
+        """Lay the selected runs side by side."""
+        folders = [glance.folder for glance in self._runs.glances if glance.id in self._chosen]
+        if len(folders) < 2:  # noqa: PLR2004 - one run has nothing to be compared with
+            self.notify("Select two or more runs with space first.", markup=False)
+            return
+        self.post_message(self.CompareRuns(folders))
+
+
+def row(glance: RunGlance, now: float, chosen: bool) -> RunRow:
+    """One run as a row of the table."""
+    return RunRow(
+        key=glance.id,
+        status=glance.status,
+        name=glance.name,
+        model=glance.model,
+        fraction=1.0 if glance.status == "done" else glance.fraction,
+        label=glance.spark_label,
+        spark=glance.spark,
+        note=note(glance, now),
+        chosen=chosen,
+    )
+
+
+def note(glance: RunGlance, now: float) -> str:
+    """The most useful thing to say about a run in a few words."""
+    about = glance.about
+    reason = str(about.get("reason") or "").partition("\n")[0]
+    if glance.status in ("failed", "lost"):
+        return f"{reason} → r resumes" if reason else "r resumes"
+    if glance.status in ("queued", "stalled", "unknown"):
+        return reason
+    if (eta := number(about.get("eta_seconds"))) is not None:
+        return f"ETA {duration(eta)}"
+    if (ended := number(about.get("ended_at"))) is not None:
+        return f"{_largest(duration(max(now - ended, 0)))} ago"
+    return str(about.get("phase") or "") if glance.status in LIVE else ""
+
+
+def _largest(span: str) -> str:
+    """The largest unit of a span alone: an age need not change every second."""
+    return " ".join(span.split()[:2])
+
+
+def gpu_words(gpus: list[GpuNow], absence: str) -> Row:
+    """The GPUs in a few words, for a corner."""
+    if not gpus:
+        return [(absence.partition(":")[0], "muted")]
+    row: Row = []
+    for gpu in gpus[:2]:
+        name = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+        row += [("  " if row else "", "muted"), (f"GPU {gpu.index} {name}  ", "muted")]
+        if gpu.samples:
+            now = gpu.samples[-1]
+            busy = now.utilisation
+            row.append((f"{'idle' if not busy else f'{busy} %'}  {memory_text(now) or ''}", "value"))
+    if len(gpus) > 2:  # noqa: PLR2004 - the corner has room for two
+        row.append((f"  +{len(gpus) - 2}", "muted"))
+    return row

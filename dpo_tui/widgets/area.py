@@ -1,0 +1,40 @@
+"""What every full screen of the app shares: failures become a dialog, work runs in threads, help finds the focus."""
+
+from typing import ClassVar
+
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState
+
+from dpo_tui.errors import DpoTuiError
+from dpo_tui.widgets.dialogs import TellDialog
+
+
+class Area(Screen[None]):
+    """A full screen. Its workers are started with ``exit_on_error=False``; what they raise is shown, not swallowed."""
+
+    HELP: ClassVar[str] = ""
+    GUIDE_PAGE: ClassVar[str] = "start"
+    """The page of the guide that fits here."""
+
+    @property
+    def ascii_only(self) -> bool:
+        """Whether the terminal takes nothing but ASCII."""
+        return bool(getattr(self.app, "ascii_only", False))
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Show what a worker failed with."""
+        if event.state is WorkerState.ERROR and event.worker.error is not None:
+            self.show_failure(event.worker.error)
+
+    def show_failure(self, error: BaseException) -> None:
+        """Say what went wrong and what to do, in a dialog."""
+        if isinstance(error, DpoTuiError):
+            self.app.push_screen(TellDialog("That did not work", error.message, error.hint or ""))
+            return
+        self.app.push_screen(
+            TellDialog(
+                "Something broke inside dpo-tui",
+                f"{type(error).__name__}: {error}",
+                "Runs go on. Please report this with the text above.",
+            )
+        )

@@ -1,0 +1,69 @@
+"""Names of views in one row, the open one marked."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.message import Message
+
+from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+
+ROLES = ("open", "other")
+
+
+class TabStrip(RowsWidget):
+    """``[Charts] Samples Events``: which view is open; the screen's keys and the mouse change it.
+
+    Args:
+        names: the views' names.
+    """
+
+    DEFAULT_CSS = """
+    TabStrip {
+        height: 1;
+        & > .tabs--open { color: $text-accent; text-style: bold; }
+        & > .tabs--other { color: $text-muted; }
+    }
+    """
+    PREFIX = "tabs"
+    ROLES = ROLES
+    COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
+
+    class Picked(Message):
+        """A name was clicked."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    def __init__(self, names: Sequence[str], *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self.names = list(names)
+        self.open = self.names[0]
+        self.marks: dict[str, str] = {}
+
+    def pick(self, name: str) -> None:
+        """Mark a view as the open one."""
+        self.open = name
+        self.redraw()
+
+    def step(self, by: int) -> str:
+        """The name that lies some places after the open one, around the end."""
+        return self.names[(self.names.index(self.open) + by) % len(self.names)]
+
+    def build_rows(self, width: int, height: int) -> list[Row]:
+        """All names, the open one in brackets."""
+        return [[piece for name in self.names for piece in self._piece(name)]]
+
+    def _piece(self, name: str) -> Row:
+        label = name + self.marks.get(name, "")
+        return [(f"[{label}]" if name == self.open else f" {label} ", "open" if name == self.open else "other")]
+
+    def on_click(self, event: events.Click) -> None:
+        """Open the view under the mouse."""
+        at = 0
+        for name in self.names:
+            at += len(name + self.marks.get(name, "")) + 2
+            if event.x < at:
+                self.post_message(self.Picked(name))
+                return

@@ -1,0 +1,56 @@
+"""One row at the top: what is looked at on the left, the machine or the pace on the right."""
+
+from typing import ClassVar
+
+from dpo_tui.plain import printable
+from dpo_tui.widgets.rows import Row, RowsWidget, component_classes, justified, row_width
+
+ROLES = ("title", "good", "busy", "bad", "warn", "quiet", "value", "muted", "accent")
+
+
+class TitleRow(RowsWidget):
+    """A row of pieces that are left out from the right when it is narrow."""
+
+    DEFAULT_CSS = """
+    TitleRow {
+        height: 1;
+        & > .title--title { color: $text; text-style: bold; }
+        & > .title--accent { color: $text-accent; text-style: bold; }
+        & > .title--good { color: $text-success; }
+        & > .title--busy { color: $text-accent; }
+        & > .title--bad { color: $text-error; text-style: bold; }
+        & > .title--warn { color: $text-warning; }
+        & > .title--quiet { color: $text-muted; }
+        & > .title--value { color: $text; }
+        & > .title--muted { color: $text-muted; }
+    }
+    """
+    PREFIX = "title"
+    ROLES = ROLES
+    COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
+
+    def __init__(self, title: str = "", *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self._left: list[Row] = [[(title, "title")]]
+        self._right: Row = []
+
+    def show(self, left: list[Row], right: Row | None = None) -> None:
+        """Replace the row.
+
+        Args:
+            left: parts from the left, the most important first; foreign text in them is made printable here.
+            right: what stands at the right end, if there is room.
+        """
+        self._left = left
+        self._right = right or []
+        self.redraw()
+
+    def build_rows(self, width: int, height: int) -> list[Row]:
+        """Parts with three spaces between them, as many as fit."""
+        row: Row = []
+        for part in self._left:
+            clean: Row = [(printable(text), role) for text, role in part]
+            if row and row_width(row) + 3 + row_width(clean) > width:
+                break
+            row += [("   ", "muted"), *clean] if row else clean
+        return [justified(row, self._right, width)]

@@ -1,0 +1,329 @@
+"""The app on a screen, by keyboard, over real run folders."""
+
+import os
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dpo_tui.app import DpoTui
+from dpo_tui.live.feed import RunFeed
+from dpo_tui.live.open_folder import open_folder
+from dpo_tui.live.preferences import Preferences
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.state import State, write_state
+from dpo_tui.screens.guide import GuideScreen
+from dpo_tui.screens.monitor import MonitorScreen
+from dpo_tui.screens.runs import RunsScreen
+from dpo_tui.widgets.chart import LineChart
+from dpo_tui.widgets.chart_grid import ChartGrid
+from dpo_tui.widgets.dialogs import AskDialog, PickDialog, TellDialog
+from dpo_tui.widgets.run_table import RunTable
+from tests.fake_run import begin, progress, write_history
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return tmp_path
+
+
+def ended_run(
+    home: Path, run_id: str, name: str, status: str = "done", *, reason: str = "", steps: int = 120
+) -> RunFolder:
+    folder = RunFolder(home / "runs" / run_id)
+    state = begin(folder, name)
+    write_history(folder, 1, steps, steps)
+    progress(folder, steps, steps)
+    document = {**state.to_dict(), "status": status, "reason": reason, "ended_at": time.time()}
+    write_state(folder, State(**document))
+    return folder
+
+
+def app(feed=None) -> DpoTui:
+    return DpoTui(feed, preferences=Preferences(theme="dark"))
+
+
+def text_of(widget) -> str:
+    return "\n".join("".join(s.text for s in widget.render_line(y)) for y in range(widget.size.height))
+
+
+def screen_text(pilot) -> str:
+    screen = pilot.app.screen
+    return "\n".join("".join(s.text for s in strip) for strip in screen._compositor.render_strips())
+
+
+async def until(pilot, holds, seconds: float = 15.0) -> None:
+    """Wait until something holds; a deadline, not a measure of speed."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, screen_text(pilot)
+        await pilot.pause(0.05)
+
+
+async def test_a_first_start_without_runs_says_what_to_press():
+    async with app().run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, RunsScreen)
+        assert "press n for a guided start" in screen_text(pilot)
+
+
+async def test_the_home_screen_shows_status_progress_and_the_reason_of_a_failure(home):
+    ended_run(home, "20261101-101010-aaaa", "demo")
+    ended_run(home, "20261101-101011-aaaa", "tone-test", "failed", reason="out of memory at step 41")
+    async with app().run_test(size=(80, 24)) as pilot:
+        table = pilot.app.screen.query_one(RunTable)
+        await until(pilot, lambda: len(table.runs) == 2)
+        await pilot.pause()
+        rows = text_of(table).splitlines()
+        assert "✗ failed" in rows[0] and "out of memory at step 41 → r resumes" in rows[0]
+        assert "✓ done" in rows[1] and "100 %" in rows[1] and "acc" in rows[1]
+
+
+async def test_enter_opens_the_monitor_with_loss_accuracy_margin_and_kl_and_escape_goes_back(home):
+    """R37–R39"""
+    ended_run(home, "20261101-101010-aaaa", "demo")
+    async with app().run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: bool(pilot.app.screen.query_one(RunTable).runs))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, MonitorScreen))
+        await until(pilot, lambda: len(pilot.app.screen.query_one(ChartGrid).charts) > 4)
+        shown = [chart.look.title for chart in pilot.app.screen.query_one(ChartGrid).charts if chart.display]
+        assert shown == ["loss", "preference accuracy", "reward margin", "KL (estimate)"]
+        text = screen_text(pilot)
+        assert "✓ done" in text and "step 120/120" in text
+        assert "Done. accuracy" in text
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, RunsScreen)
+
+
+async def test_a_new_metric_appears_while_the_run_is_watched(home):
+    """R4: metrics stream into live panels."""
+    folder = ended_run(home, "20261101-101010-aaaa", "demo", steps=20)
+    async with app(RunFeed(folder)).run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "loss" in screen_text(pilot))
+        grid = pilot.app.screen.query_one(ChartGrid)
+        await until(pilot, lambda: any(chart.sources for chart in grid.charts))
+        with folder.metrics.open("a") as stream:
+            stream.write('{"t": 1, "step": 21, "loss": 0.1234567, "novel/metric": 7}\n')
+        await until(pilot, lambda: any(chart.look.title == "novel/metric" for chart in grid.charts))
+        await until(pilot, lambda: "0.123" in screen_text(pilot))
+
+
+async def test_the_views_show_samples_events_log_settings_and_receipt_as_plain_text(home):
+    folder = ended_run(home, "20261101-101010-aaaa", "[red]x[/red]")
+    folder.train_log.write_text("a line [bold]not bold[/bold] \x1b[31mnot red\n")
+    folder.samples.write_text(
+        '{"step": 0, "prompt": "Hi [b]", "answer": "No."}\n{"step": 9, "prompt": "Hi [b]", "answer": "Yes!"}\n'
+    )
+    folder.receipt.write_text('{"torch": "2.13.0"}')
+    folder.events.write_text('{"t": 1, "kind": "warning", "message": "12 rows [/] dropped"}\n')
+    async with app(RunFeed(folder)).run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: "[red]x[/red]" in screen_text(pilot))
+        for wanted in (
+            "before training",
+            "12 rows [/] dropped",
+            "[bold]not bold[/bold] not red",
+            "learning_rate",
+            "2.13.0",
+        ):
+            await pilot.press("t")
+            await until(pilot, lambda wanted=wanted: wanted in screen_text(pilot))
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, MonitorScreen), "escape goes to the charts first"
+
+
+async def test_stopping_asks_first_and_writes_the_request(home):
+    folder = RunFolder(home / "runs" / "20261101-101010-aaaa")
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "fake_run.py"), str(folder.path), "--steps", "100000", "--seconds", "0.2"],
+        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+    )
+    try:
+        async with app(RunFeed(folder)).run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "● training" in screen_text(pilot))
+            await pilot.press("c")
+            await until(pilot, lambda: "Saved a checkpoint" in folder.events.read_text())
+            await pilot.press("s")
+            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await pilot.press("n")
+            await pilot.pause()
+            assert not (folder.control / "stop").exists()
+            await pilot.press("s")
+            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await pilot.press("enter")
+            await until(pilot, lambda: "stopped" in screen_text(pilot))
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_other_runs_can_be_drawn_over_the_one_shown(home):
+    ended_run(home, "20261101-101010-aaaa", "older")
+    folder = ended_run(home, "20261101-101011-aaaa", "newer")
+    async with app(RunFeed(folder)).run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: len(pilot.app.run_list.glances) == 2)
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PickDialog))
+        await pilot.press("space", "enter")
+        await until(pilot, lambda: "older" in screen_text(pilot))
+
+
+async def test_focus_stays_where_it_is_when_news_arrive(home):
+    """harlequin#506: no focus theft."""
+    folder = ended_run(home, "20261101-101010-aaaa", "demo", steps=20)
+    async with app(RunFeed(folder)).run_test(size=(80, 24)) as pilot:
+        grid = pilot.app.screen.query_one(ChartGrid)
+        await until(pilot, lambda: len(grid.charts) > 4)
+        grid.charts[2].focus()
+        await pilot.pause()
+        write_history(folder, 21, 30, 30)
+        await until(pilot, lambda: "30" in text_of(grid.charts[2]).splitlines()[-1])
+        assert pilot.app.focused is grid.charts[2]
+
+
+async def test_the_filter_narrows_charts_and_escape_undoes_it(home):
+    folder = ended_run(home, "20261101-101010-aaaa", "demo")
+    async with app(RunFeed(folder)).run_test(size=(80, 24)) as pilot:
+        grid = pilot.app.screen.query_one(ChartGrid)
+        await until(pilot, lambda: len(grid.charts) > 4)
+        await pilot.press("slash", *"grad", "enter")
+        await pilot.pause()
+        assert [chart.look.title for chart in grid.charts if chart.display] == ["gradient norm"]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert sum(chart.display for chart in grid.charts) == 4
+        assert isinstance(pilot.app.focused, LineChart)
+
+
+async def test_a_home_that_cannot_be_read_is_told_in_a_dialog(home):
+    (home / "runs").write_text("not a folder")
+    async with app().run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        assert "cannot read the runs" in screen_text(pilot)
+
+
+async def test_keys_can_be_remapped_in_the_settings(home):
+    """posting#95"""
+    preferences = Preferences(theme="dark", keys={"app.guide": "f2"})
+    async with DpoTui(preferences=preferences).run_test(size=(80, 24)) as pilot:
+        await pilot.press("5")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, RunsScreen)
+        await pilot.press("f2")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, GuideScreen)
+
+
+async def test_the_guide_walks_to_a_method():
+    """R49–R51"""
+    async with app().run_test(size=(100, 30)) as pilot:
+        await pilot.press("5")
+        await until(pilot, lambda: isinstance(pilot.app.screen, GuideScreen))
+        assert "When DPO is the right tool" in screen_text(pilot)
+        await pilot.press("w")
+        for answer in ("y", "y", "y", "n"):
+            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await pilot.press(answer)
+            await pilot.pause()
+        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        assert "DPO" in screen_text(pilot)
+
+
+async def test_help_explains_the_place_and_the_focused_widget(home):
+    folder = ended_run(home, "20261101-101010-aaaa", "demo")
+    async with app(RunFeed(folder)).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "loss" in screen_text(pilot))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        assert "smoothing" in screen_text(pilot)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 50), (40, 12), (20, 6), (300, 90)])
+async def test_resizing_at_any_moment_breaks_nothing(home, size):
+    folder = ended_run(home, "20261101-101010-aaaa", "demo")
+    async with app(RunFeed(folder)).run_test(size=(100, 30)) as pilot:
+        for _ in range(3):
+            await pilot.resize_terminal(*size)
+            await pilot.resize_terminal(81, 25)
+        await pilot.resize_terminal(*size)
+        await pilot.pause()
+        assert len(screen_text(pilot).splitlines()) == size[1]
+
+
+def test_the_first_paint_imports_nothing_heavy(home):
+    """DESIGN 2: no numpy, pyarrow, torch, transformers, datasets, trl or peft before the first full paint."""
+    ended_run(home, "20261101-101010-aaaa", "demo", steps=5)
+    program = """
+import asyncio, sys
+from dpo_tui.app import DpoTui
+async def main():
+    async with DpoTui().run_test(size=(80, 24)) as pilot:
+        await pilot.pause(0.5)
+asyncio.run(main())
+heavy = {"numpy", "pyarrow", "torch", "transformers", "datasets", "trl", "peft"} & set(sys.modules)
+print(sorted(heavy))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm"}])
+def test_without_a_terminal_the_app_names_the_command_that_works(home, environment):
+    """DESIGN 5: one line that names `dpo-tui runs`, exit 2."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from dpo_tui.cli import main; main()"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment, "PYTHONPATH": str(HERE.parent)},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "dpo-tui runs" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_watch_reads_a_trainer_state_of_another_trainer(tmp_path):
+    """R5, issue 5: `watch` also reads foreign folders."""
+    folder = tmp_path / "out" / "checkpoint-20"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_text(
+        '{"max_steps": 40, "epoch": 1.5, "log_history": [{"step": 10, "loss": 0.6}, {"step": 20, "loss": NaN}]}'
+    )
+    feed = open_folder(tmp_path / "out")
+    feed.poll(time.time())
+    assert feed.about["max_steps"] == 40
+    assert len(feed.series["loss"]) == 2
+
+
+def record(step: int, tag: str, value: float) -> bytes:
+    """One TFRecord with one scalar, as TensorBoard's own writer lays it out (checksums left zero)."""
+    scalar = b"\x0a" + bytes([len(tag)]) + tag.encode() + b"\x15" + struct.pack("<f", value)
+    summary = b"\x0a" + bytes([len(scalar)]) + scalar
+    event = b"\x09" + struct.pack("<d", 1.0) + b"\x10" + bytes([step]) + b"\x2a" + bytes([len(summary)]) + summary
+    return struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4)
+
+
+def test_watch_reads_tensorboard_event_files_as_they_grow(tmp_path):
+    """Issue 5: TensorBoard event files, a half-written record included."""
+    log = tmp_path / "out" / "runs" / "x" / "events.out.tfevents.1.host"
+    log.parent.mkdir(parents=True)
+    whole = record(1, "train/loss", 0.5) + record(2, "eval/loss", 0.75)
+    log.write_bytes(whole + record(3, "train/loss", 0.25)[:20])
+    feed = open_folder(tmp_path / "out")
+    feed.poll(time.time())
+    assert feed.latest == {"loss": 0.5, "eval_loss": 0.75}
+    log.write_bytes(whole + record(3, "train/loss", 0.25))
+    feed.poll(time.time())
+    assert feed.latest["loss"] == 0.25
