@@ -2,9 +2,8 @@
 
 Every term names the tensor it stands for. The terms were read from transformers 5.23 (``modeling_llama.py`` and its
 relatives, ``integrations/sdpa_attention.py``), peft 0.21 (``tuners/lora/layer.py``, ``bnb.py``), trl 1.16
-(``kernels/chunked_logprob.py``) and torch 2.13 (autocast), and are held against the tensors that autograd
-really saves in
-``tests/test_hardware_activations.py``.
+(``kernels/chunked_logprob.py``) and torch 2.13 (autocast), and are held against the tensors that autograd really
+saves in ``tests/test_hardware_activations.py``.
 """
 
 from dataclasses import dataclass
@@ -95,8 +94,7 @@ def backward_extra(arch: Architecture, work: Workload) -> int:
 
 
 def forward_extra(arch: Architecture, work: Workload) -> int:
-    """Bytes of a layer's forward pass when nothing is kept (the reference, evaluation): the MLP's three wide
-    tensors."""
+    """Bytes of a layer's forward pass when nothing is kept (reference, evaluation): the MLP's three wide tensors."""
     wide = (3 if arch.layout.gated else 2) * work.tokens * arch.intermediate * work.width
     stream = work.tokens * arch.hidden * (2 * work.stream + FP32)
     scores = _per_score(arch, work) * work.rows * work.length**2
@@ -138,9 +136,8 @@ def _per_token(arch: Architecture, work: Workload) -> int:
     qk = {"none": 0, "head": query + key, "full": query + key}[arch.layout.qk_norm]
     normed = arch.layout.norms * hidden + qk
     total = FP32 * normed + (work.stream * normed if work.trains_all else 0)
-    # Attention keeps q, k, v (k and v repeated for every query head: a mask rules out grouped attention), its
-    # output and,
-    # per head, the log of the normaliser. Eager attention keeps the scores instead, see _per_score.
+    # Attention keeps q, k, v (k and v repeated for every query head: a mask rules out grouped attention), its output
+    # and, per head, the log of the normaliser. Eager attention keeps the scores instead, see _per_score.
     grouped = key if work.attention == "flash" else query
     total += width * (2 * query + 2 * grouped) + FP32 * arch.heads
     if arch.layout.fused and arch.heads == arch.kv_heads:

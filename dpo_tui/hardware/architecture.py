@@ -1,8 +1,7 @@
 """The dimensions of a model, read from its ``config.json`` alone, and how many weights follow from them.
 
-The layouts (which linear layers, biases and norms a decoder layer has) are those of transformers' modeling
-files for each
-``model_type``; ``tests/test_hardware_vram.py`` holds them against the real classes on the meta device.
+The layouts (which linear layers, biases and norms a decoder layer has) are those of transformers' modeling files for
+each ``model_type``; ``tests/test_hardware_vram.py`` holds them against the real classes on the meta device.
 """
 
 from collections.abc import Mapping

@@ -82,8 +82,8 @@ def steps_of(config: Config, rows: int | None, tokens_per_pair: float | None) ->
     batches = math.ceil(pairs / config.per_device_train_batch_size)
     per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
     steps = config.max_steps or math.ceil(config.num_train_epochs * per_epoch)
-    seen = pairs * steps / per_epoch
-    return Steps(steps, int(seen * tokens_per_pair) if tokens_per_pair else None, pairs)
+    passes = steps / per_epoch
+    return Steps(steps, int(pairs * passes * tokens_per_pair) if tokens_per_pair else None, pairs)
 
 
 def duration_of(

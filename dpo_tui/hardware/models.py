@@ -116,8 +116,7 @@ def hub_cache() -> Path:
 
 
 def local_files(model_name: str, revision: str | None = None) -> Path | None:
-    """The folder on this machine that holds a model's small files: the model's own, or its snapshot in the
-    hub's cache."""
+    """The folder here that holds a model's small files: the model's own, or its snapshot in the hub's cache."""
     folder = Path(model_name).expanduser()
     if folder.is_dir():
         return folder

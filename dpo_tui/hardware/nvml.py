@@ -1,10 +1,8 @@
 """What the driver says about every GPU, through NVML; nothing here raises.
 
-NVML is asked call by call, and each call may fail for its own reason: a container hides MIG memory,
-unified-memory boards
-have no memory counter, old drivers lack functions, a GPU falls off the bus. Each refusal becomes a
-:class:`Fault` beside
-the values that were readable, so that a screen shows "no permission" instead of dying.
+NVML is asked call by call, and each call may fail for its own reason: a container hides MIG memory, boards with unified
+memory have no counter, old drivers lack functions, a GPU falls off the bus. Each refusal becomes a :class:`Fault`
+beside the values that were readable, so that a screen shows "no permission" instead of dying.
 
 Memory is in bytes; people see decimal gigabytes (``bytes / 1e9``), because cards are sold in roughly those: an RTX 4070
 "12 GB" reports 12,282 MiB = 12.88 GB.

@@ -1,9 +1,8 @@
 """Which profile suits this machine, and why.
 
 R23–R25: from 12 GB mid-range, from 16 GB high-end, below that reduced; in decimal gigabytes (``bytes / 1e9``), because
-that is how cards are sold: 12,282 MiB are 12.88 GB and 16,376 MiB are 17.17. An idle card of 12.88 GB shows
-11.8 free with
-a desktop on it and is still a 12 GB card; but one on which somebody trains is only as large as what he leaves.
+that is how cards are sold: 12,282 MiB are 12.88 GB and 16,376 MiB are 17.17. An idle card of 12.88 GB shows 11.8 free
+with a desktop on it and is still a 12 GB card; but one on which somebody trains is only as large as what is left.
 """
 
 import os

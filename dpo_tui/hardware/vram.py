@@ -2,8 +2,7 @@
 
 Weights, adapter, gradients and optimizer follow exactly from the model's dimensions and the config. Activations follow
 from what autograd keeps (:mod:`dpo_tui.hardware.activations`). The CUDA context and the allocator's slack are
-assumptions
-until ``benchmarks/vram.py`` has measured them on a GPU, and are named so. All sizes are bytes.
+assumptions until ``benchmarks/vram.py`` has measured them on a GPU, and are named so. All sizes are bytes.
 """
 
 from collections.abc import Callable
@@ -17,14 +16,12 @@ from dpo_tui.hardware.architecture import Architecture, Linear
 
 GB = 1_000_000_000
 # bitsandbytes/functional.py quantize_4bit: blocks of 64 weights share a scale; with double quantisation the scales are
-# bytes, and blocks of 256 of them share an fp32 scale; per matrix an fp32 offset and the two code books (16
-# and 256 fp32).
+# bytes, and blocks of 256 of them share an fp32 scale; per matrix an fp32 offset and two code books (16 and 256 fp32).
 NF4_BLOCK = 64
 NF4_NESTED_BLOCK = 256
 NF4_FIXED = FP32 * (1 + 16 + 256)
-# Assumptions, not measured by this project yet: the context of torch with cuBLAS and bitsandbytes kernels
-# loaded, and the
-# part that PyTorch's caching allocator loses to rounding (2 MiB segments) and to blocks of other sizes.
+# Assumptions, not measured by this project yet: the context of torch with cuBLAS and bitsandbytes kernels loaded, and
+# what PyTorch's caching allocator loses to rounding (2 MiB segments) and to blocks of other sizes.
 CUDA_CONTEXT = 500_000_000
 SLACK_OF_FIXED = 0.01
 SLACK_OF_MOVING = 0.05

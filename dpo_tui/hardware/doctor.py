@@ -1,0 +1,149 @@
+"""What is wrong with this machine, and the command that mends it.
+
+A check is one small function of a :class:`Box` that returns a :class:`Finding`, or None where it has nothing to say;
+the next one is one more function under ``@check``. Facts are gathered once, before the checks; torch is asked in a
+child process, which may take its time without holding up the rest.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dpo_tui.hardware import nvml
+from dpo_tui.hardware.nvml import Inventory
+from dpo_tui.hardware.profiles import Ram, main_memory
+
+Status = Literal["ok", "warn", "fail"]
+Progress = Callable[[str], None]
+STACK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check: what was found, what it means, and the command or step that mends it."""
+
+    check: str
+    status: Status
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the person wants to do, as far as it changes the checks.
+
+    Attributes:
+        model: a hub id whose access is to be checked; None asks the hub nothing.
+        provider: "huggingface" or "unsloth".
+    """
+
+    model: str | None = None
+    provider: str = "huggingface"
+
+
+@dataclass(frozen=True)
+class Box:
+    """The facts that checks look at.
+
+    Attributes:
+        stack: what ``dpo_tui.train.stack`` reported; empty when it did not answer.
+        stack_fault: why it did not.
+    """
+
+    inventory: Inventory
+    ram: Ram
+    environ: Mapping[str, str]
+    circumstances: Circumstances = field(default_factory=Circumstances)
+    stack: Mapping[str, Any] = field(default_factory=dict)
+    stack_fault: str = ""
+
+
+Check = Callable[[Box], Finding | None]
+CHECKS: list[Check] = []
+_MODULES = ("doctor_software", "doctor_gpu", "doctor_machine", "doctor_session")
+
+
+def check(function: Check) -> Check:
+    """Register a check; they run in the order in which they are registered."""
+    CHECKS.append(function)
+    return function
+
+
+def examine(circumstances: Circumstances, progress: Progress | None = None) -> list[Finding]:
+    """Run every check.
+
+    Args:
+        circumstances: what the person wants to do.
+        progress: told what is going on, in words.
+    """
+    tell = progress or (lambda words: None)
+    child = _start_stack()
+    tell("Looking at the GPUs…")
+    inventory, ram = nvml.read(), main_memory()
+    stack, fault = _finish_stack(child, tell)
+    return run_checks(Box(inventory, ram, os.environ, circumstances, stack, fault))
+
+
+def run_checks(box: Box) -> list[Finding]:
+    """Run every check on given facts. A check that breaks is itself a finding: the others still answer."""
+    for module in _MODULES:
+        importlib.import_module(f"dpo_tui.hardware.{module}")
+    findings = []
+    for function in CHECKS:
+        try:
+            finding = function(box)
+        except Exception as error:
+            words = f"could not be checked: {type(error).__name__}: {error}"
+            finding = Finding(function.__name__.replace("_", "-"), "warn", words)
+        if finding is not None:
+            findings.append(finding)
+    return findings
+
+
+def _start_stack() -> subprocess.Popen[str] | None:
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dpo_tui.train.stack"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+    except OSError:
+        return None
+
+
+def _finish_stack(child: subprocess.Popen[str] | None, tell: Progress) -> tuple[Mapping[str, Any], str]:
+    if child is None:
+        return {}, "Python could not be started"
+    began = time.monotonic()
+    while True:
+        left = STACK_SECONDS - (time.monotonic() - began)
+        try:
+            output, _ = child.communicate(timeout=max(0.05, min(2.0, left)))
+            break
+        except subprocess.TimeoutExpired:
+            if left <= 0:
+                child.kill()
+                output, _ = child.communicate()
+                found = _merged(output)
+                return found, "" if found else f"torch was not imported within {STACK_SECONDS:.0f} s"
+            tell(f"Importing torch and bitsandbytes… {time.monotonic() - began:.0f} s")
+    found = _merged(output)
+    return found, "" if found else f"importing torch ended the process (exit {child.returncode})"
+
+
+def _merged(output: str) -> Mapping[str, Any]:
+    """The child's lines as one object; a line that was cut off is left out."""
+    found: dict[str, Any] = {}
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError):
+            found |= json.loads(line)
+    return found

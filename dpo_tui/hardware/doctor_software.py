@@ -1,0 +1,181 @@
+"""Doctor: Python, the training stack's versions, and the environment of the provider unsloth."""
+
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from dpo_tui import paths
+from dpo_tui.hardware.doctor import Box, Finding, check
+
+Version = tuple[int, ...]
+_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Versions that work: from ``low``, below ``high``, except ``broken``."""
+
+    low: Version
+    high: Version
+    broken: tuple[Version, ...] = ()
+
+
+# As in pyproject.toml; TRL 1.15.0 needs Triton and fails on a CPU.
+_RANGES = {
+    "torch": Range((2, 6), (3,)),
+    "transformers": Range((5,), (6,)),
+    "trl": Range((1, 14), (2,), ((1, 15, 0),)),
+    "peft": Range((0, 18), (1,)),
+    "datasets": Range((4,), (6,)),
+    "accelerate": Range((1, 4), (2,)),
+    "bitsandbytes": Range((0, 48), (1,)),
+}
+
+
+def parsed(text: str) -> Version:
+    """The leading numbers of a version: "2.13.0+cu128" is (2, 13, 0)."""
+    match = re.match(r"\d+(\.\d+)*", text)
+    return tuple(int(part) for part in match.group(0).split(".")) if match else ()
+
+
+def problem_of(package: str, found: str) -> str | None:
+    """Why a package's version does not suit; None where it does."""
+    allowed, number = _RANGES[package], parsed(found)
+    if number[: len(allowed.high)] >= allowed.high:
+        return f"{package} {found} is newer than this version of dpo-tui knows"
+    if number < allowed.low:
+        return f"{package} {found} is too old"
+    return f"{package} {found} is known to fail" if number in allowed.broken else None
+
+
+@check
+def python(box: Box) -> Finding:
+    """Python itself."""
+    shown = platform.python_version()
+    if sys.version_info[:2] < _PYTHON:
+        return Finding(
+            "python", "fail", f"Python {shown}; 3.11 is the oldest that works.", "install Python 3.11 or newer"
+        )
+    return Finding("python", "ok", f"Python {shown}")
+
+
+@check
+def packages(box: Box) -> Finding:
+    """The versions of the training stack."""
+    problems, shown = [], []
+    for package in _RANGES:
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            problems.append(f"{package} is missing")
+            continue
+        shown.append(f"{package} {found}")
+        problem = problem_of(package, found)
+        problems += [problem] if problem else []
+    if problems:
+        fix = f"{sys.executable} -m pip install --upgrade --upgrade-strategy only-if-needed dpo-tui"
+        return Finding("packages", "fail", "; ".join(problems), fix)
+    return Finding("packages", "ok", ", ".join(shown))
+
+
+@check
+def torch(box: Box) -> Finding:
+    """Whether torch can be imported, and its build suits the driver."""
+    if box.stack_fault:
+        return Finding("torch", "warn", box.stack_fault, f"{sys.executable} -m dpo_tui.train.stack")
+    if error := box.stack.get("torch_error"):
+        fix = f"{sys.executable} -m pip install --force-reinstall torch"
+        return Finding("torch", "fail", f"torch cannot be imported: {error}", fix)
+    shown, build = f"torch {box.stack.get('torch')}", box.stack.get("cuda_build")
+    gpus = box.inventory.gpus
+    if not gpus:
+        kind = f"built for CUDA {build}" if build else "a CPU build"
+        return Finding("torch", "ok", f"{shown}, {kind}; there is no GPU here")
+    driver, cuda = gpus[0].driver or "?", gpus[0].cuda or "?"
+    if not build:
+        message = f"{shown} is a CPU build, so it cannot use {gpus[0].name}."
+        return Finding("torch", "fail", message, _cuda_install(cuda))
+    if parsed(cuda) and parsed(cuda)[0] < parsed(build)[0]:
+        message = f"{shown} is built for CUDA {build}; driver {driver} supports CUDA up to {cuda}."
+        return Finding("torch", "fail", message, f"update the NVIDIA driver, or {_cuda_install(cuda)}")
+    if not box.stack.get("available"):
+        if box.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+            return Finding(
+                "torch", "warn", f"{shown}: CUDA_VISIBLE_DEVICES hides every GPU.", "unset CUDA_VISIBLE_DEVICES"
+            )
+        message = f"{shown}, built for CUDA {build}, sees no GPU although the driver ({driver}) does."
+        return Finding("torch", "fail", message, "nvidia-smi; then restart the container or reload the driver")
+    return Finding("torch", "ok", f"{shown}, built for CUDA {build}; driver {driver} supports up to {cuda}")
+
+
+@check
+def device_support(box: Box) -> Finding | None:
+    """Whether the torch build has code for the device (its sm level)."""
+    lacking = []
+    codes = [str(code) for code in box.stack.get("architectures", ())]
+    for device in box.stack.get("devices", ()):
+        major, minor = device["capability"]
+        # A cubin runs on its own major version from its minor on; PTX (compute_XY) runs on everything newer.
+        usable = [code for code in codes if _covers(code, major, minor)]
+        if codes and not usable:
+            lacking.append(f"{device['name']} (sm_{major}{minor})")
+    if not box.stack.get("devices"):
+        return None
+    if lacking:
+        message = f"this torch build has no code for {', '.join(lacking)}; it has {', '.join(codes)}"
+        return Finding(
+            "device-support", "fail", message, "install a newer torch build: pytorch.org/get-started shows the command"
+        )
+    return Finding("device-support", "ok", "torch has code for every visible GPU")
+
+
+@check
+def bitsandbytes(box: Box) -> Finding | None:
+    """Whether bitsandbytes' binary loads; 4-bit needs it."""
+    if box.stack_fault or "torch" not in box.stack:
+        return None
+    if "bitsandbytes" not in box.stack and "bitsandbytes_error" not in box.stack:
+        message = "bitsandbytes was not imported in time"
+        return Finding("bitsandbytes", "warn", message, f"{sys.executable} -m dpo_tui.train.stack")
+    reinstall = f"{sys.executable} -m pip install --force-reinstall --no-deps bitsandbytes"
+    if error := box.stack.get("bitsandbytes_error"):
+        return Finding("bitsandbytes", "fail", f"bitsandbytes cannot be imported, so no 4-bit: {error}", reinstall)
+    shown = f"bitsandbytes {box.stack.get('bitsandbytes')}"
+    if box.stack.get("available") and not box.stack.get("bitsandbytes_cuda"):
+        message = f"{shown} has no binary for CUDA {box.stack.get('cuda_build')}, so no 4-bit on the GPU."
+        return Finding("bitsandbytes", "fail", message, reinstall)
+    return Finding("bitsandbytes", "ok", shown)
+
+
+@check
+def unsloth(box: Box) -> Finding | None:
+    """The environment of the provider unsloth, when that is the provider."""
+    if box.circumstances.provider != "unsloth":
+        return None
+    folder = paths.environments() / "unsloth"
+    interpreter = folder / "bin" / "python"
+    packages_here = list(folder.glob("lib/python*/site-packages/unsloth/__init__.py"))
+    if interpreter.exists() and packages_here:
+        return Finding("unsloth", "ok", f"its environment is in {folder}")
+    message = (
+        "The provider unsloth needs trl ≤ 1.15, transformers ≤ 5.17 and datasets < 5, so it gets an environment of its "
+        "own: Python 3.11 or newer, an NVIDIA GPU, about 10 GB of disk."
+    )
+    fix = f"python3 -m venv {folder} && {interpreter} -m pip install unsloth"
+    return Finding("unsloth", "fail", message, fix)
+
+
+def _covers(code: str, major: int, minor: int) -> bool:
+    match = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", code)
+    if match is None:
+        return False
+    kind, code_major, code_minor = match.group(1), int(match.group(2)), int(match.group(3))
+    if kind == "compute":
+        return (code_major, code_minor) <= (major, minor)
+    return code_major == major and code_minor <= minor
+
+
+def _cuda_install(cuda: str) -> str:
+    return f"install a torch build for CUDA {cuda} or older: pytorch.org/get-started shows the command"
