@@ -41,7 +41,7 @@ def resume(run: str) -> None:
     if resumed.checkpoint is None:
         narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
     else:
-        narrate(f"Run {folder.id} goes on from its newest whole checkpoint ({resumed.checkpoint.name} is there).")
+        narrate(f"Run {folder.id} goes on from {resumed.checkpoint.name}, its newest whole checkpoint.")
     narrate(f"Watch it with: dpo-tui logs -f {folder.id}")
     click.echo(folder.id)
 
