@@ -1,0 +1,90 @@
+"""`demo`: the whole job on the shipped toy, with no network and no GPU."""
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dpo_tui.cli.follow import follow
+from dpo_tui.cli.output import narrate
+from dpo_tui.config.files import load
+from dpo_tui.demo import assets
+from dpo_tui.plain import printable
+from dpo_tui.prepare import create_run, prepare
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launch import start
+from dpo_tui.runs.metrics import read_all
+from dpo_tui.runs.protocol import ARGV_VARIABLE
+
+_INTRODUCTION = """\
+dpo-tui demo: real DPO training of a toy. The model is tiny, ships with dpo-tui, and answers support questions now
+helpfully, now curtly; the pairs prefer the helpful answers. About a minute on two cores; nothing is downloaded."""
+_TIE = "at step 0 policy and reference are the same model: every margin is 0, which TRL counts as 0 %; chance is 50 %"
+_NEXT = """\
+The model is a toy: it knows nothing beyond these questions. For yours: `dpo-tui config init > config.toml`, name your
+model and your pairs in it, and `dpo-tui train config.toml`."""
+
+
+@click.command()
+@click.option("--no-tui", is_flag=True, help="Plain text, also in a terminal.")
+def demo(no_tui: bool) -> None:
+    """Train the shipped toy model on the shipped pairs, and show what changed."""
+    narrate(_INTRODUCTION + "\n")
+    os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
+    folder = start_demo()
+    code = follow(folder)
+    if code == 0:
+        _show_result(folder)
+    sys.exit(code)
+
+
+def start_demo() -> RunFolder:
+    """Start the demo's run in the background."""
+    shipped = {
+        "model_name": str(assets.model_dir()),
+        "dataset": str(assets.pairs_file()),
+        "eval_dataset": str(assets.heldout_file()),
+    }
+    folder = create_run(prepare(load(assets.config_file(), shipped), name="demo"))
+    start(folder)
+    return folder
+
+
+def _show_result(folder: RunFolder) -> None:
+    metrics = _lines(folder.metrics)
+    evaluations = [(line["step"], line["eval_rewards/accuracies"]) for line in metrics if "eval_loss" in line]
+    click.echo("\nPreference accuracy on held-out pairs:")
+    for step, accuracy in evaluations:
+        bar = "█" * round(accuracy * 40)
+        note = f"  ({_TIE})" if step == 0 and not accuracy else ""
+        click.echo(
+            textwrap.fill(f"  step {step:>3}  {accuracy:>4.0%}  {bar}{note}", 78, subsequent_indent="             ")
+        )
+    _show_answers(_lines(folder.samples))
+    click.echo()
+    click.echo(_NEXT)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return list(chain.from_iterable(read_all(path)))
+
+
+def _show_answers(samples: list[dict[str, Any]]) -> None:
+    width = min(shutil.get_terminal_size().columns, 100) - 2
+    before = [sample for sample in samples if sample["when"] == "before"]
+    after = {json.dumps(sample["prompt"]): sample["answer"] for sample in samples if sample["when"] == "after"}
+    for sample in before:
+        click.echo()
+        for label, text in (
+            ("question", sample["prompt"][-1]["content"]),
+            ("before", sample["answer"]),
+            ("after", after.get(json.dumps(sample["prompt"]), "—")),
+        ):
+            words = printable(str(text), single_line=True)
+            click.echo(textwrap.fill(words, width, initial_indent=f"{label:>9}  ", subsequent_indent=" " * 11))
