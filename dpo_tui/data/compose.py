@@ -17,13 +17,13 @@ def compose(raw: Raw) -> Turns:
     prompt, chosen, rejected = raw.prompt, raw.chosen, raw.rejected
     if type(prompt) is str and type(chosen) is str and type(rejected) is str and not raw.system and not raw.tools:
         if not is_transcript(prompt):
-            return Turns(prompt, chosen, rejected)
-        return Turns(parse_prompt(prompt), chosen.strip(), rejected.strip())
+            return Turns(prompt, chosen, rejected, None, None, raw.margin)
+        return Turns(parse_prompt(prompt), chosen.strip(), rejected.strip(), None, None, raw.margin)
     system = raw.system if isinstance(raw.system, str) and raw.system.strip() else None
     turns = _turns(_value(prompt, "prompt"), _value(chosen, "chosen"), _value(rejected, "rejected"))
     if system and not isinstance(turns.prompt, str) and turns.prompt and turns.prompt[0]["role"] == "system":
         system = None
-    return Turns(*turns[:3], system, _tools(raw.tools))
+    return Turns(*turns[:3], system, _tools(raw.tools), raw.margin)
 
 
 def kind_of(raw: Raw) -> str:

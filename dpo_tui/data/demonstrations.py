@@ -5,7 +5,7 @@ from typing import Any
 
 from dpo_tui.data.messages import describe, messages_of
 from dpo_tui.data.pairs import Message, RowProblem, Unreadable, pair_of
-from dpo_tui.data.read import numbered_rows, refuse_if_hopeless, sha256_of, usable_turns
+from dpo_tui.data.read import Refusals, numbered_rows, refuse_if_hopeless, sha256_of, usable_turns
 from dpo_tui.data.recognise import Recogniser
 from dpo_tui.data.source import Progress, Source, locate
 
@@ -66,7 +66,7 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
             continue
         formats[name] = formats.get(name, 0) + 1
         kept.append(demonstration)
-    refuse_if_hopeless(source.location, total, len(kept), dropped, example)
+    refuse_if_hopeless(source.location, total, len(kept), Refusals.of(dropped), example)
     names = sorted(formats, key=lambda name: -formats[name])
     return LoadedDemonstrations(kept, ", ".join(names), total, dropped, sha256_of(files), notes)
 

@@ -63,6 +63,8 @@ class Turns(NamedTuple):
     rejected: str | list[Message]
     system: str | None = None
     tools: list[dict[str, Any]] | None = None
+    margin: float | None = None
+    """Score of the chosen answer minus that of the rejected one, where the source has scores."""
 
 
 def pair_of(row: int, turns: Turns) -> Pair:

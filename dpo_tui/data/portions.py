@@ -80,10 +80,37 @@ def rows(portion: Portion) -> Iterator[list[Row]]:
     if isinstance(portion, Batches):
         yield from _batch_rows(portion)
         return
-    lines = portion.data.split(b"\n") if isinstance(portion, Text) else _lines(portion)
-    if lines and not lines[-1]:
+    yield parse(lines_of(portion.data if isinstance(portion, Text) else read_bytes(portion)))
+
+
+def first_rows(found: Iterator[Portion], count: int) -> Iterator[Portion]:
+    """Cut a stream of portions after some rows, blank lines not counted."""
+    import orjson
+
+    left = count
+    for portion in found:
+        if left <= 0:
+            return
+        cells = isinstance(portion, Text) and portion.cells
+        if isinstance(portion, Batches):
+            lines = [orjson.dumps(row, default=str) for batch in rows(portion) for row in batch]
+        else:
+            lines = lines_of(portion.data if isinstance(portion, Text) else read_bytes(portion))
+        kept: list[bytes] = []
+        for line in lines:
+            if left <= 0:
+                break
+            kept.append(line)
+            left -= bool(line.strip())
+        yield Text(b"\n".join(kept) + b"\n", cells=cells)
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """Cut at line breaks; a line break at the end begins no further line."""
+    lines = data.split(b"\n")
+    if not lines[-1]:
         lines.pop()
-    yield parse(lines)
+    return lines
 
 
 def parse(lines: list[bytes]) -> list[Row]:
@@ -183,19 +210,20 @@ def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[Text]:
         yield Text(data)
 
 
-def _lines(portion: Lines) -> list[bytes]:
-    """The lines that begin in the range; the last one may end beyond it."""
-    with portion.path.open("rb") as file:
-        file.seek(max(portion.start - 1, 0))
-        data = file.read(portion.end - max(portion.start - 1, 0))
-        if portion.start:
+def read_bytes(portion: Lines) -> bytes:
+    """The lines that begin in the range, as bytes; the last one may end beyond it."""
+    with portion.path.open("rb", buffering=0) as file:
+        before = 1 if portion.start else 0  # a range that follows a line break begins with a line of its own
+        file.seek(portion.start - before)
+        data = file.read(portion.end - portion.start + before) or b""
+        if before:
             first = data.find(b"\n") + 1
             if not first:
-                return []
+                return b""
             data = data[first:]
         if data and not data.endswith(b"\n"):
             data += _rest_of_line(file, LONGEST - len(data))
-    return data.split(b"\n")
+    return data
 
 
 def _rest_of_line(file: Any, budget: int) -> bytes:

@@ -64,7 +64,7 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
             pairs += [pair_of(number, turns) for turns in usable_turns(row, recogniser)]
         except Unreadable as problem:
             dropped.append(RowProblem(number, problem.check, problem.message))
-    refuse_if_hopeless(source.location, total, len(pairs), dropped, example)
+    refuse_if_hopeless(source.location, total, len(pairs), Refusals.of(dropped), example)
     return LoadedPairs(
         pairs=pairs,
         format=format_name(recogniser.formats),
@@ -118,8 +118,34 @@ def numbered_rows(
                     yield number, row
 
 
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """The rows that could not be used, for the decision whether any use is left.
+
+    Args:
+        count: how many.
+        broken: how many of them are not JSON.
+        first_broken: the first of these.
+        reason: the most frequent reason, in words.
+        reason_count: how many rows have it.
+    """
+
+    count: int
+    broken: int
+    first_broken: RowProblem | None
+    reason: str
+    reason_count: int
+
+    @classmethod
+    def of(cls, dropped: list[RowProblem]) -> "Refusals":
+        """Sum up a list of problems."""
+        broken = [problem for problem in dropped if problem.check == "bad-json"]
+        reason, count = Counter(problem.message for problem in dropped).most_common(1)[0] if dropped else ("", 0)
+        return cls(len(dropped), len(broken), broken[0] if broken else None, reason, count)
+
+
 def refuse_if_hopeless(
-    location: str, total: int, usable: int, dropped: list[RowProblem], example: tuple[int, Any] | None
+    location: str, total: int, usable: int, refusals: Refusals, example: tuple[int, Any] | None
 ) -> None:
     """Raise if a file holds nothing to train on, or is mostly something other than JSON.
 
@@ -128,20 +154,18 @@ def refuse_if_hopeless(
     """
     if total == 0:
         raise DataError(f"{location} has no rows", hint=f"{EXPECTED}.")
-    broken = [problem for problem in dropped if problem.check == "bad-json"]
-    if len(broken) * 2 > total:
-        first = broken[0]
+    if refusals.first_broken is not None and refusals.broken * 2 > total:
+        first = refusals.first_broken
         raise DataError(
-            f"{location}: {len(broken)} of {total} rows are not JSON, the first on line {first.row}: {first.message}",
+            f"{location}: {refusals.broken} of {total} rows are not JSON, "
+            f"the first on line {first.row}: {first.message}",
             hint=f"{EXPECTED}; CSV files need the suffix .csv.",
         )
     if usable == 0:
-        reasons = Counter(problem.message for problem in dropped)
-        reason, count = reasons.most_common(1)[0]
         shown = f"\n  row {example[0]}: {_excerpt(example[1])}" if example else ""
-        every = "every row" if count == total else f"{count} of {total} rows"
+        every = "every row" if refusals.reason_count == total else f"{refusals.reason_count} of {total} rows"
         raise DataError(
-            f"{location} has no row that can be used; {every}: {reason}{shown}",
+            f"{location} has no row that can be used; {every}: {refusals.reason}{shown}",
             hint=f"{EXPECTED}. Name other columns by --prompt-field, --chosen-field, --rejected-field.",
         )
 

@@ -27,6 +27,21 @@ class Recogniser:
         self.evidence: dict[str, dict[str, str]] = {}
         self._bindings: dict[tuple[str, ...], Binding] = {}
 
+    def plain_columns(self, record: Record) -> tuple[str, str, str] | None:
+        """Name the three columns if records like this one are nothing but them, so that a scan can take them whole."""
+        if self.cells:
+            return None
+        try:
+            return self._binding(record).plain
+        except Unreadable:
+            return None
+
+    def count_plain(self, record: Record, count: int) -> None:
+        """Count rows that were taken whole, as if each had gone through :meth:`pairs`."""
+        if count:
+            self.formats["standard"] += count
+            self.evidence.setdefault("standard", self._binding(record).columns)
+
     def pairs(self, record: Any) -> list[Turns]:
         """Return the pairs of one record.
 

@@ -33,6 +33,13 @@ REJECTEDS = (
     "dispreferred",
     "response_k",
 )
+# Scores that came with the answers; the first belongs to the chosen one.
+_SCORES = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
+)
 
 
 class Raw(NamedTuple):
@@ -43,6 +50,7 @@ class Raw(NamedTuple):
     rejected: Any
     system: Any = None
     tools: Any = None
+    margin: float | None = None
 
 
 class Mapping(NamedTuple):
@@ -65,11 +73,13 @@ class Binding:
         shape: its name.
         columns: which column plays which part; the evidence that a person is shown.
         read: takes a record, gives its raw pairs, or raises Unreadable.
+        plain: prompt, chosen and rejected are simply these columns and nothing else plays a part.
     """
 
     shape: str
     columns: dict[str, str]
     read: Callable[[Record], Iterable[Raw]] = field(repr=False)
+    plain: tuple[str, str, str] | None = None
 
 
 Recogniser = Callable[[Record, Mapping], Binding | None]
@@ -120,6 +130,7 @@ def _columns(record: Record, mapping: Mapping) -> Binding | None:
     subject = "input" if prompt == "instruction" and isinstance(record.get("input"), str) else None
     if subject:
         columns["subject"] = subject
+    scores = next((names for names in _SCORES if names[0] in record and names[1] in record), None)
     # OpenAI's preference files keep the messages and the tools together under `input`.
     nested = prompt == "input" and isinstance(record["input"], dict)
 
@@ -131,9 +142,11 @@ def _columns(record: Record, mapping: Mapping) -> Binding | None:
             asked = asked.get("messages")
         if subject and row.get(subject):
             asked = f"{asked}\n\n{row[subject]}"
-        return (Raw(asked, row.get(chosen), row.get(rejected), row.get(system) if system else None, offered),)
+        said = row.get(system) if system else None
+        return (Raw(asked, row.get(chosen), row.get(rejected), said, offered, _margin(row, scores)),)
 
-    return Binding("columns", columns, read)
+    simple = prompt is not None and not (system or tools or subject or nested or scores)
+    return Binding("columns", columns, read, (prompt, chosen, rejected) if simple and prompt else None)
 
 
 @shape("output-list")
@@ -249,6 +262,13 @@ def _expand(prompt: Any, answers: Any, text: str, order: str) -> list[Raw]:
     if not pairs:
         raise Unreadable("no-clear-winner", "all answers have the same rank")
     return pairs
+
+
+def _margin(row: Record, names: tuple[str, str] | None) -> float | None:
+    if names is None:
+        return None
+    better, worse = row.get(names[0]), row.get(names[1])
+    return better - worse if isinstance(better, (int, float)) and isinstance(worse, (int, float)) else None
 
 
 def _given(record: Record, by_hand: str | None, names: Sequence[str]) -> str | None:

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_tui.data.shapes import Mapping
@@ -32,6 +32,7 @@ _OTHER_FILES = (
     (b"BZh", "bzip2: repack it as gzip or zstd"),
     (b"\xfd7zXZ", "xz: repack it as gzip or zstd"),
 )
+_EVALUATION = ("test", "validation", "valid", "val", "dev", "eval", "test_prefs")
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much is done, and how much there is, in bytes."""
 
@@ -101,6 +102,29 @@ def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
     if stat.S_ISDIR(mode):
         return _folder(path, source)
     return [data_file(path)]
+
+
+def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFile]:
+    """Find the evaluation split that belongs to a dataset, or nothing.
+
+    Args:
+        source: the training data.
+        evaluation: given by hand; None looks for a split of that kind in the same local folder.
+
+    Raises:
+        DataError: a split that was given by hand cannot be read.
+    """
+    if evaluation is not None:
+        return locate(evaluation)
+    if not Path(source.location).expanduser().is_dir():
+        return []
+    for name in _EVALUATION:
+        try:
+            files = locate(replace(source, split=name))
+        except DataError:
+            continue
+        return files if files != locate(source) else []
+    return []
 
 
 def looks_like_hub_id(location: str) -> bool:

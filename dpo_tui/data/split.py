@@ -1,6 +1,7 @@
 """Hold out pairs for evaluation without letting a prompt stand on both sides."""
 
 import hashlib
+from collections.abc import Mapping
 
 import orjson
 
@@ -29,25 +30,37 @@ def split_by_prompt(pairs: list[Pair], fraction: float, seed: int) -> tuple[list
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"the fraction to hold out must be from 0 to below 1, not {fraction}")
-    groups: dict[bytes, list[int]] = {}
-    for index, pair in enumerate(pairs):
-        groups.setdefault(_key(pair.prompt, seed), []).append(index)
-    if fraction == 0 or len(groups) < 2:  # noqa: PLR2004 (one on each side)
-        return list(pairs), []
-    wanted = fraction * len(pairs)
-    held_out: set[int] = set()
-    for number, key in enumerate(sorted(groups)):
-        members = groups[key]
-        better = abs(len(held_out) + len(members) - wanted) < abs(len(held_out) - wanted)
-        if number and not better:
-            break
-        if number == len(groups) - 1:  # the last group stays for training
-            break
-        held_out.update(members)
-    train = [pair for index, pair in enumerate(pairs) if index not in held_out]
-    return train, [pairs[index] for index in sorted(held_out)]
+    groups: dict[bytes, int] = {}
+    keys = [prompt_key(pair.prompt, seed) for pair in pairs]
+    for key in keys:
+        groups[key] = groups.get(key, 0) + 1
+    held_out = held_out_keys(groups, fraction)
+    train = [pair for pair, key in zip(pairs, keys, strict=True) if key not in held_out]
+    return train, [pair for pair, key in zip(pairs, keys, strict=True) if key in held_out]
 
 
-def _key(prompt: list[Message], seed: int) -> bytes:
+def held_out_keys(sizes: Mapping[bytes, int], fraction: float) -> set[bytes]:
+    """Choose the prompts to hold out.
+
+    Args:
+        sizes: how many pairs each prompt has, by :func:`prompt_key`.
+        fraction: the share of all pairs to hold out.
+    """
+    if fraction == 0 or len(sizes) < 2:  # noqa: PLR2004 (one on each side)
+        return set()
+    wanted = fraction * sum(sizes.values())
+    held_out: set[bytes] = set()
+    held = 0
+    # The last group stays for training whatever the fraction.
+    for key in sorted(sizes)[:-1]:
+        if held_out and abs(held + sizes[key] - wanted) >= abs(held - wanted):
+            break
+        held_out.add(key)
+        held += sizes[key]
+    return held_out
+
+
+def prompt_key(prompt: list[Message], seed: int) -> bytes:
+    """A hash of a prompt and the seed: equal for equal prompts, in no order that anything else has."""
     text = orjson.dumps(prompt, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=16, key=str(seed).encode()).digest()

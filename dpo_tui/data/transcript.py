@@ -8,13 +8,14 @@ from dpo_tui.data.pairs import Message, Unreadable
 # Speakers at the start of a line, as hh-rlhf, Dahoas' sets, WebGPT and prompt files write them.
 _SPEAKERS = (("Human", "Assistant"), ("User", "Assistant"), ("Question", "Answer"), ("Q", "A"), ("H", "A"))
 _STARTS = tuple(f"{person}:" for person, _ in _SPEAKERS)
+FIRST_LETTERS = frozenset({person[0] for person, _ in _SPEAKERS} | {"\n", "\r", " ", "\t"})
+"""What a transcript can begin with."""
 
 
 def is_transcript(text: str) -> bool:
     """Whether a text starts with a named speaker and the other speaker answers on a later line."""
-    # Cheap first: this runs on every prompt of a million rows, and few begin with a line break and a speaker.
-    head = text[:16].lstrip()
-    return head.startswith(_STARTS) and _pattern(text) is not None
+    # Cheap first: this runs on every prompt of a million rows, and few begin as a speaker's name does.
+    return text[:1] in FIRST_LETTERS and text[:16].lstrip().startswith(_STARTS) and _pattern(text) is not None
 
 
 def split_transcripts(chosen: str, rejected: str) -> tuple[list[Message], list[Message], list[Message]]:

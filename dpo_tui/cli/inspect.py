@@ -1,0 +1,110 @@
+"""``dpo-tui inspect``: recognise, check and repair a dataset."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dpo_tui.cli.output import is_terminal, narrate, print_json
+from dpo_tui.data.scan_process import ScanProcess
+from dpo_tui.data.scan_request import ScanRequest
+from dpo_tui.data.source import Source
+from dpo_tui.errors import UsageError
+
+if TYPE_CHECKING:
+    from dpo_tui.data.repair import Plan
+
+
+@click.command()
+@click.argument("data")
+@click.option("--model", help="Count tokens with this model's tokenizer: a folder or a hub id.")
+@click.option("--max-length", type=click.IntRange(1), help="Tokens of prompt and answer that training keeps. [1024]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--write", type=click.Path(path_type=Path), help="Write the repaired pairs to this JSONL file.")
+@click.option("--drop", multiple=True, metavar="CHECK", help="Leave out the rows that a check names; repeatable.")
+@click.option("--flip", multiple=True, type=click.IntRange(1), metavar="ROW", help="Swap the answers of a row.")
+@click.option("--cap", type=click.IntRange(1), metavar="N", help="Leave out pairs with a text beyond N characters.")
+@click.option(
+    "--hold-out", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", help="Also write an eval file."
+)
+@click.option("--subset", help="The subset (config) of a hub dataset.")
+@click.option("--split", help="The split to take. [train]")
+@click.option("--prompt-field", help="The column that holds the prompt.")
+@click.option("--chosen-field", help="The column of the preferred answer.")
+@click.option("--rejected-field", help="The column of the other answer.")
+@click.option("--system-field", help="The column of the system message.")
+@click.option("--eval", "evaluation", help="Evaluation data, to look for prompts that are in both.")
+def inspect(
+    *,
+    data: str,
+    model: str | None,
+    max_length: int | None,
+    as_json: bool,
+    write: Path | None,
+    drop: tuple[str, ...],
+    flip: tuple[int, ...],
+    cap: int | None,
+    hold_out: float | None,
+    subset: str | None,
+    split: str | None,
+    prompt_field: str | None,
+    chosen_field: str | None,
+    rejected_field: str | None,
+    system_field: str | None,
+    evaluation: str | None,
+) -> None:
+    """Say what DATA is, what training will do with it and what is wrong; with --write, repair it.
+
+    DATA is a file (JSONL, JSON, CSV, Parquet, also .gz and .zst), a folder or a hub id. It is never changed.
+    """
+    if write is None and (drop or flip or cap or hold_out):
+        raise UsageError("--drop, --flip, --cap and --hold-out change what is written", hint="Add --write OUT.")
+    source = Source(data, subset, split, prompt_field, chosen_field, rejected_field, system_field)
+    request = ScanRequest(
+        source=source,
+        model=model,
+        max_length=max_length or (1024 if model else None),  # TRL's default, and the mid-range profile's
+        evaluation=Source(evaluation) if evaluation else None,
+    )
+    with ScanProcess(request) as process:
+        report = _follow(process.events())
+    if as_json:
+        print_json(report)
+    else:
+        from dpo_tui.data.verdict_text import report_text
+
+        click.echo(report_text(report, ascii_only=not _speaks_unicode()))
+    if write is not None:
+        from dpo_tui.data.repair import Plan
+
+        plan = Plan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
+        _repair(source, write, plan)
+
+
+def _follow(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    shown = ""
+    report: dict[str, Any] = {}
+    for event in events:
+        if event["event"] == "report":
+            report = event["report"]
+        elif event["event"] == "progress" and is_terminal():
+            of = f" {event['done'] / event['total']:4.0%}" if event["total"] else ""
+            shown = f"{event['phase']}{of}"
+            click.echo(f"\r{shown[:78]:<78}", err=True, nl=False)
+    if shown:
+        click.echo("\r" + " " * 78 + "\r", err=True, nl=False)
+    return report
+
+
+def _repair(source: Source, write: Path, plan: "Plan") -> None:
+    from dpo_tui.data.repair import repair
+
+    done = repair(source, plan, write)
+    narrate(f"{done.written:,} pairs written to {write}" + (f", {done.held_out:,} held out" if done.held_out else ""))
+    narrate(f"{done.left_out:,} rows left out, {done.changed:,} changed; {done.sidecar} says which and why")
+
+
+def _speaks_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")

@@ -1,0 +1,1 @@
+"""The checks of a dataset: one small function each, registered under its id."""

@@ -1,0 +1,132 @@
+"""Is there a clear preference? Checks that compare the two answers of a pair (R28)."""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+from rapidfuzz.distance import Indel
+
+from dpo_tui.data.checks.batch import Batch
+from dpo_tui.data.checks.registry import pair
+
+# DPO on answers that are nearly the same text lowers the likelihood of both (Pal et al. 2024, "Smaug", arXiv
+# 2402.13228, §3). 0.85 of the characters flags 0.13 % of hh-harmless (test) and 0.33 % of LLaMA-Factory's English demo.
+NEARLY_THE_SAME = 0.85
+# Answers up to this long are judged by the result that they state. 80 characters are one line.
+SHORT = 80
+# One word in three: "The sunset was beautiful/pretty" differs in one of four; two of five words make another sentence.
+CHANGED_WORDS = 1 / 3
+# A chosen answer this many times shorter than the rejected one, and no more than a few words, is likely the worse.
+MUCH_SHORTER = 12
+FEW_WORDS = 4
+
+_WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+# Words that turn a sentence round: if one of them is what differs, the preference is clear.
+_TURNS = frozenset(
+    re.findall(
+        r"\S+",
+        "no not never none nobody nothing neither nor cannot can't cant don't dont doesn't isn't aren't wasn't weren't "
+        "won't wouldn't shouldn't couldn't haven't hasn't without unless yes true false always only more less before "
+        "after",
+    )
+)
+
+
+@pair(
+    "too-similar",
+    "warning",
+    title="the two answers say the same",
+    explanation="Nearly equal answers carry little signal, and DPO then tends to make both less likely.",
+    remedy="Drop them, or rewrite one answer so that the better one is clearly better.",
+)
+def too_similar(batch: Batch) -> Iterable[int]:
+    """Nearly the same text, or two short answers that state the same result.
+
+    Two answers state the same result if both are at most SHORT characters long and the same numbers occur in them that
+    do not stand in the prompt ("The answer is 4." and "2+2 equals 4."), and there is at least one such number.
+    """
+    found = set(np.flatnonzero(batch.similarity >= NEARLY_THE_SAME).tolist())
+    longest = np.maximum(batch.chosen_lengths, batch.rejected_lengths)
+    for at in np.flatnonzero(longest <= SHORT).tolist():
+        if at not in found and _same_result(batch.prompts[at], batch.chosens[at], batch.rejecteds[at]):
+            found.add(at)
+    return sorted(found)
+
+
+def _same_result(prompt: str, chosen: str, rejected: str) -> bool:
+    stated = set(_NUMBER.findall(chosen))
+    if not stated:
+        return False
+    given = set(_NUMBER.findall(prompt))
+    same = stated - given == set(_NUMBER.findall(rejected)) - given
+    return bool(stated - given) and same and _turning(chosen) == _turning(rejected)
+
+
+def _turning(text: str) -> frozenset[str]:
+    return frozenset(word for word in text.lower().replace("’", "'").split() if word.strip(".,!?") in _TURNS)
+
+
+@pair(
+    "no-clear-winner",
+    "warning",
+    title="the answers differ in a word or two",
+    explanation="Same sentence, same length, another adjective: nobody could say why one is better, nor can the model.",
+    remedy="Drop them, or ask for answers that differ in substance.",
+)
+def no_clear_winner(batch: Batch) -> Iterable[int]:
+    """Same shape, at most one word in three changed, and none of the changed words carries a fact.
+
+    A changed number, name (a capital inside a sentence) or turning word ("not", "never") decides which answer is right,
+    so such pairs are left alone.
+    """
+    similarity = batch.similarity
+    for at in np.flatnonzero((similarity > 0) & (similarity < NEARLY_THE_SAME)).tolist():
+        if _same_shape(batch.chosens[at], batch.rejecteds[at]):
+            yield at
+
+
+def _same_shape(chosen: str, rejected: str) -> bool:
+    left, right = _words(chosen), _words(rejected)
+    if not left or not right:
+        return False
+    removed, added = [], []
+    for step in Indel.opcodes(left, right):
+        if step.tag == "delete":
+            removed += left[step.src_start : step.src_end]
+        elif step.tag == "insert":
+            added += right[step.dest_start : step.dest_end]
+    changed = max(len(removed), len(added))
+    if not changed or changed > CHANGED_WORDS * max(len(left), len(right)) or abs(len(removed) - len(added)) > 1:
+        return False
+    return not any(_is_fact(word) for word in removed + added)
+
+
+def _words(text: str) -> list[str]:
+    words = _WORD.findall(text.replace("’", "'"))
+    if words and words[0].isalpha():
+        words[0] = words[0].lower()  # the capital that begins a sentence says nothing
+    return words
+
+
+def _is_fact(word: str) -> bool:
+    return any(letter.isdigit() for letter in word) or not word[0].islower() or word.lower() in _TURNS
+
+
+@pair(
+    "swapped-suspect",
+    "warning",
+    title="the rejected answer looks like the better one",
+    explanation="Swapped labels teach the opposite; training then shows an accuracy below one half at first.",
+    remedy="Look at the pairs and flip those that are swapped; a short answer may well be right.",
+)
+def swapped_suspect(batch: Batch) -> Iterable[int]:
+    """The source's own scores say so; or the chosen answer is a few words and the other one is a full answer."""
+    for at, turns in batch.turns.items():
+        if turns.margin is not None and turns.margin < 0:
+            yield at
+    shorter = batch.rejected_lengths >= MUCH_SHORTER * np.maximum(batch.chosen_lengths, 10)
+    for at in np.flatnonzero(shorter).tolist():
+        scored = at in batch.turns and batch.turns[at].margin is not None
+        if not scored and len(batch.chosens[at].split(None, FEW_WORDS)) <= FEW_WORDS:
+            yield at

@@ -1,0 +1,244 @@
+"""Scan a whole dataset: counts, lengths, checks, tokens, streamed while they grow.
+
+``python -m dpo_tui.data.scan`` is the child process behind ``dpo-tui inspect`` and the data screen. It takes one JSON
+request on stdin and writes events as JSON lines: ``progress``, ``partial`` (a report of what is known so far),
+``report``, ``error``. It ends by itself when nobody reads them any more.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from dpo_tui.data.checks.registry import Check, checks
+from dpo_tui.data.count_tokens import count_tokens
+from dpo_tui.data.crew import cores, work
+from dpo_tui.data.examine import Examined, Examiner
+from dpo_tui.data.index import Place, RowIndex
+from dpo_tui.data.pairs import RowProblem, Unreadable
+from dpo_tui.data.portions import Lines, Portion, first_rows, portions
+from dpo_tui.data.read import Refusals, numbered_rows, refuse_if_hopeless
+from dpo_tui.data.recognise import Recogniser
+from dpo_tui.data.repeats import PairLog
+from dpo_tui.data.report import Report, make_report
+from dpo_tui.data.scan_request import ScanRequest
+from dpo_tui.data.shapes import Mapping
+from dpo_tui.data.source import DataFile, Source, locate, locate_evaluation
+from dpo_tui.data.store import Draft, folder_of
+from dpo_tui.data.totals import Totals
+from dpo_tui.errors import DpoTuiError
+
+_PROGRESS_EVERY = 0.1
+_PARTIAL_EVERY = 0.5
+# A file of this size is read before further processes would have started.
+_ALONE = 8 << 20
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def scan(request: ScanRequest, tell: Tell) -> Report:
+    """Scan a dataset, telling about it on the way, and leave flags and index in the cache.
+
+    Raises:
+        DataError: it cannot be read, or no row of it can be used.
+    """
+    found = _Scan(request, tell)
+    try:
+        return found.run()
+    finally:
+        found.close()
+
+
+class _Scan:
+    def __init__(self, request: ScanRequest, tell: Tell) -> None:
+        self.request = request
+        self.tell = tell
+        self.checks = checks()
+        self.totals = Totals(len(self.checks))
+        self.log = PairLog()
+        self.files = locate(request.source, self._downloading)
+        self.size = sum(file.path.stat().st_size for file in self.files)
+        self.workers = request.workers or (1 if self.size <= _ALONE else cores())
+        self.draft = Draft(folder_of(self.files, request.source))
+        self.places: list[Place] = []
+        self._told = self._told_partial = time.monotonic()
+
+    def run(self) -> Report:
+        with (self.draft.path / "flags.u32").open("w+b") as flags:
+            self._first_pass(flags)
+            self._compare_rows(flags)
+        self._refuse_if_hopeless()
+        report = self._report(complete=True)
+        RowIndex(self.files, self.places, self.totals.lines).save(self.draft.path)
+        (self.draft.path / "report.json").write_bytes(orjson.dumps(report.to_json()))
+        self.draft.finish()
+        if self.request.model is None:
+            return report
+        self.tell({"event": "partial", "report": report.to_json()})
+        return self._with_tokens()
+
+    def close(self) -> None:
+        self.log.close()
+        self.draft.discard()
+
+    def _first_pass(self, flags: IO[bytes]) -> None:
+        described: deque[tuple[int, Portion]] = deque()
+        done = 0
+        for part in self._examined(self.files, described):
+            file, portion = described.popleft()
+            self.places.append(Place.of(file, portion, self.totals.lines))
+            self.log.add(part.row_of_pair + self.totals.lines, part.prompts, part.pairs)
+            flags.write(part.flags.tobytes())
+            self.totals.add(part)
+            done += portion.end - portion.start if isinstance(portion, Lines) else 0
+            self._progress("reading", done, self.size)
+
+    def _examined(self, files: list[DataFile], described: deque[tuple[int, Portion]]) -> Iterator[Examined]:
+        return work(
+            _examine,
+            _tasks(files, self.request.source.max_rows, described),
+            workers=self.workers,
+            prepare=_prepare,
+            arguments=(self.request.source.mapping,),
+        )
+
+    def _compare_rows(self, flags: IO[bytes]) -> None:
+        stored = np.memmap(flags, dtype=np.uint32, mode="r+") if self.totals.lines else np.zeros(0, dtype=np.uint32)
+        for found in self.log.repeats(self._evaluation_prompts()):
+            self.totals.distinct_prompts += found.distinct_prompts
+            for identity, rows in (
+                ("duplicate-pair", found.duplicate_pairs),
+                ("duplicate-prompt", found.duplicate_prompts),
+                ("contradicting-pair", found.contradicting),
+                ("leak", found.leaked),
+            ):
+                bit = self.checks[identity].bit
+                self.totals.name_rows(bit, rows)
+                stored[rows] |= np.uint32(1 << bit)
+
+    def _evaluation_prompts(self) -> NDArray[np.uint64] | None:
+        files = locate_evaluation(self.request.source, self.request.evaluation)
+        if not files:
+            return None
+        self.tell({"event": "progress", "phase": "comparing with the evaluation split", "done": 0, "total": 0})
+        hashes = [part.prompts for part in self._examined(files, deque())]
+        return np.unique(np.concatenate(hashes)) if hashes else None
+
+    def _refuse_if_hopeless(self) -> None:
+        if self.totals.usable and self.totals.counts[self.checks["bad-json"].bit] * 2 <= self.totals.rows:
+            return
+        refusals = _refusals(self.totals, self.checks)
+        example = _example(self.files, self.request.source)
+        refuse_if_hopeless(self.request.source.location, self.totals.rows, self.totals.usable, refusals, example)
+
+    def _with_tokens(self) -> Report:
+        model, limit = self.request.model or "", self.request.max_length
+        report = self._report(complete=True)
+        for figures in count_tokens(
+            self.files, self.request.source, model, limit, usable=self.totals.usable, workers=self.workers
+        ):
+            self._progress("counting tokens", figures.counted, self.totals.usable)
+            report = make_report(
+                self.totals,
+                self.checks,
+                location=self.request.source.location,
+                model=model,
+                max_length=limit,
+                tokens=figures,
+            )
+            if not figures.exact and self._is_time_for_partial():
+                self.tell({"event": "partial", "report": report.to_json()})
+        return report
+
+    def _report(self, *, complete: bool) -> Report:
+        return make_report(self.totals, self.checks, location=self.request.source.location, complete=complete)
+
+    def _downloading(self, phase: str, done: int, total: int) -> None:
+        self.tell({"event": "progress", "phase": phase, "done": done, "total": total})
+
+    def _progress(self, phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._told < _PROGRESS_EVERY:
+            return
+        self._told = now
+        self.tell({"event": "progress", "phase": phase, "done": done, "total": total, "rows": self.totals.rows})
+        if phase == "reading" and self._is_time_for_partial():
+            self.tell({"event": "partial", "report": self._report(complete=False).to_json()})
+
+    def _is_time_for_partial(self) -> bool:
+        now = time.monotonic()
+        if now - self._told_partial < _PARTIAL_EVERY:
+            return False
+        self._told_partial = now
+        return True
+
+
+def _tasks(files: list[DataFile], max_rows: int | None, described: deque[tuple[int, Portion]]) -> Iterator[Portion]:
+    for number, file in enumerate(files):
+        found = portions(file)
+        for portion in found if max_rows is None else first_rows(found, max_rows):
+            described.append((number, portion))
+            yield portion
+
+
+_EXAMINER: list[Examiner] = []
+
+
+def _prepare(mapping: Mapping) -> None:
+    import gc
+
+    gc.disable()  # rows hold no cycles, and looking for them takes a fifth of the time
+    _EXAMINER[:] = [Examiner(Recogniser(mapping), checks())]
+
+
+def _examine(portion: Portion) -> Examined:
+    return _EXAMINER[0].examine(portion)
+
+
+def _refusals(totals: Totals, known: dict[str, Check]) -> Refusals:
+    reading = [check for check in known.values() if totals.messages.get(check.id)]
+    worst = max(reading, key=lambda check: totals.counts[check.bit], default=None)
+    broken = totals.messages.get("bad-json", [])
+    return Refusals(
+        count=sum(totals.counts[check.bit] for check in reading),
+        broken=totals.counts[known["bad-json"].bit],
+        first_broken=RowProblem(broken[0][0], "bad-json", broken[0][1]) if broken else None,
+        reason=totals.messages[worst.id][0][1] if worst else "",
+        reason_count=totals.counts[worst.bit] if worst else 0,
+    )
+
+
+def _example(files: list[DataFile], source: Source) -> tuple[int, Any] | None:
+    for number, row in numbered_rows(files, 100, Recogniser(source.mapping), []):
+        if not isinstance(row, Unreadable):
+            return number, row
+    return None
+
+
+def main() -> int:
+    """Serve one request: the entry point of the child process."""
+    output = sys.stdout.buffer
+
+    def tell(event: dict[str, Any]) -> None:
+        output.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        output.flush()
+
+    try:
+        request = ScanRequest.from_json(sys.stdin.buffer.readline())
+        try:
+            tell({"event": "report", "report": scan(request, tell).to_json()})
+        except DpoTuiError as error:
+            tell({"event": "error", "message": error.message, "hint": error.hint})
+            return error.exit_code
+    except BrokenPipeError:
+        return 0  # whoever asked is gone
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
