@@ -1,5 +1,6 @@
 """`estimate`: will this run fit, what would make it fit, and how long does it take."""
 
+import json
 import math
 import os
 import subprocess
@@ -13,9 +14,9 @@ import click
 
 from dpo_tui.cli.estimate_text import lines
 from dpo_tui.cli.output import narrate, print_json
-from dpo_tui.cli.pair_sizes import PairSizes, pair_sizes
 from dpo_tui.config.files import LoadedConfig, load, parse_assignment
 from dpo_tui.config.schema import Config
+from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.architecture import Architecture
@@ -39,6 +40,7 @@ class Answer:
     Attributes:
         device: "cuda", or "cpu" where main memory is meant.
         device_name: of the GPU; None when only its memory was given.
+        gpu: its index.
         free: bytes to compare with; None when unknown.
         reasons: what ``profile`` decided, in words.
     """
@@ -47,6 +49,7 @@ class Answer:
     arch: Architecture
     device: DeviceKind
     device_name: str | None
+    gpu: int | None
     free: int | None
     memory: MemoryEstimate
     verdict: Verdict
@@ -73,11 +76,10 @@ def estimate(config: Path, vram: float | None, assignments: tuple[str, ...], pro
     if vram is not None and not (math.isfinite(vram) and 0 < vram <= _MOST_VRAM_GB):
         raise UsageError(f"--vram {vram:g}: must be a number of gigabytes above 0", hint="for example: --vram 12")
     loaded = load(config, dict(parse_assignment(text) for text in assignments))
-    if probe:
-        _probe(config, assignments, as_json)
-        return
     answer = _answer(loaded, vram)
-    if as_json:
+    if probe:
+        _probe(config, assignments, answer, as_json=as_json)
+    elif as_json:
         print_json(_document(answer))
     else:
         click.echo("\n".join(lines(answer)))
@@ -95,11 +97,13 @@ def _answer(loaded: LoadedConfig, vram: float | None) -> Answer:
     config = resolved.config
     arch = architecture_of(config.model_name, config.model_revision)
     if vram is not None:
-        return _counted(config, arch, device="cuda", name=None, free=int(vram * GB), reasons=resolved.reasons)
+        return _counted(config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=resolved.reasons)
     if profile.gpu is None:
-        return _counted(config, arch, device="cpu", name="cpu", free=profile.free, reasons=resolved.reasons)
+        return _counted(config, arch, device="cpu", name="cpu", gpu=None, free=profile.free, reasons=resolved.reasons)
     name = next(gpu.name for gpu in inventory.gpus if gpu.index == profile.gpu)
-    return _counted(config, arch, device="cuda", name=name, free=profile.free, reasons=resolved.reasons)
+    return _counted(
+        config, arch, device="cuda", name=name, gpu=profile.gpu, free=profile.free, reasons=resolved.reasons
+    )
 
 
 def _counted(
@@ -108,6 +112,7 @@ def _counted(
     *,
     device: DeviceKind,
     name: str | None,
+    gpu: int | None,
     free: int | None,
     reasons: tuple[str, ...],
 ) -> Answer:
@@ -122,6 +127,7 @@ def _counted(
         arch=arch,
         device=device,
         device_name=name,
+        gpu=gpu,
         free=free,
         memory=memory,
         verdict=verdict_of(memory.total, free),
@@ -188,12 +194,37 @@ def _document(answer: Answer) -> Mapping[str, Any]:
     }
 
 
-def _probe(config: Path, assignments: tuple[str, ...], as_json: bool) -> None:
+def _probe(config: Path, assignments: tuple[str, ...], answer: Answer, *, as_json: bool) -> None:
     """One real step in a process of its own: this one stays free of torch, and its memory is gone afterwards."""
-    command = [sys.executable, "-m", "dpo_tui.train.probe", str(config), *(f"--set={text}" for text in assignments)]
-    if as_json:
-        command.append("--json")
+    if answer.device == "cpu":
+        raise RunError("the probe needs a GPU, and none can be used here", hint="`dpo-tui doctor` says why")
+    places = (f"model_name={answer.config.model_name}", f"dataset={answer.config.dataset}")
+    settings = [f"--set={text}" for text in (*assignments, *places)]
+    command = [sys.executable, "-m", "dpo_tui.train.probe", str(config), *settings]
     narrate("Loading the model for one real step; this takes as long as the start of a run…")
-    finished = subprocess.run(command, env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, check=False)
+    environ = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    if answer.gpu is not None and "CUDA_VISIBLE_DEVICES" not in environ:
+        environ["CUDA_VISIBLE_DEVICES"] = str(answer.gpu)
+    finished = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode:
-        raise RunError("the probe did not finish", hint="what it said is above; `dpo-tui doctor` checks the machine")
+        raise click.exceptions.Exit(finished.returncode)  # it said why, in one line on stderr
+    measured = json.loads(finished.stdout.splitlines()[-1])
+    estimated = answer.memory.total
+    document = {
+        "measured_gb": in_gigabytes(measured["taken"]),
+        "estimated_gb": in_gigabytes(estimated),
+        "allocated_gb": in_gigabytes(measured["allocated"]),
+        "reserved_gb": in_gigabytes(measured["reserved"]),
+        "ratio": round(estimated / measured["taken"], 3) if measured["taken"] else None,
+        "longest": measured["longest"],
+        "step_seconds": round(measured["step_seconds"], 3),
+        "device": measured["device"],
+    }
+    if as_json:
+        print_json(document)
+        return
+    click.echo(
+        f"measured   {document['measured_gb']:.2f} GB on {measured['device']}, one step in {document['step_seconds']} s"
+    )
+    click.echo(f"estimated  {document['estimated_gb']:.2f} GB")
+    click.echo(f"longest    {measured['longest']} tokens of at most {answer.config.max_seq_length}")
