@@ -4,7 +4,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from dpo_tui.hardware.vram import GB
-from dpo_tui.hardware.words import band_note, clock
+from dpo_tui.hardware.words import band_note, clock, parameters
 from dpo_tui.plain import printable
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _head(answer: "Answer") -> list[str]:
     name = printable(config.model_name, single_line=True).rpartition("/")[2]
     what = [
         name,
-        f"{answer.arch.parameters / GB:.2f} B",
+        parameters(answer.arch.parameters),
         f"{config.strategy.upper()}, {weights}, {method}",
         f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} pairs",
         f"{config.max_seq_length} tokens",

@@ -138,7 +138,8 @@ def _per_token(arch: Architecture, work: Workload) -> int:
     total = FP32 * normed + (work.stream * normed if work.trains_all else 0)
     # Attention keeps q, k, v (k and v repeated for every query head: a mask rules out grouped attention), its output
     # and, per head, the log of the normaliser. Eager attention keeps the scores instead, see _per_score.
-    grouped = key if work.attention == "flash" else query
+    # A single key head is only expanded, not copied.
+    grouped = key if work.attention == "flash" or arch.kv_heads == 1 else query
     total += width * (2 * query + 2 * grouped) + FP32 * arch.heads
     if arch.layout.fused and arch.heads == arch.kv_heads:
         total += width * (query + key)  # v is a view, and keeps the whole of qkv alive

@@ -29,6 +29,11 @@ def band_note(config: Config, arch: Architecture, found: MemoryEstimate) -> str 
     return f"Above the {name}: {shares} GB; {_batch(config)}."
 
 
+def parameters(count: int) -> str:
+    """A number of weights for people: "8.03 B", "134.5 M"."""
+    return f"{count / 1e9:.2f} B" if count >= GB // 2 else f"{count / 1e6:.1f} M"
+
+
 def clock(seconds: float) -> str:
     """A duration for people: "40 s", "12 min", "3.5 h", "2.1 days"."""
     for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (172_800, "h", 3600)):
