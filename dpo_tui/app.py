@@ -5,10 +5,11 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.screen import Screen
 from textual.signal import Signal
 
@@ -25,6 +26,9 @@ from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.dialogs import PickDialog, TellDialog
+
+if TYPE_CHECKING:
+    from dpo_tui.screens.new import NewScreen
 
 LOOK = 1.0
 """Seconds between two looks at the list of runs."""
@@ -64,6 +68,7 @@ class DpoTui(ThemedApp):
         self._looking = False
         self._areas: dict[str, Callable[[], Screen[None]]] = {
             "runs": lambda: RunsScreen(self.run_list, self.gpus, self.runs_changed),
+            "new": self._make_new,
             "guide": GuideScreen,
         }
 
@@ -102,9 +107,16 @@ class DpoTui(ThemedApp):
         if changed:
             self.call_from_thread(self.runs_changed.publish, None)
 
+    def _handle_exception(self, error: Exception) -> None:
+        """An error written for people is shown to them; anything else is a bug and ends the app with its traceback."""
+        if isinstance(error, DpoTuiError):
+            self._tell(error)
+        else:
+            super()._handle_exception(error)
+
     def _tell(self, error: DpoTuiError) -> None:
         if not isinstance(self.screen, TellDialog):
-            self.push_screen(TellDialog("The runs cannot be read", error.message, error.hint or ""))
+            self.push_screen(TellDialog("That did not work", error.message, error.hint or ""))
 
     @work(thread=True, exclusive=True, group="gpus", exit_on_error=False)
     def _find_gpus(self) -> None:
@@ -135,9 +147,37 @@ class DpoTui(ThemedApp):
         """Watch a run."""
         self.push_screen(MonitorScreen(RunFeed(message.folder), self.gpus))
 
+    @staticmethod
+    def _make_new() -> Screen[None]:
+        # Its modules know the schema, the hardware and the data: not needed before the first paint.
+        from dpo_tui.screens.new import NewScreen
+
+        return NewScreen()
+
     def on_runs_screen_new_run(self, message: RunsScreen.NewRun) -> None:
-        """Go to New."""
-        self.action_area("new")
+        """Go to New, perhaps with the settings of an earlier run."""
+        self._edit(message.config)
+
+    def on_monitor_screen_edit_config(self, message: MonitorScreen.EditConfig) -> None:
+        """Go to New with the settings of the run shown."""
+        self._edit(message.config)
+
+    @work(exclusive=True, group="edit", exit_on_error=False)
+    async def _edit(self, config: Path | None) -> None:
+        await self.switch_mode("new")
+        opened = getattr(self.screen, "open_file", None)
+        if config is not None and opened is not None:
+            opened(config)
+
+    def on_new_screen_leave(self, message: Message) -> None:
+        """Back to the runs; the plan is kept."""
+        self.switch_mode("runs")
+
+    @work(exclusive=True, group="started", exit_on_error=False)
+    async def on_new_screen_started(self, message: "NewScreen.Started") -> None:
+        """Show the monitor of a run that is being started."""
+        await self.switch_mode("runs")
+        self.push_screen(MonitorScreen(RunFeed(message.folder), self.gpus))
 
     def on_monitor_screen_leave(self, message: MonitorScreen.Leave) -> None:
         """Back to the runs."""

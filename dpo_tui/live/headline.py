@@ -68,9 +68,11 @@ def _judged(feed: Feed) -> Advice | None:
     if kl is not None and kl > KL_REASONABLE:
         return Advice("warn", f"KL {short(kl)} is above 10: the policy drifts far from the reference. {words}")
     trend = _trend(feed.series.get("rewards/accuracies"))
+    if accuracy == 0 and number(feed.latest.get("rewards/margins")) == 0:
+        return Advice("note", "Policy and reference still agree: every margin is 0. The first steps will tell.")
     if accuracy is not None and accuracy < COIN and trend != "rising":
-        return Advice("note", f"Chosen answers do not win yet. {words}")
-    return Advice("good", f"Healthy: {words}" if accuracy is not None and accuracy > COIN else words)
+        return Advice("note", f"Chosen answers do not win yet: {words}")
+    return Advice("good", f"Healthy: {words}" if accuracy is not None and accuracy > COIN else _sentence(words))
 
 
 def _numbers(feed: Feed) -> str:

@@ -22,7 +22,9 @@ def header(feed: Feed, *, ascii_only: bool = False) -> list[list[Piece]]:
     """The parts of the monitor's first row, the most important first."""
     about = feed.about
     look = status_word(str(about.get("status", "")))
-    parts: list[list[Piece]] = [[(feed.title, "title"), ("  ", "muted"), (look.text(ascii_only=ascii_only), look.role)]]
+    doing = phase_words(feed)
+    state = f"{look.ascii if ascii_only else look.glyph} {doing}" if doing else look.text(ascii_only=ascii_only)
+    parts: list[list[Piece]] = [[(feed.title, "title"), ("  ", "muted"), (state, look.role)]]
     step, last = number(about.get("step")), number(about.get("max_steps"))
     if step is not None:
         of = f"/{grouped(last)}" if last else ""
@@ -43,14 +45,25 @@ def header(feed: Feed, *, ascii_only: bool = False) -> list[list[Piece]]:
     return parts
 
 
+def phase_words(feed: Feed) -> str:
+    """What a running worker does when it does not train yet, or no more (R33); empty otherwise."""
+    if feed.about.get("status") != "running" or feed.about.get("phase") in (None, "train"):
+        return ""
+    event = next((one for one in reversed(feed.events) if one.get("kind") == "phase"), None)
+    words = str(event.get("message", "")) if event is not None else ""
+    return words[:1].lower() + words[1:]
+
+
 def fraction(about: dict[str, Any]) -> float | None:
     """How far a run is: its steps, or in other phases what is done of their own total."""
     step, last = number(about.get("step")), number(about.get("max_steps"))
+    done, total = number(about.get("done")), number(about.get("total"))
     if about.get("status") == "done":
         return 1.0
+    if about.get("phase") not in (None, "train") and about.get("status") == "running":
+        return done / total if done is not None and total else None
     if step is not None and last:
         return step / last
-    done, total = number(about.get("done")), number(about.get("total"))
     return done / total if done is not None and total else None
 
 

@@ -12,6 +12,7 @@ from textual.widgets.option_list import Option
 
 from dpo_tui.screens.guide_pages import PAGES, WALK, Answer, Question
 from dpo_tui.widgets.area import Area
+from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import AskDialog, TellDialog
 from dpo_tui.widgets.key_line import KeyLine
 from dpo_tui.widgets.text_pane import TextPane
@@ -33,13 +34,13 @@ class GuideScreen(Area):
 
     def compose(self) -> ComposeResult:
         """The list beside the page."""
-        yield OptionList(*(Option(Content(page.title), page.key) for page in PAGES), id="pages", compact=True)
+        yield ChoiceList(*(Option(Content(page.title), page.key) for page in PAGES), id="pages")
         yield TextPane(PAGES[0].text, id="page")
         yield KeyLine()
 
     def on_mount(self) -> None:
         """Begin with the list."""
-        self.query_one(OptionList).focus()
+        self.query_one(ChoiceList).focus()
 
     def on_resize(self, event: events.Resize) -> None:
         """Give the page its room."""
@@ -48,7 +49,7 @@ class GuideScreen(Area):
     def open_page(self, key: str) -> None:
         """Show the page that fits where the person came from."""
         keys = [page.key for page in PAGES]
-        self.query_one(OptionList).highlighted = keys.index(key) if key in keys else 0
+        self.query_one(ChoiceList).highlighted = keys.index(key) if key in keys else 0
 
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
         """Show the page."""

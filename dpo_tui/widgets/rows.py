@@ -24,6 +24,7 @@ class RowsWidget(Widget):
     ``COMPONENT_CLASSES`` (see `component_classes`), and implement `build_rows`.
     """
 
+    DEFAULT_CSS = "RowsWidget { width: 1fr; }"
     PREFIX: ClassVar[str] = "rows"
     ROLES: ClassVar[tuple[str, ...]] = ()
 

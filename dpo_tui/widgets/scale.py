@@ -52,13 +52,14 @@ def nice_axis(low: float, high: float, *, log: bool = False, within: tuple[float
         if high / low < 8:  # noqa: PLR2004 - under a decade, whole decades would flatten the line
             bottom, top = low / 1.2, high * 1.2
         return Axis(bottom, top if top > bottom else bottom * 10, log=True)
+    hard = None if within is None else (min(within[0], low), max(within[1], high))
     if high - low < 1e-12 * max(abs(low), abs(high), 1e-300):
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     step = nice_step(high - low, 8)
     bottom, top = floor(low / step + 1e-9) * step, ceil(high / step - 1e-9) * step
-    if within is not None:
-        bottom, top = max(bottom, min(within[0], low)), min(top, max(within[1], high))
+    if hard is not None:
+        bottom, top = max(bottom, hard[0]), min(top, hard[1])
     return Axis(bottom, top if top > bottom else bottom + step)
 
 
@@ -135,7 +136,8 @@ def grouped(step: float) -> str:
 
 def tick_label(value: float, step: float) -> str:
     """A tick written with just the decimals that its neighbours differ in; ``step`` is their distance."""
-    if step >= 1e-3 and abs(value) < 1e4:  # noqa: PLR2004 - where plain decimals stay short
+    plain = abs(value) < 1e4 and (step >= 1e-3 or (step >= 1e-6 and abs(value) >= 1e-2))  # noqa: PLR2004
+    if plain:  # where decimals stay short
         decimals = max(0, -floor(log10(step) + 1e-9))
         if round(step * 10**decimals, 6) != round(step * 10**decimals):
             decimals += 1

@@ -1,0 +1,94 @@
+"""What a planned run will need and how long it takes, recomputed as the person types."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dpo_tui.advice.settings import Advice, advise
+from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
+from dpo_tui.errors import DpoTuiError
+from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
+from dpo_tui.hardware.fit import Change, Verdict, changes_to_fit, verdict_of
+from dpo_tui.hardware.history import measurements
+from dpo_tui.hardware.models import architecture_of, local_files
+from dpo_tui.hardware.profiles import Profile
+from dpo_tui.hardware.vram import MemoryEstimate, estimate
+from dpo_tui.live.plan import Plan
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The outlook of a plan; None where something is not known, with the reason in ``unknown``.
+
+    Attributes:
+        memory: by part, in bytes.
+        free: bytes to fit into.
+        verdict: fits, tight, does-not-fit or unknown.
+        changes: what would make it fit.
+        steps: optimizer steps and tokens.
+        duration: seconds with a range and a basis.
+        sizes: what is known about the pairs.
+        advice: what is allowed but unwise (R45–R48).
+        unknown: why the memory was not estimated.
+    """
+
+    memory: MemoryEstimate | None = None
+    free: int | None = None
+    verdict: Verdict = "unknown"
+    changes: tuple[Change, ...] = ()
+    steps: Steps | None = None
+    duration: Duration | None = None
+    sizes: PairSizes = field(default_factory=PairSizes)
+    advice: tuple[Advice, ...] = ()
+    unknown: str = ""
+
+
+class Forecaster:
+    """Forecasts plans, and remembers what does not change with every key: the pairs' sizes.
+
+    Args:
+        profile: this machine's, with its free memory.
+        device_name: of the GPU, for the duration.
+    """
+
+    def __init__(self, profile: Profile, device_name: str = "") -> None:
+        self.profile = profile
+        self.device_name = device_name
+        self._sizes: dict[tuple[object, ...], PairSizes] = {}
+
+    def forecast(self, plan: Plan) -> Forecast:
+        """The outlook; may read the data, so call it from a thread. Never raises for a bad model or dataset."""
+        config, profile = plan.config, self.profile
+        advice = tuple(advise(config))
+        sizes = self._pair_sizes(plan) if plan.has_data else PairSizes()
+        steps = steps_of(config, sizes.rows, sizes.tokens_per_pair)
+        if not plan.has_model:
+            return Forecast(steps=steps, sizes=sizes, advice=advice, unknown="no model chosen yet")
+        try:
+            arch = architecture_of(config.model_name, config.model_revision)
+        except DpoTuiError as error:
+            return Forecast(steps=steps, sizes=sizes, advice=advice, unknown=error.message)
+        memory = estimate(config, arch, device=profile.device, longest=sizes.longest)
+        verdict = verdict_of(memory.total, profile.free)
+        changes: tuple[Change, ...] = ()
+        if verdict == "does-not-fit" and profile.free is not None:
+            found = changes_to_fit(config, arch, profile.free, device=profile.device, longest=sizes.longest)
+            changes = tuple(found)
+        duration = duration_of(
+            config,
+            arch,
+            steps.tokens if steps else None,
+            self.device_name or profile.device,
+            measurements(),
+        )
+        return Forecast(memory, profile.free, verdict, changes, steps, duration, sizes, advice)
+
+    def _pair_sizes(self, plan: Plan) -> PairSizes:
+        config = plan.config
+        key = (config.dataset, config.model_name, config.max_seq_length, config.max_samples, config.strategy)
+        found = self._sizes.get(key)
+        if found is None:
+            located = config.model_copy(update={"dataset": str(Path(config.dataset).expanduser().absolute())})
+            config = located if Path(located.dataset).exists() else config
+            folder = local_files(config.model_name, config.model_revision) if plan.has_model else None
+            found = self._sizes[key] = pair_sizes(config, folder)
+        return found

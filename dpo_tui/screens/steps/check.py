@@ -1,0 +1,92 @@
+"""Step 5: everything that can be known before the start, and the start itself."""
+
+import shutil
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+
+from dpo_tui import paths
+from dpo_tui.hardware.vram import GB
+from dpo_tui.live.forecast import Forecast
+from dpo_tui.live.plan import Plan
+from dpo_tui.prepare import Prepared
+from dpo_tui.screens.steps.settings import outlook
+from dpo_tui.widgets.text_pane import Paragraph, TextPane
+
+_ROWS_NAMED = 3
+LITTLE_DISK = 10e9
+"""Bytes below which checkpoints of an adapter and its optimizer may not all find room."""
+
+
+class CheckStep(Vertical):
+    """The last look; Enter starts."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "start", "start", id="check.start")]
+
+    class Start(Message):
+        """The person wants the run to start."""
+
+    def compose(self) -> ComposeResult:
+        """One page."""
+        yield TextPane(id="check-words")
+
+    def show(self, text: Sequence[Paragraph]) -> None:
+        """Show what was found."""
+        self.query_one(TextPane).show(text)
+
+    def action_start(self) -> None:
+        """Start the run."""
+        self.post_message(self.Start())
+
+
+def missing(plan: Plan) -> list[Paragraph]:
+    """What keeps a plan from being checked; empty when nothing does."""
+    text: list[Paragraph] = []
+    if not plan.has_model:
+        text.append(("✗ Choose a model (step 2).", "bad"))
+    if not plan.has_data:
+        text.append(("✗ Choose the data (step 3).", "bad"))
+    text += [(f"✗ {problem.key}: {problem.message}", "bad") for problem in plan.problems]
+    return text
+
+
+def summary(plan: Plan, forecast: Forecast, prepared: Prepared) -> list[Paragraph]:
+    """What will run, on what, with which rows, and where it is written."""
+    config = prepared.config
+    text: list[Paragraph] = [
+        ("Ready: enter starts the run, and it goes on without this window.", "good"),
+        ("", "text"),
+        (f"model   {config.model_name}", "text"),
+        (f"data    {config.dataset}", "text"),
+        (f"rows    {prepared.usable:,} of {prepared.rows:,} can be used", "text"),
+    ]
+    text += [(f"        row {row.row}: {row.message}", "warn") for row in prepared.dropped[:_ROWS_NAMED]]
+    if len(prepared.dropped) > _ROWS_NAMED:
+        text.append((f"        and {len(prepared.dropped) - _ROWS_NAMED:,} more", "warn"))
+    home = paths.runs()
+    text += [
+        (f"runs on {', '.join(prepared.devices) or 'the CPU'}", "text"),
+        (f"writes  {home}", "text"),
+        _disk(),
+        ("", "text"),
+        ("Outlook", "heading"),
+        *outlook(plan, forecast),
+    ]
+    if forecast.memory is not None:
+        text += [("", "text"), ("Memory by part", "heading")]
+        text += [(f"{part.size / GB:>7.2f} GB  {part.words}", "code") for part in forecast.memory.parts]
+        text += [(note, "muted") for note in forecast.memory.notes]
+    return text
+
+
+def _disk() -> Paragraph:
+    place = paths.home()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    words = f"disk    {free / 1e9:,.0f} GB free"
+    return (words, "text") if free > LITTLE_DISK else (f"{words}: little room for checkpoints", "warn")
