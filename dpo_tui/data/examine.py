@@ -49,7 +49,7 @@ _REFUSALS = (
     "I don't feel comfortable",
     "I’m not able",
 )
-_REFUSAL_LETTERS = frozenset({"I", "S", "A", "U"})
+_REFUSAL_BEGINNINGS = frozenset(refusal[:4] for refusal in _REFUSALS)
 
 
 @dataclass
@@ -180,7 +180,9 @@ class Examiner:
         if columns is None or type(first) is not dict:
             return none
         width = len(first)
-        places = [at for at, row in enumerate(found) if type(row) is dict and len(row) == width]
+        places = list(range(len(found)))
+        if set(map(type, found)) != {dict} or set(map(len, cast("list[Record]", found))) != {width}:
+            places = [at for at, row in enumerate(found) if type(row) is dict and len(row) == width]
         records = cast("list[Record]", found if len(places) == len(found) else [found[at] for at in places])
         try:
             prompts, chosens, rejecteds = ([record[name] for record in records] for name in columns)
@@ -237,7 +239,7 @@ def _openings(prompts: list[str]) -> tuple[NDArray[np.int64], dict[int, str]]:
 
 
 def _refusals(answers: list[str]) -> int:
-    possible = [answer for answer in answers if answer[:1] in _REFUSAL_LETTERS]
+    possible = [answer for answer in answers if answer[:4] in _REFUSAL_BEGINNINGS]
     return sum(answer.startswith(_REFUSALS) for answer in possible)
 
 

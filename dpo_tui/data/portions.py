@@ -16,13 +16,14 @@ from dpo_tui.data.source import DataFile
 from dpo_tui.data.streams import BLOCK, head_of, text
 from dpo_tui.errors import DataError
 
-PORTION = 4 << 20
+PORTION = 1 << 20
 """Bytes of JSON lines in one portion."""
 LONGEST = 64 << 20
 """No line is longer than this many bytes; what is longer is skipped and named."""
 _TABLE_ROWS = 1024
 # A row that could not be cut from its file travels as a line with this beginning, which is no JSON, and its reason.
 _NAMED = b"\0unreadable: "
+_TOO_LONG = _NAMED + f"the line is longer than {LONGEST >> 20} MB\n".encode()
 
 Row = dict[str, Any] | Unreadable | None
 """One row: a record, the reason why it is none, or None for a blank line."""
@@ -30,7 +31,7 @@ Row = dict[str, Any] | Unreadable | None
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The JSON lines that *begin* in a byte range of a plain UTF-8 file."""
+    """A byte range of a plain UTF-8 file that holds whole JSON lines."""
 
     path: Path
     start: int
@@ -118,6 +119,10 @@ def parse(lines: list[bytes]) -> list[Row]:
     import orjson
 
     loads = orjson.loads
+    try:
+        return [loads(line) for line in lines]
+    except orjson.JSONDecodeError:
+        pass  # one bad line, or a blank one: go through them one by one
     out: list[Row] = []
     for line in lines:
         try:
@@ -152,8 +157,7 @@ def _json_portions(file: DataFile, size: int) -> Iterator[Portion]:
         splitter = Splitter(1 if start[:1] == b"[" else 0)
         yield from _gather(split(blocks, splitter), size, splitter.notes)
     elif encoding == "utf-8" and file.packed is None:
-        total = file.path.stat().st_size
-        yield from (Lines(file.path, at, min(at + size, total)) for at in range(0, total, size))
+        yield from _ranges(file.path, size)
     else:
         yield from _cut_at_lines(blocks, size)
 
@@ -202,7 +206,7 @@ def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[Text]:
             yield Text(data[:end])
             held, held_size = [data[end:]], len(data) - end
         elif held_size > LONGEST:
-            yield Text(_NAMED + f"the line is longer than {LONGEST >> 20} MB\n".encode())
+            yield Text(_TOO_LONG)
             held, held_size, skipping = [], 0, True
         else:
             held = [data]
@@ -211,30 +215,44 @@ def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[Text]:
 
 
 def read_bytes(portion: Lines) -> bytes:
-    """The lines that begin in the range, as bytes; the last one may end beyond it."""
+    """The bytes of a range; fewer if the file was cut meanwhile."""
     with portion.path.open("rb", buffering=0) as file:
-        before = 1 if portion.start else 0  # a range that follows a line break begins with a line of its own
-        file.seek(portion.start - before)
-        data = file.read(portion.end - portion.start + before) or b""
-        if before:
-            first = data.find(b"\n") + 1
-            if not first:
-                return b""
-            data = data[first:]
-        if data and not data.endswith(b"\n"):
-            data += _rest_of_line(file, LONGEST - len(data))
-    return data
+        file.seek(portion.start)
+        parts = []
+        left = portion.end - portion.start
+        while left > 0 and (block := file.read(left)):  # one read gives at most 2 GB, and a signal may cut it short
+            parts.append(block)
+            left -= len(block)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _rest_of_line(file: Any, budget: int) -> bytes:
-    parts = []
-    while budget > 0 and (block := file.read(BLOCK)):
-        line, newline, _ = block.partition(b"\n")
-        parts.append(line)
-        budget -= len(line)
-        if newline:
-            break
-    return b"".join(parts)
+def _ranges(path: Path, size: int) -> Iterator[Lines | Text]:
+    """Cut a file at line breaks, near every multiple of a size."""
+    total = path.stat().st_size
+    start = 0
+    with path.open("rb", buffering=0) as file:
+        while start < total:
+            end = min(start + size, total)
+            if end < total:
+                end = _end_of_line(file, end - 1, total)
+            if end - start > LONGEST + size:
+                yield Text(_TOO_LONG)
+            else:
+                yield Lines(path, start, end)
+            start = end
+
+
+def _end_of_line(file: Any, at: int, total: int) -> int:
+    """The place after the next line break."""
+    file.seek(at)
+    size = 1 << 12  # most lines end soon
+    while block := file.read(size):
+        found = block.find(b"\n")
+        if found >= 0:
+            return int(at + found + 1)
+        at += len(block)
+        size = BLOCK
+    return total
 
 
 def _csv_portions(file: DataFile, size: int) -> Iterator[Text]:

@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 _DEL, _C1_LEAD, _C1_END, _PUNCTUATION, _PRIVATE = 0x7F, 0xC2, 0xA0, 0xE2, 0xEE
 _OVERRIDES = ((0x80, 0xAA, 0xAE), (0x81, 0xA6, 0xA9))  # U+202A to U+202E and U+2066 to U+2069, after E2
 _FIRST_FOREIGN = 0xCD  # lead byte of Greek; what comes before is Latin
-_AFTER_LESS = np.frombuffer(b"|s/<beup\xef\\", dtype=np.uint8)  # <| <s> </s> <<SYS>> <bos> <eos> <unk> <pad> <｜
-_AFTER_BRACKET = np.frombuffer(b"I/\\", dtype=np.uint8)  # [INST] [/INST]
-_ZERO_PAGE = np.frombuffer(b"01789", dtype=np.uint8)  # \\u000. \\u001. \\u007f \\u008. \\u009.
-_LATIN_PAGES = np.frombuffer(b"012", dtype=np.uint8)  # \\u00.. \\u01.. \\u02..
 _GREATEST_MARGIN = 6
+_BLOCK = 1 << 16
+
+
+def _members(characters: bytes) -> NDArray[np.bool_]:
+    table = np.zeros(256, dtype=bool)
+    table[list(characters)] = True
+    return table
+
+
+_AFTER_LESS = _members(b"|s/<beup\xef\\")  # <| <s> </s> <<SYS>> <bos> <eos> <unk> <pad> <｜
+_AFTER_BRACKET = _members(b"I/\\")  # [INST] [/INST]
+_ZERO_PAGE = _members(b"01789")  # \\u000. \\u001. \\u007f \\u008. \\u009.
+_LATIN_PAGES = _members(b"012")  # \\u00.. \\u01.. \\u02..
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +52,64 @@ def suspicions(raw: bytes, lines: list[bytes]) -> Suspicions:
     """
     data = np.frombuffer(raw + b"\0" * _GREATEST_MARGIN, dtype=np.uint8)
     ends = np.cumsum(np.fromiter(map(len, lines), dtype=np.int64, count=len(lines)) + 1)
-    # One search for all of them: comparing bytes is nearly free, collecting the places is not.
-    unusual = np.flatnonzero((data >= _DEL) | (data == ord("\\")) | (data == ord("<")) | (data == ord("[")))
+    unusual = _unusual(data)
     codes = data[unusual]
     escapes = unusual[codes == ord("\\")]
     unicode_escapes = escapes[data[escapes + 1] == ord("u")]
-    high = unusual[codes >= _DEL]
+    leads = unusual[codes >= _C1_LEAD]
+    controls = [unusual[codes == _DEL], *_escaped_controls(data, escapes, unicode_escapes), *_raw_controls(data, leads)]
     brackets = unusual[codes == ord("<")], unusual[codes == ord("[")]
     return Suspicions(
-        controls=_rows(ends, _controls(data, escapes, unicode_escapes, high)),
+        controls=_rows(ends, controls),
         tokens=_rows(ends, _tokens(data, unicode_escapes, brackets)),
-        foreign=_rows(ends, _foreign(data, unicode_escapes, high)),
+        foreign=_rows(ends, _foreign(data, unicode_escapes, leads)),
     )
+
+
+def _unusual(data: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where backslashes, brackets, DEL and the first bytes of characters beyond ASCII are.
+
+    One search for all of them, since comparing bytes is nearly free and collecting places is not; and a block at a
+    time, since fresh memory for whole portions costs more than the comparisons.
+    """
+    found = []
+    marked, compared = np.empty(_BLOCK, dtype=bool), np.empty(_BLOCK, dtype=bool)
+    for start in range(0, len(data), _BLOCK):
+        block = data[start : start + _BLOCK]
+        marks, one = marked[: len(block)], compared[: len(block)]
+        np.greater_equal(block, _C1_LEAD, out=marks)
+        for sign in b"\\<[\x7f":
+            np.equal(block, sign, out=one)
+            np.logical_or(marks, one, out=marks)
+        found.append(np.flatnonzero(marks) + start)
+    return np.concatenate(found)
 
 
 def _rows(ends: NDArray[np.int64], places: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.unique(np.searchsorted(ends, np.concatenate(places), side="right"))
 
 
-def _controls(
-    data: NDArray[np.uint8], escapes: NDArray[np.int64], unicode_escapes: NDArray[np.int64], high: NDArray[np.int64]
+def _escaped_controls(
+    data: NDArray[np.uint8], escapes: NDArray[np.int64], unicode_escapes: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
     after = data[escapes + 1]
     found = [escapes[(after == ord("b")) | (after == ord("f"))]]
-    first, second, third = (data[unicode_escapes + at] for at in (2, 3, 4))
-    zero_page = (first == ord("0")) & (second == ord("0")) & np.isin(third, _ZERO_PAGE)
-    punctuation = (first == ord("2")) & (second == ord("0")) & ((third == ord("2")) | (third == ord("6")))
-    found.append(unicode_escapes[zero_page | punctuation])
-    lead, second, third = data[high], data[high + 1], data[high + 2]
-    found.append(high[(lead == _DEL) | ((lead == _C1_LEAD) & (second < _C1_END))])
+    if len(unicode_escapes):
+        first, second, third = (data[unicode_escapes + at] for at in (2, 3, 4))
+        zero_page = (first == ord("0")) & (second == ord("0")) & _ZERO_PAGE[third]
+        punctuation = (first == ord("2")) & (second == ord("0")) & ((third == ord("2")) | (third == ord("6")))
+        found.append(unicode_escapes[zero_page | punctuation])
+    return found
+
+
+def _raw_controls(data: NDArray[np.uint8], leads: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    kinds = data[leads]
+    first_page = leads[kinds == _C1_LEAD]
+    found = [first_page[data[first_page + 1] < _C1_END]]
+    punctuation = leads[kinds == _PUNCTUATION]
+    second, third = data[punctuation + 1], data[punctuation + 2]
     for expected, low, last in _OVERRIDES:
-        found.append(high[(lead == _PUNCTUATION) & (second == expected) & (third >= low) & (third <= last)])
+        found.append(punctuation[(third >= low) & (third <= last) & (second == expected)])
     return found
 
 
@@ -84,18 +120,20 @@ def _tokens(
 ) -> list[NDArray[np.int64]]:
     found = []
     for places, following in zip(brackets, (_AFTER_LESS, _AFTER_BRACKET), strict=True):
-        found.append(places[np.isin(data[places + 1], following)])
+        found.append(places[following[data[places + 1]]])
     # Some writers escape the brackets themselves: \\u003c and \\u005b.
+    if not len(unicode_escapes):
+        return found
     first, second, third = (data[unicode_escapes + at] for at in (2, 3, 4))
     page = (first == ord("0")) & (second == ord("0")) & ((third == ord("3")) | (third == ord("5")))
     return [*found, unicode_escapes[page]]
 
 
 def _foreign(
-    data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64], high: NDArray[np.int64]
+    data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64], leads: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
-    lead = data[high]
-    letters = high[(lead >= _FIRST_FOREIGN) & (lead != _PUNCTUATION) & (lead < _PRIVATE)]
+    kinds = data[leads]
+    letters = leads[(kinds >= _FIRST_FOREIGN) & (kinds != _PUNCTUATION) & (kinds < _PRIVATE)]
     first, second = data[unicode_escapes + 2], data[unicode_escapes + 3]
-    latin = (first == ord("0")) & np.isin(second, _LATIN_PAGES)
+    latin = (first == ord("0")) & _LATIN_PAGES[second]
     return [letters, unicode_escapes[~latin & (first != ord("2"))]]

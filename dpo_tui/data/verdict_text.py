@@ -31,7 +31,7 @@ def report_text(report: dict[str, Any], *, ascii_only: bool = False) -> str:
         *(_fact("note", note) for note in report["notes"]),
         "",
         *_problems(report["problems"], ascii_only),
-        *textwrap.wrap(printable(report["verdict"], single_line=True), WIDTH),
+        *textwrap.wrap(printable(report["verdict"], single_line=True), WIDTH, break_on_hyphens=False),
     ]
     text = "\n".join(line.rstrip() for line in lines)
     return text.encode("ascii", "replace").decode() if ascii_only else text
@@ -103,7 +103,11 @@ def _problems(problems: list[dict[str, Any]], ascii_only: bool) -> list[str]:
         for text in (f"rows {shown}{more}" if shown else "", problem["detail"], problem["remedy"]):
             if text:
                 lines += textwrap.wrap(
-                    printable(text, single_line=True), WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4
+                    printable(text, single_line=True),
+                    WIDTH,
+                    initial_indent=" " * 4,
+                    subsequent_indent=" " * 4,
+                    break_on_hyphens=False,
                 )
         lines.append("")
     return lines

@@ -12,8 +12,12 @@ from dpo_tui.data.pairs import Turns
 from dpo_tui.data.suspicions import Suspicions
 
 SIMILAR = 0.6
-"""Below this similarity of characters no check looks at a pair: two answers to one prompt that share less than this are
-different texts (in both real files 99.6 % of the pairs are below it)."""
+"""Below this similarity of characters no check looks at a pair of short answers: they are different texts (in both real
+files 99.6 % of the pairs are below it)."""
+SHORT = 240
+"""Characters up to which answers that differ in some words are looked at."""
+NEARLY_THE_SAME = 0.85
+"""From this similarity on two answers are the same text but for a word or two, however long they are."""
 
 
 @dataclass
@@ -56,25 +60,33 @@ class Batch:
 
     @cached_property
     def similarity(self) -> NDArray[np.float32]:
-        """Normalised Levenshtein similarity of the two answers' characters, 0 where it is below SIMILAR."""
+        """Normalised Levenshtein similarity of the two answers' characters, 0 where it is too low to matter.
+
+        Too low is below SIMILAR, and below NEARLY_THE_SAME if one of them is longer than SHORT: the lower the bound,
+        the more a comparison of long texts costs.
+        """
+        found = np.zeros(len(self), dtype=np.float32)
+        shorter = np.minimum(self.chosen_lengths, self.rejected_lengths)
+        longer = np.maximum(self.chosen_lengths, self.rejected_lengths)
+        for which, least in ((longer <= SHORT, SIMILAR), (longer > SHORT, NEARLY_THE_SAME)):
+            # The distance is at least the difference of the lengths, so most pairs need no comparison at all.
+            near = np.flatnonzero(which & (shorter >= least * longer))
+            if len(near):
+                found[near] = self._compare(near.tolist(), least)
+        return found
+
+    def _compare(self, indexes: list[int], least: float) -> NDArray[np.float32]:
         from rapidfuzz import process
         from rapidfuzz.distance import Levenshtein
 
-        shorter = np.minimum(self.chosen_lengths, self.rejected_lengths)
-        longer = np.maximum(self.chosen_lengths, self.rejected_lengths)
-        # The distance is at least the difference of the lengths, so most pairs need no comparison at all.
-        near = np.flatnonzero(shorter >= SIMILAR * longer)
-        found = np.zeros(len(self), dtype=np.float32)
-        if len(near):
-            found[near] = process.cpdist(
-                [self.chosens[at] for at in near.tolist()],
-                [self.rejecteds[at] for at in near.tolist()],
-                scorer=Levenshtein.normalized_similarity,
-                score_cutoff=SIMILAR,
-                dtype=np.float32,
-                workers=1,
-            )
-        return found
+        return process.cpdist(
+            [self.chosens[at] for at in indexes],
+            [self.rejecteds[at] for at in indexes],
+            scorer=Levenshtein.normalized_similarity,
+            score_cutoff=least,
+            dtype=np.float32,
+            workers=1,
+        )
 
     def suspected(self, of: Literal["controls", "tokens", "foreign"]) -> list[int]:
         """Indexes of the pairs that may hold such characters; all of them if nobody looked."""

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 from rapidfuzz.distance import Indel
 
-from dpo_tui.data.checks.batch import Batch
+from dpo_tui.data.checks.batch import NEARLY_THE_SAME, Batch
 from dpo_tui.data.checks.registry import pair
 
 # DPO on answers that are nearly the same text lowers the likelihood of both (Pal et al. 2024, "Smaug", arXiv
-# 2402.13228, §3). 0.85 of the characters flags 0.13 % of hh-harmless (test) and 0.33 % of LLaMA-Factory's English demo.
-NEARLY_THE_SAME = 0.85
-# Answers up to this long are judged by the result that they state. 80 characters are one line.
-SHORT = 80
+# 2402.13228, §3). NEARLY_THE_SAME flags 0.13 % of hh-harmless (test) and 0.33 % of LLaMA-Factory's English demo.
+# Answers up to this many characters, a line of text, are judged by the result that they state.
+ONE_LINE = 80
 # One word in three: "The sunset was beautiful/pretty" differs in one of four; two of five words make another sentence.
 CHANGED_WORDS = 1 / 3
 # A chosen answer this many times shorter than the rejected one, and no more than a few words, is likely the worse.
@@ -43,12 +42,12 @@ _TURNS = frozenset(
 def too_similar(batch: Batch) -> Iterable[int]:
     """Nearly the same text, or two short answers that state the same result.
 
-    Two answers state the same result if both are at most SHORT characters long and the same numbers occur in them that
+    Two answers state the same result if both have at most ONE_LINE characters and the same numbers occur in them that
     do not stand in the prompt ("The answer is 4." and "2+2 equals 4."), and there is at least one such number.
     """
     found = set(np.flatnonzero(batch.similarity >= NEARLY_THE_SAME).tolist())
     longest = np.maximum(batch.chosen_lengths, batch.rejected_lengths)
-    for at in np.flatnonzero(longest <= SHORT).tolist():
+    for at in np.flatnonzero(longest <= ONE_LINE).tolist():
         if at not in found and _same_result(batch.prompts[at], batch.chosens[at], batch.rejecteds[at]):
             found.add(at)
     return sorted(found)

@@ -50,8 +50,9 @@ def prompt_in_answer(batch: Batch) -> Iterable[int]:
     longest = np.maximum(batch.chosen_lengths, batch.rejected_lengths)
     possible = (batch.prompt_lengths >= SHORTEST_PROMPT) & (batch.prompt_lengths <= longest)
     for at in np.flatnonzero(possible).tolist():
-        prompt = batch.prompts[at]
-        if prompt in batch.chosens[at] or prompt in batch.rejecteds[at]:
+        prompt, chosen, rejected = batch.texts(at)
+        beginning = prompt[:SHORTEST_PROMPT]  # a short needle is found fast, and is there in few answers
+        if (beginning in chosen and prompt in chosen) or (beginning in rejected and prompt in rejected):
             yield at
 
 
