@@ -7,7 +7,8 @@ from textual.app import ComposeResult
 
 from dpo_tui.hardware.sampler import Sample
 from dpo_tui.themes.themed_app import ThemedApp
-from dpo_tui.widgets.advice_line import Advice, AdviceLine
+from dpo_tui.widgets.advice import Advice
+from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid, arrangement
 from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel, compact

@@ -4,7 +4,7 @@ from typing import Any
 
 from dpo_tui.live.feed import Feed, number
 from dpo_tui.runs.status import duration
-from dpo_tui.widgets.advice_line import Advice, Tone
+from dpo_tui.widgets.advice import Advice, Tone
 from dpo_tui.widgets.scale import short
 from dpo_tui.widgets.series import Series
 

@@ -1,28 +1,14 @@
 """The one place that speaks in sentences: how it is going, in words, and what to do."""
 
-from dataclasses import dataclass
 from textwrap import wrap
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from dpo_tui.plain import printable
+from dpo_tui.widgets.advice import Advice, Tone
 from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
 
-Tone = Literal["good", "note", "warn", "bad"]
 ROLES = ("good", "note", "warn", "bad", "text")
 _GLYPHS: dict[Tone, tuple[str, str]] = {"good": ("✓", "+"), "note": ("·", "-"), "warn": ("⚠", "!"), "bad": ("✗", "x")}
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """One sentence or two for a person.
-
-    Args:
-        tone: how urgent it is.
-        text: what is seen and what to do.
-    """
-
-    tone: Tone
-    text: str
 
 
 class AdviceLine(RowsWidget):

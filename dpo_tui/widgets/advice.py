@@ -1,0 +1,19 @@
+"""A sentence for a person and how urgent it is; without Textual, so that whoever judges a run can make one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Tone = Literal["good", "note", "warn", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One sentence or two for a person.
+
+    Args:
+        tone: how urgent it is.
+        text: what is seen and what to do.
+    """
+
+    tone: Tone
+    text: str
