@@ -20,10 +20,9 @@ from dpo_tui.data.pairs import RowProblem
 from dpo_tui.data.read import load_pairs
 from dpo_tui.errors import ConfigError
 from dpo_tui.hardware import nvml
+from dpo_tui.model_check import check_model
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def prepare(loaded: LoadedConfig, name: str | None = None) -> Prepared:
             'provider = "unsloth": it needs a Python environment of its own, which this version cannot make yet',
             hint='set provider = "huggingface": the same training through transformers, TRL and PEFT',
         )
-    _check_model_folder(config)
+    check_model(config.model_name, config.model_revision)
     total, usable, dropped = _read_data(config)
     devices = _devices(config)
     if config.gpus == "auto":
@@ -104,28 +103,6 @@ def _located(loaded: LoadedConfig) -> dict[str, Any]:
 
 def _name_from_model(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-")[:64] or "run"
-
-
-def _check_model_folder(config: Config) -> None:
-    folder = Path(config.model_name)
-    if not folder.is_absolute():
-        if config.model_name.startswith((".", "~")) or config.model_name.count("/") > 1:
-            raise ConfigError(f"model_name = {config.model_name}: no such folder")
-        return
-    if not folder.is_dir():
-        raise ConfigError(f"model_name = {config.model_name}: no such folder")
-    if (folder / "adapter_config.json").is_file():
-        raise ConfigError(
-            f"model_name = {config.model_name}: is an adapter, not a model",
-            hint="merge it into its base model first, and train from the merged folder",
-        )
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"model_name = {config.model_name}: the folder has no config.json, so it is no model")
-    if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
-        raise ConfigError(
-            f"model_name = {config.model_name}: the folder has no weights (*.safetensors)",
-            hint="copy the whole model folder, or download it again",
-        )
 
 
 def _read_data(config: Config) -> tuple[int, int, tuple[RowProblem, ...]]:

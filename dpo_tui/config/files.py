@@ -66,7 +66,7 @@ def load(path: Path | str, changes: Mapping[str, Any] | None = None) -> LoadedCo
     for name, value in (changes or {}).items():
         values[name] = value
         origins[name] = "command line"
-    config = _build(values, problems, source=path.name, text=text)
+    config = _build(values, problems, source=path.name, text=text, given=frozenset(changes or {}))
     return LoadedConfig(config, path, origins, dialect.name if dialect else "", fates)
 
 
@@ -109,7 +109,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return key, value.strip()
 
 
-def _build(values: dict[str, Any], problems: list[Problem], *, source: str, text: str) -> Config:
+def _build(
+    values: dict[str, Any], problems: list[Problem], *, source: str, text: str, given: frozenset[str] = frozenset()
+) -> Config:
+    """Validate; ``given`` are the settings that came from the command line, not from the file's ``text``."""
     known = {name: value for name, value in values.items() if name in fields() and value is not None}
     problems = [*problems, *(unknown_key(name, value) for name, value in values.items() if name not in fields())]
     try:
@@ -120,7 +123,10 @@ def _build(values: dict[str, Any], problems: list[Problem], *, source: str, text
         problems += broken_rules(config)
         if not problems:
             return config
-    placed = [replace(problem, line=line_of(problem.key, text)) for problem in problems]
+    placed = [
+        replace(problem, source="--set") if problem.key in given else replace(problem, line=line_of(problem.key, text))
+        for problem in problems
+    ]
     raise InvalidConfigError(placed, source) from None
 
 

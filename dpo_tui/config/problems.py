@@ -42,16 +42,18 @@ class Problem:
         value: what was found; None where nothing was.
         message: what is wrong with it and what would be right.
         line: where in the file, counted from 1; None where there is no line.
+        source: where it was set, if not in the file.
     """
 
     key: str
     value: Any
     message: str
     line: int | None = None
+    source: str = ""
 
     def describe(self, source: str) -> str:
         """Return the problem as one line that names its place."""
-        place = f"{source}:{self.line}" if self.line else source
+        place = self.source or (f"{source}:{self.line}" if self.line else source)
         found = "" if self.value is None else f" = {printable(repr(self.value), single_line=True)[:80]}"
         return f"{place}: {printable(self.key, single_line=True)}{found}: {self.message}"
 

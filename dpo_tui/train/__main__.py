@@ -6,6 +6,7 @@ Its exit code tells the supervisor how it ended (:mod:`dpo_tui.runs.protocol`).
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 from dpo_tui.runs import protocol
@@ -36,6 +37,8 @@ def main(path: str) -> int:
 
 
 def _train(folder: RunFolder, journal: Journal, interruption: Interruption) -> None:
+    # Notices for the libraries' developers; train.log is for the person whose run it is.
+    warnings.simplefilter("ignore", FutureWarning)
     # In this order: the config is cheap and often wrong; the bars must be in place before the libraries import tqdm.
     from dpo_tui.config.files import load
 

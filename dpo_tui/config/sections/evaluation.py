@@ -35,11 +35,41 @@ class EvalSection(Section):
     sample_prompts: int = setting(
         3,
         "sampled prompts",
-        "Held-out prompts that are answered before and after training.",
+        "Held-out prompts that are answered before training, at each evaluation and after.",
         advanced=True,
         ge=0,
         le=1000,
     )
     sample_max_new_tokens: int = setting(
         96, "answer length", "Longest sampled answer.", unit="tokens", advanced=True, ge=1, le=8192
+    )
+    kl_prompts: int = setting(
+        16,
+        "KL prompts",
+        "Held-out prompts to which the policy samples an answer at each evaluation, to estimate KL to the reference. "
+        "0 leaves the estimate out.",
+        advanced=True,
+        ge=0,
+        le=1000,
+    )
+    kl_max_new_tokens: int = setting(
+        64, "KL answer length", "Longest answer of that estimate.", unit="tokens", advanced=True, ge=1, le=8192
+    )
+    kl_stop: float | None = setting(
+        None,
+        "stop at KL",
+        "End the training early when the KL estimate is above this; below 10 is reasonable. The model is saved as at "
+        "any end.",
+        unit="nats an answer",
+        advanced=True,
+        gt=0,
+    )
+    looks_share: float = setting(
+        0.05,
+        "time for looks",
+        "Part of the training time that KL estimates and sampled answers may take at the evaluations. Where they are "
+        "dearer they use fewer prompts or are left out, and the run says so; 1 is no limit.",
+        advanced=True,
+        gt=0,
+        le=1,
     )

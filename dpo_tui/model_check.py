@@ -1,0 +1,79 @@
+"""Whether a model can be loaded, told in a second and without torch: a folder's files, or the hub's word."""
+
+from pathlib import Path
+
+from dpo_tui.errors import ConfigError
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_HUB_SECONDS = 5.0
+_LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"'
+
+
+def check_model(name: str, revision: str | None = None) -> None:
+    """Refuse a model that the worker could not load.
+
+    Args:
+        name: an absolute folder, or a hub id.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        ConfigError: the folder is not a whole model, the hub does not know the id or wants a login, or the model is not
+            on this machine and the hub cannot be reached.
+    """
+    if Path(name).is_absolute():
+        _check_folder(Path(name))
+    elif name.startswith((".", "~")) or name.count("/") > 1:
+        raise ConfigError(f"model_name = {name}: no such folder")
+    elif not _is_cached(name):
+        _ask_hub(name, revision)
+
+
+def _check_folder(folder: Path) -> None:
+    place = f"model_name = {folder}"
+    if not folder.is_dir():
+        raise ConfigError(f"{place}: no such folder")
+    if (folder / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"{place}: is an adapter, not a model",
+            hint="merge it into its base model first, and train from the merged folder",
+        )
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{place}: the folder has no config.json, so it is no model")
+    if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
+        raise ConfigError(
+            f"{place}: the folder has no weights (*.safetensors)",
+            hint="copy the whole model folder, or download it again",
+        )
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    return next(folder.glob("*/config.json"), None) is not None
+
+
+def _ask_hub(name: str, revision: str | None) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    place = f"model_name = {name}"
+    try:
+        HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS)
+    except GatedRepoError:
+        raise ConfigError(
+            f"{place}: is gated: its owner asks you to accept a licence",
+            hint="accept it on the model's hub page, then log in with `hf auth login` or set HF_TOKEN",
+        ) from None
+    except RevisionNotFoundError:
+        raise ConfigError(f"model_revision = {revision}: {name} has no such branch, tag or commit") from None
+    except RepositoryNotFoundError:
+        raise ConfigError(
+            f"{place}: the hub has no such model, or it is private",
+            hint="check the name; for a private model log in with `hf auth login` or set HF_TOKEN",
+        ) from None
+    except Exception as error:  # the hub's client raises its HTTP library's whole family
+        raise ConfigError(
+            f"{place}: is not on this machine and the hub cannot be reached ({type(error).__name__})",
+            hint=_LOCAL_FOLDER,
+        ) from None
