@@ -1,7 +1,7 @@
 """The activation formula against the tensors that autograd really keeps, on small layers of the real classes.
 
-CPU kernels differ from the GPU's in two small ways (LayerNorm keeps its input in bf16; attention's output is sometimes a
-copy), so the families with either have a wider margin here.
+CPU kernels differ from the GPU's in two small ways (LayerNorm keeps its input in bf16; attention's output is sometimes
+a copy), so the families with either have a wider margin here.
 """
 
 import gc
@@ -39,7 +39,9 @@ FAMILIES: dict[str, tuple[dict[str, Any], float]] = {
 }
 
 
-def build(family: str, layers: int, *, rank: int = 16, dtype: Any = None, checkpointed: bool = False) -> tuple[Any, Architecture]:
+def build(
+    family: str, layers: int, *, rank: int = 16, dtype: Any = None, checkpointed: bool = False
+) -> tuple[Any, Architecture]:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 

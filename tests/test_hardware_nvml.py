@@ -16,7 +16,9 @@ MIB = 1024**2
 
 def dpo_tui(scenario: str, folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from dpo_tui.cli import main; main()", *arguments]
-    return subprocess.run(command, env=machine(scenario, folder, **environ), capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, env=machine(scenario, folder, **environ), capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def hardware(scenario: str, folder: Path, **environ: str) -> dict[str, Any]:
@@ -137,7 +139,9 @@ def test_without_the_library_there_is_a_reason_and_no_crash(tmp_path: Path) -> N
         "found = nvml.read(); print(len(found.gpus), found.fault.kind)\n"
     )
     environ = machine("rtx4070", tmp_path)
-    finished = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60)
+    finished = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
     assert finished.stdout.split() == ["0", "other"], finished.stderr
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -179,7 +183,9 @@ print(json.dumps({"gpus": sampler.gpus, "kept": len(sampler.history(0)), "busy":
 def sampled(scenario: str, folder: Path, *, wants_lost: bool) -> dict[str, Any]:
     script = _SAMPLING.replace("WANTS_LOST", str(wants_lost))
     environ = machine(scenario, folder)
-    finished = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60)
+    finished = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
     assert finished.returncode == 0, finished.stderr
     document: dict[str, Any] = json.loads(finished.stdout)
     return document
@@ -206,7 +212,9 @@ def test_the_sampler_on_a_machine_without_a_driver_says_why(tmp_path: Path) -> N
         "s = Sampler(); s.start(); assert s.wait(10); s.stop(); print(s.fault.kind, s.gpus, s.latest(0))"
     )
     environ = machine("driver-missing", tmp_path)
-    finished = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60)
+    finished = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
     assert finished.stdout.split() == ["no-driver", "[]", "None"], finished.stderr
 
 

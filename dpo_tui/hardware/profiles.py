@@ -5,6 +5,7 @@ that is how cards are sold: 12,282 MiB are 12.88 GB and 16,376 MiB are 17.17. An
 with a desktop on it and is still a 12 GB card; but one on which somebody trains is only as large as what is left.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ EVERYDAY_GB = 1.2
 # R23: 16 GB of memory; machines with 16 GiB show a little less than 16.0 after the firmware took its share.
 MINIMUM_RAM_GB = 15.0
 BF16_CAPABILITY = (8, 0)  # NVIDIA Ampere
+_LARGEST: dict[str, float] = {"cpu": 1.0, "reduced": 5.0}  # billions of weights
 REFERENCE_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 NOT_ADVISED = "DPO is not advised here: 12 GB of GPU memory is the minimum. Use QLoRA with a smaller model."
 
@@ -157,8 +159,9 @@ def fitting_models(profile: Profile) -> list[RecommendedModel]:
     fitting = []
     for model in reversed(recommended_models()):
         config = preset(profile.name, model.name)
-        if profile.device == "cpu" and model.parameters > 1:
-            continue  # it may fit into memory, and would still take days
+        # On a CPU more would fit into memory, and take days; R23 wants a smaller model on a small card.
+        if model.parameters > _LARGEST.get(profile.name, math.inf):
+            continue
         if smallest_size(config, profile.device) <= profile.free:
             fitting.append(model)
     return fitting
