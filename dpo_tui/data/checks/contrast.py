@@ -42,15 +42,18 @@ _TURNS = frozenset(
 def too_similar(batch: Batch) -> Iterable[int]:
     """Nearly the same text, or two short answers that state the same result.
 
+    "It's 42." and "It's 43." are nearly the same text too, but one of them is right: two short answers that differ in a
+    number, a name or a turning word are left alone.
     Two answers state the same result if both have at most ONE_LINE characters and the same numbers occur in them that
     do not stand in the prompt ("The answer is 4." and "2+2 equals 4."), and there is at least one such number.
     """
-    found = set(np.flatnonzero(batch.similarity >= NEARLY_THE_SAME).tolist())
-    longest = np.maximum(batch.chosen_lengths, batch.rejected_lengths)
-    for at in np.flatnonzero(longest <= ONE_LINE).tolist():
-        if at not in found and _same_result(batch.prompts[at], batch.chosens[at], batch.rejecteds[at]):
-            found.add(at)
-    return sorted(found)
+    similar = batch.similarity >= NEARLY_THE_SAME
+    short = np.maximum(batch.chosen_lengths, batch.rejected_lengths) <= ONE_LINE
+    yield from np.flatnonzero(similar & ~short).tolist()
+    for at in np.flatnonzero(short).tolist():
+        prompt, chosen, rejected = batch.texts(at)
+        if _same_result(prompt, chosen, rejected) or (similar[at] and not _differ_in_a_fact(chosen, rejected)):
+            yield at
 
 
 def _same_result(prompt: str, chosen: str, rejected: str) -> bool:
@@ -87,18 +90,27 @@ def no_clear_winner(batch: Batch) -> Iterable[int]:
 
 def _same_shape(chosen: str, rejected: str) -> bool:
     left, right = _words(chosen), _words(rejected)
-    if not left or not right:
+    removed, added = _changes(left, right)
+    changed = max(len(removed), len(added))
+    if not changed or changed > CHANGED_WORDS * max(len(left), len(right)) or abs(len(removed) - len(added)) > 1:
         return False
+    return not any(_is_fact(word) for word in removed + added)
+
+
+def _differ_in_a_fact(chosen: str, rejected: str) -> bool:
+    removed, added = _changes(_words(chosen), _words(rejected))
+    return any(_is_fact(word) for word in removed + added)
+
+
+def _changes(left: list[str], right: list[str]) -> tuple[list[str], list[str]]:
+    """The words that only the left and only the right text has, in place."""
     removed, added = [], []
     for step in Indel.opcodes(left, right):
         if step.tag == "delete":
             removed += left[step.src_start : step.src_end]
         elif step.tag == "insert":
             added += right[step.dest_start : step.dest_end]
-    changed = max(len(removed), len(added))
-    if not changed or changed > CHANGED_WORDS * max(len(left), len(right)) or abs(len(removed) - len(added)) > 1:
-        return False
-    return not any(_is_fact(word) for word in removed + added)
+    return removed, added
 
 
 def _words(text: str) -> list[str]:
