@@ -63,4 +63,4 @@ class Journal:
 
     def _write_progress(self) -> None:
         self._written = time.time()
-        write_json_atomic(self.folder.progress, {**self._progress, "t": self._written})
+        write_json_atomic(self.folder.progress, {**self._progress, "t": self._written}, durable=False)

@@ -1,0 +1,118 @@
+"""What the apparatus costs: step time under dpo-tui against a plain TRL script with the same arguments.
+
+Both train the same model on the same rows in processes of their own, alternating, and Trainer's own clock
+(`train_runtime`, from the first step to the last) is compared; loading and start-up are not in it.
+
+    python benchmarks/overhead.py --model DIR --data pairs.jsonl [--steps 20] [--repeats 5]
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from dpo_tui.config.files import from_values, parse_assignment
+from dpo_tui.config.toml_text import to_toml
+from dpo_tui.data.read import load_pairs
+from dpo_tui.data.source import Source
+from dpo_tui.runs import launch, store
+from dpo_tui.runs.metrics import MetricsTail
+from dpo_tui.runs.status import status_of
+
+PLAIN = """
+import json, sys
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import DPOConfig, DPOTrainer
+model, rows, steps, out = sys.argv[1:]
+rows = json.load(open(rows))
+tokenizer = AutoTokenizer.from_pretrained(model)
+trainer = DPOTrainer(
+    model=AutoModelForCausalLM.from_pretrained(model, dtype="float32"),
+    args=DPOConfig(
+        output_dir=out, max_steps=int(steps), per_device_train_batch_size=2, gradient_accumulation_steps=1,
+        learning_rate=5e-6, max_length=256, logging_steps=1, save_strategy="no", report_to="none", use_cpu=True,
+        bf16=False, dataloader_pin_memory=False, warmup_steps=0.1, seed=42, disable_tqdm=True,
+    ),
+    train_dataset=Dataset.from_dict(rows),
+    processing_class=tokenizer,
+    peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear"),
+)
+print("RUNTIME", trainer.train().metrics["train_runtime"])
+"""
+
+
+def plain_seconds(model: Path, rows: Path, steps: int) -> float:
+    """Train with TRL alone."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-c", PLAIN, str(model), str(rows), str(steps), out]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("RUNTIME"))
+
+
+def our_seconds(model: Path, data: Path, steps: int, changes: dict[str, object]) -> float:
+    """Train through a supervised run, with checkpoints off the clock as in the plain script."""
+    values: dict[str, object] = {
+        "model_name": str(model),
+        "dataset": str(data),
+        "max_steps": steps,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 5e-6,
+        "max_seq_length": 256,
+        "eval_split": 0.0,
+        "sample_prompts": 0,
+        "save_steps": 1_000_000,
+        "gpus": "none",
+    }
+    folder = store.create(to_toml(from_values(values | changes)), name="overhead", devices=[])
+    launch.start(folder)
+    while not (status := status_of(folder)).over:
+        time.sleep(0.2)
+    if status.status != "done":
+        raise SystemExit(f"the run ended {status.status}: {status.reason}")
+    lines = MetricsTail(folder.metrics).poll()
+    return next(line["train_runtime"] for line in lines if "train_runtime" in line)
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of ours")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["DPO_TUI_HOME"] = str(Path(scratch, "home"))
+        pairs = load_pairs(Source(str(chosen.data))).pairs
+        rows = Path(scratch, "rows.json")
+        rows.write_text(
+            json.dumps({name: [getattr(pair, name) for pair in pairs] for name in ("prompt", "chosen", "rejected")})
+        )
+        changes = dict(parse_assignment(text) for text in chosen.set)
+        plain, ours = [], []
+        for _ in range(chosen.repeats):
+            plain.append(plain_seconds(chosen.model, rows, chosen.steps) / chosen.steps)
+            ours.append(our_seconds(chosen.model, chosen.data, chosen.steps, changes) / chosen.steps)
+    ratios = [one / other for one, other in zip(ours, plain, strict=True)]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
+    print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft")))
+    print(f"{chosen.repeats} repeats of {chosen.steps} steps, alternating; load {os.getloadavg()[0]:.1f}\n")
+    print("| | median s/step | min | max |\n|---|---|---|---|")
+    for name, seconds in (("plain TRL", plain), ("dpo-tui", ours)):
+        print(f"| {name} | {statistics.median(seconds):.4f} | {min(seconds):.4f} | {max(seconds):.4f} |")
+    print(f"\nratio dpo-tui / plain TRL: median {statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})")
+
+
+if __name__ == "__main__":
+    main()
