@@ -192,7 +192,7 @@ def test_the_commands_import_no_training_stack(command: list[str], tmp_path: Pat
     script = (
         "import sys\nfrom dpo_tui.cli import cli\n"
         f"cli.main({command!r}, standalone_mode=False)\n"
-        "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets', 'numpy', 'pyarrow', 'textual'} & set(sys.modules)\n"
+        "heavy = {*'torch transformers trl peft datasets numpy pyarrow textual'.split()} & set(sys.modules)\n"
         "sys.stderr.write('heavy: ' + ' '.join(sorted(heavy)))\n"
     )
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "DPO_TUI_HOME": str(tmp_path / "home")}

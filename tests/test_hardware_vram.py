@@ -62,7 +62,9 @@ def layers_and_rest(model: str) -> tuple[Any, int, int, int]:
     kind, layers = values.pop("model_type"), values["num_hidden_layers"]
     values["num_hidden_layers"] = 1
     with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, pad_token_id=0, **values), dtype=torch.bfloat16)
+        built = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(kind, pad_token_id=0, **values), dtype=torch.bfloat16
+        )
     layer = sum(weight.numel() * weight.element_size() for weight in built.base_model.layers.parameters())
     total = sum(weight.numel() * weight.element_size() for weight in built.parameters())
     return built, layer, total - layer, layers
