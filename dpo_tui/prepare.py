@@ -6,7 +6,7 @@ The command line and the app start runs through this one door.
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dpo_tui.data.pairs import RowProblem
 from dpo_tui.data.read import load_pairs
 from dpo_tui.errors import ConfigError
 from dpo_tui.hardware import nvml
+from dpo_tui.hardware.auto import resolve_profile
 from dpo_tui.model_check import check_model
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
@@ -35,6 +36,7 @@ class Prepared:
         rows: rows in the data.
         usable: rows that can be used.
         dropped: the others, with the reason.
+        notes: what the profile decided, and why.
         advice: what is allowed but unwise.
     """
 
@@ -43,6 +45,7 @@ class Prepared:
     rows: int
     usable: int
     dropped: tuple[RowProblem, ...]
+    notes: tuple[str, ...]
     advice: tuple[Advice, ...]
 
 
@@ -58,20 +61,16 @@ def prepare(loaded: LoadedConfig, name: str | None = None) -> Prepared:
         DataError: the data cannot be read or has no usable row.
     """
     changes = _located(loaded) | {"name": name or loaded.config.name or _name_from_model(loaded.config.model_name)}
-    resolved = with_changes(loaded, {key: value for key, value in changes.items() if value is not None}, "command line")
-    config = resolved.config
-    if config.provider == "unsloth":
+    resolved = with_changes(loaded, changes, "command line")
+    if resolved.config.provider == "unsloth":
         raise ConfigError(
             'provider = "unsloth": it needs a Python environment of its own, which this version cannot make yet',
             hint='set provider = "huggingface": the same training through transformers, TRL and PEFT',
         )
-    check_model(config.model_name, config.model_revision)
-    total, usable, dropped = _read_data(config)
-    devices = _devices(config)
-    if config.gpus == "auto":
-        chosen = devices[0].removeprefix("gpu:") if devices else "auto"
-        config = with_changes(resolved, {"gpus": chosen}, "profile").config
-    return Prepared(config, devices, total, usable, dropped, tuple(advise(config)))
+    check_model(resolved.config.model_name, resolved.config.model_revision)
+    total, usable, dropped = _read_data(resolved.config)
+    config, devices, notes = _placed(resolved)
+    return Prepared(config, devices, total, usable, dropped, tuple(notes), tuple(advise(config)))
 
 
 def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
@@ -81,7 +80,8 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         prepared: what to run.
         after: id of a run that must end first.
     """
-    config = prepared.config
+    # The frozen config is for readers who do not know our defaults: alpha stands in it, too.
+    config = prepared.config.model_copy(update={"lora_alpha": prepared.config.alpha})
     return store.create(to_toml(config), name=config.name or "", devices=list(prepared.devices), after=after)
 
 
@@ -118,16 +118,21 @@ def _read_data(config: Config) -> tuple[int, int, tuple[RowProblem, ...]]:
     return pairs.total, len(pairs.pairs), tuple(pairs.dropped)
 
 
-def _devices(config: Config) -> tuple[str, ...]:
-    if config.gpus == "none":
-        return ()
-    if config.gpus.isdigit():
-        return (f"gpu:{config.gpus}",)
-    gpus = _visible(nvml.read().gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if not gpus:
-        return ()
-    best = max(gpus, key=lambda gpu: (gpu.memory_free or 0, -gpu.index))
-    return (f"gpu:{best.index}",)
+def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], tuple[str, ...]]:
+    """Choose the GPU and work the profile in; return the config, what the run holds for itself, and the reasons."""
+    config = loaded.config
+    if config.gpus == "none" and config.profile == "none":
+        return config, (), ()
+    inventory = nvml.read()
+    gpus = _visible(inventory.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    profile = resolve_profile(config, loaded.origins.keys(), replace(inventory, gpus=tuple(gpus)))
+    config = profile.config
+    if config.gpus == "auto" and gpus:
+        best = max(gpus, key=lambda gpu: (gpu.memory_free or 0, -gpu.index))
+        index = best.index if profile.gpu_index is None else profile.gpu_index
+        config = config.model_copy(update={"gpus": str(index)})
+    devices = (f"gpu:{config.gpus}",) if config.gpus.isdigit() else ()
+    return config, devices, profile.reasons
 
 
 def _visible(gpus: Sequence[nvml.Gpu], allowed: str | None) -> list[nvml.Gpu]:

@@ -55,6 +55,8 @@ def tell(prepared: Prepared, source: str) -> None:
         narrate(f"  row {problem.row}: {printable(problem.message, single_line=True)}")
     if len(prepared.dropped) > _ROWS_NAMED:
         narrate(f"  and {len(prepared.dropped) - _ROWS_NAMED:,} more")
+    for note in prepared.notes:
+        narrate(f"profile: {note}")
     for advice in prepared.advice:
         narrate(f"{advice.severity}: {advice.words}")
 
