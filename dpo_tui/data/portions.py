@@ -320,7 +320,7 @@ def _parquet(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, memory_map=True)
+        return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is a damaged Parquet file: {reason}", hint="Copy or download it again.") from error
@@ -347,11 +347,21 @@ def _batch_rows(portion: Batches) -> Iterator[list[Row]]:
 
     if portion.path.suffix == ".arrow":
         for batch in islice(_arrow_batches(portion.path), portion.start, portion.stop):
-            yield batch.to_pylist()
+            yield _records(batch, portion.path)
         return
     try:
         for batch in _parquet(portion.path).iter_batches(batch_size=_TABLE_ROWS, row_groups=[portion.start]):
-            yield batch.to_pylist()
+            yield _records(batch, portion.path)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{portion.path} is a damaged Parquet file: {reason}", hint="Copy it again.") from error
+
+
+def _records(batch: Any, path: Path) -> list[Row]:
+    import pyarrow as pa
+
+    try:
+        found: list[Row] = batch.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(f"{path} has values that cannot be read: {error}", hint="Write the file again.") from error
+    return found

@@ -12,6 +12,7 @@ from dpo_tui.data.portions import Row, Text, portions, rows
 from dpo_tui.data.recognise import Recogniser
 from dpo_tui.data.source import DataFile, Progress, Source, locate
 from dpo_tui.errors import DataError
+from dpo_tui.plain import printable
 
 EXPECTED = 'One pair a line is expected, such as {"prompt": "…", "chosen": "…", "rejected": "…"}'
 
@@ -158,14 +159,14 @@ def refuse_if_hopeless(
         first = refusals.first_broken
         raise DataError(
             f"{location}: {refusals.broken} of {total} rows are not JSON, "
-            f"the first on line {first.row}: {first.message}",
+            f"the first on line {first.row}: {printable(first.message)}",
             hint=f"{EXPECTED}; CSV files need the suffix .csv.",
         )
     if usable == 0:
         shown = f"\n  row {example[0]}: {_excerpt(example[1])}" if example else ""
         every = "every row" if refusals.reason_count == total else f"{refusals.reason_count} of {total} rows"
         raise DataError(
-            f"{location} has no row that can be used; {every}: {refusals.reason}{shown}",
+            f"{location} has no row that can be used; {every}: {printable(refusals.reason)}{shown}",
             hint=f"{EXPECTED}. Name other columns by --prompt-field, --chosen-field, --rejected-field.",
         )
 
@@ -204,4 +205,5 @@ def _excerpt(record: Any) -> str:
         shown = orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError):
         shown = repr(record)
+    shown = printable(shown, single_line=True)
     return shown if len(shown) <= 160 else shown[:160] + "…"  # noqa: PLR2004 (two lines of a terminal)

@@ -89,6 +89,8 @@ class _Scan:
     def _first_pass(self, flags: IO[bytes]) -> None:
         described: deque[tuple[int, Portion]] = deque()
         done = 0
+        # Of a stream nobody knows how long it will be.
+        size = self.size if all(file.packed is None and file.kind == "json" for file in self.files) else 0
         for part in self._examined(self.files, described):
             file, portion = described.popleft()
             self.places.append(Place.of(file, portion, self.totals.lines))
@@ -96,7 +98,7 @@ class _Scan:
             flags.write(part.flags.tobytes())
             self.totals.add(part)
             done += portion.end - portion.start if isinstance(portion, Lines) else 0
-            self._progress("reading", done, self.size)
+            self._progress("reading", min(done, size), size)
 
     def _examined(self, files: list[DataFile], described: deque[tuple[int, Portion]]) -> Iterator[Examined]:
         return work(

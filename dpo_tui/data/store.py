@@ -4,10 +4,12 @@ The folder of a dataset is named by a hash of its files' paths, sizes and times 
 changed file has another folder. Everything here can be computed again.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from dpo_tui.data.source import DataFile, Source
 
 VERSION = 1
 _KEPT = 20
+_STALE_SECONDS = 3600
 
 
 def identity(files: list[DataFile]) -> list[list[Any]]:
@@ -60,7 +63,12 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _prune(folder: Path) -> None:
-    """Keep the newest caches only; each is small, but datasets change often."""
-    held = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: one.stat().st_mtime, reverse=True)
-    for old in held[_KEPT:]:
+    """Keep the newest caches only; each is small, but datasets change often. Drafts of killed scans go as well."""
+    ages: list[tuple[float, Path]] = []
+    for one in folder.iterdir():
+        with contextlib.suppress(OSError):  # another scan may remove it at the same time
+            ages.append((time.time() - one.stat().st_mtime, one))
+    finished = sorted(one for one in ages if not one[1].name.startswith(".draft-"))
+    drafts = [one for one in ages if one[1].name.startswith(".draft-") and one[0] > _STALE_SECONDS]
+    for _, old in [*finished[_KEPT:], *drafts]:
         shutil.rmtree(old, ignore_errors=True)
