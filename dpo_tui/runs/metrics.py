@@ -18,7 +18,7 @@ _ANCHOR = 64
 """Bytes before the reading position that must still be there, or the file was replaced by another."""
 _RECENT = 1 << 12
 _RARE_TAIL = 1 << 17
-_RARE_MARKERS = (b'"eval_', b'"kl"')
+_RARE_MARKERS = (b'"eval_loss"', b'"eval_', b'"kl"')
 
 
 class MetricsTail:

@@ -1,6 +1,7 @@
 """The worker's ear in TRL's loop: it writes metrics and progress, and obeys requests to save or to stop."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from dpo_tui.train import checkpoints
+from dpo_tui.train.allowance import Pace
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
 
@@ -20,6 +22,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     Attributes:
         stopped: whether training ended because someone asked for it.
         last_evaluation: the step of the latest evaluation, -1 before the first.
+        look: called after each evaluation; its answer says whether training should end early.
     """
 
     def __init__(self, journal: Journal, interruption: Interruption, keep_checkpoints: int) -> None:
@@ -28,23 +31,38 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.keep_checkpoints = keep_checkpoints
         self.stopped = False
         self.last_evaluation = -1
+        self.look: Callable[[Pace], bool] | None = None
         self._step_began = 0.0
+        self._idle_since = time.perf_counter()
         self._step_seconds: list[float] = []
+        self._data_seconds: list[float] = []
+        self._trained_seconds = 0.0
+        self._trained_steps = 0
         self._tokens_logged = 0.0
         self._evaluated = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Loading the model was no waiting for data."""
+        self._idle_since = time.perf_counter()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the clock of a step."""
-        self.journal.phase("train")
+        """Start the clock of a step; what passed since the last one, logs and saves apart, went into its batches."""
         self._step_began = time.perf_counter()
+        self._data_seconds.append(self._step_began - self._idle_since)
+        self.journal.phase("train")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Write progress, and turn requests into Trainer's own flags."""
-        self._step_seconds.append(time.perf_counter() - self._step_began)
+        self._idle_since = time.perf_counter()
+        self._step_seconds.append(self._idle_since - self._step_began)
+        self._trained_seconds += self._step_seconds[-1]
+        self._trained_steps += 1
         self._show_steps(state)
         if self.interruption.stop_wanted():
             self.stopped = True
@@ -69,13 +87,16 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if "loss" in values and self._step_seconds:
             seconds = sum(self._step_seconds)
             values["step_seconds"] = seconds / len(self._step_seconds)
+            values["data_seconds"] = sum(self._data_seconds) / len(self._data_seconds)
             tokens = values.get("num_tokens", 0.0)
             values["tokens_per_second"] = (tokens - self._tokens_logged) / seconds
             self._tokens_logged = tokens
             self._step_seconds.clear()
+            self._data_seconds.clear()
             if torch.cuda.is_available():
                 values["vram_peak_gb"] = torch.cuda.max_memory_reserved() / _GB
         self.journal.metrics(state.global_step, epoch, values)
+        self._idle_since = time.perf_counter()
 
     def on_prediction_step(
         self,
@@ -91,13 +112,20 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         total = len(eval_dataloader) if eval_dataloader is not None else None
         self.journal.progress(self._evaluated, total, "batches")
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Go back to the loop."""
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Look closer at the model, then go back to the loop."""
         self._evaluated = 0
         self.last_evaluation = state.global_step
+        if self.look is not None and self.look(self._pace(state)):
+            control.should_training_stop = True
+            control.should_save = True
         if 0 < state.global_step < state.max_steps:
             self.journal.phase("train")
             self._show_steps(state)
+        self._idle_since = time.perf_counter()
+        return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Mark the checkpoint whole, then delete older ones."""
@@ -106,6 +134,11 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         checkpoints.mark_complete(checkpoint)
         checkpoints.prune(folder, self.keep_checkpoints)
         self.journal.event("checkpoint", f"Saved a checkpoint at step {state.global_step}", step=state.global_step)
+        self._idle_since = time.perf_counter()
+
+    def _pace(self, state: TrainerState) -> Pace:
+        seconds = self._trained_seconds / self._trained_steps if self._trained_steps else None
+        return Pace(seconds, state.global_step, state.max_steps, int(state.eval_steps or 0))
 
     def _show_steps(self, state: TrainerState) -> None:
         self.journal.progress(

@@ -23,7 +23,7 @@ class Rows:
     Attributes:
         train: training rows, in TRL's columns.
         held_out: evaluation rows; None where nothing is held out.
-        prompts: the prompts to answer for people, from the held-out part where there is one.
+        prompts: to answer for people and for the KL estimate, from the held-out part where there is one.
         total: rows in the data.
         dropped: rows that cannot be used.
         format: as recognised.
@@ -58,7 +58,7 @@ def _pair_rows(config: Config, progress: Progress | None) -> Rows:
     return Rows(
         train=_pair_dataset(train),
         held_out=_pair_dataset(held_out) if held_out else None,
-        prompts=_different([pair.prompt for pair in held_out or train], config.sample_prompts),
+        prompts=_different([pair.prompt for pair in held_out or train], _asked_of(config)),
         total=loaded.total,
         dropped=loaded.dropped,
         format=loaded.format,
@@ -78,7 +78,7 @@ def _demonstration_rows(config: Config, progress: Progress | None) -> Rows:
     return Rows(
         train=_demonstration_dataset(train),
         held_out=_demonstration_dataset(held_out) if held_out else None,
-        prompts=_different(questions, config.sample_prompts),
+        prompts=_different(questions, _asked_of(config)),
         total=loaded.total,
         dropped=loaded.dropped,
         format=loaded.format,
@@ -107,6 +107,10 @@ def _with_tools(columns: dict[str, list[Any]], tools: list[list[dict[str, Any]] 
     if any(tools):
         columns["tools"] = [json.dumps(item) if item else None for item in tools]
     return columns
+
+
+def _asked_of(config: Config) -> int:
+    return max(config.sample_prompts, config.kl_prompts if config.strategy == "dpo" else 0)
 
 
 def _different(prompts: Sequence[list[Message]], count: int) -> list[list[Message]]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.pairs import Message
 from dpo_tui.runs.files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.callbacks import RunCallback
@@ -14,10 +13,10 @@ from dpo_tui.train.checkpoints import newest_whole, step_of
 from dpo_tui.train.device import choose_device
 from dpo_tui.train.interruption import Interruption, StopRequested
 from dpo_tui.train.journal import Journal
+from dpo_tui.train.looks import Looks
 from dpo_tui.train.model import load_model, load_tokenizer
 from dpo_tui.train.receipt import DataUsed, write_receipt
 from dpo_tui.train.rows import Rows, load_rows
-from dpo_tui.train.samples import answers
 from dpo_tui.train.trainers import build_trainer
 
 
@@ -60,8 +59,19 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     write_receipt(folder, config, device, data, {})
 
     interruption.raise_if_stopped()
+    first_step = step_of(checkpoint) if checkpoint else 0
+    looks = Looks(
+        config,
+        trainer,
+        tokenizer,
+        prompts=rows.prompts,
+        journal=journal,
+        interruption=interruption,
+        first_step=first_step,
+    )
+    callback.look = looks.at_evaluation
     if checkpoint is None:
-        _answer(trainer, tokenizer, rows.prompts, config, journal, when="before")
+        looks.before()
     interruption.can_save = True
     journal.phase("train")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -69,7 +79,7 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
         raise StopRequested
     if rows.held_out is not None and callback.last_evaluation != trainer.state.global_step:
         trainer.evaluate()
-    _answer(trainer, tokenizer, rows.prompts, config, journal, when="after")
+    looks.after()
 
     journal.phase("save")
     results = _results(trainer)
@@ -110,19 +120,6 @@ def _data_used(config: Config, rows: Rows, trainer: Any) -> DataUsed:
         train=train,
         held_out=held_out,
     )
-
-
-def _answer(
-    trainer: Any, tokenizer: Any, prompts: list[list[Message]], config: Config, journal: Journal, *, when: str
-) -> None:
-    if not prompts:
-        return
-    journal.phase("sample")
-    # Before training, policy and reference are the same model.
-    for number, answer in enumerate(answers(trainer.model, tokenizer, prompts, config.sample_max_new_tokens), start=1):
-        prompt = prompts[number - 1]
-        journal.sample({"when": when, "step": trainer.state.global_step, "prompt": prompt, "answer": answer})
-        journal.progress(number, len(prompts), "answers")
 
 
 def _results(trainer: Any) -> dict[str, Any]:
