@@ -21,8 +21,11 @@ from dpo_tui.data.read import load_pairs
 from dpo_tui.errors import ConfigError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.auto import resolve_profile
+from dpo_tui.hardware.models import architecture_of
+from dpo_tui.hardware.vram import GB, estimate
 from dpo_tui.model_check import check_model
 from dpo_tui.runs import store
+from dpo_tui.runs.files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 
 
@@ -32,6 +35,7 @@ class Prepared:
 
     Attributes:
         config: fully resolved: absolute paths, a GPU, a name.
+        estimated_gb: GPU memory (main memory without a GPU) by part, in decimal gigabytes; empty where nobody can tell.
         devices: what the run needs for itself, such as ``gpu:0``; runs that need the same wait for each other.
         rows: rows in the data.
         usable: rows that can be used.
@@ -41,6 +45,7 @@ class Prepared:
     """
 
     config: Config
+    estimated_gb: dict[str, float]
     devices: tuple[str, ...]
     rows: int
     usable: int
@@ -70,7 +75,9 @@ def prepare(loaded: LoadedConfig, name: str | None = None) -> Prepared:
     check_model(resolved.config.model_name, resolved.config.model_revision)
     total, usable, dropped = _read_data(resolved.config)
     config, devices, notes = _placed(resolved)
-    return Prepared(config, devices, total, usable, dropped, tuple(notes), tuple(advise(config)))
+    return Prepared(
+        config, _estimated_gb(config, devices), devices, total, usable, dropped, tuple(notes), tuple(advise(config))
+    )
 
 
 def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
@@ -82,7 +89,10 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
     """
     # The frozen config is for readers who do not know our defaults: alpha stands in it, too.
     config = prepared.config.model_copy(update={"lora_alpha": prepared.config.alpha})
-    return store.create(to_toml(config), name=config.name or "", devices=list(prepared.devices), after=after)
+    folder = store.create(to_toml(config), name=config.name or "", devices=list(prepared.devices), after=after)
+    if prepared.estimated_gb:
+        write_json_atomic(folder.estimate, prepared.estimated_gb)
+    return folder
 
 
 def _located(loaded: LoadedConfig) -> dict[str, Any]:
@@ -133,6 +143,15 @@ def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], tuple[str, .
         config = config.model_copy(update={"gpus": str(index)})
     devices = (f"gpu:{config.gpus}",) if config.gpus.isdigit() else ()
     return config, devices, profile.reasons
+
+
+def _estimated_gb(config: Config, devices: tuple[str, ...]) -> dict[str, float]:
+    try:
+        architecture = architecture_of(config.model_name, config.model_revision)
+    except ConfigError:
+        return {}
+    memory = estimate(config, architecture, device="cuda" if devices else "cpu")
+    return {"total": memory.total / GB} | {part.key: part.size / GB for part in memory.parts}
 
 
 def _visible(gpus: Sequence[nvml.Gpu], allowed: str | None) -> list[nvml.Gpu]:

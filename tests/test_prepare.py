@@ -92,6 +92,7 @@ def test_relative_paths_are_found_beside_the_config_and_made_absolute(
     (tmp_path / "beside.jsonl").write_bytes(tiny_pairs.read_bytes())
     folder = create_run(prepare(loaded(tmp_path, tiny_model, tiny_pairs, dataset="beside.jsonl")))
     frozen = load(folder.config).config
+    assert json.loads(folder.estimate.read_text())["total"] > 0
     assert frozen.dataset == str(tmp_path / "beside.jsonl")
     assert frozen.lora_alpha == 2 * frozen.lora_r
 

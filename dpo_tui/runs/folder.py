@@ -32,6 +32,11 @@ class RunFolder:
         return self.path / "config.toml"
 
     @property
+    def estimate(self) -> Path:
+        """What the run was estimated to need, written once by whoever made the run; may be missing."""
+        return self.path / "estimate.json"
+
+    @property
     def receipt(self) -> Path:
         """What ran: versions, GPU, driver, command line, dataset path and checksum."""
         return self.path / "receipt.json"

@@ -13,7 +13,7 @@ import torch
 
 import dpo_tui
 from dpo_tui.config.schema import Config
-from dpo_tui.runs.files import write_json_atomic
+from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.protocol import ARGV_VARIABLE
 from dpo_tui.train.device import Device
@@ -62,6 +62,10 @@ def write_receipt(folder: RunFolder, config: Config, device: Device, data: DataU
             "model": config.model_name,
             "data": vars(data),
             "effective_batch": config.effective_batch,
+            "memory_gb": {
+                "estimated": (read_json(folder.estimate) or {}).get("total"),
+                "measured": results.get("metrics", {}).get("vram_peak_gb"),
+            },
             "results": results,
         },
     )
