@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,14 +21,13 @@ from dpo_tui.live.preferences import Preferences
 from dpo_tui.live.preferences import load as load_preferences
 from dpo_tui.live.run_list import RunList
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.screens.guide import GuideScreen
-from dpo_tui.screens.monitor import MonitorScreen
 from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.dialogs import PickDialog, TellDialog
 
 if TYPE_CHECKING:
+    from dpo_tui.screens.monitor import MonitorScreen
     from dpo_tui.screens.new import NewScreen
 
 LOOK = 1.0
@@ -66,10 +66,12 @@ class DpoTui(ThemedApp):
         self.runs_changed: Signal[None] = Signal(self, "runs")
         self._first_feed = feed
         self._looking = False
+        self._monitor = ""
+        self._numbers = count()
         self._areas: dict[str, Callable[[], Screen[None]]] = {
             "runs": lambda: RunsScreen(self.run_list, self.gpus, self.runs_changed),
             "new": self._make_new,
-            "guide": GuideScreen,
+            "guide": self._make_guide,
         }
 
     def on_mount(self) -> None:
@@ -77,9 +79,10 @@ class DpoTui(ThemedApp):
         self.set_keymap(self.preferences.keys)
         for name, make in self._areas.items():
             self.add_mode(name, make)
-        self.switch_mode("runs")
         if self._first_feed is not None:
-            self.push_screen(MonitorScreen(self._first_feed, self.gpus))
+            self._watch(self._first_feed)
+        else:
+            self.switch_mode("runs")
         self._look()
         self.set_interval(LOOK, self._look_again)
         self._find_gpus()
@@ -143,13 +146,31 @@ class DpoTui(ThemedApp):
         text = "\n\n".join(part for part in (place, focused, keys) if part)
         self.push_screen(TellDialog("Help", text))
 
+    def _watch(self, feed: Feed) -> None:
+        """Open the monitor as a mode of its own, so that no screen lies behind it (see `Area.is_front`)."""
+        from dpo_tui.screens.monitor import MonitorScreen
+
+        old = self._monitor
+        self._monitor = f"monitor-{next(self._numbers)}"
+        self.add_mode(self._monitor, lambda: MonitorScreen(feed, self.gpus))
+        self.switch_mode(self._monitor)
+        if old:
+            self.remove_mode(old)
+
     def on_runs_screen_open_run(self, message: RunsScreen.OpenRun) -> None:
         """Watch a run."""
-        self.push_screen(MonitorScreen(RunFeed(message.folder), self.gpus))
+        self._watch(RunFeed(message.folder))
+
+    # The screens other than the first are imported when they are opened: the first paint does not wait for them.
+
+    @staticmethod
+    def _make_guide() -> Screen[None]:
+        from dpo_tui.screens.guide import GuideScreen
+
+        return GuideScreen()
 
     @staticmethod
     def _make_new() -> Screen[None]:
-        # Its modules know the schema, the hardware and the data: not needed before the first paint.
         from dpo_tui.screens.new import NewScreen
 
         return NewScreen()
@@ -158,7 +179,7 @@ class DpoTui(ThemedApp):
         """Go to New, perhaps with the settings of an earlier run."""
         self._edit(message.config)
 
-    def on_monitor_screen_edit_config(self, message: MonitorScreen.EditConfig) -> None:
+    def on_monitor_screen_edit_config(self, message: "MonitorScreen.EditConfig") -> None:
         """Go to New with the settings of the run shown."""
         self._edit(message.config)
 
@@ -173,27 +194,26 @@ class DpoTui(ThemedApp):
         """Back to the runs; the plan is kept."""
         self.switch_mode("runs")
 
-    @work(exclusive=True, group="started", exit_on_error=False)
-    async def on_new_screen_started(self, message: "NewScreen.Started") -> None:
+    def on_new_screen_started(self, message: "NewScreen.Started") -> None:
         """Show the monitor of a run that is being started."""
-        await self.switch_mode("runs")
-        self.push_screen(MonitorScreen(RunFeed(message.folder), self.gpus))
+        self._watch(RunFeed(message.folder))
 
-    def on_monitor_screen_leave(self, message: MonitorScreen.Leave) -> None:
+    def on_monitor_screen_leave(self, message: "MonitorScreen.Leave") -> None:
         """Back to the runs."""
-        if isinstance(self.screen, MonitorScreen):
-            self.pop_screen()
-            self._look()
+        self.switch_mode("runs")
+        self._look()
 
-    def on_monitor_screen_run_ended(self, message: MonitorScreen.RunEnded) -> None:
+    def on_monitor_screen_run_ended(self, message: "MonitorScreen.RunEnded") -> None:
         """Say that a watched run ended, as the person wished."""
         if self.preferences.bell:
             self.bell()
         self.notify(f"{message.title}: {message.status}", markup=False)
 
     @work(exclusive=True, group="overlay", exit_on_error=False)
-    async def on_monitor_screen_overlay_wanted(self, message: MonitorScreen.OverlayWanted) -> None:
+    async def on_monitor_screen_overlay_wanted(self, message: "MonitorScreen.OverlayWanted") -> None:
         """Ask which runs to draw over the one shown."""
+        from dpo_tui.screens.monitor import MonitorScreen
+
         monitor = self.screen
         if not isinstance(monitor, MonitorScreen):
             return

@@ -13,8 +13,11 @@ from dpo_tui.widgets.series import Series
 
 CHUNK = 1 << 20
 """Bytes of metrics read at a time, so that a long history is drawn as it comes."""
-LIVENESS = 2.0
+LIVENESS = 5.0
 """Seconds between two looks at whether the run is still alive when no file changes."""
+AFTERLIFE = 60.0
+"""The same for a run that has ended."""
+ENDED = frozenset({"done", "failed", "stopped", "lost"})
 EVENTS_KEPT = 2000
 _NO_METRIC = frozenset({"t", "step", "epoch"})
 
@@ -72,7 +75,11 @@ class RunFeed:
 
     def has_news(self, now: float) -> bool:
         """Whether a file changed, history is still being read, or it is time to see whether the run still lives."""
-        return self.catching_up or now - self._looked >= LIVENESS or self._watermarks() != self._marks
+        return self.catching_up or now - self._looked >= self._patience or self._watermarks() != self._marks
+
+    @property
+    def _patience(self) -> float:
+        return AFTERLIFE if self.about.get("status") in ENDED else LIVENESS
 
     def poll(self, now: float) -> bool:
         """Read what is new; about a megabyte of metrics at most, so call again while `catching_up`."""
@@ -82,7 +89,7 @@ class RunFeed:
             self._marks = marks
             self._read_metrics()
             self._read_events()
-        if changed or now - self._looked >= LIVENESS:
+        if changed or now - self._looked >= self._patience:
             self._looked = now
             changed = self._look(now) or changed
         return changed or self.catching_up

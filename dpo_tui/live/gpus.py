@@ -1,9 +1,11 @@
 """The GPUs of this machine while somebody looks: names once, readings every second or two."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dpo_tui.hardware.nvml import read
-from dpo_tui.hardware.sampler import Sample, Sampler
+if TYPE_CHECKING:
+    from dpo_tui.hardware.sampler import Sample, Sampler
+
 
 HISTORY = 240
 
@@ -14,7 +16,7 @@ class GpuNow:
 
     index: int
     name: str
-    samples: tuple[Sample, ...]
+    samples: "tuple[Sample, ...]"
 
 
 class GpuWatch:
@@ -25,15 +27,21 @@ class GpuWatch:
     """
 
     def __init__(self, interval: float = 2.0) -> None:
-        self._sampler = Sampler(interval=interval, history=HISTORY)
+        self._interval = interval
+        self._sampler: Sampler | None = None
         self._names: dict[int, str] = {}
         self.absence = "looking for GPUs"
 
     def start(self) -> None:
         """Find the GPUs and begin to sample; slow (a driver call), so call it from a thread."""
+        # NVML's binding and psutil are not needed before the first paint.
+        from dpo_tui.hardware.nvml import read
+        from dpo_tui.hardware.sampler import Sampler
+
         found = read()
         self._names = {gpu.index: gpu.name for gpu in found.gpus}
         if found.gpus:
+            self._sampler = Sampler(interval=self._interval, history=HISTORY)
             self._sampler.start()
             return
         reason = found.fault.reason.partition(" (")[0] if found.fault is not None else "none found"
@@ -41,8 +49,12 @@ class GpuWatch:
 
     def stop(self) -> None:
         """End the sampling."""
-        self._sampler.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
 
     def now(self) -> list[GpuNow]:
         """Every GPU with what was read so far."""
-        return [GpuNow(index, name, tuple(self._sampler.history(index))) for index, name in sorted(self._names.items())]
+        sampler = self._sampler
+        if sampler is None:
+            return []
+        return [GpuNow(index, name, tuple(sampler.history(index))) for index, name in sorted(self._names.items())]

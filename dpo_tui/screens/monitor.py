@@ -131,6 +131,10 @@ class MonitorScreen(SteeringArea):
         """Short terminals keep header, advice and GPU line, and lose the air."""
         self.set_class(event.size.height < SHORT, "-short")
 
+    def on_screen_resume(self) -> None:
+        """Show what came while another screen was in front."""
+        self.call_after_refresh(self._show)
+
     def run_in_hand(self) -> tuple[RunFolder, str, str] | None:
         """The run shown, if it is one of ours."""
         if isinstance(self._feed, RunFeed):
@@ -140,10 +144,10 @@ class MonitorScreen(SteeringArea):
     def _tick(self) -> None:
         now = time.time()
         news = self._feed.has_news(now) or any(feed.has_news(now) for feed in self._overlays)
-        if self.is_current and news and not self._reading:
+        if self.is_front and news and not self._reading:
             self._reading = True
             self._read()
-        if self.query_one("#tabs", TabStrip).open == "Log":
+        if self.is_front and self.query_one("#tabs", TabStrip).open == "Log":
             self.query_one(LogView).pane.poll()
 
     @work(thread=True, exclusive=True, group="feed", exit_on_error=False)
@@ -166,11 +170,14 @@ class MonitorScreen(SteeringArea):
 
     def _show(self) -> None:
         self._later = None
-        if not self.is_attached:
+        if not (self.is_attached and self.is_front):
             return
         self._drawn = time.monotonic()
         feed, ascii_only = self._feed, self.ascii_only
-        self.query_one("#header", TitleRow).show(header(feed, ascii_only=ascii_only))
+        parts = header(feed, ascii_only=ascii_only)
+        if self._overlays:
+            parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlays), "accent")])
+        self.query_one("#header", TitleRow).show(parts)
         self.query_one("#bar", StepBar).show(fraction(feed.about), ascii_only=ascii_only)
         self.query_one("#advice", AdviceLine).say(headline(feed), ascii_only=ascii_only)
         self._add_charts()
@@ -217,7 +224,7 @@ class MonitorScreen(SteeringArea):
             self.query_one("#Receipt", TextPane).show(receipt_text(folder.receipt))
 
     def _show_gpus(self) -> None:
-        if self.is_current:
+        if self.is_front:
             found = [GpuHistory(gpu.index, gpu.name, gpu.samples) for gpu in self._gpus.now()]
             self.query_one(GpuPanel).show(found, absence=self._gpus.absence, ascii_only=self.ascii_only)
 

@@ -111,7 +111,13 @@ class RunsScreen(SteeringArea):
         self.set_class(event.size.height < SHORT, "-short")
         self.set_class(event.size.height >= TALL, "-tall")
 
+    def on_screen_resume(self) -> None:
+        """Show what came while another screen was in front."""
+        self.call_after_refresh(self._show)
+
     def _show(self) -> None:
+        if not self.is_front:
+            return
         now = time.time()
         glances = self._runs.glances
         self.set_class(not glances, "-empty")
@@ -144,7 +150,7 @@ class RunsScreen(SteeringArea):
     def _tick(self) -> None:
         preview = self.query_one("#preview")
         feed = self._feed
-        if feed is None or feed is self._reading or not (preview.display and self.is_current):
+        if feed is None or feed is self._reading or not (preview.display and self.is_front):
             return
         if feed.has_news(time.time()):
             self._reading = feed
@@ -160,7 +166,7 @@ class RunsScreen(SteeringArea):
             self.app.call_from_thread(self._show_preview, feed)
 
     def _show_preview(self, feed: RunFeed) -> None:
-        if feed is not self._feed:
+        if feed is not self._feed or not self.is_front:
             return
         self.query_one("#preview-title", TitleRow).show(header(feed, ascii_only=self.ascii_only))
         self.query_one("#preview-advice", AdviceLine).say(headline(feed), ascii_only=self.ascii_only)

@@ -21,6 +21,15 @@ class Area(Screen[None]):
         """Whether the terminal takes nothing but ASCII."""
         return bool(getattr(self.app, "ascii_only", False))
 
+    @property
+    def is_front(self) -> bool:
+        """Whether this screen is the one that is seen.
+
+        Screens must not draw behind another one: Textual 8.2 repaints the front screen again and again as long as one
+        behind it has something to repaint.
+        """
+        return self.app.screen is self
+
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Show what a worker failed with."""
         if event.state is WorkerState.ERROR and event.worker.error is not None:
