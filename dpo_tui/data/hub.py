@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dpo_tui.data.source import SUFFIXES as DATA_SUFFIXES
-from dpo_tui.data.source import Progress, Source, files_of_split
+from dpo_tui.data.source import Progress, Source, files_of_split, split_word
 from dpo_tui.errors import DataError
 
 # The hub converts every public dataset to Parquet on this branch, as <subset>/<split>/0000.parquet.
@@ -70,7 +70,8 @@ def _chosen(files: dict[str, int], source: Source) -> list[str]:
         raise DataError(f"{source.location} holds no data files", hint="Download it and give the local file.")
     if len(names) == 1 and source.split is None:
         return names
-    subsets = sorted({one.split("/")[0] for one in names if one.count("/") >= 2})  # noqa: PLR2004 (subset/split/file)
+    # A folder is a subset unless it is named after a split; `data/` beside nothing else is the usual single one.
+    subsets = sorted({one.split("/")[0] for one in names if "/" in one and not split_word(one.split("/")[0])})
     if source.subset is None and len(subsets) > 1:
         raise DataError(f"{source.location} has several subsets", hint=f"Choose one by --subset: {', '.join(subsets)}.")
     kept = files_of_split([Path(one) for one in names], names, source.split, source.location)

@@ -125,10 +125,13 @@ def parse(lines: list[bytes]) -> list[Row]:
         pass  # one bad line, or a blank one: go through them one by one
     out: list[Row] = []
     for line in lines:
+        if not line or line.isspace():
+            out.append(None)
+            continue
         try:
             out.append(loads(line))
         except orjson.JSONDecodeError as error:
-            out.append(None if not line or line.isspace() else _bad_json(line, error))
+            out.append(_bad_json(line, error))
     return out
 
 
@@ -232,14 +235,22 @@ def _ranges(path: Path, size: int) -> Iterator[Lines | Text]:
     start = 0
     with path.open("rb", buffering=0) as file:
         while start < total:
-            end = min(start + size, total)
-            if end < total:
-                end = _end_of_line(file, end - 1, total)
-            if end - start > LONGEST + size:
+            wanted = min(start + size, total)
+            end = _end_of_line(file, wanted - 1, total) if wanted < total else total
+            if end - wanted > LONGEST:
+                begin = _last_line(file, start, wanted)
+                if begin > start:
+                    yield Lines(path, start, begin)
                 yield Text(_TOO_LONG)
             else:
                 yield Lines(path, start, end)
             start = end
+
+
+def _last_line(file: Any, start: int, end: int) -> int:
+    """Where the line begins that reaches beyond the end of a range."""
+    file.seek(start)
+    return int(start + file.read(end - start).rfind(b"\n") + 1)
 
 
 def _end_of_line(file: Any, at: int, total: int) -> int:
@@ -304,13 +315,20 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 def _text_lines(blocks: Iterator[bytes]) -> Iterator[str]:
     rest = b""
+    skipping = False
     for block in blocks:
-        *lines, rest = (rest + block).split(b"\n")
+        piece = block
+        if skipping:
+            _, newline, piece = block.partition(b"\n")
+            if not newline:
+                continue
+            skipping = False
+        *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             yield line.decode("utf-8", "replace") + "\n"
         if len(rest) > LONGEST:
-            rest = b""
-            yield "<a line longer than 64 MB>\n"
+            rest, skipping = b"", True
+            yield "<a line that is too long>\n"
     if rest:
         yield rest.decode("utf-8", "replace")
 

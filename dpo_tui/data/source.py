@@ -205,7 +205,7 @@ def files_of_split(files: list[Path], names: list[str], split: str | None, where
     Raises:
         DataError: there are several splits, none of them ``train``, and none was asked for.
     """
-    split_of = [_split_word(name) for name in names]
+    split_of = [split_word(name) for name in names]
     splits = sorted({one for one in split_of if one})
     if not splits and split is None:
         raise DataError(
@@ -237,7 +237,8 @@ def choose_split(splits: list[str], asked: str | None, where: Path | str) -> str
 _SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val|dev|eval)(_[A-Za-z]+)?(?=$|[/_.-])")
 
 
-def _split_word(name: str) -> str:
+def split_word(name: str) -> str:
+    """The split that a file's name speaks of, such as ``train`` or ``test_prefs``, or nothing."""
     found = _SPLIT.findall(name)
     return "".join(found[-1]) if found else ""
 

@@ -12,9 +12,9 @@ from dpo_tui.errors import DataError
 BLOCK = 1 << 20
 """Bytes read at a time."""
 # Deflate cannot exceed 1032:1 (zlib's documentation), JSON of real pairs packs 2:1 to 10:1, and one line repeated for
-# ever about 300:1. More than 200:1 after a quarter of a gigabyte is no dataset.
+# ever about 300:1. More than 200:1 after 64 MB is no dataset.
 BOMB_RATIO = 200
-BOMB_BYTES = 256 << 20
+BOMB_BYTES = 64 << 20
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
