@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import textwrap
 import time
 from types import FrameType
 from typing import Any
@@ -19,13 +20,16 @@ from dpo_tui.runs.status import Status, duration, status_of
 from dpo_tui.runs.summary import eta_of
 
 _POLL_SECONDS = 0.25
-_FIGURES = (
+_TRAINING = (
     ("loss", "loss", "{:.4f}"),
     ("accuracy", "rewards/accuracies", "{:.2f}"),
     ("margin", "rewards/margins", "{:.3f}"),
+    ("tok/s", "tokens_per_second", "{:,.0f}"),
+)
+_EVALUATION = (
     ("eval loss", "eval_loss", "{:.4f}"),
     ("eval accuracy", "eval_rewards/accuracies", "{:.2f}"),
-    ("tok/s", "tokens_per_second", "{:,.0f}"),
+    ("KL", "eval_kl", "{:.2f}"),
 )
 
 
@@ -46,7 +50,7 @@ def follow(folder: RunFolder) -> int:
                 _tell_event(event)
             for entry in metrics.poll():
                 line.latest |= entry
-                if not line.moves and (figures := _figures(entry)):
+                if not line.moves and (figures := _figures(entry, *_TRAINING, *_EVALUATION)):
                     narrate(f"step {entry.get('step')}  {figures}")
             if status.status in {"done", "failed", "stopped", "lost"}:
                 line.clear()
@@ -96,9 +100,8 @@ class _StatusLine:
         if not self.moves:
             return
         width = shutil.get_terminal_size().columns
-        text = " · ".join(
-            part for part in (_progress_words(status), _figures(self.latest), _eta(folder, status)) if part
-        )
+        parts = (_progress_words(status), _eta(folder, status), _figures(self.latest, *_TRAINING))
+        text = " · ".join(part for part in parts if part)
         text = text[: width - 1]
         if text != self._shown:
             click.echo(f"\r\x1b[K{text}", nl=False, err=True)
@@ -110,7 +113,10 @@ def _tell_event(event: dict[str, Any]) -> None:
     if kind == "phase" and event.get("phase") in {"train", "evaluate", "done"}:
         return  # metrics tell of these
     mark = {"warning": "! ", "failed": "✗ ", "checkpoint": "  "}.get(str(kind), "  ")
-    narrate(f"{mark}{message}")
+    width = shutil.get_terminal_size().columns
+    narrate(
+        textwrap.fill(message, width, initial_indent=mark, subsequent_indent="  ") if is_terminal() else mark + message
+    )
 
 
 def _progress_words(status: Status) -> str:
@@ -128,9 +134,9 @@ def _progress_words(status: Status) -> str:
     return f"{words + ' · ' if words else ''}{PHASES.get(phase, phase)}{counted}"
 
 
-def _figures(entry: dict[str, Any]) -> str:
+def _figures(entry: dict[str, Any], *wanted: tuple[str, str, str]) -> str:
     parts = []
-    for label, key, form in _FIGURES:
+    for label, key, form in wanted:
         value = entry.get(key)
         if isinstance(value, int | float):
             parts.append(f"{label} {form.format(value)}")
@@ -146,7 +152,7 @@ def _end(folder: RunFolder, status: Status) -> int:
     if status.status == "done":
         narrate(f"✓ done: {folder.path}")
         return protocol.DONE
-    narrate(f"{status.status}: {printable(status.reason)}")
+    narrate(f"{status.status}: {printable(status.reason)}".rstrip(": "))
     narrate(
         f"  dpo-tui resume {folder.id}   goes on from the last checkpoint;   dpo-tui logs {folder.id}   shows its log"
     )
