@@ -85,8 +85,8 @@ def moving_reference_needs_a_reference(config: Config) -> Problem | None:
         return None
     if config.use_lora:
         return Problem("sync_ref_model", True, "needs full fine-tuning: set use_lora = false, or leave it off")
-    if config.precompute_ref_log_probs:
-        return Problem("sync_ref_model", True, "cannot go with precompute_ref_log_probs = true: the reference moves")
+    if config.precompute_ref_log_probs == "on":
+        return Problem("sync_ref_model", True, "cannot go with precompute_ref_log_probs = on: the reference moves")
     return None
 
 

@@ -129,7 +129,7 @@ def flops_per_token(config: Config, arch: Architecture) -> float:
     own products
     are left out; they are a few percent at these lengths.
     """
-    passes = 1 + (config.strategy == "dpo" and not config.precompute_ref_log_probs) + config.gradient_checkpointing
+    passes = 1 + (config.strategy == "dpo" and config.precompute_ref_log_probs != "on") + config.gradient_checkpointing
     backward = 1 if config.use_lora else 2
     head = arch.vocabulary * arch.hidden
     return 2.0 * (arch.linear_weights + head) * (passes + backward)

@@ -211,7 +211,7 @@ def _fixed_parts(config: Config, arch: Architecture, work: Workload, device: Dev
         parts.append(Part("adapter", f"adapter, {trained / 1e6:.1f} M at rank {config.lora_r}", trained * width))
     parts.append(Part("gradients", f"gradients, {width} bytes a weight", trained * width))
     parts.append(Part("optimizer", f"optimizer, {config.optim}", optimizer_size(config, arch)))
-    if work.trains_all and config.strategy == "dpo" and not config.precompute_ref_log_probs:
+    if work.trains_all and config.strategy == "dpo" and config.precompute_ref_log_probs != "on":
         parts.append(Part("reference_model", "reference model, a frozen copy", arch.parameters * FP32))
     return parts
 
@@ -235,7 +235,7 @@ def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[l
         Moment("LM head, backward", kept + head_back + (0 if checkpointed else casts)),
         Moment("LM head, forward", kept + head_forward),
     ]
-    if config.strategy == "dpo" and not config.precompute_ref_log_probs:
+    if config.strategy == "dpo" and config.precompute_ref_log_probs != "on":
         alone = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
         moments.append(Moment("reference pass", kept + scored + alone))
     moments.append(Moment(*_without_gradients(config, arch, work)))
@@ -266,7 +266,7 @@ def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tu
     """Evaluation and the reference's own pass over the data: forward only, maybe with a larger batch."""
     pairs = config.per_device_eval_batch_size or config.per_device_train_batch_size
     words = "evaluation"
-    if config.precompute_ref_log_probs:
+    if config.precompute_ref_log_probs != "off":
         pairs, words = max(pairs, config.precompute_ref_batch_size or 0), "precompute pass"
     rows = pairs * (2 if config.strategy == "dpo" else 1)
     other = Workload(**{**vars(work), "rows": rows})

@@ -23,7 +23,6 @@ _DPO_FIELDS = (
     "use_weighting",
     "discopop_tau",
     "disable_dropout",
-    "precompute_ref_log_probs",
     "precompute_ref_batch_size",
     "sync_ref_model",
     "ref_model_mixup_alpha",
@@ -53,7 +52,15 @@ _SHARED_FIELDS = (
 )
 
 
-def dpo_arguments(config: Config, folder: RunFolder, device: Device, *, evaluates: bool, resumes: bool) -> DPOConfig:
+def dpo_arguments(
+    config: Config,
+    folder: RunFolder,
+    device: Device,
+    *,
+    evaluates: bool,
+    resumes: bool,
+    reference_once: bool | None = None,
+) -> DPOConfig:
     """Return TRL's arguments for DPO.
 
     Args:
@@ -62,9 +69,14 @@ def dpo_arguments(config: Config, folder: RunFolder, device: Device, *, evaluate
         device: device and precision.
         evaluates: whether there are held-out pairs.
         resumes: whether the run goes on from a checkpoint; it was evaluated at its start then.
+        reference_once: whether TRL scores the reference while it is built; None leaves it to the setting, and "auto"
+            is no there.
     """
     values = _shared(config, folder, device, evaluates=evaluates, resumes=resumes)
     values |= {name: getattr(config, name) for name in _DPO_FIELDS}
+    values["precompute_ref_log_probs"] = (
+        config.precompute_ref_log_probs == "on" if reference_once is None else reference_once
+    )
     values["loss_type"] = list(config.loss_type)
     values["loss_weights"] = list(config.loss_weights) if config.loss_weights else None
     return DPOConfig(**_accepted(DPOConfig, config, values))

@@ -46,8 +46,25 @@ class DataUsed:
     held_out: int
 
 
-def write_receipt(folder: RunFolder, config: Config, device: Device, data: DataUsed, results: dict[str, Any]) -> None:
-    """Write the receipt; at the start of the training without results, at its end with them."""
+def write_receipt(
+    folder: RunFolder,
+    config: Config,
+    device: Device,
+    data: DataUsed,
+    results: dict[str, Any],
+    *,
+    shortcuts: dict[str, Any] | None = None,
+) -> None:
+    """Write the receipt; at the start of the training without results, at its end with them.
+
+    Args:
+        folder: of the run.
+        config: the run's settings.
+        device: it trained on.
+        data: it trained on.
+        results: the last metrics; empty before the end.
+        shortcuts: which were taken, why or why not, and what they saved.
+    """
     write_json_atomic(
         folder.receipt,
         {
@@ -66,6 +83,7 @@ def write_receipt(folder: RunFolder, config: Config, device: Device, data: DataU
                 "estimated": (read_json(folder.estimate) or {}).get("total"),
                 "measured": results.get("metrics", {}).get("vram_peak_gb"),
             },
+            "shortcuts": shortcuts or {},
             "results": results,
         },
     )

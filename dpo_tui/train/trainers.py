@@ -1,4 +1,4 @@
-"""Build the trainer that a strategy asks for. TRL does the training; this only tells the journal where it is."""
+"""Build the trainer that a strategy asks for. TRL does the training; here it tells the journal where it is."""
 
 from typing import Any
 
@@ -6,32 +6,105 @@ from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.train import reference, reference_cache
 from dpo_tui.train.arguments import dpo_arguments, sft_arguments
 from dpo_tui.train.callbacks import RunCallback
 from dpo_tui.train.device import Device
+from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
 from dpo_tui.train.model import lora_config
 from dpo_tui.train.rows import Rows
+from dpo_tui.train.shortcuts import Shortcuts
 
 
 class PairTrainer(DPOTrainer):  # type: ignore[misc]
-    """TRL's DPOTrainer, telling the journal what it prepares."""
+    """TRL's DPOTrainer, telling the journal what it prepares, with our shortcuts and our cache of reference scores.
 
-    journal: Journal
+    Attributes:
+        shortcuts: what it does not compute, and what that saved.
+    """
+
+    # Of TRL's trainer.
+    train_dataset: Any
+    eval_dataset: Any
+    precompute_ref_logps: bool
+
+    def __init__(
+        self, config: Config, journal: Journal, interruption: Interruption, shortcuts: Shortcuts, **options: Any
+    ) -> None:
+        self.config = config
+        self.journal = journal
+        self.interruption = interruption
+        self.shortcuts = shortcuts
+        self._weights = reference_cache.WeightsDigest(config.model_name) if shortcuts.reference.on else None
+        super().__init__(**options)
+        shortcuts.install(self)
+        # With an adapter the reference needs no preparation by TRL, which would hash every weight for its own cache.
+        if shortcuts.reference.on and not self.precompute_ref_logps:
+            self._score_reference_once()
 
     def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
         self.journal.phase("load-pairs")
         return super()._prepare_dataset(*args, **kwargs)
 
-    def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
+    def _score_reference_once(self) -> None:
+        if self.accelerator.num_processes > 1:
+            self.shortcuts.reference.on = False
+            self.shortcuts.reference.why = "several processes train an adapter together"
+            return
+        size = self.args.precompute_ref_batch_size
+        self.train_dataset = self._precompute_ref_logps(
+            self.train_dataset, "train", size or self.args.per_device_train_batch_size
+        )
+        if self.eval_dataset is not None:
+            self.eval_dataset = self._precompute_ref_logps(
+                self.eval_dataset, "eval", size or self.args.per_device_eval_batch_size
+            )
+        self.precompute_ref_logps = self.args.precompute_ref_log_probs = True
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         self.journal.phase("reference")
-        return super()._precompute_ref_logps(*args, **kwargs)
+        self.shortcuts.install(self)
+        if self.accelerator.num_processes > 1:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        weights = self._weights.result() if self._weights else None
+        parts = reference.key_parts(self.config, self, weights)
+        key = reference_cache.key_of(parts, dataset) if parts else None
+        scores = reference_cache.load(key, len(dataset)) if key else None
+        self.shortcuts.reference.figures.setdefault("kept_from_before", {})[name] = scores is not None
+        if scores is None:
+            scores = self._score(dataset, batch_size)
+            if key:
+                reference_cache.store(key, scores)
+        else:
+            self.journal.event("note", f"{len(dataset):,} reference scores are kept from an earlier run ({name})")
+        return reference.with_scores(dataset, scores)
+
+    def _score(self, dataset: Any, batch_size: int) -> reference_cache.Scores:
+        def progress(done: int) -> None:
+            self.journal.progress(done, len(dataset), "pairs")
+            self.interruption.raise_if_stopped()
+
+        exact = self.args.precompute_ref_batch_size is not None
+        return reference.score(self, dataset, batch_size, exact_batches=exact, progress=progress)
+
+    def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
+        """Score a batch with the reference."""
+        with self.shortcuts.sharing:
+            return super().compute_ref_log_probs(*args, **kwargs)
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss of a batch."""
+        with self.shortcuts.sharing:
+            return super().compute_loss(*args, **kwargs)
 
 
 class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's SFTTrainer, telling the journal what it prepares."""
 
-    journal: Journal
+    def __init__(self, journal: Journal, **options: Any) -> None:
+        self.journal = journal
+        super().__init__(**options)
 
     def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
         self.journal.phase("load-pairs")
@@ -49,17 +122,37 @@ def build_trainer(
     callback: RunCallback,
     resumes: bool,
 ) -> Any:
-    """Return a trainer that is ready to train: adapter added, rows tokenised, reference scored if asked for."""
-    is_dpo = config.strategy == "dpo"
-    kind, arguments = (PairTrainer, dpo_arguments) if is_dpo else (DemonstrationTrainer, sft_arguments)
-    kind.journal = callback.journal
-    callback.journal.phase("add-adapters" if config.use_lora else "load-pairs")
-    return kind(
-        model=model,
-        args=arguments(config, folder, device, evaluates=rows.held_out is not None, resumes=resumes),
-        train_dataset=rows.train,
-        eval_dataset=rows.held_out,
-        processing_class=tokenizer,
-        peft_config=lora_config(config),
-        callbacks=[callback],
+    """Return a trainer that is ready to train: adapter added, rows tokenised, reference scored if that pays."""
+    journal = callback.journal
+    journal.phase("add-adapters" if config.use_lora else "load-pairs")
+    options = {
+        "model": model,
+        "train_dataset": rows.train,
+        "eval_dataset": rows.held_out,
+        "processing_class": tokenizer,
+        "peft_config": lora_config(config),
+        "callbacks": [callback],
+    }
+    evaluates = rows.held_out is not None
+    if config.strategy != "dpo":
+        arguments = sft_arguments(config, folder, device, evaluates=evaluates, resumes=resumes)
+        return DemonstrationTrainer(journal, args=arguments, **options)
+    held_out = len(rows.held_out) if rows.held_out is not None else 0
+    shortcuts = Shortcuts(journal, config.share_prefix)
+    shortcuts.reference = reference.decide(config, len(rows.train), held_out, resumes=resumes)
+    arguments = dpo_arguments(
+        config,
+        folder,
+        device,
+        evaluates=evaluates,
+        resumes=resumes,
+        # Without an adapter TRL must know before it loads a second model.
+        reference_once=shortcuts.reference.on and not config.use_lora,
     )
+    return PairTrainer(config, journal, callback.interruption, shortcuts, args=arguments, **options)
+
+
+def shortcuts_of(trainer: Any) -> dict[str, Any]:
+    """Return what receipt.json says about a trainer's shortcuts; nothing where it has none."""
+    found: dict[str, Any] = trainer.shortcuts.report() if isinstance(trainer, PairTrainer) else {}
+    return found

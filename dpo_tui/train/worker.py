@@ -17,7 +17,10 @@ from dpo_tui.train.looks import Looks
 from dpo_tui.train.model import load_model, load_tokenizer
 from dpo_tui.train.receipt import DataUsed, write_receipt
 from dpo_tui.train.rows import Rows, load_rows
-from dpo_tui.train.trainers import build_trainer
+from dpo_tui.train.trainers import build_trainer, shortcuts_of
+
+_FEW = 0.05
+"""Share of copies in the training data up to which nobody needs to hear of them."""
 
 
 def work(config: Config, folder: RunFolder, journal: Journal, interruption: Interruption) -> None:
@@ -56,7 +59,7 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     if data.too_long:
         why = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
         journal.event("warning", f"{data.too_long:,} pairs dropped: {why}", rows=data.too_long)
-    write_receipt(folder, config, device, data, {})
+    write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer))
 
     interruption.raise_if_stopped()
     first_step = step_of(checkpoint) if checkpoint else 0
@@ -85,7 +88,7 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     results = _results(trainer)
     _save(trainer, folder.adapter if config.use_lora else folder.merged)
     write_text_atomic(folder.model_card, model_card(config, data, results))
-    write_receipt(folder, config, device, data, results)
+    write_receipt(folder, config, device, data, results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")
 
 
@@ -95,6 +98,12 @@ def _tell_about_rows(rows: Rows, journal: Journal) -> None:
     if rows.dropped:
         first = "; ".join(f"row {problem.row}: {problem.message}" for problem in rows.dropped[:3])
         journal.event("warning", f"{len(rows.dropped):,} rows cannot be used: {first}", rows=len(rows.dropped))
+    if rows.repeated > _FEW * len(rows.train):
+        message = f"{rows.repeated:,} of {len(rows.train):,} training rows are copies of earlier ones"
+        journal.event("warning", message, rule="duplicates", rows=rows.repeated, of=len(rows.train))
+    if rows.leaked:
+        message = f"{rows.leaked:,} of {held_out:,} held-out prompts are trained on as well"
+        journal.event("warning", message, rule="leak", rows=rows.leaked, of=held_out)
 
 
 def _checkpoint_to_resume(folder: RunFolder, journal: Journal) -> Path | None:

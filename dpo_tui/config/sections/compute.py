@@ -27,3 +27,10 @@ class ComputeSection(Section):
         "Keep activations in the computer's memory: slower, less GPU memory.",
         advanced=True,
     )
+    share_prefix: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "share prompts",
+        "Compute a pair's prompt once instead of once for each answer: the same training in less time. auto checks it "
+        "on a real batch and leaves it off where the scores differ; on refuses to train then.",
+        advanced=True,
+    )

@@ -1,6 +1,8 @@
 """[dpo]: the loss and the reference."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import field_validator
 
 from dpo_tui.config.setting import Section, setting
 
@@ -68,10 +70,11 @@ class DpoSection(Section):
     disable_dropout: bool = setting(
         True, "dropout off", "TRL's default: policy and reference agree exactly at the first step.", advanced=True
     )
-    precompute_ref_log_probs: bool = setting(
-        False,
+    precompute_ref_log_probs: Literal["auto", "on", "off"] = setting(
+        "auto",
         "reference once",
-        "Score every pair with the reference before training instead of in every step.",
+        "Score every pair with the reference before training instead of in every step; the scores are kept for the "
+        "next run. auto does so where it means fewer scores in all. true and false are understood too.",
         advanced=True,
     )
     precompute_ref_batch_size: int | None = setting(
@@ -89,3 +92,9 @@ class DpoSection(Section):
     router_aux_loss_coef: float | None = setting(
         None, "router loss", "Weight of a mixture-of-experts model's load-balancing loss.", advanced=True, ge=0
     )
+
+    @field_validator("precompute_ref_log_probs", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        # TRL has a switch here, and so have files written for it.
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value

@@ -1,0 +1,94 @@
+"""The check at the start of a run: a real batch is scored both ways; a shortcut that changes the scores is off."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from dpo_tui.train.layout import pair_lengths
+
+# Two of the pairs that share most, out of so many.
+_LOOKED_AT = 64
+_PAIRS = 2
+# Natural-log units a token. In fp32 the two ways agreed within 1e-5 on every model tried; a wrong mask or position
+# moves single tokens by tenths.
+_TOLERANCE = 1e-3
+# Half precision rounds differently in every batch layout: what plain TRL differs from itself, times this, is allowed.
+_NOISE_ALLOWANCE = 4.0
+_EXTRA_PADDING = 8
+
+
+def telling_batch(trainer: Any) -> dict[str, torch.Tensor] | None:
+    """Collate the pairs that share most of their tokens; None where the first pairs share nothing."""
+    rows = trainer.train_dataset.select(range(min(_LOOKED_AT, len(trainer.train_dataset))))
+    best: list[tuple[float, int]] = []
+    for number, row in enumerate(rows):
+        batch = trainer.data_collator([row])
+        pairs = pair_lengths(batch["input_ids"], batch["attention_mask"])
+        if pairs and pairs[0].prompt and (pairs[0].chosen or pairs[0].rejected):
+            best.append((pairs[0].prompt / pairs[0].shared, number))
+    if not best:
+        return None
+    chosen = [rows[number] for _, number in sorted(best, reverse=True)[:_PAIRS]]
+    batch = trainer.data_collator(chosen)
+    return {name: tensor.to(trainer.accelerator.device) for name, tensor in batch.items()}
+
+
+def token_scores(trainer: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return log π(token) of every labelled token of a batch, one after the other."""
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+    keep = batch["completion_mask"][:, 1:] == 1
+    with torch.no_grad(), trainer.accelerator.autocast():
+        if trainer.shortcuts.has_fused_head:
+            outputs = trainer.model(**inputs, labels=labels, fused_lm_head=True)
+            scores: torch.Tensor = outputs.log_probs[keep].float()
+            return scores
+        logits = trainer.model(**inputs).logits[:, :-1][keep].float()
+    return logits.log_softmax(-1).gather(1, labels[:, 1:][keep].unsqueeze(1)).squeeze(1)
+
+
+def difference(plain: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the largest difference of two lists of scores; infinite where one is not finite."""
+    found = (plain - other).abs().max().item() if plain.numel() else 0.0
+    return found if found == found else float("inf")  # noqa: PLR0124 - NaN is the only value that is not itself
+
+
+def disagreement(trainer: Any, batch: dict[str, torch.Tensor], ways: Sequence[Callable[[bool], None]]) -> str | None:
+    """Score a batch plainly and with shortcuts.
+
+    Args:
+        trainer: ready to train.
+        batch: as collated, on the device.
+        ways: each switches one shortcut on or off.
+
+    Returns:
+        What differs, as the end of a sentence; None where the scores agree.
+    """
+
+    def scores(on: bool, rows: dict[str, torch.Tensor]) -> torch.Tensor:
+        for switch in ways:
+            switch(on)
+        return token_scores(trainer, rows)
+
+    plain = scores(False, batch)
+    try:
+        found = difference(plain, scores(True, batch))
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        words = str(error).strip().splitlines() or [""]
+        return f"the model refuses it: {type(error).__name__}: {words[0][:200]}"
+    finally:
+        for switch in ways:
+            switch(False)
+    if found <= _TOLERANCE:
+        return None
+    padded = {
+        name: torch.nn.functional.pad(tensor, (0, _EXTRA_PADDING)) if tensor.ndim > 1 else tensor
+        for name, tensor in batch.items()
+    }
+    noise = difference(plain, scores(False, padded))
+    if found <= _NOISE_ALLOWANCE * noise:
+        return None
+    return f"scores of a real batch differ by {found:.2g} a token, those of plain TRL among themselves by {noise:.2g}"

@@ -1,0 +1,175 @@
+"""Prefix sharing: the prompt of a pair is computed once, not once for each answer (arXiv 2410.20305).
+
+TRL hands the backbone ``[2B, L]`` rows, chosen half first. Between TRL and the backbone stands a forward that lays each
+pair out as prompt + chosen + rejected in one row, gives the rejected answer the positions that follow the prompt, hides
+chosen from rejected with a 4-D mask, and gathers the last hidden states back into ``[2B, L]``. TRL's losses never
+notice. A batch that it would not make cheaper, or that is not made of right-padded pairs, goes through as it is.
+"""
+
+import inspect
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from dpo_tui.train.layout import Layout, Work, lay_out, pair_lengths
+
+# Attention code that takes a 4-D mask as it is.
+_MASKABLE = {"eager", "sdpa"}
+# What TRL gives a text model; anything else (images, router logits, caches) goes through untouched.
+_KNOWN_ARGUMENTS = {"input_ids", "attention_mask", "use_cache"}
+# Softmax and its memory traffic make a multiplication in attention dearer than one in a linear layer.
+_ATTENTION_SURCHARGE = 3.0
+
+
+@dataclass
+class TokenCount:
+    """Tokens through the backbone, padding counted.
+
+    Attributes:
+        plain: as TRL would have computed them.
+        computed: that were.
+    """
+
+    plain: int = 0
+    computed: int = 0
+
+    @property
+    def saved(self) -> float:
+        """The part that was not computed, 0 to 1."""
+        return 1 - self.computed / self.plain if self.plain else 0.0
+
+
+class PrefixSharing:
+    """Shares prompts in the backbones it is installed in, while it is entered (a context manager) and enabled.
+
+    Attributes:
+        enabled: whether it does anything.
+        count: what it saved.
+    """
+
+    def __init__(self) -> None:
+        self.enabled = True
+        self.count = TokenCount()
+        self._active = 0
+        # The plan of the latest batch: policy and reference see the same one.
+        self._planned: tuple[torch.Tensor, torch.Tensor, Layout | None] | None = None
+
+    def install(self, model: Any) -> None:
+        """Stand between a causal language model and its backbone."""
+        backbone = backbone_of(model)
+        work, plain_forward = _work_of(model, backbone), backbone.forward
+        attention = model.config._attn_implementation
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            layout = None if args or not (self.enabled and self._active) else self._plan(kwargs, work)
+            if layout is None:
+                return plain_forward(*args, **kwargs)
+            outputs = plain_forward(
+                input_ids=kwargs["input_ids"].reshape(-1)[layout.source],
+                attention_mask=_mask(layout, attention, backbone),
+                position_ids=layout.positions,
+                use_cache=False,
+            )
+            packed = outputs.last_hidden_state
+            # Also under gradient checkpointing: that recomputes layers, not this.
+            outputs.last_hidden_state = packed.reshape(-1, packed.shape[-1])[layout.target]
+            return outputs
+
+        forward.__signature__ = inspect.signature(plain_forward)  # type: ignore[attr-defined]
+        backbone.forward = forward
+
+    def reset(self) -> None:
+        """Begin the count anew."""
+        self.count = TokenCount()
+
+    def __enter__(self) -> None:
+        self._active += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._active -= 1
+        if not self._active:
+            self._planned = None
+
+    def _plan(self, kwargs: dict[str, Any], work: Work) -> Layout | None:
+        given = {name for name, value in kwargs.items() if value is not None}
+        if not {"input_ids", "attention_mask"} <= given <= _KNOWN_ARGUMENTS or kwargs.get("use_cache"):
+            return None
+        ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
+        if mask.shape != ids.shape:
+            return None
+        if self._planned is None or self._planned[0] is not ids or self._planned[1] is not mask:
+            pairs = pair_lengths(ids, mask)
+            layout = lay_out(pairs, ids.shape[1], work) if pairs else None
+            self._planned = (ids, mask, layout.to(ids.device) if layout else None)
+        layout = self._planned[2]
+        self.count.plain += ids.numel()
+        self.count.computed += layout.source.numel() if layout else ids.numel()
+        return layout
+
+
+def backbone_of(model: Any) -> Any:
+    """Return the part of a causal language model that makes hidden states (transformers' base_model)."""
+    return model.base_model
+
+
+def why_not(model: Any, max_length: int) -> str | None:
+    """Return what speaks against sharing for a model, as the end of a sentence; None where nothing is known to.
+
+    Args:
+        model: a causal language model without its adapter's wrapper.
+        max_length: of a sequence, in tokens.
+    """
+    config = model.config
+    if config.get_text_config() is not config or config.is_encoder_decoder:
+        return "the model is not a plain text model"
+    if config._attn_implementation not in _MASKABLE:
+        return f"{config._attn_implementation} takes no mask of its own; sdpa and eager do"
+    if getattr(model, "_is_stateful", False):
+        return "the model is recurrent"
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
+        return f"the model has layers of the kind {odd[0]}"
+    window = _window(config, kinds)
+    if window is not None and window < max_length:
+        return f"the model's attention slides over {window:,} tokens, max_seq_length is {max_length:,}"
+    if "position_ids" not in inspect.signature(backbone_of(model).forward).parameters:
+        return "the model takes no positions"
+    if any(module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)):
+        return "dropout is on: a shared prompt would draw it once for both answers"
+    return None
+
+
+def _window(config: Any, kinds: set[str]) -> int | None:
+    """Return the width of the narrowest attention window that is in use."""
+    chunk = getattr(config, "attention_chunk_size", None)
+    sliding = getattr(config, "sliding_window", None)
+    if getattr(config, "layer_types", None) is not None and "sliding_attention" not in kinds:
+        sliding = None
+    found = [width for width in (chunk, sliding) if width]
+    return min(found) if found else None
+
+
+def _work_of(model: Any, backbone: Any) -> Work:
+    """Count the multiplications of a forward pass from the model's shape."""
+    linear = sum(
+        module.in_features * module.out_features
+        for module in backbone.modules()
+        if hasattr(module, "in_features") and hasattr(module, "out_features") and not hasattr(module, "base_layer")
+    )
+    config = model.config
+    heads = getattr(config, "num_attention_heads", 1)
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    # Queries with keys, and weights with values.
+    return Work(token=linear, attention=_ATTENTION_SURCHARGE * 2 * width * config.num_hidden_layers)
+
+
+def _mask(layout: Layout, attention: str, backbone: Any) -> torch.Tensor:
+    allowed = layout.allowed()
+    if attention == "sdpa":
+        return allowed
+    dtype = backbone.get_input_embeddings().weight.dtype
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
