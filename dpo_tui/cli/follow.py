@@ -153,7 +153,6 @@ def _end(folder: RunFolder, status: Status) -> int:
         narrate(f"✓ done: {folder.path}")
         return protocol.DONE
     narrate(f"{status.status}: {printable(status.reason)}".rstrip(": "))
-    narrate(
-        f"  dpo-tui resume {folder.id}   goes on from the last checkpoint;   dpo-tui logs {folder.id}   shows its log"
-    )
+    narrate(f"  dpo-tui resume {folder.id}   goes on from the last checkpoint")
+    narrate(f"  dpo-tui logs {folder.id}     shows its log")
     return protocol.STOPPED if status.status == "stopped" else protocol.FAILED
