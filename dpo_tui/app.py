@@ -3,12 +3,14 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
@@ -17,22 +19,28 @@ from textual.signal import Signal
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.live.feed import Feed, RunFeed
 from dpo_tui.live.gpus import GpuWatch
+from dpo_tui.live.notices import Notice, Watchman, desktop_sequence, post
 from dpo_tui.live.preferences import Preferences
 from dpo_tui.live.preferences import load as load_preferences
-from dpo_tui.live.run_list import RunList
+from dpo_tui.live.run_list import LIVE, RunList
+from dpo_tui.plain import printable
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.runs import RunsScreen
+from dpo_tui.themes.pick import ascii_only, theme_for
 from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.dialogs import PickDialog, TellDialog
+from dpo_tui.widgets.key_line import key_sign
 
 if TYPE_CHECKING:
     from dpo_tui.screens.monitor import MonitorScreen
     from dpo_tui.screens.new import NewScreen
+    from dpo_tui.screens.preferences import PreferencesScreen
 
 LOOK = 1.0
-"""Seconds between two looks at the list of runs."""
-AREAS = ("runs", "new", "data", "judge", "guide")
+"""Seconds between two looks at the list of runs while it is seen."""
+UNSEEN = 5
+"""So many times longer while another screen is seen: notices are still due."""
 
 
 class DpoTui(ThemedApp):
@@ -53,6 +61,7 @@ class DpoTui(ThemedApp):
         Binding("3", "area('data')", "Data", id="app.data", show=False),
         Binding("4", "area('judge')", "Judge", id="app.judge", show=False),
         Binding("5", "area('guide')", "Guide", id="app.guide", show=False),
+        Binding("comma", "preferences", "settings", id="app.preferences", show=False),
     ]
 
     def __init__(self, feed: Feed | None = None, *, preferences: Preferences | None = None) -> None:
@@ -62,15 +71,19 @@ class DpoTui(ThemedApp):
             self.ascii_only = self.preferences.ascii
         self.animation_level = "none"
         self.run_list = RunList()
+        self._watchman = Watchman()
         self.gpus = GpuWatch()
         self.runs_changed: Signal[None] = Signal(self, "runs")
         self._first_feed = feed
         self._looking = False
-        self._monitor = ""
+        self._ticks = 0
+        self._passing = ""
+        self._before = "runs"
         self._numbers = count()
         self._areas: dict[str, Callable[[], Screen[None]]] = {
             "runs": lambda: RunsScreen(self.run_list, self.gpus, self.runs_changed),
             "new": self._make_new,
+            "data": self._make_data,
             "guide": self._make_guide,
         }
 
@@ -94,7 +107,9 @@ class DpoTui(ThemedApp):
         self.gpus.stop()
 
     def _look_again(self) -> None:
-        if isinstance(self.screen, RunsScreen) and not self._looking:
+        self._ticks += 1
+        seen = isinstance(self.screen, RunsScreen)
+        if not self._looking and (seen or self._ticks % UNSEEN == 0):
             self._look()
 
     @work(thread=True, exclusive=True, group="runs", exit_on_error=False)
@@ -108,7 +123,25 @@ class DpoTui(ThemedApp):
         finally:
             self._looking = False
         if changed:
-            self.call_from_thread(self.runs_changed.publish, None)
+            self.call_from_thread(self._list_changed)
+
+    def _list_changed(self) -> None:
+        self.runs_changed.publish(None)
+        for notice in self._watchman.look(self.run_list.glances):
+            self.notify(notice.words, title="dpo-tui", markup=False)
+            if self.preferences.bell:
+                self.bell()
+            if self.preferences.desktop and self._driver is not None:
+                self._driver.write(desktop_sequence(notice))
+            if self.preferences.webhook:
+                self._post(self.preferences.webhook, notice)
+
+    @work(thread=True, group="webhook", exit_on_error=False)
+    def _post(self, url: str, notice: Notice) -> None:
+        try:
+            post(url, notice)
+        except (OSError, ValueError) as error:
+            self.call_from_thread(self.notify, f"The webhook did not take the notice: {error}", markup=False)
 
     def _handle_exception(self, error: Exception) -> None:
         """An error written for people is shown to them; anything else is a bug and ends the app with its traceback."""
@@ -134,28 +167,46 @@ class DpoTui(ThemedApp):
             self.notify(f"{name.capitalize()} is not part of this version yet.", markup=False)
 
     def action_leave(self) -> None:
-        """Quit the app; runs go on."""
-        self.exit()
+        """Quit the app, and say which runs go on."""
+        live = [glance.name for glance in self.run_list.glances if glance.status in LIVE]
+        words = printable(", ".join(live[:3]), single_line=True) + (" …" if len(live) > 3 else "")  # noqa: PLR2004
+        going = f"{words} {'goes' if len(live) == 1 else 'go'} on without this window. " if live else ""
+        self.exit(message=f"{going}`dpo-tui` comes back." if live else None)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Everything that a key does here, by name, for the command palette; then Textual's own."""
+        told = set()
+        for active in screen.active_bindings.values():
+            words, action = active.binding.description, active.binding.action
+            if words and active.enabled and (words, action) not in told:
+                told.add((words, action))
+                run = partial(self.run_action, action, active.node)
+                yield SystemCommand(words[:1].upper() + words[1:], f"key {key_sign(active.binding)}", run)
+        yield from super().get_system_commands(screen)
 
     def action_help(self) -> None:
         """Explain the place, and the widget that has the focus."""
         screen = self.screen
         focused = getattr(self.focused, "HELP", "") if self.focused is not None else ""
         place = screen.HELP if isinstance(screen, Area) else ""
-        keys = "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · ctrl+p every command · q quit; runs go on"
+        keys = "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · , settings · ctrl+p every command · q quit; runs go on"
         text = "\n\n".join(part for part in (place, focused, keys) if part)
         self.push_screen(TellDialog("Help", text))
 
     def _watch(self, feed: Feed) -> None:
-        """Open the monitor as a mode of its own, so that no screen lies behind it (see `Area.is_front`)."""
         from dpo_tui.screens.monitor import MonitorScreen
 
-        old = self._monitor
-        self._monitor = f"monitor-{next(self._numbers)}"
-        self.add_mode(self._monitor, lambda: MonitorScreen(feed, self.gpus))
-        self.switch_mode(self._monitor)
+        self._over(lambda: MonitorScreen(feed, self.gpus))
+
+    def _over(self, make: Callable[[], Screen[None]]) -> None:
+        """Open a screen for a while, as a mode of its own: no screen may lie behind it (see `Area.is_front`)."""
+        old, self._before = self._passing, self.current_mode
+        self._passing = f"passing-{next(self._numbers)}"
+        self.add_mode(self._passing, make)
+        self.switch_mode(self._passing)
         if old:
             self.remove_mode(old)
+            self._before = "runs" if self._before == old else self._before
 
     def on_runs_screen_open_run(self, message: RunsScreen.OpenRun) -> None:
         """Watch a run."""
@@ -174,6 +225,44 @@ class DpoTui(ThemedApp):
         from dpo_tui.screens.new import NewScreen
 
         return NewScreen()
+
+    @staticmethod
+    def _make_data() -> Screen[None]:
+        from dpo_tui.screens.data import DataScreen
+
+        return DataScreen()
+
+    def on_data_screen_leave(self, message: Message) -> None:
+        """Back to the runs; the data stays open."""
+        self.switch_mode("runs")
+
+    def action_preferences(self) -> None:
+        """Open the settings."""
+        from dpo_tui.screens.preferences import PreferencesScreen
+
+        if not isinstance(self.screen, PreferencesScreen):
+            self._over(lambda: PreferencesScreen(self.preferences, sorted(self.palettes)))
+
+    def on_preferences_screen_changed(self, message: "PreferencesScreen.Changed") -> None:
+        """Take the new settings at once."""
+        self.preferences = message.preferences
+        wanted = theme_for(os.environ, chosen=self.preferences.theme)
+        self.theme = wanted if wanted in self.palettes else self.theme
+        self.ascii_only = self.preferences.ascii if self.preferences.ascii is not None else ascii_only(os.environ)
+
+    def on_preferences_screen_leave(self, message: Message) -> None:
+        """Back to where the person came from."""
+        self.switch_mode(self._before)
+
+    def on_runs_screen_compare_runs(self, message: RunsScreen.CompareRuns) -> None:
+        """Lay runs side by side."""
+        from dpo_tui.screens.compare import CompareScreen
+
+        self._over(lambda: CompareScreen(message.folders))
+
+    def on_compare_screen_leave(self, message: Message) -> None:
+        """Back to the runs."""
+        self.switch_mode("runs")
 
     def on_runs_screen_new_run(self, message: RunsScreen.NewRun) -> None:
         """Go to New, perhaps with the settings of an earlier run."""
@@ -203,11 +292,9 @@ class DpoTui(ThemedApp):
         self.switch_mode("runs")
         self._look()
 
-    def on_monitor_screen_run_ended(self, message: "MonitorScreen.RunEnded") -> None:
-        """Say that a watched run ended, as the person wished."""
-        if self.preferences.bell:
-            self.bell()
-        self.notify(f"{message.title}: {message.status}", markup=False)
+    def on_monitor_screen_run_ended(self, message: Message) -> None:
+        """Look at the list at once: notices come from there."""
+        self._look()
 
     @work(exclusive=True, group="overlay", exit_on_error=False)
     async def on_monitor_screen_overlay_wanted(self, message: "MonitorScreen.OverlayWanted") -> None:

@@ -28,6 +28,7 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))  # the supervisor is a process of its own
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

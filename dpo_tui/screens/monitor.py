@@ -1,7 +1,6 @@
 """The screen people live in: one run, live or finished, ours or another trainer's."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,13 +18,12 @@ from dpo_tui.live.words import config_text, events_text, fraction, header, recei
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.widgets.chart_book import ChartEntry, charts_for, lines_for
+from dpo_tui.widgets.chart_book import ChartEntry, charts_for, lines_for, look_of
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel
 from dpo_tui.widgets.key_line import KeyLine
 from dpo_tui.widgets.line_input import LineInput
 from dpo_tui.widgets.log_view import LogView
-from dpo_tui.widgets.plot import Look
 from dpo_tui.widgets.progress import StepBar
 from dpo_tui.widgets.run_keys import SteeringArea
 from dpo_tui.widgets.tab_strip import TabStrip
@@ -197,7 +195,7 @@ class MonitorScreen(SteeringArea):
         fresh = [entry for entry in charts_for(self._feed.series) if entry.metrics not in known]
         if fresh:
             self._entries += fresh
-            charts = [LineChart(self._look(entry), log=entry.log) for entry in fresh]
+            charts = [LineChart(look_of(entry, ascii_only=self.ascii_only), log=entry.log) for entry in fresh]
             grid.add_charts(charts)
             if grid.page == 0 and len(self._entries) == len(fresh):
                 charts[0].focus()
@@ -205,9 +203,6 @@ class MonitorScreen(SteeringArea):
             lines = lines_for(entry, self._feed.series, others)
             if [line.series for line in lines] != chart.sources:
                 chart.set_lines(lines)
-
-    def _look(self, entry: ChartEntry) -> Look:
-        return replace(entry.look, ascii_only=self.ascii_only)
 
     def _show_papers(self) -> None:
         view = self.query_one("#tabs", TabStrip).open

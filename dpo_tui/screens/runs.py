@@ -1,7 +1,6 @@
 """Home: every run at a glance, and more about the one under the cursor."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +20,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import duration
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.widgets.chart_book import BOOK, lines_for
+from dpo_tui.widgets.chart_book import BOOK, lines_for, look_of
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import memory_text
 from dpo_tui.widgets.key_line import KeyLine
@@ -95,7 +94,7 @@ class RunsScreen(SteeringArea):
         with Vertical(id="preview"):
             yield TitleRow(id="preview-title")
             yield AdviceLine(id="preview-advice")
-            looks = [replace(entry.look, ascii_only=self.ascii_only) for entry in BOOK[:2]]
+            looks = [look_of(entry, ascii_only=self.ascii_only) for entry in BOOK[:2]]
             yield ChartGrid([LineChart(look) for look in looks], id="preview-charts")
         yield KeyLine()
 

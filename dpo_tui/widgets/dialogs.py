@@ -12,6 +12,7 @@ from textual.widgets import Input, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
 from dpo_tui.plain import printable
+from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.line_input import LineInput
 
 _BOX = """
@@ -107,20 +108,21 @@ class TypeDialog(ModalScreen[str | None]):
         title: what is asked for.
         value: what stands there at first.
         placeholder: an example.
+        secret: show dots instead of what is typed.
     """
 
     DEFAULT_CSS = _BOX.format(name="TypeDialog")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="type.cancel")]
 
-    def __init__(self, title: str, value: str = "", placeholder: str = "") -> None:
+    def __init__(self, title: str, value: str = "", placeholder: str = "", *, secret: bool = False) -> None:
         super().__init__()
-        self._title, self._value, self._placeholder = title, value, placeholder
+        self._title, self._value, self._placeholder, self._secret = title, value, placeholder, secret
 
     def compose(self) -> ComposeResult:
         """Title, field, keys."""
         with Vertical():
             yield Static(Content(printable(self._title)), classes="-title")
-            yield LineInput(self._value, placeholder=self._placeholder)
+            yield LineInput(self._value, placeholder=self._placeholder, password=self._secret)
             yield Static(Content("enter take it   esc cancel"), classes="-keys")
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
@@ -169,6 +171,38 @@ class PickDialog(ModalScreen[list[str] | None]):
     def action_take(self) -> None:
         """Go away with what is marked."""
         self.dismiss(list(self.query_one(SelectionList).selected))
+
+    def action_cancel(self) -> None:
+        """Go away without."""
+        self.dismiss(None)
+
+
+class ChooseDialog(ModalScreen[str | None]):
+    """One of a list; None when the person changes their mind.
+
+    Args:
+        title: what is asked for.
+        choices: (key, words) for each line.
+    """
+
+    DEFAULT_CSS = _BOX.format(name="ChooseDialog") + "ChooseDialog ChoiceList { height: auto; max-height: 16; }"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="choose.cancel")]
+
+    def __init__(self, title: str, choices: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title, self._choices = title, choices
+
+    def compose(self) -> ComposeResult:
+        """Title, list, keys."""
+        with Vertical():
+            yield Static(Content(printable(self._title)), classes="-title")
+            yield ChoiceList(*(Content(printable(words, single_line=True)) for _, words in self._choices))
+            yield Static(Content("enter choose   esc cancel"), classes="-keys")
+
+    def on_option_list_option_selected(self, message: ChoiceList.OptionSelected) -> None:
+        """Go away with the choice."""
+        message.stop()
+        self.dismiss(self._choices[message.option_index][0])
 
     def action_cancel(self) -> None:
         """Go away without."""

@@ -43,13 +43,14 @@ class LogPane(RowsWidget, can_focus=True):
         Binding("down,j", "scroll_lines(1)", "down", id="log.down", show=False),
         Binding("pageup", "scroll_pages(-1)", "page up", id="log.page-up", show=False),
         Binding("pagedown,space", "scroll_pages(1)", "page down", id="log.page-down", show=False),
+        Binding("Y", "copy", "copy", id="log.copy", show=False),
         Binding("home,g", "first", "start", id="log.first", show=False),
         Binding("end,G", "follow", "follow the end", id="log.follow", show=False),
         Binding("slash", "search", "search", id="log.search"),
         Binding("n", "next_match", "next match", id="log.next"),
         Binding("N", "previous_match", "previous match", id="log.previous", show=False),
     ]
-    HELP = "↑/↓ and page keys scroll · g first line · G follow the end · / search · n and N next and previous match"
+    HELP = "↑/↓ and page keys scroll · g start · G follow the end · / search · n N next and previous match · Y copies"
 
     class SearchWanted(Message):
         """The person wants to type a search."""

@@ -52,6 +52,12 @@ class RowsWidget(Widget):
             if span is not None:
                 self.refresh(Region(span[0], y, span[1] - span[0], 1))
 
+    def action_copy(self) -> None:
+        """Copy the rows shown to the clipboard of the terminal (OSC 52), through SSH too."""
+        lines = ["".join(text for text, _ in row).rstrip() for row in self._rows]
+        self.app.copy_to_clipboard("\n".join(lines).strip("\n"))
+        self.notify("Copied what is shown.", markup=False)
+
     def restyle(self) -> None:
         """Build again with new colours and repaint everything."""
         self._drawn = None

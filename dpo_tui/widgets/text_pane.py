@@ -43,10 +43,11 @@ class TextPane(RowsWidget, can_focus=True):
         Binding("down,j", "scroll_by(1)", "down", id="text.down", show=False),
         Binding("pageup", "scroll_pages(-1)", "page up", id="text.page-up", show=False),
         Binding("pagedown,space", "scroll_pages(1)", "page down", id="text.page-down", show=False),
+        Binding("Y", "copy", "copy", id="text.copy", show=False),
         Binding("home,g", "scroll_by(-1000000)", "start", id="text.first", show=False),
         Binding("end,G", "scroll_by(1000000)", "end", id="text.last", show=False),
     ]
-    HELP = "↑/↓ and page keys scroll · g start · G end"
+    HELP = "↑/↓ and page keys scroll · g start · G end · Y copies what is shown"
 
     def __init__(
         self,

@@ -3,9 +3,13 @@
 from typing import ClassVar
 
 from dpo_tui.plain import printable
+from dpo_tui.widgets.plot import COLOURS
 from dpo_tui.widgets.rows import Row, RowsWidget, component_classes, justified, row_width
 
-ROLES = ("title", "good", "busy", "bad", "warn", "quiet", "value", "muted", "accent")
+ROLES = (
+    *("title", "good", "busy", "bad", "warn", "quiet", "value", "muted", "accent"),
+    *(f"line-{index + 1}" for index in range(COLOURS)),
+)
 
 
 class TitleRow(RowsWidget):
@@ -23,6 +27,12 @@ class TitleRow(RowsWidget):
         & > .title--quiet { color: $text-muted; }
         & > .title--value { color: $text; }
         & > .title--muted { color: $text-muted; }
+        & > .title--line-1 { color: $chart-1; }
+        & > .title--line-2 { color: $chart-2; }
+        & > .title--line-3 { color: $chart-3; }
+        & > .title--line-4 { color: $chart-4; }
+        & > .title--line-5 { color: $chart-5; }
+        & > .title--line-6 { color: $chart-6; }
     }
     """
     PREFIX = "title"

@@ -1,0 +1,161 @@
+"""A dataset to look through: any pair at once, by check or by words, and what the person decided about each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.diff import word_difference
+from dpo_tui.data.index import RowIndex, cached_flags, next_flagged, open_index, turns_of
+from dpo_tui.data.pairs import Unreadable, text_of
+from dpo_tui.data.recognise import Recogniser
+from dpo_tui.data.repair import Edit, Plan, Repaired, repair
+from dpo_tui.data.search import search
+from dpo_tui.data.source import Source
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a person decided, by row. Immutable."""
+
+    dropped: frozenset[int] = frozenset()
+    flipped: frozenset[int] = frozenset()
+    edits: Mapping[int, Edit] = field(default_factory=dict)
+
+    def drop(self, row: int) -> "Decisions":
+        """Leave a row out, or take that back."""
+        return replace(self, dropped=self.dropped ^ {row})
+
+    def flip(self, row: int) -> "Decisions":
+        """Swap a row's answers, or take that back."""
+        return replace(self, flipped=self.flipped ^ {row})
+
+    def edit(self, row: int, edit: Edit) -> "Decisions":
+        """Give a row new texts."""
+        return replace(self, edits={**self.edits, row: edit})
+
+    def words(self, row: int) -> str:
+        """What was decided about a row."""
+        told = [
+            name
+            for name, rows in (("dropped", self.dropped), ("flipped", self.flipped), ("edited", self.edits))
+            if row in rows
+        ]
+        return ", ".join(told)
+
+    @property
+    def count(self) -> int:
+        """Rows with a decision."""
+        return len(self.dropped | self.flipped | set(self.edits))
+
+
+@dataclass(frozen=True, slots=True)
+class PairAt:
+    """One row's pair as it will be after the person's decisions.
+
+    Attributes:
+        row: its number, from 1.
+        prompt: its texts.
+        chosen: the preferred answer.
+        rejected: the other.
+        difference: (text, whether only this side has it) for both answers.
+        problem: why the row gives no pair.
+        named_by: checks that name it.
+        more: further pairs in the same row.
+    """
+
+    row: int
+    prompt: str = ""
+    chosen: str = ""
+    rejected: str = ""
+    difference: tuple[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = ((), ())
+    problem: str = ""
+    named_by: tuple[str, ...] = ()
+    more: int = 0
+
+
+class Dataset:
+    """Random access to a dataset's pairs. Every method may read the disk: call them from a thread.
+
+    Args:
+        location: a path or a hub id.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.source = Source(location)
+        self._index: RowIndex = open_index(self.source)
+        self._recogniser = Recogniser()
+        self._checks = checks()
+
+    @property
+    def count(self) -> int:
+        """Rows, blank lines too."""
+        return self._index.count
+
+    def at(self, row: int, decisions: Decisions) -> PairAt:
+        """One row as it is decided.
+
+        Raises:
+            DataError: the file changed meanwhile.
+        """
+        found = turns_of(self._index.row(row), self._recogniser)
+        named = self._named(row)
+        if found is None:
+            return PairAt(row, problem="a blank line", named_by=named)
+        if isinstance(found, Unreadable):
+            return PairAt(row, problem=found.message, named_by=named)
+        turns = found[0]
+        prompt, chosen, rejected = text_of(turns.prompt), text_of(turns.chosen), text_of(turns.rejected)
+        if (edit := decisions.edits.get(row)) is not None:
+            prompt = prompt if edit.prompt is None else text_of(edit.prompt)
+            chosen = chosen if edit.chosen is None else text_of(edit.chosen)
+            rejected = rejected if edit.rejected is None else text_of(edit.rejected)
+        if row in decisions.flipped:
+            chosen, rejected = rejected, chosen
+        left, right = word_difference(chosen, rejected)
+        difference = (
+            tuple((piece.text, piece.kind == "only") for piece in left),
+            tuple((piece.text, piece.kind == "only") for piece in right),
+        )
+        return PairAt(row, prompt, chosen, rejected, difference, named_by=named, more=len(found) - 1)
+
+    def next_named(self, check: str, row: int, *, backwards: bool = False) -> int | None:
+        """The nearest row that a check names; None when there is none, or no scan yet."""
+        flags = cached_flags(self.source)
+        if flags is None or check not in self._checks:
+            return None
+        return next_flagged(flags, self._checks[check].bit, row, backwards=backwards)
+
+    def find(self, words: str, row: int) -> int | None:
+        """The first row from ``row`` on in which some words stand."""
+        return next(search(self._index, self._recogniser, words, start=row), None)
+
+    def save(self, decisions: Decisions, drop_checks: tuple[str, ...], out: Path) -> Repaired:
+        """Write a repaired copy; the input is never changed.
+
+        Raises:
+            UsageError: the output is the input.
+            DataError: it cannot be written.
+        """
+        plan = Plan(
+            drop_checks=drop_checks,
+            drop_rows=decisions.dropped,
+            flip_rows=decisions.flipped,
+            edits=decisions.edits,
+        )
+        return repair(self.source, plan, out)
+
+    def _named(self, row: int) -> tuple[str, ...]:
+        flags = cached_flags(self.source)
+        if flags is None:
+            return ()
+        try:
+            with flags.open("rb") as file:
+                file.seek(4 * (row - 1))
+                bits = int.from_bytes(file.read(4), "little")
+        except OSError:
+            return ()
+        return tuple(check.id for check in self._checks.values() if bits >> check.bit & 1)

@@ -1,0 +1,317 @@
+"""Data: what a dataset is, what is wrong with it, and its pairs to read, flip, drop, edit and save (R27–R31)."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import ContentSwitcher
+
+from dpo_tui.data.repair import Edit
+from dpo_tui.data.scan_process import ScanProcess
+from dpo_tui.data.scan_request import ScanRequest
+from dpo_tui.data.source import Source
+from dpo_tui.data.verdict_text import report_text
+from dpo_tui.errors import DpoTuiError
+from dpo_tui.live.dataset import Dataset, Decisions, PairAt
+from dpo_tui.live.plan import Plan
+from dpo_tui.screens.steps.data import DataStep
+from dpo_tui.widgets.area import Area
+from dpo_tui.widgets.dialogs import ChooseDialog, TypeDialog
+from dpo_tui.widgets.edit_dialog import EditDialog
+from dpo_tui.widgets.key_line import KeyLine
+from dpo_tui.widgets.pair_view import PairShown, PairView
+from dpo_tui.widgets.rows import Row
+from dpo_tui.widgets.tab_strip import TabStrip
+from dpo_tui.widgets.text_pane import Paragraph, TextPane
+from dpo_tui.widgets.title_row import TitleRow
+
+VIEWS = ("Choose", "Report", "Pairs")
+_PANES = {"Choose": "choose", "Report": "report", "Pairs": "pairs"}
+_PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go", "save"})
+
+
+class DataScreen(Area):
+    """The inspector. The scan is a process of its own and ends with the screen."""
+
+    CSS_PATH = Path(__file__).with_suffix(".tcss")
+    HELP = (
+        "Report: what the data is and what training does with it. Pairs: n and p go to the next and the one before, "
+        "c leaves only the pairs that a check names, / finds words, g goes to a number. f flips, d drops, e edits; "
+        "w writes a repaired copy, the file itself is never changed. t goes from view to view."
+    )
+    GUIDE_PAGE = "practice"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "next(1)", "next", id="data.next"),
+        Binding("p", "next(-1)", "before", id="data.previous"),
+        Binding("f", "flip", "flip", id="data.flip"),
+        Binding("d", "drop", "drop", id="data.drop"),
+        Binding("e", "edit", "edit", id="data.edit"),
+        Binding("c", "check", "by check", id="data.check"),
+        Binding("slash", "search", "search", id="data.search"),
+        Binding("g", "go", "go to", id="data.go", show=False),
+        Binding("w", "save", "save", id="data.save"),
+        Binding("t", "view(1)", "views", id="data.next-view"),
+        Binding("T", "view(-1)", "view before", id="data.previous-view", show=False),
+        Binding("escape", "back", "back", id="data.back"),
+    ]
+
+    class Leave(Message):
+        """The person is done."""
+
+    def __init__(self) -> None:
+        super().__init__(id="data-screen")
+        self._location = ""
+        self._dataset: Dataset | None = None
+        self._report: dict[str, Any] | None = None
+        self._scan: ScanProcess | None = None
+        self._row = 1
+        self._check = ""
+        self._words = ""
+        self._at: PairAt | None = None
+        self._decisions = Decisions()
+
+    def compose(self) -> ComposeResult:
+        """Where we are, the view, keys."""
+        yield TitleRow("Data", id="where")
+        with ContentSwitcher(initial="choose", id="data-views"):
+            yield DataStep(id="choose")
+            yield TextPane(id="report")
+            yield PairView(id="pairs")
+        yield TabStrip(VIEWS, id="tabs")
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """Begin with the choice of a file."""
+        self.query_one(DataStep).show(Plan())
+        self.query_one("#files").focus()
+
+    def on_unmount(self) -> None:
+        """End a scan that still runs."""
+        if self._scan is not None:
+            self._scan.cancel()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Pair keys work where a pair is shown."""
+        if action in _PAIR_ACTIONS:
+            return self.is_mounted and self._dataset is not None and self._view == "Pairs"
+        return True
+
+    @property
+    def _view(self) -> str:
+        return self.query_one("#tabs", TabStrip).open
+
+    @on(DataStep.Chosen)
+    def _choose(self, message: DataStep.Chosen) -> None:
+        message.stop()
+        self.open_data(message.location)
+
+    def open_data(self, location: str) -> None:
+        """Scan some data and show its report."""
+        if self._scan is not None:
+            self._scan.cancel()
+        self._location, self._dataset, self._report = location, None, None
+        self._row, self._check, self._decisions, self._at = 1, "", Decisions(), None
+        self.query_one("#report", TextPane).show([("Reading …", "muted")], top=True)
+        self._open("Report")
+        self._scan_now(location)
+
+    @work(thread=True, exclusive=True, group="scan", exit_on_error=False)
+    def _scan_now(self, location: str) -> None:
+        scan = self._scan = ScanProcess(ScanRequest(source=Source(location)))
+        try:
+            for event in scan.events():
+                if location != self._location:
+                    return
+                self.app.call_from_thread(self._scanned, event)
+        except DpoTuiError as error:
+            if location == self._location:
+                text = [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")]
+                self.app.call_from_thread(self.query_one("#report", TextPane).show, text)
+            return
+        finally:
+            scan.cancel()
+        dataset = Dataset(location)
+        self.app.call_from_thread(self._opened, location, dataset)
+
+    def _scanned(self, event: dict[str, Any]) -> None:
+        pane = self.query_one("#report", TextPane)
+        if event["event"] == "progress":
+            part = f"{event['done'] / event['total']:.0%}" if event.get("total") else ""
+            self.query_one("#where", TitleRow).show([[("Data", "title")], [(f"{event['phase']} {part}", "muted")]])
+        else:
+            self._report = event["report"]
+            pane.show(_paragraphs(report_text(event["report"], ascii_only=self.ascii_only)))
+            self._show_where()
+
+    def _opened(self, location: str, dataset: Dataset) -> None:
+        if location == self._location:
+            self._dataset = dataset
+            self.refresh_bindings()
+            self._show_row(1)
+
+    @work(thread=True, exclusive=True, group="row", exit_on_error=False)
+    def _show_row(self, row: int) -> None:
+        dataset = self._dataset
+        if dataset is None or not dataset.count:
+            return
+        at = dataset.at(min(max(row, 1), dataset.count), self._decisions)
+        self.app.call_from_thread(self._show_pair, at)
+
+    def _show_pair(self, at: PairAt) -> None:
+        self._at, self._row = at, at.row
+        shown = PairShown(
+            prompt=at.prompt,
+            chosen=at.difference[0],
+            rejected=at.difference[1],
+            chosen_words=len(at.chosen.split()),
+            rejected_words=len(at.rejected.split()),
+            problem=at.problem,
+            decided=self._decisions.words(at.row),
+        )
+        self.query_one(PairView).show(shown, ascii_only=self.ascii_only)
+        self._show_where()
+
+    def _show_where(self) -> None:
+        parts: list[Row] = [[("Data", "title")]]
+        if self._view == "Pairs" and self._dataset is not None:
+            parts.append([("pair ", "muted"), (f"{self._row:,} of {self._dataset.count:,}", "value")])
+            if self._at is not None and self._at.named_by:
+                parts.append([("! " if self.ascii_only else "⚠ ", "warn"), (", ".join(self._at.named_by), "warn")])
+            if self._check:
+                parts.append([(f"only {self._check}", "accent")])
+            if self._decisions.count:
+                parts.append([(f"{self._decisions.count} decided, not saved", "accent")])
+        elif self._location:
+            parts.append([(self._location, "value")])
+        self.query_one("#where", TitleRow).show(parts)
+
+    def action_next(self, by: int) -> None:
+        """Go to the next pair, or the next that the check names."""
+        if self._check:
+            self._next_named(self._row, by)
+        else:
+            self._show_row(self._row + by)
+
+    @work(thread=True, exclusive=True, group="row", exit_on_error=False)
+    def _next_named(self, row: int, by: int) -> None:
+        dataset = self._dataset
+        found = dataset.next_named(self._check, row, backwards=by < 0) if dataset is not None else None
+        if dataset is None or found is None:
+            self.app.call_from_thread(self.notify, "No further pair is named by this check.", markup=False)
+            return
+        self.app.call_from_thread(self._show_pair, dataset.at(found, self._decisions))
+
+    def _decide(self, decisions: Decisions) -> None:
+        self._decisions = decisions
+        self._show_row(self._row)
+
+    def action_flip(self) -> None:
+        """Swap the answers, or take that back."""
+        self._decide(self._decisions.flip(self._row))
+
+    def action_drop(self) -> None:
+        """Leave the pair out, or take that back."""
+        self._decide(self._decisions.drop(self._row))
+
+    @work(exclusive=True, group="ask", exit_on_error=False)
+    async def action_edit(self) -> None:
+        """Edit the answers."""
+        at = self._at
+        if at is None or at.problem:
+            return
+        flipped = at.row in self._decisions.flipped
+        texts = await self.app.push_screen_wait(EditDialog(at.chosen, at.rejected))
+        if texts is not None:
+            # Edits are kept as the file has its answers; a flip comes after them.
+            chosen, rejected = reversed(texts) if flipped else texts
+            self._decide(self._decisions.edit(at.row, Edit(chosen=chosen, rejected=rejected)))
+
+    @work(exclusive=True, group="ask", exit_on_error=False)
+    async def action_check(self) -> None:
+        """Leave only the pairs that one check names."""
+        problems = [problem for problem in (self._report or {}).get("problems", []) if problem["rows"]]
+        choices = [("", "all pairs")] + [(p["check"], f"{p['check']}  {p['count']:,}  {p['title']}") for p in problems]
+        picked = await self.app.push_screen_wait(ChooseDialog("Which pairs?", choices))
+        if picked is None:
+            return
+        self._check = picked
+        if picked:
+            self._next_named(0, 1)
+        else:
+            self._show_where()
+
+    @work(exclusive=True, group="ask", exit_on_error=False)
+    async def action_search(self) -> None:
+        """Go to the next pair with some words."""
+        words = await self.app.push_screen_wait(TypeDialog("Find pairs with", self._words))
+        if words:
+            self._words = words
+            self._find(words, self._row + 1)
+
+    @work(thread=True, exclusive=True, group="row", exit_on_error=False)
+    def _find(self, words: str, row: int) -> None:
+        dataset = self._dataset
+        found = dataset.find(words, row) if dataset is not None else None
+        if dataset is None or found is None:
+            self.app.call_from_thread(self.notify, "No further pair has these words.", markup=False)
+            return
+        self.app.call_from_thread(self._show_pair, dataset.at(found, self._decisions))
+
+    @work(exclusive=True, group="ask", exit_on_error=False)
+    async def action_go(self) -> None:
+        """Go to a pair by its number."""
+        typed = await self.app.push_screen_wait(TypeDialog("Go to pair", str(self._row)))
+        if typed and typed.replace(",", "").isdigit():
+            self._show_row(int(typed.replace(",", "")))
+
+    @work(exclusive=True, group="ask", exit_on_error=False)
+    async def action_save(self) -> None:
+        """Write a repaired copy."""
+        usual = Path(self._location).expanduser()
+        stem = usual.name.partition(".")[0] or "pairs"
+        proposed = str(Path.cwd() / f"{stem}.repaired.jsonl")
+        out = await self.app.push_screen_wait(TypeDialog("Write a repaired copy to", proposed))
+        if out:
+            self._save(Path(out).expanduser())
+
+    @work(thread=True, exclusive=True, group="save", exit_on_error=False)
+    def _save(self, out: Path) -> None:
+        if self._dataset is None:
+            return
+        done = self._dataset.save(self._decisions, (), out)
+        words = f"{done.written:,} pairs written to {out}: {done.changed:,} changed, {done.left_out:,} left out."
+        self.app.call_from_thread(self.notify, words, markup=False)
+
+    def action_view(self, by: int) -> None:
+        """Open the next view."""
+        self._open(self.query_one("#tabs", TabStrip).step(by))
+
+    @on(TabStrip.Picked)
+    def _pick(self, message: TabStrip.Picked) -> None:
+        message.stop()
+        self._open(message.name)
+
+    def _open(self, name: str) -> None:
+        self.query_one("#tabs", TabStrip).pick(name)
+        self.query_one("#data-views", ContentSwitcher).current = _PANES[name]
+        self.query_one("#files" if name == "Choose" else f"#{_PANES[name]}").focus()
+        self._show_where()
+        self.refresh_bindings()
+
+    def action_back(self) -> None:
+        """To the choice of a file, and then out."""
+        if self._view == "Pairs":
+            self._open("Report")
+        elif self._view == "Report":
+            self._open("Choose")
+        else:
+            self.post_message(self.Leave())
+
+
+def _paragraphs(report: str) -> list[Paragraph]:
+    roles = {"✗": "bad", "x": "bad", "⚠": "warn", "!": "warn"}
+    lines = report.splitlines()
+    return [(line, roles.get(line[:2].strip(), "text") if line[1:2] == " " else "text") for line in lines]

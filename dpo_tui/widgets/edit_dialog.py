@@ -1,0 +1,56 @@
+"""Edit the two answers of a pair; what was there can always be had back with escape."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static, TextArea
+
+
+class EditDialog(ModalScreen[tuple[str, str] | None]):
+    """Chosen over rejected; None when the person changes their mind.
+
+    Args:
+        chosen: the preferred answer.
+        rejected: the other.
+    """
+
+    DEFAULT_CSS = """
+    EditDialog { align: center middle; background: $background 70%; }
+    EditDialog > Vertical { width: 90%; height: 90%; background: $surface; border: round $accent; padding: 0 1; }
+    EditDialog TextArea { height: 1fr; border: none; background: $surface; }
+    EditDialog .-keys { color: $text-muted; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel", id="edit.cancel", priority=True),
+        Binding("ctrl+d", "take", "take it", id="edit.take", priority=True),
+    ]
+
+    def __init__(self, chosen: str, rejected: str) -> None:
+        super().__init__()
+        self._chosen, self._rejected = chosen, rejected
+
+    def compose(self) -> ComposeResult:
+        """Two texts, one over the other."""
+        with Vertical():
+            yield Static("chosen", classes="-keys")
+            yield TextArea(self._chosen, id="chosen", tab_behavior="focus", soft_wrap=True)
+            yield Static("rejected", classes="-keys")
+            yield TextArea(self._rejected, id="rejected", tab_behavior="focus", soft_wrap=True)
+            yield Static(Content("ctrl+d take it   tab the other answer   esc cancel"), classes="-keys")
+
+    def on_mount(self) -> None:
+        """A cursor that blinks costs bytes all the time."""
+        for area in self.query(TextArea):
+            area.cursor_blink = False
+
+    def action_take(self) -> None:
+        """Go away with the texts."""
+        self.dismiss((self.query_one("#chosen", TextArea).text, self.query_one("#rejected", TextArea).text))
+
+    def action_cancel(self) -> None:
+        """Go away without."""
+        self.dismiss(None)

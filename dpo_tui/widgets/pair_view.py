@@ -1,0 +1,177 @@
+"""One preference pair to read: the prompt, and both answers side by side, or stacked; differences are marked."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.cells import cell_len
+from textual.binding import Binding, BindingType
+
+from dpo_tui.plain import printable
+from dpo_tui.widgets.rows import Row, RowsWidget, component_classes, row_width
+
+ROLES = ("prompt", "head", "same", "chosen", "rejected", "note", "bad", "decided")
+NARROW = 72
+
+
+@dataclass(frozen=True, slots=True)
+class PairShown:
+    """What the view shows; all texts are foreign.
+
+    Args:
+        prompt: the prompt.
+        chosen: pieces of the chosen answer as (text, whether only this side has it).
+        rejected: the same of the rejected answer.
+        chosen_words: its words.
+        rejected_words: its words.
+        problem: why the row gives no pair; then the rest is empty.
+        decided: what the person decided about it: dropped, flipped, edited; empty for nothing.
+    """
+
+    prompt: str = ""
+    chosen: tuple[tuple[str, bool], ...] = ()
+    rejected: tuple[tuple[str, bool], ...] = ()
+    chosen_words: int = 0
+    rejected_words: int = 0
+    problem: str = ""
+    decided: str = ""
+
+
+class PairView(RowsWidget, can_focus=True):
+    """Scrolls by rows; the heads of the answers scroll with them."""
+
+    DEFAULT_CSS = """
+    PairView {
+        height: 1fr;
+        & > .pair--prompt { color: $text; }
+        & > .pair--head { color: $text-muted; }
+        & > .pair--same { color: $text; }
+        & > .pair--chosen { color: $text-success; text-style: bold; }
+        & > .pair--rejected { color: $text-warning; text-style: bold; }
+        & > .pair--note { color: $text-muted; }
+        & > .pair--bad { color: $text-error; }
+        & > .pair--decided { color: $text-accent; text-style: bold; }
+    }
+    """
+    PREFIX = "pair"
+    ROLES = ROLES
+    COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll_by(-1)", "up", id="pair.up", show=False),
+        Binding("down,j", "scroll_by(1)", "down", id="pair.down", show=False),
+        Binding("pageup", "scroll_by(-12)", "page up", id="pair.page-up", show=False),
+        Binding("pagedown", "scroll_by(12)", "page down", id="pair.page-down", show=False),
+        Binding("Y", "copy", "copy", id="pair.copy", show=False),
+    ]
+    HELP = "↑/↓ scroll a long pair · words that only one answer has are marked"
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self.pair = PairShown()
+        self.ascii_only = False
+        self._top = 0
+        self._count = 0
+
+    def show(self, pair: PairShown, *, ascii_only: bool = False) -> None:
+        """Show a pair from its top."""
+        self.pair, self.ascii_only, self._top = pair, ascii_only, 0
+        self.redraw()
+
+    def action_scroll_by(self, rows: int) -> None:
+        """Scroll."""
+        self._top = min(max(self._top + rows, 0), max(self._count - self.size.height, 0))
+        self.redraw()
+
+    def build_rows(self, width: int, height: int) -> list[Row]:
+        """The rows in view."""
+        rows = self._all(width)
+        self._count = len(rows)
+        return rows[self._top : self._top + height]
+
+    def _all(self, width: int) -> list[Row]:
+        pair = self.pair
+        rows: list[Row] = []
+        if pair.decided:
+            rows += [[(pair.decided, "decided")], []]
+        if pair.problem:
+            return [*rows, *wrap_pieces([(pair.problem, "bad")], width)]
+        rows += [*wrap_pieces([(pair.prompt, "prompt")], width), []]
+        rule, divider = ("-", " | ") if self.ascii_only else ("─", " │ ")
+        sides = (
+            ("chosen", pair.chosen, pair.chosen_words),
+            ("rejected", pair.rejected, pair.rejected_words),
+        )
+        if width < NARROW:
+            for name, pieces, count in sides:
+                rows.append(_head(name, count, width, rule))
+                rows += [*wrap_pieces(_roles(pieces, name), width), []]
+            return rows
+        half = (width - len(divider)) // 2
+        columns = [[_head(name, count, half, rule), *wrap_pieces(_roles(p, name), half)] for name, p, count in sides]
+        for index in range(max(map(len, columns))):
+            left, right = (column[index] if index < len(column) else [] for column in columns)
+            rows.append([*left, (" " * (half - row_width(left)), "note"), (divider, "head"), *right])
+        return rows
+
+
+def wrap_pieces(pieces: list[tuple[str, str]], width: int) -> list[Row]:
+    """Wrap text whose parts have roles, at spaces where that is possible, keeping line breaks."""
+    rows: list[Row] = []
+    row: Row = []
+    used = 0
+
+    def end() -> None:
+        nonlocal row, used
+        rows.append(row)
+        row, used = [], 0
+
+    for text, role in pieces:
+        for number, line in enumerate(printable(text).expandtabs(4).split("\n")):
+            if number:
+                end()
+            for word in _words(line):
+                size = cell_len(word)
+                if used and used + len(word.rstrip()) > width:
+                    end()
+                    word = word.lstrip()  # noqa: PLW2901 - no space at the start of a wrapped row
+                    size = cell_len(word)
+                while size > width:
+                    cut = _fitting(word, width - used)
+                    row.append((word[:cut], role))
+                    word = word[cut:]  # noqa: PLW2901 - what is left of a word longer than the row
+                    size = cell_len(word)
+                    end()
+                if word:
+                    row.append((word, role))
+                    used += size
+    end()
+    return rows
+
+
+def _words(line: str) -> list[str]:
+    """Words with the spaces behind them, so that joining them gives the line again."""
+    words: list[str] = []
+    start = 0
+    for index in range(1, len(line)):
+        if line[index - 1] == " " and line[index] != " ":
+            words.append(line[start:index])
+            start = index
+    return [*words, line[start:]] if line else []
+
+
+def _fitting(word: str, room: int) -> int:
+    used = 0
+    for index, sign in enumerate(word):
+        used += cell_len(sign)
+        if used > max(room, 1):
+            return max(index, 1)
+    return len(word)
+
+
+def _roles(pieces: tuple[tuple[str, bool], ...], side: str) -> list[tuple[str, str]]:
+    return [(text, side if only else "same") for text, only in pieces]
+
+
+def _head(name: str, count: int, width: int, rule: str) -> Row:
+    words = f"{count:,} words" if count != 1 else "1 word"
+    fill = max(width - len(name) - len(words) - 4, 1)
+    return [(f"{rule} {name} {rule * fill} {words}"[:width], "head")]

@@ -1,0 +1,297 @@
+"""Data, Compare, Settings, notices and the command palette, by keyboard."""
+
+import json
+import stat
+import threading
+import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, TextArea
+
+from dpo_tui.app import DpoTui
+from dpo_tui.live import preferences as store
+from dpo_tui.live.compare import differing, table
+from dpo_tui.live.notices import Notice, Watchman, desktop_sequence, post
+from dpo_tui.live.preferences import Preferences
+from dpo_tui.live.run_list import RunGlance
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.screens.compare import CompareScreen
+from dpo_tui.screens.data import DataScreen
+from dpo_tui.screens.preferences import PreferencesScreen
+from dpo_tui.screens.runs import RunsScreen
+from dpo_tui.widgets.pair_view import PairShown, PairView, wrap_pieces
+from dpo_tui.widgets.run_table import RunTable
+from dpo_tui.widgets.text_pane import TextPane
+from tests.test_app import ended_run, screen_text, until
+
+ROWS = [
+    {"prompt": "What is 2+2?", "chosen": "The answer is 4.", "rejected": "2+2 equals 4."},
+    {
+        "prompt": "Write a polite decline",
+        "chosen": "Thank you for asking; sadly I cannot come.",
+        "rejected": "No thanks.",
+    },
+    {"prompt": "Broken [b]", "chosen": "only chosen"},
+    {"prompt": "Zebra", "chosen": "A striped horse of the savanna.", "rejected": "An animal."},
+]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))  # a scan is a process of its own
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def app(**preferences) -> DpoTui:
+    return DpoTui(preferences=Preferences(theme="dark", **preferences))
+
+
+async def open_pairs(pilot, home: Path) -> DataScreen:
+    path = home / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    await pilot.press("3")
+    await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
+    screen = pilot.app.screen
+    screen.open_data(str(path))
+    await until(pilot, lambda: screen._dataset is not None, 60)
+    await until(pilot, lambda: "usable" in screen_text(pilot))
+    await pilot.press("t")
+    await until(pilot, lambda: "What is 2+2?" in screen_text(pilot))
+    return screen
+
+
+async def test_data_is_recognised_and_its_pairs_are_paged_flipped_dropped_edited_and_saved(home):
+    """R31."""
+    async with app().run_test(size=(100, 30)) as pilot:
+        screen = await open_pairs(pilot, home)
+        assert "pair 1 of 4" in screen_text(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: "polite decline" in screen_text(pilot))
+        await pilot.press("f")
+        await until(pilot, lambda: "flipped" in screen_text(pilot))
+        await pilot.press("n")
+        await until(pilot, lambda: "pair 3 of 4" in screen_text(pilot))
+        assert "rejected" in screen_text(pilot)
+        await pilot.press("d")
+        await until(pilot, lambda: "dropped" in screen_text(pilot))
+        await pilot.press("n")
+        await until(pilot, lambda: "Zebra" in screen_text(pilot))
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(pilot.app.focused, TextArea))
+        pilot.app.focused.text = "A zebra is a striped horse."
+        await pilot.press("ctrl+d")
+        await until(pilot, lambda: "edited" in screen_text(pilot))
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        await pilot.press("enter")
+        out = home / "pairs.repaired.jsonl"
+        await until(pilot, out.exists)
+        written = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [row["prompt"] for row in written] == ["What is 2+2?", "Write a polite decline", "Zebra"]
+        assert written[1]["chosen"] == "No thanks."
+        assert written[2]["chosen"] == "A zebra is a striped horse."
+        assert screen.is_front
+
+
+async def test_pairs_are_found_by_words_and_by_check(home):
+    """R28: the check names the pair that is too similar."""
+    async with app().run_test(size=(100, 30)) as pilot:
+        await open_pairs(pilot, home)
+        await pilot.press("slash")
+        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        await pilot.press(*"savanna", "enter")
+        await until(pilot, lambda: "pair 4 of 4" in screen_text(pilot))
+        await pilot.press("c")
+        await until(pilot, lambda: "Which pairs?" in screen_text(pilot))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "only " in screen_text(pilot).splitlines()[0])
+
+
+async def test_data_that_cannot_be_read_says_why(home):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await pilot.press("3")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
+        (home / "x.jsonl").write_text("")
+        pilot.app.screen.open_data(str(home / "x.jsonl"))
+        await until(pilot, lambda: "hold one pair a line" in screen_text(pilot), 60)
+
+
+async def test_a_pair_stands_side_by_side_where_there_is_room_and_stacked_where_not(home):
+    from tests.test_widgets import Stage, shown
+
+    pair = PairShown(
+        "Why [b]?", (("Because it ", False), ("rains", True)), (("Because it ", False), ("snows", True)), 3, 3
+    )
+    view = PairView()
+    async with Stage(view).run_test(size=(100, 12)) as pilot:
+        view.show(pair)
+        await pilot.pause()
+        lines = [line.rstrip() for line in shown(view)]
+        assert lines[0] == "Why [b]?"
+        assert any("Because it rains" in line and "Because it snows" in line for line in lines)
+        await pilot.resize_terminal(50, 12)
+        await pilot.pause()
+        lines = [line.rstrip() for line in shown(view)]
+        assert not any("rains" in line and "snows" in line for line in lines)
+        assert {"Because it rains", "Because it snows"} <= set(lines)
+
+
+def test_wrapped_pieces_lose_no_text_and_keep_to_the_width():
+    pieces = [("A long 日本語 sentence with ", "same"), ("unbreakable" * 9, "chosen"), ("\nand a second line", "same")]
+    rows = wrap_pieces(pieces, 20)
+    text = "".join(part for row in rows for part, _ in row)
+    assert text.replace(" ", "") == "".join(piece for piece, _ in pieces).replace(" ", "").replace("\n", "")
+    from dpo_tui.widgets.rows import row_width
+
+    assert max(map(row_width, rows)) <= 21  # a space may hang over
+
+
+async def test_chosen_runs_are_compared_in_charts_settings_and_results(home):
+    """Issue 5, Compare."""
+    runs = home / "home"
+    one = ended_run(runs, "20261101-101010-aaaa", "first")
+    ended_run(runs, "20261101-101011-aaaa", "second")
+    one.config.write_text(one.config.read_text().replace("5e-7", "1e-6"))
+    async with app().run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: len(pilot.app.screen.query_one(RunTable).runs) == 2)
+        await pilot.press("v")
+        assert isinstance(pilot.app.screen, RunsScreen), "one needs two"
+        await pilot.press("space", "down", "space", "v")
+        await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen))
+        await until(pilot, lambda: "loss" in screen_text(pilot) and "━━ first" in screen_text(pilot))
+        await pilot.press("t")
+        await until(pilot, lambda: "learning_rate" in screen_text(pilot))
+        assert "1e-6" in screen_text(pilot)
+        assert "model_name" not in screen_text(pilot)
+        await pilot.press("t")
+        await until(pilot, lambda: "rewards/accuracies" in screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+
+
+def test_only_settings_that_differ_are_listed_and_long_values_keep_their_end():
+    rows = differing([{"a": 1, "b": 2, "name": "x"}, {"a": 1, "b": 3, "c": True, "name": "y"}])
+    assert rows == [("b", ["2", "3"]), ("c", ["—", "yes"])]
+    lines = table(["one", "two"], [("path", ["/a/very/long/path/to/data.jsonl", "x"])], 40)
+    assert lines[1].split()[1].endswith("data.jsonl")
+    assert all(len(line) <= 44 for line in lines)
+
+
+async def test_settings_change_the_theme_at_once_and_are_kept(home):
+    async with DpoTui(preferences=Preferences()).run_test(size=(80, 24)) as pilot:
+        await pilot.press("comma")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PreferencesScreen))
+        await pilot.press("right")
+        await until(pilot, lambda: pilot.app.preferences.theme is not None)
+        assert pilot.app.theme == pilot.app.preferences.theme
+        kept = tomllib.loads((home / "home" / "settings.toml").read_text())
+        assert kept["theme"] == pilot.app.preferences.theme
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+
+
+async def test_the_token_is_written_for_its_owner_only_and_never_shown(home):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await pilot.press("comma")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PreferencesScreen))
+        await pilot.press("end", *["down"] * 6, "enter")
+        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        await pilot.press(*"hf_secret")
+        await pilot.pause()
+        assert "hf_secret" not in screen_text(pilot)
+        await pilot.press("enter")
+        token = home / "hf" / "token"
+        await until(pilot, token.exists)
+        assert token.read_text() == "hf_secret"
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+        assert not any(b"hf_secret" in path.read_bytes() for path in (home / "home").rglob("*") if path.is_file())
+
+
+def test_a_mistake_in_settings_toml_costs_that_line_only(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text(
+        'theme = "light"\nbell = "loud"\nfoo = 1\n[keys]\nchart.log = "Y"\n"app.quit" = "ctrl+q"\n'
+        "[notify]\ndesktop = true\n"
+    )
+    found = store.load(path)
+    assert (found.theme, found.bell, found.desktop) == ("light", True, True)
+    assert found.keys == {"chart.log": "Y", "app.quit": "ctrl+q"}
+    assert [("bell" in problem, "foo" in problem) for problem in found.problems] == [(True, False), (False, True)]
+    path.write_text("not toml")
+    assert len(store.load(path).problems) == 1
+
+
+def test_settings_survive_being_written_and_read(tmp_path):
+    path = tmp_path / "new" / "settings.toml"
+    chosen = Preferences(theme="light", ascii=True, keys={"a.b": "x"}, bell=False, desktop=True, webhook="https://x")
+    store.save(chosen, path)
+    assert store.load(path) == chosen
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def glance(status: str, reason: str = "") -> RunGlance:
+    return RunGlance(
+        RunFolder(Path("/x/20261101-101010-aaaa")), {"status": status, "name": "a\x1b[31mb", "reason": reason}
+    )
+
+
+def test_a_run_that_ends_while_the_app_looks_is_told_once():
+    watchman = Watchman()
+    assert watchman.look([glance("running")]) == []
+    found = watchman.look([glance("failed", "out of memory\nmore")])
+    assert [notice.words for notice in found] == ["ab is failed: out of memory"]
+    assert watchman.look([glance("failed")]) == []
+    assert Watchman().look([glance("done")]) == [], "a run that was over before is no news"
+
+
+def test_a_desktop_notice_cannot_smuggle_escape_sequences():
+    sequence = desktop_sequence(Notice("id", "evil\x07\x1b]0;x", "done"))
+    assert sequence.count("\x1b") == 1
+    assert sequence.count("\x07") == 1
+
+
+def test_a_webhook_receives_what_happened():
+    received: list[dict] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    post(f"http://127.0.0.1:{server.server_port}/", Notice("id", "demo", "done"))
+    server.server_close()
+    assert received[0]["run"] == "id"
+    assert received[0]["status"] == "done"
+    with pytest.raises(ValueError, match="no http"):
+        post("file:///etc/passwd", Notice("id", "demo", "done"))
+
+
+async def test_the_command_palette_offers_what_the_keys_do(home):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        titles = {command.title for command in pilot.app.get_system_commands(pilot.app.screen)}
+        assert {"New", "Quit (runs go on)", "Guide", "Data", "Settings"} <= titles
+
+
+async def test_what_is_shown_can_be_copied_through_the_terminal(home):
+    """harlequin#950: copy over SSH (OSC 52)."""
+    from tests.test_widgets import Stage
+
+    pane = TextPane([("copy [b]me[/b]", "text")])
+    async with Stage(pane).run_test(size=(40, 5)) as pilot:
+        pane.focus()
+        await pilot.press("Y")
+        assert pilot.app.clipboard == "copy [b]me[/b]"
