@@ -7,85 +7,17 @@ a run folder as a worker does, one log event every two seconds. Figures depend o
 """
 
 import argparse
-import fcntl
 import json
 import os
-import pty
-import re
-import select
-import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-MAIN = "from dpo_tui.cli import main; main()"
-TICKS = os.sysconf("SC_CLK_TCK")
-_NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-
-class Terminal:
-    """The app in a pty.
-
-    Args:
-        arguments: of ``dpo-tui``.
-        home: ``$DPO_TUI_HOME``.
-        size: columns and rows.
-    """
-
-    def __init__(self, arguments: list[str], home: Path, size: tuple[int, int]) -> None:
-        self.started = time.monotonic()
-        self.bytes = 0
-        self.text = b""
-        self.pid, self.descriptor = pty.fork()
-        if self.pid == 0:
-            environment = {**os.environ, "DPO_TUI_HOME": str(home), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
-            environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-            environment.pop("NO_COLOR", None)
-            os.execve(sys.executable, [sys.executable, "-c", MAIN, *arguments], environment)  # noqa: S606
-        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-
-    def read(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
-        """Take what the app writes for some seconds, or until something holds."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if select.select([self.descriptor], [], [], min(left, 0.05))[0]:
-                try:
-                    data = os.read(self.descriptor, 1 << 16)
-                except OSError:
-                    return False
-                self.bytes += len(data)
-                self.text = (self.text + data)[-(1 << 20) :]
-            if until():
-                return True
-        return False
-
-    def shows(self, words: str) -> bool:
-        """Whether the words were written, whatever colours came between."""
-        return words.encode() in _NOISE.sub(b"", self.text)
-
-    def cpu(self) -> float:
-        """Seconds of CPU used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def memory(self) -> float:
-        """Megabytes resident."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) / 1000
-        return 0.0
-
-    def close(self) -> None:
-        """End the app."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self.descriptor)
+from tests.terminal import ROOT, Terminal
 
 
 def run_folder(home: Path, points: int, seconds: float) -> tuple[Path, subprocess.Popen[bytes]]:

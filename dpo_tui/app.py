@@ -162,9 +162,18 @@ class DpoTui(ThemedApp):
     def action_area(self, name: str) -> None:
         """Go to one of the five areas; each keeps its state."""
         if name in self._areas:
+            page = self.screen.GUIDE_PAGE if isinstance(self.screen, Area) else "start"
             self.switch_mode(name)
+            if name == "guide":
+                self.call_later(self._turn_to, page)
         else:
             self.notify(f"{name.capitalize()} is not part of this version yet.", markup=False)
+
+    def _turn_to(self, page: str) -> None:
+        """Open the guide at the page that fits where the person came from."""
+        turn = getattr(self.screen, "open_page", None)
+        if turn is not None:
+            turn(page)
 
     def action_leave(self) -> None:
         """Quit the app, and say which runs go on."""

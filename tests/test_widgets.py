@@ -20,6 +20,13 @@ from dpo_tui.widgets.series import Series
 from dpo_tui.widgets.status_word import STATUSES, status_word
 
 
+@pytest.fixture(autouse=True)
+def colourful(monkeypatch):
+    """A terminal that can show every theme."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
 class Stage(ThemedApp):
     """Shows some widgets and notes the messages they post."""
 

@@ -22,11 +22,15 @@ class ThemedApp(App[Any]):
         self.palettes = palettes
         self.theme_problems: list[ThemeProblem] = problems
         self.ascii_only = ascii_only(os.environ)
-        super().__init__(watch_css=watch_css)
+        wanted = theme_for(os.environ, chosen=theme_name)
+        wanted = wanted if wanted in palettes else DEFAULT
+        # Under NO_COLOR Textual decides here, before there is a theme, how to take colours away; taken for an RGB
+        # theme, the terminal's own colours would come out black on black.
+        super().__init__(watch_css=watch_css, ansi_color=True if palettes[wanted].ansi else None)
+        self.set_reactive(App.ansi_color, None)
         for palette in palettes.values():
             self.register_theme(to_textual(palette))
-        wanted = theme_name or theme_for(os.environ)
-        self.theme = wanted if wanted in palettes else DEFAULT
+        self.theme = wanted
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Chart colours for themes that are not ours."""
