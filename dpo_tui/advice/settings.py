@@ -3,11 +3,17 @@
 Each rule is a function that takes a config and returns an :class:`Advice` or None.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from __future__ import annotations
 
-from dpo_tui.config.schema import Config
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dpo_tui.advice.advice import Advice
+
+if TYPE_CHECKING:  # advice on runs must load fast, without pydantic
+    from dpo_tui.config.schema import Config
+
+__all__ = ["Advice", "advise"]
 
 # R45; TRL's documentation gives about 5e-6 for LoRA.
 DPO_RATE = (1e-7, 1e-6)
@@ -20,24 +26,7 @@ MOST_EPOCHS = 4
 BETA_RANGE = (0.01, 2.0)
 
 
-@dataclass(frozen=True)
-class Advice:
-    """One piece of advice.
-
-    Attributes:
-        rule: the rule that gave it.
-        severity: how much it matters.
-        words: what it is and what to do, in a sentence or two.
-        remedy: settings that would mend it; empty where there is no single change.
-    """
-
-    rule: str
-    severity: Literal["info", "warning", "error"]
-    words: str
-    remedy: Mapping[str, Any] = field(default_factory=dict)
-
-
-SettingsRule = Callable[[Config], Advice | None]
+SettingsRule = Callable[["Config"], Advice | None]
 
 
 def advise(config: Config) -> list[Advice]:

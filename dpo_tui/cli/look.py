@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.cli import run_text
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.errors import RunError
@@ -38,7 +39,7 @@ def runs(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
 def status(run: str, as_json: bool) -> None:
     """Tell how a run is doing, and what can be done next. RUN is an id, a unique prefix of it, a name, or `last`."""
-    found = store.summary(store.find(run))
+    found = _advised(store.summary(store.find(run)))
     if as_json:
         print_json(found)
         return
@@ -70,9 +71,17 @@ def logs(run: str, follow: bool, lines: int | None) -> None:
 def _summary_or_reason(folder: RunFolder, now: float, brief: bool) -> dict[str, Any]:
     """A run's summary; for one that this version cannot read, why not: one bad folder must not hide the others."""
     try:
-        return store.summary(folder, now=now, brief=brief)
+        found = store.summary(folder, now=now, brief=brief)
+        return found if brief else _advised(found)
     except RunError as error:
         return {"id": folder.id, "name": "", "status": "unknown", "reason": error.message, "dir": str(folder.path)}
+
+
+def _advised(summary: dict[str, Any]) -> dict[str, Any]:
+    """Add how the run is going, in words, unless its worker said so itself."""
+    if summary.get("advice") is None and summary["status"] != "queued":
+        summary["advice"] = as_event(diagnose(summary["dir"])[0])
+    return summary
 
 
 def _print_log(log: BinaryIO, follow: RunFolder | None) -> None:

@@ -28,6 +28,8 @@ class Rows:
         dropped: rows that cannot be used.
         format: as recognised.
         sha256: of the data's bytes.
+        repeated: training rows that are exact copies of an earlier one.
+        leaked: held-out rows whose prompt is trained on as well.
     """
 
     train: Dataset
@@ -37,6 +39,8 @@ class Rows:
     dropped: list[RowProblem]
     format: str
     sha256: str
+    repeated: int = 0
+    leaked: int = 0
 
 
 def load_rows(config: Config, progress: Progress | None = None) -> Rows:
@@ -63,6 +67,8 @@ def _pair_rows(config: Config, progress: Progress | None) -> Rows:
         dropped=loaded.dropped,
         format=loaded.format,
         sha256=loaded.sha256,
+        repeated=len(train) - len({(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in train}),
+        leaked=_shared_prompts([pair.prompt for pair in held_out], [pair.prompt for pair in train]),
     )
 
 
@@ -107,6 +113,15 @@ def _with_tools(columns: dict[str, list[Any]], tools: list[list[dict[str, Any]] 
     if any(tools):
         columns["tools"] = [json.dumps(item) if item else None for item in tools]
     return columns
+
+
+def _key(messages: list[Message]) -> str:
+    return json.dumps(messages, sort_keys=True)
+
+
+def _shared_prompts(held_out: Sequence[list[Message]], train: Sequence[list[Message]]) -> int:
+    trained = {_key(prompt) for prompt in train}
+    return sum(_key(prompt) in trained for prompt in held_out)
 
 
 def _asked_of(config: Config) -> int:

@@ -1,0 +1,170 @@
+"""Does the policy move, and does it move well? Rules on the training curve: R42, R45, R46.
+
+Log-ratios are in nats: a reward divided by β is log π − log π_ref of a whole answer.
+"""
+
+import math
+from collections.abc import Sequence
+
+from dpo_tui.advice.advice import Advice
+from dpo_tui.advice.evidence import LN2, Evidence
+from dpo_tui.advice.settings import BETA_RANGE, DPO_RATE, LORA_RATE
+from dpo_tui.advice.windows import mean, median, part
+
+SETTLED = 20
+"""Steps after which a curve says something: warm-up is over, and a window of ten steps fits in twice."""
+_WORSE_THAN_COIN = 0.85
+"""Mean loss of the last third above which training does harm: a policy that is right half the time has 0.693, and a
+tenth of wrong labels alone does not lift a healthy loss above this."""
+_FLAT = 0.005
+"""Nats of loss within which a curve has not left 0.6931; at β 0.1 that is a log-ratio of a tenth of a nat."""
+_STILL = 0.2
+"""Nats of log-ratio below which the policy has hardly moved on a pair."""
+_MOVED = 0.5
+"""Nats of log-ratio above which it has moved, whatever the loss says."""
+_FEW_STEPS = 30
+"""Optimizer steps below which training has hardly begun: R44's 500 pairs are 63 steps an epoch at a batch of 8."""
+
+
+def not_a_number(run: Evidence) -> Advice | None:
+    """R42: NaN or infinity in the loss or the gradient; nothing after it means anything."""
+    for line in reversed(run.metrics):
+        broken = [name for name in ("loss", "grad_norm") if name in line and not _finite(line[name])]
+        if broken:
+            rate = run.setting("learning_rate", 0.0)
+            return Advice(
+                "nan",
+                "error",
+                f"{_called(broken[0])} is not a number since step {_since(run, broken[0])}: the model is broken. Stop, "
+                "lower the rate, and look at the longest and oddest pairs.",
+                _slower(rate),
+                f"{broken[0]} = {line[broken[0]]}",
+                "R42",
+            )
+        if "loss" in line:
+            return None
+    return None
+
+
+def rate_high(run: Evidence) -> Advice | None:
+    """R42: the loss swings above that of tossing a coin, where healthy training falls below it."""
+    losses = run.series("loss")
+    if not run.sigmoid or run.step < _FEW_STEPS / 3 or len(losses) < 5:  # noqa: PLR2004 - fewer points are no curve
+        return None
+    late = part([value for _, value in losses], 2 / 3, 1)
+    accuracy = mean(part(run.values("rewards/accuracies"), 2 / 3, 1))
+    if mean(late) < _WORSE_THAN_COIN:
+        return None
+    rate = run.setting("learning_rate", 0.0)
+    worst = max(value for _, value in losses)
+    return Advice(
+        "rate-high",
+        "error" if mean(late) > 2 * LN2 else "warning",
+        f"The loss is {mean(late):.2f} on average, worse than the 0.69 of tossing a coin, and jumped to {worst:.1f}: "
+        f"the learning rate {rate:g} is too high here. Lower it, or warm up longer.",
+        _slower(rate) | {"warmup_ratio": max(0.1, run.setting("warmup_ratio", 0.1))},
+        f"mean loss of the last third {mean(late):.3f}, highest {worst:.3f}, accuracy {accuracy:.2f}",
+        "R42",
+    )
+
+
+def beta(run: Evidence) -> Advice | None:
+    """R46: β so small that the loss hardly sees the policy move, or so large that it overreacts."""
+    low, high = BETA_RANGE
+    if not run.sigmoid or low <= run.beta <= high or run.step < _FEW_STEPS / 3:
+        return None
+    margins, losses = run.values("rewards/margins"), run.values("loss")
+    if len(losses) < 5:  # noqa: PLR2004
+        return None
+    late = mean(part(losses, 2 / 3, 1))
+    moved = median([abs(value) for value in part(margins, 2 / 3, 1)]) / run.beta
+    if run.beta < low and abs(late - LN2) < 4 * _FLAT and moved >= _MOVED:
+        return Advice(
+            "beta",
+            "warning",
+            f"The policy moves ({moved:.1f} nats a pair) and the loss stays at {late:.3f}: with beta {run.beta:g} "
+            "hardly anything holds it to the reference. 0.1 is usual.",
+            {"beta": 0.1},
+            f"median |margin| / β {moved:.2f} nats, mean loss of the last third {late:.4f}",
+            "R46",
+        )
+    spread = _spread(part(losses, 1 / 3, 1))
+    if run.beta > high and (late > LN2 or spread > LN2 or moved < _STILL):
+        return Advice(
+            "beta",
+            "warning",
+            f"With beta {run.beta:g} the smallest move of the policy swings the loss (by {spread:.2f} around "
+            f"{late:.2f}): it is held too tightly to learn more. 0.1 to 0.5 is usual.",
+            {"beta": 0.1},
+            f"mean loss of the last third {late:.3f}, deviation {spread:.3f}, median |margin| / β {moved:.3f} nats",
+            "R46",
+        )
+    return None
+
+
+def too_short(run: Evidence) -> Advice | None:
+    """R44: the whole run is so few steps that warm-up and decay are all of it."""
+    steps = run.max_steps
+    if steps is None or steps >= _FEW_STEPS or run.step < min(3, steps):
+        return None
+    losses = run.values("loss")
+    if not losses or (run.sigmoid and mean(part(losses, 2 / 3, 1)) < 0.8 * LN2):
+        return None
+    epochs = run.setting("num_train_epochs", 3)
+    remedy = {"max_steps": None, "num_train_epochs": max(3.0, epochs)}
+    return Advice(
+        "too-short",
+        "warning",
+        f"{steps} steps are too few to learn from pairs: the loss is still {losses[-1]:.2f}. Train longer (2 to 4 "
+        "epochs), or on more pairs; 500 and more are advised.",
+        remedy,
+        f"{steps} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}",
+        "R44",
+    )
+
+
+def rate_low(run: Evidence) -> Advice | None:
+    """R45: the loss stays at 0.6931 because the policy does not move."""
+    if not run.sigmoid or run.step < SETTLED:
+        return None
+    losses, margins = run.values("loss"), run.values("rewards/margins")
+    if not losses or not margins:
+        return None
+    late = mean(part(losses, 2 / 3, 1))
+    moved = median([abs(value) for value in part(margins, 2 / 3, 1)]) / run.beta
+    if abs(late - LN2) > _FLAT or moved >= _STILL:
+        return None
+    rate = run.setting("learning_rate", 0.0)
+    lora = bool(run.settings.get("use_lora", True))
+    faster = max(10 * rate, LORA_RATE if lora else DPO_RATE[0])
+    advised = f" For LoRA, TRL advises about {LORA_RATE:g}." if lora and rate < LORA_RATE else ""
+    return Advice(
+        "rate-low",
+        "warning",
+        f"Stuck at 0.6931: after {run.step} steps the policy has hardly moved. The learning rate {rate:g} is too low "
+        f"here.{advised}",
+        {"learning_rate": faster},
+        f"mean loss of the last third {late:.4f}, median |margin| / β {moved:.3f} nats",
+        "R45",
+    )
+
+
+def _slower(rate: float) -> dict[str, float]:
+    return {"learning_rate": max(float(f"{rate / 10:.3g}"), DPO_RATE[0])} if rate else {}
+
+
+def _since(run: Evidence, name: str) -> int:
+    return next((line["step"] for line in run.metrics if name in line and not _finite(line[name])), run.step)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _called(name: str) -> str:
+    return {"loss": "The loss", "grad_norm": "The gradient"}[name]
+
+
+def _spread(values: Sequence[float]) -> float:
+    middle = mean(values)
+    return math.sqrt(mean([(value - middle) ** 2 for value in values]))
