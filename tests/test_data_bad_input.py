@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpo_tui.data import elements, portions, streams
+from dpo_tui.data import csv_rows, elements, json_lines, portions, streams
 from dpo_tui.data.elements import Splitter, split
 from dpo_tui.data.read import LoadedPairs, load_pairs
 from dpo_tui.data.report import Report
@@ -162,7 +162,7 @@ def test_nul_bytes_and_lone_surrogates_are_bad_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "json", "csv"])
 def test_a_line_without_end_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     """A gigabyte on one line; here the limit is a megabyte, and so is the measure."""
-    for module in (portions, elements):
+    for module in (portions, elements, csv_rows, json_lines):
         monkeypatch.setattr(module, "LONGEST", 1 << 20)
     filler = "x" * (8 << 20)
     endless = json.dumps({"prompt": filler, "chosen": "a", "rejected": "b"})

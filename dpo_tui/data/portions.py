@@ -4,29 +4,20 @@ The reader goes through them one after the other, the scan hands them to several
 rows with the same numbers.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.data.pairs import Unreadable
+from dpo_tui.data.json_lines import LONGEST, TOO_LONG, Row, lines_of, parse_block
 from dpo_tui.data.source import DataFile
 from dpo_tui.data.streams import BLOCK, head_of, text
 from dpo_tui.errors import DataError
 
 PORTION = 1 << 20
 """Bytes of JSON lines in one portion."""
-LONGEST = 64 << 20
-"""No line is longer than this many bytes; what is longer is skipped and named."""
 _TABLE_ROWS = 1024
-# A row that could not be cut from its file travels as a line with this beginning, which is no JSON, and its reason.
-_NAMED = b"\0unreadable: "
-_TOO_LONG = _NAMED + f"the line is longer than {LONGEST >> 20} MB\n".encode()
-
-Row = dict[str, Any] | Unreadable | None
-"""One row: a record, the reason why it is none, or None for a blank line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,10 @@ def portions(file: DataFile, size: int = PORTION) -> Iterator[Portion]:
         count = sum(1 for _ in _arrow_batches(file.path))
         yield from (Batches(file.path, at, min(at + 8, count)) for at in range(0, count, 8))
     elif file.kind == "csv":
-        yield from _csv_portions(file, size)
+        from dpo_tui.data.csv_rows import csv_rows
+
+        for data in csv_rows(file, size):
+            yield Text(data, cells=True)
     else:
         yield from _json_portions(file, size)
 
@@ -81,7 +75,7 @@ def rows(portion: Portion) -> Iterator[list[Row]]:
     if isinstance(portion, Batches):
         yield from _batch_rows(portion)
         return
-    yield parse(lines_of(portion.data if isinstance(portion, Text) else read_bytes(portion)))
+    yield parse_block(portion.data if isinstance(portion, Text) else read_bytes(portion))
 
 
 def first_rows(found: Iterator[Portion], count: int) -> Iterator[Portion]:
@@ -104,50 +98,6 @@ def first_rows(found: Iterator[Portion], count: int) -> Iterator[Portion]:
             kept.append(line)
             left -= bool(line.strip())
         yield Text(b"\n".join(kept) + b"\n", cells=cells)
-
-
-def lines_of(data: bytes) -> list[bytes]:
-    """Cut at line breaks; a line break at the end begins no further line."""
-    lines = data.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
-
-
-def parse(lines: list[bytes]) -> list[Row]:
-    """Parse JSON lines, each for itself."""
-    import orjson
-
-    loads = orjson.loads
-    try:
-        return [loads(line) for line in lines]
-    except orjson.JSONDecodeError:
-        pass  # one bad line, or a blank one: go through them one by one
-    out: list[Row] = []
-    for line in lines:
-        if not line or line.isspace():
-            out.append(None)
-            continue
-        try:
-            out.append(loads(line))
-        except orjson.JSONDecodeError as error:
-            out.append(_bad_json(line, error))
-    return out
-
-
-def _bad_json(line: bytes, error: Any) -> Unreadable:
-    if line.startswith(_NAMED):
-        return Unreadable("bad-json", line.removeprefix(_NAMED).decode("utf-8", "replace"))
-    if len(line) > LONGEST:
-        return Unreadable("bad-json", f"the line is longer than {LONGEST >> 20} MB")
-    stripped = line.rstrip()
-    if stripped.endswith((b"},", b"],")):
-        return Unreadable("bad-json", "not JSON: there is a trailing comma after the row")
-    before = line.decode("utf-8", "replace")[: error.pos].rstrip()
-    if before.endswith(",") and line.decode("utf-8", "replace")[error.pos : error.pos + 1] in {"}", "]"}:
-        return Unreadable("bad-json", f"not JSON: there is a trailing comma at column {len(before)}")
-    reason = str(error.msg).split(":")[0] if error.msg else "it cannot be parsed"
-    return Unreadable("bad-json", f"not JSON at column {error.colno}: {reason}")
 
 
 def _json_portions(file: DataFile, size: int) -> Iterator[Portion]:
@@ -209,7 +159,7 @@ def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[Text]:
             yield Text(data[:end])
             held, held_size = [data[end:]], len(data) - end
         elif held_size > LONGEST:
-            yield Text(_TOO_LONG)
+            yield Text(TOO_LONG)
             held, held_size, skipping = [], 0, True
         else:
             held = [data]
@@ -241,7 +191,7 @@ def _ranges(path: Path, size: int) -> Iterator[Lines | Text]:
                 begin = _last_line(file, start, wanted)
                 if begin > start:
                     yield Lines(path, start, begin)
-                yield Text(_TOO_LONG)
+                yield Text(TOO_LONG)
             else:
                 yield Lines(path, start, end)
             start = end
@@ -264,73 +214,6 @@ def _end_of_line(file: Any, at: int, total: int) -> int:
         at += len(block)
         size = BLOCK
     return total
-
-
-def _csv_portions(file: DataFile, size: int) -> Iterator[Text]:
-    import orjson
-
-    _, blocks = text(file)
-    csv.field_size_limit(LONGEST)
-    lines = _text_lines(blocks)
-    first = next(lines, "")
-    delimiter = "\t" if ".tsv" in file.path.suffixes else max(",;\t|", key=first.count)
-    table = csv.reader(_chain(first, lines), delimiter=delimiter)
-    try:
-        header = [name.strip() for name in next(table)]
-    except (csv.Error, StopIteration) as error:
-        raise DataError(f"{file.path} has no header line: {error}") from error
-    held: list[bytes] = []
-    held_size = 0
-    while True:
-        try:
-            record = next(table)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            held.append(_NAMED + str(error).encode())
-            continue
-        if not record:
-            continue
-        if len(record) == len(header):
-            row = orjson.dumps(dict(zip(header, (_clean(cell) for cell in record), strict=True)))
-        else:
-            row = _NAMED + f"{len(record)} cells where the header has {len(header)}: is a quote not closed?".encode()
-        held.append(row)
-        held_size += len(row)
-        if held_size >= size:
-            yield Text(b"\n".join(held) + b"\n", cells=True)
-            held, held_size = [], 0
-    if held:
-        yield Text(b"\n".join(held) + b"\n", cells=True)
-
-
-def _clean(cell: str) -> str:
-    return cell.encode("utf-8", "replace").decode("utf-8")
-
-
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
-def _text_lines(blocks: Iterator[bytes]) -> Iterator[str]:
-    rest = b""
-    skipping = False
-    for block in blocks:
-        piece = block
-        if skipping:
-            _, newline, piece = block.partition(b"\n")
-            if not newline:
-                continue
-            skipping = False
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line.decode("utf-8", "replace") + "\n"
-        if len(rest) > LONGEST:
-            rest, skipping = b"", True
-            yield "<a line that is too long>\n"
-    if rest:
-        yield rest.decode("utf-8", "replace")
 
 
 def _parquet(path: Path) -> Any:

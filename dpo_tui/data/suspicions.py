@@ -43,17 +43,16 @@ class Suspicions:
     foreign: NDArray[np.int64]
 
 
-def suspicions(raw: bytes, lines: list[bytes]) -> Suspicions:
+def suspicions(raw: bytes) -> Suspicions:
     """Look through the bytes of a portion and name the suspected rows.
 
     Args:
         raw: the JSON lines.
-        lines: the same, line by line.
     """
     data = np.frombuffer(raw + b"\0" * _GREATEST_MARGIN, dtype=np.uint8)
-    ends = np.cumsum(np.fromiter(map(len, lines), dtype=np.int64, count=len(lines)) + 1)
     unusual = _unusual(data)
     codes = data[unusual]
+    ends = unusual[codes == ord("\n")] + 1
     escapes = unusual[codes == ord("\\")]
     unicode_escapes = escapes[data[escapes + 1] == ord("u")]
     leads = unusual[codes >= _C1_LEAD]
@@ -67,7 +66,7 @@ def suspicions(raw: bytes, lines: list[bytes]) -> Suspicions:
 
 
 def _unusual(data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Where backslashes, brackets, DEL and the first bytes of characters beyond ASCII are.
+    """Where line breaks, backslashes, brackets, DEL and the first bytes of characters beyond ASCII are.
 
     One search for all of them, since comparing bytes is nearly free and collecting places is not; and a block at a
     time, since fresh memory for whole portions costs more than the comparisons.
@@ -78,9 +77,9 @@ def _unusual(data: NDArray[np.uint8]) -> NDArray[np.int64]:
         block = data[start : start + _BLOCK]
         marks, one = marked[: len(block)], compared[: len(block)]
         np.greater_equal(block, _C1_LEAD, out=marks)
-        for sign in b"\\<[\x7f":
+        for sign in b"\n\\<[\x7f":
             np.equal(block, sign, out=one)
-            np.logical_or(marks, one, out=marks)
+            np.bitwise_or(marks, one, out=marks)
         found.append(np.flatnonzero(marks) + start)
     return np.concatenate(found)
 

@@ -25,6 +25,7 @@ class Totals:
         named: the first rows that each bit of the flags names, from 1.
         counts: how many rows each bit names.
         distinct_prompts: different prompts; known at the end only.
+        sampled: pairs that refusals and openings were counted in.
     """
 
     def __init__(self, bits: int) -> None:
@@ -39,6 +40,7 @@ class Totals:
         self.evidence: dict[str, dict[str, str]] = {}
         self.notes: list[str] = []
         self.characters = {"prompt": LengthHistogram(), "chosen": LengthHistogram(), "rejected": LengthHistogram()}
+        self.sampled = 0
         self.chosen_refusals = 0
         self.rejected_refusals = 0
         self.chosen_longer = 0
@@ -56,6 +58,7 @@ class Totals:
         for name, lengths in zip(("prompt", "chosen", "rejected"), part.lengths, strict=True):
             self.characters[name].add(lengths)
         self._add_lengths(part.lengths[1], part.lengths[2])
+        self.sampled += part.sampled
         self.chosen_refusals += part.refusals[0]
         self.rejected_refusals += part.refusals[1]
         self._openings += part.openings

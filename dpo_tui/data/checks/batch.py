@@ -16,6 +16,8 @@ SIMILAR = 0.6
 files 99.6 % of the pairs are below it)."""
 SHORT = 240
 """Characters up to which answers that differ in some words are looked at."""
+SAME_LENGTH = 0.75
+"""The shorter of two such answers has at least this share of the other's characters."""
 NEARLY_THE_SAME = 0.85
 """From this similarity on two answers are the same text but for a word or two, however long they are."""
 
@@ -63,14 +65,18 @@ class Batch:
         """Normalised Levenshtein similarity of the two answers' characters, 0 where it is too low to matter.
 
         Too low is below SIMILAR, and below NEARLY_THE_SAME if one of them is longer than SHORT: the lower the bound,
-        the more a comparison of long texts costs.
+        the more a comparison of long texts costs. Answers of different lengths differ in more than a word.
         """
         found = np.zeros(len(self), dtype=np.float32)
         shorter = np.minimum(self.chosen_lengths, self.rejected_lengths)
         longer = np.maximum(self.chosen_lengths, self.rejected_lengths)
-        for which, least in ((longer <= SHORT, SIMILAR), (longer > SHORT, NEARLY_THE_SAME)):
+        bounds = (
+            (longer <= SHORT, SIMILAR, SAME_LENGTH),
+            (longer > SHORT, NEARLY_THE_SAME, NEARLY_THE_SAME),
+        )
+        for which, least, ratio in bounds:
             # The distance is at least the difference of the lengths, so most pairs need no comparison at all.
-            near = np.flatnonzero(which & (shorter >= least * longer))
+            near = np.flatnonzero(which & (shorter >= ratio * longer))
             if len(near):
                 found[near] = self._compare(near.tolist(), least)
         return found

@@ -50,9 +50,11 @@ def too_similar(batch: Batch) -> Iterable[int]:
     similar = batch.similarity >= NEARLY_THE_SAME
     short = np.maximum(batch.chosen_lengths, batch.rejected_lengths) <= ONE_LINE
     yield from np.flatnonzero(similar & ~short).tolist()
+    find_number, chosens = _NUMBER.search, batch.chosens
     for at in np.flatnonzero(short).tolist():
-        prompt, chosen, rejected = batch.texts(at)
-        if _same_result(prompt, chosen, rejected) or (similar[at] and not _differ_in_a_fact(chosen, rejected)):
+        if (find_number(chosens[at]) and _same_result(*batch.texts(at))) or (
+            similar[at] and not _differ_in_a_fact(chosens[at], batch.rejecteds[at])
+        ):
             yield at
 
 

@@ -49,10 +49,12 @@ def prompt_in_answer(batch: Batch) -> Iterable[int]:
     """The prompt, if it is at least SHORTEST_PROMPT characters long, stands in an answer word for word."""
     longest = np.maximum(batch.chosen_lengths, batch.rejected_lengths)
     possible = (batch.prompt_lengths >= SHORTEST_PROMPT) & (batch.prompt_lengths <= longest)
+    prompts, chosens, rejecteds = batch.prompts, batch.chosens, batch.rejecteds
     for at in np.flatnonzero(possible).tolist():
-        prompt, chosen, rejected = batch.texts(at)
-        beginning = prompt[:SHORTEST_PROMPT]  # a short needle is found fast, and is there in few answers
-        if (beginning in chosen and prompt in chosen) or (beginning in rejected and prompt in rejected):
+        beginning = prompts[at][:SHORTEST_PROMPT]  # a short needle is found fast, and is there in few answers
+        if (beginning in chosens[at] or beginning in rejecteds[at]) and (
+            prompts[at] in chosens[at] or prompts[at] in rejecteds[at]
+        ):
             yield at
 
 

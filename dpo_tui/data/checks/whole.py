@@ -45,8 +45,9 @@ def low_diversity(totals: Totals) -> Finding | None:
     if distinct < DISTINCT_PROMPTS:
         return Finding(totals.usable - totals.distinct_prompts, f"only {distinct:.0%} of the prompts are different")
     count, opening = totals.most_common_opening()
-    if count / totals.usable > SAME_OPENING:
-        return Finding(count, f"{count / totals.usable:.0%} of the prompts begin with “{opening}”")
+    share = count / totals.sampled
+    if share > SAME_OPENING:
+        return Finding(round(share * totals.usable), f"{share:.0%} of the prompts begin with “{opening}”")
     return None
 
 
@@ -80,8 +81,8 @@ def refusal_imbalance(totals: Totals) -> Finding | None:
     """The share of answers that begin with an apology or a refusal differs by REFUSAL_DIFFERENCE or more."""
     if totals.usable < _FEWEST_TO_JUDGE:
         return None
-    chosen, rejected = totals.chosen_refusals / totals.usable, totals.rejected_refusals / totals.usable
+    chosen, rejected = totals.chosen_refusals / totals.sampled, totals.rejected_refusals / totals.sampled
     if abs(chosen - rejected) < REFUSAL_DIFFERENCE:
         return None
     detail = f"{chosen:.0%} of the chosen answers refuse, and {rejected:.0%} of the rejected"
-    return Finding(abs(totals.chosen_refusals - totals.rejected_refusals), detail)
+    return Finding(round(abs(chosen - rejected) * totals.usable), detail)
