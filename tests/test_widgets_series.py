@@ -50,6 +50,20 @@ def test_a_million_points_take_bounded_memory_and_keep_a_single_spike():
     assert len(series) == 100_000
 
 
+@given(values, st.integers(0, 400), st.integers(2, 60))
+def test_expecting_many_points_loses_no_extreme(data, so_far, columns):
+    series = Series(capacity=16)
+    so_far = min(so_far, len(data))
+    series.extend(enumerate(data[:so_far]))
+    series.expect(500)
+    series.extend(enumerate(data[so_far:], start=so_far))
+    assert series.span >= 32
+    shown = series.view(0, max(len(data) - 1, 1), columns)
+    assert max(high for _, _, high in shown) == max(data)
+    assert min(low for _, low, _ in shown) == min(data)
+    assert len(series) == len(data)
+
+
 def test_the_newest_points_are_in_view_even_before_their_bucket_is_full():
     series = Series(capacity=8)
     for step in range(29):

@@ -1,6 +1,8 @@
 """One run as it grows: its metrics as series, its state, its events. Reads files only, and only what is new."""
 
 import os
+import time
+from collections.abc import Iterator, Sequence
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,6 +120,17 @@ class RunFeed:
             self.latest.clear()
         take(lines, self.series, self.latest)
         self.catching_up = self._metrics.offset - before >= CHUNK
+        if self.catching_up and not before:
+            self._expect()
+
+    def _expect(self) -> None:
+        """From the first chunk, tell each series about how many points are still to come."""
+        try:
+            whole = self.folder.metrics.stat().st_size / max(self._metrics.offset, 1)
+        except OSError:
+            return
+        for series in self.series.values():
+            series.expect(len(series) * whole)
 
     def _read_events(self) -> None:
         fresh = [event for tail in self._tails for event in tail.poll()]
@@ -126,6 +139,29 @@ class RunFeed:
             self.events += fresh
             self.events.sort(key=lambda event: number(event.get("t")) or 0.0)
             del self.events[:-EVENTS_KEPT]
+
+
+def read_through(feeds: Sequence[Feed], pause: float = 1.0) -> Iterator[bool]:
+    """Poll feeds until they have caught up with their history.
+
+    Args:
+        feeds: what to read; needs a thread.
+        pause: seconds between two yields while there is more, which is when a screen may draw what has come so far.
+
+    Yields:
+        Whether something is new since the last yield: the first chunk at once, then now and then, and at the end.
+    """
+    changed, told = False, float("-inf")
+    while True:
+        for feed in feeds:
+            changed = feed.poll(time.time()) or changed
+        more = any(feed.catching_up for feed in feeds)
+        if not more or time.monotonic() - told >= pause:
+            yield changed
+            changed, told = False, time.monotonic()
+        if not more:
+            return
+        time.sleep(0.001)  # let the screen have the interpreter
 
 
 def take(lines: list[dict[str, Any]], series: dict[str, Series], latest: dict[str, float]) -> None:

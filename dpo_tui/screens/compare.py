@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher
 
 from dpo_tui.live.compare import differing, results, settings_of, table
-from dpo_tui.live.feed import RunFeed
+from dpo_tui.live.feed import RunFeed, read_through
 from dpo_tui.plain import printable
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.widgets.area import Area
@@ -81,11 +81,11 @@ class CompareScreen(Area):
     @work(thread=True, exclusive=True, group="feeds", exit_on_error=False)
     def _read(self) -> None:
         try:
-            changed = [feed.poll(time.time()) for feed in self._feeds]
+            for changed in read_through(self._feeds):
+                if changed and self.is_attached:
+                    self.app.call_from_thread(self._show)
         finally:
             self._reading = False
-        if any(changed):
-            self.app.call_from_thread(self._show)
 
     def _names(self) -> list[str]:
         names = [printable(feed.title, single_line=True)[:20] for feed in self._feeds]

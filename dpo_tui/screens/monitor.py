@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
-from dpo_tui.live.feed import Feed, RunFeed
+from dpo_tui.live.feed import Feed, RunFeed, read_through
 from dpo_tui.live.gpus import GpuWatch
 from dpo_tui.live.headline import headline
 from dpo_tui.live.words import config_text, events_text, fraction, header, receipt_text, samples_text
@@ -151,12 +151,11 @@ class MonitorScreen(SteeringArea):
     @work(thread=True, exclusive=True, group="feed", exit_on_error=False)
     def _read(self) -> None:
         try:
-            now = time.time()
-            changed = [feed.poll(now) for feed in (self._feed, *self._overlays)]
+            for changed in read_through((self._feed, *self._overlays)):
+                if changed and self.is_attached:
+                    self.app.call_from_thread(self._arrive)
         finally:
             self._reading = False
-        if any(changed):
-            self.app.call_from_thread(self._arrive)
 
     def _arrive(self) -> None:
         """Draw now, or as soon as the last redraw is long enough ago."""

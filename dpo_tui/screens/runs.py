@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 
-from dpo_tui.live.feed import RunFeed, number
+from dpo_tui.live.feed import RunFeed, number, read_through
 from dpo_tui.live.gpus import GpuNow, GpuWatch
 from dpo_tui.live.headline import headline
 from dpo_tui.live.run_list import LIVE, RunGlance, RunList
@@ -158,11 +158,13 @@ class RunsScreen(SteeringArea):
     @work(thread=True, exclusive=True, group="preview", exit_on_error=False)
     def _read(self, feed: RunFeed) -> None:
         try:
-            changed = feed.poll(time.time())
+            for changed in read_through((feed,)):
+                if feed is not self._feed:
+                    return
+                if changed and self.is_attached:
+                    self.app.call_from_thread(self._show_preview, feed)
         finally:
             self._reading = None
-        if changed:
-            self.app.call_from_thread(self._show_preview, feed)
 
     def _show_preview(self, feed: RunFeed) -> None:
         if feed is not self._feed or not self.is_front:

@@ -7,7 +7,7 @@ A row is a list of (text, role) pieces. Roles are the chart's component classes 
 
 from dataclasses import dataclass, replace
 from itertools import groupby
-from math import isfinite, isnan, nan
+from math import isnan, nan
 
 from dpo_tui.widgets.braille import DOTS_Y, Canvas
 from dpo_tui.widgets.rows import Row
@@ -130,7 +130,7 @@ def draw(lines: list[Line], look: Look, window: Window, width: int, height: int)
         label = labels.get(row, "")
         head = (label[:gutter].rjust(gutter) + (tick if label else edge), "axis")
         rows.append([head, *_cells(canvas, row, lines, marks, look.ascii_only)])
-    rows.append(_step_axis(lines, window, shown, gutter=gutter, width=plot_width, ascii_only=look.ascii_only))
+    rows.append(_step_axis(shown, gutter=gutter, width=plot_width, ascii_only=look.ascii_only))
     return rows
 
 
@@ -248,15 +248,15 @@ def _cells(canvas: Canvas, row: int, lines: list[Line], marks: _Marks, ascii_onl
     return [("".join(glyph for glyph, _ in group), role) for role, group in groupby(cells, key=lambda cell: cell[1])]
 
 
-def _step_axis(
-    lines: list[Line], window: Window, shown: tuple[float, float], *, gutter: int, width: int, ascii_only: bool
-) -> Row:
-    """The bottom rule with steps written into it: round ones where there is room, the last one at the right."""
+def _step_axis(shown: tuple[float, float], *, gutter: int, width: int, ascii_only: bool) -> Row:
+    """The bottom rule with steps written into it: round ones where there is room, the end of the axis at the right.
+
+    Nothing in it changes with a new point: Textual resends a row up to its last change, and this one has no other.
+    """
     corner, rule = ("+", "-") if ascii_only else ("└", "─")
     start, stop = shown
     cells = [rule] * width
-    last = max((line.series.last_step for line in lines if line.series.count), default=nan)
-    end = grouped(last if window.stop is None and isfinite(last) else stop)
+    end = grouped(stop)
     right = width - len(end)
     step = nice_step(stop - start, max(width // 16, 1))
     value = (start // step + 1) * step
