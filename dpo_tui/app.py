@@ -48,6 +48,7 @@ class DpoTui(ThemedApp):
 
     Args:
         feed: open at the monitor of this run or folder.
+        until_end: quit by itself when the watched run has ended.
         preferences: the person's settings; read from settings.toml if not given.
     """
 
@@ -64,7 +65,9 @@ class DpoTui(ThemedApp):
         Binding("comma", "preferences", "settings", id="app.preferences", show=False),
     ]
 
-    def __init__(self, feed: Feed | None = None, *, preferences: Preferences | None = None) -> None:
+    def __init__(
+        self, feed: Feed | None = None, *, preferences: Preferences | None = None, until_end: bool = False
+    ) -> None:
         self.preferences = preferences or load_preferences()
         super().__init__(self.preferences.theme)
         if self.preferences.ascii is not None:
@@ -75,6 +78,7 @@ class DpoTui(ThemedApp):
         self.gpus = GpuWatch()
         self.runs_changed: Signal[None] = Signal(self, "runs")
         self._first_feed = feed
+        self._until_end = until_end
         self._looking = False
         self._ticks = 0
         self._passing = ""
@@ -303,6 +307,8 @@ class DpoTui(ThemedApp):
 
     def on_monitor_screen_run_ended(self, message: Message) -> None:
         """Look at the list at once: notices come from there."""
+        if self._until_end:
+            self.exit()
         self._look()
 
     @work(exclusive=True, group="overlay", exit_on_error=False)
@@ -326,9 +332,9 @@ def open_feed(path: Path) -> Feed:
     return RunFeed(RunFolder(path))
 
 
-def run_app(feed: Feed | None = None) -> None:
-    """Run the app until the person quits or the terminal goes away."""
+def run_app(feed: Feed | None = None, *, until_end: bool = False) -> None:
+    """Run the app until the person quits, the terminal goes away, or, on request, the watched run ends."""
     # Under nohup SIGHUP is ignored, and an app whose terminal has gone would spin on a dead descriptor.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
-    DpoTui(feed).run()
+    DpoTui(feed, until_end=until_end).run()

@@ -13,21 +13,28 @@ if TYPE_CHECKING:
     from dpo_tui.live.feed import Feed
 
 
-def open_app(feed: "Feed | None" = None) -> None:
+def can_show_app() -> bool:
+    """Whether this terminal can show the app."""
+    # Textual draws on stderr.
+    terminals = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    return terminals and os.environ.get("TERM", "dumb") not in ("dumb", "")
+
+
+def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
     """Run the app in this terminal.
+
+    Args:
+        feed: open at the monitor of this run or folder.
+        until_end: leave by itself when the watched run has ended.
 
     Raises:
         UsageError: there is no terminal that can show it.
     """
-    # Textual draws on stderr.
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) or os.environ.get("TERM", "dumb") in (
-        "dumb",
-        "",
-    ):
+    if not can_show_app():
         raise UsageError("the app needs a terminal; `dpo-tui runs` lists the runs without one.")
     from dpo_tui.app import run_app
 
-    run_app(feed)
+    run_app(feed, until_end=until_end)
 
 
 @click.command()

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from dpo_tui.cli.app import can_show_app, open_app
 from dpo_tui.cli.follow import follow
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load
@@ -21,6 +22,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launch import start
 from dpo_tui.runs.metrics import read_all
 from dpo_tui.runs.protocol import ARGV_VARIABLE
+from dpo_tui.runs.status import status_of
 
 _INTRODUCTION = """\
 dpo-tui demo: real DPO training of a toy. The model is tiny, ships with dpo-tui, and answers support questions now
@@ -38,10 +40,21 @@ def demo(no_tui: bool) -> None:
     narrate(_INTRODUCTION + "\n")
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
     folder = start_demo()
-    code = follow(folder)
+    code = follow(folder) if no_tui or not can_show_app() else _watch(folder)
     if code == 0:
         _show_result(folder)
     sys.exit(code)
+
+
+def _watch(folder: RunFolder) -> int:
+    """Show the run in the app, which leaves by itself when the run has ended."""
+    from dpo_tui.live.feed import RunFeed
+
+    open_app(RunFeed(folder), until_end=True)
+    if status_of(folder).over:
+        return follow(folder)
+    narrate(f"The demo goes on without you: `dpo-tui attach {folder.id}` watches it again.")
+    sys.exit(0)
 
 
 def start_demo() -> RunFolder:
