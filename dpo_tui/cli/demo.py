@@ -24,20 +24,23 @@ from dpo_tui.runs.metrics import read_all
 from dpo_tui.runs.protocol import ARGV_VARIABLE
 from dpo_tui.runs.status import status_of
 
-_INTRODUCTION = """\
-dpo-tui demo: real DPO training of a toy. The model is tiny, ships with dpo-tui, and answers support questions now
-helpfully, now curtly; the pairs prefer the helpful answers. About a minute on two cores; nothing is downloaded."""
+_INTRODUCTION = (
+    "dpo-tui demo: real DPO training of a toy. The model is tiny, ships with dpo-tui, and answers support questions now "
+    "helpfully, now curtly; the pairs prefer the helpful answers. About a minute on two cores; nothing is downloaded."
+)
+_WIDEST = 100
 _TIE = "at step 0 policy and reference are the same model: every margin is 0, which TRL counts as 0 %; chance is 50 %"
-_NEXT = """\
-The model is a toy: it knows nothing beyond these questions. For yours: `dpo-tui config init > config.toml`, name your
-model and your pairs in it, and `dpo-tui train config.toml`."""
+_NEXT = (
+    "The model is a toy: it knows nothing beyond these questions. For yours: `dpo-tui config init > config.toml`, name "
+    "your model and your pairs in it, and `dpo-tui train config.toml`."
+)
 
 
 @click.command()
 @click.option("--no-tui", is_flag=True, help="Plain text, also in a terminal.")
 def demo(no_tui: bool) -> None:
     """Train the shipped toy model on the shipped pairs, and show what changed."""
-    narrate(_INTRODUCTION + "\n")
+    narrate(textwrap.fill(_INTRODUCTION, _width()) + "\n")
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
     folder = start_demo()
     code = follow(folder) if no_tui or not can_show_app() else _watch(folder)
@@ -81,7 +84,7 @@ def _show_result(folder: RunFolder) -> None:
         )
     _show_answers(_lines(folder.samples))
     click.echo()
-    click.echo(_NEXT)
+    click.echo(textwrap.fill(_NEXT, _width()))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -89,7 +92,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _show_answers(samples: list[dict[str, Any]]) -> None:
-    width = min(shutil.get_terminal_size().columns, 100) - 2
+    width = _width()
     before = [sample for sample in samples if sample["when"] == "before"]
     after = {json.dumps(sample["prompt"]): sample["answer"] for sample in samples if sample["when"] == "after"}
     for sample in before:
@@ -101,3 +104,7 @@ def _show_answers(samples: list[dict[str, Any]]) -> None:
         ):
             words = printable(str(text), single_line=True)
             click.echo(textwrap.fill(words, width, initial_indent=f"{label:>9}  ", subsequent_indent=" " * 11))
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, _WIDEST) - 2
