@@ -1,5 +1,6 @@
 """Our training against plain TRL: the same losses, rewards, gradients and adapters, step by step (R34, R26)."""
 
+import importlib.metadata
 import json
 import math
 import random
@@ -15,6 +16,8 @@ from dpo_tui.runs.folder import RunFolder
 from tests.test_worker import make_config, make_run
 from tests.tiny import WORDS
 
+# Of TRL; before 1.16 it has none that runs everywhere.
+HAS_FUSED_HEAD = importlib.metadata.version("trl") >= "1.16"
 STEPS = 20
 # Half the distance of neighbouring bfloat16 numbers, relative.
 HALF_ULP = 2**-9
@@ -88,6 +91,7 @@ class Trained:
 
 def plain_trl(config: Config) -> Trained:
     """TRL's own trainer, with the same arguments and nothing of ours in it."""
+    from transformers import set_seed
     from trl import DPOTrainer
 
     from dpo_tui.train.arguments import dpo_arguments
@@ -98,6 +102,7 @@ def plain_trl(config: Config) -> Trained:
     device = choose_device(config)
     arguments = dpo_arguments(config, make_run(config), device, evaluates=False, resumes=False)
     arguments.save_strategy = "no"
+    set_seed(config.seed)
     return Trained(
         DPOTrainer(
             model=load_model(config, device),
@@ -157,7 +162,7 @@ def test_every_step_is_trls(home: Path, tiny_model: Path, varied_pairs: Path, us
         report = mine.trainer.shortcuts.report()
         assert report["share_prefix"]["on"]
         assert report["share_prefix"]["saved"] > 0.1
-        assert report["labelled_head"]["saved"] > 0.1
+        assert report["labelled_head"]["saved"] > 0.1 or not HAS_FUSED_HEAD
         assert report["reference_once"]["on"] is (once == "on")
 
 
@@ -178,7 +183,7 @@ def test_other_losses_and_layouts_are_trls_too(
     plain = plain_trl(config_of(tiny_model, varied_pairs, precompute_ref_log_probs="off", **changes))
     mine = ours(config_of(tiny_model, varied_pairs, precompute_ref_log_probs="on", **changes))
     assert max(largest_differences(plain, mine).values()) <= 1e-4
-    assert mine.trainer.shortcuts.report()["labelled_head"]["saved"] > 0.1
+    assert mine.trainer.shortcuts.report()["labelled_head"]["saved"] > 0.1 or not HAS_FUSED_HEAD
 
 
 @pytest.mark.parametrize("kind", ["bf16", "nf4"])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from transformers import set_seed
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
@@ -123,6 +124,8 @@ def build_trainer(
     resumes: bool,
 ) -> Any:
     """Return a trainer that is ready to train: adapter added, rows tokenised, reference scored if that pays."""
+    # trl before 1.16 draws an adapter's first weights before it sets the seed.
+    set_seed(config.seed)
     journal = callback.journal
     journal.phase("add-adapters" if config.use_lora else "load-pairs")
     options = {
