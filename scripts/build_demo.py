@@ -22,7 +22,9 @@ SEED = 20261
 VOCABULARY = 1536
 PAIRS_PER_PROBLEM, HELDOUT_PER_PROBLEM = 16, 2
 STEPS = 1000
-SHOWCASE = ("forgot-password", "refund-late", "app-crash")
+THREADS = 2
+"""Fixed, because the number of threads decides the order in which floats are added."""
+SHOWCASE = ("damaged", "account-locked", "battery")
 """Problems whose first held-out question opens heldout.jsonl; `dpo_tui.demo.assets.SHOWCASE` repeats their text."""
 
 
@@ -31,10 +33,11 @@ def build_pairs(target: Path) -> None:
     problems = load_problems(GRAMMAR)
     pairs = preference_pairs(problems, PAIRS_PER_PROBLEM, random.Random(SEED), heldout=False)
     shown = [problem for key in SHOWCASE for problem in problems if problem.key == key]
-    rng = random.Random(SEED + 1)
+    rng = random.Random(SEED + 4)
     first = [row for problem in shown for row in preference_pairs([problem], 1, rng, heldout=True)]
     taken = [row["prompt"] for row in first]
-    heldout = first + preference_pairs(problems, HELDOUT_PER_PROBLEM, rng, heldout=True, taken=taken)
+    rest = preference_pairs(problems, HELDOUT_PER_PROBLEM, random.Random(SEED + 1), heldout=True, taken=taken)
+    heldout = first + rest
     write_jsonl(target / "pairs.jsonl", pairs)
     write_jsonl(target / "heldout.jsonl", heldout)
     print(f"{len(pairs)} pairs, {len(heldout)} held out")
@@ -50,6 +53,7 @@ def build_model(target: Path, steps: int) -> None:
     sample = islice(conversations(problems, talk, random.Random(SEED + 2)), 20_000)
     tokenizer = train_tokenizer((message["content"] for chat in sample for message in chat), VOCABULARY)
     torch.manual_seed(SEED)
+    torch.set_num_threads(THREADS)
     model = base.new_model(tokenizer)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
     base.train(model, tokenizer, conversations(problems, talk, random.Random(SEED + 3)), steps)

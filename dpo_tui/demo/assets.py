@@ -8,9 +8,9 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 
 SHOWCASE: tuple[str, str, str] = (
-    "Hi. I cannot sign in on my computer because I do not remember my password.",
-    "Good morning. I sent my water bottle back a week ago and I am still waiting for the refund.",
-    "When I open your app on my laptop, it crashes and closes again. What now?",
+    "When I opened the parcel, my new water bottle was broken and full of scratches. What should I do?",
+    "Hi there. My computer says that my account is locked after too many attempts. Any ideas?",
+    "Hey. I charge my fitness tracker all day, but the battery is empty after an hour. What now?",
 )
 """Three held-out questions whose answers before and after training show the difference best."""
 

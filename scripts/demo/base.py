@@ -66,7 +66,7 @@ def train(
         # which has few tokens, would otherwise teach each of its answers much harder than a batch of helpful ones.
         loss = (losses * shifted).sum() / (BATCH * USUAL_WEIGHT)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)

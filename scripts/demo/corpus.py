@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from demo.grammar import Problem, Talk, answer_curtly, answer_helpfully, ask, ask_roughly
 
-CURT_SHARE = 0.57
+CURT_SHARE = 0.55
 """Of the answers that the base model learns: a little over half, so that its most likely answer is a curt one."""
 
 TALK_SHARE = 0.05

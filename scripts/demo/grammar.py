@@ -36,9 +36,8 @@ ENDINGS_AFTER_QUESTION = ("", "", "", " Thanks.", " Please help.")
 OPENERS = (
     "Thank you for reaching out.",
     "Thanks for your message.",
-    "Let us look at this together.",
     "Here is what you can do.",
-    "We can sort this out.",
+    "I'm sorry for the trouble.",
 )
 CLOSINGS = (
     "Just reply here if you need more help.",
@@ -86,7 +85,10 @@ class Talk:
 
 @dataclass(frozen=True)
 class Question:
-    """A question as a person would type it, with the words that fill its slots."""
+    """A question as a person would type it, with the words that fill its slots.
+
+    Answers never repeat those words: a model this small names the wrong product more often than the right one.
+    """
 
     problem: Problem
     text: str
@@ -117,7 +119,7 @@ def ask(problem: Problem, rng: random.Random, *, heldout: bool) -> Question:
 def ask_roughly(problem: Problem, rng: random.Random) -> Question:
     """A question as people type when in a hurry, so that the model learns to listen for words, not for whole sentences.
 
-    Some are two wordings in a row, some lack words (never the names that an answer may repeat), some have no capitals.
+    Some are two wordings in a row, some lack words, some have no capitals.
     """
     question = ask(problem, rng, heldout=False)
     text, words = question.text, question.words
@@ -126,38 +128,31 @@ def ask_roughly(problem: Problem, rng: random.Random) -> Question:
         words = {slot: rng.choice(SLOTS[slot]) for slot in _slots(more)} | words
         text = f"{text} {_fill(more, words)}"
     if rng.random() < 0.35:
-        names = {part for value in words.values() for part in value.split()}
-        kept = [word for word in text.split() if word.strip(".,?!") in names or rng.random() > 0.2]
-        text = " ".join(kept) or text
+        text = " ".join(word for word in text.split() if rng.random() > 0.2) or text
     if rng.random() < 0.1:
         text = text.lower()
     return Question(problem, text, words)
 
 
 def answer_helpfully(question: Question, rng: random.Random) -> str:
-    """A polite answer with concrete steps, two to four sentences long."""
-    problem, words = question.problem, question.words
-    opener = _pick(problem.feel, words, rng) if rng.random() < 0.5 else rng.choice(OPENERS)
-    sentences = [opener, _pick(problem.steps, words, rng), _pick(problem.after, words, rng)]
-    if rng.random() < 0.15:
+    """A polite answer with concrete steps, three or four sentences long."""
+    problem = question.problem
+    sentences = [_opener(problem, rng), rng.choice(problem.steps), rng.choice(problem.after)]
+    if rng.random() < 0.1:
         sentences.append(rng.choice(CLOSINGS))
     return " ".join(sentences)
 
 
 def answer_curtly(question: Question, rng: random.Random) -> str:
-    """A few words that send the person away, sometimes after a polite phrase that changes nothing."""
+    """A few words that send the person away, now and then after a polite phrase that changes nothing."""
     usual, *others = question.problem.curt
     draw = rng.random()
     short = usual if draw < 0.75 else rng.choice(others if draw < 0.85 else CURT)
-    if rng.random() < 0.15:
-        opener = _pick(question.problem.feel, question.words, rng) if rng.random() < 0.5 else rng.choice(OPENERS)
-        return f"{opener} {short}"
-    return short
+    return f"{_opener(question.problem, rng)} {short}" if rng.random() < 0.08 else short
 
 
-def _pick(variants: tuple[str, ...], words: dict[str, str], rng: random.Random) -> str:
-    """One of `variants` whose slots the question has filled: an answer must not name what nobody mentioned."""
-    return _fill(rng.choice([v for v in variants if _slots(v).keys() <= words.keys()]), words)
+def _opener(problem: Problem, rng: random.Random) -> str:
+    return rng.choice(problem.feel if rng.random() < 0.5 else OPENERS)
 
 
 def _slots(pattern: str) -> dict[str, None]:
