@@ -11,6 +11,8 @@ from textual.message import Message
 from dpo_tui.widgets.chart import MIN_HEIGHT, MIN_WIDTH, LineChart
 
 MOST_COLUMNS = 4
+MOST_CHARTS = 8
+"""On one page: more are a wall of lines, and each costs bytes with every new point."""
 TALL_ENOUGH = 12
 """Rows from which a chart gains more from company than from height."""
 
@@ -27,7 +29,7 @@ def arrangement(count: int, width: int, height: int) -> tuple[int, int]:
     comfortable_rows = max(comfortable_rows, min(2, most_rows))
     best, best_score = (1, 1), (-1, -1e9)
     for columns in range(1, most_columns + 1):
-        for rows in range(1, comfortable_rows + 1):
+        for rows in range(1, min(comfortable_rows, MOST_CHARTS // columns) + 1):
             shown = min(count, columns * rows)
             wasted = columns * rows - shown
             shape = -abs((width / columns) / (height / rows) - 5.0)
