@@ -21,6 +21,9 @@ _MOVED_BY_RATE = 0.05
 _WORSE = 0.05
 """Nats of held-out loss by which the last evaluation must be worse than the best one to count as over-fitting."""
 _GAP = 0.1
+"""Nats that training must be better than evaluation, and share of pairs by which its accuracy must be."""
+_MEMORISED = 0.5
+"""Part of the held-out loss that the training loss must have fallen below."""
 _CHOSEN_LOST = 0.3
 _CHOSEN_NATS = 20.0
 
@@ -104,15 +107,22 @@ def over_fitting(run: Evidence) -> Advice | None:
     best_step, best = min(held_out, key=lambda point: point[1])
     last_step, last = held_out[-1]
     training = mean(part(trained, 0.75, 1))
-    if last_step == best_step or last - best < max(_WORSE, 0.05 * best) or last - training < _GAP:
+    risen = last_step != best_step and last - best >= max(_WORSE, 0.05 * best) and last - training >= _GAP
+    gap = _accuracy_gap(run)
+    if not risen and (gap is None or training > _MEMORISED * last):
         return None
     epochs = run.setting("num_train_epochs", 3)
     remedy = {"num_train_epochs": 2.0} if epochs > 2 and run.settings.get("max_steps") is None else {}  # noqa: PLR2004
+    seen = (
+        f"the held-out loss has risen from {best:.2f} (step {best_step}) to {last:.2f}"
+        if risen
+        else (f"the held-out loss stays at {last:.2f}, and held-out pairs are right less often, by {gap:.0%}")
+    )
     return Advice(
         "over-fitting",
         "warning",
-        f"Over-fitting: the training loss falls to {training:.2f} while the held-out loss has risen from {best:.2f} "
-        f"(step {best_step}) to {last:.2f}. Fewer epochs, more diverse pairs, or a checkpoint near step {best_step}.",
+        f"Over-fitting: the training loss falls to {training:.2f} while {seen}: the pairs are learnt by heart. Fewer "
+        "epochs, or more and more diverse pairs.",
         remedy,
         f"held-out loss {best:.3f} at step {best_step}, {last:.3f} at step {last_step}; training {training:.3f}",
         "R44",
@@ -182,6 +192,15 @@ def weak_signal(run: Evidence) -> Advice | None:
         f"accuracy {training:.3f} in the second half, {beyond:.3f} held out; mean |margin| / β {moved:.2f} nats",
         "R44",
     )
+
+
+def _accuracy_gap(run: Evidence) -> float | None:
+    """By how much training accuracy is above held-out accuracy; None where chance may explain it."""
+    trained, held_out = run.values("rewards/accuracies"), run.values("eval_rewards/accuracies")
+    if not trained or not held_out:
+        return None
+    gap = mean(part(trained, 0.75, 1)) - held_out[-1]
+    return gap if gap > max(_GAP, 2 * coin_error(_held_out(run))) else None
 
 
 def _pairs_a_line(run: Evidence) -> float:

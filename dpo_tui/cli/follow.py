@@ -151,6 +151,7 @@ def _eta(folder: RunFolder, status: Status) -> str:
 def _end(folder: RunFolder, status: Status) -> int:
     if status.status == "done":
         narrate(f"✓ done: {folder.path}")
+        narrate(f"  dpo-tui export {folder.id} --to DIR --merge   makes one folder that loads and serves by itself")
         return protocol.DONE
     narrate(f"{status.status}: {printable(status.reason)}".rstrip(": "))
     narrate(f"  dpo-tui resume {folder.id}   goes on from the last checkpoint")

@@ -103,6 +103,7 @@ def next_steps(run: dict[str, Any]) -> list[str]:
     at_once = (f"dpo-tui stop --now {key}", "stop at once")
     resume = (f"dpo-tui resume {key}", "go on from the last checkpoint")
     logs = (f"dpo-tui logs {key}", "what it printed")
+    export = (f"dpo-tui export {key} --to DIR --merge", "one folder to load and serve")
     choices = {
         "queued": [follow, stop],
         "starting": [follow, stop],
@@ -112,7 +113,7 @@ def next_steps(run: dict[str, Any]) -> list[str]:
         "failed": [logs, resume],
         "stopped": [resume, logs],
         "lost": [resume, logs],
-        "done": [logs],
+        "done": [export, logs],
     }.get(status, [logs])
     size = max(len(command) for command, _ in choices)
     return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]

@@ -1,12 +1,18 @@
-"""The model card that goes with an adapter: what it is, what made it, how to use it."""
+"""The model card that goes with what a run made: what it is, what made it, under which licence, how to use it."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
 
 import dpo_tui
 from dpo_tui.config.schema import Config
 from dpo_tui.plain import printable
-from dpo_tui.train.receipt import DataUsed
+from dpo_tui.train.serving import Served, commands
 
+Kind = Literal["adapter", "merged", "model"]
 _SHOWN = (
     "loss",
     "rewards/accuracies",
@@ -14,58 +20,120 @@ _SHOWN = (
     "eval_loss",
     "eval_rewards/accuracies",
     "eval_rewards/margins",
+    "eval_kl",
 )
+_WHAT = {"adapter": "A LoRA adapter", "merged": "A model with its LoRA adapter merged in", "model": "A model"}
 
 
-def model_card(config: Config, data: DataUsed, results: dict[str, Any]) -> str:
-    """Return the card's Markdown, with the hub's YAML head."""
-    method = "Direct Preference Optimization" if config.strategy == "dpo" else "supervised fine-tuning"
-    what = f"A LoRA adapter (rank {config.lora_r}, alpha {config.alpha})" if config.use_lora else "A model"
-    metrics = results.get("metrics", {})
-    rows = "\n".join(f"| {name} | {metrics[name]:.4g} |" for name in _SHOWN if name in metrics)
+@dataclass(frozen=True)
+class Extras:
+    """What the card of an export says beyond that of a run.
+
+    Attributes:
+        licence: of the base model, as keys of a card's head.
+        curves: file name of the picture of the curves.
+        merged: what was done to merge, and how well it agrees with the parts.
+    """
+
+    licence: Mapping[str, str] = field(default_factory=dict)
+    curves: str = ""
+    merged: str = ""
+
+
+def model_card(
+    config: Config, data: Mapping[str, Any], results: Mapping[str, Any], kind: Kind, extras: Extras | None = None
+) -> str:
+    """Return the card's Markdown, with the hub's YAML head.
+
+    Args:
+        config: of the run.
+        data: what it trained on, as in the receipt.
+        results: its steps and last metrics, as in the receipt.
+        kind: what the card goes with.
+        extras: of an export.
+    """
+    extras = extras or Extras()
     model = printable(config.model_name, single_line=True)
-    return f"""---
-base_model: {model}
-library_name: {"peft" if config.use_lora else "transformers"}
-pipeline_tag: text-generation
-tags: [{config.strategy}, trl, dpo-tui]
----
-
-# {printable(config.name or model, single_line=True)}
-
-{what} for `{model}`, trained with {method}
-([TRL](https://github.com/huggingface/trl)) by dpo-tui {dpo_tui.__version__}.
-
-## Data
-
-`{printable(data.location, single_line=True)}` ({data.format}), sha256 `{data.sha256 or "not one file"}`.
-{data.rows:,} rows; {data.train:,} pairs trained on, {data.held_out:,} held out, {data.unusable:,} unusable,
-{data.too_long:,} dropped because the prompt fills {config.max_seq_length:,} tokens.
-
-## Settings
-
-β {config.beta:g} · loss {", ".join(config.loss_type)} · learning rate {config.learning_rate:g} ·
-effective batch {config.effective_batch} · {results.get("steps", "?")} steps · seed {config.seed} ·
-{"NF4 4-bit base" if config.use_4bit else "16- or 32-bit base"} · longest sequence {config.max_seq_length:,} tokens.
-
-## Results
-
-| metric | last value |
-|---|---|
-{rows}
-
-## Use
-
-{_usage(config, model)}
-"""
+    shown = model if "/" in model and not Path(model).is_absolute() else Path(model).name
+    method = "Direct Preference Optimization" if config.strategy == "dpo" else "supervised fine-tuning"
+    shape = f" (rank {config.lora_r}, alpha {config.alpha})" if config.use_lora else ""
+    head: dict[str, Any] = {
+        "base_model": shown,
+        "library_name": "peft" if kind == "adapter" else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": [config.strategy, "trl", "dpo-tui"],
+        **extras.licence,
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
+        f"# {printable(config.name or shown, single_line=True)}",
+        f"{_WHAT[kind]}{shape} for `{shown}`, trained with {method}\n"
+        f"([TRL](https://github.com/huggingface/trl)) by dpo-tui {dpo_tui.__version__}.",
+        *([extras.merged] if extras.merged else []),
+        f"## Licence\n\n{_licence(extras.licence, shown)}",
+        f"## Data\n\n{_data(config, data)}",
+        f"## Settings\n\n{_settings(config, results)}",
+        f"## Results\n\n{_results(results)}",
+        *([f"![Curves of the run]({extras.curves})"] if extras.curves else []),
+        f"## Use\n\n{_usage(kind, model)}",
+        f"## Serve\n\n{_serve(config, kind, shown)}",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _usage(config: Config, model: str) -> str:
-    load = (
-        f'base = AutoModelForCausalLM.from_pretrained("{model}")\n'
-        'model = PeftModel.from_pretrained(base, "THIS FOLDER")'
-        if config.use_lora
-        else 'model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")'
+def _licence(licence: Mapping[str, str], model: str) -> str:
+    told = licence.get("license_name") or licence.get("license")
+    link = f" ({licence['license_link']})" if licence.get("license_link") else ""
+    if told:
+        return f"That of the base model: {printable(told, single_line=True)}{printable(link, single_line=True)}."
+    return f"That of the base model `{model}`; its files here name none, so look at its page before you pass this on."
+
+
+def _data(config: Config, data: Mapping[str, Any]) -> str:
+    place = printable(str(data.get("location", "")), single_line=True)
+    shown = Path(place).name if Path(place).is_absolute() else place
+    return (
+        f"`{shown}` ({data.get('format')}), sha256 `{data.get('sha256') or 'not one file'}`.\n"
+        f"{data.get('rows', 0):,} rows; {data.get('train', 0):,} trained on, {data.get('held_out', 0):,} held out, "
+        f"{data.get('unusable', 0):,} unusable,\n{data.get('too_long', 0):,} dropped because the prompt fills "
+        f"{config.max_seq_length:,} tokens."
     )
-    imports = "from peft import PeftModel\n" if config.use_lora else ""
-    return f"```python\n{imports}from transformers import AutoModelForCausalLM, AutoTokenizer\n\n{load}\n```"
+
+
+def _settings(config: Config, results: Mapping[str, Any]) -> str:
+    loss = f"β {config.beta:g} · loss {', '.join(config.loss_type)} · " if config.strategy == "dpo" else ""
+    return (
+        f"{loss}learning rate {config.learning_rate:g}, {config.lr_scheduler_type}, warm-up {config.warmup_ratio:g} ·\n"
+        f"effective batch {config.effective_batch} · {results.get('steps', '?')} steps · seed {config.seed} · "
+        f"{'NF4 4-bit base' if config.use_4bit else '16- or 32-bit base'} ·\n"
+        f"longest sequence {config.max_seq_length:,} tokens."
+    )
+
+
+def _results(results: Mapping[str, Any]) -> str:
+    metrics = results.get("metrics", {})
+    rows = [f"| {name} | {metrics[name]:.4g} |" for name in _SHOWN if isinstance(metrics.get(name), (int, float))]
+    note = "\n\n`eval_kl` is an estimate from sampled answers, in nats an answer." if "eval_kl" in metrics else ""
+    return "| metric | last value |\n|---|---|\n" + "\n".join(rows) + note
+
+
+def _usage(kind: Kind, model: str) -> str:
+    base = Path(model).name if Path(model).is_absolute() else model
+    if kind == "adapter":
+        code = (
+            "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
+            'model = PeftModel.from_pretrained(base, "THIS FOLDER")\n'
+        )
+    else:
+        code = (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")\n'
+        )
+    return f'```python\n{code}tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")\n```'
+
+
+def _serve(config: Config, kind: Kind, base: str) -> str:
+    name = config.name or "tuned"
+    served = Served("THIS_FOLDER", name, base if kind == "adapter" else "", config.lora_r)
+    return "\n\n".join(f"{program}:\n\n```sh\n" + "\n".join(lines) + "\n```" for program, lines in commands(served))

@@ -8,7 +8,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.runs.files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.callbacks import RunCallback
-from dpo_tui.train.card import model_card
+from dpo_tui.train.card import Kind, model_card
 from dpo_tui.train.checkpoints import newest_whole, step_of
 from dpo_tui.train.device import choose_device
 from dpo_tui.train.interruption import Interruption, StopRequested
@@ -87,7 +87,8 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     journal.phase("save")
     results = _results(trainer)
     _save(trainer, folder.adapter if config.use_lora else folder.merged)
-    write_text_atomic(folder.model_card, model_card(config, data, results))
+    kind: Kind = "adapter" if config.use_lora else "model"
+    write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
     write_receipt(folder, config, device, data, results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")
 

@@ -1,0 +1,71 @@
+"""`export`: write what a run made into a folder to load, serve or pass on."""
+
+from pathlib import Path
+
+import click
+
+from dpo_tui.cli.output import narrate
+from dpo_tui.errors import RunError, UsageError
+from dpo_tui.plain import printable
+from dpo_tui.runs import store
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.torch_tool import Message, run_tool
+
+
+@click.command()
+@click.argument("run")
+@click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A folder that is not there yet.")
+@click.option("--merge", is_flag=True, help="Merge the adapter into its base: one folder that loads by itself.")
+@click.option(
+    "--precision",
+    type=click.Choice(["bf16", "fp16", "fp32"]),
+    default="bf16",
+    show_default=True,
+    help="Of the merged weights.",
+)
+@click.option("--no-check", is_flag=True, help="Do not compare the merged model with base + adapter.")
+@click.option("--push", metavar="REPO", help="Upload the folder to this repository of the hub, private at first.")
+def export(*, run: str, target: Path, merge: bool, precision: str, no_check: bool, push: str | None) -> None:
+    """Write a run's result into a folder: adapter or merged model, tokenizer, model card, curves.
+
+    RUN is an id, a unique prefix of it, a name, or `last`.
+    """
+    folder = store.find(run)
+    _refuse(folder, target)
+    request = {
+        "run": str(folder.path),
+        "target": str(target.absolute()),
+        "merge": merge,
+        "precision": precision,
+        "check": not no_check,
+        "push": push,
+    }
+    narrate("Loading the libraries takes a while")
+    result = run_tool("export", request, _tell)
+    if merge and result["what"] == "model":
+        narrate("This run trained every weight: there is no adapter to merge, its model is the result")
+    if result["check"]:
+        narrate(result["check"])
+    click.echo(result["target"])
+    if result["pushed"]:
+        click.echo(result["pushed"])
+    narrate("\nTo serve it:")
+    for program, lines in result["serve"]:
+        narrate(f"  {program}")
+        for line in lines:
+            narrate(f"    {printable(line, single_line=True)}")
+
+
+def _refuse(folder: RunFolder, target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target}: is there already", hint="name a folder that is not there, or an empty one")
+    if not (folder.adapter.is_dir() or folder.merged.is_dir()):
+        raise RunError(
+            f"run {folder.id} has no result to export yet", hint=f"See how it goes: dpo-tui status {folder.id}"
+        )
+
+
+def _tell(message: Message) -> None:
+    done, total = message.get("done"), message.get("total")
+    count = f" {done}/{total}" if total else ""
+    narrate(f"{printable(str(message['message']), single_line=True)}{count}")

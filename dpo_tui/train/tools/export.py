@@ -1,0 +1,188 @@
+"""Write what a run made into a folder of its own, ready to load, to serve or to pass on."""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from dpo_tui.config.files import load
+from dpo_tui.config.schema import Config
+from dpo_tui.errors import TrainingError
+from dpo_tui.runs.files import read_json, write_json_atomic, write_text_atomic
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.metrics import read_all
+from dpo_tui.train.base_model import base_folder, licence_of
+from dpo_tui.train.card import Extras, Kind, model_card
+from dpo_tui.train.curves_svg import curves_svg
+from dpo_tui.train.logits import AGREEING, EXACT, compare, fits_in_memory
+from dpo_tui.train.merge import merge, read_adapter
+from dpo_tui.train.serving import Served, commands
+from dpo_tui.train.tools.service import Tell, serve
+
+Precision = Literal["bf16", "fp16", "fp32"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_CURVES = "curves.svg"
+# What belongs to the weights of an adapter, not to its tokenizer.
+_ADAPTER_ONLY = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+_TEXTS = 4
+
+
+def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Do one export.
+
+    Args:
+        request: ``run`` and ``target`` (folders), ``merge``, ``precision`` (bf16, fp16, fp32), ``check``, ``push`` (a
+            repository or None).
+        tell: how it goes.
+
+    Returns:
+        ``target``, ``what``, ``check`` (words, or None), ``serve`` (program and lines), ``pushed`` (address or None).
+
+    Raises:
+        TrainingError: there is nothing to export, or the merged model does not agree with its parts.
+    """
+    folder, target = RunFolder(Path(request["run"])), Path(request["target"])
+    config = load(folder.config).config
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    words: str | None = None
+    try:
+        if not config.use_lora:
+            kind: Kind = "model"
+            _copy(folder.merged, partial, "the trained model")
+            base = None
+        elif request["merge"]:
+            kind, base = "merged", base_folder(config)
+            _merge(config, folder, base, partial, precision=request["precision"], tell=tell)
+            words = _check(config, folder, base, partial, request=request, tell=tell)
+        else:
+            kind, base = "adapter", None
+            _copy(folder.adapter, partial, "the adapter")
+        _describe(config, folder, partial, kind, words)
+        if target.exists():
+            target.rmdir()  # an empty folder was allowed
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    served = Served(str(target), config.name or "tuned", config.model_name if kind == "adapter" else "", config.lora_r)
+    pushed = _push(target, request["push"], tell) if request.get("push") else None
+    return {"target": str(target), "what": kind, "check": words, "serve": commands(served), "pushed": pushed}
+
+
+def _copy(source: Path, target: Path, what: str) -> None:
+    if not source.is_dir():
+        raise TrainingError(
+            f"{source}: {what} is not there", hint="the run must have ended well; `dpo-tui status` says"
+        )
+    for path in source.iterdir():
+        if path.is_file():
+            shutil.copy2(path, target / path.name)
+
+
+def _merge(config: Config, folder: RunFolder, base: Path, target: Path, *, precision: Precision, tell: Tell) -> None:
+    if not folder.adapter.is_dir():
+        raise TrainingError(f"{folder.adapter}: the adapter is not there", hint="the run must have ended well")
+    tell("progress", {"message": f"Merging the adapter into {base.name}", "done": 0, "total": None})
+    merge(
+        base,
+        read_adapter(folder.adapter),
+        target,
+        _DTYPES[precision],
+        nf4=config.use_4bit,
+        progress=lambda done, total: tell("progress", {"message": "Merging", "done": done, "total": total}),
+    )
+    settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    settings.pop("quantization_config", None)
+    settings.pop("torch_dtype", None)
+    settings["dtype"] = str(_DTYPES[precision]).removeprefix("torch.")
+    write_json_atomic(target / "config.json", settings)
+    for path in folder.adapter.iterdir():
+        if path.is_file() and path.name not in _ADAPTER_ONLY:
+            shutil.copy2(path, target / path.name)
+    for path in (base / "generation_config.json", *base.glob("LICENSE*")):
+        if path.is_file():
+            shutil.copy2(path, target / path.name)
+
+
+def _check(
+    config: Config, folder: RunFolder, base: Path, merged: Path, *, request: Mapping[str, Any], tell: Tell
+) -> str | None:
+    """Compare the merged model with base and adapter; return what came of it in words, None when it was left out."""
+    if not request.get("check", True):
+        return None
+    if not fits_in_memory(base):
+        return "Not compared with its parts: the model does not fit into this machine's memory in fp32."
+    tell("progress", {"message": "Comparing the logits with base + adapter", "done": 0, "total": None})
+    found = compare(base, folder.adapter, merged, _texts(folder), nf4=config.use_4bit)
+    words = (
+        f"Compared with base + adapter in fp32 at {found.positions} positions: logits differ by at most "
+        f"{found.largest:.2g}, the likeliest token is the same in {found.same_first:.1%}."
+    )
+    wrong = found.largest > EXACT if request["precision"] == "fp32" else found.same_first < AGREEING
+    if wrong:
+        raise TrainingError(
+            f"The merged model does not agree with its parts. {words}",
+            hint="nothing was written; export without --merge, and report this with the base model's name",
+        )
+    return words
+
+
+def _texts(folder: RunFolder) -> list[str]:
+    """Prompts and answers of the run itself, else a sentence that any model knows."""
+    found = []
+    for sample in chain.from_iterable(read_all(folder.samples)):
+        prompt = sample.get("prompt")
+        if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
+            found.append(f"{prompt[-1].get('content', '')}\n{sample.get('answer', '')}")
+    return list(dict.fromkeys(text for text in found if text.strip()))[:_TEXTS] or ["The capital of France is Paris."]
+
+
+def _describe(config: Config, folder: RunFolder, target: Path, kind: Kind, words: str | None) -> None:
+    receipt = read_json(folder.receipt) or {}
+    metrics = list(chain.from_iterable(read_all(folder.metrics)))
+    curves = ""
+    if any("loss" in line for line in metrics):
+        curves = _CURVES
+        write_text_atomic(target / curves, curves_svg(metrics, config.name or folder.id))
+    local = Path(config.model_name)
+    licence = licence_of(local if local.is_dir() else _cached(config))
+    extras = Extras(licence, curves, words or "")
+    card = model_card(config, receipt.get("data", {}), receipt.get("results", {}), kind, extras)
+    write_text_atomic(target / "README.md", card)
+
+
+def _cached(config: Config) -> Path:
+    """Return the base's folder in the hub's cache, or a path that is not there: a licence is not worth a download."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(config.model_name, revision=config.model_revision, local_files_only=True))
+    except Exception:  # not cached, in one of several ways
+        return Path("/nonexistent")
+
+
+def _push(target: Path, repository: str, tell: Tell) -> str:
+    from huggingface_hub import HfApi
+
+    tell("progress", {"message": f"Uploading to {repository}", "done": 0, "total": None})
+    try:
+        api = HfApi()
+        address = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=str(target))
+    except Exception as error:
+        raise TrainingError(
+            f"{target} is written, and the upload to {repository} failed: {str(error).splitlines()[0]}",
+            hint="log in with `hf auth login`, then `hf upload REPO FOLDER` sends it without another export",
+        ) from error
+    return str(address)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(export))

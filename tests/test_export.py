@@ -1,0 +1,187 @@
+"""Export: an adapter merged shard by shard says what base and adapter say, and the folder is complete."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+
+from dpo_tui.cli import cli
+from dpo_tui.config.files import from_values
+from dpo_tui.config.toml_text import to_toml
+from dpo_tui.errors import RunError, TrainingError, UsageError
+from dpo_tui.runs import store
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.train.interruption import Interruption
+from dpo_tui.train.journal import Journal
+
+
+def train(model: Path, pairs: Path, **changes: Any) -> RunFolder:
+    from dpo_tui.train.worker import work
+
+    values = {
+        "model_name": str(model),
+        "dataset": str(pairs),
+        "learning_rate": 1e-2,
+        "max_seq_length": 128,
+        "gradient_accumulation_steps": 1,
+        "max_steps": 3,
+        "sample_prompts": 2,
+        "sample_max_new_tokens": 4,
+        "kl_prompts": 0,
+        "gpus": "none",
+        "lora_r": 4,
+        "name": "tiny",
+    }
+    config = from_values(values | changes)
+    folder = store.create(to_toml(config), name="tiny", devices=[])
+    work(config, folder, Journal(folder), Interruption(folder))
+    return folder
+
+
+def sharded(model: Path, folder: Path) -> Path:
+    """The same model in several files, with a card that names a licence."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(model).save_pretrained(folder, max_shard_size="100KB")
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: llama3.1\nlicense_name: Toy Licence\n---\nA toy.\n")
+    return folder
+
+
+def logits(model: Any, text: str, tokenizer: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return model.eval()(**tokenizer(text, return_tensors="pt")).logits
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"use_rslora": True, "lora_alpha": 3},
+        {"use_dora": True},
+        {"modules_to_save": ["embed_tokens"], "lora_target_modules": ["q_proj", "up_proj"]},
+        {"use_4bit": True},
+    ],
+    ids=["lora", "rank-stabilised", "dora", "modules-to-save", "nf4"],
+)
+def test_the_merged_model_gives_the_logits_of_base_and_adapter(
+    home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Issue 7: loads in plain transformers; ≤ 1e-3 in fp32 against PEFT's own forward; a base of several files."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    from dpo_tui.train.tools.export import export
+
+    base = sharded(tiny_model, tmp_path / "base")
+    folder = train(base, tiny_pairs, **changes)
+    target = tmp_path / "merged"
+    request = {"run": str(folder.path), "target": str(target), "merge": True, "precision": "fp32"}
+    result = export(request, lambda kind, message: None)
+
+    options: dict[str, Any] = {"dtype": torch.float32}
+    if changes.get("use_4bit"):
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True
+        )
+    tokenizer = AutoTokenizer.from_pretrained(target)
+    bare = AutoModelForCausalLM.from_pretrained(base, **options)
+    unchanged = logits(bare, "please reset my password", tokenizer)
+    apart = logits(PeftModel.from_pretrained(bare, str(folder.adapter)), "please reset my password", tokenizer)
+    merged = AutoModelForCausalLM.from_pretrained(target)
+    assert merged.dtype == torch.float32
+    together = logits(merged, "please reset my password", tokenizer)
+    assert (together - apart).abs().max() <= 1e-3
+    assert (apart - unchanged).abs().max() > 1e-2, "the adapter must matter, or agreeing proves nothing"
+    assert "logits differ by at most" in result["check"]
+    assert len(list(target.glob("*.safetensors"))) > 1
+    assert not list(target.glob("*.bin"))
+
+
+def test_the_folder_is_complete_and_its_card_tells_all(
+    home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
+) -> None:
+    """Issue 7: data hash, settings, metrics, curves, the base's licence, commands to serve; no path of this machine."""
+    from dpo_tui.train.tools.export import export
+
+    base = sharded(tiny_model, tmp_path / "base")
+    folder = train(base, tiny_pairs)
+    target = tmp_path / "out"
+    export({"run": str(folder.path), "target": str(target), "merge": True, "precision": "bf16"}, lambda *_: None)
+
+    present = {path.name for path in target.iterdir()}
+    assert present >= {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "curves.svg"}
+    assert json.loads((target / "config.json").read_text())["dtype"] == "bfloat16"
+    card = (target / "README.md").read_text()
+    receipt = json.loads(folder.receipt.read_text())
+    assert receipt["data"]["sha256"] in card
+    assert "license: llama3.1" in card
+    assert "Toy Licence" in card
+    assert "| eval_rewards/accuracies |" in card
+    assert "β 0.1 · loss sigmoid" in card
+    assert "logits differ by at most" in card
+    assert all(program in card for program in ("vLLM", "llama.cpp", "Ollama"))
+    assert str(tmp_path) not in card
+    picture = ElementTree.parse(target / "curves.svg")  # noqa: S314 - our own file
+    lines = picture.iter("{http://www.w3.org/2000/svg}polyline")
+    assert sum(1 for _ in lines) >= 5
+
+
+def test_a_merge_that_does_not_agree_leaves_nothing_behind(
+    home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison is real: with the adapter's strength read wrong, it refuses."""
+    from dpo_tui.train import merge
+    from dpo_tui.train.tools.export import export
+
+    folder = train(tiny_model, tiny_pairs)
+    monkeypatch.setattr(merge, "_scale", lambda *_: 0.5)
+    request = {"run": str(folder.path), "target": str(tmp_path / "out"), "merge": True, "precision": "fp32"}
+    with pytest.raises(TrainingError, match="does not agree"):
+        export(request, lambda *_: None)
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_an_adapter_of_another_model_is_refused(home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from dpo_tui.train.tools.export import export
+
+    folder = train(tiny_model, tiny_pairs)
+    weights = load_file(folder.adapter / "adapter_model.safetensors")
+    wrong = {name.replace("layers.1", "layers.9"): weight for name, weight in weights.items()}
+    save_file(wrong, folder.adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    request = {"run": str(folder.path), "target": str(tmp_path / "out"), "merge": True, "precision": "fp32"}
+    with pytest.raises(TrainingError, match=r"layers\.9"):
+        export(request, lambda *_: None)
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
+    home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
+) -> None:
+    folder = train(tiny_model, tiny_pairs, eval_split=0.0)
+    target = tmp_path / "adapter"
+    done = CliRunner().invoke(cli, ["export", folder.id, "--to", str(target)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert done.stdout.strip() == str(target)
+    assert re.search(r"vllm serve .* --lora-modules tiny=", done.stderr)
+    assert (target / "adapter_model.safetensors").is_file()
+    assert "library_name: peft" in (target / "README.md").read_text()
+
+
+def test_what_cannot_be_exported_is_refused_at_once(home: Path, tmp_path: Path) -> None:
+    folder = store.create('[model]\nmodel_name = "m"\n', name="new", devices=[])
+    with pytest.raises(RunError, match="no result to export"):
+        CliRunner().invoke(cli, ["export", folder.id, "--to", str(tmp_path / "new")], catch_exceptions=False)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(UsageError, match="is there already"):
+        CliRunner().invoke(cli, ["export", folder.id, "--to", str(tmp_path / "full")], catch_exceptions=False)
