@@ -1,10 +1,14 @@
 """Fixtures that every part of the tests may use."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
+
+# Before torch is imported: see runs/worker.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ from dpo_tui.runs.protocol import ARGV_VARIABLE
 from dpo_tui.runs.status import status_of
 
 _INTRODUCTION = (
-    "dpo-tui demo: real DPO training of a toy. The model is tiny, ships with dpo-tui, and answers support questions "
-    "now helpfully, now curtly; the pairs prefer the helpful answers. About a minute on two cores; nothing is downloaded."
+    "dpo-tui demo: real DPO training of a toy. The model is tiny, ships with dpo-tui, and answers support "
+    "questions now helpfully, now curtly; the pairs prefer the helpful answers. About a minute on two cores; "
+    "nothing is downloaded."
 )
 _WIDEST = 100
 _TIE = "at step 0 policy and reference are the same model: every margin is 0, which TRL counts as 0 %; chance is 50 %"

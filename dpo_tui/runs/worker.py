@@ -96,6 +96,9 @@ def worker_environment(state: State) -> dict[str, str]:
     """The worker's environment: this one, with its devices, its supervisor, and its batch if that has shrunk."""
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
+    # Torch's CPU threads spin while they wait for each other; on cores shared with anything else they spin for the time
+    # that the other thread would need. Sleeping instead was 8 to 10 times as fast on two busy cores.
+    environment.setdefault("OMP_WAIT_POLICY", "passive")
     environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
     gpus = [device.removeprefix("gpu:") for device in state.devices if device.startswith("gpu:")]
     if gpus:
