@@ -26,6 +26,7 @@ from dpo_tui.data.transcript import FIRST_LETTERS, is_transcript
 OPENING = 20
 """Characters of a prompt that count as its opening."""
 BUCKETS = 4096
+_TOGETHER = 1 << 20
 _KEPT_MESSAGES = 3
 # Shares of a whole dataset are as good from every fourth pair as from all: with hundreds in each portion the error is
 # far below the thresholds.
@@ -219,7 +220,13 @@ def _batches(portion: Portion) -> Iterator[tuple[list[Row], Suspicions | None]]:
             yield batch, None
         return
     data = read_bytes(portion) if isinstance(portion, Lines) else portion.data
-    yield parse_block(data), suspicions(data)
+    # A portion is worth a journey between processes; what is looked at together should fit the processor's cache.
+    start, total = 0, len(data)
+    while start < total:
+        end = data.find(b"\n", min(start + _TOGETHER, total) - 1) + 1 or total
+        block = data[start:end]
+        yield parse_block(block), suspicions(block)
+        start = end
 
 
 def _hashes(batch: Batch) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -15,7 +15,7 @@ from dpo_tui.data.source import DataFile
 from dpo_tui.data.streams import BLOCK, head_of, text
 from dpo_tui.errors import DataError
 
-PORTION = 1 << 20
+PORTION = 4 << 20
 """Bytes of JSON lines in one portion."""
 _TABLE_ROWS = 1024
 

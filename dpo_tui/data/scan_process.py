@@ -69,6 +69,10 @@ class ScanProcess:
                 return
         raise self._died()
 
+    def wait(self) -> int:
+        """Wait for the child to end by itself, as it does after its report; returns its exit code."""
+        return self._process.wait()
+
     def cancel(self) -> None:
         """End the child and its workers; nothing happens if they have ended."""
         if self._process.poll() is None:
