@@ -43,6 +43,12 @@ def test_all_twenty_checks_are_registered_and_say_what_to_do() -> None:
     assert sorted(check.bit for check in known.values()) == list(range(20))
 
 
+def test_the_docs_explain_every_check() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    for check in checks().values():
+        assert f"| `{check.id}` | {check.severity} |" in text
+
+
 def test_the_four_pairs_of_r28_come_out_as_named(tmp_path: Path) -> None:
     """R28: good pairs are left alone, one is too similar, one has no clear winner."""
     report = report_on(write_lines(tmp_path / "data.jsonl", [*GOOD, TOO_SIMILAR, NO_CLEAR_WINNER]))
