@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_tui.config.files import from_values, load, parse_assignment, with_changes
@@ -210,6 +210,7 @@ config_values = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(values=config_values)
 def test_a_config_survives_being_written_and_read(values: dict[str, Any]) -> None:
     config = from_values(values)

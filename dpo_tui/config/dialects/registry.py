@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_tui.config.dialects import trl
+from dpo_tui.config.dialects import axolotl, llama_factory, trl
 from dpo_tui.config.dialects.fate import Conversion
 
 
@@ -17,7 +17,12 @@ class Dialect:
     convert: Callable[[Mapping[str, Any]], Conversion]
 
 
-DIALECTS = (Dialect("trl dpo", trl.recognises, trl.convert),)
+# The more particular first: LLaMA-Factory names its model as TRL does.
+DIALECTS = (
+    Dialect("LLaMA-Factory", llama_factory.recognises, llama_factory.convert),
+    Dialect("Axolotl", axolotl.recognises, axolotl.convert),
+    Dialect("trl dpo", trl.recognises, trl.convert),
+)
 
 
 def dialect_of(raw: Mapping[str, Any]) -> Dialect | None:
