@@ -1,0 +1,76 @@
+"""`compare`: several runs side by side."""
+
+import click
+
+from dpo_tui.cli.output import narrate, print_json
+from dpo_tui.cli.run_text import clip, columns
+from dpo_tui.errors import UsageError
+from dpo_tui.plain import printable
+from dpo_tui.runs import store
+from dpo_tui.runs.comparison import RESULTS, Comparison
+from dpo_tui.runs.comparison import compare as compare_runs
+
+_WIDEST = 28
+_MARK = " *"
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN…")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compare(runs: tuple[str, ...], as_json: bool) -> None:
+    """Show what was set differently in runs, and what came of it.
+
+    RUN is an id, a unique prefix of it, a name, or `last`.
+    """
+    if len(runs) < 2:  # noqa: PLR2004 - a pair
+        raise UsageError("compare needs two runs or more", hint="`dpo-tui runs` lists them")
+    found = compare_runs([store.find(run) for run in runs])
+    if as_json:
+        print_json(vars(found))
+        return
+    click.echo("\n".join(_table(found)))
+    if found.best:
+        click.echo(f"\n{_MARK.strip()} best of its row")
+    if found.same_held_out is False:
+        narrate("! the runs were evaluated on different pairs: their held-out figures do not compare")
+
+
+def _table(found: Comparison) -> list[str]:
+    rows = [
+        ["run", *(run["id"] for run in found.runs)],
+        ["name", *(run["name"] for run in found.runs)],
+        ["status", *(run["status"] for run in found.runs)],
+        ["steps", *(_steps(run["step"], run["max_steps"]) for run in found.runs)],
+        [],
+    ]
+    rows += [[name, *(_shown(value) for value in values)] for name, values in found.settings.items()]
+    rows.append([])
+    for name, words, _ in RESULTS:
+        if name in found.results:
+            cells = [_figure(value) for value in found.results[name]]
+            if name in found.best:
+                cells[found.best[name]] += _MARK
+            rows.append([words, *cells])
+    rows = [[clip(cell, _WIDEST) for cell in row] for row in rows]
+    widths = [max(columns(row[place]) for row in rows if row) for place in range(len(found.runs) + 1)]
+    return [
+        "  ".join(cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=False)).rstrip()
+        for row in rows
+    ]
+
+
+def _steps(step: object, last: object) -> str:
+    if not isinstance(step, int):
+        return "—"
+    return f"{step:,}/{last:,}" if isinstance(last, int) else f"{step:,}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "—"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return printable(text.rpartition("/")[2] if text.startswith("/") else text, single_line=True)
+
+
+def _figure(value: float | None) -> str:
+    return "—" if value is None else f"{value:.4g}"

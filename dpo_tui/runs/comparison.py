@@ -1,0 +1,117 @@
+"""Several runs side by side: what was set differently, and what came of it. Standard library only."""
+
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpo_tui.runs.files import read_json
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.metrics import latest
+from dpo_tui.runs.status import status_of
+
+# (metric, words, whether more is better; None where neither is)
+RESULTS: tuple[tuple[str, str, bool | None], ...] = (
+    ("eval_rewards/accuracies", "held-out accuracy", True),
+    ("eval_loss", "held-out loss", False),
+    ("eval_rewards/margins", "held-out margin", True),
+    ("eval_kl", "KL to the reference", None),
+    ("loss", "last training loss", None),
+    ("step_seconds", "seconds a step", False),
+    ("vram_peak_gb", "peak GPU memory, GB", False),
+)
+# What differs between any two runs and says nothing.
+_NO_DIFFERENCE = {"name", "profile", "gpus"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side; every list is in the order of the runs.
+
+    Attributes:
+        runs: id, name, status and steps of each.
+        settings: values by name, of the settings that are not the same in all.
+        results: values by metric; None where a run has none.
+        best: index of the best run by metric, where one is better.
+        same_held_out: whether all were evaluated on the same pairs; None where nobody knows.
+    """
+
+    runs: list[dict[str, Any]]
+    settings: dict[str, list[Any]]
+    results: dict[str, list[float | None]]
+    best: dict[str, int]
+    same_held_out: bool | None
+
+
+def compare(folders: Sequence[RunFolder]) -> Comparison:
+    """Read the runs and lay them side by side."""
+    settings = [_settings(folder) for folder in folders]
+    metrics = [latest(folder.metrics) for folder in folders]
+    names = dict.fromkeys(name for one in settings for name in one)
+    different = {
+        name: [one.get(name) for one in settings]
+        for name in names
+        if name not in _NO_DIFFERENCE and any(one.get(name) != settings[0].get(name) for one in settings)
+    }
+    figures = {name: [_number(one.get(name)) for one in metrics] for name, _, _ in RESULTS}
+    results = {name: values for name, values in figures.items() if any(value is not None for value in values)}
+    best = {
+        name: found
+        for name, _, more in RESULTS
+        if more is not None and name in results and (found := _best(results[name], more)) is not None
+    }
+    return Comparison(
+        [_about(folder) for folder in folders], different, results, best, _same_held_out(folders, settings)
+    )
+
+
+def _about(folder: RunFolder) -> dict[str, Any]:
+    status = status_of(folder)
+    name = status.state.name if status.state else ""
+    return {
+        "id": folder.id,
+        "name": name,
+        "status": status.status,
+        "step": status.progress.get("step"),
+        "max_steps": status.progress.get("max_steps"),
+    }
+
+
+def _settings(folder: RunFolder) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(folder.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    flat: dict[str, Any] = {}
+    for key, value in raw.items():
+        flat |= value if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, Any]]) -> bool | None:
+    """The same held-out pairs: the same separate file, or the same data split the same way."""
+    hashes = []
+    for folder in folders:
+        data = (read_json(folder.receipt) or {}).get("data")
+        hashes.append(data.get("sha256") if isinstance(data, dict) else None)
+    keys = [
+        (one["eval_dataset"],) if one.get("eval_dataset") else (digest, one.get("eval_split"), one.get("seed"))
+        for one, digest in zip(settings, hashes, strict=True)
+    ]
+    if any(not one.get("eval_dataset") and not digest for one, digest in zip(settings, hashes, strict=True)):
+        return None
+    return len(set(keys)) == 1
+
+
+def _best(values: Sequence[float | None], more: bool) -> int | None:
+    known = [(value, place) for place, value in enumerate(values) if value is not None]
+    if len(known) < 2 or len({value for value, _ in known}) == 1:  # noqa: PLR2004 - nothing to be better than
+        return None
+    return (max if more else min)(known)[1]
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -1,0 +1,59 @@
+"""Runs side by side: what differs and what came of it, from their files alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from dpo_tui.cli import cli
+from dpo_tui.config.files import from_values
+from dpo_tui.config.toml_text import to_toml
+from dpo_tui.runs import store
+
+
+def make_run(name: str, digest: str, metrics: dict[str, Any], **settings: Any) -> str:
+    config = from_values({"model_name": "m", "dataset": "d", "name": name, **settings})
+    folder = store.create(to_toml(config), name=name, devices=[])
+    lines = [{"t": 1.0, "step": 10, **metrics}]
+    folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder.receipt.write_text(json.dumps({"data": {"sha256": digest}}))
+    return folder.id
+
+
+def invoke(*words: str) -> Any:
+    return CliRunner().invoke(cli, ["compare", *words], catch_exceptions=False)
+
+
+def test_only_what_differs_is_shown_and_the_best_is_marked(home: Path) -> None:
+    first = make_run("slow", "x", {"eval_loss": 0.6, "eval_rewards/accuracies": 0.7}, learning_rate=1e-6)
+    second = make_run("fast", "x", {"eval_loss": 0.5, "eval_rewards/accuracies": 0.9}, learning_rate=5e-6)
+    done = invoke(first, second)
+    lines = {line.split("  ")[0]: line for line in done.stdout.splitlines() if line}
+    assert "1e-06" in lines["learning_rate"]
+    assert "5e-06" in lines["learning_rate"]
+    assert "beta" not in lines
+    assert lines["held-out loss"].endswith("0.5 *")
+    assert lines["held-out accuracy"].endswith("0.9 *")
+
+    told = json.loads(invoke("slow", "fast", "--json").stdout)
+    assert told["settings"] == {"learning_rate": [1e-6, 5e-6]}
+    assert told["results"]["eval_loss"] == [0.6, 0.5]
+    assert told["best"] == {"eval_rewards/accuracies": 1, "eval_loss": 1}
+    assert told["same_held_out"] is True
+
+
+def test_figures_from_different_held_out_pairs_come_with_a_warning(home: Path) -> None:
+    """R40: held-out figures compare only on the same pairs."""
+    first = make_run("one", "x", {"eval_loss": 0.6})
+    second = make_run("two", "y", {"eval_loss": 0.5})
+    assert "do not compare" in invoke(first, second).stderr
+    assert "do not compare" not in invoke(first, first).stderr
+
+
+def test_runs_without_numbers_are_compared_all_the_same(home: Path) -> None:
+    first = make_run("one", "x", {})
+    second = make_run("two", "x", {"eval_loss": float("nan"), "loss": 0.5})
+    told = json.loads(invoke(first, second, "--json").stdout)
+    assert told["results"] == {"loss": [None, 0.5]}
+    assert told["best"] == {}
