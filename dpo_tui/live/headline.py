@@ -31,7 +31,7 @@ def headline(feed: Feed) -> Advice:
     if told is not None and told.tone != "note":
         return told
     if status == "done":
-        return Advice("good", f"Done. {_numbers(feed)}".strip())
+        return Advice("good", f"Done. {_numbers(feed, trend='')}".strip())
     judged = _judged(feed)
     if judged is not None:
         return judged
@@ -64,20 +64,21 @@ def _judged(feed: Feed) -> Advice | None:
         return None
     if loss is not None and number(loss) is None:
         return Advice("bad", "The loss is not a number any more: stop, lower the learning rate, look at the data.")
-    words = _numbers(feed)
+    trend = _trend(feed.series.get("rewards/accuracies"))
+    words = _numbers(feed, trend)
     if kl is not None and kl > KL_REASONABLE:
         return Advice("warn", f"KL {short(kl)} is above 10: the policy drifts far from the reference. {words}")
-    trend = _trend(feed.series.get("rewards/accuracies"))
     if accuracy == 0 and number(feed.latest.get("rewards/margins")) == 0:
         return Advice("note", "Policy and reference still agree: every margin is 0. The first steps will tell.")
     if accuracy is not None and accuracy < COIN and trend != "rising":
         return Advice("note", f"Chosen answers do not win yet: {words}")
-    return Advice("good", f"Healthy: {words}" if accuracy is not None and accuracy > COIN else _sentence(words))
+    if accuracy is not None and accuracy > COIN and trend != "falling":
+        return Advice("good", f"Healthy: {words}")
+    return Advice("note", _sentence(words))
 
 
-def _numbers(feed: Feed) -> str:
+def _numbers(feed: Feed, trend: str) -> str:
     parts = []
-    trend = _trend(feed.series.get("rewards/accuracies"))
     for name, label in (
         ("rewards/accuracies", "accuracy"),
         ("rewards/margins", "margin"),

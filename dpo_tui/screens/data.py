@@ -23,7 +23,7 @@ from dpo_tui.widgets.dialogs import ChooseDialog, TypeDialog
 from dpo_tui.widgets.edit_dialog import EditDialog
 from dpo_tui.widgets.key_line import KeyLine
 from dpo_tui.widgets.pair_view import PairShown, PairView
-from dpo_tui.widgets.rows import Row
+from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.tab_strip import TabStrip
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 from dpo_tui.widgets.title_row import TitleRow

@@ -24,7 +24,7 @@ from dpo_tui.widgets.chart_book import BOOK, lines_for, look_of
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import memory_text
 from dpo_tui.widgets.key_line import KeyLine
-from dpo_tui.widgets.rows import Row
+from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.run_keys import SteeringArea
 from dpo_tui.widgets.run_table import RunRow, RunTable
 from dpo_tui.widgets.title_row import TitleRow

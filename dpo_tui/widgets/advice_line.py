@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from dpo_tui.plain import printable
 from dpo_tui.widgets.advice import Advice, Tone
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("good", "note", "warn", "bad", "text")
 _GLYPHS: dict[Tone, tuple[str, str]] = {"good": ("✓", "+"), "note": ("·", "-"), "warn": ("⚠", "!"), "bad": ("✗", "x")}

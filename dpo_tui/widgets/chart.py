@@ -12,8 +12,9 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.plot import COLOURS, Line, Look, Window, draw, steps_shown
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.rows import RowsWidget, component_classes
 from dpo_tui.widgets.series import Series, Smoothed
 
 SMOOTHING = (None, 0.0, 0.6, 0.9, 0.97, 0.99)

@@ -6,7 +6,8 @@ from typing import ClassVar, Protocol
 
 from dpo_tui.plain import printable
 from dpo_tui.widgets.braille import blocks
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("name", "label", "value", "history", "hot")
 HOT = 85

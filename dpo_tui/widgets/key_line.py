@@ -6,7 +6,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.screen import Screen
 
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("key", "word", "gap")
 ALWAYS = frozenset({"back", "help"})

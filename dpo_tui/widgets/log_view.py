@@ -13,7 +13,8 @@ from textual.widgets import Input
 
 from dpo_tui.widgets.line_input import LineInput
 from dpo_tui.widgets.log_file import LogFile, LogLine
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("line", "match", "note", "error")
 _ALARMS = ("error", "traceback", "out of memory", "exception")

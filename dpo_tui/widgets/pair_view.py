@@ -7,7 +7,8 @@ from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 
 from dpo_tui.plain import printable
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes, row_width
+from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.rows import RowsWidget, component_classes, row_width
 
 ROLES = ("prompt", "head", "same", "chosen", "rejected", "note", "bad", "decided")
 NARROW = 72

@@ -10,7 +10,7 @@ from itertools import groupby
 from math import isnan, nan
 
 from dpo_tui.widgets.braille import DOTS_Y, Canvas
-from dpo_tui.widgets.rows import Row
+from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.scale import Axis, grouped, nice_axis, nice_step, short, step_range, tick_label, ticks
 from dpo_tui.widgets.series import Reading, Series
 

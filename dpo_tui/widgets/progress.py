@@ -3,7 +3,8 @@
 from math import isnan
 from typing import ClassVar
 
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("done", "rest", "percent")
 

@@ -13,8 +13,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-Row = list[tuple[str, str]]
-"""Pieces of (text, role); the text is printable and never markup, the role names a component class."""
+from dpo_tui.widgets.pieces import Row
 
 
 class RowsWidget(Widget):

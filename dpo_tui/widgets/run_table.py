@@ -11,8 +11,9 @@ from textual.message import Message
 
 from dpo_tui.plain import printable
 from dpo_tui.widgets.braille import sparkline
+from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.progress import bar
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes, justified
+from dpo_tui.widgets.rows import RowsWidget, component_classes, justified
 from dpo_tui.widgets.scale import short
 from dpo_tui.widgets.status_word import WIDTH, status_word
 

@@ -10,7 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from dpo_tui.plain import printable
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("section", "title", "value", "changed", "note", "bad", "cursor", "fold")
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 from textual import events
 from textual.message import Message
 
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes
+from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("open", "other")
 

@@ -3,8 +3,9 @@
 from typing import ClassVar
 
 from dpo_tui.plain import printable
+from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.plot import COLOURS
-from dpo_tui.widgets.rows import Row, RowsWidget, component_classes, justified, row_width
+from dpo_tui.widgets.rows import RowsWidget, component_classes, justified, row_width
 
 ROLES = (
     *("title", "good", "busy", "bad", "warn", "quiet", "value", "muted", "accent"),

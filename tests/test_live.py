@@ -1,0 +1,108 @@
+"""What is said about a run, and reading it while it grows."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from dpo_tui.live.feed import RunFeed, read_through
+from dpo_tui.live.headline import headline
+from dpo_tui.live.words import fraction, header, samples_text
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.widgets.series import Series
+from tests.fake_run import begin, progress, write_history
+
+
+def feed_with(status: str = "running", **latest: float) -> RunFeed:
+    feed = RunFeed(RunFolder(Path("/nonexistent/20261101-101010-aaaa")))
+    feed.about = {"status": status, "reason": ""}
+    for name, value in latest.items():
+        metric = {"accuracy": "rewards/accuracies", "margin": "rewards/margins"}.get(name, name)
+        feed.latest[metric] = value
+        feed.series[metric] = Series(metric)
+    return feed
+
+
+@pytest.mark.parametrize(
+    ("feed", "tone", "words"),
+    [
+        (feed_with(loss=0.5, accuracy=0.71, margin=0.38, kl=1.9), "good", "Healthy: accuracy 0.71"),
+        (feed_with(loss=0.5, accuracy=0.71, kl=12.0), "warn", "KL 12.0 is above 10"),
+        (feed_with(loss=float("nan"), accuracy=0.7), "bad", "not a number"),
+        (feed_with(loss=0.7, accuracy=0.4, margin=-0.1), "note", "do not win yet"),
+        (feed_with(loss=0.69, accuracy=0.0, margin=0.0), "note", "still agree"),
+        (feed_with("done", accuracy=0.96), "good", "Done. accuracy 0.96."),
+        (feed_with("queued"), "note", "Waiting"),
+        (feed_with("lost"), "bad", "r goes on from the last checkpoint"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "feed",
+)
+def test_the_headline_says_in_words_how_it_goes(feed, tone, words):
+    """R37–R39, R42."""
+    advice = headline(feed)
+    assert advice.tone == tone
+    assert words in advice.text
+
+
+def test_advice_that_the_run_was_given_outranks_good_numbers():
+    feed = feed_with(loss=0.5, accuracy=0.9)
+    feed.about["advice"] = {"kind": "advice", "severity": "warning", "message": "Both rewards fall."}
+    assert headline(feed).text.startswith("Both rewards fall.")
+
+
+def test_a_worker_that_does_not_train_yet_shows_its_phase_and_that_phases_progress():
+    """R33."""
+    feed = feed_with()
+    feed.about |= {"phase": "load-model", "done": 1, "total": 4, "step": 0, "max_steps": 100}
+    feed.events = [{"kind": "phase", "message": "Loading the model"}]
+    assert any("loading the model" in text for part in header(feed) for text, _ in part)
+    assert fraction(feed.about) == 0.25
+
+
+def test_a_long_history_is_read_in_pieces_and_equals_what_was_written(tmp_path):
+    folder = RunFolder(tmp_path / "20261101-101010-aaaa")
+    begin(folder, "x")
+    write_history(folder, 1, 4000, 4000)
+    feed = RunFeed(folder)
+    yields = list(read_through((feed,), pause=0.0))
+    assert len(yields) > 1
+    assert not feed.catching_up
+    assert len(feed.series["loss"]) == 4000
+    assert feed.series["loss"].last_step == 4000
+
+
+def test_nothing_new_costs_no_reading(tmp_path):
+    folder = RunFolder(tmp_path / "20261101-101010-aaaa")
+    begin(folder, "x")
+    write_history(folder, 1, 3, 3)
+    feed = RunFeed(folder)
+    now = time.time()
+    feed.poll(now)
+    assert not feed.has_news(now + 0.1)
+    progress(folder, 3, 3)
+    assert feed.has_news(now + 0.1)
+
+
+def test_null_and_nan_are_gaps_and_text_is_no_metric(tmp_path):
+    folder = RunFolder(tmp_path / "20261101-101010-aaaa")
+    begin(folder, "x")
+    folder.metrics.write_text(
+        '{"step": 1, "loss": null}\n{"step": 2, "loss": NaN, "note": "x"}\n{"step": 3, "loss": 1}\n'
+    )
+    feed = RunFeed(folder)
+    feed.poll(time.time())
+    assert set(feed.series) == {"loss"}
+    assert feed.series["loss"].unusable == 2
+
+
+def test_answers_stand_by_prompt_the_first_before_the_latest(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    chat = [{"role": "user", "content": "Hi?"}]
+    rows = [
+        {"step": step, "prompt": chat, "answer": answer} for step, answer in ((0, "No."), (5, "Maybe."), (9, "Yes!"))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = [words for words, _ in samples_text(path)]
+    assert text[0] == "Hi?"
+    assert "No." in text and "Yes!" in text and "Maybe." not in text
