@@ -92,20 +92,24 @@ class Shortcuts:
         batch = telling_batch(trainer)
         if batch is None and not obstacle:
             obstacle = "the pairs have no common prompt"
-        if batch is not None and self.has_fused_head:
-            self._labels.why = disagreement(trainer, batch, [self._switch_head]) or ""
-        self._labels.on = self.has_fused_head and not self._labels.why
-        if not self.has_fused_head:
-            self._labels.why = "this TRL scores every position"
+        ways = {"head": self._switch_head} if self.has_fused_head else {}
+        if not obstacle:
+            ways["sharing"] = self._switch_sharing
+        surprises: dict[str, str] = {}
+        # All at once is the usual end; only a disagreement is worth finding its cause.
+        if batch is not None and ways and disagreement(trainer, batch, list(ways.values())):
+            found = {name: disagreement(trainer, batch, [switch]) for name, switch in ways.items()}
+            surprises = {name: words for name, words in found.items() if words}
+            if not surprises:
+                surprises = dict.fromkeys(ways, "scores of a real batch differ with both shortcuts together")
+        no_head = "" if self.has_fused_head else "this TRL scores every position"
+        self._labels = _outcome(no_head or surprises.get("head"))
+        self._prefix = _outcome(obstacle or surprises.get("sharing"))
         self._switch_head(self._labels.on)
-        surprise = None
-        if batch is not None and not obstacle:
-            surprise = disagreement(trainer, batch, [self._switch_sharing])
-        self._prefix = Outcome(on=not (obstacle or surprise), why=obstacle or surprise or "")
         self._switch_sharing(self._prefix.on)
         self.sharing.reset()
         self.head.reset()
-        self._tell(surprised=surprise is not None)
+        self._tell(surprised="sharing" in surprises)
 
     def _tell(self, *, surprised: bool) -> None:
         if self._prefix.on:
@@ -125,6 +129,10 @@ class Shortcuts:
 
     def _switch_sharing(self, on: bool) -> None:
         self.sharing.enabled = on
+
+
+def _outcome(obstacle: str | None) -> Outcome:
+    return Outcome(on=not obstacle, why=obstacle or "")
 
 
 def _bare(model: Any) -> Any:
