@@ -172,7 +172,7 @@ async def test_three_enters_make_the_demo_run_and_show_its_monitor(home, monkeyp
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, MonitorScreen), 30)
         await until(pilot, lambda: "demo" in screen_text(pilot))
-        run = next((home / "home" / "runs").iterdir())
+        run = next((home / "home" / "runs").glob("2*/state.json")).parent
         deadline = time.monotonic() + 30
         while json.loads((run / "state.json").read_text())["status"] in ("queued", "starting", "running"):
             assert time.monotonic() < deadline
