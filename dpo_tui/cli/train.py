@@ -7,15 +7,17 @@ from pathlib import Path
 
 import click
 
+from dpo_tui.chain import Stage, create_stages, prepare_stages
 from dpo_tui.cli.follow import follow
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import UsageError
 from dpo_tui.plain import printable
-from dpo_tui.prepare import Prepared, create_run, prepare
+from dpo_tui.prepare import Prepared
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launch import start
 from dpo_tui.runs.protocol import ARGV_VARIABLE
+from dpo_tui.torch_tool import Message
 
 _ROWS_NAMED = 5
 
@@ -28,15 +30,17 @@ _ROWS_NAMED = 5
 def train(configs: tuple[Path, ...], assignments: tuple[str, ...], name: str | None, detach: bool) -> None:
     """Start training from one config, or from several, one after the other.
 
+    A config whose model_name is "previous" goes on from the run before it: `dpo-tui train sft.toml dpo.toml`.
+
     In the foreground this follows the run: Ctrl-C stops it with a checkpoint, a lost connection does not.
     """
     if name and len(configs) > 1:
         raise UsageError("--name is for one config", hint="give each config a name of its own, in [run]")
     changes = dict(parse_assignment(assignment) for assignment in assignments)
-    everything = [prepare(load(path, changes), name) for path in configs]
-    for path, prepared in zip(configs, everything, strict=True):
-        tell(prepared, str(path))
-    folders = start_in_turn(everything)
+    stages = prepare_stages([load(path, changes) for path in configs], name, _tell_merge)
+    for path, stage in zip(configs, stages, strict=True):
+        tell(stage.prepared, str(path))
+    folders = start_in_turn(stages)
     for folder in folders:
         click.echo(folder.id)
     if detach:
@@ -61,12 +65,14 @@ def tell(prepared: Prepared, source: str) -> None:
         narrate(f"{advice.severity}: {advice.words}")
 
 
-def start_in_turn(everything: list[Prepared]) -> list[RunFolder]:
+def start_in_turn(stages: list[Stage]) -> list[RunFolder]:
     """Make and start the runs; each waits for the one before it, however that ends."""
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
-    folders: list[RunFolder] = []
-    for prepared in everything:
-        folders.append(create_run(prepared, after=folders[-1].id if folders else None))
+    folders = create_stages(stages)
     for folder in folders:
         start(folder)
     return folders
+
+
+def _tell_merge(message: Message) -> None:
+    narrate(printable(str(message["message"]), single_line=True))

@@ -10,6 +10,7 @@ import yaml
 import dpo_tui
 from dpo_tui.config.schema import Config
 from dpo_tui.plain import printable
+from dpo_tui.train.base_model import root_model
 from dpo_tui.train.serving import Served, commands
 
 Kind = Literal["adapter", "merged", "model"]
@@ -53,7 +54,10 @@ def model_card(
         extras: of an export.
     """
     extras = extras or Extras()
-    model = printable(config.model_name, single_line=True)
+    model = printable(root_model(config.model_name), single_line=True)
+    stage = "" if model == config.model_name else f" after a first stage (run {Path(config.model_name).parent.name})"
+    if stage and kind == "adapter":
+        stage += ", whose merged model it needs (`dpo-tui export --merge` makes one folder of both)"
     shown = model if "/" in model and not Path(model).is_absolute() else Path(model).name
     method = "Direct Preference Optimization" if config.strategy == "dpo" else "supervised fine-tuning"
     shape = f" (rank {config.lora_r}, alpha {config.alpha})" if config.use_lora else ""
@@ -67,7 +71,7 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {printable(config.name or shown, single_line=True)}",
-        f"{_WHAT[kind]}{shape} for `{shown}`, trained with {method}\n"
+        f"{_WHAT[kind]}{shape} for `{shown}`{stage}, trained with {method}\n"
         f"([TRL](https://github.com/huggingface/trl)) by dpo-tui {dpo_tui.__version__}.",
         *([extras.merged] if extras.merged else []),
         f"## Licence\n\n{_licence(extras.licence, shown)}",

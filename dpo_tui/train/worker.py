@@ -7,6 +7,7 @@ from typing import Any
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.train.base_model import require_stage
 from dpo_tui.train.callbacks import RunCallback
 from dpo_tui.train.card import Kind, model_card
 from dpo_tui.train.checkpoints import newest_whole, step_of
@@ -14,6 +15,7 @@ from dpo_tui.train.device import choose_device
 from dpo_tui.train.interruption import Interruption, StopRequested
 from dpo_tui.train.journal import Journal
 from dpo_tui.train.looks import Looks
+from dpo_tui.train.merge_run import merge_in_place
 from dpo_tui.train.model import load_model, load_tokenizer
 from dpo_tui.train.receipt import DataUsed, write_receipt
 from dpo_tui.train.rows import Rows, load_rows
@@ -30,6 +32,7 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
         StopRequested: someone asked for a stop; a checkpoint is saved if training had begun.
         DpoTuiError: the data, the model or the device cannot be used.
     """
+    require_stage(config)
     rows = load_rows(config)
     _tell_about_rows(rows, journal)
     device = choose_device(config)
@@ -88,6 +91,10 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     results = _results(trainer)
     _save(trainer, folder.adapter if config.use_lora else folder.merged)
     kind: Kind = "adapter" if config.use_lora else "model"
+    if config.use_lora and config.merge_at_end:
+        merge_in_place(
+            config, folder, device.dtype, lambda done, total: journal.progress(done, total, "files", detail="merging")
+        )
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
     write_receipt(folder, config, device, data, results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")

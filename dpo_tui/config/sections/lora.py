@@ -30,3 +30,9 @@ class LoraSection(Section):
     use_dora: bool = setting(
         False, "DoRA", "Weight-decomposed adapters (arXiv 2402.09353): slower, sometimes better.", advanced=True
     )
+    merge_at_end: bool = setting(
+        False,
+        "merge at the end",
+        "Also write the whole model, with the adapter merged in. A next stage trains from it, so a chain sets this.",
+        advanced=True,
+    )

@@ -1,34 +1,30 @@
 """Write what a run made into a folder of its own, ready to load, to serve or to pass on."""
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
-from dpo_tui.runs.files import read_json, write_json_atomic, write_text_atomic
+from dpo_tui.runs.files import read_json, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import read_all
-from dpo_tui.train.base_model import base_folder, licence_of
+from dpo_tui.train.base_model import licence_of
 from dpo_tui.train.card import Extras, Kind, model_card
 from dpo_tui.train.curves_svg import curves_svg
 from dpo_tui.train.logits import AGREEING, EXACT, compare, fits_in_memory
-from dpo_tui.train.merge import merge, read_adapter
+from dpo_tui.train.merge_run import write_model
 from dpo_tui.train.serving import Served, commands
 from dpo_tui.train.tools.service import Tell, serve
 
-Precision = Literal["bf16", "fp16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _CURVES = "curves.svg"
-# What belongs to the weights of an adapter, not to its tokenizer.
-_ADAPTER_ONLY = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
 _TEXTS = 4
 
 
@@ -56,13 +52,19 @@ def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
         if not config.use_lora:
             kind: Kind = "model"
             _copy(folder.merged, partial, "the trained model")
-            base = None
         elif request["merge"]:
-            kind, base = "merged", base_folder(config)
-            _merge(config, folder, base, partial, precision=request["precision"], tell=tell)
+            kind = "merged"
+            tell("progress", {"message": "Merging the adapter into its base", "done": 0, "total": None})
+            base = write_model(
+                config,
+                folder,
+                partial,
+                _DTYPES[request["precision"]],
+                lambda done, total: tell("progress", {"message": "Merging", "done": done, "total": total}),
+            )
             words = _check(config, folder, base, partial, request=request, tell=tell)
         else:
-            kind, base = "adapter", None
+            kind = "adapter"
             _copy(folder.adapter, partial, "the adapter")
         _describe(config, folder, partial, kind, words)
         if target.exists():
@@ -82,31 +84,6 @@ def _copy(source: Path, target: Path, what: str) -> None:
             f"{source}: {what} is not there", hint="the run must have ended well; `dpo-tui status` says"
         )
     for path in source.iterdir():
-        if path.is_file():
-            shutil.copy2(path, target / path.name)
-
-
-def _merge(config: Config, folder: RunFolder, base: Path, target: Path, *, precision: Precision, tell: Tell) -> None:
-    if not folder.adapter.is_dir():
-        raise TrainingError(f"{folder.adapter}: the adapter is not there", hint="the run must have ended well")
-    tell("progress", {"message": f"Merging the adapter into {base.name}", "done": 0, "total": None})
-    merge(
-        base,
-        read_adapter(folder.adapter),
-        target,
-        _DTYPES[precision],
-        nf4=config.use_4bit,
-        progress=lambda done, total: tell("progress", {"message": "Merging", "done": done, "total": total}),
-    )
-    settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    settings.pop("quantization_config", None)
-    settings.pop("torch_dtype", None)
-    settings["dtype"] = str(_DTYPES[precision]).removeprefix("torch.")
-    write_json_atomic(target / "config.json", settings)
-    for path in folder.adapter.iterdir():
-        if path.is_file() and path.name not in _ADAPTER_ONLY:
-            shutil.copy2(path, target / path.name)
-    for path in (base / "generation_config.json", *base.glob("LICENSE*")):
         if path.is_file():
             shutil.copy2(path, target / path.name)
 
