@@ -145,13 +145,6 @@ def test_a_model_without_a_template_gets_chatml_as_in_training(tmp_path: Path) -
     )
 
 
-def test_training_and_scan_agree_on_the_template_of_last_resort() -> None:
-    from dpo_tui.data.chat import DEFAULT_CHAT_TEMPLATE
-    from dpo_tui.train import model
-
-    assert model.DEFAULT_CHAT_TEMPLATE == DEFAULT_CHAT_TEMPLATE
-
-
 def test_a_folder_without_a_tokenizer_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no tokenizer\.json"):
         TokenCounter.from_folder(tmp_path)

@@ -12,6 +12,7 @@ import click
 
 import dpo_tui
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.plain import printable
 
 # command -> "module:attribute"; the order is the order of `dpo-tui --help`.
 COMMANDS = {
@@ -79,9 +80,10 @@ def main() -> None:
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except DpoTuiError as error:
-        click.echo(f"error: {error.message}", err=True)
+        # File names and keys in a message may carry escape sequences.
+        click.echo(f"error: {printable(error.message)}", err=True)
         if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+            click.echo(f"  {printable(error.hint)}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)

@@ -8,17 +8,9 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.chat import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.device import Device
-
-# ChatML; the end-of-text token after an answer stops tokenizers to which <|im_end|> is ordinary text.
-DEFAULT_CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
