@@ -86,7 +86,8 @@ def _numbers(feed: Feed, trend: str) -> str:
         ("eval_rewards/accuracies", "held-out accuracy"),
     ):
         value = number(feed.latest.get(name))
-        if value is not None:
+        # Before the first step the KL is 0 by definition; later estimates may have been too dear.
+        if value is not None and not (name == "kl" and value == 0):
             parts.append(f"{label} {short(value, 2)}" + (f" and {trend}" if label == "accuracy" and trend else ""))
     if not parts and (loss := number(feed.latest.get("loss"))) is not None:
         parts.append(f"loss {short(loss)}")
