@@ -32,6 +32,7 @@ COMMANDS = {
     "inspect": "dpo_tui.cli.inspect:inspect",
     "estimate": "dpo_tui.cli.estimate:estimate",
     "config": "dpo_tui.cli.config:config",
+    "eval": "dpo_tui.cli.evaluate:evaluate",
     "compare": "dpo_tui.cli.compare:compare",
     "export": "dpo_tui.cli.export:export",
     "paths": "dpo_tui.cli.paths:paths",

@@ -1,0 +1,42 @@
+"""`eval`: how good is a run's model on pairs?"""
+
+from pathlib import Path
+
+import click
+
+from dpo_tui.cli.output import narrate, print_json
+from dpo_tui.plain import printable
+from dpo_tui.runs import store
+from dpo_tui.torch_tool import Message, run_tool
+
+
+@click.command()
+@click.argument("run")
+@click.option("--data", metavar="FILE", help="Pairs to evaluate on: a file or a hub id. Left out: the held-out pairs.")
+@click.option("--kl-prompts", type=click.IntRange(0, 1000), default=16, show_default=True, help="0 leaves KL out.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def evaluate(run: str, data: str | None, kl_prompts: int, as_json: bool) -> None:
+    """Measure preference accuracy, margin, loss and KL of a run's model, with the run's own settings.
+
+    RUN is an id, a unique prefix of it, a name, or `last`.
+    """
+    folder = store.find(run)
+    if data is not None and Path(data).expanduser().exists():
+        data = str(Path(data).expanduser().resolve())
+    narrate("Loading the libraries takes a while")
+    found = run_tool("evaluate", {"run": str(folder.path), "data": data, "kl_prompts": kl_prompts}, _tell)
+    if as_json:
+        print_json({key: value for key, value in found.items() if key != "kind"})
+        return
+    metrics = found["metrics"]
+    click.echo(f"{found['pairs']:,} pairs: {printable(str(found['data']), single_line=True)}")
+    click.echo(f"  accuracy  {metrics['eval_rewards/accuracies']:.1%} ± {found['accuracy_stderr']:.1%}")
+    click.echo(f"  margin    {metrics['eval_rewards/margins']:.3f}")
+    click.echo(f"  loss      {metrics['eval_loss']:.4f}")
+    if "eval_kl" in metrics:
+        kl = f"{metrics['eval_kl']:.2f} ± {metrics['eval_kl_stderr']:.2f} nats an answer"
+        click.echo(f"  KL        {kl} (an estimate from {metrics['eval_kl_n']:.0f} answers)")
+
+
+def _tell(message: Message) -> None:
+    narrate(printable(str(message.get("message", "")), single_line=True))
