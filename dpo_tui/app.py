@@ -112,7 +112,8 @@ class DpoTui(ThemedApp):
 
     def _look_again(self) -> None:
         self._ticks += 1
-        seen = isinstance(self.screen, RunsScreen)
+        # The clock may tick once more while the app closes, when no screen is left.
+        seen = bool(self.screen_stack) and isinstance(self.screen, RunsScreen)
         if not self._looking and (seen or self._ticks % UNSEEN == 0):
             self._look()
 
