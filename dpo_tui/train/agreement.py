@@ -10,6 +10,8 @@ from dpo_tui.train.layout import pair_lengths
 # Out of so many pairs, of those that share much: the check should tell a lot and cost little.
 _LOOKED_AT = 64
 _PAIRS = 2
+# On a processor a forward pass costs seconds: there the pairs are cut to the prompt's end and the answers' begin.
+_CUT_ON_CPU = (24, 8)
 # Natural-log units a token. In fp32 the two ways agreed within 1e-5 on every model tried; a wrong mask or position
 # moves single tokens by tenths.
 _TOLERANCE = 1e-3
@@ -31,8 +33,17 @@ def telling_batch(trainer: Any) -> dict[str, torch.Tensor] | None:
         return None
     sharing_most = sorted(found, reverse=True)[: max(_PAIRS, len(found) // 2)]
     shortest = sorted(sharing_most, key=lambda one: one[1])[:_PAIRS]
-    batch = trainer.data_collator([rows[number] for _, _, number in shortest])
-    return {name: tensor.to(trainer.accelerator.device) for name, tensor in batch.items()}
+    device = trainer.accelerator.device
+    batch = trainer.data_collator([_cut(rows[number], device.type) for _, _, number in shortest])
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _cut(row: dict[str, Any], device: str) -> dict[str, Any]:
+    if device != "cpu":
+        return row
+    prompt, answer = _CUT_ON_CPU
+    ends = {"prompt_ids": slice(-prompt, None), "chosen_ids": slice(answer), "rejected_ids": slice(answer)}
+    return row | {name: row[name][part] for name, part in ends.items()}
 
 
 def token_scores(trainer: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
