@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpo_tui.train import prefix
 from dpo_tui.train.layout import Layout, PairLengths, Work, choose_rows, lay_out, pair_lengths
 from dpo_tui.train.prefix import PrefixSharing, backbone_of, why_not
 
@@ -69,12 +70,20 @@ def collate(pairs: list[Pair], truncation: str = "keep_start") -> dict[str, torc
     return batch
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager"])
-def model(request: pytest.FixtureRequest, tiny_model: Path) -> Any:
+ONE_ROW = "sdpa, all pairs in one row"
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager", ONE_ROW])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(way: str, tiny_model: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
-    made = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation=request.param)
+    made = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation=way.partition(",")[0])
     # Random weights of the usual size barely attend; larger ones would show a token that sees too much.
     with torch.no_grad():
         for parameter in made.parameters():
@@ -84,9 +93,13 @@ def model(request: pytest.FixtureRequest, tiny_model: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def sharing(model: Any) -> PrefixSharing:
+def sharing(way: str, model: Any) -> PrefixSharing:
     found = PrefixSharing()
-    found.install(model)
+    with pytest.MonkeyPatch.context() as patch:
+        if way == ONE_ROW:
+            # Attention that costs nothing: then padding alone counts.
+            patch.setattr(prefix, "_work_of", lambda model, backbone: Work(token=1.0, attention=0.0))
+        found.install(model)
     return found
 
 
@@ -109,7 +122,7 @@ def largest_difference(model: Any, sharing: PrefixSharing, batch: dict[str, torc
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_hidden_states_are_the_same(
-    model: Any, sharing: PrefixSharing, kind: Callable[[random.Random], Pair], size: int
+    way: str, model: Any, sharing: PrefixSharing, *, kind: Callable[[random.Random], Pair], size: int
 ) -> None:
     shuffle = random.Random(f"{kind.__name__} {size}")
     batch = collate([kind(shuffle)] + [usual(shuffle) for _ in range(size - 1)])
@@ -117,6 +130,9 @@ def test_hidden_states_are_the_same(
     assert largest_difference(model, sharing, batch) < 1e-4
     if size > 1:
         assert sharing.count.saved > 0.1, "nothing was shared, so nothing was tested"
+    if way == ONE_ROW:
+        pairs = pair_lengths(batch["input_ids"], batch["attention_mask"])
+        assert sharing.count.computed == sum(pair.shared for pair in pairs or [])
 
 
 def test_pairs_without_a_common_prompt_pass_through(model: Any, sharing: PrefixSharing) -> None:
