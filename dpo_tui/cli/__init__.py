@@ -33,6 +33,8 @@ COMMANDS = {
     "estimate": "dpo_tui.cli.estimate:estimate",
     "config": "dpo_tui.cli.config:config",
     "eval": "dpo_tui.cli.evaluate:evaluate",
+    "chat": "dpo_tui.cli.chat:chat",
+    "judge": "dpo_tui.cli.judge:judge",
     "compare": "dpo_tui.cli.compare:compare",
     "export": "dpo_tui.cli.export:export",
     "paths": "dpo_tui.cli.paths:paths",

@@ -1,0 +1,154 @@
+"""`judge`: answers of base and tuned model side by side, blind; which is better?"""
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from dpo_tui.cli.output import is_terminal, narrate, print_json
+from dpo_tui.errors import UsageError
+from dpo_tui.judging.referee import Bias, endpoint, judge_by_model, local
+from dpo_tui.judging.session import Ballot, Session, Verdict
+from dpo_tui.plain import printable
+from dpo_tui.runs import store
+from dpo_tui.torch_tool import TorchTool
+
+_KEYS: dict[str, Verdict] = {"l": "left", "r": "right", "t": "tie", "b": "both-bad"}
+_HELP = (
+    "l left is better · r right is better · t as good as each other · b both bad · u undo · q quit, verdicts are kept"
+)
+
+
+@click.command()
+@click.argument("run")
+@click.option("-n", "--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="Prompts to judge.")
+@click.option("--max-new-tokens", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longest answer.")
+@click.option("--seed", help="Decides which answer is on which side; drawn when left out, and kept.")
+@click.option("--judge-model", metavar="MODEL", help="Let a model on this machine judge: a hub id or a folder.")
+@click.option("--endpoint", "url", metavar="URL", help="Let a model behind an OpenAI-compatible endpoint judge.")
+@click.option("--endpoint-model", metavar="NAME", help="What the endpoint calls the model.")
+@click.option("--export", "target", type=click.Path(path_type=Path), help="Write the verdicts as preference pairs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def judge(
+    *,
+    run: str,
+    count: int,
+    max_new_tokens: int,
+    seed: str | None,
+    judge_model: str | None,
+    url: str | None,
+    endpoint_model: str | None,
+    target: Path | None,
+    as_json: bool,
+) -> None:
+    """Judge answers of the base and the tuned model, without knowing whose they are; get a win rate.
+
+    Verdicts are kept at once, and the same command goes on where you stopped. Keys also come from a pipe:
+    `printf lrt | dpo-tui judge RUN`.
+    """
+    if target is not None and target.exists():
+        raise UsageError(f"{target}: exists already", hint="name another file, or remove it first")
+    if bool(url) != bool(endpoint_model):
+        raise UsageError("--endpoint and --endpoint-model go together")
+    session = Session.open(store.find(run), count=count, max_new_tokens=max_new_tokens, seed=seed)
+    if not session.held_out:
+        narrate("! nothing was held out: these prompts were trained on, so the result flatters")
+    _generate(session)
+    bias = None
+    if url and endpoint_model:
+        bias = _referee(session, url, endpoint_model)
+    elif judge_model:
+        bias = _local_referee(session, judge_model)
+    else:
+        _by_hand(session)
+    _finish(session, target, as_json=as_json, bias=bias)
+
+
+def _generate(session: Session) -> None:
+    if not session.unanswered():
+        return
+    narrate("Both models answer the prompts; loading the libraries takes a while")
+    for done, total in session.generate():
+        if is_terminal():
+            click.echo(f"\r\x1b[Kanswers {done}/{total}", nl=False, err=True)
+    if is_terminal():
+        click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _by_hand(session: Session) -> None:
+    narrate(_HELP)
+    while (ballot := session.next()) is not None:
+        _show(ballot)
+        while (key := _key()) not in {*_KEYS, "u", "q"}:
+            narrate(_HELP)
+        if key == "q":
+            return
+        if key == "u":
+            narrate("took the last verdict back" if session.undo() else "there is no verdict to take back")
+        else:
+            session.vote(ballot, _KEYS[key])
+
+
+def _show(ballot: Ballot) -> None:
+    width = min(shutil.get_terminal_size().columns, 110) - 2
+    narrate(f"\n── {ballot.number} of {ballot.total} " + "─" * (width - 12))
+    for turn in ballot.prompt:
+        _paragraph(f"{turn.get('role', '')}: {turn.get('content', '')}", width)
+    for label, text in (("LEFT", ballot.left), ("RIGHT", ballot.right)):
+        narrate(f"\n{label}")
+        _paragraph(text or "(an empty answer)", width)
+
+
+def _paragraph(text: str, width: int) -> None:
+    for line in printable(text).splitlines():
+        narrate("\n".join(textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="  ")) or "")
+
+
+def _key() -> str:
+    """The next key; from a pipe the next letter, and `q` at its end."""
+    if sys.stdin.isatty():
+        return click.getchar().lower()
+    while letter := sys.stdin.read(1):
+        if not letter.isspace():
+            return letter.lower()
+    return "q"
+
+
+def _referee(session: Session, url: str, model: str) -> Bias | None:
+    return _count(session, judge_by_model(session, endpoint(url, model), model))
+
+
+def _local_referee(session: Session, model: str) -> Bias | None:
+    with TorchTool("speak") as tool:
+        return _count(session, judge_by_model(session, local(tool, model), model))
+
+
+def _count(session: Session, asked: Iterator[Bias]) -> Bias | None:
+    told = None
+    for bias in asked:
+        told = bias
+        if is_terminal():
+            click.echo(f"\r\x1b[Kjudged {session.tally().judged}", nl=False, err=True)
+    if is_terminal():
+        click.echo("\r\x1b[K", nl=False, err=True)
+    return told
+
+
+def _finish(session: Session, target: Path | None, *, as_json: bool, bias: Bias | None) -> None:
+    result = session.tally()
+    if target is not None:
+        pairs = session.pairs()
+        with target.open("x", encoding="utf-8") as file:
+            file.writelines(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
+        narrate(f"wrote {len(pairs)} pairs to {target}")
+    if as_json:
+        told = {**vars(result), "judged": result.judged, "rate": result.rate, "interval": result.interval}
+        print_json({"run": session.folder.id, **told, "bias": vars(bias) if bias else None})
+        return
+    click.echo(result.words())
+    if bias is not None:
+        click.echo(bias.words())

@@ -1,0 +1,86 @@
+"""What verdicts come to: a win rate with its interval. Standard library only."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Winner = Literal["tuned", "base", "tie", "both-bad", "same"]
+WINNERS: tuple[Winner, ...] = ("tuned", "base", "tie", "both-bad", "same")
+_EVEN = 0.5
+_Z = 1.959964
+"""Of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How often which side won.
+
+    Attributes:
+        tuned: pairs in which the tuned model's answer was better.
+        base: … the base model's.
+        tie: as good as each other.
+        both_bad: neither is of use.
+        same: word for word the same, so that nobody had to judge.
+    """
+
+    tuned: int = 0
+    base: int = 0
+    tie: int = 0
+    both_bad: int = 0
+    same: int = 0
+
+    @property
+    def judged(self) -> int:
+        """Verdicts in all."""
+        return self.tuned + self.base + self.tie + self.both_bad + self.same
+
+    @property
+    def decided(self) -> int:
+        """Verdicts in favour of one side."""
+        return self.tuned + self.base
+
+    @property
+    def rate(self) -> float | None:
+        """The tuned model's part of the decided verdicts; None without any."""
+        return self.tuned / self.decided if self.decided else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The Wilson interval of the rate (Wilson 1927), 95 %; None without a decided verdict."""
+        return wilson(self.tuned, self.decided) if self.decided else None
+
+    def words(self) -> str:
+        """Say what it comes to, and how sure that is."""
+        rest = f"{self.tie} ties, {self.both_bad} both bad, {self.same} the same"
+        if self.rate is None or self.interval is None:
+            return f"No verdict for either side yet; {rest}."
+        low, high = self.interval
+        sure = "too few to tell"
+        if low > _EVEN or high < _EVEN:
+            sure = f"the {'tuned' if low > _EVEN else 'base'} model is better"
+        return (
+            f"The tuned model wins {self.tuned} of {self.decided}: {self.rate:.0%} (95 % interval {low:.0%} to "
+            f"{high:.0%}): {sure}. {rest}."
+        )
+
+
+def tally(winners: Iterable[str]) -> Tally:
+    """Count winners."""
+    counts = dict.fromkeys(WINNERS, 0)
+    for winner in winners:
+        if winner in counts:
+            counts[winner] += 1
+    return Tally(counts["tuned"], counts["base"], counts["tie"], counts["both-bad"], counts["same"])
+
+
+def wilson(wins: int, n: int, z: float = _Z) -> tuple[float, float]:
+    """Return the Wilson score interval of a frequency.
+
+    Raises:
+        ZeroDivisionError: there are no trials.
+    """
+    rate = wins / n
+    middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return middle - half, middle + half

@@ -1,0 +1,217 @@
+"""Judging: blind, kept, honest about how sure the result is; by a person's keys or by a model asked twice."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dpo_tui.cli import cli
+from dpo_tui.config.files import from_values
+from dpo_tui.config.toml_text import to_toml
+from dpo_tui.data.read import load_pairs
+from dpo_tui.data.source import Source
+from dpo_tui.errors import RunError, UsageError
+from dpo_tui.judging.referee import endpoint, judge_by_model, read_verdict
+from dpo_tui.judging.session import Session
+from dpo_tui.judging.tally import Tally, wilson
+from dpo_tui.runs import store
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.torch_tool import ToolError
+from tests.test_export import train
+
+PAIRS = 40
+
+
+def answered_run(pairs: Path, *, same: int = 0) -> RunFolder:
+    """A run that is done, whose models have answered: `tuned n` and `base n`, the first few alike."""
+    config = from_values({"model_name": "m", "dataset": str(pairs), "eval_split": 0.5})
+    folder = store.create(to_toml(config), name="run", devices=[])
+    folder.adapter.mkdir()
+    session = Session.open(folder, count=20, seed="7")
+    with (folder.path / "judge" / "answers.jsonl").open("w") as file:
+        for number, key in enumerate(session.unanswered()):
+            for who in ("base", "tuned"):
+                text = f"same {number}" if number < same else f"{who} {number}"
+                file.write(json.dumps({"id": key, "who": who, "answer": text}) + "\n")
+    return folder
+
+
+def judge(folder: RunFolder, keys: str, *more: str) -> Any:
+    return CliRunner().invoke(cli, ["judge", folder.id, *more], input=keys, catch_exceptions=False)
+
+
+def blind_keys(folder: RunFolder, better: Callable[[str], bool]) -> str:
+    """The keys of a person who reads both answers and presses for the one that is better."""
+    session = Session.open(folder)
+    keys = ""
+    while (ballot := session.next()) is not None:
+        keys += "l" if better(ballot.left) else "r"
+        session.vote(ballot, "tie", by="rehearsal")
+    (folder.path / "judge" / "verdicts.jsonl").unlink()
+    return keys
+
+
+def test_a_person_who_always_prefers_the_tuned_answers_gives_it_every_win(home: Path, tiny_pairs: Path) -> None:
+    """R41: scripted keys; sides are mixed, the result names its interval, and equal answers need no verdict."""
+    folder = answered_run(tiny_pairs, same=2)
+    keys = blind_keys(folder, lambda answer: answer.startswith("tuned"))
+    assert {"l", "r"} == set(keys)
+    found = json.loads(judge(folder, keys, "--json").stdout)
+    assert (found["tuned"], found["base"], found["same"]) == (18, 0, 2)
+    assert found["rate"] == 1.0
+    assert found["interval"][0] == pytest.approx(0.824, abs=1e-3)
+    assert "the tuned model is better" in judge(folder, "").stdout
+
+
+def test_judging_goes_on_where_it_stopped_and_a_verdict_can_be_taken_back(home: Path, tiny_pairs: Path) -> None:
+    """Issue 7: interrupting loses nothing; the sides stay where they were."""
+    folder = answered_run(tiny_pairs)
+    first = json.loads(judge(folder, "l t x b", "--json").stdout)
+    assert first["judged"] == 3
+    assert (first["tie"], first["both_bad"]) == (1, 1)
+    sides = [Session.open(folder).sides(key) for key in ("a", "b", "c")]
+    assert json.loads(judge(folder, "u r q l", "--json").stdout)["judged"] == 3
+    assert sides == [Session.open(folder).sides(key) for key in ("a", "b", "c")]
+    with pytest.raises(UsageError, match="began with the seed 7"):
+        judge(folder, "", "--seed", "8")
+
+
+def test_the_page_does_not_give_away_whose_answer_is_whose(home: Path, tiny_pairs: Path) -> None:
+    folder = answered_run(tiny_pairs)
+    page = judge(folder, "q").stderr
+    assert "LEFT" in page
+    assert page.count("tuned 0") == page.count("base 0") == 1
+    for word in ("tuned model", "base model", "reference", "policy"):
+        assert word not in page
+    left = [Session.open(folder, seed="7").sides(str(number))[0] for number in range(400)]
+    assert 150 < left.count("tuned") < 250
+
+
+def test_verdicts_become_pairs_that_the_reader_takes(home: Path, tiny_pairs: Path, tmp_path: Path) -> None:
+    """R32: exportable as new preference pairs, with where they come from; ties are none."""
+    folder = answered_run(tiny_pairs)
+    keys = blind_keys(folder, lambda answer: answer.startswith("base"))
+    out = tmp_path / "pairs.jsonl"
+    judge(folder, f"{keys[:5]}t", "--export", str(out))
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 5
+    assert all(row["source"] == {"run": folder.id, "winner": "base", "judged_by": "person"} for row in rows)
+    loaded = load_pairs(Source(str(out)))
+    assert not loaded.dropped
+    assert all(str(pair.chosen[0]["content"]).startswith("base") for pair in loaded.pairs)
+
+
+def test_the_interval_is_wilsons() -> None:
+    """The roots of (p̂ − p)² = z² p (1 − p) / n, which define it."""
+    for wins, n in ((0, 5), (3, 10), (10, 10), (60, 100)):
+        for bound in wilson(wins, n):
+            left = (wins / n - bound) ** 2
+            assert left == pytest.approx(1.959964**2 * bound * (1 - bound) / n, abs=1e-9)
+    assert Tally().rate is None
+    assert "too few to tell" in Tally(tuned=3, base=2).words()
+    assert "the base model is better" in Tally(tuned=2, base=20).words()
+
+
+def test_a_run_without_a_result_cannot_be_judged(home: Path, tiny_pairs: Path) -> None:
+    folder = store.create("", name="new", devices=[])
+    with pytest.raises(RunError, match="no result to judge"):
+        judge(folder, "")
+
+
+@pytest.fixture
+def judge_server() -> Iterator[Callable[[Callable[[str], str]], str]]:
+    """An OpenAI-compatible endpoint whose model is a function; the address of one that listens."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def serve(model: Callable[[str], str]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                try:
+                    text = model(body["messages"][0]["content"])
+                except ConnectionError:
+                    return  # hang up
+                reply = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+                self.send_response(200 if self.path == "/v1/chat/completions" else 404)
+                self.end_headers()
+                self.wfile.write(reply)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/v1"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+
+
+def test_a_model_is_asked_in_both_orders_and_its_bias_is_told(
+    home: Path, tiny_pairs: Path, judge_server: Callable[[Callable[[str], str]], str]
+) -> None:
+    """R41: a judge that looks at the answers wins for one side; one that likes the first place is found out."""
+
+    def fair(question: str) -> str:
+        return "Because. [[A]]" if question.index("tuned") < question.index("base ") else "[[A]] no, [[B]]"
+
+    folder = answered_run(tiny_pairs)
+    options = ("--endpoint", judge_server(fair), "--endpoint-model", "m", "--json")
+    found = json.loads(judge(folder, "", *options).stdout)
+    assert (found["tuned"], found["base"]) == (20, 0)
+    assert found["bias"]["contradicted"] == 0
+
+    biased = answered_run(tiny_pairs)
+    done = judge(biased, "", "--endpoint", judge_server(lambda _: "[[A]]"), "--endpoint-model", "m")
+    assert "contradicted itself on 20 of 20 pairs" in done.stdout
+    assert "20 times in favour of the answer shown first" in done.stdout
+    assert "20 ties" in done.stdout
+
+
+def test_an_endpoint_that_fails_keeps_the_verdicts_so_far(
+    home: Path, tiny_pairs: Path, judge_server: Callable[[Callable[[str], str]], str]
+) -> None:
+    asked: list[str] = []
+
+    def failing(question: str) -> str:
+        asked.append(question)
+        if len(asked) > 6:
+            raise ConnectionResetError
+        return "[[B]]"
+
+    folder = answered_run(tiny_pairs)
+    session = Session.open(folder)
+    with pytest.raises(ToolError, match="did not answer"):
+        list(judge_by_model(session, endpoint(judge_server(failing), "m"), "m"))
+    assert Session.open(folder).tally().judged == 3
+
+
+@pytest.mark.parametrize(("reply", "verdict"), [("[[A]]", "A"), ("x [[ B ]]", "B"), ("A is better", None), ("", None)])
+def test_a_reply_without_a_verdict_is_none(reply: str, verdict: str | None) -> None:
+    assert read_verdict(reply) == verdict
+
+
+def test_real_models_answer_are_judged_and_talked_with(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
+    """R41: base and tuned answer in a child process; a second look asks nothing again; then a chat of two turns."""
+    folder = train(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=6)
+    options = ("-n", "4", "--max-new-tokens", "6")
+    done = judge(folder, "lrlr", *options, "--json")
+    found = json.loads(done.stdout)
+    assert found["judged"] == 4
+    answers = (folder.path / "judge" / "answers.jsonl").read_text()
+    assert len(answers.splitlines()) == 8
+    assert "loading" not in judge(folder, "", *options).stderr
+    assert (folder.path / "judge" / "answers.jsonl").read_text() == answers
+
+    talk = CliRunner().invoke(
+        cli, ["chat", folder.id, "--max-new-tokens", "5"], input="help me\nand then\n", catch_exceptions=False
+    )
+    assert talk.exit_code == 0
+    assert talk.stdout.count("[base]") == talk.stdout.count("[tuned]") == 2
