@@ -1,7 +1,9 @@
 """What the apparatus costs: step time under dpo-tui against a plain TRL script with the same arguments.
 
-Both train the same model on the same rows in processes of their own, alternating, and Trainer's own clock
-(`train_runtime`, from the first step to the last) is compared; loading and start-up are not in it.
+First the apparatus alone: what its callback does at every step, which is all that is added to the loop; that figure
+does not depend on what else the machine does. Then whole runs: both train the same model on the same rows in processes
+of their own, alternating, and Trainer's own clock (`train_runtime`, from the first step to the last) is compared;
+loading and start-up are not in it.
 
     python benchmarks/overhead.py --model DIR --data pairs.jsonl [--steps 20] [--repeats 5]
 """
@@ -83,6 +85,29 @@ def our_seconds(model: Path, data: Path, steps: int, changes: dict[str, object])
     return next(line["train_runtime"] for line in lines if "train_runtime" in line)
 
 
+def callback_seconds(steps: int = 2000) -> float:
+    """What the callback costs a step: clocks, requests, a line of metrics, progress."""
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from dpo_tui.train.callbacks import RunCallback
+    from dpo_tui.train.interruption import Interruption
+    from dpo_tui.train.journal import Journal
+
+    config = from_values({"model_name": "none", "dataset": "none"})
+    folder = store.create(to_toml(config), name="callback", devices=[])
+    callback = RunCallback(Journal(folder), Interruption(folder), keep_checkpoints=2)
+    args, state, control = TrainingArguments(output_dir=str(folder.checkpoints)), TrainerState(), TrainerControl()
+    state.max_steps = steps
+    logs = {f"metric/{number}": 0.5 for number in range(14)} | {"loss": 0.5, "num_tokens": 1.0}
+    began = time.perf_counter()
+    for step in range(1, steps + 1):
+        state.global_step = step
+        callback.on_step_begin(args, state, control)
+        callback.on_step_end(args, state, control)
+        callback.on_log(args, state, control, logs=dict(logs))
+    return (time.perf_counter() - began) / steps
+
+
 def main() -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -99,6 +124,7 @@ def main() -> None:
         rows.write_text(
             json.dumps({name: [getattr(pair, name) for pair in pairs] for name in ("prompt", "chosen", "rejected")})
         )
+        alone = callback_seconds()
         changes = dict(parse_assignment(text) for text in chosen.set)
         plain, ours = [], []
         for _ in range(chosen.repeats):
@@ -108,6 +134,7 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft")))
     print(f"{chosen.repeats} repeats of {chosen.steps} steps, alternating; load {os.getloadavg()[0]:.1f}\n")
+    print(f"the callback alone: {alone * 1000:.2f} ms a step\n")
     print("| | median s/step | min | max |\n|---|---|---|---|")
     for name, seconds in (("plain TRL", plain), ("dpo-tui", ours)):
         print(f"| {name} | {statistics.median(seconds):.4f} | {min(seconds):.4f} | {max(seconds):.4f} |")
