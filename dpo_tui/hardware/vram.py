@@ -204,9 +204,7 @@ def _fixed_parts(config: Config, arch: Architecture, work: Workload, device: Dev
     trained = trained_weights(config, arch)
     kind = "NF4, vocabulary and norms in " if config.use_4bit else "in "
     precision = "fp32" if work.trains_all or work.width == FP32 else "16 bit"
-    parts = [
-        Part("weights", f"weights, {kind}{precision}", weights_size(config, arch, work))
-    ]
+    parts = [Part("weights", f"weights, {kind}{precision}", weights_size(config, arch, work))]
     if not work.trains_all:
         parts.append(Part("adapter", f"adapter, {trained / 1e6:.1f} M at rank {config.lora_r}", trained * width))
     parts.append(Part("gradients", f"gradients, {width} bytes a weight", trained * width))
