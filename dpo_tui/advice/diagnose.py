@@ -84,6 +84,7 @@ def _fine(run: Evidence) -> Advice:
     if held_out := run.values("eval_rewards/accuracies"):
         reasons.append(f"held-out accuracy {held_out[-1]:.0%}")
     if estimates := run.values("eval_kl"):
-        reasons.append(f"KL {estimates[-1]:.1f}")
+        errors = run.values("eval_kl_stderr")
+        reasons.append(f"KL {estimates[-1]:.1f}" + (f" ± {errors[-1]:.1f}" if errors else ""))
     words = ", ".join(reasons)
     return Advice(HEALTHY, "info", f"Healthy: {words}.", evidence=words, row="R37")

@@ -25,7 +25,9 @@ _GAP = 0.1
 _MEMORISED = 0.5
 """Part of the held-out loss that the training loss must have fallen below."""
 _CHOSEN_LOST = 0.3
+"""Part of its nats by which a chosen answer must have become less likely; all of them count though it falls no more."""
 _CHOSEN_NATS = 20.0
+"""… and at least so many."""
 
 
 def wrong_reference(run: Evidence) -> Advice | None:
@@ -136,13 +138,15 @@ def chosen_falls(run: Evidence) -> Advice | None:
         return None
     early, late = mean(part(chosen, 0.5, 0.75)) / run.beta, mean(part(chosen, 0.75, 1)) / run.beta
     start = abs(mean(part(logps, 0, 0.1)))
-    if late > early or -late < max(_CHOSEN_NATS, _CHOSEN_LOST * start):
+    fallen = -late
+    if fallen < max(_CHOSEN_NATS, _CHOSEN_LOST * start) or (late > early and fallen < start):
         return None
+    goes_on = " and keep losing" if late <= early else ""
     return Advice(
         "chosen-falls",
         "warning",
-        f"The chosen answers lose probability and keep losing ({-late:.0f} nats an answer below the reference): the "
-        "margin grows only because the rejected ones fall faster. Lower the rate, or add the sft loss.",
+        f"The chosen answers lose probability{goes_on} ({fallen:.0f} nats an answer below the reference): the margin "
+        "is there only because the rejected ones fall faster. Lower the rate, or add the sft loss.",
         {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]},
         f"mean log-ratio of chosen {early:.1f} nats in the third quarter, {late:.1f} in the last; {start:.0f} nats at "
         "the start",
@@ -151,11 +155,11 @@ def chosen_falls(run: Evidence) -> Advice | None:
 
 
 def kl(run: Evidence) -> Advice | None:
-    """R39: KL to the reference above 10."""
+    """R39: KL to the reference above 10, by more than the estimate may be wrong."""
     estimates = run.values("eval_kl") or run.values("kl")
-    if not estimates or estimates[-1] <= KL_REASONABLE:
-        return None
     errors, answers = run.values("eval_kl_stderr"), run.values("eval_kl_n")
+    if not estimates or estimates[-1] - (errors[-1] if errors else 0.0) <= KL_REASONABLE:
+        return None
     error = f" ± {errors[-1]:.1f}" if errors else ""
     count = f", {answers[-1]:.0f} answers" if answers else ""
     return Advice(

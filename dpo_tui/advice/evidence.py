@@ -27,7 +27,7 @@ class Evidence:
 
     Attributes:
         settings: of the run, flat; what is missing is unknown.
-        metrics: log lines in order of their steps.
+        metrics: log lines in order of their steps; each has an integer ``step``.
         receipt: as the worker wrote it; empty before it did.
         events: the worker's and the supervisor's.
         max_steps: how many steps the run will take; None where nobody knows yet.

@@ -18,8 +18,10 @@ _WORSE_THAN_COIN = 0.85
 tenth of wrong labels alone does not lift a healthy loss above this."""
 _FLAT = 0.005
 """Nats of loss within which a curve has not left 0.6931; at β 0.1 that is a log-ratio of a tenth of a nat."""
-_STILL = 0.2
-"""Nats of log-ratio below which the policy has hardly moved on a pair."""
+_STILL = 0.1
+"""Nats of log-ratio below which the policy has hardly moved on a pair by the middle of a run."""
+_FROZEN = 0.02
+"""… and before the middle: healthy runs start slowly, too."""
 _MOVED = 0.5
 """Nats of log-ratio above which it has moved, whatever the loss says."""
 _FEW_STEPS = 30
@@ -132,7 +134,8 @@ def rate_low(run: Evidence) -> Advice | None:
         return None
     late = mean(part(losses, 2 / 3, 1))
     moved = median([abs(value) for value in part(margins, 2 / 3, 1)]) / run.beta
-    if abs(late - LN2) > _FLAT or moved >= _STILL:
+    young = run.max_steps is not None and run.step < run.max_steps / 2
+    if abs(late - LN2) > _FLAT or moved >= (_FROZEN if young else _STILL):
         return None
     rate = run.setting("learning_rate", 0.0)
     lora = bool(run.settings.get("use_lora", True))

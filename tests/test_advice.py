@@ -1,0 +1,196 @@
+"""Advice on runs: the right word first, no alarm where all is well, on runs that were really trained."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dpo_tui.advice import facts
+from dpo_tui.advice.advice import HEALTHY, TOO_EARLY
+from dpo_tui.advice.diagnose import RULES, diagnose, judge
+from dpo_tui.advice.evidence import LN2, Evidence, read_evidence
+from dpo_tui.cli import cli
+from dpo_tui.config.files import from_values, load, with_changes
+from dpo_tui.config.toml_text import to_toml
+from dpo_tui.runs import store
+
+RUNS = sorted(path.parent for path in (Path(__file__).parent / "advice_runs").glob("*/label.json"))
+LABELS = {run: json.loads((run / "label.json").read_text()) for run in RUNS}
+HEALTHY_RUNS = [run for run in RUNS if LABELS[run]["right"] == [HEALTHY]]
+
+
+def test_the_labelled_set_is_as_large_and_as_mixed_as_it_must_be() -> None:
+    """Issue 7: at least 24 runs, at least 8 of them healthy, each fault at least once."""
+    assert len(RUNS) >= 24
+    assert len(HEALTHY_RUNS) >= 8
+    assert {rule for label in LABELS.values() for rule in label["right"]} >= {
+        "rate-high", "rate-low", "swapped", "duplicates", "beta", "leak", "too-short", "over-fitting", "weak-signal",
+        "trivial", "wrong-reference", "chosen-falls",
+    }  # fmt: skip
+
+
+def test_the_first_diagnosis_is_right_for_nine_runs_in_ten() -> None:
+    """R42–R48: what a person reads first is the fault that was made."""
+    wrong = {run.name: diagnose(run)[0].rule for run in RUNS if diagnose(run)[0].rule not in LABELS[run]["right"]}
+    assert len(wrong) <= 0.1 * len(RUNS), wrong
+
+
+def test_runs_that_are_fine_get_no_alarm() -> None:
+    alarms = {run.name: [advice.rule for advice in diagnose(run) if advice.alarm] for run in HEALTHY_RUNS}
+    assert sum(bool(rules) for rules in alarms.values()) <= 0.05 * len(HEALTHY_RUNS), alarms
+
+
+def test_runs_that_are_fine_get_no_alarm_while_they_run() -> None:
+    """Live: every tenth of a healthy run, as the monitor would have judged it then."""
+    moments = alarms = 0
+    for run in HEALTHY_RUNS:
+        whole = read_evidence(run)
+        for tenth in range(1, 10):
+            until = round(whole.step * tenth / 10)
+            seen = [line for line in whole.metrics if line["step"] <= until]
+            moments += 1
+            alarms += judge(replace(whole, metrics=seen, over=False))[0].alarm
+    assert alarms <= 0.05 * moments
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_every_remedy_makes_a_valid_config(run: Path) -> None:
+    """A remedy is a change of the config that can be started with one key."""
+    loaded = load(run / "config.toml")
+    for advice in diagnose(run):
+        assert advice.words
+        assert advice.evidence
+        assert advice.row.startswith("R")
+        changed = with_changes(loaded, advice.remedy, "command line").config
+        assert not advice.remedy or changed != loaded.config
+
+
+def curve(losses: Sequence[float], **more: Sequence[float]) -> list[dict[str, Any]]:
+    return [
+        {"step": place + 1, "loss": loss, **{name.replace("__", "/"): values[place] for name, values in more.items()}}
+        for place, loss in enumerate(losses)
+    ]
+
+
+def rules(evidence: Evidence) -> list[str]:
+    return [advice.rule for advice in judge(evidence)]
+
+
+SETTINGS = {"strategy": "dpo", "learning_rate": 5e-6, "beta": 0.1, "use_lora": True, "warmup_ratio": 0.1}
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, None])
+def test_a_loss_that_is_not_a_number_comes_before_all_else(broken: float | None) -> None:
+    """R42."""
+    metrics = curve([0.69, 0.6, 5.0, 0.0, 0.0], rewards__accuracies=[0, 1, 1, 1, 1])
+    metrics[3]["loss"] = metrics[4]["loss"] = broken
+    found = judge(Evidence(SETTINGS, metrics))
+    assert found[0].rule == "nan"
+    assert "since step 4" in found[0].words
+    assert found[0].remedy["learning_rate"] == 5e-7
+
+
+def test_a_first_loss_of_zero_names_the_reference() -> None:
+    """FACTS: loss 0.0 and accuracy 1.0 at once means a wrong reference."""
+    metrics = curve([0.0, 0.0], rewards__accuracies=[1, 1], rewards__chosen=[9.0, 9.1], rewards__rejected=[-9.0, -9.1])
+    found = judge(Evidence(SETTINGS, metrics))[0]
+    assert (found.rule, found.severity) == ("wrong-reference", "error")
+    assert "merge its adapter" in found.words
+
+
+def test_memory_that_ran_out_is_told_with_the_next_smaller_step() -> None:
+    """R43."""
+    events = [{"kind": "out-of-memory", "message": "again with 1 × 8"}]
+    settings = SETTINGS | {"use_4bit": True, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    found = facts.out_of_memory(Evidence(settings, events=events))
+    assert found is not None
+    assert found.remedy == {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+    assert facts.out_of_memory(Evidence(settings)) is None
+
+
+def test_a_device_that_waits_for_its_batches_is_noticed() -> None:
+    """FACTS: GPU idle means data-bound."""
+    waiting = {"step_seconds": [1.0] * 40, "data_seconds": [0.9] * 40}
+    losses = [0.69 - 0.005 * step for step in range(40)]
+    assert "data-bound" in rules(Evidence(SETTINGS, curve(losses, **waiting)))
+    assert "data-bound" not in rules(Evidence(SETTINGS, curve(losses, **{**waiting, "data_seconds": [0.01] * 40})))
+
+
+def test_a_spike_of_the_gradient_names_its_step() -> None:
+    """R42: one step whose gradient is far longer than those before it."""
+    norms = [1.0] * 40
+    norms[30] = 80.0
+    losses = [0.69 - 0.005 * step for step in range(40)]
+    (found,) = [
+        advice for advice in judge(Evidence(SETTINGS, curve(losses, grad_norm=norms))) if advice.rule == "spikes"
+    ]
+    assert "at step 31 to 80" in found.words
+
+
+def test_kl_above_ten_is_told_once_it_is_surely_above() -> None:
+    """R39: the estimate's own error counts."""
+    line = {"step": 30, "eval_kl_n": 8}
+    sure = Evidence(SETTINGS, [{**line, "eval_kl": 14.0, "eval_kl_stderr": 2.0}])
+    unsure = Evidence(SETTINGS, [{**line, "eval_kl": 11.0, "eval_kl_stderr": 3.0}])
+    assert rules(sure) == ["kl"]
+    assert "14.0 ± 2.0 nats an answer" in judge(sure)[0].words
+    assert rules(unsure) == [TOO_EARLY]
+
+
+def test_without_numbers_it_says_that_it_is_too_early(tmp_path: Path) -> None:
+    """The line in the monitor always says something."""
+    found = diagnose(tmp_path)
+    assert [advice.rule for advice in found] == [TOO_EARLY]
+    assert not found[0].alarm
+
+
+def test_a_huge_run_is_judged_from_a_part_of_its_file(tmp_path: Path) -> None:
+    """Both ends and pieces between are read, not all of it; lines that are torn or odd are passed over."""
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        for step in range(1, 60_001):
+            loss = max(LN2 - step * 1e-4, 0.4)
+            file.write(
+                json.dumps({"step": step, "loss": loss, "rewards/margins": 1.0, "rewards/accuracies": 0.8}) + "\n"
+            )
+        file.write('[1]\n{"step": "x"}\n{"step": 70000, "lo')
+    found = read_evidence(tmp_path)
+    assert len(found.metrics) < 20_000
+    assert (found.metrics[0]["step"], found.step) == (1, 60_000)
+    assert judge(found)[0].rule == HEALTHY
+
+
+def test_steps_that_a_resume_took_again_count_once(tmp_path: Path) -> None:
+    lines = [
+        {"step": 1, "loss": 0.7},
+        {"step": 2, "loss": 9.0},
+        {"step": 2, "loss": 0.6},
+        {"step": 2, "eval_loss": 0.5},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_evidence(tmp_path).values("loss") == [0.7, 0.6]
+    assert read_evidence(tmp_path).values("eval_loss") == [0.5]
+
+
+def test_status_tells_the_diagnosis(home: Path) -> None:
+    """`dpo-tui status` shows the worst one, in words and as JSON."""
+    config = from_values({"model_name": "m", "dataset": "d", "learning_rate": 5e-7})
+    folder = store.create(to_toml(config), name="flat", devices=[])
+    folder.state.write_text(json.dumps({**json.loads(folder.state.read_text()), "status": "done"}))
+    metrics = curve([LN2] * 40, rewards__margins=[1e-5] * 40, rewards__accuracies=[0.5] * 40)
+    folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in metrics))
+    told = json.loads(CliRunner().invoke(cli, ["status", "flat", "--json"], catch_exceptions=False).stdout)["advice"]
+    assert (told["rule"], told["severity"], told["remedy"]) == ("rate-low", "warning", {"learning_rate": 5e-6})
+    words = CliRunner().invoke(cli, ["status", "flat"], catch_exceptions=False).stdout
+    assert "advice: Stuck at 0.6931" in words
+
+
+def test_every_rule_is_quiet_on_nothing() -> None:
+    """A rule must not fall over a run that has only begun, or that some other trainer wrote."""
+    for rule in RULES:
+        assert rule(Evidence()) is None
+        assert rule(Evidence({"learning_rate": "?"}, [{"step": 0}, {"step": 1, "loss": 0.7}])) is None
