@@ -7,7 +7,7 @@ from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train import reference, reference_cache
+from dpo_tui.train import reference, reference_cache, token_cache
 from dpo_tui.train.arguments import dpo_arguments, sft_arguments
 from dpo_tui.train.callbacks import RunCallback
 from dpo_tui.train.device import Device
@@ -44,9 +44,20 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         if shortcuts.reference.on and not self.precompute_ref_logps:
             self._score_reference_once()
 
-    def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         self.journal.phase("load-pairs")
-        return super()._prepare_dataset(*args, **kwargs)
+        if len(dataset) < token_cache.FEWEST or "prompt_ids" in dataset.column_names:
+            return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        key = token_cache.key_of(dataset, processing_class, args)
+        rows = token_cache.load(key) if key else None
+        if rows is not None:
+            self.journal.event("note", f"{len(rows):,} pairs are tokenised already, by an earlier run ({dataset_name})")
+            return rows
+        args.dataset_num_proc = args.dataset_num_proc or token_cache.processes(len(dataset))
+        rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        if key:
+            token_cache.store(key, rows)
+        return rows
 
     def _score_reference_once(self) -> None:
         if self.accelerator.num_processes > 1:
