@@ -75,10 +75,8 @@ def score(
     Returns:
         The log-probabilities of chosen and rejected answers, in the dataset's order.
     """
-    lengths = [
-        len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
-        for row in dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
-    ]
+    dataset = dataset.select_columns(list(reference_cache.TOKENS))
+    lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset]
     model = trainer.ref_model or trainer.model
     device = trainer.accelerator.device
     chosen, rejected = [0.0] * len(lengths), [0.0] * len(lengths)

@@ -27,6 +27,7 @@ LIMIT_BYTES = 256 * 1024 * 1024
 _CHUNK = 8 * 1024 * 1024
 _WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 
+TOKENS = ("prompt_ids", "chosen_ids", "rejected_ids")
 Scores = tuple[list[float], list[float]]
 
 
@@ -44,7 +45,7 @@ def key_of(parts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
     """
     digest = hashlib.sha256(json.dumps([FORMAT, parts], sort_keys=True, default=str).encode())
     for row in rows:
-        ids = [list(row[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
+        ids = [list(row[name]) for name in TOKENS]
         digest.update(json.dumps(ids, separators=(",", ":")).encode())
     return digest.hexdigest()
 
