@@ -36,6 +36,7 @@ COMMANDS = {
     "chat": "dpo_tui.cli.chat:chat",
     "judge": "dpo_tui.cli.judge:judge",
     "compare": "dpo_tui.cli.compare:compare",
+    "pairs": "dpo_tui.cli.pairs:pairs",
     "export": "dpo_tui.cli.export:export",
     "paths": "dpo_tui.cli.paths:paths",
 }

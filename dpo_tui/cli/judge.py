@@ -1,19 +1,16 @@
 """`judge`: answers of base and tuned model side by side, blind; which is better?"""
 
 import json
-import shutil
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from dpo_tui.cli.output import is_terminal, narrate, print_json
+from dpo_tui.cli.side_by_side import key_of, show
 from dpo_tui.errors import UsageError
 from dpo_tui.judging.referee import Bias, endpoint, judge_by_model, local
-from dpo_tui.judging.session import Ballot, Session, Verdict
-from dpo_tui.plain import printable
+from dpo_tui.judging.session import Session, Verdict
 from dpo_tui.runs import store
 from dpo_tui.torch_tool import TorchTool
 
@@ -82,40 +79,14 @@ def _generate(session: Session) -> None:
 def _by_hand(session: Session) -> None:
     narrate(_HELP)
     while (ballot := session.next()) is not None:
-        _show(ballot)
-        while (key := _key()) not in {*_KEYS, "u", "q"}:
-            narrate(_HELP)
+        show(f"{ballot.number} of {ballot.total}", ballot.prompt, ballot.left, ballot.right)
+        key = key_of({*_KEYS, "u", "q"}, _HELP)
         if key == "q":
             return
         if key == "u":
             narrate("took the last verdict back" if session.undo() else "there is no verdict to take back")
         else:
             session.vote(ballot, _KEYS[key])
-
-
-def _show(ballot: Ballot) -> None:
-    width = min(shutil.get_terminal_size().columns, 110) - 2
-    narrate(f"\n── {ballot.number} of {ballot.total} " + "─" * (width - 12))
-    for turn in ballot.prompt:
-        _paragraph(f"{turn.get('role', '')}: {turn.get('content', '')}", width)
-    for label, text in (("LEFT", ballot.left), ("RIGHT", ballot.right)):
-        narrate(f"\n{label}")
-        _paragraph(text or "(an empty answer)", width)
-
-
-def _paragraph(text: str, width: int) -> None:
-    for line in printable(text).splitlines():
-        narrate("\n".join(textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="  ")) or "")
-
-
-def _key() -> str:
-    """The next key; from a pipe the next letter, and `q` at its end."""
-    if sys.stdin.isatty():
-        return click.getchar().lower()
-    while letter := sys.stdin.read(1):
-        if not letter.isspace():
-            return letter.lower()
-    return "q"
 
 
 def _referee(session: Session, url: str, model: str) -> Bias | None:

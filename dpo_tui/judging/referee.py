@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_tui.errors import UsageError
-from dpo_tui.judging.session import Ballot, Session, Verdict
+from dpo_tui.judging.session import Session, Verdict
 from dpo_tui.torch_tool import ToolError, TorchTool
 
+Prompt = list[dict[str, Any]]
 Ask = Callable[[str], str]
 """Put a question to a model and return what it says."""
 KEY_VARIABLE = "DPO_TUI_JUDGE_KEY"
@@ -51,6 +52,14 @@ class Bias:
     first: int = 0
     unread: int = 0
 
+    def note(self, replies: list[str | None], verdict: Verdict) -> None:
+        """Count one pair, asked about in both orders."""
+        self.asked += 1
+        self.unread += replies.count(None)
+        if verdict == "tie" and replies != ["C", "C"]:
+            self.contradicted += 1
+            self.first += replies == ["A", "A"]
+
     def words(self) -> str:
         """Say how far the judge can be trusted."""
         if not self.asked:
@@ -75,18 +84,24 @@ def judge_by_model(session: Session, ask: Ask, name: str) -> Iterator[Bias]:
     """
     bias = Bias()
     while (ballot := session.next()) is not None:
-        straight = read_verdict(ask(_question(ballot, ballot.left, ballot.right)))
-        changed = read_verdict(ask(_question(ballot, ballot.right, ballot.left)))
-        bias.asked += 1
-        bias.unread += (straight is None) + (changed is None)
-        first: Verdict = {"A": "left", "B": "right"}.get(straight or "C", "tie")  # type: ignore[assignment]
-        second: Verdict = {"A": "right", "B": "left"}.get(changed or "C", "tie")  # type: ignore[assignment]
-        verdict: Verdict = first if first == second else "tie"
-        if first != second:
-            bias.contradicted += 1
-            bias.first += straight == changed == "A"
-        session.vote(ballot, verdict, by=f"model {name}", orders=[straight, changed])
+        verdict, replies = ask_twice(ask, ballot.prompt, ballot.left, ballot.right)
+        bias.note(replies, verdict)
+        session.vote(ballot, verdict, by=f"model {name}", orders=replies)
         yield bias
+
+
+def ask_twice(ask: Ask, prompt: Prompt, left: str, right: str) -> tuple[Verdict, list[str | None]]:
+    """Ask which of two answers is better, in both orders.
+
+    Returns:
+        left, right or tie (also when the two orders contradict each other), and what was said each time: A, B, C, None.
+    """
+    straight = read_verdict(ask(_question(prompt, left, right)))
+    changed = read_verdict(ask(_question(prompt, right, left)))
+    first: dict[str | None, Verdict] = {"A": "left", "B": "right"}
+    second: dict[str | None, Verdict] = {"A": "right", "B": "left"}
+    verdict = first.get(straight, "tie")
+    return verdict if second.get(changed, "tie") == verdict else "tie", [straight, changed]
 
 
 def read_verdict(reply: str) -> str | None:
@@ -153,6 +168,6 @@ def local(tool: TorchTool, model: str) -> Ask:
     return ask
 
 
-def _question(ballot: Ballot, first: str, second: str) -> str:
-    prompt = "\n\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in ballot.prompt)
-    return _QUESTION.format(prompt=prompt, first=first, second=second)
+def _question(prompt: Prompt, first: str, second: str) -> str:
+    request = "\n\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in prompt)
+    return _QUESTION.format(prompt=request, first=first, second=second)

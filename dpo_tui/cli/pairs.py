@@ -1,0 +1,134 @@
+"""`pairs`: make preference pairs out of prompts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from dpo_tui.cli.output import is_terminal, narrate
+from dpo_tui.cli.side_by_side import key_of, show
+from dpo_tui.errors import UsageError
+from dpo_tui.judging.collection import Collection, Duel, Sampling, write_pairs
+from dpo_tui.judging.prompt_file import read_prompts
+from dpo_tui.judging.referee import Ask, Bias, ask_twice, endpoint, local
+from dpo_tui.runs import store
+from dpo_tui.torch_tool import TorchTool
+
+_KEYS = {"l": "left", "r": "right", "s": "skip"}
+_HELP = "l left is better · r right is better · s neither is of use · q quit, what is ranked is kept"
+
+
+@click.command()
+@click.argument("prompts", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="Who answers: a hub id, a folder, or run:ID for what a run made.")
+@click.option("-n", "--answers", type=click.IntRange(2, 64), default=4, show_default=True, help="Answers to a prompt.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The pairs, as JSON Lines.")
+@click.option("--temperature", type=click.FloatRange(0.01, 2), default=1.0, show_default=True)
+@click.option("--top-p", type=click.FloatRange(0.01, 1), default=1.0, show_default=True)
+@click.option("--max-new-tokens", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longest answer.")
+@click.option("--seed", type=int, default=42, show_default=True)
+@click.option("--own-reward", is_flag=True, help="Rank by the DPO reward of the run that answers.")
+@click.option("--reward-model", metavar="MODEL", help="Rank by a reward model's score.")
+@click.option("--judge-model", metavar="MODEL", help="Rank by a model that is asked, in both orders.")
+@click.option("--endpoint", "url", metavar="URL", help="Rank by a model behind an OpenAI-compatible endpoint.")
+@click.option("--endpoint-model", metavar="NAME", help="What the endpoint calls the model.")
+def pairs(
+    *,
+    prompts: Path,
+    model: str,
+    answers: int,
+    output: Path,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    seed: int,
+    own_reward: bool,
+    reward_model: str | None,
+    judge_model: str | None,
+    url: str | None,
+    endpoint_model: str | None,
+) -> None:
+    """Sample answers to prompts, rank them by hand or by a model, and write the best beside the worst.
+
+    PROMPTS is a text file with one prompt a line, or .json/.jsonl rows. What is answered and ranked is kept in a folder
+    beside the output; the same command goes on with it.
+    """
+    if output.exists():
+        raise UsageError(f"{output}: exists already", hint="name another file, or remove it first")
+    if bool(url) != bool(endpoint_model):
+        raise UsageError("--endpoint and --endpoint-model go together")
+    if sum(map(bool, (own_reward, reward_model, judge_model, url))) > 1:
+        raise UsageError("choose one way to rank")
+    if own_reward and not model.startswith("run:"):
+        raise UsageError("--own-reward needs --model run:ID: only a run has a DPO reward")
+    speaker = f"run:{store.find(model.removeprefix('run:')).path}" if model.startswith("run:") else model
+    sampling = Sampling(speaker, answers, temperature, top_p, max_new_tokens, seed)
+    collection = Collection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
+    _generate(collection)
+    if own_reward:
+        _score(collection, {"do": "load-run", "run": speaker.removeprefix("run:")}, f"own reward of {model}")
+    elif reward_model:
+        _score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
+    elif judge_model:
+        with TorchTool("speak") as tool:
+            _compare(collection, local(tool, judge_model), f"model {judge_model}")
+    elif url and endpoint_model:
+        _compare(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
+    elif not _by_hand(collection):
+        narrate(f"  the same command goes on; {output} is written when all are ranked")
+        return
+    made = collection.pairs()
+    write_pairs(output, made)
+    narrate(f"{len(made)} pairs from {len(collection.prompts)} prompts")
+    click.echo(str(output))
+
+
+def _generate(collection: Collection) -> None:
+    first = True
+    for done, total in collection.generate():
+        if first:
+            narrate("The model answers the prompts")
+            first = False
+        if is_terminal():
+            click.echo(f"\r\x1b[Kanswers {done}/{total}", nl=False, err=True)
+    if is_terminal():
+        click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _score(collection: Collection, load: dict[str, str], name: str) -> None:
+    waiting = collection.unscored()
+    if not waiting:
+        return
+    items = [{"id": key, "messages": collection.prompts[key], "answer": answer} for key, answer in waiting]
+    with TorchTool("score") as tool:
+        for _ in tool.ask(load):
+            pass
+        for message in tool.ask({"do": "score", "items": items}):
+            if message["kind"] == "score":
+                collection.score(message["id"], message["answer"], float(message["value"]), name)
+
+
+def _compare(collection: Collection, ask: Ask, name: str) -> None:
+    bias = Bias()
+    keep: dict[str, Callable[[Duel], None]] = {
+        "left": lambda duel: collection.prefer(duel, "left", by=name),
+        "right": lambda duel: collection.prefer(duel, "right", by=name),
+        "tie": lambda duel: collection.note_tie(duel, name),
+    }
+    for duel in collection.undecided():
+        verdict, replies = ask_twice(ask, duel.prompt, duel.left, duel.right)
+        bias.note(replies, verdict)
+        keep[verdict](duel)
+    narrate(bias.words())
+
+
+def _by_hand(collection: Collection) -> bool:
+    """Rank until all is ranked, which is True, or the person quits."""
+    narrate(_HELP)
+    while (duel := collection.next()) is not None:
+        show(f"prompt {duel.number} of {duel.total}", duel.prompt, duel.left, duel.right)
+        key = key_of({*_KEYS, "q"}, _HELP)
+        if key == "q":
+            return False
+        collection.prefer(duel, _KEYS[key])
+    return True

@@ -1,0 +1,61 @@
+"""Prompts from a file: a line of text each, or rows with a prompt or messages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.data.pairs import Message
+from dpo_tui.errors import DataError
+
+_TEXT_KEYS = ("prompt", "question", "instruction", "text")
+
+
+def read_prompts(path: Path) -> list[list[Message]]:
+    """Read different prompts, in the order of the file.
+
+    ``.jsonl`` has one JSON object a line, ``.json`` a list of them: ``prompt`` (text or messages), ``question``,
+    ``instruction``, ``text`` or ``messages``. Of messages that end with an assistant, that answer is left out. Any
+    other file has one prompt a line.
+
+    Raises:
+        DataError: the file cannot be read, or a row has no prompt.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if path.suffix == ".json":
+        rows = _parse(path, text, 1)
+        found = [_prompt(path, row, number) for number, row in enumerate(rows, start=1)]
+    else:
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if path.suffix == ".jsonl":
+            found = [_prompt(path, _parse(path, line, number), number) for number, line in lines]
+        else:
+            found = [[{"role": "user", "content": line.strip()}] for _, line in lines]
+    different = [prompt for place, prompt in enumerate(found) if prompt not in found[:place]]
+    if not different:
+        raise DataError(f"{path}: there is no prompt in it")
+    return different
+
+
+def _parse(path: Path, text: str, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}:{line}: not valid JSON: {error}") from None
+
+
+def _prompt(path: Path, row: Any, number: int) -> list[Message]:
+    if isinstance(row, str) and row.strip():
+        return [{"role": "user", "content": row}]
+    if isinstance(row, dict):
+        messages = row.get("messages") or row.get("prompt")
+        if isinstance(messages, list) and messages and all(isinstance(one, dict) for one in messages):
+            return messages[:-1] if len(messages) > 1 and messages[-1].get("role") == "assistant" else messages
+        for key in _TEXT_KEYS:
+            if isinstance(row.get(key), str) and row[key].strip():
+                return [{"role": "user", "content": row[key]}]
+    raise DataError(
+        f"{path}: row {number} has no prompt", hint="expected text, or an object with prompt, question or messages"
+    )
