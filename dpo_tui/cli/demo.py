@@ -30,7 +30,7 @@ _INTRODUCTION = (
     "nothing is downloaded."
 )
 _WIDEST = 100
-_TIE = "at step 0 policy and reference are the same model: every margin is 0, which TRL counts as 0 %; chance is 50 %"
+_TIE = "at step 0 policy and reference are the same model: margins are 0, which TRL counts as no win; chance is 50 %"
 _NEXT = (
     "The model is a toy: it knows nothing beyond these questions. For yours: `dpo-tui config init > config.toml`, name "
     "your model and your pairs in it, and `dpo-tui train config.toml`."
@@ -41,7 +41,7 @@ _NEXT = (
 @click.option("--no-tui", is_flag=True, help="Plain text, also in a terminal.")
 def demo(no_tui: bool) -> None:
     """Train the shipped toy model on the shipped pairs, and show what changed."""
-    narrate(textwrap.fill(_INTRODUCTION, _width()) + "\n")
+    narrate(textwrap.fill(_INTRODUCTION, _width(), break_on_hyphens=False) + "\n")
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
     folder = start_demo()
     code = follow(folder) if no_tui or not can_show_app() else _watch(folder)
@@ -79,13 +79,13 @@ def _show_result(folder: RunFolder) -> None:
     click.echo("\nPreference accuracy on held-out pairs:")
     for step, accuracy in evaluations:
         bar = "█" * round(accuracy * 40)
-        note = f"  ({_TIE})" if step == 0 and not accuracy else ""
+        note = f"  ({_TIE})" if step == 0 else ""
         click.echo(
             textwrap.fill(f"  step {step:>3}  {accuracy:>4.0%}  {bar}{note}", _width(), subsequent_indent=" " * 18)
         )
     _show_answers(_lines(folder.samples))
     click.echo()
-    click.echo(textwrap.fill(_NEXT, _width()))
+    click.echo(textwrap.fill(_NEXT, _width(), break_on_hyphens=False))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
