@@ -248,6 +248,21 @@ def test_a_layout_that_saves_nothing_is_not_used() -> None:
     assert lay_out([PairLengths(0, 50, 50), PairLengths(0, 50, 50)], 50, WORK) is None
 
 
+def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -> None:
+    """R43: sharing must not be what runs out of memory."""
+    free_attention = Work(token=1.0, attention=0.0)
+    pairs = [PairLengths(10, 500, 400), PairLengths(300, 100, 100)]
+    alone = lay_out(pairs, 510, free_attention, max_length=2000)
+    assert alone is not None
+    assert alone.source.shape == (1, 1410)
+    for most in (1024, 700, 512):
+        layout = lay_out(pairs, 510, free_attention, max_length=most)
+        if layout is not None:
+            rows, width = layout.source.shape
+            assert rows * width**2 <= 4 * most**2
+    assert layout is None, "910 tokens in a row are more than two rows of 512 allow"
+
+
 @pytest.mark.parametrize(
     ("settings_of", "word"),
     [

@@ -110,14 +110,19 @@ def pair_lengths(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[
     ]
 
 
-def choose_rows(lengths: Sequence[int], work: Work) -> list[list[int]]:
+def choose_rows(lengths: Sequence[int], work: Work, most_attention: float = float("inf")) -> list[list[int]]:
     """Spread stretches over rows so that the whole costs least, padding and attention counted.
 
     For every number of rows, the longest stretch goes first into the shortest row (Graham's LPT rule); the cheapest
     number wins.
 
+    Args:
+        lengths: of the stretches, in tokens.
+        work: what rows cost.
+        most_attention: queries times keys that all rows together may have, for memory.
+
     Returns:
-        The stretches of each row, by index.
+        The stretches of each row, by index; nothing where no number of rows has so little attention.
     """
     by_length = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     best: list[list[int]] = []
@@ -130,18 +135,27 @@ def choose_rows(lengths: Sequence[int], work: Work) -> list[list[int]]:
             rows[row].append(index)
             filled[row] += lengths[index]
         cost = work.of(count, max(filled))
-        if cost < best_cost:
+        if cost < best_cost and count * max(filled) ** 2 <= most_attention:
             best, best_cost = rows, cost
     return best
 
 
-def lay_out(pairs: Sequence[PairLengths], length: int, work: Work) -> Layout | None:
+def lay_out(pairs: Sequence[PairLengths], length: int, work: Work, max_length: int | None = None) -> Layout | None:
     """Lay the pairs of a ``[2B, length]`` batch into rows.
+
+    Args:
+        pairs: of the batch.
+        length: of its rows.
+        work: what rows cost.
+        max_length: of any row; attention never needs more memory than a plain batch of that length.
 
     Returns:
         None where that costs no less than the batch as it is.
     """
-    rows = choose_rows([pair.shared for pair in pairs], work)
+    most_attention = 2 * len(pairs) * max_length**2 if max_length else float("inf")
+    rows = choose_rows([pair.shared for pair in pairs], work, most_attention)
+    if not rows:
+        return None
     width = max(sum(pairs[index].shared for index in row) for row in rows)
     if work.of(len(rows), width) >= work.of(2 * len(pairs), length):
         return None

@@ -58,14 +58,19 @@ class PrefixSharing:
         # The plan of the latest batch: policy and reference see the same one.
         self._planned: tuple[torch.Tensor, torch.Tensor, Layout | None] | None = None
 
-    def install(self, model: Any) -> None:
-        """Stand between a causal language model and its backbone."""
+    def install(self, model: Any, max_length: int | None = None) -> None:
+        """Stand between a causal language model and its backbone.
+
+        Args:
+            model: without its adapter's wrapper.
+            max_length: of a sequence, in tokens; bounds the memory of attention.
+        """
         backbone = backbone_of(model)
         work, plain_forward = _work_of(model, backbone), backbone.forward
         attention = model.config._attn_implementation
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            layout = None if args or not (self.enabled and self._active) else self._plan(kwargs, work)
+            layout = None if args or not (self.enabled and self._active) else self._plan(kwargs, work, max_length)
             if layout is None:
                 return plain_forward(*args, **kwargs)
             outputs = plain_forward(
@@ -96,7 +101,7 @@ class PrefixSharing:
         if not self._active:
             self._planned = None
 
-    def _plan(self, kwargs: dict[str, Any], work: Work) -> Layout | None:
+    def _plan(self, kwargs: dict[str, Any], work: Work, max_length: int | None) -> Layout | None:
         given = {name for name, value in kwargs.items() if value is not None}
         if not {"input_ids", "attention_mask"} <= given <= _KNOWN_ARGUMENTS or kwargs.get("use_cache"):
             return None
@@ -105,7 +110,7 @@ class PrefixSharing:
             return None
         if self._planned is None or self._planned[0] is not ids or self._planned[1] is not mask:
             pairs = pair_lengths(ids, mask)
-            layout = lay_out(pairs, ids.shape[1], work) if pairs else None
+            layout = lay_out(pairs, ids.shape[1], work, max_length) if pairs else None
             self._planned = (ids, mask, layout.to(ids.device) if layout else None)
         layout = self._planned[2]
         self.count.plain += ids.numel()

@@ -65,7 +65,7 @@ class Shortcuts:
         obstacle = self._obstacle(models, trainer)
         if not obstacle:
             for model in models:
-                self.sharing.install(model)
+                self.sharing.install(model, trainer.args.max_length)
         with self.sharing:
             self._check(trainer, obstacle)
 
