@@ -27,6 +27,7 @@ from dpo_tui.model_check import check_model
 from dpo_tui.runs import store
 from dpo_tui.runs.files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def prepare(loaded: LoadedConfig, name: str | None = None) -> Prepared:
             'provider = "unsloth": it needs a Python environment of its own, which this version cannot make yet',
             hint='set provider = "huggingface": the same training through transformers, TRL and PEFT',
         )
+    check_trackers(resolved.config.report_to)
     check_model(resolved.config.model_name, resolved.config.model_revision)
     total, usable, dropped = _read_data(resolved.config)
     config, devices, notes = _placed(resolved)

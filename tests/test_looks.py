@@ -170,6 +170,7 @@ def test_what_is_too_dear_is_left_out_and_said(home: Path, tiny_model: Path, tin
     folder = train(make_config(tiny_model, tiny_pairs, looks_share=1e-6))
     assert [line["step"] for line in lines(folder.metrics) if "eval_kl" in line] == [0]
     assert {sample["when"] for sample in lines(folder.samples)} == {"before", "reference", "after"}
+    assert "eval_kl" not in json.loads(folder.receipt.read_text())["results"]["metrics"], "0 is not the result"
     notes = [event["message"] for event in lines(folder.events) if event["kind"] == "note"]
     assert sum("looks_share" in message for message in notes) == 2
 

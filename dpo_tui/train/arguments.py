@@ -10,6 +10,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.config.schema import fields as _all_fields
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.trackers import PROJECT
 from dpo_tui.train.device import Device
 
 # Five evaluations a run, unless eval_steps says otherwise; Trainer reads a number below 1 as a part of all steps.
@@ -112,6 +113,7 @@ def _shared(config: Config, folder: RunFolder, device: Device, *, evaluates: boo
         "save_total_limit": None,
         "report_to": list(config.report_to) or "none",
         "run_name": config.name,
+        "project": PROJECT,
         "disable_tqdm": True,
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.trackers import check_trackers, set_environment
 from dpo_tui.train.base_model import require_stage
 from dpo_tui.train.callbacks import RunCallback
 from dpo_tui.train.card import Kind, model_card
@@ -33,6 +34,8 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
         DpoTuiError: the data, the model or the device cannot be used.
     """
     require_stage(config)
+    check_trackers(config.report_to)
+    set_environment(config.report_to, folder)
     rows = load_rows(config)
     _tell_about_rows(rows, journal)
     device = choose_device(config)
@@ -140,10 +143,12 @@ def _data_used(config: Config, rows: Rows, trainer: Any) -> DataUsed:
 
 
 def _results(trainer: Any) -> dict[str, Any]:
-    """Return the last value of every metric that was logged."""
+    """Return the last value of every metric that was logged; a KL estimate only of the last evaluation."""
+    evaluated = max((line["step"] for line in trainer.state.log_history if "eval_loss" in line), default=0)
     latest: dict[str, Any] = {}
     for line in trainer.state.log_history:
-        latest |= line
+        if "eval_kl" not in line or line["step"] == evaluated:
+            latest |= line
     return {"steps": trainer.state.global_step, "metrics": latest}
 
 
