@@ -51,7 +51,7 @@ def shown(widget) -> list[str]:
 
 def rising(count: int = 100) -> Series:
     series = Series()
-    series.extend((step, step / count) for step in range(count + 1))
+    series.extend(range(count + 1), [step / count for step in range(count + 1)])
     return series
 
 

@@ -11,12 +11,13 @@ from dpo_tui.widgets.chart_book import charts_for
 from dpo_tui.widgets.plot import Line, Look, Window, draw
 from dpo_tui.widgets.progress import bar
 from dpo_tui.widgets.scale import nice_axis, short, step_range, tick_label, ticks
-from dpo_tui.widgets.series import Series, Smoothed
+from dpo_tui.widgets.series import Series
+from dpo_tui.widgets.smoothed import Smoothed
 
 
 def series_of(*points: tuple[float, float]) -> Series:
     series = Series()
-    series.extend(points)
+    series.extend([step for step, _ in points], [value for _, value in points])
     return series
 
 

@@ -2,12 +2,17 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
+
 from dpo_tui.errors import RunError
+from dpo_tui.runs.files import parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.runs.summary import summary, worst_advice
@@ -68,7 +73,7 @@ class RunFeed:
         self.events: list[dict[str, Any]] = []
         self.log = folder.train_log
         self.catching_up = True
-        self._metrics = MetricsTail(folder.metrics)
+        self._metrics = MetricsTail(folder.metrics, _parse)
         self._restarts = 0
         self._advice: dict[str, Any] | None = None
         self._tails = (MetricsTail(folder.events), MetricsTail(folder.supervisor_log))
@@ -164,29 +169,53 @@ def read_through(feeds: Sequence[Feed], pause: float = 1.0) -> Iterator[bool]:
         time.sleep(0.001)  # let the screen have the interpreter
 
 
-def take(lines: list[dict[str, Any]], series: dict[str, Series], latest: dict[str, float]) -> None:
-    """Add log lines to series, making one for each new metric."""
-    for line in lines:
-        step = line.get("step")
-        if not isinstance(step, (int, float)) or not isfinite(step):
-            continue
-        for name, value in line.items():
-            if name in _NO_METRIC or value.__class__ not in (float, int):
-                if value is not None or name in _NO_METRIC:
-                    continue
-                value = nan  # noqa: PLW2901 - JSON writers that lack NaN write null
-            found = series.get(name)
-            if found is None:
-                found = series[name] = Series(name)
-            found.add(step, value)
-            latest[name] = value
+def take(lines: Iterable[dict[str, Any]], series: dict[str, Series], latest: dict[str, float]) -> None:
+    """Add log lines to series, making one for each new metric. Lines of one kind are taken column by column."""
+    usable = (line for line in lines if number(line.get("step")) is not None)
+    taken: dict[str, tuple[array[float], array[float]]] = {}
+    for names, alike in groupby(usable, key=tuple):
+        columns = dict(zip(names, zip(*(line.values() for line in alike), strict=True), strict=True))
+        for name in names:
+            steps, values = _points(columns["step"], columns[name])
+            if values and name not in _NO_METRIC:
+                before = taken.setdefault(name, (array("d"), array("d")))
+                before[0].extend(steps)
+                before[1].extend(values)
+    for name, (steps, values) in taken.items():
+        series.setdefault(name, Series(name)).extend(steps, values)
+        latest[name] = values[-1]
+
+
+def _points(steps: Sequence[Any], column: Sequence[Any]) -> "tuple[array[float], array[float]]":
+    """Return what of a column are numbers, with their steps; null is NaN, as JSON writers without NaN mean it."""
+    try:
+        return array("d", steps), array("d", column)
+    except (TypeError, OverflowError):  # not numbers all
+        points = [
+            (float(step), nan if value is None else float(value))
+            for step, value in zip(steps, column, strict=True)
+            if value is None or isinstance(value, float) or number(value) is not None
+        ]
+    return array("d", [step for step, _ in points]), array("d", [value for _, value in points])
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Parse a line the fast way, and NaN and whatever else JSON does not have as the others do."""
+    try:
+        document = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return parse_line(line)
+    return document if isinstance(document, dict) else None
 
 
 def number(value: object) -> float | None:
     """A finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value)
+    try:
+        return float(value) if isfinite(value) else None
+    except OverflowError:  # an integer beyond every float
+        return None
 
 
 def _mark(path: Path) -> tuple[int, int]:

@@ -5,7 +5,7 @@ training and evaluation log different ones.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,20 @@ class MetricsTail:
     A torn last line waits for its rest; a file that was truncated or replaced is read again from its beginning; lines
     that are no JSON objects are skipped and counted.
 
+    Args:
+        path: the file.
+        parse: makes an object of a line, or None.
+
     Attributes:
         skipped: how many lines were no JSON objects.
         restarts: how often the file turned out to be another one, and was read anew: then drop what was read before.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, parse: Callable[[bytes], dict[str, Any] | None] = parse_line) -> None:
         self.skipped = 0
         self.restarts = 0
         self._path = path
+        self._parse = parse
         self._inode: int | None = None
         self._offset = 0
         self._pending = b""
@@ -93,7 +98,7 @@ class MetricsTail:
         for line in lines:
             if self._overlong:
                 self._overlong = False  # the end of a line that was given up
-            elif (document := parse_line(line)) is not None:
+            elif (document := self._parse(line)) is not None:
                 found.append(document)
             elif line.strip():
                 self.skipped += 1

@@ -15,7 +15,8 @@ from textual.message import Message
 from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.plot import COLOURS, Line, Look, Window, draw, steps_shown
 from dpo_tui.widgets.rows import RowsWidget, component_classes
-from dpo_tui.widgets.series import Series, Smoothed
+from dpo_tui.widgets.series import Series
+from dpo_tui.widgets.smoothed import Smoothed
 
 SMOOTHING = (None, 0.0, 0.6, 0.9, 0.97, 0.99)
 """Decays that the smoothing key walks through: None suits the number of points, 0 is the raw line alone."""

@@ -11,9 +11,10 @@ shrink an array replaces it instead.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan, nan
+from operator import le
 
 CAPACITY = 1 << 14
 """How many buckets level 0 may hold: about 0.7 MB a series with all its levels, 40 times the dots of a wide chart."""
@@ -52,6 +53,12 @@ class _Level:
         self.high.append(high)
         self.mean.append(mean)
 
+    def extend(self, step: Iterable[float], low: Iterable[float], high: Iterable[float], mean: Iterable[float]) -> None:
+        self.step.extend(step)
+        self.low.extend(low)
+        self.high.extend(high)
+        self.mean.extend(mean)
+
     def first(self, count: int) -> "_Level":
         """A copy of the first ``count`` buckets."""
         copy = _Level()
@@ -89,10 +96,31 @@ class Series:
     def __len__(self) -> int:
         return self.count
 
-    def extend(self, points: Iterable[tuple[float, float]]) -> None:
-        """Add many (step, value) points, in the order in which they were logged."""
-        for step, value in points:
-            self.add(step, value)
+    def extend(self, steps: Sequence[float], values: Sequence[float]) -> None:
+        """Add many points in the order in which they were logged: the same as adding each, but many times faster."""
+        plain = _plain(self.last_step, steps, values)
+        start = 0
+        while start < len(values):
+            buckets = min((len(values) - start) // self.span, self.capacity - len(self._levels[0].mean))
+            if plain and buckets and not self._part:
+                stop = start + buckets * self.span
+                self._add_buckets(steps[start:stop], values[start:stop])
+                start = stop
+            else:
+                self.add(steps[start], values[start])
+                start += 1
+
+    def _add_buckets(self, steps: Sequence[float], values: Sequence[float]) -> None:
+        """Add plain points that fill whole buckets, for which there is room at level 0."""
+        if self.count == 0:
+            self.first_step = steps[0]
+        self.last_step, self.last_value = steps[-1], values[-1]
+        self.count += len(values)
+        cuts = [values[first : first + self.span] for first in range(0, len(values), self.span)]
+        means = [sum(cut) / self.span for cut in cuts]
+        self._levels[0].extend(steps[:: self.span], map(min, cuts), map(max, cuts), means)
+        self._merge_upwards()
+        self._bound()
 
     def add(self, step: float, value: float) -> None:
         """Add one point. A step below the last one replaces everything from that step on."""
@@ -146,8 +174,25 @@ class Series:
             step = level.step[size - 2]
             low, high, mean = _merge(level, size - 2)
             depth += 1
-        if len(levels[0].mean) >= self.capacity:
-            self._levels = levels[1:]
+        self._bound()
+
+    def _merge_upwards(self) -> None:
+        """Give each level the buckets that it lacks of the level below."""
+        depth = 0
+        while (size := len(self._levels[depth].mean) // 2) > 0:
+            if depth + 1 == len(self._levels):
+                self._levels.append(_Level())
+            level, above = self._levels[depth], self._levels[depth + 1]
+            first = 2 * len(above.mean)
+            merged = [_merge(level, index) for index in range(first, 2 * size, 2)]
+            if merged:
+                above.extend(level.step[first : 2 * size : 2], *zip(*merged, strict=True))
+            depth += 1
+
+    def _bound(self) -> None:
+        """Keep memory bounded: when level 0 is full, level 1 takes its place."""
+        if len(self._levels[0].mean) >= self.capacity:
+            self._levels = self._levels[1:]
             self.span *= 2
 
     def _rewind(self, step: float) -> None:
@@ -250,48 +295,15 @@ class Series:
         return [(low + high) / 2 for _, low, high in found if not isnan(low)]
 
 
-class Smoothed:
-    """An exponential moving average that follows a series, each bucket weighted by the points in it.
-
-    The start is corrected for bias as in Adam (Kingma & Ba 2015, §3), so the line does not start at zero.
-
-    Args:
-        source: the raw series.
-        decay: the weight of the past for one point, between 0 and 1; 0.9 averages over about ten points.
-    """
-
-    def __init__(self, source: Series, decay: float) -> None:
-        self.source = source
-        self.decay = decay
-        self.series = Series(source.name)
-        self._restart()
-
-    def _restart(self) -> None:
-        self.series = Series(self.source.name)
-        self._seen = 0
-        self._span = self.source.span
-        self._rewinds = self.source.rewinds
-        self._average = 0.0
-        self._weight = 0.0
-
-    def update(self) -> Series:
-        """Catch up with the source and return the smoothed series."""
-        source = self.source
-        if source.rewinds != self._rewinds:
-            self._restart()
-        while self._span < source.span:
-            self._seen = -(-self._seen // 2)
-            self._span *= 2
-        keep = self.decay**self._span
-        for step, mean in source.buckets(self._seen):
-            self._seen += 1
-            if isnan(mean):
-                self.series.add(step, nan)
-                continue
-            self._average = keep * self._average + (1 - keep) * mean
-            self._weight = keep * self._weight + (1 - keep)
-            self.series.add(step, self._average / self._weight)
-        return self.series
+def _plain(last_step: float, steps: Sequence[float], values: Sequence[float]) -> bool:
+    """Whether no step falls and every value can be drawn."""
+    return (
+        len(values) > 0
+        and not steps[0] < last_step
+        and -LARGEST < min(values) <= max(values) < LARGEST
+        and isfinite(sum(values))  # a NaN may hide from min and max, but not from a sum
+        and all(map(le, steps, steps[1:]))
+    )
 
 
 def _summary(values: list[float]) -> tuple[float, float, float]:
