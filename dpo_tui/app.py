@@ -3,11 +3,11 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import SystemCommand
@@ -283,15 +283,15 @@ class DpoTui(ThemedApp):
         self._edit(message.config)
 
     def on_monitor_screen_edit_config(self, message: "MonitorScreen.EditConfig") -> None:
-        """Go to New with the settings of the run shown."""
-        self._edit(message.config)
+        """Go to New with the settings of the run shown, changed as its advice says if that was asked for."""
+        self._edit(message.config, message.changes)
 
     @work(exclusive=True, group="edit", exit_on_error=False)
-    async def _edit(self, config: Path | None) -> None:
+    async def _edit(self, config: Path | None, changes: Mapping[str, Any] | None = None) -> None:
         await self.switch_mode("new")
         opened = getattr(self.screen, "open_file", None)
         if config is not None and opened is not None:
-            opened(config)
+            opened(config, changes)
 
     def on_new_screen_leave(self, message: Message) -> None:
         """Back to the runs; the plan is kept."""

@@ -1,6 +1,7 @@
 """The app on a screen, by keyboard, over real run folders."""
 
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def ended_run(
 ) -> RunFolder:
     folder = RunFolder(home / "runs" / run_id)
     state = begin(folder, name)
+    random.seed(7)
     write_history(folder, 1, steps, steps)
     progress(folder, steps, steps)
     document = {**state.to_dict(), "status": status, "reason": reason, "ended_at": time.time()}
@@ -99,7 +101,7 @@ async def test_enter_opens_the_monitor_with_loss_accuracy_margin_and_kl_and_esca
         assert shown == ["loss", "preference accuracy", "reward margin", "KL (estimate)"]
         text = screen_text(pilot)
         assert "✓ done" in text and "step 120/120" in text
-        assert "Done. accuracy" in text
+        await until(pilot, lambda: "Done. Loss 0." in screen_text(pilot))
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(pilot.app.screen, RunsScreen)

@@ -56,7 +56,7 @@ def app(theme: str, feed=None) -> DpoTui:
 @pytest.mark.parametrize(("size", "theme"), LOOKS)
 def test_runs(snap_compare, size, theme):
     async def settled(pilot):
-        await until(pilot, lambda: "tone-test" in screen_text(pilot) and "Done." in screen_text(pilot))
+        await until(pilot, lambda: "tone-test" in screen_text(pilot) and "Done. Loss" in screen_text(pilot))
         await until(pilot, lambda: "no GPU here" in screen_text(pilot))
 
     assert snap_compare(app(theme), terminal_size=SIZES[size], run_before=settled)
@@ -67,7 +67,7 @@ def test_monitor(snap_compare, home, size, theme):
     feed = RunFeed(RunFolder(home / "runs" / "20261101-101010-aaaa"))
 
     async def settled(pilot):
-        await until(pilot, lambda: "Done." in screen_text(pilot) and "400/400" in screen_text(pilot))
+        await until(pilot, lambda: "Done. Loss" in screen_text(pilot) and "400/400" in screen_text(pilot))
         await until(pilot, lambda: "no GPU here" in screen_text(pilot))
         await until(pilot, lambda: pilot.app.focused is not None)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dpo_tui.advice.advice import Advice
 from dpo_tui.live.feed import RunFeed, read_through
 from dpo_tui.live.headline import headline
 from dpo_tui.live.words import fraction, header, samples_text
@@ -24,25 +25,38 @@ def feed_with(status: str = "running", **latest: float) -> RunFeed:
     return feed
 
 
+FINE = Advice("healthy", "info", "Healthy: accuracy 71%.", evidence="accuracy 71%")
+KL = Advice("kl", "warning", "KL is above 10.", {"beta": 0.2, "eval_dataset": None})
+BROKEN = Advice("nan", "error", "The loss is not a number since step 3.")
+
+
 @pytest.mark.parametrize(
-    ("feed", "tone", "words"),
+    ("feed", "found", "tone", "words"),
     [
-        (feed_with(loss=0.5, accuracy=0.71, margin=0.38, kl=1.9), "good", "Healthy: accuracy 0.71"),
-        (feed_with(loss=0.5, accuracy=0.71, kl=12.0), "warn", "KL 12.0 is above 10"),
-        (feed_with(loss=float("nan"), accuracy=0.7), "bad", "not a number"),
-        (feed_with(loss=0.7, accuracy=0.4, margin=-0.1), "note", "do not win yet"),
-        (feed_with(loss=0.69, accuracy=0.0, margin=0.0), "note", "still agree"),
-        (feed_with("done", accuracy=0.96), "good", "Done. accuracy 0.96."),
-        (feed_with("queued"), "note", "Waiting"),
-        (feed_with("lost"), "bad", "r goes on from the last checkpoint"),
+        (feed_with(loss=0.5), [FINE], "good", "Healthy: accuracy 71%."),
+        (feed_with(loss=0.5), [KL, BROKEN], "warn", "KL is above 10."),
+        (feed_with(loss=0.5), [BROKEN], "bad", "not a number since step 3"),
+        (feed_with("done", accuracy=0.96), [FINE], "good", "Done. Accuracy 71%."),
+        (feed_with("done", accuracy=0.96), [KL], "warn", "KL is above 10."),
+        (feed_with("done", accuracy=0.96), [], "good", "Done. Accuracy 0.96."),
+        (feed_with(loss=0.7, accuracy=0.4), [], "note", "Accuracy 0.4"),
+        (feed_with(), [], "note", "The worker is starting"),
+        (feed_with("queued"), [KL], "note", "Waiting"),
+        (feed_with("lost"), [KL], "bad", "r goes on from the last checkpoint"),
+        (feed_with("stopped"), [KL], "note", "r resumes it"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "feed",
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_headline_says_in_words_how_it_goes(feed, tone, words):
-    """R37–R39, R42."""
-    advice = headline(feed)
+def test_the_headline_is_the_worst_advice_unless_the_run_does_not_run(feed, found, tone, words):
+    """R37–R39, R42: one source of truth, `advice.diagnose`."""
+    advice = headline(feed, found)
     assert advice.tone == tone
     assert words in advice.text
+
+
+def test_a_remedy_is_named_by_the_settings_that_it_changes():
+    assert headline(feed_with(loss=0.5), [KL]).remedy == "beta 0.2, no eval_dataset"
+    assert headline(feed_with("lost"), [KL]).remedy == ""
 
 
 def test_advice_that_the_run_was_given_outranks_good_numbers():

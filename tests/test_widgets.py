@@ -223,9 +223,12 @@ async def test_the_advice_line_wraps_and_is_never_markup():
             Advice("warn", "KL 12.4 is above 10: [bold]lower the rate[/bold] or raise beta, then look again at it.")
         )
         await pilot.pause()
-        first, second = shown(line)
+        first, *_, last = shown(line)
         assert first.startswith("⚠ KL 12.4 is above 10: [bold]lower")
-        assert second.rstrip().endswith("…")
+        assert last.rstrip().endswith("it.")
+        await pilot.resize_terminal(20, 4)
+        await pilot.pause()
+        assert shown(line)[3].rstrip().endswith("…")
 
 
 def sample(**values) -> Sample:

@@ -115,8 +115,14 @@ def with_demo(plan: Plan) -> Plan:
 
 def with_values(plan: Plan, values: Mapping[str, Any]) -> Plan:
     """Set some settings; None takes the person's own value back."""
-    own = {**plan.own, **values}
-    return _built(replace(plan, own={name: value for name, value in own.items() if value is not None}))
+    kept = {name: value for name, value in plan.own.items() if name not in values}
+    given = {name: value for name, value in values.items() if value is not None}
+    return _built(replace(plan, own={**kept, **given}))
+
+
+def with_remedy(plan: Plan, changes: Mapping[str, Any]) -> Plan:
+    """Make the changes that advice names, as the person's own; None leaves out what the file sets."""
+    return _built(replace(plan, own={**plan.own, **changes}))
 
 
 def parse(name: str, text: str) -> Any:

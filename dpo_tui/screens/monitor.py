@@ -1,8 +1,9 @@
 """The screen people live in: one run, live or finished, ours or another trainer's."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
+from dpo_tui.live.diagnosis import Diagnosis
 from dpo_tui.live.feed import Feed, RunFeed, read_through
 from dpo_tui.live.gpus import GpuWatch
 from dpo_tui.live.headline import headline
@@ -51,10 +53,12 @@ class MonitorScreen(SteeringArea):
         "The line under the bar says in words how it is going. Charts: j and k or tab go from one to the next, page "
         "keys turn the page, enter enlarges, ←/→ reads values, + and − zoom, y is logarithmic, m smooths.\n\n"
         "t goes to samples, events, log, settings and receipt. s stops with a checkpoint; the run goes on when you "
-        "leave."
+        "leave. e opens the run's settings in New, to change them and start another run; a does so with the changes "
+        "made that the advice line names."
     )
     GUIDE_PAGE = "curves"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "apply", "apply advice", id="monitor.apply"),
         Binding("t", "view(1)", "views", id="monitor.next-view"),
         Binding("T", "view(-1)", "view before", id="monitor.previous-view", show=False),
         Binding("slash", "filter", "filter", id="monitor.filter"),
@@ -67,11 +71,17 @@ class MonitorScreen(SteeringArea):
         """The person is done looking."""
 
     class EditConfig(Message):
-        """The run's settings are to be changed and started anew."""
+        """The run's settings are to be changed and started anew.
 
-        def __init__(self, config: Path) -> None:
+        Attributes:
+            config: the run's settings.
+            changes: what to change at once; None leaves a setting out.
+        """
+
+        def __init__(self, config: Path, changes: Mapping[str, Any]) -> None:
             super().__init__()
             self.config = config
+            self.changes = changes
 
     class OverlayWanted(Message):
         """Other runs are to be drawn over this one; the app asks which and calls `overlay`."""
@@ -92,6 +102,8 @@ class MonitorScreen(SteeringArea):
         super().__init__()
         self._feed = feed
         self._gpus = gpus
+        self._diagnosis = Diagnosis(feed)
+        self._judging = False
         self._entries: list[ChartEntry] = []
         self._overlays: list[RunFeed] = []
         self._reading = False
@@ -119,6 +131,7 @@ class MonitorScreen(SteeringArea):
 
     def on_mount(self) -> None:
         """Draw what is there, and look for more."""
+        self.query_one("#advice", AdviceLine).remedy_key = "a" if isinstance(self._feed, RunFeed) else ""
         self._add_charts()
         self.set_interval(LOOK, self._tick)
         self.set_interval(2.0, self._show_gpus)
@@ -145,6 +158,9 @@ class MonitorScreen(SteeringArea):
         if self.is_front and news and not self._reading:
             self._reading = True
             self._read()
+        if self.is_front and not self._judging and self._diagnosis.due(now):
+            self._judging = True
+            self._judge()
         if self.is_front and self.query_one("#tabs", TabStrip).open == "Log":
             self.query_one(LogView).pane.poll()
 
@@ -156,6 +172,14 @@ class MonitorScreen(SteeringArea):
                     self.app.call_from_thread(self._arrive)
         finally:
             self._reading = False
+
+    @work(thread=True, exclusive=True, group="diagnosis", exit_on_error=False)
+    def _judge(self) -> None:
+        try:
+            if self._diagnosis.look(time.time()) and self.is_attached:
+                self.app.call_from_thread(self._arrive)
+        finally:
+            self._judging = False
 
     def _arrive(self) -> None:
         """Draw now, or as soon as the last redraw is long enough ago."""
@@ -176,7 +200,10 @@ class MonitorScreen(SteeringArea):
             parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlays), "accent")])
         self.query_one("#header", TitleRow).show(parts)
         self.query_one("#bar", StepBar).show(fraction(feed.about), ascii_only=ascii_only)
-        self.query_one("#advice", AdviceLine).say(headline(feed), ascii_only=ascii_only)
+        advice = headline(feed, self._diagnosis.found)
+        line = self.query_one("#advice", AdviceLine)
+        news = bool(advice.remedy) != bool(line.advice.remedy)
+        line.say(advice, ascii_only=ascii_only)
         self._add_charts()
         self.query_one(ChartGrid).redraw()
         self._show_papers()
@@ -185,6 +212,8 @@ class MonitorScreen(SteeringArea):
             if self._last_status in ("running", "starting", "stopping") and status in ("done", "failed", "stalled"):
                 self.post_message(self.RunEnded(feed.title, status))
             self._last_status = status
+            news = True
+        if news:
             self.refresh_bindings()
 
     def _add_charts(self) -> None:
@@ -280,7 +309,23 @@ class MonitorScreen(SteeringArea):
     def action_edit(self) -> None:
         """Change the settings and start anew."""
         if isinstance(self._feed, RunFeed):
-            self.post_message(self.EditConfig(self._feed.folder.config))
+            self.post_message(self.EditConfig(self._feed.folder.config, {}))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer to apply advice only where some is shown that names settings."""
+        if action == "apply":
+            return self.is_mounted and bool(self._remedy())
+        return super().check_action(action, parameters)
+
+    def _remedy(self) -> Mapping[str, Any]:
+        shown = self.query_one("#advice", AdviceLine).advice.remedy
+        found = self._diagnosis.found
+        return found[0].remedy if shown and found and isinstance(self._feed, RunFeed) else {}
+
+    def action_apply(self) -> None:
+        """Change the settings as the advice says, and start anew."""
+        if isinstance(self._feed, RunFeed) and (changes := self._remedy()):
+            self.post_message(self.EditConfig(self._feed.folder.config, changes))
 
     def action_back(self) -> None:
         """Leave what is open: the filter, an enlarged chart, another view, and then the run."""

@@ -3,8 +3,9 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -30,6 +31,7 @@ from dpo_tui.screens.steps.model import DEMO, ModelStep
 from dpo_tui.screens.steps.settings import SettingsStep
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.key_line import KeyLine
+from dpo_tui.widgets.schema_form import SchemaForm
 from dpo_tui.widgets.tab_strip import TabStrip
 
 STEPS = ("1 Hardware", "2 Model", "3 Data", "4 Settings", "5 Check")
@@ -103,14 +105,23 @@ class NewScreen(Area):
             self.query_one("#profiles").focus()
         self._plan_changed()
 
-    def open_file(self, path: Path) -> None:
-        """Begin from a config file, such as that of an earlier run."""
+    def open_file(self, path: Path, changes: Mapping[str, Any] | None = None) -> None:
+        """Begin from a config file, such as that of an earlier run.
+
+        Args:
+            path: the file.
+            changes: settings to change in it at once, such as a remedy; they are marked as changed.
+        """
         try:
-            self._set(plans.with_file(self.plan, path))
+            opened = plans.with_file(self.plan, path)
         except DpoTuiError as error:
             self.show_failure(error)
             return
+        self._set(plans.with_remedy(opened, changes or {}))
         self.go(_PANES.index("settings"))
+        if changes:
+            self.query_one(SchemaForm).go_to(next(iter(changes)))
+            self.notify(f"Changed as advised: {', '.join(changes)}. ^n goes on to the start.", markup=False)
 
     def _set(self, plan: Plan) -> None:
         self.plan = plan

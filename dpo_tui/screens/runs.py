@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 
+from dpo_tui.live.diagnosis import Diagnosis
 from dpo_tui.live.feed import RunFeed, number, read_through
 from dpo_tui.live.gpus import GpuNow, GpuWatch
 from dpo_tui.live.headline import headline
@@ -85,6 +86,7 @@ class RunsScreen(SteeringArea):
         self._changed = changed
         self._chosen: set[str] = set()
         self._feed: RunFeed | None = None
+        self._diagnosis: Diagnosis | None = None
         self._reading: RunFeed | None = None
 
     def compose(self) -> ComposeResult:
@@ -143,6 +145,7 @@ class RunsScreen(SteeringArea):
         message.stop()
         glance = self._glance()
         self._feed = RunFeed(glance.folder) if glance is not None else None
+        self._diagnosis = Diagnosis(self._feed) if self._feed is not None else None
         self.refresh_bindings()
         self._tick()
 
@@ -163,6 +166,10 @@ class RunsScreen(SteeringArea):
                     return
                 if changed and self.is_attached:
                     self.app.call_from_thread(self._show_preview, feed)
+            diagnosis = self._diagnosis
+            if feed is self._feed and diagnosis is not None and diagnosis.due(time.time()):
+                diagnosis.look(time.time())
+                self.app.call_from_thread(self._show_preview, feed)
         finally:
             self._reading = None
 
@@ -170,7 +177,8 @@ class RunsScreen(SteeringArea):
         if feed is not self._feed or not self.is_front:
             return
         self.query_one("#preview-title", TitleRow).show(header(feed, ascii_only=self.ascii_only))
-        self.query_one("#preview-advice", AdviceLine).say(headline(feed), ascii_only=self.ascii_only)
+        found = self._diagnosis.found if self._diagnosis is not None else ()
+        self.query_one("#preview-advice", AdviceLine).say(headline(feed, found), ascii_only=self.ascii_only)
         for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
             chart.set_lines(lines_for(entry, feed.series))
 

@@ -13,7 +13,9 @@ class Advice:
     Args:
         tone: how urgent it is.
         text: what is seen and what to do.
+        remedy: the settings that would mend it, in words; empty when there is no such change.
     """
 
     tone: Tone
     text: str
+    remedy: str = ""

@@ -8,21 +8,27 @@ from dpo_tui.widgets.advice import Advice, Tone
 from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.rows import RowsWidget, component_classes
 
-ROLES = ("good", "note", "warn", "bad", "text")
+ROLES = ("good", "note", "warn", "bad", "text", "remedy")
 _GLYPHS: dict[Tone, tuple[str, str]] = {"good": ("✓", "+"), "note": ("·", "-"), "warn": ("⚠", "!"), "bad": ("✗", "x")}
 
 
 class AdviceLine(RowsWidget):
-    """A glyph and a sentence, wrapped into the rows there are."""
+    """A glyph and a sentence, wrapped into the rows there are, and below it what would mend it.
+
+    It grows with its sentence as far as its ``max-height`` lets it, so that what is wrong is read whole.
+    """
 
     DEFAULT_CSS = """
     AdviceLine {
-        height: 2;
+        height: auto;
+        min-height: 2;
+        max-height: 4;
         & > .advice--good { color: $text-success; }
         & > .advice--note { color: $text-muted; }
         & > .advice--warn { color: $text-warning; }
         & > .advice--bad { color: $text-error; text-style: bold; }
         & > .advice--text { color: $text; }
+        & > .advice--remedy { color: $text-accent; }
     }
     """
     PREFIX = "advice"
@@ -30,20 +36,44 @@ class AdviceLine(RowsWidget):
     COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
 
     advice = Advice("note", "")
+    remedy_key = ""
+    """What applies the remedy, to be named before it; a remedy is shown only where a key does so."""
     ascii_only = False
 
     def say(self, advice: Advice, *, ascii_only: bool = False) -> None:
         """Replace the sentence."""
+        if advice == self.advice and ascii_only == self.ascii_only:
+            return
+        before = self._needed(self.size.width)
         self.advice, self.ascii_only = advice, ascii_only
+        if self._needed(self.size.width) != before:
+            self.refresh(layout=True)
         self.redraw()
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
-        """The sentence, cut with an ellipsis where it does not fit."""
+    def get_content_height(self, container: object, viewport: object, width: int) -> int:
+        """As many rows as the words take, one at least."""
+        return max(self._needed(width), 1)
+
+    def _needed(self, width: int) -> int:
+        return len(self._lines(width)) + bool(self._remedy())
+
+    def _lines(self, width: int, rows: int | None = None) -> list[str]:
         words = printable(self.advice.text, single_line=True)
-        if not words:
+        return wrap(words, max(width - 2, 1), max_lines=rows, placeholder=" …")
+
+    def _remedy(self) -> str:
+        return printable(self.advice.remedy, single_line=True) if self.remedy_key else ""
+
+    def build_rows(self, width: int, height: int) -> list[Row]:
+        """The sentence, cut with an ellipsis where it does not fit, and the remedy where there are two rows."""
+        if not self.advice.text:
             return []
-        lines = wrap(words, max(width - 2, 1), max_lines=height, placeholder=" …")
+        remedy = self._remedy() if height > 1 else ""
         glyph = _GLYPHS[self.advice.tone][1 if self.ascii_only else 0]
-        return [
-            [(f"{glyph if not index else ' '} ", self.advice.tone), (line, "text")] for index, line in enumerate(lines)
+        rows: list[Row] = [
+            [(f"{glyph if not index else ' '} ", self.advice.tone), (line, "text")]
+            for index, line in enumerate(self._lines(width, height - bool(remedy)))
         ]
+        if remedy:
+            rows.append([(f"  {self.remedy_key} tries {remedy}", "remedy")])
+        return rows

@@ -10,7 +10,7 @@ from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("key", "word", "gap")
-ALWAYS = frozenset({"back", "help"})
+ALWAYS = frozenset({"apply", "back", "help"})
 """Actions whose keys are named however narrow the screen is."""
 _SIGNS = {
     "enter": "enter",

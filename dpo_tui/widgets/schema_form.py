@@ -126,6 +126,13 @@ class SchemaForm(RowsWidget, can_focus=True):
     def _visible(self) -> list[FormRow]:
         return [row for row in self.form_rows if self.unfolded or not row.advanced or row.changed or row.problem]
 
+    def go_to(self, name: str) -> None:
+        """Put the cursor on a setting; nothing when it is not shown."""
+        if name in {row.name for row in self._visible}:
+            self._cursor = name
+            self.post_message(self.Picked(name))
+            self.redraw()
+
     def action_move(self, by: int) -> None:
         """Move the cursor."""
         rows = self._visible
