@@ -1,5 +1,6 @@
 """The Textual app: routes between screens, owns what they share, and ends when its terminal does."""
 
+import gc
 import os
 import signal
 import time
@@ -100,6 +101,7 @@ class DpoTui(ThemedApp):
             self._watch(self._first_feed)
         else:
             self.switch_mode("runs")
+        self.call_after_refresh(_collect_garbage)
         self._look()
         self.set_interval(LOOK, self._look_again)
         self._find_gpus()
@@ -326,6 +328,12 @@ class DpoTui(ThemedApp):
         picked = await self.push_screen_wait(PickDialog("Draw these runs over this one", choices, message.chosen))
         if picked is not None:
             monitor.overlay([glance.folder for glance in others if glance.id in picked])
+
+
+def _collect_garbage() -> None:
+    """Turn on the collector, which `dpo_tui.cli.app` kept off for the start, and spare it what stays for good."""
+    gc.freeze()
+    gc.enable()
 
 
 def open_feed(path: Path) -> Feed:

@@ -30,10 +30,16 @@ class Terminal:
         home: ``$DPO_TUI_HOME``.
         size: columns and rows.
         environment: on top of a usual one.
+        program: another program's command, for comparison.
     """
 
     def __init__(
-        self, arguments: list[str], home: Path, size: tuple[int, int], environment: dict[str, str] | None = None
+        self,
+        arguments: list[str],
+        home: Path,
+        size: tuple[int, int],
+        environment: dict[str, str] | None = None,
+        program: tuple[str, ...] = (sys.executable, "-c", MAIN),
     ) -> None:
         self.started = time.monotonic()
         self.bytes = 0
@@ -45,7 +51,7 @@ class Terminal:
             plain = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "NO_COLOR"))}
             plain |= {"DPO_TUI_HOME": str(home), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
             plain |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", **(environment or {})}
-            os.execve(sys.executable, [sys.executable, "-c", MAIN, *arguments], plain)  # noqa: S606
+            os.execve(program[0], [*program, *arguments], plain)  # noqa: S606
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
 
     def read(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:

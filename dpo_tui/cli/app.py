@@ -1,5 +1,6 @@
 """The app from the command line: `dpo-tui` itself, `attach`, `watch`."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -32,6 +33,9 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
     """
     if not can_show_app():
         raise UsageError("the app needs a terminal; `dpo-tui runs` lists the runs without one.")
+    # Nothing that is imported or built until the first paint is garbage: looking for some costs a tenth of the start.
+    # The app turns the collector on again.
+    gc.disable()
     from dpo_tui.app import run_app
 
     run_app(feed, until_end=until_end)

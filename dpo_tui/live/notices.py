@@ -1,7 +1,6 @@
 """Say that a run ended or stalled, in the ways the person asked for: terminal bell, desktop notice, webhook."""
 
 import json
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,6 +67,8 @@ def post(url: str, notice: Notice) -> None:
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"{url!r} is no http(s) address")
     body = {"run": notice.run, "name": notice.name, "status": notice.status, "reason": notice.reason}
+    import urllib.request  # a tenth of the start, and few have a webhook
+
     request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
         url,
         data=json.dumps({**body, "text": f"dpo-tui: {notice.words}"}).encode(),
