@@ -59,7 +59,7 @@ def measure(command: list[str], mark: str, environment: dict[str, str]) -> tuple
     began, first = time.perf_counter(), 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
         said = b""
-        while block := os.read(process.stdout.fileno(), 1 << 16):  # type: ignore[union-attr]
+        while block := os.read(process.stdout.fileno(), 1 << 16):
             first = first or time.perf_counter() - began
             said += block
             if mark.encode() in said:
