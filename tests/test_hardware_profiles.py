@@ -174,9 +174,25 @@ def test_auto_checkpoints_activations_only_where_the_person_left_that_open() -> 
     asked = config(profile="auto", gradient_checkpointing=False)
     adapted = resolve_profile(asked, {"profile"}, box(card(12288)), ram=RAM)
     assert adapted.config.gradient_checkpointing
-    kept = resolve_profile(asked, {"profile", "gradient_checkpointing"}, box(card(12288)), ram=RAM)
+    given = {"profile", "gradient_checkpointing", "activation_offloading"}
+    kept = resolve_profile(asked, given, box(card(12288)), ram=RAM)
     assert not kept.config.gradient_checkpointing
     assert any("still does not fit" in reason for reason in kept.reasons)
+
+
+def test_auto_moves_activations_out_and_rounds_the_optimizer_only_where_a_micro_batch_of_one_does_not_fit() -> None:
+    """Issue 5's order of cost, the one step that is not lossless last."""
+
+    def on_a_card_of(mebibytes: int, **given: object) -> Config:
+        asked = config(profile="high-end", **given)
+        return resolve_profile(asked, {"profile", *given}, box(card(mebibytes)), ram=RAM).config
+
+    enough, less, least = on_a_card_of(10240), on_a_card_of(9216), on_a_card_of(8192)
+    assert [one.per_device_train_batch_size for one in (enough, less, least)] == [1, 1, 1]
+    assert [one.activation_offloading for one in (enough, less, least)] == [False, True, True]
+    assert [one.optim for one in (enough, less, least)] == ["adamw_torch", "adamw_torch", "paged_adamw_8bit"]
+    kept = on_a_card_of(8192, activation_offloading=False, optim="adamw_torch")
+    assert (kept.activation_offloading, kept.optim) == (False, "adamw_torch")
 
 
 def test_auto_works_without_a_gpu() -> None:

@@ -1,7 +1,8 @@
 """``profile = "auto"``: take the machine's profile, then adapt until the estimate fits.
 
-A setting that a person gave always wins. What is adapted is lossless: micro-batch against accumulation (the effective
-batch stays) and checkpointed activations.
+A setting that a person gave always wins. What is adapted first is lossless: checkpointed activations, micro-batch
+against accumulation (the effective batch stays), activations kept in main memory. An 8-bit optimizer, which rounds its
+state, comes last, and only where nothing else is left.
 """
 
 from collections.abc import Set as AbstractSet
@@ -18,7 +19,11 @@ from dpo_tui.hardware.nvml import Inventory
 from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, gb, main_memory, recommend
 from dpo_tui.hardware.vram import DeviceKind, estimate
 
-_LOSSLESS = ("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+_LAST_RESORTS = (
+    ("activation_offloading", True, "Activations wait in main memory for the backward pass, which takes longer."),
+    ("optim", "paged_adamw_8bit", "The optimizer keeps its state in 8 bits and may move it to main memory."),
+)
+"""What else may be set where a micro-batch of one does not fit, with the words for it; the dearer one last."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def resolve_profile(
 def adapt(
     config: Config, given: AbstractSet[str], profile: Profile, longest: int | None = None
 ) -> tuple[Config, list[str]]:
-    """Halve the micro-batch and checkpoint activations until the estimate fits, as far as the person left that open.
+    """Take one step after the other until the estimate fits, as far as the person left them open.
 
     Returns:
         The config, and sentences about what was changed or why nothing could be.
@@ -110,6 +115,12 @@ def adapt(
             config = from_values({**config.model_dump(), **values})
             step = f"Took {words}: {first.per_device_train_batch_size} at once would need {gb(sizes.of(first))}."
             reasons = [reason for reason in reasons if not reason.startswith("Took ")] + [step]
+    for field, value, words in _LAST_RESORTS:
+        if sizes.of(config) > profile.free and profile.device == "cuda" and field not in given:
+            saving = from_values({**config.model_dump(), field: value})
+            if sizes.of(saving) < sizes.of(config):
+                config = saving
+                reasons.append(words)
     size = sizes.of(config)
     if size <= profile.free:
         return config, [*reasons, _fits(size, profile)]
