@@ -233,7 +233,7 @@ async def test_the_advice_line_wraps_and_is_never_markup():
 
 def sample(**values) -> Sample:
     given = {"utilisation": 97, "memory_used": 9_100_000_000, "memory_total": 12_880_000_000, "power": 188.0}
-    return Sample(t=0.0, gpu=0, **{**given, "power_limit": 200.0, "temperature": 71, **values})
+    return Sample(**{"t": 0.0, "gpu": 0, **given, "power_limit": 200.0, "temperature": 71, **values})
 
 
 def test_a_gpu_in_one_row_says_it_all():

@@ -21,8 +21,8 @@ from dpo_tui.widgets.series import Series
 
 PAUSE = 5.0
 """Seconds between two diagnoses at least."""
-SHARE = 1 / 400
-"""Of one core, what diagnoses may take: a quarter of a percent of the two that watching a run may cost."""
+SHARE = 1 / 500
+"""Of one core, what diagnoses may take: a fifth of a percent, of the two that watching a run may cost."""
 POINTS = 1000
 """Points of each metric that a foreign run is judged by; the newest is always one of them."""
 _SIGMOID_START = 0.95

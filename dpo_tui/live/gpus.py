@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from dpo_tui.hardware.sampler import Sample, Sampler
 
 
-HISTORY = 240
+HISTORY = 300
+"""Readings kept: ten minutes at one every two seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ LOOK = 0.25
 REDRAW = 0.5
 """Seconds between two redraws at least: over a slow line two a second is the most that helps."""
 SHORT = 30
+GPU_ROWS = 3
+"""Rows that GPUs may take on a short terminal; a quarter of a taller one."""
 VIEWS = ("Charts", "Samples", "Events", "Log", "Settings", "Receipt")
 
 
@@ -141,6 +143,7 @@ class MonitorScreen(SteeringArea):
     def on_resize(self, event: events.Resize) -> None:
         """Short terminals keep header, advice and GPU line, and lose the air."""
         self.set_class(event.size.height < SHORT, "-short")
+        self.query_one(GpuPanel).make_room(GPU_ROWS if event.size.height < SHORT else event.size.height // 4)
 
     def on_screen_resume(self) -> None:
         """Show what came while another screen was in front."""

@@ -48,6 +48,15 @@ SCENARIOS = {
     "driver-missing": "init 9\n",
     "driver-mismatch": "init 18\n",
     "no-gpu": "driver 550.54.14\n",
+    "training": (
+        "gpu\nname NVIDIA GeForce RTX 4070\nmemory 12282 3600\ncc 8 9\nbusy 98 60\nswing 30\npower 190000 200000\n"
+        "temperature 71\n"
+    ),
+    "h100x8": "".join(
+        f"gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 {81000 - 9000 * index}\ncc 9 0\nfan -1\nmig 0\n"
+        f"busy {12 * index} 10\npower {100000 + 80000 * index} 700000\ntemperature {40 + 7 * index}\n"
+        for index in range(8)
+    ),
     "lost": "gpu\nname NVIDIA GeForce RTX 3090\nmemory 24576 24000\ncc 8 6\nlost_after 0\n",
     "lost-later": "gpu\nname NVIDIA GeForce RTX 3090\nmemory 24576 24000\ncc 8 6\nlost_after 20\n",
     "name-bytes": "gpu\nname NVIDIA Tit\\xe1n \\x1b[31mRTX\nmemory 24576 24000\ncc 7 5\n",

@@ -3,6 +3,7 @@
  * Lines before the first "gpu": driver TEXT | cuda NUMBER | init CODE. Then, per "gpu":
  *   name TEXT (\xHH escapes) | uuid TEXT | memory TOTAL_MIB FREE_MIB | cc MAJOR MINOR | busy GPU MEM | power MW LIMIT_MW
  *   temperature C | fan PERCENT | clock SM MEM | ecc 0|1 ERRORS | mig 0|1 | instance TOTAL_MIB FREE_MIB UUID
+ *   swing PERCENT (utilisation, and power with it, falls by up to so much from one reading to the next)
  *   process PID MIB (-1: unknown) | fail FUNCTION CODE | lost_after CALLS (per-device calls until the GPU is lost)
  * Compile with -DWITHOUT_CLOCKS for a library that lacks nvmlDeviceGetClockInfo.
  */
@@ -25,7 +26,7 @@ typedef struct {
   unsigned long long total, free;
   int cc_major, cc_minor, busy, busy_memory, power, power_limit, temperature, fan, clock_sm, clock_memory;
   int ecc, ecc_errors, mig, instance_count, process_count, fail_count;
-  int lost_after, calls;
+  int lost_after, calls, swing, readings;
   instance_t instances[8];
   struct { unsigned pid; long long mib; } processes[16];
   fail_t fails[16];
@@ -99,6 +100,7 @@ static void load(void) {
       sscanf(rest, "%63s %d", g->fails[g->fail_count].function, &g->fails[g->fail_count].code);
       g->fail_count++;
     } else if (!strcmp(key, "lost_after")) g->lost_after = atoi(rest);
+    else if (!strcmp(key, "swing")) g->swing = atoi(rest);
   }
   fclose(file);
 }
@@ -151,10 +153,18 @@ int nvmlDeviceGetMemoryInfo(void *d, memory_t *to) {
 int nvmlDeviceGetCudaComputeCapability(void *d, int *major, int *minor) {
   GUARD(d); *major = ((gpu_t *)d)->cc_major; *minor = ((gpu_t *)d)->cc_minor; return OK;
 }
+/* How far a swinging GPU is below its full load, in percent; another value for each reading of the utilisation. */
+static int below(gpu_t *g) { return g->swing ? g->readings * 37 % (g->swing + 1) : 0; }
+
 int nvmlDeviceGetUtilizationRates(void *d, rates_t *to) {
-  GUARD(d); to->gpu = (unsigned)((gpu_t *)d)->busy; to->memory = (unsigned)((gpu_t *)d)->busy_memory; return OK;
+  gpu_t *g = d;
+  GUARD(d); g->readings++;
+  to->gpu = (unsigned)(g->busy - below(g)); to->memory = (unsigned)g->busy_memory; return OK;
 }
-int nvmlDeviceGetPowerUsage(void *d, unsigned *to) { GUARD(d); *to = (unsigned)((gpu_t *)d)->power; return OK; }
+int nvmlDeviceGetPowerUsage(void *d, unsigned *to) {
+  gpu_t *g = d;
+  GUARD(d); *to = (unsigned)(g->power - g->power / 100 * below(g)); return OK;
+}
 int nvmlDeviceGetEnforcedPowerLimit(void *d, unsigned *to) { GUARD(d); *to = (unsigned)((gpu_t *)d)->power_limit; return OK; }
 int nvmlDeviceGetTemperature(void *d, int sensor, unsigned *to) {
   (void)sensor; GUARD(d); *to = (unsigned)((gpu_t *)d)->temperature; return OK;
