@@ -5,6 +5,8 @@ import json
 import math
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from dpo_tui.config.schema import Config
+from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs.folder import RunFolder
 from tests.test_worker import make_config, make_run
 from tests.tiny import WORDS
@@ -139,12 +142,18 @@ def ours(config: Config) -> Trained:
     return Trained(trainer)
 
 
-def largest_differences(one: Trained, other: Trained) -> dict[str, float]:
-    assert len(one.log) == len(other.log) == STEPS
+Log = list[dict[str, float]]
+
+
+def differences(one: Log, other: Log) -> dict[str, float]:
+    assert len(one) == len(other) == STEPS
     return {
-        name: max(abs(mine[name] - theirs[name]) for mine, theirs in zip(one.log, other.log, strict=True))
-        for name in COMPARED
+        name: max(abs(mine[name] - theirs[name]) for mine, theirs in zip(one, other, strict=True)) for name in COMPARED
     }
+
+
+def largest_differences(one: Trained, other: Trained) -> dict[str, float]:
+    return differences(one.log, other.log)
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
@@ -184,6 +193,21 @@ def test_other_losses_and_layouts_are_trls_too(
     mine = ours(config_of(tiny_model, varied_pairs, precompute_ref_log_probs="on", **changes))
     assert max(largest_differences(plain, mine).values()) <= 1e-4
     assert mine.trainer.shortcuts.report()["labelled_head"]["saved"] > 0.1 or not HAS_FUSED_HEAD
+
+
+def test_two_processes_train_as_trls_two_do(home: Path, tiny_model: Path, varied_pairs: Path, tmp_path: Path) -> None:
+    """Issue 6: shared prompts under DistributedDataParallel, each process laying out its own pairs."""
+    config, found_in = tmp_path / "config.toml", tmp_path / "found.json"
+    config.write_text(to_toml(config_of(tiny_model, varied_pairs, precompute_ref_log_probs="off", learning_rate=2e-3)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(Path(__file__).with_name("ddp_training.py")), str(config), str(found_in)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    found = json.loads(found_in.read_text())
+    assert found["wrapped"]
+    assert max(differences(found["plain"], found["ours"]).values()) <= 1e-4
+    assert found["cosine"] >= 0.9999
+    assert found["shortcuts"]["share_prefix"]["saved"] > 0.1
 
 
 @pytest.mark.parametrize("kind", ["bf16", "nf4"])
