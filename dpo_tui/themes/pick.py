@@ -1,5 +1,6 @@
 """Which theme and which characters suit a terminal, from what its environment says."""
 
+import codecs
 from collections.abc import Mapping
 
 MILLIONS = 1 << 24
@@ -40,11 +41,30 @@ def ascii_only(environment: Mapping[str, str]) -> bool:
     """
     if asked := environment.get("DPO_TUI_ASCII"):
         return asked != "0"
+    locale = _locale(environment)
+    return bool(locale) and "utf" not in locale.lower()
+
+
+def charset(environment: Mapping[str, str], written: str | None) -> str:
+    """The character set that the terminal shows, as far as what we write reaches it so: ``ascii`` where in doubt.
+
+    Args:
+        environment: the process environment.
+        written: the encoding of the stream that goes to the terminal.
+    """
+    locale = _locale(environment)
+    if not locale or "utf" in locale.lower():
+        return "utf-8"
+    try:
+        named = codecs.lookup(locale.partition(".")[2].partition("@")[0]).name
+        return named if named == codecs.lookup(written or "ascii").name else "ascii"
+    except LookupError:
+        return "ascii"
+
+
+def _locale(environment: Mapping[str, str]) -> str:
     language = environment.get("LANG", "")
     ctype = environment.get("LC_CTYPE", "")
     if ctype == "C.UTF-8" and language in ("C", "POSIX"):
         ctype = ""
-    locale = environment.get("LC_ALL") or ctype or language
-    if not locale:
-        return False
-    return "utf" not in locale.lower()
+    return environment.get("LC_ALL") or ctype or language

@@ -7,17 +7,15 @@ the caller draws what matters most last and asks each cell for its layer when it
 from collections.abc import Iterable
 from math import isnan
 
+from dpo_tui.themes.glyphs import BLOCK_TWINS, BLOCKS, BRAILLE_BITS, braille_twin
+
 DOTS_X = 2
 DOTS_Y = 4
 
-# Unicode braille, U+2800 + bits: dots 1-2-3-7 down the left column, 4-5-6-8 down the right one.
-_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _SPANS = tuple(
-    tuple(tuple(sum(column[first : last + 1]) for last in range(DOTS_Y)) for first in range(DOTS_Y)) for column in _BITS
+    tuple(tuple(sum(column[first : last + 1]) for last in range(DOTS_Y)) for first in range(DOTS_Y))
+    for column in BRAILLE_BITS
 )
-# Which of the four dot rows are set, as an ASCII sign: one row by its height, more by slope or bar.
-_ROWS = tuple(sum(1 << row for row in range(DOTS_Y) if bits & (_BITS[0][row] | _BITS[1][row])) for bits in range(256))
-_ASCII_BY_ROWS = " '-'-~-|.:~|.|||"  # index: bit 0 = top row … bit 3 = bottom row
 
 
 class Canvas:
@@ -103,20 +101,16 @@ class Canvas:
         bits = self.bits[row * self.width + column]
         if not bits:
             return " "
-        return _ASCII_BY_ROWS[_ROWS[bits]] if ascii_only else chr(0x2800 + bits)
+        return braille_twin(bits) if ascii_only else chr(0x2800 + bits)
 
     def layer(self, column: int, row: int) -> int:
         """The layer that drew on a cell last; 0 is nobody."""
         return self.owner[row * self.width + column]
 
 
-_BLOCKS = " ▁▂▃▄▅▆▇█"
-_ASCII_BLOCKS = " _.-=+*#@"
-
-
 def blocks(fractions: Iterable[float], *, ascii_only: bool = False) -> str:
     """A bar sparkline, one character a value; values are fractions of full height, NaN is a space."""
-    signs = _ASCII_BLOCKS if ascii_only else _BLOCKS
+    signs = BLOCK_TWINS if ascii_only else BLOCKS
     return "".join(
         signs[min(max(round(value * (len(signs) - 1)), 0), len(signs) - 1)] if not isnan(value) else " "
         for value in fractions

@@ -101,8 +101,6 @@ class SchemaForm(RowsWidget, can_focus=True):
             self.name = name
             self.value = value
 
-    ascii_only = False
-
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
         self.form_rows: tuple[FormRow, ...] = ()
@@ -219,7 +217,7 @@ class SchemaForm(RowsWidget, can_focus=True):
         if cell_len(value) > room - len(title) - 2:
             value = "…" + value[-(room - len(title) - 3) :]  # of a path the end tells more
         gap = " " * max(room - len(title) - cell_len(value), 1)
-        mark = "▸" if here and not self.ascii_only else ">" if here else " "
+        mark = "▸" if here else " "
         if here and self.has_focus:
             return [(set_cell_size(f" {mark}{title}{gap}{value}{unit}", width), "cursor")]
         role = "bad" if place.problem else "changed" if place.changed else "value"
