@@ -68,10 +68,8 @@ class ChartGrid(Grid):
             self.chart = chart
 
     def __init__(self, charts: Iterable[LineChart] = (), *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
         self.charts = list(charts)
-        super().__init__(*self.charts, id=id)
-        for chart in self.charts:
-            chart.display = False  # until there is a size to lay them out for
         self.page = 0
         self.words = ""
         self.enlarged: LineChart | None = None
@@ -79,9 +77,6 @@ class ChartGrid(Grid):
     def add_charts(self, charts: Sequence[LineChart]) -> None:
         """Add charts at the end of the pages."""
         self.charts.extend(charts)
-        for chart in charts:
-            chart.display = False
-        self.mount_all(charts)
         self.arrange_page()
 
     @property
@@ -107,7 +102,10 @@ class ChartGrid(Grid):
         return max(-(-len(self.matching) // self.per_page), 1)
 
     def arrange_page(self) -> None:
-        """Show the charts of this page, hide the others, and share the space between them."""
+        """Show the charts of this page, hide the others, and share the space between them.
+
+        A chart is mounted when it is first shown: styling all of them would be a quarter of opening a run.
+        """
         width, height = self.size
         if not (width and height):
             return
@@ -123,6 +121,9 @@ class ChartGrid(Grid):
         focused = self.app.focused
         for chart in self.charts:
             chart.display = chart in shown
+        if fresh := [chart for chart in shown if not chart.is_attached]:
+            self.mount_all(fresh)
+            self.sort_children(key=lambda child: self.charts.index(child) if isinstance(child, LineChart) else -1)
         if isinstance(focused, LineChart) and focused in self.charts and focused not in shown and shown:
             shown[0].focus()
         self.post_message(self.PageChanged(self.page, self.pages))

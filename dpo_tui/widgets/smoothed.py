@@ -1,5 +1,6 @@
 """A smoothed line that follows a growing series."""
 
+from array import array
 from math import isnan, nan
 
 from dpo_tui.widgets.series import Series
@@ -38,12 +39,17 @@ class Smoothed:
             self._seen = -(-self._seen // 2)
             self._span *= 2
         keep = self.decay**self._span
+        average, weight = self._average, self._weight
+        steps, means = array("d"), array("d")
         for step, mean in source.buckets(self._seen):
-            self._seen += 1
+            steps.append(step)
             if isnan(mean):
-                self.series.add(step, nan)
-                continue
-            self._average = keep * self._average + (1 - keep) * mean
-            self._weight = keep * self._weight + (1 - keep)
-            self.series.add(step, self._average / self._weight)
+                means.append(nan)
+            else:
+                average = keep * average + (1 - keep) * mean
+                weight = keep * weight + (1 - keep)
+                means.append(average / weight)
+        self._seen += len(steps)
+        self._average, self._weight = average, weight
+        self.series.extend(steps, means)
         return self.series
