@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from dpo_tui.app import DpoTui
 from dpo_tui.demo import assets
@@ -16,6 +17,7 @@ from dpo_tui.screens.new import NewScreen
 from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.screens.steps.data import PathSuggester, preview
 from dpo_tui.widgets.choice_list import ChoiceList
+from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.schema_form import SchemaForm
 from tests.test_app import screen_text, until
 
@@ -187,6 +189,22 @@ async def test_settings_of_an_earlier_run_are_the_start_of_a_new_one(home):
         screen.open_file(config)
         await until(pilot, lambda: screen.plan.config.beta == 0.3)
         assert screen.plan.origin("beta") == "file"
+
+
+async def test_a_config_file_is_opened_by_its_path_and_a_wrong_path_is_told(home):
+    (home / "mine.toml").write_text('[model]\nmodel_name = "m"\n[data]\ndataset = "d"\n[dpo]\nbeta = 0.25\n')
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await open_new(pilot)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        await pilot.press(*"mine.toml", "enter")
+        await until(pilot, lambda: screen.plan.config.beta == 0.25)
+        await until(pilot, lambda: isinstance(pilot.app.focused, SchemaForm))
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        await pilot.press(*"none.toml", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        assert "none.toml" in screen_text(pilot)
 
 
 def test_sources_outrank_each_other_profile_file_person(tmp_path):

@@ -1,21 +1,31 @@
 """Pictures of the screens (SVG snapshots) at the sizes and themes of DESIGN 7. New ones: pytest --snapshot-update."""
 
+import ctypes
 import json
 import random
+from collections import namedtuple
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from dpo_tui.app import DpoTui
+from dpo_tui.demo import assets
+from dpo_tui.hardware.profiles import Ram
+from dpo_tui.live import plan as plans
 from dpo_tui.live.feed import RunFeed
 from dpo_tui.live.preferences import Preferences
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.guide import GuideScreen
+from dpo_tui.screens.new import NewScreen
+from dpo_tui.screens.steps.check import CheckStep
+from dpo_tui.widgets.text_pane import TextPane
 from tests.fake_run import begin, progress, write_history
+from tests.nvml_standin import compiler, library, machine
 from tests.test_app import screen_text, until
 
-SIZES = {"80x24": (80, 24), "120x40": (120, 40)}
+SIZES = {"80x24": (80, 24), "120x40": (120, 40), "200x50": (200, 50)}
 LOOKS = [
     ("80x24", "dark"),
     ("80x24", "light"),
@@ -108,3 +118,70 @@ def test_pairs(snap_compare, home, size, theme):
         await until(pilot, lambda: "What is 2+2?" in screen_text(pilot) and "too-similar" in screen_text(pilot))
 
     assert snap_compare(app(theme), terminal_size=SIZES[size], run_before=settled)
+
+
+STEPS = ("hardware", "model", "data", "settings", "check")
+Disk = namedtuple("Disk", "total used free")
+
+
+@pytest.fixture
+def workstation(home, monkeypatch) -> Path:
+    """An RTX 4070 through the true NVML binding on the stand-in library, 64 GB of memory, an empty cache, 40 pairs."""
+    there = machine("rtx4070", home)
+    monkeypatch.setenv("NVML_STANDIN", there["NVML_STANDIN"])
+    monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(library() / "libnvidia-ml.so.1")))
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    monkeypatch.setattr("dpo_tui.screens.new.main_memory", lambda: Ram(64 * 10**9, 60 * 10**9))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Disk(10**12, 4 * 10**11, 6 * 10**11))
+    monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
+    work = home / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    rows = [
+        {
+            "prompt": f"Write a polite decline, number {n}",
+            "chosen": "Thank you, sadly I cannot come.",
+            "rejected": "No.",
+        }
+        for n in range(40)
+    ]
+    (work / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return home
+
+
+async def open_step(pilot, home: Path, step: str) -> None:
+    """Go to a step of New, with what the steps before it ask for chosen."""
+    await pilot.press("2")
+    await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen) and pilot.app.screen.plan.profile != "")
+    screen = pilot.app.screen
+    if step == "check":
+        screen._set(plans.with_demo(screen.plan))
+    elif step in ("data", "settings"):
+        chosen = {"model_name": "Qwen/Qwen3-0.6B"} | ({"dataset": "pairs.jsonl"} if step == "settings" else {})
+        screen._set(plans.with_values(screen.plan, chosen))
+    screen.go(STEPS.index(step))
+    words = {
+        "hardware": "suits this machine", "model": "toy model", "data": "number 0", "settings": "steps \u00b7 ",
+        "check": "Memory by part",
+    }  # fmt: skip
+    if step == "data":
+        await pilot.press("down")
+    pane = screen.query_one(CheckStep).query_one(TextPane)
+    await until(pilot, lambda: any(words[step] in text for text, _ in pane._paragraphs) or step != "check", 60)
+    # Where this machine keeps things is no part of the picture.
+    folders = {str(assets.model_dir().parent): "/demo", str(home): "/home/you"}
+    for folder, name in folders.items():
+        pane.show([(text.replace(folder, name), role) for text, role in pane._paragraphs])
+    await until(pilot, lambda: words[step] in screen_text(pilot) or step == "check")
+    await until(pilot, lambda: pilot.app.focused is not None)
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C compiler here to build the stand-in driver library")
+@pytest.mark.parametrize(("size", "step"), [*(("80x24", step) for step in STEPS), ("200x50", "settings")])
+def test_new(snap_compare, workstation, size, step):
+    """Issue 5: New in five steps, as a first-timer with an RTX 4070 sees it."""
+
+    async def settled(pilot):
+        await open_step(pilot, workstation, step)
+
+    assert snap_compare(app("dark"), terminal_size=SIZES[size], run_before=settled)

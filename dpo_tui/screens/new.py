@@ -30,6 +30,7 @@ from dpo_tui.screens.steps.hardware import HardwareStep
 from dpo_tui.screens.steps.model import DEMO, ModelStep
 from dpo_tui.screens.steps.settings import SettingsStep
 from dpo_tui.widgets.area import Area
+from dpo_tui.widgets.dialogs import TypeDialog
 from dpo_tui.widgets.key_line import KeyLine
 from dpo_tui.widgets.schema_form import SchemaForm
 from dpo_tui.widgets.tab_strip import TabStrip
@@ -51,6 +52,7 @@ class NewScreen(Area):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+n", "step(1)", "next", id="new.next", key_display="^n"),
         Binding("ctrl+b", "step(-1)", "back", id="new.back-step", show=False),
+        Binding("ctrl+o", "open", "open a config", id="new.open", show=False),
         Binding("escape", "back", "back", id="new.back"),
     ]
 
@@ -235,6 +237,13 @@ class NewScreen(Area):
         """Go a step forth or back."""
         self.query_one(SettingsStep).close_edit(keep=True)
         self.go(self._at + by)
+
+    @work(exclusive=True, group="open", exit_on_error=False)
+    async def action_open(self) -> None:
+        """Ask for a config file and begin from it."""
+        path = await self.app.push_screen_wait(TypeDialog("Begin from a config file", placeholder="run.toml"))
+        if path:
+            self.open_file(Path(path).expanduser())
 
     def action_back(self) -> None:
         """Leave the edit line, or go a step back, or leave."""

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
+from textual.worker import get_current_worker
 
 from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
@@ -81,7 +82,7 @@ class DataStep(Vertical):
         options = self.query_one(ChoiceList)
         kept = options.highlighted
         options.clear_options()
-        options.add_option(Option("shipped sample (support answers)", str(assets.pairs_file())))
+        options.add_option(Option("shipped: support answers", str(assets.pairs_file())))
         options.add_options(
             [Option(Content(printable(shown, single_line=True)), path) for shown, path in files_at_hand()]
         )
@@ -116,7 +117,9 @@ class DataStep(Vertical):
     @work(thread=True, exclusive=True, group="data-preview", exit_on_error=False)
     def _look(self, location: str) -> None:
         text = preview(location)
-        self.app.call_from_thread(self.query_one(TextPane).show, text, top=True)
+        # A thread cannot be stopped: an earlier look that took longer must not replace a later one.
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(self.query_one(TextPane).show, text, top=True)
 
 
 def files_at_hand() -> list[tuple[str, str]]:

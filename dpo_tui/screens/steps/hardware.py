@@ -12,13 +12,6 @@ from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 
 NAMES = ("high-end", "mid-range", "reduced", "cpu")
-_SHOWN = (
-    ("use_4bit", "4-bit"),
-    ("per_device_train_batch_size", "batch"),
-    ("gradient_accumulation_steps", "accumulate"),
-    ("lora_r", "rank"),
-    ("max_seq_length", "longest"),
-)
 
 
 class HardwareStep(Vertical):
@@ -71,9 +64,9 @@ class HardwareStep(Vertical):
 
 def _words(name: str, recommended: bool) -> str:
     settings = SETTINGS[name]  # type: ignore[index]
-    parts = []
-    for key, label in _SHOWN:
-        if key in settings:
-            value = settings[key]
-            parts.append(label if value is True else f"no {label}" if value is False else f"{label} {value}")
+    parts = ["4-bit" if settings["use_4bit"] else "no 4-bit"]
+    parts.append(f"batch {settings['per_device_train_batch_size']} × {settings['gradient_accumulation_steps']}")
+    if "lora_r" in settings:
+        parts.append(f"rank {settings['lora_r']}")
+    parts.append(f"{settings['max_seq_length']:,} tokens")
     return f"{name:<10} {', '.join(parts)}{'  ← suits this machine' if recommended else ''}"

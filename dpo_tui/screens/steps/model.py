@@ -98,8 +98,8 @@ def local_models() -> list[str]:
 
 def _words(model: RecommendedModel, fits: bool) -> str:
     verdict = "✓ fits here" if fits else "✗ too large"
-    size = f"{model.parameters:g}B"
-    return f"{model.name:<42} {size:>6}  {verdict:<12} {'asks for a token' if model.gated else ''}".rstrip()
+    size = f"{model.parameters:.2g}B"
+    return f"{model.name:<42} {size:>6}  {verdict:<12} {'needs a token' if model.gated else ''}".rstrip()
 
 
 def _note(model: RecommendedModel) -> str:

@@ -32,6 +32,7 @@ _TITLES = {
     "run": "Run",
 }
 BAR = 24
+MINUTE = 60
 
 
 class SettingsStep(Vertical):
@@ -197,8 +198,7 @@ def outlook(plan: Plan, forecast: Forecast) -> list[Paragraph]:
     batch = f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} = {config.effective_batch}"
     text.append((f"effective batch {batch} pairs", "text"))
     if forecast.steps is not None:
-        about = f" · about {duration(forecast.duration.seconds)}" if forecast.duration is not None else ""
-        text.append((f"{forecast.steps.steps:,} steps{about}", "text"))
+        text.append((f"{forecast.steps.steps:,} steps{_time(forecast)}", "text"))
         if forecast.duration is not None:
             text.append((forecast.duration.basis, "muted"))
     if forecast.sizes.words:
@@ -206,6 +206,14 @@ def outlook(plan: Plan, forecast: Forecast) -> list[Paragraph]:
     for advice in forecast.advice:
         text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.words}", _TONES[advice.severity]))
     return text
+
+
+def _time(forecast: Forecast) -> str:
+    """How long the steps take; below a minute a guess in seconds would say more than is known."""
+    if forecast.duration is None:
+        return ""
+    seconds = forecast.duration.seconds
+    return f" · about {duration(seconds)}" if seconds >= MINUTE else " · under a minute, without loading"
 
 
 _TONES = {"info": "muted", "warning": "warn", "error": "bad"}
