@@ -27,7 +27,7 @@ class LengthHistogram:
         """The largest length."""
         return self._largest
 
-    def add(self, lengths: NDArray[np.int64]) -> None:
+    def add(self, lengths: NDArray[np.integer[Any]]) -> None:
         """Count some lengths."""
         if not len(lengths):
             return

@@ -67,16 +67,20 @@ def parse(lines: list[bytes]) -> list[Row]:
         return [loads(line) for line in lines]
     except orjson.JSONDecodeError:
         pass  # one bad line, or a blank one: go through them one by one
-    out: list[Row] = []
-    for line in lines:
-        if not line or line.isspace():
-            out.append(None)
-            continue
-        try:
-            out.append(loads(line))
-        except orjson.JSONDecodeError as error:
-            out.append(_bad_json(line, error))
-    return out
+    return [parse_line(line) for line in lines]
+
+
+def parse_line(line: bytes) -> Row:
+    """Parse one JSON line."""
+    import orjson
+
+    if not line or line.isspace():
+        return None
+    try:
+        row: Row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return _bad_json(line, error)
+    return row
 
 
 def _bad_json(line: bytes, error: Any) -> Unreadable:

@@ -94,7 +94,7 @@ class _Scan:
         for part in self._examined(self.files, described):
             file, portion = described.popleft()
             self.places.append(Place.of(file, portion, self.totals.lines))
-            self.log.add(part.row_of_pair + self.totals.lines, part.prompts, part.pairs)
+            self.log.add(part.row_of_pair.astype(np.int64) + self.totals.lines, part.prompts, part.pairs)
             flags.write(part.flags.tobytes())
             self.totals.add(part)
             done += portion.end - portion.start if isinstance(portion, Lines) else 0

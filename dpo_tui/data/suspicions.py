@@ -1,4 +1,4 @@
-"""Which rows of some JSON lines may hold unusual characters, told from their bytes alone.
+"""Which rows of some JSON lines may hold unusual characters, told from their bytes alone, and where the lines end.
 
 Looking for a byte is far faster than matching a pattern in every text, and most rows are clean. What is found here is
 only suspected: the checks then look at the texts of these rows.
@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_DEL, _C1_LEAD, _C1_END, _PUNCTUATION, _PRIVATE = 0x7F, 0xC2, 0xA0, 0xE2, 0xEE
+_LINE_BREAK, _ESCAPE = ord("\n"), ord("\\")
+_C1_LEAD, _C1_END, _PUNCTUATION, _PRIVATE = 0xC2, 0xA0, 0xE2, 0xEE
 _OVERRIDES = ((0x80, 0xAA, 0xAE), (0x81, 0xA6, 0xA9))  # U+202A to U+202E and U+2066 to U+2069, after E2
 _FIRST_FOREIGN = 0xCD  # lead byte of Greek; what comes before is Latin
-_GREATEST_MARGIN = 6
-_BLOCK = 1 << 16
+# In unsigned bytes, which wrap round, the first bytes of characters beyond ASCII less C1_LEAD are 0 to 0x3D, and those
+# of the characters before the space follow them: one comparison finds both.
+_SPACE_AFTER_C1_LEAD = (ord(" ") - _C1_LEAD) % 256
+_BLOCK = 1 << 17
 _MANY = 1000
 
 
@@ -31,39 +34,57 @@ _LATIN_PAGES = _members(b"012")  # \\u00.. \\u01.. \\u02..
 
 @dataclass(frozen=True, slots=True)
 class Suspicions:
-    """Rows of a portion, counted from 0, in order.
+    """Rows of some JSON lines, counted from 0, in order.
 
     Args:
+        ends: behind each line break, and the end of the data.
         controls: may hold a control character or a bidirectional override.
         tokens: may hold a special token of a chat template.
         foreign: may hold letters that are not Latin.
     """
 
+    ends: NDArray[np.int64]
     controls: NDArray[np.int64]
     tokens: NDArray[np.int64]
     foreign: NDArray[np.int64]
 
 
 def suspicions(raw: bytes) -> Suspicions:
-    """Look through the bytes of a portion and name the suspected rows.
+    """Look through the bytes of JSON lines and name the suspected rows.
 
     Args:
-        raw: the JSON lines.
+        raw: the lines. A text in a row is followed by a quote and a brace at least, so that what matters of a character
+            or an escape never lies beyond the end.
     """
-    data = np.frombuffer(raw + b"\0" * _GREATEST_MARGIN, dtype=np.uint8)
+    data = np.frombuffer(raw, dtype=np.uint8)
     unusual = _unusual(data)
     codes = data[unusual]
-    escapes = unusual[codes == ord("\\")]
-    unicode_escapes = escapes[data[escapes + 1] == ord("u")]
-    leads = unusual[codes >= _C1_LEAD]
-    controls = [_find(raw, b"\x7f"), *_escaped_controls(data, escapes, unicode_escapes), *_raw_controls(data, leads)]
-    brackets = _find(raw, b"<"), _find(raw, b"[")
-    ends = np.flatnonzero(data == ord("\n")) + 1
+    ends = unusual[codes == _LINE_BREAK] + 1
+    if len(data) and (not len(ends) or ends[-1] != len(data)):
+        ends = np.append(ends, len(data))
+    after = _at(data, unusual + 1)
+    escapes = codes == _ESCAPE
+    unicode_escapes = unusual[escapes & (after == ord("u"))]
+    controls = [
+        _find(raw, b"\x7f"),
+        unusual[escapes & ((after == ord("b")) | (after == ord("f")))],
+        unusual[(codes == _C1_LEAD) & (after < _C1_END)],
+        *_overrides(data, unusual[codes == _PUNCTUATION]),
+        *_escaped_controls(data, unicode_escapes),
+    ]
+    letters = unusual[(codes >= _FIRST_FOREIGN) & (codes != _PUNCTUATION) & (codes < _PRIVATE)]
     return Suspicions(
+        ends=ends,
         controls=_rows(ends, controls),
-        tokens=_rows(ends, _tokens(data, unicode_escapes, brackets)),
-        foreign=_rows(ends, _foreign(data, unicode_escapes, leads)),
+        tokens=_rows(ends, _tokens(raw, data, unicode_escapes)),
+        foreign=_rows(ends, [letters, *_escaped_letters(data, unicode_escapes)]),
     )
+
+
+def _at(data: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The bytes at some places; beyond the end the last one, which is nobody's text."""
+    found: NDArray[np.uint8] = data.take(places, mode="clip")
+    return found
 
 
 def _find(raw: bytes, sign: bytes) -> NDArray[np.int64]:
@@ -79,72 +100,64 @@ def _find(raw: bytes, sign: bytes) -> NDArray[np.int64]:
 
 
 def _unusual(data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Where backslashes and the first bytes of characters beyond ASCII are.
+    """Where backslashes, line breaks (tabs, too) and the first bytes of characters beyond ASCII are.
 
-    One search for both, since comparing bytes is nearly free and collecting places is not; and a block at a time, since
+    One search for all, since comparing bytes is nearly free and collecting places is not; and a block at a time, since
     fresh memory for whole portions costs more than the comparisons.
     """
-    found = []
+    found = [np.zeros(0, dtype=np.int64)]
+    shifted = np.empty(_BLOCK, dtype=np.uint8)
     marked, compared = np.empty(_BLOCK, dtype=bool), np.empty(_BLOCK, dtype=bool)
     for start in range(0, len(data), _BLOCK):
         block = data[start : start + _BLOCK]
-        marks, one = marked[: len(block)], compared[: len(block)]
-        np.greater_equal(block, _C1_LEAD, out=marks)
-        np.equal(block, ord("\\"), out=one)
+        moved, marks, one = (part[: len(block)] for part in (shifted, marked, compared))
+        np.subtract(block, _C1_LEAD, out=moved)
+        np.less(moved, _SPACE_AFTER_C1_LEAD, out=marks)
+        np.equal(block, _ESCAPE, out=one)
         np.bitwise_or(marks, one, out=marks)
-        found.append(np.flatnonzero(marks) + start)
+        (places,) = marks.nonzero()
+        places += start
+        found.append(places)
     return np.concatenate(found)
 
 
 def _rows(ends: NDArray[np.int64], places: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.unique(np.searchsorted(ends, np.concatenate(places), side="right"))
+    found = np.concatenate(places)
+    return np.unique(np.searchsorted(ends, found, side="right")) if len(found) else found
 
 
-def _escaped_controls(
-    data: NDArray[np.uint8], escapes: NDArray[np.int64], unicode_escapes: NDArray[np.int64]
-) -> list[NDArray[np.int64]]:
-    after = data[escapes + 1]
-    found = [escapes[(after == ord("b")) | (after == ord("f"))]]
-    if len(unicode_escapes):
-        first, second, third = (data[unicode_escapes + at] for at in (2, 3, 4))
-        zero_page = (first == ord("0")) & (second == ord("0")) & _ZERO_PAGE[third]
-        punctuation = (first == ord("2")) & (second == ord("0")) & ((third == ord("2")) | (third == ord("6")))
-        found.append(unicode_escapes[zero_page | punctuation])
-    return found
+def _overrides(data: NDArray[np.uint8], leads: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    if not len(leads):
+        return []
+    second, third = _at(data, leads + 1), _at(data, leads + 2)
+    return [leads[(third >= low) & (third <= last) & (second == expected)] for expected, low, last in _OVERRIDES]
 
 
-def _raw_controls(data: NDArray[np.uint8], leads: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    kinds = data[leads]
-    first_page = leads[kinds == _C1_LEAD]
-    found = [first_page[data[first_page + 1] < _C1_END]]
-    punctuation = leads[kinds == _PUNCTUATION]
-    second, third = data[punctuation + 1], data[punctuation + 2]
-    for expected, low, last in _OVERRIDES:
-        found.append(punctuation[(third >= low) & (third <= last) & (second == expected)])
-    return found
+def _escaped_controls(data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    if not len(unicode_escapes):
+        return []
+    first, second, third = (_at(data, unicode_escapes + at) for at in (2, 3, 4))
+    zero_page = (first == ord("0")) & (second == ord("0")) & _ZERO_PAGE[third]
+    punctuation = (first == ord("2")) & (second == ord("0")) & ((third == ord("2")) | (third == ord("6")))
+    return [unicode_escapes[zero_page | punctuation]]
 
 
-def _tokens(
-    data: NDArray[np.uint8],
-    unicode_escapes: NDArray[np.int64],
-    brackets: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> list[NDArray[np.int64]]:
+def _tokens(raw: bytes, data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     found = []
-    for places, following in zip(brackets, (_AFTER_LESS, _AFTER_BRACKET), strict=True):
-        found.append(places[following[data[places + 1]]])
+    for sign, following in ((b"<", _AFTER_LESS), (b"[", _AFTER_BRACKET)):
+        places = _find(raw, sign)
+        found.append(places[following[_at(data, places + 1)]])
     # Some writers escape the brackets themselves: \\u003c and \\u005b.
     if not len(unicode_escapes):
         return found
-    first, second, third = (data[unicode_escapes + at] for at in (2, 3, 4))
+    first, second, third = (_at(data, unicode_escapes + at) for at in (2, 3, 4))
     page = (first == ord("0")) & (second == ord("0")) & ((third == ord("3")) | (third == ord("5")))
     return [*found, unicode_escapes[page]]
 
 
-def _foreign(
-    data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64], leads: NDArray[np.int64]
-) -> list[NDArray[np.int64]]:
-    kinds = data[leads]
-    letters = leads[(kinds >= _FIRST_FOREIGN) & (kinds != _PUNCTUATION) & (kinds < _PRIVATE)]
-    first, second = data[unicode_escapes + 2], data[unicode_escapes + 3]
+def _escaped_letters(data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    if not len(unicode_escapes):
+        return []
+    first, second = _at(data, unicode_escapes + 2), _at(data, unicode_escapes + 3)
     latin = (first == ord("0")) & _LATIN_PAGES[second]
-    return [letters, unicode_escapes[~latin & (first != ord("2"))]]
+    return [unicode_escapes[~latin & (first != ord("2"))]]

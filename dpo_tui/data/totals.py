@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_tui.data.examine import BLANK, BUCKETS, Examined
+from dpo_tui.data.examine import BUCKETS, Examined
+from dpo_tui.data.gather import BLANK
 from dpo_tui.data.histogram import LengthHistogram
 
 NAMED_ROWS = 100
@@ -101,7 +102,7 @@ class Totals:
                 if missing > 0:
                     self.named[bit] += (rows[:missing] + (self.lines + 1)).tolist()
 
-    def _add_lengths(self, chosen: NDArray[np.int64], rejected: NDArray[np.int64]) -> None:
+    def _add_lengths(self, chosen: NDArray[np.int32], rejected: NDArray[np.int32]) -> None:
         difference = np.log((chosen + 1) / (rejected + 1))
         self._difference += float(difference.sum())
         self._difference_squared += float((difference * difference).sum())

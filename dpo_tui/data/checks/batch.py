@@ -1,15 +1,15 @@
 """Pairs side by side, as the checks see them: columns of text, with what several checks need worked out once."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpo_tui.data.pairs import Turns
 from dpo_tui.data.suspicions import Suspicions
+from dpo_tui.data.texts import Texts
 
 SIMILAR = 0.6
 """Below this similarity of characters no check looks at a pair of short answers: they are different texts (in both real
@@ -28,37 +28,52 @@ class Batch:
 
     Args:
         rows: the row of each pair, counted from the beginning of the portion.
-        prompts: their texts; a system message stands before.
-        chosens: the texts of the preferred answers.
-        rejecteds: the texts of the others.
+        prompt: their prompts; a system message stands before.
+        chosen: the preferred answers.
+        rejected: the others.
         turns: the turns of those pairs that are not plain text, by index.
         suspicions: the rows whose bytes leave it open that something unusual stands in them; None if nobody looked.
     """
 
     rows: NDArray[np.int64]
-    prompts: list[str]
-    chosens: list[str]
-    rejecteds: list[str]
+    prompt: Texts
+    chosen: Texts
+    rejected: Texts
     turns: dict[int, Turns] = field(default_factory=dict)
     suspicions: Suspicions | None = None
 
     def __len__(self) -> int:
-        return len(self.prompts)
+        return len(self.rows)
 
-    @cached_property
+    @property
+    def prompts(self) -> list[str]:
+        """The texts of the prompts."""
+        return self.prompt.texts
+
+    @property
+    def chosens(self) -> list[str]:
+        """The texts of the preferred answers."""
+        return self.chosen.texts
+
+    @property
+    def rejecteds(self) -> list[str]:
+        """The texts of the others."""
+        return self.rejected.texts
+
+    @property
     def prompt_lengths(self) -> NDArray[np.int64]:
         """Characters of each prompt."""
-        return _numbers(len, self.prompts)
+        return self.prompt.lengths
 
-    @cached_property
+    @property
     def chosen_lengths(self) -> NDArray[np.int64]:
         """Characters of each chosen answer."""
-        return _numbers(len, self.chosens)
+        return self.chosen.lengths
 
-    @cached_property
+    @property
     def rejected_lengths(self) -> NDArray[np.int64]:
         """Characters of each rejected answer."""
-        return _numbers(len, self.rejecteds)
+        return self.rejected.lengths
 
     @cached_property
     def similarity(self) -> NDArray[np.float32]:
@@ -99,12 +114,12 @@ class Batch:
         if self.suspicions is None:
             return list(range(len(self)))
         rows: NDArray[np.int64] = getattr(self.suspicions, of)
-        return np.flatnonzero(np.isin(self.rows, rows)).tolist() if len(rows) else []
+        if not len(rows) or not len(self):
+            return []
+        suspected = np.zeros(max(int(rows[-1]), int(self.rows.max())) + 1, dtype=bool)
+        suspected[rows] = True
+        return np.flatnonzero(suspected[self.rows]).tolist()
 
     def texts(self, at: int) -> tuple[str, str, str]:
         """Prompt, chosen and rejected of one pair."""
         return self.prompts[at], self.chosens[at], self.rejecteds[at]
-
-
-def _numbers(function: Callable[[Any], int], texts: list[str]) -> NDArray[np.int64]:
-    return np.fromiter(map(function, texts), dtype=np.int64, count=len(texts))

@@ -20,6 +20,7 @@ MUCH_SHORTER = 12
 FEW_WORDS = 4
 
 _WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
+_DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # Words that turn a sentence round: if one of them is what differs, the preference is clear.
 _TURNS = frozenset(
@@ -50,9 +51,9 @@ def too_similar(batch: Batch) -> Iterable[int]:
     similar = batch.similarity >= NEARLY_THE_SAME
     short = np.maximum(batch.chosen_lengths, batch.rejected_lengths) <= ONE_LINE
     yield from np.flatnonzero(similar & ~short).tolist()
-    find_number, chosens = _NUMBER.search, batch.chosens
+    find_digit, chosens = _DIGIT.search, batch.chosens
     for at in np.flatnonzero(short).tolist():
-        if (find_number(chosens[at]) and _same_result(*batch.texts(at))) or (
+        if (find_digit(chosens[at]) and _same_result(*batch.texts(at))) or (
             similar[at] and not _differ_in_a_fact(chosens[at], batch.rejecteds[at])
         ):
             yield at
