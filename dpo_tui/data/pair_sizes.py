@@ -27,12 +27,14 @@ class PairSizes:
         tokens_per_pair: mean tokens of both sequences together, cut at max_seq_length.
         longest: tokens of the longest sequence, when every pair was looked at with the model's own tokenizer.
         words: how that was found.
+        sequences: tokens of the chosen and of the rejected sequence of pairs spread over the data, cut likewise.
     """
 
     rows: int | None = None
     tokens_per_pair: float | None = None
     longest: int | None = None
     words: str = ""
+    sequences: tuple[tuple[int, int], ...] = ()
 
 
 def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
@@ -72,18 +74,20 @@ def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None,
     by_size = sorted(pairs, key=_characters, reverse=True)[: _COUNTED // 4]
     counter = _counter(folder)
     about = "" if whole else "about "
+    limit = config.max_seq_length
     if counter is None:
         mean = sum(_pair_characters(pair) for pair in spread) / len(spread) / _CHARACTERS_PER_TOKEN
-        return PairSizes(rows, mean, None, f"{about}{rows:,} pairs, tokens from characters (no tokenizer here)")
-    limit = config.max_seq_length
+        words = f"{about}{rows:,} pairs, tokens from characters (no tokenizer here)"
+        return PairSizes(rows, mean, None, words, tuple(_guessed(pair, limit) for pair in spread))
     lengths = [one for one in counter.lengths(spread) if isinstance(one, Length)]
     longest = [one for one in counter.lengths(by_size) if isinstance(one, Length)]
     if not lengths or not longest:
         return PairSizes(rows, None, None, f"{about}{rows:,} pairs; the chat template refuses them")
-    mean = sum(min(limit, one.prompt + one.chosen) + min(limit, one.prompt + one.rejected) for one in lengths)
+    cut = tuple((min(limit, one.prompt + one.chosen), min(limit, one.prompt + one.rejected)) for one in lengths)
+    mean = sum(chosen + rejected for chosen, rejected in cut)
     top = max(one.prompt + max(one.chosen, one.rejected) for one in longest)
     words = f"{about}{rows:,} pairs, tokens counted on {len(lengths)} of them"
-    return PairSizes(rows, mean / len(lengths), min(limit, top) if whole else None, words)
+    return PairSizes(rows, mean / len(lengths), min(limit, top) if whole else None, words, cut)
 
 
 def _counter(folder: Path | None) -> TokenCounter | None:
@@ -97,6 +101,12 @@ def _counter(folder: Path | None) -> TokenCounter | None:
 
 def _characters(pair: Pair) -> int:
     return len(text_of(pair.prompt)) + max(len(text_of(pair.chosen)), len(text_of(pair.rejected)))
+
+
+def _guessed(pair: Pair, limit: int) -> tuple[int, int]:
+    prompt, chosen, rejected = (len(text_of(part)) for part in (pair.prompt, pair.chosen, pair.rejected))
+    tokens = [max(round((prompt + answer) / _CHARACTERS_PER_TOKEN), 1) for answer in (chosen, rejected)]
+    return min(limit, tokens[0]), min(limit, tokens[1])
 
 
 def _pair_characters(pair: Pair) -> int:

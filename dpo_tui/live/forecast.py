@@ -1,6 +1,6 @@
 """What a planned run will need and how long it takes, recomputed as the person types."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpo_tui.advice.settings import Advice, advise
@@ -12,6 +12,7 @@ from dpo_tui.hardware.history import measurements
 from dpo_tui.hardware.models import architecture_of, local_files
 from dpo_tui.hardware.profiles import Profile
 from dpo_tui.hardware.vram import MemoryEstimate, estimate
+from dpo_tui.live.padding import Padding, padding_of
 from dpo_tui.live.plan import Plan
 
 
@@ -27,6 +28,7 @@ class Forecast:
         steps: optimizer steps and tokens.
         duration: seconds with a range and a basis.
         sizes: what is known about the pairs.
+        padding: in the batches, as they come and grouped by length.
         advice: what is allowed but unwise (R45–R48).
         unknown: why the memory was not estimated.
     """
@@ -38,6 +40,7 @@ class Forecast:
     steps: Steps | None = None
     duration: Duration | None = None
     sizes: PairSizes = field(default_factory=PairSizes)
+    padding: Padding | None = None
     advice: tuple[Advice, ...] = ()
     unknown: str = ""
 
@@ -61,12 +64,15 @@ class Forecaster:
         advice = tuple(advise(config))
         sizes = self._pair_sizes(plan) if plan.has_data else PairSizes()
         steps = steps_of(config, sizes.rows, sizes.tokens_per_pair)
+        micro, accumulate = config.per_device_train_batch_size, config.gradient_accumulation_steps
+        padding = padding_of(sizes.sequences, sizes.rows or 0, micro, accumulate)
+        known = Forecast(steps=steps, sizes=sizes, padding=padding, advice=advice)
         if not plan.has_model:
-            return Forecast(steps=steps, sizes=sizes, advice=advice, unknown="no model chosen yet")
+            return replace(known, unknown="no model chosen yet")
         try:
             arch = architecture_of(config.model_name, config.model_revision)
         except DpoTuiError as error:
-            return Forecast(steps=steps, sizes=sizes, advice=advice, unknown=error.message)
+            return replace(known, unknown=error.message)
         memory = estimate(config, arch, device=profile.device, longest=sizes.longest)
         verdict = verdict_of(memory.total, profile.free)
         changes: tuple[Change, ...] = ()
@@ -80,7 +86,7 @@ class Forecaster:
             self.device_name or profile.device,
             measurements(),
         )
-        return Forecast(memory, profile.free, verdict, changes, steps, duration, sizes, advice)
+        return replace(known, memory=memory, free=profile.free, verdict=verdict, changes=changes, duration=duration)
 
     def _pair_sizes(self, plan: Plan) -> PairSizes:
         config = plan.config

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from torch.utils.data import SequentialSampler
 from transformers import set_seed
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
@@ -59,6 +61,18 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             token_cache.store(key, rows)
         return rows
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Group by length as the Trainer does; it finds no lengths by itself, since pairs have no ``input_ids``."""
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = pair_lengths(self.train_dataset if train_dataset is None else train_dataset)
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(together, lengths=lengths)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """As they come: nothing is gained by another order of the few held-out pairs."""
+        return None if self.args.world_size > 1 else SequentialSampler(eval_dataset)
+
     def _score_reference_once(self) -> None:
         if self.accelerator.num_processes > 1:
             self.shortcuts.reference.on = False
@@ -109,6 +123,16 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         """Compute the loss of a batch."""
         with self.shortcuts.sharing:
             return super().compute_loss(*args, **kwargs)
+
+
+def pair_lengths(dataset: Any) -> list[int]:
+    """Return the tokens of the longer sequence of each tokenised pair."""
+    parts = ("prompt_ids", "chosen_ids", "rejected_ids")
+    found: list[int] = []
+    for batch in dataset.select_columns(list(parts)).iter(batch_size=1000):
+        pairs = zip(*(batch[part] for part in parts), strict=True)
+        found += [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in pairs]
+    return found
 
 
 class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]

@@ -1,0 +1,84 @@
+"""Batches of like length: that they are trained on, and what New says they would spare."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from dpo_tui.config.files import from_values
+from dpo_tui.data.pair_sizes import pair_sizes
+from dpo_tui.live import plan as plans
+from dpo_tui.live.forecast import Forecast
+from dpo_tui.live.padding import Padding, padding_of
+from dpo_tui.live.plan import Plan
+from dpo_tui.screens.steps.settings import beside
+from tests.test_worker import make_config, train
+
+
+def uneven(count: int) -> list[tuple[int, int]]:
+    dice = random.Random(3)
+    return [(dice.randint(20, 400), dice.randint(20, 400)) for _ in range(count)]
+
+
+def test_pairs_are_trained_on_in_batches_of_like_length(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
+    folder = train(make_config(tiny_model, tiny_pairs, group_by_length=True, max_steps=2, sample_prompts=0))
+    steps = [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines() if '"loss"' in line]
+    assert steps == [1, 2]
+
+
+def test_the_sampler_gets_the_longer_sequence_of_each_pair() -> None:
+    from datasets import Dataset
+
+    from dpo_tui.train.trainers import pair_lengths
+
+    rows = {"prompt_ids": [[1, 2], [3]], "chosen_ids": [[1], [1, 2, 3]], "rejected_ids": [[1, 2, 3, 4], [1]]}
+    assert pair_lengths(Dataset.from_dict({**rows, "other": [0, 0]})) == [6, 4]
+
+
+@pytest.mark.parametrize(("micro", "accumulate"), [(2, 4), (4, 2), (8, 1)])
+def test_the_padding_foretold_is_that_of_the_trainers_own_order(micro: int, accumulate: int) -> None:
+    import torch
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    pairs = uneven(160)
+    told = padding_of(pairs, len(pairs), micro, accumulate)
+    assert told is not None
+    torch.manual_seed(0)
+    lengths = [max(pair) for pair in pairs]
+    shares = []
+    for _ in range(8):
+        order = [pairs[index] for index in get_length_grouped_indices(lengths, micro * accumulate)]
+        batches = [order[start : start + micro] for start in range(0, len(order), micro)]
+        computed = sum(2 * len(batch) * max(map(max, batch)) for batch in batches)
+        shares.append(1 - sum(map(sum, pairs)) / computed)
+    assert told.grouped == pytest.approx(sum(shares) / len(shares), abs=0.02)
+    assert told.shuffled > told.grouped
+
+
+def test_pairs_of_one_length_have_nothing_to_spare_and_few_pairs_no_answer() -> None:
+    same = padding_of([(100, 100)] * 40, 40, 4, 2)
+    assert same == Padding(0.0, 0.0)
+    assert same.saved == 0
+    assert padding_of([(100, 50)] * 3, 3, 2, 4) is None
+
+
+def test_the_sample_that_is_counted_tells_the_length_of_both_sequences(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = {"prompt": "p" * 40, "chosen": "c" * 400, "rejected": "r" * 40}
+    path.write_text((json.dumps(row) + "\n") * 10)
+    sizes = pair_sizes(from_values({"model_name": "m", "dataset": str(path), "max_seq_length": 64}), None)
+    assert sizes.sequences == ((64, 20),) * 10
+
+
+def test_the_setting_says_beside_its_help_what_it_would_spare() -> None:
+    """Issue 5 §2: a number computed on the data."""
+    plan = plans.with_values(Plan(), {"model_name": "m", "dataset": "d", "share_prefix": "off"})
+    forecast = Forecast(padding=Padding(0.4, 0.1))
+    words = " ".join(text for text, _ in beside("group_by_length", plan, forecast))
+    assert "about 40% of a random batch is padding, by length 10%: it spares 33% of the tokens." in words
+    assert "padding" not in " ".join(text for text, _ in beside("learning_rate", plan, forecast))
+    sharing = plans.with_values(plan, {"share_prefix": "auto"})
+    assert "share_prefix" in " ".join(text for text, _ in beside("group_by_length", sharing, forecast))
+    nothing = " ".join(text for text, _ in beside("group_by_length", plan, Forecast(padding=Padding(0.2, 0.2))))
+    assert "next to nothing" in nothing
