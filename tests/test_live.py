@@ -74,6 +74,28 @@ def test_a_worker_that_does_not_train_yet_shows_its_phase_and_that_phases_progre
     assert fraction(feed.about) == 0.25
 
 
+def words_of(feed: RunFeed) -> str:
+    return " | ".join("".join(text for text, _ in part) for part in header(feed))
+
+
+def test_the_header_says_pace_batch_and_memory(tmp_path):
+    """Issue 5 §4: status, step, epoch, ETA, tokens/s, effective batch, VRAM peak."""
+    folder = RunFolder(tmp_path / "20261101-101010-aaaa")
+    state = begin(folder, "helpful-8b")
+    write_history(folder, 1, 30, 100)
+    progress(folder, 30, 100)
+    feed = RunFeed(folder)
+    feed.poll(time.time())
+    feed.about |= {"status": "running", "eta_seconds": 4320.0}
+    words = words_of(feed)
+    for part in ("helpful-8b", "training", "step 30/100", "ETA 1 h 12 min", "epoch 0.9", "k tok/s", "peak 9.1 GB"):
+        assert part in words
+    assert "batch 2 × 4 = 8" in words, "as config.toml says"
+    feed.about |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+    assert "batch 1 × 8 = 8" in words_of(feed), "as out-of-memory retries left it"
+    assert state.per_device_train_batch_size is None
+
+
 def test_a_long_history_is_read_in_pieces_and_equals_what_was_written(tmp_path):
     folder = RunFolder(tmp_path / "20261101-101010-aaaa")
     begin(folder, "x")

@@ -3,17 +3,22 @@
 import json
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.live.feed import Feed, number
+from dpo_tui.live.feed import Feed, RunFeed, number
+from dpo_tui.runs.batch import Batch, configured
 from dpo_tui.runs.files import read_json, read_last_json_lines
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import duration
 from dpo_tui.widgets.scale import grouped, short
 from dpo_tui.widgets.status_word import status_word
 
 Piece = tuple[str, str]
 SAMPLES_READ = 400
+THOUSAND = 1000
+BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 EVENTS_SHOWN = 500
 _EVENT_ROLES = {"failed": "bad", "error": "bad", "warning": "warn", "advice": "accent", "checkpoint": "good"}
 
@@ -36,13 +41,28 @@ def header(feed: Feed, *, ascii_only: bool = False) -> list[list[Piece]]:
     if (epoch := number(about.get("epoch"))) is not None:
         parts.append([("epoch ", "muted"), (f"{epoch:.1f}", "value")])
     if (speed := number(feed.latest.get("tokens_per_second"))) is not None and look.role == "busy":
-        parts.append([(f"{short(speed, 2)} tok/s", "value")])
+        # Two digits: the pace flutters, and each change is sent over the line.
+        pace = f"{speed / 1000:.1f}k" if speed >= THOUSAND else short(speed, 2)
+        parts.append([(f"{pace} tok/s", "value")])
     if (peak := number(feed.latest.get("vram_peak_gb"))) is not None and peak > 0:
         parts.append([("peak ", "muted"), (f"{peak:.1f} GB", "value")])
-    micro, steps = number(about.get("per_device_train_batch_size")), number(about.get("gradient_accumulation_steps"))
-    if micro and steps:
-        parts.append([("batch ", "muted"), (f"{micro:.0f}×{steps:.0f}", "value")])
+    if (batch := batch_of(feed)) is not None:
+        parts.append([("batch ", "muted"), (f"{batch} = {batch.effective}", "value")])
     return parts
+
+
+def batch_of(feed: Feed) -> Batch | None:
+    """The batch of a run: as out-of-memory retries left it, else as it is set; None where nobody tells."""
+    micro, steps = (number(feed.about.get(key)) for key in BATCH_KEYS)
+    if micro and steps:
+        return Batch(int(micro), int(steps))
+    return _configured(feed.folder) if isinstance(feed, RunFeed) else None
+
+
+@lru_cache(64)
+def _configured(folder: RunFolder) -> Batch | None:
+    """The settings of a run are frozen: once is enough."""
+    return configured(folder)
 
 
 def phase_words(feed: Feed) -> str:
