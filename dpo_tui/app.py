@@ -32,6 +32,7 @@ from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.dialogs import PickDialog, TellDialog
 from dpo_tui.widgets.key_line import key_sign
+from dpo_tui.widgets.run_keys import SteeringArea
 
 if TYPE_CHECKING:
     from dpo_tui.screens.monitor import MonitorScreen
@@ -89,6 +90,7 @@ class DpoTui(ThemedApp):
             "runs": lambda: RunsScreen(self.run_list, self.gpus, self.runs_changed),
             "new": self._make_new,
             "data": self._make_data,
+            "judge": self._make_judge,
             "guide": self._make_guide,
         }
 
@@ -168,13 +170,23 @@ class DpoTui(ThemedApp):
 
     def action_area(self, name: str) -> None:
         """Go to one of the five areas; each keeps its state."""
-        if name in self._areas:
-            page = self.screen.GUIDE_PAGE if isinstance(self.screen, Area) else "start"
-            self.switch_mode(name)
-            if name == "guide":
-                self.call_later(self._turn_to, page)
-        else:
-            self.notify(f"{name.capitalize()} is not part of this version yet.", markup=False)
+        if name == "judge":
+            self._judge(self.screen.run_in_hand() if isinstance(self.screen, SteeringArea) else None)
+            return
+        page = self.screen.GUIDE_PAGE if isinstance(self.screen, Area) else "start"
+        self.switch_mode(name)
+        if name == "guide":
+            self.call_later(self._turn_to, page)
+
+    @work(exclusive=True, group="judge", exit_on_error=False)
+    async def _judge(self, hand: tuple[RunFolder, str, str] | None) -> None:
+        """Go to Judge, with the run that the person was looking at if it has a result."""
+        from dpo_tui.judging.session import has_result
+
+        await self.switch_mode("judge")
+        opened = getattr(self.screen, "open_run", None)
+        if opened is not None and hand is not None and has_result(hand[0]):
+            opened(hand[0], hand[1])
 
     def _turn_to(self, page: str) -> None:
         """Open the guide at the page that fits where the person came from."""
@@ -247,6 +259,15 @@ class DpoTui(ThemedApp):
         from dpo_tui.screens.data import DataScreen
 
         return DataScreen()
+
+    def _make_judge(self) -> Screen[None]:
+        from dpo_tui.screens.judge import JudgeScreen
+
+        return JudgeScreen(lambda: self.run_list.glances)
+
+    def on_judge_screen_leave(self, message: Message) -> None:
+        """Back to the runs; what answers goes on."""
+        self.switch_mode("runs")
 
     def on_data_screen_leave(self, message: Message) -> None:
         """Back to the runs; the data stays open."""

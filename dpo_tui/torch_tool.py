@@ -73,14 +73,18 @@ class TorchTool:
                 return
         raise self._died()
 
+    def end(self) -> None:
+        """Tell the child to end, from whatever thread; whoever is asking it gets a `ToolError`."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+
     def close(self) -> None:
         """End the child; nothing happens if it has ended."""
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGTERM)
+        self.end()
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()

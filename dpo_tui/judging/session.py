@@ -24,7 +24,7 @@ from dpo_tui.judging.tally import Tally, Winner, tally
 from dpo_tui.runs.files import append_json_line, read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
-from dpo_tui.torch_tool import Message, TorchTool
+from dpo_tui.torch_tool import Message, ToolError, TorchTool
 
 Verdict = Literal["left", "right", "tie", "both-bad"]
 VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both-bad")
@@ -58,6 +58,7 @@ class Session:
     Attributes:
         folder: of the run.
         held_out: whether the prompts were kept out of the training.
+        stopped: whether :meth:`stop` was called.
     """
 
     def __init__(self, folder: RunFolder, plan: dict[str, Any]) -> None:
@@ -68,6 +69,8 @@ class Session:
         self._prompts: dict[str, list[dict[str, Any]]] = {prompt_id(prompt): prompt for prompt in plan["prompts"]}
         self._answers: dict[str, dict[str, str]] = {}
         self._verdicts: dict[str, dict[str, Any]] = {}
+        self._tool: TorchTool | None = None
+        self.stopped = False
         for line in MetricsTail(_place(folder, "answers.jsonl")).poll():
             self._answers.setdefault(str(line.get("id")), {})[str(line.get("who"))] = str(line.get("answer", ""))
         for line in MetricsTail(_place(folder, "verdicts.jsonl")).poll():
@@ -90,7 +93,7 @@ class Session:
             UsageError: another seed than the one that the judging began with.
             DataError: the run's data is not there any more.
         """
-        if not (folder.adapter.is_dir() or folder.merged.is_dir()):
+        if not has_result(folder):
             raise RunError(
                 f"run {folder.id} has no result to judge yet", hint=f"See how it goes: dpo-tui status {folder.id}"
             )
@@ -113,6 +116,21 @@ class Session:
             write_json_atomic(_place(folder, "plan.json"), plan)
         return cls(folder, plan)
 
+    @classmethod
+    def begun(cls, folder: RunFolder) -> "Session | None":
+        """A run's judging as far as it has come; None when nobody has begun it."""
+        plan = read_json(_place(folder, "plan.json"))
+        return None if plan is None else cls(folder, plan)
+
+    @property
+    def total(self) -> int:
+        """Pairs in all."""
+        return len(self._prompts)
+
+    def prompt(self, key: str) -> list[dict[str, Any]]:
+        """The conversation that goes by an id; empty for an id that is none of the session's."""
+        return self._prompts.get(key, [])
+
     def unanswered(self) -> list[str]:
         """Ids of the prompts that lack an answer."""
         return [key for key in self._prompts if len(self._answers.get(key, {})) < len(SIDES)]
@@ -129,20 +147,35 @@ class Session:
         missing = self.unanswered()
         if not missing:
             return
-        total = len(SIDES) * len(self._prompts)
-        with TorchTool("speak") as tool:
-            for _ in tool.ask({"do": "load-run", "run": str(self.folder.path)}):
-                pass
-            request = {
-                "do": "answers",
-                "prompts": [{"id": key, "messages": self._prompts[key]} for key in missing],
-                "who": list(SIDES),
-                "max_new_tokens": self._max_new_tokens,
-            }
-            for message in tool.ask(request):
-                if message["kind"] == "answer":
-                    self._keep_answer(message)
-                    yield sum(len(answers) for answers in self._answers.values()), total
+        try:
+            with TorchTool("speak") as tool:
+                self._tool = tool
+                yield from self._ask(tool, missing)
+        except ToolError:
+            if not self.stopped:
+                raise
+
+    def _ask(self, tool: TorchTool, missing: list[str]) -> Iterator[tuple[int, int]]:
+        if self.stopped:
+            return
+        for _ in tool.ask({"do": "load-run", "run": str(self.folder.path)}):
+            pass
+        request = {
+            "do": "answers",
+            "prompts": [{"id": key, "messages": self._prompts[key]} for key in missing],
+            "who": list(SIDES),
+            "max_new_tokens": self._max_new_tokens,
+        }
+        for message in tool.ask(request):
+            if message["kind"] == "answer":
+                self._keep_answer(message)
+                yield sum(len(answers) for answers in self._answers.values()), len(SIDES) * self.total
+
+    def stop(self) -> None:
+        """End the child that answers, from another thread: :meth:`generate` ends, what is answered is kept."""
+        self.stopped = True
+        if self._tool is not None:
+            self._tool.end()
 
     def next(self) -> Ballot | None:
         """The first pair that is answered and not judged, None without any; equal answers judge themselves."""
@@ -185,7 +218,7 @@ class Session:
 
     def tally(self) -> Tally:
         """Count the verdicts."""
-        return tally(verdict["winner"] for verdict in self._verdicts.values())
+        return tally(verdict["winner"] for verdict in self.verdicts())
 
     def verdicts(self) -> list[dict[str, Any]]:
         """Every verdict's record, in the order in which they were given."""
@@ -224,6 +257,11 @@ class Session:
         self._verdicts.pop(key, None)
         if record.get("winner"):
             self._verdicts[key] = record
+
+
+def has_result(folder: RunFolder) -> bool:
+    """Whether a run has made something that can be judged."""
+    return folder.adapter.is_dir() or folder.merged.is_dir()
 
 
 def prompt_id(prompt: list[dict[str, Any]]) -> str:

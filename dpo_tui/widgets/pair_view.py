@@ -1,5 +1,6 @@
 """One preference pair to read: the prompt, and both answers side by side, or stacked; differences are marked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -96,22 +97,38 @@ class PairView(RowsWidget, can_focus=True):
         if pair.problem:
             return [*rows, *wrap_pieces([(pair.problem, "bad")], width)]
         rows += [*wrap_pieces([(pair.prompt, "prompt")], width), []]
-        rule, divider = ("-", " | ") if self.ascii_only else ("─", " │ ")
-        sides = (
-            ("chosen", pair.chosen, pair.chosen_words),
-            ("rejected", pair.rejected, pair.rejected_words),
-        )
-        if width < NARROW:
-            for name, pieces, count in sides:
-                rows.append(_head(name, count, width, rule))
-                rows += [*wrap_pieces(_roles(pieces, name), width), []]
-            return rows
-        half = (width - len(divider)) // 2
-        columns = [[_head(name, count, half, rule), *wrap_pieces(_roles(p, name), half)] for name, p, count in sides]
-        for index in range(max(map(len, columns))):
-            left, right = (column[index] if index < len(column) else [] for column in columns)
-            rows.append([*left, (" " * (half - row_width(left)), "note"), (divider, "head"), *right])
-        return rows
+        sides = [
+            ("chosen", _roles(pair.chosen, "chosen"), pair.chosen_words),
+            ("rejected", _roles(pair.rejected, "rejected"), pair.rejected_words),
+        ]
+        return [*rows, *two_answers(sides, width, stacked=width < NARROW, ascii_only=self.ascii_only)]
+
+
+def two_answers(
+    sides: Sequence[tuple[str, Row, int]], width: int, *, stacked: bool, ascii_only: bool = False
+) -> list[Row]:
+    """Two texts beside or below each other, each under its head.
+
+    Args:
+        sides: name, text and number of words of each.
+        width: cells for both.
+        stacked: one below the other.
+        ascii_only: draw the lines in ASCII.
+    """
+    rule, divider = ("-", " | ") if ascii_only else ("─", " │ ")
+    if stacked:
+        return [
+            row
+            for name, text, count in sides
+            for row in (_head(name, count, width, rule), *wrap_pieces(text, width), [])
+        ]
+    half = (width - len(divider)) // 2
+    columns = [[_head(name, count, half, rule), *wrap_pieces(text, half)] for name, text, count in sides]
+    rows: list[Row] = []
+    for index in range(max(map(len, columns))):
+        left, right = (column[index] if index < len(column) else [] for column in columns)
+        rows.append([*left, (" " * (half - row_width(left)), "note"), (divider, "head"), *right])
+    return rows
 
 
 def wrap_pieces(pieces: list[tuple[str, str]], width: int) -> list[Row]:
@@ -168,7 +185,7 @@ def _fitting(word: str, room: int) -> int:
     return len(word)
 
 
-def _roles(pieces: tuple[tuple[str, bool], ...], side: str) -> list[tuple[str, str]]:
+def _roles(pieces: tuple[tuple[str, bool], ...], side: str) -> Row:
     return [(text, side if only else "same") for text, only in pieces]
 
 
