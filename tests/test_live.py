@@ -86,10 +86,12 @@ def test_the_header_says_pace_batch_and_memory(tmp_path):
     progress(folder, 30, 100)
     feed = RunFeed(folder)
     feed.poll(time.time())
-    feed.about |= {"status": "running", "eta_seconds": 4320.0}
+    feed.about |= {"status": "running", "eta_seconds": 4350.0}
     words = words_of(feed)
     for part in ("helpful-8b", "training", "step 30/100", "ETA 1 h 12 min", "epoch 0.9", "k tok/s", "peak 9.1 GB"):
         assert part in words
+    feed.about["eta_seconds"] = 2182.0
+    assert "ETA 36 min |" in words_of(feed), "seconds of a guess are noise"
     assert "batch 2 × 4 = 8" in words, "as config.toml says"
     feed.about |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
     assert "batch 1 × 8 = 8" in words_of(feed), "as out-of-memory retries left it"

@@ -18,6 +18,7 @@ from dpo_tui.widgets.status_word import status_word
 Piece = tuple[str, str]
 SAMPLES_READ = 400
 THOUSAND = 1000
+MINUTE, FEW_MINUTES = 60.0, 300.0
 BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 EVENTS_SHOWN = 500
 _EVENT_ROLES = {"failed": "bad", "error": "bad", "warning": "warn", "advice": "accent", "checkpoint": "good"}
@@ -35,7 +36,8 @@ def header(feed: Feed, *, ascii_only: bool = False) -> list[list[Piece]]:
         of = f"/{grouped(last)}" if last else ""
         parts.append([("step ", "muted"), (f"{grouped(step)}{of}", "value")])
     if (eta := number(about.get("eta_seconds"))) is not None:
-        parts.append([("ETA ", "muted"), (duration(eta), "value")])
+        # A guess to the second would change every second, be sent each time, and be wrong all the same.
+        parts.append([("ETA ", "muted"), (duration(eta - eta % MINUTE if eta > FEW_MINUTES else eta), "value")])
     elif (ended := number(about.get("ended_at"))) is not None:
         parts.append([(f"{duration(max(time.time() - ended, 0))} ago", "muted")])
     if (epoch := number(about.get("epoch"))) is not None:
