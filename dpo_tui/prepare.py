@@ -18,6 +18,7 @@ from dpo_tui.data.demonstrations import load_demonstrations
 from dpo_tui.data.from_config import evaluation_source, training_source
 from dpo_tui.data.pairs import RowProblem
 from dpo_tui.data.read import load_pairs
+from dpo_tui.data.refused import without_refused
 from dpo_tui.errors import ConfigError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.auto import resolve_profile
@@ -125,9 +126,10 @@ def _read_data(config: Config) -> tuple[int, int, tuple[RowProblem, ...]]:
             load_demonstrations(separate)
         return demonstrations.total, len(demonstrations.rows), tuple(demonstrations.dropped)
     pairs = load_pairs(training_source(config))
+    kept, refused = without_refused(pairs.pairs, config, download=False)
     if separate is not None:
-        load_pairs(separate)
-    return pairs.total, len(pairs.pairs), tuple(pairs.dropped)
+        without_refused(load_pairs(separate).pairs, config, download=False)
+    return pairs.total, len(kept), (*pairs.dropped, *refused)
 
 
 def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], tuple[str, ...]]:

@@ -42,7 +42,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A pair that the chat template refuses to render; training on it would fail."""
+    """A pair that the chat template refuses to render; training leaves it out."""
 
     reason: str
 
@@ -102,23 +102,10 @@ class TokenCounter:
 
     def lengths(self, pairs: list[Pair]) -> list[Length | Refused]:
         """Count the tokens of some pairs; call it with hundreds of pairs at a time."""
-        rendered = [self._render(pair) for pair in pairs]
+        rendered = [render(self._template, pair) for pair in pairs]
         texts = [text for item in rendered if not isinstance(item, Refused) for text in item]
         ids = iter(self._ids(texts))
         return [item if isinstance(item, Refused) else _length(next(ids), next(ids), next(ids)) for item in rendered]
-
-    def _render(self, pair: Pair) -> tuple[str, str, str] | Refused:
-        import jinja2
-
-        render = self._template.render
-        try:
-            return (
-                render(pair.prompt, tools=pair.tools, add_generation_prompt=True),
-                render(pair.prompt + pair.chosen, tools=pair.tools),
-                render(pair.prompt + pair.rejected, tools=pair.tools),
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            return Refused((str(error).splitlines() or [type(error).__name__])[0])
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         if self._cuts is None:
@@ -143,6 +130,20 @@ class TokenCounter:
     def _whole(self, texts: list[str]) -> list[list[int]]:
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [one.ids for one in encoded]
+
+
+def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Refused:
+    """Render prompt, prompt and chosen, prompt and rejected, as TRL does."""
+    import jinja2
+
+    try:
+        return (
+            template.render(pair.prompt, tools=pair.tools, add_generation_prompt=True),
+            template.render(pair.prompt + pair.chosen, tools=pair.tools),
+            template.render(pair.prompt + pair.rejected, tools=pair.tools),
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        return Refused((str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _split(text: str, cuts: re.Pattern[str]) -> list[str]:

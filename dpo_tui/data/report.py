@@ -106,8 +106,9 @@ def make_report(
     if tokens is not None and not tokens.own_template:
         notes.append("the model has no chat template: ChatML is used")
     if tokens is not None and tokens.refused:
-        notes.append(f"the model's chat template refuses {tokens.refused:,} pairs: training would stop at them")
-    dropped = _scaled(tokens.will_drop, tokens, totals) if tokens else None
+        refused = _scaled(tokens.refused, tokens, totals)
+        notes.append(f"the model's chat template refuses {refused:,} of the pairs: training leaves them out")
+    dropped = _scaled(tokens.will_drop + tokens.refused, tokens, totals) if tokens else None
     problems = _problems(totals, checks, whole=complete)
     trained = totals.usable - (dropped or 0)
     lengths: dict[str, Any] = {

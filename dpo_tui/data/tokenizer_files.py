@@ -9,8 +9,13 @@ _NEEDED = ("tokenizer.json", "tokenizer_config.json")
 _WELCOME = ("chat_template.jinja", "chat_template.json", "special_tokens_map.json")
 
 
-def tokenizer_folder(model: str) -> Path:
+def tokenizer_folder(model: str, revision: str | None = None, *, download: bool = True) -> Path:
     """Return a local folder with the tokenizer's files, downloading them for a hub id.
+
+    Args:
+        model: a folder or a hub id.
+        revision: of the hub's model.
+        download: whether they may be fetched; if not, only what an earlier download left is taken.
 
     Raises:
         DataError: there is no such folder, and no such model that can be reached.
@@ -23,7 +28,10 @@ def tokenizer_folder(model: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=[*_NEEDED, *_WELCOME]))
+        found = snapshot_download(
+            model, revision=revision, allow_patterns=[*_NEEDED, *_WELCOME], local_files_only=not download
+        )
+        return Path(found)
     except Exception as error:  # one family for each HTTP library; the reason is in the text
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(

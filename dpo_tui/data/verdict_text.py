@@ -79,7 +79,7 @@ def _training(report: dict[str, Any]) -> list[str]:
         limit = report["max_length"]
         keeps = report["keeps"]
         text = (
-            f"at max_seq_length {limit:,} TRL will drop {_count(report['will_drop'], 'pair')} and cut "
+            f"at max_seq_length {limit:,} training will drop {_count(report['will_drop'], 'pair')} and cut "
             f"{_count(report['will_truncate'], 'answer')}; {keeps['95']:,} keeps 95 % of the pairs whole, "
             f"{keeps['99']:,} keeps 99 %, {keeps['100']:,} all"
         )

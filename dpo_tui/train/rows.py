@@ -12,6 +12,7 @@ from dpo_tui.data.demonstrations import Demonstration, load_demonstrations
 from dpo_tui.data.from_config import evaluation_source, training_source
 from dpo_tui.data.pairs import Message, Pair, RowProblem
 from dpo_tui.data.read import load_pairs
+from dpo_tui.data.refused import without_refused
 from dpo_tui.data.source import Progress
 from dpo_tui.data.split import split_by_prompt
 
@@ -25,7 +26,7 @@ class Rows:
         held_out: evaluation rows; None where nothing is held out.
         prompts: to answer for people and for the KL estimate, from the held-out part where there is one.
         total: rows in the data.
-        dropped: rows that cannot be used.
+        dropped: rows that cannot be used, pairs that the model's chat template refuses among them.
         format: as recognised.
         sha256: of the data's bytes.
         repeated: training rows that are exact copies of an earlier one.
@@ -54,17 +55,18 @@ def load_rows(config: Config, progress: Progress | None = None) -> Rows:
 
 def _pair_rows(config: Config, progress: Progress | None) -> Rows:
     loaded = load_pairs(training_source(config), progress)
+    pairs, refused = without_refused(loaded.pairs, config, download=True)
     separate = evaluation_source(config)
     if separate is not None:
-        train, held_out = loaded.pairs, load_pairs(separate, progress).pairs
+        train, held_out = pairs, without_refused(load_pairs(separate, progress).pairs, config, download=True)[0]
     else:
-        train, held_out = split_by_prompt(loaded.pairs, config.eval_split, config.seed)
+        train, held_out = split_by_prompt(pairs, config.eval_split, config.seed)
     return Rows(
         train=_pair_dataset(train),
         held_out=_pair_dataset(held_out) if held_out else None,
         prompts=_different([pair.prompt for pair in held_out or train], _asked_of(config)),
         total=loaded.total,
-        dropped=loaded.dropped,
+        dropped=[*loaded.dropped, *refused],
         format=loaded.format,
         sha256=loaded.sha256,
         repeated=len(train) - len({(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in train}),
