@@ -43,6 +43,18 @@ def test_the_child_ends_with_a_report(tmp_path: Path) -> None:
     assert last["report"]["usable"] == 10
 
 
+def test_the_child_finds_the_package_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PYTHONPATH=. dpo-tui inspect` begins in the checkout; the child may begin elsewhere, beside another package."""
+    write_lines(tmp_path / "data.jsonl", rows(3))
+    (tmp_path / "dpo_tui").mkdir()
+    (tmp_path / "dpo_tui" / "__init__.py").write_text("raise SystemExit('another package')\n")
+    monkeypatch.setenv("PYTHONPATH", ".")
+    monkeypatch.chdir(tmp_path)
+    with ScanProcess(request_for(Path("data.jsonl"))) as process:
+        *_, last = process.events()
+    assert last["report"]["usable"] == 3
+
+
 def test_the_child_tells_an_error_for_people(tmp_path: Path) -> None:
     request = request_for(write_lines(tmp_path / "data.jsonl", [{"a": 1}]))
     expected = pytest.raises(DataError, match="`chosen` and `rejected` are missing")
@@ -237,6 +249,6 @@ def test_the_model_tells_what_training_will_drop(tmp_path: Path, tiny_model: Pat
     path = write_lines(tmp_path / "data.jsonl", records)
     done = run_inspect(str(path), "--model", str(tiny_model), "--max-length", "128")
     text = " ".join(done.stdout.split())
-    assert "at max_seq_length 128 TRL will drop 1 pair and cut" in text
+    assert "at max_seq_length 128 training will drop 1 pair and cut" in text
     assert "keeps 95 % of the pairs whole" in text
     assert "Usable with care: 10 of 11 usable pairs fit." in text

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from dpo_tui.child_environment import child_environment
 from dpo_tui.data.scan_request import ScanRequest
 from dpo_tui.errors import DataError
 
@@ -29,10 +30,10 @@ class ScanProcess:
     def __init__(self, request: ScanRequest) -> None:
         # Hashes of texts are compared between its processes, so they share a seed; a random one, so that no file can be
         # made that collides on purpose.
-        environment = {**os.environ, "PYTHONHASHSEED": str(secrets.randbelow(2**32)), "OMP_NUM_THREADS": "1"}
+        environment = {**child_environment(), "PYTHONHASHSEED": str(secrets.randbelow(2**32)), "OMP_NUM_THREADS": "1"}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dpo_tui.data.scan"],
+            [sys.executable, "-P", "-m", "dpo_tui.data.scan"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import dpo_tui
+from dpo_tui.child_environment import child_environment
 from dpo_tui.errors import RunError
 from dpo_tui.runs import lock
 from dpo_tui.runs.checkpoint import newest_checkpoint
@@ -111,7 +111,7 @@ def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
                 stderr=output,
                 start_new_session=True,
                 close_fds=True,
-                env=_environment(),
+                env=child_environment(),
             )
     except OSError as error:
         raise RunError(f"run {folder.id}: no supervisor could be started: {error}") from error
@@ -157,16 +157,6 @@ def _earlier_worker_argv(folder: RunFolder, state: State) -> list[str]:
         python = earlier[0] if os.access(earlier[0], os.X_OK) else sys.executable
         return default_worker_argv(folder, python)
     return list(earlier)
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment; from a source checkout, with the checkout's place made absolute for ``-P``."""
-    environment = dict(os.environ)
-    root = Path(dpo_tui.__file__).absolute().parent.parent
-    if (root / "pyproject.toml").is_file():
-        earlier = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([str(root), *([earlier] if earlier else [])])
-    return environment
 
 
 def _watch(folder: RunFolder) -> str:
