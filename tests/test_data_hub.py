@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.data.read import load_pairs
+from dpo_tui.data.scan import scan
+from dpo_tui.data.scan_request import ScanRequest
 from dpo_tui.data.source import Source
 from dpo_tui.errors import DataError
 from tests.data_files import row, rows
@@ -18,7 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "README.md": b"# Pairs",
     "plain/train.jsonl": b"".join(json.dumps(one).encode() + b"\n" for one in rows(4)),
-    "plain/test.jsonl": json.dumps(row(9)).encode() + b"\n",
+    "plain/test.jsonl": b"".join(json.dumps(one).encode() + b"\n" for one in (row(9), row(2))),
     "ranked/train.jsonl": json.dumps(row(7)).encode() + b"\n",
 }
 
@@ -89,7 +91,16 @@ def test_a_hub_dataset_is_read_by_subset_and_split() -> None:
     loaded = load_pairs(Source("org/pairs", subset="plain"), lambda *progress: told.append(progress))
     assert len(loaded.pairs) == 4
     assert told[-1] == ("downloaded", len(FILES["plain/train.jsonl"]), len(FILES["plain/train.jsonl"]))
-    assert len(load_pairs(Source("org/pairs", subset="plain", split="test")).pairs) == 1
+    assert len(load_pairs(Source("org/pairs", subset="plain", split="test")).pairs) == 2
+
+
+@pytest.mark.usefixtures("hub", "home")
+def test_a_split_that_was_downloaded_before_is_searched_for_leaks() -> None:
+    request = ScanRequest(Source("org/pairs", subset="plain"), workers=1)
+    assert "leak" not in {problem.check for problem in scan(request, lambda _event: None).problems}
+    load_pairs(Source("org/pairs", subset="plain", split="test"))
+    leaks = [problem for problem in scan(request, lambda _event: None).problems if problem.check == "leak"]
+    assert [problem.rows for problem in leaks] == [[3]]
 
 
 @pytest.mark.usefixtures("hub")

@@ -78,8 +78,16 @@ def _chosen(files: dict[str, int], source: Source) -> list[str]:
     return [str(one) for one in kept]
 
 
-def _from_cache(source: Source, error: Exception) -> list[Path]:
-    """Files of an earlier download, when the hub cannot be reached."""
+def cached(source: Source) -> list[Path]:
+    """Files of one subset and split that an earlier download left; the hub is not asked.
+
+    Raises:
+        DataError: there are none.
+    """
+    return _from_cache(source, None)
+
+
+def _from_cache(source: Source, error: Exception | None) -> list[Path]:
     from huggingface_hub import snapshot_download
 
     try:

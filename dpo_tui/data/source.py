@@ -109,22 +109,33 @@ def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFil
 
     Args:
         source: the training data.
-        evaluation: given by hand; None looks for a split of that kind in the same local folder.
+        evaluation: given by hand; None looks for a split of that kind in the same local folder, or among what was
+            downloaded of a hub dataset before.
 
     Raises:
         DataError: a split that was given by hand cannot be read.
     """
     if evaluation is not None:
         return locate(evaluation)
-    if not Path(source.location).expanduser().is_dir():
+    path = Path(source.location).expanduser()
+    find = locate if path.is_dir() else _downloaded
+    if path.is_file():
         return []
     for name in _EVALUATION:
         try:
-            files = locate(replace(source, split=name))
+            files = find(replace(source, split=name))
+            return files if files != find(source) else []
         except DataError:
             continue
-        return files if files != locate(source) else []
     return []
+
+
+def _downloaded(source: Source) -> list[DataFile]:
+    if not looks_like_hub_id(source.location):
+        return []
+    from dpo_tui.data.hub import cached
+
+    return [data_file(one) for one in cached(source)]
 
 
 def looks_like_hub_id(location: str) -> bool:
