@@ -1,5 +1,6 @@
 """`export`: write what a run made into a folder to load, serve or pass on."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -7,6 +8,7 @@ import click
 from dpo_tui.cli.output import narrate
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.plain import printable
+from dpo_tui.push import Parcel, check_push, push
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.torch_tool import Message, run_tool
@@ -24,21 +26,37 @@ from dpo_tui.torch_tool import Message, run_tool
     help="Of the merged weights.",
 )
 @click.option("--no-check", is_flag=True, help="Do not compare the merged model with base + adapter.")
-@click.option("--push", metavar="REPO", help="Upload the folder to this repository of the hub, private at first.")
-def export(*, run: str, target: Path, merge: bool, precision: str, no_check: bool, push: str | None) -> None:
+@click.option("--push", "repository", metavar="REPO", help="Upload the folder to this private repository of the hub.")
+@click.option("--public", is_flag=True, help="With --push: to a repository that everyone can read.")
+@click.option("--yes", is_flag=True, help="With --push: upload without asking.")
+def export(
+    *,
+    run: str,
+    target: Path,
+    merge: bool,
+    precision: str,
+    no_check: bool,
+    repository: str | None,
+    public: bool,
+    yes: bool,
+) -> None:
     """Write a run's result into a folder: adapter or merged model, tokenizer, model card, curves.
 
     RUN is an id, a unique prefix of it, a name, or `last`.
     """
     folder = store.find(run)
     _refuse(folder, target)
+    if repository:
+        check_push(repository)
+        if not yes and not sys.stdin.isatty():
+            raise UsageError("--push asks before it uploads, and there is no terminal to ask in", hint="add --yes")
     request = {
         "run": str(folder.path),
         "target": str(target.absolute()),
         "merge": merge,
         "precision": precision,
         "check": not no_check,
-        "push": push,
+        "share": bool(repository),
     }
     narrate("Loading the libraries takes a while")
     result = run_tool("export", request, _tell)
@@ -47,13 +65,26 @@ def export(*, run: str, target: Path, merge: bool, precision: str, no_check: boo
     if result["check"]:
         narrate(result["check"])
     click.echo(result["target"])
-    if result["pushed"]:
-        click.echo(result["pushed"])
     narrate("\nTo serve it:")
     for program, lines in result["serve"]:
         narrate(f"  {program}")
         for line in lines:
             narrate(f"    {printable(line, single_line=True)}")
+    if repository:
+        _push(target.absolute(), repository, public=public, yes=yes)
+
+
+def _push(target: Path, repository: str, *, public: bool, yes: bool) -> None:
+    """Say what would be uploaded, ask, and upload."""
+    parcel = Parcel.of(target)
+    who = "everyone can read it" if public else "private"
+    narrate(f"\nTo upload to {printable(repository, single_line=True)} ({who}), {parcel.total_mb:,.1f} MB:")
+    for line in parcel.words():
+        narrate(f"  {printable(line, single_line=True)}")
+    if not yes and not click.confirm("Upload this?", default=False, err=True):
+        narrate(f"Nothing was uploaded; {printable(str(target), single_line=True)} is written.")
+        return
+    click.echo(push(target, repository, public=public))
 
 
 def _refuse(folder: RunFolder, target: Path) -> None:

@@ -1,7 +1,7 @@
 """The model card that goes with what a run made: what it is, what made it, under which licence, how to use it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +62,8 @@ def model_card(
     method = "Direct Preference Optimization" if config.strategy == "dpo" else "supervised fine-tuning"
     shape = f" (rank {config.lora_r}, alpha {config.alpha})" if config.use_lora else ""
     head: dict[str, Any] = {
-        "base_model": shown,
+        # The hub refuses a card whose base_model is no model of its own.
+        **({} if Path(model).is_absolute() else {"base_model": shown}),
         "library_name": "peft" if kind == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
         "tags": [config.strategy, "trl", "dpo-tui"],
@@ -138,6 +139,7 @@ def _usage(kind: Kind, model: str) -> str:
 
 
 def _serve(config: Config, kind: Kind, base: str) -> str:
-    name = config.name or "tuned"
-    served = Served("THIS_FOLDER", name, base if kind == "adapter" else "", config.lora_r)
+    served = Served.of(config, "THIS_FOLDER", base if kind == "adapter" else "")
+    if root_model(config.model_name) != config.model_name:
+        served = replace(served, obstacle="its base is the merged model of the first stage")
     return "\n\n".join(f"{program}:\n\n```sh\n" + "\n".join(lines) + "\n```" for program, lines in commands(served))

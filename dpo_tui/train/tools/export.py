@@ -12,7 +12,7 @@ import torch
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
-from dpo_tui.runs.files import read_json, write_text_atomic
+from dpo_tui.runs.files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import read_all
 from dpo_tui.train.base_model import licence_of
@@ -32,12 +32,12 @@ def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """Do one export.
 
     Args:
-        request: ``run`` and ``target`` (folders), ``merge``, ``precision`` (bf16, fp16, fp32), ``check``, ``push`` (a
-            repository or None).
+        request: ``run`` and ``target`` (folders), ``merge``, ``precision`` (bf16, fp16, fp32), ``check``, ``share``
+            (whether others will get it: then no file names a folder of this machine).
         tell: how it goes.
 
     Returns:
-        ``target``, ``what``, ``check`` (words, or None), ``serve`` (program and lines), ``pushed`` (address or None).
+        ``target``, ``what``, ``check`` (words, or None), ``serve`` (program and lines).
 
     Raises:
         TrainingError: there is nothing to export, or the merged model does not agree with its parts.
@@ -66,6 +66,9 @@ def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
         else:
             kind = "adapter"
             _copy(folder.adapter, partial, "the adapter")
+        _embed_template(partial)
+        if request.get("share") and kind == "adapter":
+            _name_base(partial)
         _describe(config, folder, partial, kind, words)
         if target.exists():
             target.rmdir()  # an empty folder was allowed
@@ -73,9 +76,8 @@ def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    served = Served(str(target), config.name or "tuned", config.model_name if kind == "adapter" else "", config.lora_r)
-    pushed = _push(target, request["push"], tell) if request.get("push") else None
-    return {"target": str(target), "what": kind, "check": words, "serve": commands(served), "pushed": pushed}
+    served = Served.of(config, str(target), config.model_name if kind == "adapter" else "")
+    return {"target": str(target), "what": kind, "check": words, "serve": commands(served)}
 
 
 def _copy(source: Path, target: Path, what: str) -> None:
@@ -135,6 +137,24 @@ def _describe(config: Config, folder: RunFolder, target: Path, kind: Kind, words
     write_text_atomic(target / "README.md", card)
 
 
+def _embed_template(target: Path) -> None:
+    """Write the chat template into tokenizer_config.json too: Ollama, and older readers, look only there."""
+    template, settings = target / "chat_template.jinja", read_json(target / "tokenizer_config.json")
+    if settings is None or not template.is_file() or "chat_template" in settings:
+        return
+    settings["chat_template"] = template.read_text(encoding="utf-8")
+    write_json_atomic(target / "tokenizer_config.json", settings)
+
+
+def _name_base(target: Path) -> None:
+    """Leave of the base model's folder its name: others have no use for a path of this machine."""
+    settings = read_json(target / "adapter_config.json")
+    if settings is None or not Path(str(settings.get("base_model_name_or_path", ""))).is_absolute():
+        return
+    settings["base_model_name_or_path"] = Path(settings["base_model_name_or_path"]).name
+    write_json_atomic(target / "adapter_config.json", settings)
+
+
 def _cached(config: Config) -> Path:
     """Return the base's folder in the hub's cache, or a path that is not there: a licence is not worth a download."""
     from huggingface_hub import snapshot_download
@@ -143,22 +163,6 @@ def _cached(config: Config) -> Path:
         return Path(snapshot_download(config.model_name, revision=config.model_revision, local_files_only=True))
     except Exception:  # not cached, in one of several ways
         return Path("/nonexistent")
-
-
-def _push(target: Path, repository: str, tell: Tell) -> str:
-    from huggingface_hub import HfApi
-
-    tell("progress", {"message": f"Uploading to {repository}", "done": 0, "total": None})
-    try:
-        api = HfApi()
-        address = api.create_repo(repository, private=True, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=str(target))
-    except Exception as error:
-        raise TrainingError(
-            f"{target} is written, and the upload to {repository} failed: {str(error).splitlines()[0]}",
-            hint="log in with `hf auth login`, then `hf upload REPO FOLDER` sends it without another export",
-        ) from error
-    return str(address)
 
 
 if __name__ == "__main__":
