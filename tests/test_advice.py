@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,16 @@ from click.testing import CliRunner
 
 from dpo_tui.advice import facts
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY
+from dpo_tui.advice.apply import next_name, remedied
 from dpo_tui.advice.diagnose import RULES, diagnose, judge
 from dpo_tui.advice.evidence import LN2, Evidence, read_evidence
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values, load, with_changes
+from dpo_tui.config.schema import fields
 from dpo_tui.config.toml_text import to_toml
+from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs import store
+from dpo_tui.runs.folder import RunFolder
 
 RUNS = sorted(path.parent for path in (Path(__file__).parent / "advice_runs").glob("*/label.json"))
 LABELS = {run: json.loads((run / "label.json").read_text()) for run in RUNS}
@@ -187,6 +192,71 @@ def test_status_tells_the_diagnosis(home: Path) -> None:
     assert (told["rule"], told["severity"], told["remedy"]) == ("rate-low", "warning", {"learning_rate": 5e-6})
     words = CliRunner().invoke(cli, ["status", "flat"], catch_exceptions=False).stdout
     assert "advice: Stuck at 0.6931" in words
+    assert "try: learning_rate = 5e-06" in words
+    assert f"dpo-tui config fix {folder.id}" in words
+
+
+def flat_run(name: str = "flat") -> RunFolder:
+    """A run that is done and did not move, at a rate that is right for billions of weights."""
+    config = from_values({"model_name": "m", "dataset": "d", "learning_rate": 5e-7, "lora_alpha": 32, "name": name})
+    folder = store.create(to_toml(config), name=name, devices=[])
+    metrics = curve([LN2] * 40, rewards__margins=[1e-5] * 40, rewards__accuracies=[0.5] * 40)
+    folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in metrics))
+    return folder
+
+
+def test_one_command_makes_the_config_that_the_advice_asks_for(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R42–R48: the remedy, one command away: a new file, which differs in what the advice named and in its name."""
+    folder = flat_run()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["config", "fix", "flat"], catch_exceptions=False)
+    assert done.stdout.strip() == "flat-2.toml"
+    assert "Stuck at 0.6931" in done.stderr
+    assert "dpo-tui train flat-2.toml" in done.stderr
+    before, after = load(folder.config).config.model_dump(), load(tmp_path / "flat-2.toml").config.model_dump()
+    changed = {name: value for name, value in after.items() if value != before[name]}
+    assert changed == {"learning_rate": 5e-6, "name": "flat-2"}
+    with pytest.raises(UsageError, match="exists already"):
+        CliRunner().invoke(cli, ["config", "fix", "flat"], catch_exceptions=False)
+
+
+def test_what_no_setting_mends_is_said_and_nothing_is_written(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = flat_run("swapped")
+    shutil.copytree(next(run for run in RUNS if run.name.startswith("swapped-1")), folder.path, dirs_exist_ok=True)
+    with pytest.raises(RunError, match="no setting mends it"):
+        CliRunner().invoke(cli, ["config", "fix", folder.id], catch_exceptions=False)
+    fine = flat_run("fine")
+    shutil.copytree(HEALTHY_RUNS[0], fine.path, dirs_exist_ok=True)
+    with pytest.raises(RunError, match="nothing to mend"):
+        CliRunner().invoke(cli, ["config", "fix", fine.id], catch_exceptions=False)
+    assert not list(tmp_path.glob("*.toml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "following"), [("toy", "toy-2"), ("toy-2", "toy-3"), ("x" * 64, "x" * 62 + "-2"), ("a-b", "a-b-2")]
+)
+def test_the_next_try_has_a_name_of_its_own(name: str, following: str) -> None:
+    assert next_name(name) == following
+
+
+def test_every_remedy_of_the_labelled_runs_can_be_written_and_read_back(tmp_path: Path) -> None:
+    """Settings that a remedy leaves out, such as max_steps, are left out of the file, too."""
+    made = 0
+    for run in RUNS:
+        if not diagnose(run)[0].remedy:
+            continue
+        config, advice = remedied(run)
+        (tmp_path / "next.toml").write_text(to_toml(config))
+        again = load(tmp_path / "next.toml").config
+        made += 1
+        for name, value in advice.remedy.items():
+            assert getattr(again, name) == (value if value is not None else fields()[name].default)
+    assert made >= 10
 
 
 def test_every_rule_is_quiet_on_nothing() -> None:

@@ -1,9 +1,11 @@
-"""`config`: make, check, show and convert config files."""
+"""`config`: make, check, show, convert and mend config files."""
 
+import re
 from pathlib import Path
 
 import click
 
+from dpo_tui.advice.apply import remedied, remedy_lines
 from dpo_tui.advice.settings import advise
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import LoadedConfig, load
@@ -11,13 +13,14 @@ from dpo_tui.config.schema import SECTIONS
 from dpo_tui.config.toml_text import template, to_toml
 from dpo_tui.errors import UsageError
 from dpo_tui.plain import printable
+from dpo_tui.runs import store
 
 FILE = click.Path(path_type=Path)
 
 
 @click.group()
 def config() -> None:
-    """Make, check, show and convert config files."""
+    """Make, check, show, convert and mend config files."""
 
 
 @config.command()
@@ -62,6 +65,24 @@ def convert(file: Path, output: Path | None) -> None:
         narrate(f"{fate.fate:<9} {printable(fate.key, single_line=True)}{target}{why}")
     narrate(f"read as {loaded.dialect or 'a dpo-tui config'}")
     _emit(to_toml(loaded.config), output)
+
+
+@config.command()
+@click.argument("run")
+@click.option("-o", "--output", type=FILE, help="The file to write; made from the run's name when left out.")
+def fix(run: str, output: Path | None) -> None:
+    """Write the config of a run with its diagnosis' remedy worked in, to train again.
+
+    RUN is an id, a unique prefix of it, a name, or `last`. Prints the file's name.
+    """
+    mended, advice = remedied(store.find(run).path)
+    narrate(advice.words)
+    for line in remedy_lines(advice.remedy):
+        narrate(f"  {printable(line, single_line=True)}")
+    target = output or Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', mended.name)}.toml")
+    _emit(f"# {advice.rule}: {' '.join(advice.words.split())}\n\n{to_toml(mended)}", target)
+    click.echo(target)
+    narrate(f"  dpo-tui train {target}   starts it")
 
 
 def _emit(text: str, output: Path | None) -> None:

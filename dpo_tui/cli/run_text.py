@@ -1,8 +1,10 @@
 """Runs in words, for a terminal of 80 columns or more."""
 
+import json
 import sys
 import time
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 from dpo_tui.plain import printable
@@ -91,6 +93,7 @@ def paragraph(run: dict[str, Any], width: int, now: float | None = None) -> list
     advice = run.get("advice")
     if advice:
         lines += _wrap(f"advice: {advice.get('message', '')}", width)
+        lines += _wrap(_remedy(advice), width)
     lines.append(f"  {printable(str(run['dir']), single_line=True)}")
     return lines
 
@@ -115,6 +118,8 @@ def next_steps(run: dict[str, Any]) -> list[str]:
         "lost": [resume, logs],
         "done": [export, logs],
     }.get(status, [logs])
+    if _remedy(run.get("advice") or {}):
+        choices = [*choices, (f"dpo-tui config fix {key}", "its config with the advice worked in")]
     size = max(len(command) for command, _ in choices)
     return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]
 
@@ -184,6 +189,20 @@ def _phase(run: dict[str, Any]) -> str:
 def _figures(metrics: dict[str, Any]) -> str:
     told = [(label, _number(metrics.get(key))) for label, key in _FIGURES]
     return " · ".join(f"{label} {value:.3g}" for label, value in told if value is not None)
+
+
+def _remedy(advice: Mapping[str, Any]) -> str:
+    """The settings that advice would change."""
+    changes = advice.get("remedy")
+    if not isinstance(changes, Mapping) or not changes:
+        return ""
+    return "try: " + ", ".join(f"{name} = {_setting(value)}" for name, value in changes.items())
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "left out"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def _times(run: dict[str, Any], now: float) -> str:
