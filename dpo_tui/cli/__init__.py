@@ -26,6 +26,7 @@ COMMANDS = {
     "stop": "dpo_tui.cli.steer:stop",
     "checkpoint": "dpo_tui.cli.steer:checkpoint",
     "resume": "dpo_tui.cli.steer:resume",
+    "rename": "dpo_tui.cli.steer:rename",
     "rm": "dpo_tui.cli.steer:rm",
     "hardware": "dpo_tui.cli.hardware:hardware",
     "doctor": "dpo_tui.cli.hardware:doctor",

@@ -1,4 +1,4 @@
-"""Steer runs: `stop`, `checkpoint`, `resume`, `rm`."""
+"""Steer runs: `stop`, `checkpoint`, `resume`, `rename`, `rm`."""
 
 import sys
 
@@ -6,7 +6,7 @@ import click
 
 from dpo_tui.cli.output import narrate
 from dpo_tui.plain import printable
-from dpo_tui.runs import control, store
+from dpo_tui.runs import control, naming, store
 from dpo_tui.runs.status import status_of
 
 
@@ -44,6 +44,16 @@ def resume(run: str) -> None:
         narrate(f"Run {folder.id} goes on from {resumed.checkpoint.name}, its newest whole checkpoint.")
     narrate(f"Watch it with: dpo-tui logs -f {folder.id}")
     click.echo(folder.id)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("name")
+def rename(run: str, name: str) -> None:
+    """Call a run by another NAME, whatever its state. RUN is an id, a unique prefix, a name, or `last`."""
+    folder = store.find(run)
+    kept = naming.rename(folder, name)
+    narrate(f"Run {folder.id} is called {printable(kept)} from now on.")
 
 
 @click.command()

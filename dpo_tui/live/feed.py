@@ -103,7 +103,8 @@ class RunFeed:
 
     def _watermarks(self) -> tuple[tuple[int, int], ...]:
         folder = self.folder
-        watched = (folder.metrics, folder.progress, folder.state, folder.events, folder.supervisor_log, folder.control)
+        logs = (folder.metrics, folder.events, folder.supervisor_log)
+        watched = (*logs, folder.progress, folder.state, folder.given_name, folder.control)
         return tuple(_mark(path) for path in watched)
 
     def _look(self, now: float) -> bool:

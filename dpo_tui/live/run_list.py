@@ -127,7 +127,7 @@ def _spark(metrics: Path) -> tuple[str, tuple[float, ...]]:
 
 def _mark(folder: RunFolder) -> tuple[int, ...]:
     marks: list[int] = []
-    for path in (folder.state, folder.progress, folder.metrics, folder.events, folder.control):
+    for path in (folder.state, folder.given_name, folder.progress, folder.metrics, folder.events, folder.control):
         try:
             status = os.stat(path)
             marks += (status.st_mtime_ns, status.st_size)

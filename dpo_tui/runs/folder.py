@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "state.json"
 
     @property
+    def given_name(self) -> Path:
+        """What the run was called since it was made; see `dpo_tui.runs.naming`. May be missing."""
+        return self.path / "name"
+
+    @property
     def progress(self) -> Path:
         """The worker's word on how far it is: phase, done, total, unit, step, max_steps, epoch, t."""
         return self.path / "progress.json"

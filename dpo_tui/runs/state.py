@@ -1,11 +1,12 @@
 """state.json: the supervisor's word on a run. Standard library only."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
+from dpo_tui.runs.naming import given_name
 
 StateName = Literal["queued", "starting", "running", "stopping", "done", "failed", "stopped"]
 """What the supervisor writes. `dpo_tui.runs.status` adds what only a reader can know: stalled and lost."""
@@ -93,13 +94,16 @@ _FIELDS = frozenset(item.name for item in fields(State))
 
 
 def read_state(folder: RunFolder) -> State | None:
-    """Read a run's state; ``None`` when the file is missing or torn.
+    """Read a run's state, under the name that the run has now; ``None`` when the file is missing or torn.
 
     Raises:
         RunError: a newer dpo-tui wrote it.
     """
     document = read_json(folder.state)
-    return None if document is None else State.from_dict(document)
+    if document is None:
+        return None
+    state = State.from_dict(document)
+    return replace(state, name=given_name(folder) or state.name)
 
 
 def write_state(folder: RunFolder, state: State) -> None:

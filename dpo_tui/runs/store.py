@@ -10,6 +10,7 @@ from dpo_tui.errors import HomeError, RunError, RunNotFoundError
 from dpo_tui.runs import lock
 from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.naming import given_name
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, write_state
 from dpo_tui.runs.status import status_of
@@ -162,7 +163,7 @@ def _delete(path: Path, ignore_errors: bool = False) -> None:
 
 
 def _name(run: RunFolder) -> str:
-    return str((read_json(run.state) or {}).get("name", ""))
+    return given_name(run) or str((read_json(run.state) or {}).get("name", ""))
 
 
 def _named(runs: list[RunFolder], key: str) -> list[RunFolder]:

@@ -48,7 +48,7 @@ class RunsScreen(SteeringArea):
     HELP = (
         "Every run on this machine, newest first. Runs go on when you quit.\n\n"
         "n starts a new one, enter opens one, s stops it with a checkpoint, r resumes it, space selects runs and "
-        "v compares them, D deletes one, u copies its settings into a new run. "
+        "v compares them, R renames one, D deletes it, u copies its settings into a new run. "
         "4 judges the one under the cursor: are its answers better than those of the model it came from?"
     )
     GUIDE_PAGE = "start"

@@ -6,10 +6,10 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from dpo_tui.plain import printable
-from dpo_tui.runs import control, launch, store
+from dpo_tui.runs import control, launch, naming, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.widgets.area import Area
-from dpo_tui.widgets.dialogs import AskDialog
+from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
 
 
 class SteeringArea(Area):
@@ -19,6 +19,7 @@ class SteeringArea(Area):
         Binding("s,x", "stop_run", "stop", id="run.stop", key_display="s"),
         Binding("c", "checkpoint_run", "checkpoint", id="run.checkpoint"),
         Binding("r", "resume_run", "resume", id="run.resume"),
+        Binding("R", "rename_run", "rename", id="run.rename", show=False),
     ]
 
     def run_in_hand(self) -> tuple[RunFolder, str, str] | None:
@@ -27,6 +28,8 @@ class SteeringArea(Area):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer only what makes sense for the run as it is."""
+        if action == "rename_run":
+            return self.run_in_hand() is not None
         allowed = _ALLOWED.get(action)
         if allowed is None:
             return True
@@ -65,6 +68,17 @@ class SteeringArea(Area):
             resumed = launch.resume(run[0])
             where = resumed.checkpoint.name if resumed.checkpoint is not None else "the beginning"
             self.app.call_from_thread(self.notify, f"{printable(run[1])} goes on from {where}.", markup=False)
+
+    @work(exclusive=True, group="steer", exit_on_error=False)
+    async def action_rename_run(self) -> None:
+        """Ask for another name; the run goes on whatever it is called."""
+        if (run := self.run_in_hand()) is None:
+            return
+        folder, name, _ = run
+        given = await self.app.push_screen_wait(TypeDialog("Call this run", name))
+        if given and given != name:
+            kept = naming.rename(folder, given)
+            self.notify(f"{printable(name)} is called {printable(kept)} from now on.", markup=False)
 
     @work(exclusive=True, group="steer", exit_on_error=False)
     async def action_delete_run(self) -> None:
