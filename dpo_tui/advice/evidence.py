@@ -40,6 +40,8 @@ class Evidence:
     events: Sequence[Mapping[str, Any]] = ()
     max_steps: int | None = None
     over: bool = False
+    # A dozen rules ask for the same few series, and the app asks the rules again and again.
+    _known: dict[str, list[tuple[int, float]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def setting(self, name: str, default: float) -> float:
         """Return a numeric setting."""
@@ -59,8 +61,10 @@ class Evidence:
         ]
 
     def series(self, name: str) -> list[tuple[int, float]]:
-        """Return (step, value) of a metric, finite values only."""
-        found = []
+        """Return (step, value) of a metric, finite values only; not to be changed."""
+        if (known := self._known.get(name)) is not None:
+            return known
+        found = self._known[name] = []
         for line in self.metrics:
             value, step = line.get(name), line.get("step")
             if isinstance(step, int) and isinstance(value, (int, float)) and math.isfinite(value):

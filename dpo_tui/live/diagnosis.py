@@ -1,6 +1,6 @@
 """What the advice rules say about a run that is looked at: asked again when something arrived, and seldom.
 
-One diagnosis reads up to a megabyte and costs about 45 ms, of a thousand steps as of a million, so the pause after it
+One diagnosis reads up to a megabyte and costs about 35 ms, of a thousand steps as of a million, so the pause after it
 grows with what it cost. Ours is the diagnosis of `dpo_tui.advice.diagnose`, word for word; another trainer's folder is
 judged by the same rules on what numbers there are.
 """
@@ -21,8 +21,8 @@ from dpo_tui.widgets.series import Series
 
 PAUSE = 5.0
 """Seconds between two diagnoses at least."""
-SHARE = 1 / 500
-"""Of one core, what diagnoses may take: a fifth of a percent, of the two that watching a run may cost."""
+SHARE = 1 / 1000
+"""Of one core, what diagnoses may take: a tenth of a percent, of the two that watching a run may cost."""
 POINTS = 1000
 """Points of each metric that a foreign run is judged by; the newest is always one of them."""
 _SIGMOID_START = 0.95
