@@ -13,8 +13,9 @@ from typing import Any
 
 from dpo_tui.data.pairs import Message
 from dpo_tui.errors import UsageError
+from dpo_tui.judging.kept import keep_line
 from dpo_tui.judging.session import prompt_id
-from dpo_tui.runs.files import append_json_line, read_json, write_json_atomic
+from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.torch_tool import TorchTool
 
@@ -124,7 +125,7 @@ class Collection:
             for message in tool.ask(request):
                 if message["kind"] == "answer":
                     record = {"id": message["id"], "number": message["number"], "answer": message["text"]}
-                    append_json_line(self.folder / "answers.jsonl", {"t": time.time(), **record})
+                    keep_line(self.folder / "answers.jsonl", {"t": time.time(), **record})
                     self._answers[record["id"]][record["number"]] = record["answer"]
                     yield sum(map(len, self._answers.values())), len(self.prompts) * self.sampling.n
 
@@ -201,7 +202,7 @@ class Collection:
         return sorted(scores.items(), key=lambda one: -one[1])
 
     def _record(self, record: dict[str, Any]) -> None:
-        append_json_line(self.folder / "rankings.jsonl", {"t": time.time(), **record})
+        keep_line(self.folder / "rankings.jsonl", {"t": time.time(), **record})
         self._take(record)
 
     def _take(self, record: dict[str, Any]) -> None:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpo_tui.errors import RunError, UsageError
+from dpo_tui.judging.kept import keep_line
 from dpo_tui.judging.prompts import prompts_of
 from dpo_tui.judging.tally import Tally, Winner, tally
-from dpo_tui.runs.files import append_json_line, read_json, write_json_atomic
+from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.torch_tool import Message, ToolError, TorchTool
@@ -244,12 +245,12 @@ class Session:
 
     def _keep_answer(self, message: Message) -> None:
         record = {"id": message["id"], "who": message["who"], "answer": message["text"]}
-        append_json_line(_place(self.folder, "answers.jsonl"), {"t": time.time(), **record})
+        keep_line(_place(self.folder, "answers.jsonl"), {"t": time.time(), **record})
         self._answers.setdefault(record["id"], {})[record["who"]] = record["answer"]
 
     def _record(self, key: str, winner: Winner | str, *, by: str, **details: Any) -> None:
         record = {"t": time.time(), "id": key, "winner": winner, "by": by, **details}
-        append_json_line(_place(self.folder, "verdicts.jsonl"), record)
+        keep_line(_place(self.folder, "verdicts.jsonl"), record)
         self._take(record)
 
     def _take(self, record: dict[str, Any]) -> None:
