@@ -18,6 +18,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.guide import GuideScreen
 from dpo_tui.screens.monitor import MonitorScreen
+from dpo_tui.screens.new import NewScreen
 from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
@@ -70,11 +71,14 @@ async def until(pilot, holds, seconds: float = 15.0) -> None:
         await pilot.pause(0.05)
 
 
-async def test_a_first_start_without_runs_says_what_to_press():
+async def test_a_first_start_without_runs_says_what_to_press_and_enter_leads_to_the_first_run():
+    """R50: the first thing that a first-timer presses must be the right thing."""
     async with app().run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert isinstance(pilot.app.screen, RunsScreen)
-        assert "press n for a guided start" in screen_text(pilot)
+        assert "enter  a guided start" in screen_text(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
 
 
 async def test_the_home_screen_shows_status_progress_and_the_reason_of_a_failure(home):

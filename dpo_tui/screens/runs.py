@@ -33,6 +33,14 @@ from dpo_tui.widgets.title_row import TitleRow
 SHORT = 24
 TALL = 40
 PREVIEW_POLL = 0.5
+FIRST_WORDS = (
+    "No runs yet.",
+    "",
+    "enter  a guided start: machine, model, data, settings, check; the shipped",
+    "       demo is a whole run in a minute",
+    "3      look at your data first: what it is, what is wrong with it",
+    "5      read when DPO is the right tool, and what the curves mean",
+)
 
 
 class RunsScreen(SteeringArea):
@@ -125,7 +133,7 @@ class RunsScreen(SteeringArea):
         self.set_class(not glances, "-empty")
         table = self.query_one(RunTable)
         table.ascii_only = self.ascii_only
-        table.empty_words = "No runs yet: press n for a guided start, or 5 to read when DPO is the right tool."
+        table.empty_words = FIRST_WORDS
         table.show([row(glance, now, glance.id in self._chosen) for glance in glances])
         self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_words(self._gpus.now(), self._gpus.absence))
         self.refresh_bindings()
@@ -194,6 +202,11 @@ class RunsScreen(SteeringArea):
         message.stop()
         self._chosen ^= {message.key}
         self._show()
+
+    def on_run_table_begin_asked(self, message: RunTable.BeginAsked) -> None:
+        """Lead to the first run."""
+        message.stop()
+        self.action_new()
 
     def action_new(self) -> None:
         """Start a new run."""

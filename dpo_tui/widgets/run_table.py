@@ -93,6 +93,9 @@ class RunTable(RowsWidget, can_focus=True):
     ]
     HELP = "↑/↓ choose a run · enter opens it · space selects it for comparing"
 
+    class BeginAsked(Message):
+        """Enter was pressed where there is no run to open."""
+
     class Opened(Message):
         """A run is to be looked at."""
 
@@ -114,7 +117,8 @@ class RunTable(RowsWidget, can_focus=True):
             super().__init__()
             self.key = key
 
-    empty_words = "No runs yet."
+    empty_words: tuple[str, ...] = ("No runs yet.",)
+    """What stands where runs will be, by row."""
     ascii_only = False
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
@@ -153,9 +157,8 @@ class RunTable(RowsWidget, can_focus=True):
             self.redraw()
 
     def action_open(self) -> None:
-        """Look at the run under the cursor."""
-        if self.cursor is not None:
-            self.post_message(self.Opened(self.cursor))
+        """Look at the run under the cursor; begin the first one where there is none."""
+        self.post_message(self.BeginAsked() if self.cursor is None else self.Opened(self.cursor))
 
     def action_choose(self) -> None:
         """Mark the run under the cursor, or take its mark back."""
@@ -181,7 +184,7 @@ class RunTable(RowsWidget, can_focus=True):
     def build_rows(self, width: int, height: int) -> list[Row]:
         """The rows in view."""
         if not self.runs:
-            return [[(self.empty_words[:width], "muted")]]
+            return [[(words[:width], "muted")] for words in self.empty_words[:height]]
         index = self._index
         self._top = min(max(self._top, index - height + 1), index, max(len(self.runs) - height, 0))
         self._top = max(self._top, 0)
