@@ -13,6 +13,7 @@ from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.gather import Gathered, Gatherer
 from dpo_tui.data.json_lines import lines_of, parse
 from dpo_tui.data.recognise import Recogniser
+from dpo_tui.data.shapes import Mapping
 from dpo_tui.data.suspicions import suspicions
 from dpo_tui.data.typed_lines import NotAlike, TypedLines
 
@@ -108,3 +109,22 @@ def test_many_rows_are_decoded_in_pieces_and_numbered_on() -> None:
 def test_lines_that_do_not_all_begin_as_rows_are_left_to_the_other_way(data: bytes) -> None:
     with pytest.raises(NotAlike):
         list(TypedLines(Recogniser()).take(data, suspicions(data).ends))
+
+
+def test_cells_of_a_table_are_never_taken_as_they_are_even_after_lines_of_the_same_columns() -> None:
+    """A CSV cell may hold JSON: a folder of JSON lines and CSV shares one recogniser."""
+    answer = json.dumps([{"role": "assistant", "content": "yes"}])
+    other = json.dumps([{"role": "assistant", "content": "no"}])
+    data = json.dumps({"prompt": "is it?", "chosen": answer, "rejected": other}).encode() + b"\n"
+    recogniser = Recogniser()
+    gatherer = Gatherer(recogniser, checks())
+    assert gatherer.lines(data).batch.chosens == [answer]
+    recogniser.cells = True
+    assert gatherer.lines(data).batch.chosens == ["yes"]
+
+
+def test_a_column_that_plays_two_parts_is_left_to_the_other_way() -> None:
+    data = b'{"text": "a", "other": "b"}\n'
+    recogniser = Recogniser(Mapping("text", "text", "other", None))
+    with pytest.raises(NotAlike):
+        list(TypedLines(recogniser).take(data, suspicions(data).ends))

@@ -88,14 +88,14 @@ class TypedLines:
             raise NotAlike from error
 
     def _decoder(self, record: Record) -> msgspec.json.Decoder[Any]:
+        # Asked every time: rows of the same columns are something else where they come from a table.
+        columns = self._recogniser.plain_columns(record)
         names = tuple(record)
-        decoder = self._decoders.get(names)
-        if decoder is None:
-            columns = self._recogniser.plain_columns(record)
-            if columns is None or len(self._decoders) >= _REMEMBERED:
-                raise NotAlike
-            decoder = self._decoders[names] = _decoder(names, columns)
-        return decoder
+        if columns is None or (names not in self._decoders and len(self._decoders) >= _REMEMBERED):
+            raise NotAlike
+        if names not in self._decoders:
+            self._decoders[names] = _decoder(names, columns)
+        return self._decoders[names]
 
 
 _TEXTS = (attrgetter("prompt"), attrgetter("chosen"), attrgetter("rejected"))
