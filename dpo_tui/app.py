@@ -84,6 +84,7 @@ class DpoTui(ThemedApp):
         self._looking = False
         self._ticks = 0
         self._passing = ""
+        self._new: NewScreen | None = None
         self._before = "runs"
         self._numbers = count()
         self._areas: dict[str, Callable[[], Screen[None]]] = {
@@ -248,17 +249,21 @@ class DpoTui(ThemedApp):
 
         return GuideScreen()
 
-    @staticmethod
-    def _make_new() -> Screen[None]:
+    def _make_new(self) -> Screen[None]:
         from dpo_tui.screens.new import NewScreen
 
-        return NewScreen()
+        self._new = NewScreen()
+        return self._new
 
-    @staticmethod
-    def _make_data() -> Screen[None]:
+    def _make_data(self) -> Screen[None]:
         from dpo_tui.screens.data import DataScreen
 
-        return DataScreen()
+        return DataScreen(self._model_in_hand)
+
+    def _model_in_hand(self) -> tuple[str, int] | None:
+        """The model that was chosen in New, and how many tokens it will be trained with."""
+        plan = self._new.plan if self._new is not None else None
+        return (plan.config.model_name, plan.config.max_seq_length) if plan is not None and plan.has_model else None
 
     def _make_judge(self) -> Screen[None]:
         from dpo_tui.screens.judge import JudgeScreen

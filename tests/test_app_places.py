@@ -22,6 +22,7 @@ from dpo_tui.screens.data import DataScreen
 from dpo_tui.screens.preferences import PreferencesScreen
 from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.widgets.pair_view import PairShown, PairView, wrap_pieces
+from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.text_pane import TextPane
 from tests.test_app import ended_run, screen_text, until
@@ -89,7 +90,7 @@ async def test_data_is_recognised_and_its_pairs_are_paged_flipped_dropped_edited
         await pilot.press("ctrl+d")
         await until(pilot, lambda: "edited" in screen_text(pilot))
         await pilot.press("w")
-        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        await until(pilot, lambda: isinstance(pilot.app.screen, RepairDialog))
         await pilot.press("enter")
         out = home / "pairs.repaired.jsonl"
         await until(pilot, out.exists)

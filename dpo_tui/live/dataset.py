@@ -1,10 +1,10 @@
 """A dataset to look through: any pair at once, by check or by words, and what the person decided about each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.checks.registry import Check, checks
 from dpo_tui.data.diff import word_difference
 from dpo_tui.data.index import RowIndex, cached_flags, next_flagged, open_index, turns_of
 from dpo_tui.data.pairs import Unreadable, text_of
@@ -12,6 +12,7 @@ from dpo_tui.data.recognise import Recogniser
 from dpo_tui.data.repair import Edit, Plan, Repaired, repair
 from dpo_tui.data.search import search
 from dpo_tui.data.source import Source
+from dpo_tui.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,42 @@ class PairAt:
     more: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What a repaired copy would hold, in rows.
+
+    Attributes:
+        rows: in the dataset, blank lines left out.
+        unusable: that training leaves out anyway.
+        by_check: left out because a chosen check names them.
+        by_hand: left out by the person, and by nothing else.
+        changed: flipped or edited, and kept.
+    """
+
+    rows: int
+    unusable: int = 0
+    by_check: int = 0
+    by_hand: int = 0
+    changed: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Rows that stay."""
+        return self.rows - self.unusable - self.by_check - self.by_hand
+
+    def words(self) -> str:
+        """For the person who is about to write it."""
+        left_out = (
+            (self.by_check, "by these checks"),
+            (self.by_hand, "by hand"),
+            (self.unusable, "as they cannot be used"),
+        )
+        out = [f"{count:,} {why}" for count, why in left_out if count]
+        told = f"{self.kept:,} of {self.rows:,} rows stay"
+        told += f"; left out: {', '.join(out)}." if out else "."
+        return f"{told} {self.changed:,} changed." if self.changed else told
+
+
 class Dataset:
     """Random access to a dataset's pairs. Every method may read the disk: call them from a thread.
 
@@ -132,6 +169,40 @@ class Dataset:
     def find(self, words: str, row: int) -> int | None:
         """The first row from ``row`` on in which some words stand."""
         return next(search(self._index, self._recogniser, words, start=row), None)
+
+    def remaining(self, decisions: Decisions, drop_checks: tuple[str, ...]) -> Remaining:
+        """What `save` would keep.
+
+        Raises:
+            DataError: the dataset was changed since its scan.
+        """
+        import numpy as np  # the screen opens without it
+
+        from dpo_tui.data.gather import BLANK
+
+        path = cached_flags(self.source)
+        if path is None:
+            raise DataError("the dataset was changed while it was looked at", hint="Open it again.")
+        flags = np.fromfile(path, dtype=np.uint32)
+        blank = flags == BLANK
+        unusable = flags & np.uint32(self._mask(lambda check: check.severity == "error")) != 0
+        named = flags & np.uint32(self._mask(lambda check: check.id in drop_checks)) != 0
+        gone = unusable | named | blank
+
+        def still_there(rows: Iterable[int]) -> set[int]:
+            return {row for row in rows if 0 < row <= len(gone) and not gone[row - 1]}
+
+        by_hand = still_there(decisions.dropped)
+        return Remaining(
+            rows=len(flags) - int(blank.sum()),
+            unusable=int(unusable.sum()),
+            by_check=int((named & ~unusable).sum()),
+            by_hand=len(by_hand),
+            changed=len(still_there(decisions.flipped | set(decisions.edits)) - by_hand),
+        )
+
+    def _mask(self, wanted: Callable[[Check], bool]) -> int:
+        return sum(1 << check.bit for check in self._checks.values() if check.whole is None and wanted(check))
 
     def save(self, decisions: Decisions, drop_checks: tuple[str, ...], out: Path) -> Repaired:
         """Write a repaired copy; the input is never changed.

@@ -1,5 +1,6 @@
 """Data: what a dataset is, what is wrong with it, and its pairs to read, flip, drop, edit and save (R27–R31)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,24 +14,29 @@ from dpo_tui.data.repair import Edit
 from dpo_tui.data.scan_process import ScanProcess
 from dpo_tui.data.scan_request import ScanRequest
 from dpo_tui.data.source import Source
-from dpo_tui.data.verdict_text import report_text
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.live.data_words import droppable, report_page, where
 from dpo_tui.live.dataset import Dataset, Decisions, PairAt
 from dpo_tui.live.plan import Plan
+from dpo_tui.live.token_lengths import lengths_text
 from dpo_tui.screens.steps.data import DataStep
 from dpo_tui.widgets.area import Area
-from dpo_tui.widgets.dialogs import ChooseDialog, TypeDialog
+from dpo_tui.widgets.dialogs import AskDialog, ChooseDialog, TypeDialog
 from dpo_tui.widgets.edit_dialog import EditDialog
 from dpo_tui.widgets.key_line import KeyLine
 from dpo_tui.widgets.pair_view import PairShown, PairView
-from dpo_tui.widgets.pieces import Row
+from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.tab_strip import TabStrip
-from dpo_tui.widgets.text_pane import Paragraph, TextPane
+from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow
 
-VIEWS = ("Choose", "Report", "Pairs")
-_PANES = {"Choose": "choose", "Report": "report", "Pairs": "pairs"}
-_PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go", "save"})
+VIEWS = ("Choose", "Report", "Pairs", "Lengths")
+_PANES = {"Choose": "choose", "Report": "report", "Pairs": "pairs", "Lengths": "lengths"}
+_PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go"})
+_USUAL_LENGTH = 1024
+"""TRL's own max_length, and that of the mid-range profile (R24)."""
+ModelInHand = tuple[str, int]
+"""A model, and the max_seq_length that it is to be trained with."""
 
 
 class DataScreen(Area):
@@ -40,7 +46,8 @@ class DataScreen(Area):
     HELP = (
         "Report: what the data is and what training does with it. Pairs: n and p go to the next and the one before, "
         "c leaves only the pairs that a check names, / finds words, g goes to a number. f flips, d drops, e edits; "
-        "w writes a repaired copy, the file itself is never changed. t goes from view to view."
+        "w writes a repaired copy, also without what some checks name; the file itself is never changed. t goes from "
+        "view to view. Lengths counts tokens as training will, with the model chosen in New or the one that m names."
     )
     GUIDE_PAGE = "practice"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,6 +60,7 @@ class DataScreen(Area):
         Binding("slash", "search", "search", id="data.search"),
         Binding("g", "go", "go to", id="data.go", show=False),
         Binding("w", "save", "save", id="data.save"),
+        Binding("m", "model", "model", id="data.model"),
         Binding("t", "view(1)", "views", id="data.next-view"),
         Binding("T", "view(-1)", "view before", id="data.previous-view", show=False),
         Binding("escape", "back", "back", id="data.back"),
@@ -61,8 +69,11 @@ class DataScreen(Area):
     class Leave(Message):
         """The person is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_hand: Callable[[], ModelInHand | None] = lambda: None) -> None:
         super().__init__(id="data-screen")
+        self._in_hand = in_hand
+        self._model: ModelInHand | None = None
+        self._no_tokens = ""
         self._location = ""
         self._dataset: Dataset | None = None
         self._report: dict[str, Any] | None = None
@@ -80,6 +91,7 @@ class DataScreen(Area):
             yield DataStep(id="choose")
             yield TextPane(id="report")
             yield PairView(id="pairs")
+            yield TextPane(id="lengths")
         yield TabStrip(VIEWS, id="tabs")
         yield KeyLine()
 
@@ -97,6 +109,10 @@ class DataScreen(Area):
         """Pair keys work where a pair is shown."""
         if action in _PAIR_ACTIONS:
             return self.is_mounted and self._dataset is not None and self._view == "Pairs"
+        if action == "save":
+            return self.is_mounted and self._dataset is not None and self._view != "Choose"
+        if action == "model":
+            return self.is_mounted and bool(self._location) and self._view in ("Report", "Lengths")
         return True
 
     @property
@@ -110,31 +126,52 @@ class DataScreen(Area):
 
     def open_data(self, location: str) -> None:
         """Scan some data and show its report."""
-        if self._scan is not None:
-            self._scan.cancel()
         self._location, self._dataset, self._report = location, None, None
         self._row, self._check, self._decisions, self._at = 1, "", Decisions(), None
+        self._model = self._model or self._in_hand()
         self.query_one("#report", TextPane).show([("Reading …", "muted")], top=True)
         self._open("Report")
-        self._scan_now(location)
+        self._scan_again()
+
+    def _scan_again(self) -> None:
+        """Scan the data that is open; what is decided about its rows stays."""
+        if self._scan is not None:
+            self._scan.cancel()
+        self._no_tokens = ""
+        model, longest = self._model or (None, None)
+        self._scan = ScanProcess(ScanRequest(Source(self._location), model=model, max_length=longest))
+        self._follow_scan(self._scan, self._location)
 
     @work(thread=True, exclusive=True, group="scan", exit_on_error=False)
-    def _scan_now(self, location: str) -> None:
-        scan = self._scan = ScanProcess(ScanRequest(source=Source(location)))
+    def _follow_scan(self, scan: ScanProcess, location: str) -> None:
+        whole = False
         try:
             for event in scan.events():
-                if location != self._location:
+                if scan is not self._scan:
                     return
                 self.app.call_from_thread(self._scanned, event)
+                if not whole and event["event"] != "progress" and event["report"]["complete"]:
+                    whole = True  # the rows are all read; tokens may still be counted
+                    self._open_dataset(location)
         except DpoTuiError as error:
-            if location == self._location:
-                text = [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")]
-                self.app.call_from_thread(self.query_one("#report", TextPane).show, text)
-            return
+            if scan is self._scan:
+                self.app.call_from_thread(self._refused, error, whole)
         finally:
             scan.cancel()
-        dataset = Dataset(location)
-        self.app.call_from_thread(self._opened, location, dataset)
+
+    def _open_dataset(self, location: str) -> None:
+        if self._dataset is None:
+            self.app.call_from_thread(self._opened, location, Dataset(location))
+
+    def _refused(self, error: DpoTuiError, whole: bool) -> None:
+        """Say why there is no report, or, when only the tokens are missing, why there are none."""
+        if whole:
+            self._no_tokens = " ".join(part for part in (error.message, error.hint) if part)
+            self._show_lengths()
+            self._show_where()
+        else:
+            text = [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")]
+            self.query_one("#report", TextPane).show(text)
 
     def _scanned(self, event: dict[str, Any]) -> None:
         pane = self.query_one("#report", TextPane)
@@ -143,8 +180,29 @@ class DataScreen(Area):
             self.query_one("#where", TitleRow).show([[("Data", "title")], [(f"{event['phase']} {part}", "muted")]])
         else:
             self._report = event["report"]
-            pane.show(_paragraphs(report_text(event["report"], ascii_only=self.ascii_only)))
+            pane.show(report_page(event["report"], ascii_only=self.ascii_only))
+            self._show_lengths()
             self._show_where()
+
+    def _show_lengths(self) -> None:
+        model = self._model[0] if self._model is not None else ""
+        self.query_one("#lengths", TextPane).show(lengths_text(self._report, model, self._no_tokens))
+
+    @work(exclusive=True, group="ask", exit_on_error=False)
+    async def action_model(self) -> None:
+        """Count tokens with a model's tokenizer, as training with some max_seq_length will."""
+        known, longest = self._model or self._in_hand() or ("", _USUAL_LENGTH)
+        asked = TypeDialog("Count tokens with the model", known, "hub id (org/name) or folder")
+        name = await self.app.push_screen_wait(asked)
+        typed = await self.app.push_screen_wait(TypeDialog("max_seq_length", str(longest))) if name else None
+        if not name or not typed:
+            return
+        if not typed.isdigit() or not int(typed):
+            self.notify("max_seq_length is a number of tokens.", severity="warning", markup=False)
+            return
+        self._model = (name, int(typed))
+        self._open("Lengths")
+        self._scan_again()
 
     def _opened(self, location: str, dataset: Dataset) -> None:
         if location == self._location:
@@ -175,17 +233,8 @@ class DataScreen(Area):
         self._show_where()
 
     def _show_where(self) -> None:
-        parts: list[Row] = [[("Data", "title")]]
-        if self._view == "Pairs" and self._dataset is not None:
-            parts.append([("pair ", "muted"), (f"{self._row:,} of {self._dataset.count:,}", "value")])
-            if self._at is not None and self._at.named_by:
-                parts.append([("! " if self.ascii_only else "⚠ ", "warn"), (", ".join(self._at.named_by), "warn")])
-            if self._check:
-                parts.append([(f"only {self._check}", "accent")])
-            if self._decisions.count:
-                parts.append([(f"{self._decisions.count} decided, not saved", "accent")])
-        elif self._location:
-            parts.append([(self._location, "value")])
+        pairs = self._dataset if self._view == "Pairs" else None
+        parts = where(self._location, pairs, self._at, self._check, self._decisions)
         self.query_one("#where", TitleRow).show(parts)
 
     def action_next(self, by: int) -> None:
@@ -269,20 +318,31 @@ class DataScreen(Area):
 
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_save(self) -> None:
-        """Write a repaired copy."""
-        usual = Path(self._location).expanduser()
-        stem = usual.name.partition(".")[0] or "pairs"
-        proposed = str(Path.cwd() / f"{stem}.repaired.jsonl")
-        out = await self.app.push_screen_wait(TypeDialog("Write a repaired copy to", proposed))
-        if out:
-            self._save(Path(out).expanduser())
+        """Write a repaired copy, also without the rows that some checks name."""
+        dataset, decisions = self._dataset, self._decisions
+        if dataset is None:
+            return
+        stem = Path(self._location).expanduser().name.partition(".")[0] or "pairs"
+        out = Path.cwd() / f"{stem}.repaired.jsonl"
+
+        def remaining(checks: tuple[str, ...]) -> str:
+            return dataset.remaining(decisions, checks).words()
+
+        chosen = await self.app.push_screen_wait(RepairDialog(droppable(self._report), remaining, out))
+        if chosen is None:
+            return
+        checks, out = chosen
+        question = AskDialog(f"Write over {out.name}?", "There is a file of this name.", dangerous=True)
+        if not out.exists() or await self.app.push_screen_wait(question):
+            self._save(dataset, decisions, checks, out)
 
     @work(thread=True, exclusive=True, group="save", exit_on_error=False)
-    def _save(self, out: Path) -> None:
-        if self._dataset is None:
-            return
-        done = self._dataset.save(self._decisions, (), out)
-        words = f"{done.written:,} pairs written to {out}: {done.changed:,} changed, {done.left_out:,} left out."
+    def _save(self, dataset: Dataset, decisions: Decisions, checks: tuple[str, ...], out: Path) -> None:
+        done = dataset.save(decisions, checks, out)
+        words = (
+            f"{done.written:,} pairs written to {out}: {done.changed:,} rows changed, {done.left_out:,} left out; "
+            f"{done.sidecar.name} says which."
+        )
         self.app.call_from_thread(self.notify, words, markup=False)
 
     def action_view(self, by: int) -> None:
@@ -303,15 +363,9 @@ class DataScreen(Area):
 
     def action_back(self) -> None:
         """To the choice of a file, and then out."""
-        if self._view == "Pairs":
+        if self._view in ("Pairs", "Lengths"):
             self._open("Report")
         elif self._view == "Report":
             self._open("Choose")
         else:
             self.post_message(self.Leave())
-
-
-def _paragraphs(report: str) -> list[Paragraph]:
-    roles = {"✗": "bad", "x": "bad", "⚠": "warn", "!": "warn"}
-    lines = report.splitlines()
-    return [(line, roles.get(line[:2].strip(), "text") if line[1:2] == " " else "text") for line in lines]
