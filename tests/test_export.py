@@ -17,6 +17,7 @@ from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
+from dpo_tui.train.serving import Served, commands, vllm_rank
 
 
 def train(model: Path, pairs: Path, **changes: Any) -> RunFolder:
@@ -109,6 +110,8 @@ def test_the_folder_is_complete_and_its_card_tells_all(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
     """Issue 7: data hash, settings, metrics, curves, the base's licence, commands to serve; no path of this machine."""
+    from transformers import AutoTokenizer
+
     from dpo_tui.train.tools.export import export
 
     base = sharded(tiny_model, tmp_path / "base")
@@ -117,6 +120,9 @@ def test_the_folder_is_complete_and_its_card_tells_all(
     export({"run": str(folder.path), "target": str(target), "merge": True, "precision": "bf16"}, lambda *_: None)
 
     present = {path.name for path in target.iterdir()}
+    template = (target / "chat_template.jinja").read_text()
+    assert json.loads((target / "tokenizer_config.json").read_text())["chat_template"] == template, "for Ollama"
+    assert AutoTokenizer.from_pretrained(target).chat_template == template
     assert present >= {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "curves.svg"}
     assert json.loads((target / "config.json").read_text())["dtype"] == "bfloat16"
     card = (target / "README.md").read_text()
@@ -175,6 +181,65 @@ def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
     assert re.search(r"vllm serve .* --lora-modules tiny=", done.stderr)
     assert (target / "adapter_model.safetensors").is_file()
     assert "library_name: peft" in (target / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["adapter"], "works with its base me/base, or merged into it"),
+        (["adapter", "merged"], "merged/ is the whole model, base and adapter in one"),
+        (["merged"], "there is nothing to merge"),
+        ([], ""),
+    ],
+)
+def test_a_run_that_is_done_says_what_there_is_to_merge(
+    home: Path, monkeypatch: pytest.MonkeyPatch, folders: list[str], words: str
+) -> None:
+    """Issue 7: "what do I merge?" is answered at the end of every run, and by `status` as long as it is there."""
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = store.create('[model]\nmodel_name = "m"\n', name="over", devices=[])
+    folder.state.write_text(json.dumps({**json.loads(folder.state.read_text()), "status": "done"}))
+    for name in folders:
+        (folder.path / name).mkdir()
+    if "adapter" in folders:
+        (folder.adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "me/base"}')
+    told = CliRunner().invoke(cli, ["status", folder.id], catch_exceptions=False).stdout
+    assert words in told
+    assert ("Result:" in told) == bool(words)
+
+
+def whole(**changes: Any) -> dict[str, list[str]]:
+    return dict(commands(Served(**{"folder": "/a b/out", "name": "my model", **changes})))
+
+
+def test_a_whole_model_is_served_by_commands_that_a_shell_takes() -> None:
+    """A folder with a space, and a name that no server takes as it is."""
+    told = whole()
+    assert told["vLLM"] == ["vllm serve '/a b/out' --served-model-name my-model"]
+    assert told["llama.cpp"][0] == "python convert_hf_to_gguf.py '/a b/out' --outfile my-model.gguf"
+    assert told["Ollama"][:2] == [
+        "echo 'FROM /a b/out' > Modelfile", "ollama create my-model -f Modelfile && ollama run my-model",
+    ]  # fmt: skip
+
+
+def test_an_adapter_is_served_beside_its_base() -> None:
+    told = whole(base="me/base", rank=24)
+    assert told["vLLM"] == ["vllm serve me/base --enable-lora --max-lora-rank 32 --lora-modules my-model='/a b/out'"], (
+        "vLLM takes 8, 16, 32, 64 … as the highest rank"
+    )
+    assert told["llama.cpp"][0] == "hf download me/base --local-dir base"
+    assert "--base base " in told["llama.cpp"][2]
+    assert "merge first" in told["Ollama"][0]
+    local = whole(base="/models/base", local=True)["llama.cpp"]
+    assert "--base /models/base " in local[1]
+    assert [vllm_rank(rank) for rank in (1, 8, 16, 65, 512, 513)] == [8, 8, 16, 128, 512, None]
+
+
+@pytest.mark.parametrize("setting", [{"use_dora": True}, {"modules_to_save": ["embed_tokens"]}])
+def test_an_adapter_that_no_server_takes_is_to_be_merged(setting: dict[str, Any]) -> None:
+    config = from_values({"model_name": "m", "dataset": "d", **setting})
+    told = commands(Served.of(config, "x", "m"))
+    assert all("merge first" in line for _, lines in told for line in lines)
 
 
 def test_what_cannot_be_exported_is_refused_at_once(home: Path, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from dpo_tui.advice.diagnose import diagnose
 from dpo_tui.cli.output import is_terminal, narrate
+from dpo_tui.cli.run_text import result_words
 from dpo_tui.errors import RunError
 from dpo_tui.plain import printable
 from dpo_tui.runs import control, protocol
@@ -151,6 +153,9 @@ def _eta(folder: RunFolder, status: Status) -> str:
 def _end(folder: RunFolder, status: Status) -> int:
     if status.status == "done":
         narrate(f"✓ done: {folder.path}")
+        for words in filter(None, (diagnose(folder.path)[0].words, result_words(folder.path))):
+            _tell_event({"kind": "note", "message": words})
+        narrate(f"  dpo-tui judge {folder.id}   shows its answers beside the base model's: is it better?")
         narrate(f"  dpo-tui export {folder.id} --to DIR --merge   makes one folder that loads and serves by itself")
         return protocol.DONE
     narrate(f"{status.status}: {printable(status.reason)}".rstrip(": "))

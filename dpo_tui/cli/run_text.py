@@ -5,6 +5,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dpo_tui.plain import printable
@@ -94,8 +95,30 @@ def paragraph(run: dict[str, Any], width: int, now: float | None = None) -> list
     if advice:
         lines += _wrap(f"advice: {advice.get('message', '')}", width)
         lines += _wrap(_remedy(advice), width)
+    if run["status"] == "done":
+        lines += _wrap(result_words(Path(run["dir"])), width)
     lines.append(f"  {printable(str(run['dir']), single_line=True)}")
     return lines
+
+
+def result_words(folder: Path) -> str:
+    """What a run made, and what there is to merge; empty where it made nothing."""
+    adapter, merged = (folder / "adapter").is_dir(), (folder / "merged").is_dir()
+    if adapter and merged:
+        return "Result: merged/ is the whole model, base and adapter in one; adapter/ is what was trained."
+    if adapter:
+        return f"Result: adapter/ is what was trained; it works with its base{_base_of(folder)}, or merged into it."
+    if merged:
+        return "Result: merged/ is the whole model; every weight was trained, and there is nothing to merge."
+    return ""
+
+
+def _base_of(folder: Path) -> str:
+    try:
+        settings = json.loads((folder / "adapter" / "adapter_config.json").read_bytes())
+        return f" {settings['base_model_name_or_path']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def next_steps(run: dict[str, Any]) -> list[str]:
@@ -106,6 +129,7 @@ def next_steps(run: dict[str, Any]) -> list[str]:
     at_once = (f"dpo-tui stop --now {key}", "stop at once")
     resume = (f"dpo-tui resume {key}", "go on from the last checkpoint")
     logs = (f"dpo-tui logs {key}", "what it printed")
+    judge = (f"dpo-tui judge {key}", "is it better? its answers beside the base's")
     export = (f"dpo-tui export {key} --to DIR --merge", "one folder to load and serve")
     choices = {
         "queued": [follow, stop],
@@ -116,7 +140,7 @@ def next_steps(run: dict[str, Any]) -> list[str]:
         "failed": [logs, resume],
         "stopped": [resume, logs],
         "lost": [resume, logs],
-        "done": [export, logs],
+        "done": [judge, export, logs],
     }.get(status, [logs])
     if _remedy(run.get("advice") or {}):
         choices = [*choices, (f"dpo-tui config fix {key}", "its config with the advice worked in")]
