@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,11 +16,14 @@ import pytest
 from dpo_tui.chain import create_stages, model_of, prepare_stages
 from dpo_tui.config.files import load
 from dpo_tui.errors import RunError, RunNotFoundError, TrainingError, UsageError
-from dpo_tui.runs import store
+from dpo_tui.runs import launch, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import read_state, write_state
+from dpo_tui.runs.status import status_of
+from dpo_tui.train.checkpoints import newest_whole
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
+from tests.runs_stage import ended, state_of, until
 
 STEPS = 12
 
@@ -69,6 +73,9 @@ def test_one_command_trains_both_stages_and_the_reference_is_the_first_ones_mode
     first, second = (RunFolder(store.all_runs()[place].path) for place in (1, 0))
     assert (first.merged / "model.safetensors").is_file()
     assert settings(second)["model_name"] == str(first.merged)
+    assert "base and adapter in one" in done.stderr, "what is there to merge? Of stage one, nothing"
+    assert f"works with its base {first.merged}, or merged into it" in " ".join(done.stderr.split())
+    assert f"dpo-tui export {second.id} --to DIR --merge" in done.stderr
 
     metrics = lines(second.metrics)
     start = next(line for line in metrics if "eval_loss" in line)
@@ -81,6 +88,38 @@ def test_one_command_trains_both_stages_and_the_reference_is_the_first_ones_mode
     name = "model.layers.0.mlp.up_proj.weight"
     assert (stage[name].float() - root_weights[name].float()).abs().max() > 1e-3
     assert f"after a first stage (run {first.id})" in second.model_card.read_text()
+
+
+def test_a_chain_that_broke_in_the_middle_goes_on_from_there(
+    home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, demonstrations: Path
+) -> None:
+    """Issue 7: stage one's worker is killed with -9; both stages are resumed, and what was done is not done again."""
+    quick = {"save_steps": 4, "max_steps": 16, "eval_split": 0.0}
+    sft = write(tmp_path / "sft.toml", strategy="sft", model_name=str(tiny_model), dataset=str(demonstrations), **quick)
+    dpo = write(tmp_path / "dpo.toml", model_name="previous", dataset=str(tiny_pairs), **quick | {"eval_split": 0.2})
+    first, second = create_stages(prepare_stages([load(sft), load(dpo)]))
+    for folder in (first, second):
+        launch.start(folder)
+    until(lambda: newest_whole(first.checkpoints)[0], "stage one's first checkpoint")
+    os.kill(state_of(first).worker_pid or 0, signal.SIGKILL)
+    assert ended(first).status == "failed"
+    assert ended(second).status == "failed"
+    assert f"dpo-tui resume {first.id}" in status_of(second).reason
+    assert not second.metrics.exists()
+
+    before = {line["step"] for line in lines(first.metrics) if "loss" in line}
+    # The second is asked for at once: it waits for its turn.
+    for folder in (first, second):
+        launch.resume(folder)
+    assert ended(first).status == "done"
+    assert ended(second).status == "done", status_of(second).reason
+    resumed = [event["step"] for event in lines(first.events) if "Resuming from" in event["message"]]
+    assert len(resumed) == 1
+    taken = [line["step"] for line in lines(first.metrics) if "loss" in line]
+    assert taken[len(before) :] == list(range(resumed[0] + 1, 17)), "only what the checkpoint lacked is done again"
+    evaluations = [line for line in lines(second.metrics) if "eval_loss" in line]
+    assert evaluations[0]["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert evaluations[-1]["eval_rewards/accuracies"] >= 0.9
 
 
 def test_a_stage_whose_first_stage_failed_says_what_to_resume(
