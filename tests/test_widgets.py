@@ -124,6 +124,17 @@ async def test_every_theme_can_paint_every_widget(theme):
         assert shown(chart)[0].startswith("loss")
 
 
+async def test_another_theme_recolours_what_is_drawn_already():
+    chart = LineChart(Look("loss"), [Line("train", rising())])
+    async with Stage(chart).run_test(size=(80, 12)) as pilot:
+        await pilot.pause()
+        dark = {segment.style.color for segment in chart.render_line(0) if segment.style}
+        pilot.app.theme = "light"
+        await pilot.pause()
+        light = {segment.style.color for segment in chart.render_line(0) if segment.style}
+        assert dark and light and not dark & light
+
+
 async def test_monochrome_sends_no_colour():
     """NO_COLOR means none, greys included."""
     chart = LineChart(Look("loss"), [Line("train", rising())])
