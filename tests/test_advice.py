@@ -108,6 +108,20 @@ def test_a_first_loss_of_zero_names_the_reference() -> None:
     assert "merge its adapter" in found.words
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"step": 0, "eval_loss": 2.2, "eval_rewards/margins": -1.9},
+        {"step": 1, "loss": 2.6, "rewards/chosen": -2.6},
+        {"step": 1, "loss": 2.6, "rewards/rejected": 2.6},
+    ],
+)
+def test_a_start_that_is_not_at_zero_names_the_reference_whatever_was_logged(line: dict[str, Any]) -> None:
+    """R35: held-out or training, margins or rewards, before the first update."""
+    start = [{"step": 0, "eval_loss": LN2}, line] if line["step"] else [line]
+    assert judge(Evidence(SETTINGS, start))[0].rule == "wrong-reference"
+
+
 def test_memory_that_ran_out_is_told_with_the_next_smaller_step() -> None:
     """R43."""
     events = [{"kind": "out-of-memory", "message": "again with 1 × 8"}]
@@ -159,9 +173,8 @@ def test_a_huge_run_is_judged_from_a_part_of_its_file(tmp_path: Path) -> None:
     with (tmp_path / "metrics.jsonl").open("w") as file:
         for step in range(1, 60_001):
             loss = max(LN2 - step * 1e-4, 0.4)
-            file.write(
-                json.dumps({"step": step, "loss": loss, "rewards/margins": 1.0, "rewards/accuracies": 0.8}) + "\n"
-            )
+            line = {"step": step, "loss": loss, "rewards/margins": min(step / 1000, 1.0), "rewards/accuracies": 0.8}
+            file.write(json.dumps(line) + "\n")
         file.write('[1]\n{"step": "x"}\n{"step": 70000, "lo')
     found = read_evidence(tmp_path)
     assert len(found.metrics) < 20_000

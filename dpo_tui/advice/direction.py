@@ -1,5 +1,7 @@
 """Does the policy learn what was meant, and does it hold beyond the training pairs? R37–R40, R44."""
 
+import math
+
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import LN2, Evidence
 from dpo_tui.advice.settings import LORA_RATE
@@ -32,16 +34,22 @@ _CHOSEN_NATS = 20.0
 
 def wrong_reference(run: Evidence) -> Advice | None:
     """FACTS: policy and reference start as one model, so the first loss is 0.6931; 0.0 means a wrong reference."""
-    first = next((line for line in run.metrics if "loss" in line or "eval_loss" in line), None)
-    if first is None or not run.sigmoid or first["step"] > 1:
+    # Step 1 was computed before the first update.
+    lines = [line for line in run.metrics if ("loss" in line or "eval_loss" in line) and line["step"] <= 1]
+    if not lines or not run.sigmoid:
         return None
-    rewards = [first.get(f"{kind}rewards/{side}") for kind in ("", "eval_") for side in ("chosen", "rejected")]
-    apart = max((abs(float(value)) / run.beta for value in rewards if isinstance(value, (int, float))), default=0.0)
+    # A margin is the difference of two log-ratios: at least one of them is half as large.
+    parts = {"rewards/chosen": 1.0, "rewards/rejected": 1.0, "rewards/margins": 0.5}
+    found = [
+        (line.get(f"{kind}{name}"), part) for line in lines for kind in ("", "eval_") for name, part in parts.items()
+    ]
+    apart = max((abs(value) * part / run.beta for value, part in found if isinstance(value, (int, float))), default=0.0)
     # Dropout and bfloat16 alone move log-ratios by a fraction of a nat; another model moves them by many.
     limit = 1.0 if run.settings.get("disable_dropout", True) else 20.0
     if apart <= limit:
         return None
-    loss = first.get("loss", first.get("eval_loss"))
+    losses = [line.get("loss", line.get("eval_loss")) for line in lines]
+    loss = next((value for value in losses if isinstance(value, (int, float))), math.nan)
     return Advice(
         "wrong-reference",
         "error",
@@ -49,7 +57,7 @@ def wrong_reference(run: Evidence) -> Advice | None:
         "0.693): the reference is not the model that training started from. After stage one, merge its adapter and "
         "train from the merged model.",
         {},
-        f"largest |reward| / β at step {first['step']}: {apart:.2f} nats",
+        f"largest |reward| / β up to step {lines[-1]['step']}: {apart:.2f} nats",
         "R35",
     )
 
