@@ -11,6 +11,7 @@ import pytest
 
 from dpo_tui.app import DpoTui
 from dpo_tui.demo import assets
+from dpo_tui.hardware.doctor import Circumstances
 from dpo_tui.hardware.profiles import Ram
 from dpo_tui.live import plan as plans
 from dpo_tui.live.feed import RunFeed
@@ -134,6 +135,8 @@ def workstation(home, monkeypatch) -> Path:
     monkeypatch.setattr("dpo_tui.screens.new.main_memory", lambda: Ram(64 * 10**9, 60 * 10**9))
     monkeypatch.setattr("shutil.disk_usage", lambda place: Disk(10**12, 4 * 10**11, 6 * 10**11))
     monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
+    # What the doctor finds depends on the machine: it is asked nothing.
+    monkeypatch.setattr("dpo_tui.screens.steps.check.relevant", lambda config: (Circumstances(), frozenset()))
     work = home / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -168,6 +171,7 @@ async def open_step(pilot, home: Path, step: str) -> None:
         await pilot.press("down")
     pane = screen.query_one(CheckStep).query_one(TextPane)
     await until(pilot, lambda: any(words[step] in text for text, _ in pane._paragraphs) or step != "check", 60)
+    await until(pilot, lambda: screen.query_one(CheckStep)._doctor is None)
     # Where this machine keeps things is no part of the picture.
     folders = {str(assets.model_dir().parent): "/demo", str(home): "/home/you"}
     for folder, name in folders.items():

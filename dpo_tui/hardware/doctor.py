@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -84,30 +84,41 @@ def examine(circumstances: Circumstances, progress: Progress | None = None) -> l
         progress: told what is going on, in words.
     """
     tell = progress or (lambda words: None)
-    child = _start_stack()
+    child = start_stack()
     tell("Looking at the GPUs…")
     inventory, ram = nvml.read(), main_memory()
-    stack, fault = _finish_stack(child, tell)
+    stack, fault = finish_stack(child, tell)
     return run_checks(Box(inventory, ram, os.environ, circumstances, stack, fault))
 
 
 def run_checks(box: Box) -> list[Finding]:
     """Run every check on given facts. A check that breaks is itself a finding: the others still answer."""
+    return list(findings(box))
+
+
+def findings(box: Box, names: Collection[str] | None = None) -> Iterator[Finding]:
+    """Run checks on given facts, one by one.
+
+    Args:
+        box: the facts.
+        names: of the functions to run; None runs all.
+    """
     for module in _MODULES:
         importlib.import_module(f"dpo_tui.hardware.{module}")
-    findings = []
     for function in CHECKS:
+        if names is not None and function.__name__ not in names:
+            continue
         try:
             finding = function(box)
         except Exception as error:
             words = f"could not be checked: {type(error).__name__}: {error}"
             finding = Finding(function.__name__.replace("_", "-"), "warn", words)
         if finding is not None:
-            findings.append(finding)
-    return findings
+            yield finding
 
 
-def _start_stack() -> subprocess.Popen[str] | None:
+def start_stack() -> subprocess.Popen[str] | None:
+    """Ask torch and bitsandbytes about themselves, in a child; None where none can be started."""
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "dpo_tui.train.stack"],
@@ -120,7 +131,8 @@ def _start_stack() -> subprocess.Popen[str] | None:
         return None
 
 
-def _finish_stack(child: subprocess.Popen[str] | None, tell: Progress) -> tuple[Mapping[str, Any], str]:
+def finish_stack(child: subprocess.Popen[str] | None, tell: Progress) -> tuple[Mapping[str, Any], str]:
+    """Wait for that child, ten seconds at most; return what it told, and why it told nothing."""
     if child is None:
         return {}, "Python could not be started"
     began = time.monotonic()

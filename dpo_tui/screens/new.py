@@ -199,8 +199,10 @@ class NewScreen(Area):
     def _check(self) -> None:
         pane = self.query_one(CheckStep)
         if absent := check.missing(self.plan):
+            pane.forget()
             pane.show(absent)
             return
+        pane.examine(self.plan.config)
         pane.show([("Reading the data …", "muted")])
         self._check_thoroughly(self.plan)
 

@@ -4,14 +4,19 @@ import shutil
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 
 from dpo_tui import paths
+from dpo_tui.config.schema import Config
+from dpo_tui.hardware.doctor import Finding
+from dpo_tui.hardware.doctor_process import DoctorProcess
 from dpo_tui.hardware.vram import GB
 from dpo_tui.live.forecast import Forecast
+from dpo_tui.live.machine import machine, relevant, trouble
 from dpo_tui.live.plan import Plan
 from dpo_tui.prepare import Prepared
 from dpo_tui.screens.steps.settings import outlook
@@ -30,13 +35,70 @@ class CheckStep(Vertical):
     class Start(Message):
         """The person wants the run to start."""
 
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self._text: list[Paragraph] = []
+        self._findings: list[Finding] = []
+        self._doctor: DoctorProcess | None = None
+        self._asked = False
+
     def compose(self) -> ComposeResult:
         """One page."""
         yield TextPane(id="check-words")
 
+    def on_unmount(self) -> None:
+        """End an examination that still goes on."""
+        self._end_examination()
+
     def show(self, text: Sequence[Paragraph]) -> None:
-        """Show what was found."""
+        """Show what was found about the run; what is found about the machine joins it."""
+        self._text = list(text)
+        self._show()
+
+    def _show(self) -> None:
+        text = self._text
+        if self._asked:
+            # Trouble stands below the first words, where it is seen on a short terminal too.
+            first = next((at for at, (words, _) in enumerate(text) if not words), len(text))
+            looking = self._doctor is not None
+            told = machine(self._findings, looking=looking)
+            text = [*text[:first], *trouble(self._findings), *text[first:], ("", "text"), *told]
         self.query_one(TextPane).show(text)
+
+    def examine(self, config: Config) -> None:
+        """Have the doctor look at what matters for a run; its findings appear one by one."""
+        self._end_examination()
+        self._findings, self._asked = [], True
+        self._doctor = DoctorProcess(*relevant(config))
+        self._follow(self._doctor)
+
+    def forget(self) -> None:
+        """There is nothing to examine yet."""
+        self._end_examination()
+        self._findings, self._asked = [], False
+
+    def _end_examination(self) -> None:
+        doctor, self._doctor = self._doctor, None
+        if doctor is not None:
+            doctor.cancel()
+
+    @work(thread=True, exclusive=True, group="doctor", exit_on_error=False)
+    def _follow(self, doctor: DoctorProcess) -> None:
+        for finding in doctor.findings():
+            if doctor is not self._doctor:
+                return
+            self.app.call_from_thread(self._found, doctor, finding)
+        if doctor is self._doctor:
+            self.app.call_from_thread(self._found, doctor, None)
+
+    def _found(self, doctor: DoctorProcess, finding: Finding | None) -> None:
+        if doctor is not self._doctor:
+            return
+        if finding is None:
+            self._doctor = None
+        else:
+            self._findings.append(finding)
+        self._show()
 
     def action_start(self) -> None:
         """Start the run."""
