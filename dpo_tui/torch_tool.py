@@ -17,11 +17,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import dpo_tui
+from dpo_tui.child_environment import child_environment
 from dpo_tui.errors import DpoTuiError
 
 Message = dict[str, Any]
@@ -46,7 +45,7 @@ class TorchTool:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_environment(),
+            env=child_environment() | {"PYTHONUNBUFFERED": "1"},
             # Ctrl-C is for whoever asked; it ends the child by leaving the context.
             start_new_session=True,
         )
@@ -125,13 +124,3 @@ def run_tool(name: str, request: Mapping[str, Any], tell: Callable[[Message], No
                 return message
             tell(message)
     raise ToolError(f"{name} ended without a result")
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment; from a source checkout, with the checkout's place made absolute for ``-P``."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    root = Path(dpo_tui.__file__).absolute().parent.parent
-    if (root / "pyproject.toml").is_file():
-        earlier = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([str(root), *([earlier] if earlier else [])])
-    return environment

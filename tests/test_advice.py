@@ -161,6 +161,16 @@ def test_kl_above_ten_is_told_once_it_is_surely_above() -> None:
     assert rules(unsure) == [TOO_EARLY]
 
 
+def test_a_kl_from_before_the_first_step_is_no_reason_to_call_a_run_healthy() -> None:
+    """R39: it is zero by definition, and later estimates may have been too dear."""
+    learning = curve([0.69 - 0.005 * step for step in range(40)])
+    only_before = judge(Evidence(SETTINGS, [{"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0}, *learning]))
+    later = judge(Evidence(SETTINGS, [*learning, {"step": 40, "eval_kl": 2.5, "eval_kl_stderr": 0.4}]))
+    assert only_before[0].rule == later[0].rule == "healthy"
+    assert "KL" not in only_before[0].words
+    assert "KL 2.5 ± 0.4" in later[0].words
+
+
 def test_without_numbers_it_says_that_it_is_too_early(tmp_path: Path) -> None:
     """The line in the monitor always says something."""
     found = diagnose(tmp_path)

@@ -86,7 +86,7 @@ def test_a_run_leaves_everything_the_contract_names(home: Path, tiny_model: Path
     assert receipt["data"]["train"] + receipt["data"]["held_out"] == 40
     assert receipt["results"]["steps"] == 6
     assert {sample["when"] for sample in lines(folder.samples)} >= {"before", "reference", "after"}
-    assert "base_model" in folder.model_card.read_text()
+    assert f"for `{tiny_model.name}`, trained with Direct Preference Optimization" in folder.model_card.read_text()
     assert json.loads(folder.progress.read_text())["phase"] == "done"
     assert not list(folder.adapter.glob("*.bin")), "an adapter must load without unpickling anything"
 

@@ -83,7 +83,8 @@ def _fine(run: Evidence) -> Advice:
             reasons.append(f"{label} {form.format(mean(part(values, 0.8, 1)))}")
     if held_out := run.values("eval_rewards/accuracies"):
         reasons.append(f"held-out accuracy {held_out[-1]:.0%}")
-    if estimates := run.values("eval_kl"):
+    # Before the first step the policy is the reference; later estimates may have been too dear.
+    if (estimates := run.values("eval_kl")) and run.series("eval_kl")[-1][0] > 0:
         errors = run.values("eval_kl_stderr")
         reasons.append(f"KL {estimates[-1]:.1f}" + (f" ± {errors[-1]:.1f}" if errors else ""))
     words = ", ".join(reasons)
