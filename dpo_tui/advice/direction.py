@@ -9,6 +9,9 @@ from dpo_tui.advice.windows import coin_error, mean, part
 
 KL_REASONABLE = 10.0
 """R39: nats an answer (TRL's guidance for PPO)."""
+_APART, _APART_WITH_DROPOUT = 1.0, 20.0
+"""Nats by which policy and reference may differ before the first update: rounding to bfloat16 alone moves log-ratios by
+a fraction of a nat, dropout by more; another model moves them by many."""
 _EARLY = 20
 """Steps within which an accuracy of 1.0 means leaked or trivial pairs."""
 _SEEN = 16
@@ -44,9 +47,7 @@ def wrong_reference(run: Evidence) -> Advice | None:
         (line.get(f"{kind}{name}"), part) for line in lines for kind in ("", "eval_") for name, part in parts.items()
     ]
     apart = max((abs(value) * part / run.beta for value, part in found if isinstance(value, (int, float))), default=0.0)
-    # Dropout and bfloat16 alone move log-ratios by a fraction of a nat; another model moves them by many.
-    limit = 1.0 if run.settings.get("disable_dropout", True) else 20.0
-    if apart <= limit:
+    if apart <= (_APART if run.settings.get("disable_dropout", True) else _APART_WITH_DROPOUT):
         return None
     losses = [line.get("loss", line.get("eval_loss")) for line in lines]
     loss = next((value for value in losses if isinstance(value, (int, float))), math.nan)

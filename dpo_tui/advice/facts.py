@@ -65,7 +65,7 @@ def duplicates(run: Evidence) -> Advice | None:
         "duplicates",
         "warning",
         f"{told['rows']} of {told['of']} training pairs are copies of others: the policy learns these few by heart. "
-        "`dpo-tui inspect DATA --write OUT --drop` removes copies.",
+        "`dpo-tui inspect DATA --write OUT --drop duplicate-pair` leaves the copies out.",
         {},
         str(told.get("message", "")),
         "R30",

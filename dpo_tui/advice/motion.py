@@ -26,6 +26,8 @@ _MOVED = 0.5
 """Nats of log-ratio above which it has moved, whatever the loss says."""
 _FEW_STEPS = 30
 """Optimizer steps below which training has hardly begun: R44's 500 pairs are 63 steps an epoch at a batch of 8."""
+_LEARNT = 0.8
+"""Part of 0.6931 below which the loss has fallen however few the steps were."""
 
 
 def not_a_number(run: Evidence) -> Advice | None:
@@ -110,7 +112,7 @@ def too_short(run: Evidence) -> Advice | None:
     if steps is None or steps >= _FEW_STEPS or run.step < min(3, steps):
         return None
     losses = run.values("loss")
-    if not losses or (run.sigmoid and mean(part(losses, 2 / 3, 1)) < 0.8 * LN2):
+    if not losses or (run.sigmoid and mean(part(losses, 2 / 3, 1)) < _LEARNT * LN2):
         return None
     epochs = run.setting("num_train_epochs", 3)
     remedy = {"max_steps": None, "num_train_epochs": max(3.0, epochs)}
