@@ -111,14 +111,14 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def client(hub_address: str, code: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+def client(hub_address: str, code: str, *words: str, keys: str = "") -> subprocess.CompletedProcess[str]:
     """Python with the hub client pointed at an address: it reads that from its environment, once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= {"HF_ENDPOINT": hub_address, "HF_TOKEN": TOKEN, "NO_PROXY": "*", **more}
+    environment |= {"HF_ENDPOINT": hub_address, "HF_TOKEN": TOKEN, "NO_PROXY": "*"}
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
     return subprocess.run(
         [sys.executable, "-c", code, *words],
-        capture_output=True, text=True, check=False, env=environment, timeout=120, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, env=environment, timeout=120, input=keys,
     )  # fmt: skip
 
 
@@ -152,6 +152,24 @@ def test_what_a_run_made_arrives_private_and_whole(
     assert b"base_model:" not in hub.files["README.md"], "the hub refuses a folder's name as a base model"
     assert hub.tokens - {"None"} == {f"Bearer {TOKEN}"}
     assert TOKEN not in done.stdout + done.stderr
+
+
+ASK = """
+import sys
+from pathlib import Path
+from dpo_tui.cli.export import offer
+offer(Path(sys.argv[1]), "me/toy", public=False, yes=False)
+"""
+
+
+def test_it_says_what_goes_out_and_asks_first(folder: Path, hub: Hub) -> None:
+    done = client(hub.address, ASK, str(folder), keys="n\n")
+    assert "To upload to me/toy (private)" in done.stderr
+    assert "adapter_model.safetensors" in done.stderr
+    assert "Nothing was uploaded" in done.stderr
+    assert not hub.created
+    assert client(hub.address, ASK, str(folder), keys="y\n").stdout.strip() == f"{hub.address}/me/toy"
+    assert set(hub.files) == {"README.md", "adapter_model.safetensors"}
 
 
 def test_a_public_repository_takes_nothing_unless_that_is_meant(folder: Path, hub: Hub) -> None:

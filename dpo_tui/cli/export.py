@@ -71,10 +71,10 @@ def export(
         for line in lines:
             narrate(f"    {printable(line, single_line=True)}")
     if repository:
-        _push(target.absolute(), repository, public=public, yes=yes)
+        offer(target.absolute(), repository, public=public, yes=yes)
 
 
-def _push(target: Path, repository: str, *, public: bool, yes: bool) -> None:
+def offer(target: Path, repository: str, *, public: bool, yes: bool) -> None:
     """Say what would be uploaded, ask, and upload."""
     parcel = Parcel.of(target)
     who = "everyone can read it" if public else "private"
