@@ -18,6 +18,7 @@ from dpo_tui.live.preferences import Preferences
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.judge import JudgeScreen
+from dpo_tui.screens.monitor import MonitorScreen
 from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.widgets.ballot_view import BallotShown, BallotView
 from dpo_tui.widgets.dialogs import TellDialog
@@ -135,6 +136,49 @@ async def test_the_win_rate_is_shown_when_asked_for_and_escape_goes_on(tiny_pair
         await until(pilot, lambda: "1 of 4 judged" in screen_text(pilot) and "which run?" in screen_text(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+
+
+async def test_a_verdict_that_the_disk_refuses_is_told_and_can_be_given_again(tiny_pairs):
+    """Nothing is shown as judged that is not kept."""
+    folder = small_run(tiny_pairs, {"base": "plain", "tuned": "kind"})
+    kept = folder.path / "judge" / "verdicts.jsonl"
+    kept.mkdir()
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await open_judge(pilot)
+        await judged(pilot, screen, 0)
+        first = screen.query_one(BallotView).ballot
+        await pilot.press("l")
+        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        assert "cannot be saved" in screen_text(pilot)
+        kept.rmdir()
+        await pilot.press("enter")
+        await judged(pilot, screen, 0)
+        assert screen.query_one(BallotView).ballot == first
+        await pilot.press("l")
+        await judged(pilot, screen, 1)
+    assert Session.open(folder).tally().judged == 1
+
+
+async def test_the_run_that_is_watched_is_judged_and_nothing_is_drawn_below_a_dialog(tiny_pairs):
+    """From the monitor; what comes while a dialog is open is shown when it is gone."""
+    small_run(tiny_pairs, {"base": "plain", "tuned": "kind"})
+    async with app().run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: bool(pilot.app.screen.query_one(RunTable).runs))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, MonitorScreen))
+        await pilot.press("4")
+        await until(pilot, lambda: isinstance(pilot.app.screen, JudgeScreen))
+        screen = pilot.app.screen
+        await judged(pilot, screen, 0)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        seen = screen.query_one(BallotView).ballot
+        screen.action_vote("left")
+        await until(pilot, lambda: screen._ballot is not None and screen._ballot.number == 2)
+        assert screen.query_one(BallotView).ballot == seen
+        await pilot.press("escape")
+        await judged(pilot, screen, 1)
+        assert screen.query_one(BallotView).ballot != seen
 
 
 async def test_verdicts_are_saved_as_pairs_and_never_over_a_file(tiny_pairs, tmp_path):

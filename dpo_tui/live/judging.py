@@ -1,8 +1,10 @@
 """What the judge screen shows: which runs can be judged, what is to be done, and what the verdicts come to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from dpo_tui.errors import RunError
 from dpo_tui.judging.session import Session, has_result
 from dpo_tui.judging.tally import Tally, wilson
 from dpo_tui.live.run_list import RunGlance
@@ -45,6 +47,22 @@ def judgeable(glances: Sequence[RunGlance]) -> list[Judgeable]:
             words = f"{name:<{_NAME_WIDTH}}{judged:<20}{glance.model}"
             found.append(Judgeable(glance.folder, glance.name, words.rstrip()))
     return found
+
+
+@contextmanager
+def saved(folder: RunFolder) -> Iterator[None]:
+    """What is done here writes the run's judging.
+
+    Raises:
+        RunError: the disk refused; what was kept before is there.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"the judging of run {folder.id} cannot be saved: {error.strerror or error}",
+            hint="Is there room on the disk, and is the run still there? What was saved before stays.",
+        ) from error
 
 
 def before_answers(session: Session) -> list[Piece]:

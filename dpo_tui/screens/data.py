@@ -73,7 +73,7 @@ class DataScreen(Area):
         super().__init__(id="data-screen")
         self._in_hand = in_hand
         self._model: ModelInHand | None = None
-        self._no_tokens = ""
+        self._no_tokens = self._phase = ""
         self._location = ""
         self._dataset: Dataset | None = None
         self._report: dict[str, Any] | None = None
@@ -174,15 +174,23 @@ class DataScreen(Area):
             self.query_one("#report", TextPane).show(text)
 
     def _scanned(self, event: dict[str, Any]) -> None:
-        pane = self.query_one("#report", TextPane)
         if event["event"] == "progress":
             part = f"{event['done'] / event['total']:.0%}" if event.get("total") else ""
-            self.query_one("#where", TitleRow).show([[("Data", "title")], [(f"{event['phase']} {part}", "muted")]])
+            self._phase = f"{event['phase']} {part}"
+            self.when_seen(self._show_phase)
         else:
             self._report = event["report"]
-            pane.show(report_page(event["report"], ascii_only=self.ascii_only))
-            self._show_lengths()
-            self._show_where()
+            self.when_seen(self._show_report)
+
+    def _show_phase(self) -> None:
+        self.query_one("#where", TitleRow).show([[("Data", "title")], [(self._phase, "muted")]])
+
+    def _show_report(self) -> None:
+        if self._report is not None:
+            page = report_page(self._report, ascii_only=self.ascii_only)
+            self.query_one("#report", TextPane).show(page)
+        self._show_lengths()
+        self._show_where()
 
     def _show_lengths(self) -> None:
         model = self._model[0] if self._model is not None else ""

@@ -14,10 +14,10 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, OptionList
 from textual.widgets.option_list import Option
 
-from dpo_tui.errors import UsageError
+from dpo_tui.errors import RunError, UsageError
 from dpo_tui.judging.collection import write_pairs
 from dpo_tui.judging.session import Ballot, Session, Verdict
-from dpo_tui.live.judging import PROMPTS, Judgeable, before_answers, judgeable, result, while_answering
+from dpo_tui.live.judging import PROMPTS, Judgeable, before_answers, judgeable, result, saved, while_answering
 from dpo_tui.live.run_list import RunGlance
 from dpo_tui.live.words import Piece, prompt_text
 from dpo_tui.runs.folder import RunFolder
@@ -132,6 +132,10 @@ class JudgeScreen(Area):
 
     def _listed(self, found: list[Judgeable]) -> None:
         self._choices = found
+        self.when_seen(self._show_choices)
+
+    def _show_choices(self) -> None:
+        found = self._choices
         options = self.query_one(ChoiceList)
         kept = options.highlighted
         options.clear_options()
@@ -158,7 +162,8 @@ class JudgeScreen(Area):
     @work(thread=True, exclusive=True, group="begin", exit_on_error=False)
     def _begin(self, folder: RunFolder, count: int) -> None:
         try:
-            session = Session.open(folder, count=count)
+            with saved(folder):
+                session = Session.open(folder, count=count)
         except Exception:
             self.app.call_from_thread(self._open, "choose")
             raise
@@ -176,14 +181,19 @@ class JudgeScreen(Area):
         if self._busy:
             self._again = True
         elif self._session is not None:
-            self._busy, self._again, self._ballot = True, False, None
-            self._step(self._session, change)
+            before, self._ballot = self._ballot, None
+            self._busy, self._again = True, False
+            self._step(self._session, change, before)
 
     @work(thread=True, group="step", exit_on_error=False)
-    def _step(self, session: Session, change: Callable[[Session], object]) -> None:
+    def _step(self, session: Session, change: Callable[[Session], object], before: Ballot | None) -> None:
         try:
-            change(session)
-            ballot = session.next()
+            with saved(session.folder):
+                change(session)
+                ballot = session.next()
+        except RunError:
+            self._ballot = before  # to be judged again
+            raise
         finally:
             self._busy = False
         self.app.call_from_thread(self._stepped, session, ballot)
@@ -192,12 +202,19 @@ class JudgeScreen(Area):
         if session is not self._session:
             return
         self._ballot = ballot
+        if ballot is None and self._again:  # an answer came after the look
+            self._go_on()
+        else:
+            self.when_seen(self._show_step)
+
+    def _show_step(self) -> None:
+        session, ballot = self._session, self._ballot
+        if session is None:
+            return
         if ballot is not None:
             shown = BallotShown(prompt_text(ballot.prompt), ballot.left, ballot.right)
             self.query_one(BallotView).show(shown, ascii_only=self.ascii_only)
             self._open("ballot")
-        elif self._again:  # an answer came after the look
-            self._go_on()
         elif self._answering is session:
             self._show_page(while_answering(session, *self._answers))
         elif session.unanswered():
@@ -232,8 +249,9 @@ class JudgeScreen(Area):
     @work(thread=True, group="answers", exit_on_error=False)
     def _answer(self, session: Session) -> None:
         try:
-            for done, total in session.generate():
-                self.app.call_from_thread(self._answered, session, done, total)
+            with saved(session.folder):
+                for done, total in session.generate():
+                    self.app.call_from_thread(self._answered, session, done, total)
         finally:
             if self._answering is session:
                 self._answering = None
@@ -243,12 +261,12 @@ class JudgeScreen(Area):
     def _answered(self, session: Session, done: int, total: int) -> None:
         if session is self._session:
             self._answers = (done, total)
-            self._show_where()
+            self.when_seen(self._show_where)
             self._look_for_pair()
 
     def _answers_ended(self, session: Session) -> None:
         if session is self._session:
-            self._show_where()
+            self.when_seen(self._show_where)
             self._look_for_pair()
             self.refresh_bindings()
 
@@ -275,7 +293,8 @@ class JudgeScreen(Area):
 
     @work(thread=True, exclusive=True, group="begin", exit_on_error=False)
     def _more(self, session: Session) -> None:
-        longer = Session.open(session.folder, count=session.total + PROMPTS)
+        with saved(session.folder):
+            longer = Session.open(session.folder, count=session.total + PROMPTS)
         if longer.total == session.total:
             words = f"The run's data has no prompts beyond these {session.total}."
             self.app.call_from_thread(self.notify, words, markup=False)

@@ -1,5 +1,6 @@
 """What every full screen of the app shares: failures become a dialog, work runs in threads, help finds the focus."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.screen import Screen
@@ -16,6 +17,10 @@ class Area(Screen[None]):
     GUIDE_PAGE: ClassVar[str] = "start"
     """The page of the guide that fits here."""
 
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self._owed: dict[str, Callable[[], None]] = {}
+
     @property
     def ascii_only(self) -> bool:
         """Whether the terminal takes nothing but ASCII."""
@@ -29,6 +34,24 @@ class Area(Screen[None]):
         behind it has something to repaint.
         """
         return self.app.screen is self
+
+    def when_seen(self, draw: Callable[[], None]) -> None:
+        """Draw now, or, while a dialog lies over this screen, once when it is gone (see `is_front`).
+
+        Args:
+            draw: a method that draws what is known by then.
+        """
+        stack = self.app.screen_stack
+        if self in stack and stack[-1] is not self:
+            self._owed[draw.__name__] = draw
+        elif self.is_attached:
+            draw()
+
+    def on_screen_resume(self) -> None:
+        """Draw what came while a dialog lay over this screen."""
+        owed, self._owed = self._owed, {}
+        for draw in owed.values():
+            self.call_after_refresh(draw)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Show what a worker failed with."""

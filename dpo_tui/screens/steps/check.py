@@ -20,6 +20,7 @@ from dpo_tui.live.machine import machine, relevant, trouble
 from dpo_tui.live.plan import Plan
 from dpo_tui.prepare import Prepared
 from dpo_tui.screens.steps.settings import outlook
+from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 
 _ROWS_NAMED = 3
@@ -53,7 +54,14 @@ class CheckStep(Vertical):
     def show(self, text: Sequence[Paragraph]) -> None:
         """Show what was found about the run; what is found about the machine joins it."""
         self._text = list(text)
-        self._show()
+        self._when_seen()
+
+    def _when_seen(self) -> None:
+        screen = self.screen
+        if isinstance(screen, Area):
+            screen.when_seen(self._show)
+        else:
+            self._show()
 
     def _show(self) -> None:
         text = self._text
@@ -98,7 +106,7 @@ class CheckStep(Vertical):
             self._doctor = None
         else:
             self._findings.append(finding)
-        self._show()
+        self._when_seen()
 
     def action_start(self) -> None:
         """Start the run."""
