@@ -105,7 +105,7 @@ def spikes(run: Evidence) -> Advice | None:
         return None
     step, norm = max(found, key=lambda point: point[1])
     named = [event for event in run.events if event.get("rule") == "spike" and event.get("step") == step]
-    rows = f" Its batch: {named[-1]['message']}" if named else ""
+    rows = f" Its batch: {named[-1]['batch']}." if named and named[-1].get("batch") else ""
     return Advice(
         "spikes",
         "warning",

@@ -12,6 +12,7 @@ from dpo_tui.train import checkpoints
 from dpo_tui.train.allowance import Pace
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
+from dpo_tui.train.spikes import SpikeWatch
 
 _GB = 1e9
 
@@ -23,6 +24,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         stopped: whether training ended because someone asked for it.
         last_evaluation: the step of the latest evaluation, -1 before the first.
         look: called after each evaluation; its answer says whether training should end early.
+        spikes: told the gradient's norm.
     """
 
     def __init__(self, journal: Journal, interruption: Interruption, keep_checkpoints: int) -> None:
@@ -32,6 +34,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.stopped = False
         self.last_evaluation = -1
         self.look: Callable[[Pace], bool] | None = None
+        self.spikes: SpikeWatch | None = None
         self._step_began = 0.0
         self._idle_since = time.perf_counter()
         self._step_seconds: list[float] = []
@@ -54,6 +57,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._step_began = time.perf_counter()
         self._data_seconds.append(self._step_began - self._idle_since)
         self.journal.phase("train")
+        if self.spikes is not None:
+            self.spikes.forget()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -96,6 +101,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             if torch.cuda.is_available():
                 values["vram_peak_gb"] = torch.cuda.max_memory_reserved() / _GB
         self.journal.metrics(state.global_step, epoch, values)
+        if self.spikes is not None and "grad_norm" in values:
+            self.spikes.judge(state.global_step, values["grad_norm"])
         self._idle_since = time.perf_counter()
 
     def on_prediction_step(

@@ -20,6 +20,7 @@ from dpo_tui.train.merge_run import merge_in_place
 from dpo_tui.train.model import load_model, load_tokenizer
 from dpo_tui.train.receipt import DataUsed, write_receipt
 from dpo_tui.train.rows import Rows, load_rows
+from dpo_tui.train.spikes import SpikeWatch
 from dpo_tui.train.trainers import build_trainer, shortcuts_of
 
 _FEW = 0.05
@@ -79,6 +80,8 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
         first_step=first_step,
     )
     callback.look = looks.at_evaluation
+    callback.spikes = SpikeWatch(tokenizer, journal)
+    callback.spikes.attach(trainer)
     if checkpoint is None:
         looks.before()
     interruption.can_save = True
