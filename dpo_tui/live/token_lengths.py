@@ -5,6 +5,8 @@ from typing import Any
 from dpo_tui.live.words import Piece
 
 _BAR = 40
+_BECAUSE = ": the prompt alone fills it, or the chat template refuses them"
+_CUT = ": they teach the model to end in the middle"
 _PARTS = (("prompt", "prompts"), ("chosen", "chosen answers"), ("rejected", "rejected answers"))
 
 
@@ -71,9 +73,9 @@ def _fit(report: dict[str, Any], tokens: dict[str, Any]) -> list[Piece]:
     dropped, cut = report["will_drop"] or 0, report["will_truncate"] or 0
     text: list[Piece] = [
         (f"Counted with the tokenizer of {report['model']}", "heading"),
-        (f"At max_seq_length {limit:,}, of {report['usable']:,} pairs TRL will", "text"),
-        (f"{dropped:>9,}  drop: the prompt alone fills it, and nothing says so", "warn" if dropped else "good"),
-        (f"{cut:>9,}  answers cut: the model learns to end in the middle", "warn" if cut else "good"),
+        (f"At max_seq_length {limit:,}, of {report['usable']:,} pairs will", "text"),
+        (f"{dropped:>9,}  be dropped{_BECAUSE if dropped else ''}", "warn" if dropped else "good"),
+        (f"{cut:>9,}  answers be cut{_CUT if cut else ''}", "warn" if cut else "good"),
         ("Whole pairs are kept by max_seq_length", "text"),
         *((f"{keeps[share]:>9,}  for {share} % of them", "text") for share in ("95", "99", "100")),
     ]

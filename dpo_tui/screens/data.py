@@ -35,6 +35,7 @@ _PANES = {"Choose": "choose", "Report": "report", "Pairs": "pairs", "Lengths": "
 _PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go"})
 _USUAL_LENGTH = 1024
 """TRL's own max_length, and that of the mid-range profile (R24)."""
+_NOTHING_YET = [("Choose some data first.", "muted")]
 ModelInHand = tuple[str, int]
 """A model, and the max_seq_length that it is to be trained with."""
 
@@ -89,9 +90,9 @@ class DataScreen(Area):
         yield TitleRow("Data", id="where")
         with ContentSwitcher(initial="choose", id="data-views"):
             yield DataStep(id="choose")
-            yield TextPane(id="report")
+            yield TextPane(_NOTHING_YET, id="report")
             yield PairView(id="pairs")
-            yield TextPane(id="lengths")
+            yield TextPane(_NOTHING_YET, id="lengths")
         yield TabStrip(VIEWS, id="tabs")
         yield KeyLine()
 

@@ -56,7 +56,7 @@ class MonitorScreen(SteeringArea):
         "keys turn the page, enter enlarges, ←/→ reads values, + and − zoom, y is logarithmic, m smooths.\n\n"
         "t goes to samples, events, log, settings and receipt. s stops with a checkpoint; the run goes on when you "
         "leave. e opens the run's settings in New, to change them and start another run; a does so with the changes "
-        "made that the advice line names."
+        "made that the advice line names. R renames the run; 4 judges its answers, once it has a result."
     )
     GUIDE_PAGE = "curves"
     BINDINGS: ClassVar[list[BindingType]] = [
