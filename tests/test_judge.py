@@ -27,12 +27,12 @@ from tests.test_export import train
 PAIRS = 40
 
 
-def answered_run(pairs: Path, *, same: int = 0) -> RunFolder:
+def answered_run(pairs: Path, *, same: int = 0, count: int = 20) -> RunFolder:
     """A run that is done, whose models have answered: `tuned n` and `base n`, the first few alike."""
     config = from_values({"model_name": "m", "dataset": str(pairs), "eval_split": 0.5})
     folder = store.create(to_toml(config), name="run", devices=[])
     folder.adapter.mkdir()
-    session = Session.open(folder, count=20, seed="7")
+    session = Session.open(folder, count=count, seed="7")
     with (folder.path / "judge" / "answers.jsonl").open("w") as file:
         for number, key in enumerate(session.unanswered()):
             for who in ("base", "tuned"):
@@ -173,6 +173,17 @@ def test_a_model_is_asked_in_both_orders_and_its_bias_is_told(
     assert "contradicted itself on 20 of 20 pairs" in done.stdout
     assert "20 times in favour of the answer shown first" in done.stdout
     assert "20 ties" in done.stdout
+
+
+def test_a_model_on_this_machine_is_asked_in_a_child(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
+    """R41: a real model with random weights says nothing that can be read: told as that, never as a win."""
+    folder = answered_run(tiny_pairs, count=2)
+    options = ("-n", "2", "--judge-model", str(tiny_model), "--json")
+    found = json.loads(judge(folder, "", *options).stdout)
+    assert (found["judged"], found["tie"], found["rate"]) == (2, 2, None)
+    assert found["bias"] == {"asked": 2, "contradicted": 0, "first": 0, "unread": 4}
+    by = {verdict["by"] for verdict in Session.open(folder, count=2).verdicts()}
+    assert by == {f"model {tiny_model}"}
 
 
 def test_an_endpoint_that_fails_keeps_the_verdicts_so_far(

@@ -56,7 +56,7 @@ class Bias:
         """Count one pair, asked about in both orders."""
         self.asked += 1
         self.unread += replies.count(None)
-        if verdict == "tie" and replies != ["C", "C"]:
+        if verdict == "tie" and None not in replies and replies != ["C", "C"]:
             self.contradicted += 1
             self.first += replies == ["A", "A"]
 
