@@ -8,12 +8,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, SelectionList, Static
+from textual.widgets import Input, Static
 from textual.widgets.selection_list import Selection
 
 from dpo_tui.plain import printable
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.tick_list import TickList
 
 _BOX = """
     {name} {{ align: center middle; background: $background 70%; }}
@@ -145,7 +146,7 @@ class PickDialog(ModalScreen[list[str] | None]):
     """
 
     DEFAULT_CSS = (
-        _BOX.format(name="PickDialog") + "PickDialog SelectionList { border: none; height: auto; max-height: 16; }"
+        _BOX.format(name="PickDialog") + "PickDialog TickList { height: auto; max-height: 16; }"
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", id="pick.cancel"),
@@ -160,7 +161,7 @@ class PickDialog(ModalScreen[list[str] | None]):
         """Title, list, keys."""
         with Vertical():
             yield Static(Content(printable(self._title)), classes="-title")
-            yield SelectionList[str](
+            yield TickList[str](
                 *(
                     Selection(Content(printable(words, single_line=True)), key, key in self._chosen)
                     for key, words in self._choices
@@ -170,7 +171,7 @@ class PickDialog(ModalScreen[list[str] | None]):
 
     def action_take(self) -> None:
         """Go away with what is marked."""
-        self.dismiss(list(self.query_one(SelectionList).selected))
+        self.dismiss(list(self.query_one(TickList).selected))
 
     def action_cancel(self) -> None:
         """Go away without."""
