@@ -153,7 +153,9 @@ def _eta(folder: RunFolder, status: Status) -> str:
 def _end(folder: RunFolder, status: Status) -> int:
     if status.status == "done":
         narrate(f"✓ done: {folder.path}")
-        for words in filter(None, (diagnose(folder.path)[0].words, result_words(folder.path))):
+        advice = diagnose(folder.path)[0]
+        _tell_event({"kind": "warning" if advice.alarm else "note", "message": advice.words})
+        if words := result_words(folder.path):
             _tell_event({"kind": "note", "message": words})
         narrate(f"  dpo-tui judge {folder.id}   shows its answers beside the base model's: is it better?")
         narrate(f"  dpo-tui export {folder.id} --to DIR --merge   makes one folder that loads and serves by itself")
