@@ -3,6 +3,7 @@
 The token is the hub client's own (`hf auth login`, or $HF_TOKEN); it is neither kept nor told here.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def check_push(repository: str) -> None:
     if constants.HF_HUB_OFFLINE:
         raise PushError(
             f"--push {repository}: HF_HUB_OFFLINE is set, so nothing is sent to the hub",
-            hint="unset it, or leave --push out and send the folder later: hf upload REPO FOLDER",
+            hint="unset it, or leave --push out and send the folder later: hf upload --private REPO FOLDER",
         )
     if get_token() is None:
         raise PushError(
@@ -92,28 +93,38 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
             api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message="Upload with dpo-tui")
             return str(made)
     except Exception as error:
-        raise _told(error, folder, repository) from None
+        raise PushError(
+            f"{folder} is written, and the upload to {repository} failed: {_reason(error)}",
+            hint=f"{_advice(error)}: hf upload{'' if public else ' --private'} {repository} {shlex.quote(str(folder))}",
+        ) from None
     raise PushError(
         f"{repository} is there already and everyone can read it: nothing was uploaded. {folder} is written",
         hint="add --public if that is meant, or name another repository",
     )
 
 
-def _told(error: Exception, folder: Path, repository: str) -> PushError:
+def _reason(error: Exception) -> str:
     """What went wrong, in words without the token."""
-    what, hint = _first_line(error) or type(error).__name__, f"later: hf upload {repository} {folder}"
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    what = _first_line(error) or type(error).__name__
     # The hub client's HTTP library differs between its versions, so errors of the network go by name.
     names = {base.__name__ for base in type(error).__mro__}
-    if status is None and names & {"TransportError", "RequestException", "OSError"}:
-        what = f"the hub cannot be reached ({what})"
-    elif status == _UNAUTHORISED:
-        what = "the hub does not know the token"
-        hint = f"log in anew with `hf auth login`, then: hf upload {repository} {folder}"
-    elif status == _FORBIDDEN:
-        what = "the token may not write there"
-        hint = f"use a token with the role write, and an owner who is you: hf upload {repository} {folder}"
-    return PushError(f"{folder} is written, and the upload to {repository} failed: {what}", hint=hint)
+    if _status(error) is None and names & {"TransportError", "RequestException", "OSError"}:
+        return f"the hub cannot be reached ({what})"
+    return {
+        _UNAUTHORISED: "the hub does not know the token",
+        _FORBIDDEN: "the token may not write there",
+    }.get(_status(error) or 0, what)
+
+
+def _advice(error: Exception) -> str:
+    return {
+        _UNAUTHORISED: "log in anew with `hf auth login`, then",
+        _FORBIDDEN: "with a token of the role write, and an owner who is you",
+    }.get(_status(error) or 0, "to send it later")
+
+
+def _status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _first_line(error: Exception) -> str:

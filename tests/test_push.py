@@ -191,7 +191,7 @@ def test_a_hub_that_refuses_is_told_in_words_without_the_token(folder: Path, hub
     done = client(hub.address, PUSH, str(folder), "me/toy")
     assert words in done.stderr
     assert f"{folder} is written" in done.stderr
-    assert f"hf upload me/toy {folder}" in done.stderr
+    assert f"hf upload --private me/toy {folder}" in done.stderr
     assert TOKEN not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
