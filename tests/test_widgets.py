@@ -6,6 +6,7 @@ import pytest
 from textual.app import ComposeResult
 
 from dpo_tui.hardware.sampler import Sample
+from dpo_tui.themes.glyphs import in_ascii
 from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.widgets.advice import Advice
 from dpo_tui.widgets.advice_line import AdviceLine
@@ -272,14 +273,13 @@ async def test_without_a_gpu_the_panel_says_so():
         assert shown(panel)[0].startswith("no GPU here")
 
 
-def test_every_status_of_the_contract_has_a_glyph_a_word_and_an_ascii_form():
+def test_every_status_of_the_contract_has_a_glyph_a_word_and_an_ascii_twin_of_its_own():
     """DESIGN 4 and 6: state is never colour alone."""
     named = {"queued", "starting", "running", "stalled", "stopping", "done", "failed", "stopped", "lost"}
     assert set(STATUSES) == named
-    assert (
-        len({status.glyph for status in STATUSES.values()}) == len({s.ascii for s in STATUSES.values()}) == len(named)
-    )
-    assert all(status.text(ascii_only=True).isascii() for status in STATUSES.values())
+    glyphs = {status.glyph for status in STATUSES.values()}
+    assert len(glyphs) == len({in_ascii(glyph) for glyph in glyphs}) == len(named)
+    assert all(status.text == f"{status.glyph} {status.word}" for status in STATUSES.values())
     assert status_word("novel").word == "novel"
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpo_tui.themes.glyphs import in_ascii
 from dpo_tui.widgets.braille import Canvas, blocks, sparkline
 from dpo_tui.widgets.chart_book import charts_for
 from dpo_tui.widgets.plot import Line, Look, Window, draw
@@ -63,12 +64,11 @@ def test_a_gap_is_left_open():
     st.integers(8, 120),
     st.integers(3, 30),
     st.booleans(),
-    st.booleans(),
 )
-def test_any_data_draws_rows_of_exactly_the_asked_size(points, width, height, log, ascii_only):
+def test_any_data_draws_rows_of_exactly_the_asked_size(points, width, height, log):
     """Infinities, NaN and one-point runs must never break the screen."""
     series = series_of(*sorted(points, key=lambda point: point[0]))
-    rows = draw([Line("x", series)], Look("x", reference=10.0, ascii_only=ascii_only), Window(log=log), width, height)
+    rows = draw([Line("x", series)], Look("x", reference=10.0), Window(log=log), width, height)
     assert len(rows) == height
     assert {len(text) for text in text_of(rows)} == {width}
 
@@ -126,11 +126,15 @@ def test_a_metric_without_values_says_so():
     assert any("no values yet" in text for text in text_of(rows))
 
 
-def test_ascii_charts_are_ascii():
-    """DESIGN 6: without UTF-8."""
+def test_every_glyph_of_a_chart_has_a_twin_in_ascii():
+    """DESIGN 6: without UTF-8; a glyph that has none would come out as a question mark."""
     series = series_of(*((step, (step * 7) % 13) for step in range(100)))
-    rows = draw([Line("x", series)], Look("x", reference=10.0, ascii_only=True), Window(cursor=50), 60, 8)
-    assert all(text.isascii() for text in text_of(rows))
+    rows = draw([Line("x", series)], Look("x", reference=10.0), Window(cursor=50), 60, 8)
+    drawn = [in_ascii(text) for text in text_of(rows)]
+    assert all(text.isascii() and "?" not in text for text in drawn)
+    assert [len(text) for text in drawn] == [60] * 8
+    assert any("+--" in text for text in drawn), "the step axis"
+    assert sum("|" in text for text in drawn) >= 4, "the value axis and the cursor"
 
 
 def test_the_right_edge_moves_in_leaps_so_that_a_new_point_redraws_little():
@@ -192,11 +196,19 @@ def test_progress_bars_fill_from_left_to_right():
     assert bar(0.55, 10) == ("━━━━━╸", "────")
     assert bar(1.0, 10) == ("━" * 10, "")
     assert bar(nan, 4) == ("", "────")
-    assert all(len("".join(bar(k / 100, 10, ascii_only=True))) == 10 for k in range(101))
+    assert all(len("".join(bar(k / 100, 10))) == 10 for k in range(101))
+
+
+def test_in_ascii_only_a_whole_bar_looks_full():
+    drawn = [in_ascii("".join(bar(k / 100, 10))) for k in range(101)]
+    assert drawn[0] == "-" * 10
+    assert drawn[57] == "=====>----"
+    assert drawn[99] == "=========>"
+    assert [k for k, text in enumerate(drawn) if text == "=" * 10] == [100]
 
 
 def test_sparklines_rise_with_their_values():
     assert blocks([0.0, 0.5, 1.0]) == " ▄█"
     assert len(sparkline([1, 2, 3], 6)) == 6
     assert sparkline([], 4) == "    "
-    assert sparkline([1.0, 2.0], 4, ascii_only=True).isascii()
+    assert in_ascii(blocks([k / 8 for k in range(9)])) == " _.-=+*#@"

@@ -7,10 +7,10 @@ from dpo_tui.live.dataset import Dataset, Decisions, PairAt
 from dpo_tui.live.words import Piece
 
 
-def report_page(report: dict[str, Any], *, ascii_only: bool = False) -> list[Piece]:
+def report_page(report: dict[str, Any]) -> list[Piece]:
     """A report with its problems in colour."""
-    roles = {"✗": "bad", "x": "bad", "⚠": "warn", "!": "warn"}
-    lines = report_text(report, ascii_only=ascii_only).splitlines()
+    roles = {"✗": "bad", "⚠": "warn"}
+    lines = report_text(report).splitlines()
     return [(line, roles.get(line[:2].strip(), "text") if line[1:2] == " " else "text") for line in lines]
 
 

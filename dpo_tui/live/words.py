@@ -24,12 +24,12 @@ EVENTS_SHOWN = 500
 _EVENT_ROLES = {"failed": "bad", "error": "bad", "warning": "warn", "advice": "accent", "checkpoint": "good"}
 
 
-def header(feed: Feed, *, ascii_only: bool = False) -> list[list[Piece]]:
+def header(feed: Feed) -> list[list[Piece]]:
     """The parts of the monitor's first row, the most important first."""
     about = feed.about
     look = status_word(str(about.get("status", "")))
     doing = phase_words(feed)
-    state = f"{look.ascii if ascii_only else look.glyph} {doing}" if doing else look.text(ascii_only=ascii_only)
+    state = f"{look.glyph} {doing}" if doing else look.text
     parts: list[list[Piece]] = [[(feed.title, "title"), ("  ", "muted"), (state, look.role)]]
     step, last = number(about.get("step")), number(about.get("max_steps"))
     if step is not None:

@@ -16,7 +16,7 @@ from dpo_tui.plain import printable
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.widgets.chart_book import ChartEntry, charts_for, look_of
+from dpo_tui.widgets.chart_book import ChartEntry, charts_for
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.key_line import KeyLine
 from dpo_tui.widgets.plot import COLOURS, Line
@@ -110,7 +110,7 @@ class CompareScreen(Area):
         fresh = [entry for entry in charts_for(present) if entry.metrics not in known]
         if fresh:
             self._entries += fresh
-            grid.add_charts([LineChart(look_of(entry, ascii_only=self.ascii_only), log=entry.log) for entry in fresh])
+            grid.add_charts([LineChart(entry.look, log=entry.log) for entry in fresh])
         for entry, chart in zip(self._entries, grid.charts, strict=True):
             metric = entry.metrics[0][0]
             lines = [

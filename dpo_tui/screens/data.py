@@ -188,8 +188,7 @@ class DataScreen(Area):
 
     def _show_report(self) -> None:
         if self._report is not None:
-            page = report_page(self._report, ascii_only=self.ascii_only)
-            self.query_one("#report", TextPane).show(page)
+            self.query_one("#report", TextPane).show(report_page(self._report))
         self._show_lengths()
         self._show_where()
 
@@ -238,7 +237,7 @@ class DataScreen(Area):
             problem=at.problem,
             decided=self._decisions.words(at.row),
         )
-        self.query_one(PairView).show(shown, ascii_only=self.ascii_only)
+        self.query_one(PairView).show(shown)
         self._show_where()
 
     def _show_where(self) -> None:

@@ -213,7 +213,7 @@ class JudgeScreen(Area):
             return
         if ballot is not None:
             shown = BallotShown(prompt_text(ballot.prompt), ballot.left, ballot.right)
-            self.query_one(BallotView).show(shown, ascii_only=self.ascii_only)
+            self.query_one(BallotView).show(shown)
             self._open("ballot")
         elif self._answering is session:
             self._show_page(while_answering(session, *self._answers))

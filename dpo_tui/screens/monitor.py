@@ -20,7 +20,7 @@ from dpo_tui.live.words import config_text, events_text, fraction, header, recei
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.widgets.chart_book import ChartEntry, charts_for, lines_for, look_of
+from dpo_tui.widgets.chart_book import ChartEntry, charts_for, lines_for
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel
 from dpo_tui.widgets.key_line import KeyLine
@@ -197,16 +197,16 @@ class MonitorScreen(SteeringArea):
         if not (self.is_attached and self.is_front):
             return
         self._drawn = time.monotonic()
-        feed, ascii_only = self._feed, self.ascii_only
-        parts = header(feed, ascii_only=ascii_only)
+        feed = self._feed
+        parts = header(feed)
         if self._overlays:
             parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlays), "accent")])
         self.query_one("#header", TitleRow).show(parts)
-        self.query_one("#bar", StepBar).show(fraction(feed.about), ascii_only=ascii_only)
+        self.query_one("#bar", StepBar).show(fraction(feed.about))
         advice = headline(feed, self._diagnosis.found)
         line = self.query_one("#advice", AdviceLine)
         news = bool(advice.remedy) != bool(line.advice.remedy)
-        line.say(advice, ascii_only=ascii_only)
+        line.say(advice)
         self._add_charts()
         self.query_one(ChartGrid).redraw()
         self._show_papers()
@@ -226,7 +226,7 @@ class MonitorScreen(SteeringArea):
         fresh = [entry for entry in charts_for(self._feed.series) if entry.metrics not in known]
         if fresh:
             self._entries += fresh
-            charts = [LineChart(look_of(entry, ascii_only=self.ascii_only), log=entry.log) for entry in fresh]
+            charts = [LineChart(entry.look, log=entry.log) for entry in fresh]
             grid.add_charts(charts)
             if grid.page == 0 and len(self._entries) == len(fresh):
                 charts[0].focus()
@@ -252,7 +252,7 @@ class MonitorScreen(SteeringArea):
     def _show_gpus(self) -> None:
         if self.is_front:
             found = [GpuHistory(gpu.index, gpu.name, gpu.samples) for gpu in self._gpus.now()]
-            self.query_one(GpuPanel).show(found, absence=self._gpus.absence, ascii_only=self.ascii_only)
+            self.query_one(GpuPanel).show(found, absence=self._gpus.absence)
 
     def action_view(self, by: int) -> None:
         """Open the next view."""

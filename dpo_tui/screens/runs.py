@@ -21,7 +21,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import duration
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.widgets.chart_book import BOOK, lines_for, look_of
+from dpo_tui.widgets.chart_book import BOOK, lines_for
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import memory_text
 from dpo_tui.widgets.key_line import KeyLine
@@ -105,8 +105,7 @@ class RunsScreen(SteeringArea):
         with Vertical(id="preview"):
             yield TitleRow(id="preview-title")
             yield AdviceLine(id="preview-advice")
-            looks = [look_of(entry, ascii_only=self.ascii_only) for entry in BOOK[:2]]
-            yield ChartGrid([LineChart(look) for look in looks], id="preview-charts")
+            yield ChartGrid([LineChart(entry.look) for entry in BOOK[:2]], id="preview-charts")
         yield KeyLine()
 
     def on_mount(self) -> None:
@@ -132,7 +131,6 @@ class RunsScreen(SteeringArea):
         glances = self._runs.glances
         self.set_class(not glances, "-empty")
         table = self.query_one(RunTable)
-        table.ascii_only = self.ascii_only
         table.empty_words = FIRST_WORDS
         table.show([row(glance, now, glance.id in self._chosen) for glance in glances])
         self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_words(self._gpus.now(), self._gpus.absence))
@@ -185,9 +183,9 @@ class RunsScreen(SteeringArea):
     def _show_preview(self, feed: RunFeed) -> None:
         if feed is not self._feed or not self.is_front:
             return
-        self.query_one("#preview-title", TitleRow).show(header(feed, ascii_only=self.ascii_only))
+        self.query_one("#preview-title", TitleRow).show(header(feed))
         found = self._diagnosis.found if self._diagnosis is not None else ()
-        self.query_one("#preview-advice", AdviceLine).say(headline(feed, found), ascii_only=self.ascii_only)
+        self.query_one("#preview-advice", AdviceLine).say(headline(feed, found))
         for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
             chart.set_lines(lines_for(entry, feed.series))
 

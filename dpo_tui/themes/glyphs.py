@@ -1,6 +1,6 @@
 """Every glyph that the app draws, with its ASCII twin; `dpo_tui.themes.ascii_filter` draws the twins. No Textual.
 
-A glyph without a twin here is drawn as a question mark in ASCII mode. A twin takes the same cell, so that nothing moves.
+A glyph without a twin here is drawn as a question mark in ASCII mode. A twin takes the same cell, so nothing moves.
 """
 
 from functools import lru_cache
@@ -24,7 +24,7 @@ _LINES = {
     **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╯╰┏┓┗┛┣┫┳┻╋╔╗╚╝╠╣╦╩╬╼╾╽╿", "+"),
     **dict.fromkeys("▔▀▗▖▝▘▚▞▛▜▙▟", "-"),
     "━": "=",
-    "╸": "=",
+    "╸": ">",  # the half cell at the end of a bar: only a whole bar looks full
 }
 # Unicode braille, U+2800 + bits: dots 1-2-3-7 down the left column, 4-5-6-8 down the right one.
 BRAILLE_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -33,16 +33,16 @@ _DOT_ROWS = 4
 _BY_ROWS = " '-'-~-|.:~|.|||"  # index: bit 0 = top row … bit 3 = bottom row
 
 
-def braille_twin(bits: int) -> str:
+def _braille_twin(bits: int) -> str:
     """The ASCII sign for a braille cell: what its dots look like from afar."""
     left, right = BRAILLE_BITS
     return _BY_ROWS[sum(1 << row for row in range(_DOT_ROWS) if bits & (left[row] | right[row]))]
 
 
-_BRAILLE = {chr(0x2800 + bits): braille_twin(bits) for bits in range(256)}
+_BRAILLE = {chr(0x2800 + bits): _braille_twin(bits) for bits in range(256)}
 TWINS: dict[str, str] = {**_LINES, **dict(zip(BLOCKS, BLOCK_TWINS, strict=True)), **_SIGNS, **_BRAILLE}
 _KEPT_CATEGORIES = "LMN"
-"""Letters, their marks, and numbers: the text of others, which a terminal that knows them may show in ASCII mode too."""
+"""Letters, their marks, and numbers: the text of others, which a terminal that knows them shows in ASCII mode too."""
 
 
 @lru_cache(2048)

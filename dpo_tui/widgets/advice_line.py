@@ -9,7 +9,7 @@ from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.rows import RowsWidget, component_classes
 
 ROLES = ("good", "note", "warn", "bad", "text", "remedy")
-_GLYPHS: dict[Tone, tuple[str, str]] = {"good": ("✓", "+"), "note": ("·", "-"), "warn": ("⚠", "!"), "bad": ("✗", "x")}
+_GLYPHS: dict[Tone, str] = {"good": "✓", "note": "·", "warn": "⚠", "bad": "✗"}
 
 
 class AdviceLine(RowsWidget):
@@ -38,14 +38,13 @@ class AdviceLine(RowsWidget):
     advice = Advice("note", "")
     remedy_key = ""
     """What applies the remedy, to be named before it; a remedy is shown only where a key does so."""
-    ascii_only = False
 
-    def say(self, advice: Advice, *, ascii_only: bool = False) -> None:
+    def say(self, advice: Advice) -> None:
         """Replace the sentence."""
-        if advice == self.advice and ascii_only == self.ascii_only:
+        if advice == self.advice:
             return
         before = self._needed(self.size.width)
-        self.advice, self.ascii_only = advice, ascii_only
+        self.advice = advice
         if self._needed(self.size.width) != before:
             self.refresh(layout=True)
         self.redraw()
@@ -69,7 +68,7 @@ class AdviceLine(RowsWidget):
         if not self.advice.text:
             return []
         remedy = self._remedy() if height > 1 else ""
-        glyph = _GLYPHS[self.advice.tone][1 if self.ascii_only else 0]
+        glyph = _GLYPHS[self.advice.tone]
         rows: list[Row] = [
             [(f"{glyph if not index else ' '} ", self.advice.tone), (line, "text")]
             for index, line in enumerate(self._lines(width, height - bool(remedy)))

@@ -22,11 +22,6 @@ class Area(Screen[None]):
         self._owed: dict[str, Callable[[], None]] = {}
 
     @property
-    def ascii_only(self) -> bool:
-        """Whether the terminal takes nothing but ASCII."""
-        return bool(getattr(self.app, "ascii_only", False))
-
-    @property
     def is_front(self) -> bool:
         """Whether this screen is the one that is seen.
 

@@ -58,15 +58,14 @@ class BallotView(RowsWidget, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
         self.ballot = BallotShown()
-        self.ascii_only = False
         self._top = 0
         self._count = 0
 
-    def show(self, ballot: BallotShown, *, ascii_only: bool = False) -> None:
+    def show(self, ballot: BallotShown) -> None:
         """Show a pair of answers; another one from its top."""
         if ballot != self.ballot:
             self._top = 0
-        self.ballot, self.ascii_only = ballot, ascii_only
+        self.ballot = ballot
         self.redraw()
 
     def build_rows(self, width: int, height: int) -> list[Row]:
@@ -97,5 +96,5 @@ class BallotView(RowsWidget, can_focus=True):
             (name, [(text, "answer") if text.strip() else (EMPTY, "note")], len(text.split()))
             for name, text in (("A  left", ballot.left), ("B  right", ballot.right))
         ]
-        answers = two_answers(sides, width, stacked=width < NARROW, ascii_only=self.ascii_only)
+        answers = two_answers(sides, width, stacked=width < NARROW)
         return [*wrap_pieces([(ballot.prompt, "prompt")], width), [], *answers]

@@ -7,7 +7,7 @@ the caller draws what matters most last and asks each cell for its layer when it
 from collections.abc import Iterable
 from math import isnan
 
-from dpo_tui.themes.glyphs import BLOCK_TWINS, BLOCKS, BRAILLE_BITS, braille_twin
+from dpo_tui.themes.glyphs import BLOCKS, BRAILLE_BITS
 
 DOTS_X = 2
 DOTS_Y = 4
@@ -96,28 +96,25 @@ class Canvas:
             far = here + slope / 2 if x < x1 else here
             self.bar(x, round(min(near, far)), round(max(near, far)), layer)
 
-    def glyph(self, column: int, row: int, *, ascii_only: bool = False) -> str:
+    def glyph(self, column: int, row: int) -> str:
         """The character of one cell; a space where nothing is drawn."""
         bits = self.bits[row * self.width + column]
-        if not bits:
-            return " "
-        return braille_twin(bits) if ascii_only else chr(0x2800 + bits)
+        return chr(0x2800 + bits) if bits else " "
 
     def layer(self, column: int, row: int) -> int:
         """The layer that drew on a cell last; 0 is nobody."""
         return self.owner[row * self.width + column]
 
 
-def blocks(fractions: Iterable[float], *, ascii_only: bool = False) -> str:
+def blocks(fractions: Iterable[float]) -> str:
     """A bar sparkline, one character a value; values are fractions of full height, NaN is a space."""
-    signs = BLOCK_TWINS if ascii_only else BLOCKS
     return "".join(
-        signs[min(max(round(value * (len(signs) - 1)), 0), len(signs) - 1)] if not isnan(value) else " "
+        BLOCKS[min(max(round(value * (len(BLOCKS) - 1)), 0), len(BLOCKS) - 1)] if not isnan(value) else " "
         for value in fractions
     )
 
 
-def sparkline(values: list[float], width: int, *, ascii_only: bool = False) -> str:
+def sparkline(values: list[float], width: int) -> str:
     """A one-row line drawing of finite values, scaled to their own range and padded to ``width`` cells."""
     if not values or width < 1:
         return " " * max(width, 0)
@@ -127,4 +124,4 @@ def sparkline(values: list[float], width: int, *, ascii_only: bool = False) -> s
     last = max(len(values) - 1, 1)
     rows = [(high - value) * scale if scale else 1.0 for value in values]
     canvas.curve(((round(index * (canvas.dots_wide - 1) / last), row, row) for index, row in enumerate(rows)), 1)
-    return "".join(canvas.glyph(column, 0, ascii_only=ascii_only) for column in range(width))
+    return "".join(canvas.glyph(column, 0) for column in range(width))

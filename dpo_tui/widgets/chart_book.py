@@ -4,7 +4,7 @@ A metric that no entry names gets a chart of its own at the end, so other traine
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dpo_tui.plain import printable
 from dpo_tui.widgets.plot import COLOURS, Line, Look
@@ -68,11 +68,6 @@ def charts_for(metrics: Iterable[str]) -> list[ChartEntry]:
             continue
         found.append(ChartEntry(((metric, "value"),), Look(printable(metric, single_line=True)), twins=metric == base))
     return found
-
-
-def look_of(entry: ChartEntry, *, ascii_only: bool) -> Look:
-    """A chart's look in the characters that the terminal has."""
-    return replace(entry.look, ascii_only=ascii_only)
 
 
 def lines_for(

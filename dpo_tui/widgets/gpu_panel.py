@@ -41,20 +41,18 @@ class GpuPanel(RowsWidget):
 
     gpus: tuple[GpuHistory, ...] = ()
     absence = "no GPU here: training runs on the CPU"
-    ascii_only = False
     room = 3
     """Rows that the panel may take."""
 
-    def show(self, gpus: Sequence[GpuHistory], *, absence: str | None = None, ascii_only: bool = False) -> None:
+    def show(self, gpus: Sequence[GpuHistory], *, absence: str | None = None) -> None:
         """Show new readings.
 
         Args:
             gpus: what to show.
             absence: what to say when there is none.
-            ascii_only: draw histories in ASCII.
         """
         layout = len(gpus) != len(self.gpus)
-        self.gpus, self.ascii_only = tuple(gpus), ascii_only
+        self.gpus = tuple(gpus)
         if absence is not None:
             self.absence = printable(absence, single_line=True)
         if layout:
@@ -77,9 +75,7 @@ class GpuPanel(RowsWidget):
             return [[(self.absence[:width], "label")]]
         plan = arrange(len(self.gpus), width, min(self.room, height))
         cell = width // plan.columns
-        drawn = [
-            _draw(gpu, plan.form, cell - _GAP if plan.columns > 1 else width, self.ascii_only) for gpu in self.gpus
-        ]
+        drawn = [_draw(gpu, plan.form, cell - _GAP if plan.columns > 1 else width) for gpu in self.gpus]
         if plan.places < len(drawn):
             drawn[plan.places - 1 :] = [[[(f"+{len(drawn) - plan.places + 1} more", "label")]]]
         rows: list[Row] = []
@@ -114,10 +110,10 @@ def arrange(count: int, width: int, room: int) -> Arrangement:
     return Arrangement("brief", columns, rows, columns * rows)
 
 
-def _draw(gpu: GpuHistory, form: Form, width: int, ascii_only: bool) -> list[Row]:
+def _draw(gpu: GpuHistory, form: Form, width: int) -> list[Row]:
     if form == "tall":
-        return tall(gpu, width, ascii_only=ascii_only)
-    return [brief(gpu) if form == "brief" else compact(gpu, width, ascii_only=ascii_only)]
+        return tall(gpu, width)
+    return [brief(gpu) if form == "brief" else compact(gpu, width)]
 
 
 def _padded(row: Row, width: int) -> Row:

@@ -112,7 +112,7 @@ def _percent(now: Reading) -> str:
     return "" if now.utilisation is None else f"{now.utilisation} %"
 
 
-def compact(gpu: GpuHistory, width: int, *, ascii_only: bool = False) -> Row:
+def compact(gpu: GpuHistory, width: int) -> Row:
     """One GPU in one row; where it is narrow the name is cut first, then parts go, the least telling first."""
     row: Row = [(f"GPU {gpu.index} ", "label"), (gpu.short_name[:24], "name")]
     now = gpu.samples[-1] if gpu.samples else None
@@ -120,7 +120,7 @@ def compact(gpu: GpuHistory, width: int, *, ascii_only: bool = False) -> Row:
         return row
     if reason := trouble(now):
         return [*row, ("  ", "label"), (reason, "hot")]
-    history = blocks(columns(gpu.samples, _QUANTITIES["util"], 8), ascii_only=ascii_only)
+    history = blocks(columns(gpu.samples, _QUANTITIES["util"], 8))
     parts: list[Row] = []
     if now.utilisation is not None:
         parts.append([("util ", "label"), (history, "history"), (f"{now.utilisation:>4} %", "value")])
@@ -183,7 +183,7 @@ def columns(samples: Sequence[Reading], quantity: Callable[[Reading], float], ro
     return [total / count if count else nan for total, count in zip(sums, counts, strict=True)]
 
 
-def tall(gpu: GpuHistory, width: int, *, ascii_only: bool = False) -> list[Row]:
+def tall(gpu: GpuHistory, width: int) -> list[Row]:
     """One GPU in four rows: each quantity with its history."""
     names = [f"GPU {gpu.index}", gpu.short_name, "", ""]
     now = gpu.samples[-1] if gpu.samples else None
@@ -202,7 +202,7 @@ def tall(gpu: GpuHistory, width: int, *, ascii_only: bool = False) -> list[Row]:
     for row, (label, quantity) in zip(left, _QUANTITIES.items(), strict=True):
         role = "hot" if label == "temperature" and hot else "value"
         value = said[label] or _silence(now, label)
-        history = blocks(columns(gpu.samples, quantity, room), ascii_only=ascii_only)
+        history = blocks(columns(gpu.samples, quantity, room))
         row += [(f"{label:<{_LABEL}}", "label"), (f"{value:>{_VALUE}}  ", role), (history, "history")]
     return left
 

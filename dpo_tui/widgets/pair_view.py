@@ -69,13 +69,12 @@ class PairView(RowsWidget, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
         self.pair = PairShown()
-        self.ascii_only = False
         self._top = 0
         self._count = 0
 
-    def show(self, pair: PairShown, *, ascii_only: bool = False) -> None:
+    def show(self, pair: PairShown) -> None:
         """Show a pair from its top."""
-        self.pair, self.ascii_only, self._top = pair, ascii_only, 0
+        self.pair, self._top = pair, 0
         self.redraw()
 
     def action_scroll_by(self, rows: int) -> None:
@@ -101,29 +100,24 @@ class PairView(RowsWidget, can_focus=True):
             ("chosen", _roles(pair.chosen, "chosen"), pair.chosen_words),
             ("rejected", _roles(pair.rejected, "rejected"), pair.rejected_words),
         ]
-        return [*rows, *two_answers(sides, width, stacked=width < NARROW, ascii_only=self.ascii_only)]
+        return [*rows, *two_answers(sides, width, stacked=width < NARROW)]
 
 
-def two_answers(
-    sides: Sequence[tuple[str, Row, int]], width: int, *, stacked: bool, ascii_only: bool = False
-) -> list[Row]:
+def two_answers(sides: Sequence[tuple[str, Row, int]], width: int, *, stacked: bool) -> list[Row]:
     """Two texts beside or below each other, each under its head.
 
     Args:
         sides: name, text and number of words of each.
         width: cells for both.
         stacked: one below the other.
-        ascii_only: draw the lines in ASCII.
     """
-    rule, divider = ("-", " | ") if ascii_only else ("─", " │ ")
+    divider = " │ "
     if stacked:
         return [
-            row
-            for name, text, count in sides
-            for row in (_head(name, count, width, rule), *wrap_pieces(text, width), [])
+            row for name, text, count in sides for row in (_head(name, count, width), *wrap_pieces(text, width), [])
         ]
     half = (width - len(divider)) // 2
-    columns = [[_head(name, count, half, rule), *wrap_pieces(text, half)] for name, text, count in sides]
+    columns = [[_head(name, count, half), *wrap_pieces(text, half)] for name, text, count in sides]
     rows: list[Row] = []
     for index in range(max(map(len, columns))):
         left, right = (column[index] if index < len(column) else [] for column in columns)
@@ -189,7 +183,7 @@ def _roles(pieces: tuple[tuple[str, bool], ...], side: str) -> Row:
     return [(text, side if only else "same") for text, only in pieces]
 
 
-def _head(name: str, count: int, width: int, rule: str) -> Row:
+def _head(name: str, count: int, width: int) -> Row:
     words = f"{count:,} words" if count != 1 else "1 word"
     fill = max(width - len(name) - len(words) - 4, 1)
-    return [(f"{rule} {name} {rule * fill} {words}"[:width], "head")]
+    return [(f"─ {name} {'─' * fill} {words}"[:width], "head")]

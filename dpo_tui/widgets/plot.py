@@ -65,14 +65,12 @@ class Look:
         unit: written after values; empty for plain numbers.
         reference: a value to draw a dashed line at, or None.
         within: ends that the y axis never passes.
-        ascii_only: draw without braille and box characters.
     """
 
     title: str
     unit: str = ""
     reference: float | None = None
     within: tuple[float, float] | None = None
-    ascii_only: bool = False
 
 
 def steps_shown(lines: list[Line], window: Window) -> tuple[float, float]:
@@ -124,13 +122,12 @@ def draw(lines: list[Line], look: Look, window: Window, width: int, height: int)
     plot_width = max(width - gutter - 1, 1)
     canvas = Canvas(plot_width, picture_height)
     _paint(canvas, lines, axis, shown)
-    edge, tick = ("|", "+") if look.ascii_only else ("│", "┤")
     marks = _marks(canvas, look, window, axis, shown)
     for row in range(picture_height):
         label = labels.get(row, "")
-        head = (label[:gutter].rjust(gutter) + (tick if label else edge), "axis")
-        rows.append([head, *_cells(canvas, row, lines, marks, look.ascii_only)])
-    rows.append(_step_axis(shown, gutter=gutter, width=plot_width, ascii_only=look.ascii_only))
+        head = (label[:gutter].rjust(gutter) + ("┤" if label else "│"), "axis")
+        rows.append([head, *_cells(canvas, row, lines, marks)])
+    rows.append(_step_axis(shown, gutter=gutter, width=plot_width))
     return rows
 
 
@@ -218,8 +215,6 @@ def _paint(canvas: Canvas, lines: list[Line], axis: Axis, shown: tuple[float, fl
 class _Marks:
     reference_row: int | None
     cursor_column: int | None
-    dash: str
-    bar: str
 
 
 def _marks(canvas: Canvas, look: Look, window: Window, axis: Axis, shown: tuple[float, float]) -> _Marks:
@@ -228,34 +223,33 @@ def _marks(canvas: Canvas, look: Look, window: Window, axis: Axis, shown: tuple[
         row = round((1 - up) * (canvas.dots_high - 1)) // DOTS_Y
     if window.cursor is not None and shown[0] <= window.cursor <= shown[1]:
         column = round((window.cursor - shown[0]) / (shown[1] - shown[0]) * (canvas.dots_wide - 1)) // 2
-    return _Marks(row, column, "-" if look.ascii_only else "┄", "|" if look.ascii_only else "│")
+    return _Marks(row, column)
 
 
-def _cells(canvas: Canvas, row: int, lines: list[Line], marks: _Marks, ascii_only: bool) -> Row:
+def _cells(canvas: Canvas, row: int, lines: list[Line], marks: _Marks) -> Row:
     cells: Row = []
     for column in range(canvas.width):
-        glyph, layer = canvas.glyph(column, row, ascii_only=ascii_only), canvas.layer(column, row)
+        glyph, layer = canvas.glyph(column, row), canvas.layer(column, row)
         if layer:
             line = lines[(layer - 1) // 2]
             role = "raw" if layer & 1 else f"line-{line.colour}"
         elif column == marks.cursor_column:
-            glyph, role = marks.bar, "cursor"
+            glyph, role = "│", "cursor"
         elif row == marks.reference_row:
-            glyph, role = marks.dash, "reference"
+            glyph, role = "┄", "reference"
         else:
             role = "axis"
         cells.append((glyph, role))
     return [("".join(glyph for glyph, _ in group), role) for role, group in groupby(cells, key=lambda cell: cell[1])]
 
 
-def _step_axis(shown: tuple[float, float], *, gutter: int, width: int, ascii_only: bool) -> Row:
+def _step_axis(shown: tuple[float, float], *, gutter: int, width: int) -> Row:
     """The bottom rule with steps written into it: round ones where there is room, the end of the axis at the right.
 
     Nothing in it changes with a new point: Textual resends a row up to its last change, and this one has no other.
     """
-    corner, rule = ("+", "-") if ascii_only else ("└", "─")
     start, stop = shown
-    cells = [rule] * width
+    cells = ["─"] * width
     end = grouped(stop)
     right = width - len(end)
     step = nice_step(stop - start, max(width // 16, 1))
@@ -270,4 +264,4 @@ def _step_axis(shown: tuple[float, float], *, gutter: int, width: int, ascii_onl
         cells[: len(grouped(start))] = grouped(start)
     if right > 0:
         cells[right - 1 :] = f" {end}"
-    return [(" " * gutter + corner + "".join(cells)[:width], "axis")]
+    return [(" " * gutter + "└" + "".join(cells)[:width], "axis")]

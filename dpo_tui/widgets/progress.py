@@ -9,21 +9,16 @@ from dpo_tui.widgets.rows import RowsWidget, component_classes
 ROLES = ("done", "rest", "percent")
 
 
-def bar(fraction: float, width: int, *, ascii_only: bool = False) -> tuple[str, str]:
+def bar(fraction: float, width: int) -> tuple[str, str]:
     """The filled and the empty part of a bar of ``width`` cells.
 
     Args:
         fraction: 0 to 1; anything else is clipped, NaN counts as 0.
         width: cells.
-        ascii_only: draw with ``=``, ``>`` and ``-``.
     """
     fraction = 0.0 if isnan(fraction) else min(max(fraction, 0.0), 1.0)
     halves = int(fraction * width * 2)
     full, half = divmod(halves, 2)
-    if ascii_only:
-        done = "=" * full
-        done = f"{done[:-1]}>" if 0 < full < width else done
-        return done, "-" * (width - full)
     return "━" * full + ("╸" if half else ""), "─" * (width - full - half)
 
 
@@ -43,15 +38,14 @@ class StepBar(RowsWidget):
     COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
 
     fraction: float | None = None
-    ascii_only = False
 
-    def show(self, fraction: float | None, *, ascii_only: bool = False) -> None:
+    def show(self, fraction: float | None) -> None:
         """Move the bar to a fraction between 0 and 1, or None while the total is unknown."""
-        self.fraction, self.ascii_only = fraction, ascii_only
+        self.fraction = fraction
         self.redraw()
 
     def build_rows(self, width: int, height: int) -> list[Row]:
         """Bar, then the percentage right-aligned in five cells."""
         percent = "     " if self.fraction is None else f"{int(self.fraction * 100):>3} %"
-        done, rest = bar(self.fraction or 0.0, max(width - 7, 1), ascii_only=self.ascii_only)
+        done, rest = bar(self.fraction or 0.0, max(width - 7, 1))
         return [[(done, "done"), (rest, "rest"), (f"  {percent}", "percent")]]

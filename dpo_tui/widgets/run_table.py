@@ -119,7 +119,6 @@ class RunTable(RowsWidget, can_focus=True):
 
     empty_words: tuple[str, ...] = ("No runs yet.",)
     """What stands where runs will be, by row."""
-    ascii_only = False
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
@@ -197,19 +196,19 @@ class RunTable(RowsWidget, can_focus=True):
         note_width = max(width - 2 - WIDTH - 2 - name_width - 7 - 22, 12)
         row: Row = [
             ("▪ " if run.chosen else "  ", "name"),
-            (_cell(look.text(ascii_only=self.ascii_only), WIDTH + 1), look.role),
+            (_cell(look.text, WIDTH + 1), look.role),
             (_cell(run.name, name_width), "name"),
         ]
         if width >= WIDEST:
             row.append((_cell(run.model, 26), "muted"))
-            done, rest = bar(run.fraction or 0.0, 16, ascii_only=self.ascii_only)
+            done, rest = bar(run.fraction or 0.0, 16)
             row += [(done, "spark"), (rest, "bar")]
             note_width -= 42
         row.append((f"{percent:>6}  ", "value"))
         telling = run.status in ("failed", "lost", "queued", "stalled", "unknown")
         if run.spark and not telling:
             row.append((f"{run.label} {short(run.spark[-1], 2):>5} ", "value"))
-            row.append((sparkline(list(run.spark), 8, ascii_only=self.ascii_only) + "  ", "spark"))
+            row.append((sparkline(list(run.spark), 8) + "  ", "spark"))
         elif telling:
             note_width += 21  # nothing to draw: the reason takes the room
         else:
@@ -217,7 +216,7 @@ class RunTable(RowsWidget, can_focus=True):
         row.append((_cell(run.note, max(note_width, 0)).rstrip(), "bad" if look.role == "bad" else "muted"))
         if run.key == self.cursor and self.has_focus:
             here: Row = [(text, f"{role}-here") for text, role in row]
-            here[0] = (("▪▸" if run.chosen else " ▸") if not self.ascii_only else " >", "busy-here")
+            here[0] = ("▪▸" if run.chosen else " ▸", "busy-here")
             return justified(here, [("", "name-here")], width)
         return row
 
