@@ -63,14 +63,16 @@ class PrefixSharing:
 
         Args:
             model: without its adapter's wrapper.
-            max_length: of a sequence, in tokens; bounds the memory of attention.
+            max_length: of a sequence, in tokens; bounds the memory of attention where that holds its scores.
         """
         backbone = backbone_of(model)
         work, plain_forward = _work_of(model, backbone), backbone.forward
         attention = model.config._attn_implementation
+        # SDPA's kernels on CPU and CUDA hold no scores, and memory falls with the tokens that sharing saves.
+        longest = max_length if attention == "eager" or model.device.type not in ("cpu", "cuda") else None
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            layout = None if args or not (self.enabled and self._active) else self._plan(kwargs, work, max_length)
+            layout = None if args or not (self.enabled and self._active) else self._plan(kwargs, work, longest)
             if layout is None:
                 return plain_forward(*args, **kwargs)
             outputs = plain_forward(
