@@ -142,7 +142,8 @@ async def test_tokens_are_counted_with_the_model_that_was_chosen_in_new(here):
         await pilot.press("T", "T")
         await until(pilot, lambda: "Whole pairs are kept by max_seq_length" in screen_text(pilot), 60)
         text = screen_text(pilot)
-        assert all(words in text for words in ("for 95 %", "for 99 %", "for 100 %", "be dropped", "answers be cut", "▇▇▇"))
+        expected = ("for 95 %", "for 99 %", "for 100 %", "be dropped", "answers be cut", "▇▇▇")
+        assert all(words in text for words in expected)
 
 
 async def test_a_model_can_be_named_and_one_without_a_tokenizer_leaves_the_report(here):

@@ -145,9 +145,7 @@ class PickDialog(ModalScreen[list[str] | None]):
         chosen: keys that are marked at first.
     """
 
-    DEFAULT_CSS = (
-        _BOX.format(name="PickDialog") + "PickDialog TickList { height: auto; max-height: 16; }"
-    )
+    DEFAULT_CSS = _BOX.format(name="PickDialog") + "PickDialog TickList { height: auto; max-height: 16; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", id="pick.cancel"),
         Binding("enter", "take", "take", id="pick.take", priority=True),
