@@ -26,9 +26,10 @@ class Area(Screen[None]):
         """Whether this screen is the one that is seen.
 
         Screens must not draw behind another one: Textual 8.2 repaints the front screen again and again as long as one
-        behind it has something to repaint.
+        behind it has something to repaint. While the app closes no screen is seen.
         """
-        return self.app.screen is self
+        stack = self.app.screen_stack
+        return bool(stack) and stack[-1] is self
 
     def when_seen(self, draw: Callable[[], None]) -> None:
         """Draw now, or, while a dialog lies over this screen, once when it is gone (see `is_front`).
