@@ -1,7 +1,7 @@
 """Hold out pairs for evaluation without letting a prompt stand on both sides."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -64,3 +64,14 @@ def prompt_key(prompt: list[Message], seed: int) -> bytes:
     """A hash of a prompt and the seed: equal for equal prompts, in no order that anything else has."""
     text = orjson.dumps(prompt, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=16, key=str(seed).encode()).digest()
+
+
+def different_prompts(prompts: Sequence[list[Message]], count: int) -> list[list[Message]]:
+    """Return the first prompts of a list, each once, ``count`` of them at most."""
+    found: list[list[Message]] = []
+    for prompt in prompts:
+        if len(found) == count:
+            break
+        if prompt not in found:
+            found.append(prompt)
+    return found

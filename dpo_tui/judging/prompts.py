@@ -7,7 +7,7 @@ from dpo_tui.data.demonstrations import load_demonstrations
 from dpo_tui.data.from_config import evaluation_source, training_source
 from dpo_tui.data.pairs import Message
 from dpo_tui.data.read import load_pairs
-from dpo_tui.data.split import split_by_prompt
+from dpo_tui.data.split import different_prompts, split_by_prompt
 from dpo_tui.runs.folder import RunFolder
 
 
@@ -35,18 +35,10 @@ def prompts_of(folder: RunFolder, count: int) -> Prompts:
     separate = evaluation_source(config)
     if config.strategy == "sft":
         rows = load_demonstrations(separate or training_source(config)).rows
-        return Prompts(_different([row.messages[:-1] for row in rows if len(row.messages) > 1], count), bool(separate))
+        return Prompts(
+            different_prompts([row.messages[:-1] for row in rows if len(row.messages) > 1], count), bool(separate)
+        )
     if separate is not None:
-        return Prompts(_different([pair.prompt for pair in load_pairs(separate).pairs], count), held_out=True)
+        return Prompts(different_prompts([pair.prompt for pair in load_pairs(separate).pairs], count), held_out=True)
     train, held_out = split_by_prompt(load_pairs(training_source(config)).pairs, config.eval_split, config.seed)
-    return Prompts(_different([pair.prompt for pair in held_out or train], count), bool(held_out))
-
-
-def _different(prompts: list[list[Message]], count: int) -> list[list[Message]]:
-    found: list[list[Message]] = []
-    for prompt in prompts:
-        if len(found) == count:
-            break
-        if prompt not in found:
-            found.append(prompt)
-    return found
+    return Prompts(different_prompts([pair.prompt for pair in held_out or train], count), bool(held_out))

@@ -14,7 +14,7 @@ from dpo_tui.data.pairs import Message, Pair, RowProblem
 from dpo_tui.data.read import load_pairs
 from dpo_tui.data.refused import without_refused
 from dpo_tui.data.source import Progress
-from dpo_tui.data.split import split_by_prompt
+from dpo_tui.data.split import different_prompts, split_by_prompt
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _pair_rows(config: Config, progress: Progress | None) -> Rows:
     return Rows(
         train=_pair_dataset(train),
         held_out=_pair_dataset(held_out) if held_out else None,
-        prompts=_different([pair.prompt for pair in held_out or train], _asked_of(config)),
+        prompts=different_prompts([pair.prompt for pair in held_out or train], _asked_of(config)),
         total=loaded.total,
         dropped=[*loaded.dropped, *refused],
         format=loaded.format,
@@ -86,7 +86,7 @@ def _demonstration_rows(config: Config, progress: Progress | None) -> Rows:
     return Rows(
         train=_demonstration_dataset(train),
         held_out=_demonstration_dataset(held_out) if held_out else None,
-        prompts=_different(questions, _asked_of(config)),
+        prompts=different_prompts(questions, _asked_of(config)),
         total=loaded.total,
         dropped=loaded.dropped,
         format=loaded.format,
@@ -128,13 +128,3 @@ def _shared_prompts(held_out: Sequence[list[Message]], train: Sequence[list[Mess
 
 def _asked_of(config: Config) -> int:
     return max(config.sample_prompts, config.kl_prompts if config.strategy == "dpo" else 0)
-
-
-def _different(prompts: Sequence[list[Message]], count: int) -> list[list[Message]]:
-    found: list[list[Message]] = []
-    for prompt in prompts:
-        if len(found) == count:
-            break
-        if prompt not in found:
-            found.append(prompt)
-    return found
