@@ -9,6 +9,8 @@ from tests import tiny
 
 # Before torch is imported: see runs/worker.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# The tests start hundreds of processes; each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture
