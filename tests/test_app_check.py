@@ -114,6 +114,10 @@ async def test_the_check_shows_the_machine_line_by_line_and_does_not_keep_the_ap
         ready = next(at for at, line in enumerate(told) if line.startswith("Ready"))
         if any(finding.status != "ok" for finding in screen.query_one(CheckStep)._findings):
             assert told[ready + 1][0] in "✗!"
-        doctor = screen.query_one(CheckStep)._doctor
+        pane = screen.query_one(CheckStep)
+        doctor = pane._doctor
+        pane._found(doctor, Finding("torch", "fail", "no kernels for this card", "pip install torch"))
+        await until(pilot, lambda: "likely to fail" in screen_text(pilot))
+        assert "Ready" not in screen_text(pilot), "that would be said against the doctor"
     if doctor is not None:
         assert doctor._process.returncode is not None, "it ended with the app"

@@ -15,6 +15,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError, TrainingError, UsageError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.naming import rename
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
 from dpo_tui.train.serving import Served, commands, vllm_rank
@@ -116,6 +117,7 @@ def test_the_folder_is_complete_and_its_card_tells_all(
 
     base = sharded(tiny_model, tmp_path / "base")
     folder = train(base, tiny_pairs)
+    rename(folder, "the good one")
     target = tmp_path / "out"
     export({"run": str(folder.path), "target": str(target), "merge": True, "precision": "bf16"}, lambda *_: None)
 
@@ -127,6 +129,7 @@ def test_the_folder_is_complete_and_its_card_tells_all(
     assert json.loads((target / "config.json").read_text())["dtype"] == "bfloat16"
     card = (target / "README.md").read_text()
     receipt = json.loads(folder.receipt.read_text())
+    assert "\n# the good one\n" in card
     assert receipt["data"]["sha256"] in card
     assert "license: llama3.1" in card
     assert "Toy Licence" in card

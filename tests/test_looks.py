@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.allowance import Allowance, Cost, Pace
+from dpo_tui.train.allowance import LAST_LOOK, Allowance, Cost, Pace
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
 
@@ -203,11 +204,11 @@ def test_a_policy_that_drifts_is_warned_of_and_can_be_stopped(home: Path, tiny_m
 
 
 def test_what_is_too_dear_is_left_out_and_said(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """At most five percent of the training: here not even one answer, so nothing is sampled after the start."""
+    """At most five percent of the training: here not even one answer, so only the result is looked at."""
     folder = train(make_config(tiny_model, tiny_pairs, looks_share=1e-6))
-    assert [line["step"] for line in lines(folder.metrics) if "eval_kl" in line] == [0]
+    assert [line["step"] for line in lines(folder.metrics) if "eval_kl" in line] == [0, 4]
     assert {sample["when"] for sample in lines(folder.samples)} == {"before", "reference", "after"}
-    assert "eval_kl" not in json.loads(folder.receipt.read_text())["results"]["metrics"], "0 is not the result"
+    assert json.loads(folder.receipt.read_text())["results"]["metrics"]["eval_kl_n"] == 4
     notes = [event["message"] for event in lines(folder.events) if event["kind"] == "note"]
     assert sum("looks_share" in message for message in notes) == 2
 
@@ -220,6 +221,7 @@ def test_the_share_is_spread_over_the_evaluations_that_are_left() -> None:
     assert allowance.seconds(pace) == pytest.approx(5.0)
     allowance.spend(30.0)
     assert allowance.seconds(pace) == 0.0
+    assert allowance.seconds(replace(pace, step=400)) == LAST_LOOK
 
 
 def test_fewer_prompts_are_answered_in_less_time() -> None:

@@ -143,6 +143,12 @@ def test_the_right_edge_moves_in_leaps_so_that_a_new_point_redraws_little():
     assert all(end >= step for end, step in zip(ends, range(1024, 2048), strict=True))
 
 
+def test_the_axis_of_a_run_that_has_ended_ends_at_its_last_step():
+    lines = [Line("x", series_of(*((step, step) for step in range(1, 51))))]
+    assert text_of(draw(lines, Look("x"), Window(), 40, 8))[-1].endswith(" 52")
+    assert text_of(draw(lines, Look("x"), Window(settled=True), 40, 8))[-1].endswith(" 50")
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

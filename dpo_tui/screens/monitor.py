@@ -13,7 +13,7 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
 from dpo_tui.live.diagnosis import Diagnosis
-from dpo_tui.live.feed import Feed, RunFeed, read_through
+from dpo_tui.live.feed import ENDED, Feed, RunFeed, read_through
 from dpo_tui.live.gpus import GpuWatch
 from dpo_tui.live.headline import headline
 from dpo_tui.live.words import config_text, events_text, fraction, header, receipt_text, samples_text
@@ -34,6 +34,8 @@ from dpo_tui.widgets.title_row import TitleRow
 
 LOOK = 0.25
 """Seconds between two looks at the files' times."""
+LOOK_BACK = 1.0
+"""The same when the run has ended: only its being resumed would bring news."""
 REDRAW = 0.5
 """Seconds between two redraws at least: over a slow line two a second is the most that helps."""
 SHORT = 30
@@ -111,6 +113,7 @@ class MonitorScreen(SteeringArea):
         self._reading = False
         self._drawn = 0.0
         self._later: Timer | None = None
+        self._clock: tuple[float, Timer] | None = None
         self._samples_seen = -1.0
         self._last_status = ""
 
@@ -135,7 +138,7 @@ class MonitorScreen(SteeringArea):
         """Draw what is there, and look for more."""
         self.query_one("#advice", AdviceLine).remedy_key = "a" if isinstance(self._feed, RunFeed) else ""
         self._add_charts()
-        self.set_interval(LOOK, self._tick)
+        self._look_every(LOOK)
         self.set_interval(2.0, self._show_gpus)
         self._tick()
         self._show_gpus()
@@ -154,6 +157,13 @@ class MonitorScreen(SteeringArea):
         if isinstance(self._feed, RunFeed):
             return self._feed.folder, self._feed.title, str(self._feed.about.get("status", ""))
         return None
+
+    def _look_every(self, seconds: float) -> None:
+        if self._clock is not None:
+            if self._clock[0] == seconds:
+                return
+            self._clock[1].stop()
+        self._clock = (seconds, self.set_interval(seconds, self._tick))
 
     def _tick(self) -> None:
         now = time.time()
@@ -208,8 +218,12 @@ class MonitorScreen(SteeringArea):
         news = bool(advice.remedy) != bool(line.advice.remedy)
         line.say(advice)
         self._add_charts()
-        self.query_one(ChartGrid).redraw()
+        grid, over = self.query_one(ChartGrid), self._is_over()
+        for chart in grid.charts:
+            chart.settle(over)
+        grid.redraw()
         self._show_papers()
+        self._look_every(LOOK_BACK if over else LOOK)
         status = str(feed.about.get("status", ""))
         if status != self._last_status:
             if self._last_status in ("running", "starting", "stopping") and status in ("done", "failed", "stalled"):
@@ -218,6 +232,10 @@ class MonitorScreen(SteeringArea):
             news = True
         if news:
             self.refresh_bindings()
+
+    def _is_over(self) -> bool:
+        """Whether nothing that is drawn grows any more."""
+        return all(feed.about.get("status") in ENDED for feed in (self._feed, *self._overlays))
 
     def _add_charts(self) -> None:
         grid = self.query_one(ChartGrid)

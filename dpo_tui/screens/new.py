@@ -208,14 +208,14 @@ class NewScreen(Area):
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _check_thoroughly(self, plan: Plan) -> None:
+        pane = self.query_one(CheckStep)
         try:
             prepared = prepare(plan.loaded())
         except DpoTuiError as error:
-            text = [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")]
-        else:
-            forecast = self._forecaster.forecast(plan) if self._forecaster is not None else Forecast()
-            text = check.summary(plan, forecast, prepared)
-        self.app.call_from_thread(self.query_one(CheckStep).show, text)
+            self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
+            return
+        forecast = self._forecaster.forecast(plan) if self._forecaster is not None else Forecast()
+        self.app.call_from_thread(pane.show, check.summary(plan, forecast, prepared), ready=True)
 
     @on(CheckStep.Start)
     def _start(self, message: CheckStep.Start) -> None:

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.signal import Signal
 
 from dpo_tui.live.diagnosis import Diagnosis
-from dpo_tui.live.feed import RunFeed, number, read_through
+from dpo_tui.live.feed import ENDED, RunFeed, number, read_through
 from dpo_tui.live.gpus import GpuNow, GpuWatch
 from dpo_tui.live.headline import headline
 from dpo_tui.live.run_list import LIVE, RunGlance, RunList
@@ -187,6 +187,7 @@ class RunsScreen(SteeringArea):
         found = self._diagnosis.found if self._diagnosis is not None else ()
         self.query_one("#preview-advice", AdviceLine).say(headline(feed, found))
         for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
+            chart.settle(feed.about.get("status") in ENDED)
             chart.set_lines(lines_for(entry, feed.series))
 
     @on(RunTable.Opened)

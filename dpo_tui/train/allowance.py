@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 FIRST_LOOK = 10.0
 """Seconds that a look may take before the pace of the training is known."""
+LAST_LOOK = 10.0
+"""Seconds that the look after the last step may take, however short the training was: it is the run's result."""
 _OVERRUN = 2.0
 """A look ends by force when it takes this many times what it was expected to."""
 
@@ -30,6 +32,11 @@ class Pace:
     step: int
     max_steps: int
     eval_steps: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the training is over."""
+        return self.step >= self.max_steps
 
     @property
     def evaluations_left(self) -> int:
@@ -57,7 +64,7 @@ class Cost:
 
 
 class Allowance:
-    """Time that looks may take: a share of the training, spread over the evaluations that are left.
+    """Time that looks may take: a share of the training, spread over the evaluations that are left, the last favoured.
 
     Args:
         share: part of the training time; 1 or more is no limit.
@@ -78,7 +85,8 @@ class Allowance:
         if pace.step_seconds is None:
             return FIRST_LOOK
         training = pace.step_seconds * max(pace.max_steps - self.first_step, 0)
-        return max(0.0, self.share * training - self.spent) / pace.evaluations_left
+        left = max(0.0, self.share * training - self.spent) / pace.evaluations_left
+        return max(left, LAST_LOOK) if pace.is_last else left
 
     def spend(self, seconds: float) -> None:
         """Note what a look took."""

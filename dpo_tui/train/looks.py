@@ -72,7 +72,7 @@ class Looks:
         allowed = self.allowance.seconds(pace)
         estimate = self._estimate(pace, allowed)
         left = allowed - (self.allowance.clock() - began)
-        if 0 < pace.step < pace.max_steps:
+        if pace.step and not pace.is_last:
             self._sample(left)
         self.allowance.spend(self.allowance.clock() - began)
         return estimate is not None and self._judge(estimate, pace.step)

@@ -157,6 +157,15 @@ class LineChart(RowsWidget, can_focus=True):
         start, stop = steps_shown(self._lines, self.chart_window)
         self._look_at(replace(self.chart_window, cursor=start + event.x / max(self.size.width - 1, 1) * (stop - start)))
 
+    def settle(self, settled: bool) -> None:
+        """Say whether the data grows no more; a growing chart keeps some room at its right end."""
+        if settled != self.chart_window.settled:
+            self._look_at(replace(self.chart_window, settled=settled))
+
+    @property
+    def _whole(self) -> Window:
+        return replace(self.chart_window, start=None, stop=None)
+
     def _look_at(self, window: Window) -> None:
         self.chart_window = window
         self.redraw()
@@ -180,11 +189,11 @@ class LineChart(RowsWidget, can_focus=True):
 
     def action_zoom(self, factor: float) -> None:
         """Show fewer (factor above 1) or more steps around the cursor, or around the newest step without one."""
-        whole = steps_shown(self._lines, Window())
+        whole = steps_shown(self._lines, self._whole)
         start, stop = steps_shown(self._lines, self.chart_window)
         width = (stop - start) / factor
         if width >= whole[1] - whole[0]:
-            self._look_at(replace(self.chart_window, start=None, stop=None))
+            self._look_at(self._whole)
             return
         width = max(width, 4.0)
         middle = self.chart_window.cursor
@@ -197,7 +206,7 @@ class LineChart(RowsWidget, can_focus=True):
         """Move a zoomed view by a fraction of its width."""
         if self.chart_window.stop is None:
             return
-        whole = steps_shown(self._lines, Window())
+        whole = steps_shown(self._lines, self._whole)
         start, stop = steps_shown(self._lines, self.chart_window)
         left = min(max(start + fraction * (stop - start), whole[0]), max(whole[1] - (stop - start), 0.0))
         self._look_at(replace(self.chart_window, start=left, stop=left + stop - start))
@@ -217,7 +226,7 @@ class LineChart(RowsWidget, can_focus=True):
 
     def action_reset(self) -> None:
         """Show the whole run on the axis it started with."""
-        self._look_at(Window(log=self.chart_window.log))
+        self._look_at(Window(log=self.chart_window.log, settled=self.chart_window.settled))
 
 
 def automatic_decay(points: int) -> float:

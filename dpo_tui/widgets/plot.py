@@ -46,6 +46,7 @@ class Window:
         zoom: how much of the y range is cut away around its middle: 1 shows all, 2 the middle half.
         centre: the middle of a zoomed y range as a fraction of the whole one.
         cursor: the step that the value cursor stands on, or None.
+        settled: the data grows no more, so the axis may end at its last step.
     """
 
     start: float | None = None
@@ -54,6 +55,7 @@ class Window:
     zoom: float = 1.0
     centre: float = 0.5
     cursor: float | None = None
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Look:
 def steps_shown(lines: list[Line], window: Window) -> tuple[float, float]:
     """The first and last step of the picture."""
     last = max((line.series.last_step for line in lines if line.series.count), default=nan)
-    start, stop = step_range(last)
+    start, stop = (0.0, last) if window.settled and last > 0 else step_range(last)
     start = start if window.start is None else window.start
     stop = stop if window.stop is None else window.stop
     return start, max(stop, start + 1)

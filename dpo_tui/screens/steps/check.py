@@ -39,6 +39,7 @@ class CheckStep(Vertical):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
         self._text: list[Paragraph] = []
+        self._ready = False
         self._findings: list[Finding] = []
         self._doctor: DoctorProcess | None = None
         self._asked = False
@@ -51,9 +52,14 @@ class CheckStep(Vertical):
         """End an examination that still goes on."""
         self._end_examination()
 
-    def show(self, text: Sequence[Paragraph]) -> None:
-        """Show what was found about the run; what is found about the machine joins it."""
-        self._text = list(text)
+    def show(self, text: Sequence[Paragraph], *, ready: bool = False) -> None:
+        """Show what was found about the run; what is found about the machine joins it.
+
+        Args:
+            text: about the run.
+            ready: whether the run may start.
+        """
+        self._text, self._ready = list(text), ready
         self._when_seen()
 
     def _when_seen(self) -> None:
@@ -66,12 +72,16 @@ class CheckStep(Vertical):
     def _show(self) -> None:
         text = self._text
         if self._asked:
-            # Trouble stands below the first words, where it is seen on a short terminal too.
-            first = next((at for at, (words, _) in enumerate(text) if not words), len(text))
-            looking = self._doctor is not None
-            told = machine(self._findings, looking=looking)
-            text = [*text[:first], *trouble(self._findings), *text[first:], ("", "text"), *told]
+            told = machine(self._findings, looking=self._doctor is not None)
+            # Trouble stands at the top, where it is seen on a short terminal too.
+            first, rest = ([self._verdict()], [("", "text"), *text]) if self._ready else (text, [])
+            text = [*first, *trouble(self._findings), *rest, ("", "text"), *told]
         self.query_one(TextPane).show(text)
+
+    def _verdict(self) -> Paragraph:
+        if any(finding.status == "fail" for finding in self._findings):
+            return ("Enter starts the run, but on this machine it is likely to fail:", "bad")
+        return ("Ready: enter starts the run, and it goes on without this window.", "good")
 
     def examine(self, config: Config) -> None:
         """Have the doctor look at what matters for a run; its findings appear one by one."""
@@ -128,8 +138,6 @@ def summary(plan: Plan, forecast: Forecast, prepared: Prepared) -> list[Paragrap
     """What will run, on what, with which rows, and where it is written."""
     config = prepared.config
     text: list[Paragraph] = [
-        ("Ready: enter starts the run, and it goes on without this window.", "good"),
-        ("", "text"),
         (f"model   {config.model_name}", "text"),
         (f"data    {config.dataset}", "text"),
         (f"rows    {prepared.usable:,} of {prepared.rows:,} can be used", "text"),

@@ -15,6 +15,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.runs.files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import read_all
+from dpo_tui.runs.naming import given_name
 from dpo_tui.train.base_model import licence_of
 from dpo_tui.train.card import Extras, Kind, model_card
 from dpo_tui.train.curves_svg import curves_svg
@@ -44,6 +45,7 @@ def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """
     folder, target = RunFolder(Path(request["run"])), Path(request["target"])
     config = load(folder.config).config
+    config = config.model_copy(update={"name": given_name(folder) or config.name})
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
