@@ -30,7 +30,7 @@ from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.themes.pick import ascii_only, theme_for
 from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.widgets.area import Area
-from dpo_tui.widgets.dialogs import PickDialog, TellDialog
+from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.key_line import key_sign
 from dpo_tui.widgets.run_keys import SteeringArea
 
@@ -43,6 +43,8 @@ LOOK = 1.0
 """Seconds between two looks at the list of runs while it is seen."""
 UNSEEN = 5
 """So many times longer while another screen is seen: notices are still due."""
+FIRST = "first"
+"""The mode of the screen that the app opens with."""
 
 
 class DpoTui(ThemedApp):
@@ -56,6 +58,8 @@ class DpoTui(ThemedApp):
 
     CSS_PATH = "app.tcss"
     TITLE = "dpo-tui"
+    # Textual opens with an empty screen of its own otherwise, and styling that costs a tenth of the start.
+    DEFAULT_MODE = FIRST
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", id="app.help"),
         Binding("q", "leave", "quit (runs go on)", id="app.quit"),
@@ -79,31 +83,29 @@ class DpoTui(ThemedApp):
         self._watchman = Watchman()
         self.gpus = GpuWatch()
         self.runs_changed: Signal[None] = Signal(self, "runs")
-        self._first_feed = feed
         self._until_end = until_end
         self._looking = False
         self._ticks = 0
-        self._passing = ""
+        self._passing = FIRST if feed is not None else ""
+        self._home = "runs" if feed is not None else FIRST
         self._new: NewScreen | None = None
-        self._before = "runs"
+        self._before = self._home
         self._numbers = count()
-        self._areas: dict[str, Callable[[], Screen[None]]] = {
-            "runs": lambda: RunsScreen(self.run_list, self.gpus, self.runs_changed),
+        areas: dict[str, Callable[[], Screen[None]]] = {
+            self._home: lambda: RunsScreen(self.run_list, self.gpus, self.runs_changed),
             "new": self._make_new,
             "data": self._make_data,
             "judge": self._make_judge,
             "guide": self._make_guide,
         }
+        if feed is not None:
+            areas[FIRST] = lambda: self._make_monitor(feed)
+        for name, make in areas.items():
+            self.add_mode(name, make)
 
     def on_mount(self) -> None:
-        """Open the first screen at once, then find runs and GPUs."""
+        """Find runs and GPUs; the first screen is there already."""
         self.set_keymap(self.preferences.keys)
-        for name, make in self._areas.items():
-            self.add_mode(name, make)
-        if self._first_feed is not None:
-            self._watch(self._first_feed)
-        else:
-            self.switch_mode("runs")
         self.call_after_refresh(_collect_garbage)
         self._look()
         self.set_interval(LOOK, self._look_again)
@@ -175,7 +177,7 @@ class DpoTui(ThemedApp):
             self._judge(self.screen.run_in_hand() if isinstance(self.screen, SteeringArea) else None)
             return
         page = self.screen.GUIDE_PAGE if isinstance(self.screen, Area) else "start"
-        self.switch_mode(name)
+        self.switch_mode(self._home if name == "runs" else name)
         if name == "guide":
             self.call_later(self._turn_to, page)
 
@@ -223,9 +225,7 @@ class DpoTui(ThemedApp):
         self.push_screen(TellDialog("Help", text))
 
     def _watch(self, feed: Feed) -> None:
-        from dpo_tui.screens.monitor import MonitorScreen
-
-        self._over(lambda: MonitorScreen(feed, self.gpus))
+        self._over(lambda: self._make_monitor(feed))
 
     def _over(self, make: Callable[[], Screen[None]]) -> None:
         """Open a screen for a while, as a mode of its own: no screen may lie behind it (see `Area.is_front`)."""
@@ -235,13 +235,18 @@ class DpoTui(ThemedApp):
         self.switch_mode(self._passing)
         if old:
             self.remove_mode(old)
-            self._before = "runs" if self._before == old else self._before
+            self._before = self._home if self._before == old else self._before
 
     def on_runs_screen_open_run(self, message: RunsScreen.OpenRun) -> None:
         """Watch a run."""
         self._watch(RunFeed(message.folder))
 
-    # The screens other than the first are imported when they are opened: the first paint does not wait for them.
+    # Screens are imported when they are opened: the first paint does not wait for them.
+
+    def _make_monitor(self, feed: Feed) -> Screen[None]:
+        from dpo_tui.screens.monitor import MonitorScreen
+
+        return MonitorScreen(feed, self.gpus)
 
     @staticmethod
     def _make_guide() -> Screen[None]:
@@ -272,11 +277,11 @@ class DpoTui(ThemedApp):
 
     def on_judge_screen_leave(self, message: Message) -> None:
         """Back to the runs; what answers goes on."""
-        self.switch_mode("runs")
+        self.switch_mode(self._home)
 
     def on_data_screen_leave(self, message: Message) -> None:
         """Back to the runs; the data stays open."""
-        self.switch_mode("runs")
+        self.switch_mode(self._home)
 
     def action_preferences(self) -> None:
         """Open the settings."""
@@ -304,7 +309,7 @@ class DpoTui(ThemedApp):
 
     def on_compare_screen_leave(self, message: Message) -> None:
         """Back to the runs."""
-        self.switch_mode("runs")
+        self.switch_mode(self._home)
 
     def on_runs_screen_new_run(self, message: RunsScreen.NewRun) -> None:
         """Go to New, perhaps with the settings of an earlier run."""
@@ -323,7 +328,7 @@ class DpoTui(ThemedApp):
 
     def on_new_screen_leave(self, message: Message) -> None:
         """Back to the runs; the plan is kept."""
-        self.switch_mode("runs")
+        self.switch_mode(self._home)
 
     def on_new_screen_started(self, message: "NewScreen.Started") -> None:
         """Show the monitor of a run that is being started."""
@@ -331,7 +336,7 @@ class DpoTui(ThemedApp):
 
     def on_monitor_screen_leave(self, message: "MonitorScreen.Leave") -> None:
         """Back to the runs."""
-        self.switch_mode("runs")
+        self.switch_mode(self._home)
         self._look()
 
     def on_monitor_screen_run_ended(self, message: Message) -> None:
@@ -344,6 +349,7 @@ class DpoTui(ThemedApp):
     async def on_monitor_screen_overlay_wanted(self, message: "MonitorScreen.OverlayWanted") -> None:
         """Ask which runs to draw over the one shown."""
         from dpo_tui.screens.monitor import MonitorScreen
+        from dpo_tui.widgets.list_dialogs import PickDialog
 
         monitor = self.screen
         if not isinstance(monitor, MonitorScreen):

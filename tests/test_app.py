@@ -22,7 +22,8 @@ from dpo_tui.screens.new import NewScreen
 from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.dialogs import AskDialog, PickDialog, TellDialog
+from dpo_tui.widgets.dialogs import AskDialog, TellDialog
+from dpo_tui.widgets.list_dialogs import PickDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.fake_run import begin, progress, write_history
 
@@ -215,7 +216,7 @@ async def test_a_home_that_cannot_be_read_is_told_in_a_dialog(home):
     (home / "runs").write_text("not a folder")
     async with app().run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
-        assert "cannot read the runs" in screen_text(pilot)
+        await until(pilot, lambda: "cannot read the runs" in screen_text(pilot))
 
 
 async def test_keys_can_be_remapped_in_the_settings(home):

@@ -19,7 +19,8 @@ from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.themes.glyphs import TWINS, in_ascii
 from dpo_tui.themes.pick import charset
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.dialogs import AskDialog, PickDialog, TellDialog
+from dpo_tui.widgets.dialogs import AskDialog, TellDialog
+from dpo_tui.widgets.list_dialogs import PickDialog
 from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.status_word import STATUSES
 from tests.terminal import NOISE, Terminal

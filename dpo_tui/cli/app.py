@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
     # Nothing that is imported or built until the first paint is garbage: looking for some costs a tenth of the start.
     # The app turns the collector on again.
     gc.disable()
+    if feed is not None:
+        # A first look, a megabyte at most, so that the first paint has charts and is not painted twice.
+        feed.poll(time.time())
     from dpo_tui.app import run_app
 
     run_app(feed, until_end=until_end)

@@ -25,6 +25,8 @@ LIVENESS = 5.0
 AFTERLIFE = 60.0
 """The same for a run that has ended."""
 ENDED = frozenset({"done", "failed", "stopped", "lost"})
+OPENING = "opening"
+"""The status of a run that nobody has looked at yet."""
 EVENTS_KEPT = 2000
 _NO_METRIC = frozenset({"t", "step", "epoch"})
 
@@ -69,7 +71,7 @@ class RunFeed:
         self.title = folder.id
         self.series: dict[str, Series] = {}
         self.latest: dict[str, float] = {}
-        self.about: dict[str, Any] = {"id": folder.id, "status": "starting"}
+        self.about: dict[str, Any] = {"id": folder.id, "status": OPENING}
         self.events: list[dict[str, Any]] = []
         self.log = folder.train_log
         self.catching_up = True
@@ -92,13 +94,14 @@ class RunFeed:
         """Read what is new; about a megabyte of metrics at most, so call again while `catching_up`."""
         marks = self._watermarks()
         changed = marks != self._marks
-        if changed or self.catching_up:
+        if changed:
             self._marks = marks
-            self._read_metrics()
             self._read_events()
         if changed or now - self._looked >= self._patience:
             self._looked = now
             changed = self._look(now) or changed
+        if changed or self.catching_up:
+            self._read_metrics()
         return changed or self.catching_up
 
     def _watermarks(self) -> tuple[tuple[int, int], ...]:

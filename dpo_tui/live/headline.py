@@ -5,7 +5,7 @@ from typing import Any
 
 from dpo_tui.advice.advice import TOO_EARLY
 from dpo_tui.advice.advice import Advice as Found
-from dpo_tui.live.feed import Feed, number
+from dpo_tui.live.feed import OPENING, Feed, number
 from dpo_tui.widgets.advice import Advice, Tone
 from dpo_tui.widgets.scale import short
 
@@ -22,6 +22,8 @@ def headline(feed: Feed, found: Sequence[Found] = ()) -> Advice:
     about = feed.about
     status = str(about.get("status", ""))
     reason = str(about.get("reason") or "")
+    if status == OPENING:
+        return Advice("note", "Reading the run.")
     if status in ("failed", "lost", "stalled", "unknown"):
         return _trouble(status, reason)
     if status == "queued":

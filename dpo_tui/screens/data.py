@@ -21,9 +21,10 @@ from dpo_tui.live.plan import Plan
 from dpo_tui.live.token_lengths import lengths_text
 from dpo_tui.screens.steps.data import DataStep
 from dpo_tui.widgets.area import Area
-from dpo_tui.widgets.dialogs import AskDialog, ChooseDialog, TypeDialog
+from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
 from dpo_tui.widgets.edit_dialog import EditDialog
 from dpo_tui.widgets.key_line import KeyLine
+from dpo_tui.widgets.list_dialogs import ChooseDialog
 from dpo_tui.widgets.pair_view import PairShown, PairView
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.tab_strip import TabStrip

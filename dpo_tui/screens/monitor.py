@@ -206,8 +206,9 @@ class MonitorScreen(SteeringArea):
         self._later = None
         if not (self.is_attached and self.is_front):
             return
-        self._drawn = time.monotonic()
         feed = self._feed
+        # The first values are not kept waiting by the empty screen before them.
+        self._drawn = time.monotonic() if feed.latest else 0.0
         parts = header(feed)
         if self._overlays:
             parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlays), "accent")])

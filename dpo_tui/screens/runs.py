@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -11,7 +11,6 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 
-from dpo_tui.live.diagnosis import Diagnosis
 from dpo_tui.live.feed import ENDED, RunFeed, number, read_through
 from dpo_tui.live.gpus import GpuNow, GpuWatch
 from dpo_tui.live.headline import headline
@@ -41,6 +40,10 @@ FIRST_WORDS = (
     "3      look at your data first: what it is, what is wrong with it",
     "5      read when DPO is the right tool, and what the curves mean",
 )
+
+
+if TYPE_CHECKING:
+    from dpo_tui.live.diagnosis import Diagnosis
 
 
 class RunsScreen(SteeringArea):
@@ -151,8 +154,13 @@ class RunsScreen(SteeringArea):
     def _preview(self, message: RunTable.Highlighted) -> None:
         message.stop()
         glance = self._glance()
-        self._feed = RunFeed(glance.folder) if glance is not None else None
-        self._diagnosis = Diagnosis(self._feed) if self._feed is not None else None
+        self._feed = self._diagnosis = None
+        if glance is not None:
+            # The advice rules are not needed before the first paint.
+            from dpo_tui.live.diagnosis import Diagnosis
+
+            self._feed = RunFeed(glance.folder)
+            self._diagnosis = Diagnosis(self._feed)
         self.refresh_bindings()
         self._tick()
 
@@ -189,6 +197,7 @@ class RunsScreen(SteeringArea):
         for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
             chart.settle(feed.about.get("status") in ENDED)
             chart.set_lines(lines_for(entry, feed.series))
+            chart.redraw()
 
     @on(RunTable.Opened)
     def _open(self, message: RunTable.Opened) -> None:

@@ -133,11 +133,10 @@ class LineChart(RowsWidget, can_focus=True):
         return [line.series for line in self._lines]
 
     def set_lines(self, lines: Sequence[Line]) -> None:
-        """Replace what is drawn."""
+        """Replace what the next `redraw` draws."""
         self._lines = list(lines)
         kept = {id(line.series) for line in lines}
         self._smoothed = {key: value for key, value in self._smoothed.items() if key in kept}
-        self.redraw()
 
     def build_rows(self, width: int, height: int) -> list[Row]:
         """Header, picture and axes."""
@@ -158,9 +157,8 @@ class LineChart(RowsWidget, can_focus=True):
         self._look_at(replace(self.chart_window, cursor=start + event.x / max(self.size.width - 1, 1) * (stop - start)))
 
     def settle(self, settled: bool) -> None:
-        """Say whether the data grows no more; a growing chart keeps some room at its right end."""
-        if settled != self.chart_window.settled:
-            self._look_at(replace(self.chart_window, settled=settled))
+        """Say, before a `redraw`, whether the data grows no more; a growing chart keeps some room at its right end."""
+        self.chart_window = replace(self.chart_window, settled=settled)
 
     @property
     def _whole(self) -> Window:

@@ -1,6 +1,5 @@
 """Small screens that ask or tell one thing and go away again; the person always opens them."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -9,14 +8,11 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
-from textual.widgets.selection_list import Selection
 
 from dpo_tui.plain import printable
-from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.line_input import LineInput
-from dpo_tui.widgets.tick_list import TickList
 
-_BOX = """
+BOX = """
     {name} {{ align: center middle; background: $background 70%; }}
     {name} > Vertical {{
         width: 64; max-width: 96%; height: auto; max-height: 90%;
@@ -25,6 +21,7 @@ _BOX = """
     {name} .-title {{ text-style: bold; color: $text; margin-bottom: 1; }}
     {name} .-keys {{ color: $text-muted; margin-top: 1; }}
 """
+"""The style of a dialog, to be formatted with the name of its class."""
 
 
 class AskDialog(ModalScreen[bool]):
@@ -36,7 +33,7 @@ class AskDialog(ModalScreen[bool]):
         dangerous: whether only ``y`` means yes.
     """
 
-    DEFAULT_CSS = _BOX.format(name="AskDialog")
+    DEFAULT_CSS = BOX.format(name="AskDialog")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "yes", id="ask.yes"),
         Binding("n,escape,q", "answer(False)", "no", id="ask.no"),
@@ -74,7 +71,7 @@ class TellDialog(ModalScreen[None]):
     """
 
     DEFAULT_CSS = (
-        _BOX.format(name="TellDialog")
+        BOX.format(name="TellDialog")
         + """
     TellDialog .-text { height: auto; max-height: 20; overflow-y: auto; }
     TellDialog .-hint { color: $text-accent; margin-top: 1; }
@@ -112,7 +109,7 @@ class TypeDialog(ModalScreen[str | None]):
         secret: show dots instead of what is typed.
     """
 
-    DEFAULT_CSS = _BOX.format(name="TypeDialog")
+    DEFAULT_CSS = BOX.format(name="TypeDialog")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="type.cancel")]
 
     def __init__(self, title: str, value: str = "", placeholder: str = "", *, secret: bool = False) -> None:
@@ -130,78 +127,6 @@ class TypeDialog(ModalScreen[str | None]):
         """Go away with the text."""
         message.stop()
         self.dismiss(message.value.strip())
-
-    def action_cancel(self) -> None:
-        """Go away without."""
-        self.dismiss(None)
-
-
-class PickDialog(ModalScreen[list[str] | None]):
-    """Several of a list; None when the person changes their mind.
-
-    Args:
-        title: what is asked for.
-        choices: (key, words) for each line.
-        chosen: keys that are marked at first.
-    """
-
-    DEFAULT_CSS = _BOX.format(name="PickDialog") + "PickDialog TickList { height: auto; max-height: 16; }"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "cancel", id="pick.cancel"),
-        Binding("enter", "take", "take", id="pick.take", priority=True),
-    ]
-
-    def __init__(self, title: str, choices: Sequence[tuple[str, str]], chosen: Sequence[str] = ()) -> None:
-        super().__init__()
-        self._title, self._choices, self._chosen = title, choices, chosen
-
-    def compose(self) -> ComposeResult:
-        """Title, list, keys."""
-        with Vertical():
-            yield Static(Content(printable(self._title)), classes="-title")
-            yield TickList[str](
-                *(
-                    Selection(Content(printable(words, single_line=True)), key, key in self._chosen)
-                    for key, words in self._choices
-                )
-            )
-            yield Static(Content("space mark   enter take them   esc cancel"), classes="-keys")
-
-    def action_take(self) -> None:
-        """Go away with what is marked."""
-        self.dismiss(list(self.query_one(TickList).selected))
-
-    def action_cancel(self) -> None:
-        """Go away without."""
-        self.dismiss(None)
-
-
-class ChooseDialog(ModalScreen[str | None]):
-    """One of a list; None when the person changes their mind.
-
-    Args:
-        title: what is asked for.
-        choices: (key, words) for each line.
-    """
-
-    DEFAULT_CSS = _BOX.format(name="ChooseDialog") + "ChooseDialog ChoiceList { height: auto; max-height: 16; }"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="choose.cancel")]
-
-    def __init__(self, title: str, choices: Sequence[tuple[str, str]]) -> None:
-        super().__init__()
-        self._title, self._choices = title, choices
-
-    def compose(self) -> ComposeResult:
-        """Title, list, keys."""
-        with Vertical():
-            yield Static(Content(printable(self._title)), classes="-title")
-            yield ChoiceList(*(Content(printable(words, single_line=True)) for _, words in self._choices))
-            yield Static(Content("enter choose   esc cancel"), classes="-keys")
-
-    def on_option_list_option_selected(self, message: ChoiceList.OptionSelected) -> None:
-        """Go away with the choice."""
-        message.stop()
-        self.dismiss(self._choices[message.option_index][0])
 
     def action_cancel(self) -> None:
         """Go away without."""

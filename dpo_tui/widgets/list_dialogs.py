@@ -1,0 +1,89 @@
+"""Dialogs that let the person take one or several of a list; apart from the others, whose imports every start pays."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+from textual.widgets.selection_list import Selection
+
+from dpo_tui.plain import printable
+from dpo_tui.widgets.choice_list import ChoiceList
+from dpo_tui.widgets.dialogs import BOX
+from dpo_tui.widgets.tick_list import TickList
+
+
+class PickDialog(ModalScreen[list[str] | None]):
+    """Several of a list; None when the person changes their mind.
+
+    Args:
+        title: what is asked for.
+        choices: (key, words) for each line.
+        chosen: keys that are marked at first.
+    """
+
+    DEFAULT_CSS = BOX.format(name="PickDialog") + "PickDialog TickList { height: auto; max-height: 16; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel", id="pick.cancel"),
+        Binding("enter", "take", "take", id="pick.take", priority=True),
+    ]
+
+    def __init__(self, title: str, choices: Sequence[tuple[str, str]], chosen: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._title, self._choices, self._chosen = title, choices, chosen
+
+    def compose(self) -> ComposeResult:
+        """Title, list, keys."""
+        with Vertical():
+            yield Static(Content(printable(self._title)), classes="-title")
+            yield TickList[str](
+                *(
+                    Selection(Content(printable(words, single_line=True)), key, key in self._chosen)
+                    for key, words in self._choices
+                )
+            )
+            yield Static(Content("space mark   enter take them   esc cancel"), classes="-keys")
+
+    def action_take(self) -> None:
+        """Go away with what is marked."""
+        self.dismiss(list(self.query_one(TickList).selected))
+
+    def action_cancel(self) -> None:
+        """Go away without."""
+        self.dismiss(None)
+
+
+class ChooseDialog(ModalScreen[str | None]):
+    """One of a list; None when the person changes their mind.
+
+    Args:
+        title: what is asked for.
+        choices: (key, words) for each line.
+    """
+
+    DEFAULT_CSS = BOX.format(name="ChooseDialog") + "ChooseDialog ChoiceList { height: auto; max-height: 16; }"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="choose.cancel")]
+
+    def __init__(self, title: str, choices: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title, self._choices = title, choices
+
+    def compose(self) -> ComposeResult:
+        """Title, list, keys."""
+        with Vertical():
+            yield Static(Content(printable(self._title)), classes="-title")
+            yield ChoiceList(*(Content(printable(words, single_line=True)) for _, words in self._choices))
+            yield Static(Content("enter choose   esc cancel"), classes="-keys")
+
+    def on_option_list_option_selected(self, message: ChoiceList.OptionSelected) -> None:
+        """Go away with the choice."""
+        message.stop()
+        self.dismiss(self._choices[message.option_index][0])
+
+    def action_cancel(self) -> None:
+        """Go away without."""
+        self.dismiss(None)
