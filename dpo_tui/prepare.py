@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dpo_tui import unsloth_environment
 from dpo_tui.advice.settings import Advice, advise
 from dpo_tui.config.files import LoadedConfig, with_changes
 from dpo_tui.config.schema import Config
@@ -23,6 +24,7 @@ from dpo_tui.errors import ConfigError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.auto import resolve_profile
 from dpo_tui.hardware.models import architecture_of
+from dpo_tui.hardware.profiles import visible_gpus
 from dpo_tui.hardware.vram import GB, estimate
 from dpo_tui.model_check import check_model
 from dpo_tui.runs import store
@@ -69,15 +71,11 @@ def prepare(loaded: LoadedConfig, name: str | None = None) -> Prepared:
     """
     changes = _located(loaded) | {"name": name or loaded.config.name or _name_from_model(loaded.config.model_name)}
     resolved = with_changes(loaded, changes, "command line")
-    if resolved.config.provider == "unsloth":
-        raise ConfigError(
-            'provider = "unsloth": it needs a Python environment of its own, which this version cannot make yet',
-            hint='set provider = "huggingface": the same training through transformers, TRL and PEFT',
-        )
     check_trackers(resolved.config.report_to)
     check_model(resolved.config.model_name, resolved.config.model_revision)
     total, usable, dropped = _read_data(resolved.config)
     config, devices, notes = _placed(resolved)
+    _check_provider(config, devices)
     return Prepared(
         config, _estimated_gb(config, devices), devices, total, usable, dropped, tuple(notes), tuple(advise(config))
     )
@@ -92,7 +90,13 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
     """
     # The frozen config is for readers who do not know our defaults: alpha stands in it, too.
     config = prepared.config.model_copy(update={"lora_alpha": prepared.config.alpha})
-    folder = store.create(to_toml(config), name=config.name or "", devices=list(prepared.devices), after=after)
+    folder = store.create(
+        to_toml(config),
+        name=config.name or "",
+        devices=list(prepared.devices),
+        after=after,
+        python=str(unsloth_environment.interpreter()) if config.provider == "unsloth" else None,
+    )
     if prepared.estimated_gb:
         write_json_atomic(folder.estimate, prepared.estimated_gb)
     return folder
@@ -138,7 +142,7 @@ def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], tuple[str, .
     if config.gpus == "none" and config.profile == "none":
         return config, (), ()
     inventory = nvml.read()
-    gpus = _visible(inventory.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpus = visible_gpus(inventory.gpus, os.environ)
     profile = resolve_profile(config, loaded.origins.keys(), replace(inventory, gpus=tuple(gpus)))
     config = profile.config
     if config.gpus == "auto" and gpus:
@@ -149,6 +153,14 @@ def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], tuple[str, .
     return config, devices, profile.reasons
 
 
+def _check_provider(config: Config, devices: Sequence[str]) -> None:
+    if config.provider != "unsloth":
+        return
+    found = unsloth_environment.obstacle(has_gpu=bool(devices))
+    if found is not None:
+        raise ConfigError(f'provider = "unsloth": {found.message}', hint=found.fix)
+
+
 def _estimated_gb(config: Config, devices: tuple[str, ...]) -> dict[str, float]:
     try:
         architecture = architecture_of(config.model_name, config.model_revision)
@@ -156,11 +168,3 @@ def _estimated_gb(config: Config, devices: tuple[str, ...]) -> dict[str, float]:
         return {}
     memory = estimate(config, architecture, device="cuda" if devices else "cpu")
     return {"total": memory.total / GB} | {part.key: part.size / GB for part in memory.parts}
-
-
-def _visible(gpus: Sequence[nvml.Gpu], allowed: str | None) -> list[nvml.Gpu]:
-    """Keep the GPUs that CUDA_VISIBLE_DEVICES allows, by index or by the start of their UUID."""
-    if allowed is None:
-        return list(gpus)
-    names = [name.strip() for name in allowed.split(",") if name.strip()]
-    return [gpu for gpu in gpus if any(name == str(gpu.index) or (gpu.uuid or "").startswith(name) for name in names)]

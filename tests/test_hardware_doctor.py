@@ -142,21 +142,6 @@ def test_a_check_that_breaks_does_not_silence_the_others(monkeypatch: pytest.Mon
     assert found["gpu"].status == "ok"
 
 
-def test_unsloth_is_found_in_its_own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R10: one command that makes it is shown, and what was made is found."""
-    monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path))
-    asked = Circumstances(provider="unsloth")
-    fix = findings(gpu(), circumstances=asked)["unsloth"].fix
-    assert str(tmp_path / "environments" / "unsloth") in fix
-    package = tmp_path / "environments" / "unsloth" / "lib" / "python3.12" / "site-packages" / "unsloth"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    interpreter = tmp_path / "environments" / "unsloth" / "bin" / "python"
-    interpreter.parent.mkdir()
-    interpreter.touch()
-    assert findings(gpu(), circumstances=asked)["unsloth"].status == "ok"
-
-
 @pytest.mark.parametrize(
     ("package", "version", "suits"),
     [

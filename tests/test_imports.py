@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TORCH_STACK = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes"}
+TORCH_STACK = {"torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate", "bitsandbytes"}
 HEAVY = TORCH_STACK | {"numpy", "pyarrow", "pandas", "duckdb", "polars"}
 
 

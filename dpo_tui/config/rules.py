@@ -99,6 +99,22 @@ def adapter_not_on_the_head(config: Config) -> Problem | None:
 
 
 @rule
+def unsloth_attends_in_its_own_way(config: Config) -> Problem | None:
+    """`dpo_tui.train` would ignore them: Unsloth has replaced what these settings change."""
+    if config.provider != "unsloth":
+        return None
+    asked = {
+        "share_prefix": config.share_prefix == "on",
+        "group_by_length": config.group_by_length,
+        "attn_implementation": config.attn_implementation != "auto",
+    }
+    name = next((name for name, is_asked in asked.items() if is_asked), None)
+    if name is None:
+        return None
+    return Problem(name, getattr(config, name), 'does nothing with provider = "unsloth", which has its own attention')
+
+
+@rule
 def four_bit_needs_an_adapter(config: Config) -> Problem | None:
     """Transformers' Trainer raises: 4-bit weights cannot be trained themselves."""
     if not config.use_4bit or config.use_lora:

@@ -6,8 +6,9 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from dpo_tui import paths
+from dpo_tui import unsloth_environment
 from dpo_tui.hardware.doctor import Box, Finding, check
+from dpo_tui.hardware.profiles import visible_gpus
 
 Version = tuple[int, ...]
 _PYTHON = (3, 11)
@@ -154,17 +155,10 @@ def unsloth(box: Box) -> Finding | None:
     """The environment of the provider unsloth, when that is the provider."""
     if box.circumstances.provider != "unsloth":
         return None
-    folder = paths.environments() / "unsloth"
-    interpreter = folder / "bin" / "python"
-    packages_here = list(folder.glob("lib/python*/site-packages/unsloth/__init__.py"))
-    if interpreter.exists() and packages_here:
-        return Finding("unsloth", "ok", f"its environment is in {folder}")
-    message = (
-        "The provider unsloth needs trl ≤ 1.15, transformers ≤ 5.17 and datasets < 5, so it gets an environment of its "
-        "own: Python 3.11 or newer, an NVIDIA GPU, about 10 GB of disk."
-    )
-    fix = f"python3 -m venv {folder} && {interpreter} -m pip install unsloth"
-    return Finding("unsloth", "fail", message, fix)
+    found = unsloth_environment.obstacle(has_gpu=bool(visible_gpus(box.inventory.gpus, box.environ)))
+    if found is not None:
+        return Finding("unsloth", "fail", f"The provider unsloth: {found.message}.", found.fix)
+    return Finding("unsloth", "ok", unsloth_environment.versions())
 
 
 def _covers(code: str, major: int, minor: int) -> bool:

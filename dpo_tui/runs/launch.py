@@ -43,7 +43,7 @@ def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
 
     Args:
         folder: what `store.create` made.
-        worker_argv: the worker's command; by default this interpreter's `dpo_tui.train`.
+        worker_argv: the worker's command; by default `dpo_tui.train` under the run's interpreter.
 
     Returns:
         When the supervisor holds the run's lock: from then on the run is looked after.
@@ -54,7 +54,7 @@ def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
     state = _state(folder)
     if state.attempt:
         raise RunError(f"run {folder.id} was started before", hint=f"Resume it: dpo-tui resume {folder.id}")
-    _launch(folder, state, worker_argv or default_worker_argv(folder))
+    _launch(folder, state, worker_argv or default_worker_argv(folder, state.python or sys.executable))
 
 
 def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
@@ -150,13 +150,11 @@ def _wait_for_orphan(folder: RunFolder, state: State) -> None:
 
 def _earlier_worker_argv(folder: RunFolder, state: State) -> list[str]:
     """The command that the run had, unless its interpreter or the folder has moved."""
-    earlier = state.worker_argv
-    if not earlier:
-        return default_worker_argv(folder)
-    if _WORKER_MODULE in earlier:
-        python = earlier[0] if os.access(earlier[0], os.X_OK) else sys.executable
-        return default_worker_argv(folder, python)
-    return list(earlier)
+    earlier = state.worker_argv or default_worker_argv(folder)
+    if _WORKER_MODULE not in earlier:
+        return list(earlier)
+    python = earlier[0] if os.access(earlier[0], os.X_OK) else sys.executable
+    return default_worker_argv(folder, state.python or python)
 
 
 def _watch(folder: RunFolder) -> str:

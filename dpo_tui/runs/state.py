@@ -39,6 +39,7 @@ class State:
         per_device_train_batch_size: and ``gradient_accumulation_steps``: as they are after out-of-memory retries;
             ``None`` as long as the config's hold.
         worker_argv: the command that the worker was started with.
+        python: the interpreter that the worker needs; ``None`` for that of whoever starts it.
     """
 
     id: str
@@ -64,6 +65,7 @@ class State:
     per_device_train_batch_size: int | None = None
     gradient_accumulation_steps: int | None = None
     worker_argv: list[str] | None = None
+    python: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``state.json`` holds."""

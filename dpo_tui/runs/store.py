@@ -22,7 +22,9 @@ _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _CANDIDATES_SHOWN = 6
 
 
-def create(config_toml_text: str, *, name: str, devices: list[str], after: str | None = None) -> RunFolder:
+def create(
+    config_toml_text: str, *, name: str, devices: list[str], after: str | None = None, python: str | None = None
+) -> RunFolder:
     """Make the folder of a new run, in state ``queued``; `dpo_tui.runs.launch.start` starts it.
 
     Args:
@@ -30,6 +32,7 @@ def create(config_toml_text: str, *, name: str, devices: list[str], after: str |
         name: what the person calls the run.
         devices: what it needs for itself, such as ``["gpu:0"]``; empty for none.
         after: id of a run that must have ended first, in any way.
+        python: the interpreter that its worker needs; None for that of whoever starts it.
 
     Raises:
         HomeError: the home folder cannot be written.
@@ -49,6 +52,7 @@ def create(config_toml_text: str, *, name: str, devices: list[str], after: str |
                 boot_id=boot_id(),
                 devices=list(devices),
                 after=after,
+                python=python,
             )
             if _fill(folder, config_toml_text, state):
                 return folder

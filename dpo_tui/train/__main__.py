@@ -49,10 +49,15 @@ def _train(folder: RunFolder, journal: Journal, interruption: Interruption) -> N
     from dpo_tui.train.bars import install
 
     install(lambda done, total, unit, words: journal.progress(done, total, unit, detail=words))
-    from dpo_tui.train.spared import spare_bitsandbytes
-
-    spare_bitsandbytes(config)
     with _nothing_is_garbage():
+        if config.provider == "unsloth":
+            from dpo_tui.train.unsloth_stack import import_first
+
+            import_first()
+        else:
+            from dpo_tui.train.spared import spare_bitsandbytes
+
+            spare_bitsandbytes(config)
         from dpo_tui.train.worker import work
 
     work(config, folder, journal, interruption)

@@ -18,7 +18,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.protocol import ARGV_VARIABLE
 from dpo_tui.train.device import Device
 
-_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "tokenizers")
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "tokenizers", "unsloth")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from dpo_tui.train.journal import Journal
 from dpo_tui.train.model import lora_config
 from dpo_tui.train.rows import Rows
 from dpo_tui.train.shortcuts import Shortcuts
+from dpo_tui.train.unsloth_stack import SHORTCUTS_OFF
 
 
 class PairTrainer(DPOTrainer):  # type: ignore[misc]
@@ -162,19 +163,26 @@ def build_trainer(
     # trl before 1.16 draws an adapter's first weights before it sets the seed.
     set_seed(config.seed)
     journal = callback.journal
-    journal.phase("add-adapters" if config.use_lora else "load-pairs")
+    unsloth = config.provider == "unsloth"
+    if unsloth:
+        journal.event("note", f"Our shortcuts are off: {SHORTCUTS_OFF}")
+        # Its own checkpointing has moved the activations already.
+        config = config.model_copy(update={"activation_offloading": False})
+    journal.phase("add-adapters" if config.use_lora and not unsloth else "load-pairs")
     options = {
         "model": model,
         "train_dataset": rows.train,
         "eval_dataset": rows.held_out,
         "processing_class": tokenizer,
-        "peft_config": lora_config(config),
+        "peft_config": None if unsloth else lora_config(config),
         "callbacks": [callback],
     }
     evaluates = rows.held_out is not None
     if config.strategy != "dpo":
         arguments = sft_arguments(config, folder, device, evaluates=evaluates, resumes=resumes)
         return DemonstrationTrainer(journal, args=arguments, **options)
+    if unsloth:
+        return DPOTrainer(args=dpo_arguments(config, folder, device, evaluates=evaluates, resumes=resumes), **options)
     held_out = len(rows.held_out) if rows.held_out is not None else 0
     shortcuts = Shortcuts(journal, config.share_prefix)
     shortcuts.reference = reference.decide(config, len(rows.train), held_out, resumes=resumes)

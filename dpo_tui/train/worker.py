@@ -8,6 +8,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.runs.files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.trackers import check_trackers, set_environment
+from dpo_tui.train import unsloth_stack
 from dpo_tui.train.base_model import require_stage
 from dpo_tui.train.callbacks import RunCallback
 from dpo_tui.train.card import Kind, model_card
@@ -47,7 +48,7 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     tokenizer, notes = load_tokenizer(config)
     for note in notes:
         journal.event("note", note)
-    model = load_model(config, device)
+    model = unsloth_stack.load_model(config, device) if config.provider == "unsloth" else load_model(config, device)
 
     interruption.raise_if_stopped()
     checkpoint = _checkpoint_to_resume(folder, journal)
