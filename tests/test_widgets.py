@@ -19,6 +19,7 @@ from dpo_tui.widgets.progress import StepBar
 from dpo_tui.widgets.rows import changed_span
 from dpo_tui.widgets.series import Series
 from dpo_tui.widgets.status_word import STATUSES, status_word
+from dpo_tui.widgets.title_row import TitleRow
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +124,28 @@ async def test_every_theme_can_paint_every_widget(theme):
     ) as p:
         await p.pause()
         assert shown(chart)[0].startswith("loss")
+
+
+@pytest.mark.parametrize(
+    ("width", "above", "beside"),
+    [
+        (40, "run   step 120/400   ETA 12:00", "peak 9.1 GB"),
+        (60, "run   step 120/400   ETA 12:00   peak 9.1 GB", "batch 2 × 4 = 8"),
+        (80, "run   step 120/400   ETA 12:00   peak 9.1 GB   batch 2 × 4 = 8", ""),
+        (24, "run   step 120/400", ""),
+    ],
+)
+async def test_what_the_title_has_no_room_for_stands_beside_the_bar(width: int, above: str, beside: str):
+    parts = [[(word, "value")] for word in ("run", "step 120/400", "ETA 12:00", "peak 9.1 GB", "batch 2 × 4 = 8")]
+    title, bar = TitleRow(), StepBar()
+    async with Stage(title, bar).run_test(size=(width, 2)) as pilot:
+        title.show(parts)
+        bar.show(0.3, parts)
+        await pilot.pause()
+        assert shown(title)[0].rstrip() == above
+        row = shown(bar)[0].rstrip()
+        assert row.endswith(f"30 %   {beside}" if beside else "30 %")
+        assert row.startswith("━━━━")
 
 
 async def test_another_theme_recolours_what_is_drawn_already():

@@ -213,7 +213,7 @@ class MonitorScreen(SteeringArea):
         if self._overlays:
             parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlays), "accent")])
         self.query_one("#header", TitleRow).show(parts)
-        self.query_one("#bar", StepBar).show(fraction(feed.about))
+        self.query_one("#bar", StepBar).show(fraction(feed.about), parts)
         advice = headline(feed, self._diagnosis.found)
         line = self.query_one("#advice", AdviceLine)
         news = bool(advice.remedy) != bool(line.advice.remedy)

@@ -1,5 +1,6 @@
 """One row at the top: what is looked at on the left, the machine or the pace on the right."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from dpo_tui.plain import printable
@@ -57,11 +58,20 @@ class TitleRow(RowsWidget):
         self.redraw()
 
     def build_rows(self, width: int, height: int) -> list[Row]:
-        """Parts with three spaces between them, as many as fit."""
-        row: Row = []
-        for part in self._left:
-            clean: Row = [(printable(text), role) for text, role in part]
-            if row and row_width(row) + 3 + row_width(clean) > width:
-                break
-            row += [("   ", "muted"), *clean] if row else clean
+        """As many parts as fit."""
+        row, _ = fitting(self._left, width)
         return [justified(row, self._right, width)]
+
+
+def fitting(parts: Sequence[Row], width: int) -> tuple[Row, list[Row]]:
+    """The parts that a row of ``width`` cells has room for, three spaces between them, and those that are left.
+
+    The first is taken whatever its width; foreign text is made printable.
+    """
+    row: Row = []
+    for index, part in enumerate(parts):
+        clean: Row = [(printable(text), role) for text, role in part]
+        if row and row_width(row) + 3 + row_width(clean) > width:
+            return row, list(parts[index:])
+        row += [("   ", "muted"), *clean] if row else clean
+    return row, []
