@@ -237,6 +237,11 @@ class DpoTui(ThemedApp):
             self.remove_mode(old)
             self._before = self._home if self._before == old else self._before
 
+    def on_area_leave(self, message: Area.Leave) -> None:
+        """Back to the runs, or to where the person came from."""
+        self.switch_mode(self._before if isinstance(self.screen, Area) and self.screen.GOES_BACK else self._home)
+        self._look()
+
     def on_runs_screen_open_run(self, message: RunsScreen.OpenRun) -> None:
         """Watch a run."""
         self._watch(RunFeed(message.folder))
@@ -275,14 +280,6 @@ class DpoTui(ThemedApp):
 
         return JudgeScreen(lambda: self.run_list.glances)
 
-    def on_judge_screen_leave(self, message: Message) -> None:
-        """Back to the runs; what answers goes on."""
-        self.switch_mode(self._home)
-
-    def on_data_screen_leave(self, message: Message) -> None:
-        """Back to the runs; the data stays open."""
-        self.switch_mode(self._home)
-
     def action_preferences(self) -> None:
         """Open the settings."""
         from dpo_tui.screens.preferences import PreferencesScreen
@@ -297,19 +294,11 @@ class DpoTui(ThemedApp):
         self.theme = wanted if wanted in self.palettes else self.theme
         self.ascii_only = self.preferences.ascii if self.preferences.ascii is not None else ascii_only(os.environ)
 
-    def on_preferences_screen_leave(self, message: Message) -> None:
-        """Back to where the person came from."""
-        self.switch_mode(self._before)
-
     def on_runs_screen_compare_runs(self, message: RunsScreen.CompareRuns) -> None:
         """Lay runs side by side."""
         from dpo_tui.screens.compare import CompareScreen
 
         self._over(lambda: CompareScreen(message.folders))
-
-    def on_compare_screen_leave(self, message: Message) -> None:
-        """Back to the runs."""
-        self.switch_mode(self._home)
 
     def on_runs_screen_new_run(self, message: RunsScreen.NewRun) -> None:
         """Go to New, perhaps with the settings of an earlier run."""
@@ -326,18 +315,9 @@ class DpoTui(ThemedApp):
         if config is not None and opened is not None:
             opened(config, changes)
 
-    def on_new_screen_leave(self, message: Message) -> None:
-        """Back to the runs; the plan is kept."""
-        self.switch_mode(self._home)
-
     def on_new_screen_started(self, message: "NewScreen.Started") -> None:
         """Show the monitor of a run that is being started."""
         self._watch(RunFeed(message.folder))
-
-    def on_monitor_screen_leave(self, message: "MonitorScreen.Leave") -> None:
-        """Back to the runs."""
-        self.switch_mode(self._home)
-        self._look()
 
     def on_monitor_screen_run_ended(self, message: Message) -> None:
         """Look at the list at once: notices come from there."""

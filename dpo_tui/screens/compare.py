@@ -44,9 +44,6 @@ class CompareScreen(Area):
         Binding("escape", "back", "runs", id="compare.back"),
     ]
 
-    class Leave(Message):
-        """The person is done comparing."""
-
     def __init__(self, folders: list[RunFolder]) -> None:
         super().__init__()
         self._feeds = [RunFeed(folder) for folder in folders]

@@ -68,9 +68,6 @@ class DataScreen(Area):
         Binding("escape", "back", "back", id="data.back"),
     ]
 
-    class Leave(Message):
-        """The person is done."""
-
     def __init__(self, in_hand: Callable[[], ModelInHand | None] = lambda: None) -> None:
         super().__init__(id="data-screen")
         self._in_hand = in_hand

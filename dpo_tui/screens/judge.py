@@ -67,9 +67,6 @@ class JudgeScreen(Area):
         Binding("escape", "back", "back", id="judge.back"),
     ]
 
-    class Leave(Message):
-        """The person is done; nothing is lost."""
-
     def __init__(self, glances: Callable[[], Sequence[RunGlance]]) -> None:
         super().__init__(id="judge-screen")
         self._glances = glances

@@ -71,9 +71,6 @@ class MonitorScreen(SteeringArea):
         Binding("escape", "back", "runs", id="monitor.back"),
     ]
 
-    class Leave(Message):
-        """The person is done looking."""
-
     class EditConfig(Message):
         """The run's settings are to be changed and started anew.
 

@@ -56,9 +56,6 @@ class NewScreen(Area):
         Binding("escape", "back", "back", id="new.back"),
     ]
 
-    class Leave(Message):
-        """The person goes back to the runs; the plan is kept."""
-
     class Started(Message):
         """A run was made and is being started."""
 

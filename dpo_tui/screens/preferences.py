@@ -43,6 +43,7 @@ class PreferencesScreen(Area):
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
     HELP = "↑/↓ choose a setting, ←/→ or enter change it at once. Keys are remapped in settings.toml, table [keys]."
+    GOES_BACK = True
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "back", id="preferences.back")]
 
     class Changed(Message):
@@ -51,9 +52,6 @@ class PreferencesScreen(Area):
         def __init__(self, preferences: Preferences) -> None:
             super().__init__()
             self.preferences = preferences
-
-    class Leave(Message):
-        """The person is done."""
 
     def __init__(self, preferences: Preferences, themes: list[str]) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import ClassVar
 
+from textual.message import Message
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
@@ -16,6 +17,11 @@ class Area(Screen[None]):
     HELP: ClassVar[str] = ""
     GUIDE_PAGE: ClassVar[str] = "start"
     """The page of the guide that fits here."""
+    GOES_BACK: ClassVar[bool] = False
+    """Whether leaving goes back to where the person came from, and not to the runs."""
+
+    class Leave(Message):
+        """The person is done here; the screen keeps its state if it is one of the five."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
