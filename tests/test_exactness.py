@@ -16,6 +16,7 @@ import torch
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs.folder import RunFolder
+from tests.flex_on_cpu import unfused
 from tests.test_worker import make_config, make_run
 from tests.tiny import WORDS
 
@@ -193,6 +194,20 @@ def test_other_losses_and_layouts_are_trls_too(
     mine = ours(config_of(tiny_model, varied_pairs, precompute_ref_log_probs="on", **changes))
     assert max(largest_differences(plain, mine).values()) <= 1e-4
     assert mine.trainer.shortcuts.report()["labelled_head"]["saved"] > 0.1 or not HAS_FUSED_HEAD
+
+
+def test_flex_attention_trains_as_trls_does(
+    home: Path, tiny_model: Path, varied_pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block mask of shared prompts, and gradients through it, by torch's unfused code."""
+    unfused(monkeypatch)
+    changes = {"attn_implementation": "flex_attention", "learning_rate": 2e-3, "gradient_checkpointing": False}
+    config = config_of(tiny_model, varied_pairs, precompute_ref_log_probs="off", **changes)
+    plain, mine = plain_trl(config), ours(config)
+    assert max(largest_differences(plain, mine).values()) <= 1e-4
+    assert torch.cosine_similarity(plain.weights, mine.weights, dim=0) >= 0.9999
+    assert mine.trainer.model.config._attn_implementation == "flex_attention"
+    assert mine.trainer.shortcuts.report()["share_prefix"]["saved"] > 0.1
 
 
 def test_two_processes_train_as_trls_two_do(home: Path, tiny_model: Path, varied_pairs: Path, tmp_path: Path) -> None:

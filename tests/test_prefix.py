@@ -1,7 +1,7 @@
 """Prefix sharing changes where tokens are computed, never what comes out."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dpo_tui.train import prefix
 from dpo_tui.train.layout import Layout, PairLengths, Work, choose_rows, lay_out, pair_lengths
 from dpo_tui.train.prefix import PrefixSharing, backbone_of, why_not
+from tests.flex_on_cpu import unfused
 
 # Attention counts for little: what a model of some size says.
 WORK = Work(token=3000.0, attention=1.0)
@@ -73,13 +74,13 @@ def collate(pairs: list[Pair], truncation: str = "keep_start") -> dict[str, torc
 ONE_ROW = "sdpa, all pairs in one row"
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager", ONE_ROW])
+@pytest.fixture(scope="module", params=["sdpa", "eager", "flex_attention", ONE_ROW])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def model(way: str, tiny_model: Path) -> Any:
+def model(way: str, tiny_model: Path) -> Iterator[Any]:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
@@ -89,7 +90,10 @@ def model(way: str, tiny_model: Path) -> Any:
         for parameter in made.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(6)
-    return made.eval()
+    with pytest.MonkeyPatch.context() as patch:
+        if way == "flex_attention":
+            unfused(patch)
+        yield made.eval()
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +134,7 @@ def test_hidden_states_are_the_same(
     assert largest_difference(model, sharing, batch) < 1e-4
     if size > 1:
         assert sharing.count.saved > 0.1, "nothing was shared, so nothing was tested"
-    if way == ONE_ROW:
+    if way in (ONE_ROW, "flex_attention"):
         pairs = pair_lengths(batch["input_ids"], batch["attention_mask"])
         assert sharing.count.computed == sum(pair.shared for pair in pairs or [])
 
@@ -246,6 +250,20 @@ def test_pairs_share_a_row_where_padding_costs_more_than_attention() -> None:
 
 def test_a_layout_that_saves_nothing_is_not_used() -> None:
     assert lay_out([PairLengths(0, 50, 50), PairLengths(0, 50, 50)], 50, WORK) is None
+
+
+def test_flex_attention_is_told_which_blocks_nobody_sees() -> None:
+    """Blocks of 128 tokens: a pair's answers do not see each other, and nobody sees another pair."""
+    alone = Work(token=1.0, attention=0.0)
+    layout = lay_out([PairLengths(128, 256, 256), PairLengths(128, 128, 128)], 384, alone)
+    assert layout is not None
+    assert layout.source.shape == (1, 1024)
+    mask = prefix._mask(layout, "flex_attention", None)
+    blocks = mask.to_dense()[0, 0]
+    seen = layout.allowed()[0, 0].unflatten(1, (8, 128)).unflatten(0, (8, 128)).any(3).any(1)
+    assert torch.equal(blocks.bool(), seen)
+    # Of 64: the prompts' own 2, chosen 2 + 3 and rejected 2 + 3 of the first pair, 2 and 2 of the second.
+    assert int(blocks.sum()) == 16
 
 
 def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -> None:

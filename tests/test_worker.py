@@ -12,7 +12,7 @@ import pytest
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
-from dpo_tui.errors import DataError
+from dpo_tui.errors import DataError, TrainingError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.checkpoints import newest_whole
@@ -110,6 +110,14 @@ def test_four_bit_trains_an_adapter_over_nf4_weights(home: Path, tiny_model: Pat
     folder = train(make_config(tiny_model, tiny_pairs, use_4bit=True, max_steps=2, eval_split=0.0, sample_prompts=0))
     assert losses(folder)[1] == pytest.approx(math.log(2), abs=1e-3)
     assert (folder.adapter / "adapter_model.safetensors").is_file()
+
+
+def test_attention_without_a_gradient_here_ends_the_run_in_words(
+    home: Path, tiny_model: Path, tiny_pairs: Path
+) -> None:
+    """Torch says so in the first step, after minutes of loading."""
+    with pytest.raises(TrainingError, match=r"flex_attention.*GPUs only"):
+        train(make_config(tiny_model, tiny_pairs, attn_implementation="flex_attention"))
 
 
 def test_full_fine_tuning_saves_a_whole_model(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:

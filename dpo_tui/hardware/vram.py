@@ -307,6 +307,10 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
             lambda: config.use_lora and not adapted_linears(config, arch),
             "lora_target_modules name no layer of this model",
         ),
+        (
+            lambda: config.attn_implementation == "flex_attention",
+            "FlexAttention was counted like SDPA; that it needs no more is not measured",
+        ),
         (lambda: config.use_dora, "DoRA's extra activations are not counted"),
         (
             lambda: config.provider == "unsloth",

@@ -53,6 +53,19 @@ def choose_device(config: Config) -> Device:
     return Device("cpu", "fp32", f"Training on the CPU in fp32{asked}")
 
 
+def require_gradients(config: Config, device: Device) -> None:
+    """Refuse attention code that can only be asked, not trained, on a device.
+
+    Raises:
+        TrainingError: FlexAttention without a GPU; torch would say so in the first step.
+    """
+    if config.attn_implementation == "flex_attention" and device.kind != "cuda":
+        raise TrainingError(
+            'attn_implementation = "flex_attention" trains on GPUs only: torch has no gradient for it here',
+            hint='leave attn_implementation at "auto"',
+        )
+
+
 def _cuda(config: Config) -> Device:
     name = torch.cuda.get_device_name(0)
     if not config.bf16:

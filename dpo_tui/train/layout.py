@@ -75,14 +75,23 @@ class Layout:
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()}
         return Layout(**moved)
 
+    def sees(self, row: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """Return which query may see which key: what stands before it in its own sequence.
+
+        Args:
+            row: of both, below ``R``; broadcasts with the others.
+            query: place in the row, below ``T``.
+            key: place in the row, below ``T``.
+        """
+        same_pair = self.owner[row, query] == self.owner[row, key]
+        key_branch = self.branch[row, key]
+        same_sequence = (key_branch == _PROMPT) | (key_branch == self.branch[row, query])
+        return (query >= key) & same_pair & same_sequence
+
     def allowed(self) -> torch.Tensor:
-        """Return which query may see which key, ``[R, 1, T, T]``: what stands before it in its own sequence."""
-        order = torch.arange(self.owner.shape[1], device=self.owner.device)
-        before = order[None, :, None] >= order[None, None, :]
-        same_pair = self.owner[:, :, None] == self.owner[:, None, :]
-        key_branch = self.branch[:, None, :]
-        same_sequence = (key_branch == _PROMPT) | (key_branch == self.branch[:, :, None])
-        return (before & same_pair & same_sequence).unsqueeze(1)
+        """Return :meth:`sees` for every query and key, ``[R, 1, T, T]``."""
+        rows, places = (torch.arange(size, device=self.owner.device) for size in self.owner.shape)
+        return self.sees(rows[:, None, None, None], places[:, None], places)
 
 
 def pair_lengths(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[PairLengths] | None:

@@ -2,8 +2,8 @@
 
 TRL hands the backbone ``[2B, L]`` rows, chosen half first. Between TRL and the backbone stands a forward that lays each
 pair out as prompt + chosen + rejected in one row, gives the rejected answer the positions that follow the prompt, hides
-chosen from rejected with a 4-D mask, and gathers the last hidden states back into ``[2B, L]``. TRL's losses never
-notice. A batch that it would not make cheaper, or that is not made of right-padded pairs, goes through as it is.
+chosen from rejected with a mask, and gathers the last hidden states back into ``[2B, L]``. TRL's losses never notice. A
+batch that it would not make cheaper, or that is not made of right-padded pairs, goes through as it is.
 """
 
 import inspect
@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from dpo_tui.train.layout import Layout, Work, lay_out, pair_lengths
 
-# Attention code that takes a 4-D mask as it is.
-_MASKABLE = {"eager", "sdpa"}
+# Attention code to which transformers (masking_utils) hands a mask of four dimensions on as it is.
+_MASKABLE = {"eager", "sdpa", "flex_attention"}
 # What TRL gives a text model; anything else (images, router logits, caches) goes through untouched.
 _KNOWN_ARGUMENTS = {"input_ids", "attention_mask", "use_cache"}
 # Softmax and memory traffic make a multiplication in masked attention dearer than one in a linear layer: 1.4 times on
@@ -68,8 +69,9 @@ class PrefixSharing:
         backbone = backbone_of(model)
         work, plain_forward = _work_of(model, backbone), backbone.forward
         attention = model.config._attn_implementation
-        # SDPA's kernels on CPU and CUDA hold no scores, and memory falls with the tokens that sharing saves.
-        longest = max_length if attention == "eager" or model.device.type not in ("cpu", "cuda") else None
+        # SDPA's kernels on CPU and CUDA hold no scores, and memory falls with the tokens that sharing saves. Eager
+        # attention holds them, and torch builds a block mask from one that holds every query and key.
+        longest = None if attention == "sdpa" and model.device.type in ("cpu", "cuda") else max_length
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             layout = None if args or not (self.enabled and self._active) else self._plan(kwargs, work, longest)
@@ -136,7 +138,7 @@ def why_not(model: Any, max_length: int) -> str | None:
     if config.get_text_config() is not config or config.is_encoder_decoder:
         return "the model is not a plain text model"
     if config._attn_implementation not in _MASKABLE:
-        return f"{config._attn_implementation} takes no mask of its own; sdpa and eager do"
+        return f"{config._attn_implementation} takes no mask of its own; sdpa, eager and flex_attention do"
     if getattr(model, "_is_stateful", False):
         return "the model is recurrent"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -170,6 +172,10 @@ def _work_of(model: Any, backbone: Any) -> Work:
         if hasattr(module, "in_features") and hasattr(module, "out_features") and not hasattr(module, "base_layer")
     )
     config = model.config
+    if config._attn_implementation == "flex_attention":
+        # Block-sparse: what no token sees is not computed, and no layout makes a token see more than its own row does.
+        # So attention speaks against no layout, and padding alone counts.
+        return Work(token=linear, attention=0.0)
     heads = getattr(config, "num_attention_heads", 1)
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
     surcharge = _ATTENTION_SURCHARGE.get(model.device.type, _ATTENTION_SURCHARGE_ELSEWHERE)
@@ -177,7 +183,12 @@ def _work_of(model: Any, backbone: Any) -> Work:
     return Work(token=linear, attention=surcharge * 2 * width * config.num_hidden_layers)
 
 
-def _mask(layout: Layout, attention: str, backbone: Any) -> torch.Tensor:
+def _mask(layout: Layout, attention: str, backbone: Any) -> torch.Tensor | BlockMask:
+    if attention == "flex_attention":
+        rows, length = layout.source.shape
+        return create_block_mask(
+            lambda row, head, query, key: layout.sees(row, query, key), rows, None, length, length, layout.source.device
+        )
     allowed = layout.allowed()
     if attention == "sdpa":
         return allowed

@@ -13,7 +13,7 @@ from dpo_tui.train.base_model import require_stage
 from dpo_tui.train.callbacks import RunCallback
 from dpo_tui.train.card import Kind, model_card
 from dpo_tui.train.checkpoints import newest_whole, step_of
-from dpo_tui.train.device import choose_device
+from dpo_tui.train.device import choose_device, require_gradients
 from dpo_tui.train.interruption import Interruption, StopRequested
 from dpo_tui.train.journal import Journal
 from dpo_tui.train.looks import Looks
@@ -42,6 +42,7 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     _tell_about_rows(rows, journal)
     device = choose_device(config)
     journal.event("note", device.words)
+    require_gradients(config, device)
 
     interruption.raise_if_stopped()
     journal.phase("load-model")

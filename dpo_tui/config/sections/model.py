@@ -33,8 +33,14 @@ class ModelSection(Section):
     model_revision: str | None = setting(
         None, "revision", "Branch, tag or commit of the hub repository.", advanced=True
     )
-    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = setting(
-        "auto", "attention", "Which attention code runs. auto leaves it to transformers (SDPA).", advanced=True
+    attn_implementation: Literal[
+        "auto", "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"
+    ] = setting(
+        "auto",
+        "attention",
+        "Which attention code runs. auto leaves it to transformers (SDPA). flex_attention trains on GPUs only; with "
+        "FlashAttention no prompts are shared.",
+        advanced=True,
     )
     chat_template: str | None = setting(
         None,
