@@ -89,8 +89,14 @@ class Trained:
         trainer.train()
         self.trainer = trainer
         self.log = [line for line in trainer.state.log_history if "loss" in line]
-        trained = [weight.detach().flatten() for weight in trainer.model.parameters() if weight.requires_grad]
-        self.weights = torch.cat(trained)
+        trained = [whole(weight.detach()) for weight in trainer.model.parameters() if weight.requires_grad]
+        self.weights = torch.cat([weight.flatten() for weight in trained])
+
+
+def whole(weight: Any) -> torch.Tensor:
+    """A weight that may be spread over several processes."""
+    found: torch.Tensor = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    return found
 
 
 def plain_trl(config: Config) -> Trained:
@@ -210,19 +216,32 @@ def test_flex_attention_trains_as_trls_does(
     assert mine.trainer.shortcuts.report()["share_prefix"]["saved"] > 0.1
 
 
-def test_two_processes_train_as_trls_two_do(home: Path, tiny_model: Path, varied_pairs: Path, tmp_path: Path) -> None:
-    """Issue 6: shared prompts under DistributedDataParallel, each process laying out its own pairs."""
-    config, found_in = tmp_path / "config.toml", tmp_path / "found.json"
-    config.write_text(to_toml(config_of(tiny_model, varied_pairs, precompute_ref_log_probs="off", learning_rate=2e-3)))
+@pytest.mark.parametrize(("kind", "adapters"), [("ddp", [True]), ("fsdp", [True, False])], ids=["ddp", "fsdp"])
+def test_two_processes_train_as_trls_two_do(
+    home: Path, tiny_model: Path, varied_pairs: Path, tmp_path: Path, *, kind: str, adapters: list[bool]
+) -> None:
+    """Issue 6: shared prompts in two processes, each laying out its own pairs: whole models, and one spread over both.
+
+    Full fine-tuning spreads the reference's model too.
+    """
+    found_in = tmp_path / "found.json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(Path(__file__).with_name("ddp_training.py")), str(config), str(found_in)]
+    command += [str(Path(__file__).with_name("ddp_training.py")), kind, str(found_in)]
+    for use_lora in adapters:
+        changes = {"use_lora": use_lora, "learning_rate": 2e-3 if use_lora else 1e-4}
+        config = config_of(tiny_model, varied_pairs, precompute_ref_log_probs="off", **changes)
+        path = tmp_path / f"{use_lora}.toml"
+        path.write_text(to_toml(config))
+        command.append(str(path))
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    found = json.loads(found_in.read_text())
-    assert found["wrapped"]
-    assert max(differences(found["plain"], found["ours"]).values()) <= 1e-4
-    assert found["cosine"] >= 0.9999
-    assert found["shortcuts"]["share_prefix"]["saved"] > 0.1
+    comparisons = json.loads(found_in.read_text())
+    assert len(comparisons) == len(adapters)
+    for found in comparisons:
+        assert found["wrapped"]
+        assert max(differences(found["plain"], found["ours"]).values()) <= 1e-4
+        assert found["cosine"] >= 0.9999
+        assert found["shortcuts"]["share_prefix"]["saved"] > 0.1
 
 
 @pytest.mark.parametrize("kind", ["bf16", "nf4"])
