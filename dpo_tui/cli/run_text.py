@@ -10,7 +10,7 @@ from typing import Any
 
 from dpo_tui.plain import printable
 from dpo_tui.runs.phases import PHASES
-from dpo_tui.runs.status import duration
+from dpo_tui.runs.status import ago, duration
 
 # State is never colour alone: a glyph, its stand-in where the terminal has no UTF-8, and always the word beside it.
 _GLYPHS = {
@@ -146,11 +146,6 @@ def next_steps(run: dict[str, Any]) -> list[str]:
         choices = [*choices, (f"dpo-tui config fix {key}", "its config with the advice worked in")]
     size = max(len(command) for command, _ in choices)
     return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]
-
-
-def ago(then: float, now: float) -> str:
-    """How long ago, in the largest unit: ``2 h ago``."""
-    return " ".join(duration(now - then).split()[:2]) + " ago"
 
 
 def fit(text: str, width: int) -> str:

@@ -11,7 +11,7 @@ from dpo_tui.live.feed import Feed, RunFeed, number
 from dpo_tui.runs.batch import Batch, configured
 from dpo_tui.runs.files import read_json, read_last_json_lines
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.status import duration
+from dpo_tui.runs.status import ago, duration
 from dpo_tui.widgets.scale import grouped, short
 from dpo_tui.widgets.status_word import status_word
 
@@ -39,7 +39,7 @@ def header(feed: Feed) -> list[list[Piece]]:
         # A guess to the second would change every second, be sent each time, and be wrong all the same.
         parts.append([("ETA ", "muted"), (duration(eta - eta % MINUTE if eta > FEW_MINUTES else eta), "value")])
     elif (ended := number(about.get("ended_at"))) is not None:
-        parts.append([(f"{duration(max(time.time() - ended, 0))} ago", "muted")])
+        parts.append([(ago(ended, time.time()), "muted")])
     if (epoch := number(about.get("epoch"))) is not None:
         parts.append([("epoch ", "muted"), (f"{epoch:.1f}", "value")])
     if (speed := number(feed.latest.get("tokens_per_second"))) is not None and look.role == "busy":

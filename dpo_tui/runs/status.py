@@ -90,6 +90,11 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def ago(then: float, now: float) -> str:
+    """How long ago, in the largest unit, so that it need not change every second: ``2 h ago``."""
+    return " ".join(duration(now - then).split()[:2]) + " ago"
+
+
 def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Status:
     if state.status == "queued":
         return Status("queued", _join(where, state.reason), live=True, state=state)

@@ -17,7 +17,7 @@ from dpo_tui.live.headline import headline
 from dpo_tui.live.run_list import LIVE, RunGlance, RunList
 from dpo_tui.live.words import header
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.status import duration
+from dpo_tui.runs.status import ago, duration
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_book import BOOK, lines_for
@@ -260,13 +260,8 @@ def note(glance: RunGlance, now: float) -> str:
     if (eta := number(about.get("eta_seconds"))) is not None:
         return f"ETA {duration(eta)}"
     if (ended := number(about.get("ended_at"))) is not None:
-        return f"{_largest(duration(max(now - ended, 0)))} ago"
+        return ago(ended, now)
     return str(about.get("phase") or "") if glance.status in LIVE else ""
-
-
-def _largest(span: str) -> str:
-    """The largest unit of a span alone: an age need not change every second."""
-    return " ".join(span.split()[:2])
 
 
 def gpu_words(gpus: list[GpuNow], absence: str) -> Row:
