@@ -207,12 +207,14 @@ def test_flex_attention_trains_as_trls_does(
 ) -> None:
     """The block mask of shared prompts, and gradients through it, by torch's unfused code."""
     unfused(monkeypatch)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
     changes = {"attn_implementation": "flex_attention", "learning_rate": 2e-3, "gradient_checkpointing": False}
     config = config_of(tiny_model, varied_pairs, precompute_ref_log_probs="off", **changes)
     plain, mine = plain_trl(config), ours(config)
     assert max(largest_differences(plain, mine).values()) <= 1e-4
     assert torch.cosine_similarity(plain.weights, mine.weights, dim=0) >= 0.9999
     assert mine.trainer.model.config._attn_implementation == "flex_attention"
+    assert torch._dynamo.config.recompile_limit > 9, "a run with samples would fall back to unfused code"
     assert mine.trainer.shortcuts.report()["share_prefix"]["saved"] > 0.1
 
 

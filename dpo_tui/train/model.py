@@ -12,6 +12,11 @@ from dpo_tui.data.chat import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.device import Device
 
+# One row or several, new lengths, gradients or none, shared prompts or plain rows, generation: each asks for a kernel
+# of its own until torch has seen which sizes change. Past its own limit of 8 torch goes on with unfused code, which
+# holds all scores; 8 steps with evaluations, samples and KL estimates asked for 9.
+_MOST_FLEX_KERNELS = 64
+
 
 def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
     """Load the tokenizer and make sure that it has a chat template.
@@ -48,6 +53,8 @@ def load_model(config: Config, device: Device) -> Any:
     options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
     if config.attn_implementation != "auto":
         options["attn_implementation"] = config.attn_implementation
+    if config.attn_implementation == "flex_attention":
+        torch._dynamo.config.recompile_limit = _MOST_FLEX_KERNELS
     if config.use_4bit:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
