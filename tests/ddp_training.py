@@ -17,7 +17,7 @@ from dpo_tui.config.schema import Config
 from tests.test_exactness import ours, plain_trl
 
 PATIENCE = 200
-"""Seconds; eight times what the slower kind takes on two idle cores."""
+"""Seconds; six times what the slower kind takes on two cores that others use too."""
 
 # What `accelerate launch --use_fsdp --fsdp_version 2` sets: the weights of each layer are spread over the processes.
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
