@@ -1,6 +1,7 @@
 """Issue 4, item 4 (R31): a repair never touches the input, says what it did, and does it the same way twice."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,26 @@ def test_the_input_is_never_the_output(tmp_path: Path) -> None:
             repair(Source(str(path)), Plan(), out)
 
 
+def test_an_output_that_is_no_regular_file_is_refused_and_stays(tmp_path: Path) -> None:
+    """Root could replace /dev/null, or the link /dev/stdout, by a file."""
+    path = write_lines(tmp_path / "in.jsonl", rows(2))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.jsonl").symlink_to(write_lines(tmp_path / "other.jsonl", rows(1)))
+    for name in ("pipe", "link.jsonl", "."):
+        with pytest.raises(UsageError, match="is not a regular file"):
+            repair(Source(str(path)), Plan(), tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link.jsonl").is_symlink()
+    assert not list(tmp_path.glob("*.repair.jsonl"))
+
+
+@pytest.mark.parametrize("plan", [Plan(flip_rows=frozenset({3})), Plan(drop_rows=frozenset({1, 3}))])
+def test_a_row_that_is_not_there_is_refused_and_nothing_is_written(tmp_path: Path, plan: Plan) -> None:
+    path = write_lines(tmp_path / "in.jsonl", rows(2))
+    with pytest.raises(UsageError, match="there is no row 3"):
+        repair(Source(str(path)), plan, tmp_path / "out.jsonl")
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["in.jsonl"]
+
+
 def test_an_output_that_would_be_empty_leaves_the_old_one(tmp_path: Path) -> None:
     path, out = write_lines(tmp_path / "in.jsonl", rows(2)), tmp_path / "out.jsonl"
     out.write_text("precious")
@@ -154,7 +175,7 @@ def test_the_command_line_repairs(tmp_path: Path) -> None:
     done = CliRunner().invoke(inspect, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     assert "4 pairs written" in done.stderr
-    assert "2 held out" in done.stderr
+    assert f"2 held out in {tmp_path / 'out.eval.jsonl'}" in done.stderr
     assert "1 rows left out, 1 changed" in done.stderr
     with pytest.raises(UsageError):
         CliRunner().invoke(inspect, [str(path), "--drop", "too-similar"], catch_exceptions=False)

@@ -102,7 +102,8 @@ def _repair(source: Source, write: Path, plan: "Plan") -> None:
     from dpo_tui.data.repair import repair
 
     done = repair(source, plan, write)
-    narrate(f"{done.written:,} pairs written to {write}" + (f", {done.held_out:,} held out" if done.held_out else ""))
+    held_out = f", {done.held_out:,} held out in {done.evaluation}" if done.evaluation else ""
+    narrate(f"{done.written:,} pairs written to {write}{held_out}")
     narrate(f"{done.left_out:,} rows left out, {done.changed:,} changed; {done.sidecar} says which and why")
 
 

@@ -69,13 +69,15 @@ class Repaired:
         held_out: pairs in the evaluation file.
         left_out: rows that are in neither.
         changed: rows that were flipped or edited.
-        sidecar: the file that says which.
+        evaluation: the evaluation file; None where nothing was held out.
+        sidecar: the file that says which rows were left out and changed.
     """
 
     written: int
     held_out: int
     left_out: int
     changed: int
+    evaluation: Path | None
     sidecar: Path
 
 
@@ -83,13 +85,18 @@ def repair(source: Source, plan: Plan, out: Path) -> Repaired:
     """Write a repaired copy of a dataset. It must have been scanned in its present state, for the flags of its rows.
 
     Raises:
-        UsageError: an unknown check, a row that is not there, or an output that is one of the inputs.
+        UsageError: an unknown check, a row that is not there, or an output that is one of the inputs or no file.
         DataError: the dataset was changed since the scan, nothing is left of it, or the output cannot be written.
     """
     files = locate(source)
     masks = _masks(plan)
-    if any(_same_file(file.path, one) for file in files for one in (out, _eval_path(out), _sidecar(out))):
+    outputs = (out, _eval_path(out), _sidecar(out))
+    if any(_same_file(file.path, one) for file in files for one in outputs):
         raise UsageError(f"{out} is the input", hint="Write to another file: the input is never changed.")
+    for one in outputs:
+        # The new file takes the name: of a device or a link (for root, /dev/null, /dev/stdout) nothing would be left.
+        if one.is_symlink() or (one.exists() and not one.is_file()):
+            raise UsageError(f"{one} is not a regular file", hint="Name a file; nothing was changed.")
     flags = _flags(source) if masks else None
     work = _Work(source, files, plan, masks, flags)
     as_text = work.is_text()
@@ -103,7 +110,7 @@ def repair(source: Source, plan: Plan, out: Path) -> Repaired:
             done = work.write(train, evaluation, sidecar, as_text=as_text, held_out=held_out)
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}", hint="Nothing was changed.") from error
-    return Repaired(*done, _sidecar(out))
+    return Repaired(*done, _eval_path(out) if held_out else None, _sidecar(out))
 
 
 class _Work:
@@ -163,8 +170,10 @@ class _Work:
         held_out: frozenset[bytes],
     ) -> tuple[int, int, int, int]:
         written = held = left_out = changed = 0
+        unseen = {*self.plan.drop_rows, *self.plan.flip_rows, *self.plan.edits}
         _line(sidecar, {"from": [file.path.name for file in self.files], "sha256": _sha256(self.files)})
         for number, found, note in self.pairs():
+            unseen.discard(number)
             if not found:
                 left_out += 1
                 _line(sidecar, {"row": number, "action": "left out", "reason": note})
@@ -177,6 +186,8 @@ class _Work:
                 _line(evaluation if is_held else train, _document(turns, pair, as_text=as_text))
                 written += not is_held
                 held += is_held
+        if unseen:
+            raise UsageError(f"there is no row {min(unseen)}", hint="No file was written.")
         if not written:
             raise DataError("nothing would be left of the dataset", hint="Drop fewer rows. No file was written.")
         _line(sidecar, {"written": written, "held_out": held, "left_out": left_out, "changed": changed})
