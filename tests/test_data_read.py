@@ -225,8 +225,16 @@ def test_a_file_without_a_usable_row_shows_what_was_found_and_what_is_expected(t
 def test_a_file_that_is_mostly_not_json_names_the_first_bad_line(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(json.dumps(row()) + "\nname,age\nx,1\n")
-    with pytest.raises(DataError, match="2 of 3 rows are not JSON, the first on line 2"):
+    with pytest.raises(DataError, match="2 of 3 rows cannot be read, the first is row 2: not JSON"):
         load(path)
+
+
+def test_a_table_that_is_mostly_torn_is_not_told_to_be_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("prompt,chosen,rejected\nq,a\nq,a,b,c\n")
+    with pytest.raises(DataError, match="2 of 2 rows cannot be read, the first is row 1: 2 cells") as caught:
+        load(path)
+    assert ".csv" not in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n \n"])

@@ -35,7 +35,7 @@ def test_bad_rows_are_named_by_line_before_anything_starts(tmp_path: Path, tiny_
         (None, "does not exist"),
         ("", "is empty"),
         ('{"prompt": "a", "chosen": "b"}\n' * 3, "no row that can be used"),
-        ("plain text\nmore\n", "on line 1"),
+        ("plain text\nmore\n", "the first is row 1"),
     ],
     ids=["missing", "empty", "no-rejected", "not-json"],
 )

@@ -158,10 +158,11 @@ def refuse_if_hopeless(
         raise DataError(f"{location} has no rows", hint=f"{EXPECTED}.")
     if refusals.first_broken is not None and refusals.broken * 2 > total:
         first = refusals.first_broken
+        or_csv = "; CSV files need the suffix .csv" if first.message.startswith("not JSON") else ""
         raise DataError(
-            f"{location}: {refusals.broken} of {total} rows are not JSON, "
-            f"the first on line {first.row}: {printable(first.message)}",
-            hint=f"{EXPECTED}; CSV files need the suffix .csv.",
+            f"{location}: {refusals.broken} of {total} rows cannot be read, "
+            f"the first is row {first.row}: {printable(first.message)}",
+            hint=f"{EXPECTED}{or_csv}.",
         )
     if usable == 0:
         shown = f"\n  row {example[0]}: {_excerpt(example[1])}" if example else ""
