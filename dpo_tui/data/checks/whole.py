@@ -56,7 +56,7 @@ def low_diversity(totals: Totals) -> Finding | None:
     "warning",
     title="one side is much longer",
     explanation="DPO picks up length first (Park et al. 2024, arXiv 2403.19159): answers grow, or shrink.",
-    remedy="Balance the lengths, or use a loss that corrects for length (ld_alpha, simpo).",
+    remedy="Balance the lengths, or use a loss that corrects for length (ld_alpha, sigmoid_norm).",
 )
 def length_bias(totals: Totals) -> Finding | None:
     """Cohen's d of the paired difference of log lengths in characters, either way."""
