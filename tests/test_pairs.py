@@ -116,8 +116,9 @@ def test_an_answer_at_the_end_of_messages_is_no_part_of_the_prompt(tmp_path: Pat
 def test_a_file_without_prompts_is_named(tmp_path: Path, name: str, text: str | None) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
-    with pytest.raises(DataError, match=name):
+    with pytest.raises(DataError, match=name) as caught:
         read_prompts(tmp_path / name)
+    assert "Errno" not in caught.value.message
 
 
 def run(*words: str, keys: str = "") -> Any:

@@ -22,8 +22,10 @@ def read_prompts(path: Path) -> list[list[Message]]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text, at byte {error.start}") from None
     if path.suffix == ".json":
         rows = _parse(path, text, 1)
         found = [_prompt(path, row, number) for number, row in enumerate(rows, start=1)]
