@@ -67,7 +67,7 @@ def test_toml_loads_with_tables_and_without(tmp_path: Path) -> None:
 def test_every_problem_is_named_at_once_with_line_value_and_bound(tmp_path: Path) -> None:
     text = '[model]\nmodel_name = "m"\nlora_r = 5\n[dpo]\nbeta = 0\nlearnin_rate = 3\nloss_type = "simpo"\n'
     found = problems_of(write(tmp_path / "c.toml", text))
-    assert found["beta"] == "c.toml:5: beta = 0: must be greater than 0 and at most 1000"
+    assert found["beta"] == "c.toml:5: beta = 0: must be greater than 0 and at most 1,000"
     assert "c.toml:6: learnin_rate = 3: no such setting; did you mean learning_rate" in found["learnin_rate"]
     assert "belongs in [lora]" in found["lora_r"]
     assert "must be one of sigmoid" in found["loss_type"]
@@ -83,6 +83,7 @@ def test_every_problem_is_named_at_once_with_line_value_and_bound(tmp_path: Path
         ("learning_rate", "fast", "a number"),
         ("learning_rate", float("nan"), "number"),
         ("eval_split", 1.0, "less than 1"),
+        ("max_seq_length", 2_000_000, "at most 1,048,576"),
         ("gpus", "all", "auto takes the GPU"),
         ("max_length", 512, "did you mean max_seq_length"),
     ],
@@ -99,6 +100,7 @@ def test_a_wrong_value_is_explained(key: str, value: Any, said: str) -> None:
         ("empty.toml", "", "is empty"),
         ("broken.toml", "beta = = 1", "not valid TOML"),
         ("broken.json", '{"beta": 1,}', "not valid JSON"),
+        ("deep.toml", "a = " + "[" * 100_000, "not valid TOML"),
         ("deep.json", "[" * 100_000, "not valid JSON"),
         ("list.json", "[1]", "found a list"),
         ("broken.yaml", "a: [", "not valid YAML"),

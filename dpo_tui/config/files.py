@@ -105,7 +105,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise InvalidConfigError([unknown_key(key, value)], "--set")
     try:
         return key, tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return key, value.strip()
 
 
@@ -180,7 +180,7 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
 def _parse_toml(path: Path, text: str) -> Any:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 

@@ -107,7 +107,7 @@ def _message(key: str, kind: str, text: str, found: Any) -> str:
         near = difflib.get_close_matches(str(found), allowed, n=1)
         guess = f"; did you mean {near[0]}?" if near else ""
         return f"must be one of {', '.join(allowed)}{guess}"
-    limits = " and ".join(f"{_SIGNS[sign]} {limit:g}" for sign, limit in bounds(info).items())
+    limits = " and ".join(f"{_SIGNS[sign]} {limit:,.10g}" for sign, limit in bounds(info).items())
     if kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
         return f"must be {limits}"
     for marker, noun in (
