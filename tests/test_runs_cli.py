@@ -112,6 +112,13 @@ def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: Run) -> None:
     assert all(len(line) <= 80 for line in out.splitlines() if str(folder.path) not in line)
 
 
+@pytest.mark.parametrize("status", ["queued", "running", "stalled", "stopping", "failed", "stopped", "lost", "done"])
+def test_what_can_be_done_next_fits_80_columns(status: str) -> None:
+    lines = run_text.next_steps({"id": make().id, "status": status, "advice": {"remedy": {"beta": 0.5}}})
+    assert len(lines) > 1 and max(map(len, lines)) <= 80
+    assert "dpo-tui config fix" in lines[-1]
+
+
 def test_status_of_a_lost_run_leads_to_resume(dpo_tui: Run) -> None:
     folder = make()
     edit_state(folder, status="running", attempt=1, boot_id="0" * 36)
@@ -222,6 +229,16 @@ def test_stop_now_is_told_apart(dpo_tui: Run) -> None:
     assert "ends at once" in dpo_tui("stop", "--now", "last")[2]
     has_status(folder, "stopping", "stopped")
     assert ended(folder).returncode == -9
+
+
+def test_the_command_also_runs_as_a_module(home: Path) -> None:
+    """Where pip put the script on no PATH; and no first line of the list of commands is cut."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "dpo_tui", "--help"],
+        capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"},
+    ).stdout  # fmt: skip
+    assert "  runs " in shown and "..." not in shown.partition("Commands:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_listing_runs_loads_nothing_heavy(home: Path) -> None:

@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
         for name in COMMANDS:
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=formatter.width)))
+                rows.append((name, command.get_short_help_str(limit=2 * formatter.width)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

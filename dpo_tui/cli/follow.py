@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from dpo_tui.advice.diagnose import diagnose
+from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.cli.run_text import result_words
+from dpo_tui.cli.run_text import next_steps, result_words
 from dpo_tui.errors import RunError
 from dpo_tui.plain import printable
 from dpo_tui.runs import control, protocol
@@ -157,10 +157,13 @@ def _end(folder: RunFolder, status: Status) -> int:
         _tell_event({"kind": "warning" if advice.alarm else "note", "message": advice.words})
         if words := result_words(folder.path):
             _tell_event({"kind": "note", "message": words})
-        narrate(f"  dpo-tui judge {folder.id}   shows its answers beside the base model's: is it better?")
-        narrate(f"  dpo-tui export {folder.id} --to DIR --merge   makes one folder that loads and serves by itself")
+        _tell_next({"id": folder.id, "status": status.status, "advice": as_event(advice)})
         return protocol.DONE
     narrate(f"{status.status}: {printable(status.reason)}".rstrip(": "))
-    narrate(f"  dpo-tui resume {folder.id}   goes on from the last checkpoint")
-    narrate(f"  dpo-tui logs {folder.id}     shows its log")
+    _tell_next({"id": folder.id, "status": status.status})
     return protocol.STOPPED if status.status == "stopped" else protocol.FAILED
+
+
+def _tell_next(run: dict[str, Any]) -> None:
+    for line in next_steps(run):
+        narrate(line)

@@ -129,8 +129,8 @@ def next_steps(run: dict[str, Any]) -> list[str]:
     at_once = (f"dpo-tui stop --now {key}", "stop at once")
     resume = (f"dpo-tui resume {key}", "go on from the last checkpoint")
     logs = (f"dpo-tui logs {key}", "what it printed")
-    judge = (f"dpo-tui judge {key}", "is it better? its answers beside the base's")
-    export = (f"dpo-tui export {key} --to DIR --merge", "one folder to load and serve")
+    judge = (f"dpo-tui judge {key}", "better than its base?")
+    export = (f"dpo-tui export {key} --to DIR --merge", "a folder to serve")
     choices = {
         "queued": [follow, stop],
         "starting": [follow, stop],
@@ -143,7 +143,7 @@ def next_steps(run: dict[str, Any]) -> list[str]:
         "done": [judge, export, logs],
     }.get(status, [logs])
     if _remedy(run.get("advice") or {}):
-        choices = [*choices, (f"dpo-tui config fix {key}", "its config with the advice worked in")]
+        choices = [*choices, (f"dpo-tui config fix {key}", "that advice as a config")]
     size = max(len(command) for command, _ in choices)
     return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]
 
