@@ -55,6 +55,15 @@ def test_the_child_finds_the_package_from_another_folder(tmp_path: Path, monkeyp
     assert last["report"]["usable"] == 3
 
 
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "file"))
+    request = request_for(write_lines(tmp_path / "data.jsonl", rows(10)))
+    with ScanProcess(request) as process, pytest.raises(DataError, match="file/cache/data: Not a directory") as caught:
+        list(process.events())
+    assert "DPO_TUI_HOME" in str(caught.value.hint)
+
+
 def test_the_child_tells_an_error_for_people(tmp_path: Path) -> None:
     request = request_for(write_lines(tmp_path / "data.jsonl", [{"a": 1}]))
     expected = pytest.raises(DataError, match="`chosen` and `rejected` are missing")

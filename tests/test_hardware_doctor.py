@@ -212,6 +212,13 @@ def test_hub_access_is_asked_only_for_a_named_model_and_shows_no_token(monkeypat
     assert token not in found.message + found.fix
 
 
+def test_a_home_that_is_no_folder_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "file" / "home"))
+    found = findings()["disk-runs"]
+    assert found.status == "fail" and "cannot be written" in found.message
+
+
 @pytest.mark.skipif(compiler() is None, reason="no C compiler here to build the stand-in driver library")
 def test_the_command_answers_with_a_list_and_fails_when_a_check_fails(tmp_path: Path) -> None:
     """The whole command, its child process included, on a machine with a GPU that stopped answering."""

@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from dpo_tui import paths
 from dpo_tui.data.checks.registry import Check, checks
 from dpo_tui.data.count_tokens import count_tokens
 from dpo_tui.data.crew import cores, work
@@ -31,7 +32,7 @@ from dpo_tui.data.shapes import Mapping
 from dpo_tui.data.source import DataFile, Source, locate, locate_evaluation
 from dpo_tui.data.store import Draft, folder_of
 from dpo_tui.data.totals import Totals
-from dpo_tui.errors import DpoTuiError
+from dpo_tui.errors import DpoTuiError, HomeError
 
 _PROGRESS_EVERY = 0.1
 _PARTIAL_EVERY = 0.5
@@ -239,6 +240,11 @@ def main() -> int:
             return error.exit_code
     except BrokenPipeError:
         return 0  # whoever asked is gone
+    except OSError as error:
+        # Not the dataset's: those are DataErrors by now.
+        message = f"{error.filename or paths.cache()}: {error.strerror or error}"
+        tell({"event": "error", "message": message, "hint": "Free some space there, or set DPO_TUI_HOME elsewhere."})
+        return HomeError.exit_code
     return 0
 
 

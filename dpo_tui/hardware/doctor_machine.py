@@ -83,7 +83,7 @@ def _disk(name: str, folder: Path, wanted: float, what: str, fix: str) -> Findin
     free = _free_at(existing)
     if free is None:
         return Finding(name, "warn", f"{folder} cannot be looked at", fix)
-    if not os.access(existing, os.W_OK):
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
         return Finding(name, "fail", f"{existing} cannot be written, and {what} belong there", fix)
     if free < wanted * GB:
         status = "fail" if free < wanted * GB / 10 else "warn"
