@@ -92,6 +92,11 @@ def test_the_page_does_not_give_away_whose_answer_is_whose(home: Path, tiny_pair
     assert 150 < left.count("tuned") < 250
 
 
+def test_a_file_for_the_pairs_that_cannot_be_written_is_told_before_judging(home: Path, tiny_pairs: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
+        judge(answered_run(tiny_pairs), "l", "--export", "nowhere/pairs.jsonl")
+
+
 def test_verdicts_become_pairs_that_the_reader_takes(home: Path, tiny_pairs: Path, tmp_path: Path) -> None:
     """R32: exportable as new preference pairs, with where they come from; ties are none."""
     folder = answered_run(tiny_pairs)

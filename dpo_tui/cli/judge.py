@@ -49,6 +49,8 @@ def judge(
     """
     if target is not None and target.exists():
         raise UsageError(f"{target}: exists already", hint="name another file, or remove it first")
+    if target is not None and not target.parent.is_dir():
+        raise UsageError(f"{target.parent}: no such folder", hint="make it first, or name another file")
     if bool(url) != bool(endpoint_model):
         raise UsageError("--endpoint and --endpoint-model go together")
     session = Session.open(store.find(run), count=count, max_new_tokens=max_new_tokens, seed=seed)
