@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,14 +233,55 @@ def test_stop_now_is_told_apart(dpo_tui: Run) -> None:
     assert ended(folder).returncode == -9
 
 
+def spoken(*words: str | bytes, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the command as a process of its own."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.run([sys.executable, "-m", "dpo_tui", *words], check=False, **options)
+
+
 def test_the_command_also_runs_as_a_module(home: Path) -> None:
     """Where pip put the script on no PATH; and no first line of the list of commands is cut."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "dpo_tui", "--help"],
-        capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"},
-    ).stdout  # fmt: skip
+    shown = spoken("--help", env=os.environ | {"COLUMNS": "80"}).stdout.decode()
     assert "  runs " in shown and "..." not in shown.partition("Commands:")[2]
     assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no full device here")
+def test_a_full_disk_under_the_output_is_told_without_a_traceback(home: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = spoken("config", "init", stdout=full)
+    assert (ended.returncode, ended.stderr) == (1, b"error: the output: No space left on device\n")
+
+
+def test_a_reader_that_went_away_is_no_failure(home: Path) -> None:
+    """`dpo-tui logs last | head -1`, under pipefail too."""
+    gone, stdout = os.pipe()
+    os.close(gone)
+    for words in (["paths"], ["--help"]):
+        ended = spoken(*words, stdout=stdout)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+    os.close(stdout)
+
+
+def test_a_disk_that_fills_up_leaves_no_half_config_in_the_way(home: Path, tmp_path: Path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    ended = spoken("config", "init", "-o", str(tmp_path / "c.toml"), preexec_fn=small_files)
+    assert ended.returncode == 2 and b"cannot be written" in ended.stderr
+    assert not (tmp_path / "c.toml").exists()
+
+
+def test_a_sign_that_the_encoding_lacks_is_a_question_mark(home: Path) -> None:
+    make("a → b")
+    ended = spoken("status", "last", env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert ended.returncode == 0 and b"a ? b" in ended.stdout
+
+
+def test_a_name_that_is_no_text_is_refused(home: Path, tmp_path: Path) -> None:
+    """No config, report or run folder could hold it."""
+    ended = spoken("inspect", os.fsencode(tmp_path) + b"/caf\xe9.jsonl")
+    assert ended.returncode == 2 and b"is not text in this locale's encoding" in ended.stderr
 
 
 def test_listing_runs_loads_nothing_heavy(home: Path) -> None:

@@ -4,14 +4,19 @@ stdout is data, stderr is narration. Exit codes: 0 ok, 1 the run or check failed
 such run, 130 stopped by the user.
 """
 
+import errno
 import importlib
+import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 import dpo_tui
-from dpo_tui.errors import DpoTuiError
+from dpo_tui.errors import DpoTuiError, UsageError
 from dpo_tui.plain import printable
 
 # command -> "module:attribute"; the order is the order of `dpo-tui --help`.
@@ -43,8 +48,22 @@ COMMANDS = {
 }
 
 
+# What a machine may refuse to any command that reads or writes. Another OSError is a bug and keeps its traceback.
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is named, so that start-up stays fast."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the command line; `--help` prints here already."""
+        with _for_a_reader():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _for_a_reader():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name every command, in the order of the table."""
@@ -82,13 +101,12 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Entry point of the ``dpo-tui`` command: run it and turn every known error into one message and an exit code."""
+    _let_streams_speak()
     try:
+        _check_words(sys.argv[1:])
         sys.exit(cli.main(standalone_mode=False) or 0)
     except DpoTuiError as error:
-        # File names and keys in a message may carry escape sequences.
-        click.echo(f"error: {printable(error.message)}", err=True)
-        if error.hint:
-            click.echo(f"  {printable(error.hint)}", err=True)
+        _tell(error.message, error.hint)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
@@ -97,7 +115,51 @@ def main() -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        _tell(f"{error.filename or 'the output'}: {error.strerror}")
+        _drop_stdout()
+        sys.exit(1)
+
+
+def _let_streams_speak() -> None:
+    """Show "?" for a character that the terminal's encoding lacks, where Python would stop the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def _check_words(words: list[str]) -> None:
+    """Refuse names that are not text: no config, report or run folder could hold them.
+
+    Raises:
+        UsageError: a word is not in the locale's encoding.
+    """
+    for word in words:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise UsageError(
+                f"{word}: is not text in this locale's encoding", hint="Rename the file, or try `export LANG=C.UTF-8`."
+            )
+
+
+@contextmanager
+def _for_a_reader() -> Iterator[None]:
+    """End well where the reader (head, less) went away, before click ends with 1."""
+    try:
+        yield
     except BrokenPipeError:
-        # The reader (head, less) went away: say nothing, and keep Python from complaining while it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _drop_stdout()
+        raise click.exceptions.Exit(0) from None
+
+
+def _drop_stdout() -> None:
+    """Keep Python from complaining while it flushes what nobody can take."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell(message: str, hint: str | None = None) -> None:
+    # File names and keys in a message may carry escape sequences.
+    click.echo(f"error: {printable(message)}", err=True)
+    if hint:
+        click.echo(f"  {printable(hint)}", err=True)

@@ -91,7 +91,12 @@ def _emit(text: str, output: Path | None) -> None:
         return
     try:
         with output.open("x", encoding="utf-8") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                output.unlink()  # half of it would be in the way of the next try
+                raise
     except FileExistsError:
         raise UsageError(f"{output}: exists already", hint="name another file, or remove it first") from None
     except OSError as error:
