@@ -100,6 +100,14 @@ def test_a_loss_that_is_not_a_number_comes_before_all_else(broken: float | None)
     assert found[0].remedy["learning_rate"] == 5e-7
 
 
+@pytest.mark.parametrize(("strategy", "rows"), [("dpo", "pairs"), ("sft", "demonstrations")])
+def test_a_run_that_is_too_short_is_told_of_the_rows_that_it_has(strategy: str, rows: str) -> None:
+    """R35, R44."""
+    evidence = Evidence(SETTINGS | {"strategy": strategy}, curve([0.69, 0.69, 0.69]), max_steps=3)
+    found = next(advice for advice in judge(evidence) if advice.rule == "too-short")
+    assert f"learn from {rows}:" in found.words and f"on more {rows}" in found.words
+
+
 def test_a_first_loss_of_zero_names_the_reference() -> None:
     """FACTS: loss 0.0 and accuracy 1.0 at once means a wrong reference."""
     metrics = curve([0.0, 0.0], rewards__accuracies=[1, 1], rewards__chosen=[9.0, 9.1], rewards__rejected=[-9.0, -9.1])

@@ -116,11 +116,13 @@ def too_short(run: Evidence) -> Advice | None:
         return None
     epochs = run.setting("num_train_epochs", 3)
     remedy = {"max_steps": None, "num_train_epochs": max(3.0, epochs)}
+    demonstrations = run.settings.get("strategy") == "sft"
+    rows, enough = ("demonstrations", "") if demonstrations else ("pairs", "; 500 and more are advised")
     return Advice(
         "too-short",
         "warning",
-        f"{steps} steps are too few to learn from pairs: the loss is still {losses[-1]:.2f}. Train longer (2 to 4 "
-        "epochs), or on more pairs; 500 and more are advised.",
+        f"{steps} steps are too few to learn from {rows}: the loss is still {losses[-1]:.2f}. Train longer (2 to 4 "
+        f"epochs), or on more {rows}{enough}.",
         remedy,
         f"{steps} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}",
         "R44",
