@@ -4,7 +4,7 @@ A child is `python -m dpo_tui.train.tools.NAME`. It reads a request, tells how i
 
     {"kind": "progress", "message": …, "done": n, "total": n}   any number of them, and other kinds of its own
     {"kind": "result", …}                                        the last one of a request
-    {"kind": "failed", "message": …, "hint": …}                  instead of it
+    {"kind": "failed", "message": …, "hint": …, "exit_code": n}  instead of it
 
 Standard library only: whoever starts one stays light, and torch is loaded and freed with the child.
 """
@@ -27,7 +27,11 @@ Message = dict[str, Any]
 
 
 class ToolError(DpoTuiError):
-    """A child could not do what it was asked."""
+    """A child could not do what it was asked; the exit code is that of its own error."""
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
 
 
 class TorchTool:
@@ -66,7 +70,8 @@ class TorchTool:
         for line in self._process.stdout:
             message: Message = json.loads(line)
             if message["kind"] == "failed":
-                raise ToolError(message["message"], hint=message.get("hint") or None)
+                code = message.get("exit_code", 1)
+                raise ToolError(message["message"], hint=message.get("hint") or None, exit_code=code)
             yield message
             if message["kind"] == "result":
                 return

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from dpo_tui.cli import cli
 from dpo_tui.errors import DataError
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.torch_tool import ToolError
 from tests import tiny
 from tests.test_export import train
 
@@ -57,3 +58,6 @@ def test_any_file_of_pairs_will_do(home: Path, tiny_model: Path, tiny_pairs: Pat
     assert right["metrics"]["eval_rewards/accuracies"] + wrong["metrics"]["eval_rewards/accuracies"] == pytest.approx(1)
     assert wrong["pairs"] == 12
     assert wrong["metrics"]["eval_kl_n"] == 12
+    with pytest.raises(ToolError, match=r"nowhere.jsonl does not exist") as caught:
+        CliRunner().invoke(cli, ["eval", folder.id, "--data", "nowhere.jsonl"], catch_exceptions=False)
+    assert caught.value.exit_code == DataError.exit_code

@@ -16,6 +16,7 @@ from dpo_tui.errors import RunError, TrainingError, UsageError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.naming import rename
+from dpo_tui.torch_tool import ToolError
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
 from dpo_tui.train.serving import Served, commands, vllm_rank
@@ -253,3 +254,11 @@ def test_what_cannot_be_exported_is_refused_at_once(home: Path, tmp_path: Path) 
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UsageError, match="is there already"):
         CliRunner().invoke(cli, ["export", folder.id, "--to", str(tmp_path / "full")], catch_exceptions=False)
+
+
+def test_a_folder_that_cannot_be_made_is_named_and_no_log_that_there_is_not(home: Path, tmp_path: Path) -> None:
+    folder = store.create('model_name = "m"\ndataset = "d"\n', name="new", devices=[])
+    folder.adapter.mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ToolError, match=r"partial: Not a directory$"):
+        CliRunner().invoke(cli, ["export", folder.id, "--to", str(tmp_path / "file" / "new")], catch_exceptions=False)

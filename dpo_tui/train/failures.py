@@ -28,14 +28,14 @@ class Failure:
     exit_code: int = protocol.FAILED
 
 
-def describe_failure(error: BaseException) -> Failure:
-    """Return the first translation that fits, else the exception's own words."""
+def describe_failure(error: BaseException, unknown: str = "train.log has the whole traceback") -> Failure:
+    """Return the first translation that fits, else the exception's own words with the hint ``unknown``."""
     for translate in TRANSLATIONS:
         if failure := translate(error):
             return failure
     words = str(error).strip().splitlines()
     first = f": {words[0]}" if words else ""
-    return Failure(f"{type(error).__name__}{first}", "train.log has the whole traceback")
+    return Failure(f"{type(error).__name__}{first}", unknown)
 
 
 def our_own(error: BaseException) -> Failure | None:
@@ -87,6 +87,8 @@ def model_not_found(error: BaseException) -> Failure | None:
             "The model is not on this machine and the hub cannot be reached",
             'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"',
         )
+    if "Repo id must" in text:
+        return Failure("The model is no folder on this machine and no hub id", "check its name")
     if name == "RepositoryNotFoundError" or "is not a valid model identifier" in text:
         return Failure(
             "The hub has no such model, or it is private",
@@ -95,9 +97,17 @@ def model_not_found(error: BaseException) -> Failure | None:
     return None
 
 
+def file_refused(error: BaseException) -> Failure | None:
+    """The system names the file and the reason."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return Failure(f"{error.filename}: {error.strerror}")
+    return None
+
+
 TRANSLATIONS: tuple[Callable[[BaseException], Failure | None], ...] = (
     our_own,
     out_of_memory,
     disk_full,
     model_not_found,
+    file_refused,
 )

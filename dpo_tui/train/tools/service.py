@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from dpo_tui.errors import DpoTuiError
+
 Tell = Callable[[str, dict[str, Any]], None]
 """Send a message: its kind, and the rest of it."""
 Work = Callable[[dict[str, Any], Tell], dict[str, Any]]
@@ -34,8 +36,9 @@ def serve(work: Work) -> int:
             traceback.print_exc()
             from dpo_tui.train.failures import describe_failure
 
-            failure = describe_failure(error)
-            tell("failed", {"message": failure.message, "hint": failure.hint})
+            failure = describe_failure(error, unknown="")
+            code = error.exit_code if isinstance(error, DpoTuiError) else 1
+            tell("failed", {"message": failure.message, "hint": failure.hint, "exit_code": code})
             return 1
         tell("result", result)
     return 0
