@@ -154,6 +154,7 @@ def test_yaml_of_trl_dpo_keeps_its_meaning(tmp_path: Path) -> None:
         ("moving_reference_needs_a_reference", {"sync_ref_model": True}),
         ("adapter_not_on_the_head", {"lora_target_modules": ["q_proj", "lm_head"]}),
         ("four_bit_needs_an_adapter", {"use_4bit": True, "use_lora": False}),
+        ("the_newest_run_goes_by_last", {"name": "last"}),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(rule: str, values: dict[str, Any]) -> None:

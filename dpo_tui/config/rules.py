@@ -122,3 +122,9 @@ def four_bit_needs_an_adapter(config: Config) -> Problem | None:
     return Problem(
         "use_4bit", True, "4-bit weights cannot be trained themselves: set use_lora = true, or use_4bit = false"
     )
+
+
+@rule
+def the_newest_run_goes_by_last(config: Config) -> Problem | None:
+    """`dpo-tui rename` refuses it too: no command would find the run by this name."""
+    return Problem("name", config.name, "commands take it for the newest run") if config.name == "last" else None
