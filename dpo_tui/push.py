@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpo_tui.errors import DpoTuiError
+from dpo_tui.errors import DpoTuiError, UsageError
 
 _UNAUTHORISED, _FORBIDDEN = 401, 403
 _MB = 1e6
@@ -50,7 +50,8 @@ def check_push(repository: str) -> None:
     """Refuse before any work what cannot be uploaded in the end; asks nobody over the network.
 
     Raises:
-        PushError: the name is no repository's, the hub client is told to stay offline, or nobody is logged in.
+        UsageError: the name is no repository's.
+        PushError: the hub client is told to stay offline, or nobody is logged in.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
@@ -59,7 +60,7 @@ def check_push(repository: str) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise PushError(f"--push {repository}: {_first_line(error)}", hint="write it as NAME or OWNER/NAME") from None
+        raise UsageError(f"--push {repository}: {_first_line(error)}", hint="write it as NAME or OWNER/NAME") from None
     if constants.HF_HUB_OFFLINE:
         raise PushError(
             f"--push {repository}: HF_HUB_OFFLINE is set, so nothing is sent to the hub",
