@@ -20,7 +20,7 @@ from dpo_tui.data.scan import scan
 from dpo_tui.data.scan_process import ScanProcess
 from dpo_tui.data.scan_request import ScanRequest
 from dpo_tui.data.source import Source
-from dpo_tui.errors import DataError
+from dpo_tui.errors import DataError, DpoTuiError
 from tests.data_files import NO_CLEAR_WINNER, TOO_SIMILAR, row, rows, write_lines
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -251,6 +251,20 @@ def test_columns_and_splits_are_chosen_on_the_command_line(tmp_path: Path) -> No
     done = run_inspect(str(tmp_path), "--split", "test", *fields, "--json")
     assert json.loads(done.stdout)["columns"] == {"prompt": "q", "chosen": "up", "rejected": "down"}
     assert json.loads(done.stdout)["rows"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["", "--json"], "has no name"), (["data.jsonl", "--max-length", "9"], "Add --model")]
+)
+def test_what_would_be_guessed_or_passed_over_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    """An unset variable is not the working folder, and a length without a tokenizer is no check."""
+    write_lines(tmp_path / "data.jsonl", rows(10))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DpoTuiError) as caught:
+        run_inspect(*words)
+    assert caught.value.exit_code == 2 and said in str(caught.value)
 
 
 def test_the_model_tells_what_training_will_drop(tmp_path: Path, tiny_model: Path) -> None:

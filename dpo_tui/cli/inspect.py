@@ -61,6 +61,8 @@ def inspect(
     """
     if write is None and (drop or flip or cap or hold_out):
         raise UsageError("--drop, --flip, --cap and --hold-out change what is written", hint="Add --write OUT.")
+    if max_length and not model:
+        raise UsageError("--max-length counts tokens, which only a model's tokenizer can", hint="Add --model MODEL.")
     source = Source(data, subset, split, prompt_field, chosen_field, rejected_field, system_field)
     request = ScanRequest(
         source=source,

@@ -88,6 +88,8 @@ def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
     Raises:
         DataError: there is nothing there, or nothing that can be read, or it is not clear which split is meant.
     """
+    if not source.location:  # a path of no letters is the working folder
+        raise DataError("the dataset has no name", hint="Give a file, a folder or a hub id such as org/name.")
     path = Path(source.location).expanduser()
     try:
         mode = path.stat().st_mode
