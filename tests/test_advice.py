@@ -100,6 +100,13 @@ def test_a_loss_that_is_not_a_number_comes_before_all_else(broken: float | None)
     assert found[0].remedy["learning_rate"] == 5e-7
 
 
+def test_what_is_unwise_in_a_config_is_told_in_80_columns(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('model_name = "m"\ndataset = "d"\nlearning_rate = 1e-3\n')
+    done = CliRunner().invoke(cli, ["config", "check", str(tmp_path / "c.toml")], catch_exceptions=False)
+    *told, _ = done.stdout.splitlines()
+    assert "above the usual range" in done.stdout and max(map(len, told)) <= 80
+
+
 @pytest.mark.parametrize(("strategy", "rows"), [("dpo", "pairs"), ("sft", "demonstrations")])
 def test_a_run_that_is_too_short_is_told_of_the_rows_that_it_has(strategy: str, rows: str) -> None:
     """R35, R44."""

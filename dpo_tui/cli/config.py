@@ -1,6 +1,7 @@
 """`config`: make, check, show, convert and mend config files."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from dpo_tui.errors import UsageError
 from dpo_tui.plain import printable
 from dpo_tui.runs import store
 
+_WIDTH = 80
 FILE = click.Path(path_type=Path)
 
 
@@ -36,7 +38,7 @@ def check(file: Path) -> None:
     """Say everything that is wrong, or unwise, in a config file."""
     loaded = load(file)
     for advice in advise(loaded.config):
-        click.echo(f"{advice.severity}: {advice.words}")
+        click.echo(textwrap.fill(f"{advice.severity}: {advice.words}", _WIDTH, subsequent_indent="  "))
     click.echo(f"{printable(str(file))}: {len(loaded.origins)} settings, all valid{_dialect(loaded)}")
 
 
