@@ -121,6 +121,19 @@ def test_a_file_without_prompts_is_named(tmp_path: Path, name: str, text: str | 
     assert "Errno" not in caught.value.message
 
 
+def test_a_model_that_could_not_answer_is_not_in_the_way_of_the_next(tmp_path: Path) -> None:
+    prompts = [[{"role": "user", "content": "hello"}]]
+    for model in ("no-such-model", "the-right-one"):
+        kept = Collection(tmp_path / "work", prompts, Sampling(model, 2, 1.0, 1.0, 8, 1))
+    assert kept.sampling.model == "the-right-one"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file/work: cannot be written: Not a directory"):
+        Collection(tmp_path / "file" / "work", [], Sampling("m", 2, 1.0, 1.0, 8, 1))
+
+
 def run(*words: str, keys: str = "") -> Any:
     return CliRunner().invoke(cli, ["pairs", *words], input=keys, catch_exceptions=False)
 

@@ -73,7 +73,7 @@ class Collection:
         sampling: how.
 
     Raises:
-        UsageError: the folder holds another collection: other prompts, or another sampling.
+        UsageError: the folder cannot be written, or holds another collection: other prompts, or another sampling.
     """
 
     def __init__(self, folder: Path, prompts: Sequence[list[Message]], sampling: Sampling) -> None:
@@ -82,13 +82,17 @@ class Collection:
         self.prompts = {prompt_id(prompt): prompt for prompt in prompts}
         plan = {"version": 1, "sampling": vars(sampling), "prompts": list(self.prompts)}
         earlier = read_json(folder / "plan.json")
-        if earlier is not None and earlier != plan:
+        # Without an answer, as where the model's name was wrong, nothing would be lost.
+        if earlier is not None and earlier != plan and (folder / "answers.jsonl").exists():
             raise UsageError(
                 f"{folder}: holds answers to other prompts, or sampled in another way",
                 hint="give the same prompts and options to go on, or another -o to begin anew",
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(folder / "plan.json", plan)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json_atomic(folder / "plan.json", plan)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be written: {error.strerror}", hint="give another -o") from error
         self._answers: dict[str, dict[int, str]] = {key: {} for key in self.prompts}
         self._better: dict[str, list[tuple[str, str]]] = {key: [] for key in self.prompts}
         self._compared: dict[str, set[frozenset[str]]] = {key: set() for key in self.prompts}
