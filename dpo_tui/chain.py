@@ -8,7 +8,7 @@ earlier run, in which an adapter has been merged into its base. So DPO's referen
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from dpo_tui.config.files import LoadedConfig, with_changes
+from dpo_tui.config.files import LoadedConfig, load, with_changes
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.prepare import Prepared, create_run, prepare
@@ -102,6 +102,22 @@ def model_of(name: str, tell: Tell = lambda message: None) -> str:
         tell({"kind": "progress", "message": f"Merging the adapter of run {folder.id} into its base"})
         run_tool("merge_run", {"run": str(folder.path)}, tell)
     return str(folder.merged)
+
+
+def shape_of(name: str) -> tuple[str, str | None]:
+    """Return a model of the shape that ``run:KEY`` has, and its revision: the one which that run was trained from.
+
+    Raises:
+        UsageError: ``previous`` alone says nothing about a shape.
+        RunNotFoundError: there is no such run.
+    """
+    if name == PREVIOUS:
+        raise UsageError(
+            f'model_name = "{PREVIOUS}": one config alone does not say which model that is',
+            hint="name the model of the config before it: --set model_name=MODEL",
+        )
+    config = load(store.find(name.removeprefix(RUN)).config).config
+    return config.model_name, config.model_revision
 
 
 def _changed(config: Config, **changes: object) -> Config:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from dpo_tui.config.files import from_values
+from dpo_tui.config.toml_text import to_toml
 from dpo_tui.hardware.duration import duration_of, flops_per_token, steps_of
 from dpo_tui.hardware.history import measurements, nearest
 from dpo_tui.hardware.models import architecture_of
 from dpo_tui.hardware.vram import GB, estimate
+from dpo_tui.runs import store
 from tests.test_hardware_profiles import BASIC, config
 
 ADVANCED = {
@@ -49,6 +51,21 @@ def answered(folder: Path, *arguments: str) -> dict[str, Any]:
     assert finished.returncode == 0, finished.stderr
     document: dict[str, Any] = json.loads(finished.stdout)
     return document
+
+
+def test_a_stage_that_goes_on_from_a_run_is_estimated_by_that_runs_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R35: the merged model has the shape of the one it was made from."""
+    monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "home"))
+    first = store.create(to_toml(config()), name="first", devices=[])
+    plain = answered(tmp_path, written(tmp_path, BASIC), "--vram", "12")
+    found = answered(tmp_path, written(tmp_path, {**BASIC, "model_name": f"run:{first.id}"}), "--vram", "12")
+    assert found["parts"] == plain["parts"]
+    alone = dpo_tui(tmp_path, "estimate", written(tmp_path, {**BASIC, "model_name": "previous"}))
+    assert alone.returncode == 2 and "one config alone" in alone.stderr
+    missing = dpo_tui(tmp_path, "estimate", written(tmp_path, {**BASIC, "model_name": "run:nope"}))
+    assert missing.returncode == 3
 
 
 def test_the_basic_config_on_a_12_gb_card_is_in_its_band(tmp_path: Path) -> None:

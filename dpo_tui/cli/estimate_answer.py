@@ -115,7 +115,7 @@ def _given(profile: Profile, vram: float | None) -> Profile | None:
 
 
 def _located(loaded: LoadedConfig) -> Config:
-    """Local paths made absolute: tried from here, then from the config file's folder."""
+    """Local paths made absolute, tried from here, then from the config file's folder; an earlier run's model named."""
     folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
     found: dict[str, Any] = {}
     for field in ("model_name", "dataset"):
@@ -123,6 +123,11 @@ def _located(loaded: LoadedConfig) -> Config:
         existing = next((folder / value for folder in folders if (folder / value).exists()), None)
         if existing is not None:
             found[field] = str(existing)
+    name = loaded.config.model_name
+    if name == "previous" or name.startswith("run:"):
+        from dpo_tui.chain import shape_of
+
+        found["model_name"], found["model_revision"] = shape_of(name)
     return loaded.config.model_copy(update=found)
 
 
