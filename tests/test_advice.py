@@ -100,6 +100,12 @@ def test_a_loss_that_is_not_a_number_comes_before_all_else(broken: float | None)
     assert found[0].remedy["learning_rate"] == 5e-7
 
 
+@pytest.mark.parametrize(("last", "words"), [(60, "Too early to tell: step 6 of 60."), (6, "Too short to tell: all")])
+def test_a_run_that_is_over_is_not_told_that_it_is_early(last: int, words: str) -> None:
+    learnt = Evidence(SETTINGS, curve([0.69, 0.5, 0.3, 0.2, 0.1, 0.05]), max_steps=last)
+    assert judge(learnt)[0].words.startswith(words)
+
+
 def test_what_is_unwise_in_a_config_is_told_in_80_columns(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('model_name = "m"\ndataset = "d"\nlearning_rate = 1e-3\n')
     done = CliRunner().invoke(cli, ["config", "check", str(tmp_path / "c.toml")], catch_exceptions=False)

@@ -72,6 +72,8 @@ def judge(run: Evidence) -> list[Advice]:
 def _fine(run: Evidence) -> Advice:
     losses = run.values("loss")
     if len(losses) < _FIRST or run.step < motion.SETTLED / 2:
+        if run.step and run.step == run.max_steps:
+            return Advice(TOO_EARLY, "info", f"Too short to tell: all of it was {run.step} steps.")
         where = f"step {run.step}" + (f" of {run.max_steps}" if run.max_steps else "")
         return Advice(TOO_EARLY, "info", f"Too early to tell: {where}." if run.step else "No numbers yet.")
     reasons = [f"loss {losses[0]:.2f} → {mean(part(losses, 0.8, 1)):.2f}"]
