@@ -240,6 +240,26 @@ def test_a_csv_with_a_stray_quote_names_the_record(tmp_path: Path) -> None:
     assert [(one.check, one.rows) for one in report.problems if one.severity == "error"] == [("bad-json", [3])]
 
 
+def test_a_csv_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("prompt,chosen,chosen,rejected\na,b,c,d\n")
+    with pytest.raises(DataError, match="2 columns called chosen"):
+        load_pairs(Source(str(path)))
+
+
+@pytest.mark.parametrize("blank", ["", "\n"], ids=["fast", "line by line"])
+@pytest.mark.parametrize("array", [False, True], ids=["lines", "array"])
+def test_null_where_a_row_should_be_is_a_bad_row(tmp_path: Path, blank: str, *, array: bool) -> None:
+    pair = '{"prompt": "a", "chosen": "b", "rejected": "c"}'
+    path = tmp_path / "data.json"
+    path.write_text(f"[{pair}, null, {pair}]" if array else f"{pair}\nnull\n{pair}\n{blank}")
+    report = inspected(path)
+    assert report is not None
+    assert (report.rows, report.usable) == (3, 2)
+    assert [(one.check, one.rows) for one in report.problems if one.severity == "error"] == [("bad-json", [2])]
+    assert [(one.row, one.check) for one in load_pairs(Source(str(path))).dropped] == [(2, "bad-json")]
+
+
 def test_parquet_without_its_footer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.parquet"
     path.write_bytes(WHOLE["parquet"][:-12])

@@ -156,11 +156,19 @@ def test_a_row_that_is_not_there_is_refused_and_nothing_is_written(tmp_path: Pat
 
 def test_an_output_that_would_be_empty_leaves_the_old_one(tmp_path: Path) -> None:
     path, out = write_lines(tmp_path / "in.jsonl", rows(2)), tmp_path / "out.jsonl"
-    out.write_text("precious")
+    repair(Source(str(path)), Plan(), out)
+    earlier = {one.name: one.read_bytes() for one in tmp_path.iterdir() if one.is_file()}
     with pytest.raises(DataError, match="nothing would be left"):
         repair(Source(str(path)), Plan(drop_rows=frozenset({1, 2})), out)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir() if one.is_file()} == earlier
+
+
+def test_a_file_that_no_repair_wrote_is_never_replaced(tmp_path: Path) -> None:
+    path, out = write_lines(tmp_path / "in.jsonl", rows(2)), tmp_path / "out.jsonl"
+    out.write_text("precious")
+    with pytest.raises(UsageError, match="no repair wrote it"):
+        repair(Source(str(path)), Plan(), out)
     assert out.read_text() == "precious"
-    assert sorted(one.name for one in tmp_path.iterdir() if one.is_file()) == ["in.jsonl", "out.jsonl"]
 
 
 def test_an_output_folder_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ def test_not_a_number_is_null_in_json(dpo_tui: Run) -> None:
     assert json.loads(dpo_tui("status", "last", "--json")[1])["metrics"] == {"step": 1, "loss": None}
 
 
+@pytest.mark.parametrize(("width", "noted"), [(80, "ETA 2 min 20 s"), (100, "loss 0.512 · ETA 2 min 20 s")])
+def test_a_narrow_table_leaves_out_the_loss_and_cuts_no_time(width: int, noted: str) -> None:
+    run = {"status": "running", "id": "20261101-101010-aaaa", "metrics": {"loss": 0.512}, "eta_seconds": 140}
+    assert run_text.table([run], width)[1].endswith(noted)
+
+
 def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: Run) -> None:
     """R37, R38: accuracy and margin, in words and numbers."""
     folder = make("helpful")

@@ -52,17 +52,23 @@ def table(summaries: list[dict[str, Any]], width: int, now: float | None = None)
     now = time.time() if now is None else now
     name = _NAME_WIDE if width >= _WIDE else _NAME
     sizes = (_STATUS, _ID, name, _STEP)
+    room = width - sum(sizes) - len(sizes)
     rows = [("status", "id", "name", "step", "")]
-    rows += [(_status(run), str(run["id"]), str(run.get("name", "")), _steps(run), note(run, now)) for run in summaries]
+    rows += [
+        (_status(run), str(run["id"]), str(run.get("name", "")), _steps(run), note(run, now, room)) for run in summaries
+    ]
     lines = []
     for *cells, last in rows:
         head = " ".join(fit(cell, size) for cell, size in zip(cells, sizes, strict=True))
-        lines.append(f"{head} {clip(last, width - sum(sizes) - len(sizes))}".rstrip())
+        lines.append(f"{head} {clip(last, room)}".rstrip())
     return lines
 
 
-def note(run: dict[str, Any], now: float) -> str:
-    """The most useful thing to say about a run in a few words: why it waits or failed, else its loss and its time."""
+def note(run: dict[str, Any], now: float, room: int) -> str:
+    """The most useful thing to say about a run in a few words: why it waits or failed, else its loss and its time.
+
+    The loss is left out where both are wider than ``room``: half a time would be wrong.
+    """
     if run["status"] in ("queued", "failed", "lost", "stalled", "unknown") and run.get("reason"):
         return str(run["reason"])
     loss = _number(run.get("metrics", {}).get("loss"))
@@ -73,7 +79,8 @@ def note(run: dict[str, Any], now: float) -> str:
         parts.append(ago(run["ended_at"], now))
     elif run["status"] in ("starting", "running") and run.get("phase"):
         parts.append(_phase(run))
-    return "  ".join(parts)
+    both = " · ".join(parts)
+    return both if columns(both) <= room else parts[-1]
 
 
 def paragraph(run: dict[str, Any], width: int, now: float | None = None) -> list[str]:

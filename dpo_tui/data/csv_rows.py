@@ -18,7 +18,7 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
         size: how many bytes of JSON lines to give at a time.
 
     Raises:
-        DataError: it has no header.
+        DataError: it has no header, or two columns of one name.
     """
     import orjson
 
@@ -32,6 +32,9 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
         header = [name.strip() for name in next(table)]
     except (csv.Error, StopIteration) as error:
         raise DataError(f"{file.path} has no header line: {error}") from error
+    if twice := sorted({name for name in header if header.count(name) > 1 and name}):
+        words = f"{file.path} has {header.count(twice[0])} columns called {twice[0]}"
+        raise DataError(words, hint="Rename or remove all but one: nobody can tell which is meant.")
     held: list[bytes] = []
     held_size = 0
     while True:

@@ -43,7 +43,7 @@ def _parse_whole(data: bytes) -> list[Row] | None:
             rows = orjson.loads(b"".join((b"[", block.replace(b"\n", b","), b"]")))
         except orjson.JSONDecodeError:
             return None
-        if len(rows) != lines:
+        if len(rows) != lines or None in rows:
             return None
         found += rows
         start = end
@@ -64,10 +64,11 @@ def parse(lines: list[bytes]) -> list[Row]:
 
     loads = orjson.loads
     try:
-        return [loads(line) for line in lines]
+        rows: list[Row] = [loads(line) for line in lines]
     except orjson.JSONDecodeError:
-        pass  # one bad line, or a blank one: go through them one by one
-    return [parse_line(line) for line in lines]
+        rows = [None]
+    # One bad line, or a blank one, or a null: go through them one by one.
+    return [parse_line(line) for line in lines] if None in rows else rows
 
 
 def parse_line(line: bytes) -> Row:
@@ -80,7 +81,7 @@ def parse_line(line: bytes) -> Row:
         row: Row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         return _bad_json(line, error)
-    return row
+    return Unreadable("bad-json", "null where a row should be") if row is None else row
 
 
 def _bad_json(line: bytes, error: Any) -> Unreadable:

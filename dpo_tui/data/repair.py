@@ -85,7 +85,8 @@ def repair(source: Source, plan: Plan, out: Path) -> Repaired:
     """Write a repaired copy of a dataset. It must have been scanned in its present state, for the flags of its rows.
 
     Raises:
-        UsageError: an unknown check, a row that is not there, or an output that is one of the inputs or no file.
+        UsageError: an unknown check, a row that is not there, or an output that is one of the inputs, no file,
+            or somebody else's.
         DataError: the dataset was changed since the scan, nothing is left of it, or the output cannot be written.
     """
     files = locate(source)
@@ -97,6 +98,8 @@ def repair(source: Source, plan: Plan, out: Path) -> Repaired:
         # The new file takes the name: of a device or a link (for root, /dev/null, /dev/stdout) nothing would be left.
         if one.is_symlink() or (one.exists() and not one.is_file()):
             raise UsageError(f"{one} is not a regular file", hint="Name a file; nothing was changed.")
+    if out.exists() and not _sidecar(out).exists():
+        raise UsageError(f"{out} exists, and no repair wrote it", hint="Name another file, or remove it first.")
     flags = _flags(source) if masks else None
     work = _Work(source, files, plan, masks, flags)
     as_text = work.is_text()

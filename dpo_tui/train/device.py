@@ -48,9 +48,9 @@ def choose_device(config: Config) -> Device:
             hint='run `dpo-tui doctor`, or set gpus = "none" to train on the CPU',
         )
     if config.gpus == "auto" and torch.backends.mps.is_available():
-        return Device("mps", "fp32", "Training on the Apple GPU in fp32")
+        return Device("mps", "fp32", "On the Apple GPU in fp32")
     asked = ": bfloat16 is for GPUs" if config.bf16 else ""
-    return Device("cpu", "fp32", f"Training on the CPU in fp32{asked}")
+    return Device("cpu", "fp32", f"On the CPU in fp32{asked}")
 
 
 def require_gradients(config: Config, device: Device) -> None:
@@ -69,11 +69,9 @@ def require_gradients(config: Config, device: Device) -> None:
 def _cuda(config: Config) -> Device:
     name = torch.cuda.get_device_name(0)
     if not config.bf16:
-        return Device("cuda", "fp32", f"Training on {name} in fp32, as bf16 = false asks")
+        return Device("cuda", "fp32", f"On {name} in fp32, as bf16 = false asks")
     capability = torch.cuda.get_device_capability(0)
     if capability >= _BF16_CAPABILITY:
-        return Device("cuda", "bf16", f"Training on {name} in bfloat16")
+        return Device("cuda", "bf16", f"On {name} in bfloat16")
     major, minor = capability
-    return Device(
-        "cuda", "fp16", f"Training on {name} in fp16: bfloat16 needs compute capability 8.0, it has {major}.{minor}"
-    )
+    return Device("cuda", "fp16", f"On {name} in fp16: bfloat16 needs compute capability 8.0, it has {major}.{minor}")

@@ -138,10 +138,11 @@ class Looks:
     def _sample(self, allowed: float) -> None:
         count = self._sample_cost.affordable(len(self.shown), allowed)
         if count < len(self.shown):
+            which = f"{count} of {len(self.shown)} sample prompts" if count > 0 else "no sample prompts"
             self._say_once(
                 "sample",
-                f"At evaluations {max(count, 0)} of {len(self.shown)} sample prompts are answered, to take at most "
-                f"{self.config.looks_share:.0%} of the training time (looks_share)",
+                f"At evaluations {which} are answered, to take at most {self.config.looks_share:.0%} of the training "
+                "time (looks_share)",
             )
         if count > 0:
             self._answer("evaluation", "policy", allowed, count)
