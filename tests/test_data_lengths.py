@@ -211,7 +211,7 @@ def test_a_large_dataset_is_estimated_from_a_sample_first(
     monkeypatch.setattr(count_tokens, "_PIECE", 1 << 10)
     path = write_lines(tmp_path / "pairs.jsonl", [row(number) for number in range(500)])
     source = Source(str(path))
-    from dpo_tui.data.source import locate
+    from dpo_tui.data.locate import locate
 
     figures = list(count_tokens.count_tokens(locate(source), source, str(tiny_model), 64, usable=500, workers=1))
     assert not figures[0].exact

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from dpo_tui.data.locate import locate
 from dpo_tui.data.messages import describe, messages_of
 from dpo_tui.data.pairs import Message, RowProblem, Unreadable, pair_of
 from dpo_tui.data.read import Refusals, numbered_rows, refuse_if_hopeless, sha256_of, usable_turns
 from dpo_tui.data.recognise import Recogniser
-from dpo_tui.data.source import Progress, Source, locate
+from dpo_tui.data.source import Progress, Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from dpo_tui.data.source import SUFFIXES as DATA_SUFFIXES
-from dpo_tui.data.source import Progress, Source, files_of_split, split_word
+from dpo_tui.data.source import Progress, Source
+from dpo_tui.data.splits import files_of_split, split_word
 from dpo_tui.errors import DataError
 
 # The hub converts every public dataset to Parquet on this branch, as <subset>/<split>/0000.parquet.

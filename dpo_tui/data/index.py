@@ -16,11 +16,12 @@ from typing import Any
 import orjson
 
 from dpo_tui.data.json_lines import Row, lines_of
+from dpo_tui.data.locate import locate
 from dpo_tui.data.pairs import Turns, Unreadable
 from dpo_tui.data.portions import Batches, Lines, Portion, Text, first_rows, portions, read_bytes, rows
 from dpo_tui.data.read import usable_turns
 from dpo_tui.data.recognise import Recogniser
-from dpo_tui.data.source import DataFile, Source, locate
+from dpo_tui.data.source import DataFile, Source
 from dpo_tui.data.store import Draft, folder_of
 from dpo_tui.errors import DataError
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.json_lines import Row
+from dpo_tui.data.locate import locate
 from dpo_tui.data.pairs import Pair, RowProblem, Turns, Unreadable, pair_of, unusable
 from dpo_tui.data.portions import Text, portions, rows
 from dpo_tui.data.recognise import Recogniser
-from dpo_tui.data.source import DataFile, Progress, Source, locate
+from dpo_tui.data.source import DataFile, Progress, Source
 from dpo_tui.errors import DataError
 from dpo_tui.plain import printable
 

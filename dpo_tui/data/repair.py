@@ -19,10 +19,11 @@ import orjson
 
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.index import cached_flags
+from dpo_tui.data.locate import locate
 from dpo_tui.data.pairs import Message, Pair, Turns, Unreadable, pair_of, text_of, unusable
 from dpo_tui.data.read import numbered_rows, usable_turns
 from dpo_tui.data.recognise import Recogniser
-from dpo_tui.data.source import DataFile, Source, locate
+from dpo_tui.data.source import DataFile, Source
 from dpo_tui.data.split import held_out_keys, prompt_key
 from dpo_tui.errors import DataError, UsageError
 

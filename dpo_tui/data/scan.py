@@ -21,6 +21,7 @@ from dpo_tui.data.count_tokens import count_tokens
 from dpo_tui.data.crew import cores, work
 from dpo_tui.data.examine import Examined, Examiner
 from dpo_tui.data.index import Place, RowIndex
+from dpo_tui.data.locate import locate, locate_evaluation
 from dpo_tui.data.pairs import RowProblem, Unreadable
 from dpo_tui.data.portions import Lines, Portion, first_rows, portions
 from dpo_tui.data.read import Refusals, numbered_rows, refuse_if_hopeless
@@ -29,7 +30,7 @@ from dpo_tui.data.repeats import PairLog
 from dpo_tui.data.report import Report, make_report
 from dpo_tui.data.scan_request import ScanRequest
 from dpo_tui.data.shapes import Mapping
-from dpo_tui.data.source import DataFile, Source, locate, locate_evaluation
+from dpo_tui.data.source import DataFile, Source
 from dpo_tui.data.store import Draft, folder_of
 from dpo_tui.data.totals import Totals
 from dpo_tui.errors import DpoTuiError, HomeError

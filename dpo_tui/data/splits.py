@@ -1,0 +1,49 @@
+"""Which files, or parts of a dataset, are the split that is meant."""
+
+import re
+from pathlib import Path
+
+from dpo_tui.errors import DataError
+
+_SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val|dev|eval)(_[A-Za-z]+)?(?=$|[/_.-])")
+
+
+def files_of_split(files: list[Path], names: list[str], split: str | None, where: Path | str) -> list[Path]:
+    """Choose the files of one split by the words in their names (``train-00000-of-00002.parquet``, ``test.jsonl.gz``).
+
+    Raises:
+        DataError: there are several splits, none of them ``train``, and none was asked for.
+    """
+    split_of = [split_word(name) for name in names]
+    splits = sorted({one for one in split_of if one})
+    if not splits and split is None:
+        raise DataError(
+            f"{where} holds {len(files)} data files: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}",  # noqa: PLR2004
+            hint="Name the file that is meant.",
+        )
+    wanted = choose_split(splits, split, where)
+    return [file for file, one in zip(files, split_of, strict=True) if one == wanted]
+
+
+def choose_split(splits: list[str], asked: str | None, where: Path | str) -> str:
+    """Return the split that was asked for, or ``train``, or the only one.
+
+    Raises:
+        DataError: the split does not exist, or it is not clear which one is meant.
+    """
+    if asked is not None:
+        if asked in splits:
+            return asked
+        raise DataError(f"{where} has no split {asked!r}", hint=f"It has: {', '.join(splits) or 'none'}.")
+    if len(splits) == 1:
+        return splits[0]
+    for usual in ("train", "train_prefs"):
+        if usual in splits:
+            return usual
+    raise DataError(f"{where} has several splits and none is called train", hint=f"Choose one: {', '.join(splits)}.")
+
+
+def split_word(name: str) -> str:
+    """The split that a file's name speaks of, such as ``train`` or ``test_prefs``, or nothing."""
+    found = _SPLIT.findall(name)
+    return "".join(found[-1]) if found else ""
