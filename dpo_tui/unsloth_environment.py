@@ -76,7 +76,8 @@ def _folder() -> Path:
 
 def _versions() -> dict[str, str]:
     places = [str(place) for place in sorted(_folder().glob("lib/python3*/site-packages"))]
-    return {found.name.lower().replace("_", "-"): found.version for found in distributions(path=places)}
+    whole = [found for found in distributions(path=places) if found.metadata["Name"]]  # an install may have been cut
+    return {found.name.lower().replace("_", "-"): found.version for found in whole}
 
 
 def _install(*options: str) -> str:

@@ -77,7 +77,8 @@ def test_the_doctor_shows_how_to_make_it_and_finds_what_was_made(home: Path) -> 
     absent = findings(gpu(), circumstances=asked)["unsloth"]
     assert absent.status == "fail"
     assert str(home / "environments" / "unsloth") in absent.fix
-    make_environment(home, WHOLE | ours())
+    folder = make_environment(home, WHOLE | ours())
+    (folder / "lib" / "python3.12" / "site-packages" / "torn-1.dist-info").mkdir()
     assert unsloth_environment.obstacle(has_gpu=True) is None
     found = findings(gpu(), circumstances=asked)["unsloth"]
     assert (found.status, found.message) == ("ok", "unsloth 2026.10.9 with trl 1.14.2 and torch 2.10.0")
