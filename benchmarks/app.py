@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -155,6 +156,9 @@ def report(seconds: float, points: int, posting: str | None) -> Iterator[tuple[s
                 yield f"{where}: processor", f"{found['cpu']:.1%} of a core", f"≤ {cpu} %"
                 yield f"{where}: on the wire", f"{found['bytes'] / 1000:.2f} kB/s", f"≤ {wire} kB/s"
                 yield f"{where}: memory", f"{found['memory']:.0f} MB", "≤ 100 MB"
+            # Alive and silent: what it wrote would take the place of what is looked for.
+            writer.send_signal(signal.SIGSTOP)
+            yield "from written to on the wire, the worst of five", f"{lateness(home, folder):.2f} s", "≤ 0.5 s"
         finally:
             writer.kill()
             writer.wait()
@@ -163,7 +167,6 @@ def report(seconds: float, points: int, posting: str | None) -> Iterator[tuple[s
         found = watching(home, (80, 24), seconds)
         yield "finished run, idle: processor", f"{found['cpu']:.2%} of a core", "≤ 0.3 %"
         yield "finished run, idle: on the wire", f"{found['bytes']:.1f} B/s", "0 B/s"
-        yield "from written to on the wire, the worst of five", f"{lateness(home, folder):.2f} s", "≤ 0.5 s"
 
 
 def main() -> None:
