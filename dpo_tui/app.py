@@ -184,11 +184,9 @@ class DpoTui(ThemedApp):
     @work(exclusive=True, group="judge", exit_on_error=False)
     async def _judge(self, hand: tuple[RunFolder, str, str] | None) -> None:
         """Go to Judge, with the run that the person was looking at if it has a result."""
-        from dpo_tui.judging.session import has_result
-
         await self.switch_mode("judge")
         opened = getattr(self.screen, "open_run", None)
-        if opened is not None and hand is not None and has_result(hand[0]):
+        if opened is not None and hand is not None and hand[0].has_result:
             opened(hand[0], hand[1])
 
     def _turn_to(self, page: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from dpo_tui.cli import cli
-from dpo_tui.errors import DataError
+from dpo_tui.errors import DataError, RunError
+from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.torch_tool import ToolError
 from tests import tiny
@@ -24,6 +25,17 @@ def evaluate(folder: RunFolder, **request: Any) -> dict[str, Any]:
 def last_evaluation(folder: RunFolder) -> dict[str, Any]:
     lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     return [line for line in lines if "eval_loss" in line][-1]
+
+
+@pytest.mark.parametrize("command", ["eval", "chat"])
+def test_a_run_without_a_result_is_refused_before_anything_is_loaded(
+    home: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.create("", name="early", devices=[])
+    monkeypatch.setattr("dpo_tui.torch_tool.subprocess.Popen", None)
+    found = CliRunner().invoke(cli, [command, folder.id])
+    assert isinstance(found.exception, RunError)
+    assert "has no result yet" in found.exception.message
 
 
 @pytest.mark.parametrize("use_lora", [True, False], ids=["adapter", "full"])

@@ -248,7 +248,7 @@ def test_an_adapter_that_no_server_takes_is_to_be_merged(setting: dict[str, Any]
 
 def test_what_cannot_be_exported_is_refused_at_once(home: Path, tmp_path: Path) -> None:
     folder = store.create('[model]\nmodel_name = "m"\n', name="new", devices=[])
-    with pytest.raises(RunError, match="no result to export"):
+    with pytest.raises(RunError, match="has no result yet"):
         CliRunner().invoke(cli, ["export", folder.id, "--to", str(tmp_path / "new")], catch_exceptions=False)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

@@ -124,7 +124,7 @@ def test_the_interval_is_wilsons() -> None:
 
 def test_a_run_without_a_result_cannot_be_judged(home: Path, tiny_pairs: Path) -> None:
     folder = store.create("", name="new", devices=[])
-    with pytest.raises(RunError, match="no result to judge"):
+    with pytest.raises(RunError, match="has no result yet"):
         judge(folder, "")
 
 

@@ -27,6 +27,7 @@ def chat(*, run: str, side: str, system: str | None, max_new_tokens: int, temper
     RUN is an id, a unique prefix of it, a name, or `last`. Questions also come from a pipe, one a line.
     """
     folder = store.find(run)
+    store.require_result(folder)
     narrate("Loading the libraries and the model takes a while")
     start = [{"role": "system", "content": system}] if system else []
     with TorchTool("speak") as tool:

@@ -21,6 +21,7 @@ def evaluate(run: str, data: str | None, kl_prompts: int, as_json: bool) -> None
     RUN is an id, a unique prefix of it, a name, or `last`.
     """
     folder = store.find(run)
+    store.require_result(folder)
     if data is not None and Path(data).expanduser().exists():
         data = str(Path(data).expanduser().resolve())
     narrate("Loading the libraries takes a while")

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from dpo_tui.cli.output import narrate
-from dpo_tui.errors import RunError, UsageError
+from dpo_tui.errors import UsageError
 from dpo_tui.plain import printable
 from dpo_tui.push import Parcel, check_push, push
 from dpo_tui.runs import store
@@ -90,10 +90,7 @@ def offer(target: Path, repository: str, *, public: bool, yes: bool) -> None:
 def _refuse(folder: RunFolder, target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: is there already", hint="name a folder that is not there, or an empty one")
-    if not (folder.adapter.is_dir() or folder.merged.is_dir()):
-        raise RunError(
-            f"run {folder.id} has no result to export yet", hint=f"See how it goes: dpo-tui status {folder.id}"
-        )
+    store.require_result(folder)
 
 
 def _tell(message: Message) -> None:

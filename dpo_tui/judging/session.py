@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dpo_tui.errors import RunError, UsageError
+from dpo_tui.errors import UsageError
 from dpo_tui.judging.kept import keep_line
 from dpo_tui.judging.prompts import prompts_of
 from dpo_tui.judging.tally import Tally, Winner, tally
+from dpo_tui.runs import store
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
@@ -94,10 +95,7 @@ class Session:
             UsageError: another seed than the one that the judging began with.
             DataError: the run's data is not there any more.
         """
-        if not has_result(folder):
-            raise RunError(
-                f"run {folder.id} has no result to judge yet", hint=f"See how it goes: dpo-tui status {folder.id}"
-            )
+        store.require_result(folder)
         plan = read_json(_place(folder, "plan.json"))
         if plan is not None and seed is not None and str(plan["seed"]) != seed:
             raise UsageError(
@@ -258,11 +256,6 @@ class Session:
         self._verdicts.pop(key, None)
         if record.get("winner"):
             self._verdicts[key] = record
-
-
-def has_result(folder: RunFolder) -> bool:
-    """Whether a run has made something that can be judged."""
-    return folder.adapter.is_dir() or folder.merged.is_dir()
 
 
 def prompt_id(prompt: list[dict[str, Any]]) -> str:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dpo_tui.errors import RunError
-from dpo_tui.judging.session import Session, has_result
+from dpo_tui.judging.session import Session
 from dpo_tui.judging.tally import Tally, wilson
 from dpo_tui.live.run_list import RunGlance
 from dpo_tui.live.words import Piece, prompt_text
@@ -40,7 +40,7 @@ def judgeable(glances: Sequence[RunGlance]) -> list[Judgeable]:
     """The runs that can be judged, newest first, and how far each is judged. Reads the disk."""
     found = []
     for glance in glances:
-        if has_result(glance.folder):
+        if glance.folder.has_result:
             session = Session.begun(glance.folder)
             judged = f"{session.tally().judged} of {session.total} judged" if session is not None else "not judged yet"
             name = printable(glance.name, single_line=True)[: _NAME_WIDTH - 2]

@@ -112,6 +112,11 @@ class RunFolder:
         return self.path / "merged"
 
     @property
+    def has_result(self) -> bool:
+        """Whether the run has made something that can be used."""
+        return self.adapter.is_dir() or self.merged.is_dir()
+
+    @property
     def model_card(self) -> Path:
         """The model card."""
         return self.path / "README.md"

@@ -16,7 +16,7 @@ from dpo_tui.runs.state import State, write_state
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.summary import summary
 
-__all__ = ["all_runs", "create", "find", "remove", "runs_in", "summary"]
+__all__ = ["all_runs", "create", "find", "remove", "require_result", "runs_in", "summary"]
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _CANDIDATES_SHOWN = 6
@@ -107,6 +107,16 @@ def find(key: str) -> RunFolder:
                 hint="Give more of the id; `dpo-tui runs` lists them.",
             )
     raise RunNotFoundError(f"no such run: {key}", hint=_nearest(runs, key))
+
+
+def require_result(folder: RunFolder) -> None:
+    """Refuse a run that has made nothing yet.
+
+    Raises:
+        RunError: it has neither adapter nor model.
+    """
+    if not folder.has_result:
+        raise RunError(f"run {folder.id} has no result yet", hint=f"See how it goes: dpo-tui status {folder.id}")
 
 
 def remove(folder: RunFolder) -> None:
