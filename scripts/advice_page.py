@@ -19,6 +19,7 @@ if __name__ == "__main__":
 from dpo_tui.advice import diagnose, direction, facts, motion, settings  # noqa: E402
 from dpo_tui.advice.advice import HEALTHY  # noqa: E402
 from dpo_tui.advice.evidence import read_evidence  # noqa: E402
+from dpo_tui.figures import figure  # noqa: E402
 
 RUNS = ROOT / "tests" / "advice_runs"
 _OURS = "ours"
@@ -98,7 +99,7 @@ ON_RUNS: tuple[Entry, ...] = (
         "rate-high",
         f"mean loss of the last third above {motion._WORSE_THAN_COIN:g}",
         "a coin has 0.693; ours beyond that",
-        f"a tenth of the `learning_rate`, not below {_LOW:g}; `warmup_ratio` 0.1",
+        f"a tenth of the `learning_rate`, not below {figure(_LOW)}; `warmup_ratio` 0.1",
     ),
     Entry(
         direction.trivial,
@@ -119,7 +120,7 @@ ON_RUNS: tuple[Entry, ...] = (
         direction.weak_signal,
         "weak-signal",
         f"accuracy below {direction._WEAK:.0%} in the second half though pairs moved by {direction._MOVED:g} nats "
-        f"({direction._MOVED_BY_RATE:g} at a rate of {settings.LORA_RATE:g} or more)",
+        f"({direction._MOVED_BY_RATE:g} at a rate of {figure(settings.LORA_RATE)} or more)",
         _OURS,
         "clearer and more diverse pairs, 500 and more",
     ),
@@ -129,7 +130,7 @@ ON_RUNS: tuple[Entry, ...] = (
         f"mean loss of the last third within {motion._FLAT:g} of 0.6931 after {motion.SETTLED} steps, and pairs moved "
         f"by less than {motion._STILL:g} nats ({motion._FROZEN:g} in the first half)",
         f"{motion._FLAT:g} is a tenth of a nat at β 0.1",
-        f"ten times the `learning_rate`, at least {settings.LORA_RATE:g} with LoRA (TRL's advice)",
+        f"ten times the `learning_rate`, at least {figure(settings.LORA_RATE)} with LoRA (TRL's advice)",
     ),
     Entry(
         direction.over_fitting,
@@ -188,10 +189,10 @@ ON_SETTINGS: tuple[Entry, ...] = (
     Entry(
         settings.learning_rate,
         "learning-rate",
-        f"`learning_rate` outside {_LOW:g} to {_HIGH:g}, or to {settings.LORA_RATE:g} with LoRA; with LoRA a note "
-        f"below {_HIGH:g}",
+        f"`learning_rate` outside {figure(_LOW)} to {figure(_HIGH)}, or to {figure(settings.LORA_RATE)} with LoRA; "
+        f"with LoRA a note below {figure(_HIGH)}",
         "DPO's usual range; TRL's advice for LoRA",
-        f"the nearest end of the range; of the note, {settings.LORA_RATE:g}",
+        f"the nearest end of the range; of the note, {figure(settings.LORA_RATE)}",
     ),
     Entry(
         settings.beta, "beta", f"`beta` outside {_BETA_LOW:g} to {_BETA_HIGH:g}", "2.0 is called strong", "`beta` 0.1"

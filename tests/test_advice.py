@@ -236,7 +236,7 @@ def test_status_tells_the_diagnosis(home: Path) -> None:
     assert (told["rule"], told["severity"], told["remedy"]) == ("rate-low", "warning", {"learning_rate": 5e-6})
     words = CliRunner().invoke(cli, ["status", "flat"], catch_exceptions=False).stdout
     assert "advice: Stuck at 0.6931" in words
-    assert "try: learning_rate = 5e-06" in words
+    assert "try: learning_rate = 5e-6" in words
     assert f"dpo-tui config fix {folder.id}" in words
 
 

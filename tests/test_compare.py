@@ -30,8 +30,8 @@ def test_only_what_differs_is_shown_and_the_best_is_marked(home: Path) -> None:
     second = make_run("fast", "x", {"eval_loss": 0.5, "eval_rewards/accuracies": 0.9}, learning_rate=5e-6)
     done = invoke(first, second)
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines() if line}
-    assert "1e-06" in lines["learning_rate"]
-    assert "5e-06" in lines["learning_rate"]
+    assert "1e-6" in lines["learning_rate"]
+    assert "5e-6" in lines["learning_rate"]
     assert "beta" not in lines
     assert lines["held-out loss"].endswith("0.5 *")
     assert lines["held-out accuracy"].endswith("0.9 *")

@@ -95,7 +95,7 @@ def test_a_trainer_state_of_another_trainer_is_judged_by_the_same_rules(tmp_path
     assert diagnosis.due(1.0)
     diagnosis.look(1.0)
     assert diagnosis.found[0].rule == "rate-low"
-    assert "5e-07" in diagnosis.found[0].words
+    assert "5e-7" in diagnosis.found[0].words
 
 
 def test_event_files_of_another_trainer_are_judged_too(tmp_path):

@@ -10,6 +10,7 @@ from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import LN2, Evidence
 from dpo_tui.advice.settings import BETA_RANGE, DPO_RATE, LORA_RATE
 from dpo_tui.advice.windows import mean, median, part
+from dpo_tui.figures import figure
 
 SETTLED = 20
 """Steps after which a curve says something: warm-up is over, and a window of ten steps fits in twice."""
@@ -65,7 +66,7 @@ def rate_high(run: Evidence) -> Advice | None:
         "rate-high",
         "error" if mean(late) > 2 * LN2 else "warning",
         f"The loss is {mean(late):.2f} on average, worse than the 0.69 of tossing a coin, and jumped to {worst:.1f}: "
-        f"the learning rate {rate:g} is too high here. Lower it, or warm up longer.",
+        f"the learning rate {figure(rate)} is too high here. Lower it, or warm up longer.",
         _slower(rate) | {"warmup_ratio": max(0.1, run.setting("warmup_ratio", 0.1))},
         f"mean loss of the last third {mean(late):.3f}, highest {worst:.3f}, accuracy {accuracy:.2f}",
         "R42",
@@ -144,12 +145,12 @@ def rate_low(run: Evidence) -> Advice | None:
     rate = run.setting("learning_rate", 0.0)
     lora = bool(run.settings.get("use_lora", True))
     faster = max(10 * rate, LORA_RATE if lora else DPO_RATE[0])
-    advised = f" For LoRA, TRL advises about {LORA_RATE:g}." if lora and rate < LORA_RATE else ""
+    advised = f" For LoRA, TRL advises about {figure(LORA_RATE)}." if lora and rate < LORA_RATE else ""
     return Advice(
         "rate-low",
         "warning",
-        f"Stuck at 0.6931: after {run.step} steps the policy has hardly moved. The learning rate {rate:g} is too low "
-        f"here.{advised}",
+        f"Stuck at 0.6931: after {run.step} steps the policy has hardly moved. The learning rate {figure(rate)} is too "
+        f"low here.{advised}",
         {"learning_rate": faster},
         f"mean loss of the last third {late:.4f}, median |margin| / β {moved:.3f} nats",
         "R45",

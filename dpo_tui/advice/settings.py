@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dpo_tui.advice.advice import Advice
+from dpo_tui.figures import figure
 
 if TYPE_CHECKING:  # advice on runs must load fast, without pydantic
     from dpo_tui.config.schema import Config
@@ -40,27 +41,27 @@ def learning_rate(config: Config) -> Advice | None:
         return None
     low, high = DPO_RATE
     highest = max(high, LORA_RATE) if config.use_lora else high
+    rate, usual = figure(config.learning_rate), f"{figure(low)} to {figure(highest)}"
     if config.learning_rate > highest:
         return Advice(
             "learning-rate",
             "warning",
-            f"learning_rate {config.learning_rate:g} is above the usual range for DPO, {low:g} to {highest:g}: the "
-            "loss may swing or the model may lose its language.",
+            f"learning_rate {rate} is above the usual range for DPO, {usual}: the loss may swing or the "
+            "model may lose its language.",
             {"learning_rate": highest},
         )
     if config.learning_rate < low:
         return Advice(
             "learning-rate",
             "warning",
-            f"learning_rate {config.learning_rate:g} is below the usual range for DPO, {low:g} to {highest:g}: the "
-            "loss may stay at 0.693.",
+            f"learning_rate {rate} is below the usual range for DPO, {usual}: the loss may stay at 0.693.",
             {"learning_rate": low},
         )
     if config.use_lora and config.learning_rate < high:
         return Advice(
             "learning-rate",
             "info",
-            f"learning_rate {config.learning_rate:g} suits full fine-tuning; for LoRA, TRL advises {LORA_RATE:g}.",
+            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {figure(LORA_RATE)}.",
             {"learning_rate": LORA_RATE},
         )
     return None

@@ -5,6 +5,7 @@ import click
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.cli.run_text import clip, columns
 from dpo_tui.errors import UsageError
+from dpo_tui.figures import figure
 from dpo_tui.plain import printable
 from dpo_tui.runs import store
 from dpo_tui.runs.comparison import RESULTS, Comparison
@@ -68,7 +69,7 @@ def _steps(step: object, last: object) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "—"
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = figure(value) if isinstance(value, float) else str(value)
     return printable(text.rpartition("/")[2] if text.startswith("/") else text, single_line=True)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.figures import figure
 from dpo_tui.plain import printable
 from dpo_tui.runs.phases import PHASES
 from dpo_tui.runs.status import ago, duration
@@ -228,7 +229,7 @@ def _remedy(advice: Mapping[str, Any]) -> str:
 def _setting(value: object) -> str:
     if value is None:
         return "left out"
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+    return figure(value) if isinstance(value, float) else json.dumps(value)
 
 
 def _times(run: dict[str, Any], now: float) -> str:

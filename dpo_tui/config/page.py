@@ -8,6 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from dpo_tui.config.schema import SECTIONS, words
 from dpo_tui.config.toml_text import limits
+from dpo_tui.figures import figure
 
 
 def page() -> str:
@@ -41,6 +42,8 @@ def _default(value: Any) -> str:
         return "required"
     if value is None:
         return "—"
+    if isinstance(value, float):
+        return f"`{figure(value)}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

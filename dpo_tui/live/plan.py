@@ -10,6 +10,7 @@ from dpo_tui.config.files import LoadedConfig, from_values, load
 from dpo_tui.config.problems import InvalidConfigError, Problem
 from dpo_tui.config.schema import Config, choices, fields
 from dpo_tui.demo import assets
+from dpo_tui.figures import figure
 
 _CHOSEN_HERE = ("model_name", "dataset")
 UNNAMED = "-"
@@ -154,7 +155,7 @@ def written(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
-    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
+    return figure(value) if isinstance(value, float) else str(value)
 
 
 def _built(plan: Plan) -> Plan:
