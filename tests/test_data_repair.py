@@ -163,12 +163,14 @@ def test_an_output_that_would_be_empty_leaves_the_old_one(tmp_path: Path) -> Non
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir() if one.is_file()} == earlier
 
 
-def test_a_file_that_no_repair_wrote_is_never_replaced(tmp_path: Path) -> None:
+def test_a_file_that_no_repair_wrote_is_replaced_only_on_demand(tmp_path: Path) -> None:
     path, out = write_lines(tmp_path / "in.jsonl", rows(2)), tmp_path / "out.jsonl"
     out.write_text("precious")
     with pytest.raises(UsageError, match="no repair wrote it"):
         repair(Source(str(path)), Plan(), out)
     assert out.read_text() == "precious"
+    repair(Source(str(path)), Plan(), out, over=True)
+    assert len(out.read_text().splitlines()) == 2
 
 
 def test_an_output_folder_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:

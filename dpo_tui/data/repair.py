@@ -82,8 +82,14 @@ class Repaired:
     sidecar: Path
 
 
-def repair(source: Source, plan: Plan, out: Path) -> Repaired:
+def repair(source: Source, plan: Plan, out: Path, *, over: bool = False) -> Repaired:
     """Write a repaired copy of a dataset. It must have been scanned in its present state, for the flags of its rows.
+
+    Args:
+        source: the dataset.
+        plan: what to change.
+        out: the copy.
+        over: whether it may take the place of a file that no repair wrote.
 
     Raises:
         UsageError: an unknown check, a row that is not there, or an output that is one of the inputs, no file,
@@ -99,7 +105,7 @@ def repair(source: Source, plan: Plan, out: Path) -> Repaired:
         # The new file takes the name: of a device or a link (for root, /dev/null, /dev/stdout) nothing would be left.
         if one.is_symlink() or (one.exists() and not one.is_file()):
             raise UsageError(f"{one} is not a regular file", hint="Name a file; nothing was changed.")
-    if out.exists() and not _sidecar(out).exists():
+    if not over and out.exists() and not _sidecar(out).exists():
         raise UsageError(f"{out} exists, and no repair wrote it", hint="Name another file, or remove it first.")
     flags = _flags(source) if masks else None
     work = _Work(source, files, plan, masks, flags)

@@ -205,7 +205,7 @@ class Dataset:
         return sum(1 << check.bit for check in self._checks.values() if check.whole is None and wanted(check))
 
     def save(self, decisions: Decisions, drop_checks: tuple[str, ...], out: Path) -> Repaired:
-        """Write a repaired copy; the input is never changed.
+        """Write a repaired copy, over a file that is there already; the input is never changed.
 
         Raises:
             UsageError: the output is the input.
@@ -217,7 +217,7 @@ class Dataset:
             flip_rows=decisions.flipped,
             edits=decisions.edits,
         )
-        return repair(self.source, plan, out)
+        return repair(self.source, plan, out, over=True)
 
     def _named(self, row: int) -> tuple[str, ...]:
         flags = cached_flags(self.source)
