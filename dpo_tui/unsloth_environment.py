@@ -51,7 +51,7 @@ def obstacle(*, has_gpu: bool) -> Obstacle | None:
     make = f"python3 -m venv {shlex.quote(str(_folder()))} && {_install()}"
     if not os.access(interpreter(), os.X_OK):
         return Obstacle(
-            f"it needs a Python environment of its own in {_folder()}, about 10 GB, and there is none",
+            f"it needs a Python environment of its own in {_folder()}, some gigabytes, and there is none",
             make,
         )
     found = _versions()
