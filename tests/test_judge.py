@@ -65,7 +65,15 @@ def test_a_person_who_always_prefers_the_tuned_answers_gives_it_every_win(home: 
     assert (found["tuned"], found["base"], found["same"]) == (18, 0, 2)
     assert found["rate"] == 1.0
     assert found["interval"][0] == pytest.approx(0.824, abs=1e-3)
-    assert "the tuned model is better" in judge(folder, "").stdout
+    told = judge(folder, "")
+    assert "the tuned model is better" in " ".join(told.stdout.split())
+    assert max(map(len, told.stdout.splitlines())) <= 80
+    assert "-n" not in told.stderr
+
+
+def test_a_judging_that_decides_nothing_says_how_to_go_on(home: Path, tiny_pairs: Path) -> None:
+    folder = answered_run(tiny_pairs)
+    assert f"dpo-tui judge {folder.id} -n 40" in judge(folder, "t" * 20).stderr
 
 
 def test_judging_goes_on_where_it_stopped_and_a_verdict_can_be_taken_back(home: Path, tiny_pairs: Path) -> None:

@@ -1,6 +1,7 @@
 """`judge`: answers of base and tuned model side by side, blind; which is better?"""
 
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,8 @@ def _finish(session: Session, target: Path | None, *, as_json: bool, bias: Bias 
         told = {**vars(result), "judged": result.judged, "rate": result.rate, "interval": result.interval}
         print_json({"run": session.folder.id, **told, "bias": vars(bias) if bias else None})
         return
-    click.echo(result.words())
+    click.echo(textwrap.fill(result.words(), 80))
+    if result.judged and not result.is_decided and session.next() is None:
+        narrate(f"More prompts make it surer: dpo-tui judge {session.folder.id} -n {2 * result.judged}")
     if bias is not None:
         click.echo(bias.words())

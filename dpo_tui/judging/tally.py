@@ -50,15 +50,18 @@ class Tally:
         """The Wilson interval of the rate (Wilson 1927), 95 %; None without a decided verdict."""
         return wilson(self.tuned, self.decided) if self.decided else None
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether the interval leaves out that both models are as good."""
+        return self.interval is not None and not self.interval[0] <= _EVEN <= self.interval[1]
+
     def words(self) -> str:
         """Say what it comes to, and how sure that is."""
         rest = f"{self.tie} ties, {self.both_bad} both bad, {self.same} the same"
         if self.rate is None or self.interval is None:
             return f"No verdict for either side yet; {rest}."
         low, high = self.interval
-        sure = "too few to tell"
-        if low > _EVEN or high < _EVEN:
-            sure = f"the {'tuned' if low > _EVEN else 'base'} model is better"
+        sure = f"the {'tuned' if low > _EVEN else 'base'} model is better" if self.is_decided else "too few to tell"
         return (
             f"The tuned model wins {self.tuned} of {self.decided}: {self.rate:.0%} (95 % interval {low:.0%} to "
             f"{high:.0%}): {sure}. {rest}."
