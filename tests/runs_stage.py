@@ -93,6 +93,12 @@ def go(folder: RunFolder) -> None:
     (folder.path / "go").touch()
 
 
+def send(pid: int | None, number: signal.Signals) -> None:
+    """Send a signal to a process that a run has written down; to pid 0 it would go to everybody here."""
+    assert pid, "no process is written down yet"
+    os.kill(pid, number)
+
+
 def state_of(folder: RunFolder) -> State:
     """The state, which must be there."""
     state = read_state(folder)

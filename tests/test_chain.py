@@ -23,7 +23,7 @@ from dpo_tui.runs.status import status_of
 from dpo_tui.train.checkpoints import newest_whole
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
-from tests.runs_stage import ended, state_of, until
+from tests.runs_stage import ended, send, state_of, until
 
 STEPS = 12
 
@@ -101,7 +101,7 @@ def test_a_chain_that_broke_in_the_middle_goes_on_from_there(
     for folder in (first, second):
         launch.start(folder)
     until(lambda: newest_whole(first.checkpoints)[0], "stage one's first checkpoint")
-    os.kill(state_of(first).worker_pid or 0, signal.SIGKILL)
+    send(state_of(first).worker_pid, signal.SIGKILL)
     assert ended(first).status == "failed"
     assert ended(second).status == "failed"
     assert f"dpo-tui resume {first.id}" in status_of(second).reason

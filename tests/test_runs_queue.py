@@ -1,6 +1,5 @@
 """Runs that want the same device take turns, in order, and a failed one blocks nobody. Real processes."""
 
-import os
 import signal
 import time
 
@@ -20,6 +19,7 @@ from tests.runs_stage import (  # noqa: F401 - a fixture
     has_status,
     holding,
     make,
+    send,
     state_of,
     until,
     worker,
@@ -30,9 +30,13 @@ GPU = ["gpu:0"]
 
 
 def _waits(folder: RunFolder, *words: str) -> None:
-    until(
-        lambda: (found := status_of(folder)).status == "queued" and all(word in found.reason for word in words), words
-    )
+    """Until its supervisor says what it waits for; before that a run is queued, too, and nobody looks after it."""
+
+    def told() -> bool:
+        found = status_of(folder)
+        return found.status == "queued" and bool(found.reason) and all(word in found.reason for word in words)
+
+    until(told, str(words))
 
 
 def test_runs_wanting_one_device_go_in_the_order_they_were_made_and_a_failed_one_does_not_block() -> None:
@@ -122,8 +126,8 @@ def test_a_waiting_supervisor_that_is_asked_to_end_says_so() -> None:
     first = begin("--hold-at", 1, devices=GPU)
     holding(first, 1)
     second = begin(devices=GPU)
-    _waits(second)
-    os.kill(state_of(second).supervisor_pid or 0, signal.SIGTERM)
+    _waits(second, first.id)
+    send(state_of(second).supervisor_pid, signal.SIGTERM)
     assert ended(second).status == "stopped"
     go(first)
 
@@ -132,12 +136,12 @@ def test_the_worker_of_a_killed_supervisor_still_has_the_device() -> None:
     first = begin("--hold-at", 1, "--stubborn", devices=GPU)
     holding(first, 1)
     state = state_of(first)
-    os.kill(state.supervisor_pid or 0, signal.SIGKILL)
+    send(state.supervisor_pid, signal.SIGKILL)
     has_status(first, "lost")
     second = begin(devices=GPU)
     _waits(second, "in use by", first.id)
     assert is_same_process(state.worker_pid, state.worker_start)
-    os.kill(state.worker_pid or 0, signal.SIGKILL)
+    send(state.worker_pid, signal.SIGKILL)
     assert ended(second).status == "done"
 
 
@@ -147,7 +151,7 @@ def test_a_killed_waiting_run_is_lost_and_blocks_nobody() -> None:
     second = begin(devices=GPU)
     third = begin(devices=GPU)
     _waits(second)
-    os.kill(state_of(second).supervisor_pid or 0, signal.SIGKILL)
+    send(state_of(second).supervisor_pid, signal.SIGKILL)
     has_status(second, "lost")
     assert status_of(second).reason == "its supervisor was killed while it waited for its turn"
     go(first)

@@ -1,6 +1,5 @@
 """Stop, stop at once, checkpoint: requests are files, and the worker honours them. Real processes."""
 
-import os
 import signal
 import time
 
@@ -20,6 +19,7 @@ from tests.runs_stage import (  # noqa: F401 - a fixture
     has_status,
     holding,
     make,
+    send,
     state_of,
     supervised,
     until,
@@ -77,7 +77,7 @@ def test_stop_now_ends_a_worker_that_ignores_it() -> None:
 def test_stop_now_after_stop_escalates() -> None:
     folder = begin("--hold-at", 3, "--stubborn")
     holding(folder, 3)
-    os.kill(state_of(folder).worker_pid or 0, signal.SIGSTOP)  # a worker that hangs: it reads no requests
+    send(state_of(folder).worker_pid, signal.SIGSTOP)  # a worker that hangs: it reads no requests
     control.request_stop(folder)
     until(lambda: state_of(folder).status == "stopping", "the supervisor to note the request")
     control.request_stop(folder, now=True)
@@ -113,7 +113,7 @@ def test_an_orphan_that_hangs_is_ended_by_asking_twice() -> None:
     folder = begin("--hold-at", 3, "--stubborn")
     holding(folder, 3)
     state = state_of(folder)
-    os.kill(state.supervisor_pid or 0, signal.SIGKILL)
+    send(state.supervisor_pid, signal.SIGKILL)
     has_status(folder, "lost")
     control.request_stop(folder, now=True)
     assert is_same_process(state.worker_pid, state.worker_start), "SIGTERM first, which it ignores"

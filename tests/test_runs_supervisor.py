@@ -23,6 +23,7 @@ from tests.runs_stage import (  # noqa: F401 - a fixture
     has_status,
     holding,
     make,
+    send,
     state_of,
     until,
     worker,
@@ -71,7 +72,7 @@ def test_a_killed_worker_is_failed_with_the_signal_in_words_and_resumes() -> Non
     holding(folder, 3)
     control.request_checkpoint(folder)
     until(lambda: list(folder.checkpoints.glob("*-3")), "the checkpoint")
-    os.kill(state_of(folder).worker_pid or 0, signal.SIGKILL)
+    send(state_of(folder).worker_pid, signal.SIGKILL)
     assert has_status(folder, "failed") == "failed"
     state = ended(folder)
     assert state.returncode == -9
@@ -107,7 +108,7 @@ def test_what_a_worker_leaves_behind_is_ended() -> None:
     holding(folder, 1)
     litter = [(pid, process_start(pid)) for pid in json.loads((folder.path / "litter.json").read_text())]
     assert all(is_same_process(pid, start) for pid, start in litter)
-    os.kill(state_of(folder).worker_pid or 0, signal.SIGKILL)
+    send(state_of(folder).worker_pid, signal.SIGKILL)
     ended(folder)
     assert not any(is_same_process(pid, start) for pid, start in litter)
     assert {pid for pid, _ in litter} <= set(events(folder, "leftovers")[0]["pids"])
@@ -166,7 +167,7 @@ def test_a_supervisor_that_is_asked_to_end_lets_the_worker_save() -> None:
     """The box shuts down: init sends SIGTERM."""
     folder = begin("--hold-at", 2)
     holding(folder, 2)
-    os.kill(state_of(folder).supervisor_pid or 0, signal.SIGTERM)
+    send(state_of(folder).supervisor_pid, signal.SIGTERM)
     state = ended(folder)
     assert (state.status, state.returncode) == ("stopped", 130)
     assert "its supervisor was asked to end" in state.reason

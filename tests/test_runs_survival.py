@@ -28,6 +28,7 @@ from tests.runs_stage import (  # noqa: F401 - a fixture
     has_status,
     holding,
     make,
+    send,
     state_of,
     until,
     worker,
@@ -79,7 +80,7 @@ def test_a_hang_up_sent_to_every_process_of_the_run_is_ignored() -> None:
     holding(folder, 2)
     state = state_of(folder)
     for pid in (state.supervisor_pid, state.worker_pid):
-        os.kill(pid or 0, signal.SIGHUP)
+        send(pid, signal.SIGHUP)
     go(folder)
     assert ended(folder).status == "done"
 
@@ -88,7 +89,7 @@ def test_when_the_supervisor_is_killed_the_worker_saves_and_ends_and_resume_goes
     folder = begin("--hold-at", 3)
     holding(folder, 3)
     state = state_of(folder)
-    os.kill(state.supervisor_pid or 0, signal.SIGKILL)
+    send(state.supervisor_pid, signal.SIGKILL)
     assert has_status(folder, "lost") == "lost"
     until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the worker to end")
     assert (folder.checkpoints / "checkpoint-3").is_dir(), "it saved on its way out"
@@ -105,14 +106,14 @@ def test_a_resume_waits_for_the_worker_that_still_saves() -> None:
     folder = begin("--hold-at", 3, "--stubborn")
     holding(folder, 3)
     state = state_of(folder)
-    os.kill(state.supervisor_pid or 0, signal.SIGKILL)
+    send(state.supervisor_pid, signal.SIGKILL)
     has_status(folder, "lost")
     assert "is still saving, or hangs" in status_of(folder).reason
     resuming = threading.Thread(target=launch.resume, args=(folder,))
     resuming.start()
     resuming.join(0.3)
     assert resuming.is_alive() and state_of(folder).attempt == 1
-    os.kill(state.worker_pid or 0, signal.SIGKILL)
+    send(state.worker_pid, signal.SIGKILL)
     resuming.join()
     assert (ended(folder).status, state_of(folder).attempt) == ("done", 2)
 
@@ -121,7 +122,7 @@ def test_after_a_reboot_a_run_is_lost_and_resumes() -> None:
     folder = begin("--hold-at", 3)
     holding(folder, 3)
     state = state_of(folder)
-    os.kill(state.supervisor_pid or 0, signal.SIGKILL)
+    send(state.supervisor_pid, signal.SIGKILL)
     until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the worker to end")
     edit_state(folder, boot_id="00000000-0000-0000-0000-000000000000")
     assert (status_of(folder).status, status_of(folder).reason) == ("lost", "the box restarted while it ran")
@@ -197,7 +198,7 @@ def test_a_folder_deleted_under_a_run_does_not_keep_its_supervisor_alive() -> No
     holding(folder, 2)
     state = state_of(folder)
     shutil.rmtree(folder.path)
-    os.kill(state.worker_pid or 0, signal.SIGKILL)
+    send(state.worker_pid, signal.SIGKILL)
     until(lambda: not is_same_process(state.supervisor_pid, state.supervisor_start), "the supervisor to end")
 
 
