@@ -1,7 +1,10 @@
 """Fixtures that every part of the tests may use."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +34,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty preference pairs."""
     return tiny.make_pairs(tmp_path_factory.mktemp("tiny-pairs") / "pairs.jsonl")
+
+
+@pytest.fixture
+def snap_compare(snap_compare: Callable[..., bool]) -> Callable[..., bool]:
+    """Take the picture when nothing has changed for half a second: a busy machine draws a screen piece by piece."""
+
+    def compare(app: Any, *, terminal_size: tuple[int, int], run_before: Callable[[Any], Any]) -> bool:
+        async def settled(pilot: Any) -> None:
+            await run_before(pilot)
+            seen, since = "", time.monotonic()
+            while time.monotonic() - since < 0.5:
+                await pilot.pause(0.05)
+                if (picture := pilot.app.export_screenshot()) != seen:
+                    seen, since = picture, time.monotonic()
+
+        return snap_compare(app, terminal_size=terminal_size, run_before=settled)
+
+    return compare
