@@ -8,11 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from dpo_tui import unsloth_environment
 from dpo_tui.advice.settings import Advice, advise
-from dpo_tui.config.files import LoadedConfig, with_changes
+from dpo_tui.config.files import LoadedConfig, local_paths, with_changes
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.demonstrations import load_demonstrations
@@ -69,7 +68,7 @@ def prepare(loaded: LoadedConfig, name: str | None = None) -> Prepared:
         ConfigError: the model folder is incomplete, or the provider is not there.
         DataError: the data cannot be read or has no usable row.
     """
-    changes = _located(loaded) | {"name": name or loaded.config.name or _name_from_model(loaded.config.model_name)}
+    changes = local_paths(loaded) | {"name": name or loaded.config.name or _name_from_model(loaded.config.model_name)}
     resolved = with_changes(loaded, changes, "command line")
     check_trackers(resolved.config.report_to)
     check_model(resolved.config.model_name, resolved.config.model_revision)
@@ -100,22 +99,6 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
     if prepared.estimated_gb:
         write_json_atomic(folder.estimate, prepared.estimated_gb)
     return folder
-
-
-def _located(loaded: LoadedConfig) -> dict[str, Any]:
-    """Make local paths absolute: the run outlives the folder that it was started from."""
-    folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
-    found = {}
-    for name in ("model_name", "dataset", "eval_dataset", "chat_template"):
-        value = getattr(loaded.config, name)
-        if value is None:
-            continue
-        for folder in folders:
-            candidate = folder / Path(value).expanduser()
-            if candidate.exists():
-                found[name] = str(candidate.resolve())
-                break
-    return found
 
 
 def _name_from_model(model: str) -> str:

@@ -38,7 +38,7 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
     # The app turns the collector on again.
     gc.disable()
     if feed is not None:
-        # A first look, a megabyte at most, so that the first paint has charts and is not painted twice.
+        # A first look, a megabyte of a log at most, so that the first paint has charts and is not painted twice.
         feed.poll(time.time())
     from dpo_tui.app import run_app
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dpo_tui.config.files import LoadedConfig
+from dpo_tui.config.files import LoadedConfig, local_paths
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
 from dpo_tui.hardware import nvml
@@ -115,14 +114,8 @@ def _given(profile: Profile, vram: float | None) -> Profile | None:
 
 
 def _located(loaded: LoadedConfig) -> Config:
-    """Local paths made absolute, tried from here, then from the config file's folder; an earlier run's model named."""
-    folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
-    found: dict[str, Any] = {}
-    for field in ("model_name", "dataset"):
-        value = Path(getattr(loaded.config, field)).expanduser()
-        existing = next((folder / value for folder in folders if (folder / value).exists()), None)
-        if existing is not None:
-            found[field] = str(existing)
+    """The settings with local paths made absolute, and the model of an earlier run named."""
+    found: dict[str, Any] = {**local_paths(loaded)}
     name = loaded.config.model_name
     if name == "previous" or name.startswith("run:"):
         from dpo_tui.chain import shape_of

@@ -91,6 +91,25 @@ def with_changes(loaded: LoadedConfig, changes: Mapping[str, Any], origin: Origi
     return replace(loaded, config=_build(values, [], source=source, text=""), origins=origins)
 
 
+def local_paths(loaded: LoadedConfig) -> dict[str, str]:
+    """Return the settings that name something on this disk, made absolute.
+
+    Relative ones are tried from here, then from the config file's folder: whoever reads them may stand in another.
+    """
+    folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
+    found = {}
+    for name in ("model_name", "dataset", "eval_dataset", "chat_template"):
+        value = getattr(loaded.config, name)
+        if value is None:
+            continue
+        for folder in folders:
+            candidate = folder / Path(value).expanduser()
+            if candidate.exists():
+                found[name] = str(candidate.resolve())
+                break
+    return found
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Read ``KEY=VALUE`` as ``--set`` gives it; the value is TOML where it can be, else plain text.
 

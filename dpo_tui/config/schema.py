@@ -45,6 +45,12 @@ class Config(
         """LoRA's alpha with its default, twice the rank, filled in."""
         return self.lora_alpha if self.lora_alpha is not None else 2 * self.lora_r
 
+    @property
+    def adapted_modules(self) -> str | list[str]:
+        """LoRA's target modules as PEFT wants them: ``all-linear`` is a word there, and not a list of one."""
+        targets = list(self.lora_target_modules)
+        return "all-linear" if targets == ["all-linear"] else targets
+
 
 def fields() -> dict[str, FieldInfo]:
     """Return every setting, by name, in the order of the sections."""

@@ -30,6 +30,7 @@ _OTHER_FILES = (
     (b"BZh", "bzip2: repack it as gzip or zstd"),
     (b"\xfd7zXZ", "xz: repack it as gzip or zstd"),
 )
+READABLE = "JSONL, JSON, CSV and Parquet can be read (the first three also as .gz or .zst), and `datasets` folders."
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much is done, and how much there is, in bytes."""
 
@@ -115,6 +116,3 @@ def data_file(path: Path) -> DataFile:
     if kind == "parquet":
         raise DataError(f"{path} is no Parquet file: it does not begin with PAR1", hint="Was the download cut short?")
     return DataFile(path, kind, packed)
-
-
-READABLE = "JSONL, JSON, CSV and Parquet can be read (the first three also as .gz or .zst), and `datasets` folders."

@@ -29,6 +29,9 @@ from dpo_tui.widgets.run_keys import SteeringArea
 from dpo_tui.widgets.run_table import RunRow, RunTable
 from dpo_tui.widgets.title_row import TitleRow
 
+if TYPE_CHECKING:  # the advice rules are not needed before the first paint
+    from dpo_tui.live.diagnosis import Diagnosis
+
 SHORT = 24
 TALL = 40
 PREVIEW_POLL = 0.5
@@ -40,10 +43,6 @@ FIRST_WORDS = (
     "3      look at your data first: what it is, what is wrong with it",
     "5      read when DPO is the right tool, and what the curves mean",
 )
-
-
-if TYPE_CHECKING:
-    from dpo_tui.live.diagnosis import Diagnosis
 
 
 class RunsScreen(SteeringArea):
@@ -156,7 +155,6 @@ class RunsScreen(SteeringArea):
         glance = self._glance()
         self._feed = self._diagnosis = None
         if glance is not None:
-            # The advice rules are not needed before the first paint.
             from dpo_tui.live.diagnosis import Diagnosis
 
             self._feed = RunFeed(glance.folder)

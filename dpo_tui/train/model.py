@@ -74,15 +74,12 @@ def lora_config(config: Config) -> LoraConfig | None:
     """Return the adapter's shape; None for full fine-tuning."""
     if not config.use_lora:
         return None
-    targets: str | list[str] = list(config.lora_target_modules)
-    if targets == ["all-linear"]:
-        targets = "all-linear"
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora_r,
         lora_alpha=config.alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=targets,
+        target_modules=config.adapted_modules,
         modules_to_save=list(config.modules_to_save) or None,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,

@@ -59,13 +59,12 @@ def load_model(config: Config, device: Device) -> Any:
     )
     if not config.use_lora:
         return model
-    targets: str | list[str] = list(config.lora_target_modules)
     return FastLanguageModel.get_peft_model(
         model,
         r=config.lora_r,
         lora_alpha=config.alpha,
         lora_dropout=config.lora_dropout,
-        target_modules="all-linear" if targets == ["all-linear"] else targets,
+        target_modules=config.adapted_modules,
         modules_to_save=list(config.modules_to_save) or None,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
