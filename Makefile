@@ -1,0 +1,28 @@
+# The commands one types daily. `make setup` once; then `make quick` while working, `make check` before a commit.
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup quick test check slow pages
+
+setup:  ## Install into .venv, with the tools of a developer, at the tested versions.
+	python3 -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+
+quick:  ## Tests that train nothing and start no terminal: two minutes.
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/train --ignore tests/judging --ignore tests/screens --ignore tests/scripts
+
+test:  ## What README.md names and CI runs.
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check:  ## Lint, format, types, import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+slow:  ## The second tier of tests, up to an hour; commit its tables with the commit they ran on.
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
+
+pages:  ## Pages that are generated from the code.
+	$(BIN)/python -m dpo_tui.config.page > docs/config.md
+	$(BIN)/python scripts/advice_page.py > docs/advice.md
