@@ -130,7 +130,7 @@ def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest:
     width = 2 if config.bf16 and device == "cuda" else FP32
     length = min(config.max_seq_length, longest) if longest else config.max_seq_length
     return Workload(
-        rows=config.per_device_train_batch_size * strategy_of(config).sequences,
+        rows=config.per_device_train_batch_size * strategy_of(config).sequences_per_example,
         length=length,
         width=width,
         rank=config.lora_r if config.use_lora else 0,
@@ -268,7 +268,7 @@ def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tu
     words = "evaluation"
     if strategy.reference_scored_once and config.precompute_ref_log_probs != "off":
         examples, words = max(examples, config.precompute_ref_batch_size or 0), "precompute pass"
-    rows = examples * strategy.sequences
+    rows = examples * strategy.sequences_per_example
     other = Workload(**{**vars(work), "rows": rows})
     alone = max(activations.forward_extra(arch, other), activations.head_forward(arch, other))
     return words, alone + activations.kept_between_layers(arch, other) + activations.kept_at_ends(arch, other)

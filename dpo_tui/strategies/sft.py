@@ -8,7 +8,7 @@ SFT = Strategy(
     method="supervised fine-tuning",
     summary="trains on demonstrations, before preference training",
     data=DataForm.DEMONSTRATIONS,
-    sequences=1,
+    sequences_per_example=1,
     metrics=(Metric("loss", "loss", "down"), Metric("entropy"), Metric("mean_token_accuracy")),
     memory_7b_gb=(6.0, 8.0),
 )

@@ -10,7 +10,7 @@ Adding a strategy takes three places and changes nothing that exists:
            method="Odds Ratio Preference Optimization",
            summary="trains on preference pairs, without a reference",
            data=DataForm.PAIRS,
-           sequences=2,
+           sequences_per_example=2,
            metrics=(*PREFERENCE_METRICS, Metric("nll_loss"), Metric("log_odds_ratio")),
            loss_words=lambda settings: f"λ {settings.get('beta', 0.1):g}",
        )
@@ -94,7 +94,7 @@ class Strategy:
         method: full name for the model card.
         summary: continues the sentence "NAME …" in the help of the setting.
         data: form of the rows it reads.
-        sequences: how many sequences one example puts through the model.
+        sequences_per_example: how many sequences one example puts through the model.
         metrics: what its trainer logs, the most telling first.
         enough_examples: number of training examples from which a result can be expected; None where no rule is known.
         has_reference: whether the loss compares the policy with a frozen reference. KL is estimated against it.
@@ -114,7 +114,7 @@ class Strategy:
     method: str
     summary: str
     data: DataForm
-    sequences: int
+    sequences_per_example: int
     metrics: tuple[Metric, ...]
     enough_examples: int | None = None
     has_reference: bool = False
