@@ -52,8 +52,8 @@ def strategy_in(settings: Settings) -> Strategy | None:
 def recognise(metrics: Iterable[str]) -> Strategy:
     """Return the strategy whose trainer most likely logged these metrics.
 
-    That is the one that logs the most of them; among equals the one that logs the fewest others, so that a trainer's
-    extra metrics count against it where they are missing.
+    That is the one that logs the most of them. Among equals it is the one with the fewest that are missing: metrics of
+    SFT alone are a part of what DPO logs, too.
     """
     logged = {name.removeprefix("eval_") for name in metrics}
 

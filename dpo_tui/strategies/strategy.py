@@ -57,6 +57,21 @@ class Metric:
     better: Literal["up", "down"] | None = None
 
 
+PREFERENCE_ACCURACY = "rewards/accuracies"
+PREFERENCE_METRICS = (
+    Metric(PREFERENCE_ACCURACY, "accuracy", "up"),
+    Metric("loss", "loss", "down"),
+    Metric("rewards/margins", "margin", "up"),
+    Metric("rewards/chosen"),
+    Metric("rewards/rejected"),
+    Metric("logps/chosen"),
+    Metric("logps/rejected"),
+    Metric("logits/chosen"),
+    Metric("logits/rejected"),
+)
+"""What every trainer of TRL logs that compares a chosen with a rejected answer."""
+
+
 @dataclass(frozen=True)
 class LearningRates:
     """The usual learning rates.
@@ -152,18 +167,3 @@ class Strategy:
             return ""
         low, high = self.memory_7b_gb
         return f"{low:.0f}–{high:.0f} GB"
-
-
-PREFERENCE_ACCURACY = "rewards/accuracies"
-PREFERENCE_METRICS = (
-    Metric(PREFERENCE_ACCURACY, "accuracy", "up"),
-    Metric("loss", "loss", "down"),
-    Metric("rewards/margins", "margin", "up"),
-    Metric("rewards/chosen"),
-    Metric("rewards/rejected"),
-    Metric("logps/chosen"),
-    Metric("logps/rejected"),
-    Metric("logits/chosen"),
-    Metric("logits/rejected"),
-)
-"""What every trainer of TRL logs that compares a chosen with a rejected answer."""
