@@ -267,6 +267,7 @@ def test_a_new_strategy_trains_with_a_trainer_of_trl_by_one_row(
 
     from dpo_tui.train import trainer_registry
     from dpo_tui.train.arguments import trl_arguments
+    from dpo_tui.train.probe import probed, take_steps
     from dpo_tui.train.tools.evaluate import evaluate
 
     def arguments(*args: Any, **options: Any) -> Any:
@@ -285,8 +286,10 @@ def test_a_new_strategy_trains_with_a_trainer_of_trl_by_one_row(
     assert "trained with a method made up for this test" in card and "λ 0.2 · learning rate" in card
     assert "| eval_rewards/accuracies |" in card
     assert prompts_of(folder, 2).held_out
-    measured = evaluate({"run": str(folder.path), "data": None, "kl_prompts": 0}, lambda *_: None)
+    measured = evaluate({"run": str(folder.path), "data": None, "kl_prompts": 4}, lambda *_: None)
     assert 0 <= measured["metrics"]["eval_rewards/accuracies"] <= 1
+    assert "eval_kl" not in measured["metrics"]
+    assert 0 < take_steps(probed(made), make_run(made))["longest"] <= made.max_seq_length
 
 
 def test_a_run_without_preferences_is_not_evaluated_on_them(home: Path, tiny_model: Path, tmp_path: Path) -> None:

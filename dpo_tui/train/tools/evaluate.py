@@ -32,7 +32,8 @@ def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """Do one evaluation.
 
     Args:
-        request: ``run`` (folder), ``data`` (a dataset, or None for the held-out pairs), ``kl_prompts``.
+        request: ``run`` (folder), ``data`` (a dataset, or None for the held-out pairs), ``kl_prompts`` (answers for
+            the KL estimate; 0 leaves it out, as does a strategy without a reference).
         tell: how it goes.
 
     Returns:
@@ -78,7 +79,7 @@ def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
         tell("progress", {"message": "Evaluating", "done": 0, "total": len(trainer.eval_dataset)})
         metrics = trainer.evaluate()
         estimate = None
-        if request["kl_prompts"]:
+        if request["kl_prompts"] and strategy.has_reference:
             tell("progress", {"message": "Estimating KL to the reference", "done": 0, "total": None})
             prompts = [prompt_ids(tokenizer, prompt) for prompt in rows.prompts[: request["kl_prompts"]]]
             estimate = estimate_kl(trainer, tokenizer, prompts, config.kl_max_new_tokens, seed=config.seed)
