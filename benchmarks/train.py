@@ -68,7 +68,8 @@ def measure(way: str, case: Case, model: str, length: int) -> dict[str, Any]:
     from dpo_tui.train.journal import Journal
     from dpo_tui.train.model import load_model, load_tokenizer, lora_config
     from dpo_tui.train.rows import load_rows
-    from dpo_tui.train.trainers import build_trainer, shortcuts_of
+    from dpo_tui.train.trainer_registry import build_trainer
+    from dpo_tui.train.trainers import shortcuts_of
 
     config = from_values(
         {

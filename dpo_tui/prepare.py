@@ -29,6 +29,8 @@ from dpo_tui.model_check import check_model
 from dpo_tui.runs import store
 from dpo_tui.runs.files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
 from dpo_tui.trackers import check_trackers
 
 
@@ -107,7 +109,7 @@ def _name_from_model(model: str) -> str:
 
 def _read_data(config: Config) -> tuple[int, int, tuple[RowProblem, ...]]:
     separate = evaluation_source(config)
-    if config.strategy == "sft":
+    if strategy_of(config).data is DataForm.DEMONSTRATIONS:
         demonstrations = load_demonstrations(training_source(config))
         if separate is not None:
             load_demonstrations(separate)

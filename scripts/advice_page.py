@@ -20,6 +20,7 @@ from dpo_tui.advice import diagnose, direction, facts, motion, settings  # noqa:
 from dpo_tui.advice.advice import HEALTHY  # noqa: E402
 from dpo_tui.advice.evidence import read_evidence  # noqa: E402
 from dpo_tui.figures import figure  # noqa: E402
+from dpo_tui.strategies.dpo import DPO  # noqa: E402
 
 RUNS = ROOT / "tests" / "advice_runs"
 _OURS = "ours"
@@ -44,8 +45,8 @@ class Entry:
     remedy: str
 
 
-_LOW, _HIGH = settings.DPO_RATE
-_BETA_LOW, _BETA_HIGH = settings.BETA_RANGE
+_LOW, _HIGH, _LORA = DPO.learning_rates.low, DPO.learning_rates.high, DPO.learning_rates.lora
+_BETA_LOW, _BETA_HIGH = DPO.betas
 
 ON_RUNS: tuple[Entry, ...] = (
     Entry(
@@ -120,7 +121,7 @@ ON_RUNS: tuple[Entry, ...] = (
         direction.weak_signal,
         "weak-signal",
         f"accuracy below {direction._WEAK:.0%} in the second half though pairs moved by {direction._MOVED:g} nats "
-        f"({direction._MOVED_BY_RATE:g} at a rate of {figure(settings.LORA_RATE)} or more)",
+        f"({direction._MOVED_BY_RATE:g} at a rate of {figure(_LORA)} or more)",
         _OURS,
         "clearer and more diverse pairs, 500 and more",
     ),
@@ -130,7 +131,7 @@ ON_RUNS: tuple[Entry, ...] = (
         f"mean loss of the last third within {motion._FLAT:g} of 0.6931 after {motion.SETTLED} steps, and pairs moved "
         f"by less than {motion._STILL:g} nats ({motion._FROZEN:g} in the first half)",
         f"{motion._FLAT:g} is a tenth of a nat at β 0.1",
-        f"ten times the `learning_rate`, at least {figure(settings.LORA_RATE)} with LoRA (TRL's advice)",
+        f"ten times the `learning_rate`, at least {figure(_LORA)} with LoRA (TRL's advice)",
     ),
     Entry(
         direction.over_fitting,
@@ -189,10 +190,10 @@ ON_SETTINGS: tuple[Entry, ...] = (
     Entry(
         settings.learning_rate,
         "learning-rate",
-        f"`learning_rate` outside {figure(_LOW)} to {figure(_HIGH)}, or to {figure(settings.LORA_RATE)} with LoRA; "
+        f"`learning_rate` outside {figure(_LOW)} to {figure(_HIGH)}, or to {figure(_LORA)} with LoRA; "
         f"with LoRA a note below {figure(_HIGH)}",
         "DPO's usual range; TRL's advice for LoRA",
-        f"the nearest end of the range; of the note, {figure(settings.LORA_RATE)}",
+        f"the nearest end of the range; of the note, {figure(_LORA)}",
     ),
     Entry(
         settings.beta, "beta", f"`beta` outside {_BETA_LOW:g} to {_BETA_HIGH:g}", "2.0 is called strong", "`beta` 0.1"

@@ -15,7 +15,7 @@ from dpo_tui.advice import facts
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY
 from dpo_tui.advice.apply import next_name, remedied
 from dpo_tui.advice.diagnose import RULES, diagnose, judge
-from dpo_tui.advice.evidence import LN2, Evidence, read_evidence
+from dpo_tui.advice.evidence import Evidence, read_evidence
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values, load, with_changes
 from dpo_tui.config.schema import fields
@@ -23,6 +23,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.strategies.strategy import LN2
 
 RUNS = sorted(path.parent for path in (Path(__file__).parent / "advice_runs").glob("*/label.json"))
 LABELS = {run: json.loads((run / "label.json").read_text()) for run in RUNS}

@@ -131,7 +131,7 @@ def ours(config: Config) -> Trained:
     from dpo_tui.train.journal import Journal
     from dpo_tui.train.model import load_model, load_tokenizer
     from dpo_tui.train.rows import load_rows
-    from dpo_tui.train.trainers import build_trainer
+    from dpo_tui.train.trainer_registry import build_trainer
 
     folder: RunFolder = make_run(config)
     device = choose_device(config)

@@ -3,9 +3,9 @@
 import math
 
 from dpo_tui.advice.advice import Advice
-from dpo_tui.advice.evidence import LN2, Evidence
-from dpo_tui.advice.settings import LORA_RATE
+from dpo_tui.advice.evidence import Evidence
 from dpo_tui.advice.windows import coin_error, mean, part
+from dpo_tui.strategies.strategy import LN2
 
 KL_REASONABLE = 10.0
 """R39: nats an answer (TRL's guidance for PPO)."""
@@ -192,7 +192,8 @@ def weak_signal(run: Evidence) -> Advice | None:
     late = part(trained, 0.5, 1)
     training, beyond = mean(late), held_out[-1] if len(held_out) > 1 else mean(late)
     seen, kept = len(late) * _pairs_a_line(run), _held_out(run) if len(held_out) > 1 else 0.0
-    enough = _MOVED_BY_RATE if run.setting("learning_rate", 0.0) >= LORA_RATE else _MOVED
+    rates = run.learning_rates
+    enough = _MOVED_BY_RATE if rates and run.setting("learning_rate", 0.0) >= rates.lora else _MOVED
     if moved < enough or (training * seen + beyond * kept) / (seen + kept) >= _WEAK:
         return None
     return Advice(

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LN2 = math.log(2)
-"""The sigmoid loss of a policy that is its own reference: −log σ(0)."""
+from dpo_tui.strategies.registry import strategy_in
+from dpo_tui.strategies.strategy import LN2, LearningRates, Strategy
+
 _WHOLE = 1 << 20
 """A metrics file up to this many bytes is read whole."""
 _PIECE = 1 << 16
@@ -54,11 +55,19 @@ class Evidence:
         return self.setting("beta", 0.1)
 
     @property
+    def strategy(self) -> Strategy | None:
+        """Strategy of the run; None where this version does not know it."""
+        return strategy_in(self.settings)
+
+    @property
+    def learning_rates(self) -> LearningRates | None:
+        """Usual learning rates of the run's strategy; None where they are unknown."""
+        return self.strategy.learning_rates if self.strategy else None
+
+    @property
     def sigmoid(self) -> bool:
-        """Whether the loss is DPO's own, for which the numbers around 0.6931 hold."""
-        return self.settings.get("strategy", "dpo") == "dpo" and list(self.settings.get("loss_type", ["sigmoid"])) == [
-            "sigmoid"
-        ]
+        """Whether the loss starts as −log σ(0), as DPO's own does: the numbers around 0.6931 hold for it."""
+        return self.strategy is not None and self.strategy.start_loss(self.settings) == LN2
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """Return (step, value) of a metric, finite values only; not to be changed."""

@@ -7,7 +7,6 @@ from dpo_tui.advice.windows import mean, median, part
 _LEAKED = 0.1
 _COPIES = 0.3
 _DROPPED = 0.1
-FEW_PAIRS = 500
 _SPIKE = 10.0
 """FACTS: a gradient norm of 0.01 to 10 is usual; a spike is above that and ten times its neighbours."""
 _NEIGHBOURS = 20
@@ -21,10 +20,11 @@ def out_of_memory(run: Evidence) -> Advice | None:
     if told is None:
         return None
     micro = int(run.setting("per_device_train_batch_size", 2))
+    fewest = run.strategy.smallest_micro_batch if run.strategy else 1
     remedy: dict[str, object] = {}
     if not run.settings.get("use_4bit") and run.settings.get("use_lora", True):
         remedy["use_4bit"] = True
-    elif micro > 1:
+    elif micro // 2 >= fewest:
         accumulate = int(run.setting("gradient_accumulation_steps", 4))
         remedy |= {"per_device_train_batch_size": micro // 2, "gradient_accumulation_steps": 2 * accumulate}
     else:

@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 
 from dpo_tui.advice.advice import Advice
-from dpo_tui.advice.evidence import LN2, Evidence
-from dpo_tui.advice.settings import BETA_RANGE, DPO_RATE, LORA_RATE
+from dpo_tui.advice.evidence import Evidence
 from dpo_tui.advice.windows import mean, median, part
 from dpo_tui.figures import figure
+from dpo_tui.strategies.strategy import LN2
 
 SETTLED = 20
 """Steps after which a curve says something: warm-up is over, and a window of ten steps fits in twice."""
@@ -36,13 +36,12 @@ def not_a_number(run: Evidence) -> Advice | None:
     for line in reversed(run.metrics):
         broken = [name for name in ("loss", "grad_norm") if name in line and not _finite(line[name])]
         if broken:
-            rate = run.setting("learning_rate", 0.0)
             return Advice(
                 "nan",
                 "error",
                 f"{_called(broken[0])} is not a number since step {_since(run, broken[0])}: the model is broken. Stop, "
                 "lower the rate, and look at the longest and oddest pairs.",
-                _slower(rate),
+                _slower(run),
                 f"{broken[0]} = {line[broken[0]]}",
                 "R42",
             )
@@ -67,7 +66,7 @@ def rate_high(run: Evidence) -> Advice | None:
         "error" if mean(late) > 2 * LN2 else "warning",
         f"The loss is {mean(late):.2f} on average, worse than the 0.69 of tossing a coin, and jumped to {worst:.1f}: "
         f"the learning rate {figure(rate)} is too high here. Lower it, or warm up longer.",
-        _slower(rate) | {"warmup_ratio": max(0.1, run.setting("warmup_ratio", 0.1))},
+        _slower(run) | {"warmup_ratio": max(0.1, run.setting("warmup_ratio", 0.1))},
         f"mean loss of the last third {mean(late):.3f}, highest {worst:.3f}, accuracy {accuracy:.2f}",
         "R42",
     )
@@ -75,8 +74,11 @@ def rate_high(run: Evidence) -> Advice | None:
 
 def beta(run: Evidence) -> Advice | None:
     """R46: β so small that the loss hardly sees the policy move, or so large that it overreacts."""
-    low, high = BETA_RANGE
-    if not run.sigmoid or low <= run.beta <= high or run.step < _FEW_STEPS / 3:
+    betas = run.strategy.betas if run.strategy else None
+    if betas is None or not run.sigmoid or run.step < _FEW_STEPS / 3:
+        return None
+    low, high = betas
+    if low <= run.beta <= high:
         return None
     margins, losses = run.values("rewards/margins"), run.values("loss")
     if len(losses) < 5:  # noqa: PLR2004
@@ -117,8 +119,9 @@ def too_short(run: Evidence) -> Advice | None:
         return None
     epochs = run.setting("num_train_epochs", 3)
     remedy = {"max_steps": None, "num_train_epochs": max(3.0, epochs)}
-    demonstrations = run.settings.get("strategy") == "sft"
-    rows, enough = ("demonstrations", "") if demonstrations else ("pairs", "; 500 and more are advised")
+    rows = run.strategy.data.value if run.strategy else "examples"
+    advised = run.strategy.enough_examples if run.strategy else None
+    enough = f"; {advised} and more are advised" if advised else ""
     return Advice(
         "too-short",
         "warning",
@@ -144,8 +147,9 @@ def rate_low(run: Evidence) -> Advice | None:
         return None
     rate = run.setting("learning_rate", 0.0)
     lora = bool(run.settings.get("use_lora", True))
-    faster = max(10 * rate, LORA_RATE if lora else DPO_RATE[0])
-    advised = f" For LoRA, TRL advises about {figure(LORA_RATE)}." if lora and rate < LORA_RATE else ""
+    rates = run.learning_rates
+    faster = max(10 * rate, 0.0 if rates is None else rates.lora if lora else rates.low)
+    advised = f" For LoRA, TRL advises about {figure(rates.lora)}." if rates and lora and rate < rates.lora else ""
     return Advice(
         "rate-low",
         "warning",
@@ -157,8 +161,9 @@ def rate_low(run: Evidence) -> Advice | None:
     )
 
 
-def _slower(rate: float) -> dict[str, float]:
-    return {"learning_rate": max(float(f"{rate / 10:.3g}"), DPO_RATE[0])} if rate else {}
+def _slower(run: Evidence) -> dict[str, float]:
+    rate, rates = run.setting("learning_rate", 0.0), run.learning_rates
+    return {"learning_rate": max(float(f"{rate / 10:.3g}"), rates.low if rates else 0.0)} if rate else {}
 
 
 def _since(run: Evidence, name: str) -> int:

@@ -10,22 +10,17 @@ from typing import TYPE_CHECKING
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.figures import figure
+from dpo_tui.strategies.registry import strategy_of
 
 if TYPE_CHECKING:  # advice on runs must load fast, without pydantic
     from dpo_tui.config.schema import Config
 
 __all__ = ["Advice", "advise"]
 
-# R45; TRL's documentation gives about 5e-6 for LoRA.
-DPO_RATE = (1e-7, 1e-6)
-LORA_RATE = 5e-6
 # R48: above this, dropout is no longer low.
 HIGH_DROPOUT = 0.1
 # R11: two to four epochs are safe.
 MOST_EPOCHS = 4
-# R46: TRL's default and "strong"; beyond either the policy barely moves or is barely held.
-BETA_RANGE = (0.01, 2.0)
-
 
 SettingsRule = Callable[["Config"], Advice | None]
 
@@ -37,42 +32,46 @@ def advise(config: Config) -> list[Advice]:
 
 def learning_rate(config: Config) -> Advice | None:
     """R45: DPO's rate is 1e-7 to 1e-6; with an adapter TRL advises 5e-6."""
-    if config.strategy != "dpo":
+    strategy = strategy_of(config)
+    rates = strategy.learning_rates
+    if rates is None:
         return None
-    low, high = DPO_RATE
-    highest = max(high, LORA_RATE) if config.use_lora else high
+    low, high = rates.low, rates.high
+    highest = max(high, rates.lora) if config.use_lora else high
     rate, usual = figure(config.learning_rate), f"{figure(low)} to {figure(highest)}"
     if config.learning_rate > highest:
         return Advice(
             "learning-rate",
             "warning",
-            f"learning_rate {rate} is above the usual range for DPO, {usual}: the loss may swing or the "
+            f"learning_rate {rate} is above the usual range for {strategy.title}, {usual}: the loss may swing or the "
             "model may lose its language.",
             {"learning_rate": highest},
         )
     if config.learning_rate < low:
+        start = strategy.start_loss(config.model_dump())
+        stuck = "the model may hardly learn" if start is None else f"the loss may stay at {start:.3f}"
         return Advice(
             "learning-rate",
             "warning",
-            f"learning_rate {rate} is below the usual range for DPO, {usual}: the loss may stay at 0.693.",
+            f"learning_rate {rate} is below the usual range for {strategy.title}, {usual}: {stuck}.",
             {"learning_rate": low},
         )
     if config.use_lora and config.learning_rate < high:
         return Advice(
             "learning-rate",
             "info",
-            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {figure(LORA_RATE)}.",
-            {"learning_rate": LORA_RATE},
+            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {figure(rates.lora)}.",
+            {"learning_rate": rates.lora},
         )
     return None
 
 
 def beta(config: Config) -> Advice | None:
     """R46: 0.1 is weak, 0.5 balanced, 2.0 strong."""
-    low, high = BETA_RANGE
-    if config.strategy != "dpo" or low <= config.beta <= high:
+    betas = strategy_of(config).betas
+    if betas is None or betas[0] <= config.beta <= betas[1]:
         return None
-    effect = "hardly holds the policy to the reference" if config.beta < low else "hardly lets the policy move"
+    effect = "hardly holds the policy to the reference" if config.beta < betas[0] else "hardly lets the policy move"
     return Advice("beta", "warning", f"beta {config.beta:g} {effect}; 0.1 to 0.5 is usual.", {"beta": 0.1})
 
 

@@ -6,6 +6,7 @@ from dpo_tui.cli.estimate_answer import Answer
 from dpo_tui.hardware.vram import GB
 from dpo_tui.hardware.words import band_note, clock, parameters
 from dpo_tui.plain import printable
+from dpo_tui.strategies.registry import strategy_of
 
 _WIDTH = 80
 _LABEL = 58
@@ -33,15 +34,15 @@ def lines(answer: Answer) -> list[str]:
 
 
 def _head(answer: Answer) -> list[str]:
-    config = answer.config
+    config, strategy = answer.config, strategy_of(answer.config)
     weights = "4-bit" if config.use_4bit else "bf16" if config.bf16 and answer.device == "cuda" else "fp32"
     method = f"rank {config.lora_r}" if config.use_lora else "all weights"
     name = printable(config.model_name, single_line=True).rpartition("/")[2]
     what = [
         name,
         parameters(answer.arch.parameters),
-        f"{config.strategy.upper()}, {weights}, {method}",
-        f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} pairs",
+        f"{strategy.title}, {weights}, {method}",
+        f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} {strategy.data.value}",
         f"{config.max_seq_length} tokens",
     ]
     return _wrapped(" · ".join(what))

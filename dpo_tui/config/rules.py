@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from dpo_tui.config.problems import Problem
 from dpo_tui.config.schema import Config
+from dpo_tui.strategies.registry import strategy_of
 
 Rule = Callable[[Config], Problem | None]
 RULES: list[Rule] = []
@@ -122,6 +123,15 @@ def four_bit_needs_an_adapter(config: Config) -> Problem | None:
     return Problem(
         "use_4bit", True, "4-bit weights cannot be trained themselves: set use_lora = true, or use_4bit = false"
     )
+
+
+@rule
+def micro_batch_is_large_enough(config: Config) -> Problem | None:
+    """The trainer of a strategy that compares the examples of a micro-batch raises below so many."""
+    fewest, found = strategy_of(config).smallest_micro_batch, config.per_device_train_batch_size
+    if found >= fewest:
+        return None
+    return Problem("per_device_train_batch_size", found, f"must be at least {fewest} with strategy = {config.strategy}")
 
 
 @rule

@@ -15,7 +15,7 @@ from dpo_tui.config.sections.lora import LoraSection
 from dpo_tui.config.sections.model import ModelSection
 from dpo_tui.config.sections.run import RunSection
 from dpo_tui.config.sections.training import TrainingSection
-from dpo_tui.config.setting import Section, SettingWords
+from dpo_tui.config.setting import OneOf, Section, SettingWords
 
 # table name -> the section's class, in the order in which files and forms show them.
 SECTIONS: dict[str, type[Section]] = {
@@ -77,7 +77,8 @@ def words(info: FieldInfo) -> SettingWords:
 
 def choices(info: FieldInfo) -> tuple[str, ...]:
     """Return the values that a setting is limited to; empty where it is free."""
-    return _literals(info.annotation)
+    registered = next((rule.names() for rule in info.metadata if isinstance(rule, OneOf)), None)
+    return _literals(info.annotation) if registered is None else registered
 
 
 def bounds(info: FieldInfo) -> dict[str, float]:

@@ -1,9 +1,11 @@
 """How one setting is declared: a pydantic field that also knows its words, its unit and whether it is for experts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo, field_validator
+from pydantic_core import CoreSchema, core_schema
 
 
 class Section(BaseModel):
@@ -39,6 +41,28 @@ class SettingWords:
     help: str
     unit: str = ""
     advanced: bool = False
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Limits a text setting to the names in a registry: ``Annotated[str, OneOf(names)]``.
+
+    A Literal would repeat the names here, and could not learn of a row that is added.
+
+    Args:
+        names: returns the names that are allowed; called for every check.
+    """
+
+    names: Callable[[], tuple[str, ...]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the text, with the check after it."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: str) -> str:
+        if value not in self.names():
+            raise ValueError(f"must be one of {', '.join(self.names())}")
+        return value
 
 
 def setting(default: Any, title: str, text: str, *, unit: str = "", advanced: bool = False, **bounds: Any) -> Any:

@@ -10,6 +10,8 @@ from dpo_tui.data.pairs import Pair, text_of
 from dpo_tui.data.read import load_pairs
 from dpo_tui.data.source import data_file
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
 
 _READ_WHOLE = 12_000_000  # bytes that are read and parsed without being felt
 _READ_WHOLE_PACKED = 2_500_000
@@ -49,8 +51,8 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         if not path.is_file():
             where = "is a folder" if path.is_dir() else "is not on this machine"
             return PairSizes(words=f"the dataset {where}: steps are not counted")
-        if config.strategy != "dpo":
-            return PairSizes(words="steps are counted for DPO only")
+        if strategy_of(config).data is not DataForm.PAIRS:
+            return PairSizes(words="steps are counted for preference pairs only")
         file = data_file(path)
         size = path.stat().st_size
         if size <= (_READ_WHOLE_PACKED if file.packed else _READ_WHOLE):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.architecture import Architecture
 from dpo_tui.hardware.history import Measurement, nearest
+from dpo_tui.strategies.registry import strategy_of
 
 # Dense 16-bit tensor throughput in TFLOP/s, as the makers' data sheets give it; the first name found in the GPU's wins.
 _PEAK_TFLOPS = (
@@ -129,7 +130,8 @@ def flops_per_token(config: Config, arch: Architecture) -> float:
     own products
     are left out; they are a few percent at these lengths.
     """
-    passes = 1 + (config.strategy == "dpo" and config.precompute_ref_log_probs != "on") + config.gradient_checkpointing
+    reference = strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs)
+    passes = 1 + reference + config.gradient_checkpointing
     backward = 1 if config.use_lora else 2
     head = arch.vocabulary * arch.hidden
     return 2.0 * (arch.linear_weights + head) * (passes + backward)

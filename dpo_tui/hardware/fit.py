@@ -15,6 +15,7 @@ from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.architecture import Architecture
 from dpo_tui.hardware.models import architecture_of, recommended_models
 from dpo_tui.hardware.vram import GB, DeviceKind, estimate
+from dpo_tui.strategies.registry import strategy_of
 
 Verdict = Literal["fits", "tight", "does-not-fit", "unknown"]
 
@@ -123,11 +124,17 @@ def _four_bit(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
 
 def smaller_batches(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
     """Micro-batches below the present one that divide the effective batch, largest first."""
-    whole = config.effective_batch
-    for batch in range(config.per_device_train_batch_size - 1, 0, -1):
+    whole, strategy = config.effective_batch, strategy_of(config)
+    examples = strategy.data.value
+    # Accumulation replaces a larger micro-batch exactly only where each example has a loss of its own.
+    differs = "; the loss compares fewer at once" if strategy.micro_batch_changes_loss(config.model_dump()) else ""
+    for batch in range(config.per_device_train_batch_size - 1, strategy.smallest_micro_batch - 1, -1):
         if whole % batch == 0:
             values = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": whole // batch}
-            yield values, f"micro-batch {batch} × accumulation {whole // batch} (still {whole} pairs a step)"
+            yield (
+                values,
+                f"micro-batch {batch} × accumulation {whole // batch} (still {whole} {examples} a step{differs})",
+            )
 
 
 def _checkpointing(config: Config) -> Iterator[tuple[dict[str, Any], str]]:

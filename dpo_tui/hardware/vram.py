@@ -13,6 +13,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.hardware import activations
 from dpo_tui.hardware.activations import FP32, Attention, Workload
 from dpo_tui.hardware.architecture import Architecture, Linear
+from dpo_tui.strategies.registry import strategy_of
 
 GB = 1_000_000_000
 # bitsandbytes/functional.py quantize_4bit: blocks of 64 weights share a scale; with double quantisation the scales are
@@ -125,11 +126,11 @@ def estimate(
 
 
 def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest: int | None = None) -> Workload:
-    """The batch of a config: DPO stacks chosen and rejected, so two rows a pair."""
+    """The batch of a config: preference training stacks chosen and rejected, so two rows a pair."""
     width = 2 if config.bf16 and device == "cuda" else FP32
     length = min(config.max_seq_length, longest) if longest else config.max_seq_length
     return Workload(
-        rows=config.per_device_train_batch_size * (2 if config.strategy == "dpo" else 1),
+        rows=config.per_device_train_batch_size * strategy_of(config).sequences_per_example,
         length=length,
         width=width,
         rank=config.lora_r if config.use_lora else 0,
@@ -209,7 +210,7 @@ def _fixed_parts(config: Config, arch: Architecture, work: Workload, device: Dev
         parts.append(Part("adapter", f"adapter, {trained / 1e6:.1f} M at rank {config.lora_r}", trained * width))
     parts.append(Part("gradients", f"gradients, {width} bytes a weight", trained * width))
     parts.append(Part("optimizer", f"optimizer, {config.optim}", optimizer_size(config, arch)))
-    if work.trains_all and config.strategy == "dpo" and config.precompute_ref_log_probs != "on":
+    if work.trains_all and strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
         parts.append(Part("reference_model", "reference model, a frozen copy", arch.parameters * FP32))
     return parts
 
@@ -233,7 +234,7 @@ def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[l
         Moment("LM head, backward", kept + head_back + (0 if checkpointed else casts)),
         Moment("LM head, forward", kept + head_forward),
     ]
-    if config.strategy == "dpo" and config.precompute_ref_log_probs != "on":
+    if strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
         alone = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
         moments.append(Moment("reference pass", kept + scored + alone))
     moments.append(Moment(*_without_gradients(config, arch, work)))
@@ -262,11 +263,12 @@ def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[l
 
 def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tuple[str, int]:
     """Evaluation and the reference's own pass over the data: forward only, maybe with a larger batch."""
-    pairs = config.per_device_eval_batch_size or config.per_device_train_batch_size
+    strategy = strategy_of(config)
+    examples = config.per_device_eval_batch_size or config.per_device_train_batch_size
     words = "evaluation"
-    if config.precompute_ref_log_probs != "off":
-        pairs, words = max(pairs, config.precompute_ref_batch_size or 0), "precompute pass"
-    rows = pairs * (2 if config.strategy == "dpo" else 1)
+    if strategy.reference_scored_once and config.precompute_ref_log_probs != "off":
+        examples, words = max(examples, config.precompute_ref_batch_size or 0), "precompute pass"
+    rows = examples * strategy.sequences_per_example
     other = Workload(**{**vars(work), "rows": rows})
     alone = max(activations.forward_extra(arch, other), activations.head_forward(arch, other))
     return words, alone + activations.kept_between_layers(arch, other) + activations.kept_at_ends(arch, other)

@@ -3,23 +3,25 @@
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.architecture import Architecture
 from dpo_tui.hardware.vram import GB, MemoryEstimate
+from dpo_tui.strategies.registry import strategy_of
 
-# R26: what a 7B model in 4-bit is expected to take, in decimal gigabytes.
-BANDS = {"sft": (6.0, 8.0), "dpo": (8.0, 10.0)}
 _SEVEN_B = (6.5e9, 8.5e9)
 
 
 def band_note(config: Config, arch: Architecture, found: MemoryEstimate) -> str | None:
-    """Compare with R26's band for a 7B model in 4-bit, and explain a difference part by part.
+    """Compare with what the strategy is expected to take for a 7B model in 4-bit; explain a difference part by part.
 
     Returns:
-        None where the band says nothing about this run (another size, not 4-bit).
+        None where nothing is expected of this run (another size, not 4-bit, a strategy without a figure).
     """
     if not (config.use_4bit and config.use_lora and _SEVEN_B[0] <= arch.parameters <= _SEVEN_B[1]):
         return None
-    low, high = BANDS[config.strategy]
+    strategy = strategy_of(config)
+    if strategy.memory_7b_gb is None:
+        return None
+    low, high = strategy.memory_7b_gb
     total = found.total / GB
-    name = f"{low:.0f}–{high:.0f} GB expected for {config.strategy.upper()} on a 7B model in 4-bit"
+    name = f"{strategy.memory_words} expected for {strategy.title} on a 7B model in 4-bit"
     if low <= total <= high:
         return f"Within the {name}."
     parts = sorted((part for part in found.parts if part.size), key=lambda part: -part.size)[:4]

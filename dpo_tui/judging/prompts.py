@@ -9,6 +9,8 @@ from dpo_tui.data.pairs import Message
 from dpo_tui.data.read import load_pairs
 from dpo_tui.data.split import different_prompts, split_by_prompt
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def prompts_of(folder: RunFolder, count: int) -> Prompts:
     """
     config = load(folder.config).config
     separate = evaluation_source(config)
-    if config.strategy == "sft":
+    if strategy_of(config).data is DataForm.DEMONSTRATIONS:
         rows = load_demonstrations(separate or training_source(config)).rows
         return Prompts(
             different_prompts([row.messages[:-1] for row in rows if len(row.messages) > 1], count), bool(separate)

@@ -17,6 +17,7 @@ from dpo_tui.advice.diagnose import judge
 from dpo_tui.advice.evidence import Evidence, read_evidence
 from dpo_tui.live.feed import Feed, RunFeed, number
 from dpo_tui.live.foreign import ForeignFeed
+from dpo_tui.strategies.registry import recognise
 from dpo_tui.widgets.series import Series
 
 PAUSE = 5.0
@@ -98,7 +99,7 @@ def evidence_of(feed: Feed) -> Evidence:
 
 def _settings(feed: Feed, series: dict[str, Series]) -> dict[str, Any]:
     """What another trainer's numbers tell of its settings; what stays unknown counts as TRL's default."""
-    settings: dict[str, Any] = {"strategy": "dpo" if any("rewards/" in name for name in series) else "sft"}
+    settings: dict[str, Any] = {"strategy": recognise(series).name}
     rates = [rate for _, rate in _points(series["learning_rate"])] if "learning_rate" in series else []
     if rates:
         settings["learning_rate"] = max(rates)

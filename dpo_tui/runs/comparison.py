@@ -10,12 +10,11 @@ from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import latest
 from dpo_tui.runs.status import status_of
+from dpo_tui.strategies.registry import judged_metrics
 
 # (metric, words, whether more is better; None where neither is)
 RESULTS: tuple[tuple[str, str, bool | None], ...] = (
-    ("eval_rewards/accuracies", "held-out accuracy", True),
-    ("eval_loss", "held-out loss", False),
-    ("eval_rewards/margins", "held-out margin", True),
+    *((f"eval_{metric.name}", f"held-out {metric.label}", metric.better == "up") for metric in judged_metrics()),
     ("eval_kl", "KL to the reference", None),
     ("loss", "last training loss", None),
     ("step_seconds", "seconds a step", False),

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.sft import SFT
+
 Paragraph = tuple[str, str]
 
 
@@ -92,7 +95,7 @@ PAGES = (
             ("stability             high           high            delicate", "code"),
             ("quality               good           better          best, if it works", "code"),
             ("speed                 fast           medium          slow", "code"),
-            ("memory, 7B 4-bit      6–8 GB         8–10 GB         10–12 GB", "code"),
+            (f"memory, 7B 4-bit      {SFT.memory_words:<15}{DPO.memory_words:<16}10–12 GB", "code"),
             ("set-up                simple         pairs           reward model and PPO", "code"),
             ("learns preferences    no             yes             yes", "code"),
             ("reward model          no             no              yes", "code"),

@@ -1,5 +1,6 @@
 """Our settings as the arguments of TRL's trainers. Nothing else decides how a run trains."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -73,20 +74,46 @@ def dpo_arguments(
         reference_once: whether TRL scores the reference while it is built; None leaves it to the setting, and "auto"
             is no there.
     """
-    values = _shared(config, folder, device, evaluates=evaluates, resumes=resumes)
-    values |= {name: getattr(config, name) for name in _DPO_FIELDS}
+    values = {name: getattr(config, name) for name in _DPO_FIELDS}
     values["precompute_ref_log_probs"] = (
         config.precompute_ref_log_probs == "on" if reference_once is None else reference_once
     )
     values["loss_type"] = list(config.loss_type)
     values["loss_weights"] = list(config.loss_weights) if config.loss_weights else None
-    return DPOConfig(**_accepted(DPOConfig, config, values))
+    return trl_arguments(DPOConfig, config, folder, device, evaluates=evaluates, resumes=resumes, own=values)
 
 
 def sft_arguments(config: Config, folder: RunFolder, device: Device, *, evaluates: bool, resumes: bool) -> SFTConfig:
     """Return TRL's arguments for supervised fine-tuning; see :func:`dpo_arguments`."""
-    values = _shared(config, folder, device, evaluates=evaluates, resumes=resumes)
-    return SFTConfig(**_accepted(SFTConfig, config, values))
+    return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes)
+
+
+def trl_arguments(
+    kind: type[Any],
+    config: Config,
+    folder: RunFolder,
+    device: Device,
+    *,
+    evaluates: bool,
+    resumes: bool,
+    own: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return arguments of any of TRL's trainers: what all strategies share, and what only one has.
+
+    Args:
+        kind: TRL's class of arguments.
+        config: the run's settings; see :func:`dpo_arguments` for these and the next.
+        folder: where checkpoints go.
+        device: device and precision.
+        evaluates: whether there are held-out rows.
+        resumes: whether the run continues from a checkpoint.
+        own: arguments that only this strategy has.
+
+    Raises:
+        TrainingError: a setting that was changed from its default is unknown to the installed TRL.
+    """
+    values = _shared(config, folder, device, evaluates=evaluates, resumes=resumes) | dict(own or {})
+    return kind(**_accepted(kind, config, values))
 
 
 def _shared(config: Config, folder: RunFolder, device: Device, *, evaluates: bool, resumes: bool) -> dict[str, Any]:

@@ -10,19 +10,12 @@ import yaml
 import dpo_tui
 from dpo_tui.config.schema import Config
 from dpo_tui.plain import printable
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import Strategy
 from dpo_tui.train.base_model import root_model
 from dpo_tui.train.serving import Served, commands
 
 Kind = Literal["adapter", "merged", "model"]
-_SHOWN = (
-    "loss",
-    "rewards/accuracies",
-    "rewards/margins",
-    "eval_loss",
-    "eval_rewards/accuracies",
-    "eval_rewards/margins",
-    "eval_kl",
-)
 _WHAT = {"adapter": "A LoRA adapter", "merged": "A model with its LoRA adapter merged in", "model": "A model"}
 
 
@@ -59,26 +52,26 @@ def model_card(
     if stage and kind == "adapter":
         stage += ", whose merged model it needs (`dpo-tui export --merge` makes one folder of both)"
     shown = model if "/" in model and not Path(model).is_absolute() else Path(model).name
-    method = "Direct Preference Optimization" if config.strategy == "dpo" else "supervised fine-tuning"
+    strategy = strategy_of(config)
     shape = f" (rank {config.lora_r}, alpha {config.alpha})" if config.use_lora else ""
     head: dict[str, Any] = {
         # The hub refuses a card whose base_model is no model of its own.
         **({} if Path(model).is_absolute() else {"base_model": shown}),
         "library_name": "peft" if kind == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": [config.strategy, "trl", "dpo-tui"],
+        "tags": [strategy.name, "trl", "dpo-tui"],
         **extras.licence,
     }
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {printable(config.name or shown, single_line=True)}",
-        f"{_WHAT[kind]}{shape} for `{shown}`{stage}, trained with {method}\n"
+        f"{_WHAT[kind]}{shape} for `{shown}`{stage}, trained with {strategy.method}\n"
         f"([TRL](https://github.com/huggingface/trl)) by dpo-tui {dpo_tui.__version__}.",
         *([extras.merged] if extras.merged else []),
         f"## Licence\n\n{_licence(extras.licence, shown)}",
         f"## Data\n\n{_data(config, data)}",
-        f"## Settings\n\n{_settings(config, results)}",
-        f"## Results\n\n{_results(results)}",
+        f"## Settings\n\n{_settings(config, strategy, results)}",
+        f"## Results\n\n{_results(strategy, results)}",
         *([f"![Curves of the run]({extras.curves})"] if extras.curves else []),
         f"## Use\n\n{_usage(kind, model)}",
         f"## Serve\n\n{_serve(config, kind, shown)}",
@@ -105,8 +98,9 @@ def _data(config: Config, data: Mapping[str, Any]) -> str:
     )
 
 
-def _settings(config: Config, results: Mapping[str, Any]) -> str:
-    loss = f"β {config.beta:g} · loss {', '.join(config.loss_type)} · " if config.strategy == "dpo" else ""
+def _settings(config: Config, strategy: Strategy, results: Mapping[str, Any]) -> str:
+    loss = strategy.loss_words(config.model_dump())
+    loss = f"{loss} · " if loss else ""
     return (
         f"{loss}learning rate {config.learning_rate:g}, {config.lr_scheduler_type}, warm-up {config.warmup_ratio:g} ·\n"
         f"effective batch {config.effective_batch} · {results.get('steps', '?')} steps · seed {config.seed} · "
@@ -115,9 +109,12 @@ def _settings(config: Config, results: Mapping[str, Any]) -> str:
     )
 
 
-def _results(results: Mapping[str, Any]) -> str:
+def _results(strategy: Strategy, results: Mapping[str, Any]) -> str:
+    # The loss, which every strategy has, comes first.
+    names = ["loss", *(metric.name for metric in strategy.judged_metrics if metric.name != "loss")]
+    shown = [*names, *(f"eval_{name}" for name in names), "eval_kl"]
     metrics = results.get("metrics", {})
-    rows = [f"| {name} | {metrics[name]:.4g} |" for name in _SHOWN if isinstance(metrics.get(name), (int, float))]
+    rows = [f"| {name} | {metrics[name]:.4g} |" for name in shown if isinstance(metrics.get(name), (int, float))]
     note = "\n\n`eval_kl` is an estimate from sampled answers, in nats an answer." if "eval_kl" in metrics else ""
     return "| metric | last value |\n|---|---|\n" + "\n".join(rows) + note
 

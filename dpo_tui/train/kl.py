@@ -60,7 +60,7 @@ def estimate_kl(
     """Estimate the KL divergence between a trainer's policy and its reference.
 
     Args:
-        trainer: TRL's DPOTrainer; its reference is a second model, or the policy without its adapter.
+        trainer: one of TRL's with a reference, which is a second model, or the policy without its adapter.
         tokenizer: of both.
         prompts: token ids; one answer is sampled to each.
         max_new_tokens: longest answer.

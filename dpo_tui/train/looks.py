@@ -6,6 +6,7 @@ import torch
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs import Message
+from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.train.allowance import Allowance, Cost, Pace
 from dpo_tui.train.generation import Halt, prompt_ids
 from dpo_tui.train.interruption import Interruption
@@ -55,7 +56,7 @@ class Looks:
     def before(self) -> None:
         """Answer the prompts before the first step; policy and reference are the same model then."""
         for sample in self._answer("before", "policy", _OUTSIDE_SECONDS):
-            if self.config.strategy == "dpo":
+            if strategy_of(self.config).has_reference:
                 self.journal.sample({**sample, "when": "reference", "model": "reference"})
 
     def after(self) -> None:
@@ -79,7 +80,7 @@ class Looks:
 
     def _prompts_for_kl(self, prompts: list[list[Message]]) -> list[list[int]]:
         config = self.config
-        if config.strategy != "dpo" or config.kl_prompts == 0:
+        if not strategy_of(config).has_reference or config.kl_prompts == 0:
             return []
         if not has_reference(self.trainer):
             self._say_once(

@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from dpo_tui.data.pairs import Pair, text_of
 from dpo_tui.data.read import load_pairs
 from dpo_tui.errors import DpoTuiError, TrainingError, UsageError
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
 
 _STEPS = 2
 # TRL drops pairs whose prompt fills max_seq_length, so more of the longest are offered than two steps need.
@@ -59,11 +62,10 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
     """
     import torch
     from datasets import Dataset
-    from trl import DPOTrainer
 
-    from dpo_tui.train.arguments import dpo_arguments
     from dpo_tui.train.device import choose_device
     from dpo_tui.train.model import load_model, load_tokenizer, lora_config
+    from dpo_tui.train.trainer_registry import TRAINERS
 
     device = choose_device(config)
     chosen = longest_pairs(load_pairs(training_source(config)).pairs, config.per_device_train_batch_size * _OFFERED)
@@ -71,9 +73,10 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
     on_gpu = device.kind == "cuda"
     before = torch.cuda.mem_get_info()[0] if on_gpu else 0
     tokenizer, _ = load_tokenizer(config)
-    arguments = dpo_arguments(config, folder, device, evaluates=False, resumes=False)
+    entry = TRAINERS[config.strategy]
+    arguments = entry.arguments(config, folder, device, evaluates=False, resumes=False)
     arguments.save_strategy = "no"
-    trainer = DPOTrainer(
+    trainer = entry.trainer(
         model=load_model(config, device),
         args=arguments,
         train_dataset=Dataset.from_dict(rows),
@@ -95,12 +98,16 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
         # What the driver lost to this process since it began: the allocator's pool and the CUDA context.
         "taken": before - torch.cuda.mem_get_info()[0] if on_gpu else None,
         "step_seconds": seconds,
-        "longest": max(
-            max(len(row["chosen_ids"]), len(row["rejected_ids"])) + len(row["prompt_ids"])
-            for row in trainer.train_dataset
-        ),
+        "longest": max(_sequence_length(row) for row in trainer.train_dataset),
         "pairs": len(trainer.train_dataset),
     }
+
+
+def _sequence_length(row: Mapping[str, Any]) -> int:
+    """Tokens of the longer sequence of a tokenised pair."""
+    if "chosen_input_ids" in row:  # TRL's experimental trainers keep the prompt in front of each answer
+        return max(len(row["chosen_input_ids"]), len(row["rejected_input_ids"]))
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def main(arguments: list[str]) -> int:
@@ -124,8 +131,11 @@ def main(arguments: list[str]) -> int:
 def _need_gpu(config: Config) -> None:
     import torch
 
-    if config.strategy != "dpo":
-        raise UsageError("the probe runs a DPO step; this config says strategy = sft")
+    form = strategy_of(config).data
+    if form is not DataForm.PAIRS:
+        raise UsageError(
+            f"the probe takes its steps on preference pairs; strategy = {config.strategy} trains on {form.value}"
+        )
     if config.gpus == "none" or not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
         raise TrainingError(f"the probe needs a GPU that torch can use; torch {torch.__version__} ({built}) sees none")

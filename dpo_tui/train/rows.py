@@ -1,7 +1,7 @@
 """The rows of a run as TRL's datasets, split into training and held-out parts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from dpo_tui.data.read import load_pairs
 from dpo_tui.data.refused import without_refused
 from dpo_tui.data.source import Progress
 from dpo_tui.data.split import different_prompts, split_by_prompt
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def load_rows(config: Config, progress: Progress | None = None) -> Rows:
     Raises:
         DataError: the data cannot be read or has no usable row.
     """
-    return _pair_rows(config, progress) if config.strategy == "dpo" else _demonstration_rows(config, progress)
+    return _LOADERS[strategy_of(config).data](config, progress)
 
 
 def _pair_rows(config: Config, progress: Progress | None) -> Rows:
@@ -94,6 +96,12 @@ def _demonstration_rows(config: Config, progress: Progress | None) -> Rows:
     )
 
 
+_LOADERS: dict[DataForm, Callable[[Config, Progress | None], Rows]] = {
+    DataForm.PAIRS: _pair_rows,
+    DataForm.DEMONSTRATIONS: _demonstration_rows,
+}
+
+
 def _pair_dataset(pairs: Sequence[Pair]) -> Dataset:
     columns: dict[str, list[Any]] = {
         "prompt": [pair.prompt for pair in pairs],
@@ -127,4 +135,4 @@ def _shared_prompts(held_out: Sequence[list[Message]], train: Sequence[list[Mess
 
 
 def _asked_of(config: Config) -> int:
-    return max(config.sample_prompts, config.kl_prompts if config.strategy == "dpo" else 0)
+    return max(config.sample_prompts, config.kl_prompts if strategy_of(config).has_reference else 0)

@@ -1,24 +1,16 @@
-"""Build the trainer that a strategy asks for. TRL does the training; here it tells the journal where it is."""
+"""TRL's trainers with what a run adds: progress in the journal, cached reference scores and the shortcuts."""
 
 from typing import Any
 
 from torch.utils.data import SequentialSampler
-from transformers import set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
-from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train import reference, reference_cache, token_cache
-from dpo_tui.train.arguments import dpo_arguments, sft_arguments
-from dpo_tui.train.callbacks import RunCallback
-from dpo_tui.train.device import Device
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
-from dpo_tui.train.model import lora_config
-from dpo_tui.train.rows import Rows
 from dpo_tui.train.shortcuts import Shortcuts
-from dpo_tui.train.unsloth_stack import SHORTCUTS_OFF
 
 
 class PairTrainer(DPOTrainer):  # type: ignore[misc]
@@ -146,56 +138,6 @@ class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
         self.journal.phase("load-pairs")
         return super()._prepare_dataset(*args, **kwargs)
-
-
-def build_trainer(
-    config: Config,
-    folder: RunFolder,
-    device: Device,
-    *,
-    model: Any,
-    tokenizer: Any,
-    rows: Rows,
-    callback: RunCallback,
-    resumes: bool,
-) -> Any:
-    """Return a trainer that is ready to train: adapter added, rows tokenised, reference scored if that pays."""
-    # trl before 1.16 draws an adapter's first weights before it sets the seed.
-    set_seed(config.seed)
-    journal = callback.journal
-    unsloth = config.provider == "unsloth"
-    if unsloth:
-        journal.event("note", f"Our shortcuts are off: {SHORTCUTS_OFF}")
-        # Its own checkpointing has moved the activations already.
-        config = config.model_copy(update={"activation_offloading": False})
-    journal.phase("add-adapters" if config.use_lora and not unsloth else "load-pairs")
-    options = {
-        "model": model,
-        "train_dataset": rows.train,
-        "eval_dataset": rows.held_out,
-        "processing_class": tokenizer,
-        "peft_config": None if unsloth else lora_config(config),
-        "callbacks": [callback],
-    }
-    evaluates = rows.held_out is not None
-    if config.strategy != "dpo":
-        arguments = sft_arguments(config, folder, device, evaluates=evaluates, resumes=resumes)
-        return DemonstrationTrainer(journal, args=arguments, **options)
-    if unsloth:
-        return DPOTrainer(args=dpo_arguments(config, folder, device, evaluates=evaluates, resumes=resumes), **options)
-    held_out = len(rows.held_out) if rows.held_out is not None else 0
-    shortcuts = Shortcuts(journal, config.share_prefix)
-    shortcuts.reference = reference.decide(config, len(rows.train), held_out, resumes=resumes)
-    arguments = dpo_arguments(
-        config,
-        folder,
-        device,
-        evaluates=evaluates,
-        resumes=resumes,
-        # Without an adapter TRL must know before it loads a second model.
-        reference_once=shortcuts.reference.on and not config.use_lora,
-    )
-    return PairTrainer(config, journal, callback.interruption, shortcuts, args=arguments, **options)
 
 
 def shortcuts_of(trainer: Any) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from dpo_tui.train.model import load_model, load_tokenizer
 from dpo_tui.train.receipt import DataUsed, write_receipt
 from dpo_tui.train.rows import Rows, load_rows
 from dpo_tui.train.spikes import SpikeWatch
-from dpo_tui.train.trainers import build_trainer, shortcuts_of
+from dpo_tui.train.trainer_registry import build_trainer
+from dpo_tui.train.trainers import shortcuts_of
 
 _FEW = 0.05
 """Share of copies in the training data up to which nobody needs to hear of them."""

@@ -1,15 +1,18 @@
 """[run]: what kind of run it is."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from dpo_tui.config.setting import Section, setting
+from dpo_tui.config.setting import OneOf, Section, setting
+from dpo_tui.strategies import registry
 
 
 class RunSection(Section):
     """Strategy, name and who else is told."""
 
-    strategy: Literal["dpo", "sft"] = setting(
-        "dpo", "strategy", "dpo trains on preference pairs; sft, stage one, on demonstrations."
+    strategy: Annotated[str, OneOf(registry.names)] = setting(
+        registry.DEFAULT,
+        "strategy",
+        "; ".join(f"{one.name} {one.summary}" for one in registry.STRATEGIES.values()) + ".",
     )
     task: Literal["text-generation"] = setting(
         "text-generation", "task", "Text generation is the only task.", advanced=True

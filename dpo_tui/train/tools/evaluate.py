@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import DataError, TrainingError
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import PREFERENCE_ACCURACY
 from dpo_tui.train.callbacks import RunCallback
 from dpo_tui.train.device import choose_device
 from dpo_tui.train.generation import prompt_ids
@@ -23,27 +25,33 @@ from dpo_tui.train.model import load_model, load_tokenizer
 from dpo_tui.train.rows import Rows, load_rows
 from dpo_tui.train.tools.service import Tell, serve
 from dpo_tui.train.trained import config_of, result_folder
-from dpo_tui.train.trainers import build_trainer
+from dpo_tui.train.trainer_registry import build_trainer
 
 
 def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """Do one evaluation.
 
     Args:
-        request: ``run`` (folder), ``data`` (a dataset, or None for the held-out pairs), ``kl_prompts``.
+        request: ``run`` (folder), ``data`` (a dataset, or None for the held-out pairs), ``kl_prompts`` (answers for
+            the KL estimate; 0 leaves it out, as does a strategy without a reference).
         tell: how it goes.
 
     Returns:
         ``pairs``, ``data``, ``metrics`` under TRL's ``eval_`` names, and ``accuracy_stderr``.
 
     Raises:
-        TrainingError: the run has no result, or trained on no pairs.
+        TrainingError: the run has no result, or a strategy without preferences.
         DataError: there are no pairs to evaluate on.
     """
     folder = RunFolder(Path(request["run"]))
     config = config_of(folder)
-    if config.strategy != "dpo":
-        raise TrainingError(f"run {folder.id} is stage one: there is no preference to measure yet")
+    strategy = strategy_of(config)
+    if not strategy.has_preference_accuracy:
+        raise TrainingError(
+            f"run {folder.id} was trained with {strategy.title} on {strategy.data.value}, which has no preference "
+            "accuracy to measure",
+            hint="dpo-tui judge RUN compares its answers with those of the model it started from",
+        )
     result = result_folder(config, folder)
     # One pass over the pairs: nothing pays for itself that is prepared beforehand.
     changes = {"precompute_ref_log_probs": "off", "share_prefix": "off", "kl_prompts": request["kl_prompts"]}
@@ -71,14 +79,14 @@ def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
         tell("progress", {"message": "Evaluating", "done": 0, "total": len(trainer.eval_dataset)})
         metrics = trainer.evaluate()
         estimate = None
-        if request["kl_prompts"]:
+        if request["kl_prompts"] and strategy.has_reference:
             tell("progress", {"message": "Estimating KL to the reference", "done": 0, "total": None})
             prompts = [prompt_ids(tokenizer, prompt) for prompt in rows.prompts[: request["kl_prompts"]]]
             estimate = estimate_kl(trainer, tokenizer, prompts, config.kl_max_new_tokens, seed=config.seed)
     if estimate is not None:
         metrics |= {"eval_kl": estimate.mean, "eval_kl_stderr": estimate.stderr, "eval_kl_n": estimate.n}
     pairs = len(trainer.eval_dataset)
-    accuracy = metrics["eval_rewards/accuracies"]
+    accuracy = metrics[f"eval_{PREFERENCE_ACCURACY}"]
     return {
         "run": folder.id,
         "data": request["data"] or "the run's held-out pairs",

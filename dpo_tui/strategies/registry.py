@@ -1,0 +1,73 @@
+"""The strategies that a config may name, and how to find the one of a run."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from dpo_tui.errors import ConfigError
+from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.sft import SFT
+from dpo_tui.strategies.strategy import Metric, Settings, Strategy
+
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (DPO, SFT)}
+"""By name, in the order in which forms and help show them. A new strategy is one more row."""
+DEFAULT = DPO.name
+"""What a config trains with that names none."""
+
+
+class HasStrategy(Protocol):
+    """A config: its settings are above this package."""
+
+    @property
+    def strategy(self) -> str:
+        """Name of the strategy."""
+
+
+def names() -> tuple[str, ...]:
+    """Return the name of every strategy."""
+    return tuple(STRATEGIES)
+
+
+def by_name(name: str) -> Strategy:
+    """Return a strategy.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    try:
+        return STRATEGIES[name]
+    except KeyError:
+        raise ConfigError(f"strategy = {name!r}: must be one of {', '.join(names())}") from None
+
+
+def strategy_of(config: HasStrategy) -> Strategy:
+    """Return the strategy of a config."""
+    return by_name(config.strategy)
+
+
+def strategy_in(settings: Settings) -> Strategy | None:
+    """Return the strategy of a run's settings as its folder has them; None where this version does not know it."""
+    return STRATEGIES.get(str(settings.get("strategy", DEFAULT)))
+
+
+def recognise(metrics: Iterable[str]) -> Strategy:
+    """Return the strategy whose trainer most likely logged these metrics.
+
+    That is the one that logs the most of them. Among equals it is the one with the fewest that are missing: metrics of
+    SFT alone are a part of what DPO logs, too.
+    """
+    logged = {name.removeprefix("eval_") for name in metrics}
+
+    def likeness(strategy: Strategy) -> tuple[int, int]:
+        own = {metric.name for metric in strategy.metrics}
+        return len(own & logged), -len(own - logged)
+
+    return max(STRATEGIES.values(), key=likeness)
+
+
+def judged_metrics() -> tuple[Metric, ...]:
+    """Return every metric of which one direction is better, in the order of the strategies, each name once."""
+    found: dict[str, Metric] = {}
+    for strategy in STRATEGIES.values():
+        for metric in strategy.judged_metrics:
+            found.setdefault(metric.name, metric)
+    return tuple(found.values())

@@ -1,0 +1,14 @@
+"""Supervised fine-tuning on demonstrations, which comes before preference training."""
+
+from dpo_tui.strategies.strategy import DataForm, Metric, Strategy
+
+SFT = Strategy(
+    name="sft",
+    title="SFT",
+    method="supervised fine-tuning",
+    summary="trains on demonstrations, before preference training",
+    data=DataForm.DEMONSTRATIONS,
+    sequences_per_example=1,
+    metrics=(Metric("loss", "loss", "down"), Metric("entropy"), Metric("mean_token_accuracy")),
+    memory_7b_gb=(6.0, 8.0),
+)

@@ -1,0 +1,169 @@
+"""The description of a training strategy: everything outside ``train/`` that depends on which one a run uses.
+
+Adding a strategy takes three places and changes nothing that exists:
+
+1. a module here with one :class:`Strategy`, for example ``orpo.py``::
+
+       ORPO = Strategy(
+           name="orpo",
+           title="ORPO",
+           method="Odds Ratio Preference Optimization",
+           summary="trains on preference pairs, without a reference",
+           data=DataForm.PAIRS,
+           sequences_per_example=2,
+           metrics=(*PREFERENCE_METRICS, Metric("nll_loss"), Metric("log_odds_ratio")),
+           loss_words=lambda settings: f"λ {settings.get('beta', 0.1):g}",
+       )
+
+2. a row in ``registry.STRATEGIES``: the config accepts the name from then on;
+3. a row in ``train/trainer_registry.py`` with TRL's trainer class and the function that makes its arguments.
+
+Settings that only the new strategy has are declared in ``config/sections/``. A new :class:`DataForm` also needs a
+reader in ``data/`` and a branch wherever the rows of a config are loaded: there the form is compared, never the name.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+LN2 = math.log(2)
+"""The loss −log σ(0) of a policy that does not prefer either answer yet."""
+
+Settings = Mapping[str, Any]
+"""The settings of a run by name; missing ones have TRL's default."""
+
+
+class DataForm(Enum):
+    """The internal form of the rows that a strategy reads; the value is their plural noun for people."""
+
+    PAIRS = "pairs"
+    DEMONSTRATIONS = "demonstrations"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that the strategy's trainer logs, also under ``eval_`` for held-out rows.
+
+    Attributes:
+        name: as TRL logs it.
+        label: for tables and sentences; used where ``better`` is set.
+        better: where it should go in a healthy run; None where neither direction is better.
+    """
+
+    name: str
+    label: str = ""
+    better: Literal["up", "down"] | None = None
+
+
+PREFERENCE_ACCURACY = "rewards/accuracies"
+PREFERENCE_METRICS = (
+    Metric(PREFERENCE_ACCURACY, "accuracy", "up"),
+    Metric("loss", "loss", "down"),
+    Metric("rewards/margins", "margin", "up"),
+    Metric("rewards/chosen"),
+    Metric("rewards/rejected"),
+    Metric("logps/chosen"),
+    Metric("logps/rejected"),
+    Metric("logits/chosen"),
+    Metric("logits/rejected"),
+)
+"""What every trainer of TRL logs that compares a chosen with a rejected answer."""
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """The usual learning rates.
+
+    Attributes:
+        low: lowest usual one.
+        high: highest usual one of full fine-tuning.
+        lora: advised with an adapter.
+    """
+
+    low: float
+    high: float
+    lora: float
+
+
+def _unknown_start(settings: Settings) -> float | None:
+    return None
+
+
+def _no_loss_words(settings: Settings) -> str:
+    return ""
+
+
+def _never(settings: Settings) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What distinguishes one training strategy from the others.
+
+    Attributes:
+        name: value of the setting ``strategy``.
+        title: short name for screens.
+        method: full name for the model card.
+        summary: continues the sentence "NAME …" in the help of the setting.
+        data: form of the rows it reads.
+        sequences_per_example: how many sequences one example puts through the model.
+        metrics: what its trainer logs, the most telling first.
+        enough_examples: number of training examples from which a result can be expected; None where no rule is known.
+        has_reference: whether the loss compares the policy with a frozen reference. KL is estimated against it.
+        reference_scored_once: whether TRL can score the reference before the training (``precompute_ref_log_probs``).
+        start_loss: expected loss before the first update; None where that is unknown.
+        loss_words: the settings of the loss, for the model card; empty where it has none.
+        learning_rates: usual ones; None where no advice can be given.
+        betas: lowest and highest sensible β; None where the loss has no β that weighs the reference.
+        memory_7b_gb: expected memory for a 7B model in 4-bit with LoRA, from and to, in decimal gigabytes.
+        smallest_micro_batch: fewest examples that the loss can be computed on at once.
+        micro_batch_changes_loss: whether the loss of an example depends on the others of its micro-batch, so that a
+            smaller one with more accumulation is not the same training.
+    """
+
+    name: str
+    title: str
+    method: str
+    summary: str
+    data: DataForm
+    sequences_per_example: int
+    metrics: tuple[Metric, ...]
+    enough_examples: int | None = None
+    has_reference: bool = False
+    reference_scored_once: bool = False
+    start_loss: Callable[[Settings], float | None] = _unknown_start
+    loss_words: Callable[[Settings], str] = _no_loss_words
+    learning_rates: LearningRates | None = None
+    betas: tuple[float, float] | None = None
+    memory_7b_gb: tuple[float, float] | None = None
+    smallest_micro_batch: int = 1
+    micro_batch_changes_loss: Callable[[Settings], bool] = _never
+
+    def scores_reference_in_steps(self, precompute_ref_log_probs: str) -> bool:
+        """Whether every training step has a forward pass of the reference.
+
+        Args:
+            precompute_ref_log_probs: the setting; "auto" counts as off, the dearer case.
+        """
+        return self.has_reference and not (self.reference_scored_once and precompute_ref_log_probs == "on")
+
+    @property
+    def judged_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of which one direction is better."""
+        return tuple(metric for metric in self.metrics if metric.better is not None)
+
+    @property
+    def has_preference_accuracy(self) -> bool:
+        """Whether its trainer logs how often the chosen answer wins."""
+        return PREFERENCE_ACCURACY in {metric.name for metric in self.metrics}
+
+    @property
+    def memory_words(self) -> str:
+        """The expected memory for a 7B model in 4-bit, as "8–10 GB"; empty where it is unknown."""
+        if self.memory_7b_gb is None:
+            return ""
+        low, high = self.memory_7b_gb
+        return f"{low:.0f}–{high:.0f} GB"
