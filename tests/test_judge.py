@@ -19,9 +19,9 @@ from dpo_tui.errors import RunError, UsageError
 from dpo_tui.judging.referee import endpoint, judge_by_model, read_verdict
 from dpo_tui.judging.session import Session
 from dpo_tui.judging.tally import Tally, wilson
+from dpo_tui.processes.json_child import ChildError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.torch_tool import ToolError
 from tests.test_export import train
 
 PAIRS = 40
@@ -212,7 +212,7 @@ def test_an_endpoint_that_fails_keeps_the_verdicts_so_far(
 
     folder = answered_run(tiny_pairs)
     session = Session.open(folder)
-    with pytest.raises(ToolError, match="did not answer"):
+    with pytest.raises(ChildError, match="did not answer"):
         list(judge_by_model(session, endpoint(judge_server(failing), "m"), "m"))
     assert Session.open(folder).tally().judged == 3
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from dpo_tui.errors import UsageError
 from dpo_tui.judging.session import Session, Verdict
-from dpo_tui.torch_tool import ToolError, TorchTool
+from dpo_tui.processes.json_child import ChildError
+from dpo_tui.processes.torch_tool import TorchTool
 
 Prompt = list[dict[str, Any]]
 Ask = Callable[[str], str]
@@ -136,7 +137,7 @@ def endpoint(url: str, model: str) -> Ask:
                 document: Any = json.load(reply)
             return str(document["choices"][0]["message"]["content"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-            raise ToolError(
+            raise ChildError(
                 f"{url}: the judge model did not answer: {error}",
                 hint="verdicts so far are kept; the same command goes on with the rest",
             ) from error
@@ -152,7 +153,7 @@ def local(tool: TorchTool, model: str) -> Ask:
         model: hub id or folder.
 
     Raises:
-        ToolError: it cannot be loaded.
+        ChildError: it cannot be loaded.
     """
     for _ in tool.ask({"do": "load-model", "model": model}):
         pass

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpo_tui.child_environment import child_environment
 from dpo_tui.errors import RunError
+from dpo_tui.processes.environment import child_environment
 from dpo_tui.runs import lock
 from dpo_tui.runs.checkpoint import newest_checkpoint
 from dpo_tui.runs.folder import RunFolder
