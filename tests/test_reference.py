@@ -107,7 +107,7 @@ def test_evaluations_are_counted_by_the_steps_that_trainer_takes() -> None:
 
     values = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "num_train_epochs": 3}
     config = from_values({"model_name": "m", "dataset": "d", "eval_steps": 1, **values})
-    assert decide(config, 9, 2, resumes=True).words == "11 pairs scored instead of 39"
+    assert decide(config, 9, 2, resumes=True).why == "11 pairs scored instead of 39"
 
 
 def test_kept_scores_come_back(home: Path) -> None:
