@@ -23,9 +23,10 @@ from dpo_tui.live.gpus import GpuWatch
 from dpo_tui.live.notices import Notice, Watchman, desktop_sequence, post
 from dpo_tui.live.preferences import Preferences
 from dpo_tui.live.preferences import load as load_preferences
-from dpo_tui.live.run_list import LIVE, RunList
+from dpo_tui.live.run_list import RunList
 from dpo_tui.plain import printable
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.statuses import LIVE
 from dpo_tui.screens.runs import RunsScreen
 from dpo_tui.themes.pick import ascii_only, theme_for
 from dpo_tui.themes.themed_app import ThemedApp

@@ -12,9 +12,10 @@ from dpo_tui.config.files import LoadedConfig, load, with_changes
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.prepare import Prepared, create_run, prepare
+from dpo_tui.processes.json_child import Message
+from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.torch_tool import Message, run_tool
 
 PREVIOUS = "previous"
 RUN = "run:"
@@ -90,7 +91,7 @@ def model_of(name: str, tell: Tell = lambda message: None) -> str:
     Raises:
         RunNotFoundError: there is no such run.
         RunError: it has no result.
-        ToolError: it cannot be merged.
+        ChildError: it cannot be merged.
     """
     folder = store.find(name.removeprefix(RUN))
     if not folder.merged.is_dir():

@@ -20,6 +20,7 @@ from dpo_tui.advice import diagnose, direction, facts, motion, settings  # noqa:
 from dpo_tui.advice.advice import HEALTHY  # noqa: E402
 from dpo_tui.advice.evidence import read_evidence  # noqa: E402
 from dpo_tui.figures import figure  # noqa: E402
+from dpo_tui.runs import thresholds  # noqa: E402
 from dpo_tui.strategies.dpo import DPO  # noqa: E402
 
 RUNS = ROOT / "tests" / "advice_runs"
@@ -152,7 +153,7 @@ ON_RUNS: tuple[Entry, ...] = (
     Entry(
         direction.kl,
         "kl",
-        f"the newest KL estimate less its standard error is above {direction.KL_REASONABLE:g} nats an answer",
+        f"the newest KL estimate less its standard error is above {thresholds.KL_REASONABLE:g} nats an answer",
         "TRL's guidance for PPO",
         "twice the `beta`, at most 1",
     ),
@@ -166,7 +167,8 @@ ON_RUNS: tuple[Entry, ...] = (
     Entry(
         facts.spikes,
         "spikes",
-        f"`grad_norm` above {facts._SPIKE:g} and {facts._SPIKE:g} times the median of the {facts._NEIGHBOURS} before",
+        f"`grad_norm` above {thresholds.SPIKE:g} and {thresholds.SPIKE:g} times the median of the "
+        f"{thresholds.SPIKE_PREDECESSORS} before",
         "practice: 0.01 to 10 is usual; the factor is ours",
         "`warmup_ratio` 0.2; look at the pairs of that batch",
     ),

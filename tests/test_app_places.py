@@ -280,6 +280,35 @@ def test_a_webhook_receives_what_happened():
         post("file:///etc/passwd", Notice("id", "demo", "done"))
 
 
+def test_a_webhook_does_not_follow_a_redirect():
+    """What a run is called and why it failed is nobody else's business."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            paths.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
+            self.end_headers()
+
+        def do_GET(self):
+            paths.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(OSError, match="it redirects to"):
+        post(f"http://127.0.0.1:{server.server_port}/hook", Notice("id", "demo", "done"))
+    server.shutdown()
+    server.server_close()
+    assert paths == ["/hook"]
+
+
 async def test_the_command_palette_offers_what_the_keys_do(home):
     async with app().run_test(size=(80, 24)) as pilot:
         await pilot.pause()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,24 @@ def test_the_same_repair_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "in.jsonl", "out.eval.jsonl", "out.jsonl", "out.jsonl.repair.jsonl",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mask", "before", "after"),
+    [(0o077, 0o600, 0o600), (0o022, 0o600, 0o600), (0o077, 0o644, 0o600), (0o022, 0o664, 0o644)],
+)
+def test_what_is_written_may_be_read_by_nobody_else_than_the_input(
+    tmp_path: Path, mask: int, before: int, after: int
+) -> None:
+    path, out = write_lines(tmp_path / "in.jsonl", rows(20)), tmp_path / "out.jsonl"
+    path.chmod(before)
+    earlier = os.umask(mask)
+    try:
+        done = repaired(path, out, Plan(hold_out=0.2))
+    finally:
+        os.umask(earlier)
+    made = [out, out.with_name("out.eval.jsonl"), done.sidecar]
+    assert [stat.S_IMODE(one.stat().st_mode) for one in made] == [after] * 3
 
 
 def test_repairing_what_is_repaired_changes_nothing(tmp_path: Path) -> None:

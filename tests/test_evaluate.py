@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from dpo_tui.cli import cli
 from dpo_tui.errors import DataError, RunError
+from dpo_tui.processes.json_child import ChildError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.torch_tool import ToolError
 from tests import tiny
 from tests.test_export import train
 
@@ -32,7 +32,7 @@ def test_a_run_without_a_result_is_refused_before_anything_is_loaded(
     home: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = store.create("", name="early", devices=[])
-    monkeypatch.setattr("dpo_tui.torch_tool.subprocess.Popen", None)
+    monkeypatch.setattr("dpo_tui.processes.json_child.subprocess.Popen", None)
     found = CliRunner().invoke(cli, [command, folder.id])
     assert isinstance(found.exception, RunError)
     assert "has no result yet" in found.exception.message
@@ -70,6 +70,6 @@ def test_any_file_of_pairs_will_do(home: Path, tiny_model: Path, tiny_pairs: Pat
     assert right["metrics"]["eval_rewards/accuracies"] + wrong["metrics"]["eval_rewards/accuracies"] == pytest.approx(1)
     assert wrong["pairs"] == 12
     assert wrong["metrics"]["eval_kl_n"] == 12
-    with pytest.raises(ToolError, match=r"nowhere.jsonl does not exist") as caught:
+    with pytest.raises(ChildError, match=r"nowhere.jsonl does not exist") as caught:
         CliRunner().invoke(cli, ["eval", folder.id, "--data", "nowhere.jsonl"], catch_exceptions=False)
     assert caught.value.exit_code == DataError.exit_code

@@ -13,10 +13,10 @@ from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError, TrainingError, UsageError
+from dpo_tui.processes.json_child import ChildError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.naming import rename
-from dpo_tui.torch_tool import ToolError
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
 from dpo_tui.train.serving import Served, commands, vllm_rank
@@ -260,5 +260,5 @@ def test_a_folder_that_cannot_be_made_is_named_and_no_log_that_there_is_not(home
     folder = store.create('model_name = "m"\ndataset = "d"\n', name="new", devices=[])
     folder.adapter.mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(ToolError, match=r"partial: Not a directory$"):
+    with pytest.raises(ChildError, match=r"partial: Not a directory$"):
         CliRunner().invoke(cli, ["export", folder.id, "--to", str(tmp_path / "file" / "new")], catch_exceptions=False)

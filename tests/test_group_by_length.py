@@ -30,10 +30,10 @@ def test_pairs_are_trained_on_in_batches_of_like_length(home: Path, tiny_model: 
 def test_the_sampler_gets_the_longer_sequence_of_each_pair() -> None:
     from datasets import Dataset
 
-    from dpo_tui.train.trainers import pair_lengths
+    from dpo_tui.train.trainers import longer_lengths
 
     rows = {"prompt_ids": [[1, 2], [3]], "chosen_ids": [[1], [1, 2, 3]], "rejected_ids": [[1, 2, 3, 4], [1]]}
-    assert pair_lengths(Dataset.from_dict({**rows, "other": [0, 0]})) == [6, 4]
+    assert longer_lengths(Dataset.from_dict({**rows, "other": [0, 0]})) == [6, 4]
 
 
 @pytest.mark.parametrize(("micro", "accumulate"), [(2, 4), (4, 2), (8, 1)])

@@ -16,12 +16,11 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.read import load_pairs
 from dpo_tui.data.source import Source
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.judging.referee import endpoint, judge_by_model, read_verdict
+from dpo_tui.judging.referee import JudgeModelError, endpoint, judge_by_model, read_verdict
 from dpo_tui.judging.session import Session
 from dpo_tui.judging.tally import Tally, wilson
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.torch_tool import ToolError
 from tests.test_export import train
 
 PAIRS = 40
@@ -212,9 +211,36 @@ def test_an_endpoint_that_fails_keeps_the_verdicts_so_far(
 
     folder = answered_run(tiny_pairs)
     session = Session.open(folder)
-    with pytest.raises(ToolError, match="did not answer"):
+    with pytest.raises(JudgeModelError, match="did not answer"):
         list(judge_by_model(session, endpoint(judge_server(failing), "m"), "m"))
     assert Session.open(folder).tally().judged == 3
+
+
+def test_the_key_of_an_endpoint_is_not_sent_on_to_where_it_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_TUI_JUDGE_KEY", "secret")
+    seen: dict[str, str | None] = {}
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            seen[self.path] = self.headers["Authorization"]
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_address[1]}/elsewhere")
+            self.end_headers()
+
+        do_POST = do_GET = _answer
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Redirecting)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(JudgeModelError, match=r"it redirects to http://127.0.0.1:\d+/elsewhere"):
+            endpoint(f"http://127.0.0.1:{server.server_port}/v1", "m")("Which is better?")
+    finally:
+        server.shutdown()
+    assert seen == {"/v1/chat/completions": "Bearer secret"}
 
 
 @pytest.mark.parametrize(("reply", "verdict"), [("[[A]]", "A"), ("x [[ B ]]", "B"), ("A is better", None), ("", None)])

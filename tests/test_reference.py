@@ -101,6 +101,15 @@ def test_auto_counts_which_way_scores_fewer_pairs(
     assert decide(config, pairs, held_out, resumes=False).on is once
 
 
+def test_evaluations_are_counted_by_the_steps_that_trainer_takes() -> None:
+    """Nine pairs in batches of two make five batches, and two steps of four batches: six steps in three epochs."""
+    from dpo_tui.train.reference import decide
+
+    values = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "num_train_epochs": 3}
+    config = from_values({"model_name": "m", "dataset": "d", "eval_steps": 1, **values})
+    assert decide(config, 9, 2, resumes=True).why == "11 pairs scored instead of 39"
+
+
 def test_kept_scores_come_back(home: Path) -> None:
     key = reference_cache.key_of(PARTS, ROWS)
     assert reference_cache.load(key, 2) is None

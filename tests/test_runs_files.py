@@ -149,3 +149,11 @@ def test_the_lock_names_its_owner_and_goes_with_it_even_if_children_live_on(tmp_
         os.kill(child, 9)
         keeper.stdin.close()
         keeper.stdout.close()
+
+
+def test_a_lone_surrogate_that_was_written_is_read_again(tmp_path: Path) -> None:
+    """A tokenizer that cuts a character in two may leave one in a sampled answer."""
+    path = tmp_path / "samples.jsonl"
+    append_json_line(path, {"answer": "half \ud83d"})
+    append_json_line(path, {"answer": "whole"})
+    assert [line["answer"] for line in read_last_json_lines(path, 2)] == ["half \ud83d", "whole"]

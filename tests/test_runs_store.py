@@ -1,6 +1,7 @@
 """All runs: make, list, find, remove, sum up."""
 
 import json
+import os
 import re
 import stat
 import threading
@@ -98,6 +99,25 @@ def test_a_removed_run_is_gone_and_others_stay(home: Path) -> None:
     store.remove(first)
     assert store.all_runs() == [second]
     assert [path.name for path in (home / "runs").iterdir()] == [second.id]
+
+
+def test_what_a_killed_removal_or_creation_left_is_deleted_when_the_next_run_is_made(home: Path) -> None:
+    first = make()
+    doomed, abandoned, fresh, foreign = (
+        first.path.with_name(name)
+        for name in (
+            ".removing-20260101-000000-0001",
+            ".creating-20260101-000000-0002",
+            ".creating-20260101-000000-0003",
+            ".removing-notes",
+        )
+    )
+    for folder in (doomed, abandoned, fresh, foreign):
+        (folder / "checkpoints").mkdir(parents=True)
+    os.utime(abandoned, (time.time() - 7200,) * 2)
+    second = make()
+    left = {path.name for path in (home / "runs").iterdir()}
+    assert left == {first.id, second.id, fresh.name, foreign.name}, "what is being filled, and what is not ours, stays"
 
 
 @pytest.mark.usefixtures("home")

@@ -26,7 +26,7 @@ def test_the_rows_of_the_step_are_named(
 ) -> None:
     """Real training, with a threshold so low that a step's gradient is a spike: all its pairs, and only they."""
     monkeypatch.setattr(spikes, "SPIKE", 0.0)
-    monkeypatch.setattr(spikes, "NEIGHBOURS", 1)
+    monkeypatch.setattr(spikes, "SPIKE_PREDECESSORS", 1)
     options = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "logging_steps": 1}
     folder = train(tiny_model, tiny_pairs, eval_split=0.0, sample_prompts=0, **options)
     events = told(folder)
@@ -58,7 +58,7 @@ def test_a_gradient_that_is_no_number_is_told_and_not_without_end(tmp_path: Path
 
 def test_the_advice_names_the_rows_that_the_worker_saw(tmp_path: Path) -> None:
     """Worker and rule agree on what a spike is, though the worker may not know the rules."""
-    assert (spikes.SPIKE, spikes.NEIGHBOURS) == (facts._SPIKE, facts._NEIGHBOURS)
+    assert (spikes.SPIKE, spikes.SPIKE_PREDECESSORS) == (facts.SPIKE, facts.SPIKE_PREDECESSORS)
     norms = [1.0] * 30 + [80.0] + [1.0] * 9
     watcher, folder = watch(tmp_path)
     for step, norm in enumerate(norms, start=1):

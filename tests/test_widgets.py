@@ -6,6 +6,7 @@ import pytest
 from textual.app import ComposeResult
 
 from dpo_tui.hardware.sampler import Sample
+from dpo_tui.runs.statuses import GLYPHS
 from dpo_tui.themes.glyphs import in_ascii
 from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.widgets.advice import Advice
@@ -303,6 +304,7 @@ def test_every_status_of_the_contract_has_a_glyph_a_word_and_an_ascii_twin_of_it
     glyphs = {status.glyph for status in STATUSES.values()}
     assert len(glyphs) == len({in_ascii(glyph) for glyph in glyphs}) == len(named)
     assert all(status.text == f"{status.glyph} {status.word}" for status in STATUSES.values())
+    assert {status: look.glyph for status, look in STATUSES.items()} == GLYPHS
     assert status_word("novel").word == "novel"
 
 

@@ -5,10 +5,9 @@ import math
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.advice.windows import coin_error, mean, part
+from dpo_tui.runs.thresholds import KL_REASONABLE
 from dpo_tui.strategies.strategy import LN2
 
-KL_REASONABLE = 10.0
-"""R39: nats an answer (TRL's guidance for PPO)."""
 _APART, _APART_WITH_DROPOUT = 1.0, 20.0
 """Nats by which policy and reference may differ before the first update: rounding to bfloat16 alone moves log-ratios by
 a fraction of a nat, dropout by more; another model moves them by many."""

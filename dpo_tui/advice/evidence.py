@@ -6,12 +6,13 @@ million steps is judged as fast as one of a thousand.
 
 import json
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.runs.frozen_config import read_settings
+from dpo_tui.runs.statuses import ENDED
 from dpo_tui.strategies.registry import strategy_in
 from dpo_tui.strategies.strategy import LN2, LearningRates, Strategy
 
@@ -99,24 +100,13 @@ def read_evidence(folder: Path) -> Evidence:
     state, progress = _json(folder / "state.json"), _json(folder / "progress.json")
     steps = progress.get("max_steps")
     return Evidence(
-        settings=_settings(folder / "config.toml"),
+        settings=read_settings(folder / "config.toml"),
         metrics=_one_line_a_step(_lines(folder / "metrics.jsonl", _WHOLE)),
         receipt=_json(folder / "receipt.json"),
         events=[*_lines(folder / "supervisor.jsonl", _EVENTS), *_lines(folder / "events.jsonl", _EVENTS)],
         max_steps=steps if isinstance(steps, int) else None,
-        over=state.get("status") in {"done", "failed", "stopped"},
+        over=state.get("status") in ENDED,
     )
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    flat: dict[str, Any] = {}
-    for key, value in raw.items():
-        flat |= value if isinstance(value, dict) else {key: value}
-    return flat
 
 
 def _one_line_a_step(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

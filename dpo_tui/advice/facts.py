@@ -3,13 +3,11 @@
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.advice.windows import mean, median, part
+from dpo_tui.runs.thresholds import SPIKE, SPIKE_PREDECESSORS
 
 _LEAKED = 0.1
 _COPIES = 0.3
 _DROPPED = 0.1
-_SPIKE = 10.0
-"""FACTS: a gradient norm of 0.01 to 10 is usual; a spike is above that and ten times its neighbours."""
-_NEIGHBOURS = 20
 _WAITING = 0.3
 """Share of the time that a device waits for batches above which loading the data is what limits the speed."""
 
@@ -96,10 +94,10 @@ def spikes(run: Evidence) -> Advice | None:
     """R42: single steps whose gradient is far longer than its neighbours'; odd rows are the usual cause."""
     norms = run.series("grad_norm")
     found = []
-    for place in range(_NEIGHBOURS, len(norms)):
+    for place in range(SPIKE_PREDECESSORS, len(norms)):
         step, norm = norms[place]
-        usual = median([value for _, value in norms[place - _NEIGHBOURS : place]])
-        if norm > _SPIKE and norm > _SPIKE * usual:
+        usual = median([value for _, value in norms[place - SPIKE_PREDECESSORS : place]])
+        if norm > SPIKE and norm > SPIKE * usual:
             found.append((step, norm))
     if not found:
         return None
@@ -112,7 +110,7 @@ def spikes(run: Evidence) -> Advice | None:
         f"The gradient jumped {len(found)} times, at step {step} to {norm:.0f}: look at the pairs of that batch, lower "
         f"the rate, or warm up longer.{rows}",
         {"warmup_ratio": 0.2} if run.setting("warmup_ratio", 0.1) < 0.2 else {},  # noqa: PLR2004
-        f"{len(found)} steps above {_SPIKE:g} and {_SPIKE:g} times the median of the {_NEIGHBOURS} before",
+        f"{len(found)} steps above {SPIKE:g} and {SPIKE:g} times the median of the {SPIKE_PREDECESSORS} before",
         "R42",
     )
 
@@ -120,7 +118,7 @@ def spikes(run: Evidence) -> Advice | None:
 def data_bound(run: Evidence) -> Advice | None:
     """FACTS: a GPU that waits for batches."""
     waiting, working = run.values("data_seconds"), run.values("step_seconds")
-    if len(working) < _NEIGHBOURS or not waiting:
+    if len(working) < SPIKE_PREDECESSORS or not waiting:
         return None
     waits, works = mean(part(waiting, 0.5, 1)), mean(part(working, 0.5, 1))
     share = waits / max(waits + works, 1e-9)

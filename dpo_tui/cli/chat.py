@@ -8,8 +8,8 @@ import click
 
 from dpo_tui.cli.output import narrate
 from dpo_tui.plain import printable
+from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
-from dpo_tui.torch_tool import TorchTool
 
 _SIDES = {"both": ("base", "tuned"), "tuned": ("tuned",), "base": ("base",)}
 _HELP = "An empty line or ctrl+d ends it; /new forgets the conversation."

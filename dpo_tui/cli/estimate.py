@@ -1,10 +1,7 @@
 """`estimate`: will this run fit, what would make it fit, and how long does it take."""
 
-import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -15,6 +12,7 @@ from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.hardware.fit import in_gigabytes
+from dpo_tui.processes.torch_tool import run_tool
 
 _MOST_VRAM_GB = 10_000
 
@@ -48,16 +46,12 @@ def _probe(config: Path, assignments: tuple[str, ...], answer: Answer, *, as_jso
     if answer.device == "cpu":
         raise RunError("the probe needs a GPU, and none can be used here", hint="`dpo-tui doctor` says why")
     places = (f"model_name={answer.config.model_name}", f"dataset={answer.config.dataset}")
-    settings = [f"--set={text}" for text in (*assignments, *places)]
-    command = [sys.executable, "-m", "dpo_tui.train.probe", str(config), *settings]
     narrate("Loading the model for one real step; this takes as long as the start of a run…")
-    environ = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    if answer.gpu is not None and "CUDA_VISIBLE_DEVICES" not in environ:
-        environ["CUDA_VISIBLE_DEVICES"] = str(answer.gpu)
-    finished = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=False)
-    if finished.returncode:
-        raise click.exceptions.Exit(finished.returncode)  # it said why, in one line on stderr
-    measured = json.loads(finished.stdout.splitlines()[-1])
+    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    if answer.gpu is not None and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        environment["CUDA_VISIBLE_DEVICES"] = str(answer.gpu)
+    request = {"config": str(config.absolute()), "settings": [*assignments, *places]}
+    measured = run_tool("probe", request, environment=environment)
     estimated = answer.memory.total
     found = {
         "measured_gb": in_gigabytes(measured["taken"]),

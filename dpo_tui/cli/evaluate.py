@@ -6,8 +6,9 @@ import click
 
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.plain import printable
+from dpo_tui.processes.json_child import Message
+from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.runs import store
-from dpo_tui.torch_tool import Message, run_tool
 
 
 @click.command()

@@ -54,7 +54,7 @@ def follow(folder: RunFolder) -> int:
                 line.latest |= entry
                 if not line.moves and (figures := _figures(entry, *_TRAINING, *_EVALUATION)):
                     narrate(f"step {entry.get('step')}  {figures}")
-            if status.status in {"done", "failed", "stopped", "lost"}:
+            if status.over:
                 line.clear()
                 return _end(folder, status)
             line.show(folder, status)

@@ -12,8 +12,8 @@ from dpo_tui.cli.side_by_side import key_of, show
 from dpo_tui.errors import UsageError
 from dpo_tui.judging.referee import Bias, endpoint, judge_by_model, local
 from dpo_tui.judging.session import Session, Verdict
+from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
-from dpo_tui.torch_tool import TorchTool
 
 _KEYS: dict[str, Verdict] = {"l": "left", "r": "right", "t": "tie", "b": "both-bad"}
 _HELP = (

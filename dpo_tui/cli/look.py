@@ -14,6 +14,7 @@ from dpo_tui.plain import printable
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
+from dpo_tui.runs.statuses import UNKNOWN
 
 _FOLLOW_POLL = 0.3
 _NO_TERMINAL = 80
@@ -74,7 +75,7 @@ def _summary_or_reason(folder: RunFolder, now: float, brief: bool) -> dict[str, 
         found = store.summary(folder, now=now, brief=brief)
         return found if brief else _advised(found)
     except RunError as error:
-        return {"id": folder.id, "name": "", "status": "unknown", "reason": error.message, "dir": str(folder.path)}
+        return {"id": folder.id, "name": "", "status": UNKNOWN, "reason": error.message, "dir": str(folder.path)}
 
 
 def _advised(summary: dict[str, Any]) -> dict[str, Any]:

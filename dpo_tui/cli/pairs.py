@@ -11,8 +11,8 @@ from dpo_tui.errors import UsageError
 from dpo_tui.judging.collection import Collection, Duel, Sampling, write_pairs
 from dpo_tui.judging.prompt_file import read_prompts
 from dpo_tui.judging.referee import Ask, Bias, ask_twice, endpoint, local
+from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
-from dpo_tui.torch_tool import TorchTool
 
 _KEYS = {"l": "left", "r": "right", "s": "skip"}
 _HELP = "l left is better · r right is better · s neither is of use · q quit, what is ranked is kept"

@@ -12,21 +12,20 @@ from dpo_tui.figures import figure
 from dpo_tui.plain import printable
 from dpo_tui.runs.phases import PHASES
 from dpo_tui.runs.status import ago, duration
+from dpo_tui.runs.statuses import EXPLAINED, GLYPHS, LIVE
 
-# State is never colour alone: a glyph, its stand-in where the terminal has no UTF-8, and always the word beside it.
-_GLYPHS = {
-    "queued": ("◌", "."),
-    "starting": ("◔", "~"),
-    "running": ("●", "*"),
-    "stalled": ("⚠", "!"),
-    "stopping": ("◍", "~"),
-    "done": ("✓", "+"),
-    "failed": ("✗", "x"),
-    "stopped": ("■", "#"),
-    "lost": ("⚑", "!"),
+# Where the terminal has no UTF-8.
+_ASCII_GLYPHS = {
+    "queued": ".",
+    "starting": "~",
+    "running": "*",
+    "stalled": "!",
+    "stopping": "~",
+    "done": "+",
+    "failed": "x",
+    "stopped": "#",
+    "lost": "!",
 }
-_UNKNOWN = ("?", "?")
-_LIVE = ("queued", "starting", "running", "stalled", "stopping")
 
 # Columns of the table: what is left of the width goes to the last one, the note.
 _STATUS, _ID, _NAME, _STEP = 10, 20, 12, 11
@@ -37,9 +36,9 @@ _FIGURES = (("loss", "loss"), ("accuracy", "rewards/accuracies"), ("margin", "re
 
 
 def glyph(status: str) -> str:
-    """A status's sign."""
+    """A status's sign; the word always stands beside it, since state is never colour or sign alone."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8")
-    return _GLYPHS.get(status, _UNKNOWN)[0 if utf8 else 1]
+    return (GLYPHS if utf8 else _ASCII_GLYPHS).get(status, "?")
 
 
 def table(summaries: list[dict[str, Any]], width: int, now: float | None = None) -> list[str]:
@@ -70,7 +69,7 @@ def note(run: dict[str, Any], now: float, room: int) -> str:
 
     The loss is left out where both are wider than ``room``: half a time would be wrong.
     """
-    if run["status"] in ("queued", "failed", "lost", "stalled", "unknown") and run.get("reason"):
+    if run["status"] in EXPLAINED and run.get("reason"):
         return str(run["reason"])
     loss = _number(run.get("metrics", {}).get("loss"))
     parts = [f"loss {loss:.3g}"] if loss is not None else []
@@ -199,7 +198,7 @@ def _steps(run: dict[str, Any]) -> str:
 
 def _where(run: dict[str, Any]) -> str:
     step, last, epoch = (_number(run.get(key)) for key in ("step", "max_steps", "epoch"))
-    parts = [_phase(run)] if run.get("phase") and run["status"] in _LIVE else []
+    parts = [_phase(run)] if run.get("phase") and run["status"] in LIVE else []
     if step is not None and last:
         parts.append(f"step {step:,.0f} of {last:,.0f} ({100 * step / last:.0f} %)")
     if epoch is not None:

@@ -14,10 +14,10 @@ from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import UsageError
 from dpo_tui.plain import printable
 from dpo_tui.prepare import Prepared
+from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launch import start
 from dpo_tui.runs.protocol import ARGV_VARIABLE
-from dpo_tui.torch_tool import Message
 
 _ROWS_NAMED = 5
 

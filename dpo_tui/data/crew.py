@@ -4,7 +4,6 @@ The scan is bound by the processor and Python runs one thread at a time, so it t
 order of the tasks, and memory stays flat however many tasks there are.
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -14,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
+from dpo_tui.processes.death_signal import request_death_signal
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-_PR_SET_PDEATHSIG = 1
 
 
 def cores() -> int:
@@ -65,9 +64,8 @@ def work(
 
 def _begin(parent: int, prepare: Callable[..., None], arguments: tuple[object, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        # Without this a worker whose parent was killed would wait for ever.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    # Without this a worker whose parent was killed would wait for ever. The pool forks from the thread that scans: the
+    # main thread of a process that does nothing else.
+    if request_death_signal(signal.SIGKILL) and os.getppid() != parent:
+        os._exit(1)
     prepare(*arguments)

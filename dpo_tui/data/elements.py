@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST = 64 << 20
-"""No row is longer than this many bytes; what is longer is skipped and named."""
+from dpo_tui.data.json_lines import LONGEST
 
 _QUOTE, _BACKSLASH, _COMMA = 34, 92, 44
 _IS_SPECIAL = np.zeros(256, dtype=bool)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dpo_tui.data.checks.batch import Batch
 from dpo_tui.data.checks.registry import Check
-from dpo_tui.data.json_lines import Row, parse_block, parse_line
+from dpo_tui.data.json_lines import Row, parse_block, parse_row
 from dpo_tui.data.pairs import Turns, Unreadable, text_of
 from dpo_tui.data.read import usable_turns
 from dpo_tui.data.recognise import Recogniser
@@ -76,7 +76,7 @@ class Gatherer:
             gathered = self.rows(parse_block(data))
         else:
             ends = suspected.ends.tolist()
-            gathered = self._gather(len(ends), plain, lambda at: parse_line(data[ends[at - 1] if at else 0 : ends[at]]))
+            gathered = self._gather(len(ends), plain, lambda at: parse_row(data[ends[at - 1] if at else 0 : ends[at]]))
         gathered.batch.suspicions = suspected
         return gathered
 

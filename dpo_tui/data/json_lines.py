@@ -5,7 +5,7 @@ from typing import Any
 from dpo_tui.data.pairs import Unreadable
 
 LONGEST = 64 << 20
-"""No line is longer than this many bytes; what is longer is skipped and named."""
+"""No row is longer than this many bytes; what is longer is skipped and named."""
 # A row that could not be cut from its file travels as a line with this beginning, which is no JSON, and its reason.
 NAMED = b"\0unreadable: "
 TOO_LONG = NAMED + f"the line is longer than {LONGEST >> 20} MB\n".encode()
@@ -68,10 +68,10 @@ def parse(lines: list[bytes]) -> list[Row]:
     except orjson.JSONDecodeError:
         rows = [None]
     # One bad line, or a blank one, or a null: go through them one by one.
-    return [parse_line(line) for line in lines] if None in rows else rows
+    return [parse_row(line) for line in lines] if None in rows else rows
 
 
-def parse_line(line: bytes) -> Row:
+def parse_row(line: bytes) -> Row:
     """Parse one JSON line."""
     import orjson
 

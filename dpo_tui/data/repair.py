@@ -7,7 +7,8 @@ same repair twice gives the same bytes, and repairing a repaired file changes no
 
 import hashlib
 import os
-import tempfile
+import secrets
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -111,11 +112,12 @@ def repair(source: Source, plan: Plan, out: Path, *, over: bool = False) -> Repa
     work = _Work(source, files, plan, masks, flags)
     as_text = work.is_text()
     held_out = work.held_out_prompts() if plan.hold_out else frozenset()
+    mode = _mode_like(work.files)
     try:
         with (
-            _replacing(out) as train,
-            _replacing(_eval_path(out) if held_out else None) as evaluation,
-            _replacing(_sidecar(out)) as sidecar,
+            _replacing(out, mode) as train,
+            _replacing(_eval_path(out) if held_out else None, mode) as evaluation,
+            _replacing(_sidecar(out), mode) as sidecar,
         ):
             done = work.write(train, evaluation, sidecar, as_text=as_text, held_out=held_out)
     except OSError as error:
@@ -267,22 +269,30 @@ def _line(file: IO[bytes] | None, document: dict[str, Any]) -> None:
         file.write(orjson.dumps(document) + b"\n")
 
 
+def _mode_like(files: list[DataFile]) -> int:
+    """Permissions for what is made from files: nobody may read it who may not read each of them."""
+    mode = 0o666
+    for file in files:
+        mode &= stat.S_IMODE(file.path.stat().st_mode)
+    return mode | stat.S_IRUSR | stat.S_IWUSR
+
+
 @contextmanager
-def _replacing(path: Path | None) -> Iterator[IO[bytes] | None]:
-    """Write a file that takes its name when it is whole."""
+def _replacing(path: Path | None, mode: int) -> Iterator[IO[bytes] | None]:
+    """Write a file that takes its name when it is whole; the umask takes its bits from the mode."""
     if path is None:
         yield None
         return
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
 
 

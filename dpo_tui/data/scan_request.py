@@ -1,6 +1,5 @@
 """What a scan is asked to do, as the line of JSON that goes to its process."""
 
-import dataclasses
 from dataclasses import dataclass
 
 import orjson
@@ -25,10 +24,6 @@ class ScanRequest:
     max_length: int | None = None
     workers: int | None = None
     evaluation: Source | None = None
-
-    def to_json(self) -> bytes:
-        """The request as one line."""
-        return orjson.dumps(dataclasses.asdict(self)) + b"\n"
 
     @classmethod
     def from_json(cls, line: bytes) -> "ScanRequest":

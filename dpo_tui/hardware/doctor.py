@@ -7,10 +7,8 @@ child process, which may take its time without holding up the rest.
 
 import contextlib
 import importlib
-import json
 import os
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import Any, Literal
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.nvml import Inventory
 from dpo_tui.hardware.profiles import Ram, main_memory
+from dpo_tui.processes.json_child import ChildError, JsonChild
 
 Status = Literal["ok", "warn", "fail"]
 Progress = Callable[[str], None]
@@ -117,45 +116,35 @@ def findings(box: Box, names: Collection[str] | None = None) -> Iterator[Finding
             yield finding
 
 
-def start_stack() -> subprocess.Popen[str] | None:
+def start_stack() -> JsonChild | None:
     """Ask torch and bitsandbytes about themselves, in a child; None where none can be started."""
     try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dpo_tui.train.stack"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-    except OSError:
+        return JsonChild("dpo_tui.train.stack", "importing torch")
+    except ChildError:
         return None
 
 
-def finish_stack(child: subprocess.Popen[str] | None, tell: Progress) -> tuple[Mapping[str, Any], str]:
-    """Wait for that child, ten seconds at most; return what it told, and why it told nothing."""
+def finish_stack(child: JsonChild | None, tell: Progress) -> tuple[Mapping[str, Any], str]:
+    """Wait for that child, ten seconds at most; return what it reported, and why it reported nothing."""
     if child is None:
         return {}, "Python could not be started"
-    began = time.monotonic()
-    while True:
-        left = STACK_SECONDS - (time.monotonic() - began)
-        try:
-            output, _ = child.communicate(timeout=max(0.05, min(2.0, left)))
-            break
-        except subprocess.TimeoutExpired:
-            if left <= 0:
-                child.kill()
-                output, _ = child.communicate()
-                found = _merged(output)
-                return found, "" if found else f"torch was not imported within {STACK_SECONDS:.0f} s"
-            tell(f"Importing torch and bitsandbytes… {time.monotonic() - began:.0f} s")
-    found = _merged(output)
-    return found, "" if found else f"importing torch ended the process (exit {child.returncode})"
-
-
-def _merged(output: str) -> Mapping[str, Any]:
-    """The child's lines as one object; a line that was cut off is left out."""
     found: dict[str, Any] = {}
-    for line in output.splitlines():
-        with contextlib.suppress(ValueError):
-            found |= json.loads(line)
-    return found
+    began = time.monotonic()
+    with child:
+        reader = threading.Thread(target=_collect, args=(child, found), daemon=True, name="read-stack")
+        reader.start()
+        while (left := STACK_SECONDS - (time.monotonic() - began)) > 0:
+            reader.join(min(2.0, left))
+            if not reader.is_alive():
+                return found, "" if found else child.died().message
+            tell(f"Importing torch and bitsandbytes… {time.monotonic() - began:.0f} s")
+        child.end()
+        reader.join()
+    return found, "" if found else f"torch was not imported within {STACK_SECONDS:.0f} s"
+
+
+def _collect(child: JsonChild, found: dict[str, Any]) -> None:
+    """Merge a child's messages into one mapping."""
+    with contextlib.suppress(ChildError):
+        for message in child.messages():
+            found.update(message)

@@ -3,20 +3,16 @@
 The hub may take its time to answer, and torch its time to be imported: whoever asks must be able to leave.
 """
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
-from types import TracebackType
 
-from dpo_tui.child_environment import child_environment
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.doctor import Box, Circumstances, Finding, findings, finish_stack, start_stack
 from dpo_tui.hardware.profiles import main_memory
+from dpo_tui.processes.json_child import ChildError, JsonChild
 
 STACK = frozenset({"torch", "device_support", "bitsandbytes"})
 """Checks that wait for torch to be imported."""
@@ -24,8 +20,8 @@ HUB = frozenset({"hub_access"})
 """Checks that wait for the network."""
 
 
-class DoctorProcess:
-    """An examination as a child process. Use it as a context manager, or call :meth:`cancel`.
+class DoctorProcess(JsonChild):
+    """An examination as a child process; leaving the context, or :meth:`close`, ends it and what it started.
 
     Args:
         circumstances: what the person wants to do.
@@ -33,39 +29,19 @@ class DoctorProcess:
     """
 
     def __init__(self, circumstances: Circumstances, names: Collection[str]) -> None:
-        request = json.dumps({"circumstances": asdict(circumstances), "names": sorted(names)})
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dpo_tui.hardware.doctor_process", request],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=child_environment(),
-            start_new_session=True,
-        )
+        super().__init__("dpo_tui.hardware.doctor_process", "the examination")
+        self.send({"circumstances": asdict(circumstances), "names": sorted(names)})
 
     def findings(self) -> Iterator[Finding]:
         """Every finding, as it comes; the last one says so if the child ended early."""
-        assert self._process.stdout is not None  # noqa: S101 (asked for in the constructor)
-        with self._process.stdout as lines:
-            for line in lines:
-                yield Finding(**json.loads(line))
-        if code := self._process.wait():
-            yield Finding("doctor", "warn", f"the examination ended early (exit {code})", "dpo-tui doctor")
-
-    def cancel(self) -> None:
-        """End the child and what it started; nothing happens if it has ended."""
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def __enter__(self) -> "DoctorProcess":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
+        try:
+            for message in self.messages():
+                yield Finding(**message)
+            ended = self.died() if self.wait() else None
+        except ChildError as error:
+            ended = error
+        if ended is not None:
+            yield Finding("doctor", "warn", ended.message, "dpo-tui doctor")
 
 
 def in_turn(circumstances: Circumstances, names: Collection[str]) -> Iterator[Finding]:
@@ -81,8 +57,8 @@ def in_turn(circumstances: Circumstances, names: Collection[str]) -> Iterator[Fi
 
 
 def main() -> None:
-    """The child: a request in its argument, a line of JSON for each finding."""
-    request = json.loads(sys.argv[1])
+    """The child: a request as a line on stdin, a line of JSON for each finding."""
+    request = json.loads(sys.stdin.readline())
     # What libraries print goes to stderr, so that stdout carries findings only.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)

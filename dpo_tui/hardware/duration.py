@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 
 from dpo_tui.config.schema import Config
+from dpo_tui.config.steps import steps_per_epoch, training_steps
 from dpo_tui.hardware.architecture import Architecture
 from dpo_tui.hardware.history import Measurement, nearest
 from dpo_tui.strategies.registry import strategy_of
@@ -63,7 +64,7 @@ class Duration:
 
 
 def steps_of(config: Config, rows: int | None, tokens_per_pair: float | None) -> Steps | None:
-    """Count steps as Trainer does: whole batches rounded up, then whole accumulations rounded up, in every epoch.
+    """Count the steps and tokens of a run.
 
     Args:
         config: the run's settings.
@@ -80,10 +81,8 @@ def steps_of(config: Config, rows: int | None, tokens_per_pair: float | None) ->
         return Steps(config.max_steps, int(seen * tokens_per_pair) if tokens_per_pair else None, None)
     held_out = 0 if config.eval_dataset else math.ceil(rows * config.eval_split)
     pairs = max(1, rows - held_out)
-    batches = math.ceil(pairs / config.per_device_train_batch_size)
-    per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
-    steps = config.max_steps or math.ceil(config.num_train_epochs * per_epoch)
-    passes = steps / per_epoch
+    steps = training_steps(config, pairs)
+    passes = steps / steps_per_epoch(config, pairs)
     return Steps(steps, int(pairs * passes * tokens_per_pair) if tokens_per_pair else None, pairs)
 
 

@@ -15,9 +15,9 @@ from dpo_tui.data.pairs import Message
 from dpo_tui.errors import UsageError
 from dpo_tui.judging.kept import keep_line
 from dpo_tui.judging.session import prompt_id
+from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.metrics import MetricsTail
-from dpo_tui.torch_tool import TorchTool
 
 _SKIPPED = "skipped"
 
@@ -116,7 +116,7 @@ class Collection:
             Answers there are, and answers there will be.
 
         Raises:
-            ToolError: the model cannot be loaded.
+            ChildError: the model cannot be loaded.
         """
         missing = [key for key in self.prompts if len(self._answers[key]) < self.sampling.n]
         if not missing:

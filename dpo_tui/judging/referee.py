@@ -4,14 +4,14 @@ import http.client
 import json
 import os
 import re
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_tui.errors import UsageError
+from dpo_tui.errors import DpoTuiError, UsageError
+from dpo_tui.http_post import post_json
 from dpo_tui.judging.session import Session, Verdict
-from dpo_tui.torch_tool import ToolError, TorchTool
+from dpo_tui.processes.torch_tool import TorchTool
 
 Prompt = list[dict[str, Any]]
 Ask = Callable[[str], str]
@@ -34,6 +34,10 @@ point. Length alone is no merit, and the order in which they are shown means not
 
 Say in one sentence why, then end with exactly one of [[A]] if A is better, [[B]] if B is better, [[C]] if neither."""
 _VERDICT = re.compile(r"\[\[\s*([ABC])\s*\]\]")
+
+
+class JudgeModelError(DpoTuiError):
+    """A judge model behind an endpoint did not answer, or not in the way that OpenAI's API does."""
 
 
 @dataclass
@@ -124,19 +128,16 @@ def endpoint(url: str, model: str) -> Ask:
         raise UsageError(f"--endpoint {url}: expected an address such as http://localhost:8000/v1")
 
     def ask(question: str) -> str:
-        body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0}
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(  # noqa: S310 - http and https only, checked above
-            f"{url.rstrip('/')}/chat/completions", json.dumps(body | {"max_tokens": _LONGEST_VERDICT}).encode(), headers
-        )
+        body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0}
+        body["max_tokens"] = _LONGEST_VERDICT
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as reply:  # noqa: S310
-                document: Any = json.load(reply)
+            reply = post_json(f"{url.rstrip('/')}/chat/completions", body, headers=headers, timeout=_SECONDS)
+            document: Any = json.loads(reply)
             return str(document["choices"][0]["message"]["content"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-            raise ToolError(
+            raise JudgeModelError(
                 f"{url}: the judge model did not answer: {error}",
                 hint="verdicts so far are kept; the same command goes on with the rest",
             ) from error
@@ -152,7 +153,7 @@ def local(tool: TorchTool, model: str) -> Ask:
         model: hub id or folder.
 
     Raises:
-        ToolError: it cannot be loaded.
+        ChildError: it cannot be loaded.
     """
     for _ in tool.ask({"do": "load-model", "model": model}):
         pass

@@ -22,11 +22,12 @@ from dpo_tui.errors import UsageError
 from dpo_tui.judging.kept import keep_line
 from dpo_tui.judging.prompts import prompts_of
 from dpo_tui.judging.tally import Tally, Winner, tally
+from dpo_tui.processes.json_child import ChildError, Message
+from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
-from dpo_tui.torch_tool import Message, ToolError, TorchTool
 
 Verdict = Literal["left", "right", "tie", "both-bad"]
 VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both-bad")
@@ -141,7 +142,7 @@ class Session:
             Answers there are, and answers there will be.
 
         Raises:
-            ToolError: the models cannot be loaded.
+            ChildError: the models cannot be loaded.
         """
         missing = self.unanswered()
         if not missing:
@@ -150,7 +151,7 @@ class Session:
             with TorchTool("speak") as tool:
                 self._tool = tool
                 yield from self._ask(tool, missing)
-        except ToolError:
+        except ChildError:
             if not self.stopped:
                 raise
 

@@ -1,8 +1,6 @@
 """Several runs side by side: the settings in which they differ, and how they ended."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dpo_tui.live.feed import RunFeed, number
@@ -11,18 +9,6 @@ from dpo_tui.widgets.scale import short
 
 _NOT_TOLD = "—"
 _UNTOLD = frozenset({"name"})
-
-
-def settings_of(path: Path) -> dict[str, Any]:
-    """A config file's settings by name, its tables taken off; empty when it cannot be read."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    flat: dict[str, Any] = {}
-    for key, value in raw.items():
-        flat.update(value if isinstance(value, dict) else {key: value})
-    return flat
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

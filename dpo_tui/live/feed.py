@@ -15,6 +15,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.runs.files import parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
+from dpo_tui.runs.statuses import OVER
 from dpo_tui.runs.summary import summary, worst_advice
 from dpo_tui.widgets.series import Series
 
@@ -24,7 +25,6 @@ LIVENESS = 5.0
 """Seconds between two looks at whether the run is still alive when no file changes."""
 AFTERLIFE = 60.0
 """The same for a run that has ended."""
-ENDED = frozenset({"done", "failed", "stopped", "lost"})
 OPENING = "opening"
 """The status of a run that nobody has looked at yet."""
 EVENTS_KEPT = 2000
@@ -88,7 +88,7 @@ class RunFeed:
 
     @property
     def _patience(self) -> float:
-        return AFTERLIFE if self.about.get("status") in ENDED else LIVENESS
+        return AFTERLIFE if self.about.get("status") in OVER else LIVENESS
 
     def poll(self, now: float) -> bool:
         """Read what is new; about a megabyte of metrics at most, so call again while `catching_up`."""

@@ -1,11 +1,12 @@
 """Say that a run ended or stalled, in the ways the person asked for: terminal bell, desktop notice, webhook."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpo_tui.live.run_list import LIVE, RunGlance
+from dpo_tui.http_post import post_json
+from dpo_tui.live.run_list import RunGlance
 from dpo_tui.plain import printable
+from dpo_tui.runs.statuses import LIVE
 
 WORTH_TELLING = frozenset({"done", "failed", "stalled", "lost"})
 _TIMEOUT = 10.0
@@ -61,19 +62,8 @@ def post(url: str, notice: Notice) -> None:
     """Send a notice to a webhook as JSON; needs a thread.
 
     Raises:
-        OSError: the address cannot be reached, or refused it.
+        OSError: the address cannot be reached, refused it, or redirects elsewhere.
         ValueError: it is no http(s) address.
     """
-    if not url.startswith(("https://", "http://")):
-        raise ValueError(f"{url!r} is no http(s) address")
     body = {"run": notice.run, "name": notice.name, "status": notice.status, "reason": notice.reason}
-    import urllib.request  # a tenth of the start, and few have a webhook
-
-    request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
-        url,
-        data=json.dumps({**body, "text": f"dpo-tui: {notice.words}"}).encode(),
-        headers={"Content-Type": "application/json"},
-        method="POST",
-    )
-    with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310 - the scheme is checked above
-        pass
+    post_json(url, {**body, "text": f"dpo-tui: {notice.words}"}, headers={}, timeout=_TIMEOUT)

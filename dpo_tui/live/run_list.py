@@ -9,12 +9,13 @@ from dpo_tui.errors import RunError
 from dpo_tui.live.feed import number
 from dpo_tui.runs.files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.frozen_config import read_setting
+from dpo_tui.runs.statuses import LIVE, UNKNOWN
 from dpo_tui.runs.store import all_runs
 from dpo_tui.runs.summary import summary
 
 TAIL = 1 << 15
 SPARK_POINTS = 32
-LIVE = frozenset({"queued", "starting", "running", "stalled", "stopping"})
 RECHECK = 3.0
 """Seconds after which a live run is looked at again though no file changed: it may have stalled or died."""
 
@@ -50,7 +51,7 @@ class RunGlance:
     @property
     def status(self) -> str:
         """As of the last look."""
-        return str(self.about.get("status", "unknown"))
+        return str(self.about.get("status", UNKNOWN))
 
     @property
     def fraction(self) -> float | None:
@@ -91,22 +92,14 @@ def _glance(folder: RunFolder, now: float) -> RunGlance:
     try:
         about = summary(folder, now=now, brief=True)
     except RunError as error:
-        about = {"id": folder.id, "name": "", "status": "unknown", "reason": error.message}
+        about = {"id": folder.id, "name": "", "status": UNKNOWN, "reason": error.message}
     label, spark = _spark(folder.metrics)
-    return RunGlance(folder, about, model_of(folder.config), spark, label)
+    return RunGlance(folder, about, _model(folder), spark, label)
 
 
-def model_of(config: Path) -> str:
-    """The model's name in a config file, without its folders; empty when the file does not say."""
-    try:
-        with config.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                key, _, value = line.partition("=")
-                if key.strip() == "model_name":
-                    return value.strip().strip("\"'").rstrip("/").rpartition("/")[2]
-    except OSError:
-        return ""
-    return ""
+def _model(folder: RunFolder) -> str:
+    """The model's name without its folders; empty when the config does not say."""
+    return str(read_setting(folder.config, "model_name") or "").rstrip("/").rpartition("/")[2]
 
 
 def _spark(metrics: Path) -> tuple[str, tuple[float, ...]]:

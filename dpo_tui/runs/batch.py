@@ -1,10 +1,10 @@
 """Smaller micro-batches after running out of memory, with the effective batch kept. Standard library only."""
 
-import tomllib
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.frozen_config import read_settings
 
 MICRO_BATCH_VARIABLE = "DPO_TUI_MICRO_BATCH"
 ACCUMULATION_VARIABLE = "DPO_TUI_ACCUMULATION"
@@ -45,23 +45,12 @@ class Batch:
 
 def configured(folder: RunFolder) -> Batch | None:
     """Read the batch from config.toml, whichever table its two keys are in; ``None`` when it does not say."""
-    try:
-        with open(folder.config, "rb") as stream:
-            document = tomllib.load(stream)
-    except (OSError, ValueError):
+    settings = read_settings(folder.config)
+    micro, accumulation = (settings.get(key) for key in ("per_device_train_batch_size", "gradient_accumulation_steps"))
+    if not _is_count(micro):
         return None
-    micro = _find(document, "per_device_train_batch_size")
-    accumulation = _find(document, "gradient_accumulation_steps")
-    if micro is None or micro < 1:
-        return None
-    return Batch(micro, accumulation if accumulation and accumulation > 0 else 1)
+    return Batch(micro, accumulation if _is_count(accumulation) else 1)
 
 
-def _find(table: dict[str, Any], key: str) -> int | None:
-    value = table.get(key)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    for inner in table.values():
-        if isinstance(inner, dict) and (found := _find(inner, key)) is not None:
-            return found
-    return None
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

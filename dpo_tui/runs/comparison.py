@@ -1,13 +1,13 @@
 """Several runs side by side: what was set differently, and what came of it. Standard library only."""
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.metrics import latest
 from dpo_tui.runs.status import status_of
 from dpo_tui.strategies.registry import judged_metrics
@@ -45,7 +45,7 @@ class Comparison:
 
 def compare(folders: Sequence[RunFolder]) -> Comparison:
     """Read the runs and lay them side by side."""
-    settings = [_settings(folder) for folder in folders]
+    settings = [read_settings(folder.config) for folder in folders]
     metrics = [latest(folder.metrics) for folder in folders]
     names = dict.fromkeys(name for one in settings for name in one)
     different = {
@@ -75,17 +75,6 @@ def _about(folder: RunFolder) -> dict[str, Any]:
         "step": status.progress.get("step"),
         "max_steps": status.progress.get("max_steps"),
     }
-
-
-def _settings(folder: RunFolder) -> dict[str, Any]:
-    try:
-        raw = tomllib.loads(folder.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    flat: dict[str, Any] = {}
-    for key, value in raw.items():
-        flat |= value if isinstance(value, dict) else {key: value}
-    return flat
 
 
 def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, Any]]) -> bool | None:

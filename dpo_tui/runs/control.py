@@ -9,7 +9,8 @@ from dpo_tui.errors import RunError
 from dpo_tui.runs import lock
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, is_same_process
-from dpo_tui.runs.state import ENDED, State, read_state
+from dpo_tui.runs.state import State, read_state
+from dpo_tui.runs.statuses import ENDED
 
 STOP = "stop"
 STOP_NOW = "stop-now"

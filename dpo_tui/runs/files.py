@@ -97,9 +97,12 @@ def read_last_json_lines(path: Path, n: int) -> list[dict[str, Any]]:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Parse one line of a ``.jsonl`` file; ``None`` when it is torn or no object. NaN and Infinity become floats."""
+    """Parse one line of a ``.jsonl`` file; ``None`` when it is torn or no object. NaN and Infinity become floats.
+
+    Lone surrogates are read as `append_json_line` wrote them.
+    """
     try:
-        document = json.loads(line.decode("utf-8"))
+        document = json.loads(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

@@ -8,17 +8,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpo_tui.child_environment import child_environment
 from dpo_tui.errors import RunError
+from dpo_tui.processes.environment import child_environment
 from dpo_tui.runs import lock
 from dpo_tui.runs.checkpoint import newest_checkpoint
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State, read_state
-from dpo_tui.runs.status import status_of
+from dpo_tui.runs.status import LAUNCH_DEADLINE, status_of
 
-_START_DEADLINE = 60.0
-"""Seconds for a supervisor to take its lock; it needs 0.1 s, and much longer from a cold network file system."""
 _ORPHAN_DEADLINE = 60.0
 """Seconds to wait for the worker of a lost run, which may still be saving its checkpoint."""
 _POLL = 0.02
@@ -117,7 +115,7 @@ def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
         raise RunError(f"run {folder.id}: no supervisor could be started: {error}") from error
     # Whoever launches may live long (the app): collect the exit status, so that no zombie stays.
     threading.Thread(target=supervisor.wait, daemon=True, name=f"reap-{folder.id}").start()
-    deadline = time.monotonic() + _START_DEADLINE
+    deadline = time.monotonic() + LAUNCH_DEADLINE
     while lock.owner(folder.lock) != supervisor.pid:
         ended = supervisor.poll()
         if ended == 0:
@@ -130,7 +128,7 @@ def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
         if time.monotonic() > deadline:
             supervisor.kill()
             raise RunError(
-                f"run {folder.id}: its supervisor did not come up within {_START_DEADLINE:.0f} s",
+                f"run {folder.id}: its supervisor did not come up within {LAUNCH_DEADLINE:.0f} s",
                 hint=f"{folder.supervisor_output} may say why.",
             )
         time.sleep(_POLL)

@@ -9,11 +9,12 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from dpo_tui.processes.death_signal import prctl, request_death_signal
+
 SUPERVISOR_PID_VARIABLE = "DPO_TUI_SUPERVISOR_PID"
 """The supervisor puts its pid here for the worker; see `set_pdeathsig`."""
 
 # linux/prctl.h
-_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # Position of `starttime` after the command's closing bracket in /proc/PID/stat (proc(5): field 22; the state is 3).
 _START_TICKS = 22 - 3
@@ -77,7 +78,7 @@ def set_pdeathsig(number: int = signal.SIGTERM, parent: int | None = None) -> bo
     Returns:
         Whether the request stands (Linux only).
     """
-    if not _prctl(_PR_SET_PDEATHSIG, number):
+    if not request_death_signal(number):
         return False
     if parent is None:
         told = os.environ.get(SUPERVISOR_PID_VARIABLE, "")
@@ -89,7 +90,7 @@ def set_pdeathsig(number: int = signal.SIGTERM, parent: int | None = None) -> bo
 
 def set_child_subreaper() -> bool:
     """Become the parent of orphaned grandchildren, so that none is left behind holding GPU memory (Linux only)."""
-    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    return prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def describe_exit(returncode: int, *, out_of_memory: bool | None = None) -> str:
@@ -169,17 +170,6 @@ def _counter(path: Path, key: str) -> int | None:
     except (OSError, ValueError):
         pass
     return None
-
-
-def _prctl(option: int, value: int) -> bool:
-    if sys.platform != "linux":
-        return False
-    import ctypes  # slow to load, and listing runs must be fast
-
-    try:
-        return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
-    except (OSError, AttributeError):
-        return False
 
 
 def _darwin_boot_id() -> str:

@@ -1,18 +1,13 @@
 """state.json: the supervisor's word on a run. Standard library only."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
 from dpo_tui.runs.naming import given_name
-
-StateName = Literal["queued", "starting", "running", "stopping", "done", "failed", "stopped"]
-"""What the supervisor writes. `dpo_tui.runs.status` adds what only a reader can know: stalled and lost."""
-
-ENDED = frozenset({"done", "failed", "stopped"})
-"""States that the supervisor writes last; nothing but a resume changes them."""
+from dpo_tui.runs.statuses import StateName
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dpo_tui.runs import control, lock, pace
 from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
-from dpo_tui.runs.state import ENDED, State, read_state
+from dpo_tui.runs.state import State, read_state
+from dpo_tui.runs.statuses import ENDED, OVER
 
 STALLED_AFTER = 120.0
 """Seconds without a sign of life before a run counts as stalled: saving a big model is quiet work for a minute."""
@@ -18,10 +19,9 @@ STALLED_STEPS = 10.0
 """… or this many median step times, if that is longer."""
 STALLED_UNPACED = 300.0
 """… or this long while no step time is known: importing and loading from a cold network disk takes minutes."""
-_LAUNCH = 30.0
-"""Seconds that a fresh run may be without a supervisor, because it is just being launched."""
-
-OVER = ENDED | {"lost"}
+LAUNCH_DEADLINE = 60.0
+"""Seconds for a supervisor to take its lock; it needs 0.1 s, and much longer from a cold network file system. As long a
+fresh run may be without one: it is just being launched."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Statu
 def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
     """Nobody holds the lock, and the machine has not restarted."""
     if state.attempt == 0 and state.supervisor_pid is None:
-        if now - state.queued_at < _LAUNCH:
+        if now - state.queued_at < LAUNCH_DEADLINE:
             return Status("queued", "being launched", state=state)
         return _lost(folder, state, "it was never started")
     if state.status == "queued":

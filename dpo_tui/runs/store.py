@@ -3,7 +3,9 @@
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dpo_tui import paths
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
@@ -19,6 +21,9 @@ from dpo_tui.runs.summary import summary
 __all__ = ["all_runs", "create", "find", "remove", "require_result", "runs_in", "summary"]
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+_LEFTOVER = re.compile(rf"\.(removing|creating)-{_ID.pattern}")
+_ABANDONED = 3600.0
+"""Seconds after which nobody is filling a new run's folder any more; it takes milliseconds."""
 _CANDIDATES_SHOWN = 6
 
 
@@ -40,6 +45,7 @@ def create(
     home = paths.runs()
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _delete_leftovers(home)
         while True:
             now = time.time()
             folder = RunFolder(home / _new_id(now))
@@ -140,6 +146,7 @@ def remove(folder: RunFolder) -> None:
         doomed = folder.path.with_name(f".removing-{folder.id}")
         os.replace(folder.path, doomed)
         _delete(doomed)
+        _delete_leftovers(folder.path.parent)
     except OSError as error:
         raise RunError(f"cannot remove run {folder.id}: {error.strerror or error}") from error
     finally:
@@ -170,10 +177,35 @@ def _fill(folder: RunFolder, config_toml_text: str, state: State) -> bool:
         _delete(draft.path, ignore_errors=True)
 
 
+def _delete_leftovers(home: Path) -> None:
+    """Delete what a removal or a creation that was killed has left: it may hold gigabytes, and no list shows it.
+
+    Not when runs are listed, which the app does every second: deleting takes as long as the files are many.
+    """
+    with os.scandir(home) as entries:
+        found = [entry for entry in entries if _LEFTOVER.fullmatch(entry.name)]
+    for entry in found:
+        # Whoever else deletes a doomed run does not mind help; one that is being filled must not be taken away.
+        if entry.name.startswith(".removing-") or _age(Path(entry.path)) > _ABANDONED:
+            _delete(Path(entry.path), ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _delete(path: Path, ignore_errors: bool = False) -> None:
+    """Delete a folder; what another process deletes meanwhile is no error."""
     import shutil  # slow to load, and listing runs must be fast
 
-    shutil.rmtree(path, ignore_errors=ignore_errors)
+    def refused(function: Callable[..., Any], name: str, error: Any) -> None:
+        if not ignore_errors and not isinstance(error[1], FileNotFoundError):
+            raise error[1]
+
+    shutil.rmtree(path, onerror=refused)
 
 
 def _name(run: RunFolder) -> str:

@@ -22,7 +22,8 @@ from dpo_tui.runs.alarm import Alarm
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, host_name, is_same_process, process_start, set_child_subreaper
 from dpo_tui.runs.record import Record
-from dpo_tui.runs.state import ENDED, State, read_state
+from dpo_tui.runs.state import State, read_state
+from dpo_tui.runs.statuses import ENDED
 
 REFUSED = 4
 """The supervisor's own exit code when it does not take the run."""

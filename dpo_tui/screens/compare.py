@@ -10,10 +10,11 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
-from dpo_tui.live.compare import differing, results, settings_of, table
+from dpo_tui.live.compare import differing, results, table
 from dpo_tui.live.feed import RunFeed, read_through
 from dpo_tui.plain import printable
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_book import ChartEntry, charts_for
@@ -125,7 +126,7 @@ class CompareScreen(Area):
     def _show_tables(self) -> None:
         names = self._names()
         width = max(self.size.width - 4, 20)
-        differences = differing([settings_of(feed.folder.config) for feed in self._feeds])
+        differences = differing([read_settings(feed.folder.config) for feed in self._feeds])
         same = [("Their settings are the same.", "muted")]
         lines = [(line, "code") for line in table(names, differences, width)] if differences else same
         self.query_one("#Settings", TextPane).show(lines)

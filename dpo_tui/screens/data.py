@@ -102,7 +102,7 @@ class DataScreen(Area):
     def on_unmount(self) -> None:
         """End a scan that still runs."""
         if self._scan is not None:
-            self._scan.cancel()
+            self._scan.close()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Pair keys work where a pair is shown."""
@@ -135,7 +135,7 @@ class DataScreen(Area):
     def _scan_again(self) -> None:
         """Scan the data that is open; what is decided about its rows stays."""
         if self._scan is not None:
-            self._scan.cancel()
+            self._scan.close()
         self._no_tokens = ""
         model, longest = self._model or (None, None)
         self._scan = ScanProcess(ScanRequest(Source(self._location), model=model, max_length=longest))
@@ -156,7 +156,7 @@ class DataScreen(Area):
             if scan is self._scan:
                 self.app.call_from_thread(self._refused, error, whole)
         finally:
-            scan.cancel()
+            scan.close()
 
     def _open_dataset(self, location: str) -> None:
         if self._dataset is None:

@@ -13,7 +13,8 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
 from dpo_tui.live.diagnosis import Diagnosis
-from dpo_tui.live.feed import ENDED, Feed, RunFeed, read_through
+from dpo_tui.live.feed import Feed, RunFeed, read_through
+from dpo_tui.runs.statuses import OVER
 from dpo_tui.live.gpus import GpuWatch
 from dpo_tui.live.headline import headline
 from dpo_tui.live.words import config_text, events_text, fraction, header, receipt_text, samples_text
@@ -233,7 +234,7 @@ class MonitorScreen(SteeringArea):
 
     def _is_over(self) -> bool:
         """Whether nothing that is drawn grows any more."""
-        return all(feed.about.get("status") in ENDED for feed in (self._feed, *self._overlays))
+        return all(feed.about.get("status") in OVER for feed in (self._feed, *self._overlays))
 
     def _add_charts(self) -> None:
         grid = self.query_one(ChartGrid)

@@ -11,10 +11,11 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 
-from dpo_tui.live.feed import ENDED, RunFeed, number, read_through
+from dpo_tui.live.feed import RunFeed, number, read_through
 from dpo_tui.live.gpus import GpuNow, GpuWatch
 from dpo_tui.live.headline import headline
-from dpo_tui.live.run_list import LIVE, RunGlance, RunList
+from dpo_tui.live.run_list import RunGlance, RunList
+from dpo_tui.runs.statuses import LIVE, OVER
 from dpo_tui.live.words import header
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import ago, duration
@@ -193,7 +194,7 @@ class RunsScreen(SteeringArea):
         found = self._diagnosis.found if self._diagnosis is not None else ()
         self.query_one("#preview-advice", AdviceLine).say(headline(feed, found))
         for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
-            chart.settle(feed.about.get("status") in ENDED)
+            chart.settle(feed.about.get("status") in OVER)
             chart.set_lines(lines_for(entry, feed.series))
             chart.redraw()
 

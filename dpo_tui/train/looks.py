@@ -6,12 +6,13 @@ import torch
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs import Message
+from dpo_tui.runs.thresholds import KL_REASONABLE
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.train.allowance import Allowance, Cost, Pace
 from dpo_tui.train.generation import Halt, prompt_ids
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
-from dpo_tui.train.kl import REASONABLE, KlEstimate, estimate_kl, has_reference
+from dpo_tui.train.kl import KlEstimate, estimate_kl, has_reference
 from dpo_tui.train.samples import answers
 
 FEWEST = 4
@@ -172,14 +173,15 @@ class Looks:
 
     def _judge(self, estimate: KlEstimate, step: int) -> bool:
         words = f"{estimate.mean:.1f} ± {estimate.stderr:.1f} nats an answer ({estimate.n} answers)"
-        if estimate.mean > REASONABLE and not self._above:
+        if estimate.mean > KL_REASONABLE and not self._above:
             self.journal.event(
                 "warning",
-                f"KL to the reference is about {words}, above {REASONABLE:g}: the policy drifts far from the reference",
+                f"KL to the reference is about {words}, above {KL_REASONABLE:g}: "
+                "the policy drifts far from the reference",
                 rule="kl",
                 step=step,
             )
-        self._above = estimate.mean > REASONABLE
+        self._above = estimate.mean > KL_REASONABLE
         if self.config.kl_stop is None or estimate.mean <= self.config.kl_stop:
             return False
         self.journal.event(

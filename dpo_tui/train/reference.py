@@ -12,6 +12,7 @@ import transformers
 import trl
 
 from dpo_tui.config.schema import Config
+from dpo_tui.config.steps import training_steps
 from dpo_tui.train import reference_cache
 from dpo_tui.train.shortcuts import Outcome
 
@@ -35,7 +36,7 @@ def decide(config: Config, pairs: int, held_out: int, *, resumes: bool) -> Outco
         return Outcome(False, "the reference moves")
     if not config.use_lora and config.kl_prompts:
         return Outcome(False, "the KL estimate asks the reference model during training")
-    steps = config.max_steps or math.ceil(pairs * config.num_train_epochs / config.effective_batch)
+    steps = training_steps(config, pairs)
     evaluations = (steps // config.eval_steps if config.eval_steps else _EVALUATIONS) + (not resumes)
     each_step = min(steps * config.effective_batch, math.ceil(pairs * config.num_train_epochs))
     every_time, once = each_step + evaluations * held_out, pairs + held_out

@@ -4,11 +4,9 @@ import math
 from statistics import median
 from typing import Any
 
+from dpo_tui.runs.thresholds import SPIKE, SPIKE_PREDECESSORS
 from dpo_tui.train.journal import Journal
 
-SPIKE = 10.0
-"""A gradient norm above this, and this many times the median of those before, is a spike: as the advice rule has it."""
-NEIGHBOURS = 20
 _MOST_EVENTS = 10
 _ROWS = 8
 _CHARACTERS = 60
@@ -44,10 +42,10 @@ class SpikeWatch:
 
     def judge(self, step: int, norm: float) -> None:
         """Take the norm of the step that just ended; tell its rows if it is a spike, or no number."""
-        usual = median(self._norms) if len(self._norms) == NEIGHBOURS else math.inf
+        usual = median(self._norms) if len(self._norms) == SPIKE_PREDECESSORS else math.inf
         jumped = norm > SPIKE and norm > SPIKE * usual
         if math.isfinite(norm):
-            self._norms = [*self._norms, norm][-NEIGHBOURS:]
+            self._norms = [*self._norms, norm][-SPIKE_PREDECESSORS:]
         else:
             jumped = True
         if jumped and self._told < _MOST_EVENTS:

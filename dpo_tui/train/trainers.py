@@ -58,7 +58,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         """Group by length as the Trainer does; it finds no lengths by itself, since pairs have no ``input_ids``."""
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        lengths = pair_lengths(self.train_dataset if train_dataset is None else train_dataset)
+        lengths = longer_lengths(self.train_dataset if train_dataset is None else train_dataset)
         together = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return LengthGroupedSampler(together, lengths=lengths)
 
@@ -118,7 +118,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             return super().compute_loss(*args, **kwargs)
 
 
-def pair_lengths(dataset: Any) -> list[int]:
+def longer_lengths(dataset: Any) -> list[int]:
     """Return the tokens of the longer sequence of each tokenised pair."""
     parts = ("prompt_ids", "chosen_ids", "rejected_ids")
     found: list[int] = []

@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 from dpo_tui.plain import printable
 from dpo_tui.runs import control, launch, naming, store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.statuses import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
 
@@ -94,8 +95,8 @@ class SteeringArea(Area):
 
 
 _ALLOWED = {
-    "stop_run": ("queued", "starting", "running", "stalled", "stopping"),
-    "checkpoint_run": ("running",),
-    "resume_run": ("failed", "stopped", "lost"),
-    "delete_run": ("done", "failed", "stopped", "lost", "unknown"),
+    "stop_run": LIVE,
+    "checkpoint_run": frozenset({"running"}),
+    "resume_run": RESUMABLE,
+    "delete_run": OVER | {UNKNOWN},
 }

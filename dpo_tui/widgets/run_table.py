@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from dpo_tui.plain import printable
+from dpo_tui.runs.statuses import EXPLAINED
 from dpo_tui.widgets.braille import sparkline
 from dpo_tui.widgets.pieces import Row
 from dpo_tui.widgets.progress import bar
@@ -205,7 +206,7 @@ class RunTable(RowsWidget, can_focus=True):
             row += [(done, "spark"), (rest, "bar")]
             note_width -= 42
         row.append((f"{percent:>6}  ", "value"))
-        telling = run.status in ("failed", "lost", "queued", "stalled", "unknown")
+        telling = run.status in EXPLAINED
         if run.spark and not telling:
             row.append((f"{run.label} {short(run.spark[-1], 2):>5} ", "value"))
             row.append((sparkline(list(run.spark), 8) + "  ", "spark"))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from dpo_tui.runs.statuses import GLYPHS
+
 
 @dataclass(frozen=True, slots=True)
 class StatusWord:
@@ -11,13 +13,11 @@ class StatusWord:
         glyph: one cell, from the characters that terminal fonts have.
         word: what people read.
         role: the colour's role: ``good``, ``busy``, ``bad``, ``warn`` or ``quiet``.
-        ended: whether nothing more will happen by itself.
     """
 
     glyph: str
     word: str
     role: str
-    ended: bool = False
 
     @property
     def text(self) -> str:
@@ -26,15 +26,15 @@ class StatusWord:
 
 
 STATUSES: dict[str, StatusWord] = {
-    "queued": StatusWord("◌", "queued", "quiet"),
-    "starting": StatusWord("◔", "starting", "busy"),
-    "running": StatusWord("●", "training", "busy"),
-    "stalled": StatusWord("◍", "stalled", "warn"),
-    "stopping": StatusWord("◑", "stopping", "busy"),
-    "done": StatusWord("✓", "done", "good", ended=True),
-    "failed": StatusWord("✗", "failed", "bad", ended=True),
-    "stopped": StatusWord("■", "stopped", "quiet", ended=True),
-    "lost": StatusWord("⚑", "lost", "bad", ended=True),
+    "queued": StatusWord(GLYPHS["queued"], "queued", "quiet"),
+    "starting": StatusWord(GLYPHS["starting"], "starting", "busy"),
+    "running": StatusWord(GLYPHS["running"], "training", "busy"),
+    "stalled": StatusWord(GLYPHS["stalled"], "stalled", "warn"),
+    "stopping": StatusWord(GLYPHS["stopping"], "stopping", "busy"),
+    "done": StatusWord(GLYPHS["done"], "done", "good"),
+    "failed": StatusWord(GLYPHS["failed"], "failed", "bad"),
+    "stopped": StatusWord(GLYPHS["stopped"], "stopped", "quiet"),
+    "lost": StatusWord(GLYPHS["lost"], "lost", "bad"),
 }
 WIDTH = max(len(status.word) for status in STATUSES.values()) + 2
 """Cells that the longest glyph and word take."""

@@ -98,7 +98,7 @@ class CheckStep(Vertical):
     def _end_examination(self) -> None:
         doctor, self._doctor = self._doctor, None
         if doctor is not None:
-            doctor.cancel()
+            doctor.close()
 
     @work(thread=True, exclusive=True, group="doctor", exit_on_error=False)
     def _follow(self, doctor: DoctorProcess) -> None:

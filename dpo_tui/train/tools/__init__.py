@@ -1,1 +1,1 @@
-"""Children that need the torch stack; :mod:`dpo_tui.torch_tool` starts them and says how to talk with them."""
+"""Children that need the torch stack; :mod:`dpo_tui.processes.torch_tool` starts them and documents the messages."""

@@ -1,4 +1,4 @@
-"""The child's side of :mod:`dpo_tui.torch_tool`: requests in, messages out, nothing else on stdout."""
+"""The child's side of :mod:`dpo_tui.processes.torch_tool`: requests in, messages out, nothing else on stdout."""
 
 import json
 import os

@@ -1,12 +1,9 @@
 """One real step on the longest pairs, to hold the memory estimate against the truth.
 
-``python -m dpo_tui.train.probe CONFIG [--set K=V]…`` loads the model, takes two optimizer steps with the run's own
-micro-batch (the second has the optimizer's state from the first) and prints one line of JSON on stdout. Nothing is
-kept. Exit 1 without a GPU.
+It loads the model and takes two optimizer steps with the run's own micro-batch; the second has the optimizer's state
+from the first. Nothing is kept.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -19,10 +16,11 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.from_config import training_source
 from dpo_tui.data.pairs import Pair, text_of
 from dpo_tui.data.read import load_pairs
-from dpo_tui.errors import DpoTuiError, TrainingError, UsageError
+from dpo_tui.errors import TrainingError, UsageError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
+from dpo_tui.train.tools.service import Tell, serve
 
 _STEPS = 2
 # TRL drops pairs whose prompt fills max_seq_length, so more of the longest are offered than two steps need.
@@ -110,22 +108,23 @@ def _sequence_length(row: Mapping[str, Any]) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
-def main(arguments: list[str]) -> int:
-    """Run the probe; a problem is one line on stderr and exit 1 (2 for a bad config)."""
-    parser = argparse.ArgumentParser(prog="dpo_tui.train.probe")
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="assignments")
-    given = parser.parse_args(arguments)
-    try:
-        config = load(given.config, dict(parse_assignment(text) for text in given.assignments)).config
-        _need_gpu(config)
-        with tempfile.TemporaryDirectory(prefix="dpo-tui-probe-") as folder:
-            measured = take_steps(probed(config), RunFolder(Path(folder)))
-    except DpoTuiError as error:
-        sys.stderr.write(f"error: {error.message}\n")
-        return error.exit_code
-    sys.stdout.write(json.dumps(measured) + "\n")
-    return 0
+def probe(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Do one probe.
+
+    Args:
+        request: ``config`` (a file), ``settings`` (a list of K=V that replace the file's).
+        tell: not used; the libraries' bars are all there is to report.
+
+    Returns:
+        What `take_steps` measured.
+
+    Raises:
+        DpoTuiError: the config, its data or the device cannot be used, or memory ran out.
+    """
+    config = load(Path(request["config"]), dict(parse_assignment(text) for text in request["settings"])).config
+    _need_gpu(config)
+    with tempfile.TemporaryDirectory(prefix="dpo-tui-probe-") as folder:
+        return take_steps(probed(config), RunFolder(Path(folder)))
 
 
 def _need_gpu(config: Config) -> None:
@@ -142,4 +141,4 @@ def _need_gpu(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(serve(probe))

@@ -1,0 +1,51 @@
+"""Post JSON to an address that the user gave: a webhook, a judge model's endpoint. Standard library only."""
+
+import json
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import http.client
+    import urllib.request
+
+
+def post_json(url: str, document: Mapping[str, Any], *, headers: Mapping[str, str], timeout: float) -> bytes:
+    """Send a JSON object and return what was answered.
+
+    A redirect is refused: urllib would send all headers, an API key among them, to whatever host the answer names.
+
+    Args:
+        url: an http or https address.
+        document: what to send.
+        headers: besides the content type.
+        timeout: seconds.
+
+    Raises:
+        OSError: the address cannot be reached, refused it, or redirects elsewhere.
+        http.client.HTTPException: what came back is no HTTP.
+        ValueError: it is no http(s) address.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise ValueError(f"{url!r} is no http(s) address")
+    import urllib.error  # a tenth of the app's start, and few post anything
+    import urllib.request
+
+    class RefuseRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(  # noqa: PLR0917 - the signature is urllib's
+            self,
+            req: "urllib.request.Request",
+            fp: IO[bytes],
+            code: int,
+            msg: str,
+            headers: "http.client.HTTPMessage",
+            newurl: str,
+        ) -> None:
+            words = f"it redirects to {newurl}; give that address if it is the right one"
+            raise urllib.error.HTTPError(req.full_url, code, words, headers, fp)
+
+    request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
+        url, json.dumps(document).encode(), {"Content-Type": "application/json", **headers}, method="POST"
+    )
+    with urllib.request.build_opener(RefuseRedirect).open(request, timeout=timeout) as reply:
+        answer: bytes = reply.read()
+        return answer

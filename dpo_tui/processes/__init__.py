@@ -1,0 +1,1 @@
+"""Child processes that run our own modules. Standard library only."""

@@ -1,0 +1,82 @@
+"""Children that need the torch stack: ``dpo_tui.train.tools.NAME``, one JSON object a line, both ways.
+
+A child reads a request, reports its progress, and ends with a result:
+
+    {"kind": "progress", "message": …, "done": n, "total": n}   any number of them, and other kinds of its own
+    {"kind": "result", …}                                        the last one of a request
+    {"kind": "failed", "message": …, "hint": …, "exit_code": n}  instead of it
+
+Standard library only: whoever starts one stays light, and torch is loaded and freed with the child.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from dpo_tui.processes.json_child import ChildError, JsonChild, Message
+
+# The subject of an error message, where a user would not know the module's name.
+_TASKS = {
+    "evaluate": "the evaluation",
+    "export": "the export",
+    "merge_run": "merging the adapter",
+    "probe": "the probe",
+    "score": "scoring answers",
+    "speak": "generating answers",
+}
+
+
+class TorchTool(JsonChild):
+    """One such child. Use it as a context manager; leaving it ends the child.
+
+    Args:
+        name: of the module under ``dpo_tui.train.tools``.
+        environment: variables to set in the child, such as CUDA_VISIBLE_DEVICES.
+
+    Raises:
+        ChildError: no process can be started.
+    """
+
+    def __init__(self, name: str, *, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"dpo_tui.train.tools.{name}", _TASKS[name], environment=environment)
+
+    def ask(self, request: Mapping[str, Any]) -> Iterator[Message]:
+        """Send a request and yield the child's messages; the last one is of kind ``result``.
+
+        Raises:
+            ChildError: the child said that it failed, or it died.
+        """
+        self.send(request)
+        for message in self.messages():
+            if message["kind"] == "failed":
+                code = message.get("exit_code", 1)
+                raise ChildError(message["message"], hint=message.get("hint") or None, exit_code=code)
+            yield message
+            if message["kind"] == "result":
+                return
+        raise self.died()
+
+
+def run_tool(
+    name: str,
+    request: Mapping[str, Any],
+    tell: Callable[[Message], None] = lambda _: None,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> Message:
+    """Start a child for one request and return its result.
+
+    Args:
+        name: of the module under ``dpo_tui.train.tools``.
+        request: what to do.
+        tell: called with every message on the way.
+        environment: variables to set in the child, such as CUDA_VISIBLE_DEVICES.
+
+    Raises:
+        ChildError: it failed.
+    """
+    with TorchTool(name, environment=environment) as tool:
+        for message in tool.ask(request):
+            if message["kind"] == "result":
+                return message
+            tell(message)
+    raise ChildError(f"{tool.task} ended without a result")
