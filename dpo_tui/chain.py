@@ -1,8 +1,8 @@
 """The model of an earlier run as a config names it: ``"previous"`` or ``"run:ID"``.
 
 ``"previous"`` is the run before it in one ``dpo-tui train`` command, ``"run:ID"`` any run that is done. Either way the
-frozen config of the new run names a folder: ``merged/`` of the earlier run, in which an adapter has been merged into its
-base. So DPO's reference is the model that it starts from.
+frozen config of the new run names a folder: ``merged/`` of the earlier run, in which an adapter has been merged into
+its base. So DPO's reference is the model that it starts from.
 """
 
 import threading

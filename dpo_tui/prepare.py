@@ -74,8 +74,8 @@ def prepare(
     """Check a config against this machine and its data.
 
     Args:
-        loaded: the config; relative paths in it are tried from here, then from its file's folder. Its ``model_name`` may
-            be ``run:ID``, the model of a run that is done, or ``previous``, that of ``before``.
+        loaded: the config; relative paths in it are tried from here, then from its file's folder. Its ``model_name``
+            may be ``run:ID``, the model of a run that is done, or ``previous``, that of ``before``.
         name: of the run, if not the config's.
         before: the stage before it in the same command.
         tell: called with how a merge goes, where an earlier run has only its adapter.

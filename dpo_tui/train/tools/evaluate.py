@@ -47,7 +47,8 @@ def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     config = config_of(folder)
     if config.strategy != "dpo":
         raise TrainingError(
-            f'run {folder.id} was trained with strategy = "sft": dpo-tui eval measures preferences, so it needs a DPO run'
+            f'run {folder.id} was trained with strategy = "sft": it has no preferences to evaluate',
+            hint="Name a run that was trained with DPO.",
         )
     result = result_folder(config, folder)
     # One pass over the pairs: nothing pays for itself that is prepared beforehand.
