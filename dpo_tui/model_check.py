@@ -1,4 +1,4 @@
-"""Whether a model can be loaded, told in a second and without torch: a folder's files, or the hub's word."""
+"""Check in a second and without torch whether a model can be loaded: a folder's files, or what the hub answers."""
 
 from pathlib import Path
 
@@ -6,6 +6,10 @@ from dpo_tui.errors import ConfigError
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _HUB_SECONDS = 5.0
+_HUB_ID = (
+    "a hub id is a name, or an organisation and a name: Qwen/Qwen3-0.6B, of letters, digits, - _ and . ; "
+    "a folder is given by its path; run:ID means the model of an earlier run"
+)
 _LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"'
 
 
@@ -17,14 +21,15 @@ def check_model(name: str, revision: str | None = None) -> None:
         revision: branch, tag or commit on the hub.
 
     Raises:
-        ConfigError: the folder is not a whole model, the hub does not know the id or wants a login, or the model is not
-            on this machine and the hub cannot be reached.
+        ConfigError: the folder is not a whole model, the name is none that the hub could have, the hub does not know it
+            or wants a login, or the model is not on this machine and the hub cannot be reached.
     """
     if Path(name).is_absolute():
         _check_folder(Path(name))
     elif name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(f"model_name = {name}: no such folder")
     elif not _is_cached(name):
+        _check_hub_id(name)
         _ask_hub(name, revision)
 
 
@@ -44,6 +49,16 @@ def _check_folder(folder: Path) -> None:
             f"{place}: the folder has no weights (*.safetensors)",
             hint="copy the whole model folder, or download it again",
         )
+
+
+def _check_hub_id(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise ConfigError(f"model_name = {name}: is neither a folder here nor a hub id", hint=_HUB_ID) from None
 
 
 def _is_cached(name: str) -> bool:
@@ -74,6 +89,18 @@ def _ask_hub(name: str, revision: str | None) -> None:
         ) from None
     except Exception as error:  # the hub's client raises its HTTP library's whole family
         raise ConfigError(
-            f"{place}: is not on this machine and the hub cannot be reached ({type(error).__name__})",
-            hint=_LOCAL_FOLDER,
+            f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}", hint=_LOCAL_FOLDER
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Why the hub gave no answer, in words; the classes are those of several HTTP libraries, so names are compared."""
+    names = {one.__name__ for one in type(error).__mro__}
+    if "OfflineModeIsEnabled" in names:
+        return "HF_HUB_OFFLINE is set"
+    if any("Timeout" in name for name in names):
+        return f"no answer within {_HUB_SECONDS:.0f} seconds"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"it answered with HTTP status {status}"
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,7 @@
-"""From a config to a run that may start: everything that can be checked without torch is checked here, in a second.
+"""From configs to runs that may start: everything that can be checked without torch is checked here, in a second.
 
-The command line and the app start runs through this one door.
+The command line and the app start runs through this one door, and resume them through it: :func:`prepare` checks one
+config, :func:`prepare_stages` those of one command, of which each may start from the model of the one before it.
 """
 
 import os
@@ -8,29 +9,28 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dpo_tui import unsloth_environment
 from dpo_tui.advice.settings import Advice, advise
-from dpo_tui.config.files import LoadedConfig, local_paths, with_changes
+from dpo_tui.chain import PREVIOUS, Tell, is_earlier_run, model_of
+from dpo_tui.config.files import LoadedConfig, load, local_paths, with_changes
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
-from dpo_tui.data.demonstrations import load_demonstrations
-from dpo_tui.data.from_config import evaluation_source, training_source
+from dpo_tui.data.changed import quick_change
+from dpo_tui.data.held_out import Split, split_of
 from dpo_tui.data.pairs import RowProblem
-from dpo_tui.data.read import load_pairs
-from dpo_tui.data.refused import without_refused
-from dpo_tui.errors import ConfigError
+from dpo_tui.errors import ConfigError, RunError, UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.auto import resolve_profile
 from dpo_tui.hardware.models import architecture_of
 from dpo_tui.hardware.profiles import visible_gpus
 from dpo_tui.hardware.vram import GB, estimate
 from dpo_tui.model_check import check_model
-from dpo_tui.runs import store
-from dpo_tui.runs.files import write_json_atomic
+from dpo_tui.runs import control, launch, store
+from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.strategies.registry import strategy_of
-from dpo_tui.strategies.strategy import DataForm
+from dpo_tui.runs.status import status_of
 from dpo_tui.trackers import check_trackers
 
 
@@ -44,9 +44,12 @@ class Prepared:
         devices: what the run needs for itself, such as ``gpu:0``; runs that need the same wait for each other.
         rows: rows in the data.
         usable: rows that can be used.
+        held_out: how many of these are held out, where they are a part of the same data.
         dropped: the others, with the reason.
         notes: what the profile decided, and why.
         advice: what is allowed but unwise.
+        follows: whether it starts from the model of the stage before it, which is not there yet. Until the run's folder
+            is made, ``config`` names a model of the same shape in its place.
     """
 
     config: Config
@@ -54,32 +57,67 @@ class Prepared:
     devices: tuple[str, ...]
     rows: int
     usable: int
+    held_out: int
     dropped: tuple[RowProblem, ...]
     notes: tuple[str, ...]
     advice: tuple[Advice, ...]
+    follows: bool = False
 
 
-def prepare(loaded: LoadedConfig, name: str | None = None) -> Prepared:
+def prepare(
+    loaded: LoadedConfig,
+    name: str | None = None,
+    *,
+    before: Prepared | None = None,
+    tell: Tell = lambda message: None,
+) -> Prepared:
     """Check a config against this machine and its data.
 
     Args:
-        loaded: the config; relative paths in it are tried from here, then from its file's folder.
+        loaded: the config; relative paths in it are tried from here, then from its file's folder. Its ``model_name``
+            may be ``run:ID``, the model of a run that is done, or ``previous``, that of ``before``.
         name: of the run, if not the config's.
+        before: the stage before it in the same command.
+        tell: called with how a merge goes, where an earlier run has only its adapter.
 
     Raises:
+        UsageError: the config starts from a previous stage, and there is none.
+        RunNotFoundError: it starts from a run that is not there.
+        RunError: it starts from a run that has no result.
         ConfigError: the model folder is incomplete, or the provider is not there.
         DataError: the data cannot be read or has no usable row.
     """
-    changes = local_paths(loaded) | {"name": name or loaded.config.name or _name_from_model(loaded.config.model_name)}
-    resolved = with_changes(loaded, changes, "command line")
+    follows = loaded.config.model_name == PREVIOUS
+    found = _with_model(loaded, before, tell)
+    changes = local_paths(found) | {"name": name or found.config.name or _name_from_model(found.config.model_name)}
+    resolved = with_changes(found, changes, "command line")
     check_trackers(resolved.config.report_to)
     check_model(resolved.config.model_name, resolved.config.model_revision)
-    total, usable, dropped = _read_data(resolved.config)
+    split: Split[Any] = split_of(resolved.config, download=False)
     config, devices, notes = _placed(resolved)
     _check_provider(config, devices)
     return Prepared(
-        config, _estimated_gb(config, devices), devices, total, usable, dropped, tuple(notes), tuple(advise(config))
+        config,
+        _estimated_gb(config, devices),
+        devices,
+        rows=split.total,
+        usable=split.usable,
+        held_out=0 if config.eval_dataset else len(split.held_out),
+        dropped=tuple(split.dropped),
+        notes=tuple(notes),
+        advice=tuple(advise(config)),
+        follows=follows,
     )
+
+
+def prepare_stages(
+    loaded: Sequence[LoadedConfig], name: str | None = None, tell: Tell = lambda message: None
+) -> list[Prepared]:
+    """Check the configs of one command, in the order in which they are to run; see :func:`prepare`."""
+    stages: list[Prepared] = []
+    for one in loaded:
+        stages.append(prepare(one, name, before=stages[-1] if stages else None, tell=tell))
+    return stages
 
 
 def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
@@ -103,22 +141,65 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
     return folder
 
 
+def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
+    """Make the folders of :func:`prepare_stages`, each run to start after the one before it; nothing starts yet."""
+    folders: list[RunFolder] = []
+    for place, stage in enumerate(stages):
+        changes: dict[str, object] = {}
+        if place + 1 < len(stages) and stages[place + 1].follows and stage.config.use_lora:
+            changes["merge_at_end"] = True
+        if stage.follows:
+            changes |= {"model_name": str(folders[-1].merged), "model_revision": None}
+        config = stage.config.model_copy(update=changes)
+        folders.append(create_run(replace(stage, config=config), after=folders[-1].id if folders else None))
+    return folders
+
+
+def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> launch.Resumed:
+    """Start a run again where it left off, unless its data has changed since it began.
+
+    Local files are compared here, which spares the start of a worker; the worker compares what it reads in any case.
+
+    Args:
+        folder: the run.
+        accept_changed_data: go on with changed data; the receipt will say so.
+
+    Raises:
+        DataError: its data has changed or is gone.
+        RunError: it is running, or done, or someone else resumed it at the same time.
+    """
+    if accept_changed_data:
+        control.accept_changed_data(folder)
+    elif folder.receipt.exists() and not status_of(folder).live:
+        change = quick_change(read_json(folder.receipt), load(folder.config).config)
+        if change is not None:
+            raise change.refusal(folder.id)
+    try:
+        return launch.resume(folder)
+    except RunError:
+        control.clear(folder, control.ACCEPT_CHANGED_DATA)
+        raise
+
+
 def _name_from_model(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-")[:64] or "run"
 
 
-def _read_data(config: Config) -> tuple[int, int, tuple[RowProblem, ...]]:
-    separate = evaluation_source(config)
-    if strategy_of(config).data is DataForm.DEMONSTRATIONS:
-        demonstrations = load_demonstrations(training_source(config))
-        if separate is not None:
-            load_demonstrations(separate)
-        return demonstrations.total, len(demonstrations.rows), tuple(demonstrations.dropped)
-    pairs = load_pairs(training_source(config))
-    kept, refused = without_refused(pairs.pairs, config, download=False)
-    if separate is not None:
-        without_refused(load_pairs(separate).pairs, config, download=False)
-    return pairs.total, len(kept), (*pairs.dropped, *refused)
+def _with_model(loaded: LoadedConfig, before: Prepared | None, tell: Tell) -> LoadedConfig:
+    """The config with a model in place of ``run:ID`` or ``previous``."""
+    name = loaded.config.model_name
+    if not is_earlier_run(name):
+        return loaded
+    if name != PREVIOUS:
+        model = model_of(name, tell)
+    elif before is not None:
+        model = before.config.model_name  # of the same shape, and that is what the checks and the estimate need
+    else:
+        raise UsageError(
+            f'model_name = "{PREVIOUS}": there is no config before this one',
+            hint='give both: dpo-tui train sft.toml dpo.toml; or name a run that is done: model_name = "run:ID"',
+        )
+    return with_changes(loaded, {"model_name": model, "model_revision": None}, loaded.origin("model_name"))
 
 
 def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], tuple[str, ...]]:

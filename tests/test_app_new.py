@@ -1,6 +1,7 @@
 """New: from nothing to a started run, by keyboard alone."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import pytest
 from textual.widgets import Input
 
 from dpo_tui.app import DpoTui
+from dpo_tui.config.files import load
+from dpo_tui.config.toml_text import to_toml
 from dpo_tui.demo import assets
 from dpo_tui.live import plan as plans
 from dpo_tui.live.plan import Plan, parse, written
 from dpo_tui.live.preferences import Preferences
+from dpo_tui.runs import store
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.monitor import MonitorScreen
 from dpo_tui.screens.new import NewScreen
 from dpo_tui.screens.runs import RunsScreen
@@ -20,6 +25,7 @@ from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.schema_form import SchemaForm
 from tests.test_app import screen_text, until
+from tests.test_worker import make_config
 
 PAIR = {"prompt": "Describe [b]a sunset[/b]", "chosen": "Gold over the sea.", "rejected": "It was pretty."}
 
@@ -257,3 +263,25 @@ def test_the_preview_of_bad_data_says_what_is_wrong(tmp_path):
     text = " ".join(words for words, _ in preview(str(path)))
     assert "chosen" in text
     assert preview(str(tmp_path / "none.jsonl"))[0][1] == "bad"
+
+
+async def test_a_run_starts_from_the_model_of_an_earlier_run(home, tiny_model, tiny_pairs, monkeypatch):
+    """``run:ID`` in the model's field is forecast, checked and started like any model."""
+    started: list[RunFolder] = []
+    monkeypatch.setattr("dpo_tui.screens.new.start", started.append)
+    first = store.create(to_toml(make_config(tiny_model, tiny_pairs)), name="first", devices=[])
+    shutil.copytree(tiny_model, first.merged)
+    async with app().run_test(size=(100, 40)) as pilot:
+        screen = await open_new(pilot)
+        screen._set(plans.with_values(screen.plan, {"dataset": str(tiny_pairs), "gpus": "none", "profile": "none"}))
+        screen.go(1)
+        screen.query_one("#model-field", Input).focus()
+        await pilot.press(*f"run:{first.id}", "enter")
+        await until(pilot, lambda: screen.plan.config.model_name == f"run:{first.id}")
+        await until(pilot, lambda: screen._forecast.memory is not None)
+        screen.go(4)
+        await until(pilot, lambda: "40 of 40 can be used" in screen_text(pilot))
+        assert str(first.merged) in "".join(screen_text(pilot).split())
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(started))
+    assert load(started[0].config).config.model_name == str(first.merged)

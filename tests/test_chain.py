@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.chain import create_stages, model_of, prepare_stages
+from dpo_tui.chain import model_of
 from dpo_tui.config.files import load
 from dpo_tui.errors import RunError, RunNotFoundError, TrainingError, UsageError
+from dpo_tui.prepare import create_stages, prepare_stages
 from dpo_tui.runs import launch, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import read_state, write_state
@@ -154,7 +155,7 @@ def test_a_run_that_is_done_can_be_gone_on_from(
     assert not first.merged.exists()
     dpo = write(tmp_path / "dpo.toml", model_name=f"run:{first.id}", dataset=str(tiny_pairs))
     (stage,) = prepare_stages([load(dpo)])
-    assert stage.prepared.config.model_name == str(first.merged)
+    assert stage.config.model_name == str(first.merged)
     made = (first.merged / "model.safetensors").stat().st_mtime
     time.sleep(0.01)
     assert model_of(f"run:{first.id[:-1]}") == str(first.merged)

@@ -15,6 +15,7 @@ from dpo_tui.config.files import from_values
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.read import load_pairs
 from dpo_tui.data.source import Source
+from dpo_tui.data.split import prompt_id
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.judging.referee import JudgeModelError, endpoint, judge_by_model, read_verdict
 from dpo_tui.judging.session import Session
@@ -22,6 +23,7 @@ from dpo_tui.judging.tally import Tally, wilson
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from tests.test_export import train
+from tests.tiny import make_pairs
 
 PAIRS = 40
 
@@ -265,3 +267,42 @@ def test_real_models_answer_are_judged_and_talked_with(home: Path, tiny_model: P
     )
     assert talk.exit_code == 0
     assert talk.stdout.count("[base]") == talk.stdout.count("[tuned]") == 2
+
+
+def test_verdicts_of_prompts_that_are_not_judged_any_more_do_not_count(home: Path, tmp_path: Path) -> None:
+    data = tmp_path / "pairs.jsonl"
+    make_pairs(data, 20)
+    folder = answered_run(data, count=5)
+    judge(folder, "lrlrl", "-n", "5")
+    assert Session.open(folder, count=5).tally().judged == 5
+    # The old prompts leave the data, and more are asked for.
+    data.write_text("".join(line.replace('"prompt": "', '"prompt": "new ') for line in data.open()))
+    session = Session.open(folder, count=6)
+    tally = session.tally()
+    assert (tally.judged, tally.of_other_prompts) == (0, 5)
+    assert "5 earlier verdicts of prompts that are not judged any more" in tally.words()
+    assert len(session.unanswered()) == session.total
+    assert session.verdicts() == []
+    assert not session.undo()
+
+
+def test_a_judging_of_an_earlier_version_is_planned_again_where_its_data_is_there(home: Path, tmp_path: Path) -> None:
+    """Its prompts may have been trained on although it calls them held out."""
+    data = make_pairs(tmp_path / "pairs.jsonl", 20)
+    folder = answered_run(data, count=5)
+    place = folder.path / "judge" / "plan.json"
+    right = json.loads(place.read_text())
+    wrong = {**right, "version": 1, "prompts": [[{"role": "user", "content": f"trained {n}"}] for n in range(5)]}
+    place.write_text(json.dumps(wrong))
+    assert Session.open(folder, count=5).total == 5
+    assert json.loads(place.read_text()) == right
+    place.write_text(json.dumps(wrong))
+    data.unlink()
+    assert Session.open(folder, count=5).prompt(prompt_id(wrong["prompts"][0])), "without its data it stays as it is"
+
+
+def test_no_interval_begins_below_nothing() -> None:
+    for n in range(1, 400):
+        assert 0 <= wilson(0, n)[0] < 1e-12
+        assert 1 - 1e-12 < wilson(n, n)[1] <= 1
+        assert "-0%" not in Tally(base=n).words()

@@ -1,6 +1,7 @@
 """Everything that can be told before a run starts is told before it starts."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 
 from dpo_tui.config.files import LoadedConfig, load
 from dpo_tui.config.toml_text import to_toml
-from dpo_tui.errors import ConfigError, DataError, DpoTuiError
+from dpo_tui.errors import ConfigError, DataError, DpoTuiError, RunNotFoundError, UsageError
 from dpo_tui.prepare import create_run, prepare
+from dpo_tui.runs import store
+from dpo_tui.runs.folder import RunFolder
 from tests.test_worker import make_config
 
 
@@ -114,3 +117,39 @@ def test_an_automatic_profile_keeps_what_the_person_set(tmp_path: Path, tiny_mod
     prepared = prepare(load(path))
     assert prepared.config.max_seq_length == 77
     assert prepared.notes
+
+
+def done_run(model: Path, pairs: Path) -> RunFolder:
+    """A run that is done and has left a whole model."""
+    folder = store.create(to_toml(make_config(model, pairs)), name="first", devices=[])
+    shutil.copytree(model, folder.merged)
+    return folder
+
+
+def test_a_config_may_name_the_model_of_an_earlier_run(
+    tmp_path: Path, home: Path, tiny_model: Path, tiny_pairs: Path
+) -> None:
+    first = done_run(tiny_model, tiny_pairs)
+    prepared = prepare(loaded(tmp_path, tiny_model, tiny_pairs, model_name=f"run:{first.id}"))
+    assert prepared.config.model_name == str(first.merged)
+    assert prepared.estimated_gb["total"] > 0
+    with pytest.raises(RunNotFoundError):
+        prepare(loaded(tmp_path, tiny_model, tiny_pairs, model_name="run:nothing"))
+
+
+def test_previous_means_the_stage_that_is_named(tmp_path: Path, tiny_model: Path, tiny_pairs: Path) -> None:
+    first = prepare(loaded(tmp_path, tiny_model, tiny_pairs))
+    second = prepare(loaded(tmp_path, tiny_model, tiny_pairs, model_name="previous"), before=first)
+    assert (first.follows, second.follows) == (False, True)
+    with pytest.raises(UsageError, match="no config before this one"):
+        prepare(loaded(tmp_path, tiny_model, tiny_pairs, model_name="previous"))
+
+
+@pytest.mark.parametrize("name", ["ruN:last", "org name/model", "org/mo:del", "--/x"])
+def test_a_name_that_no_hub_could_have_is_refused_in_words(
+    tmp_path: Path, tiny_model: Path, tiny_pairs: Path, name: str
+) -> None:
+    with pytest.raises(ConfigError, match="is neither a folder here nor a hub id") as caught:
+        prepare(loaded(tmp_path, tiny_model, tiny_pairs, model_name=name))
+    assert "Qwen/Qwen3-0.6B" in str(caught.value)
+    assert "Error)" not in str(caught.value)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dpo_tui.chain import is_earlier_run, shape_of
 from dpo_tui.config.files import LoadedConfig, local_paths
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
@@ -82,7 +83,7 @@ def _counted(
 ) -> Answer:
     sizes = pair_sizes(config, local_files(config.model_name, config.model_revision))
     memory = estimate_memory(config, arch, device=device, longest=sizes.longest)
-    steps = steps_of(config, sizes.rows, sizes.tokens_per_pair)
+    steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)
     earlier = measurements()
     changes = [] if free is None else changes_to_fit(config, arch, free, device=device, longest=sizes.longest)
     measured = [one for one in earlier if one.measured is not None]
@@ -117,9 +118,7 @@ def _located(loaded: LoadedConfig) -> Config:
     """The settings with local paths made absolute, and the model of an earlier run named."""
     found: dict[str, Any] = {**local_paths(loaded)}
     name = loaded.config.model_name
-    if name == "previous" or name.startswith("run:"):
-        from dpo_tui.chain import shape_of
-
+    if is_earlier_run(name):
         found["model_name"], found["model_revision"] = shape_of(name)
     return loaded.config.model_copy(update=found)
 

@@ -12,6 +12,7 @@ from dpo_tui.cli.side_by_side import key_of, show
 from dpo_tui.errors import UsageError
 from dpo_tui.judging.referee import Bias, endpoint, judge_by_model, local
 from dpo_tui.judging.session import Session, Verdict
+from dpo_tui.plain import printable
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
 
@@ -55,8 +56,8 @@ def judge(
     if bool(url) != bool(endpoint_model):
         raise UsageError("--endpoint and --endpoint-model go together")
     session = Session.open(store.find(run), count=count, max_new_tokens=max_new_tokens, seed=seed)
-    if not session.held_out:
-        narrate("! nothing was held out: these prompts were trained on, so the result flatters")
+    if session.caution:
+        narrate(f"! {printable(session.caution, single_line=True)}")
     _generate(session)
     bias = None
     if url and endpoint_model:

@@ -32,12 +32,15 @@ def checkpoint(run: str) -> None:
 
 @click.command()
 @click.argument("run")
-def resume(run: str) -> None:
+@click.option(
+    "--accept-changed-data", is_flag=True, help="Go on although the data has changed; the receipt will say so."
+)
+def resume(run: str, accept_changed_data: bool) -> None:
     """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""
-    from dpo_tui.runs import launch
+    from dpo_tui import prepare
 
     folder = store.find(run)
-    resumed = launch.resume(folder)
+    resumed = prepare.resume(folder, accept_changed_data=accept_changed_data)
     if resumed.checkpoint is None:
         narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
     else:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import click
 
-from dpo_tui.chain import Stage, create_stages, prepare_stages
 from dpo_tui.cli.follow import follow
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import UsageError
 from dpo_tui.plain import printable
-from dpo_tui.prepare import Prepared
+from dpo_tui.prepare import Prepared, create_stages, prepare_stages
 from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launch import start
@@ -39,7 +38,7 @@ def train(configs: tuple[Path, ...], assignments: tuple[str, ...], name: str | N
     changes = dict(parse_assignment(assignment) for assignment in assignments)
     stages = prepare_stages([load(path, changes) for path in configs], name, _tell_merge)
     for path, stage in zip(configs, stages, strict=True):
-        tell(stage.prepared, str(path))
+        tell(stage, str(path))
     folders = start_in_turn(stages)
     for folder in folders:
         click.echo(folder.id)
@@ -54,7 +53,8 @@ def train(configs: tuple[Path, ...], assignments: tuple[str, ...], name: str | N
 
 def tell(prepared: Prepared, source: str) -> None:
     """Say what the check found: rows that cannot be used, settings that are unwise."""
-    narrate(f"{printable(source)}: {prepared.usable:,} of {prepared.rows:,} rows can be used")
+    held_out = f", {prepared.held_out:,} of them held out" if prepared.held_out else ""
+    narrate(f"{printable(source)}: {prepared.usable:,} of {prepared.rows:,} rows can be used{held_out}")
     for problem in prepared.dropped[:_ROWS_NAMED]:
         narrate(f"  row {problem.row}: {printable(problem.message, single_line=True)}")
     if len(prepared.dropped) > _ROWS_NAMED:
@@ -65,7 +65,7 @@ def tell(prepared: Prepared, source: str) -> None:
         narrate(f"{advice.severity}: {advice.words}")
 
 
-def start_in_turn(stages: list[Stage]) -> list[RunFolder]:
+def start_in_turn(stages: list[Prepared]) -> list[RunFolder]:
     """Make and start the runs; each waits for the one before it, however that ends."""
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
     folders = create_stages(stages)

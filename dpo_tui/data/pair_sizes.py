@@ -1,13 +1,15 @@
 """How many pairs a config's dataset has and how long they are: exactly where that is quick, else from a sample."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.from_config import training_source
+from dpo_tui.data.held_out import hold_out_pairs, training_count
 from dpo_tui.data.lengths import Length, TokenCounter
 from dpo_tui.data.pairs import Pair, text_of
 from dpo_tui.data.read import load_pairs
+from dpo_tui.data.refused import without_refused
 from dpo_tui.data.source import data_file
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.strategies.registry import strategy_of
@@ -26,6 +28,7 @@ class PairSizes:
 
     Attributes:
         rows: usable pairs; None when unknown.
+        trained: how many of them are trained on, the others being held out; None when unknown.
         tokens_per_pair: mean tokens of both sequences together, cut at max_seq_length.
         longest: tokens of the longest sequence, when every pair was looked at with the model's own tokenizer.
         words: how that was found.
@@ -37,6 +40,7 @@ class PairSizes:
     longest: int | None = None
     words: str = ""
     sequences: tuple[tuple[int, int], ...] = ()
+    trained: int | None = None
 
 
 def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
@@ -56,8 +60,9 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         file = data_file(path)
         size = path.stat().st_size
         if size <= (_READ_WHOLE_PACKED if file.packed else _READ_WHOLE):
-            loaded = load_pairs(training_source(config))
-            return _measured(loaded.pairs, len(loaded.pairs), config, tokenizer_folder, whole=True)
+            pairs = _not_refused(load_pairs(training_source(config)).pairs, config, tokenizer_folder)
+            trained = len(pairs) if config.eval_dataset else len(hold_out_pairs(pairs, config)[0])
+            return replace(_measured(pairs, len(pairs), config, tokenizer_folder, whole=True), trained=trained)
         if file.kind != "json" or file.packed:
             return PairSizes(words="the dataset is large: steps are counted when training starts")
         with path.open("rb") as stream:
@@ -65,10 +70,19 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         rows = max(1, round(lines * size / _SAMPLE))
         sample = load_pairs(training_source(config.model_copy(update={"max_samples": min(rows, 1000)})))
         rows = min(rows, config.max_samples) if config.max_samples else rows
-        return _measured(sample.pairs, rows, config, tokenizer_folder, whole=False)
+        measured = _measured(sample.pairs, rows, config, tokenizer_folder, whole=False)
+        return replace(measured, trained=training_count(config, rows))
     except (DpoTuiError, OSError) as error:
         message = error.message if isinstance(error, DpoTuiError) else error.strerror
         return PairSizes(words=f"the dataset was not counted: {message}")
+
+
+def _not_refused(pairs: list[Pair], config: Config, tokenizer_folder: Path | None) -> list[Pair]:
+    """The pairs that training would keep, as far as the chat template is here."""
+    if tokenizer_folder is None:
+        return pairs
+    located = config.model_copy(update={"model_name": str(tokenizer_folder), "model_revision": None})
+    return without_refused(pairs, located, download=False)[0]
 
 
 def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None, *, whole: bool) -> PairSizes:

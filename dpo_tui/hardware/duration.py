@@ -63,24 +63,22 @@ class Duration:
     basis: str
 
 
-def steps_of(config: Config, rows: int | None, tokens_per_pair: float | None) -> Steps | None:
-    """Count the steps and tokens of a run.
+def steps_of(config: Config, pairs: int | None, tokens_per_pair: float | None) -> Steps | None:
+    """Count steps as Trainer does: whole batches rounded up, then whole accumulations rounded up, in every epoch.
 
     Args:
         config: the run's settings.
-        rows: usable pairs in the dataset; None when unknown.
+        pairs: to train on; None when unknown.
         tokens_per_pair: mean tokens of both sequences of a pair together.
 
     Returns:
-        None when neither the rows nor ``max_steps`` are known.
+        None when neither the pairs nor ``max_steps`` are known.
     """
-    if rows is None:
+    if pairs is None:
         if config.max_steps is None:
             return None
         seen = config.max_steps * config.effective_batch
         return Steps(config.max_steps, int(seen * tokens_per_pair) if tokens_per_pair else None, None)
-    held_out = 0 if config.eval_dataset else math.ceil(rows * config.eval_split)
-    pairs = max(1, rows - held_out)
     steps = training_steps(config, pairs)
     passes = steps / steps_per_epoch(config, pairs)
     return Steps(steps, int(pairs * passes * tokens_per_pair) if tokens_per_pair else None, pairs)

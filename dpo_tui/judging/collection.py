@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.pairs import Message
+from dpo_tui.data.split import prompt_id
 from dpo_tui.errors import UsageError
 from dpo_tui.judging.kept import keep_line
-from dpo_tui.judging.session import prompt_id
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.metrics import MetricsTail

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.pairs import Message
+from dpo_tui.data.split import different_prompts
 from dpo_tui.errors import DataError
 
 _TEXT_KEYS = ("prompt", "question", "instruction", "text")
@@ -13,9 +14,9 @@ _TEXT_KEYS = ("prompt", "question", "instruction", "text")
 def read_prompts(path: Path) -> list[list[Message]]:
     """Read different prompts, in the order of the file.
 
-    ``.jsonl`` has one JSON object a line, ``.json`` a list of them: ``prompt`` (text or messages), ``question``,
-    ``instruction``, ``text`` or ``messages``. Of messages that end with an assistant, that answer is left out. Any
-    other file has one prompt a line.
+    ``.jsonl`` has one JSON object a line, ``.json`` a list of them or a single one: ``prompt`` (text or messages),
+    ``question``, ``instruction``, ``text`` or ``messages``. Of messages that end with an assistant, that answer is left
+    out. Any other file has one prompt a line.
 
     Raises:
         DataError: the file cannot be read, or a row has no prompt.
@@ -27,15 +28,17 @@ def read_prompts(path: Path) -> list[list[Message]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text, at byte {error.start}") from None
     if path.suffix == ".json":
-        rows = _parse(path, text, 1)
+        document = _parse(path, text, 1)
+        rows = document if isinstance(document, list) else [document]
         found = [_prompt(path, row, number) for number, row in enumerate(rows, start=1)]
     else:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        # Lines end with a line feed alone: str.splitlines would also cut at U+2028 and others, which text may hold.
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         if path.suffix == ".jsonl":
             found = [_prompt(path, _parse(path, line, number), number) for number, line in lines]
         else:
             found = [[{"role": "user", "content": line.strip()}] for _, line in lines]
-    different = [prompt for place, prompt in enumerate(found) if prompt not in found[:place]]
+    different = different_prompts(found)
     if not different:
         raise DataError(f"{path}: there is no prompt in it")
     return different

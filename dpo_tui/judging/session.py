@@ -10,7 +10,6 @@ Nobody can tell from a :class:`Ballot` whose answer is on which side: that hangs
 """
 
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dpo_tui.errors import UsageError
+from dpo_tui.data.split import prompt_id
+from dpo_tui.errors import DataError, UsageError
 from dpo_tui.judging.kept import keep_line
-from dpo_tui.judging.prompts import prompts_of
+from dpo_tui.judging.prompts import TRAINED_ON, run_prompts
 from dpo_tui.judging.tally import Tally, Winner, tally
 from dpo_tui.processes.json_child import ChildError, Message
 from dpo_tui.processes.torch_tool import TorchTool
@@ -32,6 +32,8 @@ from dpo_tui.runs.metrics import MetricsTail
 Verdict = Literal["left", "right", "tie", "both-bad"]
 VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both-bad")
 SIDES = ("base", "tuned")
+_PLAN_VERSION = 2
+"""Of judge/plan.json. Those of version 1 may hold prompts that were trained on, and are made again."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ class Session:
     Attributes:
         folder: of the run.
         held_out: whether the prompts were kept out of the training.
+        caution: what to know before believing the result, as a sentence; empty without anything.
         stopped: whether :meth:`stop` was called.
     """
 
     def __init__(self, folder: RunFolder, plan: dict[str, Any]) -> None:
         self.folder = folder
         self.held_out = bool(plan["held_out"])
+        self.caution = str(plan.get("caution", "" if self.held_out else TRAINED_ON))
         self._seed = str(plan["seed"])
         self._max_new_tokens = int(plan["max_new_tokens"])
         self._prompts: dict[str, list[dict[str, Any]]] = {prompt_id(prompt): prompt for prompt in plan["prompts"]}
@@ -103,17 +107,25 @@ class Session:
                 f"the judging of run {folder.id} began with the seed {plan['seed']}",
                 hint=f"leave --seed out, or remove {_place(folder, '')} to begin anew",
             )
-        if plan is None or len(plan["prompts"]) < count:
-            found = prompts_of(folder, count)
-            plan = {
-                "version": 1,
-                "seed": plan["seed"] if plan else seed or secrets.token_hex(8),
-                "max_new_tokens": plan["max_new_tokens"] if plan else max_new_tokens,
-                "held_out": found.held_out,
-                "prompts": found.prompts,
-            }
-            _place(folder, "").mkdir(exist_ok=True)
-            write_json_atomic(_place(folder, "plan.json"), plan)
+        planned = len(plan["prompts"]) if plan else 0
+        if plan is not None and planned >= count and plan.get("version", 1) >= _PLAN_VERSION:
+            return cls(folder, plan)
+        try:
+            found = run_prompts(folder, max(count, planned))
+        except DataError:
+            if plan is None or planned < count:
+                raise
+            return cls(folder, plan)  # an old plan is judged as it is when its data is gone
+        plan = {
+            "version": _PLAN_VERSION,
+            "seed": plan["seed"] if plan else seed or secrets.token_hex(8),
+            "max_new_tokens": plan["max_new_tokens"] if plan else max_new_tokens,
+            "held_out": found.held_out,
+            "caution": found.caution,
+            "prompts": found.prompts,
+        }
+        _place(folder, "").mkdir(exist_ok=True)
+        write_json_atomic(_place(folder, "plan.json"), plan)
         return cls(folder, plan)
 
     @classmethod
@@ -169,7 +181,8 @@ class Session:
         for message in tool.ask(request):
             if message["kind"] == "answer":
                 self._keep_answer(message)
-                yield sum(len(answers) for answers in self._answers.values()), len(SIDES) * self.total
+                there = sum(len(self._answers.get(key, {})) for key in self._prompts)
+                yield there, len(SIDES) * self.total
 
     def stop(self) -> None:
         """End the child that answers, from another thread: :meth:`generate` ends, what is answered is kept."""
@@ -210,25 +223,27 @@ class Session:
 
     def undo(self) -> bool:
         """Take the latest verdict of a person back, and say whether there was one."""
-        given = [key for key, verdict in self._verdicts.items() if verdict.get("by") == "person"]
+        given = [str(verdict["id"]) for verdict in self.verdicts() if verdict.get("by") == "person"]
         if not given:
             return False
         self._record(given[-1], "", by="person")
         return True
 
     def tally(self) -> Tally:
-        """Count the verdicts."""
-        return tally(verdict["winner"] for verdict in self.verdicts())
+        """Count the verdicts of the session's prompts, and how many there are of others."""
+        verdicts = self.verdicts()
+        return tally((verdict["winner"] for verdict in verdicts), len(self._verdicts) - len(verdicts))
 
     def verdicts(self) -> list[dict[str, Any]]:
-        """Every verdict's record, in the order in which they were given."""
-        return list(self._verdicts.values())
+        """The record of every verdict on one of the session's prompts, in the order in which they were given."""
+        return [verdict for key, verdict in self._verdicts.items() if key in self._prompts]
 
     def pairs(self) -> list[dict[str, Any]]:
         """The verdicts for one side as preference pairs, with where they come from."""
         found = []
-        for key, verdict in self._verdicts.items():
-            if verdict["winner"] not in SIDES or key not in self._prompts:
+        for verdict in self.verdicts():
+            key = str(verdict["id"])
+            if verdict["winner"] not in SIDES:
                 continue
             loser = next(who for who in SIDES if who != verdict["winner"])
             answers = self._answers[key]
@@ -257,11 +272,6 @@ class Session:
         self._verdicts.pop(key, None)
         if record.get("winner"):
             self._verdicts[key] = record
-
-
-def prompt_id(prompt: list[dict[str, Any]]) -> str:
-    """A short name of a prompt, the same wherever it is met."""
-    return hashlib.blake2b(json.dumps(prompt, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _place(folder: RunFolder, name: str) -> Path:

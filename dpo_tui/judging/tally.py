@@ -22,6 +22,7 @@ class Tally:
         tie: as good as each other.
         both_bad: neither is of use.
         same: word for word the same, so that nobody had to judge.
+        of_other_prompts: earlier verdicts of prompts that are not judged any more; they count nowhere else.
     """
 
     tuned: int = 0
@@ -29,6 +30,7 @@ class Tally:
     tie: int = 0
     both_bad: int = 0
     same: int = 0
+    of_other_prompts: int = 0
 
     @property
     def judged(self) -> int:
@@ -57,24 +59,26 @@ class Tally:
 
     def words(self) -> str:
         """Say what it comes to, and how sure that is."""
-        rest = f"{self.tie} ties, {self.both_bad} both bad, {self.same} the same"
+        rest = f"{self.tie} ties, {self.both_bad} both bad, {self.same} the same."
+        if self.of_other_prompts:
+            rest += f" Not counted: {self.of_other_prompts} earlier verdicts of prompts that are not judged any more."
         if self.rate is None or self.interval is None:
-            return f"No verdict for either side yet; {rest}."
+            return f"No verdict for either side yet; {rest}"
         low, high = self.interval
         sure = f"the {'tuned' if low > _EVEN else 'base'} model is better" if self.is_decided else "too few to tell"
         return (
             f"The tuned model wins {self.tuned} of {self.decided}: {self.rate:.0%} (95 % interval {low:.0%} to "
-            f"{high:.0%}): {sure}. {rest}."
+            f"{high:.0%}): {sure}. {rest}"
         )
 
 
-def tally(winners: Iterable[str]) -> Tally:
-    """Count winners."""
+def tally(winners: Iterable[str], of_other_prompts: int = 0) -> Tally:
+    """Count winners; ``of_other_prompts`` is how many more verdicts there are that do not count."""
     counts = dict.fromkeys(WINNERS, 0)
     for winner in winners:
         if winner in counts:
             counts[winner] += 1
-    return Tally(counts["tuned"], counts["base"], counts["tie"], counts["both-bad"], counts["same"])
+    return Tally(counts["tuned"], counts["base"], counts["tie"], counts["both-bad"], counts["same"], of_other_prompts)
 
 
 def wilson(wins: int, n: int, z: float = _Z) -> tuple[float, float]:
@@ -86,4 +90,5 @@ def wilson(wins: int, n: int, z: float = _Z) -> tuple[float, float]:
     rate = wins / n
     middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
+    # At 0 or n wins a bound is 0 or 1 exactly, and rounding would leave it a trifle outside, shown as "-0 %".
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpo_tui.advice.settings import Advice, advise
+from dpo_tui.chain import is_earlier_run, shape_of
+from dpo_tui.config.schema import Config
 from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
@@ -60,10 +62,10 @@ class Forecaster:
 
     def forecast(self, plan: Plan) -> Forecast:
         """The outlook; may read the data, so call it from a thread. Never raises for a bad model or dataset."""
-        config, profile = plan.config, self.profile
+        config, profile = _shaped(plan.config), self.profile
         advice = tuple(advise(config))
-        sizes = self._pair_sizes(plan) if plan.has_data else PairSizes()
-        steps = steps_of(config, sizes.rows, sizes.tokens_per_pair)
+        sizes = self._pair_sizes(config, plan) if plan.has_data else PairSizes()
+        steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)
         micro, accumulate = config.per_device_train_batch_size, config.gradient_accumulation_steps
         padding = padding_of(sizes.sequences, sizes.rows or 0, micro, accumulate)
         known = Forecast(steps=steps, sizes=sizes, padding=padding, advice=advice)
@@ -88,9 +90,9 @@ class Forecaster:
         )
         return replace(known, memory=memory, free=profile.free, verdict=verdict, changes=changes, duration=duration)
 
-    def _pair_sizes(self, plan: Plan) -> PairSizes:
-        config = plan.config
-        key = (config.dataset, config.model_name, config.max_seq_length, config.max_samples, config.strategy)
+    def _pair_sizes(self, config: Config, plan: Plan) -> PairSizes:
+        data = (config.dataset, config.eval_dataset, config.eval_split, config.seed, config.max_samples)
+        key = (*data, config.model_name, config.chat_template, config.max_seq_length, config.strategy)
         found = self._sizes.get(key)
         if found is None:
             located = config.model_copy(update={"dataset": str(Path(config.dataset).expanduser().absolute())})
@@ -98,3 +100,14 @@ class Forecaster:
             folder = local_files(config.model_name, config.model_revision) if plan.has_model else None
             found = self._sizes[key] = pair_sizes(config, folder)
         return found
+
+
+def _shaped(config: Config) -> Config:
+    """The config with a model of the same shape in place of ``run:ID``, while there is such a run."""
+    if not is_earlier_run(config.model_name):
+        return config
+    try:
+        model, revision = shape_of(config.model_name)
+    except DpoTuiError:
+        return config  # the check before the start says what is wrong with it
+    return config.model_copy(update={"model_name": model, "model_revision": revision})

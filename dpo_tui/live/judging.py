@@ -153,6 +153,4 @@ def _tone(tally: Tally) -> str:
 
 
 def _caution(session: Session) -> list[Piece]:
-    if session.held_out:
-        return []
-    return [("! Nothing was held out: these prompts were trained on, so the result flatters.", "warn")]
+    return [(f"! {printable(session.caution, single_line=True)}", "warn")] if session.caution else []

@@ -79,13 +79,16 @@ def _about(folder: RunFolder) -> dict[str, Any]:
 
 def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, Any]]) -> bool | None:
     """The same held-out pairs: the same separate file, or the same data split the same way."""
-    hashes = []
-    for folder in folders:
-        data = (read_json(folder.receipt) or {}).get("data")
+    hashes, versions = [], []
+    for folder, one in zip(folders, settings, strict=True):
+        receipt = read_json(folder.receipt) or {}
+        data = receipt.get("data")
         hashes.append(data.get("sha256") if isinstance(data, dict) else None)
+        # Pairs are split alike in both versions; of demonstrations version 1 holds out other rows.
+        versions.append(receipt.get("split_version", 1) if one.get("strategy") == "sft" else None)
     keys = [
-        (one["eval_dataset"],) if one.get("eval_dataset") else (digest, one.get("eval_split"), one.get("seed"))
-        for one, digest in zip(settings, hashes, strict=True)
+        (one["eval_dataset"],) if one.get("eval_dataset") else (digest, one.get("eval_split"), one.get("seed"), version)
+        for one, digest, version in zip(settings, hashes, versions, strict=True)
     ]
     if any(not one.get("eval_dataset") and not digest for one, digest in zip(settings, hashes, strict=True)):
         return None

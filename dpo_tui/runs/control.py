@@ -15,6 +15,7 @@ from dpo_tui.runs.statuses import ENDED
 STOP = "stop"
 STOP_NOW = "stop-now"
 CHECKPOINT = "checkpoint"
+ACCEPT_CHANGED_DATA = "accept-changed-data"
 
 
 def request_stop(folder: RunFolder, now: bool = False) -> None:
@@ -42,6 +43,15 @@ def request_checkpoint(folder: RunFolder) -> None:
     """
     _live_state(folder, "asked for a checkpoint")
     _request(folder, CHECKPOINT)
+
+
+def accept_changed_data(folder: RunFolder) -> None:
+    """Have the next attempt go on although the run's data has changed since the run began.
+
+    Raises:
+        RunError: the run's folder cannot be written.
+    """
+    _request(folder, ACCEPT_CHANGED_DATA)
 
 
 def is_requested(folder: RunFolder, request: str) -> bool:

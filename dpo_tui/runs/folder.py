@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "receipt.json"
 
     @property
+    def held_out(self) -> Path:
+        """Which prompts were held out; see `dpo_tui.runs.held_out_record`. Runs of earlier versions have none."""
+        return self.path / "held_out.json"
+
+    @property
     def state(self) -> Path:
         """The supervisor's word on the run; see `dpo_tui.runs.state`."""
         return self.path / "state.json"

@@ -40,7 +40,7 @@ def describe_failure(error: BaseException, unknown: str = "train.log has the who
 
 def our_own(error: BaseException) -> Failure | None:
     """Our errors are written for people already."""
-    return Failure(error.message, error.hint or "") if isinstance(error, DpoTuiError) else None
+    return Failure(error.message, error.hint or "", error.exit_code) if isinstance(error, DpoTuiError) else None
 
 
 def out_of_memory(error: BaseException) -> Failure | None:

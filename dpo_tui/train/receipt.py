@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 import dpo_tui
 from dpo_tui.config.schema import Config
+from dpo_tui.data.held_out import SPLIT_VERSION
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.protocol import ARGV_VARIABLE
@@ -34,6 +36,7 @@ class DataUsed:
         too_long: pairs that TRL dropped because the prompt alone fills max_seq_length.
         train: pairs trained on.
         held_out: pairs evaluated on.
+        held_out_sha256: of a separate evaluation file's bytes; empty without one.
     """
 
     location: str
@@ -44,6 +47,7 @@ class DataUsed:
     too_long: int
     train: int
     held_out: int
+    held_out_sha256: str = ""
 
 
 def write_receipt(
@@ -54,6 +58,8 @@ def write_receipt(
     results: dict[str, Any],
     *,
     shortcuts: dict[str, Any] | None = None,
+    split_version: int = SPLIT_VERSION,
+    data_changes: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Write the receipt; at the start of the training without results, at its end with them.
 
@@ -64,6 +70,8 @@ def write_receipt(
         data: it trained on.
         results: the last metrics; empty before the end.
         shortcuts: which were taken, why or why not, and what they saved.
+        split_version: of the split into training and held-out rows.
+        data_changes: the data that the run trained on before, where a resume on changed data was accepted.
     """
     write_json_atomic(
         folder.receipt,
@@ -78,6 +86,8 @@ def write_receipt(
             "device": {"kind": device.kind, "precision": device.precision, **_gpu()},
             "model": config.model_name,
             "data": vars(data),
+            "split_version": split_version,
+            **({"data_changes": list(data_changes)} if data_changes else {}),
             "effective_batch": config.effective_batch,
             "memory_gb": {
                 "estimated": (read_json(folder.estimate) or {}).get("total"),

@@ -8,13 +8,11 @@ from typing import Any
 from datasets import Dataset
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.demonstrations import Demonstration, load_demonstrations
-from dpo_tui.data.from_config import evaluation_source, training_source
+from dpo_tui.data.demonstrations import Demonstration
+from dpo_tui.data.held_out import SPLIT_VERSION, Row, Split, prompts_of, split_demonstrations, split_pairs
 from dpo_tui.data.pairs import Message, Pair, RowProblem
-from dpo_tui.data.read import load_pairs
-from dpo_tui.data.refused import without_refused
 from dpo_tui.data.source import Progress
-from dpo_tui.data.split import different_prompts, split_by_prompt
+from dpo_tui.data.split import different_prompts, prompt_id
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
@@ -27,10 +25,13 @@ class Rows:
         train: training rows, in TRL's columns.
         held_out: evaluation rows; None where nothing is held out.
         prompts: to answer for people and for the KL estimate, from the held-out part where there is one.
+        untrained: ids of the held-out prompts that no training row has.
         total: rows in the data.
         dropped: rows that cannot be used, pairs that the model's chat template refuses among them.
         format: as recognised.
         sha256: of the data's bytes.
+        held_out_sha256: of a separate evaluation file's bytes; empty without one.
+        split_version: the version of the split.
         repeated: training rows that are exact copies of an earlier one.
         leaked: held-out rows whose prompt is trained on as well.
     """
@@ -38,65 +39,63 @@ class Rows:
     train: Dataset
     held_out: Dataset | None
     prompts: list[list[Message]]
+    untrained: list[str]
     total: int
     dropped: list[RowProblem]
     format: str
     sha256: str
+    held_out_sha256: str = ""
+    split_version: int = SPLIT_VERSION
     repeated: int = 0
     leaked: int = 0
 
 
-def load_rows(config: Config, progress: Progress | None = None) -> Rows:
+def load_rows(config: Config, progress: Progress | None = None, *, version: int = SPLIT_VERSION) -> Rows:
     """Read, split and convert the data of a run.
+
+    Args:
+        config: the run's settings.
+        progress: told how many bytes of a download are done.
+        version: of the split; a run that is resumed keeps the one it began with.
 
     Raises:
         DataError: the data cannot be read or has no usable row.
     """
-    return _LOADERS[strategy_of(config).data](config, progress)
+    return _LOADERS[strategy_of(config).data](config, version, progress)
 
 
-def _pair_rows(config: Config, progress: Progress | None) -> Rows:
-    loaded = load_pairs(training_source(config), progress)
-    pairs, refused = without_refused(loaded.pairs, config, download=True)
-    separate = evaluation_source(config)
-    if separate is not None:
-        train, held_out = pairs, without_refused(load_pairs(separate, progress).pairs, config, download=True)[0]
-    else:
-        train, held_out = split_by_prompt(pairs, config.eval_split, config.seed)
+def _pair_rows(config: Config, version: int, progress: Progress | None) -> Rows:
+    pairs = split_pairs(config, download=True, progress=progress)
+    copies = {(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in pairs.train}
+    return _rows(config, pairs, _pair_dataset, version, repeated=len(pairs.train) - len(copies))
+
+
+def _demonstration_rows(config: Config, version: int, progress: Progress | None) -> Rows:
+    demonstrations = split_demonstrations(config, version=version, progress=progress)
+    return _rows(config, demonstrations, _demonstration_dataset, version)
+
+
+def _rows(
+    config: Config, split: Split[Row], convert: Callable[[Sequence[Row]], Dataset], version: int, repeated: int = 0
+) -> Rows:
+    """Convert a split. The rows themselves are not kept: training would hold them in memory beside the datasets."""
     return Rows(
-        train=_pair_dataset(train),
-        held_out=_pair_dataset(held_out) if held_out else None,
-        prompts=different_prompts([pair.prompt for pair in held_out or train], _asked_of(config)),
-        total=loaded.total,
-        dropped=[*loaded.dropped, *refused],
-        format=loaded.format,
-        sha256=loaded.sha256,
-        repeated=len(train) - len({(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in train}),
-        leaked=_shared_prompts([pair.prompt for pair in held_out], [pair.prompt for pair in train]),
+        train=convert(split.train),
+        held_out=convert(split.held_out) if split.held_out else None,
+        prompts=different_prompts(prompts_of(split.held_out or split.train), _asked_of(config)),
+        untrained=[prompt_id(prompt) for prompt in split.untrained_prompts()],
+        total=split.total,
+        dropped=split.dropped,
+        format=split.format,
+        sha256=split.sha256,
+        held_out_sha256=split.held_out_sha256,
+        split_version=version,
+        repeated=repeated,
+        leaked=split.leaked,
     )
 
 
-def _demonstration_rows(config: Config, progress: Progress | None) -> Rows:
-    loaded = load_demonstrations(training_source(config), progress)
-    separate = evaluation_source(config)
-    if separate is not None:
-        train, held_out = loaded.rows, load_demonstrations(separate, progress).rows
-    else:
-        count = min(round(len(loaded.rows) * config.eval_split), len(loaded.rows) - 1)
-        train, held_out = loaded.rows[count:], loaded.rows[:count]
-    questions = [row.messages[:-1] for row in held_out or train if len(row.messages) > 1]
-    return Rows(
-        train=_demonstration_dataset(train),
-        held_out=_demonstration_dataset(held_out) if held_out else None,
-        prompts=different_prompts(questions, _asked_of(config)),
-        total=loaded.total,
-        dropped=loaded.dropped,
-        format=loaded.format,
-        sha256=loaded.sha256,
-    )
-
-
-_LOADERS: dict[DataForm, Callable[[Config, Progress | None], Rows]] = {
+_LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], Rows]] = {
     DataForm.PAIRS: _pair_rows,
     DataForm.DEMONSTRATIONS: _demonstration_rows,
 }
@@ -127,11 +126,6 @@ def _with_tools(columns: dict[str, list[Any]], tools: list[list[dict[str, Any]] 
 
 def _key(messages: list[Message]) -> str:
     return json.dumps(messages, sort_keys=True)
-
-
-def _shared_prompts(held_out: Sequence[list[Message]], train: Sequence[list[Message]]) -> int:
-    trained = {_key(prompt) for prompt in train}
-    return sum(_key(prompt) in trained for prompt in held_out)
 
 
 def _asked_of(config: Config) -> int:

@@ -1,12 +1,17 @@
 """The work of one run, from its frozen config to its adapter: the five steps of R33, each a phase in the journal."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.config.schema import Config
-from dpo_tui.runs.files import write_text_atomic
+from dpo_tui.data.changed import change_of
+from dpo_tui.data.held_out import split_version
+from dpo_tui.runs import control
+from dpo_tui.runs.files import read_json, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.held_out_record import write_held_out
 from dpo_tui.trackers import check_trackers, set_environment
 from dpo_tui.train import unsloth_stack
 from dpo_tui.train.base_model import require_stage
@@ -39,7 +44,7 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     require_stage(config)
     check_trackers(config.report_to)
     set_environment(config.report_to, folder)
-    rows = load_rows(config)
+    rows, changes = _rows_as_before(config, folder, journal)
     _tell_about_rows(rows, journal)
     device = choose_device(config)
     journal.event("note", device.words)
@@ -66,10 +71,12 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
         resumes=checkpoint is not None,
     )
     data = _data_used(config, rows, trainer)
-    if data.too_long:
-        why = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
-        journal.event("warning", f"{data.too_long:,} pairs dropped: {why}", rows=data.too_long)
-    write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer))
+    about_data: dict[str, Any] = {"split_version": rows.split_version, "data_changes": changes}
+    _tell_about_too_long(config, data, journal)
+    write_held_out(folder, rows.untrained, keep_only_earlier=bool(changes))
+    write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer), **about_data)
+    # Only now: an attempt that fails before the receipt says so leaves the agreement for the next one.
+    control.clear(folder, control.ACCEPT_CHANGED_DATA)
 
     interruption.raise_if_stopped()
     first_step = step_of(checkpoint) if checkpoint else 0
@@ -105,8 +112,31 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
             config, folder, device.dtype, lambda done, total: journal.progress(done, total, "files", detail="merging")
         )
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
-    write_receipt(folder, config, device, data, results, shortcuts=shortcuts_of(trainer))
+    write_receipt(folder, config, device, data, results, shortcuts=shortcuts_of(trainer), **about_data)
     journal.phase("done")
+
+
+def _rows_as_before(config: Config, folder: RunFolder, journal: Journal) -> tuple[Rows, list[dict[str, Any]]]:
+    """Load the rows, split as in the run's earlier attempts.
+
+    Returns:
+        The rows, and what the run trained on before its data changed, once for each time that somebody agreed to go on.
+
+    Raises:
+        DataError: the data cannot be used, or has changed since the run began and nobody has agreed to go on.
+    """
+    earlier = read_json(folder.receipt)
+    rows = load_rows(config, version=split_version(earlier))
+    changes = list((earlier or {}).get("data_changes") or [])
+    change = change_of(earlier, config, rows)
+    if change is None or earlier is None:
+        return rows, changes
+    if not control.is_requested(folder, control.ACCEPT_CHANGED_DATA):
+        raise change.refusal(folder.id)
+    checkpoint, _ = newest_whole(folder.checkpoints)
+    step = step_of(checkpoint) if checkpoint else 0
+    journal.event("warning", f"{change.words}. Going on as asked; held-out rows may have been trained on", step=step)
+    return rows, [*changes, {"t": time.time(), "until_step": step, "data": earlier["data"]}]
 
 
 def _tell_about_rows(rows: Rows, journal: Journal) -> None:
@@ -121,6 +151,12 @@ def _tell_about_rows(rows: Rows, journal: Journal) -> None:
     if rows.leaked:
         message = f"{rows.leaked:,} of {held_out:,} held-out prompts are trained on as well"
         journal.event("warning", message, rule="leak", rows=rows.leaked, of=held_out)
+
+
+def _tell_about_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
+    if data.too_long:
+        why = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
+        journal.event("warning", f"{data.too_long:,} pairs dropped: {why}", rows=data.too_long)
 
 
 def _checkpoint_to_resume(folder: RunFolder, journal: Journal) -> Path | None:
@@ -145,6 +181,7 @@ def _data_used(config: Config, rows: Rows, trainer: Any) -> DataUsed:
         too_long=offered - train - held_out,
         train=train,
         held_out=held_out,
+        held_out_sha256=rows.held_out_sha256,
     )
 
 

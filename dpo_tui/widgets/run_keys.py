@@ -6,7 +6,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from dpo_tui.plain import printable
-from dpo_tui.runs import control, launch, naming, store
+from dpo_tui.runs import control, naming, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.statuses import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.widgets.area import Area
@@ -66,7 +66,9 @@ class SteeringArea(Area):
     def action_resume_run(self) -> None:
         """Start the run again from its last checkpoint."""
         if (run := self.run_in_hand()) is not None:
-            resumed = launch.resume(run[0])
+            from dpo_tui.prepare import resume  # not with the screen: it reads data and models
+
+            resumed = resume(run[0])
             where = resumed.checkpoint.name if resumed.checkpoint is not None else "the beginning"
             self.app.call_from_thread(self.notify, f"{printable(run[1])} goes on from {where}.", markup=False)
 

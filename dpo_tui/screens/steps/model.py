@@ -1,4 +1,4 @@
-"""Step 2: which model; what fits here, what is on this disk, or any hub id."""
+"""Step 2: which model; what fits here, what is on this disk, any hub id, or the model of an earlier run."""
 
 import os
 from pathlib import Path
@@ -42,7 +42,7 @@ class ModelStep(Vertical):
 
     def compose(self) -> ComposeResult:
         """Field, list, notes."""
-        yield LineInput(placeholder="hub id (org/name) or folder — or choose below", id="model-field")
+        yield LineInput(placeholder="hub id (org/name), folder or run:ID — or choose below", id="model-field")
         yield ChoiceList(id="models")
         yield TextPane(id="model-notes")
 

@@ -11,7 +11,10 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.changed import change_of
+from dpo_tui.data.held_out import split_version
 from dpo_tui.errors import DataError, TrainingError
+from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import PREFERENCE_ACCURACY
@@ -56,7 +59,7 @@ def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     # One pass over the pairs: nothing pays for itself that is prepared beforehand.
     changes = {"precompute_ref_log_probs": "off", "share_prefix": "off", "kl_prompts": request["kl_prompts"]}
     config = config.model_copy(update={**changes, "report_to": []})
-    rows = _rows(config, request["data"])
+    rows = _rows(config, folder, request["data"])
     device = choose_device(config)
     tell("progress", {"message": f"Loading the model. {device.words}", "done": 0, "total": None})
     tokenizer, _ = load_tokenizer(config)
@@ -96,10 +99,16 @@ def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     }
 
 
-def _rows(config: Config, data: str | None) -> Rows:
+def _rows(config: Config, folder: RunFolder, data: str | None) -> Rows:
     """The pairs to evaluate on as the held-out part, beside one row to train on, which TRL wants to see."""
     if data is None:
-        rows = load_rows(config)
+        receipt = read_json(folder.receipt)
+        rows = load_rows(config, version=split_version(receipt))
+        if (change := change_of(receipt, config, rows)) is not None:
+            raise DataError(
+                f"{change.words}, so the pairs that run {folder.id} held out are not known",
+                hint=f"Put the data back as it was, or name a file of pairs: dpo-tui eval {folder.id} --data FILE",
+            )
         if rows.held_out is None:
             raise DataError("this run held no pairs out", hint="name a file of pairs: dpo-tui eval RUN --data FILE")
         return replace(rows, train=rows.train.select([0]))

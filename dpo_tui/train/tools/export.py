@@ -85,7 +85,8 @@ def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
 def _copy(source: Path, target: Path, what: str) -> None:
     if not source.is_dir():
         raise TrainingError(
-            f"{source}: {what} is not there", hint="the run must have ended well; `dpo-tui status` says"
+            f"{what} is not there: {source}",
+            hint="It is saved when a run is done. `dpo-tui status RUN` shows whether this one is, or how it ended.",
         )
     for path in source.iterdir():
         if path.is_file():

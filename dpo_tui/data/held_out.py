@@ -1,0 +1,170 @@
+"""The split of a run's data into rows to train on and rows held out: one for the worker, the judge and the screens."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from dpo_tui.config.schema import Config
+from dpo_tui.data.demonstrations import Demonstration, load_demonstrations
+from dpo_tui.data.from_config import evaluation_source, training_source
+from dpo_tui.data.pairs import Message, Pair, RowProblem
+from dpo_tui.data.read import load_pairs
+from dpo_tui.data.refused import without_refused
+from dpo_tui.data.source import Progress
+from dpo_tui.data.split import different_prompts, held_out_rows, prompt_id, split_by_prompt
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
+
+SPLIT_VERSION = 2
+"""The version of the split that new runs get; ``receipt.json`` records it, since a resume must split as before.
+
+Version 1 held out the first demonstrations of the file; version 2 chooses them by prompt, as both do with pairs.
+"""
+
+Row = TypeVar("Row", Pair, Demonstration)
+
+
+@dataclass(frozen=True)
+class Split(Generic[Row]):
+    """Rows to train on and rows held out.
+
+    Attributes:
+        train: the rows to train on, in the order of the source.
+        held_out: the rows to evaluate on; empty where nothing is held out.
+        total: rows in the data to train on.
+        usable: pairs or demonstrations in it that can be used, held out or not.
+        dropped: rows of it that cannot be used, pairs that the model's chat template refuses among them.
+        format: as recognised.
+        sha256: of the training data's bytes.
+        held_out_sha256: of the separate evaluation data's bytes; empty where a part of the training data is held out.
+    """
+
+    train: list[Row]
+    held_out: list[Row]
+    total: int
+    usable: int
+    dropped: list[RowProblem]
+    format: str
+    sha256: str
+    held_out_sha256: str = ""
+
+    @property
+    def leaked(self) -> int:
+        """Held-out rows whose prompt is trained on as well, which only a separate evaluation file can bring about."""
+        trained = {prompt_id(prompt) for prompt in prompts_of(self.train)}
+        return sum(prompt_id(prompt) in trained for prompt in prompts_of(self.held_out))
+
+    def untrained_prompts(self) -> list[list[Message]]:
+        """The different prompts of the held-out rows that no training row has."""
+        trained = {prompt_id(prompt) for prompt in prompts_of(self.train)}
+        return [prompt for prompt in different_prompts(prompts_of(self.held_out)) if prompt_id(prompt) not in trained]
+
+
+def split_of(
+    config: Config, *, download: bool, version: int = SPLIT_VERSION, progress: Progress | None = None
+) -> Split[Pair] | Split[Demonstration]:
+    """Read a config's data and split it.
+
+    Args:
+        config: the run's settings.
+        download: whether the tokenizer's files, whose chat template may refuse pairs, may be fetched.
+        version: of the split, :data:`SPLIT_VERSION` for a new run, :func:`split_version` for an earlier one.
+        progress: told how many bytes of a download are done.
+
+    Raises:
+        DataError: the data cannot be read or has no usable row.
+    """
+    if strategy_of(config).data is DataForm.DEMONSTRATIONS:
+        return split_demonstrations(config, version=version, progress=progress)
+    return split_pairs(config, download=download, progress=progress)
+
+
+def split_pairs(config: Config, *, download: bool, progress: Progress | None = None) -> Split[Pair]:
+    """Read and split preference pairs, those left out that the chat template refuses; see :func:`split_of`."""
+    loaded = load_pairs(training_source(config), progress)
+    usable, refused = without_refused(loaded.pairs, config, download=download)
+    separate = evaluation_source(config)
+    if separate is None:
+        train, held_out = hold_out_pairs(usable, config)
+        sha256 = ""
+    else:
+        evaluation = load_pairs(separate, progress)
+        train, held_out = usable, without_refused(evaluation.pairs, config, download=download)[0]
+        sha256 = evaluation.sha256
+    dropped = [*loaded.dropped, *refused]
+    return Split(train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256)
+
+
+def hold_out_pairs(pairs: list[Pair], config: Config) -> tuple[list[Pair], list[Pair]]:
+    """Split usable pairs into those to train on and those held out of the same data."""
+    return split_by_prompt(pairs, config.eval_split, config.seed)
+
+
+def split_demonstrations(
+    config: Config, *, version: int = SPLIT_VERSION, progress: Progress | None = None
+) -> Split[Demonstration]:
+    """Read and split demonstrations; see :func:`split_of`."""
+    loaded = load_demonstrations(training_source(config), progress)
+    separate = evaluation_source(config)
+    if separate is None:
+        hold_out = _first_demonstrations if version == 1 else _demonstrations_by_prompt
+        train, held_out = hold_out(loaded.rows, config)
+        sha256 = ""
+    else:
+        evaluation = load_demonstrations(separate, progress)
+        train, held_out, sha256 = loaded.rows, evaluation.rows, evaluation.sha256
+    count = len(loaded.rows)
+    return Split(train, held_out, loaded.total, count, loaded.dropped, loaded.format, loaded.sha256, sha256)
+
+
+def _demonstrations_by_prompt(
+    rows: list[Demonstration], config: Config
+) -> tuple[list[Demonstration], list[Demonstration]]:
+    held_out = held_out_rows([_split_key(row) for row in rows], config.eval_split, config.seed)
+    return (
+        [row for row, out in zip(rows, held_out, strict=True) if not out],
+        [row for row, out in zip(rows, held_out, strict=True) if out],
+    )
+
+
+def _first_demonstrations(rows: list[Demonstration], config: Config) -> tuple[list[Demonstration], list[Demonstration]]:
+    """Version 1: the first rows of the file are held out, which is a biased part of sorted data."""
+    count = min(round(len(rows) * config.eval_split), len(rows) - 1)
+    return rows[count:], rows[:count]
+
+
+def _split_key(row: Demonstration) -> list[Message]:
+    # Plain text and a lone message have no prompt: they are their own key, so that copies stay together.
+    return prompt_of(row) or row.messages or [{"role": "", "content": row.text}]
+
+
+def prompt_of(row: Pair | Demonstration) -> list[Message]:
+    """What a row asks: a pair's prompt, a conversation without its last message; empty for plain text."""
+    return row.prompt if isinstance(row, Pair) else row.messages[:-1]
+
+
+def prompts_of(rows: Sequence[Pair | Demonstration]) -> list[list[Message]]:
+    """The prompt of each row that has one."""
+    return [prompt for row in rows if (prompt := prompt_of(row))]
+
+
+def split_version(receipt: Mapping[str, Any] | None) -> int:
+    """Return the version of the split that a run was made with.
+
+    Args:
+        receipt: the run's ``receipt.json``; None for a run that has not written one, which gets the newest split.
+    """
+    if receipt is None:
+        return SPLIT_VERSION
+    version = receipt.get("split_version")
+    return version if isinstance(version, int) else 1
+
+
+def training_count(config: Config, rows: int) -> int:
+    """Return how many of so many usable rows are trained on if no two have the same prompt."""
+    if config.eval_dataset or not config.eval_split or rows < 2:  # noqa: PLR2004 (one on each side)
+        return rows
+    # The group that would bring the part as far above the fraction as it was below is left for training.
+    held_out = max(1, math.ceil(rows * config.eval_split - 0.5))
+    return rows - min(held_out, rows - 1)

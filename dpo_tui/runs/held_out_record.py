@@ -1,0 +1,44 @@
+"""held_out.json: which prompts a run never trained on. The worker writes it, the judge reads it. Standard library only.
+
+The judge cannot always find out by splitting the data again: the file may have changed since, and the tokenizer whose
+chat template refuses rows may not be there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpo_tui.runs.files import read_json, write_json_atomic
+from dpo_tui.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class HeldOutRecord:
+    """The record of one run.
+
+    Attributes:
+        prompts: ids (`dpo_tui.data.split.prompt_id`) of the prompts that no attempt of the run trained on.
+    """
+
+    prompts: frozenset[str]
+
+
+def write_held_out(folder: RunFolder, prompts: Sequence[str], *, keep_only_earlier: bool = False) -> None:
+    """Write the record.
+
+    Args:
+        folder: of the run.
+        prompts: ids of the prompts that are held out now.
+        keep_only_earlier: leave out those that the record does not name yet, because the run may have trained on them
+            before its data changed.
+    """
+    if keep_only_earlier:
+        earlier = read_held_out(folder)
+        prompts = [one for one in prompts if earlier is not None and one in earlier.prompts]
+    write_json_atomic(folder.held_out, {"version": 1, "prompts": list(prompts)})
+
+
+def read_held_out(folder: RunFolder) -> HeldOutRecord | None:
+    """Return a run's record; None for a run that has none."""
+    content = read_json(folder.held_out)
+    prompts = content.get("prompts") if content is not None else None
+    return HeldOutRecord(frozenset(map(str, prompts))) if isinstance(prompts, list) else None
