@@ -263,12 +263,12 @@ def test_a_new_strategy_trains_with_a_trainer_of_trl_by_one_row(
 ) -> None:
     """ORPO in earnest: the worker needs its trainer and its arguments, and nothing else."""
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-    from dpo_tui.train.probe import probed, take_steps
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
     from dpo_tui.train import trainer_registry
     from dpo_tui.train.arguments import trl_arguments
     from dpo_tui.train.tools.evaluate import evaluate
+    from dpo_tui.train.tools.probe import probed, take_steps
 
     def arguments(*args: Any, **options: Any) -> Any:
         return trl_arguments(ORPOConfig, *args, own={"beta": args[0].beta}, **options)

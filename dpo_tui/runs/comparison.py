@@ -10,7 +10,8 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.metrics import latest
 from dpo_tui.runs.status import status_of
-from dpo_tui.strategies.registry import judged_metrics
+from dpo_tui.strategies.registry import judged_metrics, strategy_in
+from dpo_tui.strategies.strategy import DataForm
 
 # (metric, words, whether more is better; None where neither is)
 RESULTS: tuple[tuple[str, str, bool | None], ...] = (
@@ -85,7 +86,9 @@ def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, An
         data = receipt.get("data")
         hashes.append(data.get("sha256") if isinstance(data, dict) else None)
         # Pairs are split alike in both versions; of demonstrations version 1 holds out other rows.
-        versions.append(receipt.get("split_version", 1) if one.get("strategy") == "sft" else None)
+        strategy = strategy_in(one)
+        demonstrations = strategy is not None and strategy.data is DataForm.DEMONSTRATIONS
+        versions.append(receipt.get("split_version", 1) if demonstrations else None)
     keys = [
         (one["eval_dataset"],) if one.get("eval_dataset") else (digest, one.get("eval_split"), one.get("seed"), version)
         for one, digest, version in zip(settings, hashes, versions, strict=True)
