@@ -22,6 +22,7 @@ from typing import Any
 
 from dpo_tui.child_environment import child_environment
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.tool_device import tool_environment
 
 Message = dict[str, Any]
 
@@ -49,7 +50,7 @@ class TorchTool:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=child_environment() | {"PYTHONUNBUFFERED": "1"},
+            env=child_environment() | tool_environment() | {"PYTHONUNBUFFERED": "1"},
             # Ctrl-C is for whoever asked; it ends the child by leaving the context.
             start_new_session=True,
         )

@@ -15,6 +15,7 @@ from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.hardware.fit import in_gigabytes
+from dpo_tui.tool_device import tool_environment
 
 _MOST_VRAM_GB = 10_000
 
@@ -51,9 +52,7 @@ def _probe(config: Path, assignments: tuple[str, ...], answer: Answer, *, as_jso
     settings = [f"--set={text}" for text in (*assignments, *places)]
     command = [sys.executable, "-m", "dpo_tui.train.probe", str(config), *settings]
     narrate("Loading the model for one real step; this takes as long as the start of a run…")
-    environ = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    if answer.gpu is not None and "CUDA_VISIBLE_DEVICES" not in environ:
-        environ["CUDA_VISIBLE_DEVICES"] = str(answer.gpu)
+    environ = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **tool_environment(answer.config.gpus, narrate)}
     finished = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode:
         raise click.exceptions.Exit(finished.returncode)  # it said why, in one line on stderr
