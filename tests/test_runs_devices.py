@@ -369,7 +369,6 @@ def test_a_damaged_request_makes_that_one_run_unreadable(request_: Any) -> None:
 
 
 def test_what_an_older_waiting_run_would_take_is_not_free_for_a_younger_one() -> None:
-    """Three free GPUs and three runs in line: each of them is sure of one, and knows which."""
     machine_ = Machine(
         {name: Device(card, False, free) for card, (name, free) in enumerate(zip(GPUS, (5, 9, 7, 1), strict=True))}
     )
