@@ -89,5 +89,5 @@ def test_a_run_that_holds_a_gpu_never_trains_on_the_cpu_instead(monkeypatch: pyt
     config = from_values({"model_name": "m", "dataset": "d"})
     assert choose_device(config).kind != "cuda"
     monkeypatch.setenv("DPO_TUI_DEVICES", "gpu:MIG-half")
-    with pytest.raises(TrainingError, match="this run has gpu:MIG-half: torch .* sees no GPU"):
+    with pytest.raises(TrainingError, match=r"this run has gpu:MIG-half: torch .* sees no GPU"):
         choose_device(config)

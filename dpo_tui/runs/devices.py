@@ -118,6 +118,11 @@ class Machine:
         return device.free if device else None
 
 
+def is_number(name: str) -> bool:
+    """Whether a device is named by its number in PCI order, and not by a UUID."""
+    return name.removeprefix(_PREFIX).isdigit()
+
+
 def device_variables(devices: Iterable[str]) -> dict[str, str]:
     """The environment variables with which CUDA sees these devices and no other; none for none."""
     gpus = [name.removeprefix(_PREFIX) for name in devices if name.startswith(_PREFIX)]

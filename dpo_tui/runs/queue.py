@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import lock
-from dpo_tui.runs.devices import DeviceRequest, Machine
+from dpo_tui.runs.devices import DeviceRequest, Machine, is_number
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, is_same_process
 from dpo_tui.runs.state import State, read_state
@@ -135,6 +135,19 @@ def still_waits(found: Wait, folder: RunFolder, state: State) -> bool:
     if not found.claims:
         return _predecessor(folder, found.run.id) is not None
     return all(_claim(claim.folder, state) == claim for claim in found.claims)
+
+
+def needs_machine(folder: RunFolder, state: State) -> bool:
+    """Whether a decision needs to know what the driver says.
+
+    It does to choose among candidates, and to compare a UUID with a number: both may name the same card.
+    """
+    if state.device_request is not None:
+        return True
+    if not state.devices:
+        return False
+    names = [*state.devices, *(name for claim in _claims(folder, state) for name in claim.devices)]
+    return not all(is_number(name) for name in names)
 
 
 def devices_in_use(home: Path) -> dict[str, RunFolder]:

@@ -134,10 +134,13 @@ def _wait_for_turn(folder: RunFolder, record: Record, alarm: Alarm) -> bool:
             # Most looks end here, by the files alone; the driver takes longer, and must not be asked under the lock.
             decision = queue.decide(folder, record.state, Machine())
             if isinstance(decision, queue.Turn):
-                machine = read_machine(asked_to_stop) if _wants_devices(record.state) else Machine()
+                asks = queue.needs_machine(folder, record.state)
+                machine = read_machine(asked_to_stop) if asks else Machine()
                 with queue.scheduling_lock(folder, asked_to_stop, alarm.wait) as held:
                     if not held or asked_to_stop():
                         continue
+                    if not asks and queue.needs_machine(folder, record.state):
+                        continue  # meanwhile a run with a UUID has started
                     decision = queue.decide(folder, record.state, machine)
                     if isinstance(decision, queue.Turn):
                         _mark_starting(record, devices=list(decision.devices))
@@ -155,10 +158,6 @@ def _wait_for_turn(folder: RunFolder, record: Record, alarm: Alarm) -> bool:
 
 def _stop_is_requested(folder: RunFolder) -> bool:
     return control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW)
-
-
-def _wants_devices(state: State) -> bool:
-    return bool(state.devices) or state.device_request is not None
 
 
 def _never_started(folder: RunFolder, record: Record, reason: str) -> bool:
