@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from dpo_tui.config.files import load
 from dpo_tui.errors import RunError, UsageError
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.runs import store
@@ -50,7 +51,7 @@ def _merge(name: str, folder: RunFolder, tell: Tell) -> None:
                 hint=f"See how it goes: dpo-tui status {folder.id}",
             )
         tell({"kind": "progress", "message": f"Merging the adapter of run {folder.id} into its base"})
-        run_tool("merge_run", {"run": str(folder.path)}, tell)
+        run_tool("merge_run", {"run": str(folder.path)}, tell, environment=tool_environment())
 
 
 def shape_of(name: str) -> tuple[str, str | None]:

@@ -23,11 +23,13 @@ from dpo_tui.data.pairs import RowProblem
 from dpo_tui.errors import ConfigError, RunError, UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.auto import resolve_profile
+from dpo_tui.hardware.gpu_choice import place
 from dpo_tui.hardware.models import architecture_of
-from dpo_tui.hardware.profiles import visible_gpus
-from dpo_tui.hardware.vram import GB, estimate
+from dpo_tui.hardware.profiles import main_memory
+from dpo_tui.hardware.vram import GB, DeviceKind, estimate
 from dpo_tui.model_check import check_model
 from dpo_tui.runs import control, launch, store
+from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
@@ -39,9 +41,10 @@ class Prepared:
     """A run that is ready to start.
 
     Attributes:
-        config: fully resolved: absolute paths, a GPU, a name.
+        config: fully resolved: absolute paths, a profile's settings, a name.
         estimated_gb: GPU memory (main memory without a GPU) by part, in decimal gigabytes; empty where nobody can tell.
         devices: what the run needs for itself, such as ``gpu:0``; runs that need the same wait for each other.
+        device_request: what it chooses its device from when its turn comes, where several would do.
         rows: rows in the data.
         usable: rows that can be used.
         held_out: how many of these are held out, where they are a part of the same data.
@@ -61,6 +64,7 @@ class Prepared:
     dropped: tuple[RowProblem, ...]
     notes: tuple[str, ...]
     advice: tuple[Advice, ...]
+    device_request: DeviceRequest | None = None
     follows: bool = False
 
 
@@ -94,11 +98,12 @@ def prepare(
     check_trackers(resolved.config.report_to)
     check_model(resolved.config.model_name, resolved.config.model_revision)
     split: Split[Any] = split_of(resolved.config, download=False)
-    config, devices, notes = _placed(resolved)
-    _check_provider(config, devices)
+    config, devices, request, notes = _placed(resolved)
+    has_gpu = bool(devices) or request is not None
+    _check_provider(config, has_gpu=has_gpu)
     return Prepared(
         config,
-        _estimated_gb(config, devices),
+        _estimated_gb(config, "cuda" if has_gpu else "cpu"),
         devices,
         rows=split.total,
         usable=split.usable,
@@ -106,6 +111,7 @@ def prepare(
         dropped=tuple(split.dropped),
         notes=tuple(notes),
         advice=tuple(advise(config)),
+        device_request=request,
         follows=follows,
     )
 
@@ -133,6 +139,7 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         to_toml(config),
         name=config.name or "",
         devices=list(prepared.devices),
+        device_request=prepared.device_request,
         after=after,
         python=str(unsloth_environment.interpreter()) if config.provider == "unsloth" else None,
     )
@@ -144,9 +151,9 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
 def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
     """Make the folders of :func:`prepare_stages`, each run to start after the one before it; nothing starts yet."""
     folders: list[RunFolder] = []
-    for place, stage in enumerate(stages):
+    for index, stage in enumerate(stages):
         changes: dict[str, object] = {}
-        if place + 1 < len(stages) and stages[place + 1].follows and stage.config.use_lora:
+        if index + 1 < len(stages) and stages[index + 1].follows and stage.config.use_lora:
             changes["merge_at_end"] = True
         if stage.follows:
             changes |= {"model_name": str(folders[-1].merged), "model_revision": None}
@@ -202,35 +209,30 @@ def _with_model(loaded: LoadedConfig, before: Prepared | None, tell: Tell) -> Lo
     return with_changes(loaded, {"model_name": model, "model_revision": None}, loaded.origin("model_name"))
 
 
-def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], tuple[str, ...]]:
-    """Choose the GPU and work the profile in; return the config, what the run holds for itself, and the reasons."""
+def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], DeviceRequest | None, tuple[str, ...]]:
+    """Work the profile in; return the config, the devices that the run needs or chooses from, and the reasons."""
     config = loaded.config
     if config.gpus == "none" and config.profile == "none":
-        return config, (), ()
-    inventory = nvml.read()
-    gpus = visible_gpus(inventory.gpus, os.environ)
-    profile = resolve_profile(config, loaded.origins.keys(), replace(inventory, gpus=tuple(gpus)))
-    config = profile.config
-    if config.gpus == "auto" and gpus:
-        best = max(gpus, key=lambda gpu: (gpu.memory_free or 0, -gpu.index))
-        index = best.index if profile.gpu_index is None else profile.gpu_index
-        config = config.model_copy(update={"gpus": str(index)})
-    devices = (f"gpu:{config.gpus}",) if config.gpus.isdigit() else ()
-    return config, devices, profile.reasons
+        return config, (), None, ()
+    inventory, ram = nvml.read(), main_memory()
+    profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
+    placement = place(profile.config, inventory, ram, os.environ)
+    request = DeviceRequest(placement.candidates, memory=placement.memory) if placement.candidates else None
+    return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
 
 
-def _check_provider(config: Config, devices: Sequence[str]) -> None:
+def _check_provider(config: Config, *, has_gpu: bool) -> None:
     if config.provider != "unsloth":
         return
-    found = unsloth_environment.obstacle(has_gpu=bool(devices))
+    found = unsloth_environment.obstacle(has_gpu=has_gpu)
     if found is not None:
         raise ConfigError(f'provider = "unsloth": {found.message}', hint=found.fix)
 
 
-def _estimated_gb(config: Config, devices: tuple[str, ...]) -> dict[str, float]:
+def _estimated_gb(config: Config, device: DeviceKind) -> dict[str, float]:
     try:
         architecture = architecture_of(config.model_name, config.model_revision)
     except ConfigError:
         return {}
-    memory = estimate(config, architecture, device="cuda" if devices else "cpu")
+    memory = estimate(config, architecture, device=device)
     return {"total": memory.total / GB} | {part.key: part.size / GB for part in memory.parts}

@@ -108,7 +108,7 @@ def state_of(folder: RunFolder) -> State:
 
 def edit_state(folder: RunFolder, **changes: Any) -> None:
     """Change state.json behind everyone's back."""
-    write_state(folder, State(**{**state_of(folder).to_dict(), **changes}))
+    write_state(folder, State.from_dict({**state_of(folder).to_dict(), **changes}))
 
 
 def events(folder: RunFolder, kind: str) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ from dpo_tui.config.schema import Config
 from dpo_tui.hardware.architecture import Architecture
 from dpo_tui.hardware.auto import resolve_profile
 from dpo_tui.hardware.fit import changes_to_fit, verdict_of
+from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.models import architecture_of, recommended_models
 from dpo_tui.hardware.nvml import Fault, Gpu, Inventory
-from dpo_tui.hardware.profiles import SETTINGS, Ram, fitting_models, preset, recommend
+from dpo_tui.hardware.profiles import SETTINGS, Ram, fitting_models, preset
 from dpo_tui.hardware.vram import GB, estimate
 
 RAM = Ram(64 * GB, 60 * GB)

@@ -68,11 +68,11 @@ def import_the_stack(folder: Path) -> None:
 
 def probe_a_config(folder: Path) -> None:
     with pytest.raises(ChildError):
-        run_tool("probe", {"config": str(folder / "config.toml"), "settings": []})
+        run_tool("probe", {"config": str(folder / "config.toml"), "settings": []}, environment={})
 
 
 def generate_answers(folder: Path) -> None:
-    with TorchTool("speak") as tool, pytest.raises(ChildError, match="no model is loaded"):
+    with TorchTool("speak", environment={}) as tool, pytest.raises(ChildError, match="no model is loaded"):
         list(tool.ask({"do": "answers"}))
 
 
@@ -175,7 +175,7 @@ def test_a_line_that_is_no_object_is_an_error_and_not_skipped(module: Callable[[
 
 
 def test_a_torch_tool_that_dies_names_its_task_and_not_its_module() -> None:
-    with TorchTool("speak") as tool:
+    with TorchTool("speak", environment={}) as tool:
         os.kill(tool.pid, signal.SIGTERM)
         with pytest.raises(ChildError, match=r"^generating answers was ended by SIGTERM$"):
             list(tool.ask({"do": "answers"}))

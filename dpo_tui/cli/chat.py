@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dpo_tui.cli.output import narrate
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.plain import printable
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
@@ -30,7 +31,7 @@ def chat(*, run: str, side: str, system: str | None, max_new_tokens: int, temper
     store.require_result(folder)
     narrate("Loading the libraries and the model takes a while")
     start = [{"role": "system", "content": system}] if system else []
-    with TorchTool("speak") as tool:
+    with TorchTool("speak", environment=tool_environment()) as tool:
         for message in tool.ask({"do": "load-run", "run": str(folder.path)}):
             if message["kind"] == "result":
                 narrate(f"{message['device']}. {_HELP}")

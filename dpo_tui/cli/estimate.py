@@ -1,7 +1,6 @@
 """`estimate`: will this run fit, what would make it fit, and how long does it take."""
 
 import math
-import os
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.hardware.fit import in_gigabytes
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.torch_tool import run_tool
 
 _MOST_VRAM_GB = 10_000
@@ -47,9 +47,7 @@ def _probe(config: Path, assignments: tuple[str, ...], answer: Answer, *, as_jso
         raise RunError("the probe needs a GPU, and none can be used here", hint="`dpo-tui doctor` says why")
     places = (f"model_name={answer.config.model_name}", f"dataset={answer.config.dataset}")
     narrate("Loading the model for one real step; this takes as long as the start of a run…")
-    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    if answer.gpu is not None and "CUDA_VISIBLE_DEVICES" not in os.environ:
-        environment["CUDA_VISIBLE_DEVICES"] = str(answer.gpu)
+    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **tool_environment(answer.config.gpus, narrate)}
     request = {"config": str(config.absolute()), "settings": [*assignments, *places]}
     measured = run_tool("probe", request, environment=environment)
     estimated = answer.memory.total

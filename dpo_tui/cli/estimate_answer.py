@@ -13,9 +13,10 @@ from dpo_tui.hardware.architecture import Architecture
 from dpo_tui.hardware.auto import resolve_profile
 from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
 from dpo_tui.hardware.fit import Change, Verdict, changes_to_fit, in_gigabytes, verdict_of
+from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.history import Measurement, measurements, nearest
 from dpo_tui.hardware.models import architecture_of, local_files
-from dpo_tui.hardware.profiles import Profile, main_memory, recommend
+from dpo_tui.hardware.profiles import Profile, main_memory
 from dpo_tui.hardware.vram import GB, DeviceKind, MemoryEstimate
 from dpo_tui.hardware.vram import estimate as estimate_memory
 from dpo_tui.hardware.words import band_note
@@ -53,11 +54,7 @@ def answer_for(loaded: LoadedConfig, vram: float | None) -> Answer:
     """Count a run on this machine, or on a card with so many gigabytes free."""
     config = _located(loaded)
     inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
-    if config.gpus.isdigit():
-        inventory = nvml.Inventory(
-            tuple(gpu for gpu in inventory.gpus if gpu.index == int(config.gpus)), inventory.fault
-        )
-    profile = recommend(inventory, main_memory())
+    profile = recommend(inventory, main_memory(), gpus=config.gpus)
     resolved = resolve_profile(config, set(loaded.origins), inventory, found=_given(profile, vram))
     config = resolved.config
     arch = architecture_of(config.model_name, config.model_revision)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from dpo_tui.cli.output import narrate, print_json
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.plain import printable
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
@@ -26,7 +27,12 @@ def evaluate(run: str, data: str | None, kl_prompts: int, as_json: bool) -> None
     if data is not None and Path(data).expanduser().exists():
         data = str(Path(data).expanduser().resolve())
     narrate("Loading the libraries takes a while")
-    found = run_tool("evaluate", {"run": str(folder.path), "data": data, "kl_prompts": kl_prompts}, _tell)
+    found = run_tool(
+        "evaluate",
+        {"run": str(folder.path), "data": data, "kl_prompts": kl_prompts},
+        _tell,
+        environment=tool_environment(),
+    )
     if as_json:
         print_json({key: value for key, value in found.items() if key != "kind"})
         return

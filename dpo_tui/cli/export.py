@@ -7,6 +7,7 @@ import click
 
 from dpo_tui.cli.output import narrate
 from dpo_tui.errors import UsageError
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.plain import printable
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
@@ -60,7 +61,7 @@ def export(
         "share": bool(repository),
     }
     narrate("Loading the libraries takes a while")
-    result = run_tool("export", request, _tell)
+    result = run_tool("export", request, _tell, environment=tool_environment())
     if merge and result["what"] == "model":
         narrate("This run trained every weight: there is no adapter to merge, its model is the result")
     if result["check"]:

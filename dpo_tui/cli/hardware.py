@@ -8,9 +8,10 @@ import click
 
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.hardware import nvml
+from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.nvml import Gpu, Inventory
 from dpo_tui.hardware.processes import Holder
-from dpo_tui.hardware.profiles import Profile, Ram, fitting_models, main_memory, recommend
+from dpo_tui.hardware.profiles import Profile, Ram, fitting_models, main_memory
 from dpo_tui.hardware.vram import GB
 
 _WIDTH = 80

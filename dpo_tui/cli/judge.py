@@ -10,6 +10,7 @@ import click
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.cli.side_by_side import key_of, show
 from dpo_tui.errors import UsageError
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.referee import Bias, endpoint, judge_by_model, local
 from dpo_tui.judging.session import Session, Verdict
 from dpo_tui.plain import printable
@@ -98,7 +99,7 @@ def _referee(session: Session, url: str, model: str) -> Bias | None:
 
 
 def _local_referee(session: Session, model: str) -> Bias | None:
-    with TorchTool("speak") as tool:
+    with TorchTool("speak", environment=tool_environment()) as tool:
         return _count(session, judge_by_model(session, local(tool, model), model))
 
 

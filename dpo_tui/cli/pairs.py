@@ -8,6 +8,7 @@ import click
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.side_by_side import key_of, show
 from dpo_tui.errors import UsageError
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.collection import Collection, Duel, Sampling, write_pairs
 from dpo_tui.judging.prompt_file import read_prompts
 from dpo_tui.judging.referee import Ask, Bias, ask_twice, endpoint, local
@@ -70,7 +71,7 @@ def pairs(
     elif reward_model:
         _score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
     elif judge_model:
-        with TorchTool("speak") as tool:
+        with TorchTool("speak", environment=tool_environment()) as tool:
             _compare(collection, local(tool, judge_model), f"model {judge_model}")
     elif url and endpoint_model:
         _compare(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
@@ -100,7 +101,7 @@ def _score(collection: Collection, load: dict[str, str], name: str) -> None:
     if not waiting:
         return
     items = [{"id": key, "messages": collection.prompts[key], "answer": answer} for key, answer in waiting]
-    with TorchTool("score") as tool:
+    with TorchTool("score", environment=tool_environment()) as tool:
         for _ in tool.ask(load):
             pass
         for message in tool.ask({"do": "score", "items": items}):

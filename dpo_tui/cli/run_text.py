@@ -243,9 +243,17 @@ def _times(run: dict[str, Any], now: float) -> str:
         parts.append(f"attempt {run['attempt']}")
     if run.get("devices"):
         parts.append("on " + ", ".join(map(str, run["devices"])))
+    elif run["status"] == "queued" and run.get("device_request"):
+        parts.append(_wanted(run["device_request"]))
     if run.get("per_device_train_batch_size"):
         parts.append(f"batch {run['per_device_train_batch_size']} × {run['gradient_accumulation_steps']} after OOM")
     return " · ".join(parts)
+
+
+def _wanted(request: Mapping[str, Any]) -> str:
+    """What a run with no device yet will take."""
+    count, candidates = request.get("count", 1), ", ".join(map(str, request.get("candidates", [])))
+    return f"on any free GPU of {candidates}" if count == 1 else f"on {count} free GPUs of {candidates}"
 
 
 def _wrap(text: str, width: int) -> list[str]:

@@ -14,9 +14,10 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError
 from dpo_tui.hardware.architecture import Architecture
 from dpo_tui.hardware.fit import smaller_batches, verdict_of
+from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.models import architecture_of
 from dpo_tui.hardware.nvml import Inventory
-from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, gb, main_memory, recommend
+from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, gb, main_memory
 from dpo_tui.hardware.vram import DeviceKind, estimate
 
 _LAST_RESORTS = (
@@ -67,7 +68,7 @@ def resolve_profile(
     if config.profile == "none":
         return Resolved(config, "none", None, (), {})
     given = changed_fields
-    found = found or recommend(_chosen(config, inventory), ram or main_memory())
+    found = found or recommend(inventory, ram or main_memory(), gpus=config.gpus)
     reasons = [found.reason, *found.warnings]
     name = found.name if config.profile == "auto" else config.profile
     if name != found.name:
@@ -144,12 +145,3 @@ def _fits(size: int, profile: Profile) -> str:
     free = profile.free or 0
     verdict = "It fits" if verdict_of(size, free) == "fits" else "It fits, tightly"
     return f"{verdict}: about {gb(size)} of {gb(free)} free."
-
-
-def _chosen(config: Config, inventory: Inventory) -> Inventory:
-    """The GPUs that the config's ``gpus`` leaves."""
-    if config.gpus == "auto":
-        return inventory
-    if config.gpus == "none":
-        return Inventory()
-    return Inventory(tuple(gpu for gpu in inventory.gpus if gpu.index == int(config.gpus)), inventory.fault)

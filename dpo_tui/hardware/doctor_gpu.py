@@ -1,8 +1,10 @@
 """Doctor: the GPUs, who holds them, and which of them CUDA may use."""
 
+from dpo_tui.hardware.cuda_devices import visible_gpus
 from dpo_tui.hardware.doctor import Box, Finding, check
+from dpo_tui.hardware.gpu_choice import BF16_CAPABILITY, recommend
 from dpo_tui.hardware.nvml import Gpu
-from dpo_tui.hardware.profiles import BF16_CAPABILITY, NOT_ADVISED, gb, recommend, visible_gpus
+from dpo_tui.hardware.profiles import NOT_ADVISED, gb
 
 _NOTABLE = 500_000_000  # bytes; less is a desktop
 _OLDEST_FOR_4BIT = (6, 0)  # bitsandbytes 0.48 and later: Pascal or newer

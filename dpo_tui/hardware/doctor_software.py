@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from dpo_tui import unsloth_environment
+from dpo_tui.hardware.cuda_devices import visible_gpus
 from dpo_tui.hardware.doctor import Box, Finding, check
-from dpo_tui.hardware.profiles import visible_gpus
 
 Version = tuple[int, ...]
 _PYTHON = (3, 11)

@@ -14,6 +14,7 @@ from typing import Any
 from dpo_tui.data.pairs import Message
 from dpo_tui.data.split import prompt_id
 from dpo_tui.errors import UsageError
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.kept import keep_line
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs.files import read_json, write_json_atomic
@@ -121,7 +122,7 @@ class Collection:
         missing = [key for key in self.prompts if len(self._answers[key]) < self.sampling.n]
         if not missing:
             return
-        with TorchTool("speak") as tool:
+        with TorchTool("speak", environment=tool_environment()) as tool:
             load_speaker(tool, self.sampling.model)
             request: dict[str, Any] = {name: value for name, value in vars(self.sampling).items() if name != "model"}
             request["do"] = "answers"

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from dpo_tui.data.split import prompt_id
 from dpo_tui.errors import DataError, UsageError
+from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.kept import keep_line
 from dpo_tui.judging.prompts import TRAINED_ON, run_prompts
 from dpo_tui.judging.tally import Tally, Winner, tally
@@ -160,7 +161,7 @@ class Session:
         if not missing:
             return
         try:
-            with TorchTool("speak") as tool:
+            with TorchTool("speak", environment=tool_environment()) as tool:
                 self._tool = tool
                 yield from self._ask(tool, missing)
         except ChildError:

@@ -30,13 +30,14 @@ class TorchTool(JsonChild):
 
     Args:
         name: of the module under ``dpo_tui.train.tools``.
-        environment: variables to set in the child, such as CUDA_VISIBLE_DEVICES.
+        environment: variables to set in the child: those by which CUDA shows it a GPU that no run holds
+            (:func:`dpo_tui.hardware.tool_gpu.tool_environment`).
 
     Raises:
         ChildError: no process can be started.
     """
 
-    def __init__(self, name: str, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, name: str, *, environment: Mapping[str, str]) -> None:
         super().__init__(f"dpo_tui.train.tools.{name}", _TASKS[name], environment=environment)
 
     def ask(self, request: Mapping[str, Any]) -> Iterator[Message]:
@@ -61,7 +62,7 @@ def run_tool(
     request: Mapping[str, Any],
     tell: Callable[[Message], None] = lambda _: None,
     *,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str],
 ) -> Message:
     """Start a child for one request and return its result.
 
@@ -69,7 +70,8 @@ def run_tool(
         name: of the module under ``dpo_tui.train.tools``.
         request: what to do.
         tell: called with every message on the way.
-        environment: variables to set in the child, such as CUDA_VISIBLE_DEVICES.
+        environment: variables to set in the child: those by which CUDA shows it a GPU that no run holds
+            (:func:`dpo_tui.hardware.tool_gpu.tool_environment`).
 
     Raises:
         ChildError: it failed.

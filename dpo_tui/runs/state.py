@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from dpo_tui.errors import RunError
+from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
 from dpo_tui.runs.naming import given_name
@@ -30,7 +31,9 @@ class State:
         started_at: when its first worker started; ``attempt_started_at``: when its latest did.
         ended_at: when the supervisor saw the end.
         after: id of a run that must have ended, in any way, before this one starts.
-        devices: what it needs for itself, such as ``["gpu:0"]``; empty when it waits for no one.
+        devices: what it needs for itself, such as ``["gpu:0"]``; empty when it waits for no one, and, with a
+            ``device_request``, until its turn comes.
+        device_request: the devices among which its turn chooses; ``None`` for a run that names its devices or has none.
         per_device_train_batch_size: and ``gradient_accumulation_steps``: as they are after out-of-memory retries;
             ``None`` as long as the config's hold.
         worker_argv: the command that the worker was started with.
@@ -57,6 +60,7 @@ class State:
     ended_at: float | None = None
     after: str | None = None
     devices: list[str] = field(default_factory=list)
+    device_request: DeviceRequest | None = None
     per_device_train_batch_size: int | None = None
     gradient_accumulation_steps: int | None = None
     worker_argv: list[str] | None = None
@@ -64,7 +68,10 @@ class State:
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``state.json`` holds."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        document = {item.name: getattr(self, item.name) for item in fields(self)}
+        if self.device_request is not None:
+            document["device_request"] = self.device_request.to_document()
+        return document
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "State":
@@ -82,8 +89,10 @@ class State:
             )
         known = {key: value for key, value in document.items() if key in _FIELDS}
         try:
+            if "device_request" in known:
+                known["device_request"] = DeviceRequest.from_document(known["device_request"])
             return cls(**known)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise RunError(f"run {document.get('id', '?')}: state.json is not a run's state: {error}") from None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from dpo_tui import paths
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
 from dpo_tui.runs import lock
+from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.naming import given_name
@@ -28,7 +29,13 @@ _CANDIDATES_SHOWN = 6
 
 
 def create(
-    config_toml_text: str, *, name: str, devices: list[str], after: str | None = None, python: str | None = None
+    config_toml_text: str,
+    *,
+    name: str,
+    devices: list[str],
+    device_request: DeviceRequest | None = None,
+    after: str | None = None,
+    python: str | None = None,
 ) -> RunFolder:
     """Make the folder of a new run, in state ``queued``; `dpo_tui.runs.launch.start` starts it.
 
@@ -36,6 +43,7 @@ def create(
         config_toml_text: the frozen, fully resolved config.
         name: what the person calls the run.
         devices: what it needs for itself, such as ``["gpu:0"]``; empty for none.
+        device_request: devices to choose among when its turn comes, instead of ``devices``.
         after: id of a run that must have ended first, in any way.
         python: the interpreter that its worker needs; None for that of whoever starts it.
 
@@ -57,6 +65,7 @@ def create(
                 host=host_name(),
                 boot_id=boot_id(),
                 devices=list(devices),
+                device_request=device_request,
                 after=after,
                 python=python,
             )

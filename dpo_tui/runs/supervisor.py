@@ -15,10 +15,12 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import batch, control, leftovers, lock, turn, worker
+from dpo_tui.runs import batch, control, leftovers, lock, queue, worker
 from dpo_tui.runs.alarm import Alarm
+from dpo_tui.runs.devices import Machine, read_machine
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, host_name, is_same_process, process_start, set_child_subreaper
 from dpo_tui.runs.record import Record
@@ -29,6 +31,8 @@ REFUSED = 4
 """The supervisor's own exit code when it does not take the run."""
 
 _POLL = 0.5
+_LOOK_AGAIN = 10.0
+"""Seconds after which a run that waits for memory held by others asks the driver again."""
 _CLEANING = 15.0
 """Seconds to wait for a supervisor that has recorded the end and still ends leftovers."""
 
@@ -100,6 +104,7 @@ def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> Record:
         host=host_name(),
         boot_id=boot_id(),
         queued_at=time.time() if resumed else state.queued_at,
+        devices=[] if state.device_request is not None else state.devices,  # chosen anew with each turn
         ended_at=None,
         worker_argv=worker_argv,
     )
@@ -110,24 +115,50 @@ def _wait_for_turn(folder: RunFolder, record: Record, alarm: Alarm) -> bool:
     """Wait until the devices are free.
 
     Returns:
-        ``True`` with the state at ``starting``, which is what keeps others waiting; ``False`` when asked to stop first.
+        ``True`` with the state at ``starting`` and its devices in it, which is what keeps others waiting; ``False``
+        when asked to stop first.
     """
-    found: turn.Blocker | None = None
+    found: queue.Wait | None = None
+    looked = time.monotonic()
+
+    def asked_to_stop() -> bool:
+        return alarm.terminated or _stop_is_requested(folder)
+
     while True:
-        if control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW):
+        if _stop_is_requested(folder):
             return _never_started(folder, record, "stopped before it started, as asked")
         if alarm.terminated:
             return _never_started(folder, record, "stopped before it started: the supervisor was asked to end")
-        if found is None or not turn.still_blocks(found, folder, record.state):
-            with turn.deciding(folder):
-                found = turn.blocker(folder, record.state)
-                if found is None:
-                    _mark_starting(record)
-                    return True
+        memory_may_be_free = found is not None and found.memory and time.monotonic() - looked > _LOOK_AGAIN
+        if found is None or memory_may_be_free or not queue.still_waits(found, folder, record.state):
+            looked = time.monotonic()
+            # Most looks end here, by the files alone; the driver takes longer, and must not be asked under the lock.
+            decision = queue.decide(folder, record.state, Machine())
+            if isinstance(decision, queue.Turn):
+                asks = queue.needs_machine(folder, record.state)
+                machine = read_machine(asked_to_stop) if asks else Machine()
+                with queue.scheduling_lock(folder, asked_to_stop, alarm.wait) as held:
+                    if not held or asked_to_stop():
+                        continue
+                    if not asks and queue.needs_machine(folder, record.state):
+                        continue  # meanwhile a run with a UUID has started
+                    decision = queue.decide(folder, record.state, machine)
+                    if isinstance(decision, queue.Turn):
+                        _mark_starting(record, devices=list(decision.devices))
+                        break
+            found = decision
             if found.reason != record.state.reason:
                 record.update(reason=found.reason)
-                record.event("waiting", found.reason, run=found.folder.id)
+                record.event("waiting", found.reason, run=found.run.id)
         alarm.wait(_POLL)
+    if (request := record.state.device_request) is not None:
+        chosen = ", ".join(record.state.devices)
+        record.event("devices", f"takes {chosen} of {', '.join(request.candidates)}", devices=record.state.devices)
+    return True
+
+
+def _stop_is_requested(folder: RunFolder) -> bool:
+    return control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW)
 
 
 def _never_started(folder: RunFolder, record: Record, reason: str) -> bool:
@@ -137,7 +168,7 @@ def _never_started(folder: RunFolder, record: Record, reason: str) -> bool:
     return False
 
 
-def _mark_starting(record: Record) -> None:
+def _mark_starting(record: Record, **changes: Any) -> None:
     now = time.time()
     record.update(
         status="starting",
@@ -145,6 +176,7 @@ def _mark_starting(record: Record) -> None:
         attempt=record.state.attempt + 1,
         started_at=record.state.started_at or now,
         attempt_started_at=now,
+        **changes,
     )
 
 
@@ -172,7 +204,7 @@ def _work(folder: RunFolder, record: Record, alarm: Alarm, worker_argv: list[str
             worker_pid=None,
             worker_start=None,
         )
-        if control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW):
+        if _stop_is_requested(folder):
             ending = replace(ending, status="stopped", reason="stopped as asked, after it ran out of memory")
             break
         _mark_starting(record)

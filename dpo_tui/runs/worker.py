@@ -13,6 +13,7 @@ from typing import Literal
 from dpo_tui.runs import batch, control, leftovers, protocol
 from dpo_tui.runs.alarm import Alarm
 from dpo_tui.runs.checkpoint import newest_checkpoint
+from dpo_tui.runs.devices import give_devices
 from dpo_tui.runs.files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import SUPERVISOR_PID_VARIABLE, describe_exit, kernel_oom_kills, process_start
@@ -100,11 +101,7 @@ def worker_environment(state: State) -> dict[str, str]:
     # that the other thread would need. Sleeping instead was 8 to 10 times as fast on two busy cores.
     environment.setdefault("OMP_WAIT_POLICY", "passive")
     environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
-    gpus = [device.removeprefix("gpu:") for device in state.devices if device.startswith("gpu:")]
-    if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        # CUDA's own order is fastest first; NVML's, which people see and choose by, is the bus's.
-        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    give_devices(environment, state.devices)
     for variable, value in (
         (batch.MICRO_BATCH_VARIABLE, state.per_device_train_batch_size),
         (batch.ACCUMULATION_VARIABLE, state.gradient_accumulation_steps),

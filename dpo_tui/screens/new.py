@@ -15,7 +15,8 @@ from textual.widgets import ContentSwitcher
 
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware import nvml
-from dpo_tui.hardware.profiles import SETTINGS, Profile, main_memory, recommend
+from dpo_tui.hardware.gpu_choice import recommend
+from dpo_tui.hardware.profiles import SETTINGS, Profile, main_memory
 from dpo_tui.live import plan as plans
 from dpo_tui.live.forecast import Forecast, Forecaster
 from dpo_tui.live.plan import Plan

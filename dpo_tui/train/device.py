@@ -1,5 +1,6 @@
 """Which device trains, and in which precision; a fall-back is said aloud."""
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,7 @@ import torch
 
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
+from dpo_tui.runs.devices import DEVICES_VARIABLE
 
 # NVIDIA Ampere; older devices emulate bfloat16, slowly or not at all.
 _BF16_CAPABILITY = (8, 0)
@@ -37,14 +39,16 @@ def choose_device(config: Config) -> Device:
     """Choose device and precision for a config.
 
     Raises:
-        TrainingError: the config names a GPU and torch sees none.
+        TrainingError: the config names a GPU, or the run holds one, and torch sees none.
     """
     if config.gpus != "none" and torch.cuda.is_available():
         return _cuda(config)
-    if config.gpus.isdigit():
+    held = os.environ.get(DEVICES_VARIABLE, "") if config.gpus == "auto" else ""
+    if config.gpus.isdigit() or held:
         built = torch.version.cuda or "without CUDA"
+        asked = f"this run has {held}" if held else f"gpus = {config.gpus}"
         raise TrainingError(
-            f"gpus = {config.gpus}: torch {torch.__version__} (built {built}) sees no GPU",
+            f"{asked}: torch {torch.__version__} (built {built}) sees no GPU",
             hint='run `dpo-tui doctor`, or set gpus = "none" to train on the CPU',
         )
     if config.gpus == "auto" and torch.backends.mps.is_available():

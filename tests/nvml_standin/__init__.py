@@ -35,6 +35,16 @@ SCENARIOS = {
         "gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 81000\ncc 9 0\nfan -1\nmig 1\n"
         "instance 9856 9800 MIG-small\ninstance 40192 40000 MIG-half\n"
     ),
+    "h100x4-idle": "gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 81000\ncc 9 0\nfan -1\nmig 0\n" * 4,
+    "unlike": (
+        "gpu\nname NVIDIA GeForce RTX 2060\nmemory 6144 5900\ncc 7 5\n"
+        "gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 81000\ncc 9 0\n"
+        "gpu\nname NVIDIA GeForce RTX 4090\nmemory 24564 24100\ncc 8 9\n"
+    ),
+    "others-hold-one": (
+        "gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 2000\ncc 9 0\n"
+        "gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 81000\ncc 9 0\n"
+    ),
     "gb10": (
         "driver 580.82.09\ncuda 13000\n"
         "gpu\nname NVIDIA GB10\ncc 12 1\nfan -1\n"

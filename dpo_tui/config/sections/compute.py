@@ -17,8 +17,8 @@ class ComputeSection(Section):
     gpus: str = setting(
         "auto",
         "GPU",
-        "auto takes the GPU with the most free memory, or the CPU where there is none; a number names one; none is the "
-        "CPU.",
+        "auto takes the GPU with the most free memory of those that no other run holds when its turn comes, or the CPU "
+        "where there is none; a number names one; none is the CPU.",
         pattern=r"^(auto|none|\d+)$",
     )
     activation_offloading: bool = setting(

@@ -147,7 +147,7 @@ def summary(plan: Plan, forecast: Forecast, prepared: Prepared) -> list[Paragrap
         text.append((f"        and {len(prepared.dropped) - _ROWS_NAMED:,} more", "warn"))
     home = paths.runs()
     text += [
-        (f"runs on {', '.join(prepared.devices) or 'the CPU'}", "text"),
+        (f"runs on {_where(prepared)}", "text"),
         (f"writes  {home}", "text"),
         _disk(),
         ("", "text"),
@@ -159,6 +159,13 @@ def summary(plan: Plan, forecast: Forecast, prepared: Prepared) -> list[Paragrap
         text += [(f"{part.size / GB:>7.2f} GB  {part.words}", "code") for part in forecast.memory.parts]
         text += [(note, "muted") for note in forecast.memory.notes]
     return text
+
+
+def _where(prepared: Prepared) -> str:
+    request = prepared.device_request
+    if request is not None:
+        return f"{request.words} of {', '.join(request.candidates)}"
+    return ", ".join(prepared.devices) or "the CPU"
 
 
 def _disk() -> Paragraph:
