@@ -43,7 +43,7 @@ def test_a_reader_never_sees_half_a_file_while_it_is_replaced(tmp_path: Path) ->
 def test_a_refused_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     write_json_atomic(path, {"status": "running"})
-    blocked = tmp_path / f".state.json.{os.getpid()}.tmp"
+    blocked = tmp_path / f".state.json.{os.getpid()}.{threading.get_ident()}.tmp"
     blocked.mkdir()
     with pytest.raises(OSError) as refused:
         write_json_atomic(path, {"status": "done"})

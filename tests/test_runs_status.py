@@ -13,8 +13,9 @@ import pytest
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import control
+from dpo_tui.runs.exit_codes import describe_exit
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.process import boot_id, describe_exit, is_same_process, process_start
+from dpo_tui.runs.process import boot_id, is_same_process, process_start
 from dpo_tui.runs.status import STALLED_AFTER, STALLED_UNPACED, duration, status_of
 from tests.runs_stage import edit_state, fresh_home, make, supervised, until  # noqa: F401 - a fixture
 

@@ -15,8 +15,7 @@ from dpo_tui.errors import UsageError
 from dpo_tui.plain import printable
 from dpo_tui.prepare import Prepared
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import start
-from dpo_tui.runs.protocol import ARGV_VARIABLE
+from dpo_tui.runs.launch import ARGV_VARIABLE, start
 from dpo_tui.torch_tool import Message
 
 _ROWS_NAMED = 5

@@ -5,6 +5,7 @@ Standard library only: the supervisor uses it.
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +26,8 @@ def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
     Raises:
         OSError: the text could not be written; the old file is as it was.
     """
-    # The pid keeps two writing processes off each other's temporary file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Pid and thread keep two writers off each other's temporary file, which the first of them would rename away.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8", errors="surrogatepass") as stream:
             stream.write(text)
@@ -57,7 +58,20 @@ def append_json_line(path: Path, obj: Any) -> None:
     Raises:
         OSError: the line could not be written whole (a full disk).
     """
-    line = (json.dumps(obj, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
+    append_line(path, json_line(obj))
+
+
+def json_line(obj: Any) -> bytes:
+    """One line of a ``.jsonl`` file, line feed included."""
+    return (json.dumps(obj, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a whole line in one write, as `append_json_line` does.
+
+    Raises:
+        OSError: the line could not be written whole (a full disk).
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         written = os.write(descriptor, line)

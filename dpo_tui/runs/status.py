@@ -9,6 +9,7 @@ from typing import Any
 from dpo_tui.runs import control, lock, pace
 from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import ENDED, State, read_state
 
@@ -56,7 +57,7 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
         now: Unix time, to compare with the files' own times; the present by default.
 
     Raises:
-        RunError: a newer dpo-tui wrote the folder.
+        RunError: a newer dpo-tui wrote the folder, or its launcher is unknown here.
     """
     now = time.time() if now is None else now
     state = read_state(folder)
@@ -66,6 +67,8 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
         return Status(state.status, state.reason, state=state, progress=read_json(folder.progress) or {})
     if lock.owner(folder.lock) is not None:
         return _live(folder, state, now)
+    if (waiting := launcher_of(state).waiting_reason(folder)) is not None:
+        return Status("queued", waiting, live=True, state=state)
     if _same_boot(state):
         return _unsupervised(folder, state, now)
     if state.host == host_name():

@@ -23,7 +23,13 @@ _CANDIDATES_SHOWN = 6
 
 
 def create(
-    config_toml_text: str, *, name: str, devices: list[str], after: str | None = None, python: str | None = None
+    config_toml_text: str,
+    *,
+    name: str,
+    devices: list[str],
+    after: str | None = None,
+    python: str | None = None,
+    launcher: str = "local",
 ) -> RunFolder:
     """Make the folder of a new run, in state ``queued``; `dpo_tui.runs.launch.start` starts it.
 
@@ -33,6 +39,7 @@ def create(
         devices: what it needs for itself, such as ``["gpu:0"]``; empty for none.
         after: id of a run that must have ended first, in any way.
         python: the interpreter that its worker needs; None for that of whoever starts it.
+        launcher: how its worker starts, a name of `dpo_tui.runs.launchers.registry`.
 
     Raises:
         HomeError: the home folder cannot be written.
@@ -53,6 +60,7 @@ def create(
                 devices=list(devices),
                 after=after,
                 python=python,
+                launcher=launcher,
             )
             if _fill(folder, config_toml_text, state):
                 return folder

@@ -7,6 +7,7 @@ from typing import Any
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.ranks import Rank
 from dpo_tui.trackers import check_trackers, set_environment
 from dpo_tui.train import unsloth_stack
 from dpo_tui.train.base_model import require_stage
@@ -68,7 +69,8 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     if data.too_long:
         why = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
         journal.event("warning", f"{data.too_long:,} pairs dropped: {why}", rows=data.too_long)
-    write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer))
+    if journal.rank.is_first:
+        write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer))
 
     interruption.raise_if_stopped()
     first_step = step_of(checkpoint) if checkpoint else 0
@@ -97,7 +99,9 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
 
     journal.phase("save")
     results = _results(trainer)
-    _save(trainer, folder.adapter if config.use_lora else folder.merged)
+    _save(trainer, folder.adapter if config.use_lora else folder.merged, journal.rank)
+    if not journal.rank.is_first:
+        return
     kind: Kind = "adapter" if config.use_lora else "model"
     if config.use_lora and config.merge_at_end:
         merge_in_place(
@@ -157,9 +161,12 @@ def _results(trainer: Any) -> dict[str, Any]:
     return {"steps": trainer.state.global_step, "metrics": latest}
 
 
-def _save(trainer: Any, target: Path) -> None:
+def _save(trainer: Any, target: Path, rank: Rank) -> None:
     """Save adapter (or model) and tokenizer so that the folder appears whole or not at all."""
     partial = target.with_name(f".{target.name}.partial")
+    if not rank.is_first:
+        trainer.save_model(str(partial))  # sharded weights are gathered from every rank; rank 0 writes them
+        return
     shutil.rmtree(partial, ignore_errors=True)
     trainer.save_model(str(partial))
     # Trainer pickles its arguments beside the weights; nobody should have to load a pickle to use an adapter.
