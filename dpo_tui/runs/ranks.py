@@ -1,7 +1,9 @@
 """The ranks of a run that is trained by several processes: who is which, and what each says of itself.
 
 Rank 0 writes the run folder. Rank N > 0 writes only its output into ``ranks/N.log``. Every rank writes
-``ranks/N.json``: its heartbeat, and how it ended, since torchrun answers 1 whatever a rank's exit code was. Standard library only.
+``ranks/N.json``: its heartbeat, and how it ended, since torchrun answers 1 whatever a rank's exit code was.
+
+Standard library only.
 """
 
 import os
