@@ -169,9 +169,8 @@ if sys.argv[2] == "stay":
 """
 _WORKER = """
 import os, sys, time
-parent = os.getppid()
 if {orphan}:
-    while os.getppid() == parent: time.sleep(0.01)
+    while os.getppid() == int(os.environ["DPO_TUI_PARENT_PID"]): time.sleep(0.01)
 from dpo_tui.runs.process import set_pdeathsig
 set_pdeathsig()
 print("alive", flush=True)

@@ -69,15 +69,18 @@ def json_line(obj: Any) -> bytes:
 def append_line(path: Path, line: bytes) -> None:
     """Append a whole line in one write, as `append_json_line` does.
 
+    After a line that a full disk or a power cut has torn, a new line is started first, or both would be lost.
+
     Raises:
         OSError: the line could not be written whole (a full disk).
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line
         written = os.write(descriptor, line)
         if written < len(line):
-            # A full disk took a part. End the line, if there is room, so that the next one is not lost with it.
-            os.write(descriptor, b"\n")
             raise OSError(28, "only a part of the line was written", str(path))
     finally:
         os.close(descriptor)
