@@ -124,7 +124,7 @@ def free():
     while "cannot write" not in Path(sys.argv[1]).read_text(): time.sleep(0.05)
     ballast.unlink()
 fill()
-threading.Thread(target=free).start()
+threading.Thread(target=free, daemon=True).start()
 print("exit code:", main(str(run)))
 """
 

@@ -195,3 +195,37 @@ def test_what_one_rank_is_asked_for_both_do_in_the_same_step(
         marked = json.loads((folder.checkpoints / f"checkpoint-{step}" / "complete.json").read_text())["files"]
         assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(marked), "whole only when every rank has saved"
     assert [line["step"] for line in lines(folder.metrics) if "loss" in line] == [1, 2, 3, 4], "written by rank 0 alone"
+
+
+_LOSES_ITS_PEER = """
+import os, sys
+from torch import distributed
+import torch
+from dpo_tui.train.failures import describe_failure
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+distributed.barrier()
+if rank == 1:
+    os._exit(9)
+try:
+    distributed.all_reduce(torch.ones(1))
+except Exception as error:
+    failure = describe_failure(error)
+    print(failure.peer_lost, failure.message, "|", error)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def test_a_rank_whose_peer_died_knows_that_it_is_only_the_consequence(tmp_path: Path) -> None:
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", _LOSES_ITS_PEER, str(rank), str(tmp_path / "meet")],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(TESTS.parent), "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        for rank in (0, 1)
+    ]
+    told, _ = (rank.communicate(timeout=120) for rank in ranks)
+    assert told[0].startswith("True Another rank went away"), told
