@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny
 
-# Before torch is imported: see runs/worker.py.
+# Before torch is imported: see runs/launchers/environment.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The tests start hundreds of processes; each would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -43,7 +43,7 @@ def test_a_reader_never_sees_half_a_file_while_it_is_replaced(tmp_path: Path) ->
 def test_a_refused_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     write_json_atomic(path, {"status": "running"})
-    blocked = tmp_path / f".state.json.{os.getpid()}.tmp"
+    blocked = tmp_path / f".state.json.{os.getpid()}.{threading.get_ident()}.tmp"
     blocked.mkdir()
     with pytest.raises(OSError) as refused:
         write_json_atomic(path, {"status": "done"})
@@ -94,6 +94,14 @@ def test_a_line_cut_by_the_limit_is_not_given_as_whole(tmp_path: Path) -> None:
     assert list(lines_from_end(path, 10)) == [b"third"]
     assert list(lines_from_end(path, 0)) == []
     assert list(lines_from_end(tmp_path / "none")) == []
+
+
+def test_a_line_after_a_torn_one_is_not_lost_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2, "lo')
+    append_json_line(path, {"step": 3})
+    append_json_line(path, {"step": 4})
+    assert [line["step"] for line in read_last_json_lines(path, 10)] == [1, 3, 4]
 
 
 def test_an_unwritable_log_raises_and_does_not_pretend(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import control, launch
+from dpo_tui.runs import control
+from dpo_tui.runs.exit_codes import describe_exit
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.process import boot_id, describe_exit, is_same_process, process_start
+from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
+from dpo_tui.runs.process import boot_id, is_same_process, process_start
 from dpo_tui.runs.status import STALLED_AFTER, STALLED_UNPACED, duration, status_of
 from tests.runs_stage import edit_state, fresh_home, make, state_of, supervised, until  # noqa: F401 - a fixture
 
@@ -140,7 +142,7 @@ def test_a_run_that_nobody_started_is_queued_for_a_moment_and_then_lost() -> Non
 
 def test_a_run_is_not_lost_while_its_launcher_still_waits_for_a_supervisor() -> None:
     folder = make()
-    status = status_of(folder, now=state_of(folder).queued_at + launch.LAUNCH_DEADLINE - 1)
+    status = status_of(folder, now=state_of(folder).queued_at + LAUNCH_DEADLINE - 1)
     assert (status.status, status.reason) == ("queued", "being launched")
 
 

@@ -72,7 +72,7 @@ def test_without_a_driver_a_tool_sees_what_it_saw_before(tmp_path: Path, home: P
 def test_a_number_in_the_config_leaves_no_choice(
     gpus: str, visible: str | None, expected: str | None, tmp_path: Path, home: Path
 ) -> None:
-    code = f"import json; from dpo_tui.hardware.tool_gpu import tool_environment; print(json.dumps(tool_environment({gpus!r})))"
+    code = f"import json; from dpo_tui.hardware import tool_gpu; print(json.dumps(tool_gpu.tool_environment({gpus!r})))"
     extra = {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
     assert tool("h100-mig-slices", tmp_path, home, code, **extra)[0].get("CUDA_VISIBLE_DEVICES") == expected
 

@@ -19,9 +19,8 @@ from dpo_tui.demo import assets
 from dpo_tui.plain import printable
 from dpo_tui.prepare import create_run, prepare
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import start
+from dpo_tui.runs.launch import ARGV_VARIABLE, start
 from dpo_tui.runs.metrics import read_all
-from dpo_tui.runs.protocol import ARGV_VARIABLE
 from dpo_tui.runs.status import status_of
 
 _INTRODUCTION = (

@@ -14,7 +14,7 @@ from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.run_text import next_steps, result_words
 from dpo_tui.errors import RunError
 from dpo_tui.plain import printable
-from dpo_tui.runs import control, protocol
+from dpo_tui.runs import control, exit_codes
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.runs.phases import PHASES
@@ -158,10 +158,10 @@ def _end(folder: RunFolder, status: Status) -> int:
         if words := result_words(folder.path):
             _tell_event({"kind": "note", "message": words})
         _tell_next({"id": folder.id, "status": status.status, "advice": as_event(advice)})
-        return protocol.DONE
+        return exit_codes.DONE
     narrate(f"{status.status}: {printable(status.reason)}".rstrip(": "))
     _tell_next({"id": folder.id, "status": status.status})
-    return protocol.STOPPED if status.status == "stopped" else protocol.FAILED
+    return exit_codes.STOPPED if status.status == "stopped" else exit_codes.FAILED
 
 
 def _tell_next(run: dict[str, Any]) -> None:

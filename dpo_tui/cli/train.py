@@ -15,8 +15,7 @@ from dpo_tui.plain import printable
 from dpo_tui.prepare import Prepared, create_stages, prepare_stages
 from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import start
-from dpo_tui.runs.protocol import ARGV_VARIABLE
+from dpo_tui.runs.launch import ARGV_VARIABLE, start
 
 _ROWS_NAMED = 5
 

@@ -1,13 +1,13 @@
 """Requests to a running run: files in ``control/``, the only thing that others write. Standard library only."""
 
 import os
-import signal
 from contextlib import suppress
 from pathlib import Path
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import lock
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, is_same_process
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.statuses import ENDED
@@ -30,9 +30,9 @@ def request_stop(folder: RunFolder, now: bool = False) -> None:
     state = _live_state(folder, "stopped")
     asked_before = (folder.control / STOP_NOW).exists()
     _request(folder, STOP_NOW if now else STOP)
-    if now and lock.owner(folder.lock) is None:
-        # No supervisor is left to act on it: an orphan, still saving or hanging. Asking twice kills.
-        _signal_orphan(state, signal.SIGKILL if asked_before else signal.SIGTERM)
+    if lock.owner(folder.lock) is None:
+        # No supervisor will see it: a submitted run has none yet, or the worker is an orphan, saving or hanging.
+        launcher_of(state).stop_unsupervised(folder, state, now=now, again=asked_before)
 
 
 def request_checkpoint(folder: RunFolder) -> None:
@@ -83,9 +83,3 @@ def _request(folder: RunFolder, request: str) -> None:
         Path(folder.control, request).touch()
     except OSError as error:
         raise RunError(f"run {folder.id}: cannot write the request in {folder.control}: {error}") from error
-
-
-def _signal_orphan(state: State, number: signal.Signals) -> None:
-    if state.worker_pid and is_same_process(state.worker_pid, state.worker_start):
-        with suppress(OSError):
-            os.killpg(state.worker_pid, number)

@@ -5,6 +5,7 @@ Standard library only: the supervisor uses it.
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +26,8 @@ def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
     Raises:
         OSError: the text could not be written; the old file is as it was.
     """
-    # The pid keeps two writing processes off each other's temporary file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Pid and thread keep two writers off each other's temporary file, which the first of them would rename away.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8", errors="surrogatepass") as stream:
             stream.write(text)
@@ -57,13 +58,29 @@ def append_json_line(path: Path, obj: Any) -> None:
     Raises:
         OSError: the line could not be written whole (a full disk).
     """
-    line = (json.dumps(obj, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    append_line(path, json_line(obj))
+
+
+def json_line(obj: Any) -> bytes:
+    """One line of a ``.jsonl`` file, line feed included."""
+    return (json.dumps(obj, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a whole line in one write, as `append_json_line` does.
+
+    After a line that a full disk or a power cut has torn, a new line is started first, or both would be lost.
+
+    Raises:
+        OSError: the line could not be written whole (a full disk).
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line
         written = os.write(descriptor, line)
         if written < len(line):
-            # A full disk took a part. End the line, if there is room, so that the next one is not lost with it.
-            os.write(descriptor, b"\n")
             raise OSError(28, "only a part of the line was written", str(path))
     finally:
         os.close(descriptor)

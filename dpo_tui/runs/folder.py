@@ -92,6 +92,19 @@ class RunFolder:
         return self.path / "train.log"
 
     @property
+    def ranks(self) -> Path:
+        """What each of several ranks says of itself, and the output of all but the first; missing with one process."""
+        return self.path / "ranks"
+
+    def rank_report(self, rank: int) -> Path:
+        """A rank's heartbeat, and how it ended; see `dpo_tui.runs.ranks`."""
+        return self.ranks / f"{rank}.json"
+
+    def rank_log(self, rank: int) -> Path:
+        """Standard output and error of a rank; those of rank 0 are the worker's."""
+        return self.ranks / f"{rank}.log" if rank else self.train_log
+
+    @property
     def lock(self) -> Path:
         """Locked by the supervisor while it lives. Only `dpo_tui.runs.lock` may open it."""
         return self.path / "run.lock"

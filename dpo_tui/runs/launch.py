@@ -1,26 +1,28 @@
-"""Start a run, or start it again: detach a supervisor that outlives the terminal. Standard library only."""
+"""Start a run, or start it again: its launcher starts a supervisor, which outlives the terminal.
+
+Standard library only.
+"""
 
 import os
-import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.processes.environment import child_environment
-from dpo_tui.runs import lock
 from dpo_tui.runs.checkpoint import newest_checkpoint
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State, read_state
-from dpo_tui.runs.status import LAUNCH_DEADLINE, status_of
+from dpo_tui.runs.status import status_of
+
+ARGV_VARIABLE = "DPO_TUI_ARGV"
+"""The command line that started the run, as JSON, for the worker's receipt."""
 
 _ORPHAN_DEADLINE = 60.0
 """Seconds to wait for the worker of a lost run, which may still be saving its checkpoint."""
 _POLL = 0.02
-_TAIL = 2000
 _WORKER_MODULE = "dpo_tui.train"
 
 
@@ -44,7 +46,7 @@ def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
         worker_argv: the worker's command; by default `dpo_tui.train` under the run's interpreter.
 
     Returns:
-        When the supervisor holds the run's lock: from then on the run is looked after.
+        When the supervisor holds the run's lock, or the run is submitted: from then on it is looked after.
 
     Raises:
         RunError: the run is already looked after, or was before (then `resume` it), or no supervisor came up.
@@ -99,39 +101,7 @@ def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
     command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
     # The supervisor refuses if another launcher was faster and started a worker since we looked.
     command += ["--attempt", str(state.attempt), "--", *worker_argv]
-    try:
-        with open(folder.supervisor_output, "ab") as output:
-            before = output.tell()
-            supervisor = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                close_fds=True,
-                env=child_environment(),
-            )
-    except OSError as error:
-        raise RunError(f"run {folder.id}: no supervisor could be started: {error}") from error
-    # Whoever launches may live long (the app): collect the exit status, so that no zombie stays.
-    threading.Thread(target=supervisor.wait, daemon=True, name=f"reap-{folder.id}").start()
-    deadline = time.monotonic() + LAUNCH_DEADLINE
-    while lock.owner(folder.lock) != supervisor.pid:
-        ended = supervisor.poll()
-        if ended == 0:
-            return  # it came, worked and ended between two looks
-        if ended is not None:
-            raise RunError(
-                _tail(folder.supervisor_output, before) or f"run {folder.id}: its supervisor ended with {ended}",
-                hint=_watch(folder),
-            )
-        if time.monotonic() > deadline:
-            supervisor.kill()
-            raise RunError(
-                f"run {folder.id}: its supervisor did not come up within {LAUNCH_DEADLINE:.0f} s",
-                hint=f"{folder.supervisor_output} may say why.",
-            )
-        time.sleep(_POLL)
+    launcher_of(state).start_supervisor(folder, command)
 
 
 def _wait_for_orphan(folder: RunFolder, state: State) -> None:
@@ -157,12 +127,3 @@ def _earlier_worker_argv(folder: RunFolder, state: State) -> list[str]:
 
 def _watch(folder: RunFolder) -> str:
     return f"Look at it with: dpo-tui status {folder.id}"
-
-
-def _tail(path: Path, offset: int) -> str:
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(offset)
-            return stream.read()[-_TAIL:].decode("utf-8", "replace").strip()
-    except OSError:
-        return ""

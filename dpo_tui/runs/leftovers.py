@@ -5,6 +5,8 @@ import signal
 import time
 from contextlib import suppress
 
+from dpo_tui.runs.process import parent_of
+
 _GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL: with the worker gone, nothing of worth is left to save."""
 _GIVE_UP = 5.0
@@ -78,14 +80,4 @@ def _children(parent: int) -> list[int]:
         names = os.listdir("/proc")
     except OSError:
         return []
-    return [int(name) for name in names if name.isdigit() and _parent(name) == parent]
-
-
-def _parent(pid: str) -> int | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            stat = stream.read()
-    except OSError:
-        return None
-    state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
-    return None if state in (b"Z", b"X") else int(parent)
+    return [int(name) for name in names if name.isdigit() and parent_of(int(name)) == parent]

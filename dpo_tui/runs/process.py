@@ -1,4 +1,8 @@
-"""Processes: who is who, who goes when whom dies, and what an exit code means. Standard library only.
+"""Processes: which is which, and which ends when another one dies. Standard library only.
+
+The death signal (`set_pdeathsig`) is the kernel's: each process asks to be signalled when its own parent dies. Between
+supervisor and worker there may be another process, such as torchrun's agent. It is started through
+`dpo_tui.runs.launchers.end_with_parent`, so that it ends with the supervisor, and the ranks end with it.
 
 Linux answers everything; on macOS the questions that need ``/proc`` or ``prctl`` degrade to "not known".
 """
@@ -13,12 +17,13 @@ from dpo_tui.processes.death_signal import prctl, request_death_signal
 
 SUPERVISOR_PID_VARIABLE = "DPO_TUI_SUPERVISOR_PID"
 """The supervisor puts its pid here for the worker; see `set_pdeathsig`."""
+PARENT_PID_VARIABLE = "DPO_TUI_PARENT_PID"
+"""A process between supervisor and worker puts its pid here for the processes that it starts; see `set_pdeathsig`."""
 
 # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
 # Position of `starttime` after the command's closing bracket in /proc/PID/stat (proc(5): field 22; the state is 3).
 _START_TICKS = 22 - 3
-_SHELL_SIGNAL = 128
 
 
 @cache
@@ -67,109 +72,68 @@ def is_same_process(pid: int | None, start: int | None) -> bool:
     return True
 
 
+def parent_of(pid: int) -> int | None:
+    """The parent's pid of a living process; ``None`` when there is no such process, or the system does not say."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
+    return None if state in (b"Z", b"X") else int(parent)
+
+
 def set_pdeathsig(number: int = signal.SIGTERM, parent: int | None = None) -> bool:
     """Ask the kernel to send this process a signal when its parent dies; the worker calls it first of all.
 
+    The kernel does not report a parent that died before this call, so then the signal is sent here.
+
     Args:
         number: the signal.
-        parent: the pid that the parent must have; by default the supervisor's, from the environment. If it has died
-            before this call, the kernel would never tell, so the signal is sent here.
+        parent: the pid that the parent must have; by default what the environment says (`_parent_is_gone`).
 
     Returns:
         Whether the request stands (Linux only).
     """
+    # The request first, then the look at the parent: in this order no death falls in between.
     if not request_death_signal(number):
         return False
-    if parent is None:
-        told = os.environ.get(SUPERVISOR_PID_VARIABLE, "")
-        parent = int(told) if told.isdigit() else None
-    if parent is not None and os.getppid() != parent:
+    if _parent_is_gone(parent):
         os.kill(os.getpid(), number)
     return True
+
+
+def _parent_is_gone(expected: int | None) -> bool:
+    """Whether the process that started this one has died already.
+
+    An orphan has a new parent, which may be the supervisor itself (it is a subreaper), so a parent that lives proves
+    nothing. The pid of the real one comes from, in this order: the argument, the process in between
+    (`PARENT_PID_VARIABLE`), the supervisor (`SUPERVISOR_PID_VARIABLE`). A process in between that has not put its pid
+    there, such as a shell script around a worker, is fine as long as the supervisor is an ancestor.
+    """
+    actual = os.getppid()
+    expected = expected or _pid_from(PARENT_PID_VARIABLE)
+    if expected is not None:
+        return actual != expected
+    supervisor = _pid_from(SUPERVISOR_PID_VARIABLE)
+    if supervisor is None:
+        return False  # started by hand
+    ancestor: int | None = actual
+    while ancestor:
+        if ancestor == supervisor:
+            return False
+        ancestor = parent_of(ancestor)
+    # 0 is above the first process: all ancestors were seen. None is one that cannot be seen: no proof of a death.
+    return ancestor == 0
+
+
+def _pid_from(variable: str) -> int | None:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdigit() else None
 
 
 def set_child_subreaper() -> bool:
     """Become the parent of orphaned grandchildren, so that none is left behind holding GPU memory (Linux only)."""
     return prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def describe_exit(returncode: int, *, out_of_memory: bool | None = None) -> str:
-    """Say in words how a process ended.
-
-    Args:
-        returncode: as `subprocess` gives it, negative for a signal.
-        out_of_memory: whether the kernel's out-of-memory killer ran meanwhile; ``None`` when that is not known.
-    """
-    number = -returncode if returncode < 0 else returncode - _SHELL_SIGNAL
-    if number <= 0 or number >= signal.NSIG:
-        return "ended normally" if returncode == 0 else f"ended with exit code {returncode}"
-    told = f"killed by signal {number} ({_signal_name(number)})"
-    if returncode > 0:
-        told = f"ended with exit code {returncode}, which launchers use for: {told}"
-    if number == signal.SIGKILL:
-        if out_of_memory:
-            return f"{told}: the kernel's out-of-memory killer ended it, because the box ran out of RAM"
-        if out_of_memory is None:
-            return f"{told}: someone killed it, or the kernel ran out of memory"
-        return f"{told}: someone killed it (the kernel's out-of-memory killer did not run)"
-    meaning = _MEANINGS.get(number)
-    return f"{told}: {meaning}" if meaning else told
-
-
-def kernel_oom_kills() -> int | None:
-    """How often the kernel's out-of-memory killer has struck, here and on the whole box; ``None`` when not readable.
-
-    Only a difference between two readings means something. Sources: ``memory.events`` (cgroup v2),
-    ``memory.oom_control`` (v1), and ``/proc/vmstat`` (Linux 4.13 and newer).
-    """
-    counts = [count for path in _oom_counters() if (count := _counter(path, "oom_kill")) is not None]
-    return sum(counts) if counts else None
-
-
-_MEANINGS = {
-    int(signal.SIGSEGV): "a crash in native code",
-    int(signal.SIGABRT): "native code gave up; train.log has its last words",
-    int(signal.SIGBUS): "a memory-mapped file went away, or the disk or shared memory (/dev/shm) is full",
-    int(signal.SIGILL): "a library needs a newer processor than this one",
-    int(signal.SIGTERM): "someone, or the system, asked it to end",
-    int(signal.SIGINT): "someone interrupted it",
-    int(signal.SIGHUP): "its terminal went away",
-    int(signal.SIGXFSZ): "a file grew past the limit that this account has",
-}
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unnamed"
-
-
-def _oom_counters() -> list[Path]:
-    found = [Path("/proc/vmstat")]
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return found
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        inside = group.lstrip("/")
-        if not controllers:
-            found.append(Path("/sys/fs/cgroup", inside, "memory.events"))
-        elif "memory" in controllers.split(","):
-            found.append(Path("/sys/fs/cgroup/memory", inside, "memory.oom_control"))
-    return found
-
-
-def _counter(path: Path, key: str) -> int | None:
-    try:
-        for line in path.read_text(encoding="ascii", errors="replace").splitlines():
-            name, _, value = line.partition(" ")
-            if name == key:
-                return int(value)
-    except (OSError, ValueError):
-        pass
-    return None
 
 
 def _darwin_boot_id() -> str:

@@ -7,14 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from dpo_tui.runs.files import append_json_line, to_json
+from dpo_tui.runs.files import to_json
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.full_disk import LineLog, flush_with_patience
 from dpo_tui.runs.state import State, write_state
 
-_PATIENCE_VARIABLE = "DPO_TUI_DISK_PATIENCE"
-_PATIENCE = 600.0
-"""Seconds that a supervisor stays, after its run has ended, to get the result onto a full disk."""
-_RETRY = 0.5
 _EVENTS_KEPT = 200
 
 
@@ -29,7 +26,7 @@ class Record:
         self.state = state
         self._folder = folder
         self._state_owed = False
-        self._events_owed: list[dict[str, Any]] = []
+        self._events = LineLog(folder.supervisor_log, _EVENTS_KEPT)
 
     def update(self, **changes: Any) -> None:
         """Change fields of the state and write it."""
@@ -39,8 +36,7 @@ class Record:
 
     def event(self, kind: str, message: str, **more: Any) -> None:
         """Append an event; ``message`` is a sentence for a person."""
-        self._events_owed.append({"t": time.time(), "kind": kind, "message": message, **more})
-        del self._events_owed[:-_EVENTS_KEPT]
+        self._events.add({"t": time.time(), "kind": kind, "message": message, **more})
         self.flush()
 
     def flush(self) -> bool:
@@ -53,9 +49,7 @@ class Record:
             if self._state_owed:
                 self._write_state()
                 self._state_owed = False
-            while self._events_owed:
-                append_json_line(self._folder.supervisor_log, self._events_owed[0])
-                del self._events_owed[0]
+            self._events.flush()
         except OSError as error:
             say(f"cannot write in {self._folder.path}, will try again: {error}")
             return False
@@ -63,12 +57,8 @@ class Record:
 
     def settle(self) -> None:
         """Write what is owed, with patience: a run's true end must not be lost to a disk that is full just now."""
-        deadline = time.monotonic() + seconds_from(_PATIENCE_VARIABLE, _PATIENCE)
-        while not self.flush():
-            if time.monotonic() > deadline or not self._folder.path.exists():
-                say(f"giving up; the run's state is {self.state.status}: {self.state.reason}")
-                return
-            time.sleep(_RETRY)
+        if not flush_with_patience(self.flush, self._folder.path):
+            say(f"giving up; the run's state is {self.state.status}: {self.state.reason}")
 
     def _write_state(self) -> None:
         try:
@@ -80,14 +70,6 @@ class Record:
             except OSError:
                 raise refused from None
             say(f"the disk refused a new state.json, so the old one was overwritten in place: {refused}")
-
-
-def seconds_from(variable: str, default: float) -> float:
-    """A span from the environment; the default where it is absent or no number."""
-    try:
-        return float(os.environ.get(variable, default))
-    except ValueError:
-        return default
 
 
 def say(message: str) -> None:

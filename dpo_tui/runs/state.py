@@ -38,6 +38,7 @@ class State:
             ``None`` as long as the config's hold.
         worker_argv: the command that the worker was started with.
         python: the interpreter that the worker needs; ``None`` for that of whoever starts it.
+        launcher: how its worker starts, a name of `dpo_tui.runs.launchers.registry`.
     """
 
     id: str
@@ -65,6 +66,7 @@ class State:
     gradient_accumulation_steps: int | None = None
     worker_argv: list[str] | None = None
     python: str | None = None
+    launcher: str = "local"
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``state.json`` holds."""

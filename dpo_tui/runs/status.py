@@ -9,6 +9,8 @@ from typing import Any
 from dpo_tui.runs import control, lock, pace
 from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
+from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.statuses import ENDED, OVER
@@ -19,9 +21,6 @@ STALLED_STEPS = 10.0
 """… or this many median step times, if that is longer."""
 STALLED_UNPACED = 300.0
 """… or this long while no step time is known: importing and loading from a cold network disk takes minutes."""
-LAUNCH_DEADLINE = 60.0
-"""Seconds for a supervisor to take its lock; it needs 0.1 s, and much longer from a cold network file system. As long a
-fresh run may be without one: it is just being launched."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
         now: Unix time, to compare with the files' own times; the present by default.
 
     Raises:
-        RunError: a newer dpo-tui wrote the folder.
+        RunError: a newer dpo-tui wrote the folder, or its launcher is unknown here.
     """
     now = time.time() if now is None else now
     state = read_state(folder)
@@ -66,6 +65,8 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
         return Status(state.status, state.reason, state=state, progress=read_json(folder.progress) or {})
     if lock.owner(folder.lock) is not None:
         return _live(folder, state, now)
+    if (waiting := launcher_of(state).waiting_reason(folder)) is not None:
+        return Status("queued", waiting, live=True, state=state)
     if _same_boot(state):
         return _unsupervised(folder, state, now)
     if state.host == host_name():

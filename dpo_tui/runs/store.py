@@ -36,6 +36,7 @@ def create(
     device_request: DeviceRequest | None = None,
     after: str | None = None,
     python: str | None = None,
+    launcher: str = "local",
 ) -> RunFolder:
     """Make the folder of a new run, in state ``queued``; `dpo_tui.runs.launch.start` starts it.
 
@@ -46,6 +47,7 @@ def create(
         device_request: devices to choose among when its turn comes, instead of ``devices``.
         after: id of a run that must have ended first, in any way.
         python: the interpreter that its worker needs; None for that of whoever starts it.
+        launcher: how its worker starts, a name of `dpo_tui.runs.launchers.registry`.
 
     Raises:
         HomeError: the home folder cannot be written.
@@ -68,6 +70,7 @@ def create(
                 device_request=device_request,
                 after=after,
                 python=python,
+                launcher=launcher,
             )
             if _fill(folder, config_toml_text, state):
                 return folder

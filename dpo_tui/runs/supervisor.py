@@ -2,12 +2,12 @@
 
     python -m dpo_tui.runs.supervisor RUN_DIR [--attempt N] -- WORKER ARGV…
 
-It holds the run's lock while it lives, waits for the run's turn, starts the worker in a process group of its own,
-retries after out-of-memory, ends what the worker leaves behind, and writes state.json and supervisor.jsonl. Standard
-library only.
+It holds the run's lock while it lives, waits for the run's turn, has the run's launcher start the worker, retries after
+out-of-memory, ends what the worker leaves behind, and writes state.json and supervisor.jsonl. Standard library only.
 
-The worker's exit code tells its end: 0 done, 130 stopped at request with a checkpoint, 75 out of memory; any other
-failed, and the reason is the last event of kind ``failed`` that it wrote.
+Who ends a run: requests and signals are acted on in `dpo_tui.runs.attempt` here, and in `dpo_tui.train.interruption` in
+the worker. Why it died: the worker's exit codes are in `dpo_tui.runs.exit_codes`, and its launcher reads them
+(`dpo_tui.runs.launchers`); what the worker says of its own failure comes from `dpo_tui.train.failures`.
 """
 
 import os
@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import batch, control, leftovers, lock, queue, worker
-from dpo_tui.runs.alarm import Alarm
+from dpo_tui.runs import batch, control, leftovers, lock, queue
+from dpo_tui.runs.attempt import Ending, run_attempt
 from dpo_tui.runs.devices import Machine, read_machine
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.launcher import Launcher
+from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process, process_start, set_child_subreaper
 from dpo_tui.runs.record import Record
+from dpo_tui.runs.signal_wait import SignalWait
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.statuses import ENDED
 
@@ -50,17 +53,18 @@ def main(argv: list[str]) -> int:
     cut = argv.index("--")
     folder, options, worker_argv = RunFolder(Path(argv[0])), argv[1:cut], argv[cut + 1 :]
     expected = int(options[1]) if options else None
-    alarm = Alarm()
+    signals = SignalWait()
     try:
         state = _take(folder, expected)
+        launcher = launcher_of(state)
     except (RunError, OSError) as refusal:
         told = refusal.message if isinstance(refusal, RunError) else f"cannot lock {folder.lock}: {refusal}"
         sys.stderr.write(f"{told}\n")
         return REFUSED
     set_child_subreaper()
     record = _enroll(folder, state, worker_argv)
-    if _wait_for_turn(folder, record, alarm):
-        _work(folder, record, alarm, worker_argv)
+    if _wait_for_turn(folder, record, signals):
+        _work(folder, record, signals, launcher, worker_argv)
     record.settle()
     return 0
 
@@ -111,7 +115,7 @@ def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> Record:
     return record
 
 
-def _wait_for_turn(folder: RunFolder, record: Record, alarm: Alarm) -> bool:
+def _wait_for_turn(folder: RunFolder, record: Record, signals: SignalWait) -> bool:
     """Wait until the devices are free.
 
     Returns:
@@ -122,12 +126,12 @@ def _wait_for_turn(folder: RunFolder, record: Record, alarm: Alarm) -> bool:
     looked = time.monotonic()
 
     def asked_to_stop() -> bool:
-        return alarm.terminated or _stop_is_requested(folder)
+        return signals.terminated or _stop_is_requested(folder)
 
     while True:
         if _stop_is_requested(folder):
             return _never_started(folder, record, "stopped before it started, as asked")
-        if alarm.terminated:
+        if signals.terminated:
             return _never_started(folder, record, "stopped before it started: the supervisor was asked to end")
         memory_may_be_free = found is not None and found.memory and time.monotonic() - looked > _LOOK_AGAIN
         if found is None or memory_may_be_free or not queue.still_waits(found, folder, record.state):
@@ -137,7 +141,7 @@ def _wait_for_turn(folder: RunFolder, record: Record, alarm: Alarm) -> bool:
             if isinstance(decision, queue.Turn):
                 asks = queue.needs_machine(folder, record.state)
                 machine = read_machine(asked_to_stop) if asks else Machine()
-                with queue.scheduling_lock(folder, asked_to_stop, alarm.wait) as held:
+                with queue.scheduling_lock(folder, asked_to_stop, signals.wait) as held:
                     if not held or asked_to_stop():
                         continue
                     if not asks and queue.needs_machine(folder, record.state):
@@ -150,7 +154,7 @@ def _wait_for_turn(folder: RunFolder, record: Record, alarm: Alarm) -> bool:
             if found.reason != record.state.reason:
                 record.update(reason=found.reason)
                 record.event("waiting", found.reason, run=found.run.id)
-        alarm.wait(_POLL)
+        signals.wait(_POLL)
     if (request := record.state.device_request) is not None:
         chosen = ", ".join(record.state.devices)
         record.event("devices", f"takes {chosen} of {', '.join(request.candidates)}", devices=record.state.devices)
@@ -180,10 +184,10 @@ def _mark_starting(record: Record, **changes: Any) -> None:
     )
 
 
-def _work(folder: RunFolder, record: Record, alarm: Alarm, worker_argv: list[str]) -> None:
+def _work(folder: RunFolder, record: Record, signals: SignalWait, launcher: Launcher, worker_argv: list[str]) -> None:
     """Run the worker, again with smaller micro-batches while it runs out of memory, and record the end."""
     while True:
-        ending = worker.attempt(folder, record, alarm, worker_argv)
+        ending = run_attempt(folder, record, signals, launcher, worker_argv)
         if not ending.out_of_memory:
             break
         was = _batch(folder, record.state)
@@ -191,7 +195,7 @@ def _work(folder: RunFolder, record: Record, alarm: Alarm, worker_argv: list[str
         if smaller is None:
             ending = _gave_up(ending, was)
             break
-        leftovers.end_all(ending.group)
+        ending.end_leftovers()
         message = (
             f"out of memory with batch {was}: tries again from the last checkpoint with {smaller}, "
             f"which keeps the effective batch of {smaller.effective}"
@@ -218,17 +222,17 @@ def _batch(folder: RunFolder, state: State) -> batch.Batch | None:
     return batch.configured(folder)
 
 
-def _gave_up(ending: worker.Ending, was: batch.Batch | None) -> worker.Ending:
+def _gave_up(ending: Ending, was: batch.Batch | None) -> Ending:
     even = f" even with a micro-batch of {was.micro}" if was else ""
     return replace(ending, reason=f"out of memory{even}\n{batch.OUT_OF_MEMORY_ADVICE}")
 
 
-def _finish(folder: RunFolder, record: Record, ending: worker.Ending) -> None:
+def _finish(folder: RunFolder, record: Record, ending: Ending) -> None:
     """Record the end first, so that it is known at once, and end leftovers while the lock keeps the devices taken."""
     control.clear(folder)
     record.update(status=ending.status, reason=ending.reason, returncode=ending.returncode, ended_at=time.time())
     record.event(ending.status, ending.reason or "done", attempt=record.state.attempt, returncode=ending.returncode)
-    if ended := leftovers.end_all(ending.group):
+    if ended := ending.end_leftovers():
         record.event("leftovers", "ended what the worker left running", pids=ended)
 
 

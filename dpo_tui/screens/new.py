@@ -23,7 +23,7 @@ from dpo_tui.live.plan import Plan
 from dpo_tui.prepare import create_run, prepare
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launch import start
-from dpo_tui.runs.protocol import ARGV_VARIABLE
+from dpo_tui.runs.launch import ARGV_VARIABLE
 from dpo_tui.screens.steps import check
 from dpo_tui.screens.steps.check import CheckStep
 from dpo_tui.screens.steps.data import DataStep

@@ -1,6 +1,6 @@
 """`python -m dpo_tui.train RUN_FOLDER`: the worker's process, started by a run's supervisor.
 
-Its exit code tells the supervisor how it ended (:mod:`dpo_tui.runs.protocol`).
+Its exit code tells the supervisor how it ended (:mod:`dpo_tui.runs.exit_codes`).
 """
 
 import gc
@@ -9,34 +9,64 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dpo_tui.runs import protocol
+from dpo_tui.runs import exit_codes
 from dpo_tui.runs.batch import ACCUMULATION_VARIABLE, MICRO_BATCH_VARIABLE
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import set_pdeathsig
+from dpo_tui.runs.ranks import Rank
 from dpo_tui.train.interruption import Interruption, StopRequested
 from dpo_tui.train.journal import Journal
 
+if TYPE_CHECKING:
+    from dpo_tui.train.failures import Failure
+
 
 def main(path: str) -> int:
-    """Work on a run folder; return the exit code."""
+    """Work on a run folder; return the exit code.
+
+    How this process ended is told by the exit code, by the last event, and as one of several ranks by ``ranks/N.json``.
+    """
     folder = RunFolder(Path(path))
-    journal = Journal(folder)
-    interruption = Interruption(folder)
+    rank = Rank.from_environment()
+    journal = Journal(folder, rank)
+    interruption = Interruption(folder, rank)
+    failure: Failure | None = None
     try:
         interruption.install()
         set_pdeathsig()
+        if not rank.is_first:
+            _redirect_output(folder, rank)
         journal.phase("starting")
         _train(folder, journal, interruption)
+        code = exit_codes.DONE
     except StopRequested:
         interruption.honoured()
         journal.event("stopped", "Stopped as requested")
-        return protocol.STOPPED
+        code = exit_codes.STOPPED
     except Exception as error:
-        return _fail(error, journal)
-    return protocol.DONE
+        failure = _fail(error, journal)
+        code = failure.exit_code
+    # From here on SIGTERM ends the waiting for a full disk, and not the answer.
+    interruption.can_save = False
+    with suppress(StopRequested):
+        message, hint, peer_lost = (failure.message, failure.hint, failure.peer_lost) if failure else ("", "", False)
+        journal.reporter.ended(code, message, hint, peer_lost=peer_lost)
+        journal.settle()
+    return code
+
+
+def _redirect_output(folder: RunFolder, rank: Rank) -> None:
+    """Send the output of this process, and of libraries in C, to the rank's own log."""
+    folder.ranks.mkdir(exist_ok=True)
+    descriptor = os.open(folder.rank_log(rank.rank), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(descriptor, stream.fileno())
+    os.close(descriptor)
 
 
 def _train(folder: RunFolder, journal: Journal, interruption: Interruption) -> None:
@@ -58,8 +88,10 @@ def _train(folder: RunFolder, journal: Journal, interruption: Interruption) -> N
             from dpo_tui.train.spared import spare_bitsandbytes
 
             spare_bitsandbytes(config)
+        from dpo_tui.train.distributed import AnyRank
         from dpo_tui.train.worker import work
 
+    interruption.agree = AnyRank()
     work(config, folder, journal, interruption)
 
 
@@ -80,13 +112,15 @@ def _smaller_batches() -> dict[str, int]:
     return {name: int(os.environ[variable]) for name, variable in names.items() if variable in os.environ}
 
 
-def _fail(error: Exception, journal: Journal) -> int:
-    traceback.print_exc()
+def _fail(error: Exception, journal: Journal) -> "Failure":
+    # On a full disk train.log refuses the traceback; the reason must not be lost with it.
+    with suppress(OSError):
+        traceback.print_exc()
     from dpo_tui.train.failures import describe_failure
 
     failure = describe_failure(error)
     journal.event("failed", failure.message, hint=failure.hint, phase=journal.current_phase)
-    return failure.exit_code
+    return failure
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The worker's ear in TRL's loop: it writes metrics and progress, and obeys requests to save or to stop."""
+"""TrainerCallback that writes metrics and progress, and follows requests to save or to stop on all ranks together."""
 
 import time
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from dpo_tui.train import checkpoints
 from dpo_tui.train.allowance import Pace
+from dpo_tui.train.distributed import wait_for_ranks
 from dpo_tui.train.interruption import Interruption
 from dpo_tui.train.journal import Journal
 from dpo_tui.train.spikes import SpikeWatch
@@ -69,12 +70,13 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._trained_seconds += self._step_seconds[-1]
         self._trained_steps += 1
         self._show_steps(state)
-        if self.interruption.stop_wanted():
+        requests = self.interruption.take_requests()
+        if requests.stop:
             self.stopped = True
             control.should_training_stop = True
             control.should_evaluate = False
             control.should_save = True
-        elif self.interruption.checkpoint_wanted():
+        elif requests.checkpoint:
             control.should_save = True
         return control
 
@@ -125,7 +127,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         """Look closer at the model, then go back to the loop."""
         self._evaluated = 0
         self.last_evaluation = state.global_step
-        if self.look is not None and self.look(self._pace(state)):
+        if self.look is not None and any(self.interruption.agree((self.look(self._pace(state)),))):
             control.should_training_stop = True
             control.should_save = True
         if 0 < state.global_step < state.max_steps:
@@ -136,10 +138,12 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Mark the checkpoint whole, then delete older ones."""
-        folder = Path(args.output_dir)
-        checkpoint = folder / f"checkpoint-{state.global_step}"
-        checkpoints.mark_complete(checkpoint)
-        checkpoints.prune(folder, self.keep_checkpoints)
+        # Each rank saves a part, such as its random state; the marker lists the sizes of all of them.
+        wait_for_ranks()
+        if self.journal.rank.is_first:
+            folder = Path(args.output_dir)
+            checkpoints.mark_complete(folder / f"checkpoint-{state.global_step}")
+            checkpoints.prune(folder, self.keep_checkpoints)
         self.journal.event("checkpoint", f"Saved a checkpoint at step {state.global_step}", step=state.global_step)
         self._idle_since = time.perf_counter()
 

@@ -1,5 +1,6 @@
-"""Translate what libraries raise into what happened, and what to do about it.
+"""Why a worker died: translate what libraries raise into what happened, and what to do about it.
 
+What the supervisor says of a worker that could not tell is in `dpo_tui.runs.launchers.local`.
 Each translation is a function that takes an exception and returns a :class:`Failure` or None.
 """
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.runs import protocol
+from dpo_tui.runs import exit_codes
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Failure:
         message: what happened.
         hint: what to do; empty where nobody knows.
         exit_code: for the supervisor.
+        peer_lost: whether this is only the consequence of another rank's end.
     """
 
     message: str
     hint: str = ""
-    exit_code: int = protocol.FAILED
+    exit_code: int = exit_codes.FAILED
+    peer_lost: bool = False
 
 
 def describe_failure(error: BaseException, unknown: str = "train.log has the whole traceback") -> Failure:
@@ -54,7 +57,7 @@ def out_of_memory(error: BaseException) -> Failure | None:
             "Out of memory: " + (text.strip().splitlines() or ["allocation failed"])[0],
             "use_4bit = true, a smaller per_device_train_batch_size with more gradient_accumulation_steps, a shorter "
             "max_seq_length, or a smaller model",
-            protocol.OUT_OF_MEMORY,
+            exit_codes.OUT_OF_MEMORY,
         )
     return None
 
@@ -97,6 +100,15 @@ def model_not_found(error: BaseException) -> Failure | None:
     return None
 
 
+def peer_lost(error: BaseException) -> Failure | None:
+    """Another rank went away: gloo and NCCL report the closed connection, and the other rank says why."""
+    text = str(error)
+    closed = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    if not (any(name in text for name in ("gloo", "NCCL")) and any(sign in text for sign in closed)):
+        return None
+    return Failure("Another rank went away", "the rank that ended first says why", peer_lost=True)
+
+
 def file_refused(error: BaseException) -> Failure | None:
     """The system names the file and the reason."""
     if isinstance(error, OSError) and error.filename and error.strerror:
@@ -108,6 +120,7 @@ TRANSLATIONS: tuple[Callable[[BaseException], Failure | None], ...] = (
     our_own,
     out_of_memory,
     disk_full,
+    peer_lost,
     model_not_found,
     file_refused,
 )

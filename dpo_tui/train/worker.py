@@ -12,13 +12,14 @@ from dpo_tui.runs import control
 from dpo_tui.runs.files import read_json, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import write_held_out
+from dpo_tui.runs.ranks import Rank
 from dpo_tui.trackers import check_trackers, set_environment
 from dpo_tui.train import unsloth_stack
 from dpo_tui.train.base_model import require_stage
 from dpo_tui.train.callbacks import RunCallback
 from dpo_tui.train.card import Kind, model_card
 from dpo_tui.train.checkpoints import newest_whole, step_of
-from dpo_tui.train.device import choose_device, require_gradients
+from dpo_tui.train.device import Device, choose_device, require_gradients
 from dpo_tui.train.interruption import Interruption, StopRequested
 from dpo_tui.train.journal import Journal
 from dpo_tui.train.looks import Looks
@@ -51,11 +52,7 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     require_gradients(config, device)
 
     interruption.raise_if_stopped()
-    journal.phase("load-model")
-    tokenizer, notes = load_tokenizer(config)
-    for note in notes:
-        journal.event("note", note)
-    model = unsloth_stack.load_model(config, device) if config.provider == "unsloth" else load_model(config, device)
+    model, tokenizer = _load_policy(config, device, journal)
 
     interruption.raise_if_stopped()
     checkpoint = _checkpoint_to_resume(folder, journal)
@@ -73,10 +70,11 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     data = _data_used(config, rows, trainer)
     about_data: dict[str, Any] = {"split_version": rows.split_version, "data_changes": changes}
     _tell_about_too_long(config, data, journal)
-    write_held_out(folder, rows.untrained, keep_only_earlier=bool(changes))
-    write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer), **about_data)
-    # Only now: an attempt that fails before the receipt says so leaves the agreement for the next one.
-    control.clear(folder, control.ACCEPT_CHANGED_DATA)
+    if journal.rank.is_first:
+        write_held_out(folder, rows.untrained, keep_only_earlier=bool(changes))
+        write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer), **about_data)
+        # Only now: an attempt that fails before the receipt says so leaves the agreement for the next one.
+        control.clear(folder, control.ACCEPT_CHANGED_DATA)
 
     interruption.raise_if_stopped()
     first_step = step_of(checkpoint) if checkpoint else 0
@@ -105,7 +103,9 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
 
     journal.phase("save")
     results = _results(trainer)
-    _save(trainer, folder.adapter if config.use_lora else folder.merged)
+    _save(trainer, folder.adapter if config.use_lora else folder.merged, journal.rank)
+    if not journal.rank.is_first:
+        return
     kind: Kind = "adapter" if config.use_lora else "model"
     if config.use_lora and config.merge_at_end:
         merge_in_place(
@@ -114,6 +114,16 @@ def work(config: Config, folder: RunFolder, journal: Journal, interruption: Inte
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
     write_receipt(folder, config, device, data, results, shortcuts=shortcuts_of(trainer), **about_data)
     journal.phase("done")
+
+
+def _load_policy(config: Config, device: Device, journal: Journal) -> tuple[Any, Any]:
+    """Load the model that is trained, and its tokenizer."""
+    journal.phase("load-model")
+    tokenizer, notes = load_tokenizer(config)
+    for note in notes:
+        journal.event("note", note)
+    load = unsloth_stack.load_model if config.provider == "unsloth" else load_model
+    return load(config, device), tokenizer
 
 
 def _rows_as_before(config: Config, folder: RunFolder, journal: Journal) -> tuple[Rows, list[dict[str, Any]]]:
@@ -195,9 +205,12 @@ def _results(trainer: Any) -> dict[str, Any]:
     return {"steps": trainer.state.global_step, "metrics": latest}
 
 
-def _save(trainer: Any, target: Path) -> None:
+def _save(trainer: Any, target: Path, rank: Rank) -> None:
     """Save adapter (or model) and tokenizer so that the folder appears whole or not at all."""
     partial = target.with_name(f".{target.name}.partial")
+    if not rank.is_first:
+        trainer.save_model(str(partial))  # sharded weights are gathered from every rank; rank 0 writes them
+        return
     shutil.rmtree(partial, ignore_errors=True)
     trainer.save_model(str(partial))
     # Trainer pickles its arguments beside the weights; nobody should have to load a pickle to use an adapter.

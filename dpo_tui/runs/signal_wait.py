@@ -6,7 +6,7 @@ import socket
 from types import FrameType
 
 
-class Alarm:
+class SignalWait:
     """Takes over the process's signals: SIGHUP is ignored, SIGTERM and SIGINT are remembered, and SIGCHLD wakes.
 
     An ignored SIGHUP is inherited by the worker, so that neither dies with a terminal.
@@ -17,6 +17,7 @@ class Alarm:
 
     def __init__(self) -> None:
         self.terminated = False
+        # A byte a signal, written by the interpreter itself: a signal that comes just before `select` still wakes it.
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)

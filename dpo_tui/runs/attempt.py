@@ -1,0 +1,122 @@
+"""One attempt of a run: start the worker, wait, act on requests to stop, say how it ended. Standard library only."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from dpo_tui.errors import RunError
+from dpo_tui.runs import control, exit_codes
+from dpo_tui.runs.checkpoint import newest_checkpoint
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.full_disk import seconds_from
+from dpo_tui.runs.launchers.launcher import Launcher, Worker
+from dpo_tui.runs.process import process_start
+from dpo_tui.runs.record import Record
+from dpo_tui.runs.signal_wait import SignalWait
+
+_GRACE_VARIABLE = "DPO_TUI_STOP_GRACE"
+_GRACE = 10.0
+"""Seconds between SIGTERM and SIGKILL."""
+_POLL = 0.5
+
+Asked = Literal["", "stop-now", "terminated"]
+"""Why the supervisor itself ended the worker."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended.
+
+    Args:
+        status: done, stopped or failed.
+        reason: why, in words.
+        returncode: of the process that the supervisor started, negative for a signal; ``None`` if it did not start.
+        worker: what was started, for what it left behind.
+        out_of_memory: whether it failed for want of memory on its device, and nobody asked it to end.
+    """
+
+    status: Literal["done", "stopped", "failed"]
+    reason: str
+    returncode: int | None = None
+    worker: Worker | None = None
+    out_of_memory: bool = False
+
+    def end_leftovers(self) -> list[int]:
+        """End what the worker left running; return the pids that were signalled."""
+        return self.worker.end_leftovers() if self.worker else []
+
+
+def run_attempt(
+    folder: RunFolder, record: Record, signals: SignalWait, launcher: Launcher, worker_argv: list[str]
+) -> Ending:
+    """Run the worker once; the state becomes ``running`` with its pid, and ``stopping`` when someone asks.
+
+    Args:
+        folder: the run, at ``starting``.
+        record: where the supervisor writes.
+        signals: wakes on the worker's end and on signals.
+        launcher: starts the worker.
+        worker_argv: the worker's command.
+    """
+    try:
+        worker = launcher.start(folder, launcher.prepare(folder, record.state, worker_argv))
+    except RunError as refusal:
+        return Ending("failed", f"{refusal.message}\n{refusal.hint}" if refusal.hint else refusal.message)
+    except OSError as error:
+        return Ending("failed", f"the worker could not be started: {error}")
+    record.update(status="running", worker_pid=worker.pid, worker_start=process_start(worker.pid))
+    record.event("started", f"attempt {record.state.attempt} started", attempt=record.state.attempt, pid=worker.pid)
+    returncode, asked = _wait(folder, record, signals, worker)
+    end = worker.end(returncode)
+    if end.code == exit_codes.DONE:
+        return Ending("done", "", returncode, worker)
+    if asked or end.code == exit_codes.STOPPED:
+        return Ending("stopped", _stopped_reason(folder, asked), returncode, worker)
+    out_of_memory = end.code == exit_codes.OUT_OF_MEMORY
+    return Ending("failed", end.reason, returncode, worker, out_of_memory=out_of_memory)
+
+
+def _wait(folder: RunFolder, record: Record, signals: SignalWait, worker: Worker) -> tuple[int, Asked]:
+    """Wait for the worker's end, and act on requests to stop meanwhile."""
+    asked: Asked = ""
+    kill_at: float | None = None
+    while True:
+        if (returncode := worker.poll()) is not None:
+            return returncode, asked
+        if asked != "stop-now" and control.is_requested(folder, control.STOP_NOW):
+            asked = "stop-now"
+            _note_stopping(record, "asked to stop at once")
+            worker.terminate()
+            kill_at = time.monotonic() + _grace()
+        elif not asked and signals.terminated:
+            asked = "terminated"
+            _note_stopping(record, "the supervisor was asked to end")
+            worker.interrupt()
+            kill_at = time.monotonic() + _grace()
+        elif record.state.status == "running" and control.is_requested(folder, control.STOP):
+            _note_stopping(record, "asked to stop: it saves a checkpoint at its next step")
+        if kill_at is not None and time.monotonic() >= kill_at:
+            record.event("killing", f"the worker did not end within {_grace():g} s of SIGTERM: SIGKILL")
+            worker.kill()
+            kill_at = None
+        record.flush()
+        signals.wait(_POLL if kill_at is None else min(_POLL, kill_at - time.monotonic()))
+
+
+def _note_stopping(record: Record, reason: str) -> None:
+    record.update(status="stopping", reason=reason)
+    record.event("stopping", reason)
+
+
+def _stopped_reason(folder: RunFolder, asked: Asked) -> str:
+    newest = newest_checkpoint(folder)
+    saved = f"{newest.name} is saved" if newest else "it had saved no checkpoint yet"
+    if asked == "stop-now":
+        return f"stopped at once, as asked; {saved}"
+    if asked == "terminated":
+        return f"stopped because its supervisor was asked to end, as when the box shuts down; {saved}"
+    return f"stopped as asked; {saved}"
+
+
+def _grace() -> float:
+    return seconds_from(_GRACE_VARIABLE, _GRACE)

@@ -1,0 +1,106 @@
+"""How a worker ended: its exit codes, and any process's exit in words. Standard library only."""
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+DONE = 0
+FAILED = 1
+OUT_OF_MEMORY = 75  # EX_TEMPFAIL of sysexits.h: trying again, smaller, may work.
+STOPPED = 130  # 128 + SIGINT, as shells report a stop by the user.
+"""The worker's exit codes; every other one means that it failed."""
+
+_SHELL_SIGNAL = 128
+"""Shells and launchers report a death by signal N as exit code 128 + N."""
+
+
+@dataclass(frozen=True)
+class WorkerEnd:
+    """How a worker ended, whatever its launcher's processes answered.
+
+    Args:
+        code: `DONE`, `STOPPED` or `OUT_OF_MEMORY`; any other means that it failed.
+        reason: why it failed, in words, with what to do on a second line; empty where nobody knows, or nothing failed.
+    """
+
+    code: int
+    reason: str = ""
+
+
+def describe_exit(returncode: int, *, out_of_memory: bool | None = None) -> str:
+    """Say in words how a process ended.
+
+    Args:
+        returncode: as `subprocess` gives it, negative for a signal.
+        out_of_memory: whether the kernel's out-of-memory killer ran meanwhile; ``None`` when that is not known.
+    """
+    number = -returncode if returncode < 0 else returncode - _SHELL_SIGNAL
+    if number <= 0 or number >= signal.NSIG:
+        return "ended normally" if returncode == 0 else f"ended with exit code {returncode}"
+    told = f"killed by signal {number} ({_signal_name(number)})"
+    if returncode > 0:
+        told = f"ended with exit code {returncode}, which launchers use for: {told}"
+    if number == signal.SIGKILL:
+        if out_of_memory:
+            return f"{told}: the kernel's out-of-memory killer ended it, because the box ran out of RAM"
+        if out_of_memory is None:
+            return f"{told}: someone killed it, or the kernel ran out of memory"
+        return f"{told}: someone killed it (the kernel's out-of-memory killer did not run)"
+    meaning = _MEANINGS.get(number)
+    return f"{told}: {meaning}" if meaning else told
+
+
+def kernel_oom_kills() -> int | None:
+    """How often the kernel's out-of-memory killer has struck, here and on the whole box; ``None`` when not readable.
+
+    Only a difference between two readings means something. Sources: ``memory.events`` (cgroup v2),
+    ``memory.oom_control`` (v1), and ``/proc/vmstat`` (Linux 4.13 and newer).
+    """
+    counts = [count for path in _oom_counters() if (count := _counter(path, "oom_kill")) is not None]
+    return sum(counts) if counts else None
+
+
+_MEANINGS = {
+    int(signal.SIGSEGV): "a crash in native code",
+    int(signal.SIGABRT): "native code gave up; train.log has its last words",
+    int(signal.SIGBUS): "a memory-mapped file went away, or the disk or shared memory (/dev/shm) is full",
+    int(signal.SIGILL): "a library needs a newer processor than this one",
+    int(signal.SIGTERM): "someone, or the system, asked it to end",
+    int(signal.SIGINT): "someone interrupted it",
+    int(signal.SIGHUP): "its terminal went away",
+    int(signal.SIGXFSZ): "a file grew past the limit that this account has",
+}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unnamed"
+
+
+def _oom_counters() -> list[Path]:
+    found = [Path("/proc/vmstat")]
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        inside = group.lstrip("/")
+        if not controllers:
+            found.append(Path("/sys/fs/cgroup", inside, "memory.events"))
+        elif "memory" in controllers.split(","):
+            found.append(Path("/sys/fs/cgroup/memory", inside, "memory.oom_control"))
+    return found
+
+
+def _counter(path: Path, key: str) -> int | None:
+    try:
+        for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value)
+    except (OSError, ValueError):
+        pass
+    return None

@@ -1,0 +1,69 @@
+"""Start a supervisor on this machine that outlives the terminal and whoever started it. Standard library only."""
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from dpo_tui.errors import RunError
+from dpo_tui.processes.environment import child_environment
+from dpo_tui.runs import lock
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
+
+_POLL = 0.02
+_TAIL = 2000
+
+
+def start_detached(folder: RunFolder, argv: list[str]) -> None:
+    """Start a run's supervisor in a session of its own; return when it holds the run's lock, or has ended well.
+
+    Args:
+        folder: the run; the supervisor's output goes to its ``supervisor.log``.
+        argv: the supervisor's command.
+
+    Raises:
+        RunError: it did not start, refused the run, or did not come up.
+    """
+    try:
+        with open(folder.supervisor_output, "ab") as output:
+            before = output.tell()
+            supervisor = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                close_fds=True,
+                env=child_environment(),
+            )
+    except OSError as error:
+        raise RunError(f"run {folder.id}: no supervisor could be started: {error}") from error
+    # Whoever launches may live long (the app): collect the exit status, so that no zombie stays.
+    threading.Thread(target=supervisor.wait, daemon=True, name=f"reap-{folder.id}").start()
+    deadline = time.monotonic() + LAUNCH_DEADLINE
+    while lock.owner(folder.lock) != supervisor.pid:
+        ended = supervisor.poll()
+        if ended == 0:
+            return  # it came, worked and ended between two looks
+        if ended is not None:
+            raise RunError(
+                _tail(folder.supervisor_output, before) or f"run {folder.id}: its supervisor ended with {ended}",
+                hint=f"Look at it with: dpo-tui status {folder.id}",
+            )
+        if time.monotonic() > deadline:
+            supervisor.kill()
+            raise RunError(
+                f"run {folder.id}: its supervisor did not come up within {LAUNCH_DEADLINE:.0f} s",
+                hint=f"{folder.supervisor_output} may say why.",
+            )
+        time.sleep(_POLL)
+
+
+def _tail(path: Path, offset: int) -> str:
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(offset)
+            return stream.read()[-_TAIL:].decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,151 @@
+"""The local launcher: the worker is one process of this machine, leader of a process group. Standard library only."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from dpo_tui.runs import leftovers
+from dpo_tui.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED, WorkerEnd, describe_exit, kernel_oom_kills
+from dpo_tui.runs.files import lines_from_end, parse_line
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.detached import start_detached
+from dpo_tui.runs.launchers.environment import worker_environment
+from dpo_tui.runs.launchers.launcher import Command, Worker
+from dpo_tui.runs.process import is_same_process
+from dpo_tui.runs.state import State
+
+_QUOTED = 300
+"""Characters of the last line of output that a reason quotes."""
+
+
+class LocalLauncher:
+    """Supervisor and worker are processes of this machine."""
+
+    def start_supervisor(self, folder: RunFolder, argv: list[str]) -> None:
+        """Start the supervisor in a session of its own; see `start_detached`."""
+        start_detached(folder, argv)
+
+    def waiting_reason(self, folder: RunFolder) -> str | None:
+        """Nothing is submitted anywhere."""
+        return None
+
+    def stop_unsupervised(self, folder: RunFolder, state: State, *, now: bool, again: bool) -> None:
+        """Signal the worker of a supervisor that was killed, still saving or hanging; asking twice kills."""
+        if now and state.worker_pid and is_same_process(state.worker_pid, state.worker_start):
+            _signal_group(state.worker_pid, signal.SIGKILL if again else signal.SIGTERM)
+
+    def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
+        """The worker's own command."""
+        return Command(worker_argv, worker_environment(state))
+
+    def start(self, folder: RunFolder, command: Command) -> Worker:
+        """Start the process."""
+        return LocalWorker(folder, command)
+
+
+class LocalWorker:
+    """One process, whose exit code says how the worker ended (`dpo_tui.runs.exit_codes`).
+
+    Why it failed is, in this order: the event of kind ``failed`` that it wrote in this attempt; what its exit code
+    means, with the kernel's out-of-memory killer told from other kills; and its last line of output.
+
+    Raises:
+        OSError: it could not be started.
+    """
+
+    def __init__(self, folder: RunFolder, command: Command) -> None:
+        self._folder = folder
+        # What earlier attempts have written is not this one's.
+        self._events_before, self._log_before = _size(folder.events), _size(folder.train_log)
+        self._oom_before = kernel_oom_kills()
+        with open(folder.train_log, "ab") as log:
+            self._process = subprocess.Popen(
+                command.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                env=command.environment,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The worker's pid, which is its process group's too."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        if self._process.returncode is None:
+            # Whatever else has ended is collected as well: orphans of the worker become the supervisor's children.
+            self._process.returncode = leftovers.reap().get(self.pid)
+        return self._process.returncode
+
+    def interrupt(self) -> None:
+        """SIGTERM to the worker alone: its data-loader processes must live for it to save."""
+        with suppress(OSError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def terminate(self) -> None:
+        """SIGTERM to the process group."""
+        _signal_group(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to the process group."""
+        _signal_group(self.pid, signal.SIGKILL)
+
+    def end(self, returncode: int) -> WorkerEnd:
+        """What the exit code means, and why the worker failed if it did."""
+        if returncode in (DONE, STOPPED):
+            return WorkerEnd(returncode)
+        reason = self._reported_failure()
+        if returncode == OUT_OF_MEMORY:
+            return WorkerEnd(returncode, reason or "out of memory")
+        return WorkerEnd(returncode, reason or self._explain_exit(returncode))
+
+    def end_leftovers(self) -> list[int]:
+        """End the process group and the orphans."""
+        return leftovers.end_all(self.pid)
+
+    def _reported_failure(self) -> str:
+        """What the worker itself wrote about its failure: message, and hint on a second line."""
+        for line in _lines_since(self._folder.events, self._events_before):
+            event = parse_line(line) if b"failed" in line else None
+            if event is not None and event.get("kind") == "failed" and event.get("message"):
+                hint = event.get("hint")
+                return f"{event['message']}\n{hint}" if hint else str(event["message"])
+        return ""
+
+    def _explain_exit(self, returncode: int) -> str:
+        before, after = self._oom_before, kernel_oom_kills()
+        killed = None if before is None or after is None else after > before
+        reason = describe_exit(returncode, out_of_memory=killed)
+        if returncode > 0 and (line := self._last_output_line()):
+            reason = f"{reason}; its last words: {line}"
+        return reason
+
+    def _last_output_line(self) -> str:
+        for line in _lines_since(self._folder.train_log, self._log_before):
+            if text := line.decode("utf-8", "replace").strip():
+                return text[:_QUOTED]
+        return ""
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with suppress(OSError):
+        os.killpg(group, number)
+
+
+def _lines_since(path: Path, offset: int) -> Iterator[bytes]:
+    """The lines that were added after a file had this size, newest first."""
+    # One byte more: the line feed before them tells that the first of them is whole.
+    return lines_from_end(path, _size(path) - offset + 1)
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

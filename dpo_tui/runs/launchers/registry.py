@@ -1,0 +1,40 @@
+"""Which launchers there are. Standard library only."""
+
+from importlib import import_module
+from typing import cast
+
+from dpo_tui.errors import RunError
+from dpo_tui.runs.launchers.launcher import Launcher
+from dpo_tui.runs.state import State
+
+LAUNCHERS = {
+    "local": "dpo_tui.runs.launchers.local:LocalLauncher",
+}
+"""The name in state.json, and the module and class, which is imported when a run needs it."""
+
+
+def launcher(name: str) -> Launcher:
+    """The launcher of this name.
+
+    Raises:
+        RunError: there is none, as when a newer dpo-tui made the run.
+    """
+    if name not in LAUNCHERS:
+        raise RunError(
+            f"there is no launcher {name!r}; this dpo-tui has {', '.join(LAUNCHERS)}",
+            hint="Update dpo-tui, or look at the run with the version that made it.",
+        )
+    module, _, kind = LAUNCHERS[name].partition(":")
+    return cast(Launcher, getattr(import_module(module), kind)())
+
+
+def launcher_of(state: State) -> Launcher:
+    """The launcher that a run was made for.
+
+    Raises:
+        RunError: there is no such launcher; the run is named.
+    """
+    try:
+        return launcher(state.launcher)
+    except RunError as error:
+        raise RunError(f"run {state.id}: {error.message}", hint=error.hint) from None
