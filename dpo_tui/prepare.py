@@ -48,7 +48,7 @@ class Prepared:
         rows: rows in the data.
         usable: rows that can be used.
         held_out: how many of these are held out, where they are a part of the same data.
-        dropped: the others, with the reason.
+        dropped: rows that cannot be used, with the reason.
         notes: what the profile decided, and why.
         advice: what is allowed but unwise.
         follows: whether it starts from the model of the stage before it, which is not there yet. Until the run's folder

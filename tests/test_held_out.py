@@ -190,7 +190,9 @@ def test_a_resume_on_changed_data_is_refused_and_goes_on_when_that_is_accepted(
     before = json.loads(folder.receipt.read_text())
     earlier = read_held_out(folder)
     assert earlier is not None
-    write_lines(data, [row(n) for n in range(18)])
+    left = [one for one in range(36) if prompt_id([user(row(one)["prompt"])]) not in earlier.prompts]
+    still = next(one for one in range(36) if one not in left)
+    write_lines(data, [row(n) for n in (still, *left[:17])])
 
     with pytest.raises(DataError) as refused:
         train(config, folder)
@@ -214,7 +216,8 @@ def test_a_resume_on_changed_data_is_refused_and_goes_on_when_that_is_accepted(
     assert any("has changed since the run began" in event["message"] for event in lines(folder.events))
     now = read_held_out(folder)
     assert now is not None
-    assert now.prompts < earlier.prompts, "what is held out only now may have been trained on before"
+    assert after["data"]["held_out"] == 4
+    assert now.prompts == {prompt_id([user(row(still)["prompt"])])}, "the others were trained on before"
 
 
 def test_the_same_file_that_is_read_differently_is_refused_as_well(tmp_path: Path, strict_model: Path) -> None:

@@ -20,6 +20,7 @@ from dpo_tui.hardware.profiles import SETTINGS, Profile, main_memory
 from dpo_tui.live import plan as plans
 from dpo_tui.live.forecast import Forecast, Forecaster
 from dpo_tui.live.plan import Plan
+from dpo_tui.plain import printable
 from dpo_tui.prepare import create_run, prepare
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launch import start
@@ -208,12 +209,17 @@ class NewScreen(Area):
     def _check_thoroughly(self, plan: Plan) -> None:
         pane = self.query_one(CheckStep)
         try:
-            prepared = prepare(plan.loaded())
+            prepared = prepare(plan.loaded(), tell=self._tell_merge)
         except DpoTuiError as error:
             self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
             return
         forecast = self._forecaster.forecast(plan) if self._forecaster is not None else Forecast()
         self.app.call_from_thread(pane.show, check.summary(plan, forecast, prepared), ready=True)
+
+    def _tell_merge(self, message: Mapping[str, Any]) -> None:
+        """Show how the merge of an earlier run's adapter goes: it may take minutes."""
+        words = printable(str(message.get("message", "")), single_line=True)
+        self.app.call_from_thread(self.query_one(CheckStep).show, [(words, "muted")])
 
     @on(CheckStep.Start)
     def _start(self, message: CheckStep.Start) -> None:
