@@ -284,11 +284,15 @@ def test_a_resumed_run_chooses_anew() -> None:
     send(state_of(first).worker_pid, signal.SIGKILL)
     assert ended(first).status == "failed"
     assert state_of(first).devices == ["gpu:0"]
-    other = begin("--hold-at", 1, devices=["gpu:0"])
-    holding(other, 1)
+    others = [begin("--hold-at", 1, devices=[name]) for name in ("gpu:0", "gpu:1")]
+    for other in others:
+        holding(other, 1)
     launch.resume(first, worker(first))
+    waits(first, "any free GPU of 2")
+    assert state_of(first).devices == [], "the earlier one is not its own any more"
+    go(others[1])
     assert ended(first).devices == ["gpu:1"]
-    go(other)
+    go(others[0])
 
 
 def test_a_retry_after_out_of_memory_stays_on_its_gpu() -> None:
