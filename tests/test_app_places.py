@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from textual import events
 from textual.widgets import Input, TextArea
 
 from dpo_tui.app import DpoTui
@@ -125,11 +124,10 @@ def slow_rows(monkeypatch, **seconds: float) -> dict[int, threading.Event]:
 
 
 async def test_a_key_pressed_while_the_next_pair_is_being_read_decides_about_neither(home, monkeypatch):
-    async with app().run_test(size=(100, 30)) as pilot:
-        screen = await open_pairs(pilot, home)
+    async with app().run_test(size=(100, 30), notifications=True) as pilot:
+        await open_pairs(pilot, home)
         slow_rows(monkeypatch, row_2=0.4)
-        for key in ("n", "d"):
-            screen.post_message(events.Key(key, key))
+        await pilot.press("n", "d")
         await until(pilot, lambda: "pair 2 of 4" in screen_text(pilot))
         assert "press the key again" in screen_text(pilot)
         assert "dropped" not in screen_text(pilot)
@@ -143,10 +141,9 @@ async def test_a_key_pressed_while_the_next_pair_is_being_read_decides_about_nei
 
 async def test_keys_in_quick_succession_add_up_and_a_slow_pair_does_not_come_back_over_a_later_one(home, monkeypatch):
     async with app().run_test(size=(100, 30)) as pilot:
-        screen = await open_pairs(pilot, home)
+        await open_pairs(pilot, home)
         read = slow_rows(monkeypatch, row_2=0.5)
-        for key in ("n", "n", "n"):
-            screen.post_message(events.Key(key, key))
+        await pilot.press("n", "n", "n")
         await until(pilot, lambda: "pair 4 of 4" in screen_text(pilot))
         await until(pilot, read[2].is_set)
         await pilot.pause(0.2)
@@ -188,7 +185,7 @@ async def test_the_app_answers_while_a_run_is_being_deleted(home, monkeypatch):
         remove(folder)
 
     monkeypatch.setattr(run_store, "remove", slow_remove)
-    async with app().run_test(size=(80, 24)) as pilot:
+    async with app().run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: len(pilot.app.screen.query_one(RunTable).runs) == 1)
         await pilot.press("D")
         await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))

@@ -15,6 +15,7 @@ from dpo_tui.live.feed_reader import FeedReader
 from dpo_tui.live.preferences import Preferences
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, write_state
+from dpo_tui.screens import runs
 from dpo_tui.screens.compare import CompareScreen
 from dpo_tui.screens.monitor import MonitorScreen
 from dpo_tui.widgets.chart_grid import ChartGrid
@@ -145,15 +146,16 @@ async def test_runs_laid_over_a_run_whose_history_is_being_read_leave_it_whole(h
         assert [counts(series) for series in chart.sources] == [(LINES, 0), (40_000, 0)]
 
 
-async def test_moving_the_cursor_while_histories_are_being_read_leaves_them_whole(home: Path) -> None:
-    for name in ("20261101-101010-aaaa", "20261101-101011-bbbb"):
-        long_run(home, name)
+async def test_moving_the_cursor_while_histories_are_being_read_leaves_them_whole(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "PREVIEW_POLL", 0.02)  # many looks for news while a history is being read
+    long_run(home, "20261101-101010-aaaa")
+    long_run(home, "20261101-101011-bbbb", 60_000)  # under the cursor first, and read before the other one is
     async with DpoTui(preferences=Preferences(theme="dark")).run_test(size=(100, 30)) as pilot:
         screen = pilot.app.screen
         await until(pilot, lambda: len(screen.query_one(RunTable).runs) == 2)
-        for _ in range(10):
-            await pilot.press("j", "k")
-            await asyncio.sleep(0.03)
+        await pilot.press("j")
         chart = screen.query_one(ChartGrid).charts[0]
         await until(pilot, lambda: bool(chart.sources) and chart.sources[0].last_step == LINES, 60)
         assert counts(chart.sources[0]) == (LINES, 0)
