@@ -153,6 +153,20 @@ async def test_keys_in_quick_succession_add_up_and_a_slow_pair_does_not_come_bac
         assert "pair 4 of 4" in screen_text(pilot)
 
 
+async def test_answers_are_edited_only_as_they_are_shown(home, monkeypatch):
+    """A flip that is not shown yet would put the edited texts on the wrong sides."""
+    async with app().run_test(size=(100, 30), notifications=True) as pilot:
+        screen = await open_pairs(pilot, home)
+        slow_rows(monkeypatch, row_1=0.4)
+        await pilot.press("f", "e")
+        await until(pilot, lambda: "press the key again" in screen_text(pilot))
+        assert pilot.app.screen is screen
+        await until(pilot, lambda: "flipped" in screen_text(pilot))
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(pilot.app.focused, TextArea))
+        assert pilot.app.focused.text == "2+2 equals 4."
+
+
 async def test_settings_opened_over_a_screen_go_back_to_it_as_it_was(home):
     run = ended_run(home / "home", "20261101-101010-aaaa", "demo")
     async with DpoTui(RunFeed(run), preferences=Preferences(theme="dark")).run_test(size=(80, 24)) as pilot:

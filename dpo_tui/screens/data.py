@@ -198,6 +198,7 @@ class DataScreen(PairArea):
             self._show_row(1)
 
     def show_where(self) -> None:
+        """Show the data's name, and of pairs which one is shown and what was decided."""
         pairs = self._dataset if self._view == "Pairs" else None
         parts = where(self._location, pairs, self._at, self._check, self._decisions)
         self.query_one("#where", TitleRow).show(parts)

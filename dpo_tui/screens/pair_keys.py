@@ -40,6 +40,8 @@ class PairArea(Area):
         self._words = ""
         self._request = 0
         """Counts requests for a pair, so that a late answer to an older one is known."""
+        self._answered = 0
+        """The newest request whose pair is shown."""
         self.forget_pairs()
 
     def forget_pairs(self) -> None:
@@ -101,7 +103,7 @@ class PairArea(Area):
     def _pair_read(self, request: int, at: PairAt | None, otherwise: str) -> None:
         if request != self._request:
             return
-        self._moving = False
+        self._moving, self._answered = False, request
         if at is not None:
             self._show_pair(at)
             return
@@ -171,6 +173,9 @@ class PairArea(Area):
         """Edit the answers."""
         at = self._decidable()
         if at is None or at.problem:
+            return
+        if self._answered != self._request:  # the answers shown are not swapped yet, or not back
+            self.notify("The pair is still being read: press the key again.", markup=False)
             return
         flipped = at.row in self._decisions.flipped
         texts = await self.app.push_screen_wait(EditDialog(at.chosen, at.rejected))

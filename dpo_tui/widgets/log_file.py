@@ -174,7 +174,7 @@ class LogFile:
     def _skip_line(file: object, start: int, rest: bytes, lines: list[LogLine]) -> tuple[int, bytes]:
         read = file.read  # type: ignore[attr-defined]
         length = len(rest)
-        head = tail = rest[:LONGEST]
+        head, tail = rest[:LONGEST], rest[-LONGEST:]
         while block := read(BLOCK):
             at = block.find(b"\n")
             if at >= 0:
