@@ -88,6 +88,7 @@ class DpoTui(ThemedApp):
         self._looking = False
         self._ticks = 0
         self._passing = FIRST if feed is not None else ""
+        self._settings = ""
         self._home = "runs" if feed is not None else FIRST
         self._new: NewScreen | None = None
         self._before = self._home
@@ -227,14 +228,17 @@ class DpoTui(ThemedApp):
         self._over(lambda: self._make_monitor(feed))
 
     def _over(self, make: Callable[[], Screen[None]]) -> None:
-        """Open a screen for a while, as a mode of its own: no screen may lie behind it (see `Area.is_front`)."""
-        old, self._before = self._passing, self.current_mode
-        self._passing = f"passing-{next(self._numbers)}"
-        self.add_mode(self._passing, make)
-        self.switch_mode(self._passing)
+        """Open a monitor or a comparison in place of the last, as a mode: no screen may lie behind it, see `Area`."""
+        old, self._passing = self._passing, self._open_mode(make)
         if old:
             self.remove_mode(old)
             self._before = self._home if self._before == old else self._before
+
+    def _open_mode(self, make: Callable[[], Screen[None]]) -> str:
+        name = f"passing-{next(self._numbers)}"
+        self.add_mode(name, make)
+        self.switch_mode(name)
+        return name
 
     def on_area_leave(self, message: Area.Leave) -> None:
         """Back to the runs, or to where the person came from."""
@@ -280,11 +284,15 @@ class DpoTui(ThemedApp):
         return JudgeScreen(lambda: self.run_list.glances)
 
     def action_preferences(self) -> None:
-        """Open the settings."""
+        """Open the settings; the screen that they are opened over stays as it is."""
         from dpo_tui.screens.preferences import PreferencesScreen
 
-        if not isinstance(self.screen, PreferencesScreen):
-            self._over(lambda: PreferencesScreen(self.preferences, sorted(self.palettes)))
+        if self.current_mode == self._settings:
+            return
+        old, self._before = self._settings, self.current_mode
+        self._settings = self._open_mode(lambda: PreferencesScreen(self.preferences, sorted(self.palettes)))
+        if old:
+            self.remove_mode(old)
 
     def on_preferences_screen_changed(self, message: "PreferencesScreen.Changed") -> None:
         """Take the new settings at once."""

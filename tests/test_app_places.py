@@ -3,6 +3,7 @@
 import json
 import stat
 import threading
+import time
 import tomllib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,14 +14,20 @@ from textual.widgets import Input, TextArea
 from dpo_tui.app import DpoTui
 from dpo_tui.live import preferences as store
 from dpo_tui.live.compare import differing, table
+from dpo_tui.live.dataset import Dataset
+from dpo_tui.live.feed import RunFeed
 from dpo_tui.live.notices import Notice, Watchman, desktop_sequence, post
 from dpo_tui.live.preferences import Preferences
 from dpo_tui.live.run_list import RunGlance
+from dpo_tui.runs import store as run_store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.compare import CompareScreen
 from dpo_tui.screens.data import DataScreen
+from dpo_tui.screens.guide import GuideScreen
+from dpo_tui.screens.monitor import MonitorScreen
 from dpo_tui.screens.preferences import PreferencesScreen
 from dpo_tui.screens.runs import RunsScreen
+from dpo_tui.widgets.dialogs import AskDialog
 from dpo_tui.widgets.pair_view import PairShown, PairView, wrap_pieces
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.run_table import RunTable
@@ -99,6 +106,110 @@ async def test_data_is_recognised_and_its_pairs_are_paged_flipped_dropped_edited
         assert written[1]["chosen"] == "No thanks."
         assert written[2]["chosen"] == "A zebra is a striped horse."
         assert screen.is_front
+
+
+def slow_rows(monkeypatch, **seconds: float) -> dict[int, threading.Event]:
+    """Make some rows slow to read, as on a network disk; an event for each tells that it was read."""
+    at, read = Dataset.at, {row: threading.Event() for row in range(1, len(ROWS) + 1)}
+
+    def slow(self, row, decisions):
+        time.sleep(seconds.get(f"row_{row}", 0.0))
+        try:
+            return at(self, row, decisions)
+        finally:
+            read[row].set()
+
+    monkeypatch.setattr(Dataset, "at", slow)
+    return read
+
+
+async def test_a_key_pressed_while_the_next_pair_is_being_read_decides_about_neither(home, monkeypatch):
+    async with app().run_test(size=(100, 30), notifications=True) as pilot:
+        await open_pairs(pilot, home)
+        slow_rows(monkeypatch, row_2=0.4)
+        await pilot.press("n", "d")
+        await until(pilot, lambda: "pair 2 of 4" in screen_text(pilot))
+        assert "press the key again" in screen_text(pilot)
+        assert "dropped" not in screen_text(pilot)
+        await pilot.press("d")
+        await until(pilot, lambda: "dropped" in screen_text(pilot))
+        assert "pair 2 of 4" in screen_text(pilot)
+        await pilot.press("p")
+        await until(pilot, lambda: "pair 1 of 4" in screen_text(pilot))
+        assert "dropped" not in screen_text(pilot).splitlines()[0]
+
+
+async def test_keys_in_quick_succession_add_up_and_a_slow_pair_does_not_come_back_over_a_later_one(home, monkeypatch):
+    async with app().run_test(size=(100, 30)) as pilot:
+        await open_pairs(pilot, home)
+        read = slow_rows(monkeypatch, row_2=0.5)
+        await pilot.press("n", "n", "n")
+        await until(pilot, lambda: "pair 4 of 4" in screen_text(pilot))
+        await until(pilot, read[2].is_set)
+        await pilot.pause(0.2)
+        assert "pair 4 of 4" in screen_text(pilot)
+        await pilot.press("f", "d")
+        await until(pilot, lambda: "dropped, flipped" in screen_text(pilot))
+        assert "pair 4 of 4" in screen_text(pilot)
+
+
+async def test_answers_are_edited_only_as_they_are_shown(home, monkeypatch):
+    """A flip that is not shown yet would put the edited texts on the wrong sides."""
+    async with app().run_test(size=(100, 30), notifications=True) as pilot:
+        screen = await open_pairs(pilot, home)
+        slow_rows(monkeypatch, row_1=0.4)
+        await pilot.press("f", "e")
+        await until(pilot, lambda: "press the key again" in screen_text(pilot))
+        assert pilot.app.screen is screen
+        await until(pilot, lambda: "flipped" in screen_text(pilot))
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(pilot.app.focused, TextArea))
+        assert pilot.app.focused.text == "2+2 equals 4."
+
+
+async def test_settings_opened_over_a_screen_go_back_to_it_as_it_was(home):
+    run = ended_run(home / "home", "20261101-101010-aaaa", "demo")
+    async with DpoTui(RunFeed(run), preferences=Preferences(theme="dark")).run_test(size=(80, 24)) as pilot:
+        monitor = pilot.app.screen
+        assert isinstance(monitor, MonitorScreen)
+        await until(pilot, lambda: "reward margin" in screen_text(pilot))
+        for _ in range(2):
+            await pilot.press("comma")
+            await until(pilot, lambda: isinstance(pilot.app.screen, PreferencesScreen))
+            await pilot.press("escape")
+            await until(pilot, lambda: not isinstance(pilot.app.screen, PreferencesScreen))
+            assert pilot.app.screen is monitor
+        await pilot.press("comma")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PreferencesScreen))
+        await pilot.press("3", "comma")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PreferencesScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
+        await pilot.press("1")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+
+
+async def test_the_app_answers_while_a_run_is_being_deleted(home, monkeypatch):
+    run = ended_run(home / "home", "20261101-101010-aaaa", "demo")
+    answered, in_time = threading.Event(), []
+    remove = run_store.remove
+
+    def slow_remove(folder: RunFolder) -> None:
+        in_time.append(answered.wait(10))
+        remove(folder)
+
+    monkeypatch.setattr(run_store, "remove", slow_remove)
+    async with app().run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: len(pilot.app.screen.query_one(RunTable).runs) == 1)
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+        await pilot.press("y")
+        await pilot.press("5")
+        await until(pilot, lambda: isinstance(pilot.app.screen, GuideScreen))
+        answered.set()
+        await until(pilot, lambda: not run.path.exists())
+        await until(pilot, lambda: "demo is deleted" in screen_text(pilot))
+    assert in_time == [True]
 
 
 async def test_pairs_are_found_by_words_and_by_check(home):
@@ -250,6 +361,19 @@ def test_a_run_that_ends_while_the_app_looks_is_told_once():
     assert [notice.words for notice in found] == ["ab is failed: out of memory"]
     assert watchman.look([glance("failed")]) == []
     assert Watchman().look([glance("done")]) == [], "a run that was over before is no news"
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "stalled", "lost"])
+def test_every_way_in_which_a_run_ends_by_itself_is_told(status):
+    watchman = Watchman()
+    watchman.look([glance("running")])
+    assert [notice.status for notice in watchman.look([glance(status)])] == [status]
+
+
+def test_a_run_that_the_person_stopped_is_not_told():
+    watchman = Watchman()
+    watchman.look([glance("running")])
+    assert watchman.look([glance("stopped")]) == []
 
 
 def test_a_desktop_notice_cannot_smuggle_escape_sequences():

@@ -1,18 +1,23 @@
 """What is said about a run, and reading it while it grows."""
 
 import json
+import os
+import struct
 import time
 from pathlib import Path
 
 import pytest
 
 from dpo_tui.advice.advice import Advice
-from dpo_tui.live.feed import RunFeed, read_through
+from dpo_tui.live.feed import RunFeed
+from dpo_tui.live.foreign import QUIET, ForeignFeed
 from dpo_tui.live.headline import headline
+from dpo_tui.live.open_folder import open_folder
 from dpo_tui.live.words import fraction, header, samples_text
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.widgets.series import Series
 from tests.fake_run import begin, progress, write_history
+from tests.test_app import record
 
 
 def feed_with(status: str = "running", **latest: float) -> RunFeed:
@@ -103,8 +108,11 @@ def test_a_long_history_is_read_in_pieces_and_equals_what_was_written(tmp_path):
     begin(folder, "x")
     write_history(folder, 1, 4000, 4000)
     feed = RunFeed(folder)
-    yields = list(read_through((feed,), pause=0.0))
-    assert len(yields) > 1
+    polls = 0
+    while feed.catching_up:
+        feed.poll(time.time())
+        polls += 1
+    assert polls > 1
     assert not feed.catching_up
     assert len(feed.series["loss"]) == 4000
     assert feed.series["loss"].last_step == 4000
@@ -132,6 +140,72 @@ def test_null_and_nan_are_gaps_and_text_is_no_metric(tmp_path):
     feed.poll(time.time())
     assert set(feed.series) == {"loss"}
     assert feed.series["loss"].unusable == 2
+
+
+def foreign(folder: Path, *records: bytes) -> ForeignFeed:
+    """A feed of an event file with some records."""
+    folder.mkdir()
+    (folder / "events.out.tfevents.1.host").write_bytes(b"".join(records))
+    feed = open_folder(folder)
+    assert isinstance(feed, ForeignFeed)
+    return feed
+
+
+def catch_up(feed: ForeignFeed) -> None:
+    while feed.catching_up:
+        feed.poll(time.time())
+
+
+def event_of(data: bytes) -> bytes:
+    """A TFRecord, as TensorBoard's own writer lays it out (checksums left zero)."""
+    return struct.pack("<Q", len(data)) + bytes(4) + data + bytes(4)
+
+
+def test_a_folder_that_nobody_writes_to_any_more_is_done_until_somebody_does(tmp_path):
+    feed = foreign(tmp_path / "out", record(1, "train/loss", 0.5))
+    written = (tmp_path / "out" / "events.out.tfevents.1.host").stat().st_mtime
+    feed.poll(written + 1)
+    assert feed.about["status"] == "running"
+    feed.poll(written + QUIET - 1)
+    assert feed.about["status"] == "running"
+    assert feed.poll(written + QUIET + 1), "that it is done is news"
+    assert feed.about["status"] == "done"
+    os.utime(tmp_path / "out" / "events.out.tfevents.1.host", (written + 1000, written + 1000))
+    feed.poll(written + 1001)
+    assert feed.about["status"] == "running"
+
+
+@pytest.mark.parametrize("megabytes", [5, 70])
+def test_scalars_after_an_image_that_is_longer_than_a_chunk_are_read(tmp_path, megabytes):
+    """Images, graphs and histograms of other trainers: long ones are read, very long ones skipped."""
+    image = b"\x5a" + varint(megabytes << 20) + bytes(megabytes << 20)
+    later = b"".join(record(step, "train/loss", 0.5) for step in range(2, 50))
+    feed = foreign(tmp_path / "out", record(1, "train/loss", 0.5), event_of(image), later)
+    catch_up(feed)
+    assert feed.series["loss"].count == 49
+    assert feed.series["loss"].rewinds == 0
+
+
+def test_a_long_record_waits_for_its_end_and_its_scalars_count(tmp_path):
+    scalar = record(2, "train/loss", 0.25)[12:-4]
+    long = event_of(scalar + b"\x5a" + varint(5 << 20) + bytes(5 << 20))
+    feed = foreign(tmp_path / "out", record(1, "train/loss", 0.5), long[:-1])
+    catch_up(feed)
+    assert feed.latest == {"loss": 0.5}
+    with (tmp_path / "out" / "events.out.tfevents.1.host").open("ab") as stream:
+        stream.write(long[-1:] + record(3, "eval/loss", 0.75))
+    feed.poll(time.time())
+    catch_up(feed)
+    assert feed.latest == {"loss": 0.25, "eval_loss": 0.75}
+
+
+def varint(value: int) -> bytes:
+    """An integer as protocol buffers write it."""
+    groups = []
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
 
 
 def test_answers_stand_by_prompt_the_first_before_the_latest(tmp_path):

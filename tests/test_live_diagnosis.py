@@ -157,7 +157,7 @@ async def test_one_key_opens_the_settings_with_the_remedy_made_and_marked(home):
         await until(pilot, lambda: "Stuck at 0.6931" in screen_text(pilot))
         text = screen_text(pilot)
         assert "a tries learning_rate 5e-6" in text
-        assert "a apply advice" in text.splitlines()[-1]
+        await until(pilot, lambda: "a apply advice" in screen_text(pilot).splitlines()[-1])
         await pilot.press("a")
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
         await until(pilot, lambda: isinstance(pilot.app.focused, SchemaForm))

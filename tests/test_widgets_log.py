@@ -51,6 +51,26 @@ def test_paging_back_and_forth_gives_every_line_once(tmp_path_factory, lengths, 
     assert back == seen
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_longer_than_what_is_read_at_once_shows_its_last_state(tmp_path, end):
+    """A worker whose progress bar writes carriage returns for days, and never a newline."""
+    states = b"".join(b"%d%%|" % (index % 100) + b"#" * 990 + b"\r" for index in range(6000))
+    file = log(tmp_path, b"first\n" + states + b"99%|last" + end)
+    (line,) = file.tail(1)
+    assert line.text == "99%|last"
+    assert (line.offset, line.end) == (6, file.size())
+    assert texts(file.before(line.offset, 5)) == ["first"]
+    assert file.after(6, 1) == [line], "the same line from either side"
+    assert texts(file.tail(5))[-1] == "99%|last"
+
+
+def test_a_long_line_without_states_shows_its_beginning(tmp_path):
+    file = log(tmp_path, b"first\nbegins" + b"x" * (5 << 20) + b"\n")
+    (line,) = file.tail(1)
+    assert line.text.startswith("beginsxxx")
+    assert file.after(6, 1) == [line]
+
+
 def test_a_progress_bar_shows_its_last_state(tmp_path):
     assert texts(log(tmp_path, b"  1%|\r 50%|\r100%|done\r\n").tail(2)) == ["100%|done"]
 

@@ -1,9 +1,14 @@
-"""One run as it grows: its metrics as series, its state, its events. Reads files only, and only what is new."""
+"""One run as it grows: its metrics as series, its state, its events. Reads files only, and only what is new.
+
+Reading and merging are two steps, since a long history is read in a thread while the screen draws: `Feed.read` looks at
+files and changes nothing that is drawn; `Feed.take` merges what was read, in the thread that draws. No other read may
+begin from the start of one until it is taken: `dpo_tui.live.feed_reader.FeedReader` sees to that.
+"""
 
 import os
-import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from math import isfinite, nan
 from pathlib import Path
@@ -30,6 +35,33 @@ OPENING = "opening"
 EVENTS_KEPT = 2000
 _NO_METRIC = frozenset({"t", "step", "epoch"})
 
+Columns = Mapping[str, "tuple[array[float], array[float]]"]
+"""Steps and values of each metric, in the order in which they were logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedChange:
+    """What one `Feed.read` found. Nothing in it is changed after the read.
+
+    Attributes:
+        columns: the new points.
+        replaced: whether the log turned out to be another one, so that earlier points do not count.
+        growth: how many times as many points each series will have when the whole history is read, as far as its size
+            tells; 1 when that is unknown or done.
+        about: what is known about the run now; None when nobody looked.
+        events: all that are kept, newest last; None when there are no new ones.
+        catching_up: whether history is still to be read.
+        changed: whether a file changed.
+    """
+
+    columns: Columns = field(default_factory=dict)
+    replaced: bool = False
+    growth: float = 1.0
+    about: dict[str, Any] | None = None
+    events: list[dict[str, Any]] | None = None
+    catching_up: bool = False
+    changed: bool = False
+
 
 class Feed(Protocol):
     """What a screen may show live: a run of ours, or another trainer's output folder.
@@ -53,10 +85,16 @@ class Feed(Protocol):
     catching_up: bool
 
     def has_news(self, now: float) -> bool:
-        """Whether a `poll` is worth its while; costs a few looks at file times."""
+        """Whether a `read` is worth its while; costs a few looks at file times."""
+
+    def read(self, now: float) -> FeedChange:
+        """Read what is new; changes nothing that a screen shows. Each change must be taken before the next read."""
+
+    def take(self, change: FeedChange) -> bool:
+        """Merge what was read, in the thread that draws, and say whether anything shown may differ."""
 
     def poll(self, now: float) -> bool:
-        """Read what is new and say whether there was anything."""
+        """Read and take at once, where one thread does both."""
 
 
 class RunFeed:
@@ -79,6 +117,7 @@ class RunFeed:
         self._restarts = 0
         self._advice: dict[str, Any] | None = None
         self._tails = (MetricsTail(folder.events), MetricsTail(folder.supervisor_log))
+        self._events: list[dict[str, Any]] = []
         self._marks: tuple[tuple[int, int], ...] = ()
         self._looked = 0.0
 
@@ -90,19 +129,41 @@ class RunFeed:
     def _patience(self) -> float:
         return AFTERLIFE if self.about.get("status") in OVER else LIVENESS
 
-    def poll(self, now: float) -> bool:
-        """Read what is new; about a megabyte of metrics at most, so call again while `catching_up`."""
+    def read(self, now: float) -> FeedChange:
+        """Read what is new; about a megabyte of metrics at most, so read again while `catching_up`."""
         marks = self._watermarks()
         changed = marks != self._marks
-        if changed:
-            self._marks = marks
-            self._read_events()
+        self._marks = marks
+        events = self._read_events() if changed else None
+        about = None
         if changed or now - self._looked >= self._patience:
             self._looked = now
-            changed = self._look(now) or changed
-        if changed or self.catching_up:
-            self._read_metrics()
-        return changed or self.catching_up
+            about = self._look(now)
+        if not (changed or self.catching_up):
+            return FeedChange(about=about)
+        before = self._metrics.offset
+        lines = self._metrics.poll(max_bytes=CHUNK)
+        replaced, self._restarts = self._metrics.restarts != self._restarts, self._metrics.restarts
+        catching_up = self._metrics.offset - before >= CHUNK
+        return FeedChange(
+            columns=columns_of(lines),
+            replaced=replaced,
+            growth=self._growth() if catching_up and not before else 1.0,
+            about=about,
+            events=events,
+            catching_up=catching_up,
+            changed=changed,
+        )
+
+    def take(self, change: FeedChange) -> bool:
+        """Merge what was read."""
+        changed = merge(self, change)
+        self.title = str(self.about.get("name") or self.folder.id)
+        return changed
+
+    def poll(self, now: float) -> bool:
+        """Read and take at once, where one thread does both."""
+        return self.take(self.read(now))
 
     def _watermarks(self) -> tuple[tuple[int, int], ...]:
         folder = self.folder
@@ -110,84 +171,67 @@ class RunFeed:
         watched = (*logs, folder.progress, folder.state, folder.given_name, folder.control)
         return tuple(_mark(path) for path in watched)
 
-    def _look(self, now: float) -> bool:
+    def _look(self, now: float) -> dict[str, Any]:
         try:
-            about = {**summary(self.folder, now=now, brief=True), "advice": self._advice}
+            return {**summary(self.folder, now=now, brief=True), "advice": self._advice}
         except RunError as error:
-            about = {"id": self.folder.id, "status": "unknown", "reason": error.message}
-        changed = about != self.about
-        self.about = about
-        self.title = str(about.get("name") or self.folder.id)
-        return changed
+            return {"id": self.folder.id, "status": "unknown", "reason": error.message}
 
-    def _read_metrics(self) -> None:
-        before = self._metrics.offset
-        lines = self._metrics.poll(max_bytes=CHUNK)
-        if self._metrics.restarts != self._restarts:
-            self._restarts = self._metrics.restarts
-            self.series.clear()
-            self.latest.clear()
-        take(lines, self.series, self.latest)
-        self.catching_up = self._metrics.offset - before >= CHUNK
-        if self.catching_up and not before:
-            self._expect()
-
-    def _expect(self) -> None:
-        """From the first chunk, tell each series about how many points are still to come."""
+    def _growth(self) -> float:
+        """By the size of the log, how many times as many points there are as the first chunk holds."""
         try:
-            whole = self.folder.metrics.stat().st_size / max(self._metrics.offset, 1)
+            return self.folder.metrics.stat().st_size / max(self._metrics.offset, 1)
         except OSError:
-            return
-        for series in self.series.values():
-            series.expect(len(series) * whole)
+            return 1.0
 
-    def _read_events(self) -> None:
+    def _read_events(self) -> list[dict[str, Any]] | None:
         fresh = [event for tail in self._tails for event in tail.poll()]
-        if fresh:
-            self._advice = worst_advice(self.folder)
-            self.events += fresh
-            self.events.sort(key=lambda event: number(event.get("t")) or 0.0)
-            del self.events[:-EVENTS_KEPT]
+        if not fresh:
+            return None
+        self._advice = worst_advice(self.folder)
+        ordered = sorted((*self._events, *fresh), key=lambda event: number(event.get("t")) or 0.0)
+        self._events = ordered[-EVENTS_KEPT:]
+        return self._events
 
 
-def read_through(feeds: Sequence[Feed], pause: float = 1.0) -> Iterator[bool]:
-    """Poll feeds until they have caught up with their history.
+def merge(feed: Feed, change: FeedChange) -> bool:
+    """Merge a change into the public attributes of a feed.
 
-    Args:
-        feeds: what to read; needs a thread.
-        pause: seconds between two yields while there is more, which is when a screen may draw what has come so far.
+    Containers that another thread may walk through (a diagnosis does) grow or are replaced; none is emptied or sorted.
 
-    Yields:
-        Whether something is new since the last yield: the first chunk at once, then now and then, and at the end.
+    Returns:
+        Whether anything shown may differ.
     """
-    changed, told = False, float("-inf")
-    while True:
-        for feed in feeds:
-            changed = feed.poll(time.time()) or changed
-        more = any(feed.catching_up for feed in feeds)
-        if not more or time.monotonic() - told >= pause:
-            yield changed
-            changed, told = False, time.monotonic()
-        if not more:
-            return
-        time.sleep(0.001)  # let the screen have the interpreter
+    changed = change.changed or change.catching_up
+    if change.replaced:
+        feed.series, feed.latest = {}, {}
+    for name, (steps, values) in change.columns.items():
+        feed.series.setdefault(name, Series(name)).extend(steps, values)
+        feed.latest[name] = values[-1]
+    if change.growth > 1:
+        for series in feed.series.values():
+            series.expect(len(series) * change.growth)
+    if change.about is not None and change.about != feed.about:
+        feed.about, changed = change.about, True
+    if change.events is not None:
+        feed.events = change.events
+    feed.catching_up = change.catching_up
+    return changed
 
 
-def take(lines: Iterable[dict[str, Any]], series: dict[str, Series], latest: dict[str, float]) -> None:
-    """Add log lines to series, making one for each new metric. Lines of one kind are taken column by column."""
+def columns_of(lines: Iterable[dict[str, Any]]) -> Columns:
+    """Log lines as steps and values of each metric. Lines of one kind are taken column by column."""
     usable = (line for line in lines if number(line.get("step")) is not None)
-    taken: dict[str, tuple[array[float], array[float]]] = {}
+    found: dict[str, tuple[array[float], array[float]]] = {}
     for names, alike in groupby(usable, key=tuple):
         columns = dict(zip(names, zip(*(line.values() for line in alike), strict=True), strict=True))
         for name in names:
             steps, values = _points(columns["step"], columns[name])
             if values and name not in _NO_METRIC:
-                before = taken.setdefault(name, (array("d"), array("d")))
+                before = found.setdefault(name, (array("d"), array("d")))
                 before[0].extend(steps)
                 before[1].extend(values)
-    for name, (steps, values) in taken.items():
-        series.setdefault(name, Series(name)).extend(steps, values)
-        latest[name] = values[-1]
+    return found
 
 
 def _points(steps: Sequence[Any], column: Sequence[Any]) -> "tuple[array[float], array[float]]":

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.live.feed import number, take
+from dpo_tui.live.feed import FeedChange, columns_of, merge, number
 from dpo_tui.live.tensorboard import EventFileTail
 from dpo_tui.widgets.series import Series
 
@@ -50,52 +50,65 @@ class ForeignFeed:
         """Whether it is time to look: finding new files costs a listing, so only every other second."""
         return self.catching_up or now - self._looked >= LOOK
 
-    def poll(self, now: float) -> bool:
-        """Read what is new."""
+    def read(self, now: float) -> FeedChange:
+        """Read what is new; about four megabytes of each event file at most, so read again while `catching_up`."""
         self._looked = now
-        changed = self._read_events() if _event_files(self.folder_path) else False
-        changed = self._read_state(scalars=not self._tails) or changed
+        lines, catching_up = self._read_events()
+        state = self._read_state()
+        columns = columns_of(lines)
         about = {**self.about, "status": "running" if now - self._written() < QUIET else "done"}
-        step = max((series.last_step for series in self.series.values() if series.count), default=None)
-        if step is not None:
-            about["step"] = step
-        changed = changed or about != self.about
-        self.about = about
-        return changed or self.catching_up
+        replaced = False
+        if state is not None:
+            about |= {key: state[key] for key in ("max_steps", "epoch") if number(state.get(key)) is not None}
+            if not self._tails:  # a state holds its whole history every time
+                history = state.get("log_history") or []
+                columns, replaced = columns_of(line for line in history if isinstance(line, dict)), True
+        return FeedChange(
+            columns=columns,
+            replaced=replaced,
+            about=about,
+            catching_up=catching_up,
+            changed=bool(lines) or state is not None,
+        )
 
-    def _read_events(self) -> bool:
-        changed = False
-        self.catching_up = False
-        for path in _event_files(self.folder_path):
-            tail = self._tails.setdefault(path, EventFileTail(path))
-            lines = tail.poll()
-            self.catching_up = self.catching_up or tail.more
-            take([_renamed(line) for line in lines], self.series, self.latest)
-            changed = changed or bool(lines)
+    def take(self, change: FeedChange) -> bool:
+        """Merge what was read; the step is that of the newest point."""
+        changed = merge(self, change)
+        step = max((series.last_step for series in self.series.values() if series.count), default=None)
+        if step is not None and step != self.about.get("step"):
+            self.about, changed = {**self.about, "step": step}, True
         return changed
 
-    def _read_state(self, *, scalars: bool) -> bool:
+    def poll(self, now: float) -> bool:
+        """Read and take at once, where one thread does both."""
+        return self.take(self.read(now))
+
+    def _read_events(self) -> tuple[list[dict[str, Any]], bool]:
+        """New lines of all event files, and whether one of them has more."""
+        lines: list[dict[str, Any]] = []
+        more = False
+        for path in _event_files(self.folder_path):
+            tail = self._tails.setdefault(path, EventFileTail(path))
+            lines += map(_renamed, tail.poll())
+            more = more or tail.more
+        return lines, more
+
+    def _read_state(self) -> dict[str, Any] | None:
+        """The newest trainer state, if it was written since the last look."""
         path = _newest_state(self.folder_path)
-        if not self._tails:
-            self.catching_up = False
         if path is None:
-            return False
+            return None
         try:
             mark = os.stat(path).st_mtime_ns
             if mark == self._state_mark:
-                return False
+                return None
             state = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError):
-            return False
+            return None
         if not isinstance(state, dict):
-            return False
+            return None
         self._state_mark = mark
-        self.about |= {key: state[key] for key in ("max_steps", "epoch") if number(state.get(key)) is not None}
-        history = [line for line in state.get("log_history") or [] if isinstance(line, dict)]
-        if scalars:
-            self.series.clear()
-            take(history, self.series, self.latest)
-        return True
+        return state
 
     def _written(self) -> float:
         paths = [*_event_files(self.folder_path), *filter(None, [_newest_state(self.folder_path)])]

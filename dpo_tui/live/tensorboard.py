@@ -5,13 +5,17 @@ buffer: 1 wall_time (double), 2 step (int64), 5 summary → 1 value → 1 tag, 2
 5 float_val (tensorflow/core/util/event.proto, framework/summary.proto, tensor.proto). Checksums are not verified.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 CHUNK = 4 << 20
 _LONGEST = 64 << 20
+"""Bytes of a record that is read; a longer one is skipped, since scalars are small."""
+_HEADER, _FOOTER = 12, 4
+"""Bytes around a record's data: its length and that one's checksum, and the data's checksum."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EMBEDDED = 4
 """Bytes of a tensor_content that is one little-endian float."""
@@ -30,27 +34,40 @@ class EventFileTail:
         self._offset = 0
 
     def poll(self) -> list[dict[str, Any]]:
-        """The scalars of the records completed since the last call; about `CHUNK` bytes at a time."""
+        """The scalars of the records completed since the last call; `CHUNK` bytes at a time, or one longer record."""
+        lines: list[dict[str, Any]] = []
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read(CHUNK)
+                at = 0
+                while at + _HEADER <= len(data):
+                    end = at + _HEADER + _length(data, at) + _FOOTER
+                    if end > len(data):
+                        break
+                    lines += scalars(data[at + _HEADER : end - _FOOTER])
+                    at = end
+                if at == 0 and len(data) == CHUNK:
+                    at = self._long_record(file, _length(data, 0), lines)
         except OSError:
-            return []
-        lines: list[dict[str, Any]] = []
-        at = 0
-        while at + 12 <= len(data):
-            (length,) = struct.unpack_from("<Q", data, at)
-            if length > _LONGEST:
-                self.more = False
-                return lines
-            if at + 16 + length > len(data):
-                break
-            lines += scalars(data[at + 12 : at + 12 + length])
-            at += 16 + length
+            return lines
         self._offset += at
         self.more = len(data) == CHUNK and at > 0
         return lines
+
+    def _long_record(self, file: BinaryIO, length: int, lines: list[dict[str, Any]]) -> int:
+        """Take a record longer than a chunk, such as an image or a graph, and return its size; 0 if unfinished."""
+        whole = _HEADER + length + _FOOTER
+        if self._offset + whole > os.fstat(file.fileno()).st_size:
+            return 0
+        if length <= _LONGEST:
+            file.seek(self._offset + _HEADER)
+            lines += scalars(file.read(length))
+        return whole
+
+
+def _length(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 8], "little")
 
 
 def scalars(event: bytes) -> list[dict[str, Any]]:

@@ -1,20 +1,21 @@
 """Compare: chosen runs over each other in charts, what differs in their settings, and how they ended."""
 
-import time
 from pathlib import Path
 from typing import ClassVar
 
-from textual import events, on, work
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
 from dpo_tui.live.compare import differing, results, table
-from dpo_tui.live.feed import RunFeed, read_through
+from dpo_tui.live.feed import RunFeed
+from dpo_tui.live.feed_reader import FeedReader
 from dpo_tui.plain import printable
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
+from dpo_tui.screens.feed_reading import FeedRead, read_feeds
 from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_book import ChartEntry, charts_for
@@ -48,8 +49,9 @@ class CompareScreen(Area):
     def __init__(self, folders: list[RunFolder]) -> None:
         super().__init__()
         self._feeds = [RunFeed(folder) for folder in folders]
+        self._readers = [FeedReader(feed) for feed in self._feeds]
         self._entries: list[ChartEntry] = []
-        self._reading = False
+        self._changed = False
 
     def compose(self) -> ComposeResult:
         """Legend, views, keys."""
@@ -70,20 +72,25 @@ class CompareScreen(Area):
         """Tables fit the width."""
         self.call_after_refresh(self._show_tables)
 
-    def _tick(self) -> None:
-        now = time.time()
-        if self.is_front and not self._reading and any(feed.has_news(now) for feed in self._feeds):
-            self._reading = True
-            self._read()
+    def on_screen_resume(self) -> None:
+        """Show what came while another screen was in front."""
+        self.call_after_refresh(self._show)
 
-    @work(thread=True, exclusive=True, group="feeds", exit_on_error=False)
-    def _read(self) -> None:
-        try:
-            for changed in read_through(self._feeds):
-                if changed and self.is_attached:
-                    self.app.call_from_thread(self._show)
-        finally:
-            self._reading = False
+    def _tick(self) -> None:
+        if self.is_front:
+            read_feeds(self, self._readers)
+
+    def on_feed_read(self, message: FeedRead) -> None:
+        """Take what was read of one run; draw once all have been read, and go on while history is left."""
+        message.stop()
+        self._changed = message.reader.take(message.change) or self._changed
+        if any(reader.busy for reader in self._readers):
+            return
+        if self._changed:
+            self._changed = False
+            self._show()
+        if any(feed.catching_up for feed in self._feeds):
+            read_feeds(self, self._readers)
 
     def _names(self) -> list[str]:
         names = [printable(feed.title, single_line=True)[:20] for feed in self._feeds]

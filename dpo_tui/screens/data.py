@@ -10,22 +10,19 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
-from dpo_tui.data.repair import Edit
 from dpo_tui.data.scan_process import ScanProcess
 from dpo_tui.data.scan_request import ScanRequest
 from dpo_tui.data.source import Source
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.live.data_words import droppable, report_page, where
-from dpo_tui.live.dataset import Dataset, Decisions, PairAt
+from dpo_tui.live.dataset import Dataset, Decisions
 from dpo_tui.live.plan import Plan
 from dpo_tui.live.token_lengths import lengths_text
+from dpo_tui.screens.pair_keys import PAIR_ACTIONS, PairArea
 from dpo_tui.screens.steps.data import DataStep
-from dpo_tui.widgets.area import Area
 from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
-from dpo_tui.widgets.edit_dialog import EditDialog
 from dpo_tui.widgets.key_line import KeyLine
-from dpo_tui.widgets.list_dialogs import ChooseDialog
-from dpo_tui.widgets.pair_view import PairShown, PairView
+from dpo_tui.widgets.pair_view import PairView
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.tab_strip import TabStrip
 from dpo_tui.widgets.text_pane import TextPane
@@ -33,7 +30,6 @@ from dpo_tui.widgets.title_row import TitleRow
 
 VIEWS = ("Choose", "Report", "Pairs", "Lengths")
 _PANES = {"Choose": "choose", "Report": "report", "Pairs": "pairs", "Lengths": "lengths"}
-_PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go"})
 _USUAL_LENGTH = 1024
 """TRL's own max_length, and that of the mid-range profile (R24)."""
 _NOTHING_YET = [("Choose some data first.", "muted")]
@@ -41,7 +37,7 @@ ModelInHand = tuple[str, int]
 """A model, and the max_seq_length that it is to be trained with."""
 
 
-class DataScreen(Area):
+class DataScreen(PairArea):
     """The inspector. The scan is a process of its own and ends with the screen."""
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -53,14 +49,6 @@ class DataScreen(Area):
     )
     GUIDE_PAGE = "practice"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "next(1)", "next", id="data.next"),
-        Binding("p", "next(-1)", "before", id="data.previous"),
-        Binding("f", "flip", "flip", id="data.flip"),
-        Binding("d", "drop", "drop", id="data.drop"),
-        Binding("e", "edit", "edit", id="data.edit"),
-        Binding("c", "check", "by check", id="data.check"),
-        Binding("slash", "search", "search", id="data.search"),
-        Binding("g", "go", "go to", id="data.go", show=False),
         Binding("w", "save", "save", id="data.save"),
         Binding("m", "model", "model", id="data.model"),
         Binding("t", "view(1)", "views", id="data.next-view"),
@@ -74,14 +62,7 @@ class DataScreen(Area):
         self._model: ModelInHand | None = None
         self._no_tokens = self._phase = ""
         self._location = ""
-        self._dataset: Dataset | None = None
-        self._report: dict[str, Any] | None = None
         self._scan: ScanProcess | None = None
-        self._row = 1
-        self._check = ""
-        self._words = ""
-        self._at: PairAt | None = None
-        self._decisions = Decisions()
 
     def compose(self) -> ComposeResult:
         """Where we are, the view, keys."""
@@ -106,7 +87,7 @@ class DataScreen(Area):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Pair keys work where a pair is shown."""
-        if action in _PAIR_ACTIONS:
+        if action in PAIR_ACTIONS:
             return self.is_mounted and self._dataset is not None and self._view == "Pairs"
         if action == "save":
             return self.is_mounted and self._dataset is not None and self._view != "Choose"
@@ -125,8 +106,8 @@ class DataScreen(Area):
 
     def open_data(self, location: str) -> None:
         """Scan some data and show its report."""
-        self._location, self._dataset, self._report = location, None, None
-        self._row, self._check, self._decisions, self._at = 1, "", Decisions(), None
+        self._location = location
+        self.forget_pairs()
         self._model = self._model or self._in_hand()
         self.query_one("#report", TextPane).show([("Reading …", "muted")], top=True)
         self._open("Report")
@@ -167,7 +148,7 @@ class DataScreen(Area):
         if whole:
             self._no_tokens = " ".join(part for part in (error.message, error.hint) if part)
             self._show_lengths()
-            self._show_where()
+            self.show_where()
         else:
             text = [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")]
             self.query_one("#report", TextPane).show(text)
@@ -188,7 +169,7 @@ class DataScreen(Area):
         if self._report is not None:
             self.query_one("#report", TextPane).show(report_page(self._report))
         self._show_lengths()
-        self._show_where()
+        self.show_where()
 
     def _show_lengths(self) -> None:
         model = self._model[0] if self._model is not None else ""
@@ -216,111 +197,11 @@ class DataScreen(Area):
             self.refresh_bindings()
             self._show_row(1)
 
-    @work(thread=True, exclusive=True, group="row", exit_on_error=False)
-    def _show_row(self, row: int) -> None:
-        dataset = self._dataset
-        if dataset is None or not dataset.count:
-            return
-        at = dataset.at(min(max(row, 1), dataset.count), self._decisions)
-        self.app.call_from_thread(self._show_pair, at)
-
-    def _show_pair(self, at: PairAt) -> None:
-        self._at, self._row = at, at.row
-        shown = PairShown(
-            prompt=at.prompt,
-            chosen=at.difference[0],
-            rejected=at.difference[1],
-            chosen_words=len(at.chosen.split()),
-            rejected_words=len(at.rejected.split()),
-            problem=at.problem,
-            decided=self._decisions.words(at.row),
-        )
-        self.query_one(PairView).show(shown)
-        self._show_where()
-
-    def _show_where(self) -> None:
+    def show_where(self) -> None:
+        """Show the data's name, and of pairs which one is shown and what was decided."""
         pairs = self._dataset if self._view == "Pairs" else None
         parts = where(self._location, pairs, self._at, self._check, self._decisions)
         self.query_one("#where", TitleRow).show(parts)
-
-    def action_next(self, by: int) -> None:
-        """Go to the next pair, or the next that the check names."""
-        if self._check:
-            self._next_named(self._row, by)
-        else:
-            self._show_row(self._row + by)
-
-    @work(thread=True, exclusive=True, group="row", exit_on_error=False)
-    def _next_named(self, row: int, by: int) -> None:
-        dataset = self._dataset
-        found = dataset.next_named(self._check, row, backwards=by < 0) if dataset is not None else None
-        if dataset is None or found is None:
-            self.app.call_from_thread(self.notify, "No further pair is named by this check.", markup=False)
-            return
-        self.app.call_from_thread(self._show_pair, dataset.at(found, self._decisions))
-
-    def _decide(self, decisions: Decisions) -> None:
-        self._decisions = decisions
-        self._show_row(self._row)
-
-    def action_flip(self) -> None:
-        """Swap the answers, or take that back."""
-        self._decide(self._decisions.flip(self._row))
-
-    def action_drop(self) -> None:
-        """Leave the pair out, or take that back."""
-        self._decide(self._decisions.drop(self._row))
-
-    @work(exclusive=True, group="ask", exit_on_error=False)
-    async def action_edit(self) -> None:
-        """Edit the answers."""
-        at = self._at
-        if at is None or at.problem:
-            return
-        flipped = at.row in self._decisions.flipped
-        texts = await self.app.push_screen_wait(EditDialog(at.chosen, at.rejected))
-        if texts is not None:
-            # Edits are kept as the file has its answers; a flip comes after them.
-            chosen, rejected = reversed(texts) if flipped else texts
-            self._decide(self._decisions.edit(at.row, Edit(chosen=chosen, rejected=rejected)))
-
-    @work(exclusive=True, group="ask", exit_on_error=False)
-    async def action_check(self) -> None:
-        """Leave only the pairs that one check names."""
-        problems = [problem for problem in (self._report or {}).get("problems", []) if problem["rows"]]
-        choices = [("", "all pairs")] + [(p["check"], f"{p['check']}  {p['count']:,}  {p['title']}") for p in problems]
-        picked = await self.app.push_screen_wait(ChooseDialog("Which pairs?", choices))
-        if picked is None:
-            return
-        self._check = picked
-        if picked:
-            self._next_named(0, 1)
-        else:
-            self._show_where()
-
-    @work(exclusive=True, group="ask", exit_on_error=False)
-    async def action_search(self) -> None:
-        """Go to the next pair with some words."""
-        words = await self.app.push_screen_wait(TypeDialog("Find pairs with", self._words))
-        if words:
-            self._words = words
-            self._find(words, self._row + 1)
-
-    @work(thread=True, exclusive=True, group="row", exit_on_error=False)
-    def _find(self, words: str, row: int) -> None:
-        dataset = self._dataset
-        found = dataset.find(words, row) if dataset is not None else None
-        if dataset is None or found is None:
-            self.app.call_from_thread(self.notify, "No further pair has these words.", markup=False)
-            return
-        self.app.call_from_thread(self._show_pair, dataset.at(found, self._decisions))
-
-    @work(exclusive=True, group="ask", exit_on_error=False)
-    async def action_go(self) -> None:
-        """Go to a pair by its number."""
-        typed = await self.app.push_screen_wait(TypeDialog("Go to pair", str(self._row)))
-        if typed and typed.replace(",", "").isdigit():
-            self._show_row(int(typed.replace(",", "")))
 
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_save(self) -> None:
@@ -364,7 +245,7 @@ class DataScreen(Area):
         self.query_one("#tabs", TabStrip).pick(name)
         self.query_one("#data-views", ContentSwitcher).current = _PANES[name]
         self.query_one("#files" if name == "Choose" else f"#{_PANES[name]}").focus()
-        self._show_where()
+        self.show_where()
         self.refresh_bindings()
 
     def action_back(self) -> None:

@@ -13,12 +13,14 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
 from dpo_tui.live.diagnosis import Diagnosis
-from dpo_tui.live.feed import Feed, RunFeed, read_through
+from dpo_tui.live.feed import Feed, RunFeed
+from dpo_tui.live.feed_reader import FeedReader
 from dpo_tui.runs.statuses import OVER
 from dpo_tui.live.gpus import GpuWatch
 from dpo_tui.live.headline import headline
 from dpo_tui.live.words import config_text, events_text, fraction, header, receipt_text, samples_text
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.screens.feed_reading import FeedRead, read_feeds
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_book import ChartEntry, charts_for, lines_for
@@ -103,12 +105,12 @@ class MonitorScreen(SteeringArea):
     def __init__(self, feed: Feed, gpus: GpuWatch) -> None:
         super().__init__()
         self._feed = feed
+        self._reader = FeedReader(feed)
         self._gpus = gpus
         self._diagnosis = Diagnosis(feed)
         self._judging = False
         self._entries: list[ChartEntry] = []
-        self._overlays: list[RunFeed] = []
-        self._reading = False
+        self._overlays: list[FeedReader[RunFeed]] = []
         self._drawn = 0.0
         self._later: Timer | None = None
         self._clock: tuple[float, Timer] | None = None
@@ -164,25 +166,31 @@ class MonitorScreen(SteeringArea):
         self._clock = (seconds, self.set_interval(seconds, self._tick))
 
     def _tick(self) -> None:
-        now = time.time()
-        news = self._feed.has_news(now) or any(feed.has_news(now) for feed in self._overlays)
-        if self.is_front and news and not self._reading:
-            self._reading = True
-            self._read()
-        if self.is_front and not self._judging and self._diagnosis.due(now):
+        if not self.is_front:
+            return
+        read_feeds(self, self._readers)
+        if not self._judging and self._diagnosis.due(time.time()):
             self._judging = True
             self._judge()
-        if self.is_front and self.query_one("#tabs", TabStrip).open == "Log":
+        if self.query_one("#tabs", TabStrip).open == "Log":
             self.query_one(LogView).pane.poll()
 
-    @work(thread=True, exclusive=True, group="feed", exit_on_error=False)
-    def _read(self) -> None:
-        try:
-            for changed in read_through((self._feed, *self._overlays)):
-                if changed and self.is_attached:
-                    self.app.call_from_thread(self._arrive)
-        finally:
-            self._reading = False
+    @property
+    def _readers(self) -> list[FeedReader[Any]]:
+        return [self._reader, *self._overlays]
+
+    @property
+    def _overlaid(self) -> list[RunFeed]:
+        return [reader.feed for reader in self._overlays]
+
+    def on_feed_read(self, message: FeedRead) -> None:
+        """Take what was read, and go on while history is left; of a run that is no longer laid over, nothing is drawn."""
+        message.stop()
+        readers = self._readers
+        if message.reader.take(message.change) and message.reader in readers:
+            self._arrive()
+        if any(reader.feed.catching_up for reader in readers):
+            read_feeds(self, readers)
 
     @work(thread=True, exclusive=True, group="diagnosis", exit_on_error=False)
     def _judge(self) -> None:
@@ -209,7 +217,7 @@ class MonitorScreen(SteeringArea):
         self._drawn = time.monotonic() if feed.latest else 0.0
         parts = header(feed)
         if self._overlays:
-            parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlays), "accent")])
+            parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlaid), "accent")])
         self.query_one("#header", TitleRow).show(parts)
         self.query_one("#bar", StepBar).show(fraction(feed.about), parts)
         advice = headline(feed, self._diagnosis.found)
@@ -234,11 +242,11 @@ class MonitorScreen(SteeringArea):
 
     def _is_over(self) -> bool:
         """Whether nothing that is drawn grows any more."""
-        return all(feed.about.get("status") in OVER for feed in (self._feed, *self._overlays))
+        return all(feed.about.get("status") in OVER for feed in (self._feed, *self._overlaid))
 
     def _add_charts(self) -> None:
         grid = self.query_one(ChartGrid)
-        others = [(feed.title, feed.series) for feed in self._overlays]
+        others = [(feed.title, feed.series) for feed in self._overlaid]
         known = {entry.metrics for entry in self._entries}
         fresh = [entry for entry in charts_for(self._feed.series) if entry.metrics not in known]
         if fresh:
@@ -316,14 +324,13 @@ class MonitorScreen(SteeringArea):
 
     def action_overlay(self) -> None:
         """Draw other runs over this one."""
-        self.post_message(self.OverlayWanted([feed.folder.id for feed in self._overlays]))
+        self.post_message(self.OverlayWanted([feed.folder.id for feed in self._overlaid]))
 
     def overlay(self, folders: list[RunFolder]) -> None:
         """Draw these runs over the one shown; none takes all away."""
-        kept = {feed.folder.id: feed for feed in self._overlays}
-        self._overlays = [kept.get(folder.id) or RunFeed(folder) for folder in folders]
-        self._reading = True
-        self._read()
+        kept = {reader.feed.folder.id: reader for reader in self._overlays}
+        self._overlays = [kept.get(folder.id) or FeedReader(RunFeed(folder)) for folder in folders]
+        read_feeds(self, self._readers)
         self._show()
 
     def action_edit(self) -> None:

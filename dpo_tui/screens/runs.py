@@ -11,7 +11,8 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 
-from dpo_tui.live.feed import RunFeed, number, read_through
+from dpo_tui.live.feed import RunFeed, number
+from dpo_tui.live.feed_reader import FeedReader
 from dpo_tui.live.gpus import GpuNow, GpuWatch
 from dpo_tui.live.headline import headline
 from dpo_tui.live.run_list import RunGlance, RunList
@@ -19,6 +20,7 @@ from dpo_tui.runs.statuses import LIVE, OVER
 from dpo_tui.live.words import header
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import ago, duration
+from dpo_tui.screens.feed_reading import FeedRead, read_feeds
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_book import BOOK, lines_for
@@ -97,9 +99,9 @@ class RunsScreen(SteeringArea):
         self._gpus = gpus
         self._changed = changed
         self._chosen: set[str] = set()
-        self._feed: RunFeed | None = None
+        self._reader: FeedReader[RunFeed] | None = None
         self._diagnosis: Diagnosis | None = None
-        self._reading: RunFeed | None = None
+        self._judging: Diagnosis | None = None
 
     def compose(self) -> ComposeResult:
         """Title, table, preview, keys."""
@@ -154,42 +156,54 @@ class RunsScreen(SteeringArea):
     def _preview(self, message: RunTable.Highlighted) -> None:
         message.stop()
         glance = self._glance()
-        self._feed = self._diagnosis = None
+        self._reader = self._diagnosis = None
         if glance is not None:
             from dpo_tui.live.diagnosis import Diagnosis
 
-            self._feed = RunFeed(glance.folder)
-            self._diagnosis = Diagnosis(self._feed)
+            self._reader = FeedReader(RunFeed(glance.folder))
+            self._diagnosis = Diagnosis(self._reader.feed)
         self.refresh_bindings()
         self._tick()
 
+    @property
+    def _shows_preview(self) -> bool:
+        return self.is_front and bool(self.query_one("#preview").display)
+
     def _tick(self) -> None:
-        preview = self.query_one("#preview")
-        feed = self._feed
-        if feed is None or feed is self._reading or not (preview.display and self.is_front):
+        if self._reader is None or not self._shows_preview:
             return
-        if feed.has_news(time.time()):
-            self._reading = feed
-            self._read(feed)
+        read_feeds(self, [self._reader])
+        diagnosis = self._diagnosis
+        if diagnosis is None or self._judging is diagnosis or self._reader.feed.catching_up:
+            return
+        if diagnosis.due(time.time()):
+            self._judging = diagnosis
+            self._judge(diagnosis)
 
-    @work(thread=True, exclusive=True, group="preview", exit_on_error=False)
-    def _read(self, feed: RunFeed) -> None:
+    def on_feed_read(self, message: FeedRead) -> None:
+        """Take what was read, and go on while history is left and the cursor stays."""
+        message.stop()
+        draw = message.reader.take(message.change)
+        if message.reader is not self._reader:
+            return
+        if draw:
+            self._show_preview()
+        self._tick()
+
+    @work(thread=True, group="diagnosis", exit_on_error=False)
+    def _judge(self, diagnosis: "Diagnosis") -> None:
         try:
-            for changed in read_through((feed,)):
-                if feed is not self._feed:
-                    return
-                if changed and self.is_attached:
-                    self.app.call_from_thread(self._show_preview, feed)
-            diagnosis = self._diagnosis
-            if feed is self._feed and diagnosis is not None and diagnosis.due(time.time()):
-                diagnosis.look(time.time())
-                self.app.call_from_thread(self._show_preview, feed)
+            if diagnosis.look(time.time()) and self.is_attached:
+                self.app.call_from_thread(self._show_preview)
         finally:
-            self._reading = None
+            # By now the cursor may be on another run, whose diagnosis is under way in a thread of its own.
+            if self._judging is diagnosis:
+                self._judging = None
 
-    def _show_preview(self, feed: RunFeed) -> None:
-        if feed is not self._feed or not self.is_front:
+    def _show_preview(self) -> None:
+        if self._reader is None or not self.is_front:
             return
+        feed = self._reader.feed
         self.query_one("#preview-title", TitleRow).show(header(feed))
         found = self._diagnosis.found if self._diagnosis is not None else ()
         self.query_one("#preview-advice", AdviceLine).say(headline(feed, found))

@@ -83,8 +83,14 @@ class LogFile:
                     block = file.read(size)
                     newlines += block.count(b"\n")
                     data = block + data
+                longer = begin > 0 and b"\n" not in data[:-1]
+                if longer:  # one line is longer than all that was read
+                    begin = self._line_start(file.fileno(), begin)
+                    head = os.pread(file.fileno(), LONGEST, begin)
         except OSError:
             return []
+        if longer:
+            return [LogLine(begin, offset, _long_text(head, data.removesuffix(b"\n")))]
         lines: list[LogLine] = []
         start = begin
         for piece in data.split(b"\n"):
@@ -168,15 +174,16 @@ class LogFile:
     def _skip_line(file: object, start: int, rest: bytes, lines: list[LogLine]) -> tuple[int, bytes]:
         read = file.read  # type: ignore[attr-defined]
         length = len(rest)
-        head = rest[:LONGEST]
+        head, tail = rest[:LONGEST], rest[-LONGEST:]
         while block := read(BLOCK):
             at = block.find(b"\n")
             if at >= 0:
                 end = start + length + at + 1
-                lines.append(LogLine(start, end, _text(head)))
+                lines.append(LogLine(start, end, _long_text(head, tail + block[:at])))
                 return end, block[at + 1 :]
             length += len(block)
-        lines.append(LogLine(start, start + length, _text(head)))
+            tail = (tail + block)[-LONGEST:]
+        lines.append(LogLine(start, start + length, _long_text(head, tail)))
         return start + length, b""
 
 
@@ -187,6 +194,12 @@ def _line(start: int, piece: bytes) -> LogLine:
 def _text(raw: bytes) -> str:
     shown = raw.rstrip(b"\r").rpartition(b"\r")[2][:LONGEST]
     return printable(shown.decode("utf-8", "replace")).expandtabs(4)
+
+
+def _long_text(head: bytes, tail: bytes) -> str:
+    """Of a line too long to be read whole: the last state of a progress bar, or its beginning."""
+    tail = tail.rstrip(b"\r")[-LONGEST:]
+    return _text(tail if b"\r" in tail else head)
 
 
 def _find_on(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | None:

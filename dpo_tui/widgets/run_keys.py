@@ -92,8 +92,13 @@ class SteeringArea(Area):
         question = f"Delete {run[1]}?"
         detail = f"Its metrics, checkpoints and adapter go with it.\n{run[0].path}"
         if await self.app.push_screen_wait(AskDialog(question, detail, dangerous=True)):
-            store.remove(run[0])
-            self.notify(f"{printable(run[1])} is deleted.", markup=False)
+            self._remove(run[0], run[1])
+
+    # Not in the group "steer", whose next key would take this one's place; and gigabytes of checkpoints take a while.
+    @work(thread=True, group="remove", exit_on_error=False)
+    def _remove(self, folder: RunFolder, name: str) -> None:
+        store.remove(folder)
+        self.app.call_from_thread(self.notify, f"{printable(name)} is deleted.", markup=False)
 
 
 _ALLOWED = {

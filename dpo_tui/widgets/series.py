@@ -5,8 +5,8 @@ holds buckets of two of the level below, with their lowest, highest and mean val
 the width of the chart, so a refresh costs the same for a thousand points as for a million, and since every bucket keeps
 its extremes, no spike is ever lost. Memory is bounded: when level 0 is full it is dropped and level 1 takes its place.
 
-One thread may add while another reads: readers go by the length of the array that is written last, and whatever would
-shrink an array replaces it instead.
+The thread that draws adds, and another may read meanwhile, as a diagnosis does: readers go by the length of the array
+that is written last, and whatever would shrink an array replaces it instead.
 """
 
 from array import array
