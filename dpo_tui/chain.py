@@ -1,4 +1,4 @@
-"""Stages that go on from one another: SFT, then DPO from the SFT model (R35).
+"""Stages that go on from one another: SFT, then DPO from the SFT model.
 
 A config names the model it goes on from as ``"previous"``, the run before it in one ``dpo-tui train`` command, or as
 ``"run:ID"``, any run that is done. Either way the frozen config of the new run names a folder: ``merged/`` of the

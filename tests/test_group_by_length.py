@@ -72,7 +72,7 @@ def test_the_sample_that_is_counted_tells_the_length_of_both_sequences(tmp_path:
 
 
 def test_the_setting_says_beside_its_help_what_it_would_spare() -> None:
-    """Issue 5 §2: a number computed on the data."""
+    """A number computed on the data."""
     plan = plans.with_values(Plan(), {"model_name": "m", "dataset": "d", "share_prefix": "off"})
     forecast = Forecast(padding=Padding(0.4, 0.1))
     words = " ".join(text for text, _ in beside("group_by_length", plan, forecast))

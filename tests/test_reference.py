@@ -31,7 +31,7 @@ def kept(folder: Any) -> dict[str, bool]:
 def test_the_next_run_takes_the_scores_from_the_last_one(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R26: another β or rate starts at once, with the losses that it would have had anyway."""
+    """Another β or rate starts at once, with the losses that it would have had anyway."""
     first = train(quick(tiny_model, tiny_pairs))
     assert kept(first) == {"train": False, "eval": False}
     second = train(quick(tiny_model, tiny_pairs, beta=0.3, learning_rate=5e-4))

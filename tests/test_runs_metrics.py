@@ -24,7 +24,7 @@ _LINES = st.lists(st.one_of(_OBJECTS, _GARBAGE), max_size=12)
 @settings(max_examples=120, deadline=None)
 @given(_LINES, st.data())
 def test_every_line_is_read_once_however_the_file_grows(lines: list[Any], data: st.DataObject) -> None:
-    """R4: what the worker logs reaches the panels, whole, in order, and once."""
+    """What the worker logs reaches the panels, whole, in order, and once."""
     text = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8), label="cuts"))
     limit = data.draw(st.one_of(st.none(), st.integers(1, 40)), label="max_bytes")
@@ -83,7 +83,7 @@ def test_not_a_number_and_infinity_are_read(tmp_path: Path) -> None:
 
 
 def test_the_latest_value_of_each_key_is_found_also_of_a_rare_evaluation(tmp_path: Path) -> None:
-    """R37, R38, R40: `status --json` has training's and evaluation's latest side by side."""
+    """`status --json` has training's and evaluation's latest side by side."""
     path = tmp_path / "metrics.jsonl"
     assert latest(path) == {}
     lines = [{"step": step, "loss": 1 / step, "pad": "x" * 60} for step in range(1, 900)]

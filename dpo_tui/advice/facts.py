@@ -1,4 +1,4 @@
-"""Advice that rests on facts, not on curves: what the worker counted, how memory and data loading went. R29, R43."""
+"""Advice that rests on facts, not on curves: what the worker counted, how memory and data loading went."""
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import Evidence
@@ -9,14 +9,14 @@ _COPIES = 0.3
 _DROPPED = 0.1
 FEW_PAIRS = 500
 _SPIKE = 10.0
-"""FACTS: a gradient norm of 0.01 to 10 is usual; a spike is above that and ten times its neighbours."""
+"""A gradient norm of 0.01 to 10 is usual; a spike is above that and ten times its neighbours."""
 _NEIGHBOURS = 20
 _WAITING = 0.3
 """Share of the time that a device waits for batches above which loading the data is what limits the speed."""
 
 
 def out_of_memory(run: Evidence) -> Advice | None:
-    """R43: the device ran out of memory, once or for good."""
+    """The device ran out of memory, once or for good."""
     told = next((event for event in reversed(run.events) if event.get("kind") == "out-of-memory"), None)
     if told is None:
         return None
@@ -36,12 +36,11 @@ def out_of_memory(run: Evidence) -> Advice | None:
         "accumulation, shorter sequences or a smaller model keep that from happening.",
         remedy,
         str(told.get("message", "")),
-        "R43",
     )
 
 
 def leak(run: Evidence) -> Advice | None:
-    """R40: held-out prompts that are trained on say nothing about other prompts."""
+    """Held-out prompts that are trained on say nothing about other prompts."""
     told = run.told("leak")
     if told is None or not _share(told) >= _LEAKED:
         return None
@@ -52,12 +51,11 @@ def leak(run: Evidence) -> Advice | None:
         "Evaluate on other pairs, or leave eval_dataset out: eval_split keeps prompts apart.",
         {"eval_dataset": None},
         str(told.get("message", "")),
-        "R40",
     )
 
 
 def duplicates(run: Evidence) -> Advice | None:
-    """R30, R44: few different pairs, again and again."""
+    """Few different pairs, again and again."""
     told = run.told("duplicates")
     if told is None or not _share(told) >= _COPIES:
         return None
@@ -68,12 +66,11 @@ def duplicates(run: Evidence) -> Advice | None:
         "`dpo-tui inspect DATA --write OUT --drop duplicate-pair` leaves the copies out.",
         {},
         str(told.get("message", "")),
-        "R30",
     )
 
 
 def dropped_rows(run: Evidence) -> Advice | None:
-    """FACTS: pairs whose prompt fills the sequence are dropped in silence."""
+    """Pairs whose prompt fills the sequence are dropped in silence."""
     data = run.receipt.get("data")
     if not isinstance(data, dict) or not data.get("rows"):
         return None
@@ -88,12 +85,11 @@ def dropped_rows(run: Evidence) -> Advice | None:
         "max_seq_length if memory allows.",
         {"max_seq_length": 2 * length},
         f"receipt: too_long {lost} of {data['rows']} rows",
-        "R29",
     )
 
 
 def spikes(run: Evidence) -> Advice | None:
-    """R42: single steps whose gradient is far longer than its neighbours'; odd rows are the usual cause."""
+    """Single steps whose gradient is far longer than its neighbours'; odd rows are the usual cause."""
     norms = run.series("grad_norm")
     found = []
     for place in range(_NEIGHBOURS, len(norms)):
@@ -113,12 +109,11 @@ def spikes(run: Evidence) -> Advice | None:
         f"the rate, or warm up longer.{rows}",
         {"warmup_ratio": 0.2} if run.setting("warmup_ratio", 0.1) < 0.2 else {},  # noqa: PLR2004
         f"{len(found)} steps above {_SPIKE:g} and {_SPIKE:g} times the median of the {_NEIGHBOURS} before",
-        "R42",
     )
 
 
 def data_bound(run: Evidence) -> Advice | None:
-    """FACTS: a GPU that waits for batches."""
+    """A GPU that waits for batches."""
     waiting, working = run.values("data_seconds"), run.values("step_seconds")
     if len(working) < _NEIGHBOURS or not waiting:
         return None
@@ -133,7 +128,6 @@ def data_bound(run: Evidence) -> Advice | None:
         f"{share:.0%} of the time the device waits for its next batch ({waits:.2f} s a step): more loader processes.",
         {"dataloader_num_workers": max(2, 2 * loaders)},
         f"data_seconds {waits:.3f}, step_seconds {works:.3f} in the second half",
-        "R37",
     )
 
 

@@ -1,4 +1,4 @@
-"""Advice on a config, before anything runs: what is allowed but unwise (R11, R45–R48).
+"""Advice on a config, before anything runs: what is allowed but unwise.
 
 Each rule is a function that takes a config and returns an :class:`Advice` or None.
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:  # advice on runs must load fast, without pydantic
 
 __all__ = ["Advice", "advise"]
 
-# R45; TRL's documentation gives about 5e-6 for LoRA.
+# TRL's documentation gives about 5e-6 for LoRA.
 DPO_RATE = (1e-7, 1e-6)
 LORA_RATE = 5e-6
-# R48: above this, dropout is no longer low.
+# Above this, dropout is no longer low.
 HIGH_DROPOUT = 0.1
-# R11: two to four epochs are safe.
+# Two to four epochs are safe.
 MOST_EPOCHS = 4
-# R46: TRL's default and "strong"; beyond either the policy barely moves or is barely held.
+# TRL's default and "strong"; beyond either the policy barely moves or is barely held.
 BETA_RANGE = (0.01, 2.0)
 
 
@@ -36,7 +36,7 @@ def advise(config: Config) -> list[Advice]:
 
 
 def learning_rate(config: Config) -> Advice | None:
-    """R45: DPO's rate is 1e-7 to 1e-6; with an adapter TRL advises 5e-6."""
+    """DPO's rate is 1e-7 to 1e-6; with an adapter TRL advises 5e-6."""
     if config.strategy != "dpo":
         return None
     low, high = DPO_RATE
@@ -68,7 +68,7 @@ def learning_rate(config: Config) -> Advice | None:
 
 
 def beta(config: Config) -> Advice | None:
-    """R46: 0.1 is weak, 0.5 balanced, 2.0 strong."""
+    """0.1 is weak, 0.5 balanced, 2.0 strong."""
     low, high = BETA_RANGE
     if config.strategy != "dpo" or low <= config.beta <= high:
         return None
@@ -77,7 +77,7 @@ def beta(config: Config) -> Advice | None:
 
 
 def alpha(config: Config) -> Advice | None:
-    """R47: alpha is usually twice the rank."""
+    """Alpha is usually twice the rank."""
     if not config.use_lora or config.use_rslora or config.alpha == 2 * config.lora_r:
         return None
     return Advice(
@@ -89,7 +89,7 @@ def alpha(config: Config) -> Advice | None:
 
 
 def dropout(config: Config) -> Advice | None:
-    """R48: keep dropout low."""
+    """Keep dropout low."""
     if not config.use_lora or config.lora_dropout <= HIGH_DROPOUT:
         return None
     return Advice(
@@ -98,7 +98,7 @@ def dropout(config: Config) -> Advice | None:
 
 
 def epochs(config: Config) -> Advice | None:
-    """R11: more than four epochs tend to over-fit."""
+    """More than four epochs tend to over-fit."""
     if config.num_train_epochs <= MOST_EPOCHS or config.max_steps is not None:
         return None
     return Advice(

@@ -1,6 +1,6 @@
 """Which profile suits this machine, and why.
 
-R23–R25: from 12 GB mid-range, from 16 GB high-end, below that reduced; in decimal gigabytes (``bytes / 1e9``), because
+From 12 GB mid-range, from 16 GB high-end, below that reduced; in decimal gigabytes (``bytes / 1e9``), because
 that is how cards are sold: 12,282 MiB are 12.88 GB and 16,376 MiB are 17.17. An idle card of 12.88 GB shows 11.8 free
 with a desktop on it and is still a 12 GB card; but one on which somebody trains is only as large as what is left.
 """
@@ -22,10 +22,10 @@ from dpo_tui.hardware.vram import GB, DeviceKind, estimate
 
 ProfileName = Literal["mid-range", "high-end", "reduced", "cpu"]
 
-MID_RANGE_GB, HIGH_END_GB = 12, 16  # R24, R25
+MID_RANGE_GB, HIGH_END_GB = 12, 16
 # What a desktop, the driver and a few small programs take on a card that is otherwise idle.
 EVERYDAY_GB = 1.2
-# R23: 16 GB of memory; machines with 16 GiB show a little less than 16.0 after the firmware took its share.
+# 16 GB of memory; machines with 16 GiB show a little less than 16.0 after the firmware took its share.
 MINIMUM_RAM_GB = 15.0
 BF16_CAPABILITY = (8, 0)  # NVIDIA Ampere
 _LARGEST: dict[str, float] = {"cpu": 1.0, "reduced": 5.0}  # billions of weights
@@ -33,16 +33,16 @@ REFERENCE_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 NOT_ADVISED = "DPO is not advised here: 12 GB of GPU memory is the minimum. Use QLoRA with a smaller model."
 
 SETTINGS: dict[ProfileName, dict[str, Any]] = {
-    "mid-range": {  # R24
+    "mid-range": {
         "use_4bit": True,
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 4,
         "lora_r": 16,
-        "lora_alpha": 32,  # R47: twice the rank
+        "lora_alpha": 32,  # twice the rank
         "max_seq_length": 1024,
         "bf16": True,
     },
-    "high-end": {  # R25
+    "high-end": {
         "use_4bit": True,
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 2,
@@ -51,7 +51,7 @@ SETTINGS: dict[ProfileName, dict[str, Any]] = {
         "max_seq_length": 2048,
         "bf16": True,
     },
-    "reduced": {  # R23: QLoRA, the smallest micro-batch, the same effective batch of 8
+    "reduced": {  # QLoRA, the smallest micro-batch, the same effective batch of 8
         "use_4bit": True,
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 8,
@@ -159,7 +159,7 @@ def fitting_models(profile: Profile) -> list[RecommendedModel]:
     fitting = []
     for model in reversed(recommended_models()):
         config = preset(profile.name, model.name)
-        # On a CPU more would fit into memory, and take days; R23 wants a smaller model on a small card.
+        # On a CPU more would fit into memory, and take days; a small card wants a smaller model.
         if model.parameters > _LARGEST.get(profile.name, math.inf):
             continue
         if smallest_size(config, profile.device) <= profile.free:

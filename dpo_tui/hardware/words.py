@@ -4,13 +4,13 @@ from dpo_tui.config.schema import Config
 from dpo_tui.hardware.architecture import Architecture
 from dpo_tui.hardware.vram import GB, MemoryEstimate
 
-# R26: what a 7B model in 4-bit is expected to take, in decimal gigabytes.
+# What a 7B model in 4-bit is expected to take, in decimal gigabytes.
 BANDS = {"sft": (6.0, 8.0), "dpo": (8.0, 10.0)}
 _SEVEN_B = (6.5e9, 8.5e9)
 
 
 def band_note(config: Config, arch: Architecture, found: MemoryEstimate) -> str | None:
-    """Compare with R26's band for a 7B model in 4-bit, and explain a difference part by part.
+    """Compare with the expected band for a 7B model in 4-bit, and explain a difference part by part.
 
     Returns:
         None where the band says nothing about this run (another size, not 4-bit).

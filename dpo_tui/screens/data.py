@@ -1,4 +1,4 @@
-"""Data: what a dataset is, what is wrong with it, and its pairs to read, flip, drop, edit and save (R27–R31)."""
+"""Data: what a dataset is, what is wrong with it, and its pairs to read, flip, drop, edit and save."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ VIEWS = ("Choose", "Report", "Pairs", "Lengths")
 _PANES = {"Choose": "choose", "Report": "report", "Pairs": "pairs", "Lengths": "lengths"}
 _PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go"})
 _USUAL_LENGTH = 1024
-"""TRL's own max_length, and that of the mid-range profile (R24)."""
+"""TRL's own max_length, and that of the mid-range profile."""
 _NOTHING_YET = [("Choose some data first.", "muted")]
 ModelInHand = tuple[str, int]
 """A model, and the max_seq_length that it is to be trained with."""

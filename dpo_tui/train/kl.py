@@ -20,7 +20,7 @@ from peft import PeftModel
 from dpo_tui.train.generation import Halt, Sampled, generate
 
 REASONABLE = 10.0
-"""R39: below 10 nats an answer is reasonable (TRL's guidance for PPO)."""
+"""Below 10 nats an answer is reasonable (TRL's guidance for PPO)."""
 _ROWS = 4
 """Answers scored at once: their logits are the largest thing in memory here."""
 
