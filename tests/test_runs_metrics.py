@@ -135,15 +135,15 @@ def test_an_evaluation_is_found_a_thousand_steps_of_trls_own_lines_back(tmp_path
     assert latest(path, evaluations=False) == lines[-1], "a line of the list of runs needs no more"
 
 
-@pytest.mark.parametrize("shift", range(0, 120, 7))
+@pytest.mark.parametrize("shift", range(0, 120, 4))
 def test_an_evaluation_is_found_wherever_it_lies_to_the_blocks_that_are_read(tmp_path: Path, shift: int) -> None:
     path = tmp_path / "metrics.jsonl"
-    first, rest = json.dumps(evaluated(0)) + "\n", json.dumps({"eval_loss": 0.25, "pad": "e" * 60}) + "\n"
+    first, rest = json.dumps(evaluated(0)) + "\n", json.dumps({"eval_loss": 0.75, "pad": "e" * 60}) + "\n"
     # The end of the file is where blocks begin: 128 KB back, and 256 KB further.
     for back in (1 << 17, (1 << 17) + (1 << 18)):
         after = "x" * (back - 60 - shift - len('{"loss": 1, "pad": ""}\n'))
         path.write_text(first + rest + json.dumps({"loss": 1, "pad": after}) + "\n")
-        assert latest(path)["eval_loss"] == 0.25
+        assert latest(path)["eval_loss"] == 0.75
 
 
 def test_a_line_that_only_speaks_of_an_evaluation_or_is_torn_hides_none(tmp_path: Path) -> None:
@@ -157,11 +157,14 @@ def test_a_line_that_only_speaks_of_an_evaluation_or_is_torn_hides_none(tmp_path
     assert (found["step"], found["eval_loss"]) == (399, 0.6)
 
 
-def test_a_long_history_without_an_evaluation_is_not_read_to_its_beginning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("evaluate", [False, True], ids=["no evaluation", "a recent one"])
+def test_a_long_history_is_not_read_to_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: bool
 ) -> None:
     path = tmp_path / "metrics.jsonl"
-    _write(path, *map(trained, range(1, 4000)))
+    kl = {"eval_kl": 1.0, "kl": 1.0}
+    found = [{**evaluated(step), **kl} if evaluate and step in (1, 3900) else trained(step) for step in range(1, 4000)]
+    _write(path, *found)
     read, pread = [], os.pread
 
     def counted(descriptor: int, size: int, offset: int) -> bytes:
@@ -169,8 +172,8 @@ def test_a_long_history_without_an_evaluation_is_not_read_to_its_beginning(
         return pread(descriptor, size, offset)
 
     monkeypatch.setattr(os, "pread", counted)
-    assert latest(path) == trained(3999)
-    assert sum(read) < path.stat().st_size / 10
+    assert latest(path) == {**(found[3899] if evaluate else {}), **trained(3999)}
+    assert sum(read) < path.stat().st_size / 3
 
 
 def test_a_long_history_comes_in_chunks_and_whole(tmp_path: Path) -> None:
