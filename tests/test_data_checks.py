@@ -49,7 +49,7 @@ def test_the_docs_explain_every_check() -> None:
         assert f"| `{check.id}` | {check.severity} |" in text
 
 
-def test_the_four_pairs_of_r28_come_out_as_named(tmp_path: Path) -> None:
+def test_good_pairs_pass_and_each_bad_one_is_named(tmp_path: Path) -> None:
     """Good pairs are left alone, one is too similar, one has no clear winner."""
     report = report_on(write_lines(tmp_path / "data.jsonl", [*GOOD, TOO_SIMILAR, NO_CLEAR_WINNER]))
     assert named(report, "too-similar") == [3]
