@@ -2,7 +2,7 @@
 
     python benchmarks/runs_listing.py [--runs 500] [--lines 10000] [--repeat 7]
 
-It builds a home in a temporary folder (about 1.3 GB with the defaults), lists it in fresh processes, interpreter start
+It builds a home in a temporary folder (about 2.5 GB with the defaults), lists it in fresh processes, interpreter start
 included, and prints the median and the extremes. Most runs are done; some failed, one is running.
 """
 
@@ -31,9 +31,18 @@ _METRIC = {
     "rewards/margins": 0.4444,
     "logps/chosen": -123.4,
     "logps/rejected": -145.6,
+    "logits/chosen": -1.2345678,
+    "logits/rejected": -1.3456789,
+    "mean_token_accuracy": 0.6123456,
+    "entropy": 1.2345678901,
+    "num_tokens": 1234567.0,
     "tokens_per_second": 2412.0,
     "step_seconds": 3.21,
+    "data_seconds": 0.0123,
+    "vram_peak_gb": 10.12345,
 }
+_EVALUATION = {f"eval_{name}": value for name, value in _METRIC.items()}
+_KL = {"eval_kl": 2.5, "eval_kl_stderr": 0.2, "eval_kl_n": 32, "kl": 2.5}
 
 
 def main() -> None:
@@ -42,10 +51,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--lines", type=int, default=10_000)
     parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--no-evaluations", action="store_true", help="runs that never evaluated")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dpo-tui-listing-") as home:
         os.environ["DPO_TUI_HOME"] = home
-        _build(told.runs, told.lines)
+        _build(told.runs, told.lines, evaluate=not told.no_evaluations)
         for what in (["runs"], ["runs", "--json"]):
             seconds = [_list(what) for _ in range(told.repeat)]
             print(
@@ -54,12 +64,14 @@ def main() -> None:
             )
 
 
-def _build(runs: int, lines: int) -> None:
+def _build(runs: int, lines: int, *, evaluate: bool) -> None:
     """One history is written once and copied: the listing must not care."""
     began = time.time() - lines
     history = "".join(
-        json.dumps({"t": began + step, "step": step, "epoch": step / lines * 3, **_METRIC}) + "\n"
-        for step in range(1, lines + 1)
+        json.dumps({"t": began + step, "step": step, "epoch": step / lines * 3, **values}) + "\n"
+        for step in range(lines + 1)
+        for values in ([_METRIC] if step else [])
+        + ([_EVALUATION, _KL] if evaluate and step % (lines // 5) == 1 else [])
     )
     model: Path | None = None
     for number in range(runs):

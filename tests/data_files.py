@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-# The four pairs of requirement R28, as it names them.
+# Four pairs: two with a clear preference, one too similar, one without a clear winner.
 GOOD = (
     {
         "prompt": "Explain machine learning to a beginner",

@@ -1,4 +1,4 @@
-"""A process that writes a run folder as a worker and its supervisor do (DESIGN 4), without the torch stack.
+"""A process that writes a run folder as a worker and its supervisor do, without the torch stack.
 
     python tests/fake_run.py FOLDER [--steps N] [--seconds S] [--history N] [--end done|failed|never]
 

@@ -31,7 +31,7 @@ HEALTHY_RUNS = [run for run in RUNS if LABELS[run]["right"] == [HEALTHY]]
 
 
 def test_the_labelled_set_is_as_large_and_as_mixed_as_it_must_be() -> None:
-    """Issue 7: at least 24 runs, at least 8 of them healthy, each fault at least once."""
+    """At least 24 runs, at least 8 of them healthy, each fault at least once."""
     assert len(RUNS) >= 24
     assert len(HEALTHY_RUNS) >= 8
     assert {rule for label in LABELS.values() for rule in label["right"]} >= {
@@ -41,7 +41,7 @@ def test_the_labelled_set_is_as_large_and_as_mixed_as_it_must_be() -> None:
 
 
 def test_the_first_diagnosis_is_right_for_nine_runs_in_ten() -> None:
-    """R42–R48: what a person reads first is the fault that was made."""
+    """What a person reads first is the fault that was made."""
     wrong = {run.name: diagnose(run)[0].rule for run in RUNS if diagnose(run)[0].rule not in LABELS[run]["right"]}
     assert len(wrong) <= 0.1 * len(RUNS), wrong
 
@@ -71,7 +71,6 @@ def test_every_remedy_makes_a_valid_config(run: Path) -> None:
     for advice in diagnose(run):
         assert advice.words
         assert advice.evidence
-        assert advice.row.startswith("R")
         changed = with_changes(loaded, advice.remedy, "command line").config
         assert not advice.remedy or changed != loaded.config
 
@@ -92,7 +91,6 @@ SETTINGS = {"strategy": "dpo", "learning_rate": 5e-6, "beta": 0.1, "use_lora": T
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, None])
 def test_a_loss_that_is_not_a_number_comes_before_all_else(broken: float | None) -> None:
-    """R42."""
     metrics = curve([0.69, 0.6, 5.0, 0.0, 0.0], rewards__accuracies=[0, 1, 1, 1, 1])
     metrics[3]["loss"] = metrics[4]["loss"] = broken
     found = judge(Evidence(SETTINGS, metrics))
@@ -116,14 +114,13 @@ def test_what_is_unwise_in_a_config_is_told_in_80_columns(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("strategy", "rows"), [("dpo", "pairs"), ("sft", "demonstrations")])
 def test_a_run_that_is_too_short_is_told_of_the_rows_that_it_has(strategy: str, rows: str) -> None:
-    """R35, R44."""
     evidence = Evidence(SETTINGS | {"strategy": strategy}, curve([0.69, 0.69, 0.69]), max_steps=3)
     found = next(advice for advice in judge(evidence) if advice.rule == "too-short")
     assert f"learn from {rows}:" in found.words and f"on more {rows}" in found.words
 
 
 def test_a_first_loss_of_zero_names_the_reference() -> None:
-    """FACTS: loss 0.0 and accuracy 1.0 at once means a wrong reference."""
+    """Loss 0.0 and accuracy 1.0 at once means a wrong reference."""
     metrics = curve([0.0, 0.0], rewards__accuracies=[1, 1], rewards__chosen=[9.0, 9.1], rewards__rejected=[-9.0, -9.1])
     found = judge(Evidence(SETTINGS, metrics))[0]
     assert (found.rule, found.severity) == ("wrong-reference", "error")
@@ -139,13 +136,12 @@ def test_a_first_loss_of_zero_names_the_reference() -> None:
     ],
 )
 def test_a_start_that_is_not_at_zero_names_the_reference_whatever_was_logged(line: dict[str, Any]) -> None:
-    """R35: held-out or training, margins or rewards, before the first update."""
+    """Held-out or training, margins or rewards, before the first update."""
     start = [{"step": 0, "eval_loss": LN2}, line] if line["step"] else [line]
     assert judge(Evidence(SETTINGS, start))[0].rule == "wrong-reference"
 
 
 def test_memory_that_ran_out_is_told_with_the_next_smaller_step() -> None:
-    """R43."""
     events = [{"kind": "out-of-memory", "message": "again with 1 × 8"}]
     settings = SETTINGS | {"use_4bit": True, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     found = facts.out_of_memory(Evidence(settings, events=events))
@@ -155,7 +151,7 @@ def test_memory_that_ran_out_is_told_with_the_next_smaller_step() -> None:
 
 
 def test_a_device_that_waits_for_its_batches_is_noticed() -> None:
-    """FACTS: GPU idle means data-bound."""
+    """GPU idle means data-bound."""
     waiting = {"step_seconds": [1.0] * 40, "data_seconds": [0.9] * 40}
     losses = [0.69 - 0.005 * step for step in range(40)]
     assert "data-bound" in rules(Evidence(SETTINGS, curve(losses, **waiting)))
@@ -163,7 +159,7 @@ def test_a_device_that_waits_for_its_batches_is_noticed() -> None:
 
 
 def test_a_spike_of_the_gradient_names_its_step() -> None:
-    """R42: one step whose gradient is far longer than those before it."""
+    """One step whose gradient is far longer than those before it."""
     norms = [1.0] * 40
     norms[30] = 80.0
     losses = [0.69 - 0.005 * step for step in range(40)]
@@ -174,7 +170,7 @@ def test_a_spike_of_the_gradient_names_its_step() -> None:
 
 
 def test_kl_above_ten_is_told_once_it_is_surely_above() -> None:
-    """R39: the estimate's own error counts."""
+    """The estimate's own error counts."""
     line = {"step": 30, "eval_kl_n": 8}
     sure = Evidence(SETTINGS, [{**line, "eval_kl": 14.0, "eval_kl_stderr": 2.0}])
     unsure = Evidence(SETTINGS, [{**line, "eval_kl": 11.0, "eval_kl_stderr": 3.0}])
@@ -184,7 +180,7 @@ def test_kl_above_ten_is_told_once_it_is_surely_above() -> None:
 
 
 def test_a_kl_from_before_the_first_step_is_no_reason_to_call_a_run_healthy() -> None:
-    """R39: it is zero by definition, and later estimates may have been too dear."""
+    """It is zero by definition, and later estimates may have been too dear."""
     learning = curve([0.69 - 0.005 * step for step in range(40)])
     only_before = judge(Evidence(SETTINGS, [{"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0}, *learning]))
     later = judge(Evidence(SETTINGS, [*learning, {"step": 40, "eval_kl": 2.5, "eval_kl_stderr": 0.4}]))
@@ -253,7 +249,7 @@ def flat_run(name: str = "flat") -> RunFolder:
 def test_one_command_makes_the_config_that_the_advice_asks_for(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R42–R48: the remedy, one command away: a new file, which differs in what the advice named and in its name."""
+    """The remedy, one command away: a new file, which differs in what the advice named and in its name."""
     folder = flat_run()
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["config", "fix", "flat"], catch_exceptions=False)

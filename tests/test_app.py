@@ -73,7 +73,7 @@ async def until(pilot, holds, seconds: float = 15.0) -> None:
 
 
 async def test_a_first_start_without_runs_says_what_to_press_and_enter_leads_to_the_first_run():
-    """R50: the first thing that a first-timer presses must be the right thing."""
+    """The first thing that a first-timer presses must be the right thing."""
     async with app().run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert isinstance(pilot.app.screen, RunsScreen)
@@ -95,7 +95,6 @@ async def test_the_home_screen_shows_status_progress_and_the_reason_of_a_failure
 
 
 async def test_enter_opens_the_monitor_with_loss_accuracy_margin_and_kl_and_escape_goes_back(home):
-    """R37–R39"""
     ended_run(home, "20261101-101010-aaaa", "demo")
     async with app().run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: bool(pilot.app.screen.query_one(RunTable).runs))
@@ -113,7 +112,7 @@ async def test_enter_opens_the_monitor_with_loss_accuracy_margin_and_kl_and_esca
 
 
 async def test_a_new_metric_appears_while_the_run_is_watched(home):
-    """R4: metrics stream into live panels."""
+    """Metrics stream into live panels."""
     folder = ended_run(home, "20261101-101010-aaaa", "demo", steps=20)
     async with app(RunFeed(folder)).run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "loss" in screen_text(pilot))
@@ -232,7 +231,6 @@ async def test_keys_can_be_remapped_in_the_settings(home):
 
 
 async def test_the_guide_walks_to_a_method():
-    """R49–R51"""
     async with app().run_test(size=(100, 30)) as pilot:
         await pilot.press("5")
         await until(pilot, lambda: isinstance(pilot.app.screen, GuideScreen))
@@ -268,7 +266,7 @@ async def test_resizing_at_any_moment_breaks_nothing(home, size):
 
 
 def test_the_first_paint_imports_nothing_heavy(home):
-    """DESIGN 2: no numpy, pyarrow, torch, transformers, datasets, trl or peft before the first full paint."""
+    """No numpy, pyarrow, torch, transformers, datasets, trl or peft before the first full paint."""
     ended_run(home, "20261101-101010-aaaa", "demo", steps=5)
     program = """
 import asyncio, sys
@@ -287,7 +285,7 @@ print(sorted(heavy))
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm"}])
 def test_without_a_terminal_the_app_names_the_command_that_works(home, environment):
-    """DESIGN 5: one line that names `dpo-tui runs`, exit 2."""
+    """One line that names `dpo-tui runs`, exit 2."""
     done = subprocess.run(
         [sys.executable, "-c", "from dpo_tui.cli import main; main()"],
         capture_output=True,
@@ -302,7 +300,7 @@ def test_without_a_terminal_the_app_names_the_command_that_works(home, environme
 
 
 def test_watch_reads_a_trainer_state_of_another_trainer(tmp_path):
-    """R5, issue 5: `watch` also reads foreign folders."""
+    """`watch` also reads foreign folders."""
     folder = tmp_path / "out" / "checkpoint-20"
     folder.mkdir(parents=True)
     (folder / "trainer_state.json").write_text(
@@ -323,7 +321,7 @@ def record(step: int, tag: str, value: float) -> bytes:
 
 
 def test_watch_reads_tensorboard_event_files_as_they_grow(tmp_path):
-    """Issue 5: TensorBoard event files, a half-written record included."""
+    """TensorBoard event files, a half-written record included."""
     log = tmp_path / "out" / "runs" / "x" / "events.out.tfevents.1.host"
     log.parent.mkdir(parents=True)
     whole = record(1, "train/loss", 0.5) + record(2, "eval/loss", 0.75)

@@ -60,7 +60,7 @@ async def is_ascii(pilot, *, after: str) -> None:
 
 
 async def test_runs_monitor_and_compare_are_drawn_in_ascii_with_their_dialogs(home):
-    """DESIGN 6: LANG=C."""
+    """LANG=C."""
     two_runs(home)
     async with DpoTui(preferences=Preferences(theme="dark")).run_test(size=(100, 34)) as pilot:
         await until(pilot, lambda: len(pilot.app.screen.query_one(RunTable).runs) == 2)
@@ -166,7 +166,7 @@ async def test_asked_for_in_the_settings_it_holds_at_once_and_keeps_letters_that
 
 
 def test_without_utf8_no_byte_beyond_ascii_is_sent_by_any_step_of_new(tmp_path):
-    """Issue 5: LANG=C, in a real terminal, with the last words on the way out."""
+    """LANG=C, in a real terminal, with the last words on the way out."""
     terminal = Terminal([], tmp_path / "home", (80, 24), {"LANG": "C"})
     try:
         assert terminal.read(30, lambda: terminal.shows("help"))

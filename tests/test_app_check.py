@@ -33,7 +33,7 @@ def asked(**values) -> frozenset[str]:
 
 
 def test_the_doctor_is_asked_what_matters_for_this_run_and_no_more(tmp_path, monkeypatch):
-    """Issue 5, Check: the relevant lines."""
+    """The relevant lines of the doctor."""
     model = tmp_path / "model"
     model.mkdir()
     assert {"gpu", "gpu_memory", "torch", "disk_for_runs", "user_processes", "hub_access"} <= asked()
@@ -96,7 +96,7 @@ def test_a_child_that_breaks_is_a_finding_too(monkeypatch):
 
 
 async def test_the_check_shows_the_machine_line_by_line_and_does_not_keep_the_app_from_quitting(home):
-    """Issue 5, Check: trouble stands at the top; quitting while torch is being imported ends the child at once."""
+    """Trouble stands at the top; quitting while torch is being imported ends the child at once."""
     app = DpoTui(preferences=Preferences(theme="dark"))
     async with app.run_test(size=(80, 60)) as pilot:
         await pilot.press("2")

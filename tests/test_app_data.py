@@ -65,7 +65,7 @@ async def open_data(pilot) -> DataScreen:
 
 
 def test_what_is_said_to_remain_is_what_a_repair_leaves(here):
-    """Issue 5, Data: for every choice of checks, with rows dropped, flipped and edited by hand."""
+    """For every choice of checks, with rows dropped, flipped and edited by hand."""
     report_of()
     dataset = Dataset("pairs.jsonl")
     named = ("too-similar", "duplicate-pair", "duplicate-prompt")
@@ -84,7 +84,7 @@ def test_what_is_said_to_remain_is_what_a_repair_leaves(here):
 
 
 async def test_rows_are_left_out_by_check_after_saying_what_remains(here):
-    """Issue 5, Data: tick a check, read what is left, write; the input stays as it was."""
+    """Tick a check, read what is left, write; the input stays as it was."""
     before = (here / "pairs.jsonl").read_bytes()
     async with app().run_test(size=(80, 24)) as pilot:
         await open_data(pilot)
@@ -133,7 +133,7 @@ async def test_the_copy_never_takes_the_place_of_the_input(here):
 
 
 async def test_tokens_are_counted_with_the_model_that_was_chosen_in_new(here):
-    """R3, FACTS (trl#2452): the histogram, dropped rows, cut answers, and the lengths for 95, 99 and 100 %."""
+    """The histogram, dropped rows, cut answers, and the lengths for 95, 99 and 100 %."""
     async with app().run_test(size=(80, 40)) as pilot:
         await pilot.press("2")
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))

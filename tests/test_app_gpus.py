@@ -67,7 +67,7 @@ def pictures(scenario: str, folder: Path, wanted: str, *sizes: tuple[int, int]) 
 
 @needs_compiler
 def test_one_gpu_is_one_row_at_80_by_24_and_four_histories_at_200_by_50(tmp_path):
-    """Issue 5 §4: utilisation, memory, power, temperature, with history."""
+    """Utilisation, memory, power, temperature, with history."""
     small, large = pictures("training", tmp_path, "71 °C", (80, 24), (200, 50))
     row = next(row for row in small if "GPU 0" in row)
     for words in ("RTX 4070", "util", " %", "9.1/12.9 GB", "/200 W", "71 °C"):

@@ -1,4 +1,4 @@
-"""The judge screen (R41): blind, kept at once, by keyboard."""
+"""The judge screen: blind, kept at once, by keyboard."""
 
 import json
 from pathlib import Path
@@ -70,7 +70,7 @@ async def judged(pilot, screen: JudgeScreen, count: int) -> None:
 
 
 async def test_a_run_is_judged_blind_from_its_row_to_the_win_rate(tiny_pairs):
-    """R41: the keys of `dpo-tui judge`; nothing says whose answer is whose until the end; then rate and interval."""
+    """The keys of `dpo-tui judge`; nothing says whose answer is whose until the end; then rate and interval."""
     folder = small_run(tiny_pairs, {"base": "plain", "tuned": "kind"})
     async with app().run_test(size=(100, 30)) as pilot:
         screen = await open_judge(pilot)
@@ -91,7 +91,7 @@ async def test_a_run_is_judged_blind_from_its_row_to_the_win_rate(tiny_pairs):
 
 
 async def test_undo_shows_the_pair_again_and_leaving_loses_nothing(tiny_pairs):
-    """Issue 7: saved and resumable, by the app and by the command line alike."""
+    """Saved and resumable, by the app and by the command line alike."""
     folder = small_run(tiny_pairs, {"base": "plain", "tuned": "kind"})
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_judge(pilot)
@@ -182,7 +182,7 @@ async def test_the_run_that_is_watched_is_judged_and_nothing_is_drawn_below_a_di
 
 
 async def test_verdicts_are_saved_as_pairs_and_never_over_a_file(tiny_pairs, tmp_path):
-    """R32: the reader takes them; a name from outside cannot lead to another folder."""
+    """The reader takes them; a name from outside cannot lead to another folder."""
     small_run(tiny_pairs, {"base": "plain", "tuned": "kind"})
     out = tmp_path / "helpful-b.judged.jsonl"
     async with app().run_test(size=(80, 24)) as pilot:
@@ -210,7 +210,7 @@ async def test_verdicts_are_saved_as_pairs_and_never_over_a_file(tiny_pairs, tmp
 
 
 async def test_answers_are_shown_as_they_are_and_never_obeyed(tiny_pairs):
-    """DESIGN 6: markup and escape sequences in answers."""
+    """Markup and escape sequences in answers."""
     small_run(tiny_pairs, {"base": HOSTILE, "tuned": f"other {HOSTILE}"})
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_judge(pilot)
@@ -292,7 +292,7 @@ def by_person(folder: RunFolder) -> int:
 
 
 async def test_both_models_really_answer_and_quitting_in_the_middle_keeps_what_is_answered(tiny_model, tiny_pairs):
-    """R41: the child of `dpo-tui judge` answers, and ends with the app; what it said by then is there the next time."""
+    """The child of `dpo-tui judge` answers, and ends with the app; what it said by then is there the next time."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -343,7 +343,6 @@ def test_picture(snap_compare, tiny_pairs, monkeypatch, size, theme):
     ],
 )
 def test_a_win_rate_is_said_in_words(tally, words):
-    """R41"""
     assert words in meaning(tally)
 
 

@@ -60,7 +60,7 @@ async def open_new(pilot) -> NewScreen:
 
 
 async def test_the_hardware_step_says_what_was_found_and_marks_the_profile_that_suits(home):
-    """R2, R23: on a machine without a GPU it says so, and that the demo runs anywhere."""
+    """On a machine without a GPU it says so, and that the demo runs anywhere."""
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_new(pilot)
         text = screen_text(pilot)
@@ -69,7 +69,6 @@ async def test_the_hardware_step_says_what_was_found_and_marks_the_profile_that_
 
 
 async def test_enter_alone_leads_through_model_and_data_to_the_settings(home):
-    """R3, R8, R9."""
     path = pairs_file(home)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_new(pilot)
@@ -100,7 +99,7 @@ async def open_settings(pilot) -> NewScreen:
 
 
 async def test_a_setting_is_typed_checked_as_it_is_typed_and_taken_back(home):
-    """R45: warned outside 1e-7 to 1e-6 (5e-6 with LoRA)."""
+    """Warned outside 1e-7 to 1e-6 (5e-6 with LoRA)."""
     async with app().run_test(size=(100, 30)) as pilot:
         screen = await open_settings(pilot)
         form = screen.query_one(SchemaForm)
@@ -168,7 +167,7 @@ async def test_the_check_says_in_words_why_a_plan_cannot_run(home):
 
 @pytest.mark.skipif(not assets.model_dir().is_dir(), reason="the demo's model is not built here")
 async def test_three_enters_make_the_demo_run_and_show_its_monitor(home, monkeypatch):
-    """R4, and issue 5: no other key than arrows, Enter and what the footer names. The supervisor is real, its worker is
+    """No other key than arrows, Enter and what the footer names. The supervisor is real, its worker is
     told to be a program that ends at once."""
     monkeypatch.setattr("dpo_tui.runs.launch.default_worker_argv", lambda folder, python="": ["/bin/true"])
     async with app().run_test(size=(80, 24)) as pilot:

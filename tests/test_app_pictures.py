@@ -1,4 +1,4 @@
-"""Pictures of the screens (SVG snapshots) at the sizes and themes of DESIGN 7. New ones: pytest --snapshot-update."""
+"""Pictures of the screens (SVG snapshots) at several sizes and themes. New ones: pytest --snapshot-update."""
 
 import ctypes
 import json
@@ -183,7 +183,7 @@ async def open_step(pilot, home: Path, step: str) -> None:
 @pytest.mark.skipif(compiler() is None, reason="no C compiler here to build the stand-in driver library")
 @pytest.mark.parametrize(("size", "step"), [*(("80x24", step) for step in STEPS), ("200x50", "settings")])
 def test_new(snap_compare, workstation, size, step):
-    """Issue 5: New in five steps, as a first-timer with an RTX 4070 sees it."""
+    """New in five steps, as a first-timer with an RTX 4070 sees it."""
 
     async def settled(pilot):
         await open_step(pilot, workstation, step)

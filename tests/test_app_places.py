@@ -76,7 +76,6 @@ async def open_pairs(pilot, home: Path) -> DataScreen:
 
 
 async def test_data_is_recognised_and_its_pairs_are_paged_flipped_dropped_edited_and_saved(home):
-    """R31."""
     async with app().run_test(size=(100, 30)) as pilot:
         screen = await open_pairs(pilot, home)
         assert "pair 1 of 4" in screen_text(pilot)
@@ -213,7 +212,7 @@ async def test_the_app_answers_while_a_run_is_being_deleted(home, monkeypatch):
 
 
 async def test_pairs_are_found_by_words_and_by_check(home):
-    """R28: the check names the pair that is too similar."""
+    """The check names the pair that is too similar."""
     async with app().run_test(size=(100, 30)) as pilot:
         await open_pairs(pilot, home)
         await pilot.press("slash")
@@ -266,7 +265,6 @@ def test_wrapped_pieces_lose_no_text_and_keep_to_the_width():
 
 
 async def test_chosen_runs_are_compared_in_charts_settings_and_results(home):
-    """Issue 5, Compare."""
     runs = home / "home"
     one = ended_run(runs, "20261101-101010-aaaa", "first")
     ended_run(runs, "20261101-101011-aaaa", "second")

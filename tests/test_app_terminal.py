@@ -31,7 +31,7 @@ def start(opened: list[Terminal], home: Path, *arguments: str, size=(80, 24), **
 
 @pytest.mark.parametrize("term", ["xterm-256color", "xterm", "linux", "screen", "tmux", "tmux-256color", "vt100"])
 def test_every_terminal_gets_a_picture_and_q_quits(opened, tmp_path, term):
-    """Issue 5: TERM matrix."""
+    """TERM matrix."""
     ended_run(tmp_path, "20261101-101010-aaaa", "demo", steps=20)
     terminal = start(opened, tmp_path, TERM=term, COLORTERM="")
     assert terminal.read(30, lambda: terminal.shows("demo")), terminal.text[-2000:]
@@ -41,14 +41,13 @@ def test_every_terminal_gets_a_picture_and_q_quits(opened, tmp_path, term):
 
 
 def test_a_dumb_terminal_is_told_what_works_there(opened, tmp_path):
-    """DESIGN 5."""
     terminal = start(opened, tmp_path, TERM="dumb")
     assert terminal.wait(20) == 2
     assert terminal.shows("dpo-tui runs")
 
 
 def test_without_utf8_every_byte_is_ascii(opened, tmp_path):
-    """DESIGN 6: LANG=C."""
+    """LANG=C."""
     ended_run(tmp_path, "20261101-101010-aaaa", "demo")
     terminal = start(opened, tmp_path, "attach", "last", LANG="C")
     assert terminal.read(30, lambda: terminal.shows("reward margin") and terminal.shows("120/120"))
@@ -66,7 +65,7 @@ def test_no_color_means_none(opened, tmp_path):
 
 
 def test_nothing_is_sent_while_nothing_happens(opened, tmp_path):
-    """Issue 5: idle 0 B/s."""
+    """Idle 0 B/s."""
     ended_run(tmp_path, "20261101-101010-aaaa", "demo")
     terminal = start(opened, tmp_path, "attach", "last")
     assert terminal.read(30, lambda: terminal.shows("reward margin") and terminal.shows("120/120"))
@@ -77,7 +76,7 @@ def test_nothing_is_sent_while_nothing_happens(opened, tmp_path):
 
 
 def test_a_lost_terminal_ends_the_app_and_not_the_run(opened, tmp_path):
-    """Issue 5: hang-up. SIGHUP ignored, as under nohup, must not keep the app alive."""
+    """Hang-up. SIGHUP ignored, as under nohup, must not keep the app alive."""
     folder = tmp_path / "runs" / "20261101-101010-aaaa"
     writer = subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / "fake_run.py"), str(folder), "--steps", "100000", "--seconds", "0.1"],

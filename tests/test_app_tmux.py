@@ -61,7 +61,7 @@ def tmux(home: Path) -> Iterator[Tmux]:
 
 
 def test_from_a_first_start_to_a_finished_run_with_a_lost_server_between(tmux: Tmux, home: Path) -> None:
-    """R50, R52: with Enter and what the footer names; killing tmux does not harm the run."""
+    """With Enter and what the footer names; killing tmux does not harm the run."""
     tmux.open_app()
     tmux.wait("No runs yet")
     tmux.press("Enter")

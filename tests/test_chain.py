@@ -1,4 +1,4 @@
-"""SFT, then DPO from the SFT model, as one command (R35)."""
+"""SFT, then DPO from the SFT model, as one command."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def settings(folder: RunFolder) -> dict[str, Any]:
 def test_one_command_trains_both_stages_and_the_reference_is_the_first_ones_model(
     home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, demonstrations: Path
 ) -> None:
-    """R35, R34: real processes; DPO starts at 0.6931 and learns, and its base is the merged SFT model."""
+    """Real processes; DPO starts at 0.6931 and learns, and its base is the merged SFT model."""
     sft = write(
         tmp_path / "sft.toml", strategy="sft", model_name=str(tiny_model), dataset=str(demonstrations), name="one"
     )
@@ -94,7 +94,7 @@ def test_one_command_trains_both_stages_and_the_reference_is_the_first_ones_mode
 def test_a_chain_that_broke_in_the_middle_goes_on_from_there(
     home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, demonstrations: Path
 ) -> None:
-    """Issue 7: stage one's worker is killed with -9; both stages are resumed, and what was done is not done again."""
+    """Stage one's worker is killed with -9; both stages are resumed, and what was done is not done again."""
     quick = {"save_steps": 4, "max_steps": 16, "eval_split": 0.0}
     sft = write(tmp_path / "sft.toml", strategy="sft", model_name=str(tiny_model), dataset=str(demonstrations), **quick)
     dpo = write(tmp_path / "dpo.toml", model_name="previous", dataset=str(tiny_pairs), **quick | {"eval_split": 0.2})

@@ -44,7 +44,7 @@ def test_only_what_differs_is_shown_and_the_best_is_marked(home: Path) -> None:
 
 
 def test_figures_from_different_held_out_pairs_come_with_a_warning(home: Path) -> None:
-    """R40: held-out figures compare only on the same pairs."""
+    """Held-out figures compare only on the same pairs."""
     first = make_run("one", "x", {"eval_loss": 0.6})
     second = make_run("two", "y", {"eval_loss": 0.5})
     assert "do not compare" in invoke(first, second).stderr

@@ -41,9 +41,9 @@ def problems_of(path: Path) -> dict[str, str]:
     return {problem.key: problem.describe(path.name) for problem in caught.value.problems}
 
 
-@pytest.mark.parametrize("values", [BASIC, ADVANCED], ids=["R22-basic", "R22-advanced"])
+@pytest.mark.parametrize("values", [BASIC, ADVANCED], ids=["basic", "advanced"])
 def test_the_two_json_files_load_unchanged(tmp_path: Path, values: dict[str, Any]) -> None:
-    """R6–R22: every name is accepted as it is, and every value arrives."""
+    """Every name is accepted as it is, and every value arrives."""
     loaded = load(write(tmp_path / "config.json", json.dumps(values)))
     assert {name: getattr(loaded.config, name) for name in values} == values
     assert all(loaded.origin(name) == "file" for name in values)
@@ -51,7 +51,6 @@ def test_the_two_json_files_load_unchanged(tmp_path: Path, values: dict[str, Any
 
 
 def test_defaults_are_the_documented_ones() -> None:
-    """R11, R14, R15, R19, R20."""
     config = from_values(NEEDED)
     assert (config.num_train_epochs, config.learning_rate, config.lora_dropout) == (3, 5e-7, 0.05)
     assert (config.warmup_ratio, config.eval_split, config.effective_batch) == (0.1, 0.1, 8)

@@ -1,4 +1,4 @@
-"""Issue 4, bad input: whatever a file holds, the end is a report or a message for people, never a traceback."""
+"""Whatever a file holds, the end is a report or a message for people, never a traceback."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Issue 4, item 3: every check names the rows it should, and leaves the others alone."""
+"""Every check names the rows it should, and leaves the others alone."""
 
 import json
 from collections.abc import Callable
@@ -49,8 +49,8 @@ def test_the_docs_explain_every_check() -> None:
         assert f"| `{check.id}` | {check.severity} |" in text
 
 
-def test_the_four_pairs_of_r28_come_out_as_named(tmp_path: Path) -> None:
-    """R28: good pairs are left alone, one is too similar, one has no clear winner."""
+def test_good_pairs_pass_and_each_bad_one_is_named(tmp_path: Path) -> None:
+    """Good pairs are left alone, one is too similar, one has no clear winner."""
     report = report_on(write_lines(tmp_path / "data.jsonl", [*GOOD, TOO_SIMILAR, NO_CLEAR_WINNER]))
     assert named(report, "too-similar") == [3]
     assert named(report, "no-clear-winner") == [4]
@@ -212,12 +212,10 @@ WHOLE: list[tuple[str, Callable[[int], dict[str, str]], Callable[[int], dict[str
 def test_a_dataset_as_a_whole_is_judged(
     tmp_path: Path, check: str, bad: Callable[[int], dict[str, str]], good: Callable[[int], dict[str, str]]
 ) -> None:
-    """R30, R44."""
     assert check in found(report_on(write_lines(tmp_path / "bad.jsonl", [bad(number) for number in range(60)])))
     assert check not in found(report_on(write_lines(tmp_path / "good.jsonl", [good(number) for number in range(60)])))
 
 
 @pytest.mark.parametrize(("count", "warned"), [(499, True), (500, False)])
 def test_fewer_than_500_pairs_are_few(tmp_path: Path, count: int, warned: bool) -> None:
-    """R29."""
     assert ("few-pairs" in found(report_on(write_lines(tmp_path / "data.jsonl", rows(count))))) is warned

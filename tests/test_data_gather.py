@@ -1,4 +1,4 @@
-"""Issue 4: the fast way through JSON lines names the same pairs and problems as the way through single rows."""
+"""The fast way through JSON lines names the same pairs and problems as the way through single rows."""
 
 import json
 from collections import Counter

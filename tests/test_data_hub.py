@@ -1,4 +1,4 @@
-"""Issue 4, item 1: hub ids are fetched and read like files; the hub is a small HTTP server at the machine edge."""
+"""Hub ids are fetched and read like files; the hub is a small HTTP server at the machine edge."""
 
 import hashlib
 import http.server

@@ -1,4 +1,4 @@
-"""Issue 4, item 5: any row at once, search, the next row that a check names, and what differs word by word."""
+"""Any row at once, search, the next row that a check names, and what differs word by word."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Issue 4, item 2: tokens are counted as TRL counts them, so what the report promises is what training does."""
+"""Tokens are counted as TRL counts them, so what the report promises is what training does."""
 
 import json
 from pathlib import Path
@@ -152,7 +152,7 @@ def test_a_folder_without_a_tokenizer_is_a_data_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("prompt", "stays"), [(99, True), (100, False), (101, False)])
 def test_a_prompt_that_fills_max_length_is_dropped(prompt: int, stays: bool) -> None:
-    """FACTS: TRL drops such rows without a word; with keep_end, or without a limit, it does not."""
+    """TRL drops such rows without a word; with keep_end, or without a limit, it does not."""
     assert kept(prompt, 100) is stays
     assert kept(prompt, None)
     assert kept(prompt, 100, "keep_end")
@@ -173,7 +173,7 @@ def lengthening(count: int) -> list[dict[str, str]]:
 
 @pytest.mark.usefixtures("home")
 def test_training_uses_exactly_the_rows_that_the_report_promises(tmp_path: Path, tiny_model: Path) -> None:
-    """Issue 4, done when: rows used in the receipt = rows promised."""
+    """Rows used in the receipt = rows promised."""
     from tests.test_worker import make_config, train
 
     records: list[Any] = [*lengthening(30), row(40) | {"chosen": ""}, row(41) | {"rejected": None}]

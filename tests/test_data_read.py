@@ -1,4 +1,4 @@
-"""Issue 2, item 4 and issue 4, item 1 (R27): every common shape is read into one form, bad rows are named by line."""
+"""Every common shape is read into one form; bad rows are named by line."""
 
 import codecs
 import gzip
@@ -105,7 +105,7 @@ def load(path: Path, **options: Any) -> list[Pair]:
 def test_a_shape_becomes_prompt_and_two_answers(
     tmp_path: Path, record: dict[str, Any], name: str, prompt: list[dict[str, str]]
 ) -> None:
-    """R27 and issue 4: the formats of the field, recognised without a word of configuration."""
+    """The formats of the field, recognised without a word of configuration."""
     loaded = load_pairs(Source(str(write_lines(tmp_path / "data.jsonl", [record]))))
     (pair,) = loaded.pairs
     assert loaded.format == name
@@ -114,7 +114,6 @@ def test_a_shape_becomes_prompt_and_two_answers(
 
 
 def test_escaped_newlines_stay_newlines(tmp_path: Path) -> None:
-    """R27."""
     path = write_lines(tmp_path / "data.jsonl", [{"prompt": "a\nb", "chosen": "c\n\nd", "rejected": "e"}])
     assert load(path)[0].chosen == [assistant("c\n\nd")]
 
@@ -179,7 +178,7 @@ def test_kto_data_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_counted_and_named_by_line(tmp_path: Path) -> None:
-    """Issue 2: not JSON on line 7, a missing `rejected`; blank lines count as lines but not as rows."""
+    """Not JSON on line 7, a missing `rejected`; blank lines count as lines but not as rows."""
     lines = [json.dumps(one) for one in rows(8)]
     lines[2] = ""
     lines[4] = json.dumps({"prompt": "p", "chosen": "c"})
@@ -372,7 +371,7 @@ def test_the_fingerprint_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 
 def test_demonstrations_come_in_five_shapes(tmp_path: Path) -> None:
-    """R35: stage one reads conversations, prompt and completion, plain text, and the chosen side of pairs."""
+    """Stage one reads conversations, prompt and completion, plain text, and the chosen side of pairs."""
     records = [
         {"messages": ASKED + BETTER},
         {"conversations": [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": GOOD}]},

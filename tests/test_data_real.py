@@ -1,4 +1,4 @@
-"""Issue 4: both real files get the right verdict. They are not shipped: DPO_TUI_REAL_DATA names their folder."""
+"""Both real files get the right verdict. They are not shipped: DPO_TUI_REAL_DATA names their folder."""
 
 import os
 from pathlib import Path

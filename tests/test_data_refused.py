@@ -1,4 +1,4 @@
-"""Pairs that a model's chat template refuses: counted by the scan, left out by the worker (issue 4)."""
+"""Pairs that a model's chat template refuses: counted by the scan, left out by the worker."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def config_for(model: Path, data: Path, **changes: Any) -> Any:
 
 
 def test_training_leaves_out_exactly_the_pairs_that_the_template_refuses(tmp_path: Path, strict_model: Path) -> None:
-    """Issue 4, done when: rows used in the receipt = rows promised, by the scan and by the check before a start."""
+    """Rows used in the receipt = rows promised, by the scan and by the check before a start."""
     from tests.test_worker import lines, train
 
     records: list[Any] = [row(number) for number in range(12)]

@@ -1,4 +1,4 @@
-"""Issue 4, item 4 (R31): a repair never touches the input, says what it did, and does it the same way twice."""
+"""A repair never touches the input, says what it did, and does it the same way twice."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Issue 4, items 2 and 6: the scan runs in a child process, tells what it finds as it goes, and can be ended."""
+"""The scan runs in a child process, tells what it finds as it goes, and can be ended."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from tests.data_files import NO_CLEAR_WINNER, TOO_SIMILAR, row, rows, write_line
 
 pytestmark = pytest.mark.usefixtures("home")
 
-# The keys that issue 4 promises to whoever reads the JSON.
+# The keys that are promised to whoever reads the JSON.
 PROMISED = {
     "rows", "usable", "format", "columns", "lengths", "will_drop", "will_truncate", "problems", "verdict",
 }  # fmt: skip
@@ -168,7 +168,7 @@ def test_a_request_survives_its_journey() -> None:
 
 
 def test_what_the_screens_use_loads_neither_numpy_nor_arrow() -> None:
-    """Issue 2 and DESIGN §2: the first paint comes without them."""
+    """The first paint comes without them."""
     code = (
         "import sys\n"
         "import dpo_tui.data.scan_process, dpo_tui.data.index, dpo_tui.data.read, dpo_tui.data.search\n"

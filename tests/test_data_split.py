@@ -1,4 +1,4 @@
-"""R40: held-out rows are chosen by prompt, so that no prompt is on both sides."""
+"""Held-out rows are chosen by prompt, so that no prompt is on both sides."""
 
 import random
 
@@ -21,7 +21,7 @@ def prompts_of(found: list[Pair]) -> set[str]:
 
 
 def test_no_prompt_is_on_both_sides() -> None:
-    """Issue 4, `leak`: whole prompt groups move together."""
+    """Whole prompt groups move together."""
     everything = pairs([f"prompt {number % 30}" for number in range(300)])
     train, held_out = split_by_prompt(everything, 0.2, seed=1)
     assert not prompts_of(train) & prompts_of(held_out)

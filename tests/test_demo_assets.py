@@ -1,4 +1,4 @@
-"""The demo's shipped parts (R36): present, small, well formed, and what the build script makes."""
+"""The demo's shipped parts: present, small, well formed, and what the build script makes."""
 
 import json
 import re
@@ -52,14 +52,13 @@ def assistant(text: str) -> dict[str, str]:
 
 
 def test_the_weights_stay_under_eight_megabytes() -> None:
-    """R36."""
     weights = list(assets.model_dir().glob("*.safetensors"))
     assert weights
     assert sum(file.stat().st_size for file in weights) <= 8 * MEGABYTE
 
 
 def test_every_part_lies_inside_the_package() -> None:
-    """R36: an installed wheel has them too."""
+    """An installed wheel has them too."""
     package = ROOT / "dpo_tui"
     for part in (assets.model_dir(), assets.pairs_file(), assets.heldout_file(), assets.config_file()):
         assert part.exists()
@@ -67,13 +66,11 @@ def test_every_part_lies_inside_the_package() -> None:
 
 
 def test_there_are_enough_pairs_and_enough_held_out(pairs: list[dict[str, str]], heldout: list[dict[str, str]]) -> None:
-    """R29, R40."""
     assert len(pairs) >= 500
     assert len(heldout) >= 60
 
 
 def test_every_row_is_a_plain_pair(pairs: list[dict[str, str]], heldout: list[dict[str, str]]) -> None:
-    """R27."""
     for row in pairs + heldout:
         assert set(row) == {"prompt", "chosen", "rejected"}
         assert all(isinstance(text, str) and text == text.strip() and text for text in row.values())
@@ -82,30 +79,26 @@ def test_every_row_is_a_plain_pair(pairs: list[dict[str, str]], heldout: list[di
 def test_no_question_comes_twice_and_none_is_both_trained_and_held_out(
     pairs: list[dict[str, str]], heldout: list[dict[str, str]]
 ) -> None:
-    """R40."""
     prompts = [row["prompt"] for row in pairs + heldout]
     assert len(set(prompts)) == len(prompts)
 
 
 def test_the_chosen_answer_is_the_helpful_one(pairs: list[dict[str, str]], heldout: list[dict[str, str]]) -> None:
-    """R28: several sentences against a few words."""
+    """Several sentences against a few words."""
     for row in pairs + heldout:
         assert len(re.findall(r"[.!?](?:\s|$)", row["chosen"])) >= 3
         assert len(row["chosen"].split()) >= 2 * len(row["rejected"].split())
 
 
 def test_helpful_answers_are_not_one_answer_repeated(pairs: list[dict[str, str]]) -> None:
-    """R30."""
     assert len({row["chosen"] for row in pairs}) >= 500
 
 
 def test_the_showcase_questions_are_the_first_that_are_held_out(heldout: list[dict[str, str]]) -> None:
-    """R36, R40."""
     assert tuple(row["prompt"] for row in heldout[:3]) == assets.SHOWCASE
 
 
 def test_the_shipped_pairs_are_those_that_the_script_builds(tmp_path: Path) -> None:
-    """R36."""
     script = ROOT / "scripts" / "build_demo.py"
     subprocess.run([sys.executable, script, "--pairs", "--target", tmp_path], check=True, capture_output=True)
     for shipped in (assets.pairs_file(), assets.heldout_file()):
@@ -113,7 +106,7 @@ def test_the_shipped_pairs_are_those_that_the_script_builds(tmp_path: Path) -> N
 
 
 def test_the_config_is_one_that_the_schema_takes() -> None:
-    """R6 to R21: every key in its own table, nothing unknown, paths left to the code."""
+    """Every key in its own table, nothing unknown, paths left to the code."""
     tables = tomllib.loads(assets.config_file().read_text("utf-8"))
     values = {key: value for table in tables.values() for key, value in table.items()}
     assert all(section_of(key) == name for name, table in tables.items() for key in table)
@@ -126,7 +119,7 @@ def test_the_config_is_one_that_the_schema_takes() -> None:
 def test_the_prompts_tokens_begin_the_whole_conversations_tokens(
     tokenizer: Any, pairs: list[dict[str, str]], heldout: list[dict[str, str]]
 ) -> None:
-    """R34: DPO scores the answer's tokens only, so the prompt must not change when an answer follows."""
+    """DPO scores the answer's tokens only, so the prompt must not change when an answer follows."""
     for row in (pairs + heldout)[::7]:
         prompt = tokenizer.apply_chat_template([user(row["prompt"])], add_generation_prompt=True, return_dict=False)
         for answer in (row["chosen"], row["rejected"]):
@@ -139,7 +132,7 @@ def test_the_prompts_tokens_begin_the_whole_conversations_tokens(
 def test_every_pair_fits_the_configured_length(
     tokenizer: Any, pairs: list[dict[str, str]], heldout: list[dict[str, str]]
 ) -> None:
-    """R18: nothing is cut, nothing is dropped."""
+    """Nothing is cut, nothing is dropped."""
     limit = tomllib.loads(assets.config_file().read_text("utf-8"))["data"]["max_seq_length"]
     for row in pairs + heldout:
         whole = tokenizer.apply_chat_template([user(row["prompt"]), assistant(row["chosen"])], return_dict=False)
@@ -147,7 +140,6 @@ def test_every_pair_fits_the_configured_length(
 
 
 def test_the_template_takes_a_system_message_and_several_turns(tokenizer: Any) -> None:
-    """R36."""
     chat = [{"role": "system", "content": "Be kind."}, user("Hello"), assistant("Yes?"), user("Thanks")]
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     assert text == (
@@ -156,14 +148,14 @@ def test_the_template_takes_a_system_message_and_several_turns(tokenizer: Any) -
 
 
 def test_the_model_loads_in_full_precision(model: Any) -> None:
-    """R36: stored in half the bytes, trained on a CPU in float32."""
+    """Stored in half the bytes, trained on a CPU in float32."""
     assert str(model.dtype) == "torch.float32"
 
 
 def test_before_training_the_showcase_answers_are_short_english(
     model: Any, tokenizer: Any, pairs: list[dict[str, str]]
 ) -> None:
-    """R36: the toy ends its answers, and says only words that occur in its pairs."""
+    """The toy ends its answers, and says only words that occur in its pairs."""
     known = set(re.findall(r"\w+", " ".join(text.lower() for row in pairs for text in row.values())))
     for question in assets.SHOWCASE:
         prompt = tokenizer.apply_chat_template([user(question)], add_generation_prompt=True, return_tensors="pt")

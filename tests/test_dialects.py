@@ -120,7 +120,7 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(("name", "text"), [("LLaMA-Factory", LLAMA_FACTORY), ("Axolotl", AXOLOTL)])
 def test_every_key_of_a_foreign_file_is_accounted_for(tmp_path: Path, name: str, text: str) -> None:
-    """Issue 7: a table with a row for every key, and a reason wherever one is dropped."""
+    """A table with a row for every key, and a reason wherever one is dropped."""
     loaded = load(write(tmp_path / "foreign.yaml", text))
     assert loaded.dialect == name
     fates = {fate.key: fate for fate in loaded.fates}
@@ -167,7 +167,7 @@ def test_what_would_change_the_training_is_refused_and_not_dropped(tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["LLaMA-Factory", "Axolotl"])
 def test_a_converted_file_trains(home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, name: str) -> None:
-    """Issue 7: and a run that starts."""
+    """And a run that starts."""
     from dpo_tui.train.interruption import Interruption
     from dpo_tui.train.journal import Journal
     from dpo_tui.train.worker import work

@@ -42,7 +42,7 @@ def test_a_run_without_a_result_is_refused_before_anything_is_loaded(
 def test_the_held_out_pairs_give_what_the_run_itself_measured(
     home: Path, tiny_model: Path, tiny_pairs: Path, use_lora: bool
 ) -> None:
-    """R40: the model and the reference are loaded again, and TRL's figures are the run's own."""
+    """The model and the reference are loaded again, and TRL's figures are the run's own."""
     folder = train(tiny_model, tiny_pairs, use_lora=use_lora, eval_split=0.2)
     told = last_evaluation(folder)
     events = folder.events.read_text()
@@ -55,7 +55,7 @@ def test_the_held_out_pairs_give_what_the_run_itself_measured(
 
 
 def test_any_file_of_pairs_will_do(home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path) -> None:
-    """Issue 7, in a child process, as JSON: the pairs swapped must come out the other way round."""
+    """In a child process, as JSON: the pairs swapped must come out the other way round."""
     folder = train(tiny_model, tiny_pairs, eval_split=0.0)
     rows = [json.loads(line) for line in tiny.make_pairs(tmp_path / "more.jsonl", 12).read_text().splitlines()]
     swapped = tmp_path / "swapped.jsonl"

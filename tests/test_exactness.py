@@ -1,4 +1,4 @@
-"""Our training against plain TRL: the same losses, rewards, gradients and adapters, step by step (R34, R26)."""
+"""Our training against plain TRL: the same losses, rewards, gradients and adapters, step by step."""
 
 import importlib.metadata
 import json
@@ -166,7 +166,7 @@ def largest_differences(one: Trained, other: Trained) -> dict[str, float]:
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("use_lora", [True, False], ids=["lora", "full"])
 def test_every_step_is_trls(home: Path, tiny_model: Path, varied_pairs: Path, use_lora: bool, accumulate: int) -> None:
-    """R34: ≤ 1e-4 apart over 20 steps, with the reference scored in every step and once; cosine ≥ 0.9999."""
+    """≤ 1e-4 apart over 20 steps, with the reference scored in every step and once; cosine ≥ 0.9999."""
     rate = 2e-3 if use_lora else 1e-4
     shape = {"use_lora": use_lora, "gradient_accumulation_steps": accumulate, "learning_rate": rate}
     plain = plain_trl(config_of(tiny_model, varied_pairs, precompute_ref_log_probs="off", **shape))
@@ -222,7 +222,7 @@ def test_flex_attention_trains_as_trls_does(
 def test_two_processes_train_as_trls_two_do(
     home: Path, tiny_model: Path, varied_pairs: Path, tmp_path: Path, *, kind: str, adapters: list[bool]
 ) -> None:
-    """Issue 6: shared prompts in two processes, each laying out its own pairs: whole models, and one spread over both.
+    """Shared prompts in two processes, each laying out its own pairs: whole models, and one spread over both.
 
     Full fine-tuning spreads the reference's model too.
     """
@@ -279,7 +279,7 @@ def test_rounding_differs_no_more_than_trl_from_itself(
 
 
 def test_the_loss_of_two_tokens_is_the_one_worked_out_on_paper(home: Path, tmp_path: Path, tiny_model: Path) -> None:
-    """R34: a model of two tokens that says 1 after 0 with probability 3/4, and a reference that knows nothing (1/2).
+    """A model of two tokens that says 1 after 0 with probability 3/4, and a reference that knows nothing (1/2).
 
     Prompt 0; chosen answer 1, rejected answer 0 1. Log-ratios to the reference: chosen ln(3/4 ÷ 1/2) = ln 3/2,
     rejected ln(1/4 · 3/4 ÷ 1/4) = ln 3/4. Margin β (ln 3/2 - ln 3/4) = β ln 2, so the loss is

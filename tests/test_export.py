@@ -76,7 +76,7 @@ def logits(model: Any, text: str, tokenizer: Any) -> Any:
 def test_the_merged_model_gives_the_logits_of_base_and_adapter(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    """Issue 7: loads in plain transformers; ≤ 1e-3 in fp32 against PEFT's own forward; a base of several files."""
+    """Loads in plain transformers; ≤ 1e-3 in fp32 against PEFT's own forward; a base of several files."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -111,7 +111,7 @@ def test_the_merged_model_gives_the_logits_of_base_and_adapter(
 def test_the_folder_is_complete_and_its_card_tells_all(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
-    """Issue 7: data hash, settings, metrics, curves, the base's licence, commands to serve; no path of this machine."""
+    """Data hash, settings, metrics, curves, the base's licence, commands to serve; no path of this machine."""
     from transformers import AutoTokenizer
 
     from dpo_tui.train.tools.export import export
@@ -199,7 +199,7 @@ def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
 def test_a_run_that_is_done_says_what_there_is_to_merge(
     home: Path, monkeypatch: pytest.MonkeyPatch, folders: list[str], words: str
 ) -> None:
-    """Issue 7: "what do I merge?" is answered at the end of every run, and by `status` as long as it is there."""
+    """What there is to merge is said at the end of every run, and by `status` as long as it is there."""
     monkeypatch.setenv("COLUMNS", "200")
     folder = store.create('[model]\nmodel_name = "m"\n', name="over", devices=[])
     folder.state.write_text(json.dumps({**json.loads(folder.state.read_text()), "status": "done"}))

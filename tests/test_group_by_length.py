@@ -2,7 +2,9 @@
 
 import json
 import random
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,10 +23,44 @@ def uneven(count: int) -> list[tuple[int, int]]:
     return [(dice.randint(20, 400), dice.randint(20, 400)) for _ in range(count)]
 
 
-def test_pairs_are_trained_on_in_batches_of_like_length(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    folder = train(make_config(tiny_model, tiny_pairs, group_by_length=True, max_steps=2, sample_prompts=0))
+def lengths_of_batches(model: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[list[int]]:
+    """Train for an epoch, and return how many tokens the chosen sequences of each batch have, sorted."""
+    from dpo_tui.train.trainers import PairTrainer
+
+    batches: list[list[int]] = []
+    step = PairTrainer.training_step
+
+    def seen(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        tokens = inputs["attention_mask"].sum(dim=1).tolist()
+        batches.append(sorted(tokens[: len(tokens) // 2]))  # TRL puts the rejected sequences after all chosen ones
+        return step(self, model, inputs, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PairTrainer, "training_step", seen)
+        quiet = {"sample_prompts": 0, "kl_prompts": 0, "eval_split": 0.0, "max_steps": 16, "share_prefix": "off"}
+        folder = train(make_config(model, pairs, per_device_train_batch_size=2, **quiet, **changes))
     steps = [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines() if '"loss"' in line]
-    assert steps == [1, 2]
+    assert steps == list(range(1, len(batches) + 1))
+    return batches
+
+
+def test_pairs_are_trained_on_in_batches_of_like_length(
+    home: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "uneven.jsonl"
+    rows = [
+        {"prompt": "Say it", "chosen": " ".join(["no"] * count), "rejected": "yes"}
+        for count in random.Random(5).sample(range(2, 34), 32)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    grouped = lengths_of_batches(tiny_model, path, monkeypatch, group_by_length=True)
+    shuffled = lengths_of_batches(tiny_model, path, monkeypatch, group_by_length=False)
+    everything = sorted(chain.from_iterable(grouped))
+    assert len(set(everything)) == 32
+    assert sorted(chain.from_iterable(shuffled)) == everything, "the same pairs, once each"
+    # Transformers sorts every eight pairs here, so two in a batch are an eighth of all lengths apart and not a third.
+    apart = [sum(longest - shortest for shortest, longest in batches) for batches in (grouped, shuffled)]
+    assert apart[0] < apart[1] / 2
 
 
 def test_the_sampler_gets_the_longer_sequence_of_each_pair() -> None:
@@ -72,7 +108,7 @@ def test_the_sample_that_is_counted_tells_the_length_of_both_sequences(tmp_path:
 
 
 def test_the_setting_says_beside_its_help_what_it_would_spare() -> None:
-    """Issue 5 §2: a number computed on the data."""
+    """A number computed on the data."""
     plan = plans.with_values(Plan(), {"model_name": "m", "dataset": "d", "share_prefix": "off"})
     forecast = Forecast(padding=Padding(0.4, 0.1))
     words = " ".join(text for text, _ in beside("group_by_length", plan, forecast))

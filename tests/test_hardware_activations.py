@@ -138,7 +138,7 @@ def peak_bytes(model: Any) -> int:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_more_layer_keeps_as_much_as_the_formula_says(family: str) -> None:
-    """R26: activations without checkpointing; the difference of two depths is one layer."""
+    """Activations without checkpointing; the difference of two depths is one layer."""
     two, arch = build(family, 2)
     one, _ = build(family, 1)
     real = saved_bytes(two) - saved_bytes(one)
@@ -146,7 +146,7 @@ def test_one_more_layer_keeps_as_much_as_the_formula_says(family: str) -> None:
 
 
 def test_an_fp32_adapter_keeps_a_copy_per_linear_layer() -> None:
-    """R26: over 16-bit weights peft casts each input for itself; autocast's copies of the adapter come on top."""
+    """Over 16-bit weights peft casts each input for itself; autocast's copies of the adapter come on top."""
     two, arch = build("llama", 2, dtype=torch.float32)
     one, _ = build("llama", 1, dtype=torch.float32)
     casts = sum(16 * (linear.rows + linear.columns) * 2 for linear in arch.linears())
@@ -155,7 +155,7 @@ def test_an_fp32_adapter_keeps_a_copy_per_linear_layer() -> None:
 
 
 def test_full_fine_tuning_keeps_fp32_streams_and_casts() -> None:
-    """R26: trained fp32 weights under autocast."""
+    """Trained fp32 weights under autocast."""
     two, arch = build("llama", 2, rank=0)
     one, _ = build("llama", 1, rank=0)
     casts = sum(linear.weights * 2 for linear in arch.linears())
@@ -166,7 +166,7 @@ def test_full_fine_tuning_keeps_fp32_streams_and_casts() -> None:
 @pytest.mark.parametrize("checkpointed", [True, False])
 @pytest.mark.parametrize("family", ["llama", "gemma"])
 def test_the_peak_of_a_step_is_what_the_formula_says(family: str, checkpointed: bool) -> None:
-    """R26, R43: layer boundaries, one layer computed again, and its gradients; the LM head is not in this."""
+    """Layer boundaries, one layer computed again, and its gradients; the LM head is not in this."""
     layers = 3
     model, arch = build(family, layers, checkpointed=checkpointed)
     work = workload(arch)

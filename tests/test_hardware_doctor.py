@@ -115,7 +115,7 @@ def findings(
 def test_each_check_tells_what_it_finds(
     check: str, expected: tuple[str, str], facts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R23 and doctor's list: ok, warn or fail, in words, and a way out of everything that is not ok."""
+    """Ok, warn or fail, in words, and a way out of everything that is not ok."""
     monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path))
     facts, (status, words) = dict(facts), expected
     found = findings(*facts.pop("gpus", [gpu()]), **facts)[check]

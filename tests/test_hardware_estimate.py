@@ -56,7 +56,7 @@ def answered(folder: Path, *arguments: str) -> dict[str, Any]:
 def test_a_stage_that_goes_on_from_a_run_is_estimated_by_that_runs_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R35: the merged model has the shape of the one it was made from."""
+    """The merged model has the shape of the one it was made from."""
     monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "home"))
     first = store.create(to_toml(config()), name="first", devices=[])
     plain = answered(tmp_path, written(tmp_path, BASIC), "--vram", "12")
@@ -69,7 +69,7 @@ def test_a_stage_that_goes_on_from_a_run_is_estimated_by_that_runs_model(
 
 
 def test_the_basic_config_on_a_12_gb_card_is_in_its_band(tmp_path: Path) -> None:
-    """R22, R26: 8–10 GB."""
+    """8–10 GB."""
     found = answered(tmp_path, written(tmp_path, BASIC), "--vram", "12")
     assert {"total_gb", "parts", "free_gb", "verdict", "changes", "steps", "seconds"} <= set(found)
     assert 8 <= found["total_gb"] <= 10
@@ -80,7 +80,7 @@ def test_the_basic_config_on_a_12_gb_card_is_in_its_band(tmp_path: Path) -> None
 
 
 def test_the_advanced_config_is_explained_and_gets_changes_that_are_config_changes(tmp_path: Path) -> None:
-    """R22, R26, R43: outside the band, part by part; each change applies as it stands."""
+    """Outside the band, part by part; each change applies as it stands."""
     found = answered(tmp_path, written(tmp_path, ADVANCED), "--vram", "16")
     assert found["verdict"] == "does-not-fit"
     assert "the band is for micro-batch 2" in found["band"]
@@ -163,7 +163,7 @@ def test_a_model_in_the_hub_cache_is_found_without_the_network(tmp_path: Path) -
 
 
 def test_the_data_is_counted_and_steps_follow(tmp_path: Path) -> None:
-    """R20: a tenth is held out; whole batches and accumulations are rounded up."""
+    """A tenth is held out; whole batches and accumulations are rounded up."""
     rows = [{"prompt": f"Question {n}", "chosen": "yes " * 20, "rejected": "no"} for n in range(101)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = answered(tmp_path, written(tmp_path, {**BASIC, "dataset": "pairs.jsonl"}), "--vram", "12")
@@ -183,7 +183,7 @@ def test_the_text_fits_eighty_columns(tmp_path: Path) -> None:
 
 
 def test_auto_profile_is_worked_in(tmp_path: Path) -> None:
-    """R25: --vram 16 is high-end, adapted until it fits."""
+    """--vram 16 is high-end, adapted until it fits."""
     values = {"model_name": LLAMA, "dataset": "-", "profile": "auto"}
     found = answered(tmp_path, written(tmp_path, values), "--vram", "16")
     assert found["verdict"] == "fits"
@@ -238,7 +238,7 @@ def finished_run(
 
 
 def test_earlier_runs_are_the_basis_of_the_time_and_are_quoted(tmp_path: Path) -> None:
-    """R26: measured against estimated, and a measured speed instead of a table."""
+    """Measured against estimated, and a measured speed instead of a table."""
     gpu = {"kind": "cuda", "name": "Card"}
     finished_run(tmp_path, "20260101-000000-aaaa", BASIC, {"tokens_per_second": 1000.0, "vram_peak_gb": 8.5}, gpu)
     small = {**BASIC, "model_name": "Qwen/Qwen2.5-0.5B-Instruct"}
@@ -262,7 +262,6 @@ def test_earlier_runs_are_the_basis_of_the_time_and_are_quoted(tmp_path: Path) -
 
 
 def test_steps_follow_trainers_arithmetic() -> None:
-    """R11, R12, R13, R20."""
     assert steps_of(config(eval_split=0.0), 100, 10.0).steps == 3 * 13  # type: ignore[union-attr]
     assert steps_of(config(max_steps=7), None, 10.0).tokens == 7 * 8 * 10  # type: ignore[union-attr]
     assert steps_of(config(), None, 10.0) is None

@@ -56,7 +56,7 @@ def hardware(scenario: str, folder: Path, **environ: str) -> dict[str, Any]:
 def test_every_box_gets_its_profile_and_the_reason(
     scenario: str, name: str, gpu: int | None, words: str, tmp_path: Path
 ) -> None:
-    """R2, R23, R24, R25: by decimal gigabytes, from free memory, with the reason in words."""
+    """By decimal gigabytes, from free memory, with the reason in words."""
     profile = hardware(scenario, tmp_path)["profile"]
     assert (profile["name"], profile["gpu"]) == (name, gpu)
     assert words in profile["reason"]
@@ -67,7 +67,7 @@ def test_every_scenario_is_in_the_matrix_or_tested_by_itself() -> None:
 
 
 def test_memory_and_names_come_through_the_binding(tmp_path: Path) -> None:
-    """R2: 12,282 MiB are 12.88 decimal gigabytes."""
+    """12,282 MiB are 12.88 decimal gigabytes."""
     (gpu,) = hardware("rtx4070", tmp_path)["gpus"]
     assert gpu["name"] == "NVIDIA GeForce RTX 4070"
     assert gpu["memory_total_gb"] == round(12282 * MIB / 1e9, 2) == 12.88
@@ -79,7 +79,7 @@ def test_memory_and_names_come_through_the_binding(tmp_path: Path) -> None:
 
 
 def test_a_t4_is_told_that_it_falls_back_to_fp16(tmp_path: Path) -> None:
-    """R17: compute capability 7.5 has no bfloat16."""
+    """Compute capability 7.5 has no bfloat16."""
     document = hardware("t4", tmp_path)
     assert "falls back to fp16" in document["profile"]["reason"]
     assert document["gpus"][0]["fan_percent"] is None
@@ -87,7 +87,7 @@ def test_a_t4_is_told_that_it_falls_back_to_fp16(tmp_path: Path) -> None:
 
 
 def test_who_holds_memory_is_named(tmp_path: Path) -> None:
-    """R2: pid, user, command; a process of another container is said to be invisible."""
+    """Pid, user, command; a process of another container is said to be invisible."""
     ours, foreign = hardware("busy", tmp_path)["gpus"][0]["processes"]
     assert ours["memory_gb"] == round(11800 * MIB / 1e9, 2)
     own = " ".join(Path("/proc/self/cmdline").read_text().split("\0")).strip()
@@ -111,7 +111,7 @@ def test_mig_slices_are_listed_and_the_largest_counts(tmp_path: Path) -> None:
 
 
 def test_unified_memory_is_the_machines_own(tmp_path: Path) -> None:
-    """R2: a GB10 has no memory counter; it shares the machine's memory."""
+    """A GB10 has no memory counter; it shares the machine's memory."""
     document = hardware("gb10", tmp_path)
     assert document["gpus"][0]["memory_total_gb"] is None
     assert "memory shared with the CPU" in document["profile"]["reason"]
@@ -229,7 +229,7 @@ def test_the_text_fits_eighty_columns_and_carries_no_escape(scenario: str, tmp_p
 
 
 def test_hub_tokens_on_a_command_line_are_not_shown() -> None:
-    """R2: who holds memory is told, his secrets are not."""
+    """Who holds memory is told, his secrets are not."""
     secret = "hf_" + "a" * 30
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", f"--token={secret}"])
     try:

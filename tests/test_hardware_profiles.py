@@ -61,7 +61,7 @@ def total_gb(made: Config, arch: Architecture | None = None) -> float:
 
 
 def test_the_presets_are_exactly_the_required_ones() -> None:
-    """R24, R25, R47: both make an effective batch of 8."""
+    """Both make an effective batch of 8."""
     mid, high = SETTINGS["mid-range"], SETTINGS["high-end"]
     names = ("use_4bit", "per_device_train_batch_size", "gradient_accumulation_steps", "lora_r", "max_seq_length")
     assert [mid[name] for name in names] == [True, 2, 4, 16, 1024]
@@ -87,12 +87,12 @@ def test_the_presets_are_exactly_the_required_ones() -> None:
     ],
 )
 def test_classes_are_counted_in_decimal_gigabytes(mib: int, name: str) -> None:
-    """R23, R24, R25: an RTX 4070's 12,282 MiB are 12.88 GB and not refused."""
+    """An RTX 4070's 12,282 MiB are 12.88 GB and not refused."""
     assert recommend(box(card(mib)), RAM, {}).name == name
 
 
 def test_sixteen_gigabytes_are_high_end_only_because_the_estimate_says_that_it_fits() -> None:
-    """R25: and the reason shows how the preset starts there."""
+    """And the reason shows how the preset starts there."""
     found = recommend(box(card(16376)), RAM, {})
     assert found.name == "high-end"
     assert "micro-batch 2 × 4" in found.reason
@@ -106,7 +106,7 @@ def test_sixteen_gigabytes_are_high_end_only_because_the_estimate_says_that_it_f
 
 
 def test_someone_else_on_the_card_lowers_the_profile() -> None:
-    """R2: from free memory when others sit on it."""
+    """From free memory when others sit on it."""
     assert recommend(box(card(24564, 24000)), RAM, {}).name == "high-end"
     assert recommend(box(card(24564, 12500)), RAM, {}).name == "mid-range"
     assert recommend(box(card(24564, 8000)), RAM, {}).name == "reduced"
@@ -115,7 +115,6 @@ def test_someone_else_on_the_card_lowers_the_profile() -> None:
 
 
 def test_below_twelve_gigabytes_the_plain_sentence_is_said() -> None:
-    """R23, R49."""
     found = recommend(box(card(8192)), RAM, {})
     assert any("DPO is not advised here" in words and "QLoRA" in words for words in found.warnings)
     assert found.settings["per_device_train_batch_size"] == 1
@@ -123,7 +122,7 @@ def test_below_twelve_gigabytes_the_plain_sentence_is_said() -> None:
 
 
 def test_little_main_memory_is_said() -> None:
-    """R23: 16 GB of RAM; a machine with 16 GiB is not nagged."""
+    """16 GB of RAM; a machine with 16 GiB is not nagged."""
     assert not recommend(box(card(12288)), Ram(16 * GB, 9 * GB), {}).warnings
     assert any(
         "16 GB is the minimum" in words for words in recommend(box(card(12288)), Ram(8 * GB, 6 * GB), {}).warnings
@@ -131,7 +130,7 @@ def test_little_main_memory_is_said() -> None:
 
 
 def test_of_several_gpus_the_best_is_taken_and_the_reason_says_so() -> None:
-    """R2: profile first, then bfloat16, then free memory."""
+    """Profile first, then bfloat16, then free memory."""
     small, large = card(12288, name="Small"), card(24564, index=1, name="Large")
     assert recommend(box(small, large), RAM, {}).gpu == 1
     old = card(24564, index=0, compute_capability=(7, 5))
@@ -144,7 +143,7 @@ def test_of_several_gpus_the_best_is_taken_and_the_reason_says_so() -> None:
 
 
 def test_models_that_fit_are_a_list_with_licence_size_and_token() -> None:
-    """R2: and the 8B model is on it for a 12 GB card."""
+    """And the 8B model is on it for a 12 GB card."""
     names = [model.name for model in fitting_models(recommend(box(card(12282)), RAM, {}))]
     assert LLAMA in names
     for model in recommended_models():
@@ -153,7 +152,7 @@ def test_models_that_fit_are_a_list_with_licence_size_and_token() -> None:
 
 
 def test_auto_takes_the_profile_and_adapts_the_micro_batch() -> None:
-    """R25: the high-end preset on a 16 GB card starts an 8B model as 2 × 4; the effective batch stays."""
+    """The high-end preset on a 16 GB card starts an 8B model as 2 × 4; the effective batch stays."""
     found = resolve_profile(config(profile="auto"), {"model_name", "dataset", "profile"}, box(card(16376)), ram=RAM)
     assert found.profile_name == "high-end"
     assert found.gpu_index == 0
@@ -182,7 +181,7 @@ def test_auto_checkpoints_activations_only_where_the_person_left_that_open() -> 
 
 
 def test_auto_moves_activations_out_and_rounds_the_optimizer_only_where_a_micro_batch_of_one_does_not_fit() -> None:
-    """Issue 5's order of cost, the one step that is not lossless last."""
+    """In the order of cost, the one step that is not lossless last."""
 
     def on_a_card_of(mebibytes: int, **given: object) -> Config:
         asked = config(profile="high-end", **given)
@@ -216,14 +215,14 @@ def test_a_named_profile_is_taken_as_asked_and_the_difference_is_said() -> None:
 
 
 def test_the_longest_real_pair_tightens_the_estimate() -> None:
-    """R26: padding to max_seq_length is an upper bound."""
+    """Padding to max_seq_length is an upper bound."""
     arch = architecture_of(LLAMA)
     assert estimate(config(), arch, longest=400).total < estimate(config(), arch).total
     assert estimate(config(), arch, longest=9999).total == estimate(config(), arch).total
 
 
 def test_the_basic_config_lands_in_the_expected_band() -> None:
-    """R26: 8–10 GB for DPO on a 7B model in 4-bit, and stays inside a 12 GB card."""
+    """8–10 GB for DPO on a 7B model in 4-bit, and stays inside a 12 GB card."""
     assert 8.0 <= total_gb(config()) <= 10.0
     assert verdict_of(estimate(config(), architecture_of(LLAMA)).total, 12 * GB) == "fits"
 
@@ -244,7 +243,7 @@ def test_parts_add_up_and_the_peak_is_the_largest_moment() -> None:
 
 
 def test_each_setting_moves_memory_the_way_it_should() -> None:
-    """R43: the remedies really save; a rank costs."""
+    """The remedies really save; a rank costs."""
     base = total_gb(config())
     assert total_gb(config(use_4bit=False)) > base + 8
     assert total_gb(config(per_device_train_batch_size=1, gradient_accumulation_steps=8)) < base
@@ -258,7 +257,7 @@ def test_each_setting_moves_memory_the_way_it_should() -> None:
 
 
 def test_changes_come_in_the_required_order_and_each_one_fits() -> None:
-    """R43: 4-bit, smaller batch with more accumulation, shorter sequences, smaller model."""
+    """4-bit, smaller batch with more accumulation, shorter sequences, smaller model."""
     arch = architecture_of(LLAMA)
     big = config(use_4bit=False, per_device_train_batch_size=8, gradient_accumulation_steps=1, max_seq_length=2048)
     found = changes_to_fit(big, arch, 29 * GB)
@@ -269,7 +268,6 @@ def test_changes_come_in_the_required_order_and_each_one_fits() -> None:
 
 
 def test_a_smaller_batch_keeps_the_effective_batch_and_is_no_smaller_than_needed() -> None:
-    """R43."""
     arch = architecture_of(LLAMA)
     asked = config(per_device_train_batch_size=4, gradient_accumulation_steps=2)
     free = int(9.5 * GB)
@@ -282,7 +280,7 @@ def test_a_smaller_batch_keeps_the_effective_batch_and_is_no_smaller_than_needed
 
 
 def test_when_no_single_change_is_enough_they_form_a_chain() -> None:
-    """R43: made one after the other, the last makes it fit."""
+    """Made one after the other, the last makes it fit."""
     arch = architecture_of(LLAMA)
     asked = config(use_4bit=False, per_device_train_batch_size=8, gradient_accumulation_steps=1, max_seq_length=4096)
     free = 8 * GB
@@ -296,7 +294,7 @@ def test_when_no_single_change_is_enough_they_form_a_chain() -> None:
 
 
 def test_a_smaller_model_is_the_last_resort() -> None:
-    """R43: and it is one that fits."""
+    """And it is one that fits."""
     (change,) = changes_to_fit(config(), architecture_of(LLAMA), 5 * GB)
     smaller = change.set["model_name"]
     assert change.fits

@@ -81,7 +81,7 @@ def nf4_bytes_per_weight() -> float:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_bf16_weights_are_those_of_the_real_model(model: str) -> None:
-    """R26: the weights' share, within 1 %."""
+    """The weights' share, within 1 %."""
     _, layer, rest, layers = layers_and_rest(model)
     found = estimate(config(model, use_4bit=False), architecture_of(model)).part("weights")
     assert found == pytest.approx(layers * layer + rest, rel=CLOSE)
@@ -89,7 +89,7 @@ def test_bf16_weights_are_those_of_the_real_model(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_nf4_weights_are_those_of_really_quantised_layers(model: str) -> None:
-    """R26, R16: linear layers of the decoder packed; embeddings, LM head, norms and biases in 16 bit."""
+    """Linear layers of the decoder packed; embeddings, LM head, norms and biases in 16 bit."""
     built, layer, rest, layers = layers_and_rest(model)
     matrices = [module.weight for module in built.base_model.layers.modules() if isinstance(module, torch.nn.Linear)]
     weights = sum(matrix.numel() for matrix in matrices)
@@ -101,7 +101,7 @@ def test_nf4_weights_are_those_of_really_quantised_layers(model: str) -> None:
 @pytest.mark.parametrize("rank", [16, 64])
 @pytest.mark.parametrize("model", MODELS)
 def test_adapter_gradients_and_optimizer_are_those_of_a_real_adapter(model: str, rank: int) -> None:
-    """R15: peft's all-linear adapter with AdamW, in fp32 over 16-bit weights and in bf16 over NF4 (TRL 1.16)."""
+    """PEFT's all-linear adapter with AdamW, in fp32 over 16-bit weights and in bf16 over NF4 (TRL 1.16)."""
     from peft import LoraConfig, get_peft_model
 
     built, _, _, layers = layers_and_rest(model)
@@ -130,7 +130,7 @@ def _state_bytes(weights: list[Any]) -> int:
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_32bit"])
 def test_bitsandbytes_states_have_the_size_that_the_library_gives_them(name: str) -> None:
-    """R43: the optimizers that need less memory."""
+    """The optimizers that need less memory."""
     bitsandbytes = pytest.importorskip("bitsandbytes")
     bits = 8 if name == "adamw_8bit" else 32
     optimizer = bitsandbytes.optim.AdamW([torch.nn.Parameter(torch.zeros(1024, 64))], optim_bits=bits)
@@ -158,7 +158,7 @@ def test_one_nf4_matrix_has_its_exact_size() -> None:
 
 
 def test_the_shipped_table_has_forty_architectures_and_every_recommended_model() -> None:
-    """R2: the estimate works without the network."""
+    """The estimate works without the network."""
     sizes = {(one.hidden, one.layers, one.vocabulary, one.tied) for one in map(architecture_of, known_models())}
     assert len(sizes) >= 40
     for model in recommended_models():

@@ -71,7 +71,7 @@ def run(*words: str, keys: str = "") -> Any:
 def test_answers_that_were_given_before_a_kill_are_not_given_again(
     home: Path, tiny_model: Path, tiny_pairs: Path, started: list[subprocess.Popen[str]]
 ) -> None:
-    """Issue 7: judging, killed while both models answer; the rest is answered, and then it is judged."""
+    """Judging, killed while both models answer; the rest is answered, and then it is judged."""
     folder = train(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=4)
     answers = folder.path / "judge" / "answers.jsonl"
     command = begin(started, "judge", folder.id, "-n", "20", "--max-new-tokens", "300")
@@ -91,7 +91,7 @@ def test_answers_that_were_given_before_a_kill_are_not_given_again(
 
 
 def test_a_verdict_counts_from_the_key_on(home: Path, tiny_pairs: Path, started: list[subprocess.Popen[str]]) -> None:
-    """Issue 7: judging by hand, killed after three keys: three verdicts, and the sides stay where they were."""
+    """Judging by hand, killed after three keys: three verdicts, and the sides stay where they were."""
     folder = answered_run(tiny_pairs)
     command = begin(started, "judge", folder.id)
     assert command.stdin is not None
@@ -118,7 +118,7 @@ def test_a_line_that_a_power_cut_tore_takes_no_other_with_it(home: Path, tiny_pa
 def test_sampling_and_ranking_pairs_goes_on_after_a_kill(
     home: Path, tiny_model: Path, tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:
-    """R32, issue 7: killed while answers are sampled, and again with a torn line; nothing is written before the end."""
+    """Killed while answers are sampled, and again with a torn line; nothing is written before the end."""
     prompts, out = tmp_path / "prompts.txt", tmp_path / "pairs.jsonl"
     prompts.write_text("".join(f"help me with {number}\n" for number in range(12)))
     answers = tmp_path / "pairs.jsonl.work" / "answers.jsonl"
@@ -145,7 +145,7 @@ def test_sampling_and_ranking_pairs_goes_on_after_a_kill(
 def test_an_export_that_is_killed_leaves_nothing_that_looks_finished(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:
-    """Issue 7: the child is killed with the weights half written; the same export makes the whole folder."""
+    """The child is killed with the weights half written; the same export makes the whole folder."""
     from dpo_tui.train.tools.export import export
 
     base = sharded(tiny_model, tmp_path / "base")
@@ -174,7 +174,7 @@ def complete(folder: Path) -> bool:
 
 
 def test_a_merge_for_the_next_stage_appears_whole_or_not_at_all(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R35: what a killed merge left beside `merged/` is no result, and does not stay."""
+    """What a killed merge left beside `merged/` is no result, and does not stay."""
     from dpo_tui.train.tools.merge_run import merge_run
 
     folder: RunFolder = train(tiny_model, tiny_pairs, eval_split=0.0)

@@ -58,7 +58,7 @@ def blind_keys(folder: RunFolder, better: Callable[[str], bool]) -> str:
 
 
 def test_a_person_who_always_prefers_the_tuned_answers_gives_it_every_win(home: Path, tiny_pairs: Path) -> None:
-    """R41: scripted keys; sides are mixed, the result names its interval, and equal answers need no verdict."""
+    """Scripted keys; sides are mixed, the result names its interval, and equal answers need no verdict."""
     folder = answered_run(tiny_pairs, same=2)
     keys = blind_keys(folder, lambda answer: answer.startswith("tuned"))
     assert {"l", "r"} == set(keys)
@@ -78,7 +78,7 @@ def test_a_judging_that_decides_nothing_says_how_to_go_on(home: Path, tiny_pairs
 
 
 def test_judging_goes_on_where_it_stopped_and_a_verdict_can_be_taken_back(home: Path, tiny_pairs: Path) -> None:
-    """Issue 7: interrupting loses nothing; the sides stay where they were."""
+    """Interrupting loses nothing; the sides stay where they were."""
     folder = answered_run(tiny_pairs)
     first = json.loads(judge(folder, "l t x b", "--json").stdout)
     assert first["judged"] == 3
@@ -107,7 +107,7 @@ def test_a_file_for_the_pairs_that_cannot_be_written_is_told_before_judging(home
 
 
 def test_verdicts_become_pairs_that_the_reader_takes(home: Path, tiny_pairs: Path, tmp_path: Path) -> None:
-    """R32: exportable as new preference pairs, with where they come from; ties are none."""
+    """Exportable as new preference pairs, with where they come from; ties are none."""
     folder = answered_run(tiny_pairs)
     keys = blind_keys(folder, lambda answer: answer.startswith("base"))
     out = tmp_path / "pairs.jsonl"
@@ -171,7 +171,7 @@ def judge_server() -> Iterator[Callable[[Callable[[str], str]], str]]:
 def test_a_model_is_asked_in_both_orders_and_its_bias_is_told(
     home: Path, tiny_pairs: Path, judge_server: Callable[[Callable[[str], str]], str]
 ) -> None:
-    """R41: a judge that looks at the answers wins for one side; one that likes the first place is found out."""
+    """A judge that looks at the answers wins for one side; one that likes the first place is found out."""
 
     def fair(question: str) -> str:
         return "Because. [[A]]" if question.index("tuned") < question.index("base ") else "[[A]] no, [[B]]"
@@ -190,7 +190,7 @@ def test_a_model_is_asked_in_both_orders_and_its_bias_is_told(
 
 
 def test_a_model_on_this_machine_is_asked_in_a_child(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R41: a real model with random weights says nothing that can be read: told as that, never as a win."""
+    """A real model with random weights says nothing that can be read: told as that, never as a win."""
     folder = answered_run(tiny_pairs, count=2)
     options = ("-n", "2", "--judge-model", str(tiny_model), "--json")
     found = json.loads(judge(folder, "", *options).stdout)
@@ -251,7 +251,7 @@ def test_a_reply_without_a_verdict_is_none(reply: str, verdict: str | None) -> N
 
 
 def test_real_models_answer_are_judged_and_talked_with(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R41: base and tuned answer in a child process; a second look asks nothing again; then a chat of two turns."""
+    """Base and tuned answer in a child process; a second look asks nothing again; then a chat of two turns."""
     folder = train(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=6)
     options = ("-n", "4", "--max-new-tokens", "6")
     done = judge(folder, "lrlr", *options, "--json")

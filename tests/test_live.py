@@ -53,7 +53,7 @@ BROKEN = Advice("nan", "error", "The loss is not a number since step 3.")
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_headline_is_the_worst_advice_unless_the_run_does_not_run(feed, found, tone, words):
-    """R37–R39, R42: one source of truth, `advice.diagnose`."""
+    """One source of truth, `advice.diagnose`."""
     advice = headline(feed, found)
     assert advice.tone == tone
     assert words in advice.text
@@ -71,7 +71,6 @@ def test_advice_that_the_run_was_given_outranks_good_numbers():
 
 
 def test_a_worker_that_does_not_train_yet_shows_its_phase_and_that_phases_progress():
-    """R33."""
     feed = feed_with()
     feed.about |= {"phase": "load-model", "done": 1, "total": 4, "step": 0, "max_steps": 100}
     feed.events = [{"kind": "phase", "message": "Loading the model"}]
@@ -84,7 +83,7 @@ def words_of(feed: RunFeed) -> str:
 
 
 def test_the_header_says_pace_batch_and_memory(tmp_path):
-    """Issue 5 §4: status, step, epoch, ETA, tokens/s, effective batch, VRAM peak."""
+    """Status, step, epoch, ETA, tokens/s, effective batch, VRAM peak."""
     folder = RunFolder(tmp_path / "20261101-101010-aaaa")
     state = begin(folder, "helpful-8b")
     write_history(folder, 1, 30, 100)

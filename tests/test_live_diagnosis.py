@@ -62,7 +62,7 @@ def test_the_diagnosis_is_that_of_the_command_line(home):
 
 
 def test_it_is_made_again_when_something_came_but_not_before_a_pause_and_at_once_at_the_end(home):
-    """Issue 5: watching costs 2 % of a core at most, reading evidence included."""
+    """Watching costs 2 % of a core at most, reading evidence included."""
     folder = RunFolder(home / "runs" / "20261101-101010-aaaa")
     begin(folder, "x")
     feed = RunFeed(folder)
@@ -82,7 +82,7 @@ def test_it_is_made_again_when_something_came_but_not_before_a_pause_and_at_once
 
 
 def test_a_trainer_state_of_another_trainer_is_judged_by_the_same_rules(tmp_path):
-    """R45 on a foreign folder, which says nothing of its settings but the rate it logs."""
+    """A rate that is too high or low, on a foreign folder, which says nothing of its settings but the rate it logs."""
     folder = tmp_path / "out"
     folder.mkdir()
     lines = [{**stuck(step), "learning_rate": 5e-7} for step in range(1, 61)]
@@ -99,7 +99,7 @@ def test_a_trainer_state_of_another_trainer_is_judged_by_the_same_rules(tmp_path
 
 
 def test_event_files_of_another_trainer_are_judged_too(tmp_path):
-    """R42: a loss that is not a number."""
+    """A loss that is not a number."""
     folder = tmp_path / "out"
     folder.mkdir()
     losses = [0.69, 0.65, 0.6, math.nan, math.nan]
@@ -151,7 +151,7 @@ def test_a_remedy_changes_settings_as_the_persons_own_and_may_leave_one_out(tmp_
 
 
 async def test_one_key_opens_the_settings_with_the_remedy_made_and_marked(home):
-    """R45: a remedy one key away."""
+    """A remedy one key away."""
     feed = RunFeed(stuck_run(home))
     async with DpoTui(feed, preferences=Preferences(theme="dark")).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "Stuck at 0.6931" in screen_text(pilot))

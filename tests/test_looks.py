@@ -122,7 +122,7 @@ def toy_estimate(policy: Any, reference: Any, answers: int, seed: int) -> Any:
 
 
 def test_the_estimate_agrees_with_the_exact_value_on_a_toy_vocabulary() -> None:
-    """R39: within two standard errors of the KL summed over all 19,531 answers there are, and named with its n."""
+    """Within two standard errors of the KL summed over all 19,531 answers there are, and named with its n."""
     policy, reference = toy_model(1), toy_model(2)
     exact = kl_by_enumeration(policy, reference, start=0, length=6)
     assert exact == pytest.approx(exact_kl(policy, reference, start=0, length=6), abs=1e-9)
@@ -133,7 +133,7 @@ def test_the_estimate_agrees_with_the_exact_value_on_a_toy_vocabulary() -> None:
 
 
 def test_the_standard_error_is_as_wide_as_it_says() -> None:
-    """R39: of twenty estimates from other samples about nineteen lie within two standard errors of the exact value."""
+    """Of twenty estimates from other samples about nineteen lie within two standard errors of the exact value."""
     policy, reference = toy_model(1), toy_model(2)
     exact = exact_kl(policy, reference, start=0, length=6)
     found = [toy_estimate(policy, reference, 64, seed) for seed in range(20)]
@@ -154,7 +154,7 @@ def test_a_mean_comes_with_its_standard_error() -> None:
 def test_kl_starts_at_zero_and_grows_as_the_policy_moves(
     home: Path, tiny_model: Path, tiny_pairs: Path, use_lora: bool
 ) -> None:
-    """R39, R40: with an adapter that is switched off for the reference, and with a reference model of its own."""
+    """With an adapter that is switched off for the reference, and with a reference model of its own."""
     folder = train(
         make_config(tiny_model, tiny_pairs, use_lora=use_lora, eval_split=0.3, kl_prompts=12, learning_rate=0.03)
     )
@@ -170,7 +170,7 @@ def test_kl_starts_at_zero_and_grows_as_the_policy_moves(
 def test_answers_are_kept_for_every_evaluation_and_for_the_reference(
     home: Path, tiny_model: Path, tiny_pairs: Path
 ) -> None:
-    """R41: the same prompts, by the policy before, at evaluations and after, and by the reference once."""
+    """The same prompts, by the policy before, at evaluations and after, and by the reference once."""
     folder = train(make_config(tiny_model, tiny_pairs))
     samples = lines(folder.samples)
     assert [(sample["when"], sample["step"], sample["model"]) for sample in samples] == [
@@ -193,7 +193,7 @@ def test_looking_does_not_change_the_training(home: Path, tiny_model: Path, tiny
 
 
 def test_a_policy_that_drifts_is_warned_of_and_can_be_stopped(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R39: a warning above 10, once; with kl_stop the run ends early, done and saved."""
+    """A warning above 10, once; with kl_stop the run ends early, done and saved."""
     folder = train(make_config(tiny_model, tiny_pairs, use_lora=False, learning_rate=0.1, max_steps=8, kl_stop=10.0))
     warnings = [event["message"] for event in lines(folder.events) if event["kind"] == "warning"]
     assert sum("above 10: the policy drifts" in message for message in warnings) == 1

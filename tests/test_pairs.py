@@ -1,4 +1,4 @@
-"""`pairs`: sampled answers, ranked, become preference pairs with provenance; interrupting loses nothing (R32)."""
+"""`pairs`: sampled answers, ranked, become preference pairs with provenance; interrupting loses nothing."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def answered(folder: Path, *, answers: int = 3) -> Collection:
 
 
 def test_ranking_by_hand_compares_the_best_so_far_with_the_next(tmp_path: Path) -> None:
-    """R32: repetitions are left out; n different answers take n − 1 keys; the best stands beside the worst."""
+    """Repetitions are left out; n different answers take n − 1 keys; the best stands beside the worst."""
     collection = answered(tmp_path / "work", answers=4)
     order = ["bad", "fair", "good"]
     keys = 0
@@ -45,7 +45,7 @@ def test_ranking_by_hand_compares_the_best_so_far_with_the_next(tmp_path: Path) 
 
 
 def test_what_is_ranked_is_kept_and_a_prompt_can_be_passed_over(tmp_path: Path) -> None:
-    """Issue 7: interrupting loses nothing."""
+    """Interrupting loses nothing."""
     collection = answered(tmp_path / "work")
     first = collection.next()
     assert first is not None
@@ -141,7 +141,7 @@ def run(*words: str, keys: str = "") -> Any:
 def test_a_real_run_answers_and_its_own_reward_ranks(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
-    """R32: sampled by the tuned model in a child, ranked by β·(log π − log π_ref), read back by our own reader."""
+    """Sampled by the tuned model in a child, ranked by β·(log π − log π_ref), read back by our own reader."""
     folder = train(tiny_model, tiny_pairs, eval_split=0.0, learning_rate=3e-2, max_steps=4)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("please help me\nreset my password\n")

@@ -267,7 +267,7 @@ def test_flex_attention_is_told_which_blocks_nobody_sees() -> None:
 
 
 def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -> None:
-    """R43: sharing must not be what runs out of memory."""
+    """Sharing must not be what runs out of memory."""
     free_attention = Work(token=1.0, attention=0.0)
     pairs = [PairLengths(10, 500, 400), PairLengths(300, 100, 100)]
     alone = lay_out(pairs, 510, free_attention, max_length=2000)

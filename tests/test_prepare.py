@@ -111,7 +111,7 @@ def test_a_home_that_cannot_be_written_is_one_clear_error(
 
 
 def test_an_automatic_profile_keeps_what_the_person_set(tmp_path: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R2: the profile fills in; a setting given by hand wins."""
+    """The profile fills in; a setting given by hand wins."""
     path = tmp_path / "config.toml"
     path.write_text(f'model_name = "{tiny_model}"\ndataset = "{tiny_pairs}"\nmax_seq_length = 77\nprofile = "auto"\n')
     prepared = prepare(load(path))

@@ -137,7 +137,7 @@ except DpoTuiError as error:
 def test_what_a_run_made_arrives_private_and_whole(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, hub: Hub
 ) -> None:
-    """Issue 7: `export --push --yes`; every file as it is, no path of this machine, the token told to nobody."""
+    """`export --push --yes`; every file as it is, no path of this machine, the token told to nobody."""
     run = train(tiny_model, tiny_pairs, eval_split=0.0)
     target = tmp_path / "adapter"
     words = ["export", run.id, "--to", str(target), "--push", "me/toy", "--yes"]

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def kept(folder: Any) -> dict[str, bool]:
 def test_the_next_run_takes_the_scores_from_the_last_one(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R26: another β or rate starts at once, with the losses that it would have had anyway."""
+    """Another β or rate starts at once, with the losses that it would have had anyway."""
     first = train(quick(tiny_model, tiny_pairs))
     assert kept(first) == {"train": False, "eval": False}
     second = train(quick(tiny_model, tiny_pairs, beta=0.3, learning_rate=5e-4))
@@ -130,6 +131,85 @@ def test_kept_scores_come_back(home: Path) -> None:
 )
 def test_the_key_tells_everything_apart(parts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     assert reference_cache.key_of(parts, rows) != reference_cache.key_of(PARTS, ROWS)
+
+
+CIRCUMSTANCES: dict[str, Any] = {
+    "other weights": {"weights": "sha256-of-others"},
+    "another model of the hub": {"weights": None, "config": {"model_name": "org/b"}, "commit": "c1"},
+    "another commit of the hub": {"weights": None, "commit": "c2"},
+    "another architecture": {"architectures": ["Other"]},
+    "weights in bfloat16": {"dtype": "bfloat16"},
+    "autocast to bfloat16": {"bf16": True},
+    "autocast to float16": {"fp16": True},
+    "quantised weights": {"config": {"use_4bit": True}},
+    "other attention code": {"attention": "eager"},
+    "another device": {"device": "cuda"},
+    "another length": {"config": {"max_seq_length": 512}},
+    "another way to truncate": {"config": {"truncation_mode": "keep_end"}},
+    "another weight of the answers' ends": {"config": {"ld_alpha": 0.5}},
+    "another torch": {"version": "torch"},
+    "another transformers": {"version": "transformers"},
+    "another TRL": {"version": "trl"},
+}
+
+
+def real_key(
+    model_folder: Path,
+    *,
+    weights: str | None = "sha256",
+    config: dict[str, Any] | None = None,
+    commit: str | None = "c1",
+    architectures: list[str] | None = None,
+    dtype: str = "float32",
+    bf16: bool = False,
+    fp16: bool = False,
+    attention: str = "sdpa",
+    device: str = "cpu",
+    version: str | None = None,
+) -> str:
+    """The name under which scores are kept when these are the circumstances; the rest of the trainer is the same."""
+    import importlib
+
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from dpo_tui.train.reference import key_parts
+
+    model = AutoModelForCausalLM.from_pretrained(
+        model_folder, dtype=getattr(torch, dtype), attn_implementation=attention
+    )
+    model.config._commit_hash = commit
+    if architectures:
+        model.config.architectures = architectures
+    trainer = SimpleNamespace(
+        model=model,
+        args=SimpleNamespace(bf16=bf16, fp16=fp16),
+        accelerator=SimpleNamespace(device=torch.device(device)),
+    )
+    values = from_values({"model_name": "org/a", "dataset": "d", **(config or {})})
+    with pytest.MonkeyPatch.context() as patch:
+        if version:
+            patch.setattr(importlib.import_module(version), "__version__", "99.0")
+        parts = key_parts(values, trainer, weights)
+    assert parts is not None
+    return reference_cache.key_of(parts, ROWS)
+
+
+@pytest.mark.parametrize("changes", CIRCUMSTANCES.values(), ids=CIRCUMSTANCES.keys())
+def test_scores_made_under_other_circumstances_are_never_taken(tiny_model: Path, changes: dict[str, Any]) -> None:
+    """One circumstance is changed at a time, in what the worker itself makes the name from."""
+    before = {"weights": changes["weights"]} if changes.get("weights", "") is None else {}
+    assert real_key(tiny_model, **before) == real_key(tiny_model, **before)
+    assert real_key(tiny_model, **changes) != real_key(tiny_model, **before)
+
+
+def test_scores_of_a_model_that_cannot_be_named_for_certain_are_not_kept(tiny_model: Path) -> None:
+    from transformers import AutoConfig
+
+    from dpo_tui.train.reference import key_parts
+
+    model = SimpleNamespace(config=AutoConfig.from_pretrained(tiny_model))
+    assert key_parts(from_values({"model_name": "m", "dataset": "d"}), SimpleNamespace(model=model), None) is None
 
 
 def _torn(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`runs`, `status`, `logs`, `stop`, `checkpoint`, `resume`, `rm`: DESIGN §5's contract, with real runs."""
+"""`runs`, `status`, `logs`, `stop`, `checkpoint`, `resume`, `rm`: the command line's contract, with real runs."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def test_runs_is_a_table_newest_first_that_fits_80_columns(dpo_tui: Run) -> None:
-    """R5: watched over SSH, in a small terminal."""
+    """Watched over SSH, in a small terminal."""
     assert dpo_tui("runs")[:2] == (0, "")
     failed, waits = make("整" * 30), make("helpful-8b")
     reason = "killed by signal 9 (SIGKILL): someone killed it, or the kernel ran out of memory"
@@ -99,7 +99,7 @@ def test_a_narrow_table_leaves_out_the_loss_and_cuts_no_time(width: int, noted: 
 
 
 def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: Run) -> None:
-    """R37, R38: accuracy and margin, in words and numbers."""
+    """Accuracy and margin, in words and numbers."""
     folder = make("helpful")
     now = time.time()
     edit_state(folder, status="running", attempt=2, started_at=now - 7200, attempt_started_at=now - 60)

@@ -115,7 +115,7 @@ def test_the_state_survives_its_round_trip_and_ignores_unknown_keys() -> None:
     contract = (
         "version id name status reason attempt returncode supervisor_pid worker_pid host boot_id started_at ended_at"
     )
-    assert set(contract.split()) <= set(state.to_dict()), "DESIGN §4's keys"
+    assert set(contract.split()) <= set(state.to_dict()), "the contract's keys"
 
 
 def test_a_newer_folder_is_refused_by_its_version(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_newer_folder_is_refused_by_its_version(tmp_path: Path) -> None:
 
 
 def test_the_lock_names_its_owner_and_goes_with_it_even_if_children_live_on(tmp_path: Path) -> None:
-    """The kernel's record lock, unlike flock, is not kept by a forked child (FACTS)."""
+    """The kernel's record lock, unlike flock, is not kept by a forked child."""
     path = tmp_path / "run.lock"
     code = (
         "import os, sys, time; from pathlib import Path; from dpo_tui.runs import lock\n"

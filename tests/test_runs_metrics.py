@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ _LINES = st.lists(st.one_of(_OBJECTS, _GARBAGE), max_size=12)
 @settings(max_examples=120, deadline=None)
 @given(_LINES, st.data())
 def test_every_line_is_read_once_however_the_file_grows(lines: list[Any], data: st.DataObject) -> None:
-    """R4: what the worker logs reaches the panels, whole, in order, and once."""
+    """What the worker logs reaches the panels, whole, in order, and once."""
     text = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8), label="cuts"))
     limit = data.draw(st.one_of(st.none(), st.integers(1, 40)), label="max_bytes")
@@ -83,7 +84,7 @@ def test_not_a_number_and_infinity_are_read(tmp_path: Path) -> None:
 
 
 def test_the_latest_value_of_each_key_is_found_also_of_a_rare_evaluation(tmp_path: Path) -> None:
-    """R37, R38, R40: `status --json` has training's and evaluation's latest side by side."""
+    """`status --json` has training's and evaluation's latest side by side."""
     path = tmp_path / "metrics.jsonl"
     assert latest(path) == {}
     lines = [{"step": step, "loss": 1 / step, "pad": "x" * 60} for step in range(1, 900)]
@@ -93,6 +94,86 @@ def test_the_latest_value_of_each_key_is_found_also_of_a_rare_evaluation(tmp_pat
     found = latest(path)
     assert (found["step"], found["loss"]) == (899, 1 / 899)
     assert (found["eval_loss"], found["eval_rewards/accuracies"], found["kl"]) == (0.4, 0.8, 2.5)
+
+
+# What TRL 1.16 logs at a step of DPO and the worker adds: about 575 bytes a line.
+_TRAINED = (
+    "loss grad_norm learning_rate entropy mean_token_accuracy num_tokens rewards/chosen rewards/rejected "
+    "rewards/accuracies rewards/margins logps/chosen logps/rejected logits/chosen logits/rejected step_seconds "
+    "data_seconds tokens_per_second vram_peak_gb"
+).split()
+
+
+def trained(step: int) -> dict[str, Any]:
+    return {"t": 1.7e9 + step, "step": step, "epoch": step / 7, **{name: step + 0.123456789012 for name in _TRAINED}}
+
+
+def evaluated(step: int) -> dict[str, Any]:
+    names = [name for name in _TRAINED[:14] if name not in ("grad_norm", "learning_rate")]
+    return {"t": 1.7e9 + step, "step": step, "epoch": step / 7, **{f"eval_{name}": step + 0.25 for name in names}}
+
+
+def test_an_evaluation_is_found_a_thousand_steps_of_trls_own_lines_back(tmp_path: Path) -> None:
+    """The last KL estimate may be older still: it is left out where it would take too long."""
+    path = tmp_path / "metrics.jsonl"
+    lines = []
+    for step in range(2999):
+        if step:
+            lines.append(trained(step))
+        if step % 1000 == 0:
+            lines.append(evaluated(step))
+        if step in (0, 1000):
+            lines.append({"step": step, "eval_kl": 2.5 + step, "eval_kl_n": 32, "kl": 2.5 + step})
+    _write(path, *lines)
+    assert path.stat().st_size > 2999 * 550
+    found = latest(path)
+    assert found == {
+        **lines[-1],
+        **{key: value for key, value in evaluated(2000).items() if key.startswith("eval_")},
+        **{"eval_kl": 1002.5, "eval_kl_n": 32, "kl": 1002.5},
+    }
+    assert latest(path, evaluations=False) == lines[-1], "a line of the list of runs needs no more"
+
+
+@pytest.mark.parametrize("shift", range(0, 120, 4))
+def test_an_evaluation_is_found_wherever_it_lies_to_the_blocks_that_are_read(tmp_path: Path, shift: int) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first, rest = json.dumps(evaluated(0)) + "\n", json.dumps({"eval_loss": 0.75, "pad": "e" * 60}) + "\n"
+    # The end of the file is where blocks begin: 128 KB back, and 256 KB further.
+    for back in (1 << 17, (1 << 17) + (1 << 18)):
+        after = "x" * (back - 60 - shift - len('{"loss": 1, "pad": ""}\n'))
+        path.write_text(first + rest + json.dumps({"loss": 1, "pad": after}) + "\n")
+        assert latest(path)["eval_loss"] == 0.75
+
+
+def test_a_line_that_only_speaks_of_an_evaluation_or_is_torn_hides_none(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    _write(path, {"step": 0, "eval_loss": 0.7}, {"step": 1, "eval_loss": 0.6})
+    with path.open("a") as out:
+        out.write('{"step": 2, "eval_loss": 0.5, "eval_rew\n')
+        out.write('{"step": 2, "note": ["eval_loss", "kl"]}\n')
+        out.write("".join(json.dumps(trained(step)) + "\n" for step in range(3, 400)))
+    found = latest(path)
+    assert (found["step"], found["eval_loss"]) == (399, 0.6)
+
+
+@pytest.mark.parametrize("evaluate", [False, True], ids=["no evaluation", "a recent one"])
+def test_a_long_history_is_not_read_to_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: bool
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    kl = {"eval_kl": 1.0, "kl": 1.0}
+    found = [{**evaluated(step), **kl} if evaluate and step in (1, 3900) else trained(step) for step in range(1, 4000)]
+    _write(path, *found)
+    read, pread = [], os.pread
+
+    def counted(descriptor: int, size: int, offset: int) -> bytes:
+        read.append(size)
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    assert latest(path) == {**(found[3899] if evaluate else {}), **trained(3999)}
+    assert sum(read) < path.stat().st_size / 3
 
 
 def test_a_long_history_comes_in_chunks_and_whole(tmp_path: Path) -> None:

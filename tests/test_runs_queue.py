@@ -79,7 +79,7 @@ def test_many_waiting_runs_never_overlap() -> None:
 
 @pytest.mark.parametrize("exit_code", [0, 1])
 def test_a_run_that_comes_after_another_waits_for_its_end_whatever_it_is(exit_code: int) -> None:
-    """R35: a chain of runs goes on after an error."""
+    """A chain of runs goes on after an error."""
     first = begin("--hold-at", 1, "--exit", exit_code, name="sft")
     second = begin(after=first.id)
     third = begin(after=second.id)

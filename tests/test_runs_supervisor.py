@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_a_run_goes_from_queued_to_done_and_leaves_its_story() -> None:
-    """R4: training in a background subprocess, told by files."""
+    """Training in a background subprocess, told by files."""
     folder = begin("--hold-at", 2, name="helpful")
     holding(folder, 2)
     assert has_status(folder, "running") == "running"
@@ -115,7 +115,7 @@ def test_what_a_worker_leaves_behind_is_ended() -> None:
 
 
 def test_out_of_gpu_memory_retries_with_the_same_effective_batch() -> None:
-    """R43: smaller batch with more accumulation, without a person's help."""
+    """Smaller batch with more accumulation, without a person's help."""
     folder = begin("--fits", 1)
     state = ended(folder)
     assert (state.status, state.attempt) == ("done", 3)
@@ -128,7 +128,7 @@ def test_out_of_gpu_memory_retries_with_the_same_effective_batch() -> None:
 
 
 def test_out_of_gpu_memory_to_the_end_fails_with_advice_and_a_resume_starts_small() -> None:
-    """R43: when the batch cannot shrink: 4-bit, shorter sequences, a smaller model."""
+    """When the batch cannot shrink: 4-bit, shorter sequences, a smaller model."""
     folder = begin("--fits", 0)
     state = ended(folder)
     assert (state.status, state.returncode, state.attempt) == ("failed", 75, 3)
@@ -176,7 +176,7 @@ def test_a_supervisor_that_is_asked_to_end_lets_the_worker_save() -> None:
 
 
 def test_the_supervisor_reaches_the_standard_library_only() -> None:
-    """DESIGN §2: also imports inside functions would show here, since a whole run is looked after."""
+    """Also imports inside functions would show here, since a whole run is looked after."""
     folder = make()
     code = textwrap.dedent("""
         import sys

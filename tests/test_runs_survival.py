@@ -66,7 +66,7 @@ def _launch_and_lose(end: str) -> RunFolder:
 
 @pytest.mark.parametrize("end", ["hang-up", "kill"])
 def test_a_run_outlives_its_terminal_and_its_launcher(end: str) -> None:
-    """R5: started over SSH, the connection lost."""
+    """Started over SSH, the connection lost."""
     folder = _launch_and_lose(end)
     before = state_of(folder)
     assert is_same_process(before.worker_pid, before.worker_start)

@@ -75,7 +75,7 @@ def odd_model(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_model_that_sharing_would_change_trains_without_it(
     home: Path, tiny_model: Path, tiny_pairs: Path, odd_model: Any, *, change: Any, words: str
 ) -> None:
-    """R34: never another training; the run goes on, plainly, and says why."""
+    """Never another training; the run goes on, plainly, and says why."""
     odd_model(change)
     folder = train(quick(tiny_model, tiny_pairs))
     assert re.search(words, notes(folder, "warning"))
@@ -111,7 +111,7 @@ def test_pairs_that_begin_differently_share_nothing(home: Path, tiny_model: Path
 
 
 def test_the_receipt_says_what_was_saved(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R26: which shortcuts were on, and the tokens that nobody had to compute."""
+    """Which shortcuts were on, and the tokens that nobody had to compute."""
     said = shortcuts(train(quick(tiny_model, tiny_pairs)))
     assert said["share_prefix"]["on"]
     assert 0 < said["share_prefix"]["tokens"] < said["share_prefix"]["tokens_plain"]

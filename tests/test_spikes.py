@@ -1,4 +1,4 @@
-"""A gradient that jumps is told with the rows of its batch (R42)."""
+"""A gradient that jumps is told with the rows of its batch."""
 
 import json
 import math

@@ -90,18 +90,52 @@ def test_a_full_disk_costs_the_rows_not_the_run(home: Path) -> None:
     token_cache.store("k", ROWS)
 
 
-def test_the_key_tells_everything_apart(tiny_model: Path) -> None:
+def name_of_rows(
+    model: Path,
+    *,
+    text: str = "hello",
+    template: str | None = None,
+    length: int | None = 64,
+    truncation: str = "keep_start",
+    special: dict[str, str] | None = None,
+    word: str | None = None,
+    package: str | None = None,
+) -> str | None:
+    """The name under which these rows would be kept, with a tokenizer that differs in what is given."""
     from transformers import AutoTokenizer
 
-    def key(text: str = "hello", template: str | None = None, length: int = 64) -> str | None:
-        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-        tokenizer.chat_template = template or tokenizer.chat_template
-        arguments = SimpleNamespace(max_length=length, truncation_mode="keep_start")
-        rows = Dataset.from_list([{"prompt": text, "chosen": "a", "rejected": "b"}])
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = template or tokenizer.chat_template
+    for name, token in (special or {}).items():
+        setattr(tokenizer, name, token)
+    if word:
+        tokenizer.add_tokens([word])
+    arguments = SimpleNamespace(max_length=length, truncation_mode=truncation)
+    rows = Dataset.from_list([{"prompt": text, "chosen": "a", "rejected": "b"}])
+    versions = token_cache.version
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(token_cache, "version", lambda name: "99.0" if name == package else versions(name))
         return token_cache.key_of(rows, tokenizer, arguments)
 
-    assert key() == key()
-    assert len({key(), key("hullo"), key(template="{{ messages }}"), key(length=32)}) == 4
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text": "hullo"},
+        {"template": "{{ messages }}"},
+        {"length": 32},
+        {"length": None},
+        {"truncation": "keep_end"},
+        # A token of the vocabulary, so that the tokenizer's own file stays the same.
+        {"special": {"eos_token": "a"}},
+        {"word": "dpotui"},
+        *({"package": name} for name in ("trl", "transformers", "datasets", "tokenizers")),
+    ],
+    ids=lambda changes: " ".join(str(part) for item in changes.items() for part in item),
+)
+def test_the_key_tells_everything_apart(tiny_model: Path, changes: dict[str, Any]) -> None:
+    assert name_of_rows(tiny_model) == name_of_rows(tiny_model)
+    assert name_of_rows(tiny_model, **changes) != name_of_rows(tiny_model)
 
 
 def test_a_tokenizer_that_cannot_be_read_keeps_nothing() -> None:

@@ -22,7 +22,7 @@ def losses(folder: RunFolder) -> list[float]:
 def test_tensorboard_gets_the_curves_into_the_runs_folder(
     home: Path, tiny_model: Path, tiny_pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Issue 7: offline, every loss, under the names that TensorBoard shows."""
+    """Offline, every loss, under the names that TensorBoard shows."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     folder = train(tiny_model, tiny_pairs, report_to=["tensorboard"], kl_prompts=2, looks_share=1.0)
@@ -35,7 +35,7 @@ def test_tensorboard_gets_the_curves_into_the_runs_folder(
 def test_trackio_gets_the_curves_without_a_space(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Issue 7: offline, into its own local database, under this package's name."""
+    """Offline, into its own local database, under this package's name."""
     pytest.importorskip("trackio")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     for name in [name for name in sys.modules if name.split(".")[0] == "trackio"]:

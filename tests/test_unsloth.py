@@ -72,7 +72,6 @@ def test_what_stands_in_the_way_is_one_line_and_what_to_do(
 
 
 def test_the_doctor_shows_how_to_make_it_and_finds_what_was_made(home: Path) -> None:
-    """R10."""
     asked = Circumstances(provider="unsloth")
     absent = findings(gpu(), circumstances=asked)["unsloth"]
     assert absent.status == "fail"

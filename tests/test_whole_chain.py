@@ -30,7 +30,7 @@ def chain(whole_chain: Any, tiny_model: Path, tiny_pairs: Path, tmp_path_factory
 
 
 def test_every_link_of_the_chain_holds(whole_chain: Any, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Issue 7, "it is done when": one command shows all of it."""
+    """One command shows all of it."""
     assert whole_chain.run_chain(chain) == 0, capsys.readouterr().out
     told = capsys.readouterr().out
     for link in ("train", "samples_differ", "judge", "export", "same_logits", "model_card"):

@@ -72,7 +72,7 @@ def refreshed_cells(widget) -> list[int]:
 
 
 async def test_a_new_point_repaints_a_few_cells_and_no_news_repaints_none():
-    """DESIGN 6: only changed rows are resent."""
+    """Only changed rows are resent."""
     series = rising()
     chart = LineChart(Look("loss"), [Line("train", series)])
     app = Stage(chart)
@@ -190,7 +190,6 @@ TITLES = (
 
 
 async def test_the_first_page_at_80_by_24_is_loss_accuracy_margin_and_kl():
-    """R37–R39"""
     grid = grid_of(*TITLES)
     async with Stage(grid).run_test(size=(80, 16)) as pilot:
         await pilot.pause()
@@ -298,7 +297,7 @@ async def test_without_a_gpu_the_panel_says_so():
 
 
 def test_every_status_of_the_contract_has_a_glyph_a_word_and_an_ascii_twin_of_its_own():
-    """DESIGN 4 and 6: state is never colour alone."""
+    """State is never colour alone."""
     named = {"queued", "starting", "running", "stalled", "stopping", "done", "failed", "stopped", "lost"}
     assert set(STATUSES) == named
     glyphs = {status.glyph for status in STATUSES.values()}

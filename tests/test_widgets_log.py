@@ -105,7 +105,7 @@ def test_a_line_is_reached_by_its_number(tmp_path):
 
 @pytest.mark.parametrize("bytes_read_at_most", [4 * BLOCK])
 def test_the_end_of_a_gigabyte_is_read_without_the_rest(tmp_path, bytes_read_at_most):
-    """Issue 5: the log view is safe for 1 GB files. A sparse file stands for one."""
+    """The log view is safe for 1 GB files. A sparse file stands for one."""
     path = tmp_path / "big.log"
     with path.open("wb") as file:
         file.truncate(1 << 30)

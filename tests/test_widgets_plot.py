@@ -74,7 +74,6 @@ def test_any_data_draws_rows_of_exactly_the_asked_size(points, width, height, lo
 
 
 def test_the_header_names_the_chart_and_its_latest_value():
-    """R37"""
     rows = draw([Line("train", series_of((1, 0.5), (2, 0.71)))], Look("preference accuracy"), Window(), 38, 6)
     header = text_of(rows)[0]
     assert header.startswith("preference accuracy")
@@ -87,7 +86,6 @@ def test_the_unit_stands_after_the_value():
 
 
 def test_an_eval_twin_is_named_beside_the_training_value():
-    """R40"""
     lines = [Line("train", series_of((1, 1.0))), Line("eval", series_of((1, 2.0)), 2)]
     rows = draw(lines, Look("loss"), Window(), 50, 6)
     assert text_of(rows)[0].endswith("train 1.00  eval 2.00")
@@ -95,7 +93,6 @@ def test_an_eval_twin_is_named_beside_the_training_value():
 
 
 def test_kl_has_its_line_at_ten_even_while_all_values_are_small():
-    """R39"""
     rows = draw([Line("KL", series_of((1, 0.5), (2, 1.9)))], Look("KL", reference=10.0), Window(), 40, 8)
     dashed = [text for text in text_of(rows) if "┄" in text]
     assert len(dashed) == 1
@@ -127,7 +124,7 @@ def test_a_metric_without_values_says_so():
 
 
 def test_every_glyph_of_a_chart_has_a_twin_in_ascii():
-    """DESIGN 6: without UTF-8; a glyph that has none would come out as a question mark."""
+    """Without UTF-8; a glyph that has none would come out as a question mark."""
     series = series_of(*((step, (step * 7) % 13) for step in range(100)))
     rows = draw([Line("x", series)], Look("x", reference=10.0), Window(cursor=50), 60, 8)
     drawn = [in_ascii(text) for text in text_of(rows)]
@@ -185,7 +182,7 @@ def test_ticks_show_the_decimals_they_differ_in():
 
 
 def test_loss_accuracy_margin_and_kl_come_first_and_unknown_metrics_last():
-    """R37–R39: the first screen is not the alphabet."""
+    """The first screen is not the alphabet."""
     found = charts_for(["zeta", "alpha", "eval_loss", "loss", "learning_rate", "kl", "rewards/chosen", "t", "epoch"])
     titles = [entry.look.title for entry in found]
     assert titles[:4] == ["loss", "preference accuracy", "reward margin", "KL (estimate)"]

@@ -14,7 +14,7 @@ values = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=400)
 
 @given(values, st.integers(2, 300), st.sampled_from([8, 32, 1 << 15]))
 def test_a_view_of_the_whole_run_holds_its_highest_and_lowest_value_whatever_the_width(data, columns, capacity):
-    """R4: a spike of one step among many must be on the screen."""
+    """A spike of one step among many must be on the screen."""
     series = Series(capacity=capacity)
     series.extend(range(len(data)), data)
     shown = series.view(0, max(len(data) - 1, 1), columns)

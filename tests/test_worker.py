@@ -65,7 +65,7 @@ def losses(folder: RunFolder) -> dict[int, float]:
 
 
 def test_a_run_leaves_everything_the_contract_names(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R4, R33, R40: phases in order, every TRL metric and its eval twin, adapter, receipt, card, samples."""
+    """Phases in order, every TRL metric and its eval twin, adapter, receipt, card, samples."""
     folder = train(make_config(tiny_model, tiny_pairs))
 
     phases = [event["phase"] for event in lines(folder.events) if event["kind"] == "phase"]
@@ -106,7 +106,7 @@ def test_the_adapter_loads_with_peft_in_a_fresh_process(home: Path, tiny_model: 
 
 
 def test_four_bit_trains_an_adapter_over_nf4_weights(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R16: real bitsandbytes NF4, on the CPU."""
+    """Real bitsandbytes NF4, on the CPU."""
     folder = train(make_config(tiny_model, tiny_pairs, use_4bit=True, max_steps=2, eval_split=0.0, sample_prompts=0))
     assert losses(folder)[1] == pytest.approx(math.log(2), abs=1e-3)
     assert (folder.adapter / "adapter_model.safetensors").is_file()
@@ -127,7 +127,7 @@ def test_full_fine_tuning_saves_a_whole_model(home: Path, tiny_model: Path, tiny
 
 
 def test_stage_one_trains_on_demonstrations(home: Path, tiny_model: Path, tmp_path: Path) -> None:
-    """R35: strategy sft, same folder, same metrics file."""
+    """Strategy sft, same folder, same metrics file."""
     rows = [
         {"messages": [{"role": "user", "content": f"help {n}"}, {"role": "assistant", "content": "thank you"}]}
         for n in range(20)
@@ -141,7 +141,7 @@ def test_stage_one_trains_on_demonstrations(home: Path, tiny_model: Path, tmp_pa
 
 
 def test_the_loss_is_the_formula(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """R34: −log σ(margin), where the margin is β times the difference of the log-ratios to the frozen base."""
+    """−log σ(margin), where the margin is β times the difference of the log-ratios to the frozen base."""
     config = make_config(
         tiny_model, tiny_pairs, per_device_train_batch_size=1, beta=0.3, max_steps=4, eval_split=0.0, sample_prompts=0
     )

@@ -19,7 +19,6 @@ class Advice:
         words: what it is and what to do, in a sentence or two.
         remedy: settings that would mend it; empty where there is no single change.
         evidence: the numbers that it rests on.
-        row: the requirement that it holds, such as R42.
     """
 
     rule: str
@@ -27,7 +26,6 @@ class Advice:
     words: str
     remedy: Mapping[str, Any] = field(default_factory=dict)
     evidence: str = ""
-    row: str = ""
 
     @property
     def alarm(self) -> bool:

@@ -90,4 +90,4 @@ def _fine(run: Evidence) -> Advice:
         errors = run.values("eval_kl_stderr")
         reasons.append(f"KL {estimates[-1]:.1f}" + (f" ± {errors[-1]:.1f}" if errors else ""))
     words = ", ".join(reasons)
-    return Advice(HEALTHY, "info", f"Healthy: {words}.", evidence=words, row="R37")
+    return Advice(HEALTHY, "info", f"Healthy: {words}.", evidence=words)

@@ -1,4 +1,4 @@
-"""Does the policy learn what was meant, and does it hold beyond the training pairs? R37–R40, R44."""
+"""Does the policy learn what was meant, and does it hold beyond the training pairs?"""
 
 import math
 
@@ -35,7 +35,7 @@ _CHOSEN_NATS = 20.0
 
 
 def wrong_reference(run: Evidence) -> Advice | None:
-    """FACTS: policy and reference start as one model, so the first loss is 0.6931; 0.0 means a wrong reference."""
+    """Policy and reference start as one model, so the first loss is 0.6931; 0.0 means a wrong reference."""
     # Step 1 was computed before the first update.
     lines = [line for line in run.metrics if ("loss" in line or "eval_loss" in line) and line["step"] <= 1]
     if not lines or not run.sigmoid:
@@ -58,12 +58,11 @@ def wrong_reference(run: Evidence) -> Advice | None:
         "train from the merged model.",
         {},
         f"largest |reward| / β up to step {lines[-1]['step']}: {apart:.2f} nats",
-        "R35",
     )
 
 
 def swapped(run: Evidence) -> Advice | None:
-    """FACTS: accuracy clearly below one half means that labels are swapped, in training or in evaluation."""
+    """Accuracy clearly below one half means that labels are swapped, in training or in evaluation."""
     held_out, trained = run.values("eval_rewards/accuracies"), run.values("rewards/accuracies")
     margins = run.values("eval_rewards/margins")
     if len(held_out) < 2 or not margins or margins[-1] >= 0:  # noqa: PLR2004 - the first is before training
@@ -80,12 +79,11 @@ def swapped(run: Evidence) -> Advice | None:
         {},
         f"held-out accuracy {held_out[-1]:.2f} and margin {margins[-1]:.3f} at the last evaluation, training accuracy "
         f"{training:.2f}",
-        "R31",
     )
 
 
 def trivial(run: Evidence) -> Advice | None:
-    """FACTS: accuracy 1.0 within 20 steps means that the pairs are trivially told apart, or that data leaked."""
+    """Accuracy 1.0 within 20 steps means that the pairs are trivially told apart, or that data leaked."""
     # A margin of exactly 0 is a tie before the first update; TRL counts it as wrong.
     ties = {step for step, margin in run.series("rewards/margins") if margin == 0}
     points = [point for point in run.series("rewards/accuracies") if point[0] not in ties]
@@ -105,12 +103,11 @@ def trivial(run: Evidence) -> Advice | None:
         "learns the give-away, not the preference.",
         {},
         f"accuracy {mean(recent):.3f} from step {early[-len(recent)][0]} on, lowest loss {min(losses):.3f}",
-        "R28",
     )
 
 
 def over_fitting(run: Evidence) -> Advice | None:
-    """FACTS: the training margin grows while held-out loss does not follow."""
+    """The training margin grows while held-out loss does not follow."""
     held_out, trained = run.series("eval_loss"), run.values("loss")
     if len(held_out) < 3 or not trained:  # noqa: PLR2004
         return None
@@ -135,12 +132,11 @@ def over_fitting(run: Evidence) -> Advice | None:
         "epochs, or more and more diverse pairs.",
         remedy,
         f"held-out loss {best:.3f} at step {best_step}, {last:.3f} at step {last_step}; training {training:.3f}",
-        "R44",
     )
 
 
 def chosen_falls(run: Evidence) -> Advice | None:
-    """FACTS: both rewards falling is common; harm when the chosen answers keep losing probability."""
+    """Both rewards falling is common; harm when the chosen answers keep losing probability."""
     chosen, logps = run.values("rewards/chosen"), run.values("logps/chosen")
     if not run.sigmoid or len(chosen) < 8 or not logps:  # noqa: PLR2004 - two points a quarter
         return None
@@ -158,12 +154,11 @@ def chosen_falls(run: Evidence) -> Advice | None:
         {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]},
         f"mean log-ratio of chosen {early:.1f} nats in the third quarter, {late:.1f} in the last; {start:.0f} nats at "
         "the start",
-        "R44",
     )
 
 
 def kl(run: Evidence) -> Advice | None:
-    """R39: KL to the reference above 10, by more than the estimate may be wrong."""
+    """KL to the reference above 10, by more than the estimate may be wrong."""
     estimates = run.values("eval_kl") or run.values("kl")
     errors, answers = run.values("eval_kl_stderr"), run.values("eval_kl_n")
     if not estimates or estimates[-1] - (errors[-1] if errors else 0.0) <= KL_REASONABLE:
@@ -177,12 +172,11 @@ def kl(run: Evidence) -> Advice | None:
         "reasonable: the policy drifts far from the reference. Raise beta, lower the rate, or stop earlier.",
         {"beta": float(f"{min(run.beta * 2, 1.0):.3g}")} if run.beta < 1 else {},
         f"estimate {estimates[-1]:.2f}{error}{count}",
-        "R39",
     )
 
 
 def weak_signal(run: Evidence) -> Advice | None:
-    """R44: the policy moves, and is right hardly more often than a coin."""
+    """The policy moves, and is right hardly more often than a coin."""
     trained, held_out = run.values("rewards/accuracies"), run.values("eval_rewards/accuracies")
     margins = run.values("rewards/margins")
     if not run.sigmoid or run.step < 2 * _EARLY or not trained:
@@ -203,7 +197,6 @@ def weak_signal(run: Evidence) -> Advice | None:
         "another beta, 2 to 4 epochs, 500 pairs and more.",
         {},
         f"accuracy {training:.3f} in the second half, {beyond:.3f} held out; mean |margin| / β {moved:.2f} nats",
-        "R44",
     )
 
 

@@ -1,4 +1,4 @@
-"""Advice that rests on facts, not on curves: what the worker counted, how memory and data loading went. R29, R43."""
+"""Advice that rests on facts, not on curves: what the worker counted, how memory and data loading went."""
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import Evidence
@@ -13,7 +13,7 @@ _WAITING = 0.3
 
 
 def out_of_memory(run: Evidence) -> Advice | None:
-    """R43: the device ran out of memory, once or for good."""
+    """The device ran out of memory, once or for good."""
     told = next((event for event in reversed(run.events) if event.get("kind") == "out-of-memory"), None)
     if told is None:
         return None
@@ -34,12 +34,11 @@ def out_of_memory(run: Evidence) -> Advice | None:
         "accumulation, shorter sequences or a smaller model keep that from happening.",
         remedy,
         str(told.get("message", "")),
-        "R43",
     )
 
 
 def leak(run: Evidence) -> Advice | None:
-    """R40: held-out prompts that are trained on say nothing about other prompts."""
+    """Held-out prompts that are trained on say nothing about other prompts."""
     told = run.told("leak")
     if told is None or not _share(told) >= _LEAKED:
         return None
@@ -50,12 +49,11 @@ def leak(run: Evidence) -> Advice | None:
         "Evaluate on other pairs, or leave eval_dataset out: eval_split keeps prompts apart.",
         {"eval_dataset": None},
         str(told.get("message", "")),
-        "R40",
     )
 
 
 def duplicates(run: Evidence) -> Advice | None:
-    """R30, R44: few different pairs, again and again."""
+    """Few different pairs, again and again."""
     told = run.told("duplicates")
     if told is None or not _share(told) >= _COPIES:
         return None
@@ -66,12 +64,11 @@ def duplicates(run: Evidence) -> Advice | None:
         "`dpo-tui inspect DATA --write OUT --drop duplicate-pair` leaves the copies out.",
         {},
         str(told.get("message", "")),
-        "R30",
     )
 
 
 def dropped_rows(run: Evidence) -> Advice | None:
-    """FACTS: pairs whose prompt fills the sequence are dropped in silence."""
+    """Pairs whose prompt fills the sequence are dropped in silence."""
     data = run.receipt.get("data")
     if not isinstance(data, dict) or not data.get("rows"):
         return None
@@ -86,12 +83,11 @@ def dropped_rows(run: Evidence) -> Advice | None:
         "max_seq_length if memory allows.",
         {"max_seq_length": 2 * length},
         f"receipt: too_long {lost} of {data['rows']} rows",
-        "R29",
     )
 
 
 def spikes(run: Evidence) -> Advice | None:
-    """R42: single steps whose gradient is far longer than its neighbours'; odd rows are the usual cause."""
+    """Single steps whose gradient is far longer than its neighbours'; odd rows are the usual cause."""
     norms = run.series("grad_norm")
     found = []
     for place in range(SPIKE_PREDECESSORS, len(norms)):
@@ -111,12 +107,11 @@ def spikes(run: Evidence) -> Advice | None:
         f"the rate, or warm up longer.{rows}",
         {"warmup_ratio": 0.2} if run.setting("warmup_ratio", 0.1) < 0.2 else {},  # noqa: PLR2004
         f"{len(found)} steps above {SPIKE:g} and {SPIKE:g} times the median of the {SPIKE_PREDECESSORS} before",
-        "R42",
     )
 
 
 def data_bound(run: Evidence) -> Advice | None:
-    """FACTS: a GPU that waits for batches."""
+    """A GPU that waits for batches."""
     waiting, working = run.values("data_seconds"), run.values("step_seconds")
     if len(working) < SPIKE_PREDECESSORS or not waiting:
         return None
@@ -131,7 +126,6 @@ def data_bound(run: Evidence) -> Advice | None:
         f"{share:.0%} of the time the device waits for its next batch ({waits:.2f} s a step): more loader processes.",
         {"dataloader_num_workers": max(2, 2 * loaders)},
         f"data_seconds {waits:.3f}, step_seconds {works:.3f} in the second half",
-        "R37",
     )
 
 

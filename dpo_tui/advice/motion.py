@@ -1,4 +1,4 @@
-"""Does the policy move, and does it move well? Rules on the training curve: R42, R45, R46.
+"""Does the policy move, and does it move well? Rules on the training curve.
 
 Log-ratios are in nats: a reward divided by β is log π − log π_ref of a whole answer.
 """
@@ -26,13 +26,13 @@ _FROZEN = 0.02
 _MOVED = 0.5
 """Nats of log-ratio above which it has moved, whatever the loss says."""
 _FEW_STEPS = 30
-"""Optimizer steps below which training has hardly begun: R44's 500 pairs are 63 steps an epoch at a batch of 8."""
+"""Optimizer steps below which training has hardly begun: 500 pairs are 63 steps an epoch at a batch of 8."""
 _LEARNT = 0.8
 """Part of 0.6931 below which the loss has fallen however few the steps were."""
 
 
 def not_a_number(run: Evidence) -> Advice | None:
-    """R42: NaN or infinity in the loss or the gradient; nothing after it means anything."""
+    """NaN or infinity in the loss or the gradient; nothing after it means anything."""
     for line in reversed(run.metrics):
         broken = [name for name in ("loss", "grad_norm") if name in line and not _finite(line[name])]
         if broken:
@@ -43,7 +43,6 @@ def not_a_number(run: Evidence) -> Advice | None:
                 "lower the rate, and look at the longest and oddest pairs.",
                 _slower(run),
                 f"{broken[0]} = {line[broken[0]]}",
-                "R42",
             )
         if "loss" in line:
             return None
@@ -51,7 +50,7 @@ def not_a_number(run: Evidence) -> Advice | None:
 
 
 def rate_high(run: Evidence) -> Advice | None:
-    """R42: the loss swings above that of tossing a coin, where healthy training falls below it."""
+    """The loss swings above that of tossing a coin, where healthy training falls below it."""
     losses = run.series("loss")
     if not run.sigmoid or run.step < _FEW_STEPS / 3 or len(losses) < 5:  # noqa: PLR2004 - fewer points are no curve
         return None
@@ -68,12 +67,11 @@ def rate_high(run: Evidence) -> Advice | None:
         f"the learning rate {figure(rate)} is too high here. Lower it, or warm up longer.",
         _slower(run) | {"warmup_ratio": max(0.1, run.setting("warmup_ratio", 0.1))},
         f"mean loss of the last third {mean(late):.3f}, highest {worst:.3f}, accuracy {accuracy:.2f}",
-        "R42",
     )
 
 
 def beta(run: Evidence) -> Advice | None:
-    """R46: β so small that the loss hardly sees the policy move, or so large that it overreacts."""
+    """β so small that the loss hardly sees the policy move, or so large that it overreacts."""
     betas = run.strategy.betas if run.strategy else None
     if betas is None or not run.sigmoid or run.step < _FEW_STEPS / 3:
         return None
@@ -93,7 +91,6 @@ def beta(run: Evidence) -> Advice | None:
             "hardly anything holds it to the reference. 0.1 is usual.",
             {"beta": 0.1},
             f"median |margin| / β {moved:.2f} nats, mean loss of the last third {late:.4f}",
-            "R46",
         )
     spread = _spread(part(losses, 1 / 3, 1))
     if run.beta > high and (late > LN2 or spread > LN2 or moved < _STILL):
@@ -104,13 +101,12 @@ def beta(run: Evidence) -> Advice | None:
             f"{late:.2f}): it is held too tightly to learn more. 0.1 to 0.5 is usual.",
             {"beta": 0.1},
             f"mean loss of the last third {late:.3f}, deviation {spread:.3f}, median |margin| / β {moved:.3f} nats",
-            "R46",
         )
     return None
 
 
 def too_short(run: Evidence) -> Advice | None:
-    """R44: the whole run is so few steps that warm-up and decay are all of it."""
+    """The whole run is so few steps that warm-up and decay are all of it."""
     steps = run.max_steps
     if steps is None or steps >= _FEW_STEPS or run.step < min(3, steps):
         return None
@@ -129,12 +125,11 @@ def too_short(run: Evidence) -> Advice | None:
         f"epochs), or on more {rows}{enough}.",
         remedy,
         f"{steps} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}",
-        "R44",
     )
 
 
 def rate_low(run: Evidence) -> Advice | None:
-    """R45: the loss stays at 0.6931 because the policy does not move."""
+    """The loss stays at 0.6931 because the policy does not move."""
     if not run.sigmoid or run.step < SETTLED:
         return None
     losses, margins = run.values("loss"), run.values("rewards/margins")
@@ -157,7 +152,6 @@ def rate_low(run: Evidence) -> Advice | None:
         f"low here.{advised}",
         {"learning_rate": faster},
         f"mean loss of the last third {late:.4f}, median |margin| / β {moved:.3f} nats",
-        "R45",
     )
 
 

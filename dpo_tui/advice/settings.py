@@ -1,4 +1,4 @@
-"""Advice on a config, before anything runs: what is allowed but unwise (R11, R45–R48).
+"""Advice on a config, before anything runs: what is allowed but unwise.
 
 Each rule is a function that takes a config and returns an :class:`Advice` or None.
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # advice on runs must load fast, without pydantic
 
 __all__ = ["Advice", "advise"]
 
-# R48: above this, dropout is no longer low.
+# Above this, dropout is no longer low.
 HIGH_DROPOUT = 0.1
-# R11: two to four epochs are safe.
+# Two to four epochs are safe.
 MOST_EPOCHS = 4
 
 SettingsRule = Callable[["Config"], Advice | None]
@@ -31,7 +31,7 @@ def advise(config: Config) -> list[Advice]:
 
 
 def learning_rate(config: Config) -> Advice | None:
-    """R45: DPO's rate is 1e-7 to 1e-6; with an adapter TRL advises 5e-6."""
+    """DPO's rate is 1e-7 to 1e-6; with an adapter TRL advises 5e-6."""
     strategy = strategy_of(config)
     rates = strategy.learning_rates
     if rates is None:
@@ -67,7 +67,7 @@ def learning_rate(config: Config) -> Advice | None:
 
 
 def beta(config: Config) -> Advice | None:
-    """R46: 0.1 is weak, 0.5 balanced, 2.0 strong."""
+    """0.1 is weak, 0.5 balanced, 2.0 strong."""
     betas = strategy_of(config).betas
     if betas is None or betas[0] <= config.beta <= betas[1]:
         return None
@@ -76,7 +76,7 @@ def beta(config: Config) -> Advice | None:
 
 
 def alpha(config: Config) -> Advice | None:
-    """R47: alpha is usually twice the rank."""
+    """Alpha is usually twice the rank."""
     if not config.use_lora or config.use_rslora or config.alpha == 2 * config.lora_r:
         return None
     return Advice(
@@ -88,7 +88,7 @@ def alpha(config: Config) -> Advice | None:
 
 
 def dropout(config: Config) -> Advice | None:
-    """R48: keep dropout low."""
+    """Keep dropout low."""
     if not config.use_lora or config.lora_dropout <= HIGH_DROPOUT:
         return None
     return Advice(
@@ -97,7 +97,7 @@ def dropout(config: Config) -> Advice | None:
 
 
 def epochs(config: Config) -> Advice | None:
-    """R11: more than four epochs tend to over-fit."""
+    """More than four epochs tend to over-fit."""
     if config.num_train_epochs <= MOST_EPOCHS or config.max_steps is not None:
         return None
     return Advice(

@@ -1,4 +1,4 @@
-"""Read demonstrations for supervised fine-tuning, the first of two stages (R35)."""
+"""Read demonstrations for supervised fine-tuning, the first of two stages."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -6,6 +6,8 @@ JSON lines beside the index. The index comes with every scan and lies in the cac
 """
 
 import bisect
+import contextlib
+import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -113,6 +115,8 @@ class RowIndex:
             known = orjson.loads((folder / "index.json").read_bytes())
             places = [Place(*place) for place in known["places"]]
             written = folder / "rows.jsonl"
+            with contextlib.suppress(OSError):  # a cache that only others may write
+                os.utime(folder)  # what was used longest ago makes room
             return cls(files, places, known["count"], written if written.is_file() else None)
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -11,7 +11,7 @@ MANY_UNUSABLE = 0.1
 # Warnings that name more than this share of the pairs say something about the dataset, not about a few rows.
 MANY_NAMED = 0.1
 EFFECTIVE_BATCH = 8
-"""Pairs in one optimizer step with both hardware presets (R24, R25)."""
+"""Pairs in one optimizer step with both hardware presets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from dpo_tui.data.source import DataFile, Source
 
 VERSION = 1
 _KEPT = 20
+# The rows of a large archive take as much as this unpacked; the token cache has the same bound.
+LIMIT_BYTES = 10 * 1000**3
 _STALE_SECONDS = 3600
 
 
@@ -63,12 +65,29 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _prune(folder: Path) -> None:
-    """Keep the newest caches only; each is small, but datasets change often. Drafts of killed scans go as well."""
-    ages: list[tuple[float, Path]] = []
+    """Delete the caches used longest ago until few enough, and small enough together, are left.
+
+    Most are small, but the index of an archive has all its rows beside it, unpacked. The newest stays, whatever size:
+    it was made to be used now. Drafts of killed scans go as well.
+    """
+    finished: list[tuple[float, Path]] = []
     for one in folder.iterdir():
         with contextlib.suppress(OSError):  # another scan may remove it at the same time
-            ages.append((time.time() - one.stat().st_mtime, one))
-    finished = sorted(one for one in ages if not one[1].name.startswith(".draft-"))
-    drafts = [one for one in ages if one[1].name.startswith(".draft-") and one[0] > _STALE_SECONDS]
-    for _, old in [*finished[_KEPT:], *drafts]:
-        shutil.rmtree(old, ignore_errors=True)
+            used = one.stat().st_mtime
+            if not one.name.startswith(".draft-"):
+                finished.append((used, one))
+            elif time.time() - used > _STALE_SECONDS:
+                shutil.rmtree(one, ignore_errors=True)
+    taken = 0
+    for place, (_, one) in enumerate(sorted(finished, reverse=True)):
+        taken += _size(one)
+        if place and (place >= _KEPT or taken > LIMIT_BYTES):
+            shutil.rmtree(one, ignore_errors=True)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total

@@ -20,7 +20,7 @@ _SOFTWARE_DATE = 1_760_000_000  # October 2025; a clock before that is wrong
 
 @check
 def memory(box: Box) -> Finding:
-    """Main memory (R23: 16 GB), and how much of it is free."""
+    """Main memory, of which 16 GB are the minimum, and how much of it is free."""
     shown = f"{gb(box.ram.total)} of main memory, {gb(box.ram.free)} free"
     if box.ram.total < MINIMUM_RAM_GB * GB:
         message = f"{shown}; 16 GB is the minimum, and loading a 7B model may be killed."

@@ -1,6 +1,6 @@
 """Does it fit, and what are the smallest changes that make it fit.
 
-The order of remedies is R43's: 4-bit, a smaller batch with more accumulation, shorter sequences, a smaller model; with
+The order of remedies: 4-bit, a smaller batch with more accumulation, shorter sequences, a smaller model; with
 checkpointed activations between the batch and the length, because it costs time and no quality. Every remedy keeps the
 effective batch.
 """
@@ -67,7 +67,7 @@ def changes_to_fit(
 ) -> list[Change]:
     """Find the smallest changes after which the run fits into ``free`` bytes.
 
-    Changes that are each enough alone are listed side by side, in R43's order. When none is, the list is a chain: made
+    Changes that are each enough alone are listed side by side, in that order. When none is, the list is a chain: made
     one after the other, the last one makes it fit (or nothing does, and none of them says that it fits).
     """
     total = estimate(config, arch, device=device, longest=longest).total
@@ -156,7 +156,7 @@ def _smaller_model(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
         yield {"model_name": model.name}, f"a smaller model: {model.name} ({model.licence}{asks})"
 
 
-# In R43's order; a smaller model, its last, is taken only when these are not enough together.
+# In the order of the remedies; a smaller model, its last, is taken only when these are not enough together.
 _REMEDIES = (_four_bit, smaller_batches, _checkpointing, _shorter)
 
 

@@ -1,4 +1,4 @@
-"""Making preference pairs (R32): sample answers to prompts, rank them, write the best beside the worst.
+"""Making preference pairs: sample answers to prompts, rank them, write the best beside the worst.
 
 What is sampled and ranked is kept in a folder beside the output, ``OUT.work/``, so that it can be gone on with.
 """

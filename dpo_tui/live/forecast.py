@@ -31,7 +31,7 @@ class Forecast:
         duration: seconds with a range and a basis.
         sizes: what is known about the pairs.
         padding: in the batches, as they come and grouped by length.
-        advice: what is allowed but unwise (R45–R48).
+        advice: what is allowed but unwise.
         unknown: why the memory was not estimated.
     """
 

@@ -68,7 +68,7 @@ def _configured(folder: RunFolder) -> Batch | None:
 
 
 def phase_words(feed: Feed) -> str:
-    """What a running worker does when it does not train yet, or no more (R33); empty otherwise."""
+    """What a running worker does when it does not train yet, or no more; empty otherwise."""
     if feed.about.get("status") != "running" or feed.about.get("phase") in (None, "train"):
         return ""
     event = next((one for one in reversed(feed.events) if one.get("kind") == "phase"), None)

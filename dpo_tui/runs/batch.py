@@ -14,7 +14,7 @@ OUT_OF_MEMORY_ADVICE = (
     "Use 4-bit (use_4bit = true), shorter sequences (a smaller max_seq_length), or a smaller model; "
     "a few very long rows are the usual cause."
 )
-"""R43's remedies that are left when the micro-batch cannot shrink any more."""
+"""Remedies for a full GPU that are left when the micro-batch cannot shrink any more."""
 
 
 @dataclass(frozen=True)

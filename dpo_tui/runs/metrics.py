@@ -17,8 +17,14 @@ _LONGEST_LINE = 1 << 20
 _ANCHOR = 64
 """Bytes before the reading position that must still be there, or the file was replaced by another."""
 _RECENT = 1 << 12
+_HEAD = 1 << 14
 _RARE_TAIL = 1 << 17
-_RARE_MARKERS = (b'"eval_loss"', b'"eval_', b'"kl"')
+_BACK_BLOCK = 1 << 18
+_EVALUATED = b'"eval_'
+_RARE_MARKERS = (b'"eval_loss"', _EVALUATED, b'"kl"')
+"""What tells an evaluation, another evaluated metric, and a KL estimate: each may be newest in a line of its own."""
+_LONGEST_MARKER = max(map(len, _RARE_MARKERS))
+_LINE_REACH = 1 << 16
 
 
 class MetricsTail:
@@ -109,44 +115,73 @@ class MetricsTail:
             self._pending = b""
 
 
-def latest(path: Path, *, recent_bytes: int = _RECENT, rare_bytes: int = _RARE_TAIL) -> dict[str, Any]:
+def latest(path: Path, *, recent_bytes: int = _RECENT, evaluations: bool = True) -> dict[str, Any]:
     """Merge the newest lines so that each key has its latest value, those of evaluation beside those of training.
 
     Args:
         path: the file; missing or empty gives ``{}``.
         recent_bytes: every line this far from the end is looked at.
-        rare_bytes: this far from the end is looked for what is logged rarely: evaluations and KL estimates.
+        evaluations: whether the newest evaluation and KL estimate are looked for too, however far back they are.
     """
     merged: dict[str, Any] = {}
     for line in lines_from_end(path, recent_bytes):
         if (document := parse_line(line)) is not None:
             for key, value in document.items():
                 merged.setdefault(key, value)
-    if rare_bytes > recent_bytes:
-        tail = _tail(path, rare_bytes)
-        for marker in _RARE_MARKERS:
-            for key, value in (_last_line_with(marker, tail) or {}).items():
+    if evaluations:
+        for document in _newest_evaluations(path):
+            for key, value in document.items():
                 merged.setdefault(key, value)
     return merged
 
 
-def _tail(path: Path, size: int) -> bytes:
+def _newest_evaluations(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield, for each kind of rare line, the newest one; searched from the end without parsing what lies between."""
     try:
-        with open(path, "rb", buffering=0) as stream:
-            end = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, end - size))
-            return stream.read(size)
+        stream = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by the with below
     except OSError:
-        return b""
+        return
+    with stream:
+        descriptor = stream.fileno()
+        stop = os.fstat(descriptor).st_size
+        # A run that evaluates does so before its first step (eval_on_start). The first lines therefore say whether
+        # there is anything to find, and a long history without evaluations need not be read whole to find nothing.
+        head = os.pread(descriptor, _HEAD, 0)
+        floor = 0 if any(marker in head for marker in _RARE_MARKERS) else max(0, stop - _RARE_TAIL)
+        wanted = list(_RARE_MARKERS)
+        size = _RARE_TAIL
+        while wanted and stop > floor:
+            start = max(floor, stop - size)
+            # The block overlaps the one after it, since a marker may lie across the edge of both.
+            block = os.pread(descriptor, stop - start + _LONGEST_MARKER - 1, start)
+            # Far back one search a block has to do: the line of a KL estimate has ``eval_kl`` beside ``kl``.
+            near = size == _RARE_TAIL
+            for marker in tuple(wanted) if near or block.rfind(_EVALUATED) >= 0 else ():
+                if (document := _last_line_with(marker, block, descriptor, start)) is not None:
+                    wanted.remove(marker)
+                    yield document
+            stop, size = start, _BACK_BLOCK
 
 
-def _last_line_with(marker: bytes, tail: bytes) -> dict[str, Any] | None:
-    """The newest line with this text in it, found without parsing, or even splitting, all that follow it."""
-    found = tail.rfind(marker)
-    if found < 0:
-        return None
-    stop = tail.find(b"\n", found)
-    return parse_line(tail[tail.rfind(b"\n", 0, found) + 1 : stop if stop >= 0 else len(tail)])
+def _last_line_with(marker: bytes, block: bytes, descriptor: int, start: int) -> dict[str, Any] | None:
+    """The newest whole line with a key that begins like this, among those whose key lies in the block at ``start``."""
+    prefix = marker.strip(b'"').decode()
+    found = block.rfind(marker)
+    while found >= 0:
+        document = parse_line(_line_around(descriptor, start + found))
+        # A torn line, or one that has the marker in a value, is no answer: look further back.
+        if document is not None and any(key.startswith(prefix) for key in document):
+            return document
+        found = block.rfind(marker, 0, found)
+    return None
+
+
+def _line_around(descriptor: int, place: int) -> bytes:
+    """The line that this byte of the file is in; cut where it reaches further than 64 KB to either side."""
+    start = max(0, place - _LINE_REACH)
+    text = os.pread(descriptor, place - start + _LINE_REACH, start)
+    stop = text.find(b"\n", place - start)
+    return text[text.rfind(b"\n", 0, place - start) + 1 : stop if stop >= 0 else len(text)]
 
 
 def read_all(path: Path) -> Iterator[list[dict[str, Any]]]:

@@ -1,6 +1,6 @@
 """The phases of a run, as the worker reports them and screens name them."""
 
-# In their order. R33's five steps are load-model, add-adapters, load-pairs, train and save; the others are parts of
+# In their order. The five steps are load-model, add-adapters, load-pairs, train and save; the others are parts of
 # their neighbours that may take long enough to deserve a name.
 PHASES = {
     "starting": "Starting",

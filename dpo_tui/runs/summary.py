@@ -41,7 +41,9 @@ def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False)
         "reason": status.reason,
         "dir": str(folder.path),
         "eta_seconds": eta_of(folder, status, now),
-        "metrics": latest(folder.metrics, recent_bytes=_BRIEF_TAIL, rare_bytes=0) if brief else latest(folder.metrics),
+        "metrics": latest(folder.metrics, recent_bytes=_BRIEF_TAIL, evaluations=False)
+        if brief
+        else latest(folder.metrics),
         "advice": None if brief else worst_advice(folder),
     }
 

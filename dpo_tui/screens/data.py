@@ -1,4 +1,4 @@
-"""Data: what a dataset is, what is wrong with it, and its pairs to read, flip, drop, edit and save (R27–R31)."""
+"""Data: what a dataset is, what is wrong with it, and its pairs to read, flip, drop, edit and save."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ from dpo_tui.widgets.title_row import TitleRow
 VIEWS = ("Choose", "Report", "Pairs", "Lengths")
 _PANES = {"Choose": "choose", "Report": "report", "Pairs": "pairs", "Lengths": "lengths"}
 _USUAL_LENGTH = 1024
-"""TRL's own max_length, and that of the mid-range profile (R24)."""
+"""TRL's own max_length, and that of the mid-range profile."""
 _NOTHING_YET = [("Choose some data first.", "muted")]
 ModelInHand = tuple[str, int]
 """A model, and the max_seq_length that it is to be trained with."""

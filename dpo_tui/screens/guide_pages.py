@@ -1,4 +1,4 @@
-"""The guide's words (R42–R52): when DPO is right, how it compares, what the curves mean, what to do when."""
+"""The guide's words: when DPO is right, how it compares, what the curves mean, what to do when."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Judge: two answers to a prompt, nobody says whose; which is better? In the end a win rate (R41)."""
+"""Judge: two answers to a prompt, nobody says whose; which is better? In the end a win rate."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -47,7 +47,7 @@ def our_own(error: BaseException) -> Failure | None:
 
 
 def out_of_memory(error: BaseException) -> Failure | None:
-    """R43: the GPU's memory ran out, or the allocator of the CPU gave up."""
+    """The GPU's memory ran out, or the allocator of the CPU gave up."""
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError | MemoryError)

@@ -1,4 +1,7 @@
-"""The work of one run, from its frozen config to its adapter: the five steps of R33, each a phase in the journal."""
+"""The work of one run, from its frozen config to its adapter: load, add adapters, load the pairs, train, save.
+
+Each of the five steps is a phase in the journal.
+"""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""Is there a clear preference? Checks that compare the two answers of a pair (R28)."""
+"""Is there a clear preference? Checks that compare the two answers of a pair."""
 
 import re
 from collections.abc import Iterable

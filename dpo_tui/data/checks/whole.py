@@ -3,7 +3,7 @@
 from dpo_tui.data.checks.registry import Finding, whole
 from dpo_tui.data.totals import Totals
 
-# R29, and the project's guide: with fewer, preference learning is poor.
+# With fewer pairs preference learning is poor.
 FEWEST_PAIRS = 500
 # Cohen (1988): 0.2 is a small standardised difference, 0.5 a medium one. The two real files have -0.18 and -0.16.
 LENGTH_EFFECT = 0.5
@@ -24,7 +24,7 @@ _FEWEST_TO_JUDGE = 20
     remedy="Collect or generate more pairs, or expect a change of style only.",
 )
 def few_pairs(totals: Totals) -> Finding | None:
-    """R29."""
+    """Fewer usable pairs than preference learning wants."""
     if totals.usable >= FEWEST_PAIRS:
         return None
     return Finding(totals.usable, f"{totals.usable:,} usable pairs")
@@ -38,7 +38,7 @@ def few_pairs(totals: Totals) -> Finding | None:
     remedy="Add prompts of other kinds, or drop repetitions.",
 )
 def low_diversity(totals: Totals) -> Finding | None:
-    """R30: many repeated prompts, or many that begin with the same words."""
+    """Many repeated prompts, or many that begin with the same words."""
     if totals.usable < _FEWEST_TO_JUDGE:
         return None
     distinct = totals.distinct_prompts / totals.usable

@@ -1,4 +1,4 @@
-"""Step 1: what this machine has, which profile suits it and why, and whether DPO is the right tool here (R2, R49)."""
+"""Step 1: what this machine has, which profile suits it and why, and whether DPO is the right tool here."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical

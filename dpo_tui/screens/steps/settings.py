@@ -157,7 +157,7 @@ def rows(plan: Plan) -> list[FormRow]:
 def _value(plan: Plan, name: str) -> str:
     value = plan.shown(name)
     if name == "lora_alpha" and value is None:
-        value = plan.config.alpha  # R47: twice the rank
+        value = plan.config.alpha  # twice the rank
     return written(value)
 
 
