@@ -25,7 +25,7 @@ from dpo_tui.hardware.fit import smaller_batches
 from dpo_tui.hardware.models import architecture_of
 from dpo_tui.hardware.vram import GB, estimate, workload
 from dpo_tui.hardware.words import band_note
-from dpo_tui.judging.prompts import prompts_of
+from dpo_tui.judging.prompts import run_prompts
 from dpo_tui.runs.comparison import RESULTS
 from dpo_tui.strategies.dpo import DPO
 from dpo_tui.strategies.registry import STRATEGIES, by_name, recognise, strategy_in
@@ -285,7 +285,7 @@ def test_a_new_strategy_trains_with_a_trainer_of_trl_by_one_row(
     card = folder.model_card.read_text()
     assert "trained with a method made up for this test" in card and "λ 0.2 · learning rate" in card
     assert "| eval_rewards/accuracies |" in card
-    assert prompts_of(folder, 2).held_out
+    assert run_prompts(folder, 2).held_out
     measured = evaluate({"run": str(folder.path), "data": None, "kl_prompts": 4}, lambda *_: None)
     assert 0 <= measured["metrics"]["eval_rewards/accuracies"] <= 1
     assert "eval_kl" not in measured["metrics"]
