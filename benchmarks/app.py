@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.terminal import MAIN, ROOT, Terminal
+from tests.support.terminal import MAIN, ROOT, Terminal
 
 OURS = (sys.executable, "-c", MAIN)
 QUIET = 6
@@ -34,7 +34,7 @@ QUIET = 6
 def run_folder(home: Path, points: int, seconds: float) -> tuple[Path, subprocess.Popen[bytes]]:
     """A live run with a history, and its writer."""
     folder = home / "runs" / "20261101-101010-aaaa"
-    command = [sys.executable, str(ROOT / "tests" / "fake_run.py"), str(folder), "--history", str(points)]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "fake_run.py"), str(folder), "--history", str(points)]
     command += ["--steps", str(2 * points), "--seconds", str(seconds)]
     writer = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
     while not (folder / "progress.json").exists():

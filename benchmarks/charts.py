@@ -14,10 +14,10 @@ import time
 from textual.app import ComposeResult
 
 from dpo_tui.themes.themed_app import ThemedApp
+from dpo_tui.views.plot import PlotLine, PlotStyle
+from dpo_tui.views.series import Series
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.plot import Line, Look
-from dpo_tui.widgets.series import Series
 
 REFRESHES = 40
 
@@ -30,7 +30,9 @@ class Bench(ThemedApp):
         self.series = [Series(f"metric {index}") for index in range(4)]
         for series in self.series:
             series.extend((step, value(step, points)) for step in range(points))
-        self.grid = ChartGrid([LineChart(Look(series.name), [Line("train", series)]) for series in self.series])
+        self.grid = ChartGrid(
+            [LineChart(PlotStyle(series.name), [PlotLine("train", series)]) for series in self.series]
+        )
         self.written = 0
 
     def compose(self) -> ComposeResult:

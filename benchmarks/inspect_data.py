@@ -25,12 +25,12 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dpo_tui.data.index import first_pairs
-from dpo_tui.data.pairs import text_of
-from dpo_tui.data.read import load_pairs
-from dpo_tui.data.scan_process import ScanProcess
-from dpo_tui.data.scan_request import ScanRequest
-from dpo_tui.data.source import Source
+from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.pairs.pair import text_of
+from dpo_tui.data.scan.row_index import first_pairs
+from dpo_tui.data.scan.scan_child import ScanProcess
+from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.source.source import Source
 
 
 def make_file(target: Path, pairs: int, real: Path) -> None:

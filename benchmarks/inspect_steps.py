@@ -18,13 +18,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dpo_tui.data import examine, gather, scan
-from dpo_tui.data.checks.batch import Batch
-from dpo_tui.data.checks.registry import PairCheck, checks
-from dpo_tui.data.portions import portions
-from dpo_tui.data.recognise import Recogniser
-from dpo_tui.data.shapes import Mapping
-from dpo_tui.data.source import data_file
+from dpo_tui.data.checks.check import PairCheck
+from dpo_tui.data.checks.pair_columns import PairColumns
+from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.rows.shapes import ColumnMapping
+from dpo_tui.data.scan import chunk_scanner, pair_batcher, scanner
+from dpo_tui.data.source.chunks import chunks_of
+from dpo_tui.data.source.source import data_file
 
 SECONDS: dict[str, float] = {}
 
@@ -52,7 +53,7 @@ def timed(owner: Any, name: str, step: str) -> None:
 def timed_check(name: str, check: PairCheck) -> PairCheck:
     """The same check, counted."""
 
-    def wrapped(batch: Batch) -> Iterable[int]:
+    def wrapped(batch: PairColumns) -> Iterable[int]:
         start = time.process_time()
         found = list(check(batch))
         count(f"check {name}", time.process_time() - start)
@@ -68,26 +69,26 @@ def main() -> None:
     arguments.add_argument("--portions", type=int, default=40)
     arguments.add_argument("--repeat", type=int, default=4, help="best of so many rounds")
     given = arguments.parse_args()
-    scan._prepare(Mapping())
-    timed(examine, "read_bytes", "read")
-    timed(gather, "suspicions", "look for line ends and unusual bytes")
-    timed(gather.Gatherer, "_plain_lines", "take columns (the next two and the parser)")
-    timed(gather.Texts, "of", "… lengths and hashes of texts")
-    timed(gather, "_usable", "… blanks, equal answers, transcripts")
-    timed(Batch, "_compare", "… of too-similar: rapidfuzz")
+    scanner._prepare(ColumnMapping())
+    timed(chunk_scanner, "read_bytes", "read")
+    timed(pair_batcher, "suspicions", "look for line ends and unusual bytes")
+    timed(pair_batcher.PairBatcher, "_plain_lines", "take columns (the next two and the parser)")
+    timed(pair_batcher.Texts, "of", "… lengths and hashes of texts")
+    timed(pair_batcher, "_usable", "… blanks, equal answers, transcripts")
+    timed(PairColumns, "_compare", "… of too-similar: rapidfuzz")
     known = {
         name: replace(check, pair=timed_check(name, check.pair)) if check.pair else check
         for name, check in checks().items()
     }
-    examiner = examine.Examiner(Recogniser(Mapping()), known)
-    every = list(portions(data_file(given.file)))
+    examiner = chunk_scanner.ChunkScanner(Recogniser(ColumnMapping()), known)
+    every = list(chunks_of(data_file(given.file)))
     taken = every[: given.portions]
     best: dict[str, float] = {}
     for _ in range(given.repeat):
         SECONDS.clear()
         start = time.process_time()
-        for portion in taken:
-            examiner.examine(portion)
+        for chunk in taken:
+            examiner.examine(chunk)
         SECONDS["all"] = time.process_time() - start
         if not best or SECONDS["all"] < best["all"]:
             best = dict(SECONDS)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from dpo_tui.config.files import from_values, parse_assignment
 from dpo_tui.config.toml_text import to_toml
-from dpo_tui.data.read import load_pairs
-from dpo_tui.data.source import Source
+from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.source.source import Source
 from dpo_tui.runs import launch, store
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.runs.status import status_of
@@ -89,13 +89,13 @@ def callback_seconds(steps: int = 2000) -> float:
     """What the callback costs a step: clocks, requests, a line of metrics, progress."""
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from dpo_tui.train.callbacks import RunCallback
-    from dpo_tui.train.interruption import Interruption
-    from dpo_tui.train.journal import Journal
+    from dpo_tui.train.trainer.callbacks import RunCallback
+    from dpo_tui.train.worker.journal import Journal
+    from dpo_tui.train.worker.stop_requests import StopRequests
 
     config = from_values({"model_name": "none", "dataset": "none"})
     folder = store.create(to_toml(config), name="callback", devices=[])
-    callback = RunCallback(Journal(folder), Interruption(folder), keep_checkpoints=2)
+    callback = RunCallback(Journal(folder), StopRequests(folder), keep_checkpoints=2)
     args, state, control = TrainingArguments(output_dir=str(folder.checkpoints)), TrainerState(), TrainerControl()
     state.max_steps = steps
     logs = {f"metric/{number}": 0.5 for number in range(14)} | {"loss": 0.5, "num_tokens": 1.0}

@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from dpo_tui.runs import lock, store
-from dpo_tui.runs.files import write_json_atomic
+from dpo_tui.runs import run_lock, store
+from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.state import State, read_state, write_state
 
 _METRIC = {
@@ -88,7 +88,7 @@ def _build(runs: int, lines: int, *, evaluate: bool) -> None:
         assert state is not None  # noqa: S101 - it was just made
         write_state(folder, State(**{**state.to_dict(), **_end(number)}))
         if number == runs - 1:
-            lock.acquire(folder.lock)
+            run_lock.acquire(folder.lock)
 
 
 def _end(number: int) -> dict[str, object]:

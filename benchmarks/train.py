@@ -3,7 +3,7 @@
     DPO_TUI_REAL_DATA=… python benchmarks/train.py --model SMOLLM2 [--pairs 24] [--repeats 3] >results.md
 
 Every measurement is a process of its own; the ways take turns, so that a change of the machine's pace meets all of
-them. All get the same arguments (`dpo_tui.train.arguments`), the same rows and the same seed:
+them. All get the same arguments (`dpo_tui.train.trainer.arguments`), the same rows and the same seed:
 
 - `trl`: TRL's DPOTrainer, as `trl dpo` builds it;
 - `trl, precompute`: the same with precompute_ref_log_probs;
@@ -61,15 +61,15 @@ def measure(way: str, case: Case, model: str, length: int) -> dict[str, Any]:
     from dpo_tui.config.files import from_values
     from dpo_tui.config.toml_text import to_toml
     from dpo_tui.runs import store
-    from dpo_tui.train.arguments import dpo_arguments
-    from dpo_tui.train.callbacks import RunCallback
-    from dpo_tui.train.device import choose_device
-    from dpo_tui.train.interruption import Interruption
-    from dpo_tui.train.journal import Journal
-    from dpo_tui.train.model import load_model, load_tokenizer, lora_config
-    from dpo_tui.train.rows import load_rows
-    from dpo_tui.train.trainer_registry import build_trainer
-    from dpo_tui.train.trainers import shortcuts_of
+    from dpo_tui.train.model.device import choose_device
+    from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
+    from dpo_tui.train.trainer.arguments import dpo_arguments
+    from dpo_tui.train.trainer.callbacks import RunCallback
+    from dpo_tui.train.trainer.run_datasets import load_datasets
+    from dpo_tui.train.trainer.trainer_registry import build_trainer
+    from dpo_tui.train.trainer.trainers import shortcuts_of
+    from dpo_tui.train.worker.journal import Journal
+    from dpo_tui.train.worker.stop_requests import StopRequests
 
     config = from_values(
         {
@@ -89,10 +89,10 @@ def measure(way: str, case: Case, model: str, length: int) -> dict[str, Any]:
     )
     folder = store.create(to_toml(config), name="benchmark", devices=[])
     device = choose_device(config)
-    rows, tokenizer = load_rows(config), load_tokenizer(config)[0]
+    rows, tokenizer = load_datasets(config), load_tokenizer(config)[0]
     began = _Clock.wrap()
     if way == "ours":
-        callback = RunCallback(Journal(folder), Interruption(folder), 1)
+        callback = RunCallback(Journal(folder), StopRequests(folder), 1)
         trainer = build_trainer(
             config,
             folder,
@@ -140,8 +140,8 @@ class _Clock:
     def wrap(cls) -> "_Clock":
         from trl import DPOTrainer
 
-        from dpo_tui.train.shortcuts import Shortcuts
-        from dpo_tui.train.trainers import PairTrainer
+        from dpo_tui.train.shortcuts.shortcuts import Shortcuts
+        from dpo_tui.train.trainer.trainers import PairTrainer
 
         clock = cls()
         nested = []

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.auto import adapt
-from dpo_tui.hardware.models import architecture_of, known_models
+from dpo_tui.hardware.auto_profile import adapt
+from dpo_tui.hardware.memory.memory_estimate import CUDA_CONTEXT, GB, estimate
+from dpo_tui.hardware.models.lookup import architecture_of, known_models
 from dpo_tui.hardware.profiles import SETTINGS, Profile
-from dpo_tui.hardware.vram import CUDA_CONTEXT, GB, estimate
 
 RESULTS = Path(__file__).with_name("results") / "vram.md"
 # Free memory of an idle card as it is sold: 12,282, 16,376 and 24,564 MiB, less 300 MiB that the driver keeps.
@@ -93,7 +93,7 @@ def measure(row: Row) -> dict[str, Any]:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from dpo_tui.train.model import lora_config
+    from dpo_tui.train.model.load import lora_config
 
     config = config_of(row)
     on_gpu = row.model != TINY
@@ -208,7 +208,7 @@ def dimensions(model: str) -> dict[str, Any]:
     if model == TINY:
         heads = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128}
         return {"model_type": "llama", "num_hidden_layers": 2, "vocab_size": 512, **heads}
-    path = Path(__file__).parents[1] / "dpo_tui" / "hardware" / "architectures.json"
+    path = Path(__file__).parents[1] / "dpo_tui" / "hardware" / "models" / "architectures.json"
     return next(dict(entry["config"]) for entry in json.loads(path.read_text()) if model in entry["models"])
 
 

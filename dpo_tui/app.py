@@ -18,27 +18,27 @@ from textual.screen import Screen
 from textual.signal import Signal
 
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.live.feed import Feed, RunFeed
-from dpo_tui.live.gpus import GpuWatch
-from dpo_tui.live.notices import Notice, Watchman, desktop_sequence, post
-from dpo_tui.live.preferences import Preferences
-from dpo_tui.live.preferences import load as load_preferences
-from dpo_tui.live.run_list import RunList
-from dpo_tui.plain import printable
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.statuses import LIVE
-from dpo_tui.screens.runs import RunsScreen
+from dpo_tui.screens.runs_screen import RunsScreen
+from dpo_tui.text.printable import printable
 from dpo_tui.themes.pick import ascii_only, theme_for
 from dpo_tui.themes.themed_app import ThemedApp
-from dpo_tui.widgets.area import Area
+from dpo_tui.views.gpu_watch import GpuWatch
+from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
+from dpo_tui.views.run_feed import Feed, RunFeed
+from dpo_tui.views.run_list import RunList
+from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.views.user_settings import load as load_preferences
 from dpo_tui.widgets.dialogs import TellDialog
-from dpo_tui.widgets.key_line import key_sign
-from dpo_tui.widgets.run_keys import SteeringArea
+from dpo_tui.widgets.full_screen import FullScreen
+from dpo_tui.widgets.key_hints import key_sign
+from dpo_tui.widgets.run_actions import RunActionsScreen
 
 if TYPE_CHECKING:
-    from dpo_tui.screens.monitor import MonitorScreen
-    from dpo_tui.screens.new import NewScreen
-    from dpo_tui.screens.preferences import PreferencesScreen
+    from dpo_tui.screens.monitor_screen import MonitorScreen
+    from dpo_tui.screens.new_screen import NewScreen
+    from dpo_tui.screens.settings_screen import SettingsScreen
 
 LOOK = 1.0
 """Seconds between two looks at the list of runs while it is seen."""
@@ -73,7 +73,7 @@ class DpoTui(ThemedApp):
     ]
 
     def __init__(
-        self, feed: Feed | None = None, *, preferences: Preferences | None = None, until_end: bool = False
+        self, feed: Feed | None = None, *, preferences: UserSettings | None = None, until_end: bool = False
     ) -> None:
         self.preferences = preferences or load_preferences()
         super().__init__(self.preferences.theme)
@@ -81,7 +81,7 @@ class DpoTui(ThemedApp):
             self.ascii_only = self.preferences.ascii
         self.animation_level = "none"
         self.run_list = RunList()
-        self._watchman = Watchman()
+        self._watchman = StatusChangeDetector()
         self.gpus = GpuWatch()
         self.runs_changed: Signal[None] = Signal(self, "runs")
         self._until_end = until_end
@@ -151,7 +151,7 @@ class DpoTui(ThemedApp):
                 self._post(self.preferences.webhook, notice)
 
     @work(thread=True, group="webhook", exit_on_error=False)
-    def _post(self, url: str, notice: Notice) -> None:
+    def _post(self, url: str, notice: Notification) -> None:
         try:
             post(url, notice)
         except (OSError, ValueError) as error:
@@ -176,9 +176,9 @@ class DpoTui(ThemedApp):
     def action_area(self, name: str) -> None:
         """Go to one of the five areas; each keeps its state."""
         if name == "judge":
-            self._judge(self.screen.run_in_hand() if isinstance(self.screen, SteeringArea) else None)
+            self._judge(self.screen.current_run() if isinstance(self.screen, RunActionsScreen) else None)
             return
-        page = self.screen.GUIDE_PAGE if isinstance(self.screen, Area) else "start"
+        page = self.screen.GUIDE_PAGE if isinstance(self.screen, FullScreen) else "start"
         self.switch_mode(self._home if name == "runs" else name)
         if name == "guide":
             self.call_later(self._turn_to, page)
@@ -219,7 +219,7 @@ class DpoTui(ThemedApp):
         """Explain the place, and the widget that has the focus."""
         screen = self.screen
         focused = getattr(self.focused, "HELP", "") if self.focused is not None else ""
-        place = screen.HELP if isinstance(screen, Area) else ""
+        place = screen.HELP if isinstance(screen, FullScreen) else ""
         keys = "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · , settings · ctrl+p every command · q quit; runs go on"
         text = "\n\n".join(part for part in (place, focused, keys) if part)
         self.push_screen(TellDialog("Help", text))
@@ -228,7 +228,7 @@ class DpoTui(ThemedApp):
         self._over(lambda: self._make_monitor(feed))
 
     def _over(self, make: Callable[[], Screen[None]]) -> None:
-        """Open a monitor or a comparison in place of the last, as a mode: no screen may lie behind it, see `Area`."""
+        """Open a monitor or a comparison in place of the last, as a mode: no screen may lie behind it, see `FullScreen`."""
         old, self._passing = self._passing, self._open_mode(make)
         if old:
             self.remove_mode(old)
@@ -240,9 +240,9 @@ class DpoTui(ThemedApp):
         self.switch_mode(name)
         return name
 
-    def on_area_leave(self, message: Area.Leave) -> None:
+    def on_full_screen_leave(self, message: FullScreen.Leave) -> None:
         """Back to the runs, or to where the person came from."""
-        self.switch_mode(self._before if isinstance(self.screen, Area) and self.screen.GOES_BACK else self._home)
+        self.switch_mode(self._before if isinstance(self.screen, FullScreen) and self.screen.GOES_BACK else self._home)
         self._look()
 
     def on_runs_screen_open_run(self, message: RunsScreen.OpenRun) -> None:
@@ -252,24 +252,24 @@ class DpoTui(ThemedApp):
     # Screens are imported when they are opened: the first paint does not wait for them.
 
     def _make_monitor(self, feed: Feed) -> Screen[None]:
-        from dpo_tui.screens.monitor import MonitorScreen
+        from dpo_tui.screens.monitor_screen import MonitorScreen
 
         return MonitorScreen(feed, self.gpus)
 
     @staticmethod
     def _make_guide() -> Screen[None]:
-        from dpo_tui.screens.guide import GuideScreen
+        from dpo_tui.screens.guide_screen import GuideScreen
 
         return GuideScreen()
 
     def _make_new(self) -> Screen[None]:
-        from dpo_tui.screens.new import NewScreen
+        from dpo_tui.screens.new_screen import NewScreen
 
         self._new = NewScreen()
         return self._new
 
     def _make_data(self) -> Screen[None]:
-        from dpo_tui.screens.data import DataScreen
+        from dpo_tui.screens.data_screen import DataScreen
 
         return DataScreen(self._model_in_hand)
 
@@ -279,22 +279,22 @@ class DpoTui(ThemedApp):
         return (plan.config.model_name, plan.config.max_seq_length) if plan is not None and plan.has_model else None
 
     def _make_judge(self) -> Screen[None]:
-        from dpo_tui.screens.judge import JudgeScreen
+        from dpo_tui.screens.judge_screen import JudgeScreen
 
         return JudgeScreen(lambda: self.run_list.glances)
 
     def action_preferences(self) -> None:
         """Open the settings; the screen that they are opened over stays as it is."""
-        from dpo_tui.screens.preferences import PreferencesScreen
+        from dpo_tui.screens.settings_screen import SettingsScreen
 
         if self.current_mode == self._settings:
             return
         old, self._before = self._settings, self.current_mode
-        self._settings = self._open_mode(lambda: PreferencesScreen(self.preferences, sorted(self.palettes)))
+        self._settings = self._open_mode(lambda: SettingsScreen(self.preferences, sorted(self.palettes)))
         if old:
             self.remove_mode(old)
 
-    def on_preferences_screen_changed(self, message: "PreferencesScreen.Changed") -> None:
+    def on_settings_screen_changed(self, message: "SettingsScreen.Changed") -> None:
         """Take the new settings at once."""
         self.preferences = message.preferences
         wanted = theme_for(os.environ, chosen=self.preferences.theme)
@@ -303,7 +303,7 @@ class DpoTui(ThemedApp):
 
     def on_runs_screen_compare_runs(self, message: RunsScreen.CompareRuns) -> None:
         """Lay runs side by side."""
-        from dpo_tui.screens.compare import CompareScreen
+        from dpo_tui.screens.compare_screen import CompareScreen
 
         self._over(lambda: CompareScreen(message.folders))
 
@@ -335,13 +335,13 @@ class DpoTui(ThemedApp):
     @work(exclusive=True, group="overlay", exit_on_error=False)
     async def on_monitor_screen_overlay_wanted(self, message: "MonitorScreen.OverlayWanted") -> None:
         """Ask which runs to draw over the one shown."""
-        from dpo_tui.screens.monitor import MonitorScreen
+        from dpo_tui.screens.monitor_screen import MonitorScreen
         from dpo_tui.widgets.list_dialogs import PickDialog
 
         monitor = self.screen
         if not isinstance(monitor, MonitorScreen):
             return
-        hand = monitor.run_in_hand()
+        hand = monitor.current_run()
         others = [glance for glance in self.run_list.glances if hand is None or glance.id != hand[0].id]
         choices = [(glance.id, f"{glance.name}  {glance.status}  {glance.id}") for glance in others]
         picked = await self.push_screen_wait(PickDialog("Draw these runs over this one", choices, message.chosen))
@@ -350,7 +350,7 @@ class DpoTui(ThemedApp):
 
 
 def _collect_garbage() -> None:
-    """Turn on the collector, which `dpo_tui.cli.app` kept off for the start, and spare it what stays for good."""
+    """Turn on the collector, which `dpo_tui.cli.open_app` kept off for the start, and spare it what stays for good."""
     gc.freeze()
     gc.enable()
 

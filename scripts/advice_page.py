@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from dpo_tui.advice import diagnose, direction, facts, motion, settings  # noqa: E402
+from dpo_tui.advice import config_rules, diagnose, preference_rules, receipt_rules, training_curve_rules  # noqa: E402
 from dpo_tui.advice.advice import HEALTHY  # noqa: E402
 from dpo_tui.advice.evidence import read_evidence  # noqa: E402
-from dpo_tui.figures import figure  # noqa: E402
 from dpo_tui.runs import thresholds  # noqa: E402
 from dpo_tui.strategies.dpo import DPO  # noqa: E402
+from dpo_tui.text.numbers import figure  # noqa: E402
 
 RUNS = ROOT / "tests" / "advice_runs"
 _OURS = "ours"
@@ -51,45 +51,45 @@ _BETA_LOW, _BETA_HIGH = DPO.betas
 
 ON_RUNS: tuple[Entry, ...] = (
     Entry(
-        motion.not_a_number,
+        training_curve_rules.not_a_number,
         "nan",
         "the newest `loss` or `grad_norm` is NaN or infinite",
         "nothing after it means anything",
         "a tenth of the `learning_rate`",
     ),
     Entry(
-        direction.wrong_reference,
+        preference_rules.wrong_reference,
         "wrong-reference",
         "rewards or margins at step 0 or 1: policy and reference differ before the first update by more than "
-        f"{direction._APART:g} nat ({direction._APART_WITH_DROPOUT:g} with dropout)",
+        f"{preference_rules._APART:g} nat ({preference_rules._APART_WITH_DROPOUT:g} with dropout)",
         "they start as one model, so the loss starts at ln 2 = 0.6931",
         'merge stage one first (`model_name = "previous"` does)',
     ),
     Entry(
-        facts.leak,
+        receipt_rules.leak,
         "leak",
-        f"{facts._LEAKED:.0%} or more of the held-out prompts are trained on, as the worker counted",
+        f"{receipt_rules._LEAKED:.0%} or more of the held-out prompts are trained on, as the worker counted",
         _OURS,
         "no `eval_dataset`: `eval_split` keeps prompts apart",
     ),
     Entry(
-        facts.duplicates,
+        receipt_rules.duplicates,
         "duplicates",
-        f"{facts._COPIES:.0%} or more of the training pairs are copies, as the worker counted",
+        f"{receipt_rules._COPIES:.0%} or more of the training pairs are copies, as the worker counted",
         _OURS,
         "`dpo-tui inspect DATA --write OUT --drop duplicate-pair`",
     ),
     Entry(
-        motion.beta,
+        training_curve_rules.beta,
         "beta",
-        f"`beta` below {_BETA_LOW:g} while the pairs move by {motion._MOVED:g} nats and the loss stays within "
-        f"{4 * motion._FLAT:g} of 0.693; or above {_BETA_HIGH:g} while the loss swings by 0.69, or is above it, or the "
-        f"pairs move by less than {motion._STILL:g} nats",
+        f"`beta` below {_BETA_LOW:g} while the pairs move by {training_curve_rules._MOVED:g} nats and the loss stays within "
+        f"{4 * training_curve_rules._FLAT:g} of 0.693; or above {_BETA_HIGH:g} while the loss swings by 0.69, or is above it, or the "
+        f"pairs move by less than {training_curve_rules._STILL:g} nats",
         "TRL's default 0.1; 2.0 is called strong",
         "`beta` 0.1",
     ),
     Entry(
-        direction.swapped,
+        preference_rules.swapped,
         "swapped",
         "held-out accuracy below one half by more than two standard errors of a coin, its margin negative, and "
         "training accuracy above one half",
@@ -97,75 +97,75 @@ ON_RUNS: tuple[Entry, ...] = (
         "look at the pairs: chosen and rejected changed places in one of the two",
     ),
     Entry(
-        motion.rate_high,
+        training_curve_rules.rate_high,
         "rate-high",
-        f"mean loss of the last third above {motion._WORSE_THAN_COIN:g}",
+        f"mean loss of the last third above {training_curve_rules._WORSE_THAN_COIN:g}",
         "a coin has 0.693; ours beyond that",
         f"a tenth of the `learning_rate`, not below {figure(_LOW)}; `warmup_ratio` 0.1",
     ),
     Entry(
-        direction.trivial,
+        preference_rules.trivial,
         "trivial",
-        f"accuracy {direction._ALWAYS:g} within {direction._EARLY} steps over {direction._SEEN} pairs or more, and a "
+        f"accuracy {preference_rules._ALWAYS:g} within {preference_rules._EARLY} steps over {preference_rules._SEEN} pairs or more, and a "
         "loss below half of 0.693",
         "practice: 1.0 within 20 steps means leaked or trivial pairs",
         "look at the pairs: the rejected answers give themselves away",
     ),
     Entry(
-        motion.too_short,
+        training_curve_rules.too_short,
         "too-short",
-        f"fewer than {motion._FEW_STEPS} steps in all, and a loss still above {motion._LEARNT:.0%} of 0.693",
+        f"fewer than {training_curve_rules._FEW_STEPS} steps in all, and a loss still above {training_curve_rules._LEARNT:.0%} of 0.693",
         "500 pairs are 63 steps an epoch",
         "no `max_steps`, `num_train_epochs` 3 or more",
     ),
     Entry(
-        direction.weak_signal,
+        preference_rules.weak_signal,
         "weak-signal",
-        f"accuracy below {direction._WEAK:.0%} in the second half though pairs moved by {direction._MOVED:g} nats "
-        f"({direction._MOVED_BY_RATE:g} at a rate of {figure(_LORA)} or more)",
+        f"accuracy below {preference_rules._WEAK:.0%} in the second half though pairs moved by {preference_rules._MOVED:g} nats "
+        f"({preference_rules._MOVED_BY_RATE:g} at a rate of {figure(_LORA)} or more)",
         _OURS,
         "clearer and more diverse pairs, 500 and more",
     ),
     Entry(
-        motion.rate_low,
+        training_curve_rules.rate_low,
         "rate-low",
-        f"mean loss of the last third within {motion._FLAT:g} of 0.6931 after {motion.SETTLED} steps, and pairs moved "
-        f"by less than {motion._STILL:g} nats ({motion._FROZEN:g} in the first half)",
-        f"{motion._FLAT:g} is a tenth of a nat at β 0.1",
+        f"mean loss of the last third within {training_curve_rules._FLAT:g} of 0.6931 after {training_curve_rules.SETTLED} steps, and pairs moved "
+        f"by less than {training_curve_rules._STILL:g} nats ({training_curve_rules._FROZEN:g} in the first half)",
+        f"{training_curve_rules._FLAT:g} is a tenth of a nat at β 0.1",
         f"ten times the `learning_rate`, at least {figure(_LORA)} with LoRA (TRL's advice)",
     ),
     Entry(
-        direction.over_fitting,
+        preference_rules.over_fitting,
         "over-fitting",
-        f"held-out loss {direction._WORSE:g} above its best, {direction._GAP:g} above training; or training loss below "
-        f"{direction._MEMORISED:.0%} of it with {direction._GAP:.0%} more pairs right",
+        f"held-out loss {preference_rules._WORSE:g} above its best, {preference_rules._GAP:g} above training; or training loss below "
+        f"{preference_rules._MEMORISED:.0%} of it with {preference_rules._GAP:.0%} more pairs right",
         _OURS,
         "`num_train_epochs` 2; more and more diverse pairs",
     ),
     Entry(
-        direction.chosen_falls,
+        preference_rules.chosen_falls,
         "chosen-falls",
-        f"chosen answers below the reference by {direction._CHOSEN_NATS:g} nats and {direction._CHOSEN_LOST:.0%} of "
+        f"chosen answers below the reference by {preference_rules._CHOSEN_NATS:g} nats and {preference_rules._CHOSEN_LOST:.0%} of "
         "theirs, and still falling; or by all of theirs",
         "both rewards falling is common, a chosen one that keeps falling is harm; numbers ours",
         '`loss_type` ["sigmoid", "sft"], weights 1 and 0.2',
     ),
     Entry(
-        direction.kl,
+        preference_rules.kl,
         "kl",
         f"the newest KL estimate less its standard error is above {thresholds.KL_REASONABLE:g} nats an answer",
         "TRL's guidance for PPO",
         "twice the `beta`, at most 1",
     ),
     Entry(
-        facts.out_of_memory,
+        receipt_rules.out_of_memory,
         "out-of-memory",
         "the supervisor had to start again with a smaller micro-batch",
         "the event itself",
         "`use_4bit`; else half the micro-batch with twice the accumulation; else half the `max_seq_length`",
     ),
     Entry(
-        facts.spikes,
+        receipt_rules.spikes,
         "spikes",
         f"`grad_norm` above {thresholds.SPIKE:g} and {thresholds.SPIKE:g} times the median of the "
         f"{thresholds.SPIKE_PREDECESSORS} before",
@@ -173,16 +173,16 @@ ON_RUNS: tuple[Entry, ...] = (
         "`warmup_ratio` 0.2; look at the pairs of that batch",
     ),
     Entry(
-        facts.dropped_rows,
+        receipt_rules.dropped_rows,
         "dropped-rows",
-        f"{facts._DROPPED:.0%} or more of the pairs were dropped because the prompt alone fills `max_seq_length`",
+        f"{receipt_rules._DROPPED:.0%} or more of the pairs were dropped because the prompt alone fills `max_seq_length`",
         _OURS,
         "twice the `max_seq_length`",
     ),
     Entry(
-        facts.data_bound,
+        receipt_rules.data_bound,
         "data-bound",
-        f"the device waits for batches {facts._WAITING:.0%} of the time or more, in the second half",
+        f"the device waits for batches {receipt_rules._WAITING:.0%} of the time or more, in the second half",
         _OURS,
         "twice the `dataloader_num_workers`, at least 2",
     ),
@@ -190,7 +190,7 @@ ON_RUNS: tuple[Entry, ...] = (
 
 ON_SETTINGS: tuple[Entry, ...] = (
     Entry(
-        settings.learning_rate,
+        config_rules.learning_rate,
         "learning-rate",
         f"`learning_rate` outside {figure(_LOW)} to {figure(_HIGH)}, or to {figure(_LORA)} with LoRA; "
         f"with LoRA a note below {figure(_HIGH)}",
@@ -198,20 +198,24 @@ ON_SETTINGS: tuple[Entry, ...] = (
         f"the nearest end of the range; of the note, {figure(_LORA)}",
     ),
     Entry(
-        settings.beta, "beta", f"`beta` outside {_BETA_LOW:g} to {_BETA_HIGH:g}", "2.0 is called strong", "`beta` 0.1"
+        config_rules.beta,
+        "beta",
+        f"`beta` outside {_BETA_LOW:g} to {_BETA_HIGH:g}",
+        "2.0 is called strong",
+        "`beta` 0.1",
     ),
-    Entry(settings.alpha, "alpha", "`lora_alpha` is not twice `lora_r`", "custom", "twice the rank"),
+    Entry(config_rules.alpha, "alpha", "`lora_alpha` is not twice `lora_r`", "custom", "twice the rank"),
     Entry(
-        settings.dropout,
+        config_rules.dropout,
         "dropout",
-        f"`lora_dropout` above {settings.HIGH_DROPOUT:g}",
+        f"`lora_dropout` above {config_rules.HIGH_DROPOUT:g}",
         "keep it low",
         "`lora_dropout` 0.05",
     ),
     Entry(
-        settings.epochs,
+        config_rules.epochs,
         "epochs",
-        f"`num_train_epochs` above {settings.MOST_EPOCHS}",
+        f"`num_train_epochs` above {config_rules.MOST_EPOCHS}",
         "2 to 4 are safe",
         "`num_train_epochs` 3",
     ),

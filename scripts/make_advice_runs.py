@@ -67,9 +67,9 @@ def make(recipe: Recipe, seed: int, out: Path, scratch: Path) -> None:
     from dpo_tui.config.toml_text import to_toml
     from dpo_tui.demo import assets
     from dpo_tui.runs import store
-    from dpo_tui.train.interruption import Interruption
-    from dpo_tui.train.journal import Journal
-    from dpo_tui.train.worker import work
+    from dpo_tui.train.run_training import run_training
+    from dpo_tui.train.worker.journal import Journal
+    from dpo_tui.train.worker.stop_requests import StopRequests
 
     # Text as a seed, so that each run has pairs of its own.
     chance = random.Random(f"{recipe.name} {seed}")
@@ -82,7 +82,7 @@ def make(recipe: Recipe, seed: int, out: Path, scratch: Path) -> None:
     config = from_values(values)
     folder = store.create(to_toml(config), name=recipe.name, devices=[])
     with _policy_ahead_of_reference() if recipe.wrong_reference else contextlib.nullcontext():
-        work(config, folder, Journal(folder), Interruption(folder))
+        run_training(config, folder, Journal(folder), StopRequests(folder))
     _keep(recipe, seed, folder, out / f"{recipe.name}-s{seed}", scratch)
     print(f"made {recipe.name} (seed {seed})", file=sys.stderr, flush=True)
 
@@ -92,9 +92,9 @@ def _policy_ahead_of_reference() -> Iterator[None]:
     """Give the policy an adapter that has moved before training starts, as one of stage one that was not merged has."""
     import torch
 
-    from dpo_tui.train import worker
+    from dpo_tui.train import run_training
 
-    build = worker.build_trainer
+    build = run_training.build_trainer
 
     def ahead(*args: Any, **kwargs: Any) -> Any:
         trainer = build(*args, **kwargs)
@@ -105,11 +105,11 @@ def _policy_ahead_of_reference() -> Iterator[None]:
                     weight.normal_(std=0.1)
         return trainer
 
-    worker.build_trainer = ahead  # type: ignore[assignment]
+    run_training.build_trainer = ahead  # type: ignore[assignment]
     try:
         yield
     finally:
-        worker.build_trainer = build  # type: ignore[assignment]
+        run_training.build_trainer = build  # type: ignore[assignment]
 
 
 def _keep(recipe: Recipe, seed: int, folder: Any, target: Path, scratch: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from dpo_tui.app import DpoTui
-from dpo_tui.live.preferences import Preferences
+from dpo_tui.views.user_settings import UserSettings
 
 SIZE = (100, 30)
 # picture -> the keys that lead to it.
@@ -18,7 +18,7 @@ PICTURES = {"runs": (), "monitor": ("enter",), "samples": ("enter", "t")}
 
 async def take(out: Path, keys: tuple[str, ...]) -> None:
     """Open the app, press the keys, and keep what is seen."""
-    app = DpoTui(preferences=Preferences(theme="dark"))
+    app = DpoTui(preferences=UserSettings(theme="dark"))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause(2)
         for key in keys:

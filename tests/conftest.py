@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests import tiny
+from tests.support import tiny
 
 # Before torch is imported: see runs/launchers/environment.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

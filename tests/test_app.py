@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.app import DpoTui
-from dpo_tui.live.feed import RunFeed
-from dpo_tui.live.open_folder import open_folder
-from dpo_tui.live.preferences import Preferences
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, write_state
-from dpo_tui.screens.guide import GuideScreen
-from dpo_tui.screens.monitor import MonitorScreen
-from dpo_tui.screens.new import NewScreen
-from dpo_tui.screens.runs import RunsScreen
+from dpo_tui.screens.guide_screen import GuideScreen
+from dpo_tui.screens.monitor_screen import MonitorScreen
+from dpo_tui.screens.new_screen import NewScreen
+from dpo_tui.screens.runs_screen import RunsScreen
+from dpo_tui.views.open_feed import open_folder
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.dialogs import AskDialog, TellDialog
 from dpo_tui.widgets.list_dialogs import PickDialog
 from dpo_tui.widgets.run_table import RunTable
-from tests.fake_run import begin, progress, write_history
+from tests.support.fake_run import begin, progress, write_history
 
 HERE = Path(__file__).parent
 
@@ -52,7 +52,7 @@ def ended_run(
 
 
 def app(feed=None) -> DpoTui:
-    return DpoTui(feed, preferences=Preferences(theme="dark"))
+    return DpoTui(feed, preferences=UserSettings(theme="dark"))
 
 
 def text_of(widget) -> str:
@@ -151,7 +151,15 @@ async def test_the_views_show_samples_events_log_settings_and_receipt_as_plain_t
 async def test_stopping_asks_first_and_writes_the_request(home):
     folder = RunFolder(home / "runs" / "20261101-101010-aaaa")
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "fake_run.py"), str(folder.path), "--steps", "100000", "--seconds", "0.2"],
+        [
+            sys.executable,
+            str(HERE / "support" / "fake_run.py"),
+            str(folder.path),
+            "--steps",
+            "100000",
+            "--seconds",
+            "0.2",
+        ],
         env={**os.environ, "PYTHONPATH": str(HERE.parent)},
     )
     try:
@@ -220,7 +228,7 @@ async def test_a_home_that_cannot_be_read_is_told_in_a_dialog(home):
 
 async def test_keys_can_be_remapped_in_the_settings(home):
     """posting#95"""
-    preferences = Preferences(theme="dark", keys={"app.guide": "f2"})
+    preferences = UserSettings(theme="dark", keys={"app.guide": "f2"})
     async with DpoTui(preferences=preferences).run_test(size=(80, 24)) as pilot:
         await pilot.press("5")
         await pilot.pause()

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests.support.repository import ROOT
 
 TORCH_STACK = {"torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate", "bitsandbytes"}
 HEAVY = TORCH_STACK | {"numpy", "pyarrow", "pandas", "duckdb", "polars"}
@@ -26,12 +27,14 @@ def test_the_supervisor_needs_the_standard_library_only() -> None:
     assert foreign == {"dpo_tui"}
 
 
-@pytest.mark.parametrize("module", ["dpo_tui.cli.look", "dpo_tui.cli.steer"])
+@pytest.mark.parametrize("module", ["dpo_tui.cli.show_runs", "dpo_tui.cli.control_runs"])
 def test_looking_at_runs_stays_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & (HEAVY | {"textual", "pydantic", "rich"})
 
 
-@pytest.mark.parametrize("module", ["dpo_tui.prepare", "dpo_tui.cli.train", "dpo_tui.cli.demo", "dpo_tui.cli.config"])
+@pytest.mark.parametrize(
+    "module", ["dpo_tui.start.prepare", "dpo_tui.cli.train", "dpo_tui.cli.demo", "dpo_tui.cli.config"]
+)
 def test_the_checks_before_a_start_do_without_torch(module: str) -> None:
     assert not loaded_by(f"import {module}") & TORCH_STACK
 
@@ -42,7 +45,7 @@ def test_the_worker_shows_a_first_sign_of_life_before_torch() -> None:
 
 def test_every_module_of_the_package_imports_by_itself() -> None:
     """No module may depend on another having been imported first."""
-    root = Path(__file__).parent.parent
+    root = ROOT
     modules = sorted(
         ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         for path in (root / "dpo_tui").rglob("*.py")

@@ -15,32 +15,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.advice import direction, facts, motion
+from dpo_tui.advice import preference_rules, receipt_rules, training_curve_rules
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY, Advice
+from dpo_tui.advice.curve_statistics import mean, part
 from dpo_tui.advice.evidence import Evidence, read_evidence
-from dpo_tui.advice.windows import mean, part
 
 Rule = Callable[[Evidence], Advice | None]
 
 RULES: tuple[Rule, ...] = (
-    motion.not_a_number,
-    direction.wrong_reference,
-    facts.leak,
-    facts.duplicates,
-    motion.beta,
-    direction.swapped,
-    motion.rate_high,
-    direction.trivial,
-    motion.too_short,
-    direction.weak_signal,
-    motion.rate_low,
-    direction.over_fitting,
-    direction.chosen_falls,
-    direction.kl,
-    facts.out_of_memory,
-    facts.spikes,
-    facts.dropped_rows,
-    facts.data_bound,
+    training_curve_rules.not_a_number,
+    preference_rules.wrong_reference,
+    receipt_rules.leak,
+    receipt_rules.duplicates,
+    training_curve_rules.beta,
+    preference_rules.swapped,
+    training_curve_rules.rate_high,
+    preference_rules.trivial,
+    training_curve_rules.too_short,
+    preference_rules.weak_signal,
+    training_curve_rules.rate_low,
+    preference_rules.over_fitting,
+    preference_rules.chosen_falls,
+    preference_rules.kl,
+    receipt_rules.out_of_memory,
+    receipt_rules.spikes,
+    receipt_rules.dropped_rows,
+    receipt_rules.data_bound,
 )
 _FIRST = 5
 """Log lines before which a run is too young to be called healthy."""
@@ -71,7 +71,7 @@ def judge(run: Evidence) -> list[Advice]:
 
 def _fine(run: Evidence) -> Advice:
     losses = run.values("loss")
-    if len(losses) < _FIRST or run.step < motion.SETTLED / 2:
+    if len(losses) < _FIRST or run.step < training_curve_rules.SETTLED / 2:
         if run.step and run.step == run.max_steps:
             return Advice(TOO_EARLY, "info", f"Too short to tell: all of it was {run.step} steps.")
         where = f"step {run.step}" + (f" of {run.max_steps}" if run.max_steps else "")

@@ -17,22 +17,22 @@ import click
 
 import dpo_tui
 from dpo_tui.errors import DpoTuiError, UsageError
-from dpo_tui.plain import printable
+from dpo_tui.text.printable import printable
 
 # command -> "module:attribute"; the order is the order of `dpo-tui --help`.
 COMMANDS = {
     "demo": "dpo_tui.cli.demo:demo",
     "train": "dpo_tui.cli.train:train",
-    "runs": "dpo_tui.cli.look:runs",
-    "status": "dpo_tui.cli.look:status",
-    "logs": "dpo_tui.cli.look:logs",
-    "attach": "dpo_tui.cli.app:attach",
-    "watch": "dpo_tui.cli.app:watch",
-    "stop": "dpo_tui.cli.steer:stop",
-    "checkpoint": "dpo_tui.cli.steer:checkpoint",
-    "resume": "dpo_tui.cli.steer:resume",
-    "rename": "dpo_tui.cli.steer:rename",
-    "rm": "dpo_tui.cli.steer:rm",
+    "runs": "dpo_tui.cli.show_runs:runs",
+    "status": "dpo_tui.cli.show_runs:status",
+    "logs": "dpo_tui.cli.show_runs:logs",
+    "attach": "dpo_tui.cli.open_app:attach",
+    "watch": "dpo_tui.cli.open_app:watch",
+    "stop": "dpo_tui.cli.control_runs:stop",
+    "checkpoint": "dpo_tui.cli.control_runs:checkpoint",
+    "resume": "dpo_tui.cli.control_runs:resume",
+    "rename": "dpo_tui.cli.control_runs:rename",
+    "rm": "dpo_tui.cli.control_runs:rm",
     "hardware": "dpo_tui.cli.hardware:hardware",
     "doctor": "dpo_tui.cli.hardware:doctor",
     "inspect": "dpo_tui.cli.inspect:inspect",
@@ -44,7 +44,7 @@ COMMANDS = {
     "compare": "dpo_tui.cli.compare:compare",
     "pairs": "dpo_tui.cli.pairs:pairs",
     "export": "dpo_tui.cli.export:export",
-    "paths": "dpo_tui.cli.paths:paths",
+    "paths": "dpo_tui.cli.show_paths:paths",
 }
 
 
@@ -57,12 +57,12 @@ class LazyGroup(click.Group):
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         """Read the command line; `--help` prints here already."""
-        with _for_a_reader():
+        with _exit_quietly_on_broken_pipe():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with _for_a_reader():
+        with _exit_quietly_on_broken_pipe():
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -94,14 +94,14 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context) -> None:
     """Align a language model with your own preferences, from a terminal."""
     if ctx.invoked_subcommand is None:
-        from dpo_tui.cli.app import open_app
+        from dpo_tui.cli.open_app import open_app
 
         open_app()
 
 
 def main() -> None:
     """Entry point of the ``dpo-tui`` command: run it and turn every known error into one message and an exit code."""
-    _let_streams_speak()
+    _replace_unencodable()
     try:
         _check_words(sys.argv[1:])
         sys.exit(cli.main(standalone_mode=False) or 0)
@@ -123,7 +123,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _let_streams_speak() -> None:
+def _replace_unencodable() -> None:
     """Show "?" for a character that the terminal's encoding lacks, where Python would stop the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
@@ -144,7 +144,7 @@ def _check_words(words: list[str]) -> None:
 
 
 @contextmanager
-def _for_a_reader() -> Iterator[None]:
+def _exit_quietly_on_broken_pipe() -> Iterator[None]:
     """End well where the reader (head, less) went away, before click ends with 1."""
     try:
         yield

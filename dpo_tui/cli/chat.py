@@ -8,9 +8,9 @@ import click
 
 from dpo_tui.cli.output import narrate
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.plain import printable
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
+from dpo_tui.text.printable import printable
 
 _SIDES = {"both": ("base", "tuned"), "tuned": ("tuned",), "base": ("base",)}
 _HELP = "An empty line or ctrl+d ends it; /new forgets the conversation."
@@ -31,7 +31,7 @@ def chat(*, run: str, side: str, system: str | None, max_new_tokens: int, temper
     store.require_result(folder)
     narrate("Loading the libraries and the model takes a while")
     start = [{"role": "system", "content": system}] if system else []
-    with TorchTool("speak", environment=tool_environment()) as tool:
+    with TorchTool("generate", environment=tool_environment()) as tool:
         for message in tool.ask({"do": "load-run", "run": str(folder.path)}):
             if message["kind"] == "result":
                 narrate(f"{message['device']}. {_HELP}")

@@ -5,11 +5,11 @@ import click
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.cli.run_text import clip, columns
 from dpo_tui.errors import UsageError
-from dpo_tui.figures import figure
-from dpo_tui.plain import printable
 from dpo_tui.runs import store
 from dpo_tui.runs.comparison import RESULTS, Comparison
 from dpo_tui.runs.comparison import compare as compare_runs
+from dpo_tui.text.numbers import figure
+from dpo_tui.text.printable import printable
 
 _WIDEST = 28
 _MARK = " *"

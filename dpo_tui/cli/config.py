@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from dpo_tui.advice.apply import remedied, remedy_lines
-from dpo_tui.advice.settings import advise
+from dpo_tui.advice.config_rules import advise
+from dpo_tui.advice.remedies import remedied, remedy_lines
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import LoadedConfig, load
 from dpo_tui.config.schema import SECTIONS
 from dpo_tui.config.toml_text import template, to_toml
 from dpo_tui.errors import UsageError
-from dpo_tui.plain import printable
 from dpo_tui.runs import store
+from dpo_tui.text.printable import printable
 
 _WIDTH = 80
 FILE = click.Path(path_type=Path)

@@ -11,17 +11,17 @@ from typing import Any
 
 import click
 
-from dpo_tui.cli.app import can_show_app, open_app
 from dpo_tui.cli.follow import follow
+from dpo_tui.cli.open_app import can_show_app, open_app
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load
 from dpo_tui.demo import assets
-from dpo_tui.plain import printable
-from dpo_tui.prepare import create_run, prepare
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launch import ARGV_VARIABLE, start
 from dpo_tui.runs.metrics import read_all
 from dpo_tui.runs.status import status_of
+from dpo_tui.start.prepare import create_run, prepare
+from dpo_tui.text.printable import printable
 
 _INTRODUCTION = (
     "dpo-tui demo: real DPO training of a toy. The model is tiny, ships with dpo-tui, and answers support "
@@ -51,7 +51,7 @@ def demo(no_tui: bool) -> None:
 
 def _watch(folder: RunFolder) -> int:
     """Show the run in the app, which leaves by itself when the run has ended."""
-    from dpo_tui.live.feed import RunFeed
+    from dpo_tui.views.run_feed import RunFeed
 
     open_app(RunFeed(folder), until_end=True)
     if status_of(folder).over:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from dpo_tui.cli.estimate_answer import Answer, answer_for, document
+from dpo_tui.cli.estimate_answer import EstimateResult, answer_for, document
 from dpo_tui.cli.estimate_text import lines
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.hardware.fit import in_gigabytes
+from dpo_tui.hardware.memory.fit import in_gigabytes
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.torch_tool import run_tool
 
@@ -41,7 +41,7 @@ def estimate(config: Path, vram: float | None, assignments: tuple[str, ...], pro
         click.echo("\n".join(lines(answer)))
 
 
-def _probe(config: Path, assignments: tuple[str, ...], answer: Answer, *, as_json: bool) -> None:
+def _probe(config: Path, assignments: tuple[str, ...], answer: EstimateResult, *, as_json: bool) -> None:
     """One real step in a process of its own: this one stays free of torch, and its memory is gone afterwards."""
     if answer.device == "cpu":
         raise RunError("the probe needs a GPU, and none can be used here", hint="`dpo-tui doctor` says why")
@@ -49,7 +49,7 @@ def _probe(config: Path, assignments: tuple[str, ...], answer: Answer, *, as_jso
     narrate("Loading the model for one real step; this takes as long as the start of a run…")
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **tool_environment(answer.config.gpus, narrate)}
     request = {"config": str(config.absolute()), "settings": [*assignments, *places]}
-    measured = run_tool("probe", request, environment=environment)
+    measured = run_tool("memory_probe", request, environment=environment)
     estimated = answer.memory.total
     found = {
         "measured_gb": in_gigabytes(measured["taken"]),

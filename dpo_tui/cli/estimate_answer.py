@@ -4,26 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_tui.chain import is_earlier_run, shape_of
 from dpo_tui.config.files import LoadedConfig, local_paths
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
 from dpo_tui.hardware import nvml
-from dpo_tui.hardware.architecture import Architecture
-from dpo_tui.hardware.auto import resolve_profile
+from dpo_tui.hardware.auto_profile import resolve_profile
 from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
-from dpo_tui.hardware.fit import Change, Verdict, changes_to_fit, in_gigabytes, verdict_of
 from dpo_tui.hardware.gpu_choice import recommend
-from dpo_tui.hardware.history import Measurement, measurements, nearest
-from dpo_tui.hardware.models import architecture_of, local_files
+from dpo_tui.hardware.memory.fit import FitChange, Verdict, changes_to_fit, in_gigabytes, verdict_of
+from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, MemoryEstimate
+from dpo_tui.hardware.memory.memory_estimate import estimate as estimate_memory
+from dpo_tui.hardware.memory_band import band_note
+from dpo_tui.hardware.models.architecture import Architecture
+from dpo_tui.hardware.models.lookup import architecture_of, local_files
 from dpo_tui.hardware.profiles import Profile, main_memory
-from dpo_tui.hardware.vram import GB, DeviceKind, MemoryEstimate
-from dpo_tui.hardware.vram import estimate as estimate_memory
-from dpo_tui.hardware.words import band_note
+from dpo_tui.hardware.run_history import Measurement, measurements, nearest
+from dpo_tui.start.stages import is_earlier_run, shape_of
 
 
 @dataclass(frozen=True)
-class Answer:
+class EstimateResult:
     """Everything that `estimate` tells.
 
     Attributes:
@@ -42,7 +42,7 @@ class Answer:
     free: int | None
     memory: MemoryEstimate
     verdict: Verdict
-    changes: list[Change]
+    changes: list[FitChange]
     sizes: PairSizes
     steps: Steps | None
     duration: Duration | None
@@ -50,7 +50,7 @@ class Answer:
     reasons: tuple[str, ...]
 
 
-def answer_for(loaded: LoadedConfig, vram: float | None) -> Answer:
+def answer_for(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     """Count a run on this machine, or on a card with so many gigabytes free."""
     config = _located(loaded)
     inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
@@ -77,14 +77,14 @@ def _counted(
     gpu: int | None,
     free: int | None,
     reasons: tuple[str, ...],
-) -> Answer:
+) -> EstimateResult:
     sizes = pair_sizes(config, local_files(config.model_name, config.model_revision))
     memory = estimate_memory(config, arch, device=device, longest=sizes.longest)
     steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)
     earlier = measurements()
     changes = [] if free is None else changes_to_fit(config, arch, free, device=device, longest=sizes.longest)
     measured = [one for one in earlier if one.measured is not None]
-    return Answer(
+    return EstimateResult(
         config=config,
         arch=arch,
         device=device,
@@ -120,7 +120,7 @@ def _located(loaded: LoadedConfig) -> Config:
     return loaded.config.model_copy(update=found)
 
 
-def document(answer: Answer) -> Mapping[str, Any]:
+def document(answer: EstimateResult) -> Mapping[str, Any]:
     """The answer as `estimate --json` prints it (docs/hardware.md)."""
     duration, steps = answer.duration, answer.steps
     return {

@@ -2,11 +2,11 @@
 
 import textwrap
 
-from dpo_tui.cli.estimate_answer import Answer
-from dpo_tui.hardware.vram import GB
-from dpo_tui.hardware.words import band_note, clock, parameters
-from dpo_tui.plain import printable
+from dpo_tui.cli.estimate_answer import EstimateResult
+from dpo_tui.hardware.memory.memory_estimate import GB
+from dpo_tui.hardware.memory_band import band_note, clock, parameters
 from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.text.printable import printable
 
 _WIDTH = 80
 _LABEL = 58
@@ -18,7 +18,7 @@ _VERDICTS = {
 }
 
 
-def lines(answer: Answer) -> list[str]:
+def lines(answer: EstimateResult) -> list[str]:
     """The whole answer, line by line."""
     return [
         *_head(answer),
@@ -33,7 +33,7 @@ def lines(answer: Answer) -> list[str]:
     ]
 
 
-def _head(answer: Answer) -> list[str]:
+def _head(answer: EstimateResult) -> list[str]:
     config, strategy = answer.config, strategy_of(answer.config)
     weights = "4-bit" if config.use_4bit else "bf16" if config.bf16 and answer.device == "cuda" else "fp32"
     method = f"rank {config.lora_r}" if config.use_lora else "all weights"
@@ -48,7 +48,7 @@ def _head(answer: Answer) -> list[str]:
     return _wrapped(" · ".join(what))
 
 
-def _parts(answer: Answer) -> list[str]:
+def _parts(answer: EstimateResult) -> list[str]:
     rows = [_row(part.words, part.size) for part in answer.memory.parts]
     where = "GPU memory" if answer.device == "cuda" else "main memory (no GPU is used)"
     rows.append("─" * (_LABEL + 10))
@@ -61,14 +61,14 @@ def _parts(answer: Answer) -> list[str]:
     return rows
 
 
-def _verdict(answer: Answer) -> list[str]:
+def _verdict(answer: EstimateResult) -> list[str]:
     found = _wrapped(_VERDICTS[answer.verdict])
     if answer.device == "cuda" and (note := band_note(answer.config, answer.arch, answer.memory)):
         found += _wrapped(note)
     return found
 
 
-def _changes(answer: Answer) -> list[str]:
+def _changes(answer: EstimateResult) -> list[str]:
     if not answer.changes:
         if answer.verdict == "does-not-fit":
             return ["", *_wrapped("No change of settings makes it fit; it needs a larger GPU.")]
@@ -88,7 +88,7 @@ def _changes(answer: Answer) -> list[str]:
     return found
 
 
-def _size(answer: Answer) -> list[str]:
+def _size(answer: EstimateResult) -> list[str]:
     steps, duration = answer.steps, answer.duration
     found = []
     if steps is not None:
@@ -102,7 +102,7 @@ def _size(answer: Answer) -> list[str]:
     return found
 
 
-def _notes(answer: Answer) -> list[str]:
+def _notes(answer: EstimateResult) -> list[str]:
     found: list[str] = []
     for note in [*answer.reasons, *answer.memory.notes]:
         found += _wrapped(f"· {printable(note, single_line=True)}", hanging="  ")

@@ -6,10 +6,10 @@ import click
 
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.plain import printable
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.runs import store
+from dpo_tui.text.printable import printable
 
 
 @click.command()
@@ -28,7 +28,7 @@ def evaluate(run: str, data: str | None, kl_prompts: int, as_json: bool) -> None
         data = str(Path(data).expanduser().resolve())
     narrate("Loading the libraries takes a while")
     found = run_tool(
-        "evaluate",
+        "evaluate_run",
         {"run": str(folder.path), "data": data, "kl_prompts": kl_prompts},
         _tell,
         environment=tool_environment(),

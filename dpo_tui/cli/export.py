@@ -8,12 +8,12 @@ import click
 from dpo_tui.cli.output import narrate
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.plain import printable
+from dpo_tui.hub.upload import UploadManifest, check_push, push
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
-from dpo_tui.push import Parcel, check_push, push
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.text.printable import printable
 
 
 @click.command()
@@ -61,7 +61,7 @@ def export(
         "share": bool(repository),
     }
     narrate("Loading the libraries takes a while")
-    result = run_tool("export", request, _tell, environment=tool_environment())
+    result = run_tool("export_run", request, _tell, environment=tool_environment())
     if merge and result["what"] == "model":
         narrate("This run trained every weight: there is no adapter to merge, its model is the result")
     if result["check"]:
@@ -78,7 +78,7 @@ def export(
 
 def offer(target: Path, repository: str, *, public: bool, yes: bool) -> None:
     """Say what would be uploaded, ask, and upload."""
-    parcel = Parcel.of(target)
+    parcel = UploadManifest.of(target)
     who = "everyone can read it" if public else "private"
     narrate(f"\nTo upload to {printable(repository, single_line=True)} ({who}), {parcel.total_mb:,.1f} MB:")
     for line in parcel.words():

@@ -13,13 +13,13 @@ from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.run_text import next_steps, result_words
 from dpo_tui.errors import RunError
-from dpo_tui.plain import printable
-from dpo_tui.runs import control, exit_codes
+from dpo_tui.runs import exit_codes, requests
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.runs.phases import PHASES
 from dpo_tui.runs.status import Status, duration, status_of
 from dpo_tui.runs.summary import eta_of
+from dpo_tui.text.printable import printable
 
 _POLL_SECONDS = 0.25
 _TRAINING = (
@@ -78,7 +78,7 @@ class _Interrupts:
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
         try:
-            control.request_stop(self.folder, now=self.count > 1)
+            requests.request_stop(self.folder, now=self.count > 1)
         except RunError:
             return  # it ended just now; the loop will say how
         again = "stopping at once" if self.count > 1 else "stopping after this step, with a checkpoint (again: at once)"

@@ -9,10 +9,10 @@ import click
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import recommend
+from dpo_tui.hardware.gpu_processes import GpuProcess
+from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.hardware.nvml import Gpu, Inventory
-from dpo_tui.hardware.processes import Holder
 from dpo_tui.hardware.profiles import Profile, Ram, fitting_models, main_memory
-from dpo_tui.hardware.vram import GB
 
 _WIDTH = 80
 _MOST_MODELS = 6
@@ -37,13 +37,13 @@ def hardware(as_json: bool) -> None:
 @click.option("--provider", type=click.Choice(["huggingface", "unsloth"]), default="huggingface", show_default=True)
 def doctor(as_json: bool, model: str | None, provider: str) -> None:
     """Check this machine for everything that stops or slows a run, and say how to mend it."""
-    from dpo_tui.hardware.doctor import Circumstances, examine
+    from dpo_tui.hardware.doctor.registry import DoctorOptions, examine
 
     def progress(words: str) -> None:
         if is_terminal():
             narrate(words)
 
-    findings = examine(Circumstances(model=model, provider=provider), progress)
+    findings = examine(DoctorOptions(model=model, provider=provider), progress)
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
@@ -170,7 +170,7 @@ def _readings(gpu: Gpu) -> list[str]:
     return [reading for reading in found if reading is not None]
 
 
-def _holder_lines(holder: Holder) -> list[str]:
+def _holder_lines(holder: GpuProcess) -> list[str]:
     size = f"{holder.memory / GB:.1f} GB" if holder.memory is not None else "size unknown"
     who = f"{holder.user or 'unknown user'}: {holder.command}" if holder.command else holder.reason or "unknown"
     line = f"       held: {size}, pid {holder.pid}, {who}"

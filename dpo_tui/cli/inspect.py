@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dpo_tui.cli.output import is_terminal, narrate, print_json
-from dpo_tui.data.scan_process import ScanProcess
-from dpo_tui.data.scan_request import ScanRequest
-from dpo_tui.data.source import Source
+from dpo_tui.data.scan.scan_child import ScanProcess
+from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.source.source import Source
 from dpo_tui.errors import UsageError
 
 if TYPE_CHECKING:
-    from dpo_tui.data.repair import Plan
+    from dpo_tui.data.repair.repair import RepairPlan
 
 
 @click.command()
@@ -75,13 +75,13 @@ def inspect(
     if as_json:
         print_json(report)
     else:
-        from dpo_tui.data.verdict_text import report_text
+        from dpo_tui.data.scan.report_text import report_text
 
         click.echo(report_text(report, ascii_only=not _speaks_unicode()))
     if write is not None:
-        from dpo_tui.data.repair import Plan
+        from dpo_tui.data.repair.repair import RepairPlan
 
-        plan = Plan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
+        plan = RepairPlan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
         _repair(source, write, plan)
 
 
@@ -100,8 +100,8 @@ def _follow(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return report
 
 
-def _repair(source: Source, write: Path, plan: "Plan") -> None:
-    from dpo_tui.data.repair import repair
+def _repair(source: Source, write: Path, plan: "RepairPlan") -> None:
+    from dpo_tui.data.repair.repair import repair
 
     done = repair(source, plan, write)
     held_out = f", {done.held_out:,} held out in {done.evaluation}" if done.evaluation else ""

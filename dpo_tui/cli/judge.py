@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
+from dpo_tui.cli.answer_pairs import key_of, show
 from dpo_tui.cli.output import is_terminal, narrate, print_json
-from dpo_tui.cli.side_by_side import key_of, show
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.judging.referee import Bias, endpoint, judge_by_model, local
-from dpo_tui.judging.session import Session, Verdict
-from dpo_tui.plain import printable
+from dpo_tui.judging.judge_model import PositionBias, endpoint, judge_by_model, local
+from dpo_tui.judging.judging_session import Session, Verdict
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
+from dpo_tui.text.printable import printable
 
 _KEYS: dict[str, Verdict] = {"l": "left", "r": "right", "t": "tie", "b": "both-bad"}
 _HELP = (
@@ -94,16 +94,16 @@ def _by_hand(session: Session) -> None:
             session.vote(ballot, _KEYS[key])
 
 
-def _referee(session: Session, url: str, model: str) -> Bias | None:
+def _referee(session: Session, url: str, model: str) -> PositionBias | None:
     return _count(session, judge_by_model(session, endpoint(url, model), model))
 
 
-def _local_referee(session: Session, model: str) -> Bias | None:
-    with TorchTool("speak", environment=tool_environment()) as tool:
+def _local_referee(session: Session, model: str) -> PositionBias | None:
+    with TorchTool("generate", environment=tool_environment()) as tool:
         return _count(session, judge_by_model(session, local(tool, model), model))
 
 
-def _count(session: Session, asked: Iterator[Bias]) -> Bias | None:
+def _count(session: Session, asked: Iterator[PositionBias]) -> PositionBias | None:
     told = None
     for bias in asked:
         told = bias
@@ -114,7 +114,7 @@ def _count(session: Session, asked: Iterator[Bias]) -> Bias | None:
     return told
 
 
-def _finish(session: Session, target: Path | None, *, as_json: bool, bias: Bias | None) -> None:
+def _finish(session: Session, target: Path | None, *, as_json: bool, bias: PositionBias | None) -> None:
     result = session.tally()
     if target is not None:
         pairs = session.pairs()

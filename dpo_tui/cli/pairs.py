@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
+from dpo_tui.cli.answer_pairs import key_of, show
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.cli.side_by_side import key_of, show
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.judging.collection import Collection, Duel, Sampling, write_pairs
+from dpo_tui.judging.judge_model import Ask, PositionBias, ask_twice, endpoint, local
+from dpo_tui.judging.pair_collection import AnswerPair, Collection, Sampling, write_pairs
 from dpo_tui.judging.prompt_file import read_prompts
-from dpo_tui.judging.referee import Ask, Bias, ask_twice, endpoint, local
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
 
@@ -71,7 +71,7 @@ def pairs(
     elif reward_model:
         _score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
     elif judge_model:
-        with TorchTool("speak", environment=tool_environment()) as tool:
+        with TorchTool("generate", environment=tool_environment()) as tool:
             _compare(collection, local(tool, judge_model), f"model {judge_model}")
     elif url and endpoint_model:
         _compare(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
@@ -110,8 +110,8 @@ def _score(collection: Collection, load: dict[str, str], name: str) -> None:
 
 
 def _compare(collection: Collection, ask: Ask, name: str) -> None:
-    bias = Bias()
-    keep: dict[str, Callable[[Duel], None]] = {
+    bias = PositionBias()
+    keep: dict[str, Callable[[AnswerPair], None]] = {
         "left": lambda duel: collection.prefer(duel, "left", by=name),
         "right": lambda duel: collection.prefer(duel, "right", by=name),
         "tie": lambda duel: collection.note_tie(duel, name),

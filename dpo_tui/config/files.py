@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from dpo_tui.config.dialects.fate import Fate
+from dpo_tui.config.dialects.key_outcome import KeyOutcome
 from dpo_tui.config.dialects.registry import dialect_of
-from dpo_tui.config.problems import InvalidConfigError, Problem, from_validation, line_of, unknown_key
+from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, from_validation, line_of, unknown_key
 from dpo_tui.config.rules import broken_rules
 from dpo_tui.config.schema import SECTIONS, Config, fields, section_of
 from dpo_tui.errors import ConfigError
@@ -35,7 +35,7 @@ class LoadedConfig:
     path: Path | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     dialect: str = ""
-    fates: tuple[Fate, ...] = ()
+    fates: tuple[KeyOutcome, ...] = ()
 
     def origin(self, name: str) -> Origin:
         """Say where a setting came from."""
@@ -58,7 +58,7 @@ def load(path: Path | str, changes: Mapping[str, Any] | None = None) -> LoadedCo
     raw = _parse(path, text)
     values, problems = _flatten(raw)
     dialect = dialect_of(values)
-    fates: tuple[Fate, ...] = ()
+    fates: tuple[KeyOutcome, ...] = ()
     if dialect is not None:
         conversion = dialect.convert(values)
         values, fates = conversion.values, tuple(conversion.fates)
@@ -129,7 +129,12 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def _build(
-    values: dict[str, Any], problems: list[Problem], *, source: str, text: str, given: frozenset[str] = frozenset()
+    values: dict[str, Any],
+    problems: list[ConfigProblem],
+    *,
+    source: str,
+    text: str,
+    given: frozenset[str] = frozenset(),
 ) -> Config:
     """Validate; ``given`` are the settings that came from the command line, not from the file's ``text``."""
     known = {name: value for name, value in values.items() if name in fields() and value is not None}
@@ -149,17 +154,17 @@ def _build(
     raise InvalidConfigError(placed, source) from None
 
 
-def _flatten(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def _flatten(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[ConfigProblem]]:
     """Take the tables off; a setting in the wrong table is a problem, and so is one that is given twice."""
     values: dict[str, Any] = {}
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
     for key, value in raw.items():
         inner = value.items() if key in SECTIONS and isinstance(value, Mapping) else [(key, value)]
         for name, item in inner:
             if name in values:
-                problems.append(Problem(name, item, f"is set twice, as {values[name]!r} too; keep one"))
+                problems.append(ConfigProblem(name, item, f"is set twice, as {values[name]!r} too; keep one"))
             elif inner is not value and name in fields() and key in SECTIONS and section_of(name) != key:
-                problems.append(Problem(name, item, f"belongs in [{section_of(name)}], not in [{key}]"))
+                problems.append(ConfigProblem(name, item, f"belongs in [{section_of(name)}], not in [{key}]"))
             else:
                 values[name] = item
     return values, problems

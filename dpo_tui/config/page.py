@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from dpo_tui.config.schema import SECTIONS, words
 from dpo_tui.config.toml_text import limits
-from dpo_tui.figures import figure
+from dpo_tui.text.numbers import figure
 
 
 def page() -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from dpo_tui.config.schema import bounds, choices, fields, section_of
 from dpo_tui.errors import ConfigError
-from dpo_tui.plain import printable
+from dpo_tui.text.printable import printable
 
 _SIGNS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
 # Names that other tools use for the same thing, for the did-you-mean on unknown keys.
@@ -34,7 +34,7 @@ KNOWN_ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class ConfigProblem:
     """One thing that is wrong.
 
     Attributes:
@@ -61,7 +61,7 @@ class Problem:
 class InvalidConfigError(ConfigError):
     """A config has problems; ``problems`` lists them all."""
 
-    def __init__(self, problems: Iterable[Problem], source: str) -> None:
+    def __init__(self, problems: Iterable[ConfigProblem], source: str) -> None:
         self.problems = tuple(problems)
         self.source = source
         count = len(self.problems)
@@ -69,22 +69,22 @@ class InvalidConfigError(ConfigError):
         super().__init__("\n".join([heading, *(f"  {problem.describe(source)}" for problem in self.problems)]))
 
 
-def unknown_key(key: str, value: Any) -> Problem:
+def unknown_key(key: str, value: Any) -> ConfigProblem:
     """Describe a key that is no setting, with the nearest name that is."""
     meant = KNOWN_ELSEWHERE.get(key) or next(iter(difflib.get_close_matches(key, fields(), n=1, cutoff=0.6)), None)
     advice = (
         f"did you mean {meant}, in [{section_of(meant)}]?" if meant else "`dpo-tui config init` lists every setting"
     )
-    return Problem(key, value, f"no such setting; {advice}")
+    return ConfigProblem(key, value, f"no such setting; {advice}")
 
 
-def from_validation(error: ValidationError, values: Mapping[str, Any]) -> list[Problem]:
+def from_validation(error: ValidationError, values: Mapping[str, Any]) -> list[ConfigProblem]:
     """Translate pydantic's errors into problems, one for each setting."""
-    problems: dict[str, Problem] = {}
+    problems: dict[str, ConfigProblem] = {}
     for detail in error.errors():
         key = str(detail["loc"][0])
         if key not in problems:
-            problems[key] = Problem(
+            problems[key] = ConfigProblem(
                 key, values.get(key), _message(key, detail["type"], str(detail["msg"]), detail.get("input"))
             )
     return list(problems.values())

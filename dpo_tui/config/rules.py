@@ -5,11 +5,11 @@ Each rule is a function that takes a config and returns a problem or None. The c
 
 from collections.abc import Callable
 
-from dpo_tui.config.problems import Problem
+from dpo_tui.config.problems import ConfigProblem
 from dpo_tui.config.schema import Config
 from dpo_tui.strategies.registry import strategy_of
 
-Rule = Callable[[Config], Problem | None]
+Rule = Callable[[Config], ConfigProblem | None]
 RULES: list[Rule] = []
 
 # The losses that TRL builds on the difference of chosen and rejected (trl 1.16, DPOTrainer.__init__).
@@ -24,55 +24,59 @@ def rule(function: Rule) -> Rule:
     return function
 
 
-def broken_rules(config: Config) -> list[Problem]:
+def broken_rules(config: Config) -> list[ConfigProblem]:
     """Return a problem for every rule that the config breaks."""
     return [problem for check in RULES if (problem := check(config))]
 
 
 @rule
-def one_weight_per_loss(config: Config) -> Problem | None:
+def one_weight_per_loss(config: Config) -> ConfigProblem | None:
     """DPOConfig raises when the two lists differ in length."""
     if config.loss_weights is None or len(config.loss_weights) == len(config.loss_type):
         return None
-    return Problem(
+    return ConfigProblem(
         "loss_weights", config.loss_weights, f"must have {len(config.loss_type)} numbers, one for each loss_type"
     )
 
 
 @rule
-def divergence_needs_a_difference_loss(config: Config) -> Problem | None:
+def divergence_needs_a_difference_loss(config: Config) -> ConfigProblem | None:
     """DPOTrainer raises: β·log Z only cancels in the difference of chosen and rejected."""
     odd = sorted(set(config.loss_type) - DIFFERENCE_LOSSES)
     if config.f_divergence_type == "reverse_kl" or not odd:
         return None
-    return Problem(
+    return ConfigProblem(
         "f_divergence_type", config.f_divergence_type, f"does not work with the loss {', '.join(odd)}; use reverse_kl"
     )
 
 
 @rule
-def weighting_needs_pairs_in_order(config: Config) -> Problem | None:
+def weighting_needs_pairs_in_order(config: Config) -> ConfigProblem | None:
     """DPOTrainer raises: the aot losses sort the batch."""
     sorting = sorted({"aot", "aot_unpaired"} & set(config.loss_type))
     if not (config.use_weighting and sorting):
         return None
-    return Problem("use_weighting", True, f"does not work with the loss {sorting[0]}, which sorts the pairs of a batch")
+    return ConfigProblem(
+        "use_weighting", True, f"does not work with the loss {sorting[0]}, which sorts the pairs of a batch"
+    )
 
 
 @rule
-def exo_needs_smoothing(config: Config) -> Problem | None:
+def exo_needs_smoothing(config: Config) -> ConfigProblem | None:
     """DPOTrainer raises: exo_pair takes the logarithm of label_smoothing."""
     if "exo_pair" not in config.loss_type or config.label_smoothing > 0:
         return None
-    return Problem("label_smoothing", 0.0, "must be greater than 0 for the loss exo_pair; its paper advises 0.001")
+    return ConfigProblem(
+        "label_smoothing", 0.0, "must be greater than 0 for the loss exo_pair; its paper advises 0.001"
+    )
 
 
 @rule
-def smoothing_needs_a_loss_that_has_it(config: Config) -> Problem | None:
+def smoothing_needs_a_loss_that_has_it(config: Config) -> ConfigProblem | None:
     """TRL ignores it in silence elsewhere; a setting that does nothing is refused."""
     if config.label_smoothing == 0 or SMOOTHED_LOSSES & set(config.loss_type):
         return None
-    return Problem(
+    return ConfigProblem(
         "label_smoothing",
         config.label_smoothing,
         'does nothing with this loss; for DPO with noisy labels set loss_type = ["robust"]',
@@ -80,27 +84,29 @@ def smoothing_needs_a_loss_that_has_it(config: Config) -> Problem | None:
 
 
 @rule
-def moving_reference_needs_a_reference(config: Config) -> Problem | None:
+def moving_reference_needs_a_reference(config: Config) -> ConfigProblem | None:
     """DPOTrainer raises: with an adapter there is no second model to move, and precomputed scores would be stale."""
     if not config.sync_ref_model:
         return None
     if config.use_lora:
-        return Problem("sync_ref_model", True, "needs full fine-tuning: set use_lora = false, or leave it off")
+        return ConfigProblem("sync_ref_model", True, "needs full fine-tuning: set use_lora = false, or leave it off")
     if config.precompute_ref_log_probs == "on":
-        return Problem("sync_ref_model", True, "cannot go with precompute_ref_log_probs = on: the reference moves")
+        return ConfigProblem(
+            "sync_ref_model", True, "cannot go with precompute_ref_log_probs = on: the reference moves"
+        )
     return None
 
 
 @rule
-def adapter_not_on_the_head(config: Config) -> Problem | None:
+def adapter_not_on_the_head(config: Config) -> ConfigProblem | None:
     """DPOTrainer raises: it multiplies by lm_head's own weight, an adapter there would never be trained."""
     if not (config.use_lora and "lm_head" in config.lora_target_modules):
         return None
-    return Problem("lora_target_modules", "lm_head", "an adapter on lm_head would never be trained; remove it")
+    return ConfigProblem("lora_target_modules", "lm_head", "an adapter on lm_head would never be trained; remove it")
 
 
 @rule
-def unsloth_attends_in_its_own_way(config: Config) -> Problem | None:
+def unsloth_attends_in_its_own_way(config: Config) -> ConfigProblem | None:
     """`dpo_tui.train` would ignore them: Unsloth has replaced what these settings change."""
     if config.provider != "unsloth":
         return None
@@ -112,29 +118,33 @@ def unsloth_attends_in_its_own_way(config: Config) -> Problem | None:
     name = next((name for name, is_asked in asked.items() if is_asked), None)
     if name is None:
         return None
-    return Problem(name, getattr(config, name), 'does nothing with provider = "unsloth", which has its own attention')
+    return ConfigProblem(
+        name, getattr(config, name), 'does nothing with provider = "unsloth", which has its own attention'
+    )
 
 
 @rule
-def four_bit_needs_an_adapter(config: Config) -> Problem | None:
+def four_bit_needs_an_adapter(config: Config) -> ConfigProblem | None:
     """Transformers' Trainer raises: 4-bit weights cannot be trained themselves."""
     if not config.use_4bit or config.use_lora:
         return None
-    return Problem(
+    return ConfigProblem(
         "use_4bit", True, "4-bit weights cannot be trained themselves: set use_lora = true, or use_4bit = false"
     )
 
 
 @rule
-def micro_batch_is_large_enough(config: Config) -> Problem | None:
+def micro_batch_is_large_enough(config: Config) -> ConfigProblem | None:
     """The trainer of a strategy that compares the examples of a micro-batch raises below so many."""
     fewest, found = strategy_of(config).smallest_micro_batch, config.per_device_train_batch_size
     if found >= fewest:
         return None
-    return Problem("per_device_train_batch_size", found, f"must be at least {fewest} with strategy = {config.strategy}")
+    return ConfigProblem(
+        "per_device_train_batch_size", found, f"must be at least {fewest} with strategy = {config.strategy}"
+    )
 
 
 @rule
-def the_newest_run_goes_by_last(config: Config) -> Problem | None:
+def the_newest_run_goes_by_last(config: Config) -> ConfigProblem | None:
     """`dpo-tui rename` refuses it too: no command would find the run by this name."""
-    return Problem("name", config.name, "commands take it for the newest run") if config.name == "last" else None
+    return ConfigProblem("name", config.name, "commands take it for the newest run") if config.name == "last" else None

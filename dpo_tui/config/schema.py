@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.config.sections.data import DataSection
-from dpo_tui.config.sections.dpo import DpoSection
+from dpo_tui.config.sections.dpo_loss import DpoSection
 from dpo_tui.config.sections.evaluation import EvalSection
 from dpo_tui.config.sections.lora import LoraSection
 from dpo_tui.config.sections.model import ModelSection

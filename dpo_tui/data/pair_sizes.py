@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.from_config import training_source
 from dpo_tui.data.held_out import hold_out_pairs, training_count
-from dpo_tui.data.lengths import Length, TokenCounter
-from dpo_tui.data.pairs import Pair, text_of
-from dpo_tui.data.read import load_pairs
-from dpo_tui.data.refused import without_refused
-from dpo_tui.data.source import data_file
+from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.pairs.pair import Pair, text_of
+from dpo_tui.data.source.from_config import training_source
+from dpo_tui.data.source.source import data_file
+from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter
+from dpo_tui.data.tokens.template_refusals import without_refused
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm

@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 
 from dpo_tui.config.schema import Config
-from dpo_tui.config.steps import steps_per_epoch, training_steps
-from dpo_tui.hardware.architecture import Architecture
-from dpo_tui.hardware.history import Measurement, nearest
+from dpo_tui.config.training_steps import steps_per_epoch, training_steps
+from dpo_tui.hardware.models.architecture import Architecture
+from dpo_tui.hardware.run_history import Measurement, nearest
 from dpo_tui.strategies.registry import strategy_of
 
 # Dense 16-bit tensor throughput in TFLOP/s, as the makers' data sheets give it; the first name found in the GPU's wins.

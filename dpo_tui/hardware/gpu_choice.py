@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError
 from dpo_tui.hardware.cuda_devices import PREFIX, CudaDevice, largest_slice, visible_devices
-from dpo_tui.hardware.models import architecture_of
+from dpo_tui.hardware.memory.memory_estimate import GB, estimate
+from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.nvml import Gpu, Inventory
 from dpo_tui.hardware.profiles import (
     MID_RANGE_GB,
@@ -25,7 +26,6 @@ from dpo_tui.hardware.profiles import (
     classify,
     gb,
 )
-from dpo_tui.hardware.vram import GB, estimate
 
 BF16_CAPABILITY = (8, 0)  # NVIDIA Ampere
 _LIKE = 0.97

@@ -1,7 +1,7 @@
 """What the driver says about every GPU, through NVML; nothing here raises.
 
 NVML is asked call by call, and each call may fail for its own reason: a container hides MIG memory, boards with unified
-memory have no counter, old drivers lack functions, a GPU falls off the bus. Each refusal becomes a :class:`Fault`
+memory have no counter, old drivers lack functions, a GPU falls off the bus. Each refusal becomes a :class:`NvmlFault`
 beside the values that were readable, so that a screen shows "no permission" instead of dying.
 
 Memory is in bytes; people see decimal gigabytes (``bytes / 1e9``), because cards are sold in roughly those: an RTX 4070
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
-from dpo_tui.hardware.processes import Holder, describe
-from dpo_tui.plain import printable
+from dpo_tui.hardware.gpu_processes import GpuProcess, describe
+from dpo_tui.text.printable import printable
 
 T = TypeVar("T")
 FaultKind = Literal["no-library", "no-driver", "no-permission", "not-supported", "lost", "missing-function", "other"]
@@ -35,7 +35,7 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class NvmlFault:
     """Why a value is not there."""
 
     kind: FaultKind
@@ -79,8 +79,8 @@ class Gpu:
     ecc_errors: int | None = None
     mig: bool | None = None
     mig_instances: tuple[MigInstance, ...] = ()
-    holders: tuple[Holder, ...] = ()
-    faults: dict[str, Fault] = field(default_factory=dict)
+    holders: tuple[GpuProcess, ...] = ()
+    faults: dict[str, NvmlFault] = field(default_factory=dict)
 
     @property
     def unified(self) -> bool:
@@ -99,26 +99,26 @@ class Inventory:
     """All GPUs of this machine, or the reason why none can be seen."""
 
     gpus: tuple[Gpu, ...] = ()
-    fault: Fault | None = None
+    fault: NvmlFault | None = None
 
 
-def fault_of(error: BaseException) -> Fault:
+def fault_of(error: BaseException) -> NvmlFault:
     """Turn any exception of the binding into a fault."""
     code = getattr(error, "value", None)
     if isinstance(code, int) and code in _FAULTS:
-        return Fault(*_FAULTS[code])
+        return NvmlFault(*_FAULTS[code])
     words = printable(str(error), single_line=True) or type(error).__name__
-    return Fault("other", f"NVML failed: {words}")
+    return NvmlFault("other", f"NVML failed: {words}")
 
 
 @contextlib.contextmanager
-def session() -> Iterator[tuple[ModuleType | None, Fault | None]]:
+def session() -> Iterator[tuple[ModuleType | None, NvmlFault | None]]:
     """Open NVML for a while; yields the binding, or None and the reason.
 
     Sessions nest: NVML counts its users.
     """
     binding: ModuleType | None = None
-    fault: Fault | None = None
+    fault: NvmlFault | None = None
     try:
         binding = importlib.import_module("pynvml")
         binding.nvmlInit()
@@ -137,7 +137,7 @@ def read() -> Inventory:
     with session() as (binding, fault):
         if binding is None:
             return Inventory(fault=fault)
-        questions = Questions()
+        questions = NvmlQueries()
         count = questions.ask("count", binding.nvmlDeviceGetCount)
         if count is None:
             return Inventory(fault=questions.faults["count"])
@@ -147,11 +147,11 @@ def read() -> Inventory:
         return Inventory(gpus=tuple(_read_gpu(binding, index, driver, cuda, shared) for index in range(count)))
 
 
-class Questions:
+class NvmlQueries:
     """Asks one call at a time, and keeps the reason of each that fails."""
 
     def __init__(self) -> None:
-        self.faults: dict[str, Fault] = {}
+        self.faults: dict[str, NvmlFault] = {}
 
     def ask(self, name: str, call: Callable[[], T]) -> T | None:
         """The call's answer, or None with the reason kept under ``name``."""
@@ -184,8 +184,10 @@ def _cuda_version(binding: ModuleType) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-def _read_gpu(binding: ModuleType, index: int, driver: str | None, cuda: str | None, shared: dict[str, Fault]) -> Gpu:
-    questions = Questions()
+def _read_gpu(
+    binding: ModuleType, index: int, driver: str | None, cuda: str | None, shared: dict[str, NvmlFault]
+) -> Gpu:
+    questions = NvmlQueries()
     questions.faults.update(shared)
     handle = questions.ask("handle", lambda: binding.nvmlDeviceGetHandleByIndex(index))
     if handle is None:
@@ -227,7 +229,7 @@ def _read_gpu(binding: ModuleType, index: int, driver: str | None, cuda: str | N
     )
 
 
-def _ecc_errors(binding: ModuleType, handle: Any, questions: Questions) -> int | None:
+def _ecc_errors(binding: ModuleType, handle: Any, questions: NvmlQueries) -> int | None:
     """Uncorrected errors since the driver was loaded: more than zero means broken memory."""
     return questions.ask(
         "ecc_errors",
@@ -239,11 +241,11 @@ def _ecc_errors(binding: ModuleType, handle: Any, questions: Questions) -> int |
     )
 
 
-def _mig_instances(binding: ModuleType, handle: Any, questions: Questions) -> tuple[MigInstance, ...]:
+def _mig_instances(binding: ModuleType, handle: Any, questions: NvmlQueries) -> tuple[MigInstance, ...]:
     count = questions.ask("mig_instances", lambda: int(binding.nvmlDeviceGetMaxMigDeviceCount(handle)))
     instances = []
     for position in range(count or 0):
-        slot = Questions()  # an empty slot answers "not found": no fault of the GPU
+        slot = NvmlQueries()  # an empty slot answers "not found": no fault of the GPU
         instance = slot.ask("handle", lambda at=position: binding.nvmlDeviceGetMigDeviceHandleByIndex(handle, at))  # type: ignore[misc]
         if instance is None:
             if slot.faults["handle"].kind == "no-permission":
@@ -260,9 +262,9 @@ def _mig_instances(binding: ModuleType, handle: Any, questions: Questions) -> tu
     return tuple(instances)
 
 
-def _holders(binding: ModuleType, handle: Any, questions: Questions) -> tuple[Holder, ...]:
+def _holders(binding: ModuleType, handle: Any, questions: NvmlQueries) -> tuple[GpuProcess, ...]:
     compute = questions.ask("holders", lambda: binding.nvmlDeviceGetComputeRunningProcesses(handle))
-    graphics = Questions().ask("holders", lambda: binding.nvmlDeviceGetGraphicsRunningProcesses(handle))
+    graphics = NvmlQueries().ask("holders", lambda: binding.nvmlDeviceGetGraphicsRunningProcesses(handle))
     held: dict[int, int | None] = {}
     for process in [*(compute or []), *(graphics or [])]:
         # One process can appear as compute and as graphics, with the same figure: count it once.

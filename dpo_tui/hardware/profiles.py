@@ -13,9 +13,9 @@ import psutil
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.fit import smaller_batches
-from dpo_tui.hardware.models import RecommendedModel, architecture_of, recommended_models
-from dpo_tui.hardware.vram import GB, DeviceKind, estimate
+from dpo_tui.hardware.memory.fit import smaller_batches
+from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
+from dpo_tui.hardware.models.lookup import RecommendedModel, architecture_of, recommended_models
 
 ProfileName = Literal["mid-range", "high-end", "reduced", "cpu"]
 

@@ -1,1 +1,1 @@
-"""Child processes that run our own modules. Standard library only."""
+"""Child processes of ours: their environment, the JSON lines they speak, their end."""

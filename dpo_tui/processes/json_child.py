@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.processes.environment import child_environment
+from dpo_tui.processes.child_environment import child_environment
 
 Message = dict[str, Any]
 _TAIL = 1 << 13

@@ -16,12 +16,12 @@ from dpo_tui.processes.json_child import ChildError, JsonChild, Message
 
 # The subject of an error message, where a user would not know the module's name.
 _TASKS = {
-    "evaluate": "the evaluation",
-    "export": "the export",
-    "merge_run": "merging the adapter",
-    "probe": "the probe",
+    "evaluate_run": "the evaluation",
+    "export_run": "the export",
+    "merge": "merging the adapter",
+    "memory_probe": "the probe",
     "score": "scoring answers",
-    "speak": "generating answers",
+    "generate": "generating answers",
 }
 
 

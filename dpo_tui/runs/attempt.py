@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import control, exit_codes
+from dpo_tui.runs import exit_codes, requests
 from dpo_tui.runs.checkpoint import newest_checkpoint
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.full_disk import seconds_from
 from dpo_tui.runs.launchers.launcher import Launcher, Worker
 from dpo_tui.runs.process import process_start
-from dpo_tui.runs.record import Record
 from dpo_tui.runs.signal_wait import SignalWait
+from dpo_tui.runs.state_writer import StateWriter
 
 _GRACE_VARIABLE = "DPO_TUI_STOP_GRACE"
 _GRACE = 10.0
@@ -47,7 +47,7 @@ class Ending:
 
 
 def run_attempt(
-    folder: RunFolder, record: Record, signals: SignalWait, launcher: Launcher, worker_argv: list[str]
+    folder: RunFolder, record: StateWriter, signals: SignalWait, launcher: Launcher, worker_argv: list[str]
 ) -> Ending:
     """Run the worker once; the state becomes ``running`` with its pid, and ``stopping`` when someone asks.
 
@@ -76,14 +76,14 @@ def run_attempt(
     return Ending("failed", end.reason, returncode, worker, out_of_memory=out_of_memory)
 
 
-def _wait(folder: RunFolder, record: Record, signals: SignalWait, worker: Worker) -> tuple[int, Asked]:
+def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: Worker) -> tuple[int, Asked]:
     """Wait for the worker's end, and act on requests to stop meanwhile."""
     asked: Asked = ""
     kill_at: float | None = None
     while True:
         if (returncode := worker.poll()) is not None:
             return returncode, asked
-        if asked != "stop-now" and control.is_requested(folder, control.STOP_NOW):
+        if asked != "stop-now" and requests.is_requested(folder, requests.STOP_NOW):
             asked = "stop-now"
             _note_stopping(record, "asked to stop at once")
             worker.terminate()
@@ -93,7 +93,7 @@ def _wait(folder: RunFolder, record: Record, signals: SignalWait, worker: Worker
             _note_stopping(record, "the supervisor was asked to end")
             worker.interrupt()
             kill_at = time.monotonic() + _grace()
-        elif record.state.status == "running" and control.is_requested(folder, control.STOP):
+        elif record.state.status == "running" and requests.is_requested(folder, requests.STOP):
             _note_stopping(record, "asked to stop: it saves a checkpoint at its next step")
         if kill_at is not None and time.monotonic() >= kill_at:
             record.event("killing", f"the worker did not end within {_grace():g} s of SIGTERM: SIGKILL")
@@ -103,7 +103,7 @@ def _wait(folder: RunFolder, record: Record, signals: SignalWait, worker: Worker
         signals.wait(_POLL if kill_at is None else min(_POLL, kill_at - time.monotonic()))
 
 
-def _note_stopping(record: Record, reason: str) -> None:
+def _note_stopping(record: StateWriter, reason: str) -> None:
     record.update(status="stopping", reason=reason)
     record.event("stopping", reason)
 

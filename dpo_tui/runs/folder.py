@@ -106,7 +106,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """Locked by the supervisor while it lives. Only `dpo_tui.runs.lock` may open it."""
+        """Locked by the supervisor while it lives. Only `dpo_tui.runs.run_lock` may open it."""
         return self.path / "run.lock"
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.runs.files import append_line, json_line
+from dpo_tui.runs.atomic_files import append_line, json_line
 
 _PATIENCE_VARIABLE = "DPO_TUI_DISK_PATIENCE"
 _PATIENCE = 600.0

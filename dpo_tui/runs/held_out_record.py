@@ -7,7 +7,7 @@ chat template refuses rows may not be there.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpo_tui.runs.files import read_json, write_json_atomic
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 
 
@@ -16,7 +16,7 @@ class HeldOutRecord:
     """The record of one run.
 
     Attributes:
-        prompts: ids (`dpo_tui.data.split.prompt_id`) of the prompts that no attempt of the run trained on.
+        prompts: ids (`dpo_tui.data.pairs.prompt_split.prompt_id`) of the prompts that no attempt of the run trained on.
     """
 
     prompts: frozenset[str]

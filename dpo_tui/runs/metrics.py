@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.runs.files import lines_from_end, parse_line
+from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 20

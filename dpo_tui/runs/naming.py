@@ -5,7 +5,7 @@ file of its own, ``name``, and outranks it.
 """
 
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.runs.files import write_text_atomic
+from dpo_tui.runs.atomic_files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 
 LONGEST = 64

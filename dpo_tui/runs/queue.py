@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import lock
+from dpo_tui.runs import run_lock
 from dpo_tui.runs.devices import DeviceRequest, Machine, is_number
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, is_same_process
@@ -81,7 +81,7 @@ def scheduling_lock(folder: RunFolder, give_up: Callable[[], bool], sleep: Calla
         Whether the lock is held; false when the caller gave up.
     """
     path = folder.path.with_name(_LOCK)
-    while not lock.acquire(path):
+    while not run_lock.acquire(path):
         if give_up():
             yield False
             return
@@ -89,7 +89,7 @@ def scheduling_lock(folder: RunFolder, give_up: Callable[[], bool], sleep: Calla
     try:
         yield True
     finally:
-        lock.release(path)
+        run_lock.release(path)
 
 
 def decide(folder: RunFolder, state: State, machine: Machine) -> Turn | Wait:
@@ -226,7 +226,7 @@ def _claim(other: RunFolder, state: State) -> Claim | None:
     if not theirs.devices and theirs.device_request is None:
         return None
     holds = Claim(other, tuple(theirs.devices), None, None)
-    if lock.owner(other.lock) is None:
+    if run_lock.owner(other.lock) is None:
         # Nobody looks after it, but the worker of a killed supervisor holds its device until it has saved.
         return holds if is_same_process(theirs.worker_pid, theirs.worker_start) else None
     if theirs.status != "queued":

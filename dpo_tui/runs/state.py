@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from dpo_tui.errors import RunError
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.devices import DeviceRequest
-from dpo_tui.runs.files import read_json, write_json_atomic
 from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
 from dpo_tui.runs.naming import given_name
 from dpo_tui.runs.statuses import StateName

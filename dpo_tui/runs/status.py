@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.runs import control, lock, pace
-from dpo_tui.runs.files import read_json
+from dpo_tui.runs import requests, run_lock, throughput
+from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 from dpo_tui.runs.launchers.registry import launcher_of
@@ -60,10 +60,10 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
     now = time.time() if now is None else now
     state = read_state(folder)
     if state is None:
-        return Status("lost", f"{folder.state.name} is missing or torn", live=lock.owner(folder.lock) is not None)
+        return Status("lost", f"{folder.state.name} is missing or torn", live=run_lock.owner(folder.lock) is not None)
     if state.status in ENDED:
         return Status(state.status, state.reason, state=state, progress=read_json(folder.progress) or {})
-    if lock.owner(folder.lock) is not None:
+    if run_lock.owner(folder.lock) is not None:
         return _live(folder, state, now)
     if (waiting := launcher_of(state).waiting_reason(folder)) is not None:
         return Status("queued", waiting, live=True, state=state)
@@ -102,7 +102,7 @@ def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Statu
     progress = _current_progress(folder, state)
     quiet = quiet_seconds(folder, now)
     silence = _silence(folder, state, quiet)
-    asked = control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW)
+    asked = requests.is_requested(folder, requests.STOP) or requests.is_requested(folder, requests.STOP_NOW)
     if state.status == "stopping" or asked:
         reason = state.reason if state.status == "stopping" else "asked to stop at the next step"
         return Status("stopping", _join(where, reason, silence), True, state, progress)
@@ -148,7 +148,7 @@ def _silence(folder: RunFolder, state: State, quiet: float) -> str:
     """Say that, and since when, the run gives no sign of life; empty while it does."""
     if quiet <= STALLED_AFTER:
         return ""
-    step = pace.step_seconds(folder.metrics, state.attempt_started_at)
+    step = throughput.step_seconds(folder.metrics, state.attempt_started_at)
     if quiet <= (STALLED_UNPACED if step is None else STALLED_STEPS * step):
         return ""
     usual = f" (a step takes {step:.1f} s)" if step is not None else ""

@@ -9,9 +9,9 @@ from typing import Any
 
 from dpo_tui import paths
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
-from dpo_tui.runs import lock
+from dpo_tui.runs import run_lock
+from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.devices import DeviceRequest
-from dpo_tui.runs.files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.naming import given_name
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
@@ -148,7 +148,7 @@ def remove(folder: RunFolder) -> None:
     if status.live or worker_lives:
         raise RunError(f"run {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
     try:
-        taken = lock.acquire(folder.lock)
+        taken = run_lock.acquire(folder.lock)
     except OSError as error:
         raise RunError(f"cannot remove run {folder.id}: {error.strerror or error}") from error
     if not taken:
@@ -162,7 +162,7 @@ def remove(folder: RunFolder) -> None:
     except OSError as error:
         raise RunError(f"cannot remove run {folder.id}: {error.strerror or error}") from error
     finally:
-        lock.release(folder.lock)
+        run_lock.release(folder.lock)
 
 
 def _new_id(now: float) -> str:

@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from dpo_tui.runs import pace
-from dpo_tui.runs.files import lines_from_end, parse_line
+from dpo_tui.runs import throughput
+from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import latest
 from dpo_tui.runs.status import Status, status_of
@@ -53,7 +53,7 @@ def eta_of(folder: RunFolder, status: Status, now: float) -> float | None:
     if status.status not in ("running", "stalled", "stopping") or status.state is None:
         return None
     since = status.state.attempt_started_at
-    return pace.eta_seconds(status.progress, pace.step_seconds(folder.metrics, since), since=since, now=now)
+    return throughput.eta_seconds(status.progress, throughput.step_seconds(folder.metrics, since), since=since, now=now)
 
 
 def worst_advice(folder: RunFolder) -> dict[str, Any] | None:

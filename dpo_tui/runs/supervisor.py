@@ -5,9 +5,9 @@
 It holds the run's lock while it lives, waits for the run's turn, has the run's launcher start the worker, retries after
 out-of-memory, ends what the worker leaves behind, and writes state.json and supervisor.jsonl. Standard library only.
 
-Who ends a run: requests and signals are acted on in `dpo_tui.runs.attempt` here, and in `dpo_tui.train.interruption` in
+Who ends a run: requests and signals are acted on in `dpo_tui.runs.attempt` here, and in `dpo_tui.train.worker.stop_requests` in
 the worker. Why it died: the worker's exit codes are in `dpo_tui.runs.exit_codes`, and its launcher reads them
-(`dpo_tui.runs.launchers`); what the worker says of its own failure comes from `dpo_tui.train.failures`.
+(`dpo_tui.runs.launchers`); what the worker says of its own failure comes from `dpo_tui.train.worker.failures`.
 """
 
 import os
@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import batch, control, leftovers, lock, queue
+from dpo_tui.runs import leftover_processes, out_of_memory_retry, queue, requests, run_lock
 from dpo_tui.runs.attempt import Ending, run_attempt
 from dpo_tui.runs.devices import Machine, read_machine
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import Launcher
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process, process_start, set_child_subreaper
-from dpo_tui.runs.record import Record
 from dpo_tui.runs.signal_wait import SignalWait
 from dpo_tui.runs.state import State, read_state
+from dpo_tui.runs.state_writer import StateWriter
 from dpo_tui.runs.statuses import ENDED
 
 REFUSED = 4
@@ -72,11 +72,11 @@ def main(argv: list[str]) -> int:
 def _take(folder: RunFolder, expected: int | None) -> State:
     """Take the lock and read the state, or refuse."""
     deadline = time.monotonic() + _CLEANING
-    while not lock.acquire(folder.lock):
+    while not run_lock.acquire(folder.lock):
         state = read_state(folder)
         if state is None or state.status not in ENDED or time.monotonic() > deadline:
-            raise RunError(f"run {folder.id} is looked after already, by process {lock.owner(folder.lock)}")
-        time.sleep(leftovers.POLL)
+            raise RunError(f"run {folder.id} is looked after already, by process {run_lock.owner(folder.lock)}")
+        time.sleep(leftover_processes.POLL)
     state = read_state(folder)
     if state is None:
         raise RunError(f"run {folder.id}: {folder.state} is missing or torn")
@@ -89,12 +89,12 @@ def _take(folder: RunFolder, expected: int | None) -> State:
     return state
 
 
-def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> Record:
+def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> StateWriter:
     """Write the run down as queued, by this supervisor."""
-    record = Record(folder, state)
+    record = StateWriter(folder, state)
     resumed = state.attempt > 0
     if resumed:
-        control.clear(folder)  # requests to an earlier attempt are not for this one
+        requests.clear(folder)  # requests to an earlier attempt are not for this one
     if resumed and state.status not in ENDED:
         record.event("lost", f"attempt {state.attempt} was lost: its supervisor went without a word")
     record.update(
@@ -115,7 +115,7 @@ def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> Record:
     return record
 
 
-def _wait_for_turn(folder: RunFolder, record: Record, signals: SignalWait) -> bool:
+def _wait_for_turn(folder: RunFolder, record: StateWriter, signals: SignalWait) -> bool:
     """Wait until the devices are free.
 
     Returns:
@@ -162,17 +162,17 @@ def _wait_for_turn(folder: RunFolder, record: Record, signals: SignalWait) -> bo
 
 
 def _stop_is_requested(folder: RunFolder) -> bool:
-    return control.is_requested(folder, control.STOP) or control.is_requested(folder, control.STOP_NOW)
+    return requests.is_requested(folder, requests.STOP) or requests.is_requested(folder, requests.STOP_NOW)
 
 
-def _never_started(folder: RunFolder, record: Record, reason: str) -> bool:
-    control.clear(folder)
+def _never_started(folder: RunFolder, record: StateWriter, reason: str) -> bool:
+    requests.clear(folder)
     record.update(status="stopped", reason=reason, ended_at=time.time())
     record.event("stopped", reason)
     return False
 
 
-def _mark_starting(record: Record, **changes: Any) -> None:
+def _mark_starting(record: StateWriter, **changes: Any) -> None:
     now = time.time()
     record.update(
         status="starting",
@@ -184,7 +184,9 @@ def _mark_starting(record: Record, **changes: Any) -> None:
     )
 
 
-def _work(folder: RunFolder, record: Record, signals: SignalWait, launcher: Launcher, worker_argv: list[str]) -> None:
+def _work(
+    folder: RunFolder, record: StateWriter, signals: SignalWait, launcher: Launcher, worker_argv: list[str]
+) -> None:
     """Run the worker, again with smaller micro-batches while it runs out of memory, and record the end."""
     while True:
         ending = run_attempt(folder, record, signals, launcher, worker_argv)
@@ -215,21 +217,21 @@ def _work(folder: RunFolder, record: Record, signals: SignalWait, launcher: Laun
     _finish(folder, record, ending)
 
 
-def _batch(folder: RunFolder, state: State) -> batch.Batch | None:
+def _batch(folder: RunFolder, state: State) -> out_of_memory_retry.MicroBatch | None:
     """The batch of the last attempt: the config's, or what retries have left of it."""
     if state.per_device_train_batch_size and state.gradient_accumulation_steps:
-        return batch.Batch(state.per_device_train_batch_size, state.gradient_accumulation_steps)
-    return batch.configured(folder)
+        return out_of_memory_retry.MicroBatch(state.per_device_train_batch_size, state.gradient_accumulation_steps)
+    return out_of_memory_retry.configured(folder)
 
 
-def _gave_up(ending: Ending, was: batch.Batch | None) -> Ending:
+def _gave_up(ending: Ending, was: out_of_memory_retry.MicroBatch | None) -> Ending:
     even = f" even with a micro-batch of {was.micro}" if was else ""
-    return replace(ending, reason=f"out of memory{even}\n{batch.OUT_OF_MEMORY_ADVICE}")
+    return replace(ending, reason=f"out of memory{even}\n{out_of_memory_retry.OUT_OF_MEMORY_ADVICE}")
 
 
-def _finish(folder: RunFolder, record: Record, ending: Ending) -> None:
+def _finish(folder: RunFolder, record: StateWriter, ending: Ending) -> None:
     """Record the end first, so that it is known at once, and end leftovers while the lock keeps the devices taken."""
-    control.clear(folder)
+    requests.clear(folder)
     record.update(status=ending.status, reason=ending.reason, returncode=ending.returncode, ended_at=time.time())
     record.event(ending.status, ending.reason or "done", attempt=record.state.attempt, returncode=ending.returncode)
     if ended := ending.end_leftovers():

@@ -7,9 +7,9 @@ from typing import Any
 
 from textual.message import Message
 
-from dpo_tui.live.feed import FeedChange
-from dpo_tui.live.feed_reader import FeedReader
-from dpo_tui.widgets.area import Area
+from dpo_tui.views.run_feed import FeedChange
+from dpo_tui.views.feed_reader import FeedReader
+from dpo_tui.widgets.full_screen import FullScreen
 
 
 class FeedRead(Message, bubble=False):
@@ -26,7 +26,7 @@ class FeedRead(Message, bubble=False):
         self.change = change
 
 
-def read_feeds(screen: Area, readers: Sequence[FeedReader[Any]]) -> None:
+def read_feeds(screen: FullScreen, readers: Sequence[FeedReader[Any]]) -> None:
     """Read what is new in one thread, and post a `FeedRead` for each feed with news.
 
     Nothing is begun while one of them is being read: a screen has one reading thread however many feeds it shows. A
@@ -39,7 +39,7 @@ def read_feeds(screen: Area, readers: Sequence[FeedReader[Any]]) -> None:
         screen.run_worker(partial(_read, screen, begun), thread=True, group="feeds", exit_on_error=False)
 
 
-def _read(screen: Area, readers: Sequence[FeedReader[Any]]) -> None:
+def _read(screen: FullScreen, readers: Sequence[FeedReader[Any]]) -> None:
     failure: Exception | None = None
     for reader in readers:
         try:

@@ -9,7 +9,7 @@ Paragraph = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class GuidePage:
     """One page.
 
     Args:
@@ -24,50 +24,50 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class GuideQuestion:
     """One question of the walk-through: what it asks, and where yes and no lead (a question or an answer)."""
 
     ask: str
-    yes: "Question | Answer"
-    no: "Question | Answer"
+    yes: "GuideQuestion | GuideAnswer"
+    no: "GuideQuestion | GuideAnswer"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GuideAnswer:
     """Where the walk-through ends."""
 
     method: str
     why: str
 
 
-WALK = Question(
+WALK = GuideQuestion(
     "Has your model already learned the task, by instruction tuning or supervised fine-tuning (SFT)?",
-    yes=Question(
+    yes=GuideQuestion(
         "Do you have pairs of answers, one better than the other, to the same prompts?",
-        yes=Question(
+        yes=GuideQuestion(
             "Is there a GPU with 12 GB of memory or more?",
-            yes=Question(
+            yes=GuideQuestion(
                 "Do you need a reward model of your own, to score other answers with later?",
-                yes=Answer("RLHF", "A reward model and full control over sampling are what RLHF adds, at its price."),
-                no=Answer("DPO", "Pairs at hand, no reward model to train: DPO is the simple and stable way. Press 2."),
+                yes=GuideAnswer("RLHF", "A reward model and full control over sampling are what RLHF adds, at its price."),
+                no=GuideAnswer("DPO", "Pairs at hand, no reward model to train: DPO is the simple and stable way. Press 2."),
             ),
-            no=Answer(
+            no=GuideAnswer(
                 "DPO with QLoRA",
                 "Under 12 GB, load the model in 4-bit and choose a smaller one; QLoRA works with every method here.",
             ),
         ),
-        no=Answer(
+        no=GuideAnswer(
             "SFT", "Without pairs there is nothing to prefer. Write demonstrations, or make pairs: `dpo-tui pairs`."
         ),
     ),
-    no=Answer(
+    no=GuideAnswer(
         "SFT first",
         'Teach the task from demonstrations, then align with DPO from that model: strategy = "sft" is stage one.',
     ),
 )
 
 PAGES = (
-    Page(
+    GuidePage(
         "start",
         "Is DPO right here?",
         (
@@ -86,7 +86,7 @@ PAGES = (
             ("w asks you four questions and names the method.", "accent"),
         ),
     ),
-    Page(
+    GuidePage(
         "compare",
         "SFT, DPO, RLHF",
         (
@@ -107,7 +107,7 @@ PAGES = (
             ),
         ),
     ),
-    Page(
+    GuidePage(
         "practice",
         "Good practice",
         (
@@ -127,7 +127,7 @@ PAGES = (
             ("• Watch accuracy, margin and KL, not the loss alone.", "text"),
         ),
     ),
-    Page(
+    GuidePage(
         "curves",
         "What curves mean",
         (
@@ -156,7 +156,7 @@ PAGES = (
             ("0.01 to 10 is usual; spikes come with unusual pairs.", "text"),
         ),
     ),
-    Page(
+    GuidePage(
         "trouble",
         "When it goes wrong",
         (

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 
-from dpo_tui.data.repair import Edit
-from dpo_tui.live.dataset import Dataset, Decisions, PairAt
-from dpo_tui.widgets.area import Area
+from dpo_tui.data.repair.repair import Edit
+from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, PairAt
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.dialogs import TypeDialog
 from dpo_tui.widgets.edit_dialog import EditDialog
 from dpo_tui.widgets.list_dialogs import ChooseDialog
@@ -17,7 +17,7 @@ from dpo_tui.widgets.pair_view import PairShown, PairView
 PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go"})
 
 
-class PairArea(Area):
+class PairArea(FullScreen):
     """A screen with a `PairView`.
 
     Pairs are read in a thread, so that for a while another pair may be asked for than the one that is shown. Further
@@ -46,7 +46,7 @@ class PairArea(Area):
 
     def forget_pairs(self) -> None:
         """Begin anew, for other data."""
-        self._dataset: Dataset | None = None
+        self._dataset: DatasetBrowser | None = None
         self._report: dict[str, Any] | None = None
         self._row = 1
         self._check = ""
@@ -67,7 +67,7 @@ class PairArea(Area):
             self._row = target = min(max(row, 1), self._dataset.count)
             self._show_found(lambda _: target)
 
-    def _show_found(self, find: Callable[[Dataset], int | None], *, otherwise: str = "", moving: bool = True) -> None:
+    def _show_found(self, find: Callable[[DatasetBrowser], int | None], *, otherwise: str = "", moving: bool = True) -> None:
         """Find a row and show its pair; only the newest request is answered.
 
         Args:
@@ -84,9 +84,9 @@ class PairArea(Area):
     def _read_pair(
         self,
         request: int,
-        dataset: Dataset,
+        dataset: DatasetBrowser,
         decisions: Decisions,
-        find: Callable[[Dataset], int | None],
+        find: Callable[[DatasetBrowser], int | None],
         otherwise: str,
     ) -> None:
         at = None
@@ -138,7 +138,7 @@ class PairArea(Area):
         """Show the pair so many steps from a row, among those that the check names."""
         check = self._check
 
-        def find(dataset: Dataset) -> int | None:
+        def find(dataset: DatasetBrowser) -> int | None:
             found: int | None = row
             for _ in range(abs(steps)):
                 found = dataset.next_named(check, found, backwards=steps < 0) if found is not None else None

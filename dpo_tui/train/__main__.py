@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_tui.runs import exit_codes
-from dpo_tui.runs.batch import ACCUMULATION_VARIABLE, MICRO_BATCH_VARIABLE
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.out_of_memory_retry import ACCUMULATION_VARIABLE, MICRO_BATCH_VARIABLE
 from dpo_tui.runs.process import set_pdeathsig
 from dpo_tui.runs.ranks import Rank
-from dpo_tui.train.interruption import Interruption, StopRequested
-from dpo_tui.train.journal import Journal
+from dpo_tui.train.worker.journal import Journal
+from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 
 if TYPE_CHECKING:
-    from dpo_tui.train.failures import Failure
+    from dpo_tui.train.worker.failures import Failure
 
 
 def main(path: str) -> int:
@@ -33,7 +33,7 @@ def main(path: str) -> int:
     folder = RunFolder(Path(path))
     rank = Rank.from_environment()
     journal = Journal(folder, rank)
-    interruption = Interruption(folder, rank)
+    interruption = StopRequests(folder, rank)
     failure: Failure | None = None
     try:
         interruption.install()
@@ -69,34 +69,34 @@ def _redirect_output(folder: RunFolder, rank: Rank) -> None:
     os.close(descriptor)
 
 
-def _train(folder: RunFolder, journal: Journal, interruption: Interruption) -> None:
+def _train(folder: RunFolder, journal: Journal, interruption: StopRequests) -> None:
     # Notices for the libraries' developers; train.log is for the person whose run it is.
     warnings.simplefilter("ignore", FutureWarning)
     # In this order: the config is cheap and often wrong; the bars must be in place before the libraries import tqdm.
     from dpo_tui.config.files import load
 
     config = load(folder.config, _smaller_batches()).config
-    from dpo_tui.train.bars import install
+    from dpo_tui.train.worker.progress_bars import install
 
     install(lambda done, total, unit, words: journal.progress(done, total, unit, detail=words))
-    with _nothing_is_garbage():
+    with _gc_paused():
         if config.provider == "unsloth":
-            from dpo_tui.train.unsloth_stack import import_first
+            from dpo_tui.train.model.unsloth import import_first
 
             import_first()
         else:
-            from dpo_tui.train.spared import spare_bitsandbytes
+            from dpo_tui.train.worker.lazy_bitsandbytes import skip_bitsandbytes
 
-            spare_bitsandbytes(config)
-        from dpo_tui.train.distributed import AnyRank
-        from dpo_tui.train.worker import work
+            skip_bitsandbytes(config)
+        from dpo_tui.train.run_training import run_training
+        from dpo_tui.train.worker.distributed import AnyRank
 
     interruption.agree = AnyRank()
-    work(config, folder, journal, interruption)
+    run_training(config, folder, journal, interruption)
 
 
 @contextmanager
-def _nothing_is_garbage() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Spare the libraries the garbage collector: searching them costs a sixth of their import, and again later."""
     gc.disable()
     yield
@@ -116,7 +116,7 @@ def _fail(error: Exception, journal: Journal) -> "Failure":
     # On a full disk train.log refuses the traceback; the reason must not be lost with it.
     with suppress(OSError):
         traceback.print_exc()
-    from dpo_tui.train.failures import describe_failure
+    from dpo_tui.train.worker.failures import describe_failure
 
     failure = describe_failure(error)
     journal.event("failed", failure.message, hint=failure.hint, phase=journal.current_phase)

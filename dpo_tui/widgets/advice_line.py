@@ -3,10 +3,10 @@
 from textwrap import wrap
 from typing import ClassVar
 
-from dpo_tui.plain import printable
-from dpo_tui.widgets.advice import Advice, Tone
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.rows import RowsWidget, component_classes
+from dpo_tui.text.printable import printable
+from dpo_tui.views.advice_sentence import AdviceSentence, Tone
+from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("good", "note", "warn", "bad", "text", "remedy")
 _GLYPHS: dict[Tone, str] = {"good": "✓", "note": "·", "warn": "⚠", "bad": "✗"}
@@ -35,11 +35,11 @@ class AdviceLine(RowsWidget):
     ROLES = ROLES
     COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
 
-    advice = Advice("note", "")
+    advice = AdviceSentence("note", "")
     remedy_key = ""
     """What applies the remedy, to be named before it; a remedy is shown only where a key does so."""
 
-    def say(self, advice: Advice) -> None:
+    def say(self, advice: AdviceSentence) -> None:
         """Replace the sentence."""
         if advice == self.advice:
             return
@@ -63,13 +63,13 @@ class AdviceLine(RowsWidget):
     def _remedy(self) -> str:
         return printable(self.advice.remedy, single_line=True) if self.remedy_key else ""
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The sentence, cut with an ellipsis where it does not fit, and the remedy where there are two rows."""
         if not self.advice.text:
             return []
         remedy = self._remedy() if height > 1 else ""
         glyph = _GLYPHS[self.advice.tone]
-        rows: list[Row] = [
+        rows: list[StyledRow] = [
             [(f"{glyph if not index else ' '} ", self.advice.tone), (line, "text")]
             for index, line in enumerate(self._lines(width, height - bool(remedy)))
         ]

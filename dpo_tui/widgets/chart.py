@@ -1,7 +1,7 @@
 """A line chart over training steps that is cheap to watch through a slow connection.
 
 It redraws when its owner says that the data grew, never while hidden, and repaints only the cells that differ
-(`dpo_tui.widgets.rows`).
+(`dpo_tui.widgets.rows_widget`).
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.plot import COLOURS, Line, Look, Window, draw, steps_shown
-from dpo_tui.widgets.rows import RowsWidget, component_classes
-from dpo_tui.widgets.series import Series
-from dpo_tui.widgets.smoothed import Smoothed
+from dpo_tui.views.plot import COLOURS, PlotLine, PlotStyle, PlotWindow, draw, steps_shown
+from dpo_tui.views.series import Series
+from dpo_tui.views.smoothing import SmoothedSeries
+from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 SMOOTHING = (None, 0.0, 0.6, 0.9, 0.97, 0.99)
 """Decays that the smoothing key walks through: None suits the number of points, 0 is the raw line alone."""
@@ -96,8 +96,8 @@ class LineChart(RowsWidget, can_focus=True):
 
     def __init__(
         self,
-        look: Look,
-        lines: Sequence[Line] = (),
+        look: PlotStyle,
+        lines: Sequence[PlotLine] = (),
         *,
         log: bool = False,
         name: str | None = None,
@@ -106,13 +106,13 @@ class LineChart(RowsWidget, can_focus=True):
     ) -> None:
         super().__init__(name=name, id=id, classes=classes)
         self.look = look
-        self.chart_window = Window(log=log)
+        self.chart_window = PlotWindow(log=log)
         self.smoothing = 0
         self._lines = list(lines)
-        self._smoothed: dict[int, Smoothed] = {}
+        self._smoothed: dict[int, SmoothedSeries] = {}
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[PlotLine]:
         """The lines as drawn: with their smoothed companions when smoothing is on."""
         asked = SMOOTHING[self.smoothing]
         found = []
@@ -123,7 +123,7 @@ class LineChart(RowsWidget, can_focus=True):
                 continue
             follower = self._smoothed.get(id(line.series))
             if follower is None or follower.source is not line.series or follower.decay != decay:
-                follower = self._smoothed[id(line.series)] = Smoothed(line.series, decay)
+                follower = self._smoothed[id(line.series)] = SmoothedSeries(line.series, decay)
             found.append(replace(line, smooth=follower.update()))
         return found
 
@@ -132,13 +132,13 @@ class LineChart(RowsWidget, can_focus=True):
         """The series that are drawn, unsmoothed."""
         return [line.series for line in self._lines]
 
-    def set_lines(self, lines: Sequence[Line]) -> None:
+    def set_lines(self, lines: Sequence[PlotLine]) -> None:
         """Replace what the next `redraw` draws."""
         self._lines = list(lines)
         kept = {id(line.series) for line in lines}
         self._smoothed = {key: value for key, value in self._smoothed.items() if key in kept}
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """Header, picture and axes."""
         return draw(self.lines, self.look, self.chart_window, width, max(height, 3))
 
@@ -161,10 +161,10 @@ class LineChart(RowsWidget, can_focus=True):
         self.chart_window = replace(self.chart_window, settled=settled)
 
     @property
-    def _whole(self) -> Window:
+    def _whole(self) -> PlotWindow:
         return replace(self.chart_window, start=None, stop=None)
 
-    def _look_at(self, window: Window) -> None:
+    def _look_at(self, window: PlotWindow) -> None:
         self.chart_window = window
         self.redraw()
 
@@ -224,7 +224,7 @@ class LineChart(RowsWidget, can_focus=True):
 
     def action_reset(self) -> None:
         """Show the whole run on the axis it started with."""
-        self._look_at(Window(log=self.chart_window.log, settled=self.chart_window.settled))
+        self._look_at(PlotWindow(log=self.chart_window.log, settled=self.chart_window.settled))
 
 
 def automatic_decay(points: int) -> float:

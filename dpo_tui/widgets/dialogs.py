@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from dpo_tui.plain import printable
+from dpo_tui.text.printable import printable
 from dpo_tui.widgets.line_input import LineInput
 
 BOX = """

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar, Literal
 
-from dpo_tui.plain import printable
-from dpo_tui.widgets.gpu_rows import TALL_ROWS, GpuHistory, brief, compact, memory_text, tall
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.rows import RowsWidget, component_classes, row_width
+from dpo_tui.text.printable import printable
+from dpo_tui.views.gpu_text import TALL_ROWS, GpuHistory, brief, compact, memory_text, tall
+from dpo_tui.views.styled_text import StyledRow, row_width
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 __all__ = ["GpuHistory", "GpuPanel", "compact", "memory_text"]
 
@@ -69,7 +69,7 @@ class GpuPanel(RowsWidget):
         """As many rows as its GPUs take, and one to say that there is none."""
         return arrange(len(self.gpus), width, self.room).rows
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """GPUs from left to right and from top to bottom; the last place tells how many found none."""
         if not self.gpus:
             return [[(self.absence[:width], "label")]]
@@ -78,7 +78,7 @@ class GpuPanel(RowsWidget):
         drawn = [_draw(gpu, plan.form, cell - _GAP if plan.columns > 1 else width) for gpu in self.gpus]
         if plan.places < len(drawn):
             drawn[plan.places - 1 :] = [[[(f"+{len(drawn) - plan.places + 1} more", "label")]]]
-        rows: list[Row] = []
+        rows: list[StyledRow] = []
         for start in range(0, len(drawn), plan.columns):
             if rows and plan.form == "tall":
                 rows.append([])
@@ -110,15 +110,15 @@ def arrange(count: int, width: int, room: int) -> Arrangement:
     return Arrangement("brief", columns, rows, columns * rows)
 
 
-def _draw(gpu: GpuHistory, form: Form, width: int) -> list[Row]:
+def _draw(gpu: GpuHistory, form: Form, width: int) -> list[StyledRow]:
     if form == "tall":
         return tall(gpu, width)
     return [brief(gpu) if form == "brief" else compact(gpu, width)]
 
 
-def _padded(row: Row, width: int) -> Row:
+def _padded(row: StyledRow, width: int) -> StyledRow:
     """A row cut and filled to a width."""
-    kept: Row = []
+    kept: StyledRow = []
     for text, role in row:
         left = width - row_width(kept)
         if left <= 0:

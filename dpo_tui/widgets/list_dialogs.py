@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 from textual.widgets.selection_list import Selection
 
-from dpo_tui.plain import printable
+from dpo_tui.text.printable import printable
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import BOX
 from dpo_tui.widgets.tick_list import TickList

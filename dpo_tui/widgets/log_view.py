@@ -11,10 +11,10 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
 
+from dpo_tui.views.log_file import LogFile, LogLine
+from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.line_input import LineInput
-from dpo_tui.widgets.log_file import LogFile, LogLine
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.rows import RowsWidget, component_classes
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("line", "match", "note", "error")
 _ALARMS = ("error", "traceback", "out of memory", "exception")
@@ -177,7 +177,7 @@ class LogPane(RowsWidget, can_focus=True):
         self.following = False
         self._show_from(found)
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The lines, then where in the file they are."""
         if self.log_file is None or not self._lines:
             return [[("nothing written yet", "note")]]
@@ -187,7 +187,7 @@ class LogPane(RowsWidget, can_focus=True):
         where = "following" if self.following else f"{min(self._lines[-1].end * 100 // size, 100)} %"
         return [*rows, [(f"{where} of {size / 1e6:,.1f} MB", "note")]]
 
-    def _row(self, text: str, width: int) -> Row:
+    def _row(self, text: str, width: int) -> StyledRow:
         if cell_len(text) > width:
             text = set_cell_size(text, width - 1) + "…"
         at = text.lower().find(self.words.lower()) if self.words else -1

@@ -7,9 +7,9 @@ from typing import ClassVar
 from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 
-from dpo_tui.plain import printable
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.rows import RowsWidget, component_classes, row_width
+from dpo_tui.text.printable import printable
+from dpo_tui.views.styled_text import StyledRow, row_width
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("prompt", "head", "same", "chosen", "rejected", "note", "bad", "decided")
 NARROW = 72
@@ -82,15 +82,15 @@ class PairView(RowsWidget, can_focus=True):
         self._top = min(max(self._top + rows, 0), max(self._count - self.size.height, 0))
         self.redraw()
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The rows in view."""
         rows = self._all(width)
         self._count = len(rows)
         return rows[self._top : self._top + height]
 
-    def _all(self, width: int) -> list[Row]:
+    def _all(self, width: int) -> list[StyledRow]:
         pair = self.pair
-        rows: list[Row] = []
+        rows: list[StyledRow] = []
         if pair.decided:
             rows += [[(pair.decided, "decided")], []]
         if pair.problem:
@@ -103,7 +103,7 @@ class PairView(RowsWidget, can_focus=True):
         return [*rows, *two_answers(sides, width, stacked=width < NARROW)]
 
 
-def two_answers(sides: Sequence[tuple[str, Row, int]], width: int, *, stacked: bool) -> list[Row]:
+def two_answers(sides: Sequence[tuple[str, StyledRow, int]], width: int, *, stacked: bool) -> list[StyledRow]:
     """Two texts beside or below each other, each under its head.
 
     Args:
@@ -118,17 +118,17 @@ def two_answers(sides: Sequence[tuple[str, Row, int]], width: int, *, stacked: b
         ]
     half = (width - len(divider)) // 2
     columns = [[_head(name, count, half), *wrap_pieces(text, half)] for name, text, count in sides]
-    rows: list[Row] = []
+    rows: list[StyledRow] = []
     for index in range(max(map(len, columns))):
         left, right = (column[index] if index < len(column) else [] for column in columns)
         rows.append([*left, (" " * (half - row_width(left)), "note"), (divider, "head"), *right])
     return rows
 
 
-def wrap_pieces(pieces: list[tuple[str, str]], width: int) -> list[Row]:
+def wrap_pieces(pieces: list[tuple[str, str]], width: int) -> list[StyledRow]:
     """Wrap text whose parts have roles, at spaces where that is possible, keeping line breaks."""
-    rows: list[Row] = []
-    row: Row = []
+    rows: list[StyledRow] = []
+    row: StyledRow = []
     used = 0
 
     def end() -> None:
@@ -179,11 +179,11 @@ def _fitting(word: str, room: int) -> int:
     return len(word)
 
 
-def _roles(pieces: tuple[tuple[str, bool], ...], side: str) -> Row:
+def _roles(pieces: tuple[tuple[str, bool], ...], side: str) -> StyledRow:
     return [(text, side if only else "same") for text, only in pieces]
 
 
-def _head(name: str, count: int, width: int) -> Row:
+def _head(name: str, count: int, width: int) -> StyledRow:
     words = f"{count:,} words" if count != 1 else "1 word"
     fill = max(width - len(name) - len(words) - 4, 1)
     return [(f"─ {name} {'─' * fill} {words}"[:width], "head")]

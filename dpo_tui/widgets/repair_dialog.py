@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
 
-from dpo_tui.plain import printable
+from dpo_tui.text.printable import printable
 from dpo_tui.widgets.line_input import LineInput
 from dpo_tui.widgets.tick_list import TickList
 

@@ -9,14 +9,14 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from dpo_tui.plain import printable
 from dpo_tui.runs.statuses import EXPLAINED
-from dpo_tui.widgets.braille import sparkline
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.progress import bar
-from dpo_tui.widgets.rows import RowsWidget, component_classes, justified
-from dpo_tui.widgets.scale import short
-from dpo_tui.widgets.status_word import WIDTH, status_word
+from dpo_tui.text.printable import printable
+from dpo_tui.views.axes import short
+from dpo_tui.views.braille import sparkline
+from dpo_tui.views.status_words import WIDTH, status_word
+from dpo_tui.views.styled_text import StyledRow, justified
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
+from dpo_tui.widgets.step_bar import bar
 
 _CELL_ROLES = ("good", "busy", "bad", "warn", "quiet", "name", "value", "muted", "spark", "bar")
 ROLES = (*_CELL_ROLES, *(f"{role}-here" for role in _CELL_ROLES))
@@ -30,7 +30,7 @@ class RunRow:
 
     Args:
         key: the run's id.
-        status: as in `dpo_tui.widgets.status_word`.
+        status: as in `dpo_tui.views.status_words`.
         name: foreign text.
         model: foreign text, shown where there is room.
         fraction: 0 to 1, or None.
@@ -181,7 +181,7 @@ class RunTable(RowsWidget, can_focus=True):
         """Hide the cursor."""
         self.restyle()
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The rows in view."""
         if not self.runs:
             return [[(words[:width], "muted")] for words in self.empty_words[:height]]
@@ -190,12 +190,12 @@ class RunTable(RowsWidget, can_focus=True):
         self._top = max(self._top, 0)
         return [self._row(run, width) for run in self.runs[self._top : self._top + height]]
 
-    def _row(self, run: RunRow, width: int) -> Row:
+    def _row(self, run: RunRow, width: int) -> StyledRow:
         look = status_word(run.status)
         percent = "" if run.fraction is None else f"{int(run.fraction * 100)} %"
         name_width = 24 if width >= WIDE else 16
         note_width = max(width - 2 - WIDTH - 2 - name_width - 7 - 22, 12)
-        row: Row = [
+        row: StyledRow = [
             ("▪ " if run.chosen else "  ", "name"),
             (_cell(look.text, WIDTH + 1), look.role),
             (_cell(run.name, name_width), "name"),
@@ -206,17 +206,17 @@ class RunTable(RowsWidget, can_focus=True):
             row += [(done, "spark"), (rest, "bar")]
             note_width -= 42
         row.append((f"{percent:>6}  ", "value"))
-        telling = run.status in EXPLAINED
-        if run.spark and not telling:
+        probe = run.status in EXPLAINED
+        if run.spark and not probe:
             row.append((f"{run.label} {short(run.spark[-1], 2):>5} ", "value"))
             row.append((sparkline(list(run.spark), 8) + "  ", "spark"))
-        elif telling:
+        elif probe:
             note_width += 21  # nothing to draw: the reason takes the room
         else:
             row.append((" " * 21, "value"))
         row.append((_cell(run.note, max(note_width, 0)).rstrip(), "bad" if look.role == "bad" else "muted"))
         if run.key == self.cursor and self.has_focus:
-            here: Row = [(text, f"{role}-here") for text, role in row]
+            here: StyledRow = [(text, f"{role}-here") for text, role in row]
             here[0] = ("▪▸" if run.chosen else " ▸", "busy-here")
             return justified(here, [("", "name-here")], width)
         return row

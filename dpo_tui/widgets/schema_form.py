@@ -9,9 +9,9 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from dpo_tui.plain import printable
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.rows import RowsWidget, component_classes
+from dpo_tui.text.printable import printable
+from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("section", "title", "value", "changed", "note", "bad", "cursor", "fold")
 
@@ -198,7 +198,7 @@ class SchemaForm(RowsWidget, can_focus=True):
             places.append(f"+ {hidden} advanced settings (a)")
         return places
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """Headings and settings in view; the cursor's row always is."""
         places = self._places()
         at = next((i for i, p in enumerate(places) if isinstance(p, FormRow) and p.name == self._cursor), 0)
@@ -206,7 +206,7 @@ class SchemaForm(RowsWidget, can_focus=True):
         self._top = max(self._top, 0)
         return [self._row(place, width) for place in places[self._top : self._top + height]]
 
-    def _row(self, place: FormRow | str, width: int) -> Row:
+    def _row(self, place: FormRow | str, width: int) -> StyledRow:
         if isinstance(place, str):
             return [(place[:width], "fold" if place.startswith("+") else "section")]
         here = place.name == self._cursor

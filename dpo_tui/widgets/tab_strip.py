@@ -6,8 +6,8 @@ from typing import ClassVar
 from textual import events
 from textual.message import Message
 
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.rows import RowsWidget, component_classes
+from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("open", "other")
 
@@ -52,11 +52,11 @@ class TabStrip(RowsWidget):
         """The name that lies some places after the open one, around the end."""
         return self.names[(self.names.index(self.open) + by) % len(self.names)]
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """All names, the open one in brackets."""
         return [[piece for name in self.names for piece in self._piece(name)]]
 
-    def _piece(self, name: str) -> Row:
+    def _piece(self, name: str) -> StyledRow:
         label = name + self.marks.get(name, "")
         return [(f"[{label}]" if name == self.open else f" {label} ", "open" if name == self.open else "other")]
 

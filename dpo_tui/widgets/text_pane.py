@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from dpo_tui.plain import printable
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.rows import RowsWidget, component_classes
+from dpo_tui.text.printable import printable
+from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("text", "heading", "muted", "accent", "good", "warn", "bad", "code")
 Paragraph = tuple[str, str]
@@ -61,7 +61,7 @@ class TextPane(RowsWidget, can_focus=True):
         self._paragraphs = tuple(paragraphs)
         self._follow = follow
         self._top = 0
-        self._wrapped: tuple[int, list[Row]] = (-1, [])
+        self._wrapped: tuple[int, list[StyledRow]] = (-1, [])
 
     def show(self, paragraphs: Sequence[Paragraph], *, top: bool = False) -> None:
         """Replace the text; the place is kept unless ``top``."""
@@ -73,7 +73,7 @@ class TextPane(RowsWidget, can_focus=True):
             self._top = 0
         self.redraw()
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The rows in view."""
         if self._wrapped[0] != width:
             at_end = self._follow and self._top >= len(self._wrapped[1]) - height
@@ -94,9 +94,9 @@ class TextPane(RowsWidget, can_focus=True):
         self.action_scroll_by(pages * max(self.size.height - 1, 1))
 
 
-def _wrap(part: Paragraph, width: int) -> list[Row]:
+def _wrap(part: Paragraph, width: int) -> list[StyledRow]:
     text, role = part
-    rows: list[Row] = []
+    rows: list[StyledRow] = []
     for line in printable(text).expandtabs(4).split("\n"):
         if not line.strip():
             rows.append([])

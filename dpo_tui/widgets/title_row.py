@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from dpo_tui.plain import printable
-from dpo_tui.widgets.pieces import Row
-from dpo_tui.widgets.plot import COLOURS
-from dpo_tui.widgets.rows import RowsWidget, component_classes, justified, row_width
+from dpo_tui.text.printable import printable
+from dpo_tui.views.plot import COLOURS
+from dpo_tui.views.styled_text import StyledRow, justified, row_width
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = (
     *("title", "good", "busy", "bad", "warn", "quiet", "value", "muted", "accent"),
@@ -43,10 +43,10 @@ class TitleRow(RowsWidget):
 
     def __init__(self, title: str = "", *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self._left: list[Row] = [[(title, "title")]]
-        self._right: Row = []
+        self._left: list[StyledRow] = [[(title, "title")]]
+        self._right: StyledRow = []
 
-    def show(self, left: list[Row], right: Row | None = None) -> None:
+    def show(self, left: list[StyledRow], right: StyledRow | None = None) -> None:
         """Replace the row.
 
         Args:
@@ -57,20 +57,20 @@ class TitleRow(RowsWidget):
         self._right = right or []
         self.redraw()
 
-    def build_rows(self, width: int, height: int) -> list[Row]:
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """As many parts as fit."""
         row, _ = fitting(self._left, width)
         return [justified(row, self._right, width)]
 
 
-def fitting(parts: Sequence[Row], width: int) -> tuple[Row, list[Row]]:
+def fitting(parts: Sequence[StyledRow], width: int) -> tuple[StyledRow, list[StyledRow]]:
     """The parts that a row of ``width`` cells has room for, three spaces between them, and those that are left.
 
     The first is taken whatever its width; foreign text is made printable.
     """
-    row: Row = []
+    row: StyledRow = []
     for index, part in enumerate(parts):
-        clean: Row = [(printable(text), role) for text, role in part]
+        clean: StyledRow = [(printable(text), role) for text, role in part]
         if row and row_width(row) + 3 + row_width(clean) > width:
             return row, list(parts[index:])
         row += [("   ", "muted"), *clean] if row else clean

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.config.dialects.fate import Conversion
-from dpo_tui.config.dialects.shared import ONE_GPU, OWN_FOLDER, number, trackers, warmup
+from dpo_tui.config.dialects.key_outcome import Conversion
+from dpo_tui.config.dialects.shared_keys import ONE_GPU, OWN_FOLDER, number, trackers, warmup
 from dpo_tui.config.schema import fields
 
 RENAMED = {

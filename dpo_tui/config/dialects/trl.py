@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dpo_tui.config.dialects.fate import Conversion
+from dpo_tui.config.dialects.key_outcome import Conversion
 from dpo_tui.config.schema import fields
 
 RENAMED = {

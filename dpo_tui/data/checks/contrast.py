@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from rapidfuzz.distance import Indel
 
-from dpo_tui.data.checks.batch import NEARLY_THE_SAME, Batch
+from dpo_tui.data.checks.pair_columns import NEARLY_THE_SAME, PairColumns
 from dpo_tui.data.checks.registry import pair
 
 # DPO on answers that are nearly the same text lowers the likelihood of both (Pal et al. 2024, "Smaug", arXiv
@@ -40,7 +40,7 @@ _TURNS = frozenset(
     explanation="Nearly equal answers carry little signal, and DPO then tends to make both less likely.",
     remedy="Drop them, or rewrite one answer so that the better one is clearly better.",
 )
-def too_similar(batch: Batch) -> Iterable[int]:
+def too_similar(batch: PairColumns) -> Iterable[int]:
     """Nearly the same text, or two short answers that state the same result.
 
     "It's 42." and "It's 43." are nearly the same text too, but one of them is right: two short answers that differ in a
@@ -79,7 +79,7 @@ def _turning(text: str) -> frozenset[str]:
     explanation="Same sentence, same length, another adjective: nobody could say why one is better, nor can the model.",
     remedy="Drop them, or ask for answers that differ in substance.",
 )
-def no_clear_winner(batch: Batch) -> Iterable[int]:
+def no_clear_winner(batch: PairColumns) -> Iterable[int]:
     """Same shape, at most one word in three changed, and none of the changed words carries a fact.
 
     A changed number, name (a capital inside a sentence) or turning word ("not", "never") decides which answer is right,
@@ -134,7 +134,7 @@ def _is_fact(word: str) -> bool:
     explanation="Swapped labels teach the opposite; training then shows an accuracy below one half at first.",
     remedy="Look at the pairs and flip those that are swapped; a short answer may well be right.",
 )
-def swapped_suspect(batch: Batch) -> Iterable[int]:
+def swapped_suspect(batch: PairColumns) -> Iterable[int]:
     """The source's own scores say so; or the chosen answer is a few words and the other one is a full answer."""
     for at, turns in batch.turns.items():
         if turns.margin is not None and turns.margin < 0:

@@ -1,66 +1,16 @@
-"""The registry of checks.
+"""The registry of checks: how a check registers itself, and all checks by id.
 
-There are three kinds, by what they look at. A *reading* check has no function: the reader itself finds it, and the row
-cannot be used. A *pair* check is a function of a batch that returns the indexes of the pairs it names. A *whole* check
-is a function of the finished counts. Adding a check is adding one function, and one row to the table of the tests.
+Adding a check is adding one function to a module of this package, and one row to the table of the tests.
 """
 
 import importlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from dpo_tui.data.checks.batch import Batch
-    from dpo_tui.data.totals import Totals
-
-Severity = Literal["error", "warning", "info"]
-PairCheck = Callable[["Batch"], Iterable[int]]
-WholeCheck = Callable[["Totals"], "Finding | None"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a whole check found.
-
-    Args:
-        count: how many pairs it is about.
-        detail: the figures, in words.
-    """
-
-    count: int
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check.
-
-    Args:
-        id: its name everywhere: in reports, on the command line, in the docs.
-        severity: ``error`` if training leaves the row out, ``warning`` if it probably harms, ``info`` if it may be
-            meant.
-        title: what is wrong, for one line of a report.
-        explanation: why that matters for DPO.
-        remedy: what to do.
-        bit: its place in the flags of a row.
-        pair: the function of a pair check.
-        whole: the function of a whole check.
-    """
-
-    id: str
-    severity: Severity
-    title: str
-    explanation: str
-    remedy: str
-    bit: int
-    pair: PairCheck | None = None
-    whole: WholeCheck | None = None
-
+from dpo_tui.data.checks.check import Check, PairCheck, Severity, WholeCheck
 
 _CHECKS: dict[str, Check] = {}
 # The order of this list is the order of bits in stored flags: append, never insert.
-_MODULES = ("reading", "contrast", "text", "roles", "repeats", "whole")
+_MODULES = ("reading", "contrast", "text", "roles", "repeats", "whole_dataset")
 
 
 def reading(identity: str, severity: Severity, *, title: str, explanation: str, remedy: str) -> Check:

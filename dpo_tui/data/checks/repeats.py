@@ -1,4 +1,4 @@
-"""Checks that compare rows with each other; :mod:`dpo_tui.data.repeats` finds what they name."""
+"""Checks that compare rows with each other; :mod:`dpo_tui.data.scan.duplicates` finds what they name."""
 
 from dpo_tui.data.checks.registry import reading
 

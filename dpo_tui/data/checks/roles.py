@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
-from dpo_tui.data.checks.batch import Batch
+from dpo_tui.data.checks.pair_columns import PairColumns
 from dpo_tui.data.checks.registry import pair
-from dpo_tui.data.pairs import Message, Turns
+from dpo_tui.data.pairs.pair import Message, Turns
 
 _BEFORE_ANSWER = frozenset({"user", "tool"})
 
@@ -17,7 +17,7 @@ _BEFORE_ANSWER = frozenset({"user", "tool"})
     explanation="Many chat templates refuse such conversations; others render them wrongly.",
     remedy="Look at the rows: a prompt ends with the user, an answer begins with the assistant.",
 )
-def role_order(batch: Batch) -> Iterable[int]:
+def role_order(batch: PairColumns) -> Iterable[int]:
     """A system message that is not first, two turns of one party, a prompt that does not end with the user."""
     return [at for at, turns in batch.turns.items() if _is_out_of_order(turns)]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dpo_tui.data.checks.batch import Batch
+from dpo_tui.data.checks.pair_columns import PairColumns
 from dpo_tui.data.checks.registry import pair
 
 # Shorter prompts ("hi") occur in answers by chance.
@@ -45,7 +45,7 @@ _FEWEST_LETTERS = 8
     explanation="The model learns to echo the question; often the prompt was left in the answer by a script.",
     remedy="Cut the prompt off the answers, or drop the rows.",
 )
-def prompt_in_answer(batch: Batch) -> Iterable[int]:
+def prompt_in_answer(batch: PairColumns) -> Iterable[int]:
     """The prompt, if it is at least SHORTEST_PROMPT characters long, stands in an answer word for word."""
     longest = np.maximum(batch.chosen_lengths, batch.rejected_lengths)
     possible = (batch.prompt_lengths >= SHORTEST_PROMPT) & (batch.prompt_lengths <= longest)
@@ -65,7 +65,7 @@ def prompt_in_answer(batch: Batch) -> Iterable[int]:
     explanation="The tokenizer takes them for real turns, so another conversation is trained than is meant.",
     remedy="Remove them from the text; the chat template adds its own.",
 )
-def template_tokens(batch: Batch) -> Iterable[int]:
+def template_tokens(batch: PairColumns) -> Iterable[int]:
     """Markers of chat templates such as ``<|im_end|>``, ``[INST]`` or ``</s>``."""
     for at in batch.suspected("tokens"):
         if any(("<" in text or "[" in text) and TEMPLATE_TOKEN.search(text) for text in batch.texts(at)):
@@ -79,7 +79,7 @@ def template_tokens(batch: Batch) -> Iterable[int]:
     explanation="Escape sequences and invisible characters become tokens; they come from logs or broken copies.",
     remedy="Clean the text, or drop the rows.",
 )
-def control_characters(batch: Batch) -> Iterable[int]:
+def control_characters(batch: PairColumns) -> Iterable[int]:
     """C0 and C1 controls and bidirectional overrides; tab, newline and carriage return are fine."""
     for at in batch.suspected("controls"):
         if any(CONTROL.search(text) for text in batch.texts(at)):
@@ -93,7 +93,7 @@ def control_characters(batch: Batch) -> Iterable[int]:
     explanation="Unless translation is the task, the model learns to change the language.",
     remedy="Look at them; drop them if the task is not translation.",
 )
-def mixed_language(batch: Batch) -> Iterable[int]:
+def mixed_language(batch: PairColumns) -> Iterable[int]:
     """The alphabet most used in one answer differs from that of the other, or from the prompt's.
 
     Only scripts are told apart: German and English look alike to this check.

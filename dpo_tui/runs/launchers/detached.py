@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.processes.environment import child_environment
-from dpo_tui.runs import lock
+from dpo_tui.processes.child_environment import child_environment
+from dpo_tui.runs import run_lock
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 
@@ -42,7 +42,7 @@ def start_detached(folder: RunFolder, argv: list[str]) -> None:
     # Whoever launches may live long (the app): collect the exit status, so that no zombie stays.
     threading.Thread(target=supervisor.wait, daemon=True, name=f"reap-{folder.id}").start()
     deadline = time.monotonic() + LAUNCH_DEADLINE
-    while lock.owner(folder.lock) != supervisor.pid:
+    while run_lock.owner(folder.lock) != supervisor.pid:
         ended = supervisor.poll()
         if ended == 0:
             return  # it came, worked and ended between two looks

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dpo_tui.runs import leftovers
+from dpo_tui.runs import leftover_processes
+from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED, WorkerEnd, describe_exit, kernel_oom_kills
-from dpo_tui.runs.files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.detached import start_detached
-from dpo_tui.runs.launchers.environment import worker_environment
 from dpo_tui.runs.launchers.launcher import Command, Worker
+from dpo_tui.runs.launchers.worker_environment import worker_environment
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State
 
@@ -80,7 +80,7 @@ class LocalWorker:
         """The exit code, once it has ended."""
         if self._process.returncode is None:
             # Whatever else has ended is collected as well: orphans of the worker become the supervisor's children.
-            self._process.returncode = leftovers.reap().get(self.pid)
+            self._process.returncode = leftover_processes.reap().get(self.pid)
         return self._process.returncode
 
     def interrupt(self) -> None:
@@ -107,7 +107,7 @@ class LocalWorker:
 
     def end_leftovers(self) -> list[int]:
         """End the process group and the orphans."""
-        return leftovers.end_all(self.pid)
+        return leftover_processes.end_all(self.pid)
 
     def _reported_failure(self) -> str:
         """What the worker itself wrote about its failure: message, and hint on a second line."""

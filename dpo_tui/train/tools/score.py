@@ -18,11 +18,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from dpo_tui.config.files import from_values
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.device import choose_device
-from dpo_tui.train.generation import Sampled, end_tokens, prompt_ids
-from dpo_tui.train.kl import answer_logps
-from dpo_tui.train.tools.service import Tell, serve
-from dpo_tui.train.trained import Trained, config_of, load_trained
+from dpo_tui.train.evaluation.generation import Sampled, end_tokens, prompt_ids
+from dpo_tui.train.evaluation.kl import answer_logps
+from dpo_tui.train.model.device import choose_device
+from dpo_tui.train.model.trained import Trained, config_of, load_trained
+from dpo_tui.train.tools.json_service import Tell, serve
 
 _LONGEST = 4096
 
@@ -73,9 +73,9 @@ class Scorer:
         tokens = trained.tokenizer(item["answer"], add_special_tokens=False)["input_ids"]
         ends = end_tokens(trained.policy, trained.tokenizer)[:1]
         sampled = [Sampled(prompt_ids(trained.tokenizer, item["messages"]), [*tokens, *ends])]
-        with trained.speaking("tuned") as policy:
+        with trained.active_model("tuned") as policy:
             (ours,) = answer_logps(policy, sampled)
-        with trained.speaking("base") as base:
+        with trained.active_model("base") as base:
             (theirs,) = answer_logps(base, sampled)
         return float(self.beta * (ours - theirs))
 

@@ -1,0 +1,111 @@
+"""Advice on a config, before anything runs: what is allowed but unwise.
+
+Each rule is a function that takes a config and returns an :class:`Advice` or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dpo_tui.advice.advice import Advice
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.text.numbers import figure
+
+if TYPE_CHECKING:  # advice on runs must load fast, without pydantic
+    from dpo_tui.config.schema import Config
+
+__all__ = ["Advice", "advise"]
+
+# Above this, dropout is no longer low.
+HIGH_DROPOUT = 0.1
+# Two to four epochs are safe.
+MOST_EPOCHS = 4
+
+SettingsRule = Callable[["Config"], Advice | None]
+
+
+def advise(config: Config) -> list[Advice]:
+    """Return every piece of advice on a config, in the order of the rules."""
+    return [advice for rule in RULES if (advice := rule(config))]
+
+
+def learning_rate(config: Config) -> Advice | None:
+    """DPO's rate is 1e-7 to 1e-6; with an adapter TRL advises 5e-6."""
+    strategy = strategy_of(config)
+    rates = strategy.learning_rates
+    if rates is None:
+        return None
+    low, high = rates.low, rates.high
+    highest = max(high, rates.lora) if config.use_lora else high
+    rate, usual = figure(config.learning_rate), f"{figure(low)} to {figure(highest)}"
+    if config.learning_rate > highest:
+        return Advice(
+            "learning-rate",
+            "warning",
+            f"learning_rate {rate} is above the usual range for {strategy.title}, {usual}: the loss may swing or the "
+            "model may lose its language.",
+            {"learning_rate": highest},
+        )
+    if config.learning_rate < low:
+        start = strategy.start_loss(config.model_dump())
+        stuck = "the model may hardly learn" if start is None else f"the loss may stay at {start:.3f}"
+        return Advice(
+            "learning-rate",
+            "warning",
+            f"learning_rate {rate} is below the usual range for {strategy.title}, {usual}: {stuck}.",
+            {"learning_rate": low},
+        )
+    if config.use_lora and config.learning_rate < high:
+        return Advice(
+            "learning-rate",
+            "info",
+            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {figure(rates.lora)}.",
+            {"learning_rate": rates.lora},
+        )
+    return None
+
+
+def beta(config: Config) -> Advice | None:
+    """0.1 is weak, 0.5 balanced, 2.0 strong."""
+    betas = strategy_of(config).betas
+    if betas is None or betas[0] <= config.beta <= betas[1]:
+        return None
+    effect = "hardly holds the policy to the reference" if config.beta < betas[0] else "hardly lets the policy move"
+    return Advice("beta", "warning", f"beta {config.beta:g} {effect}; 0.1 to 0.5 is usual.", {"beta": 0.1})
+
+
+def alpha(config: Config) -> Advice | None:
+    """Alpha is usually twice the rank."""
+    if not config.use_lora or config.use_rslora or config.alpha == 2 * config.lora_r:
+        return None
+    return Advice(
+        "alpha",
+        "info",
+        f"lora_alpha {config.alpha} is not twice the rank {config.lora_r}, as is usual.",
+        {"lora_alpha": 2 * config.lora_r},
+    )
+
+
+def dropout(config: Config) -> Advice | None:
+    """Keep dropout low."""
+    if not config.use_lora or config.lora_dropout <= HIGH_DROPOUT:
+        return None
+    return Advice(
+        "dropout", "warning", f"lora_dropout {config.lora_dropout:g} is high; 0.05 is usual.", {"lora_dropout": 0.05}
+    )
+
+
+def epochs(config: Config) -> Advice | None:
+    """More than four epochs tend to over-fit."""
+    if config.num_train_epochs <= MOST_EPOCHS or config.max_steps is not None:
+        return None
+    return Advice(
+        "epochs",
+        "warning",
+        f"{config.num_train_epochs:g} epochs tend to over-fit; 2 to 4 are safe.",
+        {"num_train_epochs": 3},
+    )
+
+
+RULES: tuple[SettingsRule, ...] = (learning_rate, beta, alpha, dropout, epochs)

@@ -1,0 +1,163 @@
+"""Which rows of some JSON lines may hold unusual characters, told from their bytes alone, and where the lines end.
+
+Looking for a byte is far faster than matching a pattern in every text, and most rows are clean. What is found here is
+only suspected: the checks then look at the texts of these rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LINE_BREAK, _ESCAPE = ord("\n"), ord("\\")
+_C1_LEAD, _C1_END, _PUNCTUATION, _PRIVATE = 0xC2, 0xA0, 0xE2, 0xEE
+_OVERRIDES = ((0x80, 0xAA, 0xAE), (0x81, 0xA6, 0xA9))  # U+202A to U+202E and U+2066 to U+2069, after E2
+_FIRST_FOREIGN = 0xCD  # lead byte of Greek; what comes before is Latin
+# In unsigned bytes, which wrap round, the first bytes of characters beyond ASCII less C1_LEAD are 0 to 0x3D, and those
+# of the characters before the space follow them: one comparison finds both.
+_SPACE_AFTER_C1_LEAD = (ord(" ") - _C1_LEAD) % 256
+_BLOCK = 1 << 17
+_MANY = 1000
+
+
+def _members(characters: bytes) -> NDArray[np.bool_]:
+    table = np.zeros(256, dtype=bool)
+    table[list(characters)] = True
+    return table
+
+
+_AFTER_LESS = _members(b"|s/<beup\xef\\")  # <| <s> </s> <<SYS>> <bos> <eos> <unk> <pad> <｜
+_AFTER_BRACKET = _members(b"I/\\")  # [INST] [/INST]
+_ZERO_PAGE = _members(b"01789")  # \\u000. \\u001. \\u007f \\u008. \\u009.
+_LATIN_PAGES = _members(b"012")  # \\u00.. \\u01.. \\u02..
+
+
+@dataclass(frozen=True, slots=True)
+class UnusualRows:
+    """Rows of some JSON lines, counted from 0, in order.
+
+    Args:
+        ends: behind each line break, and the end of the data.
+        controls: may hold a control character or a bidirectional override.
+        tokens: may hold a special token of a chat template.
+        foreign: may hold letters that are not Latin.
+    """
+
+    ends: NDArray[np.int64]
+    controls: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    foreign: NDArray[np.int64]
+
+
+def unusual_rows(raw: bytes) -> UnusualRows:
+    """Look through the bytes of JSON lines and name the suspected rows.
+
+    Args:
+        raw: the lines. A text in a row is followed by a quote and a brace at least, so that what matters of a character
+            or an escape never lies beyond the end.
+    """
+    data = np.frombuffer(raw, dtype=np.uint8)
+    unusual = _unusual(data)
+    codes = data[unusual]
+    ends = unusual[codes == _LINE_BREAK] + 1
+    if len(data) and (not len(ends) or ends[-1] != len(data)):
+        ends = np.append(ends, len(data))
+    after = _at(data, unusual + 1)
+    escapes = codes == _ESCAPE
+    unicode_escapes = unusual[escapes & (after == ord("u"))]
+    controls = [
+        _find(raw, b"\x7f"),
+        unusual[escapes & ((after == ord("b")) | (after == ord("f")))],
+        unusual[(codes == _C1_LEAD) & (after < _C1_END)],
+        *_overrides(data, unusual[codes == _PUNCTUATION]),
+        *_escaped_controls(data, unicode_escapes),
+    ]
+    letters = unusual[(codes >= _FIRST_FOREIGN) & (codes != _PUNCTUATION) & (codes < _PRIVATE)]
+    return UnusualRows(
+        ends=ends,
+        controls=_rows(ends, controls),
+        tokens=_rows(ends, _tokens(raw, data, unicode_escapes)),
+        foreign=_rows(ends, [letters, *_escaped_letters(data, unicode_escapes)]),
+    )
+
+
+def _at(data: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The bytes at some places; beyond the end the last one, which is nobody's text."""
+    found: NDArray[np.uint8] = data.take(places, mode="clip")
+    return found
+
+
+def _find(raw: bytes, sign: bytes) -> NDArray[np.int64]:
+    """Where a byte is that most texts lack: the search of ``bytes`` is faster than numpy until there are many."""
+    found: list[int] = []
+    at = raw.find(sign)
+    while at >= 0:
+        found.append(at)
+        if len(found) > _MANY:
+            return np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == sign[0])
+        at = raw.find(sign, at + 1)
+    return np.array(found, dtype=np.int64)
+
+
+def _unusual(data: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where backslashes, line breaks (tabs, too) and the first bytes of characters beyond ASCII are.
+
+    One search for all, since comparing bytes is nearly free and collecting places is not; and a block at a time, since
+    fresh memory for whole portions costs more than the comparisons.
+    """
+    found = [np.zeros(0, dtype=np.int64)]
+    shifted = np.empty(_BLOCK, dtype=np.uint8)
+    marked, compared = np.empty(_BLOCK, dtype=bool), np.empty(_BLOCK, dtype=bool)
+    for start in range(0, len(data), _BLOCK):
+        block = data[start : start + _BLOCK]
+        moved, marks, one = (part[: len(block)] for part in (shifted, marked, compared))
+        np.subtract(block, _C1_LEAD, out=moved)
+        np.less(moved, _SPACE_AFTER_C1_LEAD, out=marks)
+        np.equal(block, _ESCAPE, out=one)
+        np.bitwise_or(marks, one, out=marks)
+        (places,) = marks.nonzero()
+        places += start
+        found.append(places)
+    return np.concatenate(found)
+
+
+def _rows(ends: NDArray[np.int64], places: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    found = np.concatenate(places)
+    return np.unique(np.searchsorted(ends, found, side="right")) if len(found) else found
+
+
+def _overrides(data: NDArray[np.uint8], leads: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    if not len(leads):
+        return []
+    second, third = _at(data, leads + 1), _at(data, leads + 2)
+    return [leads[(third >= low) & (third <= last) & (second == expected)] for expected, low, last in _OVERRIDES]
+
+
+def _escaped_controls(data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    if not len(unicode_escapes):
+        return []
+    first, second, third = (_at(data, unicode_escapes + at) for at in (2, 3, 4))
+    zero_page = (first == ord("0")) & (second == ord("0")) & _ZERO_PAGE[third]
+    punctuation = (first == ord("2")) & (second == ord("0")) & ((third == ord("2")) | (third == ord("6")))
+    return [unicode_escapes[zero_page | punctuation]]
+
+
+def _tokens(raw: bytes, data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    found = []
+    for sign, following in ((b"<", _AFTER_LESS), (b"[", _AFTER_BRACKET)):
+        places = _find(raw, sign)
+        found.append(places[following[_at(data, places + 1)]])
+    # Some writers escape the brackets themselves: \\u003c and \\u005b.
+    if not len(unicode_escapes):
+        return found
+    first, second, third = (_at(data, unicode_escapes + at) for at in (2, 3, 4))
+    page = (first == ord("0")) & (second == ord("0")) & ((third == ord("3")) | (third == ord("5")))
+    return [*found, unicode_escapes[page]]
+
+
+def _escaped_letters(data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    if not len(unicode_escapes):
+        return []
+    first, second = _at(data, unicode_escapes + 2), _at(data, unicode_escapes + 3)
+    latin = (first == ord("0")) & _LATIN_PAGES[second]
+    return [unicode_escapes[~latin & (first != ord("2"))]]

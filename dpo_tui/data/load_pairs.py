@@ -1,0 +1,212 @@
+"""Read a whole dataset into pairs, or say in words why that cannot be done."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, unusable
+from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows
+from dpo_tui.data.source.json_lines import Row
+from dpo_tui.data.source.locate import locate
+from dpo_tui.data.source.source import DataFile, Progress, Source
+from dpo_tui.errors import DataError
+from dpo_tui.text.printable import printable
+
+EXPECTED = 'One pair a line is expected, such as {"prompt": "…", "chosen": "…", "rejected": "…"}'
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPairs:
+    """Every pair of a dataset that training can use.
+
+    Args:
+        pairs: the usable pairs, in the order of the source.
+        format: what the rows were recognised as; several names, the most frequent first, if the file is mixed.
+        total: rows in the source, blank lines not counted.
+        dropped: the rows that cannot be used, each with the reason.
+        sha256: of the files' bytes, one after the other.
+        columns: which column plays which part.
+        notes: what was odd about the file as a whole (another encoding, a trailing comma).
+    """
+
+    pairs: list[Pair]
+    format: str
+    total: int
+    dropped: list[RowProblem]
+    sha256: str
+    columns: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+
+def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
+    """Read and normalise a preference dataset.
+
+    Args:
+        source: where it is.
+        progress: told how many bytes of a download are done.
+
+    Raises:
+        DataError: it cannot be read, or no row of it can be used; the message shows what was found.
+    """
+    files = locate(source, progress)
+    recogniser = Recogniser(source.mapping)
+    pairs: list[Pair] = []
+    dropped: list[RowProblem] = []
+    notes: list[str] = []
+    total = 0
+    example: tuple[int, Any] | None = None
+    for number, row in numbered_rows(files, source.max_rows, recogniser, notes):
+        total += 1
+        if example is None and not isinstance(row, Unreadable):
+            example = (number, row)
+        try:
+            pairs += [pair_of(number, turns) for turns in usable_turns(row, recogniser)]
+        except Unreadable as problem:
+            dropped.append(RowProblem(number, problem.check, problem.message))
+    raise_if_unusable(source.location, total, len(pairs), Refusals.of(dropped), example)
+    return LoadedPairs(
+        pairs=pairs,
+        format=format_name(recogniser.formats),
+        total=total,
+        dropped=dropped,
+        sha256=sha256_of(files),
+        columns=columns_of(recogniser),
+        notes=notes,
+    )
+
+
+def usable_turns(row: Row, recogniser: Recogniser) -> list[Turns]:
+    """The pairs of one row that teach something.
+
+    Raises:
+        Unreadable: there is none.
+    """
+    if isinstance(row, Unreadable):
+        raise row
+    found = recogniser.pairs(row)
+    reasons = [unusable(turns) for turns in found]
+    if len(found) == 1:
+        if reasons[0] is not None:
+            raise reasons[0]
+        return found
+    kept = [turns for turns, reason in zip(found, reasons, strict=True) if reason is None]
+    if not kept:
+        raise next(reason for reason in reasons if reason is not None)
+    return kept
+
+
+def numbered_rows(
+    files: list[DataFile], max_rows: int | None, recogniser: Recogniser, notes: list[str]
+) -> Iterator[tuple[int, dict[str, Any] | Unreadable]]:
+    """Every row that is not blank, with its number; rows of several files are numbered on."""
+    number = 0
+    seen = 0
+    for file in files:
+        recogniser.cells = file.kind == "csv"
+        for chunk in chunks_of(file):
+            if isinstance(chunk, TextChunk):
+                notes += [note for note in chunk.notes if note not in notes]
+            for batch in rows(chunk):
+                for row in batch:
+                    number += 1
+                    if row is None:
+                        continue
+                    if max_rows is not None and seen >= max_rows:
+                        return
+                    seen += 1
+                    yield number, row
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """The rows that could not be used, for the decision whether any use is left.
+
+    Args:
+        count: how many.
+        broken: how many of them are not JSON.
+        first_broken: the first of these.
+        reason: the most frequent reason, in words.
+        reason_count: how many rows have it.
+    """
+
+    count: int
+    broken: int
+    first_broken: RowProblem | None
+    reason: str
+    reason_count: int
+
+    @classmethod
+    def of(cls, dropped: list[RowProblem]) -> "Refusals":
+        """Sum up a list of problems."""
+        broken = [problem for problem in dropped if problem.check == "bad-json"]
+        reason, count = Counter(problem.message for problem in dropped).most_common(1)[0] if dropped else ("", 0)
+        return cls(len(dropped), len(broken), broken[0] if broken else None, reason, count)
+
+
+def raise_if_unusable(
+    location: str, total: int, usable: int, refusals: Refusals, example: tuple[int, Any] | None
+) -> None:
+    """Raise if a file holds nothing to train on, or is mostly something other than JSON.
+
+    Raises:
+        DataError: what was found, with an example, and what was expected.
+    """
+    if total == 0:
+        raise DataError(f"{location} has no rows", hint=f"{EXPECTED}.")
+    if refusals.first_broken is not None and refusals.broken * 2 > total:
+        first = refusals.first_broken
+        or_csv = "; CSV files need the suffix .csv" if first.message.startswith("not JSON") else ""
+        raise DataError(
+            f"{location}: {refusals.broken} of {total} rows cannot be read, "
+            f"the first is row {first.row}: {printable(first.message)}",
+            hint=f"{EXPECTED}{or_csv}.",
+        )
+    if usable == 0:
+        shown = f"\n  row {example[0]}: {_excerpt(example[1])}" if example else ""
+        every = "every row" if refusals.reason_count == total else f"{refusals.reason_count} of {total} rows"
+        raise DataError(
+            f"{location} has no row that can be used; {every}: {printable(refusals.reason)}{shown}",
+            hint=f"{EXPECTED}. Name other columns by --prompt-field, --chosen-field, --rejected-field.",
+        )
+
+
+def format_name(formats: Counter[str]) -> str:
+    """Name what the rows are; a mixed file lists its formats, the most frequent first."""
+    names = [name for name, _ in formats.most_common()]
+    return names[0] if len(names) == 1 else "mixed: " + ", ".join(names) if names else "unknown"
+
+
+def columns_of(recogniser: Recogniser) -> dict[str, str]:
+    """Which column plays which part in the most frequent format."""
+    if not recogniser.formats:
+        return {}
+    return dict(recogniser.evidence[recogniser.formats.most_common(1)[0][0]])
+
+
+def sha256_of(files: list[DataFile]) -> str:
+    """The SHA-256 of the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for file in files:
+        _feed(digest, file.path)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, path: Path) -> None:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+
+
+def _excerpt(record: Any) -> str:
+    import orjson
+
+    try:
+        shown = orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (TypeError, ValueError):
+        shown = repr(record)
+    shown = printable(shown, single_line=True)
+    return shown if len(shown) <= 160 else shown[:160] + "…"  # noqa: PLR2004 (two lines of a terminal)

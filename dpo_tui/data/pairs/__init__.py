@@ -1,0 +1,1 @@
+"""The internal form of preference data, and the split into training and held-out pairs."""

@@ -1,0 +1,1 @@
+"""From one record to the turns of its pairs: shapes, messages, transcripts."""

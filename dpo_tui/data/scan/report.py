@@ -1,0 +1,160 @@
+"""The report of a scan: what a dataset is, what training will do with it, what is wrong, and a verdict in words."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dpo_tui.data.checks.check import Check
+from dpo_tui.data.scan.totals import NAMED_ROWS, Totals
+from dpo_tui.data.tokens.length_histogram import TokenFigures
+
+# More than this share of rows that cannot be used is no longer an accident of a few lines.
+MANY_UNUSABLE = 0.1
+# Warnings that name more than this share of the pairs say something about the dataset, not about a few rows.
+MANY_NAMED = 0.1
+EFFECTIVE_BATCH = 8
+"""Pairs in one optimizer step with both hardware presets."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedProblem:
+    """What one check found.
+
+    Args:
+        check: its id.
+        severity: ``error``, ``warning`` or ``info``.
+        count: how many rows, or pairs for checks of the whole dataset.
+        rows: the first hundred rows, from 1; empty for checks of the whole dataset.
+        title: what is wrong.
+        detail: figures or the first reason in words; may be empty.
+        explanation: why it matters.
+        remedy: what to do.
+    """
+
+    check: str
+    severity: str
+    count: int
+    rows: list[int]
+    title: str
+    detail: str
+    explanation: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that a scan knows; see docs/data.md for the fields."""
+
+    location: str
+    rows: int
+    usable: int
+    format: str
+    columns: dict[str, str]
+    lengths: dict[str, Any]
+    will_drop: int | None
+    will_truncate: int | None
+    problems: list[ReportedProblem]
+    verdict: str
+    model: str | None = None
+    max_length: int | None = None
+    keeps: dict[str, int] | None = None
+    steps_per_epoch: int = 0
+    notes: list[str] = field(default_factory=list)
+    complete: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as one JSON document."""
+        return asdict(self)
+
+
+def make_report(
+    totals: Totals,
+    checks: dict[str, Check],
+    *,
+    location: str,
+    model: str | None = None,
+    max_length: int | None = None,
+    tokens: TokenFigures | None = None,
+    complete: bool = True,
+) -> Report:
+    """Put a report together from what is known so far."""
+    names = [name for name, _ in totals.formats.most_common()]
+    notes = list(totals.notes)
+    if tokens is not None and not tokens.own_template:
+        notes.append("the model has no chat template: ChatML is used")
+    if tokens is not None and tokens.refused:
+        refused = _scaled(tokens.refused, tokens, totals)
+        notes.append(f"the model's chat template refuses {refused:,} of the pairs: training leaves them out")
+    dropped = _scaled(tokens.will_drop + tokens.refused, tokens, totals) if tokens else None
+    problems = _problems(totals, checks, whole=complete)
+    trained = totals.usable - (dropped or 0)
+    lengths: dict[str, Any] = {
+        "characters": {name: histogram.summary() for name, histogram in totals.characters.items()},
+        "tokens": None,
+    }
+    if tokens is not None:
+        lengths["tokens"] = {**tokens.summaries, "counted": tokens.counted, "exact": tokens.exact}
+    return Report(
+        location=location,
+        rows=totals.rows,
+        usable=totals.usable,
+        format=names[0] if len(names) == 1 else "mixed: " + ", ".join(names) if names else "unknown",
+        columns=dict(totals.evidence.get(names[0], {})) if names else {},
+        lengths=lengths,
+        will_drop=dropped,
+        will_truncate=_scaled(tokens.will_truncate, tokens, totals) if tokens else None,
+        problems=problems,
+        verdict=_verdict(totals, problems, dropped or 0) if complete else "still reading",
+        model=model,
+        max_length=max_length,
+        keeps=tokens.keeps if tokens else None,
+        steps_per_epoch=-(-trained // EFFECTIVE_BATCH),
+        notes=notes,
+        complete=complete and (tokens is None or tokens.exact),
+    )
+
+
+def _scaled(count: int, tokens: TokenFigures, totals: Totals) -> int:
+    """A count of a sample, as the estimate for all pairs; an exact count as it is."""
+    return count if tokens.exact or not tokens.counted else round(count * totals.usable / tokens.counted)
+
+
+def _problems(totals: Totals, checks: dict[str, Check], *, whole: bool) -> list[ReportedProblem]:
+    found = []
+    for check in checks.values():
+        if check.whole is not None:
+            finding = check.whole(totals) if whole and totals.usable else None
+            if finding is not None:
+                found.append(_problem(check, finding.count, [], finding.detail))
+        elif count := totals.counts[check.bit]:
+            reasons = totals.messages.get(check.id, [])
+            detail = f"row {reasons[0][0]}: {reasons[0][1]}" if reasons else ""
+            found.append(_problem(check, count, totals.named[check.bit][:NAMED_ROWS], detail))
+    order = {"error": 0, "warning": 1, "info": 2}
+    return sorted(found, key=lambda problem: (order[problem.severity], -problem.count))
+
+
+def _problem(check: Check, count: int, rows: list[int], detail: str) -> ReportedProblem:
+    return ReportedProblem(check.id, check.severity, count, rows, check.title, detail, check.explanation, check.remedy)
+
+
+def _verdict(totals: Totals, problems: list[ReportedProblem], dropped: int) -> str:
+    trained = totals.usable - dropped
+    if trained <= 0:
+        return "Not usable: no pair is left to train on."
+    unusable = totals.rows and sum(one.count for one in problems if one.severity == "error") / totals.rows
+    heavy = [one for one in problems if one.severity == "warning" and _is_heavy(one, totals)]
+    light = [one for one in problems if one.severity == "warning" and one not in heavy]
+    numbers = (
+        f"{trained:,} of {totals.usable:,} usable pairs fit" if dropped else f"{trained:,} pairs can be trained on"
+    )
+    if unusable > MANY_UNUSABLE:
+        return f"Doubtful: {numbers}, but {unusable:.0%} of the rows cannot be used. Repair the source first."
+    if heavy:
+        return f"Usable with care: {numbers}. First look at: {', '.join(one.check for one in heavy)}."
+    if light:
+        return f"Good: {numbers}. Worth a look: {', '.join(one.check for one in light)}."
+    return f"Good: {numbers}."
+
+
+def _is_heavy(problem: ReportedProblem, totals: Totals) -> bool:
+    return not problem.rows or problem.count > MANY_NAMED * totals.usable

@@ -1,0 +1,117 @@
+"""The running counts of a scan, portion after portion."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpo_tui.data.scan.chunk_scanner import BUCKETS, ChunkStats
+from dpo_tui.data.scan.pair_batcher import BLANK
+from dpo_tui.data.tokens.length_histogram import LengthHistogram
+
+NAMED_ROWS = 100
+"""How many rows a report names for each check."""
+_KEPT_MESSAGES = 3
+
+
+class Totals:
+    """What is known of a dataset so far; memory does not grow with its size.
+
+    Attributes:
+        rows: rows that are not blank.
+        lines: all rows, blank ones too; the number of the last row.
+        usable: pairs that can be used.
+        named: the first rows that each bit of the flags names, from 1.
+        counts: how many rows each bit names.
+        distinct_prompts: different prompts; known at the end only.
+        sampled: pairs that refusals and openings were counted in.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self.rows = 0
+        self.lines = 0
+        self.usable = 0
+        self.distinct_prompts = 0
+        self.counts = [0] * bits
+        self.named: list[list[int]] = [[] for _ in range(bits)]
+        self.messages: dict[str, list[tuple[int, str]]] = {}
+        self.formats: Counter[str] = Counter()
+        self.evidence: dict[str, dict[str, str]] = {}
+        self.notes: list[str] = []
+        self.characters = {"prompt": LengthHistogram(), "chosen": LengthHistogram(), "rejected": LengthHistogram()}
+        self.sampled = 0
+        self.chosen_refusals = 0
+        self.rejected_refusals = 0
+        self.chosen_longer = 0
+        self.rejected_longer = 0
+        self._difference = 0.0
+        self._difference_squared = 0.0
+        self._openings = np.zeros(BUCKETS, dtype=np.int64)
+        self._opening_texts: dict[int, str] = {}
+
+    def add(self, part: ChunkStats) -> None:
+        """Add what one portion gave."""
+        self._add_flags(part.flags)
+        self.rows += int((part.flags != BLANK).sum())
+        self.usable += len(part.prompts)
+        for name, lengths in zip(("prompt", "chosen", "rejected"), part.lengths, strict=True):
+            self.characters[name].add(lengths)
+        self._add_lengths(part.lengths[1], part.lengths[2])
+        self.sampled += part.sampled
+        self.chosen_refusals += part.refusals[0]
+        self.rejected_refusals += part.refusals[1]
+        self._openings += part.openings
+        for bucket, text in part.opening_texts.items():
+            self._opening_texts.setdefault(bucket, text)
+        self.formats.update(part.formats)
+        for name, columns in part.evidence.items():
+            self.evidence.setdefault(name, columns)
+        for check, found in part.messages.items():
+            kept = self.messages.setdefault(check, [])
+            kept += [(row + self.lines + 1, text) for row, text in found[: _KEPT_MESSAGES - len(kept)]]
+        self.notes += [note for note in part.notes if note not in self.notes]
+        self.lines += len(part.flags)
+
+    def name_rows(self, bit: int, rows: NDArray[np.int64]) -> None:
+        """Add rows, counted from 0 and in order, that a comparison of all rows found."""
+        self.counts[bit] += len(rows)
+        self.named[bit] = sorted({*self.named[bit], *(rows[:NAMED_ROWS] + 1).tolist()})[:NAMED_ROWS]
+
+    def length_effect(self) -> float | None:
+        """Cohen's d of the paired difference of log lengths, above 0 if chosen ones are longer; None if undefined."""
+        if self.usable < 2:  # noqa: PLR2004 (a spread needs two)
+            return None
+        mean = self._difference / self.usable
+        variance = self._difference_squared / self.usable - mean * mean
+        return mean / math.sqrt(variance) if variance > 1e-12 else None  # noqa: PLR2004 (rounding of a zero)
+
+    def most_common_opening(self) -> tuple[int, str]:
+        """How many prompts begin alike at most, and how. Different openings share a bucket in one of 4,096 cases."""
+        top = int(np.argmax(self._openings))
+        return int(self._openings[top]), self._opening_texts.get(top, "")
+
+    def _add_flags(self, flags: NDArray[np.uint32]) -> None:
+        present = int(np.bitwise_or.reduce(flags)) if len(flags) else 0
+        for bit in range(len(self.counts)):
+            if present >> bit & 1:
+                rows = np.flatnonzero(flags & np.uint32(1 << bit))
+                self.counts[bit] += len(rows)
+                missing = NAMED_ROWS - len(self.named[bit])
+                if missing > 0:
+                    self.named[bit] += (rows[:missing] + (self.lines + 1)).tolist()
+
+    def _add_lengths(self, chosen: NDArray[np.int32], rejected: NDArray[np.int32]) -> None:
+        difference = np.log((chosen + 1) / (rejected + 1))
+        self._difference += float(difference.sum())
+        self._difference_squared += float((difference * difference).sum())
+        self.chosen_longer += int((chosen > rejected).sum())
+        self.rejected_longer += int((chosen < rejected).sum())
+
+
+def recogniser_view(totals: Totals) -> dict[str, Any]:
+    """The format of the dataset and the columns of its most frequent one."""
+    names = [name for name, _ in totals.formats.most_common()]
+    shown = names[0] if len(names) == 1 else "mixed: " + ", ".join(names) if names else "unknown"
+    return {"format": shown, "columns": dict(totals.evidence.get(names[0], {})) if names else {}}

@@ -1,0 +1,1 @@
+"""Where data lie and how their bytes become rows: files, archives, encodings, JSON and CSV."""

@@ -1,0 +1,268 @@
+"""A file as portions: pieces of a few megabytes that can be read in any process, each on its own.
+
+The reader goes through them one after the other, the scan hands them to several processes. Both therefore see the same
+rows with the same numbers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.data.source.json_lines import LONGEST, TOO_LONG, Row, lines_of, parse_block
+from dpo_tui.data.source.source import DataFile
+from dpo_tui.data.source.streams import BLOCK, head_of, text
+from dpo_tui.errors import DataError
+
+PORTION = 4 << 20
+"""Bytes of JSON lines in one portion."""
+_TABLE_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LineChunk:
+    """A byte range of a plain UTF-8 file that holds whole JSON lines."""
+
+    path: Path
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextChunk:
+    """JSON lines that were cut from a stream (unpacked, transcoded, an array, a table)."""
+
+    data: bytes
+    cells: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroupChunk:
+    """Record batches of an Arrow file (``stop`` excluded), or one row group of a Parquet file."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+Portion = LineChunk | TextChunk | RowGroupChunk
+
+
+def chunks_of(file: DataFile, size: int = PORTION) -> Iterator[Portion]:
+    """Cut a file into portions, in order.
+
+    Raises:
+        DataError: the file is damaged or is not what its name says.
+    """
+    if file.kind == "parquet":
+        yield from (RowGroupChunk(file.path, group, group + 1) for group in range(_parquet(file.path).num_row_groups))
+    elif file.kind == "arrow":
+        count = sum(1 for _ in _arrow_batches(file.path))
+        yield from (RowGroupChunk(file.path, at, min(at + 8, count)) for at in range(0, count, 8))
+    elif file.kind == "csv":
+        from dpo_tui.data.source.csv_rows import csv_rows
+
+        for data in csv_rows(file, size):
+            yield TextChunk(data, cells=True)
+    else:
+        yield from _json_portions(file, size)
+
+
+def rows(chunk: Portion) -> Iterator[list[Row]]:
+    """Read a portion: lists of rows, in order, nothing left out."""
+    if isinstance(chunk, RowGroupChunk):
+        yield from _batch_rows(chunk)
+        return
+    yield parse_block(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk))
+
+
+def first_rows(found: Iterator[Portion], count: int) -> Iterator[Portion]:
+    """Cut a stream of portions after some rows, blank lines not counted."""
+    import orjson
+
+    left = count
+    for chunk in found:
+        if left <= 0:
+            return
+        cells = isinstance(chunk, TextChunk) and chunk.cells
+        if isinstance(chunk, RowGroupChunk):
+            lines = [orjson.dumps(row, default=str) for batch in rows(chunk) for row in batch]
+        else:
+            lines = lines_of(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk))
+        kept: list[bytes] = []
+        for line in lines:
+            if left <= 0:
+                break
+            kept.append(line)
+            left -= bool(line.strip())
+        yield TextChunk(b"\n".join(kept) + b"\n", cells=cells)
+
+
+def _json_portions(file: DataFile, size: int) -> Iterator[Portion]:
+    encoding, blocks = text(file)
+    head = head_of(file)
+    start = _decoded(head, encoding).lstrip()
+    if start[:1] == b"[" or (start[:1] == b"{" and not _is_whole(start)):
+        from dpo_tui.data.source.json_splitter import Splitter, split
+
+        splitter = Splitter(1 if start[:1] == b"[" else 0)
+        yield from _gather(split(blocks, splitter), size, splitter.notes)
+    elif encoding == "utf-8" and file.packed is None:
+        yield from _ranges(file.path, size)
+    else:
+        yield from _cut_at_lines(blocks, size)
+
+
+def _is_whole(start: bytes) -> bool:
+    """Whether lines are rows. An object printed over several lines goes on with a key, never with a brace."""
+    second = start.partition(b"\n")[2].lstrip()
+    return second[:1] not in {b'"', b"}"}
+
+
+def _decoded(head: bytes, encoding: str) -> bytes:
+    return head.decode(encoding, "ignore").encode("utf-8", "ignore") if encoding != "utf-8" else head
+
+
+def _gather(batches: Iterator[list[bytes]], size: int, notes: list[str]) -> Iterator[TextChunk]:
+    held: list[bytes] = []
+    held_size = 0
+    for batch in batches:
+        held += batch
+        held_size += sum(map(len, batch))
+        if held_size >= size:
+            yield TextChunk(b"\n".join(held) + b"\n")
+            held, held_size = [], 0
+    if held or notes:
+        yield TextChunk(b"\n".join(held) + b"\n" if held else b"", notes=tuple(notes))
+
+
+def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[TextChunk]:
+    held: list[bytes] = []
+    held_size = 0
+    skipping = False
+    for block in blocks:
+        piece = block
+        if skipping:
+            _, newline, piece = block.partition(b"\n")
+            if not newline:
+                continue
+            skipping = False
+        held.append(piece)
+        held_size += len(piece)
+        if held_size < size:
+            continue
+        data = b"".join(held)
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield TextChunk(data[:end])
+            held, held_size = [data[end:]], len(data) - end
+        elif held_size > LONGEST:
+            yield TextChunk(TOO_LONG)
+            held, held_size, skipping = [], 0, True
+        else:
+            held = [data]
+    if data := b"".join(held):
+        yield TextChunk(data)
+
+
+def read_bytes(chunk: LineChunk) -> bytes:
+    """The bytes of a range; fewer if the file was cut meanwhile."""
+    with chunk.path.open("rb", buffering=0) as file:
+        file.seek(chunk.start)
+        parts = []
+        left = chunk.end - chunk.start
+        while left > 0 and (block := file.read(left)):  # one read gives at most 2 GB, and a signal may cut it short
+            parts.append(block)
+            left -= len(block)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _ranges(path: Path, size: int) -> Iterator[LineChunk | TextChunk]:
+    """Cut a file at line breaks, near every multiple of a size."""
+    total = path.stat().st_size
+    start = 0
+    with path.open("rb", buffering=0) as file:
+        while start < total:
+            wanted = min(start + size, total)
+            end = _end_of_line(file, wanted - 1, total) if wanted < total else total
+            if end - wanted > LONGEST:
+                begin = _last_line(file, start, wanted)
+                if begin > start:
+                    yield LineChunk(path, start, begin)
+                yield TextChunk(TOO_LONG)
+            else:
+                yield LineChunk(path, start, end)
+            start = end
+
+
+def _last_line(file: Any, start: int, end: int) -> int:
+    """Where the line begins that reaches beyond the end of a range."""
+    file.seek(start)
+    return int(start + file.read(end - start).rfind(b"\n") + 1)
+
+
+def _end_of_line(file: Any, at: int, total: int) -> int:
+    """The place after the next line break."""
+    file.seek(at)
+    size = 1 << 12  # most lines end soon
+    while block := file.read(size):
+        found = block.find(b"\n")
+        if found >= 0:
+            return int(at + found + 1)
+        at += len(block)
+        size = BLOCK
+    return total
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is a damaged Parquet file: {reason}", hint="Copy or download it again.") from error
+
+
+def _arrow_batches(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            try:
+                reader: Any = pa.ipc.open_stream(source)
+            except pa.ArrowInvalid:
+                file = pa.ipc.open_file(source)
+                reader = (file.get_batch(number) for number in range(file.num_record_batches))
+            yield from reader
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is a damaged Arrow file: {reason}", hint="Save the dataset again.") from error
+
+
+def _batch_rows(chunk: RowGroupChunk) -> Iterator[list[Row]]:
+    import pyarrow as pa
+
+    if chunk.path.suffix == ".arrow":
+        for batch in islice(_arrow_batches(chunk.path), chunk.start, chunk.stop):
+            yield _records(batch, chunk.path)
+        return
+    try:
+        for batch in _parquet(chunk.path).iter_batches(batch_size=_TABLE_ROWS, row_groups=[chunk.start]):
+            yield _records(batch, chunk.path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{chunk.path} is a damaged Parquet file: {reason}", hint="Copy it again.") from error
+
+
+def _records(batch: Any, path: Path) -> list[Row]:
+    import pyarrow as pa
+
+    try:
+        found: list[Row] = batch.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(f"{path} has values that cannot be read: {error}", hint="Write the file again.") from error
+    return found

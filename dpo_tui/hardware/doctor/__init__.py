@@ -1,0 +1,1 @@
+"""Checks of this machine, each with the command that mends what it finds."""

@@ -1,0 +1,135 @@
+"""Doctor: the GPUs, who holds them, and which of them CUDA may use."""
+
+from dpo_tui.hardware.cuda_devices import visible_gpus
+from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
+from dpo_tui.hardware.gpu_choice import BF16_CAPABILITY, recommend
+from dpo_tui.hardware.nvml import Gpu
+from dpo_tui.hardware.profiles import NOT_ADVISED, gb
+
+_NOTABLE = 500_000_000  # bytes; less is a desktop
+_OLDEST_FOR_4BIT = (6, 0)  # bitsandbytes 0.48 and later: Pascal or newer
+
+
+@check
+def gpu(box: MachineFacts) -> DoctorFinding:
+    """Whether there is a GPU that answers."""
+    fault = box.inventory.fault
+    if fault is not None:
+        fixes = {
+            "no-library": "install the NVIDIA driver; in a container, start it with --gpus all",
+            "no-driver": "sudo modprobe nvidia, or reboot after a driver update",
+        }
+        message = f"No GPU: {fault.reason}. Training runs on the CPU, which suits the demo and tiny models."
+        status = "fail" if "version" in fault.reason else "warn"
+        return DoctorFinding("gpu", status, message, fixes.get(fault.kind, ""))  # type: ignore[arg-type]
+    if not box.inventory.gpus:
+        return DoctorFinding("gpu", "warn", "The driver lists no GPU. Training runs on the CPU.", "nvidia-smi -L")
+    lost = [one for one in box.inventory.gpus if one.lost]
+    if lost:
+        names = ", ".join(f"GPU {one.index}" for one in lost)
+        return DoctorFinding("gpu", "fail", f"{names} stopped answering.", "sudo nvidia-smi --gpu-reset, or reboot")
+    return DoctorFinding("gpu", "ok", ", ".join(_named(one) for one in box.inventory.gpus))
+
+
+@check
+def gpu_memory(box: MachineFacts) -> DoctorFinding | None:
+    """Whether enough GPU memory is free, and who takes it."""
+    if not any(not one.lost for one in box.inventory.gpus):
+        return None
+    profile = recommend(box.inventory, box.ram, box.environ)
+    if profile.gpu is None:
+        return None
+    message = profile.reason
+    if profile.name != "reduced":
+        return DoctorFinding("gpu-memory", "ok", message)
+    chosen = next(one for one in box.inventory.gpus if one.index == profile.gpu)
+    holders = [one for one in chosen.holders if (one.memory or 0) > _NOTABLE]
+    if NOT_ADVISED in profile.warnings:
+        return DoctorFinding(
+            "gpu-memory", "warn", f"{message}. {NOT_ADVISED}", "choose a smaller model: dpo-tui hardware lists some"
+        )
+    if holders:
+        ask = "; ".join(f"pid {one.pid}, {one.user or 'unknown user'}: {one.command or one.reason}" for one in holders)
+        return DoctorFinding(
+            "gpu-memory", "warn", f"{message}. Held by {ask}.", "wait, or ask its owner; dpo-tui runs lists your own"
+        )
+    return DoctorFinding("gpu-memory", "warn", message, "dpo-tui hardware")
+
+
+@check
+def bfloat16(box: MachineFacts) -> DoctorFinding | None:
+    """Whether the GPUs can compute in bfloat16, and run 4-bit at all."""
+    known = [one for one in box.inventory.gpus if one.compute_capability is not None]
+    if not known:
+        return None
+    old = [one for one in known if (one.compute_capability or (0, 0)) < BF16_CAPABILITY]
+    ancient = [one for one in known if (one.compute_capability or (0, 0)) < _OLDEST_FOR_4BIT]
+    if ancient:
+        return DoctorFinding("bfloat16", "fail", f"{_list(ancient)}: too old for 4-bit training.", "use another GPU")
+    if old:
+        message = f"{_list(old)}: no bfloat16 below compute capability 8.0; runs there use fp16 and say so."
+        return DoctorFinding("bfloat16", "warn", message, "nothing to do; a newer GPU is faster and steadier")
+    return DoctorFinding("bfloat16", "ok", "every GPU computes in bfloat16")
+
+
+@check
+def gpu_errors(box: MachineFacts) -> DoctorFinding | None:
+    """Uncorrected memory errors."""
+    broken = [one for one in box.inventory.gpus if one.ecc_errors]
+    if not broken:
+        return None
+    words = ", ".join(f"GPU {one.index}: {one.ecc_errors}" for one in broken)
+    return DoctorFinding(
+        "gpu-errors",
+        "fail",
+        f"Uncorrected memory errors ({words}).",
+        "sudo nvidia-smi --gpu-reset; then tell the provider",
+    )
+
+
+@check
+def mig(box: MachineFacts) -> DoctorFinding | None:
+    """MIG slices."""
+    sliced = [one for one in box.inventory.gpus if one.mig]
+    if not sliced:
+        return None
+    hidden = [one for one in sliced if not one.mig_instances]
+    if hidden:
+        message = f"{_list(hidden)}: MIG is on and its slices are not shown; memory is only known once CUDA runs."
+        return DoctorFinding("mig", "warn", message, "nvidia-smi -L; then export CUDA_VISIBLE_DEVICES=MIG-…")
+    return DoctorFinding("mig", "ok", f"{_list(sliced)}: MIG is on; CUDA sees each slice as a GPU")
+
+
+@check
+def visible_devices(box: MachineFacts) -> DoctorFinding | None:
+    """CUDA_VISIBLE_DEVICES, and several GPUs."""
+    gpus, listed = box.inventory.gpus, box.environ.get("CUDA_VISIBLE_DEVICES")
+    if not gpus:
+        return None
+    if listed is not None:
+        left = visible_gpus(gpus, box.environ)
+        if not left:
+            message = f"CUDA_VISIBLE_DEVICES={listed!r} hides every GPU."
+            return DoctorFinding("visible-devices", "warn", message, "unset CUDA_VISIBLE_DEVICES")
+        return DoctorFinding(
+            "visible-devices", "ok", f"CUDA_VISIBLE_DEVICES leaves GPU {', '.join(str(one.index) for one in left)}"
+        )
+    if len(gpus) == 1:
+        return None
+    best = recommend(box.inventory, box.ram, box.environ).gpu
+    mixed = len({one.name for one in gpus}) > 1
+    order = (
+        " CUDA numbers different GPUs by speed; CUDA_DEVICE_ORDER=PCI_BUS_ID makes it count as here." if mixed else ""
+    )
+    return DoctorFinding(
+        "visible-devices", "ok", f"{len(gpus)} GPUs; a run takes one of them, now it would be GPU {best}.{order}"
+    )
+
+
+def _named(one: Gpu) -> str:
+    size = f", {gb(one.memory_total)}" if one.memory_total is not None else ", memory not told"
+    return f"{one.name}{size}"
+
+
+def _list(gpus: list[Gpu]) -> str:
+    return ", ".join(f"GPU {one.index} ({one.name})" for one in gpus)

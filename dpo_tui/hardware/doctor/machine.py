@@ -1,0 +1,112 @@
+"""Doctor: main memory, disk, container limits, clock."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from dpo_tui import paths
+from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
+from dpo_tui.hardware.memory.memory_estimate import GB
+from dpo_tui.hardware.models.lookup import hub_cache
+from dpo_tui.hardware.profiles import MINIMUM_RAM_GB, gb
+
+_HOME_GB = 5  # checkpoints: an adapter with its optimizer is 0.1 to 1.5 GB, two are kept, and logs and samples
+_CACHE_GB = 20  # an 8B model in 16 bit is 16 GB
+_SHM_GB = 0.5  # data loader processes pass batches through it; a container's default is 64 MB
+_SHARED = Path("/dev/shm")  # noqa: S108 - only its size is looked at
+_SOFTWARE_DATE = 1_760_000_000  # October 2025; a clock before that is wrong
+
+
+@check
+def memory(box: MachineFacts) -> DoctorFinding:
+    """Main memory, of which 16 GB are the minimum, and how much of it is free."""
+    shown = f"{gb(box.ram.total)} of main memory, {gb(box.ram.free)} free"
+    if box.ram.total < MINIMUM_RAM_GB * GB:
+        message = f"{shown}; 16 GB is the minimum, and loading a 7B model may be killed."
+        return DoctorFinding("memory", "warn", message, "choose a smaller model, or add swap")
+    return DoctorFinding("memory", "ok", shown)
+
+
+@check
+def container(box: MachineFacts) -> DoctorFinding | None:
+    """A container's own limits: memory, and the shared memory that data loaders use."""
+    limit = _limit()
+    shm = _free_at(_SHARED)
+    problems = []
+    if limit is not None and limit < MINIMUM_RAM_GB * GB:
+        problems.append(f"the container may use {gb(limit)} of memory")
+    if shm is not None and shm < _SHM_GB * GB:
+        problems.append(f"{_SHARED} has {shm / 1e6:.0f} MB free")
+    if problems:
+        fix = "start the container with --memory 24g --shm-size 2g, or keep dataloader_num_workers = 0"
+        return DoctorFinding("container", "warn", "; ".join(problems), fix)
+    if limit is not None:
+        return DoctorFinding("container", "ok", f"limited to {gb(limit)} of memory")
+    return None
+
+
+@check
+def disk_for_runs(box: MachineFacts) -> DoctorFinding:
+    """Disk for checkpoints."""
+    return _disk(
+        "disk-runs", paths.home(), _HOME_GB, "checkpoints and logs", "export DPO_TUI_HOME=/a/larger/disk/dpo-tui"
+    )
+
+
+@check
+def disk_for_models(box: MachineFacts) -> DoctorFinding:
+    """Disk for downloaded models."""
+    return _disk(
+        "disk-models",
+        hub_cache(),
+        _CACHE_GB,
+        "models (an 8B model is 16 GB)",
+        "export HF_HOME=/a/larger/disk/huggingface",
+    )
+
+
+@check
+def clock(box: MachineFacts) -> DoctorFinding:
+    """A wrong clock breaks downloads and confuses run times."""
+    now = time.time()
+    if now < _SOFTWARE_DATE:
+        shown = time.strftime("%Y-%m-%d", time.localtime(now))
+        return DoctorFinding(
+            "clock", "fail", f"The clock says {shown}; downloads will fail.", "sudo timedatectl set-ntp true"
+        )
+    return DoctorFinding("clock", "ok", time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(now)))
+
+
+def _disk(name: str, folder: Path, wanted: float, what: str, fix: str) -> DoctorFinding:
+    existing = next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
+    free = _free_at(existing)
+    if free is None:
+        return DoctorFinding(name, "warn", f"{folder} cannot be looked at", fix)
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        return DoctorFinding(name, "fail", f"{existing} cannot be written, and {what} belong there", fix)
+    if free < wanted * GB:
+        status = "fail" if free < wanted * GB / 10 else "warn"
+        message = f"{gb(free)} free at {existing} for {what}; {wanted} GB is comfortable"
+        return DoctorFinding(name, status, message, fix)  # type: ignore[arg-type]
+    return DoctorFinding(name, "ok", f"{gb(free)} free at {existing} for {what}")
+
+
+def _free_at(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def _limit() -> int | None:
+    """The container's memory limit in bytes (cgroup v2, then v1); None without one."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = int(Path(path).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue
+        if limit < physical:
+            return limit
+    return None

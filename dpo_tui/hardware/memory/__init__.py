@@ -1,0 +1,1 @@
+"""The memory estimate of a run, and what makes it fit."""

@@ -1,0 +1,165 @@
+"""Does it fit, and what are the smallest changes that make it fit.
+
+The order of remedies: 4-bit, a smaller batch with more accumulation, shorter sequences, a smaller model; with
+checkpointed activations between the batch and the length, because it costs time and no quality. Every remedy keeps the
+effective batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from dpo_tui.config.files import from_values
+from dpo_tui.config.schema import Config
+from dpo_tui.errors import DpoTuiError
+from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
+from dpo_tui.hardware.models.architecture import Architecture
+from dpo_tui.hardware.models.lookup import architecture_of, recommended_models
+from dpo_tui.strategies.registry import strategy_of
+
+Verdict = Literal["fits", "tight", "does-not-fit", "unknown"]
+
+# Above this share of the free memory a run is called tight: the estimate aims to be within a tenth.
+TIGHT = 0.9
+SHORTEST_USEFUL = 256  # tokens; below it most pairs are cut
+
+
+@dataclass(frozen=True)
+class FitChange:
+    """One config change that saves memory.
+
+    Attributes:
+        set: field names and their new values.
+        saves: bytes saved against the config it applies to.
+        words: the change for a person.
+        fits: whether the run fits once it, and every change listed before it in a chain, is made.
+    """
+
+    set: dict[str, Any]
+    saves: int
+    words: str
+    fits: bool
+
+
+def verdict_of(total: int, free: int | None) -> Verdict:
+    """Compare an estimate with the free memory, both in bytes."""
+    if free is None:
+        return "unknown"
+    if total > free:
+        return "does-not-fit"
+    return "tight" if total > TIGHT * free else "fits"
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A config that does not fit, and what it should fit into."""
+
+    config: Config
+    arch: Architecture
+    total: int
+    free: int
+    device: DeviceKind
+    longest: int | None
+
+
+def changes_to_fit(
+    config: Config, arch: Architecture, free: int, *, device: DeviceKind = "cuda", longest: int | None = None
+) -> list[FitChange]:
+    """Find the smallest changes after which the run fits into ``free`` bytes.
+
+    Changes that are each enough alone are listed side by side, in that order. When none is, the list is a chain: made
+    one after the other, the last one makes it fit (or nothing does, and none of them says that it fits).
+    """
+    total = estimate(config, arch, device=device, longest=longest).total
+    case = _Case(config, arch, total, free, device, longest)
+    if total <= free:
+        return []
+    alone = [change for remedy in _REMEDIES if (change := _smallest(remedy(config), case)) is not None and change.fits]
+    if alone:
+        return alone
+    chain: list[FitChange] = []
+    left = case
+    for remedy in _REMEDIES:
+        change = _smallest(remedy(left.config), left)
+        if change is None:
+            continue
+        chain.append(change)
+        if change.fits:
+            return chain
+        left = replace(left, config=_with(left.config, change.set), total=left.total - change.saves)
+    smaller = _smallest(_smaller_model(config), case)
+    if smaller is not None and smaller.fits:
+        return [smaller]
+    smaller = _smallest(_smaller_model(left.config), left)
+    return [*chain, smaller] if smaller is not None else chain
+
+
+def _smallest(candidates: Iterator[tuple[dict[str, Any], str]], case: _Case) -> FitChange | None:
+    """The first candidate that fits; else the one that saves most. Candidates come smallest change first."""
+    best: FitChange | None = None
+    for values, words in candidates:
+        try:
+            changed = _with(case.config, values)
+            arch = architecture_of(values["model_name"]) if "model_name" in values else case.arch
+        except DpoTuiError:
+            continue  # the change breaks a rule of the config
+        size = estimate(changed, arch, device=case.device, longest=case.longest).total
+        if case.total - size > (best.saves if best is not None else 0):
+            best = FitChange(values, case.total - size, words, size <= case.free)
+            if best.fits:
+                return best
+    return best
+
+
+def _with(config: Config, values: dict[str, Any]) -> Config:
+    return from_values({**config.model_dump(), **values})
+
+
+def _four_bit(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+    if not config.use_4bit and config.use_lora:
+        yield {"use_4bit": True}, "hold the weights in 4-bit (QLoRA)"
+    elif not config.use_4bit:
+        yield {"use_4bit": True, "use_lora": True}, "train an adapter over 4-bit weights (QLoRA)"
+
+
+def smaller_batches(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+    """Micro-batches below the present one that divide the effective batch, largest first."""
+    whole, strategy = config.effective_batch, strategy_of(config)
+    examples = strategy.data.value
+    # Accumulation replaces a larger micro-batch exactly only where each example has a loss of its own.
+    differs = "; the loss compares fewer at once" if strategy.micro_batch_changes_loss(config.model_dump()) else ""
+    for batch in range(config.per_device_train_batch_size - 1, strategy.smallest_micro_batch - 1, -1):
+        if whole % batch == 0:
+            values = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": whole // batch}
+            yield (
+                values,
+                f"micro-batch {batch} × accumulation {whole // batch} (still {whole} {examples} a step{differs})",
+            )
+
+
+def _checkpointing(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+    if not config.gradient_checkpointing:
+        yield {"gradient_checkpointing": True}, "checkpoint activations (about 20 % slower)"
+
+
+def _shorter(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+    length = config.max_seq_length
+    for eighths in range(7, 0, -1):
+        shorter = length * eighths // 8 // 8 * 8
+        if SHORTEST_USEFUL <= shorter < length:
+            yield {"max_seq_length": shorter}, f"sequences of at most {shorter} tokens"
+
+
+def _smaller_model(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+    for model in reversed(recommended_models()):
+        asks = ", asks for a hub token" if model.gated else ""
+        yield {"model_name": model.name}, f"a smaller model: {model.name} ({model.licence}{asks})"
+
+
+# In the order of the remedies; a smaller model, its last, is taken only when these are not enough together.
+_REMEDIES = (_four_bit, smaller_batches, _checkpointing, _shorter)
+
+
+def in_gigabytes(size: int | None) -> float | None:
+    """Bytes as decimal gigabytes with two digits, as JSON shows them."""
+    return None if size is None else round(size / GB, 2)

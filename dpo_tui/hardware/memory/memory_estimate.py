@@ -1,0 +1,336 @@
+"""How much GPU memory a run takes at its worst moment, part by part, before anything is loaded. No torch.
+
+Weights, adapter, gradients and optimizer follow exactly from the model's dimensions and the config. Activations follow
+from what autograd keeps (:mod:`dpo_tui.hardware.memory.activations`). The CUDA context and the allocator's slack are
+assumptions until ``benchmarks/vram.py`` has measured them on a GPU, and are named so. All sizes are bytes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from dpo_tui.config.schema import Config
+from dpo_tui.hardware.memory import activations
+from dpo_tui.hardware.memory.activations import FP32, Attention, Workload
+from dpo_tui.hardware.models.architecture import Architecture, Linear
+from dpo_tui.strategies.registry import strategy_of
+
+GB = 1_000_000_000
+# bitsandbytes/functional.py quantize_4bit: blocks of 64 weights share a scale; with double quantisation the scales are
+# bytes, and blocks of 256 of them share an fp32 scale; per matrix an fp32 offset and two code books (16 and 256 fp32).
+NF4_BLOCK = 64
+NF4_NESTED_BLOCK = 256
+NF4_FIXED = FP32 * (1 + 16 + 256)
+# Assumptions, not measured by this project yet: the context of torch with cuBLAS and bitsandbytes kernels loaded, and
+# what PyTorch's caching allocator loses to rounding (2 MiB segments) and to blocks of other sizes.
+CUDA_CONTEXT = 500_000_000
+SLACK_OF_FIXED = 0.01
+SLACK_OF_MOVING = 0.05
+# A CPU process with the training stack imported.
+CPU_RUNTIME = 700_000_000
+# Bytes of optimizer state per trained weight, by optimizer; None: two states of the weight's own width (torch's AdamW).
+# bitsandbytes 8-bit: two bytes and two fp32 scales per 256. Adafactor keeps rows and columns only, see below.
+_STATE: dict[str, float | None] = {
+    "adamw_torch": None,
+    "adamw_torch_fused": None,
+    "adamw_8bit": 2 + 2 * FP32 / 256,
+    "paged_adamw_8bit": 2 + 2 * FP32 / 256,
+    "paged_adamw_32bit": 2 * FP32,
+    "sgd": 0.0,
+}
+
+DeviceKind = Literal["cuda", "cpu"]
+
+
+@dataclass(frozen=True)
+class MemoryPart:
+    """One share of the memory.
+
+    Attributes:
+        key: its name in ``--json``.
+        words: what it is, with the figures it follows from.
+    """
+
+    key: str
+    words: str
+    size: int
+
+
+@dataclass(frozen=True)
+class PeakMoment:
+    """A phase of the step, and the memory taken in it."""
+
+    words: str
+    size: int
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The memory of a run at its worst moment.
+
+    Attributes:
+        parts: they add up to ``total``.
+        moments: the phases that were compared; the largest is the peak.
+        notes: what the estimate does not know or had to assume.
+    """
+
+    total: int
+    parts: tuple[MemoryPart, ...]
+    moments: tuple[PeakMoment, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def peak(self) -> PeakMoment:
+        """The worst moment."""
+        return max(self.moments, key=lambda moment: moment.size)
+
+    def part(self, key: str) -> int:
+        """Bytes of one part; 0 where the run has none."""
+        return sum(part.size for part in self.parts if part.key == key)
+
+
+def estimate(
+    config: Config, arch: Architecture, *, device: DeviceKind = "cuda", longest: int | None = None
+) -> MemoryEstimate:
+    """Estimate the memory of a training run.
+
+    Args:
+        config: the run's settings.
+        arch: the model's dimensions.
+        device: "cpu" counts main memory, in fp32.
+        longest: tokens of the longest real sequence, when known; else ``max_seq_length`` is assumed.
+    """
+    work = workload(config, arch, device=device, longest=longest)
+    fixed = _fixed_parts(config, arch, work, device)
+    moments, peak_parts = _moving_parts(config, arch, work)
+    standing = sum(part.size for part in fixed)
+    context = CUDA_CONTEXT if device == "cuda" else CPU_RUNTIME
+    moving = sum(part.size for part in peak_parts)
+    slack = int(SLACK_OF_FIXED * standing + SLACK_OF_MOVING * moving)
+    ends = (
+        MemoryPart(
+            "cuda_context" if device == "cuda" else "runtime",
+            "CUDA context (assumed)" if device == "cuda" else "Python and torch (assumed)",
+            context,
+        ),
+        MemoryPart("allocator_slack", "allocator slack (assumed)", slack),
+    )
+    parts = (*fixed, *peak_parts, *ends)
+    around = standing + context + slack
+    return MemoryEstimate(
+        total=sum(part.size for part in parts),
+        parts=parts,
+        moments=tuple(PeakMoment(moment.words, moment.size + around) for moment in moments),
+        notes=tuple(_notes(config, arch, work, longest)),
+    )
+
+
+def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest: int | None = None) -> Workload:
+    """The batch of a config: preference training stacks chosen and rejected, so two rows a pair."""
+    width = 2 if config.bf16 and device == "cuda" else FP32
+    length = min(config.max_seq_length, longest) if longest else config.max_seq_length
+    return Workload(
+        rows=config.per_device_train_batch_size * strategy_of(config).sequences_per_example,
+        length=length,
+        width=width,
+        rank=config.lora_r if config.use_lora else 0,
+        adapted=frozenset(linear.name for linear in adapted_linears(config, arch)),
+        adapter_width=adapter_width(config),
+        dropout=config.use_lora and config.lora_dropout > 0 and not config.disable_dropout,
+        attention=_attention(config, arch),
+        packed=config.use_4bit,
+    )
+
+
+def adapter_width(config: Config) -> int:
+    """Bytes of an adapter weight: peft keeps fp32, TRL 1.16 turns it to bf16 when the frozen weights are 4-bit."""
+    return 2 if config.use_4bit else FP32
+
+
+def adapted_linears(config: Config, arch: Architecture) -> tuple[Linear, ...]:
+    """The linear layers of a decoder layer that carry an adapter."""
+    if not config.use_lora:
+        return ()
+    targets = config.lora_target_modules
+    if "all-linear" in targets:
+        return arch.linears()
+    return tuple(linear for linear in arch.linears() if any(t.rpartition(".")[2] == linear.name for t in targets))
+
+
+def nf4_size(linear: Linear) -> int:
+    """Bytes of one NF4 matrix with double quantisation."""
+    scales = -(-linear.weights // NF4_BLOCK)
+    return -(-linear.weights // 2) + scales + FP32 * -(-scales // NF4_NESTED_BLOCK) + NF4_FIXED
+
+
+def weights_size(config: Config, arch: Architecture, work: Workload) -> int:
+    """Bytes of the model: NF4 packs the decoder's matrices; embeddings, LM head, norms and biases stay as they are."""
+    if work.trains_all:
+        return arch.parameters * FP32
+    if not config.use_4bit:
+        return arch.parameters * work.width
+    packed = arch.layers * sum(nf4_size(linear) for linear in arch.linears())
+    return packed + (arch.embedding_weights + arch.small_weights) * work.width
+
+
+def trained_weights(config: Config, arch: Architecture) -> int:
+    """How many weights are trained: the adapter's, or all of them."""
+    if not config.use_lora:
+        return arch.parameters
+    adapted = adapted_linears(config, arch)
+    count = arch.layers * sum(config.lora_r * (linear.rows + linear.columns) for linear in adapted)
+    if config.use_dora:
+        count += arch.layers * sum(linear.rows for linear in adapted)
+    whole = sum(_is_vocabulary(name) for name in config.modules_to_save)
+    return count + whole * arch.vocabulary * arch.hidden
+
+
+def optimizer_size(config: Config, arch: Architecture) -> int:
+    """Bytes of the optimizer's state."""
+    count = trained_weights(config, arch)
+    width = FP32 if not config.use_lora else adapter_width(config)
+    if config.optim == "adafactor":
+        # transformers' Adafactor: one fp32 per row and per column of each matrix.
+        if not config.use_lora:
+            sides = sum(linear.rows + linear.columns for linear in arch.linears())
+        else:
+            sides = sum(linear.rows + linear.columns + 2 * config.lora_r for linear in adapted_linears(config, arch))
+        return arch.layers * sides * FP32
+    per_weight = _STATE.get(config.optim)
+    return int(count * (2 * width if per_weight is None else per_weight))
+
+
+def _fixed_parts(config: Config, arch: Architecture, work: Workload, device: DeviceKind) -> list[MemoryPart]:
+    width = FP32 if work.trains_all else adapter_width(config)
+    trained = trained_weights(config, arch)
+    kind = "NF4, vocabulary and norms in " if config.use_4bit else "in "
+    precision = "fp32" if work.trains_all or work.width == FP32 else "16 bit"
+    parts = [MemoryPart("weights", f"weights, {kind}{precision}", weights_size(config, arch, work))]
+    if not work.trains_all:
+        parts.append(MemoryPart("adapter", f"adapter, {trained / 1e6:.1f} M at rank {config.lora_r}", trained * width))
+    parts.append(MemoryPart("gradients", f"gradients, {width} bytes a weight", trained * width))
+    parts.append(MemoryPart("optimizer", f"optimizer, {config.optim}", optimizer_size(config, arch)))
+    if work.trains_all and strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
+        parts.append(MemoryPart("reference_model", "reference model, a frozen copy", arch.parameters * FP32))
+    return parts
+
+
+def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[list[PeakMoment], list[MemoryPart]]:
+    """The phases of a step, and the parts of the one that takes most."""
+    checkpointed = config.gradient_checkpointing
+    layer = activations.saved_by_layer(arch, work)
+    per_layer = activations.kept_between_layers(arch, work) if checkpointed else layer
+    held_layers = min(2, arch.layers) if config.activation_offloading else arch.layers
+    kept = held_layers * per_layer + activations.kept_at_ends(arch, work)
+    casts = _weight_casts(config, arch, work)
+    scored = work.tokens * arch.hidden * work.width
+    head_trained = work.trains_all or any("head" in name for name in config.modules_to_save)
+    recompute = layer if checkpointed else 0
+    extra = activations.backward_extra(arch, work) + (casts // arch.layers if checkpointed else casts)
+    head_back = activations.head_backward(arch, work, head_trained=head_trained)
+    head_forward = activations.head_forward(arch, work) + casts
+    moments = [
+        PeakMoment("backward through a layer", kept + recompute + extra),
+        PeakMoment("LM head, backward", kept + head_back + (0 if checkpointed else casts)),
+        PeakMoment("LM head, forward", kept + head_forward),
+    ]
+    if strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
+        alone = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
+        moments.append(PeakMoment("reference pass", kept + scored + alone))
+    moments.append(PeakMoment(*_without_gradients(config, arch, work)))
+    moments.append(PeakMoment("optimizer step", _optimizer_extra(config, arch)))
+    peak = max(moments, key=lambda moment: moment.size)
+    grain = f"{work.rows} × {work.length} tokens"
+    share = "layer inputs" if checkpointed else "all layers"
+    if peak.words == "backward through a layer":
+        tail = [
+            MemoryPart("recompute", "one layer computed again", recompute),
+            MemoryPart("backward", "its gradients" + (", one weight unpacked" if work.packed else ""), extra),
+        ]
+        tail.append(
+            MemoryPart("lm_head", f"LM head tile ({activations.gigabytes(head_back)} GB, at another moment)", 0)
+        )
+    elif peak.words.startswith("LM head"):
+        tail = [MemoryPart("lm_head", "LM head: tile of logits and its gradients", peak.size - kept)]
+    elif peak.words == "reference pass":
+        tail = [MemoryPart("reference_pass", "reference: one layer without gradients", peak.size - kept)]
+    else:
+        return moments, [
+            MemoryPart("activations", "activations, freed before the peak", 0),
+            MemoryPart("working", peak.words, peak.size),
+        ]
+    where = ", the rest in main memory" if config.activation_offloading else ""
+    return moments, [MemoryPart("activations", f"activations of {grain}, {share}{where}", kept), *tail]
+
+
+def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tuple[str, int]:
+    """Evaluation and the reference's own pass over the data: forward only, maybe with a larger batch."""
+    strategy = strategy_of(config)
+    examples = config.per_device_eval_batch_size or config.per_device_train_batch_size
+    words = "evaluation"
+    if strategy.reference_scored_once and config.precompute_ref_log_probs != "off":
+        examples, words = max(examples, config.precompute_ref_batch_size or 0), "precompute pass"
+    rows = examples * strategy.sequences_per_example
+    other = Workload(**{**vars(work), "rows": rows})
+    alone = max(activations.forward_extra(arch, other), activations.head_forward(arch, other))
+    return words, alone + activations.kept_between_layers(arch, other) + activations.kept_at_ends(arch, other)
+
+
+def _weight_casts(config: Config, arch: Architecture, work: Workload) -> int:
+    """Copies of fp32 weights in computing precision, which autocast keeps until the forward pass ends."""
+    if work.width == FP32:
+        return 0
+    if work.trains_all:
+        return arch.linear_weights * work.width
+    return trained_weights(config, arch) * work.width if adapter_width(config) == FP32 else 0
+
+
+def _optimizer_extra(config: Config, arch: Architecture) -> int:
+    """The default AdamW of torch works on all weights at once and needs one more state's size while it does."""
+    if config.optim != "adamw_torch":
+        return 0
+    return trained_weights(config, arch) * (FP32 if not config.use_lora else adapter_width(config))
+
+
+def _attention(config: Config, arch: Architecture) -> Attention:
+    if config.attn_implementation.startswith("flash"):
+        return "flash"
+    if config.attn_implementation == "eager" or arch.softcap:  # transformers: SDPA has no soft cap
+        return "eager"
+    return "sdpa"
+
+
+def _is_vocabulary(name: str) -> bool:
+    return name.rpartition(".")[2] in ("embed_tokens", "lm_head")
+
+
+def _notes(config: Config, arch: Architecture, work: Workload, longest: int | None) -> list[str]:
+    rules: list[tuple[Callable[[], bool], str]] = [
+        (lambda: arch.guessed, f"model type {arch.model_type!r} is unknown here and was counted like a Llama"),
+        (
+            lambda: config.use_lora and not adapted_linears(config, arch),
+            "lora_target_modules name no layer of this model",
+        ),
+        (
+            lambda: config.attn_implementation == "flex_attention",
+            "FlexAttention was counted like SDPA; that it needs no more is not measured",
+        ),
+        (lambda: config.use_dora, "DoRA's extra activations are not counted"),
+        (
+            lambda: config.provider == "unsloth",
+            "unsloth's own kernels usually take less; this counts the huggingface path",
+        ),
+        (
+            lambda: work.attention == "eager",
+            "attention keeps its scores (eager), which grow with the square of the length",
+        ),
+        (
+            lambda: any(not _is_vocabulary(name) for name in config.modules_to_save),
+            "modules_to_save is counted for embed_tokens and lm_head only",
+        ),
+        (
+            lambda: bool(longest) and (longest or 0) < config.max_seq_length,
+            f"counted with the longest pair in the data, {longest} tokens, not {config.max_seq_length}",
+        ),
+    ]
+    return [words for applies, words in rules if applies()]

@@ -1,0 +1,1 @@
+"""The dimensions of models, from their config or from the shipped table."""

@@ -1,0 +1,154 @@
+"""Which model is meant: its dimensions from a local folder, the hub's cache or the shipped table; no network."""
+
+import contextlib
+import functools
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.errors import ConfigError
+from dpo_tui.hardware.models.architecture import Architecture, from_config
+from dpo_tui.text.printable import printable
+
+
+@dataclass(frozen=True)
+class RecommendedModel:
+    """A current open model that is a good start.
+
+    Attributes:
+        parameters: in billions.
+        gated: the hub asks for a token and an accepted licence before it hands out the weights.
+        instruct: answers chats already; a base model wants SFT before DPO.
+    """
+
+    name: str
+    parameters: float
+    licence: str
+    gated: bool
+    instruct: bool = True
+    note: str = ""
+
+
+def architecture_of(model_name: str, revision: str | None = None) -> Architecture:
+    """Find a model's dimensions without the network.
+
+    Looked up in turn: a local folder's ``config.json``, the Hugging Face cache, the shipped table.
+
+    Raises:
+        ConfigError: nothing is known about the model.
+    """
+    shown = printable(model_name, single_line=True)
+    folder = Path(model_name).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder, shown)
+    cached = _cached_config(model_name, revision)
+    if cached is not None:
+        return from_config(_read_json(cached, shown), f"{shown} (hub cache)")
+    shipped = _table().get(model_name.lower())
+    if shipped is not None:
+        return from_config(shipped, f"{shown} (shipped table)")
+    if model_name.startswith(("/", "./", "../", "~")):
+        raise ConfigError(f"model {shown}: no such folder", hint="give a hub id or a folder that holds a config.json")
+    near = [name for name in known_models() if _short(name) == _short(model_name)]
+    raise ConfigError(
+        f"model {shown}: its dimensions are not known here (no folder, not in the hub cache, not in the shipped table)",
+        hint=f"did you mean {near[0]}?"
+        if near
+        else f"`hf download {shown} config.json` fetches the few kilobytes it needs",
+    )
+
+
+def known_models() -> list[str]:
+    """The ids in the shipped table, in its order."""
+    return [name for entry in _entries() for name in entry["models"]]
+
+
+@functools.cache
+def recommended_models() -> tuple[RecommendedModel, ...]:
+    """The shipped list of models to start from, smallest first."""
+    text = resources.files("dpo_tui.hardware.models").joinpath("models.toml").read_text(encoding="utf-8")
+    return tuple(RecommendedModel(**entry) for entry in tomllib.loads(text)["model"])
+
+
+def _short(name: str) -> str:
+    return name.rpartition("/")[2].lower()
+
+
+def _from_folder(folder: Path, shown: str) -> Architecture:
+    path = folder / "config.json"
+    if not path.is_file():
+        adapter = folder / "adapter_config.json"
+        if adapter.is_file():
+            base = _read_json(adapter, shown).get("base_model_name_or_path")
+            if isinstance(base, str) and base and Path(base).expanduser() != folder:
+                return architecture_of(base)
+        raise ConfigError(
+            f"model {shown}: no config.json in that folder", hint="give the folder that holds the model's files"
+        )
+    return from_config(_read_json(path, shown), shown)
+
+
+def _read_json(path: Path, shown: str) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"model {shown}: {path.name} cannot be read: {printable(str(error), single_line=True)}"
+        ) from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"model {shown}: {path.name} is not an object of settings")
+    return content
+
+
+def hub_cache() -> Path:
+    """The folder where the hub client keeps downloads (huggingface_hub's own rules, without importing it)."""
+    if explicit := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(explicit).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "huggingface" / "hub"
+
+
+def local_files(model_name: str, revision: str | None = None) -> Path | None:
+    """The folder here that holds a model's small files: the model's own, or its snapshot in the hub's cache."""
+    folder = Path(model_name).expanduser()
+    if folder.is_dir():
+        return folder
+    cached = _cached_config(model_name, revision)
+    return cached.parent if cached is not None else None
+
+
+def _cached_config(model_name: str, revision: str | None) -> Path | None:
+    """The newest cached ``config.json`` of a hub id; layout: models--ORG--NAME/{refs/REV, snapshots/COMMIT/}."""
+    if ".." in model_name or "\0" in model_name:
+        return None
+    repository = hub_cache() / ("models--" + model_name.replace("/", "--"))
+    commit = revision or "main"
+    with contextlib.suppress(OSError, ValueError):  # a commit's hash has no file there
+        commit = (repository / "refs" / commit).read_text(encoding="utf-8").strip()
+    exact = repository / "snapshots" / commit / "config.json"
+    try:
+        if exact.is_file():
+            return exact
+        found = sorted((repository / "snapshots").glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    except (OSError, ValueError):
+        return None
+    return found[-1] if found and revision is None else None
+
+
+@functools.cache
+def _entries() -> list[dict[str, Any]]:
+    text = resources.files("dpo_tui.hardware.models").joinpath("architectures.json").read_text(encoding="utf-8")
+    entries: list[dict[str, Any]] = json.loads(text)
+    return entries
+
+
+@functools.cache
+def _table() -> dict[str, dict[str, Any]]:
+    return {name.lower(): entry["config"] for entry in _entries() for name in entry["models"]}

@@ -1,0 +1,85 @@
+"""Requests to a running run: files in ``control/``, the only thing that others write. Standard library only."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from dpo_tui.errors import RunError
+from dpo_tui.runs import run_lock
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.registry import launcher_of
+from dpo_tui.runs.process import boot_id, is_same_process
+from dpo_tui.runs.state import State, read_state
+from dpo_tui.runs.statuses import ENDED
+
+STOP = "stop"
+STOP_NOW = "stop-now"
+CHECKPOINT = "checkpoint"
+ACCEPT_CHANGED_DATA = "accept-changed-data"
+
+
+def request_stop(folder: RunFolder, now: bool = False) -> None:
+    """Ask a run to stop.
+
+    Without ``now`` the worker stops at its next step and saves a checkpoint. With it the supervisor ends the worker at
+    once: SIGTERM, and SIGKILL after ten seconds; what came after the last checkpoint is lost.
+
+    Raises:
+        RunError: the run is not running, or its folder cannot be written.
+    """
+    state = _live_state(folder, "stopped")
+    asked_before = (folder.control / STOP_NOW).exists()
+    _request(folder, STOP_NOW if now else STOP)
+    if run_lock.owner(folder.lock) is None:
+        # No supervisor will see it: a submitted run has none yet, or the worker is an orphan, saving or hanging.
+        launcher_of(state).stop_unsupervised(folder, state, now=now, again=asked_before)
+
+
+def request_checkpoint(folder: RunFolder) -> None:
+    """Ask the worker to save a checkpoint at its next step and to go on.
+
+    Raises:
+        RunError: the run is not running, or its folder cannot be written.
+    """
+    _live_state(folder, "asked for a checkpoint")
+    _request(folder, CHECKPOINT)
+
+
+def accept_changed_data(folder: RunFolder) -> None:
+    """Have the next attempt go on although the run's data has changed since the run began.
+
+    Raises:
+        RunError: the run's folder cannot be written.
+    """
+    _request(folder, ACCEPT_CHANGED_DATA)
+
+
+def is_requested(folder: RunFolder, request: str) -> bool:
+    """Whether a request waits to be honoured."""
+    return os.path.exists(folder.control / request)
+
+
+def clear(folder: RunFolder, *requests: str) -> None:
+    """Take requests back, or mark them honoured; absent ones are fine."""
+    for request in requests or (STOP, STOP_NOW, CHECKPOINT):
+        with suppress(OSError):
+            os.unlink(folder.control / request)
+
+
+def _live_state(folder: RunFolder, what: str) -> State:
+    state = read_state(folder)
+    supervised = run_lock.owner(folder.lock) is not None
+    if state is not None and state.status not in ENDED:
+        elsewhere = state.boot_id != boot_id()
+        if supervised or elsewhere or state.attempt == 0 or is_same_process(state.worker_pid, state.worker_start):
+            return state
+    told = "not running" if state is None or state.status not in ENDED else state.status
+    raise RunError(f"run {folder.id} is {told}: it cannot be {what}", hint=f"dpo-tui status {folder.id} says more.")
+
+
+def _request(folder: RunFolder, request: str) -> None:
+    try:
+        folder.control.mkdir(exist_ok=True)
+        Path(folder.control, request).touch()
+    except OSError as error:
+        raise RunError(f"run {folder.id}: cannot write the request in {folder.control}: {error}") from error

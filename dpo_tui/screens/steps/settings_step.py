@@ -1,0 +1,234 @@
+"""Step 4: the form made from the schema, with help, sources, the memory bar and advice beside it."""
+
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from dpo_tui.config.schema import SECTIONS, choices, words
+from dpo_tui.config.toml_text import limits
+from dpo_tui.hardware.memory.memory_estimate import GB
+from dpo_tui.views.run_forecast import Forecast
+from dpo_tui.views.run_plan import RunPlan, parse, written
+from dpo_tui.runs.status import duration
+from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.step_bar import bar
+from dpo_tui.widgets.schema_form import FormRow, SchemaForm
+from dpo_tui.widgets.text_pane import Paragraph, TextPane
+
+# The order in which people need the sections; model and data have steps of their own and come last.
+ORDER = ("training", "dpo", "lora", "data", "model", "eval", "compute", "run")
+_TITLES = {
+    "training": "Training",
+    "dpo": "DPO",
+    "lora": "LoRA",
+    "data": "Data",
+    "model": "Model",
+    "eval": "Evaluation",
+    "compute": "Machine",
+    "run": "Run",
+}
+BAR = 24
+MINUTE = 60
+LITTLE = 0.01
+
+
+class SettingsStep(Vertical):
+    """The form on the left; on the right what the focused setting means and what all of it comes to."""
+
+    DEFAULT_CSS = """
+    SettingsStep > Horizontal { height: 1fr; }
+    SettingsStep #form-side { width: 44; }
+    SettingsStep #edit { display: none; height: 1; }
+    SettingsStep #edit.-open { display: block; }
+    SettingsStep #edit Static { width: auto; color: $text-accent; padding: 0 1 0 2; }
+    SettingsStep #edit Input { width: 1fr; }
+    SettingsStep #setting-help { padding: 0 0 0 2; }
+    """
+
+    class Changed(Message):
+        """A setting got a value; None means not set."""
+
+        def __init__(self, name: str, value: Any) -> None:
+            super().__init__()
+            self.name = name
+            self.value = value
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self._editing = ""
+        self._before: Any = None
+        self._plan = RunPlan()
+        self._forecast = Forecast()
+
+    def compose(self) -> ComposeResult:
+        """Form with its edit line, help beside."""
+        with Horizontal():
+            with Vertical(id="form-side"):
+                yield SchemaForm(id="form")
+                with Horizontal(id="edit"):
+                    yield Static("", id="edit-title", markup=False)
+                    yield LineInput(id="edit-field")
+            yield TextPane(id="setting-help")
+
+    def show(self, plan: RunPlan, forecast: Forecast) -> None:
+        """Show a plan and its outlook."""
+        self._plan, self._forecast = plan, forecast
+        self.query_one(SchemaForm).show(rows(plan))
+        self._explain()
+
+    def _explain(self) -> None:
+        row = self.query_one(SchemaForm).current
+        name = self._editing or (row.name if row is not None else "")
+        self.query_one("#setting-help", TextPane).show(beside(name, self._plan, self._forecast))
+
+    @on(SchemaForm.Picked)
+    def _picked(self, message: SchemaForm.Picked) -> None:
+        message.stop()
+        self._explain()
+
+    @on(SchemaForm.Changed)
+    def _cycled(self, message: SchemaForm.Changed) -> None:
+        message.stop()
+        value = {"yes": True, "no": False}.get(message.value, parse(message.name, message.value))
+        self.post_message(self.Changed(message.name, value))
+
+    @on(SchemaForm.EditWanted)
+    def _edit(self, message: SchemaForm.EditWanted) -> None:
+        message.stop()
+        self._editing = message.row.name
+        self._before = self._plan.own.get(self._editing)
+        self.query_one("#edit-title", Static).update(f"{message.row.title} =")
+        field = self.query_one("#edit-field", LineInput)
+        with field.prevent(Input.Changed):
+            field.value = message.row.value
+        self.query_one("#edit").add_class("-open")
+        field.focus()
+
+    @on(Input.Changed, "#edit-field")
+    def _typed(self, message: Input.Changed) -> None:
+        message.stop()
+        if self._editing:
+            self.post_message(self.Changed(self._editing, parse(self._editing, message.value)))
+
+    @on(Input.Submitted, "#edit-field")
+    def _done(self, message: Input.Submitted) -> None:
+        message.stop()
+        self.close_edit(keep=True)
+
+    def close_edit(self, *, keep: bool) -> bool:
+        """Leave the edit line, with or without what was typed; says whether it was open."""
+        if not self._editing:
+            return False
+        if not keep:
+            self.post_message(self.Changed(self._editing, self._before))
+        self._editing = ""
+        self.query_one("#edit").remove_class("-open")
+        self.query_one(SchemaForm).focus()
+        return True
+
+
+def rows(plan: RunPlan) -> list[FormRow]:
+    """Every setting of a plan as a row of the form."""
+    found = []
+    for section in ORDER:
+        for name, info in SECTIONS[section].model_fields.items():
+            said = words(info)
+            options = ("yes", "no") if info.annotation is bool else choices(info)
+            found.append(
+                FormRow(
+                    name=name,
+                    section=_TITLES[section],
+                    title=said.title,
+                    value=_value(plan, name),
+                    unit=said.unit,
+                    changed=plan.origin(name) == "you",
+                    problem=plan.problem(name),
+                    advanced=said.advanced,
+                    options=options if "list[" not in str(info.annotation) else (),
+                )
+            )
+    return found
+
+
+def _value(plan: RunPlan, name: str) -> str:
+    value = plan.shown(name)
+    if name == "lora_alpha" and value is None:
+        value = plan.config.alpha  # twice the rank
+    return written(value)
+
+
+def beside(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
+    """What stands beside the form: the setting explained, and the outlook of the whole."""
+    text: list[Paragraph] = []
+    info = next((section.model_fields[name] for section in SECTIONS.values() if name in section.model_fields), None)
+    if info is not None:
+        said = words(info)
+        text += [(said.title, "heading"), (said.help, "text")]
+        if problem := plan.problem(name):
+            text.append((f"✗ {problem}", "bad"))
+        if bounds := limits(info):
+            text.append((f"allowed: {bounds}", "muted"))
+        profile = written(plan.profile_values[name]) if name in plan.profile_values else "—"
+        opened = written(plan.file_values[name]) if name in plan.file_values else "—"
+        changed = "yes" if plan.origin(name) == "you" else "no"
+        if name == "group_by_length" and (found := grouping_words(plan, forecast)):
+            text.append((found, "text"))
+        text += [(f"profile: {profile} · file: {opened} · changed: {changed}", "muted"), ("", "text")]
+    return [*text, *outlook(plan, forecast)]
+
+
+def grouping_words(plan: RunPlan, forecast: Forecast) -> str:
+    """What batches of like length would spare on this data; empty while that is not known."""
+    padding = forecast.padding
+    if padding is None:
+        return ""
+    words = f"On this data about {padding.shuffled:.0%} of a random batch is padding, by length {padding.grouped:.0%}: "
+    spared = f"it spares {padding.saved:.0%} of the tokens" if padding.saved >= LITTLE else "it spares next to nothing"
+    off = plan.config.share_prefix == "off"
+    shared = "" if off else "; share_prefix lays pairs side by side, which spares padding too"
+    return f"{words}{spared}{shared}."
+
+
+def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
+    """Memory, steps, time and advice in a few lines."""
+    text: list[Paragraph] = []
+    if forecast.memory is not None:
+        need = forecast.memory.total / GB
+        free = forecast.free / GB if forecast.free else None
+        role = {"fits": "good", "tight": "warn", "does-not-fit": "bad"}.get(forecast.verdict, "muted")
+        if free:
+            done, rest = bar(need / free, BAR)
+            text.append((f"memory {done}{rest}", role))
+            text.append((f"{need:.1f} of {free:.1f} GB · {forecast.verdict.replace('-', ' ')}", role))
+        else:
+            text.append((f"memory about {need:.1f} GB", "text"))
+        text += [(f"→ {change.words}", "accent") for change in forecast.changes[:3]]
+    elif forecast.unknown:
+        text.append((f"memory: {forecast.unknown}", "muted"))
+    config = plan.config
+    batch = f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} = {config.effective_batch}"
+    text.append((f"effective batch {batch} pairs", "text"))
+    if forecast.steps is not None:
+        text.append((f"{forecast.steps.steps:,} steps{_time(forecast)}", "text"))
+        if forecast.duration is not None:
+            text.append((forecast.duration.basis, "muted"))
+    if forecast.sizes.words:
+        text.append((forecast.sizes.words, "muted"))
+    for advice in forecast.advice:
+        text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.words}", _TONES[advice.severity]))
+    return text
+
+
+def _time(forecast: Forecast) -> str:
+    """How long the steps take; below a minute a guess in seconds would say more than is known."""
+    if forecast.duration is None:
+        return ""
+    seconds = forecast.duration.seconds
+    return f" · about {duration(seconds)}" if seconds >= MINUTE else " · under a minute, without loading"
+
+
+_TONES = {"info": "muted", "warning": "warn", "error": "bad"}

@@ -1,0 +1,1 @@
+"""What must be true before a run starts: checks, stages, the one function that prepares a run."""

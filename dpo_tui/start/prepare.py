@@ -1,0 +1,238 @@
+"""From configs to runs that may start: everything that can be checked without torch is checked here, in a second.
+
+The command line and the app start runs through this one door, and resume them through it: :func:`prepare` checks one
+config, :func:`prepare_stages` those of one command, of which each may start from the model of the one before it.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.advice.config_rules import Advice, advise
+from dpo_tui.config.files import LoadedConfig, load, local_paths, with_changes
+from dpo_tui.config.schema import Config
+from dpo_tui.config.toml_text import to_toml
+from dpo_tui.data.changed_data import quick_change
+from dpo_tui.data.held_out import Split, split_of
+from dpo_tui.data.pairs.pair import RowProblem
+from dpo_tui.errors import ConfigError, RunError, UsageError
+from dpo_tui.hardware import nvml
+from dpo_tui.hardware.auto_profile import resolve_profile
+from dpo_tui.hardware.gpu_choice import place
+from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
+from dpo_tui.hardware.models.lookup import architecture_of
+from dpo_tui.hardware.profiles import main_memory
+from dpo_tui.processes import unsloth_environment
+from dpo_tui.runs import launch, requests, store
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic
+from dpo_tui.runs.devices import DeviceRequest
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.status import status_of
+from dpo_tui.runs.trackers import check_trackers
+from dpo_tui.start.model_check import check_model
+from dpo_tui.start.stages import PREVIOUS, Tell, is_earlier_run, model_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start.
+
+    Attributes:
+        config: fully resolved: absolute paths, a profile's settings, a name.
+        estimated_gb: GPU memory (main memory without a GPU) by part, in decimal gigabytes; empty where nobody can tell.
+        devices: what the run needs for itself, such as ``gpu:0``; runs that need the same wait for each other.
+        device_request: what it chooses its device from when its turn comes, where several would do.
+        rows: rows in the data.
+        usable: rows that can be used.
+        held_out: how many of these are held out, where they are a part of the same data.
+        dropped: rows that cannot be used, with the reason.
+        notes: what the profile decided, and why.
+        advice: what is allowed but unwise.
+        follows: whether it starts from the model of the stage before it, which is not there yet. Until the run's folder
+            is made, ``config`` names a model of the same shape in its place.
+    """
+
+    config: Config
+    estimated_gb: dict[str, float]
+    devices: tuple[str, ...]
+    rows: int
+    usable: int
+    held_out: int
+    dropped: tuple[RowProblem, ...]
+    notes: tuple[str, ...]
+    advice: tuple[Advice, ...]
+    device_request: DeviceRequest | None = None
+    follows: bool = False
+
+
+def prepare(
+    loaded: LoadedConfig,
+    name: str | None = None,
+    *,
+    before: Prepared | None = None,
+    tell: Tell = lambda message: None,
+) -> Prepared:
+    """Check a config against this machine and its data.
+
+    Args:
+        loaded: the config; relative paths in it are tried from here, then from its file's folder. Its ``model_name``
+            may be ``run:ID``, the model of a run that is done, or ``previous``, that of ``before``.
+        name: of the run, if not the config's.
+        before: the stage before it in the same command.
+        tell: called with how a merge goes, where an earlier run has only its adapter.
+
+    Raises:
+        UsageError: the config starts from a previous stage, and there is none.
+        RunNotFoundError: it starts from a run that is not there.
+        RunError: it starts from a run that has no result.
+        ConfigError: the model folder is incomplete, or the provider is not there.
+        DataError: the data cannot be read or has no usable row.
+    """
+    follows = loaded.config.model_name == PREVIOUS
+    found = _with_model(loaded, before, tell)
+    changes = local_paths(found) | {"name": name or found.config.name or _name_from_model(found.config.model_name)}
+    resolved = with_changes(found, changes, "command line")
+    check_trackers(resolved.config.report_to)
+    check_model(resolved.config.model_name, resolved.config.model_revision)
+    split: Split[Any] = split_of(resolved.config, download=False)
+    config, devices, request, notes = _placed(resolved)
+    has_gpu = bool(devices) or request is not None
+    _check_provider(config, has_gpu=has_gpu)
+    return Prepared(
+        config,
+        _estimated_gb(config, "cuda" if has_gpu else "cpu"),
+        devices,
+        rows=split.total,
+        usable=split.usable,
+        held_out=0 if config.eval_dataset else len(split.held_out),
+        dropped=tuple(split.dropped),
+        notes=tuple(notes),
+        advice=tuple(advise(config)),
+        device_request=request,
+        follows=follows,
+    )
+
+
+def prepare_stages(
+    loaded: Sequence[LoadedConfig], name: str | None = None, tell: Tell = lambda message: None
+) -> list[Prepared]:
+    """Check the configs of one command, in the order in which they are to run; see :func:`prepare`."""
+    stages: list[Prepared] = []
+    for one in loaded:
+        stages.append(prepare(one, name, before=stages[-1] if stages else None, tell=tell))
+    return stages
+
+
+def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
+    """Make the run's folder; nothing starts yet.
+
+    Args:
+        prepared: what to run.
+        after: id of a run that must end first.
+    """
+    # The frozen config is for readers who do not know our defaults: alpha stands in it, too.
+    config = prepared.config.model_copy(update={"lora_alpha": prepared.config.alpha})
+    folder = store.create(
+        to_toml(config),
+        name=config.name or "",
+        devices=list(prepared.devices),
+        device_request=prepared.device_request,
+        after=after,
+        python=str(unsloth_environment.interpreter()) if config.provider == "unsloth" else None,
+    )
+    if prepared.estimated_gb:
+        write_json_atomic(folder.estimate, prepared.estimated_gb)
+    return folder
+
+
+def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
+    """Make the folders of :func:`prepare_stages`, each run to start after the one before it; nothing starts yet."""
+    folders: list[RunFolder] = []
+    for index, stage in enumerate(stages):
+        changes: dict[str, object] = {}
+        if index + 1 < len(stages) and stages[index + 1].follows and stage.config.use_lora:
+            changes["merge_at_end"] = True
+        if stage.follows:
+            changes |= {"model_name": str(folders[-1].merged), "model_revision": None}
+        config = stage.config.model_copy(update=changes)
+        folders.append(create_run(replace(stage, config=config), after=folders[-1].id if folders else None))
+    return folders
+
+
+def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> launch.Resumed:
+    """Start a run again where it left off, unless its data has changed since it began.
+
+    Local files are compared here, which spares the start of a worker; the worker compares what it reads in any case.
+
+    Args:
+        folder: the run.
+        accept_changed_data: go on with changed data; the receipt will say so.
+
+    Raises:
+        DataError: its data has changed or is gone.
+        RunError: it is running, or done, or someone else resumed it at the same time.
+    """
+    if accept_changed_data:
+        requests.accept_changed_data(folder)
+    elif folder.receipt.exists() and not status_of(folder).live:
+        change = quick_change(read_json(folder.receipt), load(folder.config).config)
+        if change is not None:
+            raise change.refusal(folder.id)
+    try:
+        return launch.resume(folder)
+    except RunError:
+        requests.clear(folder, requests.ACCEPT_CHANGED_DATA)
+        raise
+
+
+def _name_from_model(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-")[:64] or "run"
+
+
+def _with_model(loaded: LoadedConfig, before: Prepared | None, tell: Tell) -> LoadedConfig:
+    """The config with a model in place of ``run:ID`` or ``previous``."""
+    name = loaded.config.model_name
+    if not is_earlier_run(name):
+        return loaded
+    if name != PREVIOUS:
+        model = model_of(name, tell)
+    elif before is not None:
+        model = before.config.model_name  # of the same shape, and that is what the checks and the estimate need
+    else:
+        raise UsageError(
+            f'model_name = "{PREVIOUS}": there is no config before this one',
+            hint='give both: dpo-tui train sft.toml dpo.toml; or name a run that is done: model_name = "run:ID"',
+        )
+    return with_changes(loaded, {"model_name": model, "model_revision": None}, loaded.origin("model_name"))
+
+
+def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], DeviceRequest | None, tuple[str, ...]]:
+    """Work the profile in; return the config, the devices that the run needs or chooses from, and the reasons."""
+    config = loaded.config
+    if config.gpus == "none" and config.profile == "none":
+        return config, (), None, ()
+    inventory, ram = nvml.read(), main_memory()
+    profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
+    placement = place(profile.config, inventory, ram, os.environ)
+    request = DeviceRequest(placement.candidates, memory=placement.memory) if placement.candidates else None
+    return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
+
+
+def _check_provider(config: Config, *, has_gpu: bool) -> None:
+    if config.provider != "unsloth":
+        return
+    found = unsloth_environment.obstacle(has_gpu=has_gpu)
+    if found is not None:
+        raise ConfigError(f'provider = "unsloth": {found.message}', hint=found.fix)
+
+
+def _estimated_gb(config: Config, device: DeviceKind) -> dict[str, float]:
+    try:
+        architecture = architecture_of(config.model_name, config.model_revision)
+    except ConfigError:
+        return {}
+    memory = estimate(config, architecture, device=device)
+    return {"total": memory.total / GB} | {part.key: part.size / GB for part in memory.parts}

@@ -1,0 +1,70 @@
+"""The model of an earlier run as a config names it: ``"previous"`` or ``"run:ID"``.
+
+``"previous"`` is the run before it in one ``dpo-tui train`` command, ``"run:ID"`` any run that is done. Either way the
+frozen config of the new run names a folder: ``merged/`` of the earlier run, in which an adapter has been merged into
+its base. So DPO's reference is the model that it starts from.
+"""
+
+import threading
+from collections.abc import Callable
+
+from dpo_tui.config.files import load
+from dpo_tui.errors import RunError, UsageError
+from dpo_tui.hardware.tool_gpu import tool_environment
+from dpo_tui.processes.json_child import Message
+from dpo_tui.processes.torch_tool import run_tool
+from dpo_tui.runs import store
+from dpo_tui.runs.folder import RunFolder
+
+PREVIOUS = "previous"
+RUN = "run:"
+
+Tell = Callable[[Message], None]
+_MERGING = threading.Lock()
+
+
+def is_earlier_run(name: str) -> bool:
+    """Whether a config's ``model_name`` means the model of an earlier run."""
+    return name == PREVIOUS or name.startswith(RUN)
+
+
+def model_of(name: str, tell: Tell = lambda message: None) -> str:
+    """Return the folder of the whole model that ``run:KEY`` means; merge it first where only its adapter is there.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        RunError: it has no result.
+        ChildError: it cannot be merged.
+    """
+    folder = store.find(name.removeprefix(RUN))
+    # The app checks in one thread and starts in another: the second waits for the first one's merge.
+    with _MERGING:
+        _merge(name, folder, tell)
+    return str(folder.merged)
+
+
+def _merge(name: str, folder: RunFolder, tell: Tell) -> None:
+    if not folder.merged.is_dir():
+        if not folder.adapter.is_dir():
+            raise RunError(
+                f"model_name = {name}: run {folder.id} has no result to go on from",
+                hint=f"See how it goes: dpo-tui status {folder.id}",
+            )
+        tell({"kind": "progress", "message": f"Merging the adapter of run {folder.id} into its base"})
+        run_tool("merge", {"run": str(folder.path)}, tell, environment=tool_environment())
+
+
+def shape_of(name: str) -> tuple[str, str | None]:
+    """Return a model of the shape that ``run:KEY`` has, and its revision: the one which that run was trained from.
+
+    Raises:
+        UsageError: ``previous`` alone says nothing about a shape.
+        RunNotFoundError: there is no such run.
+    """
+    if name == PREVIOUS:
+        raise UsageError(
+            f'model_name = "{PREVIOUS}": one config alone does not say which model that is',
+            hint="name the model of the config before it: --set model_name=MODEL",
+        )
+    config = load(store.find(name.removeprefix(RUN)).config).config
+    return config.model_name, config.model_revision

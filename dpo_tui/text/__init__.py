@@ -1,0 +1,1 @@
+"""Text for terminals: printable text, numbers, durations."""

@@ -1,0 +1,1 @@
+"""Merge adapters, check the merge, write model cards."""

@@ -1,0 +1,142 @@
+"""The model card that goes with what a run made: what it is, what made it, under which licence, how to use it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+import dpo_tui
+from dpo_tui.config.schema import Config
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import Strategy
+from dpo_tui.text.printable import printable
+from dpo_tui.train.export.serving_commands import ServedModel, commands
+from dpo_tui.train.model.base_files import root_model
+
+Kind = Literal["adapter", "merged", "model"]
+_WHAT = {"adapter": "A LoRA adapter", "merged": "A model with its LoRA adapter merged in", "model": "A model"}
+
+
+@dataclass(frozen=True)
+class CardDetails:
+    """What the card of an export says beyond that of a run.
+
+    Attributes:
+        licence: of the base model, as keys of a card's head.
+        curves: file name of the picture of the curves.
+        merged: what was done to merge, and how well it agrees with the parts.
+    """
+
+    licence: Mapping[str, str] = field(default_factory=dict)
+    curves: str = ""
+    merged: str = ""
+
+
+def model_card(
+    config: Config, data: Mapping[str, Any], results: Mapping[str, Any], kind: Kind, extras: CardDetails | None = None
+) -> str:
+    """Return the card's Markdown, with the hub's YAML head.
+
+    Args:
+        config: of the run.
+        data: what it trained on, as in the receipt.
+        results: its steps and last metrics, as in the receipt.
+        kind: what the card goes with.
+        extras: of an export.
+    """
+    extras = extras or CardDetails()
+    model = printable(root_model(config.model_name), single_line=True)
+    stage = "" if model == config.model_name else f" after a first stage (run {Path(config.model_name).parent.name})"
+    if stage and kind == "adapter":
+        stage += ", whose merged model it needs (`dpo-tui export --merge` makes one folder of both)"
+    shown = model if "/" in model and not Path(model).is_absolute() else Path(model).name
+    strategy = strategy_of(config)
+    shape = f" (rank {config.lora_r}, alpha {config.alpha})" if config.use_lora else ""
+    head: dict[str, Any] = {
+        # The hub refuses a card whose base_model is no model of its own.
+        **({} if Path(model).is_absolute() else {"base_model": shown}),
+        "library_name": "peft" if kind == "adapter" else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": [strategy.name, "trl", "dpo-tui"],
+        **extras.licence,
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
+        f"# {printable(config.name or shown, single_line=True)}",
+        f"{_WHAT[kind]}{shape} for `{shown}`{stage}, trained with {strategy.method}\n"
+        f"([TRL](https://github.com/huggingface/trl)) by dpo-tui {dpo_tui.__version__}.",
+        *([extras.merged] if extras.merged else []),
+        f"## Licence\n\n{_licence(extras.licence, shown)}",
+        f"## Data\n\n{_data(config, data)}",
+        f"## Settings\n\n{_settings(config, strategy, results)}",
+        f"## Results\n\n{_results(strategy, results)}",
+        *([f"![Curves of the run]({extras.curves})"] if extras.curves else []),
+        f"## Use\n\n{_usage(kind, model)}",
+        f"## Serve\n\n{_serve(config, kind, shown)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _licence(licence: Mapping[str, str], model: str) -> str:
+    told = licence.get("license_name") or licence.get("license")
+    link = f" ({licence['license_link']})" if licence.get("license_link") else ""
+    if told:
+        return f"That of the base model: {printable(told, single_line=True)}{printable(link, single_line=True)}."
+    return f"That of the base model `{model}`; its files here name none, so look at its page before you pass this on."
+
+
+def _data(config: Config, data: Mapping[str, Any]) -> str:
+    place = printable(str(data.get("location", "")), single_line=True)
+    shown = Path(place).name if Path(place).is_absolute() else place
+    return (
+        f"`{shown}` ({data.get('format')}), sha256 `{data.get('sha256') or 'not one file'}`.\n"
+        f"{data.get('rows', 0):,} rows; {data.get('train', 0):,} trained on, {data.get('held_out', 0):,} held out, "
+        f"{data.get('unusable', 0):,} unusable,\n{data.get('too_long', 0):,} dropped because the prompt fills "
+        f"{config.max_seq_length:,} tokens."
+    )
+
+
+def _settings(config: Config, strategy: Strategy, results: Mapping[str, Any]) -> str:
+    loss = strategy.loss_words(config.model_dump())
+    loss = f"{loss} · " if loss else ""
+    return (
+        f"{loss}learning rate {config.learning_rate:g}, {config.lr_scheduler_type}, warm-up {config.warmup_ratio:g} ·\n"
+        f"effective batch {config.effective_batch} · {results.get('steps', '?')} steps · seed {config.seed} · "
+        f"{'NF4 4-bit base' if config.use_4bit else '16- or 32-bit base'} ·\n"
+        f"longest sequence {config.max_seq_length:,} tokens."
+    )
+
+
+def _results(strategy: Strategy, results: Mapping[str, Any]) -> str:
+    # The loss, which every strategy has, comes first.
+    names = ["loss", *(metric.name for metric in strategy.judged_metrics if metric.name != "loss")]
+    shown = [*names, *(f"eval_{name}" for name in names), "eval_kl"]
+    metrics = results.get("metrics", {})
+    rows = [f"| {name} | {metrics[name]:.4g} |" for name in shown if isinstance(metrics.get(name), (int, float))]
+    note = "\n\n`eval_kl` is an estimate from sampled answers, in nats an answer." if "eval_kl" in metrics else ""
+    return "| metric | last value |\n|---|---|\n" + "\n".join(rows) + note
+
+
+def _usage(kind: Kind, model: str) -> str:
+    base = Path(model).name if Path(model).is_absolute() else model
+    if kind == "adapter":
+        code = (
+            "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
+            'model = PeftModel.from_pretrained(base, "THIS FOLDER")\n'
+        )
+    else:
+        code = (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")\n'
+        )
+    return f'```python\n{code}tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")\n```'
+
+
+def _serve(config: Config, kind: Kind, base: str) -> str:
+    served = ServedModel.of(config, "THIS_FOLDER", base if kind == "adapter" else "")
+    if root_model(config.model_name) != config.model_name:
+        served = replace(served, obstacle="its base is the merged model of the first stage")
+    return "\n\n".join(f"{program}:\n\n```sh\n" + "\n".join(lines) + "\n```" for program, lines in commands(served))

@@ -1,0 +1,102 @@
+"""The exact commands that serve what a run made: the answer to "what do I do with it now?".
+
+Checked against vLLM (`vllm/config/lora.py`), llama.cpp (`convert_*_to_gguf.py`) and Ollama (`docs/import.md`).
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_tui.config.schema import Config
+
+Commands = list[tuple[str, list[str]]]
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as --max-lora-rank; an adapter's rank may be any up to it."""
+_MERGE = "merge first: dpo-tui export RUN --to DIR --merge"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What is to be served.
+
+    Attributes:
+        folder: where it lies, as it is to be written in a command.
+        name: what to call it.
+        base: the base model, of an adapter: hub id or folder; empty for a whole model.
+        rank: of the adapter.
+        local: whether the base is a folder of this machine, not a hub id.
+        obstacle: why servers do not take the adapter as it is; empty where they do.
+    """
+
+    folder: str
+    name: str
+    base: str = ""
+    rank: int = 16
+    local: bool = False
+    obstacle: str = ""
+
+    @staticmethod
+    def of(config: Config, folder: str, base: str = "") -> "ServedModel":
+        """Describe what a run with this config made; with a base it is an adapter."""
+        obstacle = "servers take no DoRA" if config.use_dora else ""
+        if config.modules_to_save:
+            obstacle = "servers take no whole modules in an adapter"
+        local = Path(config.model_name).is_absolute()
+        return ServedModel(folder, config.name or "tuned", base, config.lora_r, local, obstacle)
+
+
+def commands(served: ServedModel) -> Commands:
+    """Return (program, lines for a shell) for vLLM, llama.cpp and Ollama."""
+    return _adapter(served) if served.base else _whole(served)
+
+
+def _whole(served: ServedModel) -> Commands:
+    folder, name = shlex.quote(served.folder), _name(served.name)
+    return [
+        ("vLLM", [f"vllm serve {folder} --served-model-name {name}"]),
+        (
+            "llama.cpp",
+            [f"python convert_hf_to_gguf.py {folder} --outfile {name}.gguf", f"llama-server -m {name}.gguf"],
+        ),
+        (
+            "Ollama",
+            [
+                f"echo {shlex.quote('FROM ' + served.folder)} > Modelfile",
+                f"ollama create {name} -f Modelfile && ollama run {name}",
+                f"# if it does not know the architecture: FROM ./{name}.gguf, made as for llama.cpp",
+            ],
+        ),
+    ]
+
+
+def _adapter(served: ServedModel) -> Commands:
+    if served.obstacle:
+        return [(program, [f"# {served.obstacle}; {_MERGE}"]) for program in ("vLLM", "llama.cpp", "Ollama")]
+    folder, base, name = shlex.quote(served.folder), shlex.quote(served.base), _name(served.name)
+    rank = f" --max-lora-rank {allowed}" if (allowed := vllm_rank(served.rank)) else ""
+    fetch = [] if served.local else [f"hf download {base} --local-dir base"]
+    place = base if served.local else "base"
+    return [
+        ("vLLM", [f"vllm serve {base} --enable-lora{rank} --lora-modules {name}={folder}"]),
+        (
+            "llama.cpp",
+            [
+                *fetch,
+                f"python convert_hf_to_gguf.py {place} --outfile base.gguf",
+                f"python convert_lora_to_gguf.py {folder} --base {place} --outfile {name}-lora.gguf",
+                f"llama-server -m base.gguf --lora {name}-lora.gguf",
+            ],
+        ),
+        ("Ollama", [f"# it takes adapters of few architectures; {_MERGE}"]),
+    ]
+
+
+def vllm_rank(rank: int) -> int | None:
+    """Return the smallest --max-lora-rank that takes an adapter of this rank; None above the largest."""
+    return next((allowed for allowed in _RANKS if allowed >= rank), None)
+
+
+def _name(name: str) -> str:
+    """The name as every server takes it: letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "tuned"

@@ -1,0 +1,83 @@
+"""Which device trains, and in which precision; a fall-back is said aloud."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from dpo_tui.config.schema import Config
+from dpo_tui.errors import TrainingError
+from dpo_tui.runs.devices import DEVICES_VARIABLE
+
+# NVIDIA Ampere; older devices emulate bfloat16, slowly or not at all.
+_BF16_CAPABILITY = (8, 0)
+Precision = Literal["bf16", "fp16", "fp32"]
+
+
+@dataclass(frozen=True)
+class TrainingDevice:
+    """Where and how precisely the model computes.
+
+    Attributes:
+        kind: torch's name of the device.
+        precision: of the matrix products.
+        words: the choice in a sentence, with the reason where it is not what the config asked for.
+    """
+
+    kind: Literal["cuda", "mps", "cpu"]
+    precision: Precision
+    words: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The torch type of the precision."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.precision]
+
+
+def choose_device(config: Config) -> TrainingDevice:
+    """Choose device and precision for a config.
+
+    Raises:
+        TrainingError: the config names a GPU, or the run holds one, and torch sees none.
+    """
+    if config.gpus != "none" and torch.cuda.is_available():
+        return _cuda(config)
+    held = os.environ.get(DEVICES_VARIABLE, "") if config.gpus == "auto" else ""
+    if config.gpus.isdigit() or held:
+        built = torch.version.cuda or "without CUDA"
+        asked = f"this run has {held}" if held else f"gpus = {config.gpus}"
+        raise TrainingError(
+            f"{asked}: torch {torch.__version__} (built {built}) sees no GPU",
+            hint='run `dpo-tui doctor`, or set gpus = "none" to train on the CPU',
+        )
+    if config.gpus == "auto" and torch.backends.mps.is_available():
+        return TrainingDevice("mps", "fp32", "On the Apple GPU in fp32")
+    asked = ": bfloat16 is for GPUs" if config.bf16 else ""
+    return TrainingDevice("cpu", "fp32", f"On the CPU in fp32{asked}")
+
+
+def require_gradients(config: Config, device: TrainingDevice) -> None:
+    """Refuse attention code that can only be asked, not trained, on a device.
+
+    Raises:
+        TrainingError: FlexAttention without a GPU; torch would say so in the first step.
+    """
+    if config.attn_implementation == "flex_attention" and device.kind != "cuda":
+        raise TrainingError(
+            'attn_implementation = "flex_attention" trains on GPUs only: torch has no gradient for it here',
+            hint='leave attn_implementation at "auto"',
+        )
+
+
+def _cuda(config: Config) -> TrainingDevice:
+    name = torch.cuda.get_device_name(0)
+    if not config.bf16:
+        return TrainingDevice("cuda", "fp32", f"On {name} in fp32, as bf16 = false asks")
+    capability = torch.cuda.get_device_capability(0)
+    if capability >= _BF16_CAPABILITY:
+        return TrainingDevice("cuda", "bf16", f"On {name} in bfloat16")
+    major, minor = capability
+    return TrainingDevice(
+        "cuda", "fp16", f"On {name} in fp16: bfloat16 needs compute capability 8.0, it has {major}.{minor}"
+    )

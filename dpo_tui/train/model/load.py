@@ -1,0 +1,86 @@
+"""Load the model, its tokenizer and the shape of its adapter."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from dpo_tui.config.schema import Config
+from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
+from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.device import TrainingDevice
+
+# One row or several, new lengths, gradients or none, shared prompts or plain rows, generation: each asks for a kernel
+# of its own until torch has seen which sizes change. Past its own limit of 8 torch goes on with unfused code, which
+# holds all scores; 8 steps with evaluations, samples and KL estimates asked for 9.
+_MOST_FLEX_KERNELS = 64
+
+
+def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
+    """Load the tokenizer and make sure that it has a chat template.
+
+    Returns:
+        The tokenizer, and sentences about what had to be filled in.
+
+    Raises:
+        TrainingError: the chat template's file cannot be read.
+    """
+    notes = []
+    tokenizer = AutoTokenizer.from_pretrained(config.model_name, revision=config.model_revision or "main")
+    if config.chat_template:
+        try:
+            tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise TrainingError(f"chat_template = {config.chat_template}: {error.strerror}") from None
+    elif tokenizer.chat_template is None:
+        tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
+        notes.append("The tokenizer has no chat template; ChatML is used, and saved with the adapter")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        notes.append(f"The tokenizer has no padding token; {tokenizer.eos_token!r} is used")
+    return tokenizer, notes
+
+
+def load_model(config: Config, device: TrainingDevice) -> Any:
+    """Load the weights onto the device.
+
+    Frozen weights are held in the computing precision (4-bit: NF4 with double quantisation, QLoRA, arXiv 2305.14314).
+    Weights that are trained themselves stay in fp32 and the products run under autocast, as TRL has it.
+    """
+    dtype = device.dtype if config.use_lora else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
+    if config.attn_implementation != "auto":
+        options["attn_implementation"] = config.attn_implementation
+    if config.attn_implementation == "flex_attention":
+        torch._dynamo.config.recompile_limit = _MOST_FLEX_KERNELS
+    if config.use_4bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=device.dtype,
+        )
+    if device.kind == "cuda":
+        options["device_map"] = {"": 0}
+    model = AutoModelForCausalLM.from_pretrained(config.model_name, **options)
+    # A cache of keys and values is for generation; with checkpointed activations it only brings warnings.
+    model.config.use_cache = False
+    return model
+
+
+def lora_config(config: Config) -> LoraConfig | None:
+    """Return the adapter's shape; None for full fine-tuning."""
+    if not config.use_lora:
+        return None
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.adapted_modules,
+        modules_to_save=list(config.modules_to_save) or None,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+    )

@@ -1,0 +1,73 @@
+"""Training with Unsloth: its loader and its adapters, under TRL's trainers as Unsloth has rewritten them.
+
+The worker of such a run is started by the interpreter of :mod:`dpo_tui.processes.unsloth_environment`. Our own shortcuts stay
+out: Unsloth has replaced the forward passes that they work on.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from dpo_tui import paths
+from dpo_tui.config.schema import Config
+from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.device import TrainingDevice
+
+SHORTCUTS_OFF = 'provider = "unsloth" has forward passes of its own'
+"""Why such a run takes none of our shortcuts."""
+
+
+def import_first() -> None:
+    """Import Unsloth, which must come before everything that it rewrites: transformers, peft, trl.
+
+    Raises:
+        TrainingError: this interpreter has no Unsloth that can be imported.
+    """
+    # It writes the trainers that it generates into the current folder otherwise.
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(paths.cache() / "unsloth"))
+    # It fetches a file from the hub to be counted.
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    try:
+        importlib.import_module("unsloth")
+    except Exception as error:  # it examines the machine and raises whatever it finds
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f'provider = "unsloth": {sys.executable} cannot import it: {words}',
+            hint="`dpo-tui doctor --provider unsloth` says what is missing, and how to install it",
+        ) from error
+
+
+def load_model(config: Config, device: TrainingDevice) -> Any:
+    """Load the weights with Unsloth, and add the adapter where one is trained."""
+    from unsloth import FastLanguageModel
+
+    # Its own checkpointing keeps the activations in main memory.
+    checkpointing = "unsloth" if config.gradient_checkpointing else False
+    model, _ = FastLanguageModel.from_pretrained(
+        config.model_name,
+        max_seq_length=config.max_seq_length,
+        dtype=device.dtype,
+        load_in_4bit=config.use_4bit,
+        full_finetuning=not config.use_lora,
+        use_gradient_checkpointing=checkpointing,
+        revision=config.model_revision,
+        random_state=config.seed,
+        # Never a quantised copy of somebody else's instead of the model that was named.
+        use_exact_model_name=True,
+        trust_remote_code=False,
+    )
+    if not config.use_lora:
+        return model
+    return FastLanguageModel.get_peft_model(
+        model,
+        r=config.lora_r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.adapted_modules,
+        modules_to_save=list(config.modules_to_save) or None,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        use_gradient_checkpointing=checkpointing,
+        random_state=config.seed,
+    )

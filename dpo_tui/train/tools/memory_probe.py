@@ -1,0 +1,144 @@
+"""One real step on the longest pairs, to hold the memory estimate against the truth.
+
+It loads the model and takes two optimizer steps with the run's own micro-batch; the second has the optimizer's state
+from the first. Nothing is kept.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.config.files import load, parse_assignment
+from dpo_tui.config.schema import Config
+from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.pairs.pair import Pair, text_of
+from dpo_tui.data.source.from_config import training_source
+from dpo_tui.errors import TrainingError, UsageError
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
+from dpo_tui.train.tools.json_service import Tell, serve
+
+_STEPS = 2
+# TRL drops pairs whose prompt fills max_seq_length, so more of the longest are offered than two steps need.
+_OFFERED = 8
+
+
+def longest_pairs(pairs: list[Pair], count: int) -> list[Pair]:
+    """The pairs with the most text, prompt and longer answer together."""
+
+    def size(pair: Pair) -> int:
+        return len(text_of(pair.prompt)) + max(len(text_of(pair.chosen)), len(text_of(pair.rejected)))
+
+    return sorted(pairs, key=size, reverse=True)[:count]
+
+
+def probed(config: Config) -> Config:
+    """The config with what a probe changes: two steps, no accumulation, nothing evaluated, logged or sampled."""
+    changes: dict[str, Any] = {
+        "max_steps": _STEPS,
+        "gradient_accumulation_steps": 1,
+        "eval_split": 0.0,
+        "eval_dataset": None,
+        "report_to": [],
+        "group_by_length": False,
+    }
+    return config.model_copy(update=changes)
+
+
+def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
+    """Train for two steps and measure.
+
+    Returns:
+        What was measured; memory in bytes, None on a CPU.
+
+    Raises:
+        DpoTuiError: data, model or device cannot be used, or memory ran out.
+    """
+    import torch
+    from datasets import Dataset
+
+    from dpo_tui.train.model.device import choose_device
+    from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
+    from dpo_tui.train.trainer.trainer_registry import TRAINERS
+
+    device = choose_device(config)
+    chosen = longest_pairs(load_pairs(training_source(config)).pairs, config.per_device_train_batch_size * _OFFERED)
+    rows = {name: [getattr(pair, name) for pair in chosen] for name in ("prompt", "chosen", "rejected")}
+    on_gpu = device.kind == "cuda"
+    before = torch.cuda.mem_get_info()[0] if on_gpu else 0
+    tokenizer, _ = load_tokenizer(config)
+    entry = TRAINERS[config.strategy]
+    arguments = entry.arguments(config, folder, device, evaluates=False, resumes=False)
+    arguments.save_strategy = "no"
+    trainer = entry.trainer(
+        model=load_model(config, device),
+        args=arguments,
+        train_dataset=Dataset.from_dict(rows),
+        processing_class=tokenizer,
+        peft_config=lora_config(config),
+    )
+    began = time.perf_counter()
+    try:
+        trainer.train()
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"memory ran out in the probe: {error}", hint="dpo-tui estimate says what would fit"
+        ) from None
+    seconds = (time.perf_counter() - began) / _STEPS
+    return {
+        "device": torch.cuda.get_device_name(0) if on_gpu else device.kind,
+        "allocated": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "reserved": torch.cuda.max_memory_reserved() if on_gpu else None,
+        # What the driver lost to this process since it began: the allocator's pool and the CUDA context.
+        "taken": before - torch.cuda.mem_get_info()[0] if on_gpu else None,
+        "step_seconds": seconds,
+        "longest": max(_sequence_length(row) for row in trainer.train_dataset),
+        "pairs": len(trainer.train_dataset),
+    }
+
+
+def _sequence_length(row: Mapping[str, Any]) -> int:
+    """Tokens of the longer sequence of a tokenised pair."""
+    if "chosen_input_ids" in row:  # TRL's experimental trainers keep the prompt in front of each answer
+        return max(len(row["chosen_input_ids"]), len(row["rejected_input_ids"]))
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
+def probe(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Do one probe.
+
+    Args:
+        request: ``config`` (a file), ``settings`` (a list of K=V that replace the file's).
+        tell: not used; the libraries' bars are all there is to report.
+
+    Returns:
+        What `take_steps` measured.
+
+    Raises:
+        DpoTuiError: the config, its data or the device cannot be used, or memory ran out.
+    """
+    config = load(Path(request["config"]), dict(parse_assignment(text) for text in request["settings"])).config
+    _need_gpu(config)
+    with tempfile.TemporaryDirectory(prefix="dpo-tui-probe-") as folder:
+        return take_steps(probed(config), RunFolder(Path(folder)))
+
+
+def _need_gpu(config: Config) -> None:
+    import torch
+
+    form = strategy_of(config).data
+    if form is not DataForm.PAIRS:
+        raise UsageError(
+            f"the probe takes its steps on preference pairs; strategy = {config.strategy} trains on {form.value}"
+        )
+    if config.gpus == "none" or not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
+        raise TrainingError(f"the probe needs a GPU that torch can use; torch {torch.__version__} ({built}) sees none")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(probe))

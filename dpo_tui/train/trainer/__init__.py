@@ -1,0 +1,1 @@
+"""TRL's trainers: arguments, datasets, token cache."""

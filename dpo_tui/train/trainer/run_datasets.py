@@ -1,0 +1,132 @@
+"""The rows of a run as TRL's datasets, split into training and held-out parts."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+
+from dpo_tui.config.schema import Config
+from dpo_tui.data.held_out import SPLIT_VERSION, Row, Split, prompts_of, split_demonstrations, split_pairs
+from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
+from dpo_tui.data.pairs.prompt_split import different_prompts, prompt_id
+from dpo_tui.data.source.source import Progress
+from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
+
+
+@dataclass(frozen=True)
+class RunDatasets:
+    """What a run trains and evaluates on.
+
+    Attributes:
+        train: training rows, in TRL's columns.
+        held_out: evaluation rows; None where nothing is held out.
+        prompts: to answer for people and for the KL estimate, from the held-out part where there is one.
+        untrained: ids of the held-out prompts that no training row has.
+        total: rows in the data.
+        dropped: rows that cannot be used, pairs that the model's chat template refuses among them.
+        format: as recognised.
+        sha256: of the data's bytes.
+        held_out_sha256: of a separate evaluation file's bytes; empty without one.
+        split_version: the version of the split.
+        repeated: training rows that are exact copies of an earlier one.
+        leaked: held-out rows whose prompt is trained on as well.
+    """
+
+    train: Dataset
+    held_out: Dataset | None
+    prompts: list[list[Message]]
+    untrained: list[str]
+    total: int
+    dropped: list[RowProblem]
+    format: str
+    sha256: str
+    held_out_sha256: str = ""
+    split_version: int = SPLIT_VERSION
+    repeated: int = 0
+    leaked: int = 0
+
+
+def load_datasets(config: Config, progress: Progress | None = None, *, version: int = SPLIT_VERSION) -> RunDatasets:
+    """Read, split and convert the data of a run.
+
+    Args:
+        config: the run's settings.
+        progress: told how many bytes of a download are done.
+        version: of the split; a run that is resumed keeps the one it began with.
+
+    Raises:
+        DataError: the data cannot be read or has no usable row.
+    """
+    return _LOADERS[strategy_of(config).data](config, version, progress)
+
+
+def _pair_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
+    pairs = split_pairs(config, download=True, progress=progress)
+    copies = {(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in pairs.train}
+    return _rows(config, pairs, _pair_dataset, version, repeated=len(pairs.train) - len(copies))
+
+
+def _demonstration_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
+    demonstrations = split_demonstrations(config, version=version, progress=progress)
+    return _rows(config, demonstrations, _demonstration_dataset, version)
+
+
+def _rows(
+    config: Config, split: Split[Row], convert: Callable[[Sequence[Row]], Dataset], version: int, repeated: int = 0
+) -> RunDatasets:
+    """Convert a split. The rows themselves are not kept: training would hold them in memory beside the datasets."""
+    return RunDatasets(
+        train=convert(split.train),
+        held_out=convert(split.held_out) if split.held_out else None,
+        prompts=different_prompts(prompts_of(split.held_out or split.train), _asked_of(config)),
+        untrained=[prompt_id(prompt) for prompt in split.untrained_prompts()],
+        total=split.total,
+        dropped=split.dropped,
+        format=split.format,
+        sha256=split.sha256,
+        held_out_sha256=split.held_out_sha256,
+        split_version=version,
+        repeated=repeated,
+        leaked=split.leaked,
+    )
+
+
+_LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], RunDatasets]] = {
+    DataForm.PAIRS: _pair_rows,
+    DataForm.DEMONSTRATIONS: _demonstration_rows,
+}
+
+
+def _pair_dataset(pairs: Sequence[Pair]) -> Dataset:
+    columns: dict[str, list[Any]] = {
+        "prompt": [pair.prompt for pair in pairs],
+        "chosen": [pair.chosen for pair in pairs],
+        "rejected": [pair.rejected for pair in pairs],
+    }
+    return Dataset.from_dict(_with_tools(columns, [pair.tools for pair in pairs]))
+
+
+def _demonstration_dataset(rows: Sequence[Demonstration]) -> Dataset:
+    if all(row.text is not None for row in rows):
+        return Dataset.from_dict({"text": [row.text for row in rows]})
+    columns: dict[str, list[Any]] = {"messages": [row.messages for row in rows]}
+    return Dataset.from_dict(_with_tools(columns, [row.tools for row in rows]))
+
+
+def _with_tools(columns: dict[str, list[Any]], tools: list[list[dict[str, Any]] | None]) -> dict[str, list[Any]]:
+    # TRL takes the schemas as JSON text, which spares Arrow a union of all their shapes.
+    if any(tools):
+        columns["tools"] = [json.dumps(item) if item else None for item in tools]
+    return columns
+
+
+def _key(messages: list[Message]) -> str:
+    return json.dumps(messages, sort_keys=True)
+
+
+def _asked_of(config: Config) -> int:
+    return max(config.sample_prompts, config.kl_prompts if strategy_of(config).has_reference else 0)

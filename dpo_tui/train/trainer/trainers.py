@@ -1,0 +1,147 @@
+"""TRL's trainers with what a run adds: progress in the journal, cached reference scores and the shortcuts."""
+
+from typing import Any
+
+from torch.utils.data import SequentialSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from trl import DPOTrainer, SFTTrainer
+
+from dpo_tui.config.schema import Config
+from dpo_tui.train.shortcuts import reference_cache, reference_scores
+from dpo_tui.train.shortcuts.shortcuts import Shortcuts
+from dpo_tui.train.trainer import token_cache
+from dpo_tui.train.worker.journal import Journal
+from dpo_tui.train.worker.stop_requests import StopRequests
+
+
+class PairTrainer(DPOTrainer):  # type: ignore[misc]
+    """TRL's DPOTrainer, telling the journal what it prepares, with our shortcuts and our cache of reference scores.
+
+    Attributes:
+        shortcuts: what it does not compute, and what that saved.
+    """
+
+    # Of TRL's trainer.
+    train_dataset: Any
+    eval_dataset: Any
+    precompute_ref_logps: bool
+
+    def __init__(
+        self, config: Config, journal: Journal, interruption: StopRequests, shortcuts: Shortcuts, **options: Any
+    ) -> None:
+        self.config = config
+        self.journal = journal
+        self.interruption = interruption
+        self.shortcuts = shortcuts
+        self._weights = reference_cache.WeightsDigest(config.model_name) if shortcuts.reference.on else None
+        super().__init__(**options)
+        shortcuts.install(self)
+        # With an adapter the reference needs no preparation by TRL, which would hash every weight for its own cache.
+        if shortcuts.reference.on and not self.precompute_ref_logps:
+            self._score_reference_once()
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        self.journal.phase("load-pairs")
+        if len(dataset) < token_cache.FEWEST or "prompt_ids" in dataset.column_names:
+            return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        key = token_cache.key_of(dataset, processing_class, args)
+        rows = token_cache.load(key) if key else None
+        if rows is not None:
+            self.journal.event("note", f"{len(rows):,} pairs are tokenised already, by an earlier run ({dataset_name})")
+            return rows
+        args.dataset_num_proc = args.dataset_num_proc or token_cache.processes(len(dataset))
+        rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        if key:
+            token_cache.store(key, rows)
+        return rows
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Group by length as the Trainer does; it finds no lengths by itself, since pairs have no ``input_ids``."""
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = longer_lengths(self.train_dataset if train_dataset is None else train_dataset)
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(together, lengths=lengths)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """As they come: nothing is gained by another order of the few held-out pairs."""
+        return None if self.args.world_size > 1 else SequentialSampler(eval_dataset)
+
+    def _score_reference_once(self) -> None:
+        if self.accelerator.num_processes > 1:
+            self.shortcuts.reference.on = False
+            self.shortcuts.reference.why = "several processes train an adapter together"
+            return
+        size = self.args.precompute_ref_batch_size
+        self.train_dataset = self._precompute_ref_logps(
+            self.train_dataset, "train", size or self.args.per_device_train_batch_size
+        )
+        if self.eval_dataset is not None:
+            self.eval_dataset = self._precompute_ref_logps(
+                self.eval_dataset, "eval", size or self.args.per_device_eval_batch_size
+            )
+        self.precompute_ref_logps = self.args.precompute_ref_log_probs = True
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        self.journal.phase("reference")
+        self.shortcuts.install(self)
+        if self.accelerator.num_processes > 1:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        weights = self._weights.result() if self._weights else None
+        parts = reference_scores.key_parts(self.config, self, weights)
+        key = reference_cache.key_of(parts, dataset.select_columns(list(reference_cache.TOKENS))) if parts else None
+        scores = reference_cache.load(key, len(dataset)) if key else None
+        self.shortcuts.reference.figures.setdefault("kept_from_before", {})[name] = scores is not None
+        if scores is None:
+            scores = self._score(dataset, batch_size)
+            if key:
+                reference_cache.store(key, scores)
+        else:
+            self.journal.event("note", f"{len(dataset):,} reference scores are kept from an earlier run ({name})")
+        return reference_scores.with_scores(dataset, scores)
+
+    def _score(self, dataset: Any, batch_size: int) -> reference_cache.Scores:
+        def progress(done: int) -> None:
+            self.journal.progress(done, len(dataset), "pairs")
+            self.interruption.raise_if_stopped()
+
+        exact = self.args.precompute_ref_batch_size is not None
+        return reference_scores.score(self, dataset, batch_size, exact_batches=exact, progress=progress)
+
+    def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
+        """Score a batch with the reference."""
+        with self.shortcuts.sharing:
+            return super().compute_ref_log_probs(*args, **kwargs)
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss of a batch."""
+        with self.shortcuts.sharing:
+            return super().compute_loss(*args, **kwargs)
+
+
+def longer_lengths(dataset: Any) -> list[int]:
+    """Return the tokens of the longer sequence of each tokenised pair."""
+    parts = ("prompt_ids", "chosen_ids", "rejected_ids")
+    found: list[int] = []
+    for batch in dataset.select_columns(list(parts)).iter(batch_size=1000):
+        pairs = zip(*(batch[part] for part in parts), strict=True)
+        found += [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in pairs]
+    return found
+
+
+class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's SFTTrainer, telling the journal what it prepares."""
+
+    def __init__(self, journal: Journal, **options: Any) -> None:
+        self.journal = journal
+        super().__init__(**options)
+
+    def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        self.journal.phase("load-pairs")
+        return super()._prepare_dataset(*args, **kwargs)
+
+
+def shortcuts_of(trainer: Any) -> dict[str, Any]:
+    """Return what receipt.json says about a trainer's shortcuts; nothing where it has none."""
+    found: dict[str, Any] = trainer.shortcuts.report() if isinstance(trainer, PairTrainer) else {}
+    return found

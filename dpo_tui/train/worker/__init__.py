@@ -1,0 +1,1 @@
+"""The worker process of a run: phases, journal, callbacks, checkpoints, failures."""

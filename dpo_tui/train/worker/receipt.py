@@ -1,0 +1,138 @@
+"""receipt.json: what exactly ran, so that a result can be told from its neighbour a year later."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+import dpo_tui
+from dpo_tui.config.schema import Config
+from dpo_tui.data.held_out import SPLIT_VERSION
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launch import ARGV_VARIABLE
+from dpo_tui.train.model.device import TrainingDevice
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "tokenizers", "unsloth")
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """Which rows the run trained and evaluated on.
+
+    Attributes:
+        location: of the dataset.
+        sha256: of the file's bytes; empty for data that is not one file.
+        format: as it was recognised.
+        rows: found in the data.
+        unusable: rows that could not be read as pairs.
+        too_long: pairs that TRL dropped because the prompt alone fills max_seq_length.
+        train: pairs trained on.
+        held_out: pairs evaluated on.
+        held_out_sha256: of a separate evaluation file's bytes; empty without one.
+    """
+
+    location: str
+    sha256: str
+    format: str
+    rows: int
+    unusable: int
+    too_long: int
+    train: int
+    held_out: int
+    held_out_sha256: str = ""
+
+
+def write_receipt(
+    folder: RunFolder,
+    config: Config,
+    device: TrainingDevice,
+    data: DataUsed,
+    results: dict[str, Any],
+    *,
+    shortcuts: dict[str, Any] | None = None,
+    split_version: int = SPLIT_VERSION,
+    data_changes: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write the receipt; at the start of the training without results, at its end with them.
+
+    Args:
+        folder: of the run.
+        config: the run's settings.
+        device: it trained on.
+        data: it trained on.
+        results: the last metrics; empty before the end.
+        shortcuts: which were taken, why or why not, and what they saved.
+        split_version: of the split into training and held-out rows.
+        data_changes: the data that the run trained on before, where a resume on changed data was accepted.
+    """
+    write_json_atomic(
+        folder.receipt,
+        {
+            "version": 1,
+            "t": time.time(),
+            "dpo_tui": dpo_tui.__version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "argv": _argv(),
+            "device": {"kind": device.kind, "precision": device.precision, **_gpu()},
+            "model": config.model_name,
+            "data": vars(data),
+            "split_version": split_version,
+            **({"data_changes": list(data_changes)} if data_changes else {}),
+            "effective_batch": config.effective_batch,
+            "memory_gb": {
+                "estimated": (read_json(folder.estimate) or {}).get("total"),
+                "measured": results.get("metrics", {}).get("vram_peak_gb"),
+            },
+            "shortcuts": shortcuts or {},
+            "results": results,
+        },
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _argv() -> list[str]:
+    try:
+        return [str(word) for word in json.loads(os.environ[ARGV_VARIABLE])]
+    except (KeyError, ValueError, TypeError):
+        return sys.argv
+
+
+def _gpu() -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        return {}
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "name": properties.name,
+        "memory_gb": properties.total_memory / 1e9,
+        "capability": f"{properties.major}.{properties.minor}",
+        "cuda": torch.version.cuda,
+        "driver": _driver(),
+    }
+
+
+def _driver() -> str | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        text = pynvml.nvmlSystemGetDriverVersion()
+        pynvml.nvmlShutdown()
+    except Exception:  # NVML raises its own family, and ctypes raises when the library is odd
+        return None
+    return text.decode() if isinstance(text, bytes) else str(text)

@@ -1,0 +1,230 @@
+"""Read any part of a log by blocks, so that a file of a gigabyte costs no more than one of a kilobyte."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_tui.text.printable import printable
+
+BLOCK = 64 * 1024
+"""Bytes read at a time."""
+
+LONGEST = 4096
+"""Bytes of a line that are shown; the rest of a longer line is skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a file.
+
+    Args:
+        offset: the byte at which it starts.
+        end: the byte after it, its newline included.
+        text: safe to print; of a progress bar that redraws itself with carriage returns, the last state.
+    """
+
+    offset: int
+    end: int
+    text: str
+
+
+class LogFile:
+    """Random access to the lines of a growing file, by byte offset. A missing file reads as an empty one.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def size(self) -> int:
+        """Bytes in the file now."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def after(self, offset: int, count: int) -> list[LogLine]:
+        """Up to ``count`` lines that start at or after an offset, which must be the start of a line."""
+        lines: list[LogLine] = []
+        rest = b""
+        start = offset
+        try:
+            with self.path.open("rb") as file:
+                file.seek(offset)
+                while len(lines) < count:
+                    block = file.read(BLOCK)
+                    pieces = (rest + block).split(b"\n")
+                    rest = pieces.pop()
+                    for piece in pieces:
+                        lines.append(_line(start, piece))
+                        start += len(piece) + 1
+                    if not block:
+                        break
+                    if len(rest) > LONGEST:
+                        # Keep the beginning of an endless line only, but remember where it started.
+                        start, rest = self._skip_line(file, start, rest, lines)
+                if rest and len(lines) < count:
+                    lines.append(LogLine(start, start + len(rest), _text(rest)))
+        except OSError:
+            return lines
+        return lines[:count]
+
+    def before(self, offset: int, count: int) -> list[LogLine]:
+        """Up to ``count`` lines that end at or before an offset, oldest first; it must be the start of a line."""
+        try:
+            with self.path.open("rb") as file:
+                begin, data, newlines = offset, b"", 0
+                while begin > 0 and newlines <= count and len(data) < BLOCK * 64:
+                    size = min(BLOCK, begin)
+                    begin -= size
+                    file.seek(begin)
+                    block = file.read(size)
+                    newlines += block.count(b"\n")
+                    data = block + data
+                longer = begin > 0 and b"\n" not in data[:-1]
+                if longer:  # one line is longer than all that was read
+                    begin = self._line_start(file.fileno(), begin)
+                    head = os.pread(file.fileno(), LONGEST, begin)
+        except OSError:
+            return []
+        if longer:
+            return [LogLine(begin, offset, _long_text(head, data.removesuffix(b"\n")))]
+        lines: list[LogLine] = []
+        start = begin
+        for piece in data.split(b"\n"):
+            lines.append(_line(start, piece))
+            start += len(piece) + 1
+        if lines and lines[-1].offset >= offset:
+            lines.pop()
+        if begin > 0 and lines:
+            lines.pop(0)  # begins in the middle of a line
+        return lines[-count:]
+
+    def tail(self, count: int) -> list[LogLine]:
+        """The last ``count`` lines, an unfinished one included."""
+        end = self.size()
+        lines = self.before(end, count + 1)
+        if lines and lines[-1].end > end:  # no newline at the end of the file yet
+            lines[-1] = LogLine(lines[-1].offset, end, lines[-1].text)
+        return lines[-count:]
+
+    def find(self, words: str, offset: int, *, backwards: bool = False, limit: int = 1 << 32) -> int | None:
+        """Where the next line with some words starts, upper and lower case alike.
+
+        Args:
+            words: what to look for, as UTF-8.
+            offset: the start of a line: search from it on, or before it.
+            backwards: towards the start of the file.
+            limit: give up after so many bytes.
+        """
+        wanted = words.lower().encode()
+        if not wanted:
+            return None
+        try:
+            with self.path.open("rb") as file:
+                found = (
+                    _find_back(file.fileno(), wanted, offset, limit)
+                    if backwards
+                    else _find_on(file.fileno(), wanted, offset, limit)
+                )
+                return None if found is None else self._line_start(file.fileno(), found)
+        except OSError:
+            return None
+
+    def offset_of(self, line: int) -> int:
+        """The byte at which a line starts, the first line being 1; the start of the last one when there are fewer."""
+        remaining = max(line, 1) - 1
+        position = 0
+        try:
+            with self.path.open("rb") as file:
+                while remaining:
+                    block = file.read(BLOCK * 16)
+                    if not block:
+                        break
+                    newlines = block.count(b"\n")
+                    if newlines < remaining:
+                        remaining -= newlines
+                        position += len(block)
+                        continue
+                    at = -1
+                    for _ in range(remaining):
+                        at = block.index(b"\n", at + 1)
+                    position += at + 1
+                    remaining = 0
+        except OSError:
+            return 0
+        if position >= self.size():
+            last = self.tail(1)
+            return last[0].offset if last else 0
+        return position
+
+    @staticmethod
+    def _line_start(descriptor: int, offset: int) -> int:
+        while offset > 0:
+            begin = max(offset - BLOCK, 0)
+            at = os.pread(descriptor, offset - begin, begin).rfind(b"\n")
+            if at >= 0:
+                return begin + at + 1
+            offset = begin
+        return 0
+
+    @staticmethod
+    def _skip_line(file: object, start: int, rest: bytes, lines: list[LogLine]) -> tuple[int, bytes]:
+        read = file.read  # type: ignore[attr-defined]
+        length = len(rest)
+        head, tail = rest[:LONGEST], rest[-LONGEST:]
+        while block := read(BLOCK):
+            at = block.find(b"\n")
+            if at >= 0:
+                end = start + length + at + 1
+                lines.append(LogLine(start, end, _long_text(head, tail + block[:at])))
+                return end, block[at + 1 :]
+            length += len(block)
+            tail = (tail + block)[-LONGEST:]
+        lines.append(LogLine(start, start + length, _long_text(head, tail)))
+        return start + length, b""
+
+
+def _line(start: int, piece: bytes) -> LogLine:
+    return LogLine(start, start + len(piece) + 1, _text(piece))
+
+
+def _text(raw: bytes) -> str:
+    shown = raw.rstrip(b"\r").rpartition(b"\r")[2][:LONGEST]
+    return printable(shown.decode("utf-8", "replace")).expandtabs(4)
+
+
+def _long_text(head: bytes, tail: bytes) -> str:
+    """Of a line too long to be read whole: the last state of a progress bar, or its beginning."""
+    tail = tail.rstrip(b"\r")[-LONGEST:]
+    return _text(tail if b"\r" in tail else head)
+
+
+def _find_on(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | None:
+    end = offset + limit
+    overlap = len(wanted) - 1
+    while offset < end:
+        block = os.pread(descriptor, BLOCK * 16, offset)
+        if not block:
+            return None
+        at = block.lower().find(wanted)
+        if at >= 0:
+            return offset + at
+        if len(block) <= overlap:
+            return None
+        offset += len(block) - overlap
+    return None
+
+
+def _find_back(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | None:
+    begin, lowest = offset, max(offset - limit, 0)
+    overlap = len(wanted) - 1
+    while begin > lowest:
+        end = begin
+        begin = max(begin - BLOCK * 16, lowest)
+        at = os.pread(descriptor, min(end + overlap, offset) - begin, begin).lower().rfind(wanted)
+        if at >= 0:
+            return begin + at
+    return None

@@ -1,0 +1,113 @@
+"""What a planned run will need and how long it takes, recomputed as the person types."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dpo_tui.advice.config_rules import Advice, advise
+from dpo_tui.config.schema import Config
+from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
+from dpo_tui.errors import DpoTuiError
+from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
+from dpo_tui.hardware.memory.fit import FitChange, Verdict, changes_to_fit, verdict_of
+from dpo_tui.hardware.memory.memory_estimate import MemoryEstimate, estimate
+from dpo_tui.hardware.models.lookup import architecture_of, local_files
+from dpo_tui.hardware.profiles import Profile
+from dpo_tui.hardware.run_history import measurements
+from dpo_tui.start.stages import is_earlier_run, shape_of
+from dpo_tui.views.padding_savings import PaddingSavings, padding_of
+from dpo_tui.views.run_plan import RunPlan
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The outlook of a plan; None where something is not known, with the reason in ``unknown``.
+
+    Attributes:
+        memory: by part, in bytes.
+        free: bytes to fit into.
+        verdict: fits, tight, does-not-fit or unknown.
+        changes: what would make it fit.
+        steps: optimizer steps and tokens.
+        duration: seconds with a range and a basis.
+        sizes: what is known about the pairs.
+        padding: in the batches, as they come and grouped by length.
+        advice: what is allowed but unwise.
+        unknown: why the memory was not estimated.
+    """
+
+    memory: MemoryEstimate | None = None
+    free: int | None = None
+    verdict: Verdict = "unknown"
+    changes: tuple[FitChange, ...] = ()
+    steps: Steps | None = None
+    duration: Duration | None = None
+    sizes: PairSizes = field(default_factory=PairSizes)
+    padding: PaddingSavings | None = None
+    advice: tuple[Advice, ...] = ()
+    unknown: str = ""
+
+
+class Forecaster:
+    """Forecasts plans, and remembers what does not change with every key: the pairs' sizes.
+
+    Args:
+        profile: this machine's, with its free memory.
+        device_name: of the GPU, for the duration.
+    """
+
+    def __init__(self, profile: Profile, device_name: str = "") -> None:
+        self.profile = profile
+        self.device_name = device_name
+        self._sizes: dict[tuple[object, ...], PairSizes] = {}
+
+    def forecast(self, plan: RunPlan) -> Forecast:
+        """The outlook; may read the data, so call it from a thread. Never raises for a bad model or dataset."""
+        config, profile = _shaped(plan.config), self.profile
+        advice = tuple(advise(config))
+        sizes = self._pair_sizes(config, plan) if plan.has_data else PairSizes()
+        steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)
+        micro, accumulate = config.per_device_train_batch_size, config.gradient_accumulation_steps
+        padding = padding_of(sizes.sequences, sizes.rows or 0, micro, accumulate)
+        known = Forecast(steps=steps, sizes=sizes, padding=padding, advice=advice)
+        if not plan.has_model:
+            return replace(known, unknown="no model chosen yet")
+        try:
+            arch = architecture_of(config.model_name, config.model_revision)
+        except DpoTuiError as error:
+            return replace(known, unknown=error.message)
+        memory = estimate(config, arch, device=profile.device, longest=sizes.longest)
+        verdict = verdict_of(memory.total, profile.free)
+        changes: tuple[FitChange, ...] = ()
+        if verdict == "does-not-fit" and profile.free is not None:
+            found = changes_to_fit(config, arch, profile.free, device=profile.device, longest=sizes.longest)
+            changes = tuple(found)
+        duration = duration_of(
+            config,
+            arch,
+            steps.tokens if steps else None,
+            self.device_name or profile.device,
+            measurements(),
+        )
+        return replace(known, memory=memory, free=profile.free, verdict=verdict, changes=changes, duration=duration)
+
+    def _pair_sizes(self, config: Config, plan: RunPlan) -> PairSizes:
+        data = (config.dataset, config.eval_dataset, config.eval_split, config.seed, config.max_samples)
+        key = (*data, config.model_name, config.chat_template, config.max_seq_length, config.strategy)
+        found = self._sizes.get(key)
+        if found is None:
+            located = config.model_copy(update={"dataset": str(Path(config.dataset).expanduser().absolute())})
+            config = located if Path(located.dataset).exists() else config
+            folder = local_files(config.model_name, config.model_revision) if plan.has_model else None
+            found = self._sizes[key] = pair_sizes(config, folder)
+        return found
+
+
+def _shaped(config: Config) -> Config:
+    """The config with a model of the same shape in place of ``run:ID``, while there is such a run."""
+    if not is_earlier_run(config.model_name):
+        return config
+    try:
+        model, revision = shape_of(config.model_name)
+    except DpoTuiError:
+        return config  # the check before the start says what is wrong with it
+    return config.model_copy(update={"model_name": model, "model_revision": revision})

@@ -1,0 +1,100 @@
+"""Two answers to judge, blind: side by side where there is room, else stacked; what is hidden below is told."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.widgets.pair_view import two_answers, wrap_pieces
+from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
+
+ROLES = ("prompt", "head", "answer", "note", "more")
+NARROW = 90
+"""Cells below which answers are stacked: two columns of less than 45 are hard to read."""
+EMPTY = "(an empty answer)"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAnswers:
+    """What the view shows; all texts are foreign.
+
+    Args:
+        prompt: the conversation so far.
+        left: answer A.
+        right: answer B.
+    """
+
+    prompt: str = ""
+    left: str = ""
+    right: str = ""
+
+
+class AnswerPairView(RowsWidget, can_focus=True):
+    """Scrolls by rows; nothing in it tells whose answer is whose."""
+
+    DEFAULT_CSS = """
+    AnswerPairView {
+        height: 1fr;
+        & > .ballot--prompt { color: $text; text-style: bold; }
+        & > .ballot--head { color: $text-accent; }
+        & > .ballot--answer { color: $text; }
+        & > .ballot--note { color: $text-muted; }
+        & > .ballot--more { color: $text-muted; }
+    }
+    """
+    PREFIX = "ballot"
+    ROLES = ROLES
+    COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll_by(-1)", "up", id="ballot.up", show=False),
+        Binding("down,j", "scroll_by(1)", "down", id="ballot.down", show=False),
+        Binding("pageup", "scroll_pages(-1)", "page up", id="ballot.page-up", show=False),
+        Binding("pagedown,space", "scroll_pages(1)", "page down", id="ballot.page-down", show=False),
+        Binding("Y", "copy", "copy", id="ballot.copy", show=False),
+    ]
+    HELP = "↑/↓ and page keys scroll long answers · Y copies what is shown"
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self.ballot = ShownAnswers()
+        self._top = 0
+        self._count = 0
+
+    def show(self, ballot: ShownAnswers) -> None:
+        """Show a pair of answers; another one from its top."""
+        if ballot != self.ballot:
+            self._top = 0
+        self.ballot = ballot
+        self.redraw()
+
+    def build_rows(self, width: int, height: int) -> list[StyledRow]:
+        """The rows in view; the last one says how many are below."""
+        rows = self._all(width)
+        self._count = len(rows)
+        self._top = min(self._top, self._last_top(height))
+        below = self._count - self._top - height
+        if below <= 0:
+            return rows[self._top : self._top + height]
+        return [*rows[self._top : self._top + height - 1], [(f"↓ {below + 1:,} more rows", "more")]]
+
+    def action_scroll_by(self, rows: int) -> None:
+        """Scroll by rows."""
+        self._top = min(max(self._top + rows, 0), self._last_top(self.size.height))
+        self.redraw()
+
+    def action_scroll_pages(self, pages: int) -> None:
+        """Scroll by screenfuls."""
+        self.action_scroll_by(pages * max(self.size.height - 2, 1))
+
+    def _last_top(self, height: int) -> int:
+        return max(self._count - height, 0)
+
+    def _all(self, width: int) -> list[StyledRow]:
+        ballot = self.ballot
+        sides = [
+            (name, [(text, "answer") if text.strip() else (EMPTY, "note")], len(text.split()))
+            for name, text in (("A  left", ballot.left), ("B  right", ballot.right))
+        ]
+        answers = two_answers(sides, width, stacked=width < NARROW)
+        return [*wrap_pieces([(ballot.prompt, "prompt")], width), [], *answers]

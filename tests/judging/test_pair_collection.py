@@ -1,0 +1,191 @@
+"""`pairs`: sampled answers, ranked, become preference pairs with provenance; interrupting loses nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dpo_tui.cli import cli
+from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.source.source import Source
+from dpo_tui.errors import DataError, UsageError
+from dpo_tui.judging.pair_collection import Collection, Sampling
+from dpo_tui.judging.prompt_file import read_prompts
+from tests.train.export.test_export import train
+
+PROMPTS = [[{"role": "user", "content": f"question {number}"}] for number in range(3)]
+
+
+def answered(folder: Path, *, answers: int = 3) -> Collection:
+    """Three prompts, each with a few answers: `bad`, `good` and a repetition of one."""
+    collection = Collection(folder, PROMPTS, Sampling("m", n=answers))
+    with (folder / "answers.jsonl").open("w") as file:
+        for key in collection.prompts:
+            for number, text in enumerate(["bad", "good", "good", "fair"][:answers]):
+                file.write(json.dumps({"id": key, "number": number, "answer": text}) + "\n")
+    return Collection(folder, PROMPTS, Sampling("m", n=answers))
+
+
+def test_ranking_by_hand_compares_the_best_so_far_with_the_next(tmp_path: Path) -> None:
+    """Repetitions are left out; n different answers take n − 1 keys; the best stands beside the worst."""
+    collection = answered(tmp_path / "work", answers=4)
+    order = ["bad", "fair", "good"]
+    keys = 0
+    while (duel := collection.next()) is not None:
+        collection.prefer(duel, "left" if order.index(duel.left) > order.index(duel.right) else "right")
+        keys += 1
+    assert keys == 6
+    made = collection.pairs()
+    assert [pair["chosen"][0]["content"] for pair in made] == ["good"] * 3
+    assert {pair["rejected"][0]["content"] for pair in made} <= {"bad", "fair"}, "both lost, to the best one"
+    assert made[0]["source"]["model"] == "m"
+    assert made[0]["source"]["ranked_by"] == "person"
+
+
+def test_what_is_ranked_is_kept_and_a_prompt_can_be_passed_over(tmp_path: Path) -> None:
+    """Interrupting loses nothing."""
+    collection = answered(tmp_path / "work")
+    first = collection.next()
+    assert first is not None
+    collection.prefer(first, "right")
+    again = answered_again(tmp_path / "work")
+    second = again.next()
+    assert second is not None
+    assert second.id != first.id
+    again.prefer(second, "skip")
+    assert [pair["prompt"] for pair in answered_again(tmp_path / "work").pairs()] == [PROMPTS[0]]
+    with pytest.raises(UsageError, match="sampled in another way"):
+        Collection(tmp_path / "work", PROMPTS, Sampling("m", n=3, temperature=0.5))
+
+
+def answered_again(folder: Path) -> Collection:
+    return Collection(folder, PROMPTS, Sampling("m", n=3))
+
+
+def test_scores_rank_and_equal_scores_make_no_pair(tmp_path: Path) -> None:
+    collection = answered(tmp_path / "work")
+    assert len(collection.unscored()) == 6
+    for key, answer in collection.unscored():
+        even = key == next(iter(collection.prompts))
+        collection.score(key, answer, 1.0 if even or answer == "good" else -1.0, "a reward model")
+    assert not answered_again(tmp_path / "work").unscored()
+    made = answered_again(tmp_path / "work").pairs()
+    assert [pair["prompt"] for pair in made] == PROMPTS[1:]
+    assert all(pair["source"]["ranked_by"] == "a reward model" for pair in made)
+
+
+def test_a_tie_is_not_asked_about_again(tmp_path: Path) -> None:
+    collection = answered(tmp_path / "work")
+    for duel in collection.undecided():
+        collection.note_tie(duel, "model x")
+    again = answered_again(tmp_path / "work")
+    assert not list(again.undecided())
+    assert again.pairs() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "count"),
+    [
+        ("a.txt", "one\n\ntwo\none\n", 2),
+        (
+            "a.jsonl",
+            '{"prompt": "one"}\n{"question": "two"}\n{"messages": [{"role": "user", "content": "three"}]}\n',
+            3,
+        ),
+        ("a.json", '["one", {"instruction": "two"}]', 2),
+    ],
+)
+def test_prompts_are_read_from_common_files(tmp_path: Path, name: str, text: str, count: int) -> None:
+    (tmp_path / name).write_text(text)
+    found = read_prompts(tmp_path / name)
+    assert len(found) == count
+    assert found[0] == [{"role": "user", "content": "one"}]
+
+
+def test_an_answer_at_the_end_of_messages_is_no_part_of_the_prompt(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert read_prompts(tmp_path / "a.jsonl") == [[{"role": "user", "content": "q"}]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.jsonl", '{"x": 1}'), ("a.jsonl", "{"), ("a.txt", "\n"), ("b.txt", None)]
+)
+def test_a_file_without_prompts_is_named(tmp_path: Path, name: str, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=name) as caught:
+        read_prompts(tmp_path / name)
+    assert "Errno" not in caught.value.message
+
+
+def test_a_model_that_could_not_answer_is_not_in_the_way_of_the_next(tmp_path: Path) -> None:
+    prompts = [[{"role": "user", "content": "hello"}]]
+    for model in ("no-such-model", "the-right-one"):
+        kept = Collection(tmp_path / "work", prompts, Sampling(model, 2, 1.0, 1.0, 8, 1))
+    assert kept.sampling.model == "the-right-one"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file/work: cannot be written: Not a directory"):
+        Collection(tmp_path / "file" / "work", [], Sampling("m", 2, 1.0, 1.0, 8, 1))
+
+
+def run(*words: str, keys: str = "") -> Any:
+    return CliRunner().invoke(cli, ["pairs", *words], input=keys, catch_exceptions=False)
+
+
+def test_a_real_run_answers_and_its_own_reward_ranks(
+    home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
+) -> None:
+    """Sampled by the tuned model in a child, ranked by β·(log π − log π_ref), read back by our own reader."""
+    folder = train(tiny_model, tiny_pairs, eval_split=0.0, learning_rate=3e-2, max_steps=4)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("please help me\nreset my password\n")
+    out = tmp_path / "made.jsonl"
+    options = ("--model", f"run:{folder.id}", "-n", "3", "-o", str(out), "--max-new-tokens", "6")
+    stopped = run(str(prompts), *options, keys="l")
+    assert "the same command goes on" in stopped.stderr
+    assert not out.exists()
+    done = run(str(prompts), *options, "--own-reward")
+    assert done.exit_code == 0
+    assert "answers the prompts" not in done.stderr, "they were answered before"
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 2
+    assert len({row["source"]["ranked_by"] for row in rows}) == 1
+    assert len(load_pairs(Source(str(out))).pairs) == 2
+    scores = [json.loads(line) for line in (tmp_path / "made.jsonl.work" / "rankings.jsonl").read_text().splitlines()]
+    for row in rows:
+        mine = {one["answer"]: one["score"] for one in scores if "score" in one}
+        assert mine[row["chosen"][0]["content"]] > mine[row["rejected"][0]["content"]]
+
+
+def test_a_reward_model_scores_answers(tiny_model: Path, tmp_path: Path) -> None:
+    """A classifier with one output; its number is what plain transformers gives."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    from dpo_tui.errors import TrainingError
+    from dpo_tui.train.tools.score import Scorer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    for labels in (1, 2):
+        config = AutoConfig.from_pretrained(tiny_model, num_labels=labels, pad_token_id=0)
+        torch.manual_seed(0)
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / str(labels))
+        tokenizer.save_pretrained(tmp_path / str(labels))
+    told: list[dict[str, Any]] = []
+    scorer = Scorer()
+    scorer.work({"do": "load-reward", "model": str(tmp_path / "1")}, lambda kind, message: None)
+    item = {"id": "x", "messages": [{"role": "user", "content": "help"}], "answer": "thank you"}
+    scorer.work({"do": "score", "items": [item]}, lambda kind, message: told.append(message))
+    talk = [*item["messages"], {"role": "assistant", "content": "thank you"}]  # type: ignore[misc]
+    inputs = tokenizer(tokenizer.apply_chat_template(talk, tokenize=False), return_tensors="pt")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "1", dtype=torch.float32)
+    with torch.no_grad():
+        assert told[0]["value"] == pytest.approx(float(model(**inputs).logits[0, 0]), abs=1e-5)
+    with pytest.raises(TrainingError, match="a reward model gives one"):
+        Scorer().work({"do": "load-reward", "model": str(tmp_path / "2")}, lambda kind, message: None)

@@ -1,0 +1,78 @@
+"""Plain TRL and ours, one after the other, in every process of a `torchrun`; the first writes what came of it.
+
+python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/ddp_training.py ddp|fsdp OUT CONFIG [CONFIG …]
+"""
+
+import faulthandler
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dpo_tui.config.files import load
+from dpo_tui.config.schema import Config
+from tests.train.shortcuts.test_exactness import ours, plain_trl
+
+PATIENCE = 200
+"""Seconds; six times what the slower kind takes on two cores that others use too."""
+
+# What `accelerate launch --use_fsdp --fsdp_version 2` sets: the weights of each layer are spread over the processes.
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+
+
+def shard_on_processors() -> None:
+    """Let accelerate follow FSDP's settings on processors too, where 1.15 passes over them without a word."""
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedType
+
+    as_it_is = AcceleratorState.__init__
+
+    def sharded(state: Any, *arguments: Any, **options: Any) -> None:
+        as_it_is(state, *arguments, **options)
+        if plugin := options.get("fsdp_plugin"):
+            state.fsdp_plugin = plugin
+            state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = sharded
+
+
+def compare(kind: str, config: Config) -> dict[str, Any]:
+    """Train both ways; return logs, the weights' cosine and our report."""
+    import torch
+    from torch.distributed.fsdp import FSDPModule
+    from torch.nn.parallel import DistributedDataParallel
+
+    plain, mine = plain_trl(config), ours(config)
+    wrapper = FSDPModule if kind == "fsdp" else DistributedDataParallel
+    return {
+        "wrapped": all(isinstance(one.trainer.model_wrapped, wrapper) for one in (plain, mine)),
+        "plain": plain.log,
+        "ours": mine.log,
+        "cosine": torch.cosine_similarity(plain.weights, mine.weights, dim=0).item(),
+        "shortcuts": mine.trainer.shortcuts.report(),
+    }
+
+
+def main(kind: str, target: str, *configs: str) -> None:
+    """Compare for every config and write what was found."""
+    # Processes that wait for each other say where before the test gives up on them.
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    rank = os.environ["RANK"]
+    os.environ["DPO_TUI_HOME"] += f"/{rank}"
+    if kind == "fsdp":
+        os.environ.update(FSDP)
+        shard_on_processors()
+    found = [compare(kind, load(Path(path), {}).config) for path in configs]
+    if rank == "0":
+        Path(target).write_text(json.dumps(found), encoding="utf-8")
+    # Without the interpreter's own end: freeing the process group waits, holding the interpreter, for a thread of gloo
+    # that may be waiting for the interpreter (torch 2.13, seen once in eleven runs on busy cores).
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

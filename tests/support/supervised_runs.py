@@ -1,0 +1,143 @@
+"""What the tests of the run folder share: a home of their own, real runs with a stand-in worker, and patience."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_tui.runs import launch, run_lock, store
+from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.process import is_same_process
+from dpo_tui.runs.state import State, read_state, write_state
+from dpo_tui.runs.status import status_of
+
+WORKER = Path(__file__).with_name("standin_worker.py")
+PATIENCE = 60.0
+"""Seconds that a test waits for what must come: generous, since the machine may be busy."""
+CONFIG = "[training]\nper_device_train_batch_size = 4\ngradient_accumulation_steps = 2\n"
+
+
+@pytest.fixture(name="home")
+def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh home; whatever a test leaves running in it is killed."""
+    monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DPO_TUI_STOP_GRACE", "0.5")
+    yield tmp_path / "home"
+    for path in (tmp_path / "home" / "runs").glob("2*"):
+        state = read_json(path / "state.json") or {}
+        for who in ("supervisor", "worker"):
+            if (
+                is_same_process(state.get(f"{who}_pid"), state.get(f"{who}_start"))
+                and state[f"{who}_pid"] != os.getpid()
+            ):
+                with contextlib.suppress(OSError):
+                    os.kill(state[f"{who}_pid"], signal.SIGKILL)
+
+
+def make(
+    name: str = "test", *, devices: list[str] | None = None, after: str | None = None, config: str = CONFIG
+) -> RunFolder:
+    """Create a run, without starting it."""
+    return store.create(config, name=name, devices=devices or [], after=after)
+
+
+def worker(folder: RunFolder, *options: str | int) -> list[str]:
+    """The stand-in worker's command."""
+    return [sys.executable, str(WORKER), str(folder.path), *map(str, options)]
+
+
+def begin(*options: str | int, **how: Any) -> RunFolder:
+    """Create a run and start it with the stand-in worker."""
+    folder = make(**how)
+    launch.start(folder, worker(folder, *options))
+    return folder
+
+
+def until(what: Callable[[], Any], told: str = "") -> Any:
+    """Wait until something is true, and return it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        if found := what():
+            return found
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain{': ' if told else ''}{told}"
+        time.sleep(0.02)
+
+
+def ended(folder: RunFolder) -> State:
+    """Wait until a run is over and its supervisor has gone; return its state."""
+    until(lambda: status_of(folder).over and run_lock.owner(folder.lock) is None, f"{folder.id} to end")
+    return state_of(folder)
+
+
+def holding(folder: RunFolder, step: int) -> None:
+    """Wait until the worker has logged this step, at which it was told to hold."""
+    until(lambda: (read_json(folder.progress) or {}).get("step") == step, f"{folder.id} to reach step {step}")
+
+
+def has_status(folder: RunFolder, *statuses: str) -> str:
+    """Wait until a run has one of these statuses."""
+    return str(until(lambda: (found := status_of(folder).status) in statuses and found, f"{folder.id}: {statuses}"))
+
+
+def go(folder: RunFolder) -> None:
+    """Let a holding worker go on."""
+    (folder.path / "go").touch()
+
+
+def send(pid: int | None, number: signal.Signals) -> None:
+    """Send a signal to a process that a run has written down; to pid 0 it would go to everybody here."""
+    assert pid, "no process is written down yet"
+    os.kill(pid, number)
+
+
+def state_of(folder: RunFolder) -> State:
+    """The state, which must be there."""
+    state = read_state(folder)
+    assert state is not None
+    return state
+
+
+def edit_state(folder: RunFolder, **changes: Any) -> None:
+    """Change state.json behind everyone's back."""
+    write_state(folder, State.from_dict({**state_of(folder).to_dict(), **changes}))
+
+
+def events(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
+    """The supervisor's events of one kind."""
+    if not folder.supervisor_log.exists():
+        return []
+    lines = [json.loads(line) for line in folder.supervisor_log.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def worker_environments(folder: RunFolder) -> list[dict[str, str]]:
+    """The environment that each attempt's worker got."""
+    return [json.loads(line) for line in (folder.path / "worker-env.jsonl").read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def supervised(folder: RunFolder) -> Iterator[int]:
+    """Hold a run's lock from another process, as a supervisor does; yields its pid."""
+    code = (
+        "import sys; from pathlib import Path; from dpo_tui.runs import run_lock as lock\n"
+        "print(lock.acquire(Path(sys.argv[1])), flush=True); sys.stdin.read()"
+    )
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder.lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert keeper.stdin and keeper.stdout
+    try:
+        assert keeper.stdout.readline() == "True\n"
+        yield keeper.pid
+    finally:
+        keeper.kill()
+        keeper.communicate()

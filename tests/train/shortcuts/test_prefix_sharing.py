@@ -1,0 +1,304 @@
+"""Prefix sharing changes where tokens are computed, never what comes out."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpo_tui.train.shortcuts import prefix_sharing
+from dpo_tui.train.shortcuts.pair_layout import LayoutCost, PairLayout, PairLengths, choose_rows, lay_out, pair_lengths
+from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of, why_not
+from tests.support.flex_on_cpu import unfused
+
+# Attention counts for little: what a model of some size says.
+WORK = LayoutCost(token=3000.0, attention=1.0)
+Pair = tuple[list[int], list[int], list[int]]
+
+
+def tokens(shuffle: random.Random, count: int) -> list[int]:
+    return [shuffle.randrange(10, 300) for _ in range(count)]
+
+
+def usual(shuffle: random.Random) -> Pair:
+    return tokens(shuffle, shuffle.randint(5, 40)), tokens(shuffle, shuffle.randint(1, 20)), tokens(shuffle, 9)
+
+
+def same_answers(shuffle: random.Random) -> Pair:
+    answer = tokens(shuffle, 7)
+    return tokens(shuffle, 11), answer, answer
+
+
+def one_token_answer(shuffle: random.Random) -> Pair:
+    return tokens(shuffle, 12), [5], tokens(shuffle, 8)
+
+
+def answer_begins_like_the_other(shuffle: random.Random) -> Pair:
+    answer = tokens(shuffle, 6)
+    return tokens(shuffle, 10), answer, answer + tokens(shuffle, 5)
+
+
+def prompt_of_one_token(shuffle: random.Random) -> Pair:
+    return [3], [4, *tokens(shuffle, 6)], [5, *tokens(shuffle, 9)]
+
+
+def prompt_at_the_edge(shuffle: random.Random) -> Pair:
+    return tokens(shuffle, 47), tokens(shuffle, 30), tokens(shuffle, 30)
+
+
+KINDS: list[Callable[[random.Random], Pair]] = [
+    usual,
+    same_answers,
+    one_token_answer,
+    answer_begins_like_the_other,
+    prompt_of_one_token,
+    prompt_at_the_edge,
+]
+LIMIT = 48
+
+
+def collate(pairs: list[Pair], truncation: str = "keep_start") -> dict[str, torch.Tensor]:
+    """As TRL does it, by TRL."""
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    collator = DataCollatorForPreference(pad_token_id=0, max_length=LIMIT, truncation_mode=truncation)
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    batch: dict[str, torch.Tensor] = collator([dict(zip(names, pair, strict=True)) for pair in pairs])
+    return batch
+
+
+ONE_ROW = "sdpa, all pairs in one row"
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager", "flex_attention", ONE_ROW])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(way: str, tiny_model: Path) -> Iterator[Any]:
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    made = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation=way.partition(",")[0])
+    # Random weights of the usual size barely attend; larger ones would show a token that sees too much.
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6)
+    with pytest.MonkeyPatch.context() as patch:
+        if way == "flex_attention":
+            unfused(patch)
+        yield made.eval()
+
+
+@pytest.fixture(scope="module")
+def sharing(way: str, model: Any) -> PrefixSharing:
+    found = PrefixSharing()
+    with pytest.MonkeyPatch.context() as patch:
+        if way == ONE_ROW:
+            # Attention that costs nothing: then padding alone counts.
+            patch.setattr(prefix_sharing, "_work_of", lambda model, backbone: LayoutCost(token=1.0, attention=0.0))
+        found.install(model)
+    return found
+
+
+@torch.no_grad()
+def states(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    outputs = backbone_of(model)(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+    found: torch.Tensor = outputs.last_hidden_state
+    return found
+
+
+def largest_difference(model: Any, sharing: PrefixSharing, batch: dict[str, torch.Tensor]) -> float:
+    plain = states(model, batch)
+    with sharing:
+        shared = states(model, batch)
+    assert shared.shape == plain.shape
+    real = batch["attention_mask"].bool()
+    return float((plain - shared)[real].abs().max())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_hidden_states_are_the_same(
+    way: str, model: Any, sharing: PrefixSharing, *, kind: Callable[[random.Random], Pair], size: int
+) -> None:
+    shuffle = random.Random(f"{kind.__name__} {size}")
+    batch = collate([kind(shuffle)] + [usual(shuffle) for _ in range(size - 1)])
+    sharing.reset()
+    assert largest_difference(model, sharing, batch) < 1e-4
+    if size > 1:
+        assert sharing.count.saved > 0.1, "nothing was shared, so nothing was tested"
+    if way in (ONE_ROW, "flex_attention"):
+        pairs = pair_lengths(batch["input_ids"], batch["attention_mask"])
+        assert sharing.count.computed == sum(pair.shared for pair in pairs or [])
+
+
+def test_pairs_without_a_common_prompt_pass_through(model: Any, sharing: PrefixSharing) -> None:
+    shuffle = random.Random(0)
+    batch = collate([usual(shuffle) for _ in range(3)])
+    batch["input_ids"][:3, 0], batch["input_ids"][3:, 0] = 1, 2
+    sharing.reset()
+    # Still laid into rows where that saves padding; never wrong.
+    assert largest_difference(model, sharing, batch) < 1e-4
+
+
+def test_keep_end_cuts_prompts_differently_and_stays_exact(model: Any, sharing: PrefixSharing) -> None:
+    shuffle = random.Random(1)
+    pairs = [(tokens(shuffle, 40), tokens(shuffle, 20), tokens(shuffle, 11)), usual(shuffle)]
+    assert largest_difference(model, sharing, collate(pairs, "keep_end")) < 1e-4
+
+
+def test_left_padding_passes_through_untouched(model: Any, sharing: PrefixSharing) -> None:
+    batch = collate([usual(random.Random(2)) for _ in range(2)])
+    batch = {name: tensor.flip(1) for name, tensor in batch.items()}
+    batch["attention_mask"][0, 0] = 0
+    sharing.reset()
+    assert largest_difference(model, sharing, batch) == 0
+    assert sharing.count.saved == 0
+
+
+def test_nothing_is_shared_outside_of_a_loss(model: Any, sharing: PrefixSharing) -> None:
+    sharing.reset()
+    states(model, collate([usual(random.Random(4))]))
+    assert sharing.count.plain == 0
+
+
+def test_generation_goes_its_own_way(model: Any, sharing: PrefixSharing) -> None:
+    """A cache of keys and values belongs to rows as they are."""
+    batch = collate([usual(random.Random(5))])
+    sharing.reset()
+    with sharing, torch.no_grad():
+        backbone_of(model)(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=True)
+    assert sharing.count.plain == 0
+
+
+def test_gradients_are_the_same_with_and_without_checkpointing(model: Any, sharing: PrefixSharing) -> None:
+    batch = collate([usual(random.Random(number)) for number in range(3)])
+    weight = torch.randn(*batch["input_ids"].shape, 64, generator=torch.Generator().manual_seed(0))
+    weight = weight * batch["attention_mask"].unsqueeze(-1)
+
+    def gradients(*, shared: bool, checkpointed: bool) -> torch.Tensor:
+        model.train()
+        model.gradient_checkpointing_enable() if checkpointed else model.gradient_checkpointing_disable()
+        model.zero_grad()
+        sharing.enabled = shared
+        with sharing:
+            found = backbone_of(model)(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+            )
+            (found.last_hidden_state * weight).sum().backward()
+        sharing.enabled = True
+        model.eval()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    plain = gradients(shared=False, checkpointed=False)
+    for checkpointed in (False, True):
+        error = (gradients(shared=True, checkpointed=checkpointed) - plain).norm() / plain.norm()
+        assert error < 1e-5
+
+
+lengths = st.builds(PairLengths, st.integers(0, 60), st.integers(0, 40), st.integers(0, 40)).filter(
+    lambda pair: pair.prompt + min(pair.chosen, pair.rejected) > 0
+)
+
+
+@given(st.lists(lengths, min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_every_token_has_one_place_and_finds_its_way_back(pairs: list[PairLengths]) -> None:
+    length = max(pair.prompt + max(pair.chosen, pair.rejected) for pair in pairs)
+    ids = torch.zeros(2 * len(pairs), length, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for number, pair in enumerate(pairs):
+        for row, answer in ((number, pair.chosen), (number + len(pairs), pair.rejected)):
+            own = torch.arange(1, answer + 1) + 1000 * (row + 1)
+            ids[row, : pair.prompt] = torch.arange(1, pair.prompt + 1) + 100 * number
+            ids[row, pair.prompt : pair.prompt + answer] = own
+            mask[row, : pair.prompt + answer] = 1
+    assert pair_lengths(ids, mask) == pairs
+    layout = lay_out(pairs, length, WORK)
+    if layout is None:
+        return
+    packed = ids.flatten()[layout.source]
+    assert torch.equal(packed.flatten()[layout.target][mask.bool()], ids[mask.bool()])
+    positions = layout.positions.flatten()[layout.target]
+    assert torch.equal(positions[mask.bool()], torch.arange(length).expand_as(ids)[mask.bool()])
+    assert int((layout.owner >= 0).sum()) == sum(pair.shared for pair in pairs)
+    _sees_exactly_its_past(layout, ids, mask)
+
+
+def _sees_exactly_its_past(layout: PairLayout, ids: torch.Tensor, mask: torch.Tensor) -> None:
+    allowed = layout.allowed()[:, 0]
+    width = layout.source.shape[1]
+    for row in range(ids.shape[0]):
+        last = int(mask[row].sum()) - 1
+        place = int(layout.target[row, last])
+        seen = allowed[place // width, place % width].nonzero().flatten() + place // width * width
+        assert sorted(seen.tolist()) == sorted(layout.target[row, : last + 1].tolist())
+
+
+def test_pairs_share_a_row_where_padding_costs_more_than_attention() -> None:
+    cheap_attention, dear_attention = LayoutCost(token=1e6, attention=1.0), LayoutCost(token=1.0, attention=1e6)
+    assert choose_rows([500, 100, 100], cheap_attention) in ([[0], [1, 2]], [[0, 1, 2]])
+    assert choose_rows([100, 100, 100], dear_attention) == [[0], [1], [2]]
+
+
+def test_a_layout_that_saves_nothing_is_not_used() -> None:
+    assert lay_out([PairLengths(0, 50, 50), PairLengths(0, 50, 50)], 50, WORK) is None
+
+
+def test_flex_attention_is_told_which_blocks_nobody_sees() -> None:
+    """Blocks of 128 tokens: a pair's answers do not see each other, and nobody sees another pair."""
+    alone = LayoutCost(token=1.0, attention=0.0)
+    layout = lay_out([PairLengths(128, 256, 256), PairLengths(128, 128, 128)], 384, alone)
+    assert layout is not None
+    assert layout.source.shape == (1, 1024)
+    mask = prefix_sharing._mask(layout, "flex_attention", None)
+    blocks = mask.to_dense()[0, 0]
+    seen = layout.allowed()[0, 0].unflatten(1, (8, 128)).unflatten(0, (8, 128)).any(3).any(1)
+    assert torch.equal(blocks.bool(), seen)
+    # Of 64: the prompts' own 2, chosen 2 + 3 and rejected 2 + 3 of the first pair, 2 and 2 of the second.
+    assert int(blocks.sum()) == 16
+
+
+def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -> None:
+    """Sharing must not be what runs out of memory."""
+    free_attention = LayoutCost(token=1.0, attention=0.0)
+    pairs = [PairLengths(10, 500, 400), PairLengths(300, 100, 100)]
+    alone = lay_out(pairs, 510, free_attention, max_length=2000)
+    assert alone is not None
+    assert alone.source.shape == (1, 1410)
+    for most in (1024, 700, 512):
+        layout = lay_out(pairs, 510, free_attention, max_length=most)
+        if layout is not None:
+            rows, width = layout.source.shape
+            assert rows * width**2 <= 4 * most**2
+    assert layout is None, "910 tokens in a row are more than two rows of 512 allow"
+
+
+@pytest.mark.parametrize(
+    ("settings_of", "word"),
+    [
+        ({"model_type": "mistral", "sliding_window": 64}, "slides over 64"),
+        ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 64, "max_window_layers": 0}, "slides"),
+        ({"model_type": "mamba"}, "recurrent"),
+        ({"model_type": "lfm2", "layer_types": ["conv", "full_attention"]}, "conv"),
+        ({"model_type": "llama", "attention_dropout": 0.0}, None),
+        ({"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 64}, None),
+        ({"model_type": "mistral", "sliding_window": 4096}, None),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
+)
+def test_models_that_cannot_share_are_known_by_their_config(settings_of: dict[str, Any], word: str | None) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**(small | heads | settings_of)))
+    found = why_not(made, 512)
+    assert found is None if word is None else word in (found or "")
