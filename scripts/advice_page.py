@@ -21,7 +21,7 @@ from dpo_tui.advice.advice import HEALTHY  # noqa: E402
 from dpo_tui.advice.evidence import read_evidence  # noqa: E402
 from dpo_tui.runs import thresholds  # noqa: E402
 from dpo_tui.strategies.dpo import DPO  # noqa: E402
-from dpo_tui.text.numbers import figure  # noqa: E402
+from dpo_tui.text.numbers import plain_number  # noqa: E402
 
 RUNS = ROOT / "tests" / "advice_runs"
 _OURS = "ours"
@@ -101,7 +101,7 @@ ON_RUNS: tuple[Entry, ...] = (
         "rate-high",
         f"mean loss of the last third above {training_curve_rules._WORSE_THAN_COIN:g}",
         "a coin has 0.693; ours beyond that",
-        f"a tenth of the `learning_rate`, not below {figure(_LOW)}; `warmup_ratio` 0.1",
+        f"a tenth of the `learning_rate`, not below {plain_number(_LOW)}; `warmup_ratio` 0.1",
     ),
     Entry(
         preference_rules.trivial,
@@ -122,7 +122,7 @@ ON_RUNS: tuple[Entry, ...] = (
         preference_rules.weak_signal,
         "weak-signal",
         f"accuracy below {preference_rules._WEAK:.0%} in the second half though pairs moved by {preference_rules._MOVED:g} nats "
-        f"({preference_rules._MOVED_BY_RATE:g} at a rate of {figure(_LORA)} or more)",
+        f"({preference_rules._MOVED_BY_RATE:g} at a rate of {plain_number(_LORA)} or more)",
         _OURS,
         "clearer and more diverse pairs, 500 and more",
     ),
@@ -132,7 +132,7 @@ ON_RUNS: tuple[Entry, ...] = (
         f"mean loss of the last third within {training_curve_rules._FLAT:g} of 0.6931 after {training_curve_rules.SETTLED} steps, and pairs moved "
         f"by less than {training_curve_rules._STILL:g} nats ({training_curve_rules._FROZEN:g} in the first half)",
         f"{training_curve_rules._FLAT:g} is a tenth of a nat at β 0.1",
-        f"ten times the `learning_rate`, at least {figure(_LORA)} with LoRA (TRL's advice)",
+        f"ten times the `learning_rate`, at least {plain_number(_LORA)} with LoRA (TRL's advice)",
     ),
     Entry(
         preference_rules.over_fitting,
@@ -192,10 +192,10 @@ ON_SETTINGS: tuple[Entry, ...] = (
     Entry(
         config_rules.learning_rate,
         "learning-rate",
-        f"`learning_rate` outside {figure(_LOW)} to {figure(_HIGH)}, or to {figure(_LORA)} with LoRA; "
-        f"with LoRA a note below {figure(_HIGH)}",
+        f"`learning_rate` outside {plain_number(_LOW)} to {plain_number(_HIGH)}, or to {plain_number(_LORA)} with "
+        f"LoRA; with LoRA a note below {plain_number(_HIGH)}",
         "DPO's usual range; TRL's advice for LoRA",
-        f"the nearest end of the range; of the note, {figure(_LORA)}",
+        f"the nearest end of the range; of the note, {plain_number(_LORA)}",
     ),
     Entry(
         config_rules.beta,

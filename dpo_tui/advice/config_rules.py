@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.strategies.registry import strategy_of
-from dpo_tui.text.numbers import figure
+from dpo_tui.text.numbers import plain_number
 
 if TYPE_CHECKING:  # advice on runs must load fast, without pydantic
     from dpo_tui.config.schema import Config
@@ -38,7 +38,7 @@ def learning_rate(config: Config) -> Advice | None:
         return None
     low, high = rates.low, rates.high
     highest = max(high, rates.lora) if config.use_lora else high
-    rate, usual = figure(config.learning_rate), f"{figure(low)} to {figure(highest)}"
+    rate, usual = plain_number(config.learning_rate), f"{plain_number(low)} to {plain_number(highest)}"
     if config.learning_rate > highest:
         return Advice(
             "learning-rate",
@@ -60,7 +60,7 @@ def learning_rate(config: Config) -> Advice | None:
         return Advice(
             "learning-rate",
             "info",
-            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {figure(rates.lora)}.",
+            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {plain_number(rates.lora)}.",
             {"learning_rate": rates.lora},
         )
     return None

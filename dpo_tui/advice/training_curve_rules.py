@@ -10,7 +10,7 @@ from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.curve_statistics import mean, median, part
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.strategies.strategy import LN2
-from dpo_tui.text.numbers import figure
+from dpo_tui.text.numbers import plain_number
 
 SETTLED = 20
 """Steps after which a curve says something: warm-up is over, and a window of ten steps fits in twice."""
@@ -64,7 +64,7 @@ def rate_high(run: Evidence) -> Advice | None:
         "rate-high",
         "error" if mean(late) > 2 * LN2 else "warning",
         f"The loss is {mean(late):.2f} on average, worse than the 0.69 of tossing a coin, and jumped to {worst:.1f}: "
-        f"the learning rate {figure(rate)} is too high here. Lower it, or warm up longer.",
+        f"the learning rate {plain_number(rate)} is too high here. Lower it, or warm up longer.",
         _slower(run) | {"warmup_ratio": max(0.1, run.setting("warmup_ratio", 0.1))},
         f"mean loss of the last third {mean(late):.3f}, highest {worst:.3f}, accuracy {accuracy:.2f}",
     )
@@ -144,12 +144,14 @@ def rate_low(run: Evidence) -> Advice | None:
     lora = bool(run.settings.get("use_lora", True))
     rates = run.learning_rates
     faster = max(10 * rate, 0.0 if rates is None else rates.lora if lora else rates.low)
-    advised = f" For LoRA, TRL advises about {figure(rates.lora)}." if rates and lora and rate < rates.lora else ""
+    advised = (
+        f" For LoRA, TRL advises about {plain_number(rates.lora)}." if rates and lora and rate < rates.lora else ""
+    )
     return Advice(
         "rate-low",
         "warning",
-        f"Stuck at 0.6931: after {run.step} steps the policy has hardly moved. The learning rate {figure(rate)} is too "
-        f"low here.{advised}",
+        f"Stuck at 0.6931: after {run.step} steps the policy has hardly moved. The learning rate "
+        f"{plain_number(rate)} is too low here.{advised}",
         {"learning_rate": faster},
         f"mean loss of the last third {late:.4f}, median |margin| / β {moved:.3f} nats",
     )

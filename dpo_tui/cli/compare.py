@@ -8,7 +8,7 @@ from dpo_tui.errors import UsageError
 from dpo_tui.runs import store
 from dpo_tui.runs.comparison import RESULTS, Comparison
 from dpo_tui.runs.comparison import compare as compare_runs
-from dpo_tui.text.numbers import figure
+from dpo_tui.text.numbers import plain_number
 from dpo_tui.text.printable import printable
 
 _WIDEST = 28
@@ -69,7 +69,7 @@ def _steps(step: object, last: object) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "—"
-    text = figure(value) if isinstance(value, float) else str(value)
+    text = plain_number(value) if isinstance(value, float) else str(value)
     return printable(text.rpartition("/")[2] if text.startswith("/") else text, single_line=True)
 
 

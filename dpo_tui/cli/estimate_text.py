@@ -4,8 +4,10 @@ import textwrap
 
 from dpo_tui.cli.estimate_answer import EstimateResult
 from dpo_tui.hardware.memory.memory_estimate import GB
-from dpo_tui.hardware.memory_band import band_note, clock, parameters
+from dpo_tui.hardware.memory_band import band_note
 from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.text.durations import rough_duration
+from dpo_tui.text.numbers import parameter_count
 from dpo_tui.text.printable import printable
 
 _WIDTH = 80
@@ -40,7 +42,7 @@ def _head(answer: EstimateResult) -> list[str]:
     name = printable(config.model_name, single_line=True).rpartition("/")[2]
     what = [
         name,
-        parameters(answer.arch.parameters),
+        parameter_count(answer.arch.parameters),
         f"{strategy.title}, {weights}, {method}",
         f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} {strategy.data.value}",
         f"{config.max_seq_length} tokens",
@@ -97,8 +99,8 @@ def _size(answer: EstimateResult) -> list[str]:
     else:
         found += _wrapped(printable(answer.sizes.words).capitalize() + ".")
     if duration is not None:
-        span = f"{clock(duration.low)} to {clock(duration.high)}"
-        found += _wrapped(f"Time: about {clock(duration.seconds)} ({span}); {duration.basis}")
+        span = f"{rough_duration(duration.low)} to {rough_duration(duration.high)}"
+        found += _wrapped(f"Time: about {rough_duration(duration.seconds)} ({span}); {duration.basis}")
     return found
 
 

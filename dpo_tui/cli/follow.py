@@ -17,8 +17,9 @@ from dpo_tui.runs import exit_codes, requests
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.runs.phases import PHASES
-from dpo_tui.runs.status import Status, duration, status_of
+from dpo_tui.runs.status import Status, status_of
 from dpo_tui.runs.summary import eta_of
+from dpo_tui.text.durations import duration
 from dpo_tui.text.printable import printable
 
 _POLL_SECONDS = 0.25

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.runs.phases import PHASES
-from dpo_tui.runs.status import ago, duration
 from dpo_tui.runs.statuses import EXPLAINED, GLYPHS, LIVE
-from dpo_tui.text.numbers import figure
+from dpo_tui.text.durations import ago, duration
+from dpo_tui.text.numbers import plain_number
 from dpo_tui.text.printable import printable
 
 # Where the terminal has no UTF-8.
@@ -228,7 +228,7 @@ def _remedy(advice: Mapping[str, Any]) -> str:
 def _setting(value: object) -> str:
     if value is None:
         return "left out"
-    return figure(value) if isinstance(value, float) else json.dumps(value)
+    return plain_number(value) if isinstance(value, float) else json.dumps(value)
 
 
 def _times(run: dict[str, Any], now: float) -> str:

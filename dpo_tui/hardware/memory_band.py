@@ -1,4 +1,4 @@
-"""Small wordings that the hardware commands and screens share."""
+"""Compare a memory estimate with the range that is expected of a strategy on a 7B model."""
 
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory.memory_estimate import GB, MemoryEstimate
@@ -29,19 +29,6 @@ def band_note(config: Config, arch: Architecture, found: MemoryEstimate) -> str 
     if total < low:
         return f"Below the {name}: {shares} GB; {_batch(config)}."
     return f"Above the {name}: {shares} GB; {_batch(config)}."
-
-
-def parameters(count: int) -> str:
-    """A number of weights for people: "8.03 B", "134.5 M"."""
-    return f"{count / 1e9:.2f} B" if count >= GB // 2 else f"{count / 1e6:.1f} M"
-
-
-def clock(seconds: float) -> str:
-    """A duration for people: "40 s", "12 min", "3.5 h", "2.1 days"."""
-    for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.1f} {unit}" if unit == "h" else f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.1f} days"
 
 
 def _batch(config: Config) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 from dpo_tui.advice.advice import TOO_EARLY
 from dpo_tui.advice.advice import Advice as Found
+from dpo_tui.text.numbers import short_number
 from dpo_tui.views.advice_sentence import AdviceSentence, Tone
-from dpo_tui.views.axes import short
 from dpo_tui.views.run_feed import OPENING, Feed, number
 
 _TONES: dict[str, Tone] = {"info": "note", "notice": "note", "warning": "warn", "error": "bad", "critical": "bad"}
@@ -90,7 +90,7 @@ def _numbers(feed: Feed) -> str:
     ):
         value = number(feed.latest.get(name))
         if value is not None:
-            parts.append(f"{label} {short(value, 2)}")
+            parts.append(f"{label} {short_number(value, 2)}")
     return ", ".join(parts)
 
 
