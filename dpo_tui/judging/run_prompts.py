@@ -11,7 +11,7 @@ from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.pair import Message, Pair
 from dpo_tui.data.pairs.prompt_split import different_prompts, prompt_id
 from dpo_tui.errors import DataError
-from dpo_tui.hardware.models.lookup import local_files
+from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import read_held_out
@@ -83,7 +83,7 @@ def _with_tokenizer(config: Config, folder: RunFolder) -> Config:
 
     Its chat template decides which pairs are refused, and so what is split.
     """
-    if local_files(config.model_name, config.model_revision) is not None:
+    if local_model_folder(config.model_name, config.model_revision) is not None:
         return config
     result = next((one for one in (folder.adapter, folder.merged) if (one / "tokenizer_config.json").is_file()), None)
     return config if result is None else config.model_copy(update={"model_name": str(result), "model_revision": None})
