@@ -141,7 +141,7 @@ def document(answer: EstimateResult) -> Mapping[str, Any]:
         "device": answer.device,
         "peak": answer.memory.peak.words,
         "band": band_note(answer.config, answer.arch, answer.memory) if answer.device == "cuda" else None,
-        "data": answer.sizes.words,
+        "data": answer.sizes.basis,
         "notes": [*answer.reasons, *answer.memory.notes],
         "measured": [
             {

@@ -93,9 +93,9 @@ def _size(answer: EstimateResult) -> list[str]:
     found = []
     if steps is not None:
         tokens = f", {steps.tokens:,} tokens" if steps.tokens else ""
-        found += _wrapped(f"{steps.steps:,} steps{tokens} ({printable(answer.sizes.words)})")
+        found += _wrapped(f"{steps.steps:,} steps{tokens} ({printable(answer.sizes.basis)})")
     else:
-        found += _wrapped(printable(answer.sizes.words).capitalize() + ".")
+        found += _wrapped(printable(answer.sizes.basis).capitalize() + ".")
     if duration is not None:
         span = f"{clock(duration.low)} to {clock(duration.high)}"
         found += _wrapped(f"Time: about {clock(duration.seconds)} ({span}); {duration.basis}")

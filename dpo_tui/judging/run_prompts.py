@@ -55,7 +55,7 @@ def run_prompts(folder: RunFolder, count: int) -> Prompts:
     kept = [prompt for prompt in prompts if prompt_id(prompt) in record.prompts]
     if kept:
         still = f"{len(kept):,} of the {len(record.prompts):,} prompts that the run held out are still there"
-        return Prompts(kept[:count], held_out=True, caution=f"{change.words}: {still}." if change else "")
+        return Prompts(kept[:count], held_out=True, caution=f"{change.message}: {still}." if change else "")
     if record.prompts:
         raise DataError(
             f"none of the {len(record.prompts):,} prompts that run {folder.id} held out is in its data any more",
@@ -68,7 +68,9 @@ def _split_again(split: Split[Any], change: DataChange | None, count: int) -> Pr
     untrained = split.untrained_prompts()
     if change is not None:
         unknown = "which prompts were held out is not known. Some of these may have been trained on"
-        return Prompts((untrained or _trained(split))[:count], held_out=False, caution=f"{change.words}, so {unknown}.")
+        return Prompts(
+            (untrained or _trained(split))[:count], held_out=False, caution=f"{change.message}, so {unknown}."
+        )
     if untrained:
         return Prompts(untrained[:count], held_out=True)
     return Prompts(_trained(split)[:count], held_out=False, caution=TRAINED_ON)
