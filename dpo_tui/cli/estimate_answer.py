@@ -16,9 +16,10 @@ from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, MemoryEstima
 from dpo_tui.hardware.memory.memory_estimate import estimate as estimate_memory
 from dpo_tui.hardware.memory_band import band_note
 from dpo_tui.hardware.models.architecture import Architecture
-from dpo_tui.hardware.models.lookup import architecture_of, local_files
+from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile, main_memory
 from dpo_tui.hardware.run_history import Measurement, measurements, nearest
+from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.stages import is_earlier_run, shape_of
 
 
@@ -78,7 +79,7 @@ def _counted(
     free: int | None,
     reasons: tuple[str, ...],
 ) -> EstimateResult:
-    sizes = pair_sizes(config, local_files(config.model_name, config.model_revision))
+    sizes = pair_sizes(config, local_model_folder(config.model_name, config.model_revision))
     memory = estimate_memory(config, arch, device=device, longest=sizes.longest)
     steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)
     earlier = measurements()
@@ -140,7 +141,7 @@ def document(answer: EstimateResult) -> Mapping[str, Any]:
         "device": answer.device,
         "peak": answer.memory.peak.words,
         "band": band_note(answer.config, answer.arch, answer.memory) if answer.device == "cuda" else None,
-        "data": answer.sizes.words,
+        "data": answer.sizes.basis,
         "notes": [*answer.reasons, *answer.memory.notes],
         "measured": [
             {

@@ -95,9 +95,9 @@ def _size(answer: EstimateResult) -> list[str]:
     found = []
     if steps is not None:
         tokens = f", {steps.tokens:,} tokens" if steps.tokens else ""
-        found += _wrapped(f"{steps.steps:,} steps{tokens} ({printable(answer.sizes.words)})")
+        found += _wrapped(f"{steps.steps:,} steps{tokens} ({printable(answer.sizes.basis)})")
     else:
-        found += _wrapped(printable(answer.sizes.words).capitalize() + ".")
+        found += _wrapped(printable(answer.sizes.basis).capitalize() + ".")
     if duration is not None:
         span = f"{rough_duration(duration.low)} to {rough_duration(duration.high)}"
         found += _wrapped(f"Time: about {rough_duration(duration.seconds)} ({span}); {duration.basis}")

@@ -1,4 +1,4 @@
-"""Whether a run's data is still what the run began with."""
+"""Compare a run's data with the checksums and row counts in its receipt: has it changed since the run began?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,16 @@ from typing import Any, Protocol
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_pairs import sha256_of
 from dpo_tui.data.pairs.pair import RowProblem
-from dpo_tui.data.source.from_config import evaluation_source, training_source
 from dpo_tui.data.source.locate import locate
-from dpo_tui.data.source.source import Source
+from dpo_tui.data.source.source import Source, evaluation_source, training_source
 from dpo_tui.errors import DataError
 
-_SHOWN = 12
-"""Hexadecimal digits of a checksum that are shown."""
+_DIGITS_SHOWN = 12
+"""Hexadecimal digits of a checksum in a message."""
 
 
-class ReadData(Protocol):
-    """What is compared of data that was read: rows, unusable rows, and checksums."""
+class LoadedData(Protocol):
+    """The part of a loaded dataset that is compared: row counts and checksums."""
 
     @property
     def total(self) -> int: ...  # noqa: D102
@@ -32,12 +31,12 @@ class ReadData(Protocol):
 
 @dataclass(frozen=True)
 class DataChange:
-    """How data differs from what a run recorded in its receipt.
+    """A difference between a run's data and its receipt.
 
     Attributes:
-        location: of the data that differs.
-        before: its checksum and rows then, in words.
-        now: the same now.
+        location: path or hub id of the data that differs.
+        before: checksum and row counts in the receipt, in words.
+        now: checksum and row counts now, in words.
     """
 
     location: str
@@ -45,60 +44,66 @@ class DataChange:
     now: str
 
     @property
-    def words(self) -> str:
-        """One sentence."""
+    def message(self) -> str:
+        """One sentence that names the data and both states."""
         return f"{self.location} has changed since the run began: it was {self.before} and is {self.now}"
 
-    def refusal(self, run: str) -> DataError:
-        """The error for a resume that nobody has agreed to.
+    def error(self, run: str) -> DataError:
+        """The error for a resume without ``--accept-changed-data``.
 
         Args:
             run: id of the run.
         """
         return DataError(
-            f"run {run}: {self.words}",
+            f"run {run}: {self.message}",
             hint="Put the data back as it was, or start a new run on it. To go on all the same, and have the receipt "
             f"say so: dpo-tui resume {run} --accept-changed-data",
         )
 
 
-def change_of(receipt: Mapping[str, Any] | None, config: Config, read: ReadData) -> DataChange | None:
-    """Compare data as it was read now with a run's receipt.
+def change_of(receipt: Mapping[str, Any] | None, config: Config, loaded: LoadedData) -> DataChange | None:
+    """Compare loaded data with a run's receipt: checksums and row counts.
 
     Args:
-        receipt: the run's ``receipt.json``; None before there is one.
+        receipt: the run's ``receipt.json``; None when it has not been written yet.
         config: the run's settings.
-        read: the data as it is now.
+        loaded: the data as it is now.
 
     Returns:
-        None when it is the same, or when the receipt does not say.
+        None when nothing has changed, or when the receipt does not record what the data was.
     """
-    data = _data(receipt)
-    counts = _count(data, "rows"), _count(data, "unusable")
-    now = read.total, len(read.dropped)
-    same = data.get("sha256", "") in ("", read.sha256)
-    if not same or (None not in counts and counts != now):
-        before = _words(str(data.get("sha256") or ""), *counts)
-        return DataChange(config.dataset, before, _words(read.sha256, *now))
+    data = _data_of(receipt)
+    recorded_counts = _count(data, "rows"), _count(data, "unusable")
+    counts = loaded.total, len(loaded.dropped)
+    same_bytes = data.get("sha256", "") in ("", loaded.sha256)
+    # The same bytes can give other rows: the model's chat template decides which pairs are usable.
+    if not same_bytes or (None not in recorded_counts and recorded_counts != counts):
+        before = _described(str(data.get("sha256") or ""), *recorded_counts)
+        return DataChange(config.dataset, before, _described(loaded.sha256, *counts))
     recorded = str(data.get("held_out_sha256") or "")
-    if recorded and read.held_out_sha256 and recorded != read.held_out_sha256:
-        return DataChange(str(config.eval_dataset), _words(recorded), _words(read.held_out_sha256))
+    if recorded and loaded.held_out_sha256 and recorded != loaded.held_out_sha256:
+        return DataChange(str(config.eval_dataset), _described(recorded), _described(loaded.held_out_sha256))
     return None
 
 
-def checksum_change(receipt: Mapping[str, Any] | None, config: Config, read: ReadData) -> DataChange | None:
-    """The same by checksums alone, for readers that may lack the tokenizer whose template decides what is usable."""
-    data = {**_data(receipt), "rows": None}
-    return change_of({"data": data}, config, read)
+def checksum_change(receipt: Mapping[str, Any] | None, config: Config, loaded: LoadedData) -> DataChange | None:
+    """Compare loaded data with a run's receipt by checksums alone; see :func:`change_of`.
+
+    For a machine that may lack the model's tokenizer, without which the number of usable rows differs.
+    """
+    data = {**_data_of(receipt), "rows": None}
+    return change_of({"data": data}, config, loaded)
 
 
-def quick_change(receipt: Mapping[str, Any] | None, config: Config) -> DataChange | None:
-    """The same without parsing a row, and only for local files: a few seconds for gigabytes.
+def file_change(receipt: Mapping[str, Any] | None, config: Config) -> DataChange | None:
+    """Compare the checksums of local files with a run's receipt, without parsing a row.
+
+    Takes a few seconds for gigabytes; data on the hub is not looked at.
 
     Raises:
-        DataError: a file is not there any more.
+        DataError: a file is missing.
     """
-    data = _data(receipt)
+    data = _data_of(receipt)
     sources: list[tuple[Source | None, str]] = [
         (training_source(config), str(data.get("sha256") or "")),
         (evaluation_source(config), str(data.get("held_out_sha256") or "")),
@@ -109,11 +114,11 @@ def quick_change(receipt: Mapping[str, Any] | None, config: Config) -> DataChang
         now = sha256_of(locate(source))
         if now != recorded:
             counts = (_count(data, "rows"), _count(data, "unusable")) if source.location == config.dataset else ()
-            return DataChange(source.location, _words(recorded, *counts), _words(now))
+            return DataChange(source.location, _described(recorded, *counts), _described(now))
     return None
 
 
-def _data(receipt: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _data_of(receipt: Mapping[str, Any] | None) -> Mapping[str, Any]:
     data = (receipt or {}).get("data")
     return data if isinstance(data, Mapping) else {}
 
@@ -123,8 +128,8 @@ def _count(data: Mapping[str, Any], name: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _words(sha256: str, rows: int | None = None, unusable: int | None = None) -> str:
-    known = f"sha256 {sha256[:_SHOWN]}…" if sha256 else "of unknown checksum"
+def _described(sha256: str, rows: int | None = None, unusable: int | None = None) -> str:
+    checksum = f"sha256 {sha256[:_DIGITS_SHOWN]}…" if sha256 else "of unknown checksum"
     if rows is None:
-        return known
-    return f"{known} with {rows - (unusable or 0):,} usable of {rows:,} rows"
+        return checksum
+    return f"{checksum} with {rows - (unusable or 0):,} usable of {rows:,} rows"

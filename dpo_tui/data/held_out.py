@@ -10,8 +10,7 @@ from dpo_tui.data.load_demonstrations import Demonstration, load_demonstrations
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.pairs.prompt_split import different_prompts, held_out_rows, prompt_id, split_by_prompt
-from dpo_tui.data.source.from_config import evaluation_source, training_source
-from dpo_tui.data.source.source import Progress
+from dpo_tui.data.source.source import Progress, evaluation_source, training_source
 from dpo_tui.data.tokens.template_refusals import without_refused
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpo_tui.data.load_pairs import Refusals, numbered_rows, raise_if_unusable, sha256_of, usable_turns
+from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable, sha256_of, usable_turns
 from dpo_tui.data.pairs.pair import Message, RowProblem, Unreadable, pair_of
 from dpo_tui.data.rows.messages import describe, messages_of
 from dpo_tui.data.rows.recogniser import Recogniser
@@ -67,7 +67,7 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
             continue
         formats[name] = formats.get(name, 0) + 1
         kept.append(demonstration)
-    raise_if_unusable(source.location, total, len(kept), Refusals.of(dropped), example)
+    raise_if_unusable(source.location, total, len(kept), DroppedRows.of(dropped), example)
     names = sorted(formats, key=lambda name: -formats[name])
     return LoadedDemonstrations(kept, ", ".join(names), total, dropped, sha256_of(files), notes)
 

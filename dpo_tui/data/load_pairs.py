@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, unusable
+from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, reason_unusable
 from dpo_tui.data.rows.recogniser import Recogniser
 from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows
 from dpo_tui.data.source.json_lines import Row
@@ -67,7 +67,7 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
             pairs += [pair_of(number, turns) for turns in usable_turns(row, recogniser)]
         except Unreadable as problem:
             dropped.append(RowProblem(number, problem.check, problem.message))
-    raise_if_unusable(source.location, total, len(pairs), Refusals.of(dropped), example)
+    raise_if_unusable(source.location, total, len(pairs), DroppedRows.of(dropped), example)
     return LoadedPairs(
         pairs=pairs,
         format=format_name(recogniser.formats),
@@ -88,7 +88,7 @@ def usable_turns(row: Row, recogniser: Recogniser) -> list[Turns]:
     if isinstance(row, Unreadable):
         raise row
     found = recogniser.pairs(row)
-    reasons = [unusable(turns) for turns in found]
+    reasons = [reason_unusable(turns) for turns in found]
     if len(found) == 1:
         if reasons[0] is not None:
             raise reasons[0]
@@ -122,7 +122,7 @@ def numbered_rows(
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
+class DroppedRows:
     """The rows that could not be used, for the decision whether any use is left.
 
     Args:
@@ -140,7 +140,7 @@ class Refusals:
     reason_count: int
 
     @classmethod
-    def of(cls, dropped: list[RowProblem]) -> "Refusals":
+    def of(cls, dropped: list[RowProblem]) -> "DroppedRows":
         """Sum up a list of problems."""
         broken = [problem for problem in dropped if problem.check == "bad-json"]
         reason, count = Counter(problem.message for problem in dropped).most_common(1)[0] if dropped else ("", 0)
@@ -148,7 +148,7 @@ class Refusals:
 
 
 def raise_if_unusable(
-    location: str, total: int, usable: int, refusals: Refusals, example: tuple[int, Any] | None
+    location: str, total: int, usable: int, refusals: DroppedRows, example: tuple[int, Any] | None
 ) -> None:
     """Raise if a file holds nothing to train on, or is mostly something other than JSON.
 

@@ -1,4 +1,4 @@
-"""How many pairs a config's dataset has and how long they are: exactly where that is quick, else from a sample."""
+"""How many pairs a config's dataset has and how many tokens they take: counted where that is quick, else sampled."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,78 +7,84 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.held_out import hold_out_pairs, training_count
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.pair import Pair, text_of
-from dpo_tui.data.source.from_config import training_source
-from dpo_tui.data.source.source import data_file
+from dpo_tui.data.source.source import data_file, training_source
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter
 from dpo_tui.data.tokens.template_refusals import without_refused
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
-_READ_WHOLE = 12_000_000  # bytes that are read and parsed without being felt
-_READ_WHOLE_PACKED = 2_500_000
-_SAMPLE = 4_000_000
-_COUNTED = 160  # pairs that are tokenized: spread over the data, and the longest
-_CHARACTERS_PER_TOKEN = 4.0  # English text; without the model's tokenizer there is nothing better
+_READ_WHOLE_BYTES = 12_000_000
+"""A plain file up to this size is read and parsed whole: that takes well under a second."""
+_READ_WHOLE_PACKED_BYTES = 2_500_000
+"""The same for a packed file, which holds about five times its size."""
+_SAMPLE_BYTES = 4_000_000
+"""Of a larger file, the number of lines is extrapolated from this many bytes at its beginning."""
+_SAMPLE_ROWS = 1000
+_TOKENIZED_PAIRS = 160
+"""Pairs that are tokenized, spread evenly over the data; a quarter as many of the longest are as well."""
+_CHARACTERS_PER_TOKEN = 4.0
+"""Characters of English text in one token: the estimate where the model's tokenizer is not on this machine."""
 
 
 @dataclass(frozen=True)
 class PairSizes:
-    """What is known about the pairs.
+    """Number and lengths of a dataset's pairs.
 
     Attributes:
         rows: usable pairs; None when unknown.
-        trained: how many of them are trained on, the others being held out; None when unknown.
-        tokens_per_pair: mean tokens of both sequences together, cut at max_seq_length.
-        longest: tokens of the longest sequence, when every pair was looked at with the model's own tokenizer.
-        words: how that was found.
-        sequences: tokens of the chosen and of the rejected sequence of pairs spread over the data, cut likewise.
+        tokens_per_pair: mean tokens of both sequences together, each cut at max_seq_length; None when unknown.
+        longest: tokens of the longest sequence, cut at max_seq_length; None unless the whole file was read and the
+            model's own tokenizer is here.
+        basis: one sentence on how the numbers were found, or why there are none.
+        sequences: tokens of the chosen and of the rejected sequence of pairs spread over the data, each cut.
+        trained: usable pairs that are trained on, the others being held out; None when unknown.
     """
 
     rows: int | None = None
     tokens_per_pair: float | None = None
     longest: int | None = None
-    words: str = ""
+    basis: str = ""
     sequences: tuple[tuple[int, int], ...] = ()
     trained: int | None = None
 
 
 def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
-    """Look at the dataset of a config; never raises, never downloads.
+    """Count and measure the pairs of a config's dataset; never raises, never downloads.
 
     Args:
         config: with local paths made absolute.
-        tokenizer_folder: holds the model's tokenizer.json; None when there is none here.
+        tokenizer_folder: holds the model's tokenizer.json; None when it is not on this machine.
     """
     path = Path(config.dataset).expanduser()
     try:
         if not path.is_file():
             where = "is a folder" if path.is_dir() else "is not on this machine"
-            return PairSizes(words=f"the dataset {where}: steps are not counted")
+            return PairSizes(basis=f"the dataset {where}: steps are not counted")
         if strategy_of(config).data is not DataForm.PAIRS:
-            return PairSizes(words="steps are counted for preference pairs only")
+            return PairSizes(basis="steps are counted for preference pairs only")
         file = data_file(path)
         size = path.stat().st_size
-        if size <= (_READ_WHOLE_PACKED if file.packed else _READ_WHOLE):
-            pairs = _not_refused(load_pairs(training_source(config)).pairs, config, tokenizer_folder)
+        if size <= (_READ_WHOLE_PACKED_BYTES if file.packed else _READ_WHOLE_BYTES):
+            pairs = _accepted_by_template(load_pairs(training_source(config)).pairs, config, tokenizer_folder)
             trained = len(pairs) if config.eval_dataset else len(hold_out_pairs(pairs, config)[0])
             return replace(_measured(pairs, len(pairs), config, tokenizer_folder, whole=True), trained=trained)
         if file.kind != "json" or file.packed:
-            return PairSizes(words="the dataset is large: steps are counted when training starts")
+            return PairSizes(basis="the dataset is large: steps are counted when training starts")
         with path.open("rb") as stream:
-            lines = stream.read(_SAMPLE).count(b"\n")
-        rows = max(1, round(lines * size / _SAMPLE))
-        sample = load_pairs(training_source(config.model_copy(update={"max_samples": min(rows, 1000)})))
+            lines = stream.read(_SAMPLE_BYTES).count(b"\n")
+        rows = max(1, round(lines * size / _SAMPLE_BYTES))
+        sample = load_pairs(training_source(config.model_copy(update={"max_samples": min(rows, _SAMPLE_ROWS)})))
         rows = min(rows, config.max_samples) if config.max_samples else rows
         measured = _measured(sample.pairs, rows, config, tokenizer_folder, whole=False)
         return replace(measured, trained=training_count(config, rows))
     except (DpoTuiError, OSError) as error:
         message = error.message if isinstance(error, DpoTuiError) else error.strerror
-        return PairSizes(words=f"the dataset was not counted: {message}")
+        return PairSizes(basis=f"the dataset was not counted: {message}")
 
 
-def _not_refused(pairs: list[Pair], config: Config, tokenizer_folder: Path | None) -> list[Pair]:
-    """The pairs that training would keep, as far as the chat template is here."""
+def _accepted_by_template(pairs: list[Pair], config: Config, tokenizer_folder: Path | None) -> list[Pair]:
+    """The pairs that the model's chat template accepts; all of them when the template is not on this machine."""
     if tokenizer_folder is None:
         return pairs
     located = config.model_copy(update={"model_name": str(tokenizer_folder), "model_revision": None})
@@ -86,27 +92,36 @@ def _not_refused(pairs: list[Pair], config: Config, tokenizer_folder: Path | Non
 
 
 def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None, *, whole: bool) -> PairSizes:
-    spread = pairs[:: max(1, len(pairs) // _COUNTED)]
-    by_size = sorted(pairs, key=_characters, reverse=True)[: _COUNTED // 4]
-    counter = _counter(folder)
+    """Measure some pairs.
+
+    Args:
+        pairs: the pairs that were read.
+        rows: usable pairs of the whole file, counted or extrapolated.
+        config: the run's settings.
+        folder: of the tokenizer; None estimates tokens from characters.
+        whole: whether ``pairs`` are all pairs of the file.
+    """
+    spread = pairs[:: max(1, len(pairs) // _TOKENIZED_PAIRS)]
+    longest_pairs = sorted(pairs, key=_longer_sequence_characters, reverse=True)[: _TOKENIZED_PAIRS // 4]
+    counter = _token_counter(folder)
     about = "" if whole else "about "
     limit = config.max_seq_length
     if counter is None:
-        mean = sum(_pair_characters(pair) for pair in spread) / len(spread) / _CHARACTERS_PER_TOKEN
-        words = f"{about}{rows:,} pairs, tokens from characters (no tokenizer here)"
-        return PairSizes(rows, mean, None, words, tuple(_guessed(pair, limit) for pair in spread))
+        mean = sum(_both_sequences_characters(pair) for pair in spread) / len(spread) / _CHARACTERS_PER_TOKEN
+        basis = f"{about}{rows:,} pairs, tokens from characters (no tokenizer here)"
+        return PairSizes(rows, mean, None, basis, tuple(_estimated_tokens(pair, limit) for pair in spread))
     lengths = [one for one in counter.lengths(spread) if isinstance(one, Length)]
-    longest = [one for one in counter.lengths(by_size) if isinstance(one, Length)]
+    longest = [one for one in counter.lengths(longest_pairs) if isinstance(one, Length)]
     if not lengths or not longest:
         return PairSizes(rows, None, None, f"{about}{rows:,} pairs; the chat template refuses them")
     cut = tuple((min(limit, one.prompt + one.chosen), min(limit, one.prompt + one.rejected)) for one in lengths)
-    mean = sum(chosen + rejected for chosen, rejected in cut)
+    mean = sum(chosen + rejected for chosen, rejected in cut) / len(cut)
     top = max(one.prompt + max(one.chosen, one.rejected) for one in longest)
-    words = f"{about}{rows:,} pairs, tokens counted on {len(lengths)} of them"
-    return PairSizes(rows, mean / len(lengths), min(limit, top) if whole else None, words, cut)
+    basis = f"{about}{rows:,} pairs, tokens counted on {len(lengths)} of them"
+    return PairSizes(rows, mean, min(limit, top) if whole else None, basis, cut)
 
 
-def _counter(folder: Path | None) -> TokenCounter | None:
+def _token_counter(folder: Path | None) -> TokenCounter | None:
     if folder is None:
         return None
     try:
@@ -115,15 +130,15 @@ def _counter(folder: Path | None) -> TokenCounter | None:
         return None
 
 
-def _characters(pair: Pair) -> int:
-    return len(text_of(pair.prompt)) + max(len(text_of(pair.chosen)), len(text_of(pair.rejected)))
-
-
-def _guessed(pair: Pair, limit: int) -> tuple[int, int]:
+def _estimated_tokens(pair: Pair, limit: int) -> tuple[int, int]:
     prompt, chosen, rejected = (len(text_of(part)) for part in (pair.prompt, pair.chosen, pair.rejected))
     tokens = [max(round((prompt + answer) / _CHARACTERS_PER_TOKEN), 1) for answer in (chosen, rejected)]
     return min(limit, tokens[0]), min(limit, tokens[1])
 
 
-def _pair_characters(pair: Pair) -> int:
+def _longer_sequence_characters(pair: Pair) -> int:
+    return len(text_of(pair.prompt)) + max(len(text_of(pair.chosen)), len(text_of(pair.rejected)))
+
+
+def _both_sequences_characters(pair: Pair) -> int:
     return 2 * len(text_of(pair.prompt)) + len(text_of(pair.chosen)) + len(text_of(pair.rejected))

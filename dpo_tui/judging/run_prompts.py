@@ -11,7 +11,7 @@ from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.pair import Message, Pair
 from dpo_tui.data.pairs.prompt_split import different_prompts, prompt_id
 from dpo_tui.errors import DataError
-from dpo_tui.hardware.models.lookup import local_files
+from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import read_held_out
@@ -55,7 +55,7 @@ def run_prompts(folder: RunFolder, count: int) -> Prompts:
     kept = [prompt for prompt in prompts if prompt_id(prompt) in record.prompts]
     if kept:
         still = f"{len(kept):,} of the {len(record.prompts):,} prompts that the run held out are still there"
-        return Prompts(kept[:count], held_out=True, caution=f"{change.words}: {still}." if change else "")
+        return Prompts(kept[:count], held_out=True, caution=f"{change.message}: {still}." if change else "")
     if record.prompts:
         raise DataError(
             f"none of the {len(record.prompts):,} prompts that run {folder.id} held out is in its data any more",
@@ -68,7 +68,9 @@ def _split_again(split: Split[Any], change: DataChange | None, count: int) -> Pr
     untrained = split.untrained_prompts()
     if change is not None:
         unknown = "which prompts were held out is not known. Some of these may have been trained on"
-        return Prompts((untrained or _trained(split))[:count], held_out=False, caution=f"{change.words}, so {unknown}.")
+        return Prompts(
+            (untrained or _trained(split))[:count], held_out=False, caution=f"{change.message}, so {unknown}."
+        )
     if untrained:
         return Prompts(untrained[:count], held_out=True)
     return Prompts(_trained(split)[:count], held_out=False, caution=TRAINED_ON)
@@ -83,7 +85,7 @@ def _with_tokenizer(config: Config, folder: RunFolder) -> Config:
 
     Its chat template decides which pairs are refused, and so what is split.
     """
-    if local_files(config.model_name, config.model_revision) is not None:
+    if local_model_folder(config.model_name, config.model_revision) is not None:
         return config
     result = next((one for one in (folder.adapter, folder.merged) if (one / "tokenizer_config.json").is_file()), None)
     return config if result is None else config.model_copy(update={"model_name": str(result), "model_revision": None})

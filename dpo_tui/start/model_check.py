@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dpo_tui.errors import ConfigError
+from dpo_tui.hub.cache import cached_config
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _HUB_SECONDS = 5.0
@@ -28,7 +29,7 @@ def check_model(name: str, revision: str | None = None) -> None:
         _check_folder(Path(name))
     elif name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(f"model_name = {name}: no such folder")
-    elif not _is_cached(name):
+    elif cached_config(name) is None:
         _check_hub_id(name)
         _ask_hub(name, revision)
 
@@ -59,13 +60,6 @@ def _check_hub_id(name: str) -> None:
         validate_repo_id(name)
     except HFValidationError:
         raise ConfigError(f"model_name = {name}: is neither a folder here nor a hub id", hint=_HUB_ID) from None
-
-
-def _is_cached(name: str) -> bool:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    folder = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
-    return next(folder.glob("*/config.json"), None) is not None
 
 
 def _ask_hub(name: str, revision: str | None) -> None:

@@ -15,7 +15,7 @@ from dpo_tui.advice.config_rules import Advice, advise
 from dpo_tui.config.files import LoadedConfig, load, local_paths, with_changes
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
-from dpo_tui.data.changed_data import quick_change
+from dpo_tui.data.changed_data import file_change
 from dpo_tui.data.held_out import Split, split_of
 from dpo_tui.data.pairs.pair import RowProblem
 from dpo_tui.errors import ConfigError, RunError, UsageError
@@ -178,9 +178,9 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> launch.Re
     if accept_changed_data:
         requests.accept_changed_data(folder)
     elif folder.receipt.exists() and not status_of(folder).live:
-        change = quick_change(read_json(folder.receipt), load(folder.config).config)
+        change = file_change(read_json(folder.receipt), load(folder.config).config)
         if change is not None:
-            raise change.refusal(folder.id)
+            raise change.error(folder.id)
     try:
         return launch.resume(folder)
     except RunError:

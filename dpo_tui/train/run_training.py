@@ -145,10 +145,10 @@ def _rows_as_before(config: Config, folder: RunFolder, journal: Journal) -> tupl
     if change is None or earlier is None:
         return rows, changes
     if not requests.is_requested(folder, requests.ACCEPT_CHANGED_DATA):
-        raise change.refusal(folder.id)
+        raise change.error(folder.id)
     checkpoint, _ = newest_whole(folder.checkpoints)
     step = step_of(checkpoint) if checkpoint else 0
-    journal.event("warning", f"{change.words}. Going on as asked; held-out rows may have been trained on", step=step)
+    journal.event("warning", f"{change.message}. Going on as asked; held-out rows may have been trained on", step=step)
     return rows, [*changes, {"t": time.time(), "until_step": step, "data": earlier["data"]}]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions
-from dpo_tui.hardware.models.lookup import local_files
+from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.hub.repository import looks_like_hub_id
 from dpo_tui.views.monitor_text import Piece
 
@@ -36,7 +36,7 @@ def _is_to_be_fetched(config: Config) -> bool:
     model = config.model_name
     if Path(model).expanduser().exists() or not looks_like_hub_id(model):
         return False
-    snapshot = local_files(model, config.model_revision)
+    snapshot = local_model_folder(model, config.model_revision)
     return snapshot is None or not any(snapshot.glob("*.safetensors"))
 
 

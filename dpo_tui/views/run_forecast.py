@@ -10,9 +10,10 @@ from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
 from dpo_tui.hardware.memory.fit import FitChange, Verdict, changes_to_fit, verdict_of
 from dpo_tui.hardware.memory.memory_estimate import MemoryEstimate, estimate
-from dpo_tui.hardware.models.lookup import architecture_of, local_files
+from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile
 from dpo_tui.hardware.run_history import measurements
+from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.stages import is_earlier_run, shape_of
 from dpo_tui.views.padding_savings import PaddingSavings, padding_of
 from dpo_tui.views.run_plan import RunPlan
@@ -97,7 +98,7 @@ class Forecaster:
         if found is None:
             located = config.model_copy(update={"dataset": str(Path(config.dataset).expanduser().absolute())})
             config = located if Path(located.dataset).exists() else config
-            folder = local_files(config.model_name, config.model_revision) if plan.has_model else None
+            folder = local_model_folder(config.model_name, config.model_revision) if plan.has_model else None
             found = self._sizes[key] = pair_sizes(config, folder)
         return found
 

@@ -84,7 +84,7 @@ def text_of(value: str | list[Message]) -> str:
     return "\n\n".join(str(message.get("content") or "") for message in value)
 
 
-def unusable(turns: Turns) -> Unreadable | None:
+def reason_unusable(turns: Turns) -> Unreadable | None:
     """Say why a pair teaches nothing, or None.
 
     This is the one rule of what training leaves out before lengths are known: an empty answer (TRL accepts it and

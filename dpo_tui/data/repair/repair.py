@@ -20,7 +20,7 @@ import orjson
 
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.load_pairs import numbered_rows, usable_turns
-from dpo_tui.data.pairs.pair import Message, Pair, Turns, Unreadable, pair_of, text_of, unusable
+from dpo_tui.data.pairs.pair import Message, Pair, Turns, Unreadable, pair_of, reason_unusable, text_of
 from dpo_tui.data.pairs.prompt_split import held_out_keys, prompt_key
 from dpo_tui.data.rows.recogniser import Recogniser
 from dpo_tui.data.scan.row_index import cached_flags
@@ -151,7 +151,7 @@ class _Work:
                 yield number, [], reason
                 continue
             turns, change = self._changed(number, turns)
-            kept = [one for one in turns if unusable(one) is None]
+            kept = [one for one in turns if reason_unusable(one) is None]
             if not kept:
                 yield number, [], "nothing usable is left after the edit"
                 continue

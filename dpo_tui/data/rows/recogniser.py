@@ -27,7 +27,7 @@ class Recogniser:
         self.evidence: dict[str, dict[str, str]] = {}
         self._bindings: dict[tuple[str, ...], Binding] = {}
 
-    def plain_columns(self, record: Record) -> tuple[str, str, str] | None:
+    def only_columns(self, record: Record) -> tuple[str, str, str] | None:
         """Name the three columns if records like this one are nothing but them, so that a scan can take them whole."""
         if self.cells:
             return None
@@ -36,7 +36,7 @@ class Recogniser:
         except Unreadable:
             return None
 
-    def count_plain(self, record: Record, count: int) -> None:
+    def count_rows(self, record: Record, count: int) -> None:
         """Count rows that were taken whole, as if each had gone through :meth:`pairs`."""
         if count:
             self.formats["standard"] += count

@@ -14,7 +14,7 @@ from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.pair_columns import PairColumns
 from dpo_tui.data.rows.recogniser import Recogniser
 from dpo_tui.data.scan.pair_batcher import KEPT_MESSAGES, PairBatch, PairBatcher
-from dpo_tui.data.source.chunks import LineChunk, Portion, RowGroupChunk, TextChunk, read_bytes, rows
+from dpo_tui.data.source.chunks import Chunk, LineChunk, RowGroupChunk, TextChunk, read_bytes, rows
 
 OPENING = 20
 """Characters of a prompt that count as its opening."""
@@ -91,7 +91,7 @@ class ChunkScanner:
         self._checks = checks
         self._gatherer = PairBatcher(recogniser, checks)
 
-    def examine(self, chunk: Portion) -> ChunkStats:
+    def examine(self, chunk: Chunk) -> ChunkStats:
         """Read a portion and run every pair check over it."""
         self.recogniser.formats = Counter()
         self.recogniser.cells = isinstance(chunk, TextChunk) and chunk.cells
@@ -132,7 +132,7 @@ class ChunkScanner:
         )
 
 
-def _gathered(chunk: Portion, batcher: PairBatcher) -> Iterator[PairBatch]:
+def _gathered(chunk: Chunk, batcher: PairBatcher) -> Iterator[PairBatch]:
     if isinstance(chunk, RowGroupChunk):
         for batch in rows(chunk):
             yield batcher.rows(batch)

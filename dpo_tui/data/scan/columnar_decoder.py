@@ -89,7 +89,7 @@ class ColumnarDecoder:
 
     def _decoder(self, record: Record) -> msgspec.json.Decoder[Any]:
         # Asked every time: rows of the same columns are something else where they come from a table.
-        columns = self._recogniser.plain_columns(record)
+        columns = self._recogniser.only_columns(record)
         names = tuple(record)
         if columns is None or (names not in self._decoders and len(self._decoders) >= _REMEMBERED):
             raise MixedColumnsError

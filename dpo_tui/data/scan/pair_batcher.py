@@ -131,14 +131,14 @@ class PairBatcher:
             record = columns.record
         found = np.concatenate(places)
         if record is not None:
-            self.recogniser.count_plain(record, len(found))
+            self.recogniser.count_rows(record, len(found))
         prompts, chosens, rejecteds = map(TextColumn.joined, zip(*kept, strict=True))
         return _Plain(found, (prompts, chosens, rejecteds))
 
     def _plain_rows(self, found: list[Row]) -> _Plain:
         """Take whole columns of those rows that are three texts and nothing more."""
         first = next((row for row in found if type(row) is dict), None)
-        columns = self.recogniser.plain_columns(first) if type(first) is dict else None
+        columns = self.recogniser.only_columns(first) if type(first) is dict else None
         if columns is None or type(first) is not dict:
             return _NONE_PLAIN
         width = len(first)
@@ -153,7 +153,7 @@ class PairBatcher:
         if {kind for column in texts for kind in set(map(type, column))} != {str}:
             return _NONE_PLAIN
         kept, usable = _usable(Columns(first, *map(TextColumn.of, texts)))
-        self.recogniser.count_plain(first, len(kept))
+        self.recogniser.count_rows(first, len(kept))
         return _Plain(np.array(places, dtype=np.int64)[kept], usable)
 
 

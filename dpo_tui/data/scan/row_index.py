@@ -22,8 +22,8 @@ from dpo_tui.data.pairs.pair import Turns, Unreadable
 from dpo_tui.data.rows.recogniser import Recogniser
 from dpo_tui.data.scan.scan_cache import Draft, folder_of
 from dpo_tui.data.source.chunks import (
+    Chunk,
     LineChunk,
-    Portion,
     RowGroupChunk,
     TextChunk,
     chunks_of,
@@ -36,7 +36,7 @@ from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.errors import DataError
 
-_HELD_PORTIONS = 4
+_HELD_CHUNKS = 4
 _FIRST_BYTES = 1 << 17
 
 
@@ -59,7 +59,7 @@ class RowPosition:
     row: int
 
     @classmethod
-    def of(cls, file: int, chunk: Portion, row: int) -> "RowPosition":
+    def of(cls, file: int, chunk: Chunk, row: int) -> "RowPosition":
         """Describe a portion."""
         if isinstance(chunk, LineChunk):
             return cls(file, "lines", chunk.start, chunk.end, row)
@@ -142,11 +142,11 @@ class RowIndex:
         except OSError as error:
             raise DataError(f"{error.filename}: {error.strerror}", hint="Open the file again.") from error
         self._held[at] = held
-        if len(self._held) > _HELD_PORTIONS:
+        if len(self._held) > _HELD_CHUNKS:
             self._held.popitem(last=False)
         return held
 
-    def _at(self, place: RowPosition) -> Portion:
+    def _at(self, place: RowPosition) -> Chunk:
         if place.file < 0 and self._written is not None:
             return LineChunk(self._written, place.start, place.stop)
         path = self.files[place.file].path
@@ -240,12 +240,12 @@ def _built(source: Source, files: list[DataFile], folder: Path, progress: Callab
     return RowIndex(files, places, count, written if written.exists() else None)
 
 
-def _portions(file: DataFile, source: Source) -> Iterator[Portion]:
+def _portions(file: DataFile, source: Source) -> Iterator[Chunk]:
     found = chunks_of(file)
     return found if source.max_rows is None else first_rows(found, source.max_rows)
 
 
-def _count(chunk: Portion) -> int:
+def _count(chunk: Chunk) -> int:
     if isinstance(chunk, RowGroupChunk):
         return sum(len(batch) for batch in rows(chunk))
     return len(lines_of(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk)))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dpo_tui import paths
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.registry import checks
-from dpo_tui.data.load_pairs import Refusals, numbered_rows, raise_if_unusable
+from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
 from dpo_tui.data.rows.recogniser import Recogniser
 from dpo_tui.data.rows.shapes import ColumnMapping
@@ -29,7 +29,7 @@ from dpo_tui.data.scan.row_index import RowIndex, RowPosition
 from dpo_tui.data.scan.scan_cache import Draft, folder_of
 from dpo_tui.data.scan.scan_request import ScanRequest
 from dpo_tui.data.scan.totals import Totals
-from dpo_tui.data.source.chunks import LineChunk, Portion, chunks_of, first_rows
+from dpo_tui.data.source.chunks import Chunk, LineChunk, chunks_of, first_rows
 from dpo_tui.data.source.locate import locate, locate_evaluation
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.data.tokens.count_tokens import count_tokens
@@ -90,7 +90,7 @@ class _Scan:
         self.draft.discard()
 
     def _first_pass(self, flags: IO[bytes]) -> None:
-        described: deque[tuple[int, Portion]] = deque()
+        described: deque[tuple[int, Chunk]] = deque()
         done = 0
         # Of a stream nobody knows how long it will be.
         size = self.size if all(file.packed is None and file.kind == "json" for file in self.files) else 0
@@ -103,7 +103,7 @@ class _Scan:
             done += chunk.end - chunk.start if isinstance(chunk, LineChunk) else 0
             self._progress("reading", min(done, size), size)
 
-    def _examined(self, files: list[DataFile], described: deque[tuple[int, Portion]]) -> Iterator[ChunkStats]:
+    def _examined(self, files: list[DataFile], described: deque[tuple[int, Chunk]]) -> Iterator[ChunkStats]:
         return run_in_order(
             _examine,
             _tasks(files, self.request.source.max_rows, described),
@@ -183,7 +183,7 @@ class _Scan:
         return True
 
 
-def _tasks(files: list[DataFile], max_rows: int | None, described: deque[tuple[int, Portion]]) -> Iterator[Portion]:
+def _tasks(files: list[DataFile], max_rows: int | None, described: deque[tuple[int, Chunk]]) -> Iterator[Chunk]:
     for number, file in enumerate(files):
         found = chunks_of(file)
         for chunk in found if max_rows is None else first_rows(found, max_rows):
@@ -201,15 +201,15 @@ def _prepare(mapping: ColumnMapping) -> None:
     _EXAMINER[:] = [ChunkScanner(Recogniser(mapping), checks())]
 
 
-def _examine(chunk: Portion) -> ChunkStats:
+def _examine(chunk: Chunk) -> ChunkStats:
     return _EXAMINER[0].examine(chunk)
 
 
-def _refusals(totals: Totals, known: dict[str, Check]) -> Refusals:
+def _refusals(totals: Totals, known: dict[str, Check]) -> DroppedRows:
     reading = [check for check in known.values() if totals.messages.get(check.id)]
     worst = max(reading, key=lambda check: totals.counts[check.bit], default=None)
     broken = totals.messages.get("bad-json", [])
-    return Refusals(
+    return DroppedRows(
         count=sum(totals.counts[check.bit] for check in reading),
         broken=totals.counts[known["bad-json"].bit],
         first_broken=RowProblem(broken[0][0], "bad-json", broken[0][1]) if broken else None,

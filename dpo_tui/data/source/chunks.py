@@ -15,7 +15,7 @@ from dpo_tui.data.source.source import DataFile
 from dpo_tui.data.source.streams import BLOCK, head_of, text
 from dpo_tui.errors import DataError
 
-PORTION = 4 << 20
+CHUNK_BYTES = 4 << 20
 """Bytes of JSON lines in one portion."""
 _TABLE_ROWS = 1024
 
@@ -47,10 +47,10 @@ class RowGroupChunk:
     stop: int
 
 
-Portion = LineChunk | TextChunk | RowGroupChunk
+Chunk = LineChunk | TextChunk | RowGroupChunk
 
 
-def chunks_of(file: DataFile, size: int = PORTION) -> Iterator[Portion]:
+def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
     """Cut a file into portions, in order.
 
     Raises:
@@ -70,7 +70,7 @@ def chunks_of(file: DataFile, size: int = PORTION) -> Iterator[Portion]:
         yield from _json_portions(file, size)
 
 
-def rows(chunk: Portion) -> Iterator[list[Row]]:
+def rows(chunk: Chunk) -> Iterator[list[Row]]:
     """Read a portion: lists of rows, in order, nothing left out."""
     if isinstance(chunk, RowGroupChunk):
         yield from _batch_rows(chunk)
@@ -78,7 +78,7 @@ def rows(chunk: Portion) -> Iterator[list[Row]]:
     yield parse_block(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk))
 
 
-def first_rows(found: Iterator[Portion], count: int) -> Iterator[Portion]:
+def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
     """Cut a stream of portions after some rows, blank lines not counted."""
     import orjson
 
@@ -100,7 +100,7 @@ def first_rows(found: Iterator[Portion], count: int) -> Iterator[Portion]:
         yield TextChunk(b"\n".join(kept) + b"\n", cells=cells)
 
 
-def _json_portions(file: DataFile, size: int) -> Iterator[Portion]:
+def _json_portions(file: DataFile, size: int) -> Iterator[Chunk]:
     encoding, blocks = text(file)
     head = head_of(file)
     start = _decoded(head, encoding).lstrip()

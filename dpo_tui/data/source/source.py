@@ -1,16 +1,21 @@
-"""What a person says about where their data lies, and what one file of it is."""
+"""Where a dataset is, as the user names it, and what kind of file each of its data files is."""
 
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from dpo_tui.data.rows.shapes import ColumnMapping
 from dpo_tui.errors import DataError
-from dpo_tui.hub.repository import SUFFIXES
+from dpo_tui.hub.repository import PACKED, SUFFIXES
 
-_MAGIC = ((b"\x1f\x8b", "gz"), (b"\x28\xb5\x2f\xfd", "zst"))
-_OTHER_FILES = (
+if TYPE_CHECKING:  # the scan's child processes take sources and never a config: they start without pydantic
+    from dpo_tui.config.schema import Config
+
+# First bytes of packed files, and of files that people give by mistake.
+_PACKED_MAGIC = ((b"\x1f\x8b", "gz"), (b"\x28\xb5\x2f\xfd", "zst"))
+_OTHER_MAGIC = (
     (b"PK\x03\x04", "a zip archive: unpack it first"),
     (b"%PDF", "a PDF"),
     (b"\x89PNG", "a picture"),
@@ -19,23 +24,25 @@ _OTHER_FILES = (
     (b"BZh", "bzip2: repack it as gzip or zstd"),
     (b"\xfd7zXZ", "xz: repack it as gzip or zstd"),
 )
+_DATASETS_METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""JSON files that the `datasets` library writes beside its data; they hold no rows."""
 READABLE = "JSONL, JSON, CSV and Parquet can be read (the first three also as .gz or .zst), and `datasets` folders."
 Progress = Callable[[str, int, int], None]
-"""Called with what is going on, how much is done, and how much there is, in bytes."""
+"""Called with a phase, the bytes done, and the bytes in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a person says about their data.
+    """A dataset as the user names it.
 
     Args:
         location: a path or a hub id such as ``trl-lib/ultrafeedback_binarized``.
         subset: the config of a hub dataset, or the sub-folder of a local one.
         split: the split to take, by name; None takes ``train``, or the only one there is.
-        prompt_field: the column that holds the prompt, where its name says nothing.
-        chosen_field: the column of the preferred answer.
-        rejected_field: the column of the other answer.
-        system_field: the column of the system message.
+        prompt_field: the column of the prompt; None finds it by its name.
+        chosen_field: the column of the preferred answer; None finds it by its name.
+        rejected_field: the column of the other answer; None finds it by its name.
+        system_field: the column of the system message; None finds it by its name.
         max_rows: read no more than this many rows; None reads all.
     """
 
@@ -50,8 +57,31 @@ class Source:
 
     @property
     def mapping(self) -> ColumnMapping:
-        """The column names that were given by hand."""
+        """The column names that the user set."""
         return ColumnMapping(self.prompt_field, self.chosen_field, self.rejected_field, self.system_field)
+
+
+def training_source(config: "Config") -> Source:
+    """The dataset that a config trains on."""
+    return _source(config, config.dataset, config.dataset_split, config.max_samples)
+
+
+def evaluation_source(config: "Config") -> Source | None:
+    """The separate evaluation dataset of a config; None when a part of the training data is held out instead."""
+    return None if config.eval_dataset is None else _source(config, config.eval_dataset, None, None)
+
+
+def _source(config: "Config", location: str, split: str | None, max_rows: int | None) -> Source:
+    return Source(
+        location=location,
+        subset=config.dataset_config,
+        split=split,
+        prompt_field=config.prompt_field,
+        chosen_field=config.chosen_field,
+        rejected_field=config.rejected_field,
+        system_field=config.system_field,
+        max_rows=max_rows,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +99,22 @@ class DataFile:
     packed: str | None = None
 
 
+def is_data_file(name: PurePath) -> bool:
+    """Whether a file of a dataset holds rows, by its name: its suffix, and that it is neither hidden nor metadata.
+
+    Args:
+        name: relative to the dataset's folder or repository.
+    """
+    if any(part.startswith(".") for part in name.parts) or name.name in _DATASETS_METADATA:
+        return False
+    suffixes = [suffix.lower() for suffix in name.suffixes]
+    if suffixes and suffixes[-1] in PACKED:
+        suffixes.pop()
+    return bool(suffixes) and suffixes[-1] in SUFFIXES
+
+
 def data_file(path: Path) -> DataFile:
-    """Tell what a file is, by its first bytes and then by its name.
+    """Find the kind of a file by its first bytes, and where they leave it open, by its name.
 
     Raises:
         DataError: it is no regular file, is empty, cannot be read, or is of a kind that holds no rows.
@@ -91,12 +135,13 @@ def data_file(path: Path) -> DataFile:
         return DataFile(path, "parquet")
     if head.startswith(b"ARROW1"):
         return DataFile(path, "arrow")
-    for magic, name in _OTHER_FILES:
+    for magic, description in _OTHER_MAGIC:
         if head.startswith(magic):
-            raise DataError(f"{path} is {name}", hint=READABLE)
-    packed = next((name for magic, name in _MAGIC if head.startswith(magic)), None)
-    suffixes = [one.lower() for one in path.suffixes[-2:]]
-    kind = next((SUFFIXES[one] for one in reversed(suffixes) if one in SUFFIXES), "json")
+            raise DataError(f"{path} is {description}", hint=READABLE)
+    packed = next((name for magic, name in _PACKED_MAGIC if head.startswith(magic)), None)
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    # Without a known suffix it is taken for JSON: a line of something else is then shown to the user as a bad row.
+    kind = next((SUFFIXES[suffix] for suffix in reversed(suffixes) if suffix in SUFFIXES), "json")
     if kind == "parquet":
         raise DataError(f"{path} is no Parquet file: it does not begin with PAR1", hint="Was the download cut short?")
     return DataFile(path, kind, packed)

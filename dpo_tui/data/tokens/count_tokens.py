@@ -13,7 +13,7 @@ from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Pair, Unreadable, pair_of
 from dpo_tui.data.rows.recogniser import Recogniser
 from dpo_tui.data.rows.shapes import ColumnMapping
-from dpo_tui.data.source.chunks import Portion, TextChunk, chunks_of, first_rows, rows
+from dpo_tui.data.source.chunks import Chunk, TextChunk, chunks_of, first_rows, rows
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.data.tokens.length_histogram import LengthHistogram, TokenFigures
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, kept, truncated
@@ -30,7 +30,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    chunk: Portion
+    chunk: Chunk
     most: int | None
 
 
@@ -124,7 +124,7 @@ def _all(files: list[DataFile], source: Source) -> Iterator[_Task]:
             yield _Task(chunk, None)
 
 
-def _limited(file: DataFile, source: Source, size: int) -> Iterator[Portion]:
+def _limited(file: DataFile, source: Source, size: int) -> Iterator[Chunk]:
     found = chunks_of(file, size)
     return found if source.max_rows is None else first_rows(found, source.max_rows)
 
@@ -157,7 +157,7 @@ def _count(task: _Task) -> _Counted:
     return _Counted(np.array(lengths, dtype=np.int64).reshape(-1, 3), refused)
 
 
-def _pairs(chunk: Portion, recogniser: Recogniser) -> Iterator[Pair]:
+def _pairs(chunk: Chunk, recogniser: Recogniser) -> Iterator[Pair]:
     for batch in rows(chunk):
         for row in batch:
             if row is None:

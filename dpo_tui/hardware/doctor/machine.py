@@ -8,8 +8,8 @@ from pathlib import Path
 from dpo_tui import paths
 from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
 from dpo_tui.hardware.memory.memory_estimate import GB
-from dpo_tui.hardware.models.lookup import hub_cache
 from dpo_tui.hardware.profiles import MINIMUM_RAM_GB, gb
+from dpo_tui.hub.cache import hub_cache
 
 _HOME_GB = 5  # checkpoints: an adapter with its optimizer is 0.1 to 1.5 GB, two are kept, and logs and samples
 _CACHE_GB = 20  # an 8B model in 16 bit is 16 GB

@@ -1,9 +1,7 @@
 """Which model is meant: its dimensions from a local folder, the hub's cache or the shipped table; no network."""
 
-import contextlib
 import functools
 import json
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 
 from dpo_tui.errors import ConfigError
 from dpo_tui.hardware.models.architecture import Architecture, from_config
+from dpo_tui.hub.cache import cached_config
 from dpo_tui.text.printable import printable
 
 
@@ -46,7 +45,7 @@ def architecture_of(model_name: str, revision: str | None = None) -> Architectur
     folder = Path(model_name).expanduser()
     if folder.is_dir():
         return _from_folder(folder, shown)
-    cached = _cached_config(model_name, revision)
+    cached = cached_config(model_name, revision)
     if cached is not None:
         return from_config(_read_json(cached, shown), f"{shown} (hub cache)")
     shipped = _table().get(model_name.lower())
@@ -103,43 +102,6 @@ def _read_json(path: Path, shown: str) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"model {shown}: {path.name} is not an object of settings")
     return content
-
-
-def hub_cache() -> Path:
-    """The folder where the hub client keeps downloads (huggingface_hub's own rules, without importing it)."""
-    if explicit := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(explicit).expanduser()
-    if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "huggingface" / "hub"
-
-
-def local_files(model_name: str, revision: str | None = None) -> Path | None:
-    """The folder here that holds a model's small files: the model's own, or its snapshot in the hub's cache."""
-    folder = Path(model_name).expanduser()
-    if folder.is_dir():
-        return folder
-    cached = _cached_config(model_name, revision)
-    return cached.parent if cached is not None else None
-
-
-def _cached_config(model_name: str, revision: str | None) -> Path | None:
-    """The newest cached ``config.json`` of a hub id; layout: models--ORG--NAME/{refs/REV, snapshots/COMMIT/}."""
-    if ".." in model_name or "\0" in model_name:
-        return None
-    repository = hub_cache() / ("models--" + model_name.replace("/", "--"))
-    commit = revision or "main"
-    with contextlib.suppress(OSError, ValueError):  # a commit's hash has no file there
-        commit = (repository / "refs" / commit).read_text(encoding="utf-8").strip()
-    exact = repository / "snapshots" / commit / "config.json"
-    try:
-        if exact.is_file():
-            return exact
-        found = sorted((repository / "snapshots").glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    except (OSError, ValueError):
-        return None
-    return found[-1] if found and revision is None else None
 
 
 @functools.cache

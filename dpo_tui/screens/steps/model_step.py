@@ -12,7 +12,8 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from dpo_tui.hardware.models.lookup import RecommendedModel, hub_cache, known_models, recommended_models
+from dpo_tui.hardware.models.lookup import RecommendedModel, known_models, recommended_models
+from dpo_tui.hub.cache import hub_cache
 from dpo_tui.hardware.profiles import Profile, fitting_models
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.text.printable import printable

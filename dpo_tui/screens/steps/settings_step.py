@@ -216,8 +216,8 @@ def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
         text.append((f"{forecast.steps.steps:,} steps{_time(forecast)}", "text"))
         if forecast.duration is not None:
             text.append((forecast.duration.basis, "muted"))
-    if forecast.sizes.words:
-        text.append((forecast.sizes.words, "muted"))
+    if forecast.sizes.basis:
+        text.append((forecast.sizes.basis, "muted"))
     for advice in forecast.advice:
         text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.words}", _TONES[advice.severity]))
     return text

@@ -106,7 +106,7 @@ def _rows(config: Config, folder: RunFolder, data: str | None) -> RunDatasets:
         rows = load_datasets(config, version=split_version(receipt))
         if (change := change_of(receipt, config, rows)) is not None:
             raise DataError(
-                f"{change.words}, so the pairs that run {folder.id} held out are not known",
+                f"{change.message}, so the pairs that run {folder.id} held out are not known",
                 hint=f"Put the data back as it was, or name a file of pairs: dpo-tui eval {folder.id} --data FILE",
             )
         if rows.held_out is None:

@@ -15,7 +15,7 @@ from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.pair import Pair, text_of
-from dpo_tui.data.source.from_config import training_source
+from dpo_tui.data.source.source import training_source
 from dpo_tui.errors import TrainingError, UsageError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.registry import strategy_of

@@ -82,7 +82,7 @@ def test_rows_of_the_same_columns_are_decoded_without_dictionaries(rows: list[di
     try:
         taken = list(ColumnarDecoder(recogniser).take(data, unusual_rows(data).ends))
     except MixedColumnsError:
-        assert recogniser.plain_columns(alike[0]) is None or "id" in alike[0]  # a number beyond 64 bits, say
+        assert recogniser.only_columns(alike[0]) is None or "id" in alike[0]  # a number beyond 64 bits, say
         return
     for name, columns in zip(("prompt", "chosen", "rejected"), ("prompts", "chosens", "rejecteds"), strict=True):
         assert [text for part in taken for text in getattr(part, columns).texts] == [row[name] for row in alike]
