@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dpo_tui.cli.output import is_terminal, narrate, print_json
-from dpo_tui.data.scan.scan_child import ScanProcess
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import UsageError
 

@@ -23,7 +23,7 @@ from dpo_tui.data.load_pairs import numbered_rows, usable_turns
 from dpo_tui.data.pairs.pair import Message, Pair, Turns, Unreadable, pair_of, reason_unusable, text_of
 from dpo_tui.data.pairs.prompt_split import held_out_keys, prompt_key
 from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.scan.row_index import cached_flags
+from dpo_tui.data.scan.scan_cache import cached_flags
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.errors import DataError, UsageError
@@ -242,7 +242,7 @@ def _masks(plan: RepairPlan) -> list[tuple[int, str]]:
     unknown = [name for name in plan.drop_checks if name not in known]
     if unknown:
         raise UsageError(f"there is no check {unknown[0]!r}", hint=f"The checks: {', '.join(known)}.")
-    whole = [name for name in plan.drop_checks if known[name].whole is not None]
+    whole = [name for name in plan.drop_checks if not known[name].flags_rows]
     if whole:
         raise UsageError(f"{whole[0]} is about the dataset as a whole and names no rows", hint="Leave it out.")
     return [(1 << known[name].bit, name) for name in plan.drop_checks]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from dpo_tui.cli.inspect import inspect
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.repair.repair import Edit, Repaired, RepairPlan, repair
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError, UsageError

@@ -9,24 +9,16 @@ import pytest
 
 from dpo_tui.config.files import LoadedConfig
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
-from dpo_tui.data.tokens.template_refusals import without_refused
+from dpo_tui.data.tokens.renderable_pairs import renderable_pairs
 from dpo_tui.errors import DataError
 from dpo_tui.start.prepare import prepare
 from tests.support.data_files import assistant, row, user, write_lines
+from tests.support.strict_template import STRICT, conversation, with_system
 
 pytestmark = pytest.mark.usefixtures("home")
-
-# As Gemma's and Mistral's templates do.
-STRICT = (
-    "{% for m in messages %}"
-    "{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}"
-    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture
@@ -36,15 +28,6 @@ def strict_model(tiny_model: Path, tmp_path: Path) -> Path:
     shutil.copytree(tiny_model, folder)
     (folder / "chat_template.jinja").write_text(STRICT, encoding="utf-8")
     return folder
-
-
-def conversation(prompt: list[dict[str, str]], number: int) -> dict[str, Any]:
-    good = row(number)
-    return {"prompt": prompt, "chosen": [assistant(good["chosen"])], "rejected": [assistant(good["rejected"])]}
-
-
-def with_system(number: int) -> dict[str, Any]:
-    return conversation([{"role": "system", "content": "Be brief."}, user(f"question {number}")], number)
 
 
 def twice_user(number: int) -> dict[str, Any]:
@@ -107,7 +90,7 @@ def test_a_template_of_the_config_decides_and_not_the_models(tmp_path: Path, str
     template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
     pairs = [Pair(1, [{"role": "system", "content": "s"}, user("a")], [assistant("b")], [assistant("c")])]
     data = write_lines(tmp_path / "pairs.jsonl", [row()])
-    kept, refused = without_refused(pairs, config_for(strict_model, data, chat_template=str(template)), download=False)
+    kept, refused = renderable_pairs(pairs, config_for(strict_model, data, chat_template=str(template)), download=False)
     assert (kept, refused) == (pairs, [])
 
 
@@ -119,7 +102,7 @@ def test_conversations_with_more_than_roles_and_texts_are_each_asked_about(tmp_p
         for number, weight in enumerate((1, "x", 2), 1)
     ]
     data = write_lines(tmp_path / "pairs.jsonl", [row()])
-    kept, refused = without_refused(pairs, config_for(tiny_model, data, chat_template=str(template)), download=False)
+    kept, refused = renderable_pairs(pairs, config_for(tiny_model, data, chat_template=str(template)), download=False)
     assert [pair.row for pair in kept] == [1, 3]
     assert [problem.row for problem in refused] == [2]
 
@@ -127,4 +110,4 @@ def test_conversations_with_more_than_roles_and_texts_are_each_asked_about(tmp_p
 def test_nothing_is_left_out_where_the_tokenizer_is_not_at_hand(tmp_path: Path) -> None:
     pairs = [Pair(1, [user("a")], [assistant("b")], [assistant("c")])]
     data = write_lines(tmp_path / "pairs.jsonl", [row()])
-    assert without_refused(pairs, config_for(tmp_path / "nowhere", data), download=False) == (pairs, [])
+    assert renderable_pairs(pairs, config_for(tmp_path / "nowhere", data), download=False) == (pairs, [])
