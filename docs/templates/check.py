@@ -1,18 +1,19 @@
-"""Template of a data check: put the function into a module of dpo_tui/data/checks/, below those that are there.
+"""Template of a data check: put the function into a module of dpo_tui/data/checks/.
 
-Registering is the decorator. The order of registration is the order of bits in stored flags: append, never insert. The
-row of the test is in tests/data/checks/test_checks.py, the sentence for users in docs/data.md.
+Registering is the decorator. Give it the next free bit: flags of rows are stored, so a bit is never changed or reused.
+The row of the test is in tests/data/checks/test_checks.py, the sentence for users in docs/data.md.
 """
 
 from collections.abc import Iterable
 
 from dpo_tui.data.checks.pair_columns import PairColumns
-from dpo_tui.data.checks.registry import pair
+from dpo_tui.data.checks.registry import pair_check
 
 
-@pair(
+@pair_check(
     "shouting",
     "info",
+    bit=20,
     title="the chosen answer is in capitals",
     explanation="The model learns to answer in capitals.",
     remedy="Keep it if that is meant; else rewrite or drop the pairs.",

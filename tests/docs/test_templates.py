@@ -13,8 +13,7 @@ import pytest
 from dpo_tui.config.dialects import registry as dialects
 from dpo_tui.config.files import from_values, load
 from dpo_tui.data.checks import registry as checks
-from dpo_tui.data.checks.pair_columns import PairColumns
-from dpo_tui.data.checks.text_column import TextColumn
+from dpo_tui.data.checks.pair_columns import PairColumns, TextColumn
 from dpo_tui.runs import store
 from dpo_tui.runs.launchers import registry as launchers
 from dpo_tui.runs.launchers.launcher import Command
@@ -64,7 +63,7 @@ def test_a_check_of_the_template_names_its_pairs(monkeypatch: pytest.MonkeyPatch
     columns = PairColumns(
         np.arange(2), *(TextColumn.of(texts) for texts in (["a", "b"], ["Well.", "LOUD"], ["c", "d"]))
     )
-    assert list(checks.checks()["shouting"].pair(columns)) == [1]  # type: ignore[misc]
+    assert list(checks.checks()["shouting"].find_pairs(columns)) == [1]  # type: ignore[misc]
 
 
 def test_a_dialect_of_the_template_is_recognised_and_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
