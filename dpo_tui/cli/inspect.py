@@ -13,7 +13,7 @@ from dpo_tui.data.source.source import Source
 from dpo_tui.errors import UsageError
 
 if TYPE_CHECKING:
-    from dpo_tui.data.repair.repair import RepairPlan
+    from dpo_tui.data.repair.repair_plan import RepairPlan
 
 
 @click.command()
@@ -78,7 +78,7 @@ def inspect(
 
         click.echo(report_text(report, ascii_only=not _speaks_unicode()))
     if write is not None:
-        from dpo_tui.data.repair.repair import RepairPlan
+        from dpo_tui.data.repair.repair_plan import RepairPlan
 
         plan = RepairPlan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
         _repair(source, write, plan)
