@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.auto_profile import adapt
+from dpo_tui.hardware.auto_profile import shrink_to_fit
 from dpo_tui.hardware.memory.memory_estimate import CUDA_CONTEXT, GB, estimate
 from dpo_tui.hardware.models.lookup import architecture_of, known_models
 from dpo_tui.hardware.profiles import SETTINGS, Profile
@@ -83,7 +83,7 @@ def config_of(row: Row) -> Config:
     made = from_values(base)
     if row.name:
         card = Profile("mid-range", 0, "", {}, (), CARDS[row.card], CARDS[row.card])
-        made, _ = adapt(made, set(), card)
+        made, _ = shrink_to_fit(made, set(), card)
     return made
 
 

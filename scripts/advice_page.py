@@ -268,7 +268,7 @@ def _measured() -> str:
     said = {run: diagnose.diagnose(run) for run in labels}
     right = [run for run, label in labels.items() if said[run][0].rule in label["right"]]
     fine = [run for run, label in labels.items() if label["right"] == [HEALTHY]]
-    alarms = [run for run in fine if any(advice.alarm for advice in said[run])]
+    alarms = [run for run in fine if any(advice.is_problem for advice in said[run])]
     moments = [(run, tenth) for run in fine for tenth in range(1, 10)]
     live = [moment for moment in moments if _alarm_at(*moment)]
     made = Counter(label["right"][0] for label in labels.values())
@@ -303,7 +303,7 @@ for {", ".join(f"`{name}`" for name in unseen)}: unit tests hold those.
 def _alarm_at(run: Path, tenth: int) -> bool:
     whole = read_evidence(run)
     seen = [line for line in whole.metrics if line["step"] <= round(whole.step * tenth / 10)]
-    return diagnose.judge(replace(whole, metrics=seen, over=False))[0].alarm
+    return diagnose.apply_rules(replace(whole, metrics=seen, over=False))[0].is_problem
 
 
 if __name__ == "__main__":

@@ -16,18 +16,18 @@ class Advice:
     Attributes:
         rule: the rule that gave it; ``healthy`` and ``too-early`` when nothing is wrong.
         severity: how much it matters.
-        words: what it is and what to do, in a sentence or two.
+        message: what it is and what to do, in a sentence or two.
         remedy: settings that would mend it; empty where there is no single change.
         evidence: the numbers that it rests on.
     """
 
     rule: str
     severity: Severity
-    words: str
+    message: str
     remedy: Mapping[str, Any] = field(default_factory=dict)
     evidence: str = ""
 
     @property
-    def alarm(self) -> bool:
+    def is_problem(self) -> bool:
         """Whether it says that something is wrong."""
         return self.severity != "info"

@@ -20,6 +20,6 @@ def median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2] if values else math.nan
 
 
-def coin_error(count: float) -> float:
+def chance_standard_error(count: float) -> float:
     """Return the standard error of a frequency around one half, from so many tosses: √(¼ / n)."""
     return math.sqrt(0.25 / max(count, 1.0))

@@ -2,10 +2,10 @@
 
     from dpo_tui.advice.diagnose import diagnose
     advice = diagnose(folder)        # a run folder's path; worst first, never empty
-    advice[0].words                  # one sentence or two; `.severity`, `.remedy` (settings to change), `.evidence`
+    advice[0].message                # one sentence or two; `.severity`, `.remedy` (settings to change), `.evidence`
 
 The first is the diagnosis. When nothing is wrong it is the rule ``healthy`` with the reasons, or ``too-early`` while
-there are too few numbers; both have severity ``info``, and ``.alarm`` is False. :func:`judge` is the same on data.
+there are too few numbers; both have severity ``info``, and ``.is_problem`` is False. :func:`apply_rules` is the same on data.
 
 A rule is a function from :class:`Evidence` to :class:`Advice` or None, and a row in RULES. Their order is that of
 causes: what explains the most comes first, so that a run gets the cause before its consequences.
@@ -48,7 +48,7 @@ _FIRST = 5
 
 def diagnose(folder: Path | str) -> list[Advice]:
     """Return what is wrong with a run, the most telling first; or that it is healthy, and why."""
-    return judge(read_evidence(Path(folder)))
+    return apply_rules(read_evidence(Path(folder)))
 
 
 def as_event(advice: Advice) -> dict[str, Any]:
@@ -57,13 +57,13 @@ def as_event(advice: Advice) -> dict[str, Any]:
         "kind": "advice",
         "severity": advice.severity,
         "rule": advice.rule,
-        "message": advice.words,
+        "message": advice.message,
         "remedy": dict(advice.remedy),
         "evidence": advice.evidence,
     }
 
 
-def judge(run: Evidence) -> list[Advice]:
+def apply_rules(run: Evidence) -> list[Advice]:
     """Return every advice on the evidence, in the order of the rules; at least one."""
     found = [advice for rule in RULES if (advice := rule(run)) is not None]
     return found or [_fine(run)]

@@ -90,7 +90,7 @@ class Evidence:
         """The last step that was logged; 0 before the first."""
         return max((line["step"] for line in self.metrics if isinstance(line.get("step"), int)), default=0)
 
-    def told(self, rule: str) -> Mapping[str, Any] | None:
+    def newest_event(self, rule: str) -> Mapping[str, Any] | None:
         """Return the newest event in which the worker stated a fact for a rule."""
         return next((event for event in reversed(self.events) if event.get("rule") == rule), None)
 

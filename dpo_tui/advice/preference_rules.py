@@ -3,7 +3,7 @@
 import math
 
 from dpo_tui.advice.advice import Advice
-from dpo_tui.advice.curve_statistics import coin_error, mean, part
+from dpo_tui.advice.curve_statistics import chance_standard_error, mean, part
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.runs.thresholds import KL_REASONABLE
 from dpo_tui.strategies.strategy import LN2
@@ -67,7 +67,7 @@ def swapped(run: Evidence) -> Advice | None:
     margins = run.values("eval_rewards/margins")
     if len(held_out) < 2 or not margins or margins[-1] >= 0:  # noqa: PLR2004 - the first is before training
         return None
-    below = 0.5 - 2 * coin_error(_held_out(run))
+    below = 0.5 - 2 * chance_standard_error(_held_out(run))
     training = mean(part(trained, 0.5, 1))
     if held_out[-1] >= below or training <= 0.5:  # noqa: PLR2004 - a coin
         return None
@@ -206,7 +206,7 @@ def _accuracy_gap(run: Evidence) -> float | None:
     if not trained or not held_out:
         return None
     gap = mean(part(trained, 0.75, 1)) - held_out[-1]
-    return gap if gap > max(_GAP, 2 * coin_error(_held_out(run))) else None
+    return gap if gap > max(_GAP, 2 * chance_standard_error(_held_out(run))) else None
 
 
 def _pairs_a_line(run: Evidence) -> float:

@@ -39,7 +39,7 @@ def out_of_memory(run: Evidence) -> Advice | None:
 
 def leak(run: Evidence) -> Advice | None:
     """Held-out prompts that are trained on say nothing about other prompts."""
-    told = run.told("leak")
+    told = run.newest_event("leak")
     if told is None or not _share(told) >= _LEAKED:
         return None
     return Advice(
@@ -54,7 +54,7 @@ def leak(run: Evidence) -> Advice | None:
 
 def duplicates(run: Evidence) -> Advice | None:
     """Few different pairs, again and again."""
-    told = run.told("duplicates")
+    told = run.newest_event("duplicates")
     if told is None or not _share(told) >= _COPIES:
         return None
     return Advice(

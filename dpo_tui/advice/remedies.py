@@ -29,8 +29,8 @@ def remedied(folder: Path) -> tuple[Any, Advice]:
 
     advice = diagnose(folder)[0]
     if not advice.remedy:
-        what = "no setting mends it" if advice.alarm else "there is nothing to mend"
-        raise RunError(f"run {folder.name}: {what}. {advice.words}")
+        what = "no setting mends it" if advice.is_problem else "there is nothing to mend"
+        raise RunError(f"run {folder.name}: {what}. {advice.message}")
     loaded = load(folder / "config.toml")
     changes = {**advice.remedy, "name": next_name(loaded.config.name or folder.name)}
     return with_changes(loaded, changes, "command line").config, advice

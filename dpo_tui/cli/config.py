@@ -38,7 +38,7 @@ def check(file: Path) -> None:
     """Say everything that is wrong, or unwise, in a config file."""
     loaded = load(file)
     for advice in advise(loaded.config):
-        click.echo(textwrap.fill(f"{advice.severity}: {advice.words}", _WIDTH, subsequent_indent="  "))
+        click.echo(textwrap.fill(f"{advice.severity}: {advice.message}", _WIDTH, subsequent_indent="  "))
     click.echo(f"{printable(str(file))}: {len(loaded.origins)} settings, all valid{_dialect(loaded)}")
 
 
@@ -78,11 +78,11 @@ def fix(run: str, output: Path | None) -> None:
     RUN is an id, a unique prefix of it, a name, or `last`. Prints the file's name.
     """
     mended, advice = remedied(store.find(run).path)
-    narrate(advice.words)
+    narrate(advice.message)
     for line in remedy_lines(advice.remedy):
         narrate(f"  {printable(line, single_line=True)}")
     target = output or Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', mended.name)}.toml")
-    _emit(f"# {advice.rule}: {' '.join(advice.words.split())}\n\n{to_toml(mended)}", target)
+    _emit(f"# {advice.rule}: {' '.join(advice.message.split())}\n\n{to_toml(mended)}", target)
     click.echo(target)
     narrate(f"  dpo-tui train {target}   starts it")
 

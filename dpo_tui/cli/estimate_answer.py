@@ -129,7 +129,12 @@ def document(answer: EstimateResult) -> Mapping[str, Any]:
         "free_gb": in_gigabytes(answer.free),
         "verdict": answer.verdict,
         "changes": [
-            {"set": change.set, "saves_gb": in_gigabytes(change.saves), "words": change.words, "fits": change.fits}
+            {
+                "set": change.settings,
+                "saves_gb": in_gigabytes(change.saves),
+                "words": change.description,
+                "fits": change.fits,
+            }
             for change in answer.changes
         ],
         "steps": steps.steps if steps else None,
@@ -138,7 +143,7 @@ def document(answer: EstimateResult) -> Mapping[str, Any]:
         "seconds_range": [round(duration.low), round(duration.high)] if duration else None,
         "seconds_basis": duration.basis if duration else None,
         "device": answer.device,
-        "peak": answer.memory.peak.words,
+        "peak": answer.memory.peak.name,
         "band": band_note(answer.config, answer.arch, answer.memory) if answer.device == "cuda" else None,
         "data": answer.sizes.words,
         "notes": [*answer.reasons, *answer.memory.notes],

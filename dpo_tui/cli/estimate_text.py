@@ -49,10 +49,10 @@ def _head(answer: EstimateResult) -> list[str]:
 
 
 def _parts(answer: EstimateResult) -> list[str]:
-    rows = [_row(part.words, part.size) for part in answer.memory.parts]
+    rows = [_row(part.label, part.size) for part in answer.memory.parts]
     where = "GPU memory" if answer.device == "cuda" else "main memory (no GPU is used)"
     rows.append("─" * (_LABEL + 10))
-    rows.append(_row(f"{where}, at its most: {answer.memory.peak.words}", answer.memory.total))
+    rows.append(_row(f"{where}, at its most: {answer.memory.peak.name}", answer.memory.total))
     if answer.free is not None:
         name = "free" if answer.device_name is not None else "free, as --vram says"
         rows.append(
@@ -82,8 +82,8 @@ def _changes(answer: EstimateResult) -> list[str]:
         title = "All of these together are not enough:"
     found = ["", title]
     for change in answer.changes:
-        found += _wrapped(f"• {change.words}, saves {change.saves / GB:.1f} GB", indent="  ", hanging="    ")
-        flags = " ".join(f"--set {name}={_value(value)}" for name, value in change.set.items())
+        found += _wrapped(f"• {change.description}, saves {change.saves / GB:.1f} GB", indent="  ", hanging="    ")
+        flags = " ".join(f"--set {name}={_value(value)}" for name, value in change.settings.items())
         found += _wrapped(flags, indent="    ", hanging="    ")
     return found
 

@@ -154,7 +154,7 @@ def _end(folder: RunFolder, status: Status) -> int:
     if status.status == "done":
         narrate(f"✓ done: {folder.path}")
         advice = diagnose(folder.path)[0]
-        _tell_event({"kind": "warning" if advice.alarm else "note", "message": advice.words})
+        _tell_event({"kind": "warning" if advice.is_problem else "note", "message": advice.message})
         if words := result_words(folder.path):
             _tell_event({"kind": "note", "message": words})
         _tell_next({"id": folder.id, "status": status.status, "advice": as_event(advice)})

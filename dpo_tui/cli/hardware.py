@@ -37,13 +37,13 @@ def hardware(as_json: bool) -> None:
 @click.option("--provider", type=click.Choice(["huggingface", "unsloth"]), default="huggingface", show_default=True)
 def doctor(as_json: bool, model: str | None, provider: str) -> None:
     """Check this machine for everything that stops or slows a run, and say how to mend it."""
-    from dpo_tui.hardware.doctor.registry import DoctorOptions, examine
+    from dpo_tui.hardware.doctor.registry import DoctorOptions, run_doctor
 
     def progress(words: str) -> None:
         if is_terminal():
             narrate(words)
 
-    findings = examine(DoctorOptions(model=model, provider=provider), progress)
+    findings = run_doctor(DoctorOptions(model=model, provider=provider), progress)
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:

@@ -61,7 +61,7 @@ def tell(prepared: Prepared, source: str) -> None:
     for note in prepared.notes:
         narrate(f"profile: {note}")
     for advice in prepared.advice:
-        narrate(f"{advice.severity}: {advice.words}")
+        narrate(f"{advice.severity}: {advice.message}")
 
 
 def start_in_turn(stages: list[Prepared]) -> list[RunFolder]:

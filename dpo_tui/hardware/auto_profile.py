@@ -81,13 +81,13 @@ def resolve_profile(
         wanted.pop("per_device_train_batch_size", None)
         wanted.pop("gradient_accumulation_steps", None)
     start = from_values({**config.model_dump(), **wanted})
-    fitted, more = adapt(start, given, found, longest)
+    fitted, more = shrink_to_fit(start, given, found, longest)
     before = config.model_dump()
     changed = {field: value for field, value in fitted.model_dump().items() if value != before[field]}
     return ResolvedProfile(fitted, name, found.gpu, tuple(reasons + more), changed)
 
 
-def adapt(
+def shrink_to_fit(
     config: Config, given: AbstractSet[str], profile: Profile, longest: int | None = None
 ) -> tuple[Config, list[str]]:
     """Take one step after the other until the estimate fits, as far as the person left them open.

@@ -1,7 +1,7 @@
 """Which GPU a run takes: the one rule for recommending, estimating and starting.
 
 `ranked` orders the devices that a person may use; `recommend` takes the first of them and names the profile that suits
-it; `place` says which of them a run may be started on. The choice itself is made when the run's turn comes, by its
+it; `placement_for` says which of them a run may be started on. The choice itself is made when the run's turn comes, by its
 supervisor (`dpo_tui.runs.queue`), among those that no other run has.
 """
 
@@ -115,7 +115,7 @@ def ranked(inventory: Inventory, ram: Ram, environ: Mapping[str, str], gpus: str
     return sorted(found, key=lambda one: (-_ORDER[one.profile], not one.has_bf16, -(one.free or 0), one.gpu.index))
 
 
-def place(config: Config, inventory: Inventory, ram: Ram, environ: Mapping[str, str]) -> Placement:
+def placement_for(config: Config, inventory: Inventory, ram: Ram, environ: Mapping[str, str]) -> Placement:
     """Find the devices on which a run may be started when its turn comes.
 
     The settings and the estimate were made for the best of them, as `ranked` has it. Every other one must be able to do

@@ -261,9 +261,9 @@ def test_changes_come_in_the_required_order_and_each_one_fits() -> None:
     arch = architecture_of(LLAMA)
     big = config(use_4bit=False, per_device_train_batch_size=8, gradient_accumulation_steps=1, max_seq_length=2048)
     found = changes_to_fit(big, arch, 29 * GB)
-    assert [next(iter(change.set)) for change in found][:2] == ["use_4bit", "per_device_train_batch_size"]
+    assert [next(iter(change.settings)) for change in found][:2] == ["use_4bit", "per_device_train_batch_size"]
     for change in found:
-        changed = from_values({**big.model_dump(), **change.set})
+        changed = from_values({**big.model_dump(), **change.settings})
         assert change.fits == (estimate(changed, arch).total <= 29 * GB)
 
 
@@ -271,11 +271,13 @@ def test_a_smaller_batch_keeps_the_effective_batch_and_is_no_smaller_than_needed
     arch = architecture_of(LLAMA)
     asked = config(per_device_train_batch_size=4, gradient_accumulation_steps=2)
     free = int(9.5 * GB)
-    batch = next(change for change in changes_to_fit(asked, arch, free) if "per_device_train_batch_size" in change.set)
-    assert batch.set == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    batch = next(
+        change for change in changes_to_fit(asked, arch, free) if "per_device_train_batch_size" in change.settings
+    )
+    assert batch.settings == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     assert batch.fits
     assert batch.saves == pytest.approx(
-        (total_gb(asked) - total_gb(from_values({**asked.model_dump(), **batch.set}))) * GB
+        (total_gb(asked) - total_gb(from_values({**asked.model_dump(), **batch.settings}))) * GB
     )
 
 
@@ -289,14 +291,14 @@ def test_when_no_single_change_is_enough_they_form_a_chain() -> None:
     assert [change.fits for change in found] == [False] * (len(found) - 1) + [True]
     values = asked.model_dump()
     for change in found:
-        values |= change.set
+        values |= change.settings
     assert estimate(from_values(values), arch).total <= free
 
 
 def test_a_smaller_model_is_the_last_resort() -> None:
     """And it is one that fits."""
     (change,) = changes_to_fit(config(), architecture_of(LLAMA), 5 * GB)
-    smaller = change.set["model_name"]
+    smaller = change.settings["model_name"]
     assert change.fits
     assert total_gb(config(model_name=smaller)) <= 5
 

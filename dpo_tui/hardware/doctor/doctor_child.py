@@ -14,9 +14,9 @@ from dpo_tui.hardware.doctor.registry import (
     DoctorFinding,
     DoctorOptions,
     MachineFacts,
+    collect_stack_report,
     findings,
-    finish_stack,
-    start_stack,
+    start_stack_report,
 )
 from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.processes.json_child import ChildError, JsonChild
@@ -54,11 +54,11 @@ class DoctorProcess(JsonChild):
 def in_turn(options: DoctorOptions, names: Collection[str]) -> Iterator[DoctorFinding]:
     """Run checks: what is known at once first, then what torch says, and the hub at last."""
     wanted = frozenset(names)
-    child = start_stack() if wanted & STACK else None
+    child = start_stack_report() if wanted & STACK else None
     inventory, ram = nvml.read(), main_memory()
     yield from findings(MachineFacts(inventory, ram, os.environ, options), wanted - STACK - HUB)
     if wanted & STACK:
-        stack, fault = finish_stack(child, lambda words: None)
+        stack, fault = collect_stack_report(child, lambda words: None)
         yield from findings(MachineFacts(inventory, ram, os.environ, options, stack, fault), wanted & STACK)
     yield from findings(MachineFacts(inventory, ram, os.environ, options), wanted & HUB)
 

@@ -11,9 +11,9 @@ _OLDEST_FOR_4BIT = (6, 0)  # bitsandbytes 0.48 and later: Pascal or newer
 
 
 @check
-def gpu(box: MachineFacts) -> DoctorFinding:
+def gpu(facts: MachineFacts) -> DoctorFinding:
     """Whether there is a GPU that answers."""
-    fault = box.inventory.fault
+    fault = facts.inventory.fault
     if fault is not None:
         fixes = {
             "no-library": "install the NVIDIA driver; in a container, start it with --gpus all",
@@ -22,27 +22,27 @@ def gpu(box: MachineFacts) -> DoctorFinding:
         message = f"No GPU: {fault.reason}. Training runs on the CPU, which suits the demo and tiny models."
         status = "fail" if "version" in fault.reason else "warn"
         return DoctorFinding("gpu", status, message, fixes.get(fault.kind, ""))  # type: ignore[arg-type]
-    if not box.inventory.gpus:
+    if not facts.inventory.gpus:
         return DoctorFinding("gpu", "warn", "The driver lists no GPU. Training runs on the CPU.", "nvidia-smi -L")
-    lost = [one for one in box.inventory.gpus if one.lost]
+    lost = [one for one in facts.inventory.gpus if one.lost]
     if lost:
         names = ", ".join(f"GPU {one.index}" for one in lost)
         return DoctorFinding("gpu", "fail", f"{names} stopped answering.", "sudo nvidia-smi --gpu-reset, or reboot")
-    return DoctorFinding("gpu", "ok", ", ".join(_named(one) for one in box.inventory.gpus))
+    return DoctorFinding("gpu", "ok", ", ".join(_named(one) for one in facts.inventory.gpus))
 
 
 @check
-def gpu_memory(box: MachineFacts) -> DoctorFinding | None:
+def gpu_memory(facts: MachineFacts) -> DoctorFinding | None:
     """Whether enough GPU memory is free, and who takes it."""
-    if not any(not one.lost for one in box.inventory.gpus):
+    if not any(not one.lost for one in facts.inventory.gpus):
         return None
-    profile = recommend(box.inventory, box.ram, box.environ)
+    profile = recommend(facts.inventory, facts.ram, facts.environ)
     if profile.gpu is None:
         return None
     message = profile.reason
     if profile.name != "reduced":
         return DoctorFinding("gpu-memory", "ok", message)
-    chosen = next(one for one in box.inventory.gpus if one.index == profile.gpu)
+    chosen = next(one for one in facts.inventory.gpus if one.index == profile.gpu)
     holders = [one for one in chosen.holders if (one.memory or 0) > _NOTABLE]
     if NOT_ADVISED in profile.warnings:
         return DoctorFinding(
@@ -57,9 +57,9 @@ def gpu_memory(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def bfloat16(box: MachineFacts) -> DoctorFinding | None:
+def bfloat16(facts: MachineFacts) -> DoctorFinding | None:
     """Whether the GPUs can compute in bfloat16, and run 4-bit at all."""
-    known = [one for one in box.inventory.gpus if one.compute_capability is not None]
+    known = [one for one in facts.inventory.gpus if one.compute_capability is not None]
     if not known:
         return None
     old = [one for one in known if (one.compute_capability or (0, 0)) < BF16_CAPABILITY]
@@ -73,9 +73,9 @@ def bfloat16(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def gpu_errors(box: MachineFacts) -> DoctorFinding | None:
+def gpu_errors(facts: MachineFacts) -> DoctorFinding | None:
     """Uncorrected memory errors."""
-    broken = [one for one in box.inventory.gpus if one.ecc_errors]
+    broken = [one for one in facts.inventory.gpus if one.ecc_errors]
     if not broken:
         return None
     words = ", ".join(f"GPU {one.index}: {one.ecc_errors}" for one in broken)
@@ -88,9 +88,9 @@ def gpu_errors(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def mig(box: MachineFacts) -> DoctorFinding | None:
+def mig(facts: MachineFacts) -> DoctorFinding | None:
     """MIG slices."""
-    sliced = [one for one in box.inventory.gpus if one.mig]
+    sliced = [one for one in facts.inventory.gpus if one.mig]
     if not sliced:
         return None
     hidden = [one for one in sliced if not one.mig_instances]
@@ -101,13 +101,13 @@ def mig(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def visible_devices(box: MachineFacts) -> DoctorFinding | None:
+def visible_devices(facts: MachineFacts) -> DoctorFinding | None:
     """CUDA_VISIBLE_DEVICES, and several GPUs."""
-    gpus, listed = box.inventory.gpus, box.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus, listed = facts.inventory.gpus, facts.environ.get("CUDA_VISIBLE_DEVICES")
     if not gpus:
         return None
     if listed is not None:
-        left = visible_gpus(gpus, box.environ)
+        left = visible_gpus(gpus, facts.environ)
         if not left:
             message = f"CUDA_VISIBLE_DEVICES={listed!r} hides every GPU."
             return DoctorFinding("visible-devices", "warn", message, "unset CUDA_VISIBLE_DEVICES")
@@ -116,7 +116,7 @@ def visible_devices(box: MachineFacts) -> DoctorFinding | None:
         )
     if len(gpus) == 1:
         return None
-    best = recommend(box.inventory, box.ram, box.environ).gpu
+    best = recommend(facts.inventory, facts.ram, facts.environ).gpu
     mixed = len({one.name for one in gpus}) > 1
     order = (
         " CUDA numbers different GPUs by speed; CUDA_DEVICE_ORDER=PCI_BUS_ID makes it count as here." if mixed else ""

@@ -14,7 +14,7 @@ _SMALLEST = (80, 24)
 
 
 @check
-def user_processes(box: MachineFacts) -> DoctorFinding | None:
+def user_processes(facts: MachineFacts) -> DoctorFinding | None:
     """Whether logind kills what a session leaves behind."""
     if not Path("/run/systemd/system").exists():
         return None
@@ -31,24 +31,24 @@ def user_processes(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def terminal(box: MachineFacts) -> DoctorFinding:
+def terminal(facts: MachineFacts) -> DoctorFinding:
     """TERM, colours, UTF-8, tmux and size."""
-    term = box.environ.get("TERM", "")
+    term = facts.environ.get("TERM", "")
     if term in ("", "dumb"):
         shown = "TERM is not set" if not term else "TERM=dumb"
         return DoctorFinding(
             "terminal", "warn", f"{shown}: the app needs a terminal, the commands do not.", "export TERM=xterm-256color"
         )
     notes = []
-    locale = box.environ.get("LC_ALL") or box.environ.get("LC_CTYPE") or box.environ.get("LANG") or ""
+    locale = facts.environ.get("LC_ALL") or facts.environ.get("LC_CTYPE") or facts.environ.get("LANG") or ""
     if "utf" not in locale.lower():
         notes.append("no UTF-8 locale: charts are drawn in ASCII")
-    true_colour = box.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+    true_colour = facts.environ.get("COLORTERM", "") in ("truecolor", "24bit")
     colours = "true colour" if true_colour else "256 colours" if "256" in term else "16 colours"
     size = shutil.get_terminal_size((0, 0))
     if 0 < size.columns < _SMALLEST[0] or 0 < size.lines < _SMALLEST[1]:
         notes.append(f"{size.columns}×{size.lines} is small; 80×24 shows everything")
-    inside = " in tmux" if box.environ.get("TMUX") else ""
+    inside = " in tmux" if facts.environ.get("TMUX") else ""
     shown = f"{printable(term)}{inside}, {colours}"
     if notes:
         return DoctorFinding(
@@ -58,9 +58,9 @@ def terminal(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def hub_access(box: MachineFacts) -> DoctorFinding | None:
+def hub_access(facts: MachineFacts) -> DoctorFinding | None:
     """Whether this machine's token may download a model; asked only when a model is named, and never shown."""
-    model = box.options.model
+    model = facts.options.model
     if model is None:
         return None
     shown = printable(model, single_line=True)

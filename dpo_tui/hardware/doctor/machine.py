@@ -19,17 +19,17 @@ _SOFTWARE_DATE = 1_760_000_000  # October 2025; a clock before that is wrong
 
 
 @check
-def memory(box: MachineFacts) -> DoctorFinding:
+def memory(facts: MachineFacts) -> DoctorFinding:
     """Main memory, of which 16 GB are the minimum, and how much of it is free."""
-    shown = f"{gb(box.ram.total)} of main memory, {gb(box.ram.free)} free"
-    if box.ram.total < MINIMUM_RAM_GB * GB:
+    shown = f"{gb(facts.ram.total)} of main memory, {gb(facts.ram.free)} free"
+    if facts.ram.total < MINIMUM_RAM_GB * GB:
         message = f"{shown}; 16 GB is the minimum, and loading a 7B model may be killed."
         return DoctorFinding("memory", "warn", message, "choose a smaller model, or add swap")
     return DoctorFinding("memory", "ok", shown)
 
 
 @check
-def container(box: MachineFacts) -> DoctorFinding | None:
+def container(facts: MachineFacts) -> DoctorFinding | None:
     """A container's own limits: memory, and the shared memory that data loaders use."""
     limit = _limit()
     shm = _free_at(_SHARED)
@@ -47,7 +47,7 @@ def container(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def disk_for_runs(box: MachineFacts) -> DoctorFinding:
+def disk_for_runs(facts: MachineFacts) -> DoctorFinding:
     """Disk for checkpoints."""
     return _disk(
         "disk-runs", paths.home(), _HOME_GB, "checkpoints and logs", "export DPO_TUI_HOME=/a/larger/disk/dpo-tui"
@@ -55,7 +55,7 @@ def disk_for_runs(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def disk_for_models(box: MachineFacts) -> DoctorFinding:
+def disk_for_models(facts: MachineFacts) -> DoctorFinding:
     """Disk for downloaded models."""
     return _disk(
         "disk-models",
@@ -67,7 +67,7 @@ def disk_for_models(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def clock(box: MachineFacts) -> DoctorFinding:
+def clock(facts: MachineFacts) -> DoctorFinding:
     """A wrong clock breaks downloads and confuses run times."""
     now = time.time()
     if now < _SOFTWARE_DATE:

@@ -75,7 +75,7 @@ def check(function: Check) -> Check:
     return function
 
 
-def examine(options: DoctorOptions, progress: Progress | None = None) -> list[DoctorFinding]:
+def run_doctor(options: DoctorOptions, progress: Progress | None = None) -> list[DoctorFinding]:
     """Run every check.
 
     Args:
@@ -83,23 +83,23 @@ def examine(options: DoctorOptions, progress: Progress | None = None) -> list[Do
         progress: told what is going on, in words.
     """
     tell = progress or (lambda words: None)
-    child = start_stack()
+    child = start_stack_report()
     tell("Looking at the GPUs…")
     inventory, ram = nvml.read(), main_memory()
-    stack, fault = finish_stack(child, tell)
+    stack, fault = collect_stack_report(child, tell)
     return run_checks(MachineFacts(inventory, ram, os.environ, options, stack, fault))
 
 
-def run_checks(box: MachineFacts) -> list[DoctorFinding]:
+def run_checks(facts: MachineFacts) -> list[DoctorFinding]:
     """Run every check on given facts. A check that breaks is itself a finding: the others still answer."""
-    return list(findings(box))
+    return list(findings(facts))
 
 
-def findings(box: MachineFacts, names: Collection[str] | None = None) -> Iterator[DoctorFinding]:
+def findings(facts: MachineFacts, names: Collection[str] | None = None) -> Iterator[DoctorFinding]:
     """Run checks on given facts, one by one.
 
     Args:
-        box: the facts.
+        facts: the facts.
         names: of the functions to run; None runs all.
     """
     for module in _MODULES:
@@ -108,7 +108,7 @@ def findings(box: MachineFacts, names: Collection[str] | None = None) -> Iterato
         if names is not None and function.__name__ not in names:
             continue
         try:
-            finding = function(box)
+            finding = function(facts)
         except Exception as error:
             words = f"could not be checked: {type(error).__name__}: {error}"
             finding = DoctorFinding(function.__name__.replace("_", "-"), "warn", words)
@@ -116,7 +116,7 @@ def findings(box: MachineFacts, names: Collection[str] | None = None) -> Iterato
             yield finding
 
 
-def start_stack() -> JsonChild | None:
+def start_stack_report() -> JsonChild | None:
     """Ask torch and bitsandbytes about themselves, in a child; None where none can be started."""
     try:
         return JsonChild("dpo_tui.train.tools.stack_report", "importing torch")
@@ -124,7 +124,7 @@ def start_stack() -> JsonChild | None:
         return None
 
 
-def finish_stack(child: JsonChild | None, tell: Progress) -> tuple[Mapping[str, Any], str]:
+def collect_stack_report(child: JsonChild | None, tell: Progress) -> tuple[Mapping[str, Any], str]:
     """Wait for that child, ten seconds at most; return what it reported, and why it reported nothing."""
     if child is None:
         return {}, "Python could not be started"

@@ -52,7 +52,7 @@ def problem_of(package: str, found: str) -> str | None:
 
 
 @check
-def python(box: MachineFacts) -> DoctorFinding:
+def python(facts: MachineFacts) -> DoctorFinding:
     """Python itself."""
     shown = platform.python_version()
     if sys.version_info[:2] < _PYTHON:
@@ -63,7 +63,7 @@ def python(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def packages(box: MachineFacts) -> DoctorFinding:
+def packages(facts: MachineFacts) -> DoctorFinding:
     """The versions of the training stack."""
     problems, shown = [], []
     for package in _RANGES:
@@ -82,15 +82,17 @@ def packages(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def torch(box: MachineFacts) -> DoctorFinding:
+def torch(facts: MachineFacts) -> DoctorFinding:
     """Whether torch can be imported, and its build suits the driver."""
-    if box.stack_fault:
-        return DoctorFinding("torch", "warn", box.stack_fault, f"{sys.executable} -m dpo_tui.train.tools.stack_report")
-    if error := box.stack.get("torch_error"):
+    if facts.stack_fault:
+        return DoctorFinding(
+            "torch", "warn", facts.stack_fault, f"{sys.executable} -m dpo_tui.train.tools.stack_report"
+        )
+    if error := facts.stack.get("torch_error"):
         fix = f"{sys.executable} -m pip install --force-reinstall torch"
         return DoctorFinding("torch", "fail", f"torch cannot be imported: {error}", fix)
-    shown, build = f"torch {box.stack.get('torch')}", box.stack.get("cuda_build")
-    gpus = box.inventory.gpus
+    shown, build = f"torch {facts.stack.get('torch')}", facts.stack.get("cuda_build")
+    gpus = facts.inventory.gpus
     if not gpus:
         kind = f"built for CUDA {build}" if build else "a CPU build"
         return DoctorFinding("torch", "ok", f"{shown}, {kind}; there is no GPU here")
@@ -101,8 +103,8 @@ def torch(box: MachineFacts) -> DoctorFinding:
     if parsed(cuda) and parsed(cuda)[0] < parsed(build)[0]:
         message = f"{shown} is built for CUDA {build}; driver {driver} supports CUDA up to {cuda}."
         return DoctorFinding("torch", "fail", message, f"update the NVIDIA driver, or {_cuda_install(cuda)}")
-    if not box.stack.get("available"):
-        if box.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+    if not facts.stack.get("available"):
+        if facts.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
             return DoctorFinding(
                 "torch", "warn", f"{shown}: CUDA_VISIBLE_DEVICES hides every GPU.", "unset CUDA_VISIBLE_DEVICES"
             )
@@ -112,17 +114,17 @@ def torch(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def device_support(box: MachineFacts) -> DoctorFinding | None:
+def device_support(facts: MachineFacts) -> DoctorFinding | None:
     """Whether the torch build has code for the device (its sm level)."""
     lacking = []
-    codes = [str(code) for code in box.stack.get("architectures", ())]
-    for device in box.stack.get("devices", ()):
+    codes = [str(code) for code in facts.stack.get("architectures", ())]
+    for device in facts.stack.get("devices", ()):
         major, minor = device["capability"]
         # A cubin runs on its own major version from its minor on; PTX (compute_XY) runs on everything newer.
         usable = [code for code in codes if _covers(code, major, minor)]
         if codes and not usable:
             lacking.append(f"{device['name']} (sm_{major}{minor})")
-    if not box.stack.get("devices"):
+    if not facts.stack.get("devices"):
         return None
     if lacking:
         message = f"this torch build has no code for {', '.join(lacking)}; it has {', '.join(codes)}"
@@ -133,31 +135,31 @@ def device_support(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def bitsandbytes(box: MachineFacts) -> DoctorFinding | None:
+def bitsandbytes(facts: MachineFacts) -> DoctorFinding | None:
     """Whether bitsandbytes' binary loads; 4-bit needs it."""
-    if box.stack_fault or "torch" not in box.stack:
+    if facts.stack_fault or "torch" not in facts.stack:
         return None
-    if "bitsandbytes" not in box.stack and "bitsandbytes_error" not in box.stack:
+    if "bitsandbytes" not in facts.stack and "bitsandbytes_error" not in facts.stack:
         message = "bitsandbytes was not imported in time"
         return DoctorFinding("bitsandbytes", "warn", message, f"{sys.executable} -m dpo_tui.train.tools.stack_report")
     reinstall = f"{sys.executable} -m pip install --force-reinstall --no-deps bitsandbytes"
-    if error := box.stack.get("bitsandbytes_error"):
+    if error := facts.stack.get("bitsandbytes_error"):
         return DoctorFinding(
             "bitsandbytes", "fail", f"bitsandbytes cannot be imported, so no 4-bit: {error}", reinstall
         )
-    shown = f"bitsandbytes {box.stack.get('bitsandbytes')}"
-    if box.stack.get("available") and not box.stack.get("bitsandbytes_cuda"):
-        message = f"{shown} has no binary for CUDA {box.stack.get('cuda_build')}, so no 4-bit on the GPU."
+    shown = f"bitsandbytes {facts.stack.get('bitsandbytes')}"
+    if facts.stack.get("available") and not facts.stack.get("bitsandbytes_cuda"):
+        message = f"{shown} has no binary for CUDA {facts.stack.get('cuda_build')}, so no 4-bit on the GPU."
         return DoctorFinding("bitsandbytes", "fail", message, reinstall)
     return DoctorFinding("bitsandbytes", "ok", shown)
 
 
 @check
-def unsloth(box: MachineFacts) -> DoctorFinding | None:
+def unsloth(facts: MachineFacts) -> DoctorFinding | None:
     """The environment of the provider unsloth, when that is the provider."""
-    if box.options.provider != "unsloth":
+    if facts.options.provider != "unsloth":
         return None
-    found = unsloth_environment.obstacle(has_gpu=bool(visible_gpus(box.inventory.gpus, box.environ)))
+    found = unsloth_environment.obstacle(has_gpu=bool(visible_gpus(facts.inventory.gpus, facts.environ)))
     if found is not None:
         return DoctorFinding("unsloth", "fail", f"The provider unsloth: {found.message}.", found.fix)
     return DoctorFinding("unsloth", "ok", unsloth_environment.versions())

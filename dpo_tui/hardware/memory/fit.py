@@ -29,15 +29,15 @@ class FitChange:
     """One config change that saves memory.
 
     Attributes:
-        set: field names and their new values.
+        settings: field names and their new values.
         saves: bytes saved against the config it applies to.
-        words: the change for a person.
+        description: the change, for the user.
         fits: whether the run fits once it, and every change listed before it in a chain, is made.
     """
 
-    set: dict[str, Any]
+    settings: dict[str, Any]
     saves: int
-    words: str
+    description: str
     fits: bool
 
 
@@ -86,7 +86,7 @@ def changes_to_fit(
         chain.append(change)
         if change.fits:
             return chain
-        left = replace(left, config=_with(left.config, change.set), total=left.total - change.saves)
+        left = replace(left, config=_with(left.config, change.settings), total=left.total - change.saves)
     smaller = _smallest(_smaller_model(config), case)
     if smaller is not None and smaller.fits:
         return [smaller]

@@ -48,19 +48,20 @@ class MemoryPart:
 
     Attributes:
         key: its name in ``--json``.
-        words: what it is, with the figures it follows from.
+        label: what it is, with the figures it follows from.
+        size: bytes.
     """
 
     key: str
-    words: str
+    label: str
     size: int
 
 
 @dataclass(frozen=True)
-class PeakMoment:
-    """A phase of the step, and the memory taken in it."""
+class StepPhase:
+    """A phase of a training step, and the bytes taken in it."""
 
-    words: str
+    name: str
     size: int
 
 
@@ -70,19 +71,19 @@ class MemoryEstimate:
 
     Attributes:
         parts: they add up to ``total``.
-        moments: the phases that were compared; the largest is the peak.
+        phases: the phases that were compared; the largest is the peak.
         notes: what the estimate does not know or had to assume.
     """
 
     total: int
     parts: tuple[MemoryPart, ...]
-    moments: tuple[PeakMoment, ...]
+    phases: tuple[StepPhase, ...]
     notes: tuple[str, ...] = ()
 
     @property
-    def peak(self) -> PeakMoment:
+    def peak(self) -> StepPhase:
         """The worst moment."""
-        return max(self.moments, key=lambda moment: moment.size)
+        return max(self.phases, key=lambda phase: phase.size)
 
     def part(self, key: str) -> int:
         """Bytes of one part; 0 where the run has none."""
@@ -102,7 +103,7 @@ def estimate(
     """
     work = workload(config, arch, device=device, longest=longest)
     fixed = _fixed_parts(config, arch, work, device)
-    moments, peak_parts = _moving_parts(config, arch, work)
+    phases, peak_parts = _moving_parts(config, arch, work)
     standing = sum(part.size for part in fixed)
     context = CUDA_CONTEXT if device == "cuda" else CPU_RUNTIME
     moving = sum(part.size for part in peak_parts)
@@ -120,7 +121,7 @@ def estimate(
     return MemoryEstimate(
         total=sum(part.size for part in parts),
         parts=parts,
-        moments=tuple(PeakMoment(moment.words, moment.size + around) for moment in moments),
+        phases=tuple(StepPhase(phase.name, phase.size + around) for phase in phases),
         notes=tuple(_notes(config, arch, work, longest)),
     )
 
@@ -215,7 +216,7 @@ def _fixed_parts(config: Config, arch: Architecture, work: Workload, device: Dev
     return parts
 
 
-def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[list[PeakMoment], list[MemoryPart]]:
+def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[list[StepPhase], list[MemoryPart]]:
     """The phases of a step, and the parts of the one that takes most."""
     checkpointed = config.gradient_checkpointing
     layer = activations.saved_by_layer(arch, work)
@@ -229,20 +230,20 @@ def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[l
     extra = activations.backward_extra(arch, work) + (casts // arch.layers if checkpointed else casts)
     head_back = activations.head_backward(arch, work, head_trained=head_trained)
     head_forward = activations.head_forward(arch, work) + casts
-    moments = [
-        PeakMoment("backward through a layer", kept + recompute + extra),
-        PeakMoment("LM head, backward", kept + head_back + (0 if checkpointed else casts)),
-        PeakMoment("LM head, forward", kept + head_forward),
+    phases = [
+        StepPhase("backward through a layer", kept + recompute + extra),
+        StepPhase("LM head, backward", kept + head_back + (0 if checkpointed else casts)),
+        StepPhase("LM head, forward", kept + head_forward),
     ]
     if strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
         alone = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
-        moments.append(PeakMoment("reference pass", kept + scored + alone))
-    moments.append(PeakMoment(*_without_gradients(config, arch, work)))
-    moments.append(PeakMoment("optimizer step", _optimizer_extra(config, arch)))
-    peak = max(moments, key=lambda moment: moment.size)
+        phases.append(StepPhase("reference pass", kept + scored + alone))
+    phases.append(StepPhase(*_without_gradients(config, arch, work)))
+    phases.append(StepPhase("optimizer step", _optimizer_extra(config, arch)))
+    peak = max(phases, key=lambda phase: phase.size)
     grain = f"{work.rows} × {work.length} tokens"
     share = "layer inputs" if checkpointed else "all layers"
-    if peak.words == "backward through a layer":
+    if peak.name == "backward through a layer":
         tail = [
             MemoryPart("recompute", "one layer computed again", recompute),
             MemoryPart("backward", "its gradients" + (", one weight unpacked" if work.packed else ""), extra),
@@ -250,17 +251,17 @@ def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[l
         tail.append(
             MemoryPart("lm_head", f"LM head tile ({activations.gigabytes(head_back)} GB, at another moment)", 0)
         )
-    elif peak.words.startswith("LM head"):
+    elif peak.name.startswith("LM head"):
         tail = [MemoryPart("lm_head", "LM head: tile of logits and its gradients", peak.size - kept)]
-    elif peak.words == "reference pass":
+    elif peak.name == "reference pass":
         tail = [MemoryPart("reference_pass", "reference: one layer without gradients", peak.size - kept)]
     else:
-        return moments, [
+        return phases, [
             MemoryPart("activations", "activations, freed before the peak", 0),
-            MemoryPart("working", peak.words, peak.size),
+            MemoryPart("working", peak.name, peak.size),
         ]
     where = ", the rest in main memory" if config.activation_offloading else ""
-    return moments, [MemoryPart("activations", f"activations of {grain}, {share}{where}", kept), *tail]
+    return phases, [MemoryPart("activations", f"activations of {grain}, {share}{where}", kept), *tail]
 
 
 def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tuple[str, int]:
