@@ -1,4 +1,4 @@
-"""`hardware` and `doctor`: what this machine has, what suits it, and what is wrong with it."""
+"""`dpo-tui hardware`: the GPUs of this machine, who uses them, and the profile that suits it."""
 
 import textwrap
 from collections.abc import Mapping
@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
-from dpo_tui.cli.output import is_terminal, narrate, print_json
+from dpo_tui.cli.output import print_json
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.gpu_processes import GpuProcess
+from dpo_tui.hardware.memory.fit import in_gigabytes
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.hardware.nvml import Gpu, Inventory
 from dpo_tui.hardware.profiles import Profile, Ram, fitting_models, main_memory
 
 _WIDTH = 80
 _MOST_MODELS = 6
-_SIGNS = {"ok": "✓", "warn": "!", "fail": "✗"}
 
 
 @click.command()
@@ -31,38 +31,10 @@ def hardware(as_json: bool) -> None:
         click.echo("\n".join(_text(inventory, ram, profile)))
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of checks.")
-@click.option("--model", metavar="ID", help="Also ask the hub whether your token may download this model.")
-@click.option("--provider", type=click.Choice(["huggingface", "unsloth"]), default="huggingface", show_default=True)
-def doctor(as_json: bool, model: str | None, provider: str) -> None:
-    """Check this machine for everything that stops or slows a run, and say how to mend it."""
-    from dpo_tui.hardware.doctor.registry import DoctorOptions, run_doctor
-
-    def progress(words: str) -> None:
-        if is_terminal():
-            narrate(words)
-
-    findings = run_doctor(DoctorOptions(model=model, provider=provider), progress)
-    if as_json:
-        print_json([vars(finding) for finding in findings])
-    else:
-        for finding in findings:
-            click.echo(f"{_SIGNS[finding.status]} {finding.status:<4} {finding.check}")
-            click.echo(textwrap.fill(finding.message, _WIDTH, initial_indent="    ", subsequent_indent="    "))
-            if finding.fix:
-                # Commands are not wrapped: a person copies them.
-                click.echo(f"    → {finding.fix}")
-        counts = {status: sum(finding.status == status for finding in findings) for status in _SIGNS}
-        click.echo(f"\n{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} to mend")
-    if any(finding.status == "fail" for finding in findings):
-        raise click.exceptions.Exit(1)
-
-
 def _document(inventory: Inventory, ram: Ram, profile: Profile) -> Mapping[str, Any]:
     return {
         "gpus": [_gpu_document(gpu) for gpu in inventory.gpus],
-        "ram_gb": round(ram.total / GB, 2),
+        "ram_gb": in_gigabytes(ram.total),
         "profile": {
             "name": profile.name,
             "gpu": profile.gpu,
@@ -78,9 +50,9 @@ def _gpu_document(gpu: Gpu) -> Mapping[str, Any]:
         "index": gpu.index,
         "name": gpu.name,
         "uuid": gpu.uuid,
-        "memory_total_gb": _gb(gpu.memory_total),
-        "memory_used_gb": _gb(gpu.memory_used),
-        "memory_free_gb": _gb(gpu.memory_free),
+        "memory_total_gb": in_gigabytes(gpu.memory_total),
+        "memory_used_gb": in_gigabytes(gpu.memory_used),
+        "memory_free_gb": in_gigabytes(gpu.memory_free),
         "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
         "driver": gpu.driver,
         "cuda": gpu.cuda,
@@ -96,13 +68,17 @@ def _gpu_document(gpu: Gpu) -> Mapping[str, Any]:
         "ecc_errors": gpu.ecc_errors,
         "mig": gpu.mig,
         "mig_instances": [
-            {"uuid": one.uuid, "memory_total_gb": _gb(one.memory_total), "memory_free_gb": _gb(one.memory_free)}
+            {
+                "uuid": one.uuid,
+                "memory_total_gb": in_gigabytes(one.memory_total),
+                "memory_free_gb": in_gigabytes(one.memory_free),
+            }
             for one in gpu.mig_instances
         ],
         "processes": [
             {
                 "pid": one.pid,
-                "memory_gb": _gb(one.memory),
+                "memory_gb": in_gigabytes(one.memory),
                 "user": one.user,
                 "command": one.command,
                 "reason": one.reason,
@@ -111,10 +87,6 @@ def _gpu_document(gpu: Gpu) -> Mapping[str, Any]:
         ],
         "faults": {name: fault.reason for name, fault in gpu.faults.items()},
     }
-
-
-def _gb(size: int | None) -> float | None:
-    return None if size is None else round(size / GB, 2)
 
 
 def _text(inventory: Inventory, ram: Ram, profile: Profile) -> list[str]:

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from dpo_tui.advice import receipt_rules
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY
-from dpo_tui.advice.diagnose import RULES, diagnose, apply_rules
+from dpo_tui.advice.diagnose import RULES, apply_rules, diagnose
 from dpo_tui.advice.evidence import Evidence, read_evidence
-from dpo_tui.advice.remedies import next_name, remedied
+from dpo_tui.advice.remedies import config_with_remedy, next_name
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values, load, with_changes
 from dpo_tui.config.schema import fields
@@ -291,7 +291,7 @@ def test_every_remedy_of_the_labelled_runs_can_be_written_and_read_back(tmp_path
     for run in RUNS:
         if not diagnose(run)[0].remedy:
             continue
-        config, advice = remedied(run)
+        config, advice = config_with_remedy(run)
         (tmp_path / "next.toml").write_text(to_toml(config))
         again = load(tmp_path / "next.toml").config
         made += 1

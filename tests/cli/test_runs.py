@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.cli import main, run_text
+from dpo_tui.cli import main, run_summary_text
 from dpo_tui.runs import store
 from dpo_tui.runs.atomic_files import append_json_line
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
@@ -61,7 +61,7 @@ def test_runs_is_a_table_newest_first_that_fits_80_columns(dpo_tui: Run) -> None
     assert code == 0 and head.split() == ["status", "id", "name", "step"]
     assert "◌ queued" in first and waits.id in first and "helpful-8b" in first
     assert "✗ failed" in second and failed.id in second and "killed by signal 9" in second
-    assert all(run_text.columns(line) <= 80 for line in out.splitlines())
+    assert all(run_summary_text.columns(line) <= 80 for line in out.splitlines())
 
 
 def test_runs_json_lists_the_same_as_status_json_does(dpo_tui: Run) -> None:
@@ -95,7 +95,7 @@ def test_not_a_number_is_null_in_json(dpo_tui: Run) -> None:
 @pytest.mark.parametrize(("width", "noted"), [(80, "ETA 2 min 20 s"), (100, "loss 0.512 · ETA 2 min 20 s")])
 def test_a_narrow_table_leaves_out_the_loss_and_cuts_no_time(width: int, noted: str) -> None:
     run = {"status": "running", "id": "20261101-101010-aaaa", "metrics": {"loss": 0.512}, "eta_seconds": 140}
-    assert run_text.table([run], width)[1].endswith(noted)
+    assert run_summary_text.table([run], width)[1].endswith(noted)
 
 
 def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: Run) -> None:
@@ -122,7 +122,7 @@ def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: Run) -> None:
 
 @pytest.mark.parametrize("status", ["queued", "running", "stalled", "stopping", "failed", "stopped", "lost", "done"])
 def test_what_can_be_done_next_fits_80_columns(status: str) -> None:
-    lines = run_text.next_steps({"id": make().id, "status": status, "advice": {"remedy": {"beta": 0.5}}})
+    lines = run_summary_text.next_steps({"id": make().id, "status": status, "advice": {"remedy": {"beta": 0.5}}})
     assert len(lines) > 1 and max(map(len, lines)) <= 80
     assert "dpo-tui config fix" in lines[-1]
 

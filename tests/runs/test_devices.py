@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.cli.run_text import paragraph
+from dpo_tui.cli.run_summary_text import paragraph
 from dpo_tui.errors import RunError
 from dpo_tui.runs import launch, requests, run_lock, store
 from dpo_tui.runs.devices import Device, DeviceRequest, Machine

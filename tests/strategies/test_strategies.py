@@ -13,8 +13,8 @@ import pytest
 from dpo_tui.advice.config_rules import advise
 from dpo_tui.advice.diagnose import apply_rules
 from dpo_tui.advice.evidence import Evidence
-from dpo_tui.cli.estimate_answer import EstimateResult
-from dpo_tui.cli.estimate_text import lines
+from dpo_tui.cli.estimate_result import EstimateResult
+from dpo_tui.cli.estimate_text import result_lines
 from dpo_tui.config.files import from_values
 from dpo_tui.config.problems import InvalidConfigError
 from dpo_tui.config.schema import Config, choices, fields
@@ -23,7 +23,7 @@ from dpo_tui.errors import ConfigError, TrainingError
 from dpo_tui.hardware.duration import flops_per_token
 from dpo_tui.hardware.memory.fit import smaller_batches
 from dpo_tui.hardware.memory.memory_estimate import GB, estimate, workload
-from dpo_tui.hardware.memory_band import band_note
+from dpo_tui.hardware.memory.expected_range import expected_range_note
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.judging.run_prompts import run_prompts
 from dpo_tui.runs.comparison import RESULTS
@@ -231,9 +231,9 @@ def test_a_new_strategy_is_named_in_an_estimate_and_its_pairs_are_counted(odds: 
     sizes = pair_sizes(ours, None)
     assert sizes.rows == 30
     answer = EstimateResult(ours, arch, "cuda", None, None, 80 * GB, memory, "fits", [], sizes, None, None, [], ())
-    text = " ".join("\n".join(lines(answer)).split())
+    text = " ".join("\n".join(result_lines(answer)).split())
     assert "Odds, 4-bit" in text and "2 × 4 pairs" in text
-    assert band_note(ours, arch, memory) is None, "no figure is known for it"
+    assert expected_range_note(ours, arch, memory) is None, "no figure is known for it"
 
 
 def test_advice_on_a_new_strategy_is_only_what_holds_for_it(odds: Strategy) -> None:

@@ -1,4 +1,4 @@
-"""Doctor: the GPUs, who holds them, and which of them CUDA may use."""
+"""Doctor checks of the GPUs: memory and who holds it, bfloat16, errors, MIG, ``CUDA_VISIBLE_DEVICES``."""
 
 from dpo_tui.hardware.cuda_devices import visible_gpus
 from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
@@ -6,13 +6,13 @@ from dpo_tui.hardware.gpu_choice import BF16_CAPABILITY, recommend
 from dpo_tui.hardware.nvml import Gpu
 from dpo_tui.hardware.profiles import NOT_ADVISED, gb
 
-_NOTABLE = 500_000_000  # bytes; less is a desktop
+_NOTABLE = 500_000_000  # bytes; a desktop takes less
 _OLDEST_FOR_4BIT = (6, 0)  # bitsandbytes 0.48 and later: Pascal or newer
 
 
 @check
 def gpu(facts: MachineFacts) -> DoctorFinding:
-    """Whether there is a GPU that answers."""
+    """Whether there is a GPU, and every GPU responds."""
     fault = facts.inventory.fault
     if fault is not None:
         fixes = {
@@ -28,12 +28,12 @@ def gpu(facts: MachineFacts) -> DoctorFinding:
     if lost:
         names = ", ".join(f"GPU {one.index}" for one in lost)
         return DoctorFinding("gpu", "fail", f"{names} stopped answering.", "sudo nvidia-smi --gpu-reset, or reboot")
-    return DoctorFinding("gpu", "ok", ", ".join(_named(one) for one in facts.inventory.gpus))
+    return DoctorFinding("gpu", "ok", ", ".join(_name_and_size(one) for one in facts.inventory.gpus))
 
 
 @check
 def gpu_memory(facts: MachineFacts) -> DoctorFinding | None:
-    """Whether enough GPU memory is free, and who takes it."""
+    """Whether enough GPU memory is free, and which processes hold it."""
     if not any(not one.lost for one in facts.inventory.gpus):
         return None
     profile = recommend(facts.inventory, facts.ram, facts.environ)
@@ -49,16 +49,18 @@ def gpu_memory(facts: MachineFacts) -> DoctorFinding | None:
             "gpu-memory", "warn", f"{message}. {NOT_ADVISED}", "choose a smaller model: dpo-tui hardware lists some"
         )
     if holders:
-        ask = "; ".join(f"pid {one.pid}, {one.user or 'unknown user'}: {one.command or one.reason}" for one in holders)
+        owners = "; ".join(
+            f"pid {one.pid}, {one.user or 'unknown user'}: {one.command or one.reason}" for one in holders
+        )
         return DoctorFinding(
-            "gpu-memory", "warn", f"{message}. Held by {ask}.", "wait, or ask its owner; dpo-tui runs lists your own"
+            "gpu-memory", "warn", f"{message}. Held by {owners}.", "wait, or ask its owner; dpo-tui runs lists your own"
         )
     return DoctorFinding("gpu-memory", "warn", message, "dpo-tui hardware")
 
 
 @check
 def bfloat16(facts: MachineFacts) -> DoctorFinding | None:
-    """Whether the GPUs can compute in bfloat16, and run 4-bit at all."""
+    """Whether the GPUs compute in bfloat16, and support 4-bit weights."""
     known = [one for one in facts.inventory.gpus if one.compute_capability is not None]
     if not known:
         return None
@@ -74,22 +76,22 @@ def bfloat16(facts: MachineFacts) -> DoctorFinding | None:
 
 @check
 def gpu_errors(facts: MachineFacts) -> DoctorFinding | None:
-    """Uncorrected memory errors."""
+    """Whether a GPU has uncorrected memory errors."""
     broken = [one for one in facts.inventory.gpus if one.ecc_errors]
     if not broken:
         return None
-    words = ", ".join(f"GPU {one.index}: {one.ecc_errors}" for one in broken)
+    counts = ", ".join(f"GPU {one.index}: {one.ecc_errors}" for one in broken)
     return DoctorFinding(
         "gpu-errors",
         "fail",
-        f"Uncorrected memory errors ({words}).",
+        f"Uncorrected memory errors ({counts}).",
         "sudo nvidia-smi --gpu-reset; then tell the provider",
     )
 
 
 @check
 def mig(facts: MachineFacts) -> DoctorFinding | None:
-    """MIG slices."""
+    """Whether the slices of GPUs in MIG mode can be listed."""
     sliced = [one for one in facts.inventory.gpus if one.mig]
     if not sliced:
         return None
@@ -102,7 +104,7 @@ def mig(facts: MachineFacts) -> DoctorFinding | None:
 
 @check
 def visible_devices(facts: MachineFacts) -> DoctorFinding | None:
-    """CUDA_VISIBLE_DEVICES, and several GPUs."""
+    """Which GPUs ``CUDA_VISIBLE_DEVICES`` leaves, and which of several a run would take."""
     gpus, listed = facts.inventory.gpus, facts.environ.get("CUDA_VISIBLE_DEVICES")
     if not gpus:
         return None
@@ -126,8 +128,8 @@ def visible_devices(facts: MachineFacts) -> DoctorFinding | None:
     )
 
 
-def _named(one: Gpu) -> str:
-    size = f", {gb(one.memory_total)}" if one.memory_total is not None else ", memory not told"
+def _name_and_size(one: Gpu) -> str:
+    size = f", {gb(one.memory_total)}" if one.memory_total is not None else ", memory unknown"
     return f"{one.name}{size}"
 
 

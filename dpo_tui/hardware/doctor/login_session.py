@@ -1,4 +1,4 @@
-"""Doctor: the login session, the terminal, and access to the hub."""
+"""Doctor checks of the login session, the terminal, and access to the hub."""
 
 import getpass
 import os
@@ -15,7 +15,7 @@ _SMALLEST = (80, 24)
 
 @check
 def user_processes(facts: MachineFacts) -> DoctorFinding | None:
-    """Whether logind kills what a session leaves behind."""
+    """Whether systemd-logind kills a user's processes at logout (``KillUserProcesses``)."""
     if not Path("/run/systemd/system").exists():
         return None
     if not kills_user_processes(_logind_text()):
@@ -32,7 +32,7 @@ def user_processes(facts: MachineFacts) -> DoctorFinding | None:
 
 @check
 def terminal(facts: MachineFacts) -> DoctorFinding:
-    """TERM, colours, UTF-8, tmux and size."""
+    """The terminal: TERM, colours, UTF-8, tmux and size."""
     term = facts.environ.get("TERM", "")
     if term in ("", "dumb"):
         shown = "TERM is not set" if not term else "TERM=dumb"
@@ -59,7 +59,7 @@ def terminal(facts: MachineFacts) -> DoctorFinding:
 
 @check
 def hub_access(facts: MachineFacts) -> DoctorFinding | None:
-    """Whether this machine's token may download a model; asked only when a model is named, and never shown."""
+    """Whether the hub lets this machine's token download the planned model. The token is never shown."""
     model = facts.options.model
     if model is None:
         return None
@@ -70,11 +70,11 @@ def hub_access(facts: MachineFacts) -> DoctorFinding | None:
     try:
         HfApi().auth_check(model)
     except Exception as error:
-        return _refusal(shown, has_token, error)
+        return _access_error(shown, has_token, error)
     return DoctorFinding("hub-access", "ok", f"{shown} can be downloaded {has_token}")
 
 
-def _refusal(shown: str, has_token: str, error: Exception) -> DoctorFinding:
+def _access_error(shown: str, has_token: str, error: Exception) -> DoctorFinding:
     kind = type(error).__name__
     if kind == "GatedRepoError":
         message = f"{shown} is gated, and {has_token} it cannot be downloaded."
@@ -92,7 +92,7 @@ def _refusal(shown: str, has_token: str, error: Exception) -> DoctorFinding:
 
 
 def kills_user_processes(text: str) -> bool:
-    """What logind's configuration says, the last line winning; its default is no."""
+    """Whether a logind configuration sets ``KillUserProcesses``; the last line counts, and the default is no."""
     found = re.findall(r"^\s*KillUserProcesses\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
     return bool(found) and found[-1].lower() in ("yes", "true", "1", "on")
 

@@ -1,4 +1,4 @@
-"""Doctor: main memory, disk, container limits, clock."""
+"""Doctor checks of main memory, container limits, disks and the clock."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ from dpo_tui.hardware.profiles import MINIMUM_RAM_GB, gb
 _HOME_GB = 5  # checkpoints: an adapter with its optimizer is 0.1 to 1.5 GB, two are kept, and logs and samples
 _CACHE_GB = 20  # an 8B model in 16 bit is 16 GB
 _SHM_GB = 0.5  # data loader processes pass batches through it; a container's default is 64 MB
-_SHARED = Path("/dev/shm")  # noqa: S108 - only its size is looked at
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only its size is looked at
 _SOFTWARE_DATE = 1_760_000_000  # October 2025; a clock before that is wrong
 
 
 @check
 def memory(facts: MachineFacts) -> DoctorFinding:
-    """Main memory, of which 16 GB are the minimum, and how much of it is free."""
+    """Whether there is enough main memory: 16 GB are the minimum."""
     shown = f"{gb(facts.ram.total)} of main memory, {gb(facts.ram.free)} free"
     if facts.ram.total < MINIMUM_RAM_GB * GB:
         message = f"{shown}; 16 GB is the minimum, and loading a 7B model may be killed."
@@ -30,14 +30,14 @@ def memory(facts: MachineFacts) -> DoctorFinding:
 
 @check
 def container(facts: MachineFacts) -> DoctorFinding | None:
-    """A container's own limits: memory, and the shared memory that data loaders use."""
-    limit = _limit()
-    shm = _free_at(_SHARED)
+    """Whether a container limits memory, or the shared memory that data loaders use."""
+    limit = _container_limit()
+    shm = _free_at(_SHARED_MEMORY)
     problems = []
     if limit is not None and limit < MINIMUM_RAM_GB * GB:
         problems.append(f"the container may use {gb(limit)} of memory")
     if shm is not None and shm < _SHM_GB * GB:
-        problems.append(f"{_SHARED} has {shm / 1e6:.0f} MB free")
+        problems.append(f"{_SHARED_MEMORY} has {shm / 1e6:.0f} MB free")
     if problems:
         fix = "start the container with --memory 24g --shm-size 2g, or keep dataloader_num_workers = 0"
         return DoctorFinding("container", "warn", "; ".join(problems), fix)
@@ -68,7 +68,7 @@ def disk_for_models(facts: MachineFacts) -> DoctorFinding:
 
 @check
 def clock(facts: MachineFacts) -> DoctorFinding:
-    """A wrong clock breaks downloads and confuses run times."""
+    """Whether the clock is plausible: a wrong one breaks TLS, and the times of runs."""
     now = time.time()
     if now < _SOFTWARE_DATE:
         shown = time.strftime("%Y-%m-%d", time.localtime(now))
@@ -82,7 +82,7 @@ def _disk(name: str, folder: Path, wanted: float, what: str, fix: str) -> Doctor
     existing = next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
     free = _free_at(existing)
     if free is None:
-        return DoctorFinding(name, "warn", f"{folder} cannot be looked at", fix)
+        return DoctorFinding(name, "warn", f"{folder} cannot be read", fix)
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
         return DoctorFinding(name, "fail", f"{existing} cannot be written, and {what} belong there", fix)
     if free < wanted * GB:
@@ -99,7 +99,7 @@ def _free_at(folder: Path) -> int | None:
         return None
 
 
-def _limit() -> int | None:
+def _container_limit() -> int | None:
     """The container's memory limit in bytes (cgroup v2, then v1); None without one."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

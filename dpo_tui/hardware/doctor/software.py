@@ -1,4 +1,4 @@
-"""Doctor: Python, the training stack's versions, and the environment of the provider unsloth."""
+"""Doctor checks of Python, torch, the versions of the training stack, and the environment of the provider unsloth."""
 
 import platform
 import re
@@ -15,35 +15,35 @@ _PYTHON = (3, 11)
 
 
 @dataclass(frozen=True)
-class Range:
-    """Versions that work: from ``low``, below ``high``, except ``broken``."""
+class VersionRange:
+    """Supported versions: from ``low``, below ``high``, except ``broken``."""
 
     low: Version
     high: Version
     broken: tuple[Version, ...] = ()
 
 
-# As in pyproject.toml; TRL 1.15.0 needs Triton and fails on a CPU.
-_RANGES = {
-    "torch": Range((2, 6), (3,)),
-    "transformers": Range((5,), (6,)),
-    "trl": Range((1, 14), (2,), ((1, 15, 0),)),
-    "peft": Range((0, 18), (1,)),
-    "datasets": Range((4,), (6,)),
-    "accelerate": Range((1, 4), (2,)),
-    "bitsandbytes": Range((0, 48), (1,)),
+# The ranges of pyproject.toml. TRL 1.15.0 needs Triton and fails on a CPU.
+SUPPORTED_VERSIONS = {
+    "torch": VersionRange((2, 6), (3,)),
+    "transformers": VersionRange((5,), (6,)),
+    "trl": VersionRange((1, 14), (2,), ((1, 15, 0),)),
+    "peft": VersionRange((0, 18), (1,)),
+    "datasets": VersionRange((4,), (6,)),
+    "accelerate": VersionRange((1, 4), (2,)),
+    "bitsandbytes": VersionRange((0, 48), (1,)),
 }
 
 
-def parsed(text: str) -> Version:
-    """The leading numbers of a version: "2.13.0+cu128" is (2, 13, 0)."""
+def parse_version(text: str) -> Version:
+    """Return the leading numbers of a version: (2, 13, 0) for "2.13.0+cu128"."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match.group(0).split(".")) if match else ()
 
 
 def problem_of(package: str, found: str) -> str | None:
-    """Why a package's version does not suit; None where it does."""
-    allowed, number = _RANGES[package], parsed(found)
+    """Return why a package's version is not supported; None where it is."""
+    allowed, number = SUPPORTED_VERSIONS[package], parse_version(found)
     if number[: len(allowed.high)] >= allowed.high:
         return f"{package} {found} is newer than this version of dpo-tui knows"
     if number < allowed.low:
@@ -53,7 +53,7 @@ def problem_of(package: str, found: str) -> str | None:
 
 @check
 def python(facts: MachineFacts) -> DoctorFinding:
-    """Python itself."""
+    """Whether Python is new enough."""
     shown = platform.python_version()
     if sys.version_info[:2] < _PYTHON:
         return DoctorFinding(
@@ -64,9 +64,9 @@ def python(facts: MachineFacts) -> DoctorFinding:
 
 @check
 def packages(facts: MachineFacts) -> DoctorFinding:
-    """The versions of the training stack."""
+    """Whether the packages of the training stack are installed in supported versions."""
     problems, shown = [], []
-    for package in _RANGES:
+    for package in SUPPORTED_VERSIONS:
         try:
             found = version(package)
         except PackageNotFoundError:
@@ -83,7 +83,7 @@ def packages(facts: MachineFacts) -> DoctorFinding:
 
 @check
 def torch(facts: MachineFacts) -> DoctorFinding:
-    """Whether torch can be imported, and its build suits the driver."""
+    """Whether torch can be imported, and its CUDA build suits the driver."""
     if facts.stack_fault:
         return DoctorFinding(
             "torch", "warn", facts.stack_fault, f"{sys.executable} -m dpo_tui.train.tools.stack_report"
@@ -100,7 +100,7 @@ def torch(facts: MachineFacts) -> DoctorFinding:
     if not build:
         message = f"{shown} is a CPU build, so it cannot use {gpus[0].name}."
         return DoctorFinding("torch", "fail", message, _cuda_install(cuda))
-    if parsed(cuda) and parsed(cuda)[0] < parsed(build)[0]:
+    if parse_version(cuda) and parse_version(cuda)[0] < parse_version(build)[0]:
         message = f"{shown} is built for CUDA {build}; driver {driver} supports CUDA up to {cuda}."
         return DoctorFinding("torch", "fail", message, f"update the NVIDIA driver, or {_cuda_install(cuda)}")
     if not facts.stack.get("available"):
@@ -115,19 +115,19 @@ def torch(facts: MachineFacts) -> DoctorFinding:
 
 @check
 def device_support(facts: MachineFacts) -> DoctorFinding | None:
-    """Whether the torch build has code for the device (its sm level)."""
-    lacking = []
+    """Whether the torch build has code for the compute capability of every GPU."""
+    unsupported = []
     codes = [str(code) for code in facts.stack.get("architectures", ())]
     for device in facts.stack.get("devices", ()):
         major, minor = device["capability"]
         # A cubin runs on its own major version from its minor on; PTX (compute_XY) runs on everything newer.
-        usable = [code for code in codes if _covers(code, major, minor)]
+        usable = [code for code in codes if _runs_on(code, major, minor)]
         if codes and not usable:
-            lacking.append(f"{device['name']} (sm_{major}{minor})")
+            unsupported.append(f"{device['name']} (sm_{major}{minor})")
     if not facts.stack.get("devices"):
         return None
-    if lacking:
-        message = f"this torch build has no code for {', '.join(lacking)}; it has {', '.join(codes)}"
+    if unsupported:
+        message = f"this torch build has no code for {', '.join(unsupported)}; it has {', '.join(codes)}"
         return DoctorFinding(
             "device-support", "fail", message, "install a newer torch build: pytorch.org/get-started shows the command"
         )
@@ -136,7 +136,7 @@ def device_support(facts: MachineFacts) -> DoctorFinding | None:
 
 @check
 def bitsandbytes(facts: MachineFacts) -> DoctorFinding | None:
-    """Whether bitsandbytes' binary loads; 4-bit needs it."""
+    """Whether bitsandbytes' binary for this CUDA version loads, which 4-bit weights need."""
     if facts.stack_fault or "torch" not in facts.stack:
         return None
     if "bitsandbytes" not in facts.stack and "bitsandbytes_error" not in facts.stack:
@@ -156,7 +156,7 @@ def bitsandbytes(facts: MachineFacts) -> DoctorFinding | None:
 
 @check
 def unsloth(facts: MachineFacts) -> DoctorFinding | None:
-    """The environment of the provider unsloth, when that is the provider."""
+    """Whether the environment of the provider unsloth is complete, when that is the planned provider."""
     if facts.options.provider != "unsloth":
         return None
     found = unsloth_environment.obstacle(has_gpu=bool(visible_gpus(facts.inventory.gpus, facts.environ)))
@@ -165,7 +165,8 @@ def unsloth(facts: MachineFacts) -> DoctorFinding | None:
     return DoctorFinding("unsloth", "ok", unsloth_environment.versions())
 
 
-def _covers(code: str, major: int, minor: int) -> bool:
+def _runs_on(code: str, major: int, minor: int) -> bool:
+    """Whether code of a torch build (``sm_86``, ``compute_90``) runs on a device of a compute capability."""
     match = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", code)
     if match is None:
         return False
