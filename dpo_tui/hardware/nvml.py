@@ -1,8 +1,8 @@
 """Inventory of the GPUs through NVML; no function here raises.
 
 Any NVML call can fail while others succeed: a container hides MIG memory, boards with unified memory have no counter,
-old drivers lack functions, a GPU falls off the bus. Each failure becomes a :class:`NvmlFault` beside the values that could
-be read, so that a screen shows "no permission" in place of a value.
+old drivers lack functions, a GPU falls off the bus. Each failure becomes a :class:`NvmlFault` beside the values that
+could be read, so that a screen shows "no permission" in place of a value.
 
 Memory is in bytes; text shows decimal gigabytes (``bytes / 1e9``), because cards are sold in roughly those: an RTX 4070
 "12 GB" reports 12,282 MiB = 12.88 GB.
