@@ -71,7 +71,7 @@ def apply_rules(run: Evidence) -> list[Advice]:
 
 
 def _nothing_wrong(run: Evidence) -> Advice:
-    """Advice on a run to which no rule applies: healthy, or too early to tell."""
+    """Advice on a run to which no rule applies: healthy, or too early to say."""
     losses = run.values("loss")
     if len(losses) < _MIN_LOG_LINES or run.step < training_curve_rules.SETTLED_STEPS / 2:
         if run.step and run.step == run.max_steps:

@@ -30,7 +30,7 @@ def doctor(as_json: bool, model: str | None, provider: str) -> None:
             click.echo(f"{_SIGNS[finding.status]} {finding.status:<4} {finding.check}")
             click.echo(textwrap.fill(finding.message, _WIDTH, initial_indent="    ", subsequent_indent="    "))
             if finding.fix:
-                # Commands are not wrapped: a person copies them.
+                # Not wrapped, so that the command can be copied.
                 click.echo(f"    → {finding.fix}")
         counts = {status: sum(finding.status == status for finding in findings) for status in _SIGNS}
         click.echo(f"\n{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} to mend")

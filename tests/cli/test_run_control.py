@@ -1,129 +1,51 @@
-"""Stop, stop at once, checkpoint: requests are files, and the worker honours them. Real processes."""
-
-import signal
-import time
+"""`dpo-tui stop`, `checkpoint`, `resume` and `rm`, with real runs."""
 
 import pytest
 
-from dpo_tui.errors import RunError
-from dpo_tui.runs import launch, requests
-from dpo_tui.runs.process import is_same_process
-from dpo_tui.runs.status import status_of
+from dpo_tui.runs import store
+from tests.support.command_line import CommandLine
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     begin,
-    edit_state,
     ended,
-    events,
     fresh_home,
-    go,
     has_status,
     holding,
-    make,
-    send,
-    state_of,
-    supervised,
     until,
 )
 
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def test_stop_saves_a_checkpoint_and_resume_goes_on_from_it() -> None:
+def test_stop_checkpoint_resume_and_rm_steer_a_real_run(dpo_tui: CommandLine) -> None:
     folder = begin("--hold-at", 3)
     holding(folder, 3)
-    requests.request_stop(folder)
-    state = ended(folder)
-    assert (state.status, state.returncode, state.reason) == ("stopped", 130, "stopped as asked; checkpoint-3 is saved")
-    assert (folder.checkpoints / "checkpoint-3").is_dir()
-    assert list(folder.control.iterdir()) == []
-    launch.resume(folder)
+    assert "saves a checkpoint at its next step and goes on" in dpo_tui("checkpoint", "last")[2]
+    until((folder.checkpoints / "checkpoint-3").is_dir, "the checkpoint")
+    code, _, err = dpo_tui("rm", "-y", "last")
+    assert code == 1 and "is still running" in err
+    assert dpo_tui("stop", "last")[0] == 0
+    assert ended(folder).status == "stopped"
+    code, _, err = dpo_tui("stop", "last")
+    assert code == 1 and f"run {folder.id} is stopped: it cannot be stopped" in err
+    code, out, err = dpo_tui("resume", "last")
+    assert (code, out) == (0, f"{folder.id}\n") and "checkpoint-3" in err
     assert ended(folder).status == "done"
-    assert "starting at step 3" in folder.train_log.read_text()
+    code, _, err = dpo_tui("resume", "last")
+    assert code == 1 and "nothing left to resume" in err
+    assert dpo_tui("rm", "last")[0] == 0, "without a terminal it does not ask"
+    assert store.all_runs() == []
 
 
-def test_checkpoint_saves_and_the_run_goes_on() -> None:
-    folder = begin("--hold-at", 2)
-    holding(folder, 2)
-    requests.request_checkpoint(folder)
-    until((folder.checkpoints / "checkpoint-2").is_dir, "the checkpoint")
-    until(lambda: not requests.is_requested(folder, requests.CHECKPOINT), "the request to be honoured")
-    assert status_of(folder).status == "running"
-    go(folder)
-    assert (ended(folder).status, state_of(folder).attempt) == ("done", 1)
-
-
-def test_stop_now_lets_a_willing_worker_save() -> None:
-    folder = begin("--hold-at", 3)
-    holding(folder, 3)
-    requests.request_stop(folder, now=True)
-    state = ended(folder)
-    assert (state.status, state.returncode) == ("stopped", 130)
-    assert state.reason == "stopped at once, as asked; checkpoint-3 is saved"
-
-
-def test_stop_now_ends_a_worker_that_ignores_it() -> None:
-    folder = begin("--hold-at", 3, "--stubborn", "--litter")
-    holding(folder, 3)
-    before = state_of(folder)
-    requests.request_stop(folder, now=True)
-    has_status(folder, "stopping", "stopped")
-    state = ended(folder)
-    assert (state.status, state.returncode) == ("stopped", -signal.SIGKILL)
-    assert state.reason == "stopped at once, as asked; it had saved no checkpoint yet"
-    assert len(events(folder, "killing")) == 1
-    assert not is_same_process(before.worker_pid, before.worker_start)
-
-
-def test_stop_now_after_stop_escalates() -> None:
-    folder = begin("--hold-at", 3, "--stubborn")
-    holding(folder, 3)
-    send(state_of(folder).worker_pid, signal.SIGSTOP)  # a worker that hangs: it reads no requests
-    requests.request_stop(folder)
-    until(lambda: state_of(folder).status == "stopping", "the supervisor to note the request")
-    requests.request_stop(folder, now=True)
-    assert ended(folder).returncode == -signal.SIGKILL
-
-
-def test_a_run_that_is_over_takes_no_requests() -> None:
-    folder = begin()
+def test_resume_says_aloud_that_it_starts_from_the_beginning(dpo_tui: CommandLine) -> None:
+    folder = begin("--no-checkpoints", "--exit", 1)
     ended(folder)
-    for request in (requests.request_stop, requests.request_checkpoint):
-        with pytest.raises(RunError, match=f"run {folder.id} is done"):
-            request(folder)
-    assert list(folder.control.iterdir()) == []
+    assert "never reached a checkpoint: it starts from the beginning" in dpo_tui("resume", "last")[2]
+    ended(folder)
 
 
-def test_a_lost_run_takes_no_requests() -> None:
-    folder = make()
-    edit_state(folder, status="running", attempt=1, supervisor_pid=1)
-    with pytest.raises(RunError, match="is not running"):
-        requests.request_stop(folder)
-
-
-def test_another_hosts_run_takes_requests() -> None:
-    """The home is shared: the file is seen there, whatever this machine knows of the run's processes."""
-    folder = make()
-    now = time.time()
-    edit_state(folder, status="running", attempt=1, boot_id="0" * 36, host="other-box", attempt_started_at=now)
-    requests.request_checkpoint(folder)
-    assert requests.is_requested(folder, requests.CHECKPOINT)
-
-
-def test_an_orphan_that_hangs_is_ended_by_asking_twice() -> None:
-    folder = begin("--hold-at", 3, "--stubborn")
-    holding(folder, 3)
-    state = state_of(folder)
-    send(state.supervisor_pid, signal.SIGKILL)
-    has_status(folder, "lost")
-    requests.request_stop(folder, now=True)
-    assert is_same_process(state.worker_pid, state.worker_start), "SIGTERM first, which it ignores"
-    requests.request_stop(folder, now=True)
-    until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the orphan to end")
-
-
-def test_a_request_to_a_folder_that_cannot_be_written_is_an_error() -> None:
-    folder = make()
-    folder.control.rmdir()
-    folder.control.write_text("a file in the way")
-    with supervised(folder), pytest.raises(RunError, match="cannot write the request"):
-        requests.request_stop(folder)
+def test_stop_now_is_told_apart(dpo_tui: CommandLine) -> None:
+    folder = begin("--hold-at", 2, "--stubborn")
+    holding(folder, 2)
+    assert "ends at once" in dpo_tui("stop", "--now", "last")[2]
+    has_status(folder, "stopping", "stopped")
+    assert ended(folder).returncode == -9

@@ -66,13 +66,13 @@ def saved_by_layer(arch: Architecture, work: Workload) -> int:
     return work.tokens * _per_token(arch, work) + _per_score(arch, work) * work.rows * work.length**2
 
 
-def kept_between_layers(arch: Architecture, work: Workload) -> int:
+def layer_boundary(arch: Architecture, work: Workload) -> int:
     """Bytes of the hidden states between two layers: with checkpointing, all that is kept of a layer."""
     return work.tokens * arch.hidden * work.stream
 
 
-def kept_at_ends(arch: Architecture, work: Workload) -> int:
-    """Bytes kept outside the layers: last hidden state, final norm, rotary tables, attention mask."""
+def outside_layers(arch: Architecture, work: Workload) -> int:
+    """Bytes that autograd keeps outside the layers: last hidden state, final norm, rotary tables, mask, token ids."""
     final_norm = work.tokens * arch.hidden * (FP32 + work.stream)
     rotary = 2 * work.length * arch.head_dim * work.stream
     mask = work.rows * work.length**2 if work.attention != "flash" else 0  # booleans, one byte each
@@ -119,7 +119,7 @@ def head_forward(arch: Architecture, work: Workload) -> int:
 
 
 def head_backward(arch: Architecture, work: Workload, *, head_trained: bool) -> int:
-    """Bytes of the fused LM head's backward pass: what the forward kept, one tile, and fp32 gradients."""
+    """Bytes of the fused LM head's backward pass: what the forward pass saved, one tile, and fp32 gradients."""
     gradient = work.tokens * arch.hidden * (FP32 + work.width)
     weight = arch.vocabulary * arch.hidden * (FP32 + FP32) if head_trained else 0
     return head_forward(arch, work) + gradient + weight

@@ -222,9 +222,10 @@ def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[li
     """The phases of a step without the fixed parts, and the parts of the phase that takes most."""
     checkpointed = config.gradient_checkpointing
     layer = activations.saved_by_layer(arch, work)
-    per_layer = activations.kept_between_layers(arch, work) if checkpointed else layer
-    held_layers = min(2, arch.layers) if config.activation_offloading else arch.layers
-    kept = held_layers * per_layer + activations.kept_at_ends(arch, work)
+    per_layer = activations.layer_boundary(arch, work) if checkpointed else layer
+    # With activation offloading the tensors of about two layers are on the GPU at a time.
+    stored_layers = min(2, arch.layers) if config.activation_offloading else arch.layers
+    saved = stored_layers * per_layer + activations.outside_layers(arch, work)
     casts = _weight_casts(config, arch, work)
     scored = work.tokens * arch.hidden * work.width
     head_trained = work.trains_all or any("head" in name for name in config.modules_to_save)
@@ -233,13 +234,13 @@ def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[li
     head_back = activations.head_backward(arch, work, head_trained=head_trained)
     head_forward = activations.head_forward(arch, work) + casts
     phases = [
-        StepPhase("backward through a layer", kept + recompute + extra),
-        StepPhase("LM head, backward", kept + head_back + (0 if checkpointed else casts)),
-        StepPhase("LM head, forward", kept + head_forward),
+        StepPhase("backward through a layer", saved + recompute + extra),
+        StepPhase("LM head, backward", saved + head_back + (0 if checkpointed else casts)),
+        StepPhase("LM head, forward", saved + head_forward),
     ]
     if strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
         temporary = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
-        phases.append(StepPhase("reference pass", kept + scored + temporary))
+        phases.append(StepPhase("reference pass", saved + scored + temporary))
     phases.append(StepPhase(*_without_gradients(config, arch, work)))
     phases.append(StepPhase("optimizer step", _optimizer_extra(config, arch)))
     peak = max(phases, key=lambda phase: phase.size)
@@ -252,16 +253,16 @@ def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[li
         ]
         tail.append(MemoryPart("lm_head", f"LM head tile ({head_back / GB:.2f} GB, at another moment)", 0))
     elif peak.name.startswith("LM head"):
-        tail = [MemoryPart("lm_head", "LM head: tile of logits and its gradients", peak.size - kept)]
+        tail = [MemoryPart("lm_head", "LM head: tile of logits and its gradients", peak.size - saved)]
     elif peak.name == "reference pass":
-        tail = [MemoryPart("reference_pass", "reference: one layer without gradients", peak.size - kept)]
+        tail = [MemoryPart("reference_pass", "reference: one layer without gradients", peak.size - saved)]
     else:
         return phases, [
             MemoryPart("activations", "activations, freed before the peak", 0),
             MemoryPart("working", peak.name, peak.size),
         ]
     where = ", the rest in main memory" if config.activation_offloading else ""
-    return phases, [MemoryPart("activations", f"activations of {batch}, {share}{where}", kept), *tail]
+    return phases, [MemoryPart("activations", f"activations of {batch}, {share}{where}", saved), *tail]
 
 
 def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tuple[str, int]:
@@ -274,7 +275,7 @@ def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tu
     rows = examples * strategy.sequences_per_example
     other = replace(work, rows=rows)
     temporary = max(activations.forward_extra(arch, other), activations.head_forward(arch, other))
-    return name, temporary + activations.kept_between_layers(arch, other) + activations.kept_at_ends(arch, other)
+    return name, temporary + activations.layer_boundary(arch, other) + activations.outside_layers(arch, other)
 
 
 def _weight_casts(config: Config, arch: Architecture, work: Workload) -> int:
