@@ -64,10 +64,10 @@ def _parts(result: EstimateResult) -> list[str]:
 
 
 def _verdict(result: EstimateResult) -> list[str]:
-    found = _wrapped(_VERDICTS[result.verdict])
+    lines = _wrapped(_VERDICTS[result.verdict])
     if result.device == "cuda" and (note := expected_range_note(result.config, result.arch, result.memory)):
-        found += _wrapped(note)
-    return found
+        lines += _wrapped(note)
+    return lines
 
 
 def _changes(result: EstimateResult) -> list[str]:
@@ -82,32 +82,32 @@ def _changes(result: EstimateResult) -> list[str]:
         title = "These together make it fit:"
     else:
         title = "All of these together are not enough:"
-    found = ["", title]
+    lines = ["", title]
     for change in result.changes:
-        found += _wrapped(f"• {change.description}, saves {change.saves / GB:.1f} GB", indent="  ", hanging="    ")
+        lines += _wrapped(f"• {change.description}, saves {change.saves / GB:.1f} GB", indent="  ", hanging="    ")
         flags = " ".join(f"--set {name}={_value(value)}" for name, value in change.settings.items())
-        found += _wrapped(flags, indent="    ", hanging="    ")
-    return found
+        lines += _wrapped(flags, indent="    ", hanging="    ")
+    return lines
 
 
 def _steps_and_time(result: EstimateResult) -> list[str]:
     steps, duration = result.steps, result.duration
-    found = []
+    lines = []
     if steps is not None:
         tokens = f", {steps.tokens:,} tokens" if steps.tokens else ""
-        found += _wrapped(f"{steps.steps:,} steps{tokens} ({printable(result.sizes.words)})")
+        lines += _wrapped(f"{steps.steps:,} steps{tokens} ({printable(result.sizes.words)})")
     else:
-        found += _wrapped(printable(result.sizes.words).capitalize() + ".")
+        lines += _wrapped(printable(result.sizes.words).capitalize() + ".")
     if duration is not None:
         span = f"{_time(duration.low)} to {_time(duration.high)}"
-        found += _wrapped(f"Time: about {_time(duration.seconds)} ({span}); {duration.basis}")
-    return found
+        lines += _wrapped(f"Time: about {_time(duration.seconds)} ({span}); {duration.basis}")
+    return lines
 
 
 def _notes(result: EstimateResult) -> list[str]:
-    found: list[str] = []
+    lines: list[str] = []
     for note in [*result.reasons, *result.memory.notes]:
-        found += _wrapped(f"· {printable(note, single_line=True)}", hanging="  ")
+        lines += _wrapped(f"· {printable(note, single_line=True)}", hanging="  ")
     for one in result.earlier:
         if one.measured is None:
             continue
@@ -115,10 +115,10 @@ def _notes(result: EstimateResult) -> list[str]:
         text = (
             f"run {one.run} ({printable(one.device)}): measured {one.measured / GB:.1f} GB{guess}, without the context"
         )
-        found += _wrapped(f"· {text}", hanging="  ")
+        lines += _wrapped(f"· {text}", hanging="  ")
     if not result.earlier and result.device == "cuda":
-        found += _wrapped("· No run was measured on this machine yet; --probe measures one real step.", hanging="  ")
-    return found
+        lines += _wrapped("· No run was measured on this machine yet; --probe measures one real step.", hanging="  ")
+    return lines
 
 
 def _weights(count: int) -> str:

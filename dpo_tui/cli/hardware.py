@@ -90,18 +90,18 @@ def _gpu_document(gpu: Gpu) -> Mapping[str, Any]:
 
 
 def _text(inventory: Inventory, ram: Ram, profile: Profile) -> list[str]:
-    found: list[str] = []
+    lines: list[str] = []
     for gpu in inventory.gpus:
-        found += [*_gpu_lines(gpu, chosen=gpu.index == profile.gpu), ""]
+        lines += [*_gpu_lines(gpu, chosen=gpu.index == profile.gpu), ""]
     if not inventory.gpus:
         reason = inventory.fault.reason if inventory.fault else "the driver lists none"
-        found += [f"No GPU: {reason}", ""]
-    found.append(f"Main memory  {ram.total / GB:.1f} GB, {ram.free / GB:.1f} free")
-    found += _wrapped(f"Profile      {profile.name}: {profile.reason}")
-    found += _wrapped("             " + _settings(profile.settings))
+        lines += [f"No GPU: {reason}", ""]
+    lines.append(f"Main memory  {ram.total / GB:.1f} GB, {ram.free / GB:.1f} free")
+    lines += _wrapped(f"Profile      {profile.name}: {profile.reason}")
+    lines += _wrapped("             " + _settings(profile.settings))
     for warning in profile.warnings:
-        found += _wrapped(f"! {warning}", hanging="  ")
-    return found + _models(profile)
+        lines += _wrapped(f"! {warning}", hanging="  ")
+    return lines + _models(profile)
 
 
 def _gpu_lines(gpu: Gpu, *, chosen: bool) -> list[str]:
@@ -130,7 +130,7 @@ def _gpu_lines(gpu: Gpu, *, chosen: bool) -> list[str]:
 
 def _readings(gpu: Gpu) -> list[str]:
     limit = f" of {gpu.power_limit:.0f}" if gpu.power_limit is not None else ""
-    found = [
+    readings = [
         f"{gpu.utilisation} % busy" if gpu.utilisation is not None else None,
         f"{gpu.power:.0f}{limit} W" if gpu.power is not None else None,
         f"{gpu.temperature} °C" if gpu.temperature is not None else None,
@@ -139,7 +139,7 @@ def _readings(gpu: Gpu) -> list[str]:
         "MIG on" if gpu.mig else None,
         f"{gpu.ecc_errors} uncorrected memory errors" if gpu.ecc_errors else None,
     ]
-    return [reading for reading in found if reading is not None]
+    return [reading for reading in readings if reading is not None]
 
 
 def _holder_lines(holder: GpuProcess) -> list[str]:
@@ -159,13 +159,13 @@ def _models(profile: Profile) -> list[str]:
     models = fitting_models(profile)
     if not models:
         return []
-    found = ["", "Models that the estimate lets run here with this profile:"]
+    lines = ["", "Models that the estimate lets run here with this profile:"]
     for model in models[:_MOST_MODELS]:
         asks = "  hub token" if model.gated else ""
-        found.append(f"  {model.name:<37} {model.parameters:6.2f} B  {model.licence:<19}{asks}".rstrip())
+        lines.append(f"  {model.name:<37} {model.parameters:6.2f} B  {model.licence:<19}{asks}".rstrip())
     if len(models) > _MOST_MODELS:
-        found.append(f"  and {len(models) - _MOST_MODELS} smaller ones")
-    return found
+        lines.append(f"  and {len(models) - _MOST_MODELS} smaller ones")
+    return lines
 
 
 def _wrapped(text: str, hanging: str = "             ") -> list[str]:

@@ -18,7 +18,7 @@ from dpo_tui.hardware.memory.memory_estimate import DeviceKind, estimate
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.nvml import Inventory
-from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, gb, main_memory
+from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, format_gb, main_memory
 
 _BATCH_FIELDS = frozenset({"per_device_train_batch_size", "gradient_accumulation_steps"})
 _LAST_RESORTS = (
@@ -121,7 +121,7 @@ def shrink_to_fit(
             if estimator.total(config) <= profile.free:
                 break
             config = from_values({**config.model_dump(), **values})
-            needed = gb(estimator.total(first))
+            needed = format_gb(estimator.total(first))
             step = f"Took {description}: {first.per_device_train_batch_size} at once would need {needed}."
             reasons = [reason for reason in reasons if not reason.startswith("Took ")] + [step]
     for field, value, sentence in _LAST_RESORTS:
@@ -135,7 +135,7 @@ def shrink_to_fit(
         return config, [*reasons, _fits(size, profile)]
     return config, [
         *reasons,
-        f"It still does not fit: {gb(size)} needed, {gb(profile.free)} free. See `dpo-tui estimate`.",
+        f"It still does not fit: {format_gb(size)} needed, {format_gb(profile.free)} free. See `dpo-tui estimate`.",
     ]
 
 
@@ -152,4 +152,4 @@ class _Estimator:
 def _fits(size: int, profile: Profile) -> str:
     free = profile.free or 0
     verdict = "It fits" if verdict_of(size, free) == "fits" else "It fits, tightly"
-    return f"{verdict}: about {gb(size)} of {gb(free)} free."
+    return f"{verdict}: about {format_gb(size)} of {format_gb(free)} free."

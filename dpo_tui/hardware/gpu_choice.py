@@ -23,8 +23,8 @@ from dpo_tui.hardware.profiles import (
     Profile,
     ProfileName,
     Ram,
-    classify,
-    gb,
+    format_gb,
+    profile_for_memory,
 )
 
 _NOTABLE_GB = 0.3
@@ -199,12 +199,12 @@ def _candidate(device: CudaDevice, ram: Ram, *, is_largest: bool) -> Candidate:
         why = gpu.faults["memory"].reason if "memory" in gpu.faults else "the driver does not tell"
         description = f"{label}, memory unknown ({why}) → reduced, to be safe"
         return Candidate(device, "reduced", None, None, description, tuple(warnings))
-    figures = f"{_short(label)}, {gb(total)}, {free / GB:.1f} free"
+    figures = f"{_short(label)}, {format_gb(total)}, {free / GB:.1f} free"
     held = _holders_text(gpu)
-    name, because = classify(total, free)
+    name, because = profile_for_memory(total, free)
     if name == "reduced":
         warnings.append(NOT_ADVISED if total < MID_RANGE_GB * GB else f"Too little is free for DPO now{held or ''}.")
-    description = f"{figures}{held if held and name != classify(total, total)[0] else ''} → {name}{because}"
+    description = f"{figures}{held if held and name != profile_for_memory(total, total)[0] else ''} → {name}{because}"
     return Candidate(device, name, total, free, description, tuple(warnings))
 
 
@@ -214,7 +214,7 @@ def _why_this_one(best: Candidate, candidates: list[Candidate], inventory: Inven
     if others:
         most = max(others, key=lambda other: other.free or 0)
         busy = _holders_text(most.gpu)
-        free = f"{gb(most.free)} free" if most.free is not None else "memory unknown"
+        free = f"{format_gb(most.free)} free" if most.free is not None else "memory unknown"
         text += f": GPU {most.gpu.index} has {free}{busy}"
     lost = [str(gpu.index) for gpu in inventory.gpus if gpu.lost]
     return text + (f"; lost: GPU {', '.join(lost)}" if lost else "")
@@ -227,7 +227,7 @@ def _holders_text(gpu: Gpu) -> str:
         return ""
     first = big[0]
     who = f"{first.user}'s pid {first.pid}" if first.user else f"pid {first.pid}"
-    size = gb(first.memory) if first.memory is not None else "an unknown share"
+    size = format_gb(first.memory) if first.memory is not None else "an unknown share"
     more = f" and {len(big) - 1} more" if len(big) > 1 else ""
     return f" ({who} holds {size}{more})"
 
@@ -255,7 +255,7 @@ def _why_no_gpu(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> 
 def _ram_warnings(ram: Ram) -> tuple[str, ...]:
     if ram.total >= MINIMUM_RAM_GB * GB:
         return ()
-    return (f"{gb(ram.total)} of main memory: 16 GB is the minimum, loading a 7B model may be killed.",)
+    return (f"{format_gb(ram.total)} of main memory: 16 GB is the minimum, loading a 7B model may be killed.",)
 
 
 def _short(name: str) -> str:

@@ -146,12 +146,12 @@ def main_memory() -> Ram:
     return Ram(total, free)
 
 
-def gb(size: float) -> str:
+def format_gb(size: float) -> str:
     """Bytes as decimal gigabytes with one digit and unit."""
     return f"{size / GB:.1f} GB"
 
 
-def classify(total: int, free: int) -> tuple[ProfileName, str]:
+def profile_for_memory(total: int, free: int) -> tuple[ProfileName, str]:
     """Choose a profile by a GPU's memory in bytes; return it with an explanation to append, or an empty text.
 
     The size decides, unless other processes hold more of it than a desktop does.
@@ -161,7 +161,7 @@ def classify(total: int, free: int) -> tuple[ProfileName, str]:
         need = smallest_size(preset("high-end"), "cuda")
         if need <= free:
             return "high-end", _launch_note(free)
-        return "mid-range", f" (the high-end preset needs {gb(need)})"
+        return "mid-range", f" (the high-end preset needs {format_gb(need)})"
     if usable >= MID_RANGE_GB * GB:
         need = smallest_size(preset("mid-range"), "cuda")
         if need <= free:

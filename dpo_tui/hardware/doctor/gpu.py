@@ -4,7 +4,7 @@ from dpo_tui.hardware.cuda_devices import visible_gpus
 from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
 from dpo_tui.hardware.gpu_choice import BF16_CAPABILITY, recommend
 from dpo_tui.hardware.nvml import Gpu
-from dpo_tui.hardware.profiles import NOT_ADVISED, gb
+from dpo_tui.hardware.profiles import NOT_ADVISED, format_gb
 
 _NOTABLE = 500_000_000  # bytes; a desktop takes less
 _OLDEST_FOR_4BIT = (6, 0)  # bitsandbytes 0.48 and later: Pascal or newer
@@ -129,7 +129,7 @@ def visible_devices(facts: MachineFacts) -> DoctorFinding | None:
 
 
 def _name_and_size(one: Gpu) -> str:
-    size = f", {gb(one.memory_total)}" if one.memory_total is not None else ", memory unknown"
+    size = f", {format_gb(one.memory_total)}" if one.memory_total is not None else ", memory unknown"
     return f"{one.name}{size}"
 
 

@@ -11,6 +11,14 @@ from dpo_tui.text.printable import printable
 
 _LOGIND = (Path("/etc/systemd/logind.conf"), Path("/etc/systemd/logind.conf.d"), Path("/usr/lib/systemd/logind.conf.d"))
 _SMALLEST = (80, 24)
+_NETWORK_REASONS = {
+    "ConnectError": "no connection",
+    "ConnectionError": "no connection",
+    "ConnectTimeout": "no answer in time",
+    "ReadTimeout": "no answer in time",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
+}
+"""Explanations of exceptions by their names: requests, httpx and huggingface_hub have classes of these names."""
 
 
 @check
@@ -75,6 +83,7 @@ def hub_access(facts: MachineFacts) -> DoctorFinding | None:
 
 
 def _access_error(shown: str, has_token: str, error: Exception) -> DoctorFinding:
+    """The finding for a failed access check; without the error's own text, which can contain the token."""
     kind = type(error).__name__
     if kind == "GatedRepoError":
         message = f"{shown} is gated, and {has_token} it cannot be downloaded."
@@ -86,7 +95,7 @@ def _access_error(shown: str, has_token: str, error: Exception) -> DoctorFinding
     return DoctorFinding(
         "hub-access",
         "warn",
-        f"the hub could not be asked about {shown} ({kind})",
+        f"the hub could not be asked about {shown}: {_NETWORK_REASONS.get(kind, kind)}",
         "check the network, or use a local folder",
     )
 

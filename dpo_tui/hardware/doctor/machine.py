@@ -9,7 +9,7 @@ from dpo_tui import paths
 from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.hardware.models.lookup import hub_cache
-from dpo_tui.hardware.profiles import MINIMUM_RAM_GB, gb
+from dpo_tui.hardware.profiles import MINIMUM_RAM_GB, format_gb
 
 _HOME_GB = 5  # checkpoints: an adapter with its optimizer is 0.1 to 1.5 GB, two are kept, and logs and samples
 _CACHE_GB = 20  # an 8B model in 16 bit is 16 GB
@@ -21,7 +21,7 @@ _SOFTWARE_DATE = 1_760_000_000  # October 2025; a clock before that is wrong
 @check
 def memory(facts: MachineFacts) -> DoctorFinding:
     """Whether there is enough main memory: 16 GB are the minimum."""
-    shown = f"{gb(facts.ram.total)} of main memory, {gb(facts.ram.free)} free"
+    shown = f"{format_gb(facts.ram.total)} of main memory, {format_gb(facts.ram.free)} free"
     if facts.ram.total < MINIMUM_RAM_GB * GB:
         message = f"{shown}; 16 GB is the minimum, and loading a 7B model may be killed."
         return DoctorFinding("memory", "warn", message, "choose a smaller model, or add swap")
@@ -35,14 +35,14 @@ def container(facts: MachineFacts) -> DoctorFinding | None:
     shm = _free_at(_SHARED_MEMORY)
     problems = []
     if limit is not None and limit < MINIMUM_RAM_GB * GB:
-        problems.append(f"the container may use {gb(limit)} of memory")
+        problems.append(f"the container may use {format_gb(limit)} of memory")
     if shm is not None and shm < _SHM_GB * GB:
         problems.append(f"{_SHARED_MEMORY} has {shm / 1e6:.0f} MB free")
     if problems:
         fix = "start the container with --memory 24g --shm-size 2g, or keep dataloader_num_workers = 0"
         return DoctorFinding("container", "warn", "; ".join(problems), fix)
     if limit is not None:
-        return DoctorFinding("container", "ok", f"limited to {gb(limit)} of memory")
+        return DoctorFinding("container", "ok", f"limited to {format_gb(limit)} of memory")
     return None
 
 
@@ -87,9 +87,9 @@ def _disk(name: str, folder: Path, wanted: float, what: str, fix: str) -> Doctor
         return DoctorFinding(name, "fail", f"{existing} cannot be written, and {what} belong there", fix)
     if free < wanted * GB:
         status = "fail" if free < wanted * GB / 10 else "warn"
-        message = f"{gb(free)} free at {existing} for {what}; {wanted} GB is comfortable"
+        message = f"{format_gb(free)} free at {existing} for {what}; {wanted} GB is comfortable"
         return DoctorFinding(name, status, message, fix)  # type: ignore[arg-type]
-    return DoctorFinding(name, "ok", f"{gb(free)} free at {existing} for {what}")
+    return DoctorFinding(name, "ok", f"{format_gb(free)} free at {existing} for {what}")
 
 
 def _free_at(folder: Path) -> int | None:
