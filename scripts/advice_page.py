@@ -88,8 +88,7 @@ ON_RUNS: tuple[Entry, ...] = (
         "beta",
         f"`beta` below {_BETA_LOW:g} while the pairs move by {curve.MOVED_NATS:g} nats and the loss stays within "
         f"{4 * curve.FLAT_LOSS_NATS:g} of 0.693; or above {_BETA_HIGH:g} while the loss swings by 0.69, or is above "
-        "it, or the "
-        f"pairs move by less than {curve.STILL_NATS:g} nats",
+        f"it, or the pairs move by less than {curve.STILL_NATS:g} nats",
         "TRL's default 0.1; 2.0 is called strong",
         "`beta` 0.1",
     ),
@@ -128,8 +127,8 @@ ON_RUNS: tuple[Entry, ...] = (
         preference.weak_signal,
         "weak-signal",
         f"accuracy below {preference.WEAK_ACCURACY:.0%} in the second half though pairs moved by "
-        f"{preference.MOVED_NATS:g} nats "
-        f"({preference.MOVED_NATS_AT_USUAL_RATE:g} at a rate of {figure(_LORA)} or more)",
+        f"{preference.MOVED_NATS:g} nats ({preference.MOVED_NATS_AT_USUAL_RATE:g} at a rate of {figure(_LORA)} or "
+        "more)",
         _OURS,
         "clearer and more diverse pairs, 500 and more",
     ),
@@ -137,8 +136,7 @@ ON_RUNS: tuple[Entry, ...] = (
         curve.rate_low,
         "rate-low",
         f"mean loss of the last third within {curve.FLAT_LOSS_NATS:g} of 0.6931 after {curve.SETTLED_STEPS} steps, "
-        "and pairs moved "
-        f"by less than {curve.STILL_NATS:g} nats ({curve.STILL_NATS_EARLY:g} in the first half)",
+        f"and pairs moved by less than {curve.STILL_NATS:g} nats ({curve.STILL_NATS_EARLY:g} in the first half)",
         f"{curve.FLAT_LOSS_NATS:g} is a tenth of a nat at β 0.1",
         f"ten times the `learning_rate`, at least {figure(_LORA)} with LoRA (TRL's advice)",
     ),
@@ -146,8 +144,8 @@ ON_RUNS: tuple[Entry, ...] = (
         preference.over_fitting,
         "over-fitting",
         f"held-out loss {preference.EVAL_LOSS_RISE:g} above its best, {preference.GENERALISATION_GAP:g} above "
-        "training; or training loss below "
-        f"{preference.MEMORISED_LOSS_SHARE:.0%} of it with {preference.GENERALISATION_GAP:.0%} more pairs right",
+        f"training; or training loss below {preference.MEMORISED_LOSS_SHARE:.0%} of it with "
+        f"{preference.GENERALISATION_GAP:.0%} more pairs right",
         _OURS,
         "`num_train_epochs` 2; more and more diverse pairs",
     ),
@@ -155,8 +153,7 @@ ON_RUNS: tuple[Entry, ...] = (
         preference.chosen_falls,
         "chosen-falls",
         f"chosen answers below the reference by {preference.CHOSEN_LOSS_NATS:g} nats and "
-        f"{preference.CHOSEN_LOSS_SHARE:.0%} of "
-        "theirs, and still falling; or by all of theirs",
+        f"{preference.CHOSEN_LOSS_SHARE:.0%} of theirs, and still falling; or by all of theirs",
         "both rewards falling is common, a chosen one that keeps falling is harm; numbers ours",
         '`loss_type` ["sigmoid", "sft"], weights 1 and 0.2',
     ),

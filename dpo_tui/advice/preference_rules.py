@@ -113,9 +113,8 @@ def trivial(run: Evidence) -> Advice | None:
         "trivial",
         "warning",
         f"Accuracy is 100 % within {EARLY_STEPS} steps and the loss {min(losses):.3f}: the rejected answers give "
-        "themselves "
-        "away (length, a marker, an empty text), or the pairs were seen before. Look at a few pairs; the policy "
-        "learns the give-away, not the preference.",
+        "themselves away (length, a marker, an empty text), or the pairs were seen before. Look at a few pairs; the "
+        "policy learns the give-away, not the preference.",
         {},
         f"accuracy {mean(recent):.3f} from step {early[-len(recent)][0]} on, lowest loss {min(losses):.3f}",
     )
@@ -148,8 +147,7 @@ def over_fitting(run: Evidence) -> Advice | None:
         "over-fitting",
         "warning",
         f"Over-fitting: the training loss falls to {training:.2f} while {symptom}: the pairs are learnt by heart. "
-        "Fewer "
-        "epochs, or more and more diverse pairs.",
+        "Fewer epochs, or more and more diverse pairs.",
         remedy,
         f"held-out loss {best:.3f} at step {best_step}, {last:.3f} at step {last_step}; training {training:.3f}",
     )
@@ -170,8 +168,7 @@ def chosen_falls(run: Evidence) -> Advice | None:
         "chosen-falls",
         "warning",
         f"The chosen answers lose probability{still_falling} ({fallen:.0f} nats an answer below the reference): the "
-        "margin "
-        "is there only because the rejected ones fall faster. Lower the rate, or add the sft loss.",
+        "margin is there only because the rejected ones fall faster. Lower the rate, or add the sft loss.",
         {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]},
         f"mean log-ratio of chosen {early:.1f} nats in the third quarter, {late:.1f} in the last; {start:.0f} nats at "
         "the start",
@@ -214,9 +211,8 @@ def weak_signal(run: Evidence) -> Advice | None:
         "weak-signal",
         "warning",
         f"The policy moves and is right in {training:.0%} of the training pairs and {evaluation:.0%} of the held-out "
-        "ones, "
-        "hardly better than a coin: no clear preference in the pairs. Clearer and more diverse pairs help most; then "
-        "another beta, 2 to 4 epochs, 500 pairs and more.",
+        "ones, hardly better than a coin: no clear preference in the pairs. Clearer and more diverse pairs help "
+        "most; then another beta, 2 to 4 epochs, 500 pairs and more.",
         {},
         f"accuracy {training:.3f} in the second half, {evaluation:.3f} held out; mean |margin| / β {moved:.2f} nats",
     )

@@ -107,8 +107,7 @@ def gradient_spikes(run: Evidence) -> Advice | None:
         "spikes",
         "warning",
         f"The gradient jumped {len(spikes)} times, at step {step} to {norm:.0f}: look at the pairs of that batch, "
-        "lower "
-        f"the rate, or warm up longer.{rows}",
+        f"lower the rate, or warm up longer.{rows}",
         {"warmup_ratio": 0.2} if run.setting("warmup_ratio", 0.1) < 0.2 else {},  # noqa: PLR2004
         f"{len(spikes)} steps above {SPIKE:g} and {SPIKE:g} times the median of the {SPIKE_PREDECESSORS} before",
     )

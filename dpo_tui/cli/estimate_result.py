@@ -95,6 +95,7 @@ def _estimate_on(
     free: int | None,
     reasons: tuple[str, ...],
 ) -> EstimateResult:
+    """Estimate a config, with its profile applied, on a device with ``free`` bytes."""
     sizes = pair_sizes(config, local_files(config.model_name, config.model_revision))
     memory = estimate_memory(config, arch, device=device, longest=sizes.longest)
     steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)

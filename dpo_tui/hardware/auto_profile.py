@@ -110,20 +110,22 @@ def shrink_to_fit(
         return config, ["Memory was not estimated: nothing is known about this GPU's memory."]
     estimator = _Estimator(arch, profile.device, longest)
     if estimator.total(config) <= profile.free:
-        return config, [_fits(estimator.total(config), profile)]
+        return config, [_fit_sentence(estimator.total(config), profile)]
     reasons = []
     first = config
     if not config.gradient_checkpointing and "gradient_checkpointing" not in user_fields:
         config = from_values({**config.model_dump(), "gradient_checkpointing": True})
         reasons.append("Activations are checkpointed: without it the run does not fit.")
     if not user_fields & _BATCH_FIELDS:
+        smaller_batch = ""
         for values, description in smaller_batches(config):
             if estimator.total(config) <= profile.free:
                 break
             config = from_values({**config.model_dump(), **values})
             needed = format_gb(estimator.total(first))
-            step = f"Took {description}: {first.per_device_train_batch_size} at once would need {needed}."
-            reasons = [reason for reason in reasons if not reason.startswith("Took ")] + [step]
+            smaller_batch = f"Took {description}: {first.per_device_train_batch_size} at once would need {needed}."
+        if smaller_batch:
+            reasons.append(smaller_batch)
     for field, value, sentence in _LAST_RESORTS:
         if estimator.total(config) > profile.free and profile.device == "cuda" and field not in user_fields:
             smaller = from_values({**config.model_dump(), field: value})
@@ -132,7 +134,7 @@ def shrink_to_fit(
                 reasons.append(sentence)
     size = estimator.total(config)
     if size <= profile.free:
-        return config, [*reasons, _fits(size, profile)]
+        return config, [*reasons, _fit_sentence(size, profile)]
     return config, [
         *reasons,
         f"It still does not fit: {format_gb(size)} needed, {format_gb(profile.free)} free. See `dpo-tui estimate`.",
@@ -141,6 +143,8 @@ def shrink_to_fit(
 
 @dataclass(frozen=True)
 class _Estimator:
+    """The estimate for configs that differ in settings only."""
+
     arch: Architecture
     device: DeviceKind
     longest: int | None
@@ -149,7 +153,7 @@ class _Estimator:
         return estimate(config, self.arch, device=self.device, longest=self.longest).total
 
 
-def _fits(size: int, profile: Profile) -> str:
+def _fit_sentence(size: int, profile: Profile) -> str:
     free = profile.free or 0
     verdict = "It fits" if verdict_of(size, free) == "fits" else "It fits, tightly"
     return f"{verdict}: about {format_gb(size)} of {format_gb(free)} free."

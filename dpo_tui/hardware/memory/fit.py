@@ -82,14 +82,16 @@ def changes_to_fit(
         be made one after the other, of which the last makes the run fit. If no chain does, no change has ``fits`` set.
     """
     total = estimate(config, arch, device=device, longest=longest).total
-    case = _Misfit(config, arch, total, free, device, longest)
+    misfit = _Misfit(config, arch, total, free, device, longest)
     if total <= free:
         return []
-    alone = [change for remedy in _REMEDIES if (change := _smallest(remedy(config), case)) is not None and change.fits]
+    alone = [
+        change for remedy in _REMEDIES if (change := _smallest(remedy(config), misfit)) is not None and change.fits
+    ]
     if alone:
         return alone
     chain: list[FitChange] = []
-    current = case
+    current = misfit
     for remedy in _REMEDIES:
         change = _smallest(remedy(current.config), current)
         if change is None:
@@ -98,25 +100,25 @@ def changes_to_fit(
         if change.fits:
             return chain
         current = replace(current, config=_with(current.config, change.settings), total=current.total - change.saves)
-    smaller = _smallest(_smaller_model(config), case)
+    smaller = _smallest(_smaller_model(config), misfit)
     if smaller is not None and smaller.fits:
         return [smaller]
     smaller = _smallest(_smaller_model(current.config), current)
     return [*chain, smaller] if smaller is not None else chain
 
 
-def _smallest(candidates: Iterator[_Change], case: _Misfit) -> FitChange | None:
+def _smallest(candidates: Iterator[_Change], misfit: _Misfit) -> FitChange | None:
     """The first candidate that fits; else the one that saves most. Candidates come smallest change first."""
     best: FitChange | None = None
     for values, description in candidates:
         try:
-            changed = _with(case.config, values)
-            arch = architecture_of(values["model_name"]) if "model_name" in values else case.arch
+            changed = _with(misfit.config, values)
+            arch = architecture_of(values["model_name"]) if "model_name" in values else misfit.arch
         except DpoTuiError:
             continue  # the changed config would be invalid, or the model is not known
-        size = estimate(changed, arch, device=case.device, longest=case.longest).total
-        if case.total - size > (best.saves if best is not None else 0):
-            best = FitChange(values, case.total - size, description, size <= case.free)
+        size = estimate(changed, arch, device=misfit.device, longest=misfit.longest).total
+        if misfit.total - size > (best.saves if best is not None else 0):
+            best = FitChange(values, misfit.total - size, description, size <= misfit.free)
             if best.fits:
                 return best
     return best
