@@ -99,17 +99,19 @@ def test_a_loss_that_is_not_a_number_comes_before_all_else(broken: float | None)
     assert found[0].remedy["learning_rate"] == 5e-7
 
 
-@pytest.mark.parametrize(("last", "words"), [(60, "Too early to tell: step 6 of 60."), (6, "Too short to tell: all")])
-def test_a_run_that_is_over_is_not_told_that_it_is_early(last: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("last", "beginning"), [(60, "Too early to tell: step 6 of 60."), (6, "Too short to tell: all")]
+)
+def test_a_run_that_is_over_is_not_told_that_it_is_early(last: int, beginning: str) -> None:
     learnt = Evidence(SETTINGS, curve([0.69, 0.5, 0.3, 0.2, 0.1, 0.05]), max_steps=last)
-    assert apply_rules(learnt)[0].message.startswith(words)
+    assert apply_rules(learnt)[0].message.startswith(beginning)
 
 
 def test_what_is_unwise_in_a_config_is_told_in_80_columns(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('model_name = "m"\ndataset = "d"\nlearning_rate = 1e-3\n')
     done = CliRunner().invoke(cli, ["config", "check", str(tmp_path / "c.toml")], catch_exceptions=False)
-    *told, _ = done.stdout.splitlines()
-    assert "above the usual range" in done.stdout and max(map(len, told)) <= 80
+    *lines, _ = done.stdout.splitlines()
+    assert "above the usual range" in done.stdout and max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize(("strategy", "rows"), [("dpo", "pairs"), ("sft", "demonstrations")])
@@ -229,12 +231,12 @@ def test_status_tells_the_diagnosis(home: Path) -> None:
     folder.state.write_text(json.dumps({**json.loads(folder.state.read_text()), "status": "done"}))
     metrics = curve([LN2] * 40, rewards__margins=[1e-5] * 40, rewards__accuracies=[0.5] * 40)
     folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in metrics))
-    told = json.loads(CliRunner().invoke(cli, ["status", "flat", "--json"], catch_exceptions=False).stdout)["advice"]
-    assert (told["rule"], told["severity"], told["remedy"]) == ("rate-low", "warning", {"learning_rate": 5e-6})
-    words = CliRunner().invoke(cli, ["status", "flat"], catch_exceptions=False).stdout
-    assert "advice: Stuck at 0.6931" in words
-    assert "try: learning_rate = 5e-6" in words
-    assert f"dpo-tui config fix {folder.id}" in words
+    advice = json.loads(CliRunner().invoke(cli, ["status", "flat", "--json"], catch_exceptions=False).stdout)["advice"]
+    assert (advice["rule"], advice["severity"], advice["remedy"]) == ("rate-low", "warning", {"learning_rate": 5e-6})
+    output = CliRunner().invoke(cli, ["status", "flat"], catch_exceptions=False).stdout
+    assert "advice: Stuck at 0.6931" in output
+    assert "try: learning_rate = 5e-6" in output
+    assert f"dpo-tui config fix {folder.id}" in output
 
 
 def flat_run(name: str = "flat") -> RunFolder:

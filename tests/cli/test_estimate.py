@@ -96,7 +96,7 @@ def test_without_a_gpu_main_memory_is_meant(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "arguments", "words"),
+    ("values", "arguments", "message"),
     [
         ({}, ["missing.json"], "no such file"),
         ({}, ["config.json", "--vram", "-3"], "above 0"),
@@ -108,20 +108,20 @@ def test_without_a_gpu_main_memory_is_meant(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_input_gets_one_clear_line(
-    values: dict[str, Any], arguments: list[str], words: str, tmp_path: Path
+    values: dict[str, Any], arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     written(tmp_path, {**BASIC, **values})
     finished = dpo_tui(tmp_path, "estimate", *arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""
-    assert words in finished.stderr
+    assert message in finished.stderr
     assert "Traceback" not in finished.stderr
     errors = [line for line in finished.stderr.splitlines() if line.lower().startswith("error")]
     assert len(errors) == 1
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ('{"model_type": "mixtral", "num_local_experts": 8, "hidden_size": 64}', "mixture of experts"),
         ('{"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2}', "num_attention_heads"),
@@ -130,12 +130,12 @@ def test_wrong_input_gets_one_clear_line(
         ("{", "cannot be read"),
     ],
 )
-def test_a_model_without_dimensions_is_refused_by_name(content: str, words: str, tmp_path: Path) -> None:
+def test_a_model_without_dimensions_is_refused_by_name(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(content)
     finished = dpo_tui(tmp_path, "estimate", written(tmp_path, {**BASIC, "model_name": "model"}), "--vram", "12")
     assert finished.returncode == 2
-    assert words in finished.stderr
+    assert message in finished.stderr
 
 
 def test_a_model_in_the_hub_cache_is_found_without_the_network(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_someone_else_on_the_card_lowers_the_profile() -> None:
 
 def test_below_twelve_gigabytes_the_plain_sentence_is_said() -> None:
     found = recommend(inventory(card(8192)), RAM, {})
-    assert any("DPO is not advised here" in words and "QLoRA" in words for words in found.warnings)
+    assert any("DPO is not advised here" in warning and "QLoRA" in warning for warning in found.warnings)
     assert found.settings["per_device_train_batch_size"] == 1
     assert all(model.parameters < 8 for model in fitting_models(found))
 
@@ -106,7 +106,8 @@ def test_little_main_memory_is_said() -> None:
     """16 GB of RAM; a machine with 16 GiB is not nagged."""
     assert not recommend(inventory(card(12288)), Ram(16 * GB, 9 * GB), {}).warnings
     assert any(
-        "16 GB is the minimum" in words for words in recommend(inventory(card(12288)), Ram(8 * GB, 6 * GB), {}).warnings
+        "16 GB is the minimum" in warning
+        for warning in recommend(inventory(card(12288)), Ram(8 * GB, 6 * GB), {}).warnings
     )
 
 
