@@ -66,7 +66,7 @@ class Evidence:
         return self.strategy.learning_rates if self.strategy else None
 
     @property
-    def sigmoid(self) -> bool:
+    def has_sigmoid_loss(self) -> bool:
         """Whether the loss starts at −log σ(0) = 0.6931, as DPO's ``sigmoid`` does; thresholds of losses need that."""
         return self.strategy is not None and self.strategy.start_loss(self.settings) == LN2
 
@@ -97,23 +97,24 @@ class Evidence:
 
 def read_evidence(folder: Path) -> Evidence:
     """Read a run folder; files that are missing and lines that are incomplete are left out."""
-    state, progress = _json(folder / "state.json"), _json(folder / "progress.json")
+    state, progress = _read_json(folder / "state.json"), _read_json(folder / "progress.json")
     steps = progress.get("max_steps")
     return Evidence(
         settings=read_settings(folder / "config.toml"),
-        metrics=_one_line_a_step(_lines(folder / "metrics.jsonl", _MAX_METRICS_BYTES)),
-        receipt=_json(folder / "receipt.json"),
+        metrics=_newest_per_step(_read_json_lines(folder / "metrics.jsonl", _MAX_METRICS_BYTES)),
+        receipt=_read_json(folder / "receipt.json"),
         events=[
-            *_lines(folder / "supervisor.jsonl", _MAX_EVENTS_BYTES),
-            *_lines(folder / "events.jsonl", _MAX_EVENTS_BYTES),
+            *_read_json_lines(folder / "supervisor.jsonl", _MAX_EVENTS_BYTES),
+            *_read_json_lines(folder / "events.jsonl", _MAX_EVENTS_BYTES),
         ],
         max_steps=steps if isinstance(steps, int) else None,
         over=state.get("status") in ENDED,
     )
 
 
-def _one_line_a_step(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _newest_per_step(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Sort lines by step; of a step that was repeated after a resume, keep the last line of each kind."""
+    # Training metrics, evaluation and KL of one step are lines of their own, and must not replace each other.
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in lines:
         kind = (
@@ -124,7 +125,7 @@ def _one_line_a_step(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(newest.values(), key=lambda line: line["step"])
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -132,14 +133,14 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _lines(path: Path, max_bytes: int) -> list[dict[str, Any]]:
+def _read_json_lines(path: Path, max_bytes: int) -> list[dict[str, Any]]:
     """Parse a JSON Lines file, or pieces of it if it is larger than ``max_bytes``."""
     try:
         with open(path, "rb") as stream:
             size = stream.seek(0, 2)
             if size <= max_bytes:
                 stream.seek(0)
-                return _parse(stream.read().split(b"\n"))
+                return _parse_json_lines(stream.read().split(b"\n"))
             # Pieces at equal distances, the beginning and the end among them. A piece starts and ends within a
             # line; both are dropped.
             starts = [0, *((size * number) // _PIECES for number in range(1, _PIECES)), size - _PIECE_BYTES]
@@ -147,13 +148,13 @@ def _lines(path: Path, max_bytes: int) -> list[dict[str, Any]]:
             for start in starts:
                 stream.seek(start)
                 pieces = stream.read(_PIECE_BYTES).split(b"\n")
-                parsed += _parse(pieces[1:-1] if start else pieces[:-1])
+                parsed += _parse_json_lines(pieces[1:-1] if start else pieces[:-1])
             return parsed
     except OSError:
         return []
 
 
-def _parse(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+def _parse_json_lines(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     documents = []
     for line in lines:
         try:

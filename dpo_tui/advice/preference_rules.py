@@ -43,7 +43,7 @@ def wrong_reference(run: Evidence) -> Advice | None:
     """Policy and reference differ before the first update, although they start as one model with a loss of 0.6931."""
     # The metrics of step 1 are of its forward pass, before the first update.
     lines = [line for line in run.metrics if ("loss" in line or "eval_loss" in line) and line["step"] <= 1]
-    if not lines or not run.sigmoid:
+    if not lines or not run.has_sigmoid_loss:
         return None
     # A margin is the difference of two log-ratios: at least one of them is half as large.
     shares = {"rewards/chosen": 1.0, "rewards/rejected": 1.0, "rewards/margins": 0.5}
@@ -77,6 +77,7 @@ def swapped(run: Evidence) -> Advice | None:
     margins = run.values("eval_rewards/margins")
     if len(held_out) < 2 or not margins or margins[-1] >= 0:  # noqa: PLR2004 - the first is before training
         return None
+    # Two standard errors below chance: 2.5 % of evaluations at chance level are lower.
     below = 0.5 - 2 * chance_standard_error(_held_out_pairs(run))
     training = mean(part(trained, 0.5, 1))
     if held_out[-1] >= below or training <= 0.5:  # noqa: PLR2004 - chance level
@@ -156,7 +157,7 @@ def over_fitting(run: Evidence) -> Advice | None:
 def chosen_falls(run: Evidence) -> Advice | None:
     """The chosen answers become much less likely. Both rewards falling is common; a fall this large does harm."""
     chosen, logps = run.values("rewards/chosen"), run.values("logps/chosen")
-    if not run.sigmoid or len(chosen) < 8 or not logps:  # noqa: PLR2004 - two points a quarter
+    if not run.has_sigmoid_loss or len(chosen) < 8 or not logps:  # noqa: PLR2004 - two points a quarter
         return None
     early, late = mean(part(chosen, 0.5, 0.75)) / run.beta, mean(part(chosen, 0.75, 1)) / run.beta
     start = abs(mean(part(logps, 0, 0.1)))
@@ -197,15 +198,17 @@ def weak_signal(run: Evidence) -> Advice | None:
     """The policy moves, and its accuracy hardly exceeds chance."""
     trained, held_out = run.values("rewards/accuracies"), run.values("eval_rewards/accuracies")
     margins = run.values("rewards/margins")
-    if not run.sigmoid or run.step < 2 * EARLY_STEPS or not trained:
+    if not run.has_sigmoid_loss or run.step < 2 * EARLY_STEPS or not trained:
         return None
     moved = mean([abs(value) for value in part(margins, 0.5, 1)]) / run.beta
     late = part(trained, 0.5, 1)
     training, evaluation = mean(late), held_out[-1] if len(held_out) > 1 else mean(late)
     seen, held_out_pairs = len(late) * _pairs_per_line(run), _held_out_pairs(run) if len(held_out) > 1 else 0.0
     rates = run.learning_rates
+    # Training accuracy in the second half and the last held-out accuracy, each weighted by its number of pairs.
+    accuracy = (training * seen + evaluation * held_out_pairs) / (seen + held_out_pairs)
     enough = MOVED_NATS_AT_USUAL_RATE if rates and run.setting("learning_rate", 0.0) >= rates.lora else MOVED_NATS
-    if moved < enough or (training * seen + evaluation * held_out_pairs) / (seen + held_out_pairs) >= WEAK_ACCURACY:
+    if moved < enough or accuracy >= WEAK_ACCURACY:
         return None
     return Advice(
         "weak-signal",

@@ -43,7 +43,7 @@ def out_of_memory(run: Evidence) -> Advice | None:
 def leak(run: Evidence) -> Advice | None:
     """Held-out prompts are trained on as well, so that held-out metrics say nothing about other prompts."""
     event = run.newest_event("leak")
-    if event is None or not _share(event) >= LEAKED_SHARE:
+    if event is None or not _share_of_rows(event) >= LEAKED_SHARE:
         return None
     return Advice(
         "leak",
@@ -58,7 +58,7 @@ def leak(run: Evidence) -> Advice | None:
 def duplicates(run: Evidence) -> Advice | None:
     """Many training pairs are copies of others."""
     event = run.newest_event("duplicates")
-    if event is None or not _share(event) >= DUPLICATE_SHARE:
+    if event is None or not _share_of_rows(event) >= DUPLICATE_SHARE:
         return None
     return Advice(
         "duplicates",
@@ -132,7 +132,7 @@ def data_bound(run: Evidence) -> Advice | None:
     )
 
 
-def _share(event: object) -> float:
+def _share_of_rows(event: object) -> float:
     """Rows of an event as a share of those it counted; 0 where it lacks numbers."""
     try:
         return float(event["rows"]) / float(event["of"])  # type: ignore[index]

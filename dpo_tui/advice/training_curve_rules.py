@@ -54,7 +54,7 @@ def not_a_number(run: Evidence) -> Advice | None:
 def rate_high(run: Evidence) -> Advice | None:
     """The mean loss is above that of chance (0.6931), where healthy training falls below it."""
     losses = run.series("loss")
-    if not run.sigmoid or run.step < FEW_STEPS / 3 or len(losses) < 5:  # noqa: PLR2004 - fewer points are no curve
+    if not run.has_sigmoid_loss or run.step < FEW_STEPS / 3 or len(losses) < 5:  # noqa: PLR2004 - fewer points are no curve
         return None
     late = part([value for _, value in losses], 2 / 3, 1)
     accuracy = mean(part(run.values("rewards/accuracies"), 2 / 3, 1))
@@ -75,7 +75,7 @@ def rate_high(run: Evidence) -> Advice | None:
 def beta(run: Evidence) -> Advice | None:
     """β is so small that the loss hardly changes when the policy moves, or so large that it swings."""
     betas = run.strategy.betas if run.strategy else None
-    if betas is None or not run.sigmoid or run.step < FEW_STEPS / 3:
+    if betas is None or not run.has_sigmoid_loss or run.step < FEW_STEPS / 3:
         return None
     low, high = betas
     if low <= run.beta <= high:
@@ -113,7 +113,7 @@ def too_short(run: Evidence) -> Advice | None:
     if steps is None or steps >= FEW_STEPS or run.step < min(3, steps):
         return None
     losses = run.values("loss")
-    if not losses or (run.sigmoid and mean(part(losses, 2 / 3, 1)) < LEARNT_LOSS_SHARE * LN2):
+    if not losses or (run.has_sigmoid_loss and mean(part(losses, 2 / 3, 1)) < LEARNT_LOSS_SHARE * LN2):
         return None
     epochs = run.setting("num_train_epochs", 3)
     remedy = {"max_steps": None, "num_train_epochs": max(3.0, epochs)}
@@ -132,7 +132,7 @@ def too_short(run: Evidence) -> Advice | None:
 
 def rate_low(run: Evidence) -> Advice | None:
     """The loss stays at 0.6931 because the policy hardly moves."""
-    if not run.sigmoid or run.step < SETTLED_STEPS:
+    if not run.has_sigmoid_loss or run.step < SETTLED_STEPS:
         return None
     losses, margins = run.values("loss"), run.values("rewards/margins")
     if not losses or not margins:

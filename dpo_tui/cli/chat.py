@@ -37,7 +37,7 @@ def chat(*, run: str, side: str, system: str | None, max_new_tokens: int, temper
                 narrate(f"{message['device']}. {_HELP}")
         # Each side has a history of its own: the answers differ, and so do the conversations that follow from them.
         histories: dict[str, list[dict[str, Any]]] = {who: list(start) for who in _SIDES[side]}
-        for turn, question in enumerate(_questions()):
+        for turn, question in enumerate(_read_questions()):
             if question == "/new":
                 histories = {who: list(start) for who in histories}
                 continue
@@ -52,11 +52,11 @@ def chat(*, run: str, side: str, system: str | None, max_new_tokens: int, temper
                     "temperature": temperature,
                     "seed": turn,
                 }
-                history.append({"role": "assistant", "content": _stream(tool, request)})
+                history.append({"role": "assistant", "content": _print_streamed(tool, request)})
             click.echo()
 
 
-def _stream(tool: TorchTool, request: dict[str, Any]) -> str:
+def _print_streamed(tool: TorchTool, request: dict[str, Any]) -> str:
     """Print an answer as it comes, and return it."""
     text = ""
     for message in tool.ask(request):
@@ -69,7 +69,7 @@ def _stream(tool: TorchTool, request: dict[str, Any]) -> str:
     return text
 
 
-def _questions() -> Iterator[str]:
+def _read_questions() -> Iterator[str]:
     """Yield the questions; an empty line ends them in a terminal and is skipped in a pipe."""
     interactive = sys.stdin.isatty()
     while True:

@@ -44,7 +44,7 @@ def _table(comparison: Comparison) -> list[str]:
         ["steps", *(_steps(run["step"], run["max_steps"]) for run in comparison.runs)],
         [],
     ]
-    rows += [[name, *(_shown(value) for value in values)] for name, values in comparison.settings.items()]
+    rows += [[name, *(_setting_text(value) for value in values)] for name, values in comparison.settings.items()]
     rows.append([])
     for name, label, _ in RESULTS:
         if name in comparison.results:
@@ -66,7 +66,7 @@ def _steps(step: object, last: object) -> str:
     return f"{step:,}/{last:,}" if isinstance(last, int) else f"{step:,}"
 
 
-def _shown(value: object) -> str:
+def _setting_text(value: object) -> str:
     if value is None:
         return "—"
     text = figure(value) if isinstance(value, float) else str(value)

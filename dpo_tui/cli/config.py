@@ -29,7 +29,7 @@ def config() -> None:
 @click.option("-o", "--output", type=_FILE, help="Write to this file instead of stdout; it must not exist.")
 def init(output: Path | None) -> None:
     """Print a config file with every setting explained."""
-    _emit(template(), output)
+    _write_or_print(template(), output)
 
 
 @config.command()
@@ -66,7 +66,7 @@ def convert(file: Path, output: Path | None) -> None:
         why = f": {fate.why}" if fate.why else ""
         narrate(f"{fate.fate:<9} {printable(fate.key, single_line=True)}{target}{why}")
     narrate(f"read as {loaded.dialect or 'a dpo-tui config'}")
-    _emit(to_toml(loaded.config), output)
+    _write_or_print(to_toml(loaded.config), output)
 
 
 @config.command()
@@ -82,12 +82,12 @@ def fix(run: str, output: Path | None) -> None:
     for line in remedy_lines(advice.remedy):
         narrate(f"  {printable(line, single_line=True)}")
     target = output or Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', mended.name)}.toml")
-    _emit(f"# {advice.rule}: {' '.join(advice.message.split())}\n\n{to_toml(mended)}", target)
+    _write_or_print(f"# {advice.rule}: {' '.join(advice.message.split())}\n\n{to_toml(mended)}", target)
     click.echo(target)
     narrate(f"  dpo-tui train {target}   starts it")
 
 
-def _emit(text: str, output: Path | None) -> None:
+def _write_or_print(text: str, output: Path | None) -> None:
     """Print a text, or write it to a new file.
 
     Raises:

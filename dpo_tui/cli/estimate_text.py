@@ -85,7 +85,7 @@ def _changes(result: EstimateResult) -> list[str]:
     lines = ["", title]
     for change in result.changes:
         lines += _wrapped(f"• {change.description}, saves {change.saves / GB:.1f} GB", indent="  ", hanging="    ")
-        flags = " ".join(f"--set {name}={_value(value)}" for name, value in change.settings.items())
+        flags = " ".join(f"--set {name}={_assigned_value(value)}" for name, value in change.settings.items())
         lines += _wrapped(flags, indent="    ", hanging="    ")
     return lines
 
@@ -141,7 +141,7 @@ def _row(label: str, size: int) -> str:
     return f"{label:<{_LABEL_COLUMNS}} {size / GB:6.2f} GB"
 
 
-def _value(value: object) -> str:
+def _assigned_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

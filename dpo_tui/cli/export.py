@@ -73,10 +73,10 @@ def export(
         for line in lines:
             narrate(f"    {printable(line, single_line=True)}")
     if repository:
-        offer(target.absolute(), repository, public=public, yes=yes)
+        ask_and_push(target.absolute(), repository, public=public, yes=yes)
 
 
-def offer(target: Path, repository: str, *, public: bool, yes: bool) -> None:
+def ask_and_push(target: Path, repository: str, *, public: bool, yes: bool) -> None:
     """Say what would be uploaded, ask, and upload."""
     manifest = UploadManifest.of(target)
     who = "everyone can read it" if public else "private"

@@ -56,7 +56,7 @@ def follow(folder: RunFolder) -> int:
                     narrate(f"step {entry.get('step')}  {figures}")
             if status.over:
                 line.clear()
-                return _end(folder, status)
+                return _print_end(folder, status)
             line.show(folder, status)
             time.sleep(_POLL_SECONDS)
 
@@ -76,6 +76,7 @@ class _InterruptRequests:
         signal.signal(signal.SIGINT, self._previous_handler)
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        # Python runs signal handlers in the main thread between two bytecodes, so writing a file is safe here.
         self.count += 1
         try:
             requests.request_stop(self.folder, now=self.count > 1)
@@ -150,7 +151,7 @@ def _eta(folder: RunFolder, status: Status) -> str:
     return f"ETA {duration(seconds)}" if seconds is not None else ""
 
 
-def _end(folder: RunFolder, status: Status) -> int:
+def _print_end(folder: RunFolder, status: Status) -> int:
     """Print how a run ended and what can be done next; return the command's exit code."""
     if status.status == "done":
         narrate(f"✓ done: {folder.path}")

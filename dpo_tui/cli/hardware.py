@@ -28,7 +28,7 @@ def hardware(as_json: bool) -> None:
     if as_json:
         print_json(_document(inventory, ram, profile))
     else:
-        click.echo("\n".join(_text(inventory, ram, profile)))
+        click.echo("\n".join(_text_lines(inventory, ram, profile)))
 
 
 def _document(inventory: Inventory, ram: Ram, profile: Profile) -> Mapping[str, Any]:
@@ -89,7 +89,7 @@ def _gpu_document(gpu: Gpu) -> Mapping[str, Any]:
     }
 
 
-def _text(inventory: Inventory, ram: Ram, profile: Profile) -> list[str]:
+def _text_lines(inventory: Inventory, ram: Ram, profile: Profile) -> list[str]:
     lines: list[str] = []
     for gpu in inventory.gpus:
         lines += [*_gpu_lines(gpu, chosen=gpu.index == profile.gpu), ""]

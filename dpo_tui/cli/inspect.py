@@ -82,7 +82,7 @@ def inspect(
         from dpo_tui.data.repair.repair import RepairPlan
 
         plan = RepairPlan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
-        _repair(source, write, plan)
+        _write_repaired(source, write, plan)
 
 
 def _report_of(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _report_of(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return report
 
 
-def _repair(source: Source, write: Path, plan: "RepairPlan") -> None:
+def _write_repaired(source: Source, write: Path, plan: "RepairPlan") -> None:
     from dpo_tui.data.repair.repair import repair
 
     done = repair(source, plan, write)

@@ -67,14 +67,16 @@ def pairs(
     collection = Collection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
     _generate(collection)
     if own_reward:
-        _score(collection, {"do": "load-run", "run": answering_model.removeprefix("run:")}, f"own reward of {model}")
+        _rank_by_score(
+            collection, {"do": "load-run", "run": answering_model.removeprefix("run:")}, f"own reward of {model}"
+        )
     elif reward_model:
-        _score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
+        _rank_by_score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
     elif judge_model:
         with TorchTool("generate", environment=tool_environment()) as tool:
-            _compare(collection, local(tool, judge_model), f"model {judge_model}")
+            _rank_by_judge_model(collection, local(tool, judge_model), f"model {judge_model}")
     elif url and endpoint_model:
-        _compare(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
+        _rank_by_judge_model(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
     elif not _rank_by_hand(collection):
         narrate(f"  the same command goes on; {output} is written when all are ranked")
         return
@@ -96,7 +98,7 @@ def _generate(collection: Collection) -> None:
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def _score(collection: Collection, load: dict[str, str], name: str) -> None:
+def _rank_by_score(collection: Collection, load: dict[str, str], name: str) -> None:
     """Score the answers that have no score yet, in a child process.
 
     Args:
@@ -116,7 +118,7 @@ def _score(collection: Collection, load: dict[str, str], name: str) -> None:
                 collection.score(message["id"], message["answer"], float(message["value"]), name)
 
 
-def _compare(collection: Collection, ask: Ask, name: str) -> None:
+def _rank_by_judge_model(collection: Collection, ask: Ask, name: str) -> None:
     """Let a judge model compare answers, each pair in both orders, until the collection is ranked."""
     bias = PositionBias()
     record: dict[str, Callable[[AnswerPair], None]] = {

@@ -6,7 +6,7 @@ import click
 
 from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.cli.output import print_json, stdout_columns
-from dpo_tui.cli.run_summary_text import next_steps, paragraph
+from dpo_tui.cli.run_summary_text import next_steps, run_lines
 from dpo_tui.runs import store
 
 
@@ -19,7 +19,7 @@ def status(run: str, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    click.echo("\n".join([*paragraph(summary, stdout_columns()), *next_steps(summary)]))
+    click.echo("\n".join([*run_lines(summary, stdout_columns()), *next_steps(summary)]))
 
 
 def with_advice(summary: dict[str, Any]) -> dict[str, Any]:

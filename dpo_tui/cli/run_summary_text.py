@@ -83,7 +83,7 @@ def note(run: dict[str, Any], now: float, room: int) -> str:
     return both if columns(both) <= room else parts[-1]
 
 
-def paragraph(run: dict[str, Any], width: int, now: float | None = None) -> list[str]:
+def run_lines(run: dict[str, Any], width: int, now: float | None = None) -> list[str]:
     """Describe one run in a few lines: status, progress, figures, times, advice and result.
 
     Args:
@@ -114,13 +114,15 @@ def result_text(folder: Path) -> str:
     if adapter and merged:
         return "Result: merged/ is the whole model, base and adapter in one; adapter/ is what was trained."
     if adapter:
-        return f"Result: adapter/ is what was trained; it works with its base{_base_of(folder)}, or merged into it."
+        base = _base_model_text(folder)
+        return f"Result: adapter/ is what was trained; it works with its base{base}, or merged into it."
     if merged:
         return "Result: merged/ is the whole model; every weight was trained, and there is nothing to merge."
     return ""
 
 
-def _base_of(folder: Path) -> str:
+def _base_model_text(folder: Path) -> str:
+    """The name of an adapter's base model after a space; empty where the adapter does not name it."""
     try:
         settings = json.loads((folder / "adapter" / "adapter_config.json").read_bytes())
         return f" {settings['base_model_name_or_path']}"

@@ -59,7 +59,7 @@ def visible_devices(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> list[Cud
         return [device for gpu in gpus for device in _devices_of(gpu)]
     visible: list[CudaDevice] = []
     for entry in (part.strip() for part in listed.split(",")):
-        matching = list(_named(entry, gpus))
+        matching = list(_devices_named(entry, gpus))
         if not matching:
             break
         known = {(one.gpu.index, one.mig) for one in visible}
@@ -83,7 +83,7 @@ def _devices_of(gpu: Gpu) -> list[CudaDevice]:
     return slices or [CudaDevice(f"{PREFIX}{gpu.index}", gpu)]
 
 
-def _named(entry: str, gpus: Sequence[Gpu]) -> Iterator[CudaDevice]:
+def _devices_named(entry: str, gpus: Sequence[Gpu]) -> Iterator[CudaDevice]:
     """The devices that an entry of ``CUDA_VISIBLE_DEVICES`` names: by number, or by a UUID or the beginning of one."""
     if entry.isdigit():
         yield from (CudaDevice(f"{PREFIX}{gpu.index}", gpu) for gpu in gpus if gpu.index == int(entry))

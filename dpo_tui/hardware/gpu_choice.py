@@ -97,9 +97,9 @@ def recommend(
     candidates = ranked(inventory, ram, environ, gpus)
     warnings = _ram_warnings(ram)
     if not candidates:
-        return _cpu(_why_no_gpu(inventory, environ, gpus), ram, warnings)
+        return _cpu_profile(_no_gpu_reason(inventory, environ, gpus), ram, warnings)
     best = candidates[0]
-    reason = best.description + (_why_this_one(best, candidates, inventory) if len(inventory.gpus) > 1 else "")
+    reason = best.description + (_choice_reason(best, candidates, inventory) if len(inventory.gpus) > 1 else "")
     settings = dict(SETTINGS[best.profile])
     return Profile(best.profile, best.gpu.index, reason, settings, best.warnings + warnings, best.total, best.free)
 
@@ -199,7 +199,7 @@ def _candidate(device: CudaDevice, ram: Ram, *, is_largest: bool) -> Candidate:
         why = gpu.faults["memory"].reason if "memory" in gpu.faults else "the driver does not tell"
         description = f"{label}, memory unknown ({why}) → reduced, to be safe"
         return Candidate(device, "reduced", None, None, description, tuple(warnings))
-    figures = f"{_short(label)}, {format_gb(total)}, {free / GB:.1f} free"
+    figures = f"{_short_name(label)}, {format_gb(total)}, {free / GB:.1f} free"
     held = _holders_text(gpu)
     name, because = profile_for_memory(total, free)
     if name == "reduced":
@@ -208,7 +208,7 @@ def _candidate(device: CudaDevice, ram: Ram, *, is_largest: bool) -> Candidate:
     return Candidate(device, name, total, free, description, tuple(warnings))
 
 
-def _why_this_one(best: Candidate, candidates: list[Candidate], inventory: Inventory) -> str:
+def _choice_reason(best: Candidate, candidates: list[Candidate], inventory: Inventory) -> str:
     others = [candidate for candidate in candidates if candidate.gpu.index != best.gpu.index]
     text = f"; GPU {best.gpu.index} of {len(inventory.gpus)}"
     if others:
@@ -232,12 +232,12 @@ def _holders_text(gpu: Gpu) -> str:
     return f" ({who} holds {size}{more})"
 
 
-def _cpu(reason: str, ram: Ram, warnings: tuple[str, ...]) -> Profile:
+def _cpu_profile(reason: str, ram: Ram, warnings: tuple[str, ...]) -> Profile:
     advice = "Without a GPU only the demo and tiny models train in bearable time."
     return Profile("cpu", None, f"{reason} → cpu", dict(SETTINGS["cpu"]), (advice, *warnings), ram.total, ram.free)
 
 
-def _why_no_gpu(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> str:
+def _no_gpu_reason(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> str:
     if gpus == "none":
         return 'no GPU: gpus = "none"'
     if inventory.fault is not None:
@@ -258,5 +258,5 @@ def _ram_warnings(ram: Ram) -> tuple[str, ...]:
     return (f"{format_gb(ram.total)} of main memory: 16 GB is the minimum, loading a 7B model may be killed.",)
 
 
-def _short(name: str) -> str:
+def _short_name(name: str) -> str:
     return name.removeprefix("NVIDIA ").removeprefix("GeForce ")

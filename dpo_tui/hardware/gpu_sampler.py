@@ -91,6 +91,7 @@ class Sampler:
             return ring[-1] if ring else None
 
     def _run(self) -> None:
+        # NVML handles are valid within a session, so one session lasts as long as the thread.
         with session() as (binding, fault):
             if binding is None:
                 self.fault = fault

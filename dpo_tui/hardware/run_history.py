@@ -53,7 +53,7 @@ def measurements(runs: Path | None = None) -> list[Measurement]:
         receipts = sorted(folder.glob("*/receipt.json"), key=lambda path: path.parent.name, reverse=True)
     except OSError:
         return []
-    return [one for path in receipts[:_MOST_RECEIPTS] if (one := _read(path)) is not None]
+    return [one for path in receipts[:_MOST_RECEIPTS] if (one := _read_measurement(path)) is not None]
 
 
 def nearest(
@@ -75,6 +75,7 @@ def nearest(
 def _distance(one: Measurement, config: Config, arch: Architecture) -> float:
     """Distance of a run to a config: sum of |log2| of their ratios of size, plus 1 for each setting that differs."""
     other = one.config
+    # A doubling of model, batch or length counts as much as one setting that changes which tensors exist.
     kinds = sum(
         getattr(other, name) != getattr(config, name)
         for name in ("use_4bit", "use_lora", "gradient_checkpointing", "strategy", "precompute_ref_log_probs")
@@ -87,7 +88,7 @@ def _distance(one: Measurement, config: Config, arch: Architecture) -> float:
     return float(kinds + sum(abs(math.log2(ratio)) for ratio in ratios))
 
 
-def _read(path: Path) -> Measurement | None:
+def _read_measurement(path: Path) -> Measurement | None:
     try:
         receipt = json.loads(path.read_text(encoding="utf-8"))
         config = load(path.parent / "config.toml").config

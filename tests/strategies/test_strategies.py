@@ -139,7 +139,7 @@ def test_settings_of_a_folder_that_name_no_known_strategy_have_none() -> None:
     """A newer version may have made the run: its advice is then what holds for any strategy."""
     assert strategy_in({}) is DPO
     assert strategy_in({"strategy": "of tomorrow"}) is None
-    assert not Evidence({"strategy": "of tomorrow"}).sigmoid
+    assert not Evidence({"strategy": "of tomorrow"}).has_sigmoid_loss
     assert apply_rules(Evidence({"strategy": "of tomorrow"}, [{"step": 1, "loss": math.nan}]))[0].rule == "nan"
 
 

@@ -67,9 +67,11 @@ def bfloat16(facts: MachineFacts) -> DoctorFinding | None:
     old = [one for one in known if (one.compute_capability or (0, 0)) < BF16_CAPABILITY]
     ancient = [one for one in known if (one.compute_capability or (0, 0)) < _OLDEST_FOR_4BIT]
     if ancient:
-        return DoctorFinding("bfloat16", "fail", f"{_list(ancient)}: too old for 4-bit training.", "use another GPU")
+        return DoctorFinding(
+            "bfloat16", "fail", f"{_gpu_list(ancient)}: too old for 4-bit training.", "use another GPU"
+        )
     if old:
-        message = f"{_list(old)}: no bfloat16 below compute capability 8.0; runs there use fp16 and say so."
+        message = f"{_gpu_list(old)}: no bfloat16 below compute capability 8.0; runs there use fp16 and say so."
         return DoctorFinding("bfloat16", "warn", message, "nothing to do; a newer GPU is faster and steadier")
     return DoctorFinding("bfloat16", "ok", "every GPU computes in bfloat16")
 
@@ -97,9 +99,9 @@ def mig(facts: MachineFacts) -> DoctorFinding | None:
         return None
     hidden = [one for one in sliced if not one.mig_instances]
     if hidden:
-        message = f"{_list(hidden)}: MIG is on and its slices are not shown; memory is only known once CUDA runs."
+        message = f"{_gpu_list(hidden)}: MIG is on and its slices are not shown; memory is only known once CUDA runs."
         return DoctorFinding("mig", "warn", message, "nvidia-smi -L; then export CUDA_VISIBLE_DEVICES=MIG-…")
-    return DoctorFinding("mig", "ok", f"{_list(sliced)}: MIG is on; CUDA sees each slice as a GPU")
+    return DoctorFinding("mig", "ok", f"{_gpu_list(sliced)}: MIG is on; CUDA sees each slice as a GPU")
 
 
 @check
@@ -133,5 +135,5 @@ def _name_and_size(one: Gpu) -> str:
     return f"{one.name}{size}"
 
 
-def _list(gpus: list[Gpu]) -> str:
+def _gpu_list(gpus: list[Gpu]) -> str:
     return ", ".join(f"GPU {one.index} ({one.name})" for one in gpus)

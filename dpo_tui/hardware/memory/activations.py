@@ -115,7 +115,7 @@ def head_forward(arch: Architecture, work: Workload) -> int:
     """
     scored = work.tokens * arch.hidden * work.width
     statistics = 8 * work.tokens * FP32
-    return scored + statistics + _tile(work)
+    return scored + statistics + _logits_tile(work)
 
 
 def head_backward(arch: Architecture, work: Workload, *, head_trained: bool) -> int:
@@ -125,7 +125,7 @@ def head_backward(arch: Architecture, work: Workload, *, head_trained: bool) -> 
     return head_forward(arch, work) + gradient + weight
 
 
-def _tile(work: Workload) -> int:
+def _logits_tile(work: Workload) -> int:
     return min(work.tokens, HEAD_TILE_TOKENS) * HEAD_TILE_VOCABULARY * work.width
 
 

@@ -99,7 +99,9 @@ def changes_to_fit(
         chain.append(change)
         if change.fits:
             return chain
-        current = replace(current, config=_with(current.config, change.settings), total=current.total - change.saves)
+        current = replace(
+            current, config=_with_values(current.config, change.settings), total=current.total - change.saves
+        )
     smaller = _smallest(_smaller_model(config), misfit)
     if smaller is not None and smaller.fits:
         return [smaller]
@@ -112,7 +114,7 @@ def _smallest(candidates: Iterator[_Change], misfit: _Misfit) -> FitChange | Non
     best: FitChange | None = None
     for values, description in candidates:
         try:
-            changed = _with(misfit.config, values)
+            changed = _with_values(misfit.config, values)
             arch = architecture_of(values["model_name"]) if "model_name" in values else misfit.arch
         except DpoTuiError:
             continue  # the changed config would be invalid, or the model is not known
@@ -124,7 +126,7 @@ def _smallest(candidates: Iterator[_Change], misfit: _Misfit) -> FitChange | Non
     return best
 
 
-def _with(config: Config, values: dict[str, Any]) -> Config:
+def _with_values(config: Config, values: dict[str, Any]) -> Config:
     return from_values({**config.model_dump(), **values})
 
 

@@ -108,6 +108,7 @@ def estimate(
     fixed_size = sum(part.size for part in fixed)
     context = CUDA_CONTEXT if device == "cuda" else CPU_RUNTIME
     peak_size = sum(part.size for part in peak_parts)
+    # Fixed tensors are allocated once, in large blocks; activations come and go in many sizes and fragment more.
     slack = int(SLACK_OF_FIXED * fixed_size + SLACK_OF_ACTIVATIONS * peak_size)
     ends = (
         MemoryPart(
