@@ -22,7 +22,7 @@ from typing import Any
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.auto_profile import adapt
+from dpo_tui.hardware.auto_profile import shrink_to_fit
 from dpo_tui.hardware.memory.memory_estimate import CUDA_CONTEXT, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile
@@ -70,7 +70,7 @@ def config_of(row: Row) -> Config:
     made = from_values({"model_name": row.model, "dataset": "-", **row.settings})
     if row.preset:
         card = Profile("mid-range", 0, "", {}, (), CARDS[row.card], CARDS[row.card])
-        made, _ = adapt(made, set(), card)
+        made, _ = shrink_to_fit(made, set(), card)
     return made
 
 

@@ -206,7 +206,7 @@ def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
             text.append((f"{need:.1f} of {free:.1f} GB · {forecast.verdict.replace('-', ' ')}", role))
         else:
             text.append((f"memory about {need:.1f} GB", "text"))
-        text += [(f"→ {change.words}", "accent") for change in forecast.changes[:3]]
+        text += [(f"→ {change.description}", "accent") for change in forecast.changes[:3]]
     elif forecast.unknown:
         text.append((f"memory: {forecast.unknown}", "muted"))
     config = plan.config
@@ -219,7 +219,7 @@ def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
     if forecast.sizes.basis:
         text.append((forecast.sizes.basis, "muted"))
     for advice in forecast.advice:
-        text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.words}", _TONES[advice.severity]))
+        text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.message}", _TONES[advice.severity]))
     return text
 
 

@@ -1,4 +1,4 @@
-"""Steer runs: `stop`, `checkpoint`, `resume`, `rename`, `rm`."""
+"""`dpo-tui stop`, `checkpoint`, `resume`, `rename` and `rm`: requests to a run, and changes to its folder."""
 
 import sys
 
@@ -17,8 +17,8 @@ def stop(run: str, now: bool) -> None:
     """Stop a run: at its next step it saves a checkpoint and ends. RUN is an id, a unique prefix, a name, or `last`."""
     folder = store.find(run)
     requests.request_stop(folder, now=now)
-    told = "ends at once" if now else "saves a checkpoint at its next step and stops"
-    narrate(f"Asked run {folder.id}: it {told}. `dpo-tui resume {folder.id}` goes on from there.")
+    effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
+    narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
 
 
 @click.command()
@@ -37,6 +37,7 @@ def checkpoint(run: str) -> None:
 )
 def resume(run: str, accept_changed_data: bool) -> None:
     """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""
+    # Not at the top: pydantic would slow `stop` and `checkpoint` down.
     from dpo_tui.start import prepare
 
     folder = store.find(run)
@@ -55,8 +56,8 @@ def resume(run: str, accept_changed_data: bool) -> None:
 def rename(run: str, name: str) -> None:
     """Call a run by another NAME, whatever its state. RUN is an id, a unique prefix, a name, or `last`."""
     folder = store.find(run)
-    kept = naming.rename(folder, name)
-    narrate(f"Run {folder.id} is called {printable(kept)} from now on.")
+    new_name = naming.rename(folder, name)
+    narrate(f"Run {folder.id} is called {printable(new_name)} from now on.")
 
 
 @click.command()

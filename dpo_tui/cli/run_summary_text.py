@@ -1,4 +1,4 @@
-"""Runs in words, for a terminal of 80 columns or more."""
+"""Run summaries as text, for `dpo-tui runs`, `dpo-tui status` and whatever follows a run; from 80 columns on."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ _ASCII_GLYPHS = {
     "lost": "!",
 }
 
-# Columns of the table: what is left of the width goes to the last one, the note.
+# Widths of the table's columns; the last one, the note, takes the rest of the terminal.
 _STATUS, _ID, _NAME, _STEP = 10, 20, 12, 11
 _NAME_WIDE = 28
 _WIDE = 110
@@ -36,7 +36,7 @@ _FIGURES = (("loss", "loss"), ("accuracy", "rewards/accuracies"), ("margin", "re
 
 
 def glyph(status: str) -> str:
-    """A status's sign; the word always stands beside it, since state is never colour or sign alone."""
+    """The sign of a status; always shown beside the status's word, since neither sign nor colour is enough alone."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8")
     return (GLYPHS if utf8 else _ASCII_GLYPHS).get(status, "?")
 
@@ -65,9 +65,9 @@ def table(summaries: list[dict[str, Any]], width: int, now: float | None = None)
 
 
 def note(run: dict[str, Any], now: float, room: int) -> str:
-    """The most useful thing to say about a run in a few words: why it waits or failed, else its loss and its time.
+    """The last column of the table: why a run waits or failed, else its loss and its time left or end.
 
-    The loss is left out where both are wider than ``room``: half a time would be wrong.
+    The loss is left out where both are wider than ``room`` columns, since a time that is cut off would be wrong.
     """
     if run["status"] in EXPLAINED and run.get("reason"):
         return str(run["reason"])
@@ -83,8 +83,8 @@ def note(run: dict[str, Any], now: float, room: int) -> str:
     return both if columns(both) <= room else parts[-1]
 
 
-def paragraph(run: dict[str, Any], width: int, now: float | None = None) -> list[str]:
-    """Tell all that matters about one run, in a few lines.
+def run_lines(run: dict[str, Any], width: int, now: float | None = None) -> list[str]:
+    """Describe one run in a few lines: status, progress, figures, times, advice and result.
 
     Args:
         run: as `dpo_tui.runs.store.summary` makes it.
@@ -95,7 +95,7 @@ def paragraph(run: dict[str, Any], width: int, now: float | None = None) -> list
     name = printable(str(run.get("name", "")), single_line=True)
     lines = [clip(f"{_status(run)}  {name}  {run['id']}", width)]
     lines += _wrap(str(run.get("reason") or ""), width)
-    lines += _wrap(_where(run), width)
+    lines += _wrap(_progress(run), width)
     lines += _wrap(_figures(run.get("metrics", {})), width)
     lines += _wrap(_times(run, now), width)
     advice = run.get("advice")
@@ -103,24 +103,26 @@ def paragraph(run: dict[str, Any], width: int, now: float | None = None) -> list
         lines += _wrap(f"advice: {advice.get('message', '')}", width)
         lines += _wrap(_remedy(advice), width)
     if run["status"] == "done":
-        lines += _wrap(result_words(Path(run["dir"])), width)
+        lines += _wrap(result_text(Path(run["dir"])), width)
     lines.append(f"  {printable(str(run['dir']), single_line=True)}")
     return lines
 
 
-def result_words(folder: Path) -> str:
-    """What a run made, and what there is to merge; empty where it made nothing."""
+def result_text(folder: Path) -> str:
+    """Which results a run folder holds, and whether they can be merged; empty where it holds none."""
     adapter, merged = (folder / "adapter").is_dir(), (folder / "merged").is_dir()
     if adapter and merged:
         return "Result: merged/ is the whole model, base and adapter in one; adapter/ is what was trained."
     if adapter:
-        return f"Result: adapter/ is what was trained; it works with its base{_base_of(folder)}, or merged into it."
+        base = _base_model_text(folder)
+        return f"Result: adapter/ is what was trained; it works with its base{base}, or merged into it."
     if merged:
         return "Result: merged/ is the whole model; every weight was trained, and there is nothing to merge."
     return ""
 
 
-def _base_of(folder: Path) -> str:
+def _base_model_text(folder: Path) -> str:
+    """The name of an adapter's base model after a space; empty where the adapter does not name it."""
     try:
         settings = json.loads((folder / "adapter" / "adapter_config.json").read_bytes())
         return f" {settings['base_model_name_or_path']}"
@@ -129,7 +131,11 @@ def _base_of(folder: Path) -> str:
 
 
 def next_steps(run: dict[str, Any]) -> list[str]:
-    """The commands that make sense now, each with its purpose."""
+    """The commands that make sense in the run's status, each with its purpose, one a line.
+
+    Args:
+        run: as `dpo_tui.runs.store.summary` makes it; ``id``, ``status`` and ``advice`` are read.
+    """
     key, status = run["id"], run["status"]
     follow = (f"dpo-tui logs -f {key}", "watch it")
     stop = (f"dpo-tui stop {key}", "save a checkpoint and stop")
@@ -162,17 +168,17 @@ def fit(text: str, width: int) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """One line without control characters, of at most ``width`` columns, with an ellipsis where something is cut."""
+    """A text as one line without control characters, cut with an ellipsis if it has more than ``width`` columns."""
     text = printable(text, single_line=True)
     if columns(text) <= width:
         return text
-    kept, used = "", 0
+    clipped, used = "", 0
     for character in text:
         used += columns(character)
         if used > width - 1:
             break
-        kept += character
-    return kept + "…" if width > 0 else ""
+        clipped += character
+    return clipped + "…" if width > 0 else ""
 
 
 def columns(text: str) -> int:
@@ -196,7 +202,7 @@ def _steps(run: dict[str, Any]) -> str:
     return f"{step:,.0f}/{last:,.0f}" if last else f"{step:,.0f}"
 
 
-def _where(run: dict[str, Any]) -> str:
+def _progress(run: dict[str, Any]) -> str:
     step, last, epoch = (_number(run.get(key)) for key in ("step", "max_steps", "epoch"))
     parts = [_phase(run)] if run.get("phase") and run["status"] in LIVE else []
     if step is not None and last:
@@ -213,12 +219,12 @@ def _phase(run: dict[str, Any]) -> str:
 
 
 def _figures(metrics: dict[str, Any]) -> str:
-    told = [(label, _number(metrics.get(key))) for label, key in _FIGURES]
-    return " · ".join(f"{label} {value:.3g}" for label, value in told if value is not None)
+    figures = [(label, _number(metrics.get(key))) for label, key in _FIGURES]
+    return " · ".join(f"{label} {value:.3g}" for label, value in figures if value is not None)
 
 
 def _remedy(advice: Mapping[str, Any]) -> str:
-    """The settings that advice would change."""
+    """The settings that advice proposes, as text; empty where it proposes none."""
     changes = advice.get("remedy")
     if not isinstance(changes, Mapping) or not changes:
         return ""
@@ -244,20 +250,20 @@ def _times(run: dict[str, Any], now: float) -> str:
     if run.get("devices"):
         parts.append("on " + ", ".join(map(str, run["devices"])))
     elif run["status"] == "queued" and run.get("device_request"):
-        parts.append(_wanted(run["device_request"]))
+        parts.append(_requested_devices(run["device_request"]))
     if run.get("per_device_train_batch_size"):
         parts.append(f"batch {run['per_device_train_batch_size']} × {run['gradient_accumulation_steps']} after OOM")
     return " · ".join(parts)
 
 
-def _wanted(request: Mapping[str, Any]) -> str:
-    """What a run with no device yet will take."""
+def _requested_devices(request: Mapping[str, Any]) -> str:
+    """The devices among which a queued run takes free ones."""
     count, candidates = request.get("count", 1), ", ".join(map(str, request.get("candidates", [])))
     return f"on any free GPU of {candidates}" if count == 1 else f"on {count} free GPUs of {candidates}"
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    import textwrap
+    import textwrap  # not needed by `dpo-tui runs`, which shall start fast
 
     lines: list[str] = []
     for line in printable(text).splitlines():

@@ -1,4 +1,4 @@
-"""Compare a memory estimate with the range that is expected of a strategy on a 7B model."""
+"""Comparison of an estimate with the memory that is expected for a 7B model in 4-bit."""
 
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory.memory_estimate import GB, MemoryEstimate
@@ -6,10 +6,16 @@ from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
 
 _SEVEN_B = (6.5e9, 8.5e9)
+"""Weights of what is called a 7B model."""
 
 
-def band_note(config: Config, arch: Architecture, found: MemoryEstimate) -> str | None:
-    """Compare with what the strategy is expected to take for a 7B model in 4-bit; explain a difference part by part.
+def expected_range_note(config: Config, arch: Architecture, memory: MemoryEstimate) -> str | None:
+    """Compare an estimate with the range that the strategy is expected to take; explain a difference part by part.
+
+    Args:
+        config: the run's settings; its strategy holds the range (`Strategy.memory_7b_gb`).
+        arch: the model's dimensions.
+        memory: the estimate for both.
 
     Returns:
         None where nothing is expected of this run (another size, not 4-bit, a strategy without a figure).
@@ -20,18 +26,18 @@ def band_note(config: Config, arch: Architecture, found: MemoryEstimate) -> str 
     if strategy.memory_7b_gb is None:
         return None
     low, high = strategy.memory_7b_gb
-    total = found.total / GB
+    total = memory.total / GB
     name = f"{strategy.memory_words} expected for {strategy.title} on a 7B model in 4-bit"
     if low <= total <= high:
         return f"Within the {name}."
-    parts = sorted((part for part in found.parts if part.size), key=lambda part: -part.size)[:4]
+    parts = sorted((part for part in memory.parts if part.size), key=lambda part: -part.size)[:4]
     shares = ", ".join(f"{part.key.replace('_', ' ')} {part.size / GB:.1f}" for part in parts)
     if total < low:
-        return f"Below the {name}: {shares} GB; {_batch(config)}."
-    return f"Above the {name}: {shares} GB; {_batch(config)}."
+        return f"Below the {name}: {shares} GB; {_settings_text(config)}."
+    return f"Above the {name}: {shares} GB; {_settings_text(config)}."
 
 
-def _batch(config: Config) -> str:
+def _settings_text(config: Config) -> str:
     checkpointed = "" if config.gradient_checkpointing else ", activations not checkpointed"
     return (
         f"the band is for micro-batch 2, 1024 tokens and rank 16, this is {config.per_device_train_batch_size}, "
