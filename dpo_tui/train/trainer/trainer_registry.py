@@ -14,7 +14,7 @@ from dpo_tui.strategies.sft import SFT
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
-from dpo_tui.train.shortcuts import reference_scores
+from dpo_tui.train.shortcuts import reference_logps
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.arguments import dpo_arguments, sft_arguments
 from dpo_tui.train.trainer.callbacks import RunCallback
@@ -81,7 +81,7 @@ def _pair_trainer(inputs: TrainerInputs) -> Any:
         return DPOTrainer(args=inputs.arguments(dpo_arguments), **inputs.options)
     held_out = len(rows.held_out) if rows.held_out is not None else 0
     shortcuts = Shortcuts(journal, config.share_prefix)
-    shortcuts.reference = reference_scores.decide(config, len(rows.train), held_out, resumes=inputs.resumes)
+    shortcuts.reference = reference_logps.decide_precompute(config, len(rows.train), held_out, resumes=inputs.resumes)
     # Without an adapter TRL must know before it loads a second model.
     arguments = inputs.arguments(dpo_arguments, reference_once=shortcuts.reference.on and not config.use_lora)
     return PairTrainer(config, journal, inputs.callback.interruption, shortcuts, args=arguments, **inputs.options)

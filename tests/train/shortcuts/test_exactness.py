@@ -253,7 +253,7 @@ def test_rounding_differs_no_more_than_trl_from_itself(
     """In half precision and NF4 every batch layout rounds differently; ours is one more layout."""
     import torch.nn.functional as F
 
-    from dpo_tui.train.shortcuts.equivalence_check import difference, probe_batch, token_scores
+    from dpo_tui.train.shortcuts.equivalence_check import largest_difference, probe_batch, token_logps
 
     trainer = ours(config_of(attentive_model, varied_pairs, use_4bit=kind == "nf4", max_steps=1)).trainer
     trainer.model.to(torch.bfloat16)
@@ -263,18 +263,18 @@ def test_rounding_differs_no_more_than_trl_from_itself(
     shortcuts = trainer.shortcuts
 
     def scores(rows: dict[str, torch.Tensor], *, on: bool) -> torch.Tensor:
-        shortcuts.head.active = shortcuts.sharing.enabled = on
+        shortcuts.sparse_head.enabled = shortcuts.sharing.enabled = on
         with shortcuts.sharing:
-            return token_scores(trainer, rows)
+            return token_logps(trainer, rows)
 
     plain = scores(batch, on=False)
     layouts = [
         {name: F.pad(tensor, (0, width)) if tensor.ndim > 1 else tensor for name, tensor in batch.items()}
         for width in (5, 16, 40)
     ]
-    noise = max(difference(plain, scores(rows, on=False)) for rows in layouts)
+    noise = max(largest_difference(plain, scores(rows, on=False)) for rows in layouts)
     shortcuts.sharing.reset()
-    assert difference(plain, scores(batch, on=True)) <= max(2 * noise, HALF_ULP * float(plain.abs().max()))
+    assert largest_difference(plain, scores(batch, on=True)) <= max(2 * noise, HALF_ULP * float(plain.abs().max()))
     assert shortcuts.sharing.count.saved > 0.1
 
 
