@@ -106,8 +106,8 @@ def plain_trl(config: Config) -> Trained:
 
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
-    from dpo_tui.train.trainer.arguments import dpo_arguments
     from dpo_tui.train.trainer.run_datasets import load_datasets
+    from dpo_tui.train.trainer.trainer_registry import dpo_arguments
 
     device = choose_device(config)
     arguments = dpo_arguments(config, make_run(config), device, evaluates=False, resumes=False)
@@ -289,7 +289,7 @@ def test_the_loss_of_two_tokens_is_the_one_worked_out_on_paper(home: Path, tmp_p
 
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-    from dpo_tui.train.trainer.arguments import dpo_arguments
+    from dpo_tui.train.trainer.trainer_registry import dpo_arguments
     from dpo_tui.train.trainer.trainers import PairTrainer
     from dpo_tui.train.worker.journal import Journal
     from dpo_tui.train.worker.stop_requests import StopRequests
