@@ -3,7 +3,7 @@
     DPO_TUI_REAL_DATA=… python benchmarks/train.py --model SMOLLM2 [--pairs 24] [--repeats 3] >results.md
 
 Every measurement is a process of its own; the ways take turns, so that a change of the machine's pace meets all of
-them. All get the same arguments (`dpo_tui.train.trainer.arguments`), the same rows and the same seed:
+them. All get the same arguments (`dpo_tui.train.trainer.trainer_registry`), the same rows and the same seed:
 
 - `trl`: TRL's DPOTrainer, as `trl dpo` builds it;
 - `trl, precompute`: the same with precompute_ref_log_probs;
@@ -63,10 +63,9 @@ def measure(way: str, case: Case, model: str, length: int) -> dict[str, Any]:
     from dpo_tui.runs import store
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
-    from dpo_tui.train.trainer.arguments import dpo_arguments
     from dpo_tui.train.trainer.callbacks import RunCallback
     from dpo_tui.train.trainer.run_datasets import load_datasets
-    from dpo_tui.train.trainer.trainer_registry import build_trainer
+    from dpo_tui.train.trainer.trainer_registry import build_trainer, dpo_arguments
     from dpo_tui.train.trainer.trainers import shortcuts_of
     from dpo_tui.train.worker.journal import Journal
     from dpo_tui.train.worker.stop_requests import StopRequests

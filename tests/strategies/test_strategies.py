@@ -33,7 +33,7 @@ from dpo_tui.strategies.sft import SFT
 from dpo_tui.strategies.strategy import LN2, PREFERENCE_METRICS, DataForm, Metric, Strategy
 from tests.support.repository import ROOT
 from tests.support.tiny import make_pairs
-from tests.train.test_run_training import losses, make_config, make_run, train
+from tests.support.training import losses, make_config, make_run, train
 
 PACKAGE = ROOT / "dpo_tui"
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -269,7 +269,7 @@ def test_a_new_strategy_trains_with_a_trainer_of_trl_by_one_row(
     from dpo_tui.train.tools.evaluate_run import evaluate
     from dpo_tui.train.tools.memory_probe import probed, take_steps
     from dpo_tui.train.trainer import trainer_registry
-    from dpo_tui.train.trainer.arguments import trl_arguments
+    from dpo_tui.train.trainer.trainer_registry import trl_arguments
 
     def arguments(*args: Any, **options: Any) -> Any:
         return trl_arguments(ORPOConfig, *args, own={"beta": args[0].beta}, **options)

@@ -17,7 +17,7 @@ from dpo_tui.config.training_steps import training_steps
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
 
-# Evaluations of a run without eval_steps, the one before the first step not counted (trainer/arguments.py).
+# Evaluations of a run without eval_steps, the one before the first step not counted (trainer/trainer_registry.py).
 _EVALUATIONS = 5
 
 

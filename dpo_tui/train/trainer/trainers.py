@@ -1,8 +1,11 @@
 """TRL's trainers with what a run adds: progress in the journal, cached reference scores and the shortcuts."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import SequentialSampler
+from transformers import TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
 
@@ -10,6 +13,8 @@ from dpo_tui.config.schema import Config
 from dpo_tui.train.shortcuts import reference_cache, reference_logps
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer import token_cache
+from dpo_tui.train.trainer.callbacks import RunCallback
+from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
@@ -139,6 +144,47 @@ class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
         self.journal.phase("load-pairs")
         return super()._prepare_dataset(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class TrainerInputs:
+    """What the trainer of a run is constructed from.
+
+    Attributes:
+        config: the run's settings.
+        rows: to train and to evaluate on.
+        callback: writes metrics and follows requests.
+        resumes: whether the run resumes from a checkpoint.
+        make_arguments: returns TRL's arguments for this run; its keywords are the extra ones of the strategy, such as
+            ``reference_once`` of :func:`dpo_tui.train.trainer.trainer_registry.dpo_arguments`.
+        options: keyword arguments of TRL's trainer, all but ``args``.
+    """
+
+    config: Config
+    rows: RunDatasets
+    callback: RunCallback
+    resumes: bool
+    make_arguments: Callable[..., TrainingArguments]
+    options: dict[str, Any]
+
+
+def build_pair_trainer(inputs: TrainerInputs) -> Any:
+    """Construct the trainer of DPO: a :class:`PairTrainer`, or TRL's own under Unsloth."""
+    config, rows, journal = inputs.config, inputs.rows, inputs.callback.journal
+    if config.provider == "unsloth":
+        # Unsloth has rewritten the methods that PairTrainer overrides.
+        return DPOTrainer(args=inputs.make_arguments(), **inputs.options)
+    held_out = len(rows.held_out) if rows.held_out is not None else 0
+    shortcuts = Shortcuts(journal, config.share_prefix)
+    shortcuts.reference = reference_logps.decide_precompute(config, len(rows.train), held_out, resumes=inputs.resumes)
+    # Without an adapter, TRL loads a second model as the reference unless its arguments say that it is precomputed.
+    arguments = inputs.make_arguments(reference_once=shortcuts.reference.on and not config.use_lora)
+    return PairTrainer(config, journal, inputs.callback.interruption, shortcuts, args=arguments, **inputs.options)
+
+
+def build_demonstration_trainer(inputs: TrainerInputs) -> Any:
+    """Construct the trainer of supervised fine-tuning."""
+    return DemonstrationTrainer(inputs.callback.journal, args=inputs.make_arguments(), **inputs.options)
 
 
 def shortcuts_of(trainer: Any) -> dict[str, Any]:

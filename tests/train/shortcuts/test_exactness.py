@@ -18,7 +18,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs.folder import RunFolder
 from tests.support.flex_on_cpu import unfused
 from tests.support.tiny import WORDS
-from tests.train.test_run_training import make_config, make_run
+from tests.support.training import make_config, make_run
 
 # Of TRL; before 1.16 it has none that runs everywhere.
 HAS_FUSED_HEAD = importlib.metadata.version("trl") >= "1.16"
@@ -106,8 +106,8 @@ def plain_trl(config: Config) -> Trained:
 
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
-    from dpo_tui.train.trainer.arguments import dpo_arguments
     from dpo_tui.train.trainer.run_datasets import load_datasets
+    from dpo_tui.train.trainer.trainer_registry import dpo_arguments
 
     device = choose_device(config)
     arguments = dpo_arguments(config, make_run(config), device, evaluates=False, resumes=False)
@@ -289,7 +289,7 @@ def test_the_loss_of_two_tokens_is_the_one_worked_out_on_paper(home: Path, tmp_p
 
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-    from dpo_tui.train.trainer.arguments import dpo_arguments
+    from dpo_tui.train.trainer.trainer_registry import dpo_arguments
     from dpo_tui.train.trainer.trainers import PairTrainer
     from dpo_tui.train.worker.journal import Journal
     from dpo_tui.train.worker.stop_requests import StopRequests
