@@ -21,7 +21,7 @@ from dpo_tui.config.files import from_values
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.generation import BATCH, end_tokens, generate, prompt_ids, seeded
+from dpo_tui.train.evaluation.generation import BATCH_SIZE, eos_token_ids, forked_rng, generate, prompt_token_ids
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.load import load_model
 from dpo_tui.train.model.trained import Trained, load_trained
@@ -77,9 +77,9 @@ def _answers(trained: Trained, request: dict[str, Any], tell: Tell) -> int:
     options = {key: request[key] for key in ("temperature", "top_p") if request.get(key) is not None}
     asked = [(prompt, number) for prompt in request["prompts"] for number in range(each)]
     count = 0
-    for start in range(0, len(asked), BATCH):
-        part = asked[start : start + BATCH]
-        rows = [prompt_ids(tokenizer, prompt["messages"]) for prompt, _ in part]
+    for start in range(0, len(asked), BATCH_SIZE):
+        part = asked[start : start + BATCH_SIZE]
+        rows = [prompt_token_ids(tokenizer, prompt["messages"]) for prompt, _ in part]
         for who in request.get("who", ["tuned"]):
             with trained.active_model(who) as model:
                 found = generate(
@@ -100,15 +100,15 @@ def _answers(trained: Trained, request: dict[str, Any], tell: Tell) -> int:
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _reply(trained: Trained, request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     tokenizer = trained.tokenizer
-    ids = torch.tensor([prompt_ids(tokenizer, request["messages"])])
+    ids = torch.tensor([prompt_token_ids(tokenizer, request["messages"])])
     streamer = _ReportingStreamer(tokenizer, tell)
     temperature = request.get("temperature")
     manner = {"do_sample": True, "temperature": float(temperature)} if temperature else {"do_sample": False}
     with (
         trained.active_model(request.get("who", "tuned")) as model,
-        seeded(model.device, int(request.get("seed") or 0)),
+        forked_rng(model.device, int(request.get("seed") or 0)),
     ):
-        ends = end_tokens(model, tokenizer)
+        ends = eos_token_ids(model, tokenizer)
         ids = ids.to(model.device)
         output = model.generate(
             input_ids=ids,

@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from dpo_tui.config.files import from_values
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.generation import Sampled, end_tokens, prompt_ids
+from dpo_tui.train.evaluation.generation import SampledAnswer, eos_token_ids, prompt_token_ids
 from dpo_tui.train.evaluation.kl import answer_logps
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.trained import Trained, config_of, load_trained
@@ -71,8 +71,8 @@ class Scorer:
         trained = self.trained
         assert trained is not None  # noqa: S101 (looked at by the caller)
         tokens = trained.tokenizer(item["answer"], add_special_tokens=False)["input_ids"]
-        ends = end_tokens(trained.policy, trained.tokenizer)[:1]
-        sampled = [Sampled(prompt_ids(trained.tokenizer, item["messages"]), [*tokens, *ends])]
+        ends = eos_token_ids(trained.policy, trained.tokenizer)[:1]
+        sampled = [SampledAnswer(prompt_token_ids(trained.tokenizer, item["messages"]), [*tokens, *ends])]
         with trained.active_model("tuned") as policy:
             (ours,) = answer_logps(policy, sampled)
         with trained.active_model("base") as base:

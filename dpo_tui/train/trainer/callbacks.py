@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from dpo_tui.train.evaluation.time_budget import StepTimer
+from dpo_tui.train.evaluation.time_budget import TrainingProgress
 from dpo_tui.train.trainer.gradient_spikes import SpikeWatch
 from dpo_tui.train.worker import checkpoints
 from dpo_tui.train.worker.distributed import wait_for_ranks
@@ -34,7 +34,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.keep_checkpoints = keep_checkpoints
         self.stopped = False
         self.last_evaluation = -1
-        self.look: Callable[[StepTimer], bool] | None = None
+        self.look: Callable[[TrainingProgress], bool] | None = None
         self.spikes: SpikeWatch | None = None
         self._step_began = 0.0
         self._idle_since = time.perf_counter()
@@ -147,9 +147,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.journal.event("checkpoint", f"Saved a checkpoint at step {state.global_step}", step=state.global_step)
         self._idle_since = time.perf_counter()
 
-    def _pace(self, state: TrainerState) -> StepTimer:
+    def _pace(self, state: TrainerState) -> TrainingProgress:
         seconds = self._trained_seconds / self._trained_steps if self._trained_steps else None
-        return StepTimer(seconds, state.global_step, state.max_steps, int(state.eval_steps or 0))
+        return TrainingProgress(seconds, state.global_step, state.max_steps, int(state.eval_steps or 0))
 
     def _show_steps(self, state: TrainerState) -> None:
         self.journal.progress(
