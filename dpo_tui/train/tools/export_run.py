@@ -17,8 +17,8 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import read_all
 from dpo_tui.runs.naming import given_name
 from dpo_tui.train.export.curves_svg import curves_svg
-from dpo_tui.train.export.merge_check import AGREEING, EXACT, compare, fits_in_memory
-from dpo_tui.train.export.merged_model import write_model
+from dpo_tui.train.export.merge_check import MAX_LOGIT_DIFFERENCE, MIN_SAME_TOP_TOKEN, check_merge, fits_in_memory
+from dpo_tui.train.export.merged_model import write_merged_model
 from dpo_tui.train.export.model_card import CardDetails, Kind, model_card
 from dpo_tui.train.export.serving_commands import ServedModel, commands
 from dpo_tui.train.model.base_files import licence_of
@@ -57,7 +57,7 @@ def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
         elif request["merge"]:
             kind = "merged"
             tell("progress", {"message": "Merging the adapter into its base", "done": 0, "total": None})
-            base = write_model(
+            base = write_merged_model(
                 config,
                 folder,
                 partial,
@@ -102,12 +102,13 @@ def _check(
     if not fits_in_memory(base):
         return "Not compared with its parts: the model does not fit into this machine's memory in fp32."
     tell("progress", {"message": "Comparing the logits with base + adapter", "done": 0, "total": None})
-    found = compare(base, folder.adapter, merged, _texts(folder), nf4=config.use_4bit)
+    found = check_merge(base, folder.adapter, merged, _texts(folder), nf4=config.use_4bit)
     words = (
         f"Compared with base + adapter in fp32 at {found.positions} positions: logits differ by at most "
-        f"{found.largest:.2g}, the likeliest token is the same in {found.same_first:.1%}."
+        f"{found.max_logit_difference:.2g}, the likeliest token is the same in {found.same_top_token:.1%}."
     )
-    wrong = found.largest > EXACT if request["precision"] == "fp32" else found.same_first < AGREEING
+    exact = request["precision"] == "fp32"
+    wrong = found.max_logit_difference > MAX_LOGIT_DIFFERENCE if exact else found.same_top_token < MIN_SAME_TOP_TOKEN
     if wrong:
         raise TrainingError(
             f"The merged model does not agree with its parts. {words}",
