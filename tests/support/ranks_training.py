@@ -34,7 +34,7 @@ def main(target: str, path: str, run: str) -> None:
     from dpo_tui.train.trainer.callbacks import RunCallback
     from dpo_tui.train.trainer.run_datasets import load_datasets
     from dpo_tui.train.trainer.trainer_registry import build_trainer
-    from dpo_tui.train.worker.distributed import AnyRank
+    from dpo_tui.train.worker.distributed import AllReduceAny
     from dpo_tui.train.worker.journal import Journal
     from dpo_tui.train.worker.stop_requests import StopRequests
 
@@ -54,7 +54,7 @@ def main(target: str, path: str, run: str) -> None:
 
     config = load(Path(path), {}).config
     device = choose_device(config)
-    callback = RunCallback(Journal(folder, rank), StopRequests(asked_in, rank, AnyRank()), config.save_total_limit)
+    callback = RunCallback(Journal(folder, rank), StopRequests(asked_in, rank, AllReduceAny()), config.save_total_limit)
     trainer = build_trainer(
         config,
         folder,

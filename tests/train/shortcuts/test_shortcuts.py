@@ -156,7 +156,7 @@ def test_bitsandbytes_is_spared_only_where_nothing_can_need_it(
 ) -> None:
     import sys
 
-    from dpo_tui.train.worker.lazy_bitsandbytes import skip_bitsandbytes
+    from dpo_tui.train.worker.stack_imports import skip_bitsandbytes
 
     modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] != "bitsandbytes"}
     monkeypatch.setattr(sys, "modules", modules)

@@ -114,7 +114,7 @@ journal.progress(39, 39, "steps")
 journal.event("failed", "why")
 print("full:", journal.flush())
 ballast.unlink()
-journal.settle()
+journal.flush_at_end()
 """
 _WORKER = """
 import threading
