@@ -17,7 +17,7 @@ from dpo_tui.cli import cli
 from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.pair_collection import Collection, Sampling
 from dpo_tui.runs.folder import RunFolder
-from tests.judging.test_judge import answered_run
+from tests.support.answered_run import answered_run
 from tests.support.repository import ROOT
 from tests.support.supervised_runs import until
 from tests.support.tiny import save_sharded

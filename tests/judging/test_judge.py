@@ -11,8 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from dpo_tui.cli import cli
-from dpo_tui.config.files import from_values
-from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.prompt_split import prompt_id
 from dpo_tui.data.source.source import Source
@@ -22,24 +20,11 @@ from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.win_rate import WinRate, wilson
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
+from tests.support.answered_run import answered_run
 from tests.support.tiny import make_pairs
 from tests.support.training import finished_run
 
 PAIRS = 40
-
-
-def answered_run(pairs: Path, *, same: int = 0, count: int = 20) -> RunFolder:
-    """A run that is done, whose models have answered: `tuned n` and `base n`, the first few alike."""
-    config = from_values({"model_name": "m", "dataset": str(pairs), "eval_split": 0.5})
-    folder = store.create(to_toml(config), name="run", devices=[])
-    folder.adapter.mkdir()
-    session = Session.open(folder, count=count, seed="7")
-    with (folder.path / "judge" / "answers.jsonl").open("w") as file:
-        for number, key in enumerate(session.unanswered()):
-            for who in ("base", "tuned"):
-                text = f"same {number}" if number < same else f"{who} {number}"
-                file.write(json.dumps({"id": key, "who": who, "answer": text}) + "\n")
-    return folder
 
 
 def judge(folder: RunFolder, keys: str, *more: str) -> Any:

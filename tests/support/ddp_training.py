@@ -1,6 +1,8 @@
-"""Plain TRL and ours, one after the other, in every process of a `torchrun`; the first writes what came of it.
+"""Trains with plain TRL and then with dpo-tui in every process of a `torchrun`; rank 0 writes both logs.
 
-python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/ddp_training.py ddp|fsdp OUT CONFIG [CONFIG …]
+python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/ddp_training.py KIND OUT CONFIG [CONFIG …]
+
+KIND is `ddp` or `fsdp`.
 """
 
 import faulthandler
@@ -14,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
-from tests.train.shortcuts.test_exactness import ours, plain_trl
+from tests.support.trained_both_ways import ours, plain_trl
 
 PATIENCE = 200
 """Seconds; six times what the slower kind takes on two cores that others use too."""

@@ -10,7 +10,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.export.merge_adapter import Progress, merge, read_adapter
+from dpo_tui.train.export.merge_weights import Progress, merge, read_adapter
 from dpo_tui.train.model.base_files import base_folder
 
 # What belongs to the weights of an adapter, not to its tokenizer.
