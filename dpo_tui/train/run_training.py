@@ -5,6 +5,7 @@ Each of the five steps is a phase in the journal. The worker process calls this 
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,18 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         resumes=checkpoint is not None,
     )
     data = _data_used(config, rows, trainer)
-    provenance: dict[str, Any] = {"split_version": rows.split_version, "data_changes": data_changes}
+    receipt = partial(
+        write_receipt, folder, config, device, data, split_version=rows.split_version, data_changes=data_changes
+    )
     _report_too_long(config, data, journal)
     if journal.rank.is_first:
         write_held_out(folder, rows.untrained, keep_only_earlier=bool(data_changes))
-        write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer), **provenance)
+        receipt({}, shortcuts=shortcuts_of(trainer))
         # Not before the receipt lists the change: if this attempt fails earlier, the next one still has the user's
         # consent.
         requests.clear(folder, requests.ACCEPT_CHANGED_DATA)
 
     stop_requests.raise_if_stopped()
-    first_step = step_of(checkpoint) if checkpoint else 0
     in_training = InTrainingEvaluation(
         config,
         trainer,
@@ -95,18 +97,20 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         prompts=rows.prompts,
         journal=journal,
         interruption=stop_requests,
-        first_step=first_step,
+        first_step=step_of(checkpoint) if checkpoint else 0,
     )
     callback.after_evaluation = in_training.at_evaluation
     callback.spike_detector = SpikeDetector(tokenizer, journal)
     callback.spike_detector.attach(trainer)
     if checkpoint is None:
         in_training.before()
+    # From here on SIGTERM no longer raises: the callback ends the loop after the step, with a checkpoint.
     stop_requests.can_save = True
     journal.phase("train")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if callback.stopped:
         raise StopRequested
+    # Every run ends with an evaluation, also where eval_steps does not divide its steps.
     if rows.held_out is not None and callback.last_evaluation != trainer.state.global_step:
         trainer.evaluate()
     in_training.after()
@@ -122,7 +126,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
             config, folder, device.dtype, lambda done, total: journal.progress(done, total, "files", detail="merging")
         )
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
-    write_receipt(folder, config, device, data, results, shortcuts=shortcuts_of(trainer), **provenance)
+    receipt(results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")
 
 

@@ -155,9 +155,9 @@ def test_a_torn_checkpoint_is_skipped_and_named(home: Path, tiny_model: Path, ti
     assert newest_complete(folder.checkpoints) == (folder.checkpoints / "checkpoint-4", [newest])
 
     train(config, folder)
-    words = [event["message"] for event in lines(folder.events)]
-    assert "checkpoint-6 is incomplete and is not used" in words
-    assert "Resuming from step 4" in words
+    messages = [event["message"] for event in lines(folder.events)]
+    assert "checkpoint-6 is incomplete and is not used" in messages
+    assert "Resuming from step 4" in messages
 
 
 def test_a_checkpoint_on_request_does_not_stop_the_run(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:

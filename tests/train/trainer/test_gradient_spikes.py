@@ -1,4 +1,4 @@
-"""A gradient that jumps is told with the rows of its batch."""
+"""Spikes of the gradient norm: which steps count, and the rows that the warning names."""
 
 import json
 import math
