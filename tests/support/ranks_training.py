@@ -2,8 +2,8 @@
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/ranks_training.py OUT CONFIG RUN_DIR
 
-Rank 1 reads requests from the run's folder, where a checkpoint is requested in step 2 and a stop in step 4. Rank 0 reads
-them from a folder without requests.
+Rank 1 reads requests from the run's folder, where a checkpoint is requested in step 2 and a stop in step 4. Rank 0
+reads them from a folder without requests.
 """
 
 import faulthandler
@@ -54,9 +54,8 @@ def main(target: str, path: str, run: str) -> None:
 
     config = load(Path(path), {}).config
     device = choose_device(config)
-    callback = RunCallback(
-        Journal(folder, rank), StopRequests(requests_in, rank, AllReduceAny()), config.save_total_limit
-    )
+    stop_requests = StopRequests(requests_in, rank, AllReduceAny())
+    callback = RunCallback(Journal(folder, rank), stop_requests, config.save_total_limit)
     trainer = build_trainer(
         config,
         folder,

@@ -21,7 +21,7 @@ class Failure:
 
     Attributes:
         message: what happened.
-        hint: what to do; empty where nobody knows.
+        hint: what to do; empty where no remedy is known.
         exit_code: of the worker; the supervisor retries an out-of-memory with a smaller micro-batch.
         peer_lost: whether this rank failed only because another one ended.
     """
@@ -72,8 +72,8 @@ def disk_full(error: BaseException) -> Failure | None:
     """A full disk or quota, which torch and safetensors report by messages of their own."""
     text = str(error)
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    torn = "PytorchStreamWriter failed" in text or "No space left" in text or "unexpected pos" in text
-    if not (full or torn):
+    truncated = "PytorchStreamWriter failed" in text or "No space left" in text or "unexpected pos" in text
+    if not (full or truncated):
         return None
     return Failure(
         "No space left on the disk while saving",
