@@ -162,9 +162,9 @@ def test_between_phases_a_stop_that_another_rank_saw_stops_this_one(folder: RunF
     with pytest.raises(StopRequested):
         StopRequests(folder, Rank(1, 1, 2), lambda flags: (True,)).raise_if_stopped()
     (folder.control / "stop").touch()
-    StopRequests(folder, Rank(1, 1, 2)).honoured()
+    StopRequests(folder, Rank(1, 1, 2)).clear_stop()
     assert (folder.control / "stop").exists(), "rank 0 takes it away"
-    StopRequests(folder, Rank(0, 0, 2)).honoured()
+    StopRequests(folder, Rank(0, 0, 2)).clear_stop()
     assert not (folder.control / "stop").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dpo_tui.errors import DataError, TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.worker.checkpoints import newest_whole
+from dpo_tui.train.worker.checkpoints import newest_complete
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 from tests.support.training import lines, losses, make_config, make_run, train
 
@@ -118,7 +118,7 @@ def test_a_stopped_run_resumes_to_the_same_losses(home: Path, tiny_model: Path, 
     folder = make_run(config)
     with pytest.raises(StopRequested):
         train(config, folder, _StopAtStep3(folder))
-    assert newest_whole(folder.checkpoints)[0] == folder.checkpoints / "checkpoint-3"
+    assert newest_complete(folder.checkpoints)[0] == folder.checkpoints / "checkpoint-3"
     train(config, folder)
 
     resumed = losses(folder)
@@ -144,7 +144,7 @@ def test_a_stop_before_the_first_step_leaves_nothing_to_save(home: Path, tiny_mo
     (folder.control / "stop").touch()
     with pytest.raises(StopRequested):
         train(config, folder)
-    assert newest_whole(folder.checkpoints) == (None, [])
+    assert newest_complete(folder.checkpoints) == (None, [])
 
 
 def test_a_torn_checkpoint_is_skipped_and_named(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_torn_checkpoint_is_skipped_and_named(home: Path, tiny_model: Path, ti
     folder = train(config)
     newest = folder.checkpoints / "checkpoint-6"
     (newest / "optimizer.pt").write_bytes(b"half a file")
-    assert newest_whole(folder.checkpoints) == (folder.checkpoints / "checkpoint-4", [newest])
+    assert newest_complete(folder.checkpoints) == (folder.checkpoints / "checkpoint-4", [newest])
 
     train(config, folder)
-    words = [event["message"] for event in lines(folder.events)]
-    assert "checkpoint-6 is incomplete and is not used" in words
-    assert "Resuming from step 4" in words
+    messages = [event["message"] for event in lines(folder.events)]
+    assert "checkpoint-6 is incomplete and is not used" in messages
+    assert "Resuming from step 4" in messages
 
 
 def test_a_checkpoint_on_request_does_not_stop_the_run(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from dpo_tui.train.model.load import disable_4bit_repacking
+
 _MAX_TOKENS = 256
 _MEMORY_FACTOR = 2.5
 """Memory for the fp32 model over its size on disk in 16 bits: twice the bytes, and room for activations."""
@@ -62,9 +64,11 @@ def check_merge(base: Path, adapter: Path, merged: Path, probe_texts: Sequence[s
             bnb_4bit_compute_dtype=torch.float32,
         )
         options["quantization_config"] = quantised
-    unmerged_model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), str(adapter))
+    base_model = AutoModelForCausalLM.from_pretrained(base, **options)
+    disable_4bit_repacking(base_model)  # the repacked kernel computes in bf16
+    unmerged_model = PeftModel.from_pretrained(base_model, str(adapter))
     unmerged = _logits(unmerged_model, rows)
-    del unmerged_model  # fits_in_memory counts one model
+    del unmerged_model, base_model  # fits_in_memory counts one model
     merged_logits = _logits(AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32), rows)
     pairs = list(zip(unmerged, merged_logits, strict=True))
     positions = sum(logits.shape[0] for logits in unmerged)

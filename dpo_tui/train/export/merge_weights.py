@@ -1,8 +1,8 @@
 """Merged weights of a LoRA adapter and its base model, computed shard by shard in the memory of one shard.
 
 W' = W + s·B·A (Hu et al. 2021, arXiv 2106.09685) with s = alpha / r, or alpha / √r where it is rank-stabilised
-(Kalajdzievski 2023, arXiv 2312.03732). A 4-bit run trained its adapter on top of dequantised NF4 weights, so the product
-is added to those (QLoRA, arXiv 2305.14314).
+(Kalajdzievski 2023, arXiv 2312.03732). A 4-bit run trained its adapter on top of dequantised NF4 weights, so the
+product is added to those (QLoRA, arXiv 2305.14314).
 """
 
 import json

@@ -139,29 +139,3 @@ def test_the_models_own_forward_is_not_taken_for_the_fused_one(tiny_model: Path)
     assert not has_fused_head(model)
     add_fused_lm_head(model)
     assert has_fused_head(model)
-
-
-@pytest.mark.parametrize(
-    ("changes", "described", "spared"),
-    [
-        ({}, {"model_type": "llama"}, True),
-        ({"use_4bit": True}, {"model_type": "llama"}, False),
-        ({"optim": "paged_adamw_8bit"}, {"model_type": "llama"}, False),
-        ({}, {"quantization_config": {"load_in_4bit": True}}, False),
-        ({}, None, False),
-    ],
-)
-def test_bitsandbytes_is_spared_only_where_nothing_can_need_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], *, described: Any, spared: bool
-) -> None:
-    import sys
-
-    from dpo_tui.train.worker.lazy_bitsandbytes import skip_bitsandbytes
-
-    modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] != "bitsandbytes"}
-    monkeypatch.setattr(sys, "modules", modules)
-    if described is not None:
-        (tmp_path / "config.json").write_text(json.dumps(described))
-    config = make_config(tmp_path, tmp_path / "pairs.jsonl", **changes)
-    assert skip_bitsandbytes(config) is spared
-    assert ("bitsandbytes" in modules) is spared

@@ -44,12 +44,12 @@ def test_the_held_out_pairs_give_what_the_run_itself_measured(
 ) -> None:
     """The model and the reference are loaded again, and TRL's figures are the run's own."""
     folder = finished_run(tiny_model, tiny_pairs, use_lora=use_lora, eval_split=0.2)
-    told = last_evaluation(folder)
+    measured = last_evaluation(folder)
     events = folder.events.read_text()
     found = evaluate(folder)
     for name in ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_rewards/chosen"):
-        assert found["metrics"][name] == pytest.approx(told[name], abs=1e-4)
-    assert told["eval_loss"] < 0.69, "the run must have learnt something, or this proves nothing"
+        assert found["metrics"][name] == pytest.approx(measured[name], abs=1e-4)
+    assert measured["eval_loss"] < 0.69, "the run must have learnt something, or this proves nothing"
     assert found["pairs"] == 8
     assert folder.events.read_text() == events, "the run's folder belongs to its worker"
 
