@@ -9,8 +9,9 @@ from dpo_tui.cli.answer_pairs import key_of, show
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.judging.judge_model import Ask, PositionBias, ask_twice, endpoint, local
-from dpo_tui.judging.pair_collection import AnswerPair, Collection, Sampling, write_pairs
+from dpo_tui.judging.judge_model import JudgeModel, PositionBias, ask_twice, endpoint_judge, local_judge
+from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
+from dpo_tui.judging.preference_pairs import AnswerPair, write_pairs
 from dpo_tui.judging.prompt_file import read_prompts
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
@@ -63,8 +64,8 @@ def pairs(
     if own_reward and not model.startswith("run:"):
         raise UsageError("--own-reward needs --model run:ID: only a run has a DPO reward")
     speaker = f"run:{store.find(model.removeprefix('run:')).path}" if model.startswith("run:") else model
-    sampling = Sampling(speaker, answers, temperature, top_p, max_new_tokens, seed)
-    collection = Collection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
+    sampling = SamplingSettings(speaker, answers, temperature, top_p, max_new_tokens, seed)
+    collection = PairCollection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
     _generate(collection)
     if own_reward:
         _score(collection, {"do": "load-run", "run": speaker.removeprefix("run:")}, f"own reward of {model}")
@@ -72,9 +73,9 @@ def pairs(
         _score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
     elif judge_model:
         with TorchTool("generate", environment=tool_environment()) as tool:
-            _compare(collection, local(tool, judge_model), f"model {judge_model}")
+            _compare(collection, local_judge(tool, judge_model), f"model {judge_model}")
     elif url and endpoint_model:
-        _compare(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
+        _compare(collection, endpoint_judge(url, endpoint_model), f"model {endpoint_model}")
     elif not _by_hand(collection):
         narrate(f"  the same command goes on; {output} is written when all are ranked")
         return
@@ -84,7 +85,7 @@ def pairs(
     click.echo(str(output))
 
 
-def _generate(collection: Collection) -> None:
+def _generate(collection: PairCollection) -> None:
     first = True
     for done, total in collection.generate():
         if first:
@@ -96,7 +97,7 @@ def _generate(collection: Collection) -> None:
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def _score(collection: Collection, load: dict[str, str], name: str) -> None:
+def _score(collection: PairCollection, load: dict[str, str], name: str) -> None:
     waiting = collection.unscored()
     if not waiting:
         return
@@ -106,30 +107,30 @@ def _score(collection: Collection, load: dict[str, str], name: str) -> None:
             pass
         for message in tool.ask({"do": "score", "items": items}):
             if message["kind"] == "score":
-                collection.score(message["id"], message["answer"], float(message["value"]), name)
+                collection.record_score(message["id"], message["answer"], float(message["value"]), name)
 
 
-def _compare(collection: Collection, ask: Ask, name: str) -> None:
+def _compare(collection: PairCollection, judge: JudgeModel, name: str) -> None:
     bias = PositionBias()
     keep: dict[str, Callable[[AnswerPair], None]] = {
-        "left": lambda duel: collection.prefer(duel, "left", by=name),
-        "right": lambda duel: collection.prefer(duel, "right", by=name),
-        "tie": lambda duel: collection.note_tie(duel, name),
+        "left": lambda pair: collection.record_preference(pair, "left", by=name),
+        "right": lambda pair: collection.record_preference(pair, "right", by=name),
+        "tie": lambda pair: collection.record_tie(pair, name),
     }
-    for duel in collection.undecided():
-        verdict, replies = ask_twice(ask, duel.prompt, duel.left, duel.right)
-        bias.note(replies, verdict)
-        keep[verdict](duel)
-    narrate(bias.words())
+    for pair in collection.uncompared_pairs():
+        verdict, replies = ask_twice(judge, pair.prompt, pair.left, pair.right)
+        bias.add(replies, verdict)
+        keep[verdict](pair)
+    narrate(bias.summary())
 
 
-def _by_hand(collection: Collection) -> bool:
+def _by_hand(collection: PairCollection) -> bool:
     """Rank until all is ranked, which is True, or the person quits."""
     narrate(_HELP)
-    while (duel := collection.next()) is not None:
-        show(f"prompt {duel.number} of {duel.total}", duel.prompt, duel.left, duel.right)
+    while (pair := collection.next()) is not None:
+        show(f"prompt {pair.number} of {pair.total}", pair.prompt, pair.left, pair.right)
         key = key_of({*_KEYS, "q"}, _HELP)
         if key == "q":
             return False
-        collection.prefer(duel, _KEYS[key])
+        collection.record_preference(pair, _KEYS[key])
     return True

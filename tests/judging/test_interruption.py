@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from dpo_tui.cli import cli
 from dpo_tui.judging.judging_session import Session
-from dpo_tui.judging.pair_collection import Collection, Sampling
+from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
 from dpo_tui.runs.folder import RunFolder
 from tests.support.answered_run import answered_run
 from tests.support.repository import ROOT
@@ -139,9 +139,9 @@ def test_sampling_and_ranking_pairs_goes_on_after_a_kill(
         file.write('{"id": "torn", "bet')
     assert run(*words, keys="l" * 60).exit_code == 0
     assert line_count(out) == 12
-    sampling = Sampling(str(tiny_model), 4, 1.0, 1.0, 200, 42)
+    sampling = SamplingSettings(str(tiny_model), 4, 1.0, 1.0, 200, 42)
     asked = [[{"role": "user", "content": text}] for text in prompts.read_text().splitlines()]
-    assert Collection(answers.parent, asked, sampling).next() is None
+    assert PairCollection(answers.parent, asked, sampling).next() is None
 
 
 def test_an_export_that_is_killed_leaves_nothing_that_looks_finished(

@@ -15,7 +15,7 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.prompt_split import prompt_id
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.judging.judge_model import JudgeModelError, endpoint, judge_by_model, read_verdict
+from dpo_tui.judging.judge_model import JudgeModelError, endpoint_judge, judge_by_model, read_verdict
 from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.win_rate import WinRate, wilson
 from dpo_tui.runs import store
@@ -35,9 +35,9 @@ def blind_keys(folder: RunFolder, better: Callable[[str], bool]) -> str:
     """The keys of a person who reads both answers and presses for the one that is better."""
     session = Session.open(folder)
     keys = ""
-    while (ballot := session.next()) is not None:
-        keys += "l" if better(ballot.left) else "r"
-        session.vote(ballot, "tie", by="rehearsal")
+    while (pair := session.next()) is not None:
+        keys += "l" if better(pair.left) else "r"
+        session.vote(pair, "tie", by="rehearsal")
     (folder.path / "judge" / "verdicts.jsonl").unlink()
     return keys
 
@@ -112,8 +112,8 @@ def test_the_interval_is_wilsons() -> None:
             left = (wins / n - bound) ** 2
             assert left == pytest.approx(1.959964**2 * bound * (1 - bound) / n, abs=1e-9)
     assert WinRate().rate is None
-    assert "too few to tell" in WinRate(tuned=3, base=2).words()
-    assert "the base model is better" in WinRate(tuned=2, base=20).words()
+    assert "too few to tell" in WinRate(tuned=3, base=2).summary()
+    assert "the base model is better" in WinRate(tuned=2, base=20).summary()
 
 
 def test_a_run_without_a_result_cannot_be_judged(home: Path, tiny_pairs: Path) -> None:
@@ -199,7 +199,7 @@ def test_an_endpoint_that_fails_keeps_the_verdicts_so_far(
     folder = answered_run(tiny_pairs)
     session = Session.open(folder)
     with pytest.raises(JudgeModelError, match="did not answer"):
-        list(judge_by_model(session, endpoint(judge_server(failing), "m"), "m"))
+        list(judge_by_model(session, endpoint_judge(judge_server(failing), "m"), "m"))
     assert Session.open(folder).tally().judged == 3
 
 
@@ -224,7 +224,7 @@ def test_the_key_of_an_endpoint_is_not_sent_on_to_where_it_redirects(monkeypatch
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(JudgeModelError, match=r"it redirects to http://127.0.0.1:\d+/elsewhere"):
-            endpoint(f"http://127.0.0.1:{server.server_port}/v1", "m")("Which is better?")
+            endpoint_judge(f"http://127.0.0.1:{server.server_port}/v1", "m")("Which is better?")
     finally:
         server.shutdown()
     assert seen == {"/v1/chat/completions": "Bearer secret"}
@@ -265,7 +265,7 @@ def test_verdicts_of_prompts_that_are_not_judged_any_more_do_not_count(home: Pat
     session = Session.open(folder, count=6)
     tally = session.tally()
     assert (tally.judged, tally.of_other_prompts) == (0, 5)
-    assert "5 earlier verdicts of prompts that are not judged any more" in tally.words()
+    assert "5 earlier verdicts of prompts that are not judged any more" in tally.summary()
     assert len(session.unanswered()) == session.total
     assert session.verdicts() == []
     assert not session.undo()
@@ -290,4 +290,4 @@ def test_no_interval_begins_below_nothing() -> None:
     for n in range(1, 400):
         assert 0 <= wilson(0, n)[0] < 1e-12
         assert 1 - 1e-12 < wilson(n, n)[1] <= 1
-        assert "-0%" not in WinRate(base=n).words()
+        assert "-0%" not in WinRate(base=n).summary()

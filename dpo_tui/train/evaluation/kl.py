@@ -1,9 +1,9 @@
 """KL divergence of the policy from the reference, KL(π ‖ π_ref), estimated from the policy's own answers.
 
 For answers y that the policy samples to a prompt x, the expectation of log π(y|x) − log π_ref(y|x), summed over the
-tokens of y, is the KL divergence, here of answers of at most ``max_new_tokens`` tokens. The mean over a few answers is an
-estimate, reported with its standard error and the number of answers. The rewards that DPO logs are log-ratios too, but
-of the data's answers and not of the policy's: they are no KL divergence.
+tokens of y, is the KL divergence, here of answers of at most ``max_new_tokens`` tokens. The mean over a few answers is
+an estimate, reported with its standard error and the number of answers. The rewards that DPO logs are log-ratios too,
+but of the data's answers and not of the policy's: they are no KL divergence.
 """
 
 import contextlib
