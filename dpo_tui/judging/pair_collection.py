@@ -1,6 +1,7 @@
 """Preference pairs from prompts: sample several answers to each, rank them, pair the best with the worst.
 
-Answers and rankings are written to a folder beside the output, ``OUT.work/``, so that an interrupted command can continue.
+Answers and rankings are written to a folder beside the output, ``OUT.work/``, so that an interrupted command can
+continue.
 """
 
 import time

@@ -51,10 +51,10 @@ def test_a_person_who_always_prefers_the_tuned_answers_gives_it_every_win(home: 
     assert (found["tuned"], found["base"], found["same"]) == (18, 0, 2)
     assert found["rate"] == 1.0
     assert found["interval"][0] == pytest.approx(0.824, abs=1e-3)
-    told = judge(folder, "")
-    assert "the tuned model is better" in " ".join(told.stdout.split())
-    assert max(map(len, told.stdout.splitlines())) <= 80
-    assert "-n" not in told.stderr
+    report = judge(folder, "")
+    assert "the tuned model is better" in " ".join(report.stdout.split())
+    assert max(map(len, report.stdout.splitlines())) <= 80
+    assert "-n" not in report.stderr
 
 
 def test_a_judging_that_decides_nothing_says_how_to_go_on(home: Path, tiny_pairs: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_page_does_not_give_away_whose_answer_is_whose(home: Path, tiny_pair
     assert 150 < left.count("tuned") < 250
 
 
-def test_a_file_for_the_pairs_that_cannot_be_written_is_told_before_judging(home: Path, tiny_pairs: Path) -> None:
+def test_a_file_for_the_pairs_that_cannot_be_written_is_reported_before_judging(home: Path, tiny_pairs: Path) -> None:
     with pytest.raises(UsageError, match="nowhere: no such folder"):
         judge(answered_run(tiny_pairs), "l", "--export", "nowhere/pairs.jsonl")
 
@@ -153,7 +153,7 @@ def judge_server() -> Iterator[Callable[[Callable[[str], str]], str]]:
         server.shutdown()
 
 
-def test_a_model_is_asked_in_both_orders_and_its_bias_is_told(
+def test_a_model_is_asked_in_both_orders_and_its_bias_is_reported(
     home: Path, tiny_pairs: Path, judge_server: Callable[[Callable[[str], str]], str]
 ) -> None:
     """A judge that looks at the answers wins for one side; one that likes the first place is found out."""
@@ -175,7 +175,7 @@ def test_a_model_is_asked_in_both_orders_and_its_bias_is_told(
 
 
 def test_a_model_on_this_machine_is_asked_in_a_child(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """A real model with random weights says nothing that can be read: told as that, never as a win."""
+    """A real model with random weights says nothing that can be read: reported as that, never as a win."""
     folder = answered_run(tiny_pairs, count=2)
     options = ("-n", "2", "--judge-model", str(tiny_model), "--json")
     found = json.loads(judge(folder, "", *options).stdout)

@@ -134,8 +134,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         PairCollection(tmp_path / "file" / "work", [], SamplingSettings("m", 2, 1.0, 1.0, 8, 1))
 
 
-def run(*words: str, keys: str = "") -> Any:
-    return CliRunner().invoke(cli, ["pairs", *words], input=keys, catch_exceptions=False)
+def run(*arguments: str, keys: str = "") -> Any:
+    return CliRunner().invoke(cli, ["pairs", *arguments], input=keys, catch_exceptions=False)
 
 
 def test_a_real_run_answers_and_its_own_reward_ranks(
@@ -177,15 +177,15 @@ def test_a_reward_model_scores_answers(tiny_model: Path, tmp_path: Path) -> None
         torch.manual_seed(0)
         AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / str(labels))
         tokenizer.save_pretrained(tmp_path / str(labels))
-    told: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     scorer = Scorer()
     scorer.work({"do": "load-reward", "model": str(tmp_path / "1")}, lambda kind, message: None)
     item = {"id": "x", "messages": [{"role": "user", "content": "help"}], "answer": "thank you"}
-    scorer.work({"do": "score", "items": [item]}, lambda kind, message: told.append(message))
+    scorer.work({"do": "score", "items": [item]}, lambda kind, message: messages.append(message))
     talk = [*item["messages"], {"role": "assistant", "content": "thank you"}]  # type: ignore[misc]
     inputs = tokenizer(tokenizer.apply_chat_template(talk, tokenize=False), return_tensors="pt")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "1", dtype=torch.float32)
     with torch.no_grad():
-        assert told[0]["value"] == pytest.approx(float(model(**inputs).logits[0, 0]), abs=1e-5)
+        assert messages[0]["value"] == pytest.approx(float(model(**inputs).logits[0, 0]), abs=1e-5)
     with pytest.raises(TrainingError, match="a reward model gives one"):
         Scorer().work({"do": "load-reward", "model": str(tmp_path / "2")}, lambda kind, message: None)

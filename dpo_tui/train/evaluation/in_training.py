@@ -121,7 +121,7 @@ class InTrainingEvaluation:
                 should_stop=self._should_stop(self.budget.deadline(allowed)),
             )
         except torch.OutOfMemoryError:
-            # The training goes on: it needs the memory that the failed estimate holds in the cache.
+            # Give the memory of the failed estimate back before the training continues.
             torch.cuda.empty_cache()
             self._kl_prompts = []
             self._note_once("kl-memory", "KL is not estimated: sampling answers does not fit into the GPU's memory")

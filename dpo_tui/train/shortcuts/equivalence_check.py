@@ -104,7 +104,7 @@ def find_mismatch(trainer: Any, batch: dict[str, torch.Tensor], switches: Sequen
 
     plain = logps(False, batch)
     try:
-        found = largest_difference(plain, logps(True, batch))
+        difference = largest_difference(plain, logps(True, batch))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         # An error of the model's own code under the packed inputs is a mismatch; a lack of memory is not, although
         # torch derives its error from RuntimeError.
@@ -115,7 +115,7 @@ def find_mismatch(trainer: Any, batch: dict[str, torch.Tensor], switches: Sequen
     finally:
         for switch in switches:
             switch(False)
-    if found <= _TOLERANCE:
+    if difference <= _TOLERANCE:
         return None
     # More padding changes no result, only the order in which sums are rounded: what that does is noise.
     padded = {
@@ -123,6 +123,8 @@ def find_mismatch(trainer: Any, batch: dict[str, torch.Tensor], switches: Sequen
         for name, tensor in batch.items()
     }
     noise = largest_difference(plain, logps(False, padded))
-    if found <= _NOISE_FACTOR * noise:
+    if difference <= _NOISE_FACTOR * noise:
         return None
-    return f"scores of a real batch differ by {found:.2g} a token, those of plain TRL among themselves by {noise:.2g}"
+    return (
+        f"scores of a real batch differ by {difference:.2g} a token, those of plain TRL among themselves by {noise:.2g}"
+    )

@@ -86,7 +86,7 @@ class PairLayout:
         """
         same_pair = self.pair_RT[row, query] == self.pair_RT[row, key]
         key_branch = self.branch_RT[row, key]
-        # Both answers see the prompt; neither sees the other, although the rejected one stands after the chosen one.
+        # Both answers see the prompt; neither sees the other, although the rejected one comes after the chosen one.
         # Padding is pair -1: it sees padding only, so that no row of the mask is empty (softmax over nothing is NaN).
         same_sequence = (key_branch == _PROMPT) | (key_branch == self.branch_RT[row, query])
         return (query >= key) & same_pair & same_sequence
@@ -192,7 +192,7 @@ def _index_tensors(pairs: Sequence[PairLengths], rows: Sequence[Sequence[int]], 
             for tokens, first_position, branch, batch_rows in (
                 (pair.prompt, 0, _PROMPT, (chosen_row, rejected_row)),
                 (pair.chosen, pair.prompt, _CHOSEN, (chosen_row,)),
-                # The rejected answer follows the prompt, not the chosen answer that stands before it in the row.
+                # The rejected answer follows the prompt, not the chosen answer that precedes it in the row.
                 (pair.rejected, pair.prompt, _REJECTED, (rejected_row,)),
             ):
                 places = slice(start, start + tokens)

@@ -163,8 +163,7 @@ def _window(config: Any, kinds: set[str]) -> int | None:
     sliding = getattr(config, "sliding_window", None)
     if getattr(config, "layer_types", None) is not None and "sliding_attention" not in kinds:
         sliding = None
-    found = [width for width in (chunk, sliding) if width]
-    return min(found) if found else None
+    return min((width for width in (chunk, sliding) if width), default=None)
 
 
 def layout_cost(model: Any, backbone: Any) -> LayoutCost:

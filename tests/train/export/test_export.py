@@ -155,7 +155,7 @@ def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
 
 
 @pytest.mark.parametrize(
-    ("folders", "words"),
+    ("folders", "message"),
     [
         (["adapter"], "works with its base me/base, or merged into it"),
         (["adapter", "merged"], "merged/ is the whole model, base and adapter in one"),
@@ -164,7 +164,7 @@ def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
     ],
 )
 def test_a_run_that_is_done_says_what_there_is_to_merge(
-    home: Path, monkeypatch: pytest.MonkeyPatch, folders: list[str], words: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, folders: list[str], message: str
 ) -> None:
     """What there is to merge is said at the end of every run, and by `status` as long as it is there."""
     monkeypatch.setenv("COLUMNS", "200")
@@ -174,9 +174,9 @@ def test_a_run_that_is_done_says_what_there_is_to_merge(
         (folder.path / name).mkdir()
     if "adapter" in folders:
         (folder.adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "me/base"}')
-    told = CliRunner().invoke(cli, ["status", folder.id], catch_exceptions=False).stdout
-    assert words in told
-    assert ("Result:" in told) == bool(words)
+    stdout = CliRunner().invoke(cli, ["status", folder.id], catch_exceptions=False).stdout
+    assert message in stdout
+    assert ("Result:" in stdout) == bool(message)
 
 
 def whole(**changes: Any) -> dict[str, list[str]]:
@@ -185,22 +185,22 @@ def whole(**changes: Any) -> dict[str, list[str]]:
 
 def test_a_whole_model_is_served_by_commands_that_a_shell_takes() -> None:
     """A folder with a space, and a name that no server takes as it is."""
-    told = whole()
-    assert told["vLLM"] == ["vllm serve '/a b/out' --served-model-name my-model"]
-    assert told["llama.cpp"][0] == "python convert_hf_to_gguf.py '/a b/out' --outfile my-model.gguf"
-    assert told["Ollama"][:2] == [
+    shown = whole()
+    assert shown["vLLM"] == ["vllm serve '/a b/out' --served-model-name my-model"]
+    assert shown["llama.cpp"][0] == "python convert_hf_to_gguf.py '/a b/out' --outfile my-model.gguf"
+    assert shown["Ollama"][:2] == [
         "echo 'FROM /a b/out' > Modelfile", "ollama create my-model -f Modelfile && ollama run my-model",
     ]  # fmt: skip
 
 
 def test_an_adapter_is_served_beside_its_base() -> None:
-    told = whole(base="me/base", rank=24)
-    assert told["vLLM"] == ["vllm serve me/base --enable-lora --max-lora-rank 32 --lora-modules my-model='/a b/out'"], (
-        "vLLM takes 8, 16, 32, 64 … as the highest rank"
-    )
-    assert told["llama.cpp"][0] == "hf download me/base --local-dir base"
-    assert "--base base " in told["llama.cpp"][2]
-    assert "merge first" in told["Ollama"][0]
+    shown = whole(base="me/base", rank=24)
+    assert shown["vLLM"] == [
+        "vllm serve me/base --enable-lora --max-lora-rank 32 --lora-modules my-model='/a b/out'"
+    ], "vLLM takes 8, 16, 32, 64 … as the highest rank"
+    assert shown["llama.cpp"][0] == "hf download me/base --local-dir base"
+    assert "--base base " in shown["llama.cpp"][2]
+    assert "merge first" in shown["Ollama"][0]
     local = whole(base="/models/base", local=True)["llama.cpp"]
     assert "--base /models/base " in local[1]
     assert [vllm_rank(rank) for rank in (1, 8, 16, 65, 512, 513)] == [8, 8, 16, 128, 512, None]
@@ -209,8 +209,8 @@ def test_an_adapter_is_served_beside_its_base() -> None:
 @pytest.mark.parametrize("setting", [{"use_dora": True}, {"modules_to_save": ["embed_tokens"]}])
 def test_an_adapter_that_no_server_takes_is_to_be_merged(setting: dict[str, Any]) -> None:
     config = from_values({"model_name": "m", "dataset": "d", **setting})
-    told = commands(ServedModel.of(config, "x", "m"))
-    assert all("merge first" in line for _, lines in told for line in lines)
+    shown = commands(ServedModel.of(config, "x", "m"))
+    assert all("merge first" in line for _, lines in shown for line in lines)
 
 
 def test_what_cannot_be_exported_is_refused_at_once(home: Path, tmp_path: Path) -> None:

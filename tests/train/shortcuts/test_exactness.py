@@ -282,6 +282,6 @@ def two_token_tokenizer() -> Any:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({"0": 0, "1": 1}, unk_token="0"))
-    words.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="1", pad_token="1")
+    tokenizer = Tokenizer(models.WordLevel({"0": 0, "1": 1}, unk_token="0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="1", pad_token="1")

@@ -259,7 +259,7 @@ def test_a_layout_that_saves_nothing_is_not_used() -> None:
     assert plan_layout([PairLengths(0, 50, 50), PairLengths(0, 50, 50)], 50, WORK) is None
 
 
-def test_flex_attention_is_told_which_blocks_nobody_sees() -> None:
+def test_flex_attention_skips_blocks_that_no_query_attends_to() -> None:
     """Blocks of 128 tokens: a pair's answers do not see each other, and nobody sees another pair."""
     alone = LayoutCost(token=1.0, attention=0.0)
     layout = plan_layout([PairLengths(128, 256, 256), PairLengths(128, 128, 128)], 384, alone)
@@ -289,7 +289,7 @@ def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -
 
 
 @pytest.mark.parametrize(
-    ("settings_of", "word"),
+    ("settings_of", "expected"),
     [
         ({"model_type": "mistral", "sliding_window": 64}, "slides over 64"),
         ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 64, "max_window_layers": 0}, "slides"),
@@ -301,11 +301,11 @@ def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -
     ],
     ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
 )
-def test_models_that_cannot_share_are_known_by_their_config(settings_of: dict[str, Any], word: str | None) -> None:
+def test_models_that_cannot_share_are_known_by_their_config(settings_of: dict[str, Any], expected: str | None) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
     made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**(small | heads | settings_of)))
     found = sharing_obstacle(made, 512)
-    assert found is None if word is None else word in (found or "")
+    assert found is None if expected is None else expected in (found or "")

@@ -65,7 +65,7 @@ def odd_model(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "reason"),
     [
         (_counts_positions_itself, r"scores of a real batch differ by [\d.]+ a token"),
         (_wants_a_flat_mask, "the model refuses it: ValueError: too many values"),
@@ -73,17 +73,17 @@ def odd_model(monkeypatch: pytest.MonkeyPatch) -> Any:
     ids=["positions ignored", "flat mask"],
 )
 def test_a_model_that_sharing_would_change_trains_without_it(
-    home: Path, tiny_model: Path, tiny_pairs: Path, odd_model: Any, *, change: Any, words: str
+    home: Path, tiny_model: Path, tiny_pairs: Path, odd_model: Any, *, change: Any, reason: str
 ) -> None:
     """Never another training; the run goes on, plainly, and says why."""
     odd_model(change)
     folder = train(quick(tiny_model, tiny_pairs))
-    assert re.search(words, notes(folder, "warning"))
-    said = shortcuts(folder)
-    assert not said["share_prefix"]["on"]
-    assert re.search(words, said["share_prefix"]["why"])
-    assert said["share_prefix"]["tokens"] == 0
-    assert said["labelled_head"]["on"] is HAS_FUSED_HEAD
+    assert re.search(reason, notes(folder, "warning"))
+    report = shortcuts(folder)
+    assert not report["share_prefix"]["on"]
+    assert re.search(reason, report["share_prefix"]["why"])
+    assert report["share_prefix"]["tokens"] == 0
+    assert report["labelled_head"]["on"] is HAS_FUSED_HEAD
     plain = train(quick(tiny_model, tiny_pairs, share_prefix="off"))
     assert losses(folder) == losses(plain)
 
@@ -112,20 +112,20 @@ def test_pairs_that_begin_differently_share_nothing(home: Path, tiny_model: Path
 
 def test_the_receipt_says_what_was_saved(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """Which shortcuts were on, and the tokens that nobody had to compute."""
-    said = shortcuts(train(quick(tiny_model, tiny_pairs)))
-    assert said["share_prefix"]["on"]
-    assert 0 < said["share_prefix"]["tokens"] < said["share_prefix"]["tokens_plain"]
-    saved = 1 - said["share_prefix"]["tokens"] / said["share_prefix"]["tokens_plain"]
-    assert said["share_prefix"]["saved"] == pytest.approx(saved, abs=1e-4)
+    report = shortcuts(train(quick(tiny_model, tiny_pairs)))
+    assert report["share_prefix"]["on"]
+    assert 0 < report["share_prefix"]["tokens"] < report["share_prefix"]["tokens_plain"]
+    saved = 1 - report["share_prefix"]["tokens"] / report["share_prefix"]["tokens_plain"]
+    assert report["share_prefix"]["saved"] == pytest.approx(saved, abs=1e-4)
     if HAS_FUSED_HEAD:
-        assert 0 < said["labelled_head"]["positions"] < said["labelled_head"]["positions_plain"]
+        assert 0 < report["labelled_head"]["positions"] < report["labelled_head"]["positions_plain"]
     else:
-        assert said["labelled_head"]["why"] == "this TRL scores every position"
+        assert report["labelled_head"]["why"] == "this TRL scores every position"
 
 
 def test_off_is_off(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    said = shortcuts(train(quick(tiny_model, tiny_pairs, share_prefix="off")))
-    assert said["share_prefix"] == OFF | {"why": 'share_prefix = "off"'}
+    report = shortcuts(train(quick(tiny_model, tiny_pairs, share_prefix="off")))
+    assert report["share_prefix"] == OFF | {"why": 'share_prefix = "off"'}
 
 
 @pytest.mark.skipif(not HAS_FUSED_HEAD, reason="this TRL has no fused head")
