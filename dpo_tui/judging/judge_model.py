@@ -103,8 +103,8 @@ def ask_twice(judge: JudgeModel, prompt: Prompt, left: str, right: str) -> tuple
     """Ask which of two answers is better, in both orders.
 
     Returns:
-        The verdict: left, right, or tie, also where the two orders contradict each other. And the two replies: A or B for
-        the answer shown first or second, C for neither, None for no verdict.
+        The verdict: left, right, or tie, also where the two orders contradict each other. And the two replies: A or B
+        for the answer shown first or second, C for neither, None for no verdict.
     """
     left_first = read_verdict(judge(_question(prompt, left, right)))
     right_first = read_verdict(judge(_question(prompt, right, left)))
