@@ -18,7 +18,7 @@ from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import PREFERENCE_ACCURACY
-from dpo_tui.train.evaluation.generation import prompt_ids
+from dpo_tui.train.evaluation.generation import prompt_token_ids
 from dpo_tui.train.evaluation.kl import estimate_kl
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.load import load_model, load_tokenizer
@@ -85,7 +85,7 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
         estimate = None
         if request["kl_prompts"] and strategy.has_reference:
             send("progress", {"message": "Estimating KL to the reference", "done": 0, "total": None})
-            prompts = [prompt_ids(tokenizer, prompt) for prompt in rows.prompts[: request["kl_prompts"]]]
+            prompts = [prompt_token_ids(tokenizer, prompt) for prompt in rows.prompts[: request["kl_prompts"]]]
             estimate = estimate_kl(trainer, tokenizer, prompts, config.kl_max_new_tokens, seed=config.seed)
     if estimate is not None:
         metrics |= {"eval_kl": estimate.mean, "eval_kl_stderr": estimate.stderr, "eval_kl_n": estimate.n}

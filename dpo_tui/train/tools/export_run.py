@@ -17,8 +17,8 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import read_all
 from dpo_tui.runs.naming import given_name
 from dpo_tui.train.export.curves_svg import curves_svg
-from dpo_tui.train.export.merge_check import AGREEING, EXACT, compare, fits_in_memory
-from dpo_tui.train.export.merged_model import write_model
+from dpo_tui.train.export.merge_check import MAX_LOGIT_DIFFERENCE, MIN_SAME_TOP_TOKEN, check_merge, fits_in_memory
+from dpo_tui.train.export.merged_model import write_merged_model
 from dpo_tui.train.export.model_card import CardDetails, Kind, model_card
 from dpo_tui.train.export.serving_commands import ServedModel, commands
 from dpo_tui.train.model.base_files import licence_of
@@ -27,7 +27,7 @@ from dpo_tui.train.tools.json_service import Send, serve
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _CURVES = "curves.svg"
 _MOST_SAMPLES = 4
-"""Sampled answers of the run on which a merge is checked."""
+"""SampledAnswer answers of the run on which a merge is checked."""
 
 
 def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
         elif request["merge"]:
             kind = "merged"
             send("progress", {"message": "Merging the adapter into its base", "done": 0, "total": None})
-            base = write_model(
+            base = write_merged_model(
                 config,
                 folder,
                 partial,
@@ -111,13 +111,17 @@ def _check_merge(
     if not fits_in_memory(base):
         return "Not compared with its parts: the model does not fit into this machine's memory in fp32."
     send("progress", {"message": "Comparing the logits with base + adapter", "done": 0, "total": None})
-    found = compare(base, folder.adapter, merged, _sampled_texts(folder), nf4=config.use_4bit)
+    found = check_merge(base, folder.adapter, merged, _sampled_texts(folder), nf4=config.use_4bit)
     result = (
         f"Compared with base + adapter in fp32 at {found.positions} positions: logits differ by at most "
-        f"{found.largest:.2g}, the likeliest token is the same in {found.same_first:.1%}."
+        f"{found.max_logit_difference:.2g}, the likeliest token is the same in {found.same_top_token:.1%}."
     )
     # Only in fp32 are equal logits to be expected; bf16 and fp16 round the merged weights.
-    differs = found.largest > EXACT if request["precision"] == "fp32" else found.same_first < AGREEING
+    differs = (
+        found.max_logit_difference > MAX_LOGIT_DIFFERENCE
+        if request["precision"] == "fp32"
+        else found.same_top_token < MIN_SAME_TOP_TOKEN
+    )
     if differs:
         raise TrainingError(
             f"The merged model does not agree with its parts. {result}",

@@ -23,7 +23,7 @@ from dpo_tui.config.files import from_values
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.generation import BATCH, end_tokens, generate, prompt_ids, seeded
+from dpo_tui.train.evaluation.generation import BATCH_SIZE, eos_token_ids, forked_rng, generate, prompt_token_ids
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.load import load_model
 from dpo_tui.train.model.loaded_run import LoadedRun, load_run
@@ -79,9 +79,9 @@ def _answers(loaded: LoadedRun, request: dict[str, Any], send: Send) -> int:
     options = {key: request[key] for key in ("temperature", "top_p") if request.get(key) is not None}
     wanted = [(prompt, number) for prompt in request["prompts"] for number in range(per_prompt)]
     count = 0
-    for start in range(0, len(wanted), BATCH):
-        batch = wanted[start : start + BATCH]
-        rows = [prompt_ids(tokenizer, prompt["messages"]) for prompt, _ in batch]
+    for start in range(0, len(wanted), BATCH_SIZE):
+        batch = wanted[start : start + BATCH_SIZE]
+        rows = [prompt_token_ids(tokenizer, prompt["messages"]) for prompt, _ in batch]
         for who in request.get("who", ["tuned"]):
             with loaded.active_model(who) as model:
                 answers = generate(
@@ -103,15 +103,15 @@ def _answers(loaded: LoadedRun, request: dict[str, Any], send: Send) -> int:
 def _reply(loaded: LoadedRun, request: dict[str, Any], send: Send) -> dict[str, Any]:
     """Answer one conversation, and send the text while it is generated."""
     tokenizer = loaded.tokenizer
-    ids = torch.tensor([prompt_ids(tokenizer, request["messages"])])
+    ids = torch.tensor([prompt_token_ids(tokenizer, request["messages"])])
     streamer = _SendingStreamer(tokenizer, send)
     temperature = request.get("temperature")
     sampling = {"do_sample": True, "temperature": float(temperature)} if temperature else {"do_sample": False}
     with (
         loaded.active_model(request.get("who", "tuned")) as model,
-        seeded(model.device, int(request.get("seed") or 0)),
+        forked_rng(model.device, int(request.get("seed") or 0)),
     ):
-        ends = end_tokens(model, tokenizer)
+        ends = eos_token_ids(model, tokenizer)
         ids = ids.to(model.device)
         output = model.generate(
             input_ids=ids,

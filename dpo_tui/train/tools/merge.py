@@ -8,7 +8,7 @@ import torch
 
 from dpo_tui.config.files import load
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.export.merged_model import merge_in_place
+from dpo_tui.train.export.merged_model import write_merged_folder
 from dpo_tui.train.tools.json_service import Send, serve
 
 
@@ -27,7 +27,7 @@ def merge_run(request: dict[str, Any], send: Send) -> dict[str, Any]:
     """
     folder = RunFolder(Path(request["run"]))
     config = load(folder.config).config
-    merge_in_place(
+    write_merged_folder(
         config,
         folder,
         torch.bfloat16 if config.bf16 else torch.float32,

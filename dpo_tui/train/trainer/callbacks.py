@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from dpo_tui.train.evaluation.time_budget import StepTimer
+from dpo_tui.train.evaluation.time_budget import TrainingProgress
 from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.worker import checkpoints
 from dpo_tui.train.worker.distributed import wait_for_ranks
@@ -42,7 +42,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.keep_checkpoints = keep_checkpoints
         self.stopped = False
         self.last_evaluation = -1
-        self.after_evaluation: Callable[[StepTimer], bool] | None = None
+        self.after_evaluation: Callable[[TrainingProgress], bool] | None = None
         self.spike_detector: SpikeDetector | None = None
         self._step_began = 0.0
         self._idle_since = time.perf_counter()
@@ -141,7 +141,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._evaluated = 0
         self.last_evaluation = state.global_step
         if self.after_evaluation is not None:
-            ends_early = self.after_evaluation(self._step_timer(state))
+            ends_early = self.after_evaluation(self._training_progress(state))
             # A limit may be exceeded in the estimate of one rank alone; all ranks must leave the loop together.
             if any(self.stop_requests.reduce_flags((ends_early,))):
                 control.should_training_stop = True
@@ -163,9 +163,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.journal.event("checkpoint", f"Saved a checkpoint at step {state.global_step}", step=state.global_step)
         self._idle_since = time.perf_counter()
 
-    def _step_timer(self, state: TrainerState) -> StepTimer:
+    def _training_progress(self, state: TrainerState) -> TrainingProgress:
         seconds = self._trained_seconds / self._trained_steps if self._trained_steps else None
-        return StepTimer(seconds, state.global_step, state.max_steps, int(state.eval_steps or 0))
+        return TrainingProgress(seconds, state.global_step, state.max_steps, int(state.eval_steps or 0))
 
     def _show_steps(self, state: TrainerState) -> None:
         self.journal.progress(

@@ -16,7 +16,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.time_budget import LAST_LOOK, EvaluationCost, StepTimer, TimeBudget
+from dpo_tui.train.evaluation.time_budget import LAST_EVALUATION_SECONDS, EvaluationCost, TimeBudget, TrainingProgress
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
@@ -185,9 +185,9 @@ def test_answers_are_kept_for_every_evaluation_and_for_the_reference(
 def test_looking_does_not_change_the_training(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """Sampling draws random numbers of its own: every loss is the same, to the last digit, with dropout on."""
     changes = {"disable_dropout": False, "lora_dropout": 0.3}
-    with_looks = train(make_config(tiny_model, tiny_pairs, **changes))
+    evaluated = train(make_config(tiny_model, tiny_pairs, **changes))
     without = train(make_config(tiny_model, tiny_pairs, kl_prompts=0, sample_prompts=0, **changes))
-    assert [line["loss"] for line in lines(with_looks.metrics) if "loss" in line] == [
+    assert [line["loss"] for line in lines(evaluated.metrics) if "loss" in line] == [
         line["loss"] for line in lines(without.metrics) if "loss" in line
     ]
 
@@ -214,14 +214,14 @@ def test_what_is_too_dear_is_left_out_and_said(home: Path, tiny_model: Path, tin
 
 
 def test_the_share_is_spread_over_the_evaluations_that_are_left() -> None:
-    allowance = TimeBudget(0.05)
-    pace = StepTimer(step_seconds=2.0, step=100, max_steps=400, eval_steps=100)
-    assert allowance.seconds(pace) == pytest.approx(0.05 * 800 / 4)
-    allowance.spend(20.0)
-    assert allowance.seconds(pace) == pytest.approx(5.0)
-    allowance.spend(30.0)
-    assert allowance.seconds(pace) == 0.0
-    assert allowance.seconds(replace(pace, step=400)) == LAST_LOOK
+    budget = TimeBudget(0.05)
+    progress = TrainingProgress(step_seconds=2.0, step=100, max_steps=400, eval_steps=100)
+    assert budget.seconds(progress) == pytest.approx(0.05 * 800 / 4)
+    budget.spend(20.0)
+    assert budget.seconds(progress) == pytest.approx(5.0)
+    budget.spend(30.0)
+    assert budget.seconds(progress) == 0.0
+    assert budget.seconds(replace(progress, step=400)) == LAST_EVALUATION_SECONDS
 
 
 def test_fewer_prompts_are_answered_in_less_time() -> None:
