@@ -43,7 +43,7 @@ def fits_in_memory(base: Path) -> bool:
 
 
 def check_merge(base: Path, adapter: Path, merged: Path, probe_texts: Sequence[str], *, nf4: bool) -> MergeCheck:
-    """Compare the logits of a merged model with those of base + adapter, in fp32 on the CPU, one loaded after the other.
+    """Compare the logits of a merged model and of base + adapter, in fp32 on the CPU, one loaded after the other.
 
     Args:
         base: folder of the base model.
@@ -53,9 +53,8 @@ def check_merge(base: Path, adapter: Path, merged: Path, probe_texts: Sequence[s
         nf4: whether the run held the base model in 4 bits; it is loaded so here.
     """
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    rows = [
-        tokenizer(text, return_tensors="pt", truncation=True, max_length=_MAX_TOKENS).input_ids for text in probe_texts
-    ]
+    tokenized = [tokenizer(text, return_tensors="pt", truncation=True, max_length=_MAX_TOKENS) for text in probe_texts]
+    rows = [encoding.input_ids for encoding in tokenized]
     options: dict[str, Any] = {"dtype": torch.float32}
     if nf4:
         quantised = BitsAndBytesConfig(

@@ -1,8 +1,8 @@
 """Merged weights of a LoRA adapter and its base model, computed shard by shard in the memory of one shard.
 
 W' = W + s·B·A (Hu et al. 2021, arXiv 2106.09685) with s = alpha / r, or alpha / √r where it is rank-stabilised
-(Kalajdzievski 2023, arXiv 2312.03732). A 4-bit run trained its adapter on top of dequantised NF4 weights, so it is those
-that the product is added to (QLoRA, arXiv 2305.14314).
+(Kalajdzievski 2023, arXiv 2312.03732). A 4-bit run trained its adapter on top of dequantised NF4 weights, so the
+product is added to those (QLoRA, arXiv 2305.14314).
 """
 
 import json
@@ -90,7 +90,7 @@ def read_adapter(folder: Path) -> Adapter:
             deltas[f"{module}.weight"] = LayerDelta(
                 tensor,
                 tensors[f"{stem}B.weight"],
-                _scale(config, module, tensor.shape[0]),
+                lora_scale(config, module, tensor.shape[0]),
                 tensors.get(f"{stem}magnitude_vector"),
             )
         elif not kind:
@@ -144,7 +144,7 @@ def merge_weights(
         )
 
 
-def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+def lora_scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     """Return s of a module; ``alpha_pattern`` gives single modules an alpha, and the tensor's shape tells its rank."""
     alpha = next(
         (value for key, value in (config.get("alpha_pattern") or {}).items() if re.search(rf"(^|\.){key}$", module)),

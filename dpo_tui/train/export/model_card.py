@@ -1,4 +1,4 @@
-"""Model card of a run's result (README.md): what it is, data, settings, results, licence, and how to use and serve it."""
+"""Model card of a run's result (README.md): data, settings, results, licence, and how to use and serve it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

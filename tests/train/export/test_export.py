@@ -119,7 +119,7 @@ def test_a_merge_that_does_not_agree_leaves_nothing_behind(
     from dpo_tui.train.tools.export_run import export
 
     folder = finished_run(tiny_model, tiny_pairs)
-    monkeypatch.setattr(merge_weights, "_scale", lambda *_: 0.5)
+    monkeypatch.setattr(merge_weights, "lora_scale", lambda *_: 0.5)
     request = {"run": str(folder.path), "target": str(tmp_path / "out"), "merge": True, "precision": "fp32"}
     with pytest.raises(TrainingError, match="does not agree"):
         export(request, lambda *_: None)
