@@ -96,7 +96,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         tokenizer,
         prompts=rows.prompts,
         journal=journal,
-        interruption=stop_requests,
+        stop_requests=stop_requests,
         first_step=step_of(checkpoint) if checkpoint else 0,
     )
     callback.after_evaluation = in_training.at_evaluation

@@ -141,19 +141,19 @@ def test_the_end_of_all_ranks_is_the_first_failure(reports: list[RankReport], en
 
 
 def test_requests_are_what_any_rank_has_seen_and_are_taken_away(folder: RunFolder) -> None:
-    """The agreement here says what another rank saw."""
+    """The reduction here returns what another rank saw."""
     seen: list[tuple[bool, ...]] = []
 
-    def agree(flags: tuple[bool, ...]) -> tuple[bool, ...]:
+    def reduce_flags(flags: tuple[bool, ...]) -> tuple[bool, ...]:
         seen.append(flags)
         return (flags[0], True)
 
-    interruption = StopRequests(folder, Rank(0, 0, 2), agree)
+    stop_requests = StopRequests(folder, Rank(0, 0, 2), reduce_flags)
     (folder.control / "checkpoint").touch()
-    requests = interruption.take_requests()
+    requests = stop_requests.take_requests()
     assert (requests.stop, requests.checkpoint) == (False, True)
     assert not (folder.control / "checkpoint").exists()
-    assert interruption.take_requests().checkpoint, "another rank saw one, this one did not"
+    assert stop_requests.take_requests().checkpoint, "another rank saw one, this one did not"
     assert seen == [(False, True), (False, False)]
 
 

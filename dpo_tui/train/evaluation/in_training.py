@@ -30,7 +30,7 @@ class InTrainingEvaluation:
         prompts: held-out ones where there are any; the first ``sample_prompts`` are answered, the first ``kl_prompts``
             are for the KL estimate.
         journal: where samples and events are written.
-        interruption: a request to stop ends an evaluation at once.
+        stop_requests: a request to stop ends an evaluation at once.
         first_step: the step that this attempt starts from.
     """
 
@@ -42,11 +42,11 @@ class InTrainingEvaluation:
         *,
         prompts: list[list[Message]],
         journal: Journal,
-        interruption: StopRequests,
+        stop_requests: StopRequests,
         first_step: int = 0,
     ) -> None:
         self.config, self.trainer, self.tokenizer = config, trainer, tokenizer
-        self.journal, self.interruption = journal, interruption
+        self.journal, self.stop_requests = journal, stop_requests
         self.budget = TimeBudget(config.looks_share, first_step)
         self._sample_prompts = prompts[: config.sample_prompts]
         self._kl_cost, self._sample_cost = EvaluationCost(), EvaluationCost()
@@ -128,7 +128,7 @@ class InTrainingEvaluation:
             return None
         self._kl_cost = EvaluationCost(estimate.n if estimate else count, self.budget.clock() - began)
         if estimate is None:
-            if not self.interruption.stop_wanted():
+            if not self.stop_requests.stop_wanted():
                 self._note_skipped("The KL estimate was", self._kl_cost, count, allowed, progress.step)
             return None
         self.trainer.log(
@@ -173,7 +173,7 @@ class InTrainingEvaluation:
                 self.journal.sample(samples[-1])
                 self.journal.progress(len(samples), len(prompts), "answers")
         self._sample_cost = EvaluationCost(max(len(samples), 1), self.budget.clock() - began)
-        if len(samples) < len(prompts) and not self.interruption.stop_wanted():
+        if len(samples) < len(prompts) and not self.stop_requests.stop_wanted():
             self.journal.event(
                 "warning", f"Only {len(samples)} of {len(prompts)} sample prompts were answered in the time for it"
             )
@@ -198,7 +198,7 @@ class InTrainingEvaluation:
         return True
 
     def _should_stop(self, deadline: float) -> ShouldStop:
-        return lambda: self.budget.clock() > deadline or self.interruption.stop_wanted()
+        return lambda: self.budget.clock() > deadline or self.stop_requests.stop_wanted()
 
     def _note_skipped(self, what: str, cost: EvaluationCost, wanted: int, allowed: float, step: int) -> None:
         expected = cost.seconds * wanted / max(cost.prompts, 1)

@@ -27,7 +27,7 @@ from dpo_tui.train.tools.json_service import Send, serve
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _CURVES = "curves.svg"
 _MOST_SAMPLES = 4
-"""Sampled answers of the run on which a merge is checked."""
+"""SampledAnswer answers of the run on which a merge is checked."""
 
 
 def export(request: dict[str, Any], send: Send) -> dict[str, Any]:

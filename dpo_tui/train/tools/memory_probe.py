@@ -108,7 +108,7 @@ def _sequence_length(row: Mapping[str, Any]) -> int:
     """Return the tokens of the longer sequence of a tokenised pair, prompt included."""
     if "chosen_input_ids" in row:  # TRL's experimental trainers keep the prompt in front of each answer
         return max(len(row["chosen_input_ids"]), len(row["rejected_input_ids"]))
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+    return len(row["prompt_token_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def probe(request: dict[str, Any], send: Send) -> dict[str, Any]:

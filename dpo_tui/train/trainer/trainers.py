@@ -107,11 +107,8 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             return super()._precompute_ref_logps(dataset, name, batch_size)
         weights = self._weights.result() if self._weights else None
         parts = reference_logps.key_parts(self.config, self, weights)
-        key = (
-            reference_cache.key_of(parts, dataset.select_columns(list(reference_cache.TOKEN_COLUMNS)))
-            if parts
-            else None
-        )
+        pairs = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
+        key = reference_cache.key_of(parts, pairs) if parts else None
         logps = reference_cache.load(key, len(dataset)) if key else None
         self.shortcuts.reference.figures.setdefault("kept_from_before", {})[name] = logps is not None
         if logps is None:
