@@ -78,6 +78,7 @@ class PairCollection:
         self._compared: dict[str, set[frozenset[str]]] = {key: set() for key in self.prompts}
         self._scores: dict[str, dict[str, float]] = {key: {} for key in self.prompts}
         self._by: dict[str, str] = {}
+        # Lines of prompts that are not asked about now are passed over, and stay in the files.
         for line in MetricsTail(folder / "answers.jsonl").poll():
             if line.get("id") in self._answers:
                 self._answers[line["id"]][int(line["number"])] = str(line["answer"])

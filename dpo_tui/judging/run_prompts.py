@@ -51,6 +51,7 @@ def run_prompts(folder: RunFolder, count: int) -> Prompts:
     record = read_held_out(folder)
     if record is None:
         return _split_again(split, change, count)
+    # The record has ids of prompts; the data may have changed since, and be split in another way now.
     prompts = different_prompts(prompts_of([*split.held_out, *split.train]))
     kept = [prompt for prompt in prompts if prompt_id(prompt) in record.prompts]
     if kept:

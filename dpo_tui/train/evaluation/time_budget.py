@@ -87,6 +87,7 @@ class TimeBudget:
             return math.inf
         if progress.step_seconds is None:
             return FIRST_EVALUATION_SECONDS
+        # Of the whole attempt as it is expected to be, so that late evaluations may use what early ones left over.
         training = progress.step_seconds * max(progress.max_steps - self.first_step, 0)
         budget = max(0.0, self.share * training - self.spent) / progress.evaluations_left
         return max(budget, LAST_EVALUATION_SECONDS) if progress.is_last else budget

@@ -118,6 +118,7 @@ def merge_weights(
     missing = set(adapter.deltas) | set(adapter.replaced)
     quantised = _linear_weights(base) if nf4 else frozenset()
     total_bytes = 0
+    # Output shards have the names and tensors of the base's, so the base's index describes them too, its size excepted.
     for number, shard in enumerate(shards, start=1):
         merged = {}
         for name, weight in _weights(base / shard):
