@@ -15,8 +15,8 @@ from textual.widgets import ContentSwitcher, OptionList
 from textual.widgets.option_list import Option
 
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.judging.pair_collection import write_pairs
-from dpo_tui.judging.judging_session import Ballot, Session, Verdict
+from dpo_tui.judging.judging_session import Session, Verdict
+from dpo_tui.judging.preference_pairs import AnswerPair, write_pairs
 from dpo_tui.views.judging_view import PROMPTS, Judgeable, before_answers, judgeable, result, saved, while_answering
 from dpo_tui.views.run_list import RunSummary
 from dpo_tui.views.monitor_text import Piece, prompt_text
@@ -73,7 +73,7 @@ class JudgeScreen(FullScreen):
         self._choices: list[Judgeable] = []
         self._title = ""
         self._session: Session | None = None
-        self._ballot: Ballot | None = None
+        self._ballot: AnswerPair | None = None
         self._answering: Session | None = None
         self._answers = (0, 0)
         self._busy = False
@@ -183,7 +183,7 @@ class JudgeScreen(FullScreen):
             self._step(self._session, change, before)
 
     @work(thread=True, group="step", exit_on_error=False)
-    def _step(self, session: Session, change: Callable[[Session], object], before: Ballot | None) -> None:
+    def _step(self, session: Session, change: Callable[[Session], object], before: AnswerPair | None) -> None:
         try:
             with saved(session.folder):
                 change(session)
@@ -195,7 +195,7 @@ class JudgeScreen(FullScreen):
             self._busy = False
         self.app.call_from_thread(self._stepped, session, ballot)
 
-    def _stepped(self, session: Session, ballot: Ballot | None) -> None:
+    def _stepped(self, session: Session, ballot: AnswerPair | None) -> None:
         if session is not self._session:
             return
         self._ballot = ballot

@@ -25,7 +25,7 @@ from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.test_app import screen_text, until
 from tests.screens.test_pictures import LOOKS, SIZES
-from tests.judging.test_judge import answered_run
+from tests.support.answered_run import answered_run
 
 HOSTILE = "[bold]hi[/bold] \x1b[31mred\x1b]0;title\x07 \x9b2J end"
 
