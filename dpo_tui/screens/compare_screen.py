@@ -6,22 +6,21 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widgets import ContentSwitcher
 
-from dpo_tui.views.comparison_table import differing, results, table
-from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.views.feed_reader import FeedReader
-from dpo_tui.text.printable import printable
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.screens.feed_reading import FeedRead, read_feeds
-from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.chart import LineChart
+from dpo_tui.text.printable import printable
 from dpo_tui.views.chart_registry import ChartEntry, charts_for
-from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.key_hints import KeyHints
+from dpo_tui.views.comparison_table import differing, results, table
+from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.plot import COLOURS, PlotLine
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.widgets.chart import LineChart
+from dpo_tui.widgets.chart_grid import ChartGrid
+from dpo_tui.widgets.full_screen import FullScreen
+from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.tab_strip import TabStrip
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow

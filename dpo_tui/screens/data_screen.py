@@ -7,19 +7,18 @@ from typing import Any, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widgets import ContentSwitcher
 
 from dpo_tui.data.scan.scan_child import ScanProcess
 from dpo_tui.data.scan.scan_request import ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.views.dataset_text import droppable, report_page, where
-from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
-from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.views.token_lengths import lengths_text
 from dpo_tui.screens.pair_keys import PAIR_ACTIONS, PairArea
 from dpo_tui.screens.steps.data_step import DataStep
+from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
+from dpo_tui.views.dataset_text import droppable, report_page, where
+from dpo_tui.views.run_plan import RunPlan
+from dpo_tui.views.token_lengths import lengths_text
 from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.pair_view import PairView

@@ -7,8 +7,8 @@ from typing import Any
 
 from textual.message import Message
 
-from dpo_tui.views.run_feed import FeedChange
 from dpo_tui.views.feed_reader import FeedReader
+from dpo_tui.views.run_feed import FeedChange
 from dpo_tui.widgets.full_screen import FullScreen
 
 
@@ -44,7 +44,7 @@ def _read(screen: FullScreen, readers: Sequence[FeedReader[Any]]) -> None:
     for reader in readers:
         try:
             change = reader.read(time.time())
-        except Exception as error:  # noqa: BLE001 - raised below, after the other feeds are read
+        except Exception as error:
             failure = error
         else:
             screen.post_message(FeedRead(reader, change))

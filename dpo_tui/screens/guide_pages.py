@@ -48,8 +48,12 @@ WALK = GuideQuestion(
             "Is there a GPU with 12 GB of memory or more?",
             yes=GuideQuestion(
                 "Do you need a reward model of your own, to score other answers with later?",
-                yes=GuideAnswer("RLHF", "A reward model and full control over sampling are what RLHF adds, at its price."),
-                no=GuideAnswer("DPO", "Pairs at hand, no reward model to train: DPO is the simple and stable way. Press 2."),
+                yes=GuideAnswer(
+                    "RLHF", "A reward model and full control over sampling are what RLHF adds, at its price."
+                ),
+                no=GuideAnswer(
+                    "DPO", "Pairs at hand, no reward model to train: DPO is the simple and stable way. Press 2."
+                ),
             ),
             no=GuideAnswer(
                 "DPO with QLoRA",

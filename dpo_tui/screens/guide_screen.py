@@ -11,9 +11,9 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from dpo_tui.screens.guide_pages import PAGES, WALK, GuideAnswer, GuideQuestion
-from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import AskDialog, TellDialog
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.text_pane import TextPane
 

@@ -10,23 +10,22 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import ContentSwitcher, OptionList
 from textual.widgets.option_list import Option
 
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.judging.pair_collection import write_pairs
 from dpo_tui.judging.judging_session import Ballot, Session, Verdict
-from dpo_tui.views.judging_view import PROMPTS, Judgeable, before_answers, judgeable, result, saved, while_answering
-from dpo_tui.views.run_list import RunSummary
-from dpo_tui.views.monitor_text import Piece, prompt_text
+from dpo_tui.judging.pair_collection import write_pairs
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.answer_pair_view import ShownAnswers, AnswerPairView
+from dpo_tui.views.judging_view import PROMPTS, Judgeable, before_answers, judgeable, result, saved, while_answering
+from dpo_tui.views.monitor_text import Piece, prompt_text
+from dpo_tui.views.run_list import RunSummary
+from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, ShownAnswers
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow
 

@@ -12,25 +12,25 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
-from dpo_tui.views.run_diagnosis import PacedDiagnosis
-from dpo_tui.views.run_feed import Feed, RunFeed
-from dpo_tui.views.feed_reader import FeedReader
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.statuses import OVER
+from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.views.chart_registry import ChartEntry, charts_for, lines_for
+from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.headline import headline
 from dpo_tui.views.monitor_text import config_text, events_text, fraction, header, receipt_text, samples_text
-from dpo_tui.runs.folder import RunFolder
-from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.views.run_diagnosis import PacedDiagnosis
+from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.views.chart_registry import ChartEntry, charts_for, lines_for
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.line_input import LineInput
 from dpo_tui.widgets.log_view import LogView
-from dpo_tui.widgets.step_bar import StepBar
 from dpo_tui.widgets.run_actions import RunActionsScreen
+from dpo_tui.widgets.step_bar import StepBar
 from dpo_tui.widgets.tab_strip import TabStrip
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow

@@ -17,22 +17,21 @@ from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.profiles import SETTINGS, Profile, main_memory
-from dpo_tui.views import run_plan as plans
-from dpo_tui.views.run_forecast import Forecast, Forecaster
-from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.text.printable import printable
-from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import start
-from dpo_tui.runs.launch import ARGV_VARIABLE
+from dpo_tui.runs.launch import ARGV_VARIABLE, start
 from dpo_tui.screens.steps import check_step
 from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.screens.steps.data_step import DataStep
 from dpo_tui.screens.steps.hardware_step import HardwareStep
 from dpo_tui.screens.steps.model_step import DEMO, ModelStep
 from dpo_tui.screens.steps.settings_step import SettingsStep
-from dpo_tui.widgets.full_screen import FullScreen
+from dpo_tui.start.prepare import create_run, prepare
+from dpo_tui.text.printable import printable
+from dpo_tui.views import run_plan as plans
+from dpo_tui.views.run_forecast import Forecast, Forecaster
+from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.schema_form import SchemaForm
 from dpo_tui.widgets.tab_strip import TabStrip

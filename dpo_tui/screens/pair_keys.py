@@ -8,9 +8,9 @@ from textual.binding import Binding, BindingType
 
 from dpo_tui.data.repair.repair import Edit
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, PairAt
-from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.dialogs import TypeDialog
 from dpo_tui.widgets.edit_dialog import EditDialog
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.list_dialogs import ChooseDialog
 from dpo_tui.widgets.pair_view import PairShown, PairView
 
@@ -67,7 +67,9 @@ class PairArea(FullScreen):
             self._row = target = min(max(row, 1), self._dataset.count)
             self._show_found(lambda _: target)
 
-    def _show_found(self, find: Callable[[DatasetBrowser], int | None], *, otherwise: str = "", moving: bool = True) -> None:
+    def _show_found(
+        self, find: Callable[[DatasetBrowser], int | None], *, otherwise: str = "", moving: bool = True
+    ) -> None:
         """Find a row and show its pair; only the newest request is answered.
 
         Args:

@@ -11,23 +11,23 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 
-from dpo_tui.views.run_feed import RunFeed, number
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.status import ago, duration
+from dpo_tui.runs.statuses import LIVE, OVER
+from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.views.chart_registry import BOOK, lines_for
 from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_watch import GpuReading, GpuWatch
 from dpo_tui.views.headline import headline
-from dpo_tui.views.run_list import RunSummary, RunList
-from dpo_tui.runs.statuses import LIVE, OVER
 from dpo_tui.views.monitor_text import header
-from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.status import ago, duration
-from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.views.run_feed import RunFeed, number
+from dpo_tui.views.run_list import RunList, RunSummary
+from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.views.chart_registry import BOOK, lines_for
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import memory_text
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.run_actions import RunActionsScreen
 from dpo_tui.widgets.run_table import RunRow, RunTable
 from dpo_tui.widgets.title_row import TitleRow

@@ -13,8 +13,8 @@ from textual.message import Message
 
 from dpo_tui import paths
 from dpo_tui.views.user_settings import UserSettings, save
-from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.schema_form import FormRow, SchemaForm
 from dpo_tui.widgets.text_pane import Paragraph, TextPane

@@ -13,19 +13,19 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.source.source import Source
 from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.win_rate import WinRate
-from dpo_tui.views.judging_view import meaning, verdicts_needed
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.judge_screen import JudgeScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.runs_screen import RunsScreen
-from dpo_tui.widgets.answer_pair_view import ShownAnswers, AnswerPairView
+from dpo_tui.views.judging_view import meaning, verdicts_needed
+from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, ShownAnswers
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.run_table import RunTable
-from tests.test_app import screen_text, until
-from tests.screens.test_pictures import LOOKS, SIZES
 from tests.judging.test_judge import answered_run
+from tests.screens.test_pictures import LOOKS, SIZES
+from tests.test_app import screen_text, until
 
 HOSTILE = "[bold]hi[/bold] \x1b[31mred\x1b]0;title\x07 \x9b2J end"
 

@@ -12,28 +12,28 @@ import pytest
 from textual.widgets import Input, TextArea
 
 from dpo_tui.app import DpoTui
-from dpo_tui.views import user_settings as store
-from dpo_tui.views.comparison_table import differing, table
-from dpo_tui.views.dataset_browser import DatasetBrowser
-from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
-from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.views.run_list import RunSummary
 from dpo_tui.runs import store as run_store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
-from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.screens.runs_screen import RunsScreen
+from dpo_tui.screens.settings_screen import SettingsScreen
+from dpo_tui.views import user_settings as store
+from dpo_tui.views.comparison_table import differing, table
+from dpo_tui.views.dataset_browser import DatasetBrowser
+from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.run_list import RunSummary
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.dialogs import AskDialog
 from dpo_tui.widgets.pair_view import PairShown, PairView, wrap_pieces
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.text_pane import TextPane
-from tests.test_app import ended_run, screen_text, until
 from tests.support.repository import ROOT
+from tests.test_app import ended_run, screen_text, until
 
 ROWS = [
     {"prompt": "What is 2+2?", "chosen": "The answer is 4.", "rejected": "2+2 equals 4."},

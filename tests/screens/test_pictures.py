@@ -13,19 +13,19 @@ from dpo_tui.app import DpoTui
 from dpo_tui.demo import assets
 from dpo_tui.hardware.doctor.registry import DoctorOptions
 from dpo_tui.hardware.profiles import Ram
-from dpo_tui.views import run_plan as plans
-from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.steps.check_step import CheckStep
+from dpo_tui.views import run_plan as plans
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.text_pane import TextPane
 from tests.support.fake_run import begin, progress, write_history
 from tests.support.nvml_standin import compiler, library, machine
-from tests.test_app import screen_text, until
 from tests.support.repository import ROOT
+from tests.test_app import screen_text, until
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40), "200x50": (200, 50)}
 LOOKS = [

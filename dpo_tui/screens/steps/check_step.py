@@ -12,14 +12,14 @@ from textual.message import Message
 
 from dpo_tui import paths
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.doctor.registry import DoctorFinding
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
+from dpo_tui.hardware.doctor.registry import DoctorFinding
 from dpo_tui.hardware.memory.memory_estimate import GB
-from dpo_tui.views.run_forecast import Forecast
-from dpo_tui.views.doctor_findings import machine, relevant, trouble
-from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.start.prepare import Prepared
 from dpo_tui.screens.steps.settings_step import outlook
+from dpo_tui.start.prepare import Prepared
+from dpo_tui.views.doctor_findings import machine, relevant, trouble
+from dpo_tui.views.run_forecast import Forecast
+from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 

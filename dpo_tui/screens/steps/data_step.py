@@ -15,8 +15,8 @@ from textual.worker import get_current_worker
 
 from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.text.printable import printable
+from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.line_input import LineInput
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
@@ -135,10 +135,10 @@ def files_at_hand() -> list[tuple[str, str]]:
 
 def preview(location: str) -> list[Paragraph]:
     """The recognised format and the first pairs of some data, or why there are none."""
-    from dpo_tui.data.scan.row_index import first_pairs, turns_of
-    from dpo_tui.data.pairs.pair import Unreadable, text_of
     from dpo_tui.data.load_pairs import format_name
+    from dpo_tui.data.pairs.pair import Unreadable, text_of
     from dpo_tui.data.rows.recogniser import Recogniser
+    from dpo_tui.data.scan.row_index import first_pairs, turns_of
     from dpo_tui.data.source.source import Source
 
     recogniser = Recogniser()

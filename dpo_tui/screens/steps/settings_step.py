@@ -11,12 +11,12 @@ from textual.widgets import Input, Static
 from dpo_tui.config.schema import SECTIONS, choices, words
 from dpo_tui.config.toml_text import limits
 from dpo_tui.hardware.memory.memory_estimate import GB
+from dpo_tui.runs.status import duration
 from dpo_tui.views.run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan, parse, written
-from dpo_tui.runs.status import duration
 from dpo_tui.widgets.line_input import LineInput
-from dpo_tui.widgets.step_bar import bar
 from dpo_tui.widgets.schema_form import FormRow, SchemaForm
+from dpo_tui.widgets.step_bar import bar
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 
 # The order in which people need the sections; model and data have steps of their own and come last.
