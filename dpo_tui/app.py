@@ -29,7 +29,7 @@ from dpo_tui.views.notifications import Notification, StatusChangeDetector, desk
 from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.views.run_list import RunList
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.views.user_settings import load as load_preferences
+from dpo_tui.views.user_settings import load as load_settings
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import key_sign
@@ -54,7 +54,7 @@ class DpoTui(ThemedApp):
     Args:
         feed: open at the monitor of this run or folder.
         until_end: quit by itself when the watched run has ended.
-        preferences: the person's settings; read from settings.toml if not given.
+        settings: the person's settings; read from settings.toml if not given.
     """
 
     CSS_PATH = "app.tcss"
@@ -69,16 +69,16 @@ class DpoTui(ThemedApp):
         Binding("3", "area('data')", "Data", id="app.data", show=False),
         Binding("4", "area('judge')", "Judge", id="app.judge", show=False),
         Binding("5", "area('guide')", "Guide", id="app.guide", show=False),
-        Binding("comma", "preferences", "settings", id="app.preferences", show=False),
+        Binding("comma", "settings", "settings", id="app.preferences", show=False),
     ]
 
     def __init__(
-        self, feed: Feed | None = None, *, preferences: UserSettings | None = None, until_end: bool = False
+        self, feed: Feed | None = None, *, settings: UserSettings | None = None, until_end: bool = False
     ) -> None:
-        self.preferences = preferences or load_preferences()
-        super().__init__(self.preferences.theme)
-        if self.preferences.ascii is not None:
-            self.ascii_only = self.preferences.ascii
+        self.settings = settings or load_settings()
+        super().__init__(self.settings.theme)
+        if self.settings.ascii is not None:
+            self.ascii_only = self.settings.ascii
         self.animation_level = "none"
         self.run_list = RunList()
         self._watchman = StatusChangeDetector()
@@ -88,7 +88,7 @@ class DpoTui(ThemedApp):
         self._looking = False
         self._ticks = 0
         self._passing = FIRST if feed is not None else ""
-        self._settings = ""
+        self._settings_mode = ""
         self._home = "runs" if feed is not None else FIRST
         self._new: NewScreen | None = None
         self._before = self._home
@@ -107,12 +107,12 @@ class DpoTui(ThemedApp):
 
     def on_mount(self) -> None:
         """Find runs and GPUs; the first screen is there already."""
-        self.set_keymap(self.preferences.keys)
+        self.set_keymap(self.settings.keys)
         self.call_after_refresh(_collect_garbage)
         self._look()
         self.set_interval(LOOK, self._look_again)
         self._find_gpus()
-        for problem in (*map(str, self.theme_problems), *self.preferences.problems):
+        for problem in (*map(str, self.theme_problems), *self.settings.problems):
             self.notify(problem, title="Settings", severity="warning", timeout=10, markup=False)
 
     def on_unmount(self) -> None:
@@ -143,12 +143,12 @@ class DpoTui(ThemedApp):
         self.runs_changed.publish(None)
         for notice in self._watchman.look(self.run_list.glances):
             self.notify(notice.words, title="dpo-tui", markup=False)
-            if self.preferences.bell:
+            if self.settings.bell:
                 self.bell()
-            if self.preferences.desktop and self._driver is not None:
+            if self.settings.desktop and self._driver is not None:
                 self._driver.write(desktop_sequence(notice))
-            if self.preferences.webhook:
-                self._post(self.preferences.webhook, notice)
+            if self.settings.webhook:
+                self._post(self.settings.webhook, notice)
 
     @work(thread=True, group="webhook", exit_on_error=False)
     def _post(self, url: str, notice: Notification) -> None:
@@ -283,23 +283,23 @@ class DpoTui(ThemedApp):
 
         return JudgeScreen(lambda: self.run_list.glances)
 
-    def action_preferences(self) -> None:
+    def action_settings(self) -> None:
         """Open the settings; the screen that they are opened over stays as it is."""
         from dpo_tui.screens.settings_screen import SettingsScreen
 
-        if self.current_mode == self._settings:
+        if self.current_mode == self._settings_mode:
             return
-        old, self._before = self._settings, self.current_mode
-        self._settings = self._open_mode(lambda: SettingsScreen(self.preferences, sorted(self.palettes)))
+        old, self._before = self._settings_mode, self.current_mode
+        self._settings_mode = self._open_mode(lambda: SettingsScreen(self.settings, sorted(self.palettes)))
         if old:
             self.remove_mode(old)
 
     def on_settings_screen_changed(self, message: "SettingsScreen.Changed") -> None:
         """Take the new settings at once."""
-        self.preferences = message.preferences
-        wanted = theme_for(os.environ, chosen=self.preferences.theme)
+        self.settings = message.settings
+        wanted = theme_for(os.environ, chosen=self.settings.theme)
         self.theme = wanted if wanted in self.palettes else self.theme
-        self.ascii_only = self.preferences.ascii if self.preferences.ascii is not None else ascii_only(os.environ)
+        self.ascii_only = self.settings.ascii if self.settings.ascii is not None else ascii_only(os.environ)
 
     def on_runs_screen_compare_runs(self, message: RunsScreen.CompareRuns) -> None:
         """Lay runs side by side."""

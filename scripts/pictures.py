@@ -18,7 +18,7 @@ PICTURES = {"runs": (), "monitor": ("enter",), "samples": ("enter", "t")}
 
 async def take(out: Path, keys: tuple[str, ...]) -> None:
     """Open the app, press the keys, and keep what is seen."""
-    app = DpoTui(preferences=UserSettings(theme="dark"))
+    app = DpoTui(settings=UserSettings(theme="dark"))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause(2)
         for key in keys:

@@ -37,7 +37,7 @@ class SettingsScreen(FullScreen):
     """A form over settings.toml.
 
     Args:
-        preferences: as they are.
+        settings: as they are.
         themes: the names to choose from.
     """
 
@@ -47,15 +47,15 @@ class SettingsScreen(FullScreen):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "back", id="preferences.back")]
 
     class Changed(Message):
-        """Some preference changed, and was saved."""
+        """A setting changed, and was saved."""
 
-        def __init__(self, preferences: UserSettings) -> None:
+        def __init__(self, settings: UserSettings) -> None:
             super().__init__()
-            self.preferences = preferences
+            self.settings = settings
 
-    def __init__(self, preferences: UserSettings, themes: list[str]) -> None:
+    def __init__(self, settings: UserSettings, themes: list[str]) -> None:
         super().__init__()
-        self._preferences = preferences
+        self._settings = settings
         self._themes = themes
 
     def compose(self) -> ComposeResult:
@@ -72,7 +72,7 @@ class SettingsScreen(FullScreen):
         self.query_one(SchemaForm).focus()
 
     def _show(self) -> None:
-        chosen = self._preferences
+        chosen = self._settings
         form = self.query_one(SchemaForm)
         ascii_value = AUTO if chosen.ascii is None else "yes" if chosen.ascii else "no"
         yes_no = ("yes", "no")
@@ -117,30 +117,30 @@ class SettingsScreen(FullScreen):
             for binding in node._bindings:
                 if binding[1].id:
                     known.setdefault(binding[1].id, binding[1].key)
-        return sorted({**known, **self._preferences.keys}.items())
+        return sorted({**known, **self._settings.keys}.items())
 
     @on(SchemaForm.Changed)
     def _cycled(self, message: SchemaForm.Changed) -> None:
         message.stop()
         value = message.value
         if message.name == "theme":
-            self._take(replace(self._preferences, theme=None if value in (AUTO, "") else value))
+            self._take(replace(self._settings, theme=None if value in (AUTO, "") else value))
         elif message.name == "ascii":
-            self._take(replace(self._preferences, ascii={"yes": True, "no": False}.get(value)))
+            self._take(replace(self._settings, ascii={"yes": True, "no": False}.get(value)))
         elif message.name == "bell":
-            self._take(replace(self._preferences, bell=value == "yes"))
+            self._take(replace(self._settings, bell=value == "yes"))
         elif message.name == "desktop":
-            self._take(replace(self._preferences, desktop=value == "yes"))
+            self._take(replace(self._settings, desktop=value == "yes"))
         elif message.name == "webhook":
-            self._take(replace(self._preferences, webhook=value or None))
+            self._take(replace(self._settings, webhook=value or None))
 
-    def _take(self, preferences: UserSettings) -> None:
-        self._preferences = preferences
+    def _take(self, settings: UserSettings) -> None:
+        self._settings = settings
         try:
-            save(preferences)
+            save(settings)
         except OSError as error:
             self.notify(f"settings.toml cannot be written: {error.strerror}", severity="warning", markup=False)
-        self.post_message(self.Changed(preferences))
+        self.post_message(self.Changed(settings))
         self._show()
 
     @on(SchemaForm.EditWanted)
@@ -156,7 +156,7 @@ class SettingsScreen(FullScreen):
             return
         typed = await self.app.push_screen_wait(TypeDialog("Webhook", message.row.value, "https://…"))
         if typed is not None:
-            self._take(replace(self._preferences, webhook=typed or None))
+            self._take(replace(self._settings, webhook=typed or None))
 
     def action_back(self) -> None:
         """Leave."""

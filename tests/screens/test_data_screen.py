@@ -49,7 +49,7 @@ def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def app() -> DpoTui:
-    return DpoTui(preferences=UserSettings(theme="dark"))
+    return DpoTui(settings=UserSettings(theme="dark"))
 
 
 def report_of(**options) -> dict:

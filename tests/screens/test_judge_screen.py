@@ -38,7 +38,7 @@ def _here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def app(theme: str = "dark") -> DpoTui:
-    return DpoTui(preferences=UserSettings(theme=theme))
+    return DpoTui(settings=UserSettings(theme=theme))
 
 
 def small_run(pairs: Path, answers: dict[str, str]) -> RunFolder:

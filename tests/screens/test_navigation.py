@@ -58,8 +58,8 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def app(**preferences) -> DpoTui:
-    return DpoTui(preferences=UserSettings(theme="dark", **preferences))
+def app(**settings) -> DpoTui:
+    return DpoTui(settings=UserSettings(theme="dark", **settings))
 
 
 async def open_pairs(pilot, home: Path) -> DataScreen:
@@ -169,7 +169,7 @@ async def test_answers_are_edited_only_as_they_are_shown(home, monkeypatch):
 
 async def test_settings_opened_over_a_screen_go_back_to_it_as_it_was(home):
     run = ended_run(home / "home", "20261101-101010-aaaa", "demo")
-    async with DpoTui(RunFeed(run), preferences=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+    async with DpoTui(RunFeed(run), settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
         monitor = pilot.app.screen
         assert isinstance(monitor, MonitorScreen)
         await until(pilot, lambda: "reward margin" in screen_text(pilot))
@@ -296,14 +296,14 @@ def test_only_settings_that_differ_are_listed_and_long_values_keep_their_end():
 
 
 async def test_settings_change_the_theme_at_once_and_are_kept(home):
-    async with DpoTui(preferences=UserSettings()).run_test(size=(80, 24)) as pilot:
+    async with DpoTui(settings=UserSettings()).run_test(size=(80, 24)) as pilot:
         await pilot.press("comma")
         await until(pilot, lambda: isinstance(pilot.app.screen, SettingsScreen))
         await pilot.press("right")
-        await until(pilot, lambda: pilot.app.preferences.theme is not None)
-        assert pilot.app.theme == pilot.app.preferences.theme
+        await until(pilot, lambda: pilot.app.settings.theme is not None)
+        assert pilot.app.theme == pilot.app.settings.theme
         kept = tomllib.loads((home / "home" / "settings.toml").read_text())
-        assert kept["theme"] == pilot.app.preferences.theme
+        assert kept["theme"] == pilot.app.settings.theme
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
 

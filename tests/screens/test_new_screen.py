@@ -49,7 +49,7 @@ def pairs_file(folder: Path, count: int = 40) -> Path:
 
 
 def app() -> DpoTui:
-    return DpoTui(preferences=UserSettings(theme="dark"))
+    return DpoTui(settings=UserSettings(theme="dark"))
 
 
 async def open_new(pilot) -> NewScreen:

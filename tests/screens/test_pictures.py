@@ -62,7 +62,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 def app(theme: str, feed=None) -> DpoTui:
-    return DpoTui(feed, preferences=UserSettings(theme=theme))
+    return DpoTui(feed, settings=UserSettings(theme=theme))
 
 
 @pytest.mark.parametrize(("size", "theme"), LOOKS)

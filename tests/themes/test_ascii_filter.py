@@ -63,7 +63,7 @@ async def is_ascii(pilot, *, after: str) -> None:
 async def test_runs_monitor_and_compare_are_drawn_in_ascii_with_their_dialogs(home):
     """LANG=C."""
     two_runs(home)
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
         await until(pilot, lambda: len(pilot.app.screen.query_one(RunTable).runs) == 2)
         await until(pilot, lambda: "failed" in screen_text(pilot))
         await is_ascii(pilot, after="runs")
@@ -100,7 +100,7 @@ async def test_runs_monitor_and_compare_are_drawn_in_ascii_with_their_dialogs(ho
 async def test_new_is_drawn_in_ascii_in_all_its_steps(home):
     rows = [{"prompt": FOREIGN, "chosen": f"{FOREIGN} {n}", "rejected": "no"} for n in range(20)]
     (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
         await pilot.press("2")
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen) and pilot.app.screen.plan.profile != "")
         screen = pilot.app.screen
@@ -121,7 +121,7 @@ async def test_new_is_drawn_in_ascii_in_all_its_steps(home):
 async def test_data_guide_settings_and_palette_are_drawn_in_ascii(home):
     rows = [{"prompt": f"{FOREIGN} {n}", "chosen": f"{FOREIGN} yes", "rejected": "no"} for n in range(4)]
     (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
         await pilot.press("3")
         await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
         await is_ascii(pilot, after="choosing data")
@@ -154,7 +154,7 @@ async def test_data_guide_settings_and_palette_are_drawn_in_ascii(home):
 async def test_asked_for_in_the_settings_it_holds_at_once_and_keeps_letters_that_the_terminal_has(home, monkeypatch):
     monkeypatch.setenv("LANG", "C.UTF-8")
     two_runs(home)
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
         await until(pilot, lambda: "\u2717 failed" in screen_text(pilot))
         pilot.app.ascii_only = True
         # The table clips the name; the preview below it, which is drawn later, has the whole.

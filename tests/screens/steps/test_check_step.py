@@ -97,7 +97,7 @@ def test_a_child_that_breaks_is_a_finding_too(monkeypatch):
 
 async def test_the_check_shows_the_machine_line_by_line_and_does_not_keep_the_app_from_quitting(home):
     """Trouble stands at the top; quitting while torch is being imported ends the child at once."""
-    app = DpoTui(preferences=UserSettings(theme="dark"))
+    app = DpoTui(settings=UserSettings(theme="dark"))
     async with app.run_test(size=(80, 60)) as pilot:
         await pilot.press("2")
         await until(pilot, lambda: isinstance(app.screen, NewScreen) and app.screen.plan.profile != "")
