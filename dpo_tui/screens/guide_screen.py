@@ -29,7 +29,7 @@ class GuideScreen(FullScreen):
         Binding("w", "walk", "what do you have?", id="guide.walk"),
         Binding("right,l", "app.focus_next", "read", id="guide.read", show=False),
         Binding("left,h", "app.focus_previous", "pages", id="guide.pages", show=False),
-        Binding("escape", "app.area('runs')", "runs", id="guide.back"),
+        Binding("escape", "app.open_screen('runs')", "runs", id="guide.back"),
     ]
 
     def compose(self) -> ComposeResult:
