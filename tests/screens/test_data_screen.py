@@ -61,7 +61,7 @@ async def open_data(pilot) -> DataScreen:
     await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
     screen = pilot.app.screen
     screen.open_data("pairs.jsonl")
-    await until(pilot, lambda: screen._dataset is not None and "usable" in screen_text(pilot), 60)
+    await until(pilot, lambda: screen.dataset is not None and "usable" in screen_text(pilot), 60)
     return screen
 
 
@@ -163,7 +163,7 @@ async def test_a_model_can_be_named_and_one_without_a_tokenizer_leaves_the_repor
             pilot.app.focused.value = "12"
             await pilot.press("enter")
             await until(pilot, lambda told=told: told in screen_text(pilot), 60)
-        assert screen._report["will_drop"] > 0
+        assert screen.report["will_drop"] > 0
         await pilot.press("escape")
         await until(pilot, lambda: "11 rows, 10 usable pairs" in screen_text(pilot))
 

@@ -65,7 +65,7 @@ async def open_judge(pilot) -> JudgeScreen:
 
 
 async def judged(pilot, screen: JudgeScreen, count: int) -> None:
-    await until(pilot, lambda: f"{count} of 4" in screen_text(pilot) and not screen._busy)
+    await until(pilot, lambda: f"{count} of 4" in screen_text(pilot) and not screen.is_busy)
     await pilot.pause()
 
 
@@ -174,7 +174,7 @@ async def test_the_run_that_is_watched_is_judged_and_nothing_is_drawn_below_a_di
         await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
         seen = screen.query_one(AnswerPairView).ballot
         screen.action_vote("left")
-        await until(pilot, lambda: screen._ballot is not None and screen._ballot.number == 2)
+        await until(pilot, lambda: screen.ballot is not None and screen.ballot.number == 2)
         assert screen.query_one(AnswerPairView).ballot == seen
         await pilot.press("escape")
         await judged(pilot, screen, 1)
@@ -284,7 +284,7 @@ async def test_models_that_cannot_be_loaded_are_told_with_what_to_do(tiny_pairs)
         await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog), 120)
         await pilot.press("enter")
         await until(pilot, lambda: "4 of 4 prompts are not answered yet" in screen_text(pilot))
-        assert screen._answering is None
+        assert not screen.is_answering
 
 
 def by_person(folder: RunFolder) -> int:

@@ -69,7 +69,7 @@ async def open_pairs(pilot, home: Path) -> DataScreen:
     await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
     screen = pilot.app.screen
     screen.open_data(str(path))
-    await until(pilot, lambda: screen._dataset is not None, 60)
+    await until(pilot, lambda: screen.dataset is not None, 60)
     await until(pilot, lambda: "usable" in screen_text(pilot))
     await pilot.press("t")
     await until(pilot, lambda: "What is 2+2?" in screen_text(pilot))

@@ -91,7 +91,7 @@ async def test_enter_alone_leads_through_model_and_data_to_the_settings(home):
 
 async def open_settings(pilot) -> NewScreen:
     screen = await open_new(pilot)
-    screen._set(
+    screen.set_plan(
         plans.with_values(screen.plan, {"model_name": "Qwen/Qwen3-0.6B", "dataset": str(pairs_file(Path.cwd()))})
     )
     screen.go(3)
@@ -159,7 +159,7 @@ async def test_the_check_says_in_words_why_a_plan_cannot_run(home):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_new(pilot)
         (home / "model").mkdir()
-        screen._set(
+        screen.set_plan(
             plans.with_values(screen.plan, {"model_name": str(home / "model"), "dataset": str(pairs_file(home))})
         )
         screen.go(4)
@@ -273,12 +273,12 @@ async def test_a_run_starts_from_the_model_of_an_earlier_run(home, tiny_model, t
     shutil.copytree(tiny_model, first.merged)
     async with app().run_test(size=(100, 40)) as pilot:
         screen = await open_new(pilot)
-        screen._set(plans.with_values(screen.plan, {"dataset": str(tiny_pairs), "gpus": "none", "profile": "none"}))
+        screen.set_plan(plans.with_values(screen.plan, {"dataset": str(tiny_pairs), "gpus": "none", "profile": "none"}))
         screen.go(1)
         screen.query_one("#model-field", Input).focus()
         await pilot.press(*f"run:{first.id}", "enter")
         await until(pilot, lambda: screen.plan.config.model_name == f"run:{first.id}")
-        await until(pilot, lambda: screen._forecast.memory is not None)
+        await until(pilot, lambda: screen.forecast.memory is not None)
         screen.go(4)
         await until(pilot, lambda: "40 of 40 can be used" in screen_text(pilot))
         assert str(first.merged) in "".join(screen_text(pilot).split())

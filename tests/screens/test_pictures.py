@@ -115,7 +115,7 @@ def test_pairs(snap_compare, home, size, theme):
         await pilot.press("3")
         await until(pilot, lambda: "pairs.jsonl" in screen_text(pilot))
         pilot.app.screen.open_data("pairs.jsonl")
-        await until(pilot, lambda: pilot.app.screen._dataset is not None, 60)
+        await until(pilot, lambda: pilot.app.screen.dataset is not None, 60)
         await pilot.press("t")
         await until(pilot, lambda: "What is 2+2?" in screen_text(pilot) and "too-similar" in screen_text(pilot))
 
@@ -159,10 +159,10 @@ async def open_step(pilot, home: Path, step: str) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen) and pilot.app.screen.plan.profile != "")
     screen = pilot.app.screen
     if step == "check":
-        screen._set(plans.with_demo(screen.plan))
+        screen.set_plan(plans.with_demo(screen.plan))
     elif step in ("data", "settings"):
         chosen = {"model_name": "Qwen/Qwen3-0.6B"} | ({"dataset": "pairs.jsonl"} if step == "settings" else {})
-        screen._set(plans.with_values(screen.plan, chosen))
+        screen.set_plan(plans.with_values(screen.plan, chosen))
     screen.go(STEPS.index(step))
     words = {
         "hardware": "suits this machine", "model": "toy model", "data": "number 0", "settings": "steps \u00b7 ",
@@ -172,7 +172,7 @@ async def open_step(pilot, home: Path, step: str) -> None:
         await pilot.press("down")
     pane = screen.query_one(CheckStep).query_one(TextPane)
     await until(pilot, lambda: any(words[step] in text for text, _ in pane._paragraphs) or step != "check", 60)
-    await until(pilot, lambda: screen.query_one(CheckStep)._doctor is None)
+    await until(pilot, lambda: not screen.query_one(CheckStep).is_examining)
     # Where this machine keeps things is no part of the picture.
     folders = {str(assets.model_dir().parent): "/demo", str(home): "/home/you"}
     for folder, name in folders.items():

@@ -107,7 +107,7 @@ async def test_new_is_drawn_in_ascii_in_all_its_steps(home):
         await is_ascii(pilot, after="hardware")
         for step, keys in enumerate((["enter"], ["down", "enter"], ["down", "enter"], ["ctrl+n"])):
             await pilot.press(*keys)
-            await until(pilot, lambda step=step: screen._at == step + 1)
+            await until(pilot, lambda step=step: screen.step == step + 1)
             await pilot.pause(0.3)
             await is_ascii(pilot, after=f"step {step + 2}")
         await until(pilot, lambda: "Reading the data" not in screen_text(pilot), 60)
@@ -126,7 +126,7 @@ async def test_data_guide_settings_and_palette_are_drawn_in_ascii(home):
         await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
         await is_ascii(pilot, after="choosing data")
         pilot.app.screen.open_data("pairs.jsonl")
-        await until(pilot, lambda: pilot.app.screen._dataset is not None, 60)
+        await until(pilot, lambda: pilot.app.screen.dataset is not None, 60)
         await is_ascii(pilot, after="the verdict")
         await pilot.press("t")
         await until(pilot, lambda: "pair 1 of 4" in screen_text(pilot))

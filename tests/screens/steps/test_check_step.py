@@ -105,18 +105,18 @@ async def test_the_check_shows_the_machine_line_by_line_and_does_not_keep_the_ap
         await pilot.press("ctrl+n", "ctrl+n", "ctrl+n", "ctrl+n")
         await until(pilot, lambda: "Choose a model" in screen_text(pilot))
         assert "This machine" not in screen_text(pilot), "there is nothing to look for yet"
-        screen._set(plans.with_demo(screen.plan))
+        screen.set_plan(plans.with_demo(screen.plan))
         await pilot.press("ctrl+b", "ctrl+n")
         await until(pilot, lambda: "This machine" in screen_text(pilot) and "Ready: enter" in screen_text(pilot), 60)
         await until(pilot, lambda: "disk-runs" in screen_text(pilot), 30)
         lines = screen_text(pilot).splitlines()
         told = [line.strip() for line in lines if line.strip()]
         ready = next(at for at, line in enumerate(told) if line.startswith("Ready"))
-        if any(finding.status != "ok" for finding in screen.query_one(CheckStep)._findings):
+        if any(finding.status != "ok" for finding in screen.query_one(CheckStep).findings):
             assert told[ready + 1][0] in "✗!"
         pane = screen.query_one(CheckStep)
         doctor = pane._doctor
-        pane._found(doctor, DoctorFinding("torch", "fail", "no kernels for this card", "pip install torch"))
+        pane._doctor_found(doctor, DoctorFinding("torch", "fail", "no kernels for this card", "pip install torch"))
         await until(pilot, lambda: "likely to fail" in screen_text(pilot))
         assert "Ready" not in screen_text(pilot), "that would be said against the doctor"
     if doctor is not None:
