@@ -10,7 +10,7 @@ import pytest
 
 from dpo_tui.config.files import from_values
 from dpo_tui.data.pair_sizes import pair_sizes
-from dpo_tui.screens.steps.settings_step import beside
+from dpo_tui.screens.steps.settings_step import setting_help
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.padding_savings import PaddingSavings, padding_of
 from dpo_tui.views.run_forecast import Forecast
@@ -111,10 +111,12 @@ def test_the_setting_says_beside_its_help_what_it_would_spare() -> None:
     """A number computed on the data."""
     plan = plans.with_values(RunPlan(), {"model_name": "m", "dataset": "d", "share_prefix": "off"})
     forecast = Forecast(padding=PaddingSavings(0.4, 0.1))
-    help_text = " ".join(text for text, _ in beside("group_by_length", plan, forecast))
-    assert "about 40% of a random batch is padding, by length 10%: it spares 33% of the tokens." in help_text
-    assert "padding" not in " ".join(text for text, _ in beside("learning_rate", plan, forecast))
+    words = " ".join(text for text, _ in setting_help("group_by_length", plan, forecast))
+    assert "about 40% of a random batch is padding, by length 10%: it spares 33% of the tokens." in words
+    assert "padding" not in " ".join(text for text, _ in setting_help("learning_rate", plan, forecast))
     sharing = plans.with_values(plan, {"share_prefix": "auto"})
-    assert "share_prefix" in " ".join(text for text, _ in beside("group_by_length", sharing, forecast))
-    nothing = " ".join(text for text, _ in beside("group_by_length", plan, Forecast(padding=PaddingSavings(0.2, 0.2))))
+    assert "share_prefix" in " ".join(text for text, _ in setting_help("group_by_length", sharing, forecast))
+    nothing = " ".join(
+        text for text, _ in setting_help("group_by_length", plan, Forecast(padding=PaddingSavings(0.2, 0.2)))
+    )
     assert "next to nothing" in nothing
