@@ -127,8 +127,8 @@ ON_RUNS: tuple[Entry, ...] = (
         preference.weak_signal,
         "weak-signal",
         f"accuracy below {preference.WEAK_ACCURACY:.0%} in the second half though pairs moved by "
-        f"{preference.MOVED_NATS:g} nats ({preference.MOVED_NATS_AT_USUAL_RATE:g} at a rate of {plain_number(_LORA)} or "
-        "more)",
+        f"{preference.MOVED_NATS:g} nats ({preference.MOVED_NATS_AT_USUAL_RATE:g} at a rate of {plain_number(_LORA)} "
+        "or more)",
         _OURS,
         "clearer and more diverse pairs, 500 and more",
     ),
