@@ -1,7 +1,7 @@
 """Entry point of a JSON-lines child: ``python -P -m dpo_tui.processes.child DESCRIPTOR MODULE``.
 
-It watches the parent from the first moment, before MODULE and what it imports are loaded, and then runs MODULE as
-``python -m`` would.
+It first starts the thread that ends the child with its parent, and then runs MODULE as ``python -m`` would. Importing
+MODULE can take many seconds, in which the parent may already die.
 """
 
 import os
@@ -12,27 +12,28 @@ import threading
 
 
 def end_with_parent(descriptor: int) -> None:
-    """End this process and its process group when the parent is gone.
+    """End this process and its process group when the parent has ended.
 
     Args:
-        descriptor: the reading end of a pipe to which nobody writes. Only the parent has the writing end, so reading
-            returns when the parent closed it or died, in whatever way.
+        descriptor: the read end of a pipe to which nobody writes. Only the parent has the write end, so a read returns
+            (with end of file) when the parent closes it or dies, by whatever signal.
     """
-    os.set_inheritable(descriptor, False)
+    os.set_inheritable(descriptor, False)  # processes that this child starts need not hold it
     threading.Thread(target=_wait_for_end, args=(descriptor,), daemon=True, name="watch-parent").start()
 
 
 def _wait_for_end(descriptor: int) -> None:
     while os.read(descriptor, 1):
         pass
-    # The group is this child and what it forked. Without a group of its own it would take its siblings along.
+    # Its own group holds the child and what it forked. If it does not lead one (it was started in another way), killing
+    # the group would kill the processes beside it.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
 def main() -> None:
-    """Watch the parent and run the module."""
+    """Start watching the parent, and run the module."""
     descriptor, module = sys.argv[1:]
     del sys.argv[1:]
     end_with_parent(int(descriptor))

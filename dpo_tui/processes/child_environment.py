@@ -1,4 +1,4 @@
-"""The environment of a child that runs our own modules. Standard library only: the launcher of runs uses it too."""
+"""Environment variables for a child process that runs our own modules. Standard library only, as the launchers are."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ import dpo_tui
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment, in which a child finds the same ``dpo_tui``.
+    """This process's environment, with ``PYTHONPATH`` set so that a child imports the same ``dpo_tui``.
 
-    From a source checkout the checkout's place is made absolute and put first: a child may work in another folder, and
-    ``python -P`` does not look into the current one.
+    For a source checkout its absolute path comes first in ``PYTHONPATH``: a child may run in another folder, and
+    ``python -P`` does not search the current one.
     """
     environment = dict(os.environ)
     root = Path(dpo_tui.__file__).absolute().parent.parent

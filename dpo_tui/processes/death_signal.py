@@ -1,4 +1,4 @@
-"""The system call prctl(2), and the signal that the kernel sends a process when its parent dies (Linux only)."""
+"""PR_SET_PDEATHSIG: the signal that the kernel sends a process when its parent dies, set by prctl(2) (Linux only)."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A child process that runs one of our modules and speaks JSON: one object a line, both ways."""
+"""A child process that runs one of our modules and exchanges JSON lines with it over stdin and stdout."""
 
 import contextlib
 import json
@@ -15,12 +15,12 @@ from dpo_tui.errors import DpoTuiError
 from dpo_tui.processes.child_environment import child_environment
 
 Message = dict[str, Any]
-_TAIL = 1 << 13
-_SHOWN = 80
+_TAIL = 1 << 13  # bytes at the end of stderr in which the last line is searched
+_SHOWN = 80  # bytes of an invalid message that an error quotes
 
 
 class ChildError(DpoTuiError):
-    """A child could not be started, could not do what it was asked, or ended before it had.
+    """A child could not be started, reported an error, or ended before it had answered.
 
     Args:
         exit_code: of the child's own error, where it reported one.
@@ -32,17 +32,17 @@ class ChildError(DpoTuiError):
 
 
 class JsonChild:
-    """One child process in a session of its own; leaving the context ends it and what it forked.
+    """One child process, in a new session; leaving the context ends it and the processes that it forked.
 
-    It also ends when this process dies, however: it holds the reading end of a pipe whose writing end is here (see
-    `dpo_tui.processes.child`). PR_SET_PDEATHSIG would not do: the kernel sends that signal when the *thread* that
-    started the child ends, and the app starts children from worker threads. Watching stdin would not do either: one may
-    close it after the last request and still want the answer.
+    It also ends when this process dies, by whatever signal: it holds the read end of a pipe whose write end is here
+    (see `dpo_tui.processes.child`). PR_SET_PDEATHSIG cannot be used: the kernel sends it when the *thread* that started
+    the child ends, and the app starts children from worker threads. Watching stdin for its end cannot be used either:
+    it may be closed after the last request, before the answer is read.
 
     Args:
         module: what ``python -m`` would run; it reads requests from stdin and writes messages to stdout.
-        task: what the child does, as the subject of an error message: "the scan", "generating answers".
-        environment: variables to set in the child besides this process's.
+        task: what the child does, as the subject of error messages: "the scan", "generating answers".
+        environment: variables to set in the child in addition to this process's.
 
     Raises:
         ChildError: no process can be started.
@@ -52,27 +52,27 @@ class JsonChild:
         self.task = task
         self._ended = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        reading, writing = os.pipe()
-        # A file object, so that the child of a forgotten JsonChild ends with it.
-        self._lifeline = open(writing, "wb", buffering=0)  # noqa: SIM115 (closed with the process)
+        read_end, write_end = os.pipe()
+        # A file object is closed with the last reference, so that the child of a JsonChild that nobody closed ends too.
+        self._parent_pipe = open(write_end, "wb", buffering=0)  # noqa: SIM115 (closed with the process)
         try:
             self._process = subprocess.Popen(
-                # -P: a json.py or torch.py in the current folder is not taken for the library.
-                [sys.executable, "-P", "-m", "dpo_tui.processes.child", str(reading), module],
+                # -P: do not import a json.py or torch.py of the current folder instead of the library.
+                [sys.executable, "-P", "-m", "dpo_tui.processes.child", str(read_end), module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 env=child_environment() | {"PYTHONUNBUFFERED": "1"} | dict(environment or {}),
-                pass_fds=(reading,),
-                # Ctrl-C is for whoever asked; it ends the child by leaving the context.
+                pass_fds=(read_end,),
+                # Ctrl-C then reaches this process only, which ends the child by leaving the context.
                 start_new_session=True,
             )
         except OSError as error:
-            self._lifeline.close()
+            self._parent_pipe.close()
             self._errors.close()
             raise ChildError(f"{task} could not be started: {error}") from error
         finally:
-            os.close(reading)
+            os.close(read_end)  # the child has its own copy
 
     @property
     def pid(self) -> int:
@@ -80,7 +80,7 @@ class JsonChild:
         return self._process.pid
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Send a request. A child that has ended takes none: `messages` ends then, and `died` says why."""
+        """Send a request. If the child has ended, nothing happens here: `messages` ends then, and `died` says why."""
         assert self._process.stdin is not None  # noqa: S101 (asked for in the constructor)
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -90,7 +90,7 @@ class JsonChild:
         """Yield the child's messages as they come, until it closes its stdout or ends.
 
         Raises:
-            ChildError: it wrote something else than a JSON object.
+            ChildError: it wrote something other than a JSON object.
         """
         while line := self._read_line():
             try:
@@ -99,7 +99,9 @@ class JsonChild:
                 message = None
             if not isinstance(message, dict):
                 shown = line[:_SHOWN].decode("utf-8", "replace").strip()
-                raise ChildError(f"{self.task} answered {shown!r}, which is no JSON object", hint="Please report this.")
+                raise ChildError(
+                    f"{self.task} answered {shown!r}, which is not a JSON object", hint="Please report this."
+                )
             yield message
 
     def wait(self) -> int:
@@ -107,7 +109,7 @@ class JsonChild:
         return self._process.wait()
 
     def died(self) -> ChildError:
-        """Wait for the end of a child that sent too little, and say why it ended."""
+        """The error for a child whose messages ended early: wait for its end and say why it ended."""
         code = self._process.wait()
         if self._ended:
             return ChildError(f"{self.task} was cancelled")
@@ -118,18 +120,18 @@ class JsonChild:
         return ChildError(f"{self.task} ended early: {reason}", hint="Please report this.")
 
     def end(self) -> None:
-        """End the child and what it forked, from any thread; whoever reads its messages sees them end."""
+        """Kill the child and what it forked, from any thread; reading its messages then ends."""
         if self._process.poll() is None:
             self._ended = True
-            # The whole group: a pool's workers hold the child's stdout, and its reader would wait for them.
+            # The whole group: the workers of a process pool hold the child's stdout, so that reading it would not end.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the child, from any thread, and release its pipes; nothing happens if it has ended."""
+        """Kill the child if it runs, from any thread, and close its pipes."""
         self.end()
         self._process.wait()
-        for stream in (self._lifeline, self._process.stdin, self._process.stdout, self._errors):
+        for stream in (self._parent_pipe, self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
@@ -143,7 +145,7 @@ class JsonChild:
         self.close()
 
     def _read_line(self) -> bytes:
-        """The next whole line; empty at the end. A line without its line feed was cut off by the child's end."""
+        """The next line; empty at the end. A last line without a line feed is dropped: the child died."""
         assert self._process.stdout is not None  # noqa: S101 (asked for in the constructor)
         try:
             line = self._process.stdout.readline()

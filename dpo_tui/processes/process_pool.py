@@ -1,7 +1,7 @@
-"""A few processes that work through tasks in order, with never more in flight than they can hold.
+"""Run a function over many tasks in a pool of processes, with results in the order of the tasks.
 
-The scan is bound by the processor and Python runs one thread at a time, so it takes processes. Results come back in the
-order of the tasks, and memory stays flat however many tasks there are.
+Scanning is bound by the processor, and Python runs one thread at a time, so it needs processes. The number of submitted
+tasks is limited, so that memory does not grow with the number of tasks.
 """
 
 import multiprocessing
@@ -32,14 +32,14 @@ def run_in_order(
     prepare: Callable[..., None],
     arguments: tuple[object, ...] = (),
 ) -> Iterator[Result]:
-    """Apply a function to tasks, in order, in several processes.
+    """Apply a function to tasks in several processes, and yield the results in the order of the tasks.
 
     Args:
         function: a module-level function.
-        tasks: what to work on; taken only as fast as results are.
-        workers: how many processes; with 1 everything happens in this one.
+        tasks: its arguments; iterated only as fast as results are consumed.
+        workers: how many processes; with 1 everything runs in this one.
         prepare: called once in each process before its first task.
-        arguments: for ``prepare``.
+        arguments: of ``prepare``.
     """
     if workers <= 1:
         prepare(*arguments)
@@ -48,24 +48,27 @@ def run_in_order(
         return
     method = "fork" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(), prepare, arguments)) as pool:
-        waiting: deque[Future[Result]] = deque()
+    with ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=(os.getpid(), prepare, arguments)
+    ) as pool:
+        submitted: deque[Future[Result]] = deque()
         try:
             for task in tasks:
-                waiting.append(pool.submit(function, task))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                submitted.append(pool.submit(function, task))
+                if len(submitted) > 2 * workers:
+                    yield submitted.popleft().result()
+            while submitted:
+                yield submitted.popleft().result()
         finally:
-            for future in waiting:
+            for future in submitted:
                 future.cancel()
 
 
-def _begin(parent: int, prepare: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def _start_worker(parent: int, prepare: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    # Ctrl-C in the terminal reaches the whole process group; the parent alone handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Without this a worker whose parent was killed would wait for ever. The pool forks from the thread that scans: the
-    # main thread of a process that does nothing else.
+    # A worker whose parent was killed would wait for tasks for ever. The signal is sent when the thread that forked the
+    # worker ends; here that is the main thread of the scan. The parent may have died before the call: compare its id.
     if request_death_signal(signal.SIGKILL) and os.getppid() != parent:
         os._exit(1)
     prepare(*arguments)

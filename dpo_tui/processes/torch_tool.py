@@ -1,12 +1,12 @@
-"""Children that need the torch stack: ``dpo_tui.train.tools.NAME``, one JSON object a line, both ways.
+"""Child processes that need the torch stack: the modules of ``dpo_tui.train.tools``.
 
-A child reads a request, reports its progress, and ends with a result:
+A child reads a request as a JSON line, and answers with JSON lines:
 
-    {"kind": "progress", "message": …, "done": n, "total": n}   any number of them, and other kinds of its own
+    {"kind": "progress", "message": …, "done": n, "total": n}   any number of them; a tool may add other kinds
     {"kind": "result", …}                                        the last one of a request
     {"kind": "failed", "message": …, "hint": …, "exit_code": n}  instead of it
 
-Standard library only: whoever starts one stays light, and torch is loaded and freed with the child.
+Standard library only: torch is loaded in the child and freed with it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from typing import Any
 
 from dpo_tui.processes.json_child import ChildError, JsonChild, Message
 
-# The subject of an error message, where a user would not know the module's name.
+# The subject of error messages, by module: a user does not know the modules' names.
 _TASKS = {
     "evaluate_run": "the evaluation",
     "export_run": "the export",
@@ -26,7 +26,7 @@ _TASKS = {
 
 
 class TorchTool(JsonChild):
-    """One such child. Use it as a context manager; leaving it ends the child.
+    """A child process that runs one of these tools. Use it as a context manager; leaving it ends the child.
 
     Args:
         name: of the module under ``dpo_tui.train.tools``.
@@ -44,7 +44,7 @@ class TorchTool(JsonChild):
         """Send a request and yield the child's messages; the last one is of kind ``result``.
 
         Raises:
-            ChildError: the child said that it failed, or it died.
+            ChildError: the child reported a failure, or it ended early.
         """
         self.send(request)
         for message in self.messages():
@@ -60,7 +60,7 @@ class TorchTool(JsonChild):
 def run_tool(
     name: str,
     request: Mapping[str, Any],
-    tell: Callable[[Message], None] = lambda _: None,
+    on_message: Callable[[Message], None] = lambda _: None,
     *,
     environment: Mapping[str, str],
 ) -> Message:
@@ -69,7 +69,7 @@ def run_tool(
     Args:
         name: of the module under ``dpo_tui.train.tools``.
         request: what to do.
-        tell: called with every message on the way.
+        on_message: called with every message before the result.
         environment: variables to set in the child: those by which CUDA shows it a GPU that no run holds
             (:func:`dpo_tui.hardware.tool_gpu.tool_environment`).
 
@@ -80,5 +80,5 @@ def run_tool(
         for message in tool.ask(request):
             if message["kind"] == "result":
                 return message
-            tell(message)
+            on_message(message)
     raise ChildError(f"{tool.task} ended without a result")

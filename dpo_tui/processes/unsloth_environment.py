@@ -1,8 +1,8 @@
-"""The Python environment in which the provider ``unsloth`` trains: where it is, what it lacks, how to make it.
+"""The Python environment in which the provider ``unsloth`` trains: where it is, what it lacks, how to create it.
 
-Unsloth 2026.10 demands trl ≤ 1.15, transformers ≤ 5.17 and datasets < 5, so it cannot share one with the stack that
-`dpo_tui` trains with by default. The worker of such a run is the same worker, under that environment's interpreter;
-everything else stays in this process's own. Standard library only.
+Unsloth 2026.10 requires trl ≤ 1.15, transformers ≤ 5.17 and datasets < 5, which conflicts with the versions that
+`dpo_tui` trains with by default. The worker of such a run is the same module, run by that environment's interpreter;
+all other processes use the default environment. Standard library only.
 """
 
 import json
@@ -24,7 +24,7 @@ class Obstacle:
     """Why the provider cannot train here.
 
     Args:
-        message: what is missing, after the words ``provider = "unsloth": ``.
+        message: what is missing, to follow ``provider = "unsloth": ``.
         fix: what to do.
     """
 
@@ -33,12 +33,12 @@ class Obstacle:
 
 
 def interpreter() -> Path:
-    """The environment's Python, whether it is there or not."""
+    """The path of the environment's Python, whether it exists or not."""
     return _folder() / "bin" / "python"
 
 
 def obstacle(*, has_gpu: bool) -> Obstacle | None:
-    """What stands in the way of training with Unsloth; None where nothing is known to.
+    """Why training with Unsloth is not possible; None if no reason is known.
 
     Args:
         has_gpu: whether a run may use an NVIDIA GPU here.
@@ -48,24 +48,24 @@ def obstacle(*, has_gpu: bool) -> Obstacle | None:
             "it speeds up NVIDIA GPUs, and there is none that a run may use here",
             'set provider = "huggingface": the same training through transformers, TRL and PEFT',
         )
-    make = f"python3 -m venv {shlex.quote(str(_folder()))} && {_install()}"
+    create = f"python3 -m venv {shlex.quote(str(_folder()))} && {_install()}"
     if not os.access(interpreter(), os.X_OK):
         return Obstacle(
             f"it needs a Python environment of its own in {_folder()}, some gigabytes, and there is none",
-            make,
+            create,
         )
     found = _versions()
-    lacking = [name for name in _NEEDED if name not in found]
-    if lacking:
-        return Obstacle(f"its environment in {_folder()} lacks {', '.join(lacking)}", _install())
+    missing = [name for name in _NEEDED if name not in found]
+    if missing:
+        return Obstacle(f"its environment in {_folder()} lacks {', '.join(missing)}", _install())
     if found["dpo-tui"] != dpo_tui.__version__:
-        words = f"its environment has dpo-tui {found['dpo-tui']}, and this is {dpo_tui.__version__}"
-        return Obstacle(words, _install("--upgrade"))
+        message = f"its environment has dpo-tui {found['dpo-tui']}, and this is {dpo_tui.__version__}"
+        return Obstacle(message, _install("--upgrade"))
     return None
 
 
 def versions() -> str:
-    """What would train, in words, such as ``unsloth 2026.10.9 with trl 1.14.2 and torch 2.10.0``."""
+    """The versions of the packages that would train: ``unsloth 2026.10.9 with trl 1.14.2 and torch 2.10.0``."""
     found = _versions()
     return f"unsloth {found['unsloth']} with trl {found['trl']} and torch {found['torch']}"
 
@@ -75,9 +75,10 @@ def _folder() -> Path:
 
 
 def _versions() -> dict[str, str]:
-    places = [str(place) for place in sorted(_folder().glob("lib/python3*/site-packages"))]
-    whole = [found for found in distributions(path=places) if found.metadata["Name"]]  # an install may have been cut
-    return {found.name.lower().replace("_", "-"): found.version for found in whole}
+    folders = [str(folder) for folder in sorted(_folder().glob("lib/python3*/site-packages"))]
+    # An interrupted install leaves metadata without a name.
+    complete = [found for found in distributions(path=folders) if found.metadata["Name"]]
+    return {found.name.lower().replace("_", "-"): found.version for found in complete}
 
 
 def _install(*options: str) -> str:
@@ -85,14 +86,14 @@ def _install(*options: str) -> str:
 
 
 def _this_package() -> str:
-    """What to give pip for the same dpo-tui as this one: the place that it came from (PEP 610), else its version."""
+    """The requirement of this same dpo-tui for pip: the URL that it was installed from (PEP 610), else its version."""
     try:
-        told = json.loads(distribution("dpo-tui").read_text("direct_url.json") or "{}")
-        url = str(told.get("url") or "")
+        origin = json.loads(distribution("dpo-tui").read_text("direct_url.json") or "{}")
+        url = str(origin.get("url") or "")
     except (PackageNotFoundError, ValueError, AttributeError):
         return f"dpo-tui=={dpo_tui.__version__}"
     if url.startswith("file://"):
         return unquote(urlsplit(url).path)
-    if commit := told.get("vcs_info", {}).get("commit_id"):
+    if commit := origin.get("vcs_info", {}).get("commit_id"):
         url = f"git+{url}@{commit}"
     return f"dpo-tui @ {url}" if url else f"dpo-tui=={dpo_tui.__version__}"

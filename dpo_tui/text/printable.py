@@ -1,19 +1,20 @@
-"""Make foreign text safe to show.
+"""Remove escape sequences and control characters from text before it is written to a terminal.
 
-Prompts, answers, file names and log lines come from outside; a terminal would obey the escape sequences in them. Every
-string that the product did not write itself goes through here before it reaches a terminal.
+Prompts, answers, file names and log lines come from outside, and a terminal would execute the escape sequences in them.
+Every string that dpo-tui did not write itself passes through here on its way to the terminal.
 """
 
 import re
 
-# ECMA-48 sequences first (CSI, OSC/DCS/SOS/PM/APC strings, two-character escapes), so that no "[31m" stays behind.
+# ECMA-48 sequences first (CSI, OSC/DCS/SOS/PM/APC strings, two-character escapes), so that no "[31m" is left of them.
 _SEQUENCES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"
     r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"
     r"|\x1b[ -/]*[0-~]?",
     re.DOTALL,
 )
-# C0 and C1 controls but tab and newline, plus the bidirectional overrides that can reorder a line on screen.
+# C0 and C1 controls except tab and newline, the bidirectional overrides (they reorder a line on screen), and lone
+# surrogates (they cannot be encoded).
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
