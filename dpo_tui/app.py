@@ -26,7 +26,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.statuses import LIVE
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.text.printable import printable
-from dpo_tui.themes.pick import ascii_only, theme_for
+from dpo_tui.themes.terminal_choice import ascii_only, theme_for
 from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post

@@ -1,1 +1,1 @@
-"""Palettes and their loader."""
+"""Themes: the shipped TOML files, their loader, and drawing in ASCII."""

@@ -1,7 +1,6 @@
-"""ASCII mode in one place: what every screen draws, on its way to the terminal.
+"""ASCII mode: a Textual line filter that replaces glyphs in every strip on its way to the terminal.
 
-The filter sees each strip, borders, scrollbars and dialogs of Textual included. So no widget has to remember the mode,
-and what is drawn newly tomorrow is in ASCII as well.
+Borders, scrollbars and dialogs of Textual go through it too, so no widget needs to know the mode.
 """
 
 import codecs
@@ -14,10 +13,10 @@ from dpo_tui.themes.glyphs import in_ascii
 
 
 class AsciiFilter(LineFilter):
-    """Draws the ASCII twin of every glyph.
+    """LineFilter that draws the ASCII equivalent of every glyph.
 
     Args:
-        charset: the terminal's; letters of other people's text that it can show are kept.
+        charset: the terminal's character set; letters that it can show are kept.
     """
 
     def __init__(self, charset: str = "ascii") -> None:
@@ -25,7 +24,7 @@ class AsciiFilter(LineFilter):
         self._charset = codecs.lookup(charset).name
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same cells in ASCII."""
+        """Replace the glyphs of a strip; each segment keeps its width in cells."""
         return [
             segment
             if segment.control or segment.text.isascii()

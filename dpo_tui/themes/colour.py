@@ -1,8 +1,9 @@
-"""Colour arithmetic for palettes: contrast, how different two colours look, and what a colour-blind person sees."""
+"""Colour arithmetic for tests of palettes: WCAG contrast, CIEDE2000 differences, and simulated colour blindness."""
 
 from math import atan2, cos, degrees, exp, hypot, radians, sin, sqrt
 
 Rgb = tuple[float, float, float]
+"""Three numbers: red, green, blue from 0 to 1, or L*, a*, b*."""
 
 # Machado, Oliveira & Fernandes 2009, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
 # table for severity 1.0; the matrices work on linear RGB.
@@ -41,7 +42,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def as_deuteranope(text: str) -> Rgb:
-    """The linear RGB that a person without green cones sees, clipped to the gamut."""
+    """The linear RGB of ``#rrggbb`` as seen with deuteranopia (no green cones), clipped to the gamut."""
     colour = linear(parse_hex(text))
     red, green, blue = (
         min(max(sum(weight * c for weight, c in zip(row, colour, strict=True)), 0.0), 1.0) for row in DEUTERANOPIA

@@ -1,6 +1,7 @@
-"""Every glyph that the app draws, with its ASCII twin; `dpo_tui.themes.ascii_filter` draws the twins. No Textual.
+"""ASCII equivalents of every glyph that the app draws, for `dpo_tui.themes.ascii_filter`. Imports nothing of Textual.
 
-A glyph without a twin here is drawn as a question mark in ASCII mode. A twin takes the same cell, so nothing moves.
+Each equivalent is one cell wide like its glyph, so the layout stays. A glyph that is missing here becomes a question
+mark in ASCII mode.
 """
 
 from functools import lru_cache
@@ -10,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 
 BLOCKS, BLOCK_TWINS = " ▁▂▃▄▅▆▇█", " _.-=+*#@"
 _SIGNS = {
-    # what stands for a state (dpo_tui.views.status_words has the words)
+    # states of runs (dpo_tui.views.status_words has their words)
     "◌": "~", "◔": "^", "●": "*", "◍": "?", "◑": "/", "✓": "+", "✗": "x", "■": "#", "⚑": "!", "⚠": "!", "▪": "#",
     # lists, cursors, arrows in words
     "·": "-", "•": "*", "▸": ">", "▶": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "…": "~", "○": "o", "▼": "v",
@@ -34,7 +35,7 @@ _BY_ROWS = " '-'-~-|.:~|.|||"  # index: bit 0 = top row … bit 3 = bottom row
 
 
 def _braille_twin(bits: int) -> str:
-    """The ASCII sign for a braille cell: what its dots look like from afar."""
+    """The ASCII sign for a braille cell, by which of its four rows have dots."""
     left, right = BRAILLE_BITS
     return _BY_ROWS[sum(1 << row for row in range(_DOT_ROWS) if bits & (left[row] | right[row]))]
 
@@ -42,12 +43,17 @@ def _braille_twin(bits: int) -> str:
 _BRAILLE = {chr(0x2800 + bits): _braille_twin(bits) for bits in range(256)}
 TWINS: dict[str, str] = {**_LINES, **dict(zip(BLOCKS, BLOCK_TWINS, strict=True)), **_SIGNS, **_BRAILLE}
 _KEPT_CATEGORIES = "LMN"
-"""Letters, their marks, and numbers: the text of others, which a terminal that knows them shows in ASCII mode too."""
+"""First letters of the Unicode categories of letters, marks and numbers, which are kept if the charset has them."""
 
 
 @lru_cache(2048)
 def in_ascii(text: str, charset: str = "ascii") -> str:
-    """A text in as many cells, without glyphs beyond ASCII but for letters that the charset has."""
+    """A text of the same width in cells, in ASCII but for letters that the terminal can show.
+
+    Args:
+        text: what is drawn.
+        charset: the terminal's character set.
+    """
     drawn = "".join(sign if sign.isascii() else TWINS.get(sign) or _letter(sign, charset) for sign in text)
     cells = cell_len(text)
     return drawn if cell_len(drawn) == cells else set_cell_size(drawn, cells)

@@ -1,4 +1,4 @@
-"""A Textual app that knows our themes; the product's app and the widgets' tests build on it."""
+"""Base of a Textual app with the themes and the ASCII mode; the app and the widgets' tests subclass it."""
 
 import os
 import sys
@@ -10,8 +10,8 @@ from textual.filter import LineFilter
 
 from dpo_tui.themes.ascii_filter import AsciiFilter
 from dpo_tui.themes.glyphs import in_ascii
-from dpo_tui.themes.loader import DEFAULT, ThemeProblem, chart_variables, load, to_textual
-from dpo_tui.themes.pick import ascii_only, charset, theme_for
+from dpo_tui.themes.terminal_choice import ascii_only, charset, theme_for
+from dpo_tui.themes.theme_files import DEFAULT, ThemeProblem, chart_variables, load, to_textual
 
 
 class ThemedApp(App[Any]):
@@ -19,7 +19,12 @@ class ThemedApp(App[Any]):
 
     Args:
         theme_name: start with this theme instead of the one that suits the terminal.
-        watch_css: reload changed style sheets, for developers.
+        watch_css: reload style sheets when they change, for developers.
+
+    Attributes:
+        palettes: every theme by name.
+        theme_problems: what is wrong in the theme files.
+        charset: the terminal's character set.
     """
 
     def __init__(self, theme_name: str | None = None, *, watch_css: bool = False) -> None:
@@ -29,19 +34,19 @@ class ThemedApp(App[Any]):
         self.charset = charset(os.environ, getattr(sys.__stderr__, "encoding", None))
         self._ascii_filter = AsciiFilter(self.charset)
         self._ascii_only = ascii_only(os.environ)
-        wanted = theme_for(os.environ, chosen=theme_name)
-        wanted = wanted if wanted in palettes else DEFAULT
-        # Under NO_COLOR Textual decides here, before there is a theme, how to take colours away; taken for an RGB
-        # theme, the terminal's own colours would come out black on black.
-        super().__init__(watch_css=watch_css, ansi_color=True if palettes[wanted].ansi else None)
+        name = theme_for(os.environ, chosen=theme_name)
+        name = name if name in palettes else DEFAULT
+        # Under NO_COLOR Textual decides here, before a theme is set, how to remove colours: for an RGB theme it would
+        # turn the terminal's own colours into black on black.
+        super().__init__(watch_css=watch_css, ansi_color=True if palettes[name].ansi else None)
         self.set_reactive(App.ansi_color, None)
         for palette in palettes.values():
             self.register_theme(to_textual(palette))
-        self.theme = wanted
+        self.theme = name
 
     @property
     def ascii_only(self) -> bool:
-        """Whether glyphs beyond ASCII are drawn as their twins."""
+        """Whether glyphs beyond ASCII are drawn as their ASCII equivalents."""
         return self._ascii_only
 
     @ascii_only.setter
@@ -53,15 +58,15 @@ class ThemedApp(App[Any]):
                     widget.refresh()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's filters, and in ASCII mode ours: whatever draws, what reaches the terminal goes through them."""
+        """Textual's filters and, in ASCII mode, the `AsciiFilter`."""
         return [*super().get_line_filters(), *([self._ascii_filter] if self._ascii_only else ())]
 
     def exit(self, result: Any = None, return_code: int = 0, message: Any | None = None) -> None:
-        """End the app; its last words are in ASCII, too, where the screens were."""
+        """End the app; in ASCII mode its message is in ASCII too."""
         if self._ascii_only and isinstance(message, str):
             message = in_ascii(message, self.charset)
         super().exit(result, return_code, message)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Chart colours for themes that are not ours."""
+        """Chart colours for Textual's own themes, which define none."""
         return chart_variables(self.palettes[DEFAULT])

@@ -16,7 +16,7 @@ from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.themes.glyphs import TWINS, in_ascii
-from dpo_tui.themes.pick import charset
+from dpo_tui.themes.terminal_choice import charset
 from dpo_tui.views.status_words import STATUSES
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart_grid import ChartGrid

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.themes.colour import as_deuteranope, contrast, difference, linear, parse_hex
-from dpo_tui.themes.loader import COLORS, SHIPPED, load, to_textual
-from dpo_tui.themes.pick import ascii_only, colours, theme_for
+from dpo_tui.themes.terminal_choice import ascii_only, colours, theme_for
+from dpo_tui.themes.theme_files import COLORS, SHIPPED, load, to_textual
 
 PALETTES, PROBLEMS = load((SHIPPED,))
 COLOURED = [palette for palette in PALETTES.values() if not palette.ansi]

@@ -1,7 +1,7 @@
-"""Read themes from TOML files, ours and the person's by the same way.
+"""Loader of theme files (TOML), the shipped ones and the user's alike, and their conversion to Textual themes.
 
-A file that is wrong in one place loses that place only: each problem is told with its file and key, and the value
-of the theme it extends (or of the default theme) stands in.
+A mistake in a file costs only the key that it is in: it is reported with file and key, and the value of the theme that
+the file extends, or of the default theme, is used.
 """
 
 import tomllib
@@ -19,6 +19,7 @@ from dpo_tui import paths
 SHIPPED = Path(__file__).parent
 DEFAULT = "dark"
 LINES = 6
+"""Line colours of a chart."""
 
 COLORS = (
     "background",
@@ -39,12 +40,12 @@ _TOP = ("title", "extends", "dark", "colors", "chart", "variables")
 
 @dataclass(frozen=True)
 class Palette:
-    """One theme file, joined with what it extends.
+    """One theme file, merged with the theme that it extends.
 
     Attributes:
         name: the file's stem; what settings and the command palette call it.
-        title: for people.
-        dark: whether the ground is darker than the text.
+        title: its name for the user.
+        dark: whether the background is darker than the text.
         ansi: whether it uses the terminal's own sixteen colours.
         colors: by the names in `COLORS`.
         lines: the chart's line colours.
@@ -64,7 +65,7 @@ class Palette:
 
 @dataclass(frozen=True)
 class ThemeProblem:
-    """Something in a theme file that was passed over.
+    """A mistake in a theme file, whose key was ignored.
 
     Attributes:
         path: the file.
@@ -81,10 +82,13 @@ class ThemeProblem:
 
 
 def load(folders: tuple[Path, ...] | None = None) -> tuple[dict[str, Palette], list[ThemeProblem]]:
-    """Read every theme in some folders, later ones over earlier ones of the same name.
+    """Read every theme of some folders; a theme replaces one of the same name in an earlier folder.
 
     Args:
-        folders: ours and the person's if not given.
+        folders: the shipped themes and the user's if not given.
+
+    Returns:
+        The palettes by name, and what is wrong in the files.
     """
     problems: list[ThemeProblem] = []
     files: dict[str, tuple[Path, dict[str, Any]]] = {}
@@ -94,55 +98,59 @@ def load(folders: tuple[Path, ...] | None = None) -> tuple[dict[str, Palette], l
                 files[path.stem] = (path, tomllib.loads(path.read_text(encoding="utf-8")))
             except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
                 problems.append(ThemeProblem(path, "", f"cannot be read: {error}"))
-    done: dict[str, Palette] = {}
+    palettes: dict[str, Palette] = {}
     for name in files:
-        _resolve(name, files, done, problems, ())
-    return done, problems
+        _resolve(name, files, palettes, problems, ())
+    return palettes, problems
 
 
 def _resolve(
     name: str,
     files: dict[str, tuple[Path, dict[str, Any]]],
-    done: dict[str, Palette],
+    palettes: dict[str, Palette],
     problems: list[ThemeProblem],
-    above: tuple[str, ...],
+    extended_by: tuple[str, ...],
 ) -> Palette:
-    if name in done:
-        return done[name]
+    """Add a theme to ``palettes``, after the theme that it extends, and return it.
+
+    ``extended_by`` names the themes whose extension led here; one that is named again would extend itself.
+    """
+    if name in palettes:
+        return palettes[name]
     if name not in files:
         return Palette(name, dark=BUILTIN_THEMES[name].dark, ansi=BUILTIN_THEMES[name].ansi)
     path, raw = files[name]
-    report = _Reporter(path, problems)
+    report = _FileReporter(path, problems)
     report.unknown_keys("", raw, _TOP)
     parent = raw.get("extends")
     base = Palette(name)
-    if parent is not None and (parent in above or parent == name):
+    if parent is not None and (parent in extended_by or parent == name):
         report("extends", f"{parent!r} extends this theme: a circle")
     elif parent is not None and parent not in files and parent not in BUILTIN_THEMES:
         report("extends", f"there is no theme {parent!r}{_nearest(str(parent), [*files, *BUILTIN_THEMES])}")
     elif parent is not None:
-        base = _resolve(parent, files, done, problems, (*above, name))
-    elif name != DEFAULT and DEFAULT in files and DEFAULT not in above:
-        # A theme need not say everything: what it leaves out comes from the default one.
-        base = _resolve(DEFAULT, files, done, problems, (*above, name))
-    done[name] = _join(name, base, raw, report)
-    return done[name]
+        base = _resolve(parent, files, palettes, problems, (*extended_by, name))
+    elif name != DEFAULT and DEFAULT in files and DEFAULT not in extended_by:
+        # What a theme leaves out comes from the default theme.
+        base = _resolve(DEFAULT, files, palettes, problems, (*extended_by, name))
+    palettes[name] = _merge(name, base, raw, report)
+    return palettes[name]
 
 
-def _join(name: str, base: Palette, raw: dict[str, Any], report: "_Reporter") -> Palette:
+def _merge(name: str, base: Palette, raw: dict[str, Any], report: "_FileReporter") -> Palette:
     colors = report.table("colors", raw)
     chart = report.table("chart", raw)
     report.unknown_keys("colors", colors, COLORS)
     report.unknown_keys("chart", chart, (*CHART_COLORS, "lines"))
-    own_colors = report.usable("colors", {key: colors[key] for key in COLORS if key in colors}, base.ansi)
-    own_chart = report.usable("chart", {key: chart[key] for key in CHART_COLORS if key in chart}, base.ansi)
+    own_colors = report.valid_colours("colors", {key: colors[key] for key in COLORS if key in colors}, base.ansi)
+    own_chart = report.valid_colours("chart", {key: chart[key] for key in CHART_COLORS if key in chart}, base.ansi)
     lines = chart.get("lines", list(base.lines))
     if not isinstance(lines, list) or (len(lines) != LINES and lines):
         report("chart.lines", f"must be a list of {LINES} colours")
         lines = list(base.lines)
-    good = report.usable("chart.lines", {str(index + 1): line for index, line in enumerate(lines)}, base.ansi)
-    kept = [
-        good.get(str(index + 1), base.lines[index] if index < len(base.lines) else "") for index in range(len(lines))
+    valid = report.valid_colours("chart.lines", {str(index + 1): line for index, line in enumerate(lines)}, base.ansi)
+    line_colours = [
+        valid.get(str(index + 1), base.lines[index] if index < len(base.lines) else "") for index in range(len(lines))
     ]
     variables = {key: str(value) for key, value in report.table("variables", raw).items()}
     dark = raw.get("dark", base.dark)
@@ -155,13 +163,13 @@ def _join(name: str, base: Palette, raw: dict[str, Any], report: "_Reporter") ->
         dark=dark,
         ansi=base.ansi,
         colors={**base.colors, **own_colors},
-        lines=tuple(kept),
+        lines=tuple(line_colours),
         chart={**base.chart, **own_chart},
         variables={**base.variables, **variables},
     )
 
 
-class _Reporter:
+class _FileReporter:
     """Collects what is wrong in one file."""
 
     def __init__(self, path: Path, problems: list[ThemeProblem]) -> None:
@@ -177,15 +185,15 @@ class _Reporter:
                 self(f"{where}.{key}" if where else key, f"there is no such key{_nearest(key, known)}")
 
     def table(self, key: str, raw: dict[str, Any]) -> dict[str, Any]:
-        found = raw.get(key, {})
-        if isinstance(found, dict):
-            return found
+        value = raw.get(key, {})
+        if isinstance(value, dict):
+            return value
         self(key, "must be a table")
         return {}
 
-    def usable(self, where: str, table: dict[str, Any], ansi: bool) -> dict[str, str]:
-        """The entries of a table that are colours; the others are told."""
-        good = {}
+    def valid_colours(self, where: str, table: dict[str, Any], ansi: bool) -> dict[str, str]:
+        """The entries of a table that are colours of the theme's kind; the others are reported."""
+        valid = {}
         for key, value in table.items():
             try:
                 colour = Color.parse(value)
@@ -196,8 +204,8 @@ class _Reporter:
                 kind = "ansi_… names" if ansi else "#rrggbb"
                 self(f"{where}.{key}", f"{value!r} does not fit here: this theme takes {kind}")
                 continue
-            good[key] = value
-        return good
+            valid[key] = value
+        return valid
 
 
 def _nearest(name: str, known: Any) -> str:
@@ -212,7 +220,7 @@ def chart_variables(palette: Palette) -> dict[str, str]:
 
 
 def to_textual(palette: Palette) -> Theme:
-    """The theme as Textual wants it."""
+    """Textual's theme of a palette, with the CSS variables that the app's widgets use."""
     colors = dict(palette.colors)
     muted = colors.pop("muted", None)
     accent = colors.get("accent", "#4fd1c5")

@@ -1,21 +1,22 @@
-"""Which theme and which characters suit a terminal, from what its environment says."""
+"""Choice of theme and characters for a terminal, from its environment variables."""
 
 import codecs
 from collections.abc import Mapping
 
-MILLIONS = 1 << 24
-ENOUGH = 256
+TRUE_COLOUR = 1 << 24
+INDEXED_COLOURS = 256
+"""Least number of colours with which the RGB themes look as they should."""
 
 
 def colours(environment: Mapping[str, str]) -> int:
-    """How many colours the terminal has, as far as it tells: 0, 16, 256 or millions."""
+    """Number of colours that the terminal declares: 0, 16, 256 or 2²⁴."""
     term = environment.get("TERM", "").lower()
     if environment.get("NO_COLOR") or term in ("", "dumb", "unknown") or term.startswith("vt"):
         return 0
     if environment.get("COLORTERM", "").lower() in ("truecolor", "24bit") or term.endswith("-direct"):
-        return MILLIONS
+        return TRUE_COLOUR
     modern = ("kitty", "alacritty", "foot", "ghostty", "wezterm")
-    return ENOUGH if "256color" in term or term.removeprefix("xterm-").startswith(modern) else 16
+    return INDEXED_COLOURS if "256color" in term or term.removeprefix("xterm-").startswith(modern) else 16
 
 
 def theme_for(environment: Mapping[str, str], *, chosen: str | None = None) -> str:
@@ -23,12 +24,12 @@ def theme_for(environment: Mapping[str, str], *, chosen: str | None = None) -> s
 
     Args:
         environment: the process environment.
-        chosen: the person's own choice; it gives way only to ``NO_COLOR`` and to terminals that cannot show it.
+        chosen: the user's choice; it gives way only to ``NO_COLOR`` and to terminals that cannot show it.
     """
     count = colours(environment)
     if count == 0:
         return "monochrome"
-    if count < ENOUGH:
+    if count < INDEXED_COLOURS:
         return chosen if chosen in ("monochrome", "ansi-16") else "ansi-16"
     return chosen or "dark"
 
@@ -36,17 +37,16 @@ def theme_for(environment: Mapping[str, str], *, chosen: str | None = None) -> s
 def ascii_only(environment: Mapping[str, str]) -> bool:
     """Whether to draw in ASCII: the locale names a character set other than UTF-8.
 
-    An environment that says nothing (most containers) is taken for UTF-8. Python itself may have put
-    ``LC_CTYPE=C.UTF-8`` in (PEP 538), so that value does not speak for the terminal when ``LANG`` says ``C``.
+    ``DPO_TUI_ASCII`` decides where it is set. An environment without a locale (most containers) counts as UTF-8.
     """
-    if asked := environment.get("DPO_TUI_ASCII"):
-        return asked != "0"
+    if forced := environment.get("DPO_TUI_ASCII"):
+        return forced != "0"
     locale = _locale(environment)
     return bool(locale) and "utf" not in locale.lower()
 
 
 def charset(environment: Mapping[str, str], written: str | None) -> str:
-    """The character set that the terminal shows, as far as what we write reaches it so: ``ascii`` where in doubt.
+    """The character set that reaches the terminal: the locale's, if the stream encodes in it; otherwise ``ascii``.
 
     Args:
         environment: the process environment.
@@ -56,13 +56,14 @@ def charset(environment: Mapping[str, str], written: str | None) -> str:
     if not locale or "utf" in locale.lower():
         return "utf-8"
     try:
-        named = codecs.lookup(locale.partition(".")[2].partition("@")[0]).name
-        return named if named == codecs.lookup(written or "ascii").name else "ascii"
+        of_locale = codecs.lookup(locale.partition(".")[2].partition("@")[0]).name
+        return of_locale if of_locale == codecs.lookup(written or "ascii").name else "ascii"
     except LookupError:
         return "ascii"
 
 
 def _locale(environment: Mapping[str, str]) -> str:
+    # Python may have set LC_CTYPE=C.UTF-8 itself (PEP 538): with LANG=C it says nothing about the terminal.
     language = environment.get("LANG", "")
     ctype = environment.get("LC_CTYPE", "")
     if ctype == "C.UTF-8" and language in ("C", "POSIX"):
