@@ -84,7 +84,7 @@ def _differences(trainer: Any, batch: dict[str, Any]) -> dict[str, float]:
     shortcuts = trainer.shortcuts
 
     def scores(rows: dict[str, Any], *, shared: bool = False) -> Any:
-        shortcuts.sharing.enabled, shortcuts.sparse_head.active = shared, False
+        shortcuts.sharing.enabled, shortcuts.sparse_head.enabled = shared, False
         with shortcuts.sharing:
             return token_logps(trainer, rows)
 
