@@ -5,8 +5,7 @@ import math
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.curve_statistics import coin_error, mean, part
 from dpo_tui.advice.evidence import Evidence
-from dpo_tui.runs.thresholds import KL_REASONABLE
-from dpo_tui.strategies.strategy import LN2
+from dpo_tui.strategies.metric_expectations import KL_REASONABLE, LN2
 
 _APART, _APART_WITH_DROPOUT = 1.0, 20.0
 """Nats by which policy and reference may differ before the first update: rounding to bfloat16 alone moves log-ratios by

@@ -3,7 +3,7 @@
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.curve_statistics import mean, median, part
 from dpo_tui.advice.evidence import Evidence
-from dpo_tui.runs.thresholds import SPIKE, SPIKE_PREDECESSORS
+from dpo_tui.strategies.metric_expectations import SPIKE, SPIKE_PREDECESSORS
 
 _LEAKED = 0.1
 _COPIES = 0.3

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from dpo_tui.config.dialects.key_outcome import KeyOutcome
+from dpo_tui.config.dialects.conversion import KeyOutcome
 from dpo_tui.config.dialects.registry import dialect_of
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, from_validation, line_of, unknown_key
 from dpo_tui.config.rules import broken_rules
@@ -28,14 +28,14 @@ class LoadedConfig:
         path: the file it came from; None for one made from nothing.
         origins: where each setting that is not a default came from.
         dialect: whose format the file is in, empty for ours.
-        fates: what became of each key of a foreign file.
+        key_outcomes: what was done with each key of a foreign file.
     """
 
     config: Config
     path: Path | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     dialect: str = ""
-    fates: tuple[KeyOutcome, ...] = ()
+    key_outcomes: tuple[KeyOutcome, ...] = ()
 
     def origin(self, name: str) -> Origin:
         """Say where a setting came from."""
@@ -58,16 +58,16 @@ def load(path: Path | str, changes: Mapping[str, Any] | None = None) -> LoadedCo
     raw = _parse(path, text)
     values, problems = _flatten(raw)
     dialect = dialect_of(values)
-    fates: tuple[KeyOutcome, ...] = ()
+    outcomes: tuple[KeyOutcome, ...] = ()
     if dialect is not None:
         conversion = dialect.convert(values)
-        values, fates = conversion.values, tuple(conversion.fates)
+        values, outcomes = conversion.values, tuple(conversion.outcomes)
     origins: dict[str, Origin] = dict.fromkeys(values, "file")
     for name, value in (changes or {}).items():
         values[name] = value
         origins[name] = "command line"
     config = _build(values, problems, source=path.name, text=text, given=frozenset(changes or {}))
-    return LoadedConfig(config, path, origins, dialect.name if dialect else "", fates)
+    return LoadedConfig(config, path, origins, dialect.name if dialect else "", outcomes)
 
 
 def from_values(values: Mapping[str, Any], source: str = "settings") -> Config:

@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 
 @dataclass(frozen=True)
-class SettingWords:
+class SettingText:
     """What forms, files and docs say about a setting.
 
     Attributes:
@@ -76,5 +76,5 @@ def setting(default: Any, title: str, text: str, *, unit: str = "", advanced: bo
         advanced: folded away in forms until asked for.
         **bounds: pydantic's ``gt``, ``ge``, ``lt``, ``le``, ``min_length``.
     """
-    words = SettingWords(title=title, help=text, unit=unit, advanced=advanced)
-    return Field(default, title=title, description=text, json_schema_extra={"words": vars(words)}, **bounds)
+    shown = SettingText(title=title, help=text, unit=unit, advanced=advanced)
+    return Field(default, title=title, description=text, json_schema_extra={"text": vars(shown)}, **bounds)

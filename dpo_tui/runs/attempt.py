@@ -6,8 +6,7 @@ from typing import Literal
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import exit_codes, requests
-from dpo_tui.runs.checkpoint import newest_checkpoint
-from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.folder import RunFolder, newest_checkpoint
 from dpo_tui.runs.full_disk import seconds_from
 from dpo_tui.runs.launchers.launcher import Launcher, Worker
 from dpo_tui.runs.process import process_start

@@ -66,8 +66,8 @@ class DeviceRequest:
         return asdict(self) | {"candidates": list(self.candidates)}
 
     @property
-    def words(self) -> str:
-        """What is asked for: ``any free GPU``, ``2 free GPUs``."""
+    def description(self) -> str:
+        """The request as text: ``any free GPU``, ``2 free GPUs``."""
         return "any free GPU" if self.count == 1 else f"{self.count} free GPUs"
 
 

@@ -185,7 +185,7 @@ def _reason(request: DeviceRequest, in_the_way: tuple[Claim, ...], crowded: list
     first = (holding or in_the_way)[0]
     more = len(holding or in_the_way) - 1
     others = f" and {more} more" if more else ""
-    words = f"waits for {request.words} of {len(request.candidates)}"
+    words = f"waits for {request.description} of {len(request.candidates)}"
     if holding:
         words += f", in use by run {_called(first.folder)}{others}"
     else:

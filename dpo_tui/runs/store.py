@@ -38,7 +38,7 @@ def create(
     python: str | None = None,
     launcher: str = "local",
 ) -> RunFolder:
-    """Make the folder of a new run, in state ``queued``; `dpo_tui.runs.launch.start` starts it.
+    """Make the folder of a new run, in state ``queued``; `dpo_tui.runs.start_run.start` starts it.
 
     Args:
         config_toml_text: the frozen, fully resolved config.

@@ -48,8 +48,12 @@ WALK = GuideQuestion(
             "Is there a GPU with 12 GB of memory or more?",
             yes=GuideQuestion(
                 "Do you need a reward model of your own, to score other answers with later?",
-                yes=GuideAnswer("RLHF", "A reward model and full control over sampling are what RLHF adds, at its price."),
-                no=GuideAnswer("DPO", "Pairs at hand, no reward model to train: DPO is the simple and stable way. Press 2."),
+                yes=GuideAnswer(
+                    "RLHF", "A reward model and full control over sampling are what RLHF adds, at its price."
+                ),
+                no=GuideAnswer(
+                    "DPO", "Pairs at hand, no reward model to train: DPO is the simple and stable way. Press 2."
+                ),
             ),
             no=GuideAnswer(
                 "DPO with QLoRA",
@@ -95,7 +99,7 @@ PAGES = (
             ("stability             high           high            delicate", "code"),
             ("quality               good           better          best, if it works", "code"),
             ("speed                 fast           medium          slow", "code"),
-            (f"memory, 7B 4-bit      {SFT.memory_words:<15}{DPO.memory_words:<16}10–12 GB", "code"),
+            (f"memory, 7B 4-bit      {SFT.memory_7b_range:<15}{DPO.memory_7b_range:<16}10–12 GB", "code"),
             ("set-up                simple         pairs           reward model and PPO", "code"),
             ("learns preferences    no             yes             yes", "code"),
             ("reward model          no             no              yes", "code"),

@@ -23,8 +23,8 @@ from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.text.printable import printable
 from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import start
-from dpo_tui.runs.launch import ARGV_VARIABLE
+from dpo_tui.runs.start_run import start
+from dpo_tui.runs.start_run import ARGV_VARIABLE
 from dpo_tui.screens.steps import check_step
 from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.screens.steps.data_step import DataStep

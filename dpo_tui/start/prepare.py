@@ -26,7 +26,7 @@ from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.processes import unsloth_environment
-from dpo_tui.runs import launch, requests, store
+from dpo_tui.runs import requests, start_run, store
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
@@ -162,7 +162,7 @@ def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
     return folders
 
 
-def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> launch.Resumed:
+def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run.Resumed:
     """Start a run again where it left off, unless its data has changed since it began.
 
     Local files are compared here, which spares the start of a worker; the worker compares what it reads in any case.
@@ -182,7 +182,7 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> launch.Re
         if change is not None:
             raise change.refusal(folder.id)
     try:
-        return launch.resume(folder)
+        return start_run.resume(folder)
     except RunError:
         requests.clear(folder, requests.ACCEPT_CHANGED_DATA)
         raise

@@ -1,14 +1,7 @@
 """Direct Preference Optimization (Rafailov et al. 2023, arXiv 2305.18290), in every loss of TRL's DPOTrainer."""
 
-from dpo_tui.strategies.strategy import (
-    LN2,
-    PREFERENCE_METRICS,
-    DataForm,
-    LearningRates,
-    Metric,
-    Settings,
-    Strategy,
-)
+from dpo_tui.strategies.metric_expectations import LN2, PREFERENCE_METRICS, Metric
+from dpo_tui.strategies.strategy import DataForm, LearningRates, Settings, Strategy
 
 _BATCH_LOSSES = frozenset({"aot", "aot_unpaired"})
 """Losses that sort the log-ratios of a micro-batch (trl 1.16, DPOTrainer._compute_loss)."""
@@ -43,7 +36,7 @@ DPO = Strategy(
     has_reference=True,
     reference_scored_once=True,
     start_loss=_start_loss,
-    loss_words=_loss_words,
+    loss_summary=_loss_words,
     # The usual range of full fine-tuning; TRL's documentation gives about 5e-6 for LoRA.
     learning_rates=LearningRates(low=1e-7, high=1e-6, lora=5e-6),
     # 2.0 is called strong; beyond either end the policy barely moves or is barely held.

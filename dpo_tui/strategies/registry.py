@@ -5,8 +5,9 @@ from typing import Protocol
 
 from dpo_tui.errors import ConfigError
 from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.metric_expectations import Metric
 from dpo_tui.strategies.sft import SFT
-from dpo_tui.strategies.strategy import Metric, Settings, Strategy
+from dpo_tui.strategies.strategy import Settings, Strategy
 
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (DPO, SFT)}
 """By name, in the order in which forms and help show them. A new strategy is one more row."""

@@ -14,7 +14,7 @@ import pytest
 
 from dpo_tui.cli.run_text import paragraph
 from dpo_tui.errors import RunError
-from dpo_tui.runs import launch, requests, run_lock, store
+from dpo_tui.runs import requests, run_lock, start_run, store
 from dpo_tui.runs.devices import Device, DeviceRequest, Machine
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.queue import Wait, decide, scheduling_lock
@@ -73,7 +73,7 @@ def prepared(folder: Path, model: Path, pairs: Path, *settings: str) -> RunFolde
 
 
 def start(folder: RunFolder, *options: str | int) -> RunFolder:
-    launch.start(folder, worker(folder, *options))
+    start_run.start(folder, worker(folder, *options))
     return folder
 
 
@@ -287,7 +287,7 @@ def test_a_resumed_run_chooses_anew() -> None:
     others = [begin("--hold-at", 1, devices=[name]) for name in ("gpu:0", "gpu:1")]
     for other in others:
         holding(other, 1)
-    launch.resume(first, worker(first))
+    start_run.resume(first, worker(first))
     waits(first, "any free GPU of 2")
     assert state_of(first).devices == [], "the earlier one is not its own any more"
     go(others[1])

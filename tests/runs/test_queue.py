@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dpo_tui.runs import launch, requests, store
+from dpo_tui.runs import requests, start_run, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.status import status_of
@@ -68,7 +68,7 @@ def test_other_devices_and_no_devices_do_not_wait() -> None:
 def test_many_waiting_runs_never_overlap() -> None:
     runs = [make(str(number), devices=GPU) for number in range(5)]
     for run in reversed(runs):  # started in the wrong order: the last one made gets the free device first
-        launch.start(run, worker(run, "--hold-at", 1))
+        start_run.start(run, worker(run, "--hold-at", 1))
     for run in [runs[-1], *runs[:-1]]:
         holding(run, 1)
         others = [other for other in runs if other != run]
@@ -116,7 +116,7 @@ def test_a_queued_run_that_is_asked_to_stop_never_starts() -> None:
     state = ended(second)
     assert (state.status, state.attempt, state.worker_pid) == ("stopped", 0, None)
     assert not second.train_log.exists()
-    launch.resume(second, worker(second))
+    start_run.resume(second, worker(second))
     _waits(second)
     go(first)
     assert ended(second).status == "done", "the old request does not stop the resumed run"
@@ -156,7 +156,7 @@ def test_a_killed_waiting_run_is_lost_and_blocks_nobody() -> None:
     assert status_of(second).reason == "its supervisor was killed while it waited for its turn"
     go(first)
     assert ended(third).status == "done"
-    launch.resume(second, worker(second))
+    start_run.resume(second, worker(second))
     assert ended(second).status == "done"
 
 

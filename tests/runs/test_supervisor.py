@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dpo_tui.runs import launch, out_of_memory_retry, requests, run_lock, store
+from dpo_tui.runs import out_of_memory_retry, requests, run_lock, start_run, store
 from dpo_tui.runs.out_of_memory_retry import MicroBatch
 from dpo_tui.runs.process import is_same_process, process_start
 from tests.support.repository import ROOT
@@ -78,7 +78,7 @@ def test_a_killed_worker_is_failed_with_the_signal_in_words_and_resumes() -> Non
     state = ended(folder)
     assert state.returncode == -9
     assert "killed by signal 9 (SIGKILL)" in state.reason
-    resumed = launch.resume(folder)
+    resumed = start_run.resume(folder)
     assert resumed.checkpoint and resumed.checkpoint.name == "checkpoint-3"
     assert (ended(folder).status, state_of(folder).attempt) == ("done", 2)
     assert "starting at step 3" in folder.train_log.read_text()
@@ -87,17 +87,17 @@ def test_a_killed_worker_is_failed_with_the_signal_in_words_and_resumes() -> Non
 def test_a_worker_that_says_why_it_failed_is_quoted() -> None:
     folder = begin("--fail", "no such model: tiny/none", "--exit", 1)
     assert ended(folder).reason == "no such model: tiny/none\nDo it right."
-    launch.resume(folder, worker(folder, "--exit", 3))
+    start_run.resume(folder, worker(folder, "--exit", 3))
     state = ended(folder)
     assert state.reason.startswith("ended with exit code 3"), "an earlier attempt's words are not this one's"
     assert "its last words: starting at step 4" in state.reason
-    launch.resume(folder, worker(folder, "--fail", "no space left", "--exit", 1))
+    start_run.resume(folder, worker(folder, "--fail", "no space left", "--exit", 1))
     assert ended(folder).reason == "no space left\nDo it right."
 
 
 def test_a_worker_that_cannot_be_started_is_a_failed_run() -> None:
     folder = make()
-    launch.start(folder, ["/nonexistent/python", "-m", "dpo_tui.train"])
+    start_run.start(folder, ["/nonexistent/python", "-m", "dpo_tui.train"])
     state = ended(folder)
     assert (state.status, state.returncode) == ("failed", None)
     assert "could not be started" in state.reason and "/nonexistent/python" in state.reason
@@ -135,7 +135,7 @@ def test_out_of_gpu_memory_to_the_end_fails_with_advice_and_a_resume_starts_smal
     assert (state.status, state.returncode, state.attempt) == ("failed", 75, 3)
     assert state.reason.startswith("out of memory even with a micro-batch of 1")
     assert all(word in state.reason for word in ("4-bit", "shorter sequences", "smaller model"))
-    launch.resume(folder, worker(folder))
+    start_run.resume(folder, worker(folder))
     assert ended(folder).status == "done"
     assert worker_environments(folder)[-1]["DPO_TUI_MICRO_BATCH"] == "1"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.runs import launch, run_lock, store
+from dpo_tui.runs import run_lock, start_run, store
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import is_same_process
@@ -58,7 +58,7 @@ def worker(folder: RunFolder, *options: str | int) -> list[str]:
 def begin(*options: str | int, **how: Any) -> RunFolder:
     """Create a run and start it with the stand-in worker."""
     folder = make(**how)
-    launch.start(folder, worker(folder, *options))
+    start_run.start(folder, worker(folder, *options))
     return folder
 
 

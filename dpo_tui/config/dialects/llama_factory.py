@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.config.dialects.key_outcome import Conversion
-from dpo_tui.config.dialects.shared_keys import ONE_GPU, OWN_FOLDER, number, trackers, warmup
+from dpo_tui.config.dialects.conversion import ONE_GPU, OWN_FOLDER, Conversion, held_out, number, trackers, warmup
 from dpo_tui.config.schema import fields
 
 RENAMED = {
@@ -154,12 +153,7 @@ def _no_checkpointing(conversion: Conversion, key: str, value: Any, _: Mapping[s
 
 
 def _held_out(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    part = number(value)
-    if isinstance(part, (int, float)) and part >= 1:
-        conversion.drop(key, "a number of rows; eval_split is a part of them, 0.1 by default")
-        conversion.values["eval_split"] = fields()["eval_split"].default
-    else:
-        conversion.take(key, "eval_split", part)
+    held_out(conversion, key, value, fields()["eval_split"].default)
 
 
 def _dataset(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_tui.config.dialects import axolotl, llama_factory, trl
-from dpo_tui.config.dialects.key_outcome import Conversion
+from dpo_tui.config.dialects.conversion import Conversion
 
 
 @dataclass(frozen=True)

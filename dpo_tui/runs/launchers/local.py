@@ -11,7 +11,7 @@ from dpo_tui.runs import leftover_processes
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED, WorkerEnd, describe_exit, kernel_oom_kills
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launchers.detached import start_detached
+from dpo_tui.runs.launchers.detached_supervisor import start_detached
 from dpo_tui.runs.launchers.launcher import Command, Worker
 from dpo_tui.runs.launchers.worker_environment import worker_environment
 from dpo_tui.runs.process import is_same_process

@@ -8,7 +8,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from dpo_tui.config.schema import SECTIONS, choices, words
+from dpo_tui.config.schema import SECTIONS, choices, setting_text
 from dpo_tui.config.toml_text import limits
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.views.run_forecast import Forecast
@@ -136,7 +136,7 @@ def rows(plan: RunPlan) -> list[FormRow]:
     found = []
     for section in ORDER:
         for name, info in SECTIONS[section].model_fields.items():
-            said = words(info)
+            said = setting_text(info)
             options = ("yes", "no") if info.annotation is bool else choices(info)
             found.append(
                 FormRow(
@@ -166,7 +166,7 @@ def beside(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
     text: list[Paragraph] = []
     info = next((section.model_fields[name] for section in SECTIONS.values() if name in section.model_fields), None)
     if info is not None:
-        said = words(info)
+        said = setting_text(info)
         text += [(said.title, "heading"), (said.help, "text")]
         if problem := plan.problem(name):
             text.append((f"✗ {problem}", "bad"))

@@ -12,7 +12,6 @@ import transformers
 import trl
 
 from dpo_tui.config.schema import Config
-from dpo_tui.config.training_steps import training_steps
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.shortcuts.shortcuts import Outcome
 
@@ -36,7 +35,7 @@ def decide(config: Config, pairs: int, held_out: int, *, resumes: bool) -> Outco
         return Outcome(False, "the reference moves")
     if not config.use_lora and config.kl_prompts:
         return Outcome(False, "the KL estimate asks the reference model during training")
-    steps = training_steps(config, pairs)
+    steps = config.training_steps(pairs)
     evaluations = (steps // config.eval_steps if config.eval_steps else _EVALUATIONS) + (not resumes)
     each_step = min(steps * config.effective_batch, math.ceil(pairs * config.num_train_epochs))
     every_time, once = each_step + evaluations * held_out, pairs + held_out

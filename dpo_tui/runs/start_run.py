@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs.checkpoint import newest_checkpoint
-from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.folder import RunFolder, newest_checkpoint
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State, read_state
