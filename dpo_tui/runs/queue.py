@@ -62,7 +62,7 @@ class Wait:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Allocation:
     """It is this run's turn, with these devices."""
 
     devices: tuple[str, ...]
@@ -92,7 +92,7 @@ def scheduling_lock(folder: RunFolder, give_up: Callable[[], bool], sleep: Calla
         run_lock.release(path)
 
 
-def decide(folder: RunFolder, state: State, machine: Machine) -> Turn | Wait:
+def decide(folder: RunFolder, state: State, machine: Machine) -> Allocation | Wait:
     """Decide whether a queued run may start, and on which devices.
 
     It waits for the run that it comes ``after`` to end in any way. Then a run that names its devices waits for all of
@@ -110,7 +110,7 @@ def decide(folder: RunFolder, state: State, machine: Machine) -> Turn | Wait:
         return Wait(previous, f"waits for run {_called(previous)} to end")
     request = state.device_request
     if not state.devices and request is None:
-        return Turn(())
+        return Allocation(())
     claims = _claims(folder, state)
     taken = _taken(claims, machine)
     if request is None:
@@ -118,10 +118,10 @@ def decide(folder: RunFolder, state: State, machine: Machine) -> Turn | Wait:
     free = machine.free(request, [name for names in taken.values() for name in names])
     roomy = [name for name in free if machine.has_room(name, request)]
     if len(roomy) >= request.count:
-        return Turn(tuple(roomy[: request.count]))
+        return Allocation(tuple(roomy[: request.count]))
     in_the_way = tuple(claim for claim in claims if _shared(request.candidates, taken[claim.folder.id], machine))
     if not in_the_way:
-        return Turn(tuple(free[: request.count]))
+        return Allocation(tuple(free[: request.count]))
     return Wait(
         in_the_way[0].folder,
         _reason(request, in_the_way, crowded=[name for name in free if name not in roomy]),
@@ -165,7 +165,7 @@ def devices_in_use(home: Path) -> dict[str, RunFolder]:
     return held
 
 
-def _named(state: State, claims: list[Claim], taken: dict[str, tuple[str, ...]], machine: Machine) -> Turn | Wait:
+def _named(state: State, claims: list[Claim], taken: dict[str, tuple[str, ...]], machine: Machine) -> Allocation | Wait:
     for claim in claims:
         shared = _shared(state.devices, taken[claim.folder.id], machine)
         if shared:
@@ -173,7 +173,7 @@ def _named(state: State, claims: list[Claim], taken: dict[str, tuple[str, ...]],
             if claim.place is not None:
                 return Wait(claim.folder, f"waits for {device}: run {run} is first in line", (claim,))
             return Wait(claim.folder, f"waits for {device}, in use by run {run}", (claim,))
-    return Turn(tuple(state.devices))
+    return Allocation(tuple(state.devices))
 
 
 def _shared(mine: tuple[str, ...] | list[str], theirs: tuple[str, ...], machine: Machine) -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,13 @@ import pytest
 from dpo_tui.runs import out_of_memory_retry, requests, run_lock, start_run, store
 from dpo_tui.runs.out_of_memory_retry import MicroBatch
 from dpo_tui.runs.process import is_same_process, process_start
+from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.registry import STRATEGIES
 from tests.support.repository import ROOT
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
+    CONFIG,
     begin,
+    edit_state,
     ended,
     events,
     fresh_home,
@@ -125,7 +130,29 @@ def test_out_of_gpu_memory_retries_with_the_same_effective_batch() -> None:
     assert told == [(None, None), ("2", "4"), ("1", "8")]
     retries = events(folder, "out-of-memory")
     assert len(retries) == 2
+    assert not any("not the same" in retry["message"] for retry in retries), "the sigmoid loss is a mean over pairs"
     assert "batch 4 × 2" in retries[0]["message"] and "effective batch of 8" in retries[0]["message"]
+
+
+def test_a_retry_whose_loss_depends_on_the_micro_batch_says_so() -> None:
+    """The aot losses sort the log-ratios of a micro-batch: half of it is not the same loss."""
+    folder = begin("--fits", 2, config=CONFIG + '[dpo]\nloss_type = ["aot"]\n')
+    assert ended(folder).status == "done"
+    (retry,) = events(folder, "out-of-memory")
+    assert "batch 4 × 2" in retry["message"] and "effective batch of 8" in retry["message"]
+    assert "loss aot" in retry["message"] and "not the same as with 4 at once" in retry["message"]
+
+
+def test_a_retry_keeps_the_smallest_micro_batch_of_the_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy that compares the examples of a micro-batch cannot be computed on one alone."""
+    compares = replace(DPO, name="compares", smallest_micro_batch=2)
+    monkeypatch.setitem(STRATEGIES, compares.name, compares)
+    folder = make(config=CONFIG + '[run]\nstrategy = "compares"\n')
+    retry = out_of_memory_retry.next_retry(folder, state_of(folder))
+    assert retry is not None and retry.batch == MicroBatch(2, 4)
+    edit_state(folder, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    assert out_of_memory_retry.next_retry(folder, state_of(folder)) is None
+    assert "micro-batch of 2" in out_of_memory_retry.failure_reason(folder, state_of(folder))
 
 
 def test_out_of_gpu_memory_to_the_end_fails_with_advice_and_a_resume_starts_small() -> None:

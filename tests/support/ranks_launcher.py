@@ -47,7 +47,7 @@ class RanksWorker(LocalWorker):
     def end(self, returncode: int) -> WorkerEnd:
         if returncode < 0:
             return super().end(returncode)
-        reports = read_reports(self._folder)
+        reports = read_reports(self.folder)
         return end_of_ranks(reports, RANKS) if reports else super().end(returncode)
 
 

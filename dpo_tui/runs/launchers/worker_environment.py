@@ -10,10 +10,10 @@ from dpo_tui.runs.state import State
 
 
 def worker_environment(state: State) -> dict[str, str]:
-    """The worker's environment: this one, with its devices, its supervisor, and its batch if that has shrunk.
+    """This process's environment with the run's devices, the supervisor's pid, and the batch if a retry shrank it.
 
-    The ranks' own variables are left out: they would be strays of a job or of another run, and a worker that takes
-    itself for rank 3 of 8 writes nothing and waits for the others. What starts ranks sets them for each.
+    RANK, LOCAL_RANK and WORLD_SIZE are removed: they would be inherited from a surrounding job, and a worker that takes
+    itself for rank 3 of 8 writes nothing and waits for the others. Whatever starts ranks sets them for each.
     """
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
