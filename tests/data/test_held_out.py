@@ -28,7 +28,7 @@ from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 from tests.data.pairs.test_prompt_split import pairs
 from tests.data.tokens.test_template_refusals import STRICT, with_system
 from tests.support.data_files import assistant, row, user, write_lines
-from tests.train.test_run_training import lines, make_config, train
+from tests.support.training import lines, make_config, train
 
 pytestmark = pytest.mark.usefixtures("home")
 SEEDS = range(60)

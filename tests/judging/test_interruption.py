@@ -20,7 +20,8 @@ from dpo_tui.runs.folder import RunFolder
 from tests.judging.test_judge import answered_run
 from tests.support.repository import ROOT
 from tests.support.supervised_runs import until
-from tests.train.export.test_export import sharded, train
+from tests.support.tiny import save_sharded
+from tests.support.training import finished_run
 
 ROOT_TEXT = str(ROOT)
 
@@ -73,7 +74,7 @@ def test_answers_that_were_given_before_a_kill_are_not_given_again(
     home: Path, tiny_model: Path, tiny_pairs: Path, started: list[subprocess.Popen[str]]
 ) -> None:
     """Judging, killed while both models answer; the rest is answered, and then it is judged."""
-    folder = train(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=4)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=4)
     answers = folder.path / "judge" / "answers.jsonl"
     command = begin(started, "judge", folder.id, "-n", "20", "--max-new-tokens", "300")
     until(lambda: line_count(answers), "the first answers")
@@ -149,8 +150,8 @@ def test_an_export_that_is_killed_leaves_nothing_that_looks_finished(
     """The child is killed with the weights half written; the same export makes the whole folder."""
     from dpo_tui.train.tools.export_run import export
 
-    base = sharded(tiny_model, tmp_path / "base")
-    folder = train(base, tiny_pairs, eval_split=0.0)
+    base = save_sharded(tiny_model, tmp_path / "base")
+    folder = finished_run(base, tiny_pairs, eval_split=0.0)
     target, partial = tmp_path / "merged", tmp_path / ".merged.partial"
     words = ("export", folder.id, "--to", str(target), "--merge", "--precision", "fp32")
     command = begin(started, *words)
@@ -178,7 +179,7 @@ def test_a_merge_for_the_next_stage_appears_whole_or_not_at_all(home: Path, tiny
     """What a killed merge left beside `merged/` is no result, and does not stay."""
     from dpo_tui.train.tools.merge import merge_run
 
-    folder: RunFolder = train(tiny_model, tiny_pairs, eval_split=0.0)
+    folder: RunFolder = finished_run(tiny_model, tiny_pairs, eval_split=0.0)
     partial = folder.path / ".merged.partial"
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half")

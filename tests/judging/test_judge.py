@@ -23,7 +23,7 @@ from dpo_tui.judging.win_rate import WinRate, wilson
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from tests.support.tiny import make_pairs
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 PAIRS = 40
 
@@ -252,7 +252,7 @@ def test_a_reply_without_a_verdict_is_none(reply: str, verdict: str | None) -> N
 
 def test_real_models_answer_are_judged_and_talked_with(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """Base and tuned answer in a child process; a second look asks nothing again; then a chat of two turns."""
-    folder = train(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=6)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=6)
     options = ("-n", "4", "--max-new-tokens", "6")
     done = judge(folder, "lrlr", *options, "--json")
     found = json.loads(done.stdout)

@@ -13,7 +13,7 @@ from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError, UsageError
 from dpo_tui.judging.pair_collection import Collection, Sampling
 from dpo_tui.judging.prompt_file import read_prompts
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 PROMPTS = [[{"role": "user", "content": f"question {number}"}] for number in range(3)]
 
@@ -142,7 +142,7 @@ def test_a_real_run_answers_and_its_own_reward_ranks(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
     """Sampled by the tuned model in a child, ranked by β·(log π − log π_ref), read back by our own reader."""
-    folder = train(tiny_model, tiny_pairs, eval_split=0.0, learning_rate=3e-2, max_steps=4)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0, learning_rate=3e-2, max_steps=4)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("please help me\nreset my password\n")
     out = tmp_path / "made.jsonl"

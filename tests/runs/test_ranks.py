@@ -17,7 +17,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.ranks import Rank, RankReport, RankReporter, end_of_ranks, forget_reports, read_reports
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
-from tests.train.test_run_training import lines, make_config, make_run
+from tests.support.training import lines, make_config, make_run
 
 TESTS = Path(__file__).parents[2] / "tests" / "support"
 

@@ -25,7 +25,7 @@ from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.schema_form import SchemaForm
 from tests.test_app import screen_text, until
-from tests.train.test_run_training import make_config
+from tests.support.training import make_config
 from tests.support.repository import ROOT
 
 PAIR = {"prompt": "Describe [b]a sunset[/b]", "chosen": "Gold over the sea.", "rejected": "It was pretty."}

@@ -34,7 +34,7 @@ from dpo_tui.strategies.sft import SFT
 from dpo_tui.strategies.strategy import DataForm, Strategy
 from tests.support.repository import ROOT
 from tests.support.tiny import make_pairs
-from tests.train.test_run_training import losses, make_config, make_run, train
+from tests.support.training import losses, make_config, make_run, train
 
 PACKAGE = ROOT / "dpo_tui"
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"

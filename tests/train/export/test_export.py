@@ -11,48 +11,13 @@ from click.testing import CliRunner
 
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values
-from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError, TrainingError, UsageError
 from dpo_tui.processes.json_child import ChildError
 from dpo_tui.runs import store
-from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.naming import rename
 from dpo_tui.train.export.serving_commands import ServedModel, commands, vllm_rank
-from dpo_tui.train.worker.journal import Journal
-from dpo_tui.train.worker.stop_requests import StopRequests
-
-
-def train(model: Path, pairs: Path, **changes: Any) -> RunFolder:
-    from dpo_tui.train.run_training import run_training
-
-    values = {
-        "model_name": str(model),
-        "dataset": str(pairs),
-        "learning_rate": 1e-2,
-        "max_seq_length": 128,
-        "gradient_accumulation_steps": 1,
-        "max_steps": 3,
-        "sample_prompts": 2,
-        "sample_max_new_tokens": 4,
-        "kl_prompts": 0,
-        "gpus": "none",
-        "lora_r": 4,
-        "name": "tiny",
-    }
-    config = from_values(values | changes)
-    folder = store.create(to_toml(config), name="tiny", devices=[])
-    run_training(config, folder, Journal(folder), StopRequests(folder))
-    return folder
-
-
-def sharded(model: Path, folder: Path) -> Path:
-    """The same model in several files, with a card that names a licence."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    AutoModelForCausalLM.from_pretrained(model).save_pretrained(folder, max_shard_size="100KB")
-    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
-    (folder / "README.md").write_text("---\nlicense: llama3.1\nlicense_name: Toy Licence\n---\nA toy.\n")
-    return folder
+from tests.support.tiny import save_sharded
+from tests.support.training import finished_run
 
 
 def logits(model: Any, text: str, tokenizer: Any) -> Any:
@@ -83,8 +48,8 @@ def test_the_merged_model_gives_the_logits_of_base_and_adapter(
 
     from dpo_tui.train.tools.export_run import export
 
-    base = sharded(tiny_model, tmp_path / "base")
-    folder = train(base, tiny_pairs, **changes)
+    base = save_sharded(tiny_model, tmp_path / "base")
+    folder = finished_run(base, tiny_pairs, **changes)
     target = tmp_path / "merged"
     request = {"run": str(folder.path), "target": str(target), "merge": True, "precision": "fp32"}
     result = export(request, lambda kind, message: None)
@@ -116,8 +81,8 @@ def test_the_folder_is_complete_and_its_card_tells_all(
 
     from dpo_tui.train.tools.export_run import export
 
-    base = sharded(tiny_model, tmp_path / "base")
-    folder = train(base, tiny_pairs)
+    base = save_sharded(tiny_model, tmp_path / "base")
+    folder = finished_run(base, tiny_pairs)
     rename(folder, "the good one")
     target = tmp_path / "out"
     export({"run": str(folder.path), "target": str(target), "merge": True, "precision": "bf16"}, lambda *_: None)
@@ -151,7 +116,7 @@ def test_a_merge_that_does_not_agree_leaves_nothing_behind(
     from dpo_tui.train.export import merge_adapter
     from dpo_tui.train.tools.export_run import export
 
-    folder = train(tiny_model, tiny_pairs)
+    folder = finished_run(tiny_model, tiny_pairs)
     monkeypatch.setattr(merge_adapter, "_scale", lambda *_: 0.5)
     request = {"run": str(folder.path), "target": str(tmp_path / "out"), "merge": True, "precision": "fp32"}
     with pytest.raises(TrainingError, match="does not agree"):
@@ -164,7 +129,7 @@ def test_an_adapter_of_another_model_is_refused(home: Path, tiny_model: Path, ti
 
     from dpo_tui.train.tools.export_run import export
 
-    folder = train(tiny_model, tiny_pairs)
+    folder = finished_run(tiny_model, tiny_pairs)
     weights = load_file(folder.adapter / "adapter_model.safetensors")
     wrong = {name.replace("layers.1", "layers.9"): weight for name, weight in weights.items()}
     save_file(wrong, folder.adapter / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -177,7 +142,7 @@ def test_an_adapter_of_another_model_is_refused(home: Path, tiny_model: Path, ti
 def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
-    folder = train(tiny_model, tiny_pairs, eval_split=0.0)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0)
     target = tmp_path / "adapter"
     done = CliRunner().invoke(cli, ["export", folder.id, "--to", str(target)], catch_exceptions=False)
     assert done.exit_code == 0

@@ -18,7 +18,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs.folder import RunFolder
 from tests.support.flex_on_cpu import unfused
 from tests.support.tiny import WORDS
-from tests.train.test_run_training import make_config, make_run
+from tests.support.training import make_config, make_run
 
 # Of TRL; before 1.16 it has none that runs everywhere.
 HAS_FUSED_HEAD = importlib.metadata.version("trl") >= "1.16"

@@ -12,7 +12,7 @@ import pytest
 from dpo_tui.config.files import from_values
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
-from tests.train.test_run_training import lines, losses, make_config, make_run, train
+from tests.support.training import lines, losses, make_config, make_run, train
 
 ROWS = [{"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]}]
 PARTS = {"weights": "w", "lengths": [1024, "keep_start", None]}

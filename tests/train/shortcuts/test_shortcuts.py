@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dpo_tui.errors import TrainingError
-from tests.train.test_run_training import lines, losses, make_config, train
+from tests.support.training import lines, losses, make_config, train
 
 HAS_FUSED_HEAD = importlib.metadata.version("trl") >= "1.16"
 OFF = {"on": False, "why": "", "tokens": 0, "tokens_plain": 0, "saved": 0.0}

@@ -13,7 +13,7 @@ from dpo_tui.advice.evidence import Evidence
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.trainer import gradient_spikes
 from dpo_tui.train.worker.journal import Journal
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 
 def told(folder: RunFolder) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def test_the_rows_of_the_step_are_named(
     monkeypatch.setattr(gradient_spikes, "SPIKE", 0.0)
     monkeypatch.setattr(gradient_spikes, "SPIKE_PREDECESSORS", 1)
     options = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "logging_steps": 1}
-    folder = train(tiny_model, tiny_pairs, eval_split=0.0, sample_prompts=0, **options)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0, sample_prompts=0, **options)
     events = told(folder)
     assert [event["step"] for event in events] == [2, 3]
     prompts = [json.loads(line)["prompt"] for line in tiny_pairs.read_text().splitlines()]

@@ -15,7 +15,7 @@ from dpo_tui.views import run_plan as plans
 from dpo_tui.views.padding_savings import PaddingSavings, padding_of
 from dpo_tui.views.run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan
-from tests.train.test_run_training import make_config, train
+from tests.support.training import make_config, train
 
 
 def uneven(count: int) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.full_disk import LineLog
 from dpo_tui.train.worker.journal import Journal
 from tests.support.repository import ROOT
-from tests.train.test_run_training import lines
+from tests.support.training import lines
 
 THREADS = 8
 

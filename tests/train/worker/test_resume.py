@@ -16,7 +16,7 @@ from dpo_tui.runs import start_run, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status import status_of
-from tests.train.test_run_training import losses, make_config
+from tests.support.training import losses, make_config
 
 DPO_TUI = [sys.executable, "-c", "from dpo_tui.cli import main; main()"]
 
