@@ -7,7 +7,7 @@ retries after out-of-memory, ends processes that the worker left behind, and wri
 Standard library only.
 
 Who does what: `dpo_tui.runs.start_run` starts this process for the app and the command line, through the run's
-launcher (`dpo_tui.runs.launchers`), which also starts the worker here. Requests and signals to end a run are acted on in
+launcher (`dpo_tui.runs.launchers`), which also starts the worker. Requests and signals to end a run are acted on in
 `dpo_tui.runs.attempt` and, in the worker, in `dpo_tui.train.worker.stop_requests`. Why a worker died: the meaning of
 its exit codes is in `dpo_tui.runs.exit_codes`, its own account of a failure in `dpo_tui.train.worker.failures`.
 """

@@ -209,7 +209,7 @@ class NewScreen(FullScreen):
     def _check_thoroughly(self, plan: RunPlan) -> None:
         pane = self.query_one(CheckStep)
         try:
-            prepared = prepare(plan.loaded(), tell=self._tell_merge)
+            prepared = prepare(plan.loaded(), report=self._tell_merge)
         except DpoTuiError as error:
             self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
             return

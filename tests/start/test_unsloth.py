@@ -23,10 +23,9 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import read_state
 from dpo_tui.start.prepare import create_run, prepare
 from tests.hardware.doctor.test_doctor import findings, gpu
-from tests.start.test_prepare import loaded
 from tests.support import supervised_runs
 from tests.support.supervised_runs import ended, fresh_home  # noqa: F401 - a fixture
-from tests.support.training import lines, losses, make_config
+from tests.support.training import lines, loaded, losses, make_config
 
 WHOLE = {"unsloth": "2026.10.9", "unsloth_zoo": "2026.10.9", "trl": "1.14.2", "torch": "2.10.0"}
 REAL = os.environ.get("DPO_TUI_UNSLOTH_PYTHON")
