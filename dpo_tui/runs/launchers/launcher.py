@@ -7,7 +7,7 @@ Adding a launcher takes two places and changes nothing that exists:
 
        class TorchrunLauncher(LocalLauncher):
            def prepare(self, folder, state, worker_argv):
-               forget_reports(folder)  # of an earlier attempt's ranks
+               delete_reports(folder)  # of an earlier attempt's ranks
                agent = [sys.executable, "-P", "-m", "dpo_tui.runs.launchers.end_with_parent", "torchrun", …]
                return Command([*agent, *worker_argv[1:]], worker_environment(state))
 

@@ -3,7 +3,7 @@
 import os
 
 from dpo_tui.runs import out_of_memory_retry
-from dpo_tui.runs.devices import give_devices
+from dpo_tui.runs.devices import set_device_variables
 from dpo_tui.runs.process import PARENT_PID_VARIABLE, SUPERVISOR_PID_VARIABLE
 from dpo_tui.runs.ranks import RANK_VARIABLES
 from dpo_tui.runs.state import State
@@ -21,7 +21,7 @@ def worker_environment(state: State) -> dict[str, str]:
     # that the other thread would need. Sleeping instead was 8 to 10 times as fast on two busy cores.
     environment.setdefault("OMP_WAIT_POLICY", "passive")
     environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
-    give_devices(environment, state.devices)
+    set_device_variables(environment, state.devices)
     for variable in (PARENT_PID_VARIABLE, *RANK_VARIABLES):
         environment.pop(variable, None)
     for variable, value in (
