@@ -1,4 +1,4 @@
-"""Read config files of any accepted kind into one immutable :class:`Config`, and say where each value came from."""
+"""Read config files (TOML, JSON, YAML, other tools') into an immutable :class:`Config` with each value's origin."""
 
 import json
 import tomllib
@@ -21,11 +21,11 @@ Origin = Literal["default", "file", "command line", "profile"]
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A valid config and its history.
+    """A valid config and the origins of its values.
 
     Attributes:
         config: the settings.
-        path: the file it came from; None for one made from nothing.
+        path: the file it was read from; None for one that was made without a file.
         origins: where each setting that is not a default came from.
         dialect: whose format the file is in, empty for ours.
         key_outcomes: what was done with each key of a foreign file.
@@ -38,7 +38,7 @@ class LoadedConfig:
     key_outcomes: tuple[KeyOutcome, ...] = ()
 
     def origin(self, name: str) -> Origin:
-        """Say where a setting came from."""
+        """Return where a setting came from."""
         return self.origins.get(name, "default")
 
 
@@ -47,7 +47,7 @@ def load(path: Path | str, changes: Mapping[str, Any] | None = None) -> LoadedCo
 
     Args:
         path: TOML (tables or flat), JSON (flat or nested by table) or YAML (`trl dpo`).
-        changes: settings that win over the file, as from ``--set``.
+        changes: settings that override the file, as from ``--set``.
 
     Raises:
         ConfigError: the file is missing, unreadable or not in its format.
@@ -94,7 +94,7 @@ def with_changes(loaded: LoadedConfig, changes: Mapping[str, Any], origin: Origi
 def local_paths(loaded: LoadedConfig) -> dict[str, str]:
     """Return the settings that name something on this disk, made absolute.
 
-    Relative ones are tried from here, then from the config file's folder: whoever reads them may stand in another.
+    Relative ones are tried from the current folder, then from the config file's: the worker may run in another folder.
     """
     folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
     found = {}
@@ -155,7 +155,7 @@ def _build(
 
 
 def _flatten(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[ConfigProblem]]:
-    """Take the tables off; a setting in the wrong table is a problem, and so is one that is given twice."""
+    """Flatten the tables; a setting in the wrong table is a problem, and so is one that is set twice."""
     values: dict[str, Any] = {}
     problems: list[ConfigProblem] = []
     for key, value in raw.items():

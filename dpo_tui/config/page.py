@@ -31,10 +31,10 @@ def page() -> str:
 
 
 def _row(name: str, info: FieldInfo) -> str:
-    said = setting_text(info)
-    unit = f" ({said.unit})" if said.unit else ""
-    advanced = " *Advanced.*" if said.advanced else ""
-    return f"| `{name}` | {_default(info.default)} | {limits(info)}{unit} | {said.help}{advanced} |"
+    text = setting_text(info)
+    unit = f" ({text.unit})" if text.unit else ""
+    advanced = " *Advanced.*" if text.advanced else ""
+    return f"| `{name}` | {_default(info.default)} | {limits(info)}{unit} | {text.help}{advanced} |"
 
 
 def _default(value: Any) -> str:

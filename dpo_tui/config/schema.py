@@ -1,4 +1,4 @@
-"""The one schema. Every form, file, check and page about settings is made from it.
+"""The config schema, from which every form, file, check and page about settings is made.
 
 A new setting is one declaration in the module of its section under ``sections/``.
 """
@@ -34,7 +34,7 @@ SECTIONS: dict[str, type[Section]] = {
 class Config(
     ModelSection, DataSection, LoraSection, TrainingSection, DpoSection, EvalSection, ComputeSection, RunSection
 ):
-    """Everything that decides a run; immutable. :func:`dpo_tui.config.files.with_changes` makes changed copies."""
+    """All settings of a run; immutable. :func:`dpo_tui.config.files.with_changes` makes changed copies."""
 
     @property
     def effective_batch(self) -> int:
@@ -67,7 +67,7 @@ class Config(
 
     @property
     def adapted_modules(self) -> str | list[str]:
-        """LoRA's target modules as PEFT wants them: ``all-linear`` is a word there, and not a list of one."""
+        """LoRA's target modules as PEFT takes them: ``all-linear`` is a string there, not a list with one item."""
         targets = list(self.lora_target_modules)
         return "all-linear" if targets == ["all-linear"] else targets
 

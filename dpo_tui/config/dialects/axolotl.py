@@ -85,16 +85,16 @@ DEFAULTS: dict[str, Any] = {
     "lora_dropout": 0.0,
     "lr_scheduler_type": "cosine",
 }
-_MARKS = {"micro_batch_size", "sequence_len", "num_epochs", "datasets", "adapter", "rl"}
+_TYPICAL_KEYS = {"micro_batch_size", "sequence_len", "num_epochs", "datasets", "adapter", "rl"}
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:
-    """Whether a flat file speaks this dialect."""
-    return "base_model" in raw and bool(_MARKS & raw.keys())
+    """Whether a flat file is in this format."""
+    return "base_model" in raw and bool(_TYPICAL_KEYS & raw.keys())
 
 
 def convert(raw: Mapping[str, Any]) -> Conversion:
-    """Read an Axolotl file; keys that would change the training and have no place here are reported as unknown."""
+    """Read an Axolotl file; keys that would change the training and have no counterpart are reported as unknown."""
     conversion = Conversion()
     if "rl" not in raw:
         conversion.values["strategy"] = "sft"

@@ -72,16 +72,16 @@ DEFAULTS: dict[str, Any] = {
     "eval_split": 0.0,
     "save_steps": 500,
 }
-_MARKS = {"stage", "finetuning_type", "pref_beta", "pref_loss", "cutoff_len", "lora_rank"}
+_TYPICAL_KEYS = {"stage", "finetuning_type", "pref_beta", "pref_loss", "cutoff_len", "lora_rank"}
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:
-    """Whether a flat file speaks this dialect."""
-    return "model_name_or_path" in raw and bool(_MARKS & raw.keys())
+    """Whether a flat file is in this format."""
+    return "model_name_or_path" in raw and bool(_TYPICAL_KEYS & raw.keys())
 
 
 def convert(raw: Mapping[str, Any]) -> Conversion:
-    """Read a LLaMA-Factory file; keys that would change the training and have no place here are reported as unknown."""
+    """Read a LLaMA-Factory file; keys without a counterpart that would change the training are unknown."""
     conversion = Conversion()
     for key, value in raw.items():
         if value is None:

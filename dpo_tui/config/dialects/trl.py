@@ -54,7 +54,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:
-    """Whether a flat file speaks this dialect."""
+    """Whether a flat file is in this format."""
     return "model_name_or_path" in raw or "dataset_name" in raw
 
 
