@@ -16,7 +16,7 @@ def _start_loss(settings: Settings) -> float | None:
     return LN2 if _losses(settings) == ["sigmoid"] else None
 
 
-def _loss_words(settings: Settings) -> str:
+def _loss_summary(settings: Settings) -> str:
     return f"β {settings.get('beta', 0.1):g} · loss {', '.join(_losses(settings))}"
 
 
@@ -36,7 +36,7 @@ DPO = Strategy(
     has_reference=True,
     reference_scored_once=True,
     start_loss=_start_loss,
-    loss_summary=_loss_words,
+    loss_summary=_loss_summary,
     # The usual range of full fine-tuning; TRL's documentation gives about 5e-6 for LoRA.
     learning_rates=LearningRates(low=1e-7, high=1e-6, lora=5e-6),
     # Below 0.01 the reference hardly holds the policy; above 2.0 the policy hardly moves.

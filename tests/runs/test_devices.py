@@ -35,6 +35,7 @@ from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     send,
     state_of,
     until,
+    waits,
     worker,
     worker_environments,
 )
@@ -83,14 +84,6 @@ def wanting(*candidates: str, hold: bool = True, **how: Any) -> RunFolder:
     request = DeviceRequest(candidates, **how)
     folder = store.create(CONFIG, name="any", devices=[], device_request=request, after=after)
     return start(folder, *(("--hold-at", 1) if hold else ()))
-
-
-def waits(folder: RunFolder, *words: str) -> str:
-    def told() -> str:
-        found = status_of(folder)
-        return found.reason if found.status == "queued" and all(word in found.reason for word in words) else ""
-
-    return str(until(told, f"{folder.id} to say {words}"))
 
 
 def cuda(folder: RunFolder) -> str:

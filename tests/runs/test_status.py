@@ -190,7 +190,7 @@ def test_a_zombie_is_dead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("returncode", "out_of_memory", "words"),
+    ("returncode", "out_of_memory", "text"),
     [
         (0, None, "ended normally"),
         (3, None, "ended with exit code 3"),
@@ -203,12 +203,12 @@ def test_a_zombie_is_dead() -> None:
         (255, None, "ended with exit code 255"),
     ],
 )
-def test_an_exit_is_told_in_words(returncode: int, out_of_memory: bool | None, words: str) -> None:
-    assert words in describe_exit(returncode, out_of_memory=out_of_memory)
+def test_an_exit_is_told_in_words(returncode: int, out_of_memory: bool | None, text: str) -> None:
+    assert text in describe_exit(returncode, out_of_memory=out_of_memory)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (0, "0 s"),
         (59.4, "59 s"),
@@ -219,5 +219,5 @@ def test_an_exit_is_told_in_words(returncode: int, out_of_memory: bool | None, w
         (-5, "0 s"),
     ],
 )
-def test_a_span_of_time_is_told_in_two_units(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+def test_a_span_of_time_is_told_in_two_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -94,7 +94,7 @@ def test_a_worker_that_says_why_it_failed_is_quoted() -> None:
     assert ended(folder).reason == "no such model: tiny/none\nDo it right."
     start_run.resume(folder, worker(folder, "--exit", 3))
     state = ended(folder)
-    assert state.reason.startswith("ended with exit code 3"), "an earlier attempt's words are not this one's"
+    assert state.reason.startswith("ended with exit code 3"), "an earlier attempt's failure is not this one's"
     assert "its last words: starting at step 4" in state.reason
     start_run.resume(folder, worker(folder, "--fail", "no space left", "--exit", 1))
     assert ended(folder).reason == "no space left\nDo it right."
@@ -126,8 +126,8 @@ def test_out_of_gpu_memory_retries_with_the_same_effective_batch() -> None:
     state = ended(folder)
     assert (state.status, state.attempt) == ("done", 3)
     assert (state.per_device_train_batch_size, state.gradient_accumulation_steps) == (1, 8)
-    told = [(e.get("DPO_TUI_MICRO_BATCH"), e.get("DPO_TUI_ACCUMULATION")) for e in worker_environments(folder)]
-    assert told == [(None, None), ("2", "4"), ("1", "8")]
+    batches = [(e.get("DPO_TUI_MICRO_BATCH"), e.get("DPO_TUI_ACCUMULATION")) for e in worker_environments(folder)]
+    assert batches == [(None, None), ("2", "4"), ("1", "8")]
     retries = events(folder, "out-of-memory")
     assert len(retries) == 2
     assert not any("not the same" in retry["message"] for retry in retries), "the sigmoid loss is a mean over pairs"

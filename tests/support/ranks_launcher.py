@@ -16,7 +16,7 @@ from dpo_tui.runs.launchers import registry
 from dpo_tui.runs.launchers.launcher import Command, Worker
 from dpo_tui.runs.launchers.local import LocalLauncher, LocalWorker
 from dpo_tui.runs.launchers.worker_environment import worker_environment
-from dpo_tui.runs.ranks import end_of_ranks, delete_reports, read_reports
+from dpo_tui.runs.ranks import delete_reports, end_of_ranks, read_reports
 from dpo_tui.runs.state import State
 
 RANKS = 2

@@ -43,21 +43,21 @@ def agent(count: int, command: list[str]) -> int:
 
 
 def rank(words: list[str]) -> int:
-    """Behave as told; the return value is the exit code."""
-    told = PARSER.parse_args(words)
-    folder, me = RunFolder(told.folder), Rank.from_environment()
+    """Behave as the options say; the return value is the exit code."""
+    options = PARSER.parse_args(words)
+    folder, me = RunFolder(options.folder), Rank.from_environment()
     reporter = RankReporter(folder, me)
     ending: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: ending.append(number))
     set_pdeathsig()
     reporter.heartbeat("train", step=1)
     first_attempt = "DPO_TUI_MICRO_BATCH" not in os.environ
-    if me.rank == told.ill and first_attempt:
-        if told.code < 0:
-            os.kill(os.getpid(), -told.code)
-        reporter.ended(told.code, "the loss is no number", "Lower the learning rate.")
-        return int(told.code)
-    wait = told.hold or (told.ill >= 0 and first_attempt)
+    if me.rank == options.ill and first_attempt:
+        if options.code < 0:
+            os.kill(os.getpid(), -options.code)
+        reporter.ended(options.code, "the loss is no number", "Lower the learning rate.")
+        return int(options.code)
+    wait = options.hold or (options.ill >= 0 and first_attempt)
     while wait and not ending and not requests.is_requested(folder, requests.STOP):
         time.sleep(0.01)
     code = exit_codes.STOPPED if wait else exit_codes.DONE
