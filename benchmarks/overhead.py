@@ -24,7 +24,7 @@ from dpo_tui.config.files import from_values, parse_assignment
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.source.source import Source
-from dpo_tui.runs import launch, store
+from dpo_tui.runs import start_run, store
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.runs.status import status_of
 
@@ -76,7 +76,7 @@ def our_seconds(model: Path, data: Path, steps: int, changes: dict[str, object])
         "gpus": "none",
     }
     folder = store.create(to_toml(from_values(values | changes)), name="overhead", devices=[])
-    launch.start(folder)
+    start_run.start(folder)
     while not (status := status_of(folder)).over:
         time.sleep(0.2)
     if status.status != "done":

@@ -1,4 +1,4 @@
-"""The one family of errors that people see.
+"""The exceptions that users see: one base class, an exit code for each kind.
 
 Every error says what happened, where, and what to do next; the command line prints it without a stack trace and exits
 with ``exit_code``. Anything outside this family is a bug and keeps its traceback.
@@ -6,7 +6,7 @@ with ``exit_code``. Anything outside this family is a bug and keeps its tracebac
 
 
 class DpoTuiError(Exception):
-    """An error written for a person.
+    """Base class of the errors that are shown to the user.
 
     Args:
         message: what happened and where (file, line, field).
@@ -49,14 +49,14 @@ class HomeError(DpoTuiError):
 
 
 class RunNotFoundError(DpoTuiError):
-    """No run, or more than one, goes by that name."""
+    """No run, or more than one, has that id or name."""
 
     exit_code = 3
 
 
 class RunError(DpoTuiError):
-    """A run cannot do what was asked of it, or it failed."""
+    """A run failed, or its state does not allow what was requested."""
 
 
 class TrainingError(DpoTuiError):
-    """The worker cannot go on: the model, the device or the disk refused."""
+    """The worker cannot continue: the model, the device or the disk does not allow it."""

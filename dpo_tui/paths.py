@@ -1,11 +1,11 @@
-"""Where everything lives. Standard library only: the supervisor uses it too."""
+"""Locations on disk, all below the home folder. Standard library only: the supervisor uses it too."""
 
 import os
 from pathlib import Path
 
 
 def home() -> Path:
-    """The folder for all that dpo-tui keeps.
+    """The home folder, in which dpo-tui keeps everything.
 
     ``$DPO_TUI_HOME``, else ``$XDG_DATA_HOME/dpo-tui``, else ``~/.local/share/dpo-tui``.
     """
@@ -17,27 +17,27 @@ def home() -> Path:
 
 
 def runs() -> Path:
-    """One folder a run."""
+    """The folder of all runs, one subfolder each."""
     return home() / "runs"
 
 
 def cache() -> Path:
-    """What can be computed again: dataset indexes, reference log-probabilities, tokenised rows."""
+    """Files that can be computed again: dataset indexes, reference log-probabilities, tokenised rows."""
     return home() / "cache"
 
 
 def locks() -> Path:
-    """Lock files that are not a run's own."""
+    """Lock files that belong to no run."""
     return home() / "locks"
 
 
 def settings() -> Path:
-    """The person's own settings: theme, keys, notifications."""
+    """The user's settings of the app: theme, keys, notifications."""
     return home() / "settings.toml"
 
 
 def themes() -> Path:
-    """The person's own themes."""
+    """The user's own themes."""
     return home() / "themes"
 
 

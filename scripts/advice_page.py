@@ -23,7 +23,7 @@ from dpo_tui.advice import training_curve_rules as curve  # noqa: E402
 from dpo_tui.advice.advice import HEALTHY  # noqa: E402
 from dpo_tui.advice.diagnose import apply_rules, diagnose  # noqa: E402
 from dpo_tui.advice.evidence import read_evidence  # noqa: E402
-from dpo_tui.runs import thresholds  # noqa: E402
+from dpo_tui.strategies import metric_expectations  # noqa: E402
 from dpo_tui.strategies.dpo import DPO  # noqa: E402
 from dpo_tui.text.numbers import plain_number  # noqa: E402
 
@@ -160,7 +160,7 @@ ON_RUNS: tuple[Entry, ...] = (
     Entry(
         preference.kl,
         "kl",
-        f"the newest KL estimate less its standard error is above {thresholds.KL_REASONABLE:g} nats an answer",
+        f"the newest KL estimate less its standard error is above {metric_expectations.KL_REASONABLE:g} nats an answer",
         "TRL's guidance for PPO",
         "twice the `beta`, at most 1",
     ),
@@ -174,8 +174,8 @@ ON_RUNS: tuple[Entry, ...] = (
     Entry(
         receipt.gradient_spikes,
         "spikes",
-        f"`grad_norm` above {thresholds.SPIKE:g} and {thresholds.SPIKE:g} times the median of the "
-        f"{thresholds.SPIKE_PREDECESSORS} before",
+        f"`grad_norm` above {metric_expectations.SPIKE:g} and {metric_expectations.SPIKE:g} times the median of the "
+        f"{metric_expectations.SPIKE_PREDECESSORS} before",
         "practice: 0.01 to 10 is usual; the factor is ours",
         "`warmup_ratio` 0.2; look at the pairs of that batch",
     ),

@@ -13,8 +13,9 @@ from typing import Any
 
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.statuses import ENDED
+from dpo_tui.strategies.metric_expectations import LN2
 from dpo_tui.strategies.registry import strategy_in
-from dpo_tui.strategies.strategy import LN2, LearningRates, Strategy
+from dpo_tui.strategies.strategy import LearningRates, Strategy
 
 _MAX_METRICS_BYTES = 1 << 20
 _MAX_EVENTS_BYTES = 1 << 18

@@ -9,8 +9,7 @@ from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.curve_statistics import chance_standard_error, mean, part
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.advice.training_curve_rules import MOVED_NATS
-from dpo_tui.runs.thresholds import KL_REASONABLE
-from dpo_tui.strategies.strategy import LN2
+from dpo_tui.strategies.metric_expectations import KL_REASONABLE, LN2
 
 REFERENCE_GAP, REFERENCE_GAP_WITH_DROPOUT = 1.0, 20.0
 """Nats by which the log-ratios may differ from 0 before the first update: rounding to bfloat16 moves them by a fraction

@@ -3,7 +3,7 @@
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.curve_statistics import mean, median, part
 from dpo_tui.advice.evidence import Evidence
-from dpo_tui.runs.thresholds import SPIKE, SPIKE_PREDECESSORS
+from dpo_tui.strategies.metric_expectations import SPIKE, SPIKE_PREDECESSORS
 
 LEAKED_SHARE = 0.1
 """Share of the held-out prompts that are also trained on."""

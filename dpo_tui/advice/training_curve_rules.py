@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.curve_statistics import mean, median, part
 from dpo_tui.advice.evidence import Evidence
-from dpo_tui.strategies.strategy import LN2
+from dpo_tui.strategies.metric_expectations import LN2
 from dpo_tui.text.numbers import plain_number
 
 SETTLED_STEPS = 20

@@ -61,10 +61,10 @@ def show(file: Path) -> None:
 def convert(file: Path, output: Path | None) -> None:
     """Turn a config of another tool into ours and say what became of every key."""
     loaded = load(file)
-    for fate in loaded.fates:
-        target = f" → {fate.to}" if fate.fate == "renamed" else ""
-        why = f": {fate.why}" if fate.why else ""
-        narrate(f"{fate.fate:<9} {printable(fate.key, single_line=True)}{target}{why}")
+    for row in loaded.key_outcomes:
+        target = f" → {row.to}" if row.outcome == "renamed" else ""
+        why = f": {row.why}" if row.why else ""
+        narrate(f"{row.outcome:<9} {printable(row.key, single_line=True)}{target}{why}")
     narrate(f"read as {loaded.dialect or 'a dpo-tui config'}")
     _write_or_print(to_toml(loaded.config), output)
 

@@ -16,8 +16,8 @@ from dpo_tui.errors import RunError
 from dpo_tui.runs import exit_codes, requests
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
-from dpo_tui.runs.phases import PHASES
 from dpo_tui.runs.status import Status, status_of
+from dpo_tui.runs.statuses import PHASES
 from dpo_tui.runs.summary import eta_of
 from dpo_tui.text.durations import duration
 from dpo_tui.text.printable import printable

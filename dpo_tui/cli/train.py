@@ -13,7 +13,7 @@ from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import UsageError
 from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import ARGV_VARIABLE, start
+from dpo_tui.runs.start_run import ARGV_VARIABLE, start
 from dpo_tui.start.prepare import Prepared, create_stages, prepare_stages
 from dpo_tui.text.printable import printable
 

@@ -1,4 +1,4 @@
-"""Read config files of any accepted kind into one immutable :class:`Config`, and say where each value came from."""
+"""Read config files (TOML, JSON, YAML, other tools') into an immutable :class:`Config` with each value's origin."""
 
 import json
 import tomllib
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from dpo_tui.config.dialects.key_outcome import KeyOutcome
+from dpo_tui.config.dialects.conversion import KeyOutcome
 from dpo_tui.config.dialects.registry import dialect_of
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, from_validation, line_of, unknown_key
 from dpo_tui.config.rules import broken_rules
@@ -21,24 +21,24 @@ Origin = Literal["default", "file", "command line", "profile"]
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A valid config and its history.
+    """A valid config and the origins of its values.
 
     Attributes:
         config: the settings.
-        path: the file it came from; None for one made from nothing.
+        path: the file it was read from; None for one that was made without a file.
         origins: where each setting that is not a default came from.
         dialect: whose format the file is in, empty for ours.
-        fates: what became of each key of a foreign file.
+        key_outcomes: what was done with each key of a foreign file.
     """
 
     config: Config
     path: Path | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     dialect: str = ""
-    fates: tuple[KeyOutcome, ...] = ()
+    key_outcomes: tuple[KeyOutcome, ...] = ()
 
     def origin(self, name: str) -> Origin:
-        """Say where a setting came from."""
+        """Return where a setting came from."""
         return self.origins.get(name, "default")
 
 
@@ -47,7 +47,7 @@ def load(path: Path | str, changes: Mapping[str, Any] | None = None) -> LoadedCo
 
     Args:
         path: TOML (tables or flat), JSON (flat or nested by table) or YAML (`trl dpo`).
-        changes: settings that win over the file, as from ``--set``.
+        changes: settings that override the file, as from ``--set``.
 
     Raises:
         ConfigError: the file is missing, unreadable or not in its format.
@@ -58,16 +58,16 @@ def load(path: Path | str, changes: Mapping[str, Any] | None = None) -> LoadedCo
     raw = _parse(path, text)
     values, problems = _flatten(raw)
     dialect = dialect_of(values)
-    fates: tuple[KeyOutcome, ...] = ()
+    outcomes: tuple[KeyOutcome, ...] = ()
     if dialect is not None:
         conversion = dialect.convert(values)
-        values, fates = conversion.values, tuple(conversion.fates)
+        values, outcomes = conversion.values, tuple(conversion.outcomes)
     origins: dict[str, Origin] = dict.fromkeys(values, "file")
     for name, value in (changes or {}).items():
         values[name] = value
         origins[name] = "command line"
     config = _build(values, problems, source=path.name, text=text, given=frozenset(changes or {}))
-    return LoadedConfig(config, path, origins, dialect.name if dialect else "", fates)
+    return LoadedConfig(config, path, origins, dialect.name if dialect else "", outcomes)
 
 
 def from_values(values: Mapping[str, Any], source: str = "settings") -> Config:
@@ -94,7 +94,7 @@ def with_changes(loaded: LoadedConfig, changes: Mapping[str, Any], origin: Origi
 def local_paths(loaded: LoadedConfig) -> dict[str, str]:
     """Return the settings that name something on this disk, made absolute.
 
-    Relative ones are tried from here, then from the config file's folder: whoever reads them may stand in another.
+    Relative ones are tried from the current folder, then from the config file's: the worker may run in another folder.
     """
     folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
     found = {}
@@ -155,7 +155,7 @@ def _build(
 
 
 def _flatten(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[ConfigProblem]]:
-    """Take the tables off; a setting in the wrong table is a problem, and so is one that is given twice."""
+    """Flatten the tables; a setting in the wrong table is a problem, and so is one that is set twice."""
     values: dict[str, Any] = {}
     problems: list[ConfigProblem] = []
     for key, value in raw.items():

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dpo_tui.config.schema import SECTIONS, words
+from dpo_tui.config.schema import SECTIONS, setting_text
 from dpo_tui.config.toml_text import limits
 from dpo_tui.text.numbers import plain_number
 
@@ -31,10 +31,10 @@ def page() -> str:
 
 
 def _row(name: str, info: FieldInfo) -> str:
-    said = words(info)
-    unit = f" ({said.unit})" if said.unit else ""
-    advanced = " *Advanced.*" if said.advanced else ""
-    return f"| `{name}` | {_default(info.default)} | {limits(info)}{unit} | {said.help}{advanced} |"
+    text = setting_text(info)
+    unit = f" ({text.unit})" if text.unit else ""
+    advanced = " *Advanced.*" if text.advanced else ""
+    return f"| `{name}` | {_default(info.default)} | {limits(info)}{unit} | {text.help}{advanced} |"
 
 
 def _default(value: Any) -> str:

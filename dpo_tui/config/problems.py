@@ -1,4 +1,4 @@
-"""What is wrong with a config: every problem at once, each with its file, line, key, value and bound."""
+"""Problems of a config: all at once, each with its file, line, key, value and bound."""
 
 import difflib
 import re
@@ -35,12 +35,12 @@ KNOWN_ELSEWHERE = {
 
 @dataclass(frozen=True)
 class ConfigProblem:
-    """One thing that is wrong.
+    """One problem of a config.
 
     Attributes:
         key: the setting, or the unknown key as it was written.
-        value: what was found; None where nothing was.
-        message: what is wrong with it and what would be right.
+        value: the value found; None where there is none.
+        message: what is wrong and what would be valid.
         line: where in the file, counted from 1; None where there is no line.
         source: where it was set, if not in the file.
     """

@@ -1,6 +1,7 @@
-"""Settings that do not go together: refused before the start, with the reason, instead of minutes later by TRL.
+"""Combinations of settings that cannot work, reported before the start instead of minutes later by TRL.
 
-Each rule is a function that takes a config and returns a problem or None. The comment says who would refuse otherwise.
+Each rule is a function that takes a config and returns a problem or None. Its docstring says what would happen without
+it: who would raise, or which setting would be ignored. A new rule is one function under `rule`.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,18 @@ RULES: list[Rule] = []
 DIFFERENCE_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"})
 # The losses whose formula has label_smoothing in it (trl 1.16, DPOTrainer._compute_loss).
 SMOOTHED_LOSSES = frozenset({"robust", "exo_pair", "aot", "aot_unpaired"})
+
+IGNORED_BY_PROVIDER: dict[str, tuple[str, dict[str, Callable[[Config], bool]]]] = {
+    "unsloth": (
+        "which has its own attention",
+        {
+            "share_prefix": lambda config: config.share_prefix == "on",
+            "group_by_length": lambda config: config.group_by_length,
+            "attn_implementation": lambda config: config.attn_implementation != "auto",
+        },
+    ),
+}
+"""Settings that a provider ignores: why, and for each whether a config asks for it."""
 
 
 def rule(function: Rule) -> Rule:
@@ -73,7 +86,7 @@ def exo_needs_smoothing(config: Config) -> ConfigProblem | None:
 
 @rule
 def smoothing_needs_a_loss_that_has_it(config: Config) -> ConfigProblem | None:
-    """TRL ignores it in silence elsewhere; a setting that does nothing is refused."""
+    """TRL ignores it silently with every other loss; a setting that does nothing is an error here."""
     if config.label_smoothing == 0 or SMOOTHED_LOSSES & set(config.loss_type):
         return None
     return ConfigProblem(
@@ -106,21 +119,13 @@ def adapter_not_on_the_head(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def unsloth_attends_in_its_own_way(config: Config) -> ConfigProblem | None:
-    """`dpo_tui.train` would ignore them: Unsloth has replaced what these settings change."""
-    if config.provider != "unsloth":
-        return None
-    asked = {
-        "share_prefix": config.share_prefix == "on",
-        "group_by_length": config.group_by_length,
-        "attn_implementation": config.attn_implementation != "auto",
-    }
-    name = next((name for name, is_asked in asked.items() if is_asked), None)
+def provider_uses_the_setting(config: Config) -> ConfigProblem | None:
+    """`dpo_tui.train` would ignore it: the provider has replaced what the setting changes."""
+    reason, ignored = IGNORED_BY_PROVIDER.get(config.provider, ("", {}))
+    name = next((name for name, is_set in ignored.items() if is_set(config)), None)
     if name is None:
         return None
-    return ConfigProblem(
-        name, getattr(config, name), 'does nothing with provider = "unsloth", which has its own attention'
-    )
+    return ConfigProblem(name, getattr(config, name), f'does nothing with provider = "{config.provider}", {reason}')
 
 
 @rule
@@ -135,7 +140,7 @@ def four_bit_needs_an_adapter(config: Config) -> ConfigProblem | None:
 
 @rule
 def micro_batch_is_large_enough(config: Config) -> ConfigProblem | None:
-    """The trainer of a strategy that compares the examples of a micro-batch raises below so many."""
+    """The trainer of a strategy that compares the examples of a micro-batch raises when it has too few."""
     fewest, found = strategy_of(config).smallest_micro_batch, config.per_device_train_batch_size
     if found >= fewest:
         return None
@@ -146,5 +151,5 @@ def micro_batch_is_large_enough(config: Config) -> ConfigProblem | None:
 
 @rule
 def the_newest_run_goes_by_last(config: Config) -> ConfigProblem | None:
-    """`dpo-tui rename` refuses it too: no command would find the run by this name."""
+    """No command would find the run by this name; `dpo-tui rename` raises for it too."""
     return ConfigProblem("name", config.name, "commands take it for the newest run") if config.name == "last" else None

@@ -1,8 +1,9 @@
-"""The one schema. Every form, file, check and page about settings is made from it.
+"""The config schema, from which every form, file, check and page about settings is made.
 
 A new setting is one declaration in the module of its section under ``sections/``.
 """
 
+import math
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -15,7 +16,7 @@ from dpo_tui.config.sections.lora import LoraSection
 from dpo_tui.config.sections.model import ModelSection
 from dpo_tui.config.sections.run import RunSection
 from dpo_tui.config.sections.training import TrainingSection
-from dpo_tui.config.setting import OneOf, Section, SettingWords
+from dpo_tui.config.setting import OneOf, Section, SettingText
 
 # table name -> the section's class, in the order in which files and forms show them.
 SECTIONS: dict[str, type[Section]] = {
@@ -33,12 +34,31 @@ SECTIONS: dict[str, type[Section]] = {
 class Config(
     ModelSection, DataSection, LoraSection, TrainingSection, DpoSection, EvalSection, ComputeSection, RunSection
 ):
-    """Everything that decides a run; immutable. :func:`dpo_tui.config.files.with_changes` makes changed copies."""
+    """All settings of a run; immutable. :func:`dpo_tui.config.files.with_changes` makes changed copies."""
 
     @property
     def effective_batch(self) -> int:
         """Pairs that one optimizer step sees on one device."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    def steps_per_epoch(self, rows: int) -> int:
+        """Optimizer steps of one epoch, counted as transformers' Trainer does.
+
+        The last batch may be short, and so may the last accumulation.
+
+        Args:
+            rows: training rows, held-out ones excluded.
+        """
+        batches = math.ceil(rows / self.per_device_train_batch_size)
+        return max(1, math.ceil(batches / self.gradient_accumulation_steps))
+
+    def training_steps(self, rows: int) -> int:
+        """Optimizer steps of the whole training: ``max_steps`` where it is set, else those of all epochs, rounded up.
+
+        Args:
+            rows: training rows, held-out ones excluded.
+        """
+        return self.max_steps or math.ceil(self.num_train_epochs * self.steps_per_epoch(rows))
 
     @property
     def alpha(self) -> int:
@@ -47,7 +67,7 @@ class Config(
 
     @property
     def adapted_modules(self) -> str | list[str]:
-        """LoRA's target modules as PEFT wants them: ``all-linear`` is a word there, and not a list of one."""
+        """LoRA's target modules as PEFT takes them: ``all-linear`` is a string there, not a list with one item."""
         targets = list(self.lora_target_modules)
         return "all-linear" if targets == ["all-linear"] else targets
 
@@ -69,10 +89,10 @@ def section_of(name: str) -> str:
     raise KeyError(name)
 
 
-def words(info: FieldInfo) -> SettingWords:
-    """Return what is said about a setting."""
+def setting_text(info: FieldInfo) -> SettingText:
+    """Return the title, help and unit of a setting."""
     extra: Any = info.json_schema_extra
-    return SettingWords(**extra["words"])
+    return SettingText(**extra["text"])
 
 
 def choices(info: FieldInfo) -> tuple[str, ...]:

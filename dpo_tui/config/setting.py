@@ -1,4 +1,4 @@
-"""How one setting is declared: a pydantic field that also knows its words, its unit and whether it is for experts."""
+"""Declaration of one setting: a pydantic field with title, help, unit, and whether it is advanced."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ class Section(BaseModel):
         # Pydantic would read `lora_r = true` as 1.
         if isinstance(value, bool) and "bool" not in annotation:
             raise ValueError("must be a number or text, not true/false")
-        # TRL and its kin write a single loss or module without brackets.
+        # Config files of TRL and similar tools write a single loss or module without brackets.
         if isinstance(value, str) and "list[" in annotation:
             return [value]
         return value
 
 
 @dataclass(frozen=True)
-class SettingWords:
-    """What forms, files and docs say about a setting.
+class SettingText:
+    """Text about a setting for forms, files and docs.
 
     Attributes:
         title: two or three words for a form.
@@ -47,7 +47,7 @@ class SettingWords:
 class OneOf:
     """Limits a text setting to the names in a registry: ``Annotated[str, OneOf(names)]``.
 
-    A Literal would repeat the names here, and could not learn of a row that is added.
+    A Literal would repeat the names, and would not know a row that is added to the registry.
 
     Args:
         names: returns the names that are allowed; called for every check.
@@ -76,5 +76,5 @@ def setting(default: Any, title: str, text: str, *, unit: str = "", advanced: bo
         advanced: folded away in forms until asked for.
         **bounds: pydantic's ``gt``, ``ge``, ``lt``, ``le``, ``min_length``.
     """
-    words = SettingWords(title=title, help=text, unit=unit, advanced=advanced)
-    return Field(default, title=title, description=text, json_schema_extra={"words": vars(words)}, **bounds)
+    shown = SettingText(title=title, help=text, unit=unit, advanced=advanced)
+    return Field(default, title=title, description=text, json_schema_extra={"text": vars(shown)}, **bounds)

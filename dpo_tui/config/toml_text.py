@@ -6,7 +6,7 @@ from typing import Any
 import tomli_w
 from pydantic.fields import FieldInfo
 
-from dpo_tui.config.schema import SECTIONS, Config, bounds, choices, words
+from dpo_tui.config.schema import SECTIONS, Config, bounds, choices, setting_text
 
 _WIDTH = 100
 
@@ -48,9 +48,9 @@ def limits(info: FieldInfo) -> str:
 
 
 def _comment(info: FieldInfo) -> str:
-    said = words(info)
-    extra = "; ".join(part for part in (f"in {said.unit}" if said.unit else "", limits(info)) if part)
-    return f"{said.help} ({extra})" if extra else said.help
+    text = setting_text(info)
+    extra = "; ".join(part for part in (f"in {text.unit}" if text.unit else "", limits(info)) if part)
+    return f"{text.help} ({extra})" if extra else text.help
 
 
 def _line(name: str, value: Any) -> str:

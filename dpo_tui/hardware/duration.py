@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 
 from dpo_tui.config.schema import Config
-from dpo_tui.config.training_steps import steps_per_epoch, training_steps
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.run_history import Measurement, nearest
 from dpo_tui.strategies.registry import strategy_of
@@ -81,8 +80,8 @@ def steps_of(config: Config, pairs: int | None, tokens_per_pair: float | None) -
             return None
         seen = config.max_steps * config.effective_batch
         return Steps(config.max_steps, int(seen * tokens_per_pair) if tokens_per_pair else None, None)
-    steps = training_steps(config, pairs)
-    passes = steps / steps_per_epoch(config, pairs)
+    steps = config.training_steps(pairs)
+    passes = steps / config.steps_per_epoch(pairs)
     return Steps(steps, int(pairs * passes * tokens_per_pair) if tokens_per_pair else None, pairs)
 
 

@@ -1,8 +1,9 @@
-"""Files that a reader may open at any moment: replaced whole, or grown by whole lines.
+"""Atomic writes: files replaced as a whole, ``.jsonl`` logs that grow by whole lines, and readers of both.
 
 Standard library only: the supervisor uses it.
 """
 
+import errno
 import json
 import os
 import threading
@@ -20,13 +21,14 @@ def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
     Args:
         path: the file.
         text: its new content.
-        durable: wait until the disk has it. Off for what is replaced twice a second and told by other files too: the
-            wait is 4 to 16 ms on a virtual disk, of a training step's time; a power cut may then leave no whole file.
+        durable: fsync the file and its folder. Off for files that are replaced twice a second and whose content other
+            files have too: the wait of 4 to 16 ms on a virtual disk comes out of a training step's time. After a power
+            cut such a file may be empty.
 
     Raises:
         OSError: the text could not be written; the old file is as it was.
     """
-    # Pid and thread keep two writers off each other's temporary file, which the first of them would rename away.
+    # Pid and thread in the name: with a shared temporary file one writer would rename the other's half-written text.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8", errors="surrogatepass") as stream:
@@ -39,6 +41,7 @@ def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
         _unlink_quietly(temporary)
         raise
     if durable:
+        # The rename is an entry of the folder: without this, a power cut may bring the old file back.
         _fsync_folder(path.parent)
 
 
@@ -48,7 +51,7 @@ def write_json_atomic(path: Path, obj: Any, *, durable: bool = True) -> None:
 
 
 def to_json(obj: Any) -> str:
-    """The text of a ``.json`` file."""
+    """Serialise an object as the text of a ``.json`` file."""
     return json.dumps(obj, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -62,14 +65,15 @@ def append_json_line(path: Path, obj: Any) -> None:
 
 
 def json_line(obj: Any) -> bytes:
-    """One line of a ``.jsonl`` file, line feed included."""
+    """Serialise an object as one line of a ``.jsonl`` file, line feed included."""
     return (json.dumps(obj, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
 
 
 def append_line(path: Path, line: bytes) -> None:
     """Append a whole line in one write, as `append_json_line` does.
 
-    After a line that a full disk or a power cut has torn, a new line is started first, or both would be lost.
+    If the file ends in a line that a full disk or a power cut has torn, a line feed comes first; else the new line
+    would be lost with it.
 
     Raises:
         OSError: the line could not be written whole (a full disk).
@@ -79,9 +83,10 @@ def append_line(path: Path, line: bytes) -> None:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
+        # O_APPEND makes one write atomic against other writers; a second write for the rest would not be.
         written = os.write(descriptor, line)
         if written < len(line):
-            raise OSError(28, "only a part of the line was written", str(path))
+            raise OSError(errno.ENOSPC, "only a part of the line was written", str(path))
     finally:
         os.close(descriptor)
 
@@ -99,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def read_last_json_lines(path: Path, n: int) -> list[dict[str, Any]]:
     """Return the last ``n`` lines that are JSON objects, oldest first, reading the file from its end.
 
-    Torn and foreign lines are left out.
+    Torn lines and lines that are no objects are left out.
     """
     found: list[dict[str, Any]] = []
     if n <= 0:
@@ -147,7 +152,7 @@ def lines_from_end(path: Path, max_bytes: int | None = None) -> Iterator[bytes]:
             pending = block + pending
             end = start
             *head, tail = pending.split(b"\n")
-            # The first piece may begin in an earlier block: keep it.
+            # The first piece may begin in an earlier block: keep it until that is read.
             pieces = [*head, tail]
             pending = pieces[0]
             for line in reversed(pieces[1:]):
@@ -163,7 +168,7 @@ def _unlink_quietly(path: Path) -> None:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Make a rename durable; some network file systems refuse, and then it is as durable as they make it."""
+    """Make a rename durable. Some network file systems cannot fsync a folder; that is not an error."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

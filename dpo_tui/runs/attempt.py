@@ -1,4 +1,7 @@
-"""One attempt of a run: start the worker, wait, act on requests to stop, say how it ended. Standard library only."""
+"""One attempt of a run, inside its supervisor: start the worker, wait, act on requests to stop, report the end.
+
+Standard library only.
+"""
 
 import time
 from dataclasses import dataclass
@@ -6,8 +9,7 @@ from typing import Literal
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import exit_codes, requests
-from dpo_tui.runs.checkpoint import newest_checkpoint
-from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.folder import RunFolder, newest_checkpoint
 from dpo_tui.runs.full_disk import seconds_from
 from dpo_tui.runs.launchers.launcher import Launcher, Worker
 from dpo_tui.runs.process import process_start
@@ -18,21 +20,22 @@ _GRACE_VARIABLE = "DPO_TUI_STOP_GRACE"
 _GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 _POLL = 0.5
+"""Seconds between two looks at the requests; the worker's end interrupts the wait by SIGCHLD."""
 
-Asked = Literal["", "stop-now", "terminated"]
-"""Why the supervisor itself ended the worker."""
+StopCause = Literal["", "stop-now", "terminated"]
+"""Why the supervisor itself ended the worker; empty when it did not."""
 
 
 @dataclass(frozen=True)
-class Ending:
+class AttemptEnd:
     """How an attempt ended.
 
     Args:
         status: done, stopped or failed.
-        reason: why, in words.
+        reason: why, as sentences for the user.
         returncode: of the process that the supervisor started, negative for a signal; ``None`` if it did not start.
-        worker: what was started, for what it left behind.
-        out_of_memory: whether it failed for want of memory on its device, and nobody asked it to end.
+        worker: what was started; it knows which processes may be left.
+        out_of_memory: whether it failed because its device ran out of memory, and nobody had asked it to end.
     """
 
     status: Literal["done", "stopped", "failed"]
@@ -42,59 +45,61 @@ class Ending:
     out_of_memory: bool = False
 
     def end_leftovers(self) -> list[int]:
-        """End what the worker left running; return the pids that were signalled."""
+        """End processes that the worker left running; return the pids that were signalled."""
         return self.worker.end_leftovers() if self.worker else []
 
 
 def run_attempt(
     folder: RunFolder, record: StateWriter, signals: SignalWait, launcher: Launcher, worker_argv: list[str]
-) -> Ending:
-    """Run the worker once; the state becomes ``running`` with its pid, and ``stopping`` when someone asks.
+) -> AttemptEnd:
+    """Run the worker once; the state becomes ``running`` with its pid, and ``stopping`` on a request.
 
     Args:
         folder: the run, at ``starting``.
-        record: where the supervisor writes.
+        record: writes state.json and supervisor.jsonl.
         signals: wakes on the worker's end and on signals.
         launcher: starts the worker.
         worker_argv: the worker's command.
     """
     try:
         worker = launcher.start(folder, launcher.prepare(folder, record.state, worker_argv))
-    except RunError as refusal:
-        return Ending("failed", f"{refusal.message}\n{refusal.hint}" if refusal.hint else refusal.message)
+    except RunError as error:
+        return AttemptEnd("failed", str(error))
     except OSError as error:
-        return Ending("failed", f"the worker could not be started: {error}")
+        return AttemptEnd("failed", f"the worker could not be started: {error}")
     record.update(status="running", worker_pid=worker.pid, worker_start=process_start(worker.pid))
     record.event("started", f"attempt {record.state.attempt} started", attempt=record.state.attempt, pid=worker.pid)
-    returncode, asked = _wait(folder, record, signals, worker)
+    returncode, cause = _wait(folder, record, signals, worker)
     end = worker.end(returncode)
     if end.code == exit_codes.DONE:
-        return Ending("done", "", returncode, worker)
-    if asked or end.code == exit_codes.STOPPED:
-        return Ending("stopped", _stopped_reason(folder, asked), returncode, worker)
+        return AttemptEnd("done", "", returncode, worker)
+    if cause or end.code == exit_codes.STOPPED:
+        return AttemptEnd("stopped", _stopped_reason(folder, cause), returncode, worker)
     out_of_memory = end.code == exit_codes.OUT_OF_MEMORY
-    return Ending("failed", end.reason, returncode, worker, out_of_memory=out_of_memory)
+    return AttemptEnd("failed", end.reason, returncode, worker, out_of_memory=out_of_memory)
 
 
-def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: Worker) -> tuple[int, Asked]:
-    """Wait for the worker's end, and act on requests to stop meanwhile."""
-    asked: Asked = ""
+def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: Worker) -> tuple[int, StopCause]:
+    """Wait for the worker to end, and act on requests to stop meanwhile."""
+    cause: StopCause = ""
     kill_at: float | None = None
     while True:
         if (returncode := worker.poll()) is not None:
-            return returncode, asked
-        if asked != "stop-now" and requests.is_requested(folder, requests.STOP_NOW):
-            asked = "stop-now"
-            _note_stopping(record, "asked to stop at once")
+            return returncode, cause
+        # A request to stop at once also overrides a SIGTERM to the supervisor; each is acted on once.
+        if cause != "stop-now" and requests.is_requested(folder, requests.STOP_NOW):
+            cause = "stop-now"
+            _record_stopping(record, "asked to stop at once")
             worker.terminate()
             kill_at = time.monotonic() + _grace()
-        elif not asked and signals.terminated:
-            asked = "terminated"
-            _note_stopping(record, "the supervisor was asked to end")
+        elif not cause and signals.terminated:
+            cause = "terminated"
+            _record_stopping(record, "the supervisor was asked to end")
+            # Only the worker itself: its data-loader processes must live until it has saved.
             worker.interrupt()
             kill_at = time.monotonic() + _grace()
         elif record.state.status == "running" and requests.is_requested(folder, requests.STOP):
-            _note_stopping(record, "asked to stop: it saves a checkpoint at its next step")
+            _record_stopping(record, "asked to stop: it saves a checkpoint at its next step")
         if kill_at is not None and time.monotonic() >= kill_at:
             record.event("killing", f"the worker did not end within {_grace():g} s of SIGTERM: SIGKILL")
             worker.kill()
@@ -103,17 +108,17 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
         signals.wait(_POLL if kill_at is None else min(_POLL, kill_at - time.monotonic()))
 
 
-def _note_stopping(record: StateWriter, reason: str) -> None:
+def _record_stopping(record: StateWriter, reason: str) -> None:
     record.update(status="stopping", reason=reason)
     record.event("stopping", reason)
 
 
-def _stopped_reason(folder: RunFolder, asked: Asked) -> str:
+def _stopped_reason(folder: RunFolder, cause: StopCause) -> str:
     newest = newest_checkpoint(folder)
     saved = f"{newest.name} is saved" if newest else "it had saved no checkpoint yet"
-    if asked == "stop-now":
+    if cause == "stop-now":
         return f"stopped at once, as asked; {saved}"
-    if asked == "terminated":
+    if cause == "terminated":
         return f"stopped because its supervisor was asked to end, as when the box shuts down; {saved}"
     return f"stopped as asked; {saved}"
 

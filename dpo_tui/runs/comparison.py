@@ -1,4 +1,4 @@
-"""Several runs side by side: what was set differently, and what came of it. Standard library only."""
+"""Comparison of several runs: settings that differ, and their results. Standard library only."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dpo_tui.runs.status import status_of
 from dpo_tui.strategies.registry import judged_metrics, strategy_in
 from dpo_tui.strategies.strategy import DataForm
 
-# (metric, words, whether more is better; None where neither is)
+# (metric, label, whether more is better; None where neither direction is)
 RESULTS: tuple[tuple[str, str, bool | None], ...] = (
     *((f"eval_{metric.name}", f"held-out {metric.label}", metric.better == "up") for metric in judged_metrics()),
     ("eval_kl", "KL to the reference", None),
@@ -21,8 +21,8 @@ RESULTS: tuple[tuple[str, str, bool | None], ...] = (
     ("step_seconds", "seconds a step", False),
     ("vram_peak_gb", "peak GPU memory, GB", False),
 )
-# What differs between any two runs and says nothing.
-_NO_DIFFERENCE = {"name", "profile", "gpus"}
+# Settings that differ between any two runs and do not affect the result.
+_IRRELEVANT = {"name", "profile", "gpus"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Comparison:
         settings: values by name, of the settings that are not the same in all.
         results: values by metric; None where a run has none.
         best: index of the best run by metric, where one is better.
-        same_held_out: whether all were evaluated on the same pairs; None where nobody knows.
+        same_held_out: whether all were evaluated on the same pairs; None where that is not recorded.
     """
 
     runs: list[dict[str, Any]]
@@ -45,17 +45,21 @@ class Comparison:
 
 
 def compare(folders: Sequence[RunFolder]) -> Comparison:
-    """Read the runs and lay them side by side."""
+    """Read the runs and compare them.
+
+    Raises:
+        RunError: a newer dpo-tui wrote one of the folders.
+    """
     settings = [read_settings(folder.config) for folder in folders]
     metrics = [latest(folder.metrics) for folder in folders]
     names = dict.fromkeys(name for one in settings for name in one)
     different = {
         name: [one.get(name) for one in settings]
         for name in names
-        if name not in _NO_DIFFERENCE and any(one.get(name) != settings[0].get(name) for one in settings)
+        if name not in _IRRELEVANT and any(one.get(name) != settings[0].get(name) for one in settings)
     }
-    figures = {name: [_number(one.get(name)) for one in metrics] for name, _, _ in RESULTS}
-    results = {name: values for name, values in figures.items() if any(value is not None for value in values)}
+    values_by_metric = {name: [_number(one.get(name)) for one in metrics] for name, _, _ in RESULTS}
+    results = {name: values for name, values in values_by_metric.items() if any(value is not None for value in values)}
     best = {
         name: found
         for name, _, more in RESULTS
@@ -79,7 +83,7 @@ def _about(folder: RunFolder) -> dict[str, Any]:
 
 
 def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, Any]]) -> bool | None:
-    """The same held-out pairs: the same separate file, or the same data split the same way."""
+    """Whether all runs held out the same pairs: one separate file, or the same data split the same way."""
     hashes, versions = [], []
     for folder, one in zip(folders, settings, strict=True):
         receipt = read_json(folder.receipt) or {}
@@ -98,11 +102,11 @@ def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, An
     return len(set(keys)) == 1
 
 
-def _best(values: Sequence[float | None], more: bool) -> int | None:
+def _best(values: Sequence[float | None], more_is_better: bool) -> int | None:
     known = [(value, place) for place, value in enumerate(values) if value is not None]
     if len(known) < 2 or len({value for value, _ in known}) == 1:  # noqa: PLR2004 - nothing to be better than
         return None
-    return (max if more else min)(known)[1]
+    return (max if more_is_better else min)(known)[1]
 
 
 def _number(value: object) -> float | None:

@@ -1,7 +1,8 @@
-"""The devices that runs hold: names, what is free, and the worker's CUDA variables. Standard library only.
+"""Devices of runs: their names, which are free, and the worker's CUDA variables. Standard library only.
 
-A name is ``gpu:`` and what ``CUDA_VISIBLE_DEVICES`` takes: a number in PCI order, a GPU's UUID, or a MIG slice's. A run
-names its devices, or has a `DeviceRequest`: then its supervisor chooses among the candidates when the run's turn comes.
+A name is ``gpu:`` followed by a value for ``CUDA_VISIBLE_DEVICES``: a number in PCI order, the UUID of a GPU or that of
+a MIG slice. A run either names its devices or has a `DeviceRequest`, among whose candidates its supervisor chooses when
+the run leaves the queue.
 """
 
 import json
@@ -13,21 +14,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 DEVICES_VARIABLE = "DPO_TUI_DEVICES"
-"""The worker's devices by name: a worker that has some and finds no GPU must fail, not train on the CPU."""
+"""Environment variable with the worker's devices: with it, a worker that finds no GPU fails instead of training on the
+CPU."""
 
 _PREFIX = "gpu:"
 _READING_MODULE = "dpo_tui.hardware.cuda_devices"
 _READING_DEADLINE = 20.0
-"""Seconds for the driver to answer; a sick GPU can hold it up for ever."""
+"""Seconds for the driver to answer; with a broken GPU it may never do so."""
 _POLL = 0.1
 
 
 @dataclass(frozen=True)
 class DeviceRequest:
-    """Devices that a run needs, to be chosen when its turn comes.
+    """A request for devices, which are chosen when the run leaves the queue.
 
     Args:
-        candidates: names of the devices that would do, the best first as of when the run was made.
+        candidates: names of the suitable devices, the best first at the time when the run was created.
         count: how many of them it needs.
         memory: bytes that must be free on each; None where that is not known.
 
@@ -66,14 +68,20 @@ class DeviceRequest:
         return asdict(self) | {"candidates": list(self.candidates)}
 
     @property
-    def words(self) -> str:
-        """What is asked for: ``any free GPU``, ``2 free GPUs``."""
+    def description(self) -> str:
+        """The request as text: ``any free GPU``, ``2 free GPUs``."""
         return "any free GPU" if self.count == 1 else f"{self.count} free GPUs"
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the driver says about a device; see `dpo_tui.hardware.cuda_devices.document`."""
+    """A device as the driver describes it (`dpo_tui.hardware.cuda_devices.document`).
+
+    Attributes:
+        card: index of the physical GPU.
+        slice: whether it is a MIG slice of that GPU.
+        free: bytes of free memory; None where the driver does not say.
+    """
 
     card: int
     slice: bool
@@ -82,7 +90,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine's devices by name; a GPU has two names, its number and its UUID. Empty where the driver is silent."""
+    """The machine's devices by name. A GPU has two, its number and its UUID. Empty if the driver is silent."""
 
     devices: Mapping[str, Device] = field(default_factory=dict)
 
@@ -99,9 +107,9 @@ class Machine:
         )
 
     def free(self, request: DeviceRequest, taken: Collection[str]) -> list[str]:
-        """The candidates that nobody has, most free memory first; else in the request's order.
+        """The candidates that no run has, those with most free memory first, else in the request's order.
 
-        Candidates that the driver does not list (lost, or of another machine) count only where too few others are left.
+        Candidates that the driver does not list (a lost GPU, or another machine's) count only if too few are left.
         """
         listed = [name for name in request.candidates if name in self.devices]
         names = listed if len(listed) >= request.count else request.candidates
@@ -109,7 +117,7 @@ class Machine:
         return sorted(free, key=lambda name: -(self._memory(name) or 0))
 
     def has_room(self, name: str, request: DeviceRequest) -> bool:
-        """Whether as much memory is free on a device as the request needs, as far as both are known."""
+        """Whether a device has the free memory that the request needs; true where either is unknown."""
         memory = self._memory(name)
         return memory is None or request.memory is None or memory >= request.memory
 
@@ -124,23 +132,23 @@ def is_number(name: str) -> bool:
 
 
 def device_variables(devices: Iterable[str]) -> dict[str, str]:
-    """The environment variables with which CUDA sees these devices and no other; none for none."""
+    """Environment variables with which CUDA sees these devices only; empty without devices."""
     gpus = [name.removeprefix(_PREFIX) for name in devices if name.startswith(_PREFIX)]
     if not gpus:
         return {}
-    # CUDA's own order is fastest first; NVML's, which people see and choose by, is the bus's.
+    # By default CUDA numbers the fastest GPU first; NVML and nvidia-smi, whose numbers users know, go by the PCI bus.
     return {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
-def give_devices(environment: MutableMapping[str, str], devices: Collection[str]) -> None:
-    """Put a run's devices into its worker's environment; without any, CUDA's variables stay as they are."""
+def set_device_variables(environment: MutableMapping[str, str], devices: Collection[str]) -> None:
+    """Set a worker's device variables; without devices, CUDA's variables stay as they are."""
     environment.pop(DEVICES_VARIABLE, None)
     if variables := device_variables(devices):
         environment.update(variables, **{DEVICES_VARIABLE: ",".join(devices)})
 
 
 def machine_from(document: Any) -> Machine:
-    """Read `dpo_tui.hardware.cuda_devices.document`; anything else is a machine of which nothing is known."""
+    """Read `dpo_tui.hardware.cuda_devices.document`; anything else gives a machine without known devices."""
     try:
         return Machine({one["name"]: Device(one["card"], one["slice"], one["free"]) for one in document["devices"]})
     except (TypeError, KeyError):
@@ -150,13 +158,14 @@ def machine_from(document: Any) -> Machine:
 def read_machine(give_up: Callable[[], bool]) -> Machine:
     """Ask the driver which devices there are and how much memory is free on them.
 
-    A child asks, because the driver's binding is not of the standard library, and may hang with a broken GPU.
+    A child process asks: the driver's Python binding is not in the standard library, and a call may hang with a broken
+    GPU.
 
     Args:
-        give_up: asked every now and then; true ends the wait.
+        give_up: called ten times a second; true ends the wait.
 
     Returns:
-        A machine of which nothing is known where the driver does not answer.
+        A machine without known devices where the driver does not answer.
     """
     deadline = time.monotonic() + _READING_DEADLINE
     try:
@@ -174,7 +183,7 @@ def read_machine(give_up: Callable[[], bool]) -> Machine:
         except subprocess.TimeoutExpired:
             if not give_up() and time.monotonic() < deadline:
                 continue
-            child.kill()  # not waited for: in the driver it may be beyond signals
+            child.kill()  # not waited for: inside the driver it may be in uninterruptible sleep
             return Machine()
         try:
             return machine_from(json.loads(output))

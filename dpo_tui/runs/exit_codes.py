@@ -1,4 +1,4 @@
-"""How a worker ended: its exit codes, and any process's exit in words. Standard library only."""
+"""Exit codes of the worker, and a description of any process's exit. Standard library only."""
 
 import signal
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ _SHELL_SIGNAL = 128
 
 @dataclass(frozen=True)
 class WorkerEnd:
-    """How a worker ended, whatever its launcher's processes answered.
+    """How a worker ended, whatever exit code the launcher's own processes had.
 
     Args:
         code: `DONE`, `STOPPED` or `OUT_OF_MEMORY`; any other means that it failed.
-        reason: why it failed, in words, with what to do on a second line; empty where nobody knows, or nothing failed.
+        reason: why it failed, with what to do on a second line; empty if that is unknown or it did not fail.
     """
 
     code: int
@@ -28,32 +28,32 @@ class WorkerEnd:
 
 
 def describe_exit(returncode: int, *, out_of_memory: bool | None = None) -> str:
-    """Say in words how a process ended.
+    """Describe how a process ended.
 
     Args:
         returncode: as `subprocess` gives it, negative for a signal.
-        out_of_memory: whether the kernel's out-of-memory killer ran meanwhile; ``None`` when that is not known.
+        out_of_memory: whether the kernel's out-of-memory killer ran meanwhile; ``None`` when that is unknown.
     """
     number = -returncode if returncode < 0 else returncode - _SHELL_SIGNAL
     if number <= 0 or number >= signal.NSIG:
         return "ended normally" if returncode == 0 else f"ended with exit code {returncode}"
-    told = f"killed by signal {number} ({_signal_name(number)})"
+    text = f"killed by signal {number} ({_signal_name(number)})"
     if returncode > 0:
-        told = f"ended with exit code {returncode}, which launchers use for: {told}"
+        text = f"ended with exit code {returncode}, which launchers use for: {text}"
     if number == signal.SIGKILL:
         if out_of_memory:
-            return f"{told}: the kernel's out-of-memory killer ended it, because the box ran out of RAM"
+            return f"{text}: the kernel's out-of-memory killer ended it, because the box ran out of RAM"
         if out_of_memory is None:
-            return f"{told}: someone killed it, or the kernel ran out of memory"
-        return f"{told}: someone killed it (the kernel's out-of-memory killer did not run)"
+            return f"{text}: someone killed it, or the kernel ran out of memory"
+        return f"{text}: someone killed it (the kernel's out-of-memory killer did not run)"
     meaning = _MEANINGS.get(number)
-    return f"{told}: {meaning}" if meaning else told
+    return f"{text}: {meaning}" if meaning else text
 
 
 def kernel_oom_kills() -> int | None:
-    """How often the kernel's out-of-memory killer has struck, here and on the whole box; ``None`` when not readable.
+    """Number of kills by the kernel's out-of-memory killer in this cgroup and on the machine; ``None`` if unreadable.
 
-    Only a difference between two readings means something. Sources: ``memory.events`` (cgroup v2),
+    Only the difference between two readings is meaningful. Sources: ``memory.events`` (cgroup v2),
     ``memory.oom_control`` (v1), and ``/proc/vmstat`` (Linux 4.13 and newer).
     """
     counts = [count for path in _oom_counters() if (count := _counter(path, "oom_kill")) is not None]

@@ -1,4 +1,4 @@
-"""The run folder: the names of its files, and nothing else.
+"""The run folder: the paths of its files, and which of its checkpoints is complete.
 
 The folder is the only channel between the app, the command line, the supervisor and the worker; `docs/runs.md` is the
 contract that other programs rely on. Standard library only.
@@ -9,6 +9,9 @@ from pathlib import Path
 
 CONTRACT_VERSION = 1
 """The version of the contract that this package writes, and the newest that it reads."""
+
+CHECKPOINT_MARKER = "complete.json"
+"""Written into a ``checkpoint-N`` folder after its last file; a checkpoint without it was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,17 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The frozen, fully resolved input."""
+        """The frozen, fully resolved config."""
         return self.path / "config.toml"
 
     @property
     def estimate(self) -> Path:
-        """What the run was estimated to need, written once by whoever made the run; may be missing."""
+        """The memory estimate, written once when the run is created; may be missing."""
         return self.path / "estimate.json"
 
     @property
     def receipt(self) -> Path:
-        """What ran: versions, GPU, driver, command line, dataset path and checksum."""
+        """What was run: versions, GPU, driver, command line, dataset path and checksum."""
         return self.path / "receipt.json"
 
     @property
@@ -48,17 +51,17 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """The supervisor's word on the run; see `dpo_tui.runs.state`."""
+        """The run's state, written by the supervisor; see `dpo_tui.runs.state`."""
         return self.path / "state.json"
 
     @property
     def given_name(self) -> Path:
-        """What the run was called since it was made; see `dpo_tui.runs.naming`. May be missing."""
+        """The name that a user has given the run later; see `dpo_tui.runs.naming`. May be missing."""
         return self.path / "name"
 
     @property
     def progress(self) -> Path:
-        """The worker's word on how far it is: phase, done, total, unit, step, max_steps, epoch, t."""
+        """Progress, written by the worker: phase, done, total, unit, step, max_steps, epoch, t."""
         return self.path / "progress.json"
 
     @property
@@ -93,7 +96,7 @@ class RunFolder:
 
     @property
     def ranks(self) -> Path:
-        """What each of several ranks says of itself, and the output of all but the first; missing with one process."""
+        """Reports of the ranks, and the output of all but rank 0; missing with one process."""
         return self.path / "ranks"
 
     def rank_report(self, rank: int) -> Path:
@@ -111,7 +114,7 @@ class RunFolder:
 
     @property
     def control(self) -> Path:
-        """Request files (``stop``, ``stop-now``, ``checkpoint``): the only thing that other programs write."""
+        """Request files (``stop``, ``stop-now``, ``checkpoint``): the only files that other programs write."""
         return self.path / "control"
 
     @property
@@ -126,15 +129,28 @@ class RunFolder:
 
     @property
     def merged(self) -> Path:
-        """The model with the adapter merged in, if that was asked for."""
+        """The model with the adapter merged in, if that was requested."""
         return self.path / "merged"
 
     @property
     def has_result(self) -> bool:
-        """Whether the run has made something that can be used."""
+        """Whether the run has an adapter or a model that can be used."""
         return self.adapter.is_dir() or self.merged.is_dir()
 
     @property
     def model_card(self) -> Path:
         """The model card."""
         return self.path / "README.md"
+
+
+def newest_checkpoint(folder: RunFolder) -> Path | None:
+    """The complete checkpoint with the highest step; ``None`` when there is none.
+
+    Only the marker is looked for. The worker compares the sizes of the files before it loads them.
+    """
+    steps = [
+        (int(number), path)
+        for path in folder.checkpoints.glob("checkpoint-*")
+        if (number := path.name.removeprefix("checkpoint-")).isdigit() and (path / CHECKPOINT_MARKER).exists()
+    ]
+    return max(steps)[1] if steps else None

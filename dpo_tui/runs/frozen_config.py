@@ -1,6 +1,6 @@
 """Settings of a run's frozen config.toml, read without pydantic. Standard library only.
 
-A config that cannot be read has no settings here: whoever lists or compares runs shows what else is known of them.
+An unreadable config gives no settings and no error: lists and comparisons of runs show what else is known.
 """
 
 import tomllib
@@ -20,8 +20,8 @@ def read_settings(config: Path) -> dict[str, Any]:
 def read_setting(config: Path, name: str) -> Any:
     """Read one setting that is written on one line; None when the file does not say.
 
-    For lists of hundreds of runs: parsing whole files takes ten times as long. A file that is damaged elsewhere still
-    gives the setting.
+    For lists of hundreds of runs, since parsing whole files takes ten times as long. A file that is damaged on other
+    lines still gives the setting.
     """
     try:
         with config.open(encoding="utf-8", errors="replace") as lines:
@@ -34,7 +34,7 @@ def read_setting(config: Path, name: str) -> Any:
 
 
 def _flat(table: dict[str, Any]) -> dict[str, Any]:
-    # No setting is a table itself, so every table is a heading.
+    # No setting is itself a table, so every table is a section.
     found: dict[str, Any] = {}
     for key, value in table.items():
         found |= _flat(value) if isinstance(value, dict) else {key: value}

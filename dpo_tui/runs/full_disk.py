@@ -1,7 +1,7 @@
-"""Writing that outlasts a full disk: lines wait in memory, and at the end there is patience. Standard library only.
+"""Writing on a full disk: lines wait in memory, and a process that ends retries for minutes. Standard library only.
 
-The supervisor's record and the worker's journal use it: neither a run nor the truth about its end may be lost because a
-disk is full for a while.
+Used by the supervisor's `StateWriter` and by the worker's journal: neither a run nor the record of its end may be lost
+because a disk is full for a while.
 """
 
 import os
@@ -16,16 +16,16 @@ from dpo_tui.runs.atomic_files import append_line, json_line
 
 _PATIENCE_VARIABLE = "DPO_TUI_DISK_PATIENCE"
 _PATIENCE = 600.0
-"""Seconds that a process stays, after its work has ended, to get what it has to say onto a full disk."""
+"""Seconds for which a process that has finished its work keeps trying to write to a full disk."""
 _RETRY = 0.5
 
 
 class LineLog:
-    """An append-only ``.jsonl`` file whose lines wait in memory while the disk refuses them; safe for threads.
+    """An append-only ``.jsonl`` file whose lines wait in memory while they cannot be written; thread-safe.
 
     Args:
         path: the file.
-        keep: how many lines wait at most; beyond that the oldest are given up.
+        keep: how many lines wait at most; beyond that the oldest are discarded.
     """
 
     def __init__(self, path: Path, keep: int) -> None:
@@ -35,17 +35,17 @@ class LineLog:
         self._lock = threading.Lock()
 
     def add(self, obj: Any) -> None:
-        """Take a line without writing it."""
+        """Queue a line without writing it."""
         line = json_line(obj)
         with self._lock:
-            self._lost += len(self._waiting) == self._waiting.maxlen
+            self._lost += len(self._waiting) == self._waiting.maxlen  # the deque drops its oldest line
             self._waiting.append(line)
 
     def flush(self) -> None:
-        """Write the lines that wait, oldest first.
+        """Write the waiting lines, oldest first.
 
         Raises:
-            OSError: the disk refused one; it and those after it still wait.
+            OSError: one could not be written; it and those after it still wait.
         """
         with self._lock:
             while self._waiting:
@@ -53,7 +53,7 @@ class LineLog:
                 self._waiting.popleft()
 
     def take_lost(self) -> int:
-        """How many lines have been given up since the last call."""
+        """Return how many lines have been discarded since the last call, and reset the count."""
         with self._lock:
             lost, self._lost = self._lost, 0
         return lost
@@ -63,7 +63,7 @@ def flush_with_patience(flush: Callable[[], bool], folder: Path) -> bool:
     """Call ``flush`` until it succeeds, for ten minutes (`DPO_TUI_DISK_PATIENCE` seconds) or until the folder is gone.
 
     Args:
-        flush: writes what is left; answers whether nothing is left.
+        flush: tries to write what is left; returns whether nothing is left.
         folder: where it writes.
 
     Returns:
@@ -78,7 +78,7 @@ def flush_with_patience(flush: Callable[[], bool], folder: Path) -> bool:
 
 
 def seconds_from(variable: str, default: float) -> float:
-    """A span from the environment; the default where it is absent or no number."""
+    """Seconds from an environment variable; the default where it is absent or no number."""
     try:
         return float(os.environ.get(variable, default))
     except ValueError:

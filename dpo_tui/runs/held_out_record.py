@@ -1,7 +1,7 @@
-"""held_out.json: which prompts a run never trained on. The worker writes it, the judge reads it. Standard library only.
+"""held_out.json: the prompts that a run never trained on, written by the worker and read by the judge.
 
-The judge cannot always find out by splitting the data again: the file may have changed since, and the tokenizer whose
-chat template refuses rows may not be there.
+The judge cannot always determine them by splitting the data again: the file may have changed since, and the tokenizer
+whose chat template skips rows may be missing. Standard library only.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dpo_tui.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class HeldOutRecord:
-    """The record of one run.
+    """The held-out prompts of one run.
 
     Attributes:
         prompts: ids (`dpo_tui.data.pairs.prompt_split.prompt_id`) of the prompts that no attempt of the run trained on.
@@ -26,7 +26,7 @@ def write_held_out(folder: RunFolder, prompts: Sequence[str], *, keep_only_earli
     """Write the record.
 
     Args:
-        folder: of the run.
+        folder: the run.
         prompts: ids of the prompts that are held out now.
         keep_only_earlier: leave out those that the record does not name yet, because the run may have trained on them
             before its data changed.

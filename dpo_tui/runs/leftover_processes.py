@@ -1,4 +1,7 @@
-"""End what a worker left behind: data-loader processes and the like hold GPU memory. Standard library only."""
+"""End processes that a worker left behind: data-loader processes and the like hold GPU memory.
+
+Standard library only.
+"""
 
 import os
 import signal
@@ -8,10 +11,11 @@ from contextlib import suppress
 from dpo_tui.runs.process import parent_of
 
 _GRACE = 1.0
-"""Seconds between SIGTERM and SIGKILL: with the worker gone, nothing of worth is left to save."""
+"""Seconds between SIGTERM and SIGKILL; short, since without the worker there is nothing left to save."""
 _GIVE_UP = 5.0
+"""Seconds after which a process that even SIGKILL does not end is left to the kernel."""
 POLL = 0.02
-"""Seconds between looks at what is still there."""
+"""Seconds between two checks of what is left."""
 
 
 def reap() -> dict[int, int]:
@@ -38,7 +42,7 @@ def end_all(group: int | None) -> list[int]:
         group: the ended worker's process group; ``None`` if it never started.
 
     Returns:
-        The pids that were signalled; more than none means that the worker left something behind.
+        The pids that were signalled; empty if the worker left nothing behind.
     """
     began = time.monotonic()
     signalled: set[int] = set()
@@ -53,6 +57,7 @@ def end_all(group: int | None) -> list[int]:
             return sorted(signalled)  # in uninterruptible sleep: the kernel ends it when it wakes
         if waited > _GRACE:
             number = signal.SIGKILL
+        # SIGTERM at first and whenever a new child has appeared (an orphan's orphan); SIGKILL in every round.
         if not signalled or number == signal.SIGKILL or not set(left) <= signalled:
             if group is not None:
                 with suppress(OSError):

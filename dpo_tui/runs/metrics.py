@@ -1,4 +1,4 @@
-"""Read metrics.jsonl while it grows. Standard library only.
+"""Readers of metrics.jsonl while it grows: a tail, the latest values, the whole history. Standard library only.
 
 One object a line: ``{"t": unix, "step": n, "epoch": x, "<metric>": number, …}``; keys differ from line to line, since
 training and evaluation log different ones.
@@ -13,33 +13,39 @@ from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 20
-"""Bytes after which a line without an end is garbage, not a metric."""
+"""Bytes after which a line without a line feed is skipped as no metric."""
 _ANCHOR = 64
-"""Bytes before the reading position that must still be there, or the file was replaced by another."""
+"""Bytes before the reading position that are compared: if they differ, the file was replaced."""
 _RECENT = 1 << 12
+"""Bytes from the end in which `latest` parses every line."""
 _HEAD = 1 << 14
+"""Bytes from the beginning that show whether a run evaluates."""
 _RARE_TAIL = 1 << 17
+"""Bytes from the end in which evaluations are searched in any case."""
 _BACK_BLOCK = 1 << 18
+"""Bytes read at once when evaluations are searched further back."""
 _EVALUATED = b'"eval_'
 _RARE_MARKERS = (b'"eval_loss"', _EVALUATED, b'"kl"')
-"""What tells an evaluation, another evaluated metric, and a KL estimate: each may be newest in a line of its own."""
+"""Keys of an evaluation, of any evaluated metric, of a KL estimate: each may be newest in a line of its own."""
 _LONGEST_MARKER = max(map(len, _RARE_MARKERS))
 _LINE_REACH = 1 << 16
+"""Bytes to either side of a key within which its line must begin and end."""
 
 
 class MetricsTail:
-    """Reads a growing ``.jsonl`` file line by line, each line once.
+    """Reads a growing ``.jsonl`` file incrementally, each line once.
 
-    A torn last line waits for its rest; a file that was truncated or replaced is read again from its beginning; lines
-    that are no JSON objects are skipped and counted.
+    An incomplete last line waits for its rest; a file that was truncated or replaced is read again from its beginning;
+    lines that are no JSON objects are skipped and counted.
 
     Args:
         path: the file.
-        parse: makes an object of a line, or None.
+        parse: converts a line to an object, or returns None.
 
     Attributes:
         skipped: how many lines were no JSON objects.
-        restarts: how often the file turned out to be another one, and was read anew: then drop what was read before.
+        restarts: how often the file was found replaced and was read again from its beginning; the caller must then
+            discard what it has read before.
     """
 
     def __init__(self, path: Path, parse: Callable[[bytes], dict[str, Any] | None] = parse_line) -> None:
@@ -59,10 +65,10 @@ class MetricsTail:
         return self._offset
 
     def poll(self, max_bytes: int | None = None) -> list[dict[str, Any]]:
-        """Return the complete lines that were added since the last call; none while the file is missing.
+        """Return the complete lines added since the last call; none while the file is missing.
 
         Args:
-            max_bytes: read about this much at most, and the rest at the next call; everything by default.
+            max_bytes: read about this much at most and the rest in the next call; everything by default.
         """
         try:
             stream = open(self._path, "rb", buffering=0)  # noqa: SIM115 - closed by the with below
@@ -90,6 +96,8 @@ class MetricsTail:
         self._overlong = False
 
     def _check_identity(self, descriptor: int) -> None:
+        # Inode and size alone miss a file that was truncated and has grown past the old position, or a new file that
+        # got the old inode: the last bytes read must still be there.
         stat = os.fstat(descriptor)
         same = self._inode in (None, stat.st_ino) and stat.st_size >= self._offset
         if same and self._anchor:
@@ -103,7 +111,7 @@ class MetricsTail:
         *lines, self._pending = (self._pending + chunk).split(b"\n")
         for line in lines:
             if self._overlong:
-                self._overlong = False  # the end of a line that was given up
+                self._overlong = False  # the end of a line that was skipped
             elif (document := self._parse(line)) is not None:
                 found.append(document)
             elif line.strip():
@@ -116,12 +124,12 @@ class MetricsTail:
 
 
 def latest(path: Path, *, recent_bytes: int = _RECENT, evaluations: bool = True) -> dict[str, Any]:
-    """Merge the newest lines so that each key has its latest value, those of evaluation beside those of training.
+    """Return the latest value of each key, of evaluations and KL estimates too.
 
     Args:
         path: the file; missing or empty gives ``{}``.
-        recent_bytes: every line this far from the end is looked at.
-        evaluations: whether the newest evaluation and KL estimate are looked for too, however far back they are.
+        recent_bytes: all lines within this distance from the end are parsed.
+        evaluations: whether the newest evaluation and KL estimate are searched too, however far back they are.
     """
     merged: dict[str, Any] = {}
     for line in lines_from_end(path, recent_bytes):
@@ -136,7 +144,7 @@ def latest(path: Path, *, recent_bytes: int = _RECENT, evaluations: bool = True)
 
 
 def _newest_evaluations(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield, for each kind of rare line, the newest one; searched from the end without parsing what lies between."""
+    """Yield the newest line of each rare kind; searched from the end without parsing the lines in between."""
     try:
         stream = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by the with below
     except OSError:
@@ -144,17 +152,17 @@ def _newest_evaluations(path: Path) -> Iterator[dict[str, Any]]:
     with stream:
         descriptor = stream.fileno()
         stop = os.fstat(descriptor).st_size
-        # A run that evaluates does so before its first step (eval_on_start). The first lines therefore say whether
-        # there is anything to find, and a long history without evaluations need not be read whole to find nothing.
+        # A run that evaluates does so before its first step (eval_on_start). The first lines therefore show whether
+        # there is anything to find, and a long history without evaluations is not read whole in vain.
         head = os.pread(descriptor, _HEAD, 0)
         floor = 0 if any(marker in head for marker in _RARE_MARKERS) else max(0, stop - _RARE_TAIL)
         wanted = list(_RARE_MARKERS)
         size = _RARE_TAIL
         while wanted and stop > floor:
             start = max(floor, stop - size)
-            # The block overlaps the one after it, since a marker may lie across the edge of both.
+            # The block overlaps the one after it, since a key may lie across their border.
             block = os.pread(descriptor, stop - start + _LONGEST_MARKER - 1, start)
-            # Far back one search a block has to do: the line of a KL estimate has ``eval_kl`` beside ``kl``.
+            # Far back, one search per block is enough: the line of a KL estimate has ``eval_kl`` beside ``kl``.
             near = size == _RARE_TAIL
             for marker in tuple(wanted) if near or block.rfind(_EVALUATED) >= 0 else ():
                 if (document := _last_line_with(marker, block, descriptor, start)) is not None:
@@ -164,28 +172,28 @@ def _newest_evaluations(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _last_line_with(marker: bytes, block: bytes, descriptor: int, start: int) -> dict[str, Any] | None:
-    """The newest whole line with a key that begins like this, among those whose key lies in the block at ``start``."""
+    """The newest complete line with such a key, among those whose key lies in the block at ``start``."""
     prefix = marker.strip(b'"').decode()
     found = block.rfind(marker)
     while found >= 0:
         document = parse_line(_line_around(descriptor, start + found))
-        # A torn line, or one that has the marker in a value, is no answer: look further back.
+        # A torn line, or one that has the marker in a value, does not count: look further back.
         if document is not None and any(key.startswith(prefix) for key in document):
             return document
         found = block.rfind(marker, 0, found)
     return None
 
 
-def _line_around(descriptor: int, place: int) -> bytes:
-    """The line that this byte of the file is in; cut where it reaches further than 64 KB to either side."""
-    start = max(0, place - _LINE_REACH)
-    text = os.pread(descriptor, place - start + _LINE_REACH, start)
-    stop = text.find(b"\n", place - start)
-    return text[text.rfind(b"\n", 0, place - start) + 1 : stop if stop >= 0 else len(text)]
+def _line_around(descriptor: int, offset: int) -> bytes:
+    """The line around this offset of the file; cut where it extends more than 64 KB to either side."""
+    start = max(0, offset - _LINE_REACH)
+    text = os.pread(descriptor, offset - start + _LINE_REACH, start)
+    stop = text.find(b"\n", offset - start)
+    return text[text.rfind(b"\n", 0, offset - start) + 1 : stop if stop >= 0 else len(text)]
 
 
 def read_all(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """Yield the whole file in chunks of about a megabyte, so that a long history can be drawn as it comes."""
+    """Yield the lines of the whole file in chunks of about a megabyte, so that a long history is drawn while read."""
     tail = MetricsTail(path)
     while True:
         before = tail.offset

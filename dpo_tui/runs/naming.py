@@ -1,7 +1,7 @@
-"""A run's name: what it was made with, or what somebody called it since. Standard library only.
+"""Renaming runs: the file ``name`` of a run overrides the name in its state.json. Standard library only.
 
-The name that a run was made with is in ``state.json``, which has one writer, its supervisor; so a new name goes into a
-file of its own, ``name``, and outranks it.
+state.json holds the name that the run was created with. It has one writer, the supervisor, so a later name goes into a
+file of its own.
 """
 
 from dpo_tui.errors import RunError, UsageError
@@ -9,12 +9,13 @@ from dpo_tui.runs.atomic_files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 
 LONGEST = 64
-"""Characters of a name, as many as the setting ``name`` takes."""
+"""Most characters of a name, as for the setting ``name``."""
 _RESERVED = "last"
+"""Commands take it for the newest run."""
 
 
 def given_name(folder: RunFolder) -> str:
-    """What a run was called since it was made; empty when nobody renamed it."""
+    """The name from the file ``name``; empty when the run has not been renamed."""
     try:
         with open(folder.given_name, encoding="utf-8", errors="replace") as file:
             return " ".join(file.read(4 * LONGEST).split())[:LONGEST]
@@ -23,14 +24,14 @@ def given_name(folder: RunFolder) -> str:
 
 
 def rename(folder: RunFolder, name: str) -> str:
-    """Call a run by another name from now on, whatever its state; it need not be unique.
+    """Give a run another name, whatever its state; it need not be unique.
 
     Returns:
-        The name as it is kept: on one line.
+        The name as it is stored: whitespace collapsed, on one line.
 
     Raises:
-        UsageError: no name, one that is too long, or ``last``, which stands for the newest run.
-        RunError: the disk refused.
+        UsageError: the name is empty, too long, or ``last``, which commands take for the newest run.
+        RunError: the run is gone, or the file cannot be written.
     """
     name = " ".join(name.split())
     if not name:

@@ -1,10 +1,10 @@
-"""Processes: which is which, and which ends when another one dies. Standard library only.
+"""Process identity (pid and start time, boot id) and the parent-death signal. Standard library only.
 
-The death signal (`set_pdeathsig`) is the kernel's: each process asks to be signalled when its own parent dies. Between
-supervisor and worker there may be another process, such as torchrun's agent. It is started through
+Linux's parent-death signal (`set_pdeathsig`, PR_SET_PDEATHSIG) is sent to a process that requested it when its direct
+parent dies. Between supervisor and worker there may be another process, such as torchrun's agent. It is started through
 `dpo_tui.runs.launchers.end_with_parent`, so that it ends with the supervisor, and the ranks end with it.
 
-Linux answers everything; on macOS the questions that need ``/proc`` or ``prctl`` degrade to "not known".
+On macOS everything that needs ``/proc`` or ``prctl`` answers "unknown".
 """
 
 import os
@@ -28,7 +28,10 @@ _START_TICKS = 22 - 3
 
 @cache
 def boot_id() -> str:
-    """What tells this boot of this machine from every other; empty when the system does not say."""
+    """The kernel's id of this boot of this machine; empty where it is unavailable.
+
+    Pids and start times are comparable only within one boot.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -36,28 +39,28 @@ def boot_id() -> str:
 
 
 def host_name() -> str:
-    """This machine's name (`socket` knows as well, and takes longer to import)."""
+    """This machine's name; `socket.gethostname` without the import of `socket`."""
     return os.uname().nodename
 
 
 def process_start(pid: int) -> int | None:
-    """When a process started, in clock ticks after boot; ``None`` when there is no such living process.
+    """Start time of a process in clock ticks after boot; ``None`` when there is no such living process.
 
-    A zombie is dead: it only waits for its parent to read its exit status.
+    A zombie counts as dead: it only waits for its parent to collect its exit status.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    # The command may hold blanks and brackets; the fields follow its last closing bracket.
+    # The command name may contain blanks and brackets; the other fields follow its last closing bracket.
     values = stat[stat.rindex(b")") + 2 :].split()
     return None if values[0] in (b"Z", b"X") else int(values[_START_TICKS])
 
 
 def is_same_process(pid: int | None, start: int | None) -> bool:
-    """Whether the process that had this pid and start still lives, and not a later one that got its pid.
+    """Whether the process with this pid and start time still lives, and not a later one that got its pid.
 
-    Only meaningful within one boot: compare `boot_id` first. Without a start (macOS) the pid alone decides.
+    Only meaningful within one boot: compare `boot_id` first. Without a start time (macOS) the pid alone decides.
     """
     if pid is None or pid <= 0:
         return False
@@ -73,7 +76,7 @@ def is_same_process(pid: int | None, start: int | None) -> bool:
 
 
 def parent_of(pid: int) -> int | None:
-    """The parent's pid of a living process; ``None`` when there is no such process, or the system does not say."""
+    """Parent pid of a living process; ``None`` when there is no such process, or without ``/proc``."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -83,18 +86,18 @@ def parent_of(pid: int) -> int | None:
 
 
 def set_pdeathsig(number: int = signal.SIGTERM, parent: int | None = None) -> bool:
-    """Ask the kernel to send this process a signal when its parent dies; the worker calls it first of all.
+    """Ask the kernel to signal this process when its parent dies; the worker calls it before anything else.
 
-    The kernel does not report a parent that died before this call, so then the signal is sent here.
+    If the parent died before this call, the kernel sends nothing, so the signal is sent from here.
 
     Args:
         number: the signal.
         parent: the pid that the parent must have; by default what the environment says (`_parent_is_gone`).
 
     Returns:
-        Whether the request stands (Linux only).
+        Whether the request was made (Linux only).
     """
-    # The request first, then the look at the parent: in this order no death falls in between.
+    # First the request, then the check of the parent: in the other order a death between the two would go unnoticed.
     if not request_death_signal(number):
         return False
     if _parent_is_gone(parent):
@@ -105,10 +108,10 @@ def set_pdeathsig(number: int = signal.SIGTERM, parent: int | None = None) -> bo
 def _parent_is_gone(expected: int | None) -> bool:
     """Whether the process that started this one has died already.
 
-    An orphan has a new parent, which may be the supervisor itself (it is a subreaper), so a parent that lives proves
-    nothing. The pid of the real one comes from, in this order: the argument, the process in between
-    (`PARENT_PID_VARIABLE`), the supervisor (`SUPERVISOR_PID_VARIABLE`). A process in between that has not put its pid
-    there, such as a shell script around a worker, is fine as long as the supervisor is an ancestor.
+    An orphan gets a new parent, which may be the supervisor itself (it is a subreaper), so a living parent proves
+    nothing. The pid of the original parent is taken from, in this order: the argument, the process in between
+    (`PARENT_PID_VARIABLE`), the supervisor (`SUPERVISOR_PID_VARIABLE`). A process in between that does not set its
+    variable, such as a shell script around a worker, is accepted as long as the supervisor is an ancestor.
     """
     actual = os.getppid()
     expected = expected or _pid_from(PARENT_PID_VARIABLE)
@@ -116,13 +119,14 @@ def _parent_is_gone(expected: int | None) -> bool:
         return actual != expected
     supervisor = _pid_from(SUPERVISOR_PID_VARIABLE)
     if supervisor is None:
-        return False  # started by hand
+        return False  # started without a supervisor, by a user
     ancestor: int | None = actual
     while ancestor:
         if ancestor == supervisor:
             return False
         ancestor = parent_of(ancestor)
-    # 0 is above the first process: all ancestors were seen. None is one that cannot be seen: no proof of a death.
+    # 0 is the parent of process 1: all ancestors were seen, and the supervisor is none of them. None is an ancestor
+    # that cannot be read (another pid namespace): that proves no death.
     return ancestor == 0
 
 
@@ -132,7 +136,11 @@ def _pid_from(variable: str) -> int | None:
 
 
 def set_child_subreaper() -> bool:
-    """Become the parent of orphaned grandchildren, so that none is left behind holding GPU memory (Linux only)."""
+    """Become the parent of orphaned descendants (PR_SET_CHILD_SUBREAPER), so that they can be found and ended.
+
+    Returns:
+        Whether the kernel accepted it (Linux only).
+    """
     return prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -1,10 +1,10 @@
-"""The queue: runs that want the same devices go one after the other, in order. Standard library only.
+"""The queue: runs that need the same devices run one after the other, in order. Standard library only.
 
-There is no daemon: each waiting supervisor reads the other runs' states and locks. One lock makes deciding and
-recording the decision a single act, so that two runs never take one device.
+There is no daemon: each waiting supervisor reads the other runs' states and locks. One lock covers both the decision
+and its recording, so that two runs never take the same device.
 
-The order is that in which runs got in line (`queued_at`). A run that waits for ``after`` is passed by younger ones
-until that run has ended. Nobody else is passed: what an older run would take now is not free for a younger one.
+The order is by ``queued_at``. A run that waits for its ``after`` run is overtaken by later ones until that run has
+ended. No other run is overtaken: devices that an earlier run would take now are not free for a later one.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,20 +21,20 @@ from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.store import runs_in
 
-# An older dpo-tui may queue runs in the same home: the name of the lock file is part of the contract between the two.
+# An older dpo-tui may queue runs in the same home: both must lock the same file, so its name cannot change.
 _LOCK = ".turn.lock"
 _POLL = 0.02
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What another run holds, or may have before this one.
+    """Devices that another run holds, or is to get before this one.
 
     Args:
         folder: that run.
         devices: by name; empty for a queued run whose devices are not chosen yet.
         request: what such a run asks for.
-        place: when it got in line, if it is still queued; None for a run that holds its devices.
+        place: its sort key in the queue, time and id, if it is still queued; None for a run that holds its devices.
     """
 
     folder: RunFolder
@@ -45,14 +45,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Wait:
-    """It is not this run's turn.
+    """The decision that a run must wait.
 
     Args:
-        run: the run in the way, or the first of several.
-        reason: why, in words.
-        claims: of the runs in the way, as they were; empty when it waits for the run that it comes ``after``.
-        memory: whether a device is free for which others (no runs of ours) leave too little memory. They may let go of
-            it at any time, and no run's file will say so.
+        run: the run that blocks it, or the first of several.
+        reason: why, as a sentence for the user.
+        claims: those of the blocking runs at the time of the decision; empty when it waits for its ``after`` run.
+        memory: whether a device is free on which other programs use too much memory. They may free it at any time, and
+            no run's file will show that.
     """
 
     run: RunFolder
@@ -62,20 +62,20 @@ class Wait:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """It is this run's turn, with these devices."""
+class Allocation:
+    """The decision that a run may start, with these devices."""
 
     devices: tuple[str, ...]
 
 
 @contextmanager
 def scheduling_lock(folder: RunFolder, give_up: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[bool]:
-    """Hold the lock of a home's queue: whoever decides under it and records the decision has the devices.
+    """Hold the lock of a home's queue, under which a supervisor decides and records its decision.
 
     Args:
         folder: a run of that home.
-        give_up: asked while another process has the lock; true ends the wait.
-        sleep: how to wait in between.
+        give_up: called while another process has the lock; true ends the wait.
+        sleep: called between two attempts, with seconds.
 
     Yields:
         Whether the lock is held; false when the caller gave up.
@@ -92,36 +92,36 @@ def scheduling_lock(folder: RunFolder, give_up: Callable[[], bool], sleep: Calla
         run_lock.release(path)
 
 
-def decide(folder: RunFolder, state: State, machine: Machine) -> Turn | Wait:
+def decide(folder: RunFolder, state: State, machine: Machine) -> Allocation | Wait:
     """Decide whether a queued run may start, and on which devices.
 
-    It waits for the run that it comes ``after`` to end in any way. Then a run that names its devices waits for all of
-    them; a run with a request takes those with the most free memory among the candidates that nobody has. A candidate
-    on which others leave too little memory is passed over as long as another one is held by a run, which will free it;
-    else it is taken, since to wait would help nobody.
+    It first waits for its ``after`` run to end in any way. Then a run that names its devices waits for all of them; a
+    run with a request takes those with the most free memory among the candidates that no run has. A candidate on which
+    other programs leave too little memory is skipped while another candidate is held by a run, which will free it; else
+    it is taken, since nothing is known to become free.
 
     Args:
         folder: the run, whose lock this process holds.
         state: its state.
-        machine: what the driver says; without it the candidates count in the request's order, and names are compared as
-            they are.
+        machine: the devices as the driver describes them; without them the request's order counts, and devices are the
+            same only if their names are.
     """
     if state.after and state.after != folder.id and (previous := _predecessor(folder, state.after)):
-        return Wait(previous, f"waits for run {_called(previous)} to end")
+        return Wait(previous, f"waits for run {_label(previous)} to end")
     request = state.device_request
     if not state.devices and request is None:
-        return Turn(())
+        return Allocation(())
     claims = _claims(folder, state)
     taken = _taken(claims, machine)
     if request is None:
-        return _named(state, claims, taken, machine)
+        return _decide_named(state, claims, taken, machine)
     free = machine.free(request, [name for names in taken.values() for name in names])
     roomy = [name for name in free if machine.has_room(name, request)]
     if len(roomy) >= request.count:
-        return Turn(tuple(roomy[: request.count]))
+        return Allocation(tuple(roomy[: request.count]))
     in_the_way = tuple(claim for claim in claims if _shared(request.candidates, taken[claim.folder.id], machine))
     if not in_the_way:
-        return Turn(tuple(free[: request.count]))
+        return Allocation(tuple(free[: request.count]))
     return Wait(
         in_the_way[0].folder,
         _reason(request, in_the_way, crowded=[name for name in free if name not in roomy]),
@@ -130,17 +130,17 @@ def decide(folder: RunFolder, state: State, machine: Machine) -> Turn | Wait:
     )
 
 
-def still_waits(found: Wait, folder: RunFolder, state: State) -> bool:
-    """Whether nothing has changed for a waiting run: cheaper than to look at all runs again."""
-    if not found.claims:
-        return _predecessor(folder, found.run.id) is not None
-    return all(_claim(claim.folder, state) == claim for claim in found.claims)
+def still_waits(wait: Wait, folder: RunFolder, state: State) -> bool:
+    """Whether nothing has changed for a waiting run; cheaper than a new decision, which reads all runs."""
+    if not wait.claims:
+        return _predecessor(folder, wait.run.id) is not None
+    return all(_claim(claim.folder, state) == claim for claim in wait.claims)
 
 
 def needs_machine(folder: RunFolder, state: State) -> bool:
-    """Whether a decision needs to know what the driver says.
+    """Whether a decision needs the driver's list of devices.
 
-    It does to choose among candidates, and to compare a UUID with a number: both may name the same card.
+    It does for choosing among candidates, and for comparing a UUID with a number: both may name the same card.
     """
     if state.device_request is not None:
         return True
@@ -165,15 +165,17 @@ def devices_in_use(home: Path) -> dict[str, RunFolder]:
     return held
 
 
-def _named(state: State, claims: list[Claim], taken: dict[str, tuple[str, ...]], machine: Machine) -> Turn | Wait:
+def _decide_named(
+    state: State, claims: list[Claim], taken: dict[str, tuple[str, ...]], machine: Machine
+) -> Allocation | Wait:
     for claim in claims:
         shared = _shared(state.devices, taken[claim.folder.id], machine)
         if shared:
-            device, run = ", ".join(sorted(shared)), _called(claim.folder)
+            device, run = ", ".join(sorted(shared)), _label(claim.folder)
             if claim.place is not None:
                 return Wait(claim.folder, f"waits for {device}: run {run} is first in line", (claim,))
             return Wait(claim.folder, f"waits for {device}, in use by run {run}", (claim,))
-    return Turn(tuple(state.devices))
+    return Allocation(tuple(state.devices))
 
 
 def _shared(mine: tuple[str, ...] | list[str], theirs: tuple[str, ...], machine: Machine) -> list[str]:
@@ -185,26 +187,26 @@ def _reason(request: DeviceRequest, in_the_way: tuple[Claim, ...], crowded: list
     first = (holding or in_the_way)[0]
     more = len(holding or in_the_way) - 1
     others = f" and {more} more" if more else ""
-    words = f"waits for {request.words} of {len(request.candidates)}"
+    reason = f"waits for {request.description} of {len(request.candidates)}"
     if holding:
-        words += f", in use by run {_called(first.folder)}{others}"
+        reason += f", in use by run {_label(first.folder)}{others}"
     else:
-        words += f": run {_called(first.folder)}{others} {'are' if more else 'is'} first in line"
+        reason += f": run {_label(first.folder)}{others} {'are' if more else 'is'} first in line"
     if crowded:
-        words += f"; others leave too little memory on {', '.join(crowded)}"
-    return words
+        reason += f"; others leave too little memory on {', '.join(crowded)}"
+    return reason
 
 
 def _claims(folder: RunFolder, state: State) -> list[Claim]:
-    """Every other run that holds devices, or stands before this one in line; newest first."""
+    """The claims of all other runs that hold devices or come before this one in the queue; newest first."""
     found = (_claim(other, state) for other in runs_in(folder.path.parent) if other.id != folder.id)
     return [claim for claim in found if claim is not None]
 
 
 def _taken(claims: list[Claim], machine: Machine) -> dict[str, tuple[str, ...]]:
-    """What each claim takes away: the devices of running runs, and what those before us in line would take now.
+    """Devices that each claim takes: those of running runs, and those that earlier runs in the queue would take now.
 
-    A run that needs more devices than are free keeps the free ones reserved, so that it gets them all some time.
+    A run that needs more devices than are free reserves the free ones; otherwise later runs could starve it.
     """
     taken = {claim.folder.id: claim.devices for claim in claims}
     for claim in sorted((one for one in claims if one.place is not None), key=lambda one: one.place or (0.0, "")):
@@ -216,21 +218,21 @@ def _taken(claims: list[Claim], machine: Machine) -> dict[str, tuple[str, ...]]:
 
 
 def _claim(other: RunFolder, state: State) -> Claim | None:
-    """What another run holds, or may have before the run of this state; None if it is not in anyone's way."""
+    """The claim of another run against the run of this state; None if it does not block that run."""
     try:
         theirs = read_state(other)
     except RunError:
         return None
     if theirs is None or theirs.boot_id != state.boot_id:
-        return None  # another machine's devices are others, whatever their names
+        return None  # of another machine: its devices are not ours, though they have the same names
     if not theirs.devices and theirs.device_request is None:
         return None
     holds = Claim(other, tuple(theirs.devices), None, None)
     if run_lock.owner(other.lock) is None:
-        # Nobody looks after it, but the worker of a killed supervisor holds its device until it has saved.
+        # It has no supervisor, but the worker of a killed supervisor holds its devices until it has saved.
         return holds if is_same_process(theirs.worker_pid, theirs.worker_start) else None
     if theirs.status != "queued":
-        # An ended run with its lock held is ending its leftovers, which may hold the device's memory.
+        # An ended run whose lock is held is ending leftover processes, which may hold the device's memory.
         return holds
     place = (theirs.queued_at, theirs.id)
     if place >= (state.queued_at, state.id) or (theirs.after and _predecessor(other, theirs.after)):
@@ -246,10 +248,10 @@ def _predecessor(folder: RunFolder, run_id: str) -> RunFolder | None:
         if status_of(other).over:
             return None
     except RunError:
-        return None  # of a newer version: not for us to judge, so not to wait for either
+        return None  # written by a newer version: its state cannot be read, so it cannot be waited for
     return other
 
 
-def _called(folder: RunFolder) -> str:
+def _label(folder: RunFolder) -> str:
     state = read_state(folder)
     return f"{folder.id} ({state.name})" if state and state.name else folder.id

@@ -1,4 +1,4 @@
-"""The ranks of a run that is trained by several processes: who is which, and what each says of itself.
+"""Ranks: the processes of a run that trains on several devices, their heartbeats, and how the run ended as a whole.
 
 Rank 0 writes the run folder. Rank N > 0 writes only its output into ``ranks/N.log``. Every rank writes
 ``ranks/N.json``: its heartbeat, and how it ended, since torchrun answers 1 whatever a rank's exit code was.
@@ -20,20 +20,20 @@ from dpo_tui.runs.full_disk import flush_with_patience
 from dpo_tui.runs.process import host_name
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-"""What torchrun, and whatever else starts ranks, sets for each of them."""
+"""Environment variables that torchrun and other launchers set for each rank."""
 
 _HEARTBEAT_SECONDS = 1.0
-"""How often ``ranks/N.json`` is replaced at most."""
+"""Least time between two heartbeats of the same phase."""
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Which of a run's processes this one is.
+    """Identity of one process among those of a run.
 
     Args:
         rank: from 0, over all machines.
         local_rank: from 0, on this machine.
-        world_size: how many ranks there are.
+        world_size: number of ranks.
     """
 
     rank: int = 0
@@ -52,8 +52,8 @@ class Rank:
             found = cls(*map(int, values.values()))
             if found.rank < found.world_size and found.local_rank <= found.rank:
                 return found
-        told = ", ".join(f"{name}={value}" for name, value in values.items())
-        raise RunError(f"the environment gives this process no possible rank: {told}", hint="Unset these variables.")
+        shown = ", ".join(f"{name}={value}" for name, value in values.items())
+        raise RunError(f"the environment gives this process no possible rank: {shown}", hint="Unset these variables.")
 
     @property
     def is_first(self) -> bool:
@@ -62,7 +62,7 @@ class Rank:
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is no other rank."""
+        """Whether this is the only rank."""
         return self.world_size == 1
 
 
@@ -73,11 +73,11 @@ class RankReport:
     Args:
         rank: and ``local_rank``, ``world_size``: see `Rank`.
         host: where it runs, and its ``pid`` there.
-        t: its last sign of life.
-        phase: what it was doing then, and the training ``step`` that it had done; ``None`` before the first.
-        code: how it ended, as in `dpo_tui.runs.exit_codes`; ``None`` while it runs, and for ever if it was killed.
+        t: its last heartbeat.
+        phase: its phase at that time, and the last training ``step`` done; ``None`` before the first.
+        code: its exit code as in `dpo_tui.runs.exit_codes`; ``None`` while it runs, and for good if it was killed.
         message: why it failed, and ``hint``: what to do.
-        peer_lost: whether it failed only because another rank went away.
+        peer_lost: whether it failed only because another rank ended.
         ended_at: when it ended.
     """
 
@@ -97,7 +97,7 @@ class RankReport:
 
 
 class RankReporter:
-    """The one writer of a rank's ``ranks/N.json``. A run of a single process has none, and then nothing is written.
+    """The only writer of a rank's ``ranks/N.json``. A run with a single process has no such file.
 
     Args:
         folder: the run.
@@ -110,9 +110,9 @@ class RankReporter:
         self._report = RankReport(**asdict(rank), host=host_name(), pid=os.getpid())
 
     def heartbeat(self, phase: str, step: int | None = None) -> None:
-        """Say that this rank lives, at most once a second, and at each change of phase.
+        """Record that this rank is alive: at each change of phase, else at most once a second.
 
-        A disk that refuses is no reason to end: the next heartbeat tries again.
+        A heartbeat that cannot be written does not end the rank: the next one tries again.
         """
         now = time.time()
         if self._alone or (phase == self._report.phase and now - self._report.t < _HEARTBEAT_SECONDS):
@@ -121,7 +121,7 @@ class RankReporter:
         self._write()
 
     def ended(self, code: int, message: str = "", hint: str = "", *, peer_lost: bool = False) -> None:
-        """Say how this rank ended; waits for room on a full disk, since nothing else tells the supervisor."""
+        """Record how this rank ended; waits for space on a full disk, since the supervisor has no other source."""
         if self._alone:
             return
         now = time.time()
@@ -140,7 +140,7 @@ class RankReporter:
 
 
 def read_reports(folder: RunFolder) -> list[RankReport]:
-    """What the ranks of the current attempt say of themselves, in their order; torn and foreign files are left out."""
+    """The reports of the current attempt, in the order of the ranks; torn and foreign files are skipped."""
     found: list[RankReport] = []
     known = {item.name for item in fields(RankReport)}
     for path in folder.ranks.glob("*.json"):
@@ -150,23 +150,23 @@ def read_reports(folder: RunFolder) -> list[RankReport]:
     return sorted(found, key=lambda report: report.rank)
 
 
-def forget_reports(folder: RunFolder) -> None:
-    """Remove what the ranks of an earlier attempt said; whoever starts ranks calls it before."""
+def delete_reports(folder: RunFolder) -> None:
+    """Delete the reports of an earlier attempt; a launcher calls it before it starts ranks."""
     for path in folder.ranks.glob("*.json"):
         with suppress(OSError):
             path.unlink()
 
 
 def end_of_ranks(reports: Sequence[RankReport], world_size: int) -> WorkerEnd:
-    """How the whole worker ended, from what all its ranks say: the first failure counts, not those that follow from it.
+    """Determine how the worker ended from its ranks' reports: the first failure counts, not those that it caused.
 
     Args:
         reports: from `read_reports`, after all ranks have ended.
-        world_size: how many ranks were started.
+        world_size: number of ranks that were started.
 
     Returns:
-        In this order: the rank that failed first by its own doing, with its code; a rank that ended without a word,
-        as one that was killed does; the first that lost a peer; stopped if any was; done.
+        In this order: the rank that failed first for its own reason, with its code; a rank that left no exit code, as
+        one that was killed; the first that failed because it lost a peer; stopped if any was; done.
     """
     failed = sorted(
         (report for report in reports if report.code not in (None, DONE, STOPPED)),
@@ -177,7 +177,7 @@ def end_of_ranks(reports: Sequence[RankReport], world_size: int) -> WorkerEnd:
     for report in (report for report in failed if not report.peer_lost):
         return _failure(report)
     if silent:
-        return WorkerEnd(FAILED, _silent(silent[0], by_rank.get(silent[0])))
+        return WorkerEnd(FAILED, _without_exit_code(silent[0], by_rank.get(silent[0])))
     for report in failed:
         return _failure(report)
     return WorkerEnd(STOPPED if any(report.code == STOPPED for report in reports) else DONE)
@@ -188,7 +188,7 @@ def _failure(report: RankReport) -> WorkerEnd:
     return WorkerEnd(FAILED if report.code is None else report.code, f"{reason}\n{report.hint}".rstrip())
 
 
-def _silent(rank: int, report: RankReport | None) -> str:
+def _without_exit_code(rank: int, report: RankReport | None) -> str:
     log = f"ranks/{rank}.log" if rank else "train.log"
     if report is None:
         return f"rank {rank} ended before it wrote anything\n{log} may say why"

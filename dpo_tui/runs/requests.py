@@ -1,4 +1,7 @@
-"""Requests to a running run: files in ``control/``, the only thing that others write. Standard library only."""
+"""Requests to a running run (stop, stop now, checkpoint): files in its ``control/``. Standard library only.
+
+They are the only files of a run that other programs than its supervisor and worker write.
+"""
 
 import os
 from contextlib import suppress
@@ -21,8 +24,8 @@ ACCEPT_CHANGED_DATA = "accept-changed-data"
 def request_stop(folder: RunFolder, now: bool = False) -> None:
     """Ask a run to stop.
 
-    Without ``now`` the worker stops at its next step and saves a checkpoint. With it the supervisor ends the worker at
-    once: SIGTERM, and SIGKILL after ten seconds; what came after the last checkpoint is lost.
+    Without ``now`` the worker saves a checkpoint at its next step and stops. With it the supervisor ends the worker at
+    once: SIGTERM, and SIGKILL after ten seconds; steps after the last checkpoint are lost.
 
     Raises:
         RunError: the run is not running, or its folder cannot be written.
@@ -31,12 +34,12 @@ def request_stop(folder: RunFolder, now: bool = False) -> None:
     asked_before = (folder.control / STOP_NOW).exists()
     _request(folder, STOP_NOW if now else STOP)
     if run_lock.owner(folder.lock) is None:
-        # No supervisor will see it: a submitted run has none yet, or the worker is an orphan, saving or hanging.
+        # No supervisor will see the file: a submitted run has none yet, or the supervisor of a live worker was killed.
         launcher_of(state).stop_unsupervised(folder, state, now=now, again=asked_before)
 
 
 def request_checkpoint(folder: RunFolder) -> None:
-    """Ask the worker to save a checkpoint at its next step and to go on.
+    """Ask the worker to save a checkpoint at its next step and to continue.
 
     Raises:
         RunError: the run is not running, or its folder cannot be written.
@@ -46,7 +49,7 @@ def request_checkpoint(folder: RunFolder) -> None:
 
 
 def accept_changed_data(folder: RunFolder) -> None:
-    """Have the next attempt go on although the run's data has changed since the run began.
+    """Allow the next attempt to continue although the data has changed since the run began.
 
     Raises:
         RunError: the run's folder cannot be written.
@@ -55,26 +58,31 @@ def accept_changed_data(folder: RunFolder) -> None:
 
 
 def is_requested(folder: RunFolder, request: str) -> bool:
-    """Whether a request waits to be honoured."""
+    """Whether a request is pending."""
     return os.path.exists(folder.control / request)
 
 
 def clear(folder: RunFolder, *requests: str) -> None:
-    """Take requests back, or mark them honoured; absent ones are fine."""
+    """Withdraw requests, or mark them as done; absent ones are ignored.
+
+    Args:
+        folder: the run.
+        *requests: which; stop, stop now and checkpoint by default.
+    """
     for request in requests or (STOP, STOP_NOW, CHECKPOINT):
         with suppress(OSError):
             os.unlink(folder.control / request)
 
 
-def _live_state(folder: RunFolder, what: str) -> State:
+def _live_state(folder: RunFolder, action: str) -> State:
     state = read_state(folder)
     supervised = run_lock.owner(folder.lock) is not None
     if state is not None and state.status not in ENDED:
         elsewhere = state.boot_id != boot_id()
         if supervised or elsewhere or state.attempt == 0 or is_same_process(state.worker_pid, state.worker_start):
             return state
-    told = "not running" if state is None or state.status not in ENDED else state.status
-    raise RunError(f"run {folder.id} is {told}: it cannot be {what}", hint=f"dpo-tui status {folder.id} says more.")
+    status = "not running" if state is None or state.status not in ENDED else state.status
+    raise RunError(f"run {folder.id} is {status}: it cannot be {action}", hint=f"dpo-tui status {folder.id} says more.")
 
 
 def _request(folder: RunFolder, request: str) -> None:

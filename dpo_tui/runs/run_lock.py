@@ -1,8 +1,9 @@
-"""run.lock: who supervises a run, told by the kernel and true to the instant.
+"""run.lock: a POSIX record lock (fcntl) held by the supervisor of a run for as long as it lives.
 
-POSIX record locks, not ``flock``: a ``flock`` stays held by forked data-loader workers after its owner died, while a
-record lock goes exactly when the process does, and ``F_GETLK`` names its owner. Its one trap: a process that closes
-*any* descriptor of the file drops its own lock. So only this module opens the file, once in the owning process.
+A record lock and not ``flock``: a ``flock`` belongs to the open file, so data-loader processes that inherit the
+descriptor keep it after the supervisor has died. The kernel releases a record lock exactly when its process ends, and
+``F_GETLK`` names the owner. Its disadvantage: a process that closes *any* descriptor of the file loses its lock. So
+only this module opens the file, and in the owning process only once.
 Standard library only.
 """
 
@@ -17,16 +18,17 @@ from pathlib import Path
 _FORMAT = "qqihh" if sys.platform == "darwin" else "hhqqi0q"
 
 _held: dict[str, int] = {}
+"""Path -> the descriptor of a lock that this process holds."""
 
 
 def acquire(path: Path) -> bool:
-    """Take the lock for as long as this process lives.
+    """Take the lock without waiting; it is held until `release` or the end of this process.
 
     Returns:
         ``False`` when another process has it.
 
     Raises:
-        OSError: the file cannot be made, or the file system has no locks.
+        OSError: the file cannot be created, or the file system does not support locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -41,16 +43,16 @@ def acquire(path: Path) -> bool:
 
 
 def release(path: Path) -> None:
-    """Let go of a lock that `acquire` took."""
+    """Release a lock that `acquire` took."""
     if (descriptor := _held.pop(os.fspath(path), None)) is not None:
         os.close(descriptor)
 
 
 def owner(path: Path) -> int | None:
-    """Name the process that holds the lock.
+    """Return the process that holds the lock.
 
     Returns:
-        Its pid; 0 when it lives where this process cannot see it (another host or container); ``None`` for nobody.
+        Its pid; 0 when this process cannot see it (another host or container); ``None`` when nobody holds it.
     """
     if os.fspath(path) in _held:
         return os.getpid()  # opening and closing the file here would drop our own lock
@@ -59,7 +61,7 @@ def owner(path: Path) -> int | None:
     except OSError:
         return None
     try:
-        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, _question())
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, _query())
     except OSError:
         return None
     finally:
@@ -68,12 +70,14 @@ def owner(path: Path) -> int | None:
     return None if kind == fcntl.F_UNLCK else max(pid, 0)
 
 
-def _question() -> bytes:
+def _query() -> bytes:
+    """A ``struct flock`` that asks who holds a write lock on the whole file."""
     if sys.platform == "darwin":
         return struct.pack(_FORMAT, 0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET)
     return struct.pack(_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 def _read(answer: bytes) -> tuple[int, int]:
+    """Type and pid of a ``struct flock``."""
     numbers = struct.unpack(_FORMAT, answer)
     return (numbers[3], numbers[2]) if sys.platform == "darwin" else (numbers[0], numbers[4])

@@ -1,4 +1,7 @@
-"""Sleep that a signal ends: a dead worker is noticed at once, without polling fast. Standard library only."""
+"""A sleep that signals interrupt, so that the supervisor notices the worker's end at once without fast polling.
+
+Standard library only.
+"""
 
 import select
 import signal
@@ -7,17 +10,18 @@ from types import FrameType
 
 
 class SignalWait:
-    """Takes over the process's signals: SIGHUP is ignored, SIGTERM and SIGINT are remembered, and SIGCHLD wakes.
+    """Signal handling of the supervisor: SIGHUP is ignored, SIGTERM and SIGINT are recorded, SIGCHLD wakes.
 
-    An ignored SIGHUP is inherited by the worker, so that neither dies with a terminal.
+    The worker inherits the ignored SIGHUP, so that neither ends with a terminal.
 
     Attributes:
-        terminated: whether SIGTERM or SIGINT came: the box shuts down, or someone wants this process to end.
+        terminated: whether SIGTERM or SIGINT has come: the machine shuts down, or someone ends this process.
     """
 
     def __init__(self) -> None:
         self.terminated = False
-        # A byte a signal, written by the interpreter itself: a signal that comes just before `select` still wakes it.
+        # The interpreter writes a byte to this socket for each signal (set_wakeup_fd), so a signal between the caller's
+        # checks and `select` still ends the wait; with a flag alone it would be noticed only after the timeout.
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -28,7 +32,7 @@ class SignalWait:
         signal.signal(signal.SIGINT, self._note)
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a signal comes, or has come since the last call, but no longer than this."""
+        """Sleep until a signal comes, or has come since the last call, for at most this many seconds."""
         ready, _, _ = select.select([self._reader], [], [], max(0.0, seconds))
         if ready:
             self._reader.recv(4096)

@@ -1,4 +1,4 @@
-"""state.json: the supervisor's word on a run. Standard library only."""
+"""state.json: the state of a run as its supervisor writes it. Standard library only."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -18,27 +18,27 @@ class State:
     Args:
         version: of the run folder's contract.
         id: the run's id.
-        name: what the person calls it; need not be unique.
-        status: what the supervisor last did with it.
-        reason: why, in words; empty when the status says it all.
+        name: given by the user; need not be unique.
+        status: the last one that the supervisor wrote.
+        reason: why, as a sentence for the user; empty when the status needs none.
         attempt: how many times a worker was started: 0 before the first, one more for each resume and each retry.
         returncode: the last worker's, negative for a signal.
-        supervisor_pid: and ``supervisor_start``, its start in clock ticks after boot, which tell it from a later
-            process with the same pid.
+        supervisor_pid: and ``supervisor_start``, its start in clock ticks after boot, which distinguishes it from a
+            later process with the same pid.
         worker_pid: and ``worker_start``, likewise.
         host: where the supervisor ran, and ``boot_id`` of that machine's kernel.
-        created_at: when the run was made; ``queued_at``: when it, or its resume, got in line.
+        created_at: when the run was created; ``queued_at``: when it, or its resume, entered the queue.
         started_at: when its first worker started; ``attempt_started_at``: when its latest did.
         ended_at: when the supervisor saw the end.
         after: id of a run that must have ended, in any way, before this one starts.
-        devices: what it needs for itself, such as ``["gpu:0"]``; empty when it waits for no one, and, with a
-            ``device_request``, until its turn comes.
-        device_request: the devices among which its turn chooses; ``None`` for a run that names its devices or has none.
-        per_device_train_batch_size: and ``gradient_accumulation_steps``: as they are after out-of-memory retries;
-            ``None`` as long as the config's hold.
-        worker_argv: the command that the worker was started with.
-        python: the interpreter that the worker needs; ``None`` for that of whoever starts it.
-        launcher: how its worker starts, a name of `dpo_tui.runs.launchers.registry`.
+        devices: devices that it uses alone, such as ``["gpu:0"]``; empty for none, and with a ``device_request`` until
+            the run leaves the queue.
+        device_request: candidates for its devices; ``None`` for a run that names its devices or needs none.
+        per_device_train_batch_size: and ``gradient_accumulation_steps``: their values after out-of-memory retries;
+            ``None`` while those of the config apply.
+        worker_argv: the command of the last worker.
+        python: the interpreter that the worker needs; ``None`` for that of the process that starts the run.
+        launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
     """
 
     id: str
@@ -77,10 +77,10 @@ class State:
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "State":
-        """Read what `to_dict` wrote; unknown keys of the same version are left alone.
+        """Read what `to_dict` wrote; unknown keys of the same version are ignored.
 
         Raises:
-            RunError: a newer dpo-tui wrote it, or it lacks what every state has.
+            RunError: a newer dpo-tui wrote it, or a required key is missing or of a wrong type.
         """
         version = document.get("version", CONTRACT_VERSION)
         if not isinstance(version, int) or version > CONTRACT_VERSION:
@@ -102,7 +102,7 @@ _FIELDS = frozenset(item.name for item in fields(State))
 
 
 def read_state(folder: RunFolder) -> State | None:
-    """Read a run's state, under the name that the run has now; ``None`` when the file is missing or torn.
+    """Read a run's state, with its current name; ``None`` when the file is missing or torn.
 
     Raises:
         RunError: a newer dpo-tui wrote it.
@@ -118,6 +118,6 @@ def write_state(folder: RunFolder, state: State) -> None:
     """Replace ``state.json``. Only the supervisor calls this, and `store.create` before there is one.
 
     Raises:
-        OSError: the disk refused; the old state is as it was.
+        OSError: it could not be written; the old state is unchanged.
     """
     write_json_atomic(folder.state, state.to_dict())

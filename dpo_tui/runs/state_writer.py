@@ -1,5 +1,6 @@
-"""What the supervisor writes: state.json and supervisor.jsonl, also when the disk is full. Standard library only."""
+"""The supervisor's writer of state.json and supervisor.jsonl, which copes with a full disk. Standard library only."""
 
+import errno
 import os
 import sys
 import time
@@ -13,66 +14,67 @@ from dpo_tui.runs.full_disk import LineLog, flush_with_patience
 from dpo_tui.runs.state import State, write_state
 
 _EVENTS_KEPT = 200
+"""Events that wait in memory at most while the disk is full."""
 
 
 class StateWriter:
-    """The supervisor's two files of a run, and what could not be written to them yet.
+    """Writes the two files, and keeps what could not be written yet.
 
     Attributes:
-        state: the run's state, as it is; state.json follows as the disk allows.
+        state: the current state of the run; state.json follows as the disk allows.
     """
 
     def __init__(self, folder: RunFolder, state: State) -> None:
         self.state = state
         self._folder = folder
-        self._state_owed = False
+        self._state_pending = False
         self._events = LineLog(folder.supervisor_log, _EVENTS_KEPT)
 
     def update(self, **changes: Any) -> None:
         """Change fields of the state and write it."""
         self.state = replace(self.state, **changes)
-        self._state_owed = True
+        self._state_pending = True
         self.flush()
 
     def event(self, kind: str, message: str, **more: Any) -> None:
-        """Append an event; ``message`` is a sentence for a person."""
+        """Append an event; ``message`` is a sentence for the user."""
         self._events.add({"t": time.time(), "kind": kind, "message": message, **more})
         self.flush()
 
     def flush(self) -> bool:
-        """Try to write what is owed.
+        """Try to write what is pending.
 
         Returns:
-            Whether nothing is owed any more.
+            Whether everything is written.
         """
         try:
-            if self._state_owed:
+            if self._state_pending:
                 self._write_state()
-                self._state_owed = False
+                self._state_pending = False
             self._events.flush()
         except OSError as error:
-            say(f"cannot write in {self._folder.path}, will try again: {error}")
+            log_to_stderr(f"cannot write in {self._folder.path}, will try again: {error}")
             return False
         return True
 
     def settle(self) -> None:
-        """Write what is owed, with patience: a run's true end must not be lost to a disk that is full just now."""
+        """Write what is pending, retrying for minutes: a run's end must not be lost because the disk is full."""
         if not flush_with_patience(self.flush, self._folder.path):
-            say(f"giving up; the run's state is {self.state.status}: {self.state.reason}")
+            log_to_stderr(f"giving up; the run's state is {self.state.status}: {self.state.reason}")
 
     def _write_state(self) -> None:
         try:
             write_state(self._folder, self.state)
-        except OSError as refused:
-            # A full disk has no room for a second file, yet the blocks of the first are ours already.
+        except OSError as write_error:
+            # A full disk has no room for a second file, but the blocks of the first are allocated already.
             try:
                 _overwrite(self._folder, to_json(self.state.to_dict()).encode("utf-8", "surrogatepass"))
             except OSError:
-                raise refused from None
-            say(f"the disk refused a new state.json, so the old one was overwritten in place: {refused}")
+                raise write_error from None
+            log_to_stderr(f"the disk refused a new state.json, so the old one was overwritten in place: {write_error}")
 
 
-def say(message: str) -> None:
+def log_to_stderr(message: str) -> None:
     """Write a line to supervisor.log, which may be on the same full disk."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
@@ -82,10 +84,11 @@ def say(message: str) -> None:
 def _overwrite(folder: RunFolder, text: bytes) -> None:
     descriptor = os.open(folder.state, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        # Blanks up to the old length, in the same single write: JSON ignores them, and nothing of the old text stays.
+        # One write, padded with line feeds to the old length: JSON ignores them, and nothing of the old text remains.
+        # Truncating instead would be a second step, after which a power cut could leave a torn file.
         padded = text.ljust(os.fstat(descriptor).st_size, b"\n")
         if os.pwrite(descriptor, padded, 0) < len(padded):
-            raise OSError(28, "only a part of the state was written", str(folder.state))
+            raise OSError(errno.ENOSPC, "only a part of the state was written", str(folder.state))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What has become of a run: a pure function of its files and of who is alive. Standard library only."""
+"""The status of a run: a pure function of its files, its lock and its living processes. Standard library only."""
 
 import os
 import time
@@ -17,21 +17,21 @@ from dpo_tui.runs.statuses import ENDED, OVER
 from dpo_tui.text.durations import duration
 
 STALLED_AFTER = 120.0
-"""Seconds without a sign of life before a run counts as stalled: saving a big model is quiet work for a minute."""
+"""Seconds without any output before a run counts as stalled: saving a big model writes none for a minute."""
 STALLED_STEPS = 10.0
 """… or this many median step times, if that is longer."""
-STALLED_UNPACED = 300.0
-"""… or this long while no step time is known: importing and loading from a cold network disk takes minutes."""
+STALLED_WITHOUT_STEP_TIME = 300.0
+"""… or these seconds while no step time is known: importing and loading from a cold network disk takes minutes."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """A run's status as of now.
+    """The status of a run at one moment.
 
     Args:
         status: queued, starting, running, stalled, stopping, done, failed, stopped or lost.
-        reason: why, in words; empty when the status says it all.
-        live: whether someone looks after it, so that it can be stopped and cannot be resumed.
+        reason: why, as a sentence for the user; empty when the status needs none.
+        live: whether it has a supervisor, so that it can be stopped and cannot be resumed.
         state: state.json; ``None`` if it is missing or torn.
         progress: progress.json of the current attempt; empty before its first.
     """
@@ -49,11 +49,11 @@ class Status:
 
 
 def status_of(folder: RunFolder, now: float | None = None) -> Status:
-    """Tell what has become of a run.
+    """Determine the status of a run.
 
     Args:
         folder: the run.
-        now: Unix time, to compare with the files' own times; the present by default.
+        now: Unix time, compared with the times of the files; the present by default.
 
     Raises:
         RunError: a newer dpo-tui wrote the folder, or its launcher is unknown here.
@@ -77,7 +77,7 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
 
 
 def quiet_seconds(folder: RunFolder, now: float) -> float:
-    """Seconds since the run last gave a sign of life: progress, a metric, an event or a line of output."""
+    """Seconds since the run last wrote anything: progress, a metric, an event, its state or a line of output."""
     files = (folder.progress, folder.metrics, folder.events, folder.train_log, folder.state)
     return now - max(_modified(path) for path in files)
 
@@ -100,7 +100,7 @@ def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Statu
 
 
 def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
-    """Nobody holds the lock, and the machine has not restarted."""
+    """The status of a run whose lock nobody holds, on this machine, which has not restarted since."""
     if state.attempt == 0 and state.supervisor_pid is None:
         if now - state.queued_at < LAUNCH_DEADLINE:
             return Status("queued", "being launched", state=state)
@@ -110,13 +110,13 @@ def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
     worker = ", and its worker ended with it"
     if is_same_process(state.worker_pid, state.worker_start):
         worker = f"; its worker (process {state.worker_pid}) is still saving, or hangs"
-    # It writes there only when something is wrong with itself.
-    words = f"; {folder.supervisor_output.name} has its last words" if _size(folder.supervisor_output) else ""
-    return _lost(folder, state, f"its supervisor (process {state.supervisor_pid}) was killed{worker}{words}")
+    # The supervisor writes there only when something is wrong with itself.
+    pointer = f"; {folder.supervisor_output.name} has its last words" if _size(folder.supervisor_output) else ""
+    return _lost(folder, state, f"its supervisor (process {state.supervisor_pid}) was killed{worker}{pointer}")
 
 
 def _elsewhere(folder: RunFolder, state: State, now: float) -> Status:
-    """Another machine's run in a shared home, over a file system that does not share locks: only the files can tell."""
+    """The status of another machine's run in a shared home whose file system does not share locks: from its files."""
     where = f"on host {state.host or 'unknown'}"
     if state.status == "queued":
         return Status("queued", _join(where, state.reason), live=True, state=state)
@@ -131,11 +131,11 @@ def _lost(folder: RunFolder, state: State, reason: str) -> Status:
 
 
 def _silence(folder: RunFolder, state: State, quiet: float) -> str:
-    """Say that, and since when, the run gives no sign of life; empty while it does."""
+    """A sentence about how long the run has written nothing; empty while that is usual."""
     if quiet <= STALLED_AFTER:
         return ""
     step = throughput.step_seconds(folder.metrics, state.attempt_started_at)
-    if quiet <= (STALLED_UNPACED if step is None else STALLED_STEPS * step):
+    if quiet <= (STALLED_WITHOUT_STEP_TIME if step is None else STALLED_STEPS * step):
         return ""
     usual = f" (a step takes {step:.1f} s)" if step is not None else ""
     return f"no sign of life for {duration(quiet)}{usual}"

@@ -1,4 +1,4 @@
-"""All runs: make one, list them, find one, remove one. Standard library only."""
+"""The folder of all runs: create, list, find and remove runs. Standard library only."""
 
 import os
 import re
@@ -24,7 +24,7 @@ __all__ = ["all_runs", "create", "find", "remove", "require_result", "runs_in", 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _LEFTOVER = re.compile(rf"\.(removing|creating)-{_ID.pattern}")
 _ABANDONED = 3600.0
-"""Seconds after which nobody is filling a new run's folder any more; it takes milliseconds."""
+"""Seconds after which a half-created run's folder is taken for abandoned; creating one takes milliseconds."""
 _CANDIDATES_SHOWN = 6
 
 
@@ -38,16 +38,16 @@ def create(
     python: str | None = None,
     launcher: str = "local",
 ) -> RunFolder:
-    """Make the folder of a new run, in state ``queued``; `dpo_tui.runs.launch.start` starts it.
+    """Create the folder of a new run, in state ``queued``; `dpo_tui.runs.start_run.start` starts it.
 
     Args:
         config_toml_text: the frozen, fully resolved config.
-        name: what the person calls the run.
-        devices: what it needs for itself, such as ``["gpu:0"]``; empty for none.
-        device_request: devices to choose among when its turn comes, instead of ``devices``.
+        name: given by the user.
+        devices: devices that it uses alone, such as ``["gpu:0"]``; empty for none.
+        device_request: candidates to choose from when the run leaves the queue, instead of ``devices``.
         after: id of a run that must have ended first, in any way.
-        python: the interpreter that its worker needs; None for that of whoever starts it.
-        launcher: how its worker starts, a name of `dpo_tui.runs.launchers.registry`.
+        python: the interpreter that its worker needs; None for that of the process that starts the run.
+        launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
 
     Raises:
         HomeError: the home folder cannot be written.
@@ -82,7 +82,7 @@ def create(
 
 
 def all_runs() -> list[RunFolder]:
-    """Every run, newest first; an absent home has none.
+    """All runs, newest first; a missing home has none.
 
     Raises:
         HomeError: the home folder cannot be read.
@@ -91,7 +91,7 @@ def all_runs() -> list[RunFolder]:
 
 
 def runs_in(home: Path) -> list[RunFolder]:
-    """Every run in a folder of runs, newest first; see `all_runs`."""
+    """All runs in a folder of runs, newest first; see `all_runs`."""
     try:
         with os.scandir(home) as entries:
             names = [entry.name for entry in entries if _ID.fullmatch(entry.name)]
@@ -109,7 +109,7 @@ def find(key: str) -> RunFolder:
     """Find a run by its id, a unique prefix of it, its name, or ``last``.
 
     Raises:
-        RunNotFoundError: nothing, or more than one run, goes by that key.
+        RunNotFoundError: no run, or more than one, matches.
     """
     runs = all_runs()
     if not runs:
@@ -128,7 +128,7 @@ def find(key: str) -> RunFolder:
 
 
 def require_result(folder: RunFolder) -> None:
-    """Refuse a run that has made nothing yet.
+    """Check that a run has a result.
 
     Raises:
         RunError: it has neither adapter nor model.
@@ -138,10 +138,10 @@ def require_result(folder: RunFolder) -> None:
 
 
 def remove(folder: RunFolder) -> None:
-    """Delete a run and all that it made.
+    """Delete a run's folder.
 
     Raises:
-        RunError: it is still being worked on, or the disk refused.
+        RunError: it is still running, being started or ended, or cannot be deleted.
     """
     status = status_of(folder)
     worker_lives = status.state is not None and is_same_process(status.state.worker_pid, status.state.worker_start)
@@ -154,10 +154,10 @@ def remove(folder: RunFolder) -> None:
     if not taken:
         raise RunError(f"run {folder.id} is just being started or ended", hint="Try again in a moment.")
     try:
-        # Renamed first: nobody sees half a run, and nobody can resume one that is being deleted.
-        doomed = folder.path.with_name(f".removing-{folder.id}")
-        os.replace(folder.path, doomed)
-        _delete(doomed)
+        # Renamed first: nobody sees a half-deleted run, and nobody can resume one that is being deleted.
+        removing = folder.path.with_name(f".removing-{folder.id}")
+        os.replace(folder.path, removing)
+        _delete(removing)
         _delete_leftovers(folder.path.parent)
     except OSError as error:
         raise RunError(f"cannot remove run {folder.id}: {error.strerror or error}") from error
@@ -166,12 +166,16 @@ def remove(folder: RunFolder) -> None:
 
 
 def _new_id(now: float) -> str:
-    """Date and time in UTC, so that ids sort as they were made even when clocks change, and 1/65536ths of a second."""
+    """An id of the date and time in UTC, unaffected by daylight saving, and 1/65536ths of a second: ids sort by age."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now % 1 * 65536):04x}"
 
 
 def _fill(folder: RunFolder, config_toml_text: str, state: State) -> bool:
-    """Write the folder aside and rename it into place, so that it is never seen half made; ``False`` if taken."""
+    """Write the folder under another name and rename it, so that no reader sees it incomplete.
+
+    Returns:
+        ``False`` if the id is taken.
+    """
     draft = RunFolder(folder.path.with_name(f".creating-{folder.id}"))
     try:
         draft.path.mkdir(mode=0o700)
@@ -190,14 +194,14 @@ def _fill(folder: RunFolder, config_toml_text: str, state: State) -> bool:
 
 
 def _delete_leftovers(home: Path) -> None:
-    """Delete what a removal or a creation that was killed has left: it may hold gigabytes, and no list shows it.
+    """Delete folders that a killed `remove` or `create` left: they may hold gigabytes, and no list shows them.
 
-    Not when runs are listed, which the app does every second: deleting takes as long as the files are many.
+    Not called when runs are listed, which the app does every second: deleting many files takes long.
     """
     with os.scandir(home) as entries:
         found = [entry for entry in entries if _LEFTOVER.fullmatch(entry.name)]
     for entry in found:
-        # Whoever else deletes a doomed run does not mind help; one that is being filled must not be taken away.
+        # Two processes may delete the same removed run. One that is being created must be left alone.
         if entry.name.startswith(".removing-") or _age(Path(entry.path)) > _ABANDONED:
             _delete(Path(entry.path), ignore_errors=True)
 
@@ -210,14 +214,14 @@ def _age(path: Path) -> float:
 
 
 def _delete(path: Path, ignore_errors: bool = False) -> None:
-    """Delete a folder; what another process deletes meanwhile is no error."""
+    """Delete a folder; files that another process deletes meanwhile are no error."""
     import shutil  # slow to load, and listing runs must be fast
 
-    def refused(function: Callable[..., Any], name: str, error: Any) -> None:
+    def on_error(function: Callable[..., Any], name: str, error: Any) -> None:
         if not ignore_errors and not isinstance(error[1], FileNotFoundError):
             raise error[1]
 
-    shutil.rmtree(path, onerror=refused)
+    shutil.rmtree(path, onerror=on_error)
 
 
 def _name(run: RunFolder) -> str:

@@ -1,4 +1,4 @@
-"""One flat object about a run, for `status --json` and for whoever scripts it. Standard library only."""
+"""Summary of a run as one flat object, for `status --json` and for scripts. Standard library only."""
 
 import time
 from typing import Any
@@ -16,12 +16,12 @@ _BRIEF_TAIL = 1 << 11
 
 
 def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False) -> dict[str, Any]:
-    """Merge what is known about a run: state.json, progress.json, the computed status, and the latest of the rest.
+    """Merge state.json, progress.json, the computed status, the latest metrics and the worst advice of a run.
 
     Args:
         folder: the run.
         now: Unix time; the present by default.
-        brief: only look at the last few metrics, and at no advice: enough for one line about the run.
+        brief: read only the last few metrics and no advice, which is enough for one line of a list.
 
     Returns:
         The keys of `dpo_tui.runs.state.State` and of progress.json, with ``status`` and ``reason`` as computed, plus
@@ -49,7 +49,7 @@ def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False)
 
 
 def eta_of(folder: RunFolder, status: Status, now: float) -> float | None:
-    """Seconds until a running run's last step, at its recent pace; ``None`` when that is not known."""
+    """Seconds until a running run's last step at its recent step time; ``None`` when that is unknown."""
     if status.status not in ("running", "stalled", "stopping") or status.state is None:
         return None
     since = status.state.attempt_started_at

@@ -1,13 +1,15 @@
-"""The supervisor: one small process a run, which outlives the terminal and tells the run's true end.
+"""The supervisor: one small process per run that outlives the terminal, starts the worker and records how it ended.
 
     python -m dpo_tui.runs.supervisor RUN_DIR [--attempt N] -- WORKER ARGV…
 
-It holds the run's lock while it lives, waits for the run's turn, has the run's launcher start the worker, retries after
-out-of-memory, ends what the worker leaves behind, and writes state.json and supervisor.jsonl. Standard library only.
+It holds the run's lock while it lives, waits in the queue for devices, runs the attempts (`dpo_tui.runs.attempt`),
+retries after out-of-memory, ends processes that the worker left behind, and writes state.json and supervisor.jsonl.
+Standard library only.
 
-Who ends a run: requests and signals are acted on in `dpo_tui.runs.attempt` here, and in `dpo_tui.train.worker.stop_requests` in
-the worker. Why it died: the worker's exit codes are in `dpo_tui.runs.exit_codes`, and its launcher reads them
-(`dpo_tui.runs.launchers`); what the worker says of its own failure comes from `dpo_tui.train.worker.failures`.
+Who does what: `dpo_tui.runs.start_run` starts this process for the app and the command line, through the run's
+launcher (`dpo_tui.runs.launchers`), which also starts the worker. Requests and signals to end a run are acted on in
+`dpo_tui.runs.attempt` and, in the worker, in `dpo_tui.train.worker.stop_requests`. Why a worker died: the meaning of
+its exit codes is in `dpo_tui.runs.exit_codes`, its own account of a failure in `dpo_tui.train.worker.failures`.
 """
 
 import os
@@ -19,7 +21,7 @@ from typing import Any
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import leftover_processes, out_of_memory_retry, queue, requests, run_lock
-from dpo_tui.runs.attempt import Ending, run_attempt
+from dpo_tui.runs.attempt import AttemptEnd, run_attempt
 from dpo_tui.runs.devices import Machine, read_machine
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import Launcher
@@ -31,66 +33,73 @@ from dpo_tui.runs.state_writer import StateWriter
 from dpo_tui.runs.statuses import ENDED
 
 REFUSED = 4
-"""The supervisor's own exit code when it does not take the run."""
+"""The supervisor's own exit code when it cannot take the run."""
 
 _POLL = 0.5
-_LOOK_AGAIN = 10.0
-"""Seconds after which a run that waits for memory held by others asks the driver again."""
-_CLEANING = 15.0
-"""Seconds to wait for a supervisor that has recorded the end and still ends leftovers."""
+"""Seconds between two checks of the queue."""
+_MEMORY_CHECK_INTERVAL = 10.0
+"""Seconds after which a run that waits for memory used by other programs asks the driver again."""
+_LOCK_DEADLINE = 15.0
+"""Seconds to wait for the supervisor of an ended attempt, which holds the lock while it ends leftover processes."""
 
 
 def main(argv: list[str]) -> int:
-    """Look after a run until it ends.
+    """Supervise a run until it ends.
 
     Args:
         argv: ``RUN_DIR [--attempt N] -- WORKER ARGV…``; with ``--attempt`` the run is taken only if its state still has
-            this attempt.
+            this attempt number.
 
     Returns:
         0 when the run's end is recorded, whatever it was; `REFUSED` when the run was not taken.
     """
-    cut = argv.index("--")
-    folder, options, worker_argv = RunFolder(Path(argv[0])), argv[1:cut], argv[cut + 1 :]
-    expected = int(options[1]) if options else None
+    separator = argv.index("--")
+    folder, options, worker_argv = RunFolder(Path(argv[0])), argv[1:separator], argv[separator + 1 :]
+    expected_attempt = int(options[1]) if options else None
     signals = SignalWait()
     try:
-        state = _take(folder, expected)
+        state = _take_run(folder, expected_attempt)
         launcher = launcher_of(state)
-    except (RunError, OSError) as refusal:
-        told = refusal.message if isinstance(refusal, RunError) else f"cannot lock {folder.lock}: {refusal}"
-        sys.stderr.write(f"{told}\n")
+    except (RunError, OSError) as error:
+        message = error.message if isinstance(error, RunError) else f"cannot lock {folder.lock}: {error}"
+        sys.stderr.write(f"{message}\n")
         return REFUSED
+    # Before anything is started: orphans of the worker must become children of this process, not of init.
     set_child_subreaper()
-    record = _enroll(folder, state, worker_argv)
-    if _wait_for_turn(folder, record, signals):
-        _work(folder, record, signals, launcher, worker_argv)
+    record = _record_as_queued(folder, state, worker_argv)
+    if _wait_in_queue(folder, record, signals):
+        _run_attempts(folder, record, signals, launcher, worker_argv)
     record.settle()
     return 0
 
 
-def _take(folder: RunFolder, expected: int | None) -> State:
-    """Take the lock and read the state, or refuse."""
-    deadline = time.monotonic() + _CLEANING
+def _take_run(folder: RunFolder, expected_attempt: int | None) -> State:
+    """Take the run's lock and read its state.
+
+    Raises:
+        RunError: another supervisor has the run, or it cannot be run again.
+    """
+    deadline = time.monotonic() + _LOCK_DEADLINE
     while not run_lock.acquire(folder.lock):
         state = read_state(folder)
         if state is None or state.status not in ENDED or time.monotonic() > deadline:
             raise RunError(f"run {folder.id} is looked after already, by process {run_lock.owner(folder.lock)}")
         time.sleep(leftover_processes.POLL)
+    # The state is read again under the lock: only now can nobody else change it.
     state = read_state(folder)
     if state is None:
         raise RunError(f"run {folder.id}: {folder.state} is missing or torn")
     if state.status == "done":
         raise RunError(f"run {folder.id} is done already")
-    if expected is not None and state.attempt != expected:
+    if expected_attempt is not None and state.attempt != expected_attempt:
         raise RunError(f"run {folder.id}: someone else resumed it at the same time")
     if state.boot_id == boot_id() and is_same_process(state.worker_pid, state.worker_start):
         raise RunError(f"run {folder.id}: its last worker (process {state.worker_pid}) is still alive")
     return state
 
 
-def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> StateWriter:
-    """Write the run down as queued, by this supervisor."""
+def _record_as_queued(folder: RunFolder, state: State, worker_argv: list[str]) -> StateWriter:
+    """Write the run's state as queued, with this process as its supervisor."""
     record = StateWriter(folder, state)
     resumed = state.attempt > 0
     if resumed:
@@ -108,52 +117,57 @@ def _enroll(folder: RunFolder, state: State, worker_argv: list[str]) -> StateWri
         host=host_name(),
         boot_id=boot_id(),
         queued_at=time.time() if resumed else state.queued_at,
-        devices=[] if state.device_request is not None else state.devices,  # chosen anew with each turn
+        # A run with a request chooses its devices again for each start; a run that names them keeps them.
+        devices=[] if state.device_request is not None else state.devices,
         ended_at=None,
         worker_argv=worker_argv,
     )
     return record
 
 
-def _wait_for_turn(folder: RunFolder, record: StateWriter, signals: SignalWait) -> bool:
-    """Wait until the devices are free.
+def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) -> bool:
+    """Wait until the run's devices are free.
 
     Returns:
-        ``True`` with the state at ``starting`` and its devices in it, which is what keeps others waiting; ``False``
-        when asked to stop first.
+        ``True`` with the state at ``starting`` and the devices in it, which reserves them; ``False`` when asked to stop
+        first.
     """
-    found: queue.Wait | None = None
-    looked = time.monotonic()
+    wait: queue.Wait | None = None
+    decided_at = time.monotonic()
 
     def asked_to_stop() -> bool:
         return signals.terminated or _stop_is_requested(folder)
 
     while True:
         if _stop_is_requested(folder):
-            return _never_started(folder, record, "stopped before it started, as asked")
+            return _record_stop_before_start(folder, record, "stopped before it started, as asked")
         if signals.terminated:
-            return _never_started(folder, record, "stopped before it started: the supervisor was asked to end")
-        memory_may_be_free = found is not None and found.memory and time.monotonic() - looked > _LOOK_AGAIN
-        if found is None or memory_may_be_free or not queue.still_waits(found, folder, record.state):
-            looked = time.monotonic()
-            # Most looks end here, by the files alone; the driver takes longer, and must not be asked under the lock.
+            return _record_stop_before_start(
+                folder, record, "stopped before it started: the supervisor was asked to end"
+            )
+        memory_may_be_free = wait is not None and wait.memory and time.monotonic() - decided_at > _MEMORY_CHECK_INTERVAL
+        if wait is None or memory_may_be_free or not queue.still_waits(wait, folder, record.state):
+            decided_at = time.monotonic()
+            # Most checks end here, from the files alone. The driver may take seconds to answer, so it is asked before
+            # the lock is taken: under the lock it would hold up every other run of the home.
             decision = queue.decide(folder, record.state, Machine())
-            if isinstance(decision, queue.Turn):
-                asks = queue.needs_machine(folder, record.state)
-                machine = read_machine(asked_to_stop) if asks else Machine()
+            if isinstance(decision, queue.Allocation):
+                needs_driver = queue.needs_machine(folder, record.state)
+                machine = read_machine(asked_to_stop) if needs_driver else Machine()
                 with queue.scheduling_lock(folder, asked_to_stop, signals.wait) as held:
                     if not held or asked_to_stop():
                         continue
-                    if not asks and queue.needs_machine(folder, record.state):
-                        continue  # meanwhile a run with a UUID has started
+                    if not needs_driver and queue.needs_machine(folder, record.state):
+                        continue  # since then a run that names its GPU by UUID has started
+                    # Decide again: another run may have taken the devices before the lock was held.
                     decision = queue.decide(folder, record.state, machine)
-                    if isinstance(decision, queue.Turn):
-                        _mark_starting(record, devices=list(decision.devices))
+                    if isinstance(decision, queue.Allocation):
+                        _record_starting(record, devices=list(decision.devices))
                         break
-            found = decision
-            if found.reason != record.state.reason:
-                record.update(reason=found.reason)
-                record.event("waiting", found.reason, run=found.run.id)
+            wait = decision
+            if wait.reason != record.state.reason:
+                record.update(reason=wait.reason)
+                record.event("waiting", wait.reason, run=wait.run.id)
         signals.wait(_POLL)
     if (request := record.state.device_request) is not None:
         chosen = ", ".join(record.state.devices)
@@ -165,14 +179,14 @@ def _stop_is_requested(folder: RunFolder) -> bool:
     return requests.is_requested(folder, requests.STOP) or requests.is_requested(folder, requests.STOP_NOW)
 
 
-def _never_started(folder: RunFolder, record: StateWriter, reason: str) -> bool:
+def _record_stop_before_start(folder: RunFolder, record: StateWriter, reason: str) -> bool:
     requests.clear(folder)
     record.update(status="stopped", reason=reason, ended_at=time.time())
     record.event("stopped", reason)
     return False
 
 
-def _mark_starting(record: StateWriter, **changes: Any) -> None:
+def _record_starting(record: StateWriter, **changes: Any) -> None:
     now = time.time()
     record.update(
         status="starting",
@@ -184,7 +198,7 @@ def _mark_starting(record: StateWriter, **changes: Any) -> None:
     )
 
 
-def _work(
+def _run_attempts(
     folder: RunFolder, record: StateWriter, signals: SignalWait, launcher: Launcher, worker_argv: list[str]
 ) -> None:
     """Run the worker, again with smaller micro-batches while it runs out of memory, and record the end."""
@@ -192,20 +206,15 @@ def _work(
         ending = run_attempt(folder, record, signals, launcher, worker_argv)
         if not ending.out_of_memory:
             break
-        was = _batch(folder, record.state)
-        smaller = was.smaller() if was else None
-        if smaller is None:
-            ending = _gave_up(ending, was)
+        retry = out_of_memory_retry.next_retry(folder, record.state)
+        if retry is None:
+            ending = replace(ending, reason=out_of_memory_retry.failure_reason(folder, record.state))
             break
-        ending.end_leftovers()
-        message = (
-            f"out of memory with batch {was}: tries again from the last checkpoint with {smaller}, "
-            f"which keeps the effective batch of {smaller.effective}"
-        )
-        record.event("out-of-memory", message, attempt=record.state.attempt)
+        ending.end_leftovers()  # they may hold the memory that the next attempt needs
+        record.event("out-of-memory", retry.message, attempt=record.state.attempt)
         record.update(
-            per_device_train_batch_size=smaller.micro,
-            gradient_accumulation_steps=smaller.accumulation,
+            per_device_train_batch_size=retry.batch.micro,
+            gradient_accumulation_steps=retry.batch.accumulation,
             returncode=ending.returncode,
             worker_pid=None,
             worker_start=None,
@@ -213,24 +222,12 @@ def _work(
         if _stop_is_requested(folder):
             ending = replace(ending, status="stopped", reason="stopped as asked, after it ran out of memory")
             break
-        _mark_starting(record)
-    _finish(folder, record, ending)
+        _record_starting(record)
+    _record_end(folder, record, ending)
 
 
-def _batch(folder: RunFolder, state: State) -> out_of_memory_retry.MicroBatch | None:
-    """The batch of the last attempt: the config's, or what retries have left of it."""
-    if state.per_device_train_batch_size and state.gradient_accumulation_steps:
-        return out_of_memory_retry.MicroBatch(state.per_device_train_batch_size, state.gradient_accumulation_steps)
-    return out_of_memory_retry.configured(folder)
-
-
-def _gave_up(ending: Ending, was: out_of_memory_retry.MicroBatch | None) -> Ending:
-    even = f" even with a micro-batch of {was.micro}" if was else ""
-    return replace(ending, reason=f"out of memory{even}\n{out_of_memory_retry.OUT_OF_MEMORY_ADVICE}")
-
-
-def _finish(folder: RunFolder, record: StateWriter, ending: Ending) -> None:
-    """Record the end first, so that it is known at once, and end leftovers while the lock keeps the devices taken."""
+def _record_end(folder: RunFolder, record: StateWriter, ending: AttemptEnd) -> None:
+    """Record the end, then end leftover processes: readers learn it at once, while the lock keeps the devices taken."""
     requests.clear(folder)
     record.update(status=ending.status, reason=ending.reason, returncode=ending.returncode, ended_at=time.time())
     record.event(ending.status, ending.reason or "done", attempt=record.state.attempt, returncode=ending.returncode)

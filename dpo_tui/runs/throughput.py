@@ -1,4 +1,4 @@
-"""How fast a run goes: step time, and from it the time that is left. Standard library only."""
+"""Throughput of a run: the recent step time and the remaining time. Standard library only."""
 
 from itertools import pairwise
 from math import isfinite
@@ -8,8 +8,9 @@ from typing import Any
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 
 _WINDOW = 20
-"""Log lines that count as "recent": enough for a steady median, few enough to follow a change of pace."""
+"""Number of recent log lines used: enough for a steady median, few enough to follow a change."""
 _TAIL = 1 << 16
+"""Bytes of metrics.jsonl, from its end, that are searched for them."""
 
 
 def step_seconds(metrics: Path, since: float | None) -> float | None:
@@ -17,13 +18,13 @@ def step_seconds(metrics: Path, since: float | None) -> float | None:
 
     Args:
         metrics: metrics.jsonl.
-        since: Unix time when the current attempt started: earlier lines come from another attempt, perhaps on another
-            machine or with another micro-batch, and say nothing about this one.
+        since: Unix time when the current attempt started: earlier lines belong to another attempt, perhaps on another
+            machine or with another micro-batch, and are not used.
 
     Returns:
-        ``None`` until this attempt has logged a step time, or two steps to take it from.
+        ``None`` until this attempt has logged a step time, or two steps to compute it from.
     """
-    told: list[float] = []
+    step_times: list[float] = []
     marks: list[tuple[float, float]] = []
     for line in lines_from_end(metrics, _TAIL):
         document = parse_line(line)
@@ -33,20 +34,20 @@ def step_seconds(metrics: Path, since: float | None) -> float | None:
         if since is not None and at is not None and at < since:
             break
         if (seconds := _number(document.get("step_seconds"))) is not None and seconds > 0:
-            told.append(seconds)
+            step_times.append(seconds)
         if at is not None and (step := _number(document.get("step"))) is not None:
             marks.append((step, at))
-        if len(told) >= _WINDOW or len(marks) > 2 * _WINDOW:
+        if len(step_times) >= _WINDOW or len(marks) > 2 * _WINDOW:
             break
-    return _median(told) if told else _from_marks(marks)
+    return _median(step_times) if step_times else _from_marks(marks)
 
 
 def eta_seconds(progress: dict[str, Any], throughput: float | None, *, since: float | None, now: float) -> float | None:
-    """Seconds until the last step, at the recent pace; never from the total time, which a resume would falsify.
+    """Seconds until the last step at the recent step time; the total time is not used, as a resume would distort it.
 
     Args:
         progress: progress.json.
-        pace: `step_seconds`.
+        throughput: seconds a step, from `step_seconds`.
         since: when the current attempt started; an older progress.json is another attempt's.
         now: Unix time.
     """
@@ -64,17 +65,17 @@ def eta_seconds(progress: dict[str, Any], throughput: float | None, *, since: fl
 
 
 def _from_marks(marks: list[tuple[float, float]]) -> float | None:
-    """The median over neighbouring log lines, newest first, if none tells its step time (a foreign file)."""
-    paces = [
+    """The median over neighbouring log lines, newest first; for files without ``step_seconds`` (another trainer's)."""
+    differences = [
         (later_at - at) / (later - step)
         for (later, later_at), (step, at) in pairwise(marks)
         if later > step and later_at > at
     ]
-    return _median(paces) if paces else None
+    return _median(differences) if differences else None
 
 
 def _median(values: list[float]) -> float:
-    """Of a list that is not empty; the module `statistics` takes longer to import than a listing may."""
+    """The median of a list that is not empty. The module `statistics` would slow the start of `dpo-tui runs`."""
     ordered = sorted(values)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -1,4 +1,4 @@
-"""Other trackers that receive a run's metrics too: whether they are there, and where they keep what they get."""
+"""Experiment trackers that receive a run's metrics too: whether they are installed, and where they store them."""
 
 import importlib.util
 import os
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dpo_tui.errors import ConfigError
 from dpo_tui.runs.folder import RunFolder
 
-# tracker -> the module that must be importable; each is an extra of this package under the tracker's name.
+# tracker -> the module that must be importable; this package has an extra of the tracker's name for each.
 MODULES = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb", "mlflow": "mlflow"}
 PROJECT = "dpo-tui"
-"""What runs are filed under, where the person has not said otherwise."""
+"""The trackers' project or experiment, unless the user's environment names another."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that are not installed.
+    """Check that trackers are installed.
 
     Raises:
-        ConfigError: naming them, and how to install them.
+        ConfigError: some are not; it names them and how to install them.
     """
     missing = [name for name in names if importlib.util.find_spec(MODULES[name]) is None]
     if missing:
@@ -28,9 +28,9 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def set_environment(names: Sequence[str], folder: RunFolder) -> None:
-    """Tell trackers where to put what they get; what the person's own environment says wins.
+    """Set the environment variables with the trackers' locations; those that the user has set are kept.
 
-    TensorBoard's files go into the run's folder. The others have places of their own, which their dashboards read.
+    TensorBoard's files go into the run's folder. The others have stores of their own, which their dashboards read.
     """
     defaults = {
         "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(folder.path / "tensorboard")},

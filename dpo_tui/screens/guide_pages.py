@@ -111,7 +111,7 @@ PAGES = (
             ("stability             high           high            delicate", "code"),
             ("quality               good           better          best, if it works", "code"),
             ("speed                 fast           medium          slow", "code"),
-            (f"memory, 7B 4-bit      {SFT.memory_words:<15}{DPO.memory_words:<16}10–12 GB", "code"),
+            (f"memory, 7B 4-bit      {SFT.memory_7b_range:<15}{DPO.memory_7b_range:<16}10–12 GB", "code"),
             ("set-up                simple         pairs           reward model and PPO", "code"),
             ("learns preferences    no             yes             yes", "code"),
             ("reward model          no             no              yes", "code"),

@@ -18,7 +18,7 @@ from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.profiles import SETTINGS, Profile, main_memory
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import ARGV_VARIABLE, start
+from dpo_tui.runs.start_run import ARGV_VARIABLE, start
 from dpo_tui.screens.steps import check_step
 from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.screens.steps.data_step import DataStep
@@ -234,7 +234,7 @@ class NewScreen(FullScreen):
     def _prepare_check(self, plan: RunPlan) -> None:
         pane = self.query_one(CheckStep)
         try:
-            prepared = prepare(plan.loaded(), tell=self._show_merge_progress)
+            prepared = prepare(plan.loaded(), report=self._show_merge_progress)
         except DpoTuiError as error:
             self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
             return

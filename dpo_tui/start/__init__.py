@@ -1,1 +1,1 @@
-"""What must be true before a run starts: checks, stages, the one function that prepares a run."""
+"""Checks before a run starts and the one function that prepares a run; stages, the model check, providers."""

@@ -1,4 +1,4 @@
-"""Check in a second and without torch whether a model can be loaded: a folder's files, or what the hub answers."""
+"""Check without torch whether a model can be loaded: the files of a folder, or the hub's answer within seconds."""
 
 from pathlib import Path
 
@@ -15,15 +15,15 @@ _LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, 
 
 
 def check_model(name: str, revision: str | None = None) -> None:
-    """Refuse a model that the worker could not load.
+    """Check that the worker will be able to load a model.
 
     Args:
         name: an absolute folder, or a hub id.
         revision: branch, tag or commit on the hub.
 
     Raises:
-        ConfigError: the folder is not a whole model, the name is none that the hub could have, the hub does not know it
-            or wants a login, or the model is not on this machine and the hub cannot be reached.
+        ConfigError: the folder is not a complete model, the name is no valid hub id, the hub does not know it or
+            requires a login, or the model is not on this machine and the hub cannot be reached.
     """
     if Path(name).is_absolute():
         _check_folder(Path(name))
@@ -81,14 +81,14 @@ def _ask_hub(name: str, revision: str | None) -> None:
             f"{place}: the hub has no such model, or it is private",
             hint="check the name; for a private model log in with `hf auth login` or set HF_TOKEN",
         ) from None
-    except Exception as error:  # the hub's client raises its HTTP library's whole family
+    except Exception as error:  # the hub's client lets every exception of its HTTP library through
         raise ConfigError(
             f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}", hint=_LOCAL_FOLDER
         ) from None
 
 
 def _reason(error: Exception) -> str:
-    """Why the hub gave no answer, in words; the classes are those of several HTTP libraries, so names are compared."""
+    """Why the hub gave no answer. Class names are compared: the classes come from several HTTP libraries."""
     names = {one.__name__ for one in type(error).__mro__}
     if "OfflineModeIsEnabled" in names:
         return "HF_HUB_OFFLINE is set"

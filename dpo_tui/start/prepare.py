@@ -1,7 +1,8 @@
-"""From configs to runs that may start: everything that can be checked without torch is checked here, in a second.
+"""Checks before a run starts, and the creation of its folder: config → model, data, GPU, provider → run folder.
 
-The command line and the app start runs through this one door, and resume them through it: :func:`prepare` checks one
-config, :func:`prepare_stages` those of one command, of which each may start from the model of the one before it.
+The command line and the app both start and resume runs through this module. Everything that can be checked without
+torch is checked here, in about a second. :func:`prepare` checks one config, :func:`prepare_stages` those of one
+command, of which each may start from the model of the one before it.
 """
 
 import os
@@ -25,15 +26,15 @@ from dpo_tui.hardware.gpu_choice import placement_for
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
-from dpo_tui.processes import unsloth_environment
-from dpo_tui.runs import launch, requests, store
+from dpo_tui.runs import requests, start_run, store
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.start.model_check import check_model
-from dpo_tui.start.stages import PREVIOUS, Tell, is_earlier_run, model_of
+from dpo_tui.start.providers.registry import provider_of
+from dpo_tui.start.stages import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,18 @@ class Prepared:
 
     Attributes:
         config: fully resolved: absolute paths, a profile's settings, a name.
-        estimated_gb: GPU memory (main memory without a GPU) by part, in decimal gigabytes; empty where nobody can tell.
-        devices: what the run needs for itself, such as ``gpu:0``; runs that need the same wait for each other.
-        device_request: what it chooses its device from when its turn comes, where several would do.
+        estimated_gb: GPU memory (main memory without a GPU) by part, in decimal gigabytes; empty where it
+            cannot be estimated.
+        devices: devices that the run names, such as ``gpu:0``; runs that name the same one wait for each other.
+        device_request: candidates among which the supervisor chooses when one is free, where several would do.
         rows: rows in the data.
         usable: rows that can be used.
         held_out: how many of these are held out, where they are a part of the same data.
         dropped: rows that cannot be used, with the reason.
-        notes: what the profile decided, and why.
+        notes: settings that the profile chose, and why.
         advice: what is allowed but unwise.
-        follows: whether it starts from the model of the stage before it, which is not there yet. Until the run's folder
-            is made, ``config`` names a model of the same shape in its place.
+        follows: whether it starts from the model of the stage before it, which does not exist yet. Until the run's
+            folder is made, ``config`` names a model of the same shape instead.
     """
 
     config: Config
@@ -73,7 +75,7 @@ def prepare(
     name: str | None = None,
     *,
     before: Prepared | None = None,
-    tell: Tell = lambda message: None,
+    report: ProgressCallback = lambda message: None,
 ) -> Prepared:
     """Check a config against this machine and its data.
 
@@ -82,25 +84,27 @@ def prepare(
             may be ``run:ID``, the model of a run that is done, or ``previous``, that of ``before``.
         name: of the run, if not the config's.
         before: the stage before it in the same command.
-        tell: called with how a merge goes, where an earlier run has only its adapter.
+        report: called with the progress of a merge, where an earlier run has only its adapter.
 
     Raises:
         UsageError: the config starts from a previous stage, and there is none.
-        RunNotFoundError: it starts from a run that is not there.
+        RunNotFoundError: it starts from a run that does not exist.
         RunError: it starts from a run that has no result.
-        ConfigError: the model folder is incomplete, or the provider is not there.
+        ConfigError: the model folder is incomplete, or the provider or a tracker is not installed.
         DataError: the data cannot be read or has no usable row.
     """
     follows = loaded.config.model_name == PREVIOUS
-    found = _with_model(loaded, before, tell)
-    changes = local_paths(found) | {"name": name or found.config.name or _name_from_model(found.config.model_name)}
-    resolved = with_changes(found, changes, "command line")
+    with_model = _with_resolved_model(loaded, before, report)
+    changes = local_paths(with_model) | {
+        "name": name or with_model.config.name or _name_from_model(with_model.config.model_name)
+    }
+    resolved = with_changes(with_model, changes, "command line")
     check_trackers(resolved.config.report_to)
     check_model(resolved.config.model_name, resolved.config.model_revision)
     split: Split[Any] = split_of(resolved.config, download=False)
-    config, devices, request, notes = _placed(resolved)
+    config, devices, request, notes = _with_profile_and_devices(resolved)
     has_gpu = bool(devices) or request is not None
-    _check_provider(config, has_gpu=has_gpu)
+    provider_of(config).check(has_gpu=has_gpu)
     return Prepared(
         config,
         _estimated_gb(config, "cuda" if has_gpu else "cpu"),
@@ -117,12 +121,12 @@ def prepare(
 
 
 def prepare_stages(
-    loaded: Sequence[LoadedConfig], name: str | None = None, tell: Tell = lambda message: None
+    loaded: Sequence[LoadedConfig], name: str | None = None, report: ProgressCallback = lambda message: None
 ) -> list[Prepared]:
     """Check the configs of one command, in the order in which they are to run; see :func:`prepare`."""
     stages: list[Prepared] = []
     for one in loaded:
-        stages.append(prepare(one, name, before=stages[-1] if stages else None, tell=tell))
+        stages.append(prepare(one, name, before=stages[-1] if stages else None, report=report))
     return stages
 
 
@@ -133,15 +137,16 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         prepared: what to run.
         after: id of a run that must end first.
     """
-    # The frozen config is for readers who do not know our defaults: alpha stands in it, too.
+    # The frozen config must not depend on defaults of this version: alpha, which follows the rank, is written out.
     config = prepared.config.model_copy(update={"lora_alpha": prepared.config.alpha})
+    interpreter = provider_of(config).interpreter()
     folder = store.create(
         to_toml(config),
         name=config.name or "",
         devices=list(prepared.devices),
         device_request=prepared.device_request,
         after=after,
-        python=str(unsloth_environment.interpreter()) if config.provider == "unsloth" else None,
+        python=str(interpreter) if interpreter else None,
     )
     if prepared.estimated_gb:
         write_json_atomic(folder.estimate, prepared.estimated_gb)
@@ -162,14 +167,14 @@ def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
     return folders
 
 
-def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> launch.Resumed:
-    """Start a run again where it left off, unless its data has changed since it began.
+def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run.Resumed:
+    """Resume a run from its newest checkpoint, unless its data has changed since it began.
 
-    Local files are compared here, which spares the start of a worker; the worker compares what it reads in any case.
+    Local files are compared here, before a worker starts; the worker compares what it reads in any case.
 
     Args:
         folder: the run.
-        accept_changed_data: go on with changed data; the receipt will say so.
+        accept_changed_data: continue with changed data; the receipt records it.
 
     Raises:
         DataError: its data has changed or is gone.
@@ -182,7 +187,7 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> launch.Re
         if change is not None:
             raise change.error(folder.id)
     try:
-        return launch.resume(folder)
+        return start_run.resume(folder)
     except RunError:
         requests.clear(folder, requests.ACCEPT_CHANGED_DATA)
         raise
@@ -192,15 +197,15 @@ def _name_from_model(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-")[:64] or "run"
 
 
-def _with_model(loaded: LoadedConfig, before: Prepared | None, tell: Tell) -> LoadedConfig:
-    """The config with a model in place of ``run:ID`` or ``previous``."""
+def _with_resolved_model(loaded: LoadedConfig, before: Prepared | None, report: ProgressCallback) -> LoadedConfig:
+    """Replace ``run:ID`` or ``previous`` by the model folder that it means."""
     name = loaded.config.model_name
     if not is_earlier_run(name):
         return loaded
     if name != PREVIOUS:
-        model = model_of(name, tell)
+        model = model_of(name, report)
     elif before is not None:
-        model = before.config.model_name  # of the same shape, and that is what the checks and the estimate need
+        model = before.config.model_name  # of the same shape, which is all that the checks and the estimate need
     else:
         raise UsageError(
             f'model_name = "{PREVIOUS}": there is no config before this one',
@@ -209,8 +214,14 @@ def _with_model(loaded: LoadedConfig, before: Prepared | None, tell: Tell) -> Lo
     return with_changes(loaded, {"model_name": model, "model_revision": None}, loaded.origin("model_name"))
 
 
-def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], DeviceRequest | None, tuple[str, ...]]:
-    """Work the profile in; return the config, the devices that the run needs or chooses from, and the reasons."""
+def _with_profile_and_devices(
+    loaded: LoadedConfig,
+) -> tuple[Config, tuple[str, ...], DeviceRequest | None, tuple[str, ...]]:
+    """Apply the profile and choose the GPU.
+
+    Returns:
+        The config, the devices that it names, the request to choose from candidates, and the reasons in words.
+    """
     config = loaded.config
     if config.gpus == "none" and config.profile == "none":
         return config, (), None, ()
@@ -219,14 +230,6 @@ def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], DeviceReques
     placement = placement_for(profile.config, inventory, ram, os.environ)
     request = DeviceRequest(placement.candidates, memory=placement.memory) if placement.candidates else None
     return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
-
-
-def _check_provider(config: Config, *, has_gpu: bool) -> None:
-    if config.provider != "unsloth":
-        return
-    found = unsloth_environment.obstacle(has_gpu=has_gpu)
-    if found is not None:
-        raise ConfigError(f'provider = "unsloth": {found.message}', hint=found.fix)
 
 
 def _estimated_gb(config: Config, device: DeviceKind) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The model of an earlier run as a config names it: ``"previous"`` or ``"run:ID"``.
+"""Stages: a config whose ``model_name`` is the model of an earlier run, ``"previous"`` or ``"run:ID"``.
 
 ``"previous"`` is the run before it in one ``dpo-tui train`` command, ``"run:ID"`` any run that is done. Either way the
 frozen config of the new run names a folder: ``merged/`` of the earlier run, in which an adapter has been merged into
@@ -19,7 +19,8 @@ from dpo_tui.runs.folder import RunFolder
 PREVIOUS = "previous"
 RUN = "run:"
 
-Tell = Callable[[Message], None]
+ProgressCallback = Callable[[Message], None]
+"""Called with the messages of a merge: ``kind``, ``message``."""
 _MERGING = threading.Lock()
 
 
@@ -28,7 +29,7 @@ def is_earlier_run(name: str) -> bool:
     return name == PREVIOUS or name.startswith(RUN)
 
 
-def model_of(name: str, tell: Tell = lambda message: None) -> str:
+def model_of(name: str, report: ProgressCallback = lambda message: None) -> str:
     """Return the folder of the whole model that ``run:KEY`` means; merge it first where only its adapter is there.
 
     Raises:
@@ -37,25 +38,25 @@ def model_of(name: str, tell: Tell = lambda message: None) -> str:
         ChildError: it cannot be merged.
     """
     folder = store.find(name.removeprefix(RUN))
-    # The app checks in one thread and starts in another: the second waits for the first one's merge.
+    # The app checks in one thread and starts in another: both may need the same merge, and two would write one folder.
     with _MERGING:
-        _merge(name, folder, tell)
+        _merge(name, folder, report)
     return str(folder.merged)
 
 
-def _merge(name: str, folder: RunFolder, tell: Tell) -> None:
+def _merge(name: str, folder: RunFolder, report: ProgressCallback) -> None:
     if not folder.merged.is_dir():
         if not folder.adapter.is_dir():
             raise RunError(
                 f"model_name = {name}: run {folder.id} has no result to go on from",
                 hint=f"See how it goes: dpo-tui status {folder.id}",
             )
-        tell({"kind": "progress", "message": f"Merging the adapter of run {folder.id} into its base"})
-        run_tool("merge", {"run": str(folder.path)}, tell, environment=tool_environment())
+        report({"kind": "progress", "message": f"Merging the adapter of run {folder.id} into its base"})
+        run_tool("merge", {"run": str(folder.path)}, report, environment=tool_environment())
 
 
 def shape_of(name: str) -> tuple[str, str | None]:
-    """Return a model of the shape that ``run:KEY`` has, and its revision: the one which that run was trained from.
+    """Return the model that the run of ``run:KEY`` was trained from, and its revision: it has the same shape.
 
     Raises:
         UsageError: ``previous`` alone says nothing about a shape.

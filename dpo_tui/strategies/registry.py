@@ -5,17 +5,18 @@ from typing import Protocol
 
 from dpo_tui.errors import ConfigError
 from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.metric_expectations import Metric
 from dpo_tui.strategies.sft import SFT
-from dpo_tui.strategies.strategy import Metric, Settings, Strategy
+from dpo_tui.strategies.strategy import Settings, Strategy
 
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (DPO, SFT)}
 """By name, in the order in which forms and help show them. A new strategy is one more row."""
 DEFAULT = DPO.name
-"""What a config trains with that names none."""
+"""The strategy of a config that names none."""
 
 
 class HasStrategy(Protocol):
-    """A config: its settings are above this package."""
+    """Anything with a strategy's name, such as a config; `dpo_tui.config` is above this package in the layers."""
 
     @property
     def strategy(self) -> str:
@@ -31,7 +32,7 @@ def by_name(name: str) -> Strategy:
     """Return a strategy.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no strategy of that name.
     """
     try:
         return STRATEGIES[name]
@@ -45,15 +46,15 @@ def strategy_of(config: HasStrategy) -> Strategy:
 
 
 def strategy_in(settings: Settings) -> Strategy | None:
-    """Return the strategy of a run's settings as its folder has them; None where this version does not know it."""
+    """Return the strategy of a run's frozen settings; None where this version does not know it."""
     return STRATEGIES.get(str(settings.get("strategy", DEFAULT)))
 
 
 def recognise(metrics: Iterable[str]) -> Strategy:
-    """Return the strategy whose trainer most likely logged these metrics.
+    """Return the strategy whose trainer most likely logged these metrics, for folders of other trainers.
 
-    That is the one that logs the most of them. Among equals it is the one with the fewest that are missing: metrics of
-    SFT alone are a part of what DPO logs, too.
+    It is the one that logs most of them. On a tie it is the one with the fewest metrics missing, since DPO logs all
+    metrics of SFT too.
     """
     logged = {name.removeprefix("eval_") for name in metrics}
 

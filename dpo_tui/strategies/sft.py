@@ -1,6 +1,7 @@
-"""Supervised fine-tuning on demonstrations, which comes before preference training."""
+"""Supervised fine-tuning (SFT) on demonstrations, the usual stage before preference training."""
 
-from dpo_tui.strategies.strategy import DataForm, Metric, Strategy
+from dpo_tui.strategies.metric_expectations import Metric
+from dpo_tui.strategies.strategy import DataForm, Strategy
 
 SFT = Strategy(
     name="sft",

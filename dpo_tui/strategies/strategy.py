@@ -2,7 +2,8 @@
 
 Adding a strategy takes three places and changes nothing that exists:
 
-1. a module here with one :class:`Strategy`, for example ``orpo.py``::
+1. a module here with one :class:`Strategy`, for example ``orpo.py`` (its metrics come from
+   ``metric_expectations.py``)::
 
        ORPO = Strategy(
            name="orpo",
@@ -12,64 +13,32 @@ Adding a strategy takes three places and changes nothing that exists:
            data=DataForm.PAIRS,
            sequences_per_example=2,
            metrics=(*PREFERENCE_METRICS, Metric("nll_loss"), Metric("log_odds_ratio")),
-           loss_words=lambda settings: f"λ {settings.get('beta', 0.1):g}",
+           loss_summary=lambda settings: f"λ {settings.get('beta', 0.1):g}",
        )
 
 2. a row in ``registry.STRATEGIES``: the config accepts the name from then on;
-3. a row in ``train/trainer_registry.py`` with TRL's trainer class and the function that makes its arguments.
+3. a row in ``train/trainer/trainer_registry.py`` with TRL's trainer class and the function that makes its arguments.
 
 Settings that only the new strategy has are declared in ``config/sections/``. A new :class:`DataForm` also needs a
 reader in ``data/`` and a branch wherever the rows of a config are loaded: there the form is compared, never the name.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
-LN2 = math.log(2)
-"""The loss −log σ(0) of a policy that does not prefer either answer yet."""
+from dpo_tui.strategies.metric_expectations import PREFERENCE_ACCURACY, Metric
 
 Settings = Mapping[str, Any]
-"""The settings of a run by name; missing ones have TRL's default."""
+"""The settings of a run by name; one that is missing has TRL's default."""
 
 
 class DataForm(Enum):
-    """The internal form of the rows that a strategy reads; the value is their plural noun for people."""
+    """The internal form of the rows that a strategy reads; the value is the plural noun that users see."""
 
     PAIRS = "pairs"
     DEMONSTRATIONS = "demonstrations"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric that the strategy's trainer logs, also under ``eval_`` for held-out rows.
-
-    Attributes:
-        name: as TRL logs it.
-        label: for tables and sentences; used where ``better`` is set.
-        better: where it should go in a healthy run; None where neither direction is better.
-    """
-
-    name: str
-    label: str = ""
-    better: Literal["up", "down"] | None = None
-
-
-PREFERENCE_ACCURACY = "rewards/accuracies"
-PREFERENCE_METRICS = (
-    Metric(PREFERENCE_ACCURACY, "accuracy", "up"),
-    Metric("loss", "loss", "down"),
-    Metric("rewards/margins", "margin", "up"),
-    Metric("rewards/chosen"),
-    Metric("rewards/rejected"),
-    Metric("logps/chosen"),
-    Metric("logps/rejected"),
-    Metric("logits/chosen"),
-    Metric("logits/rejected"),
-)
-"""What every trainer of TRL logs that compares a chosen with a rejected answer."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +48,7 @@ class LearningRates:
     Attributes:
         low: lowest usual one.
         high: highest usual one of full fine-tuning.
-        lora: advised with an adapter.
+        lora: advised when an adapter is trained.
     """
 
     low: float
@@ -87,11 +56,11 @@ class LearningRates:
     lora: float
 
 
-def _unknown_start(settings: Settings) -> float | None:
+def _no_start_loss(settings: Settings) -> float | None:
     return None
 
 
-def _no_loss_words(settings: Settings) -> str:
+def _no_loss_summary(settings: Settings) -> str:
     return ""
 
 
@@ -110,12 +79,12 @@ class Strategy:
         summary: continues the sentence "NAME …" in the help of the setting.
         data: form of the rows it reads.
         sequences_per_example: how many sequences one example puts through the model.
-        metrics: what its trainer logs, the most telling first.
+        metrics: logged by its trainer, the most informative first.
         enough_examples: number of training examples from which a result can be expected; None where no rule is known.
         has_reference: whether the loss compares the policy with a frozen reference. KL is estimated against it.
         reference_scored_once: whether TRL can score the reference before the training (``precompute_ref_log_probs``).
         start_loss: expected loss before the first update; None where that is unknown.
-        loss_words: the settings of the loss, for the model card; empty where it has none.
+        loss_summary: the loss and its settings in a few words, for the model card; empty where it has none.
         learning_rates: usual ones; None where no advice can be given.
         betas: lowest and highest sensible β; None where the loss has no β that weighs the reference.
         memory_7b_gb: expected memory for a 7B model in 4-bit with LoRA, from and to, in decimal gigabytes.
@@ -134,8 +103,8 @@ class Strategy:
     enough_examples: int | None = None
     has_reference: bool = False
     reference_scored_once: bool = False
-    start_loss: Callable[[Settings], float | None] = _unknown_start
-    loss_words: Callable[[Settings], str] = _no_loss_words
+    start_loss: Callable[[Settings], float | None] = _no_start_loss
+    loss_summary: Callable[[Settings], str] = _no_loss_summary
     learning_rates: LearningRates | None = None
     betas: tuple[float, float] | None = None
     memory_7b_gb: tuple[float, float] | None = None
@@ -146,7 +115,7 @@ class Strategy:
         """Whether every training step has a forward pass of the reference.
 
         Args:
-            precompute_ref_log_probs: the setting; "auto" counts as off, the dearer case.
+            precompute_ref_log_probs: the setting; "auto" counts as off, the more expensive case.
         """
         return self.has_reference and not (self.reference_scored_once and precompute_ref_log_probs == "on")
 
@@ -161,7 +130,7 @@ class Strategy:
         return PREFERENCE_ACCURACY in {metric.name for metric in self.metrics}
 
     @property
-    def memory_words(self) -> str:
+    def memory_7b_range(self) -> str:
         """The expected memory for a 7B model in 4-bit, as "8–10 GB"; empty where it is unknown."""
         if self.memory_7b_gb is None:
             return ""

@@ -23,7 +23,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.strategies.strategy import LN2
+from dpo_tui.strategies.metric_expectations import LN2
 
 RUNS = sorted(path.parent for path in (Path(__file__).parents[2] / "tests" / "advice_runs").glob("*/label.json"))
 LABELS = {run: json.loads((run / "label.json").read_text()) for run in RUNS}

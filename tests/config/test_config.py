@@ -13,7 +13,7 @@ from dpo_tui.config.files import from_values, load, parse_assignment, with_chang
 from dpo_tui.config.page import page
 from dpo_tui.config.problems import InvalidConfigError
 from dpo_tui.config.rules import RULES
-from dpo_tui.config.schema import SECTIONS, Config, bounds, choices, fields, section_of, words
+from dpo_tui.config.schema import SECTIONS, Config, bounds, choices, fields, section_of, setting_text
 from dpo_tui.config.toml_text import template, to_toml
 from dpo_tui.errors import ConfigError
 from tests.support.repository import ROOT
@@ -137,10 +137,10 @@ def test_yaml_of_trl_dpo_keeps_its_meaning(tmp_path: Path) -> None:
     assert (config.learning_rate, config.max_seq_length, config.warmup_ratio) == (5e-7, 512, 0.05)
     assert (config.use_lora, config.use_4bit, config.report_to) == (True, True, [])
     assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (8, 1)
-    fates = {fate.key: fate for fate in loaded.fates}
-    assert fates["output_dir"].fate == "dropped" and fates["output_dir"].why
-    assert fates["max_length"].to == "max_seq_length"
-    assert fates["per_device_train_batch_size"].fate == "filled in"
+    outcomes = {row.key: row for row in loaded.key_outcomes}
+    assert outcomes["output_dir"].outcome == "dropped" and outcomes["output_dir"].why
+    assert outcomes["max_length"].to == "max_seq_length"
+    assert outcomes["per_device_train_batch_size"].outcome == "filled in"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_config_survives_being_written_and_read(values: dict[str, Any]) -> Non
 def test_every_setting_has_words_and_a_place() -> None:
     assert set(fields()) == set(Config.model_fields)
     for name, info in fields().items():
-        said = words(info)
+        said = setting_text(info)
         assert section_of(name) in SECTIONS
         assert said.title and said.help.endswith((".", ")")), name
         assert all(isinstance(limit, int | float) for limit in bounds(info).values())

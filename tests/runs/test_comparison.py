@@ -36,11 +36,11 @@ def test_only_what_differs_is_shown_and_the_best_is_marked(home: Path) -> None:
     assert lines["held-out loss"].endswith("0.5 *")
     assert lines["held-out accuracy"].endswith("0.9 *")
 
-    told = json.loads(invoke("slow", "fast", "--json").stdout)
-    assert told["settings"] == {"learning_rate": [1e-6, 5e-6]}
-    assert told["results"]["eval_loss"] == [0.6, 0.5]
-    assert told["best"] == {"eval_rewards/accuracies": 1, "eval_loss": 1}
-    assert told["same_held_out"] is True
+    shown = json.loads(invoke("slow", "fast", "--json").stdout)
+    assert shown["settings"] == {"learning_rate": [1e-6, 5e-6]}
+    assert shown["results"]["eval_loss"] == [0.6, 0.5]
+    assert shown["best"] == {"eval_rewards/accuracies": 1, "eval_loss": 1}
+    assert shown["same_held_out"] is True
 
 
 def test_figures_from_different_held_out_pairs_come_with_a_warning(home: Path) -> None:
@@ -54,6 +54,6 @@ def test_figures_from_different_held_out_pairs_come_with_a_warning(home: Path) -
 def test_runs_without_numbers_are_compared_all_the_same(home: Path) -> None:
     first = make_run("one", "x", {})
     second = make_run("two", "x", {"eval_loss": float("nan"), "loss": 0.5})
-    told = json.loads(invoke(first, second, "--json").stdout)
-    assert told["results"] == {"loss": [None, 0.5]}
-    assert told["best"] == {}
+    shown = json.loads(invoke(first, second, "--json").stdout)
+    assert shown["results"] == {"loss": [None, 0.5]}
+    assert shown["best"] == {}

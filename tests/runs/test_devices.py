@@ -14,7 +14,7 @@ import pytest
 
 from dpo_tui.cli.run_summary_text import run_lines
 from dpo_tui.errors import RunError
-from dpo_tui.runs import launch, requests, run_lock, store
+from dpo_tui.runs import requests, run_lock, start_run, store
 from dpo_tui.runs.devices import Device, DeviceRequest, Machine
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.queue import Wait, decide, scheduling_lock
@@ -35,6 +35,7 @@ from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     send,
     state_of,
     until,
+    waits,
     worker,
     worker_environments,
 )
@@ -73,7 +74,7 @@ def prepared(folder: Path, model: Path, pairs: Path, *settings: str) -> RunFolde
 
 
 def start(folder: RunFolder, *options: str | int) -> RunFolder:
-    launch.start(folder, worker(folder, *options))
+    start_run.start(folder, worker(folder, *options))
     return folder
 
 
@@ -83,14 +84,6 @@ def wanting(*candidates: str, hold: bool = True, **how: Any) -> RunFolder:
     request = DeviceRequest(candidates, **how)
     folder = store.create(CONFIG, name="any", devices=[], device_request=request, after=after)
     return start(folder, *(("--hold-at", 1) if hold else ()))
-
-
-def waits(folder: RunFolder, *words: str) -> str:
-    def told() -> str:
-        found = status_of(folder)
-        return found.reason if found.status == "queued" and all(word in found.reason for word in words) else ""
-
-    return str(until(told, f"{folder.id} to say {words}"))
 
 
 def cuda(folder: RunFolder) -> str:
@@ -287,7 +280,7 @@ def test_a_resumed_run_chooses_anew() -> None:
     others = [begin("--hold-at", 1, devices=[name]) for name in ("gpu:0", "gpu:1")]
     for other in others:
         holding(other, 1)
-    launch.resume(first, worker(first))
+    start_run.resume(first, worker(first))
     waits(first, "any free GPU of 2")
     assert state_of(first).devices == [], "the earlier one is not its own any more"
     go(others[1])

@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from dpo_tui.runs import launch, requests, store
-from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs import requests, start_run, store
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
@@ -22,6 +21,7 @@ from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     send,
     state_of,
     until,
+    waits,
     worker,
 )
 
@@ -29,23 +29,13 @@ pytestmark = pytest.mark.usefixtures("home")
 GPU = ["gpu:0"]
 
 
-def _waits(folder: RunFolder, *words: str) -> None:
-    """Until its supervisor says what it waits for; before that a run is queued, too, and nobody looks after it."""
-
-    def told() -> bool:
-        found = status_of(folder)
-        return found.status == "queued" and bool(found.reason) and all(word in found.reason for word in words)
-
-    until(told, str(words))
-
-
 def test_runs_wanting_one_device_go_in_the_order_they_were_made_and_a_failed_one_does_not_block() -> None:
     first = begin("--hold-at", 1, name="first", devices=GPU)
     holding(first, 1)
     second = begin("--exit", 1, name="second", devices=GPU)
-    _waits(second, "gpu:0", "in use by", first.id, "(first)")
+    waits(second, "gpu:0", "in use by", first.id, "(first)")
     third = begin(name="third", devices=GPU)
-    _waits(third, "gpu:0")
+    waits(third, "gpu:0")
     assert status_of(third).live and state_of(third).attempt == 0
     go(first)
     assert [ended(run).status for run in (first, second, third)] == ["done", "failed", "done"]
@@ -60,7 +50,7 @@ def test_other_devices_and_no_devices_do_not_wait() -> None:
     assert ended(begin(devices=["gpu:2"])).status == "done"
     assert ended(begin(devices=[])).status == "done"
     overlapping = begin(devices=["gpu:1", "gpu:2"])
-    _waits(overlapping, "gpu:1")
+    waits(overlapping, "gpu:1")
     go(first)
     assert ended(overlapping).status == "done"
 
@@ -68,7 +58,7 @@ def test_other_devices_and_no_devices_do_not_wait() -> None:
 def test_many_waiting_runs_never_overlap() -> None:
     runs = [make(str(number), devices=GPU) for number in range(5)]
     for run in reversed(runs):  # started in the wrong order: the last one made gets the free device first
-        launch.start(run, worker(run, "--hold-at", 1))
+        start_run.start(run, worker(run, "--hold-at", 1))
     for run in [runs[-1], *runs[:-1]]:
         holding(run, 1)
         others = [other for other in runs if other != run]
@@ -83,8 +73,8 @@ def test_a_run_that_comes_after_another_waits_for_its_end_whatever_it_is(exit_co
     first = begin("--hold-at", 1, "--exit", exit_code, name="sft")
     second = begin(after=first.id)
     third = begin(after=second.id)
-    _waits(second, "waits for run", first.id, "(sft)", "to end")
-    _waits(third, second.id)
+    waits(second, "waits for run", first.id, "(sft)", "to end")
+    waits(third, second.id)
     go(first)
     assert [ended(run).status for run in (first, second, third)] == ["failed" if exit_code else "done", "done", "done"]
     assert (state_of(first).ended_at or 0) <= (state_of(second).started_at or 0)
@@ -111,13 +101,13 @@ def test_a_queued_run_that_is_asked_to_stop_never_starts() -> None:
     first = begin("--hold-at", 1, devices=GPU)
     holding(first, 1)
     second = begin(devices=GPU)
-    _waits(second)
+    waits(second)
     requests.request_stop(second)
     state = ended(second)
     assert (state.status, state.attempt, state.worker_pid) == ("stopped", 0, None)
     assert not second.train_log.exists()
-    launch.resume(second, worker(second))
-    _waits(second)
+    start_run.resume(second, worker(second))
+    waits(second)
     go(first)
     assert ended(second).status == "done", "the old request does not stop the resumed run"
 
@@ -126,7 +116,7 @@ def test_a_waiting_supervisor_that_is_asked_to_end_says_so() -> None:
     first = begin("--hold-at", 1, devices=GPU)
     holding(first, 1)
     second = begin(devices=GPU)
-    _waits(second, first.id)
+    waits(second, first.id)
     send(state_of(second).supervisor_pid, signal.SIGTERM)
     assert ended(second).status == "stopped"
     go(first)
@@ -139,7 +129,7 @@ def test_the_worker_of_a_killed_supervisor_still_has_the_device() -> None:
     send(state.supervisor_pid, signal.SIGKILL)
     has_status(first, "lost")
     second = begin(devices=GPU)
-    _waits(second, "in use by", first.id)
+    waits(second, "in use by", first.id)
     assert is_same_process(state.worker_pid, state.worker_start)
     send(state.worker_pid, signal.SIGKILL)
     assert ended(second).status == "done"
@@ -150,13 +140,13 @@ def test_a_killed_waiting_run_is_lost_and_blocks_nobody() -> None:
     holding(first, 1)
     second = begin(devices=GPU)
     third = begin(devices=GPU)
-    _waits(second)
+    waits(second)
     send(state_of(second).supervisor_pid, signal.SIGKILL)
     has_status(second, "lost")
     assert status_of(second).reason == "its supervisor was killed while it waited for its turn"
     go(first)
     assert ended(third).status == "done"
-    launch.resume(second, worker(second))
+    start_run.resume(second, worker(second))
     assert ended(second).status == "done"
 
 

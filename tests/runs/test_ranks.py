@@ -14,7 +14,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.runs import exit_codes
 from dpo_tui.runs.exit_codes import WorkerEnd
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.ranks import Rank, RankReport, RankReporter, end_of_ranks, forget_reports, read_reports
+from dpo_tui.runs.ranks import Rank, RankReport, RankReporter, delete_reports, end_of_ranks, read_reports
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 from tests.support.training import lines, make_config, make_run
@@ -72,7 +72,7 @@ def test_only_rank_0_writes_the_folder_and_each_its_own_report(folder: RunFolder
         (1, "train", 0, os.getpid()),
     ]
     assert all(one.t and one.ended_at and one.host for one in found)
-    forget_reports(folder)
+    delete_reports(folder)
     assert read_reports(folder) == []
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import launch, requests
+from dpo_tui.runs import requests, start_run
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
@@ -36,7 +36,7 @@ def test_stop_saves_a_checkpoint_and_resume_goes_on_from_it() -> None:
     assert (state.status, state.returncode, state.reason) == ("stopped", 130, "stopped as asked; checkpoint-3 is saved")
     assert (folder.checkpoints / "checkpoint-3").is_dir()
     assert list(folder.control.iterdir()) == []
-    launch.resume(folder)
+    start_run.resume(folder)
     assert ended(folder).status == "done"
     assert "starting at step 3" in folder.train_log.read_text()
 

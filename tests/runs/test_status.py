@@ -17,7 +17,7 @@ from dpo_tui.runs.exit_codes import describe_exit
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 from dpo_tui.runs.process import boot_id, is_same_process, process_start
-from dpo_tui.runs.status import STALLED_AFTER, STALLED_UNPACED, status_of
+from dpo_tui.runs.status import STALLED_AFTER, STALLED_WITHOUT_STEP_TIME, status_of
 from tests.support.supervised_runs import edit_state, fresh_home, make, state_of, supervised, until  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -76,10 +76,10 @@ def test_silence_makes_a_run_stalled_and_the_reason_says_since_when() -> None:
     folder = _running()
     _progress(folder, t=time.time())
     with supervised(folder):
-        unpaced = status_of(folder, now=time.time() + STALLED_UNPACED + 60)
+        unpaced = status_of(folder, now=time.time() + STALLED_WITHOUT_STEP_TIME + 60)
         assert (unpaced.status, unpaced.live) == ("stalled", True)
         assert "no sign of life for 6 min" in unpaced.reason
-        assert status_of(folder, now=time.time() + STALLED_UNPACED - 10).status == "running"
+        assert status_of(folder, now=time.time() + STALLED_WITHOUT_STEP_TIME - 10).status == "running"
         folder.metrics.write_text(json.dumps({"t": time.time(), "step": 3, "step_seconds": 0.5}) + "\n")
         assert status_of(folder, now=time.time() + STALLED_AFTER + 10).status == "stalled"
         assert status_of(folder, now=time.time() + STALLED_AFTER - 10).status == "running"
@@ -190,7 +190,7 @@ def test_a_zombie_is_dead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("returncode", "out_of_memory", "words"),
+    ("returncode", "out_of_memory", "text"),
     [
         (0, None, "ended normally"),
         (3, None, "ended with exit code 3"),

@@ -7,16 +7,21 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dpo_tui.runs import launch, out_of_memory_retry, requests, run_lock, store
+from dpo_tui.runs import out_of_memory_retry, requests, run_lock, start_run, store
 from dpo_tui.runs.out_of_memory_retry import MicroBatch
 from dpo_tui.runs.process import is_same_process, process_start
+from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.registry import STRATEGIES
 from tests.support.repository import ROOT
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
+    CONFIG,
     begin,
+    edit_state,
     ended,
     events,
     fresh_home,
@@ -78,7 +83,7 @@ def test_a_killed_worker_is_failed_with_the_signal_in_words_and_resumes() -> Non
     state = ended(folder)
     assert state.returncode == -9
     assert "killed by signal 9 (SIGKILL)" in state.reason
-    resumed = launch.resume(folder)
+    resumed = start_run.resume(folder)
     assert resumed.checkpoint and resumed.checkpoint.name == "checkpoint-3"
     assert (ended(folder).status, state_of(folder).attempt) == ("done", 2)
     assert "starting at step 3" in folder.train_log.read_text()
@@ -87,17 +92,17 @@ def test_a_killed_worker_is_failed_with_the_signal_in_words_and_resumes() -> Non
 def test_a_worker_that_says_why_it_failed_is_quoted() -> None:
     folder = begin("--fail", "no such model: tiny/none", "--exit", 1)
     assert ended(folder).reason == "no such model: tiny/none\nDo it right."
-    launch.resume(folder, worker(folder, "--exit", 3))
+    start_run.resume(folder, worker(folder, "--exit", 3))
     state = ended(folder)
-    assert state.reason.startswith("ended with exit code 3"), "an earlier attempt's words are not this one's"
+    assert state.reason.startswith("ended with exit code 3"), "an earlier attempt's failure is not this one's"
     assert "its last words: starting at step 4" in state.reason
-    launch.resume(folder, worker(folder, "--fail", "no space left", "--exit", 1))
+    start_run.resume(folder, worker(folder, "--fail", "no space left", "--exit", 1))
     assert ended(folder).reason == "no space left\nDo it right."
 
 
 def test_a_worker_that_cannot_be_started_is_a_failed_run() -> None:
     folder = make()
-    launch.start(folder, ["/nonexistent/python", "-m", "dpo_tui.train"])
+    start_run.start(folder, ["/nonexistent/python", "-m", "dpo_tui.train"])
     state = ended(folder)
     assert (state.status, state.returncode) == ("failed", None)
     assert "could not be started" in state.reason and "/nonexistent/python" in state.reason
@@ -121,11 +126,33 @@ def test_out_of_gpu_memory_retries_with_the_same_effective_batch() -> None:
     state = ended(folder)
     assert (state.status, state.attempt) == ("done", 3)
     assert (state.per_device_train_batch_size, state.gradient_accumulation_steps) == (1, 8)
-    told = [(e.get("DPO_TUI_MICRO_BATCH"), e.get("DPO_TUI_ACCUMULATION")) for e in worker_environments(folder)]
-    assert told == [(None, None), ("2", "4"), ("1", "8")]
+    batches = [(e.get("DPO_TUI_MICRO_BATCH"), e.get("DPO_TUI_ACCUMULATION")) for e in worker_environments(folder)]
+    assert batches == [(None, None), ("2", "4"), ("1", "8")]
     retries = events(folder, "out-of-memory")
     assert len(retries) == 2
+    assert not any("not the same" in retry["message"] for retry in retries), "the sigmoid loss is a mean over pairs"
     assert "batch 4 × 2" in retries[0]["message"] and "effective batch of 8" in retries[0]["message"]
+
+
+def test_a_retry_whose_loss_depends_on_the_micro_batch_says_so() -> None:
+    """The aot losses sort the log-ratios of a micro-batch: half of it is not the same loss."""
+    folder = begin("--fits", 2, config=CONFIG + '[dpo]\nloss_type = ["aot"]\n')
+    assert ended(folder).status == "done"
+    (retry,) = events(folder, "out-of-memory")
+    assert "batch 4 × 2" in retry["message"] and "effective batch of 8" in retry["message"]
+    assert "loss aot" in retry["message"] and "not the same as with 4 at once" in retry["message"]
+
+
+def test_a_retry_keeps_the_smallest_micro_batch_of_the_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy that compares the examples of a micro-batch cannot be computed on one alone."""
+    compares = replace(DPO, name="compares", smallest_micro_batch=2)
+    monkeypatch.setitem(STRATEGIES, compares.name, compares)
+    folder = make(config=CONFIG + '[run]\nstrategy = "compares"\n')
+    retry = out_of_memory_retry.next_retry(folder, state_of(folder))
+    assert retry is not None and retry.batch == MicroBatch(2, 4)
+    edit_state(folder, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    assert out_of_memory_retry.next_retry(folder, state_of(folder)) is None
+    assert "micro-batch of 2" in out_of_memory_retry.failure_reason(folder, state_of(folder))
 
 
 def test_out_of_gpu_memory_to_the_end_fails_with_advice_and_a_resume_starts_small() -> None:
@@ -135,7 +162,7 @@ def test_out_of_gpu_memory_to_the_end_fails_with_advice_and_a_resume_starts_smal
     assert (state.status, state.returncode, state.attempt) == ("failed", 75, 3)
     assert state.reason.startswith("out of memory even with a micro-batch of 1")
     assert all(word in state.reason for word in ("4-bit", "shorter sequences", "smaller model"))
-    launch.resume(folder, worker(folder))
+    start_run.resume(folder, worker(folder))
     assert ended(folder).status == "done"
     assert worker_environments(folder)[-1]["DPO_TUI_MICRO_BATCH"] == "1"
 

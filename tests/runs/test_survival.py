@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import launch, store
+from dpo_tui.runs import start_run, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.status import status_of
@@ -39,11 +39,11 @@ pytestmark = pytest.mark.usefixtures("home")
 # A launcher as `dpo-tui train` is one: it has the terminal, starts the run, and stays to follow it.
 _LAUNCHER = textwrap.dedent("""
     import fcntl, sys, termios, time
-    from dpo_tui.runs import launch, store
+    from dpo_tui.runs import start_run, store
     if sys.stdin.isatty():
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     folder = store.create("", name="detached", devices=[])
-    launch.start(folder, [sys.executable, sys.argv[1], str(folder.path), "--hold-at", "2"])
+    start_run.start(folder, [sys.executable, sys.argv[1], str(folder.path), "--hold-at", "2"])
     time.sleep(600)
 """)
 
@@ -95,7 +95,7 @@ def test_when_the_supervisor_is_killed_the_worker_saves_and_ends_and_resume_goes
     assert (folder.checkpoints / "checkpoint-3").is_dir(), "it saved on its way out"
     found = status_of(folder)
     assert found.reason == f"its supervisor (process {state.supervisor_pid}) was killed, and its worker ended with it"
-    launch.resume(folder)
+    start_run.resume(folder)
     assert (ended(folder).status, state_of(folder).attempt) == ("done", 2)
     assert "starting at step 3" in folder.train_log.read_text()
     assert len(events(folder, "lost")) == 1
@@ -109,7 +109,7 @@ def test_a_resume_waits_for_the_worker_that_still_saves() -> None:
     send(state.supervisor_pid, signal.SIGKILL)
     has_status(folder, "lost")
     assert "is still saving, or hangs" in status_of(folder).reason
-    resuming = threading.Thread(target=launch.resume, args=(folder,))
+    resuming = threading.Thread(target=start_run.resume, args=(folder,))
     resuming.start()
     resuming.join(0.3)
     assert resuming.is_alive() and state_of(folder).attempt == 1
@@ -126,7 +126,7 @@ def test_after_a_reboot_a_run_is_lost_and_resumes() -> None:
     until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the worker to end")
     edit_state(folder, boot_id="00000000-0000-0000-0000-000000000000")
     assert (status_of(folder).status, status_of(folder).reason) == ("lost", "the box restarted while it ran")
-    launch.resume(folder)
+    start_run.resume(folder)
     assert ended(folder).status == "done"
 
 
@@ -134,13 +134,13 @@ def test_of_two_resumes_at_once_the_second_is_refused() -> None:
     folder = begin("--exit", 1)
     ended(folder)
     refusals: list[RunError] = []
-    resumed: list[launch.Resumed] = []
+    resumed: list[start_run.Resumed] = []
     together = threading.Barrier(2)
 
     def resume() -> None:
         together.wait()
         try:
-            resumed.append(launch.resume(folder, worker(folder, "--steps", 9, "--hold-at", 6, "--hold-attempts", 9)))
+            resumed.append(start_run.resume(folder, worker(folder, "--steps", 9, "--hold-at", 6, "--hold-attempts", 9)))
         except RunError as error:
             refusals.append(error)
 
@@ -152,7 +152,7 @@ def test_of_two_resumes_at_once_the_second_is_refused() -> None:
     assert (len(resumed), len(refusals)) == (1, 1)
     holding(folder, 6)
     with pytest.raises(RunError, match="cannot be resumed meanwhile"):
-        launch.resume(folder)
+        start_run.resume(folder)
     go(folder)
     assert (ended(folder).status, state_of(folder).attempt) == ("done", 2)
 
@@ -161,16 +161,16 @@ def test_a_done_run_is_not_resumed_and_the_hint_says_what_to_do() -> None:
     folder = begin()
     ended(folder)
     with pytest.raises(RunError, match="is done: there is nothing left to resume") as refused:
-        launch.resume(folder)
+        start_run.resume(folder)
     assert "num_train_epochs" in (refused.value.hint or "")
     with pytest.raises(RunError, match="was started before"):
-        launch.start(folder)
+        start_run.start(folder)
 
 
 def test_a_run_that_never_reached_a_checkpoint_starts_from_the_beginning() -> None:
     folder = begin("--no-checkpoints", "--exit", 1)
     ended(folder)
-    assert launch.resume(folder).checkpoint is None
+    assert start_run.resume(folder).checkpoint is None
     ended(folder)
     assert folder.train_log.read_text().count("starting at step 0") == 2
 
@@ -179,7 +179,7 @@ def test_a_run_whose_supervisor_never_came_can_be_started_by_resume() -> None:
     folder = make()
     edit_state(folder, created_at=1.0, queued_at=1.0)
     assert status_of(folder).status == "lost"
-    launch.resume(folder, worker(folder))
+    start_run.resume(folder, worker(folder))
     assert (ended(folder).status, state_of(folder).attempt) == ("done", 1)
 
 
@@ -190,7 +190,7 @@ def test_a_supervisor_that_does_not_come_up_is_an_error_with_its_words(monkeypat
     (broken / "sitecustomize.py").write_text("raise SystemExit('the interpreter is broken')\n")
     monkeypatch.setenv("PYTHONPATH", str(broken))
     with pytest.raises(RunError, match="the interpreter is broken"):
-        launch.start(folder, worker(folder))
+        start_run.start(folder, worker(folder))
 
 
 def test_a_folder_deleted_under_a_run_does_not_keep_its_supervisor_alive() -> None:
@@ -209,8 +209,8 @@ def test_a_module_in_the_current_folder_does_not_shadow_pythons_own(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     folder = make()
-    python, *options = launch.default_worker_argv(folder)
+    python, *options = start_run.default_worker_argv(folder)
     assert options == ["-P", "-m", "dpo_tui.train", str(folder.path)]
-    launch.start(folder, [python, "-P", "-c", "import json; print('as usual')"])
+    start_run.start(folder, [python, "-P", "-c", "import json; print('as usual')"])
     assert ended(folder).status == "done"
     assert folder.train_log.read_text() == "as usual\n"

@@ -170,7 +170,7 @@ async def test_the_check_says_in_words_why_a_plan_cannot_run(home):
 async def test_three_enters_make_the_demo_run_and_show_its_monitor(home, monkeypatch):
     """No other key than arrows, Enter and what the footer names. The supervisor is real, its worker is
     told to be a program that ends at once."""
-    monkeypatch.setattr("dpo_tui.runs.launch.default_worker_argv", lambda folder, python="": ["/bin/true"])
+    monkeypatch.setattr("dpo_tui.runs.start_run.default_worker_argv", lambda folder, python="": ["/bin/true"])
     async with app().run_test(size=(80, 24)) as pilot:
         await open_new(pilot)
         await pilot.press("enter")

@@ -15,7 +15,7 @@ import pytest
 
 from dpo_tui.config.files import load
 from dpo_tui.errors import RunError, RunNotFoundError, TrainingError, UsageError
-from dpo_tui.runs import launch, store
+from dpo_tui.runs import start_run, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import read_state, write_state
 from dpo_tui.runs.status import status_of
@@ -101,7 +101,7 @@ def test_a_chain_that_broke_in_the_middle_goes_on_from_there(
     dpo = write(tmp_path / "dpo.toml", model_name="previous", dataset=str(tiny_pairs), **quick | {"eval_split": 0.2})
     first, second = create_stages(prepare_stages([load(sft), load(dpo)]))
     for folder in (first, second):
-        launch.start(folder)
+        start_run.start(folder)
     until(lambda: newest_complete(first.checkpoints)[0], "stage one's first checkpoint")
     send(state_of(first).worker_pid, signal.SIGKILL)
     assert ended(first).status == "failed"
@@ -112,7 +112,7 @@ def test_a_chain_that_broke_in_the_middle_goes_on_from_there(
     before = {line["step"] for line in lines(first.metrics) if "loss" in line}
     # The second is asked for at once: it waits for its turn.
     for folder in (first, second):
-        launch.resume(folder)
+        start_run.resume(folder)
     assert ended(first).status == "done"
     assert ended(second).status == "done", status_of(second).reason
     resumed = [event["step"] for event in lines(first.events) if "Resuming from" in event["message"]]

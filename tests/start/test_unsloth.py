@@ -18,7 +18,7 @@ from dpo_tui.errors import ConfigError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.doctor.registry import DoctorOptions
 from dpo_tui.processes import unsloth_environment
-from dpo_tui.runs import launch, store
+from dpo_tui.runs import start_run, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import read_state
 from dpo_tui.start.prepare import create_run, prepare
@@ -146,7 +146,7 @@ def test_what_unsloth_would_ignore_is_refused(name: str, value: Any) -> None:
 def start_unsloth(model: Path, pairs: Path, **changes: Any) -> RunFolder:
     config = make_config(model, pairs, provider="unsloth", **changes)
     folder = store.create(to_toml(config), name="u", devices=[], python=str(unsloth_environment.interpreter()))
-    launch.start(folder)
+    start_run.start(folder)
     return folder
 
 
@@ -170,7 +170,7 @@ def test_an_interpreter_without_unsloth_fails_in_words_and_trains_with_nothing_e
         assert "dpo-tui doctor --provider unsloth" in state.reason
         assert not run.metrics.exists() or not losses(run)
         if attempt == 1:
-            launch.resume(run)
+            start_run.resume(run)
 
 
 @pytest.mark.skipif(not REAL, reason="DPO_TUI_UNSLOTH_PYTHON names no interpreter with Unsloth")

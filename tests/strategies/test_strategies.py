@@ -28,9 +28,10 @@ from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.judging.run_prompts import run_prompts
 from dpo_tui.runs.comparison import RESULTS
 from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.metric_expectations import LN2, PREFERENCE_METRICS, Metric
 from dpo_tui.strategies.registry import STRATEGIES, by_name, recognise, strategy_in
 from dpo_tui.strategies.sft import SFT
-from dpo_tui.strategies.strategy import LN2, PREFERENCE_METRICS, DataForm, Metric, Strategy
+from dpo_tui.strategies.strategy import DataForm, Strategy
 from tests.support.repository import ROOT
 from tests.support.tiny import make_pairs
 from tests.support.training import losses, make_config, make_run, train
@@ -48,7 +49,7 @@ ODDS = Strategy(
     data=DataForm.PAIRS,
     sequences_per_example=2,
     metrics=(*PREFERENCE_METRICS, Metric("nll_loss"), Metric("log_odds_ratio")),
-    loss_words=lambda settings: f"λ {settings['beta']:g}",
+    loss_summary=lambda settings: f"λ {settings['beta']:g}",
 )
 
 

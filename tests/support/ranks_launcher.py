@@ -16,7 +16,7 @@ from dpo_tui.runs.launchers import registry
 from dpo_tui.runs.launchers.launcher import Command, Worker
 from dpo_tui.runs.launchers.local import LocalLauncher, LocalWorker
 from dpo_tui.runs.launchers.worker_environment import worker_environment
-from dpo_tui.runs.ranks import end_of_ranks, forget_reports, read_reports
+from dpo_tui.runs.ranks import delete_reports, end_of_ranks, read_reports
 from dpo_tui.runs.state import State
 
 RANKS = 2
@@ -31,7 +31,7 @@ class RanksLauncher(LocalLauncher):
     """Starts RANKS processes of the worker's command, which is Python's."""
 
     def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
-        forget_reports(folder)
+        delete_reports(folder)
         wrapped = [sys.executable, "-P", "-m", "dpo_tui.runs.launchers.end_with_parent", sys.executable]
         return Command(
             [*wrapped, *AGENTS[os.environ.get("TESTS_AGENT", "")], *worker_argv[1:]], worker_environment(state)
@@ -47,7 +47,7 @@ class RanksWorker(LocalWorker):
     def end(self, returncode: int) -> WorkerEnd:
         if returncode < 0:
             return super().end(returncode)
-        reports = read_reports(self._folder)
+        reports = read_reports(self.folder)
         return end_of_ranks(reports, RANKS) if reports else super().end(returncode)
 
 

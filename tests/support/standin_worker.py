@@ -16,8 +16,7 @@ from pathlib import Path
 
 from dpo_tui.runs import requests
 from dpo_tui.runs.atomic_files import append_json_line, write_json_atomic
-from dpo_tui.runs.checkpoint import COMPLETE
-from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.folder import CHECKPOINT_MARKER, RunFolder
 from dpo_tui.runs.process import set_pdeathsig
 
 PARSER = argparse.ArgumentParser()
@@ -89,7 +88,7 @@ def _log(folder: RunFolder, step: int, last: int) -> None:
 def _save(folder: RunFolder, step: int) -> None:
     target = folder.checkpoints / f"checkpoint-{step}"
     target.mkdir(parents=True, exist_ok=True)
-    (target / COMPLETE).write_text("{}")
+    (target / CHECKPOINT_MARKER).write_text("{}")
     append_json_line(folder.events, {"t": time.time(), "kind": "checkpoint", "message": f"saved step {step}"})
 
 

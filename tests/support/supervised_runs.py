@@ -1,4 +1,4 @@
-"""What the tests of the run folder share: a home of their own, real runs with a stand-in worker, and patience."""
+"""Real runs with a stand-in worker, for tests of the run folder: a fresh home, waiting for states, events."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.runs import launch, run_lock, store
+from dpo_tui.runs import run_lock, start_run, store
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import is_same_process
@@ -58,17 +58,17 @@ def worker(folder: RunFolder, *options: str | int) -> list[str]:
 def begin(*options: str | int, **how: Any) -> RunFolder:
     """Create a run and start it with the stand-in worker."""
     folder = make(**how)
-    launch.start(folder, worker(folder, *options))
+    start_run.start(folder, worker(folder, *options))
     return folder
 
 
-def until(what: Callable[[], Any], told: str = "") -> Any:
-    """Wait until something is true, and return it."""
+def until(condition: Callable[[], Any], description: str = "") -> Any:
+    """Wait until a condition returns something true, and return that."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        if found := what():
+        if found := condition():
             return found
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain{': ' if told else ''}{told}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain{': ' if description else ''}{description}"
         time.sleep(0.02)
 
 
@@ -79,7 +79,7 @@ def ended(folder: RunFolder) -> State:
 
 
 def holding(folder: RunFolder, step: int) -> None:
-    """Wait until the worker has logged this step, at which it was told to hold."""
+    """Wait until the worker has logged this step, at which its options make it hold."""
     until(lambda: (read_json(folder.progress) or {}).get("step") == step, f"{folder.id} to reach step {step}")
 
 
@@ -88,13 +88,23 @@ def has_status(folder: RunFolder, *statuses: str) -> str:
     return str(until(lambda: (found := status_of(folder).status) in statuses and found, f"{folder.id}: {statuses}"))
 
 
+def waits(folder: RunFolder, *parts: str) -> str:
+    """Wait until a run is queued with a reason that has all these parts, and return the reason."""
+
+    def reason() -> str:
+        found = status_of(folder)
+        return found.reason if found.status == "queued" and all(part in found.reason for part in parts) else ""
+
+    return str(until(reason, f"{folder.id} to say {parts}"))
+
+
 def go(folder: RunFolder) -> None:
-    """Let a holding worker go on."""
+    """Let a holding worker continue."""
     (folder.path / "go").touch()
 
 
 def send(pid: int | None, number: signal.Signals) -> None:
-    """Send a signal to a process that a run has written down; to pid 0 it would go to everybody here."""
+    """Send a signal to a process whose pid a run has recorded; pid 0 would mean this process's whole group."""
     assert pid, "no process is written down yet"
     os.kill(pid, number)
 
@@ -107,7 +117,7 @@ def state_of(folder: RunFolder) -> State:
 
 
 def edit_state(folder: RunFolder, **changes: Any) -> None:
-    """Change state.json behind everyone's back."""
+    """Change state.json from outside the supervisor."""
     write_state(folder, State.from_dict({**state_of(folder).to_dict(), **changes}))
 
 

@@ -1,1 +1,1 @@
-"""Other tools' config files, read into our settings; what became of every key is said."""
+"""Config files of other tools, converted to our settings with the outcome of every key."""

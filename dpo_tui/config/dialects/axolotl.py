@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dpo_tui.config.dialects.key_outcome import Conversion
-from dpo_tui.config.dialects.shared_keys import ONE_GPU, OWN_FOLDER, number, warmup
+from dpo_tui.config.dialects.conversion import ONE_GPU, OWN_FOLDER, Conversion, held_out, number, warmup
 from dpo_tui.config.schema import fields
 
 RENAMED = {
@@ -86,16 +85,16 @@ DEFAULTS: dict[str, Any] = {
     "lora_dropout": 0.0,
     "lr_scheduler_type": "cosine",
 }
-_MARKS = {"micro_batch_size", "sequence_len", "num_epochs", "datasets", "adapter", "rl"}
+_TYPICAL_KEYS = {"micro_batch_size", "sequence_len", "num_epochs", "datasets", "adapter", "rl"}
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:
-    """Whether a flat file speaks this dialect."""
-    return "base_model" in raw and bool(_MARKS & raw.keys())
+    """Whether a flat file is in this format."""
+    return "base_model" in raw and bool(_TYPICAL_KEYS & raw.keys())
 
 
 def convert(raw: Mapping[str, Any]) -> Conversion:
-    """Read an Axolotl file; keys that would change the training and have no place here are reported as unknown."""
+    """Read an Axolotl file; keys that would change the training and have no counterpart are reported as unknown."""
     conversion = Conversion()
     if "rl" not in raw:
         conversion.values["strategy"] = "sft"
@@ -176,12 +175,7 @@ def _checkpointing(conversion: Conversion, key: str, value: Any, _: Mapping[str,
 
 
 def _held_out(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    part = number(value)
-    if isinstance(part, (int, float)) and part >= 1:
-        conversion.drop(key, "a number of rows; eval_split is a part of them, 0.1 by default")
-        conversion.values["eval_split"] = fields()["eval_split"].default
-    else:
-        conversion.take(key, "eval_split", part)
+    held_out(conversion, key, value, fields()["eval_split"].default)
 
 
 def _datasets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -207,8 +201,10 @@ def _datasets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]
         for name, ours in (("field_chosen", "chosen_field"), ("field_rejected", "rejected_field")):
             if first.get(name) and first[name] != ours.removesuffix("_field"):
                 conversion.take(f"{key}[0].{name}", ours, first[name])
-        told = sorted(set(first) - {"path", "split", "name", "data_files", "ds_type", "field_chosen", "field_rejected"})
-        for name in told:
+        others = sorted(
+            set(first) - {"path", "split", "name", "data_files", "ds_type", "field_chosen", "field_rejected"}
+        )
+        for name in others:
             conversion.drop(f"{key}[0].{name}", "the shape of the rows is recognised by itself")
 
 

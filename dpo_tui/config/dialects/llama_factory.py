@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.config.dialects.key_outcome import Conversion
-from dpo_tui.config.dialects.shared_keys import ONE_GPU, OWN_FOLDER, number, trackers, warmup
+from dpo_tui.config.dialects.conversion import ONE_GPU, OWN_FOLDER, Conversion, held_out, number, trackers, warmup
 from dpo_tui.config.schema import fields
 
 RENAMED = {
@@ -73,16 +72,16 @@ DEFAULTS: dict[str, Any] = {
     "eval_split": 0.0,
     "save_steps": 500,
 }
-_MARKS = {"stage", "finetuning_type", "pref_beta", "pref_loss", "cutoff_len", "lora_rank"}
+_TYPICAL_KEYS = {"stage", "finetuning_type", "pref_beta", "pref_loss", "cutoff_len", "lora_rank"}
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:
-    """Whether a flat file speaks this dialect."""
-    return "model_name_or_path" in raw and bool(_MARKS & raw.keys())
+    """Whether a flat file is in this format."""
+    return "model_name_or_path" in raw and bool(_TYPICAL_KEYS & raw.keys())
 
 
 def convert(raw: Mapping[str, Any]) -> Conversion:
-    """Read a LLaMA-Factory file; keys that would change the training and have no place here are reported as unknown."""
+    """Read a LLaMA-Factory file; keys without a counterpart that would change the training are unknown."""
     conversion = Conversion()
     for key, value in raw.items():
         if value is None:
@@ -154,12 +153,7 @@ def _no_checkpointing(conversion: Conversion, key: str, value: Any, _: Mapping[s
 
 
 def _held_out(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    part = number(value)
-    if isinstance(part, (int, float)) and part >= 1:
-        conversion.drop(key, "a number of rows; eval_split is a part of them, 0.1 by default")
-        conversion.values["eval_split"] = fields()["eval_split"].default
-    else:
-        conversion.take(key, "eval_split", part)
+    held_out(conversion, key, value, fields()["eval_split"].default)
 
 
 def _dataset(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:

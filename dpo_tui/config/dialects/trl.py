@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dpo_tui.config.dialects.key_outcome import Conversion
+from dpo_tui.config.dialects.conversion import OWN_FOLDER, Conversion, trackers, warmup_share
 from dpo_tui.config.schema import fields
 
 RENAMED = {
@@ -19,7 +19,7 @@ RENAMED = {
     "lr": "learning_rate",
 }
 DROPPED = {
-    "output_dir": "a run has a folder of its own; `dpo-tui paths` says where",
+    "output_dir": OWN_FOLDER,
     "trust_remote_code": "code from the hub is never run",
     "push_to_hub": "use `dpo-tui export --push` when the run is done",
     "hub_model_id": "use `dpo-tui export --push` when the run is done",
@@ -54,7 +54,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:
-    """Whether a flat file speaks this dialect."""
+    """Whether a flat file is in this format."""
     return "model_name_or_path" in raw or "dataset_name" in raw
 
 
@@ -67,8 +67,7 @@ def convert(raw: Mapping[str, Any]) -> Conversion:
         elif key in {"warmup_steps", "warmup_ratio"}:
             _warmup(conversion, key, value)
         elif key == "report_to":
-            names = [value] if isinstance(value, str) else value
-            conversion.take(key, "report_to", [name for name in names or [] if name not in {"none", "all"}])
+            trackers(conversion, key, value, raw)
         elif key == "load_in_8bit":
             conversion.drop(key, "8-bit weights are not offered; use_4bit is")
         elif key in DROPPED and key not in fields():
@@ -80,12 +79,8 @@ def convert(raw: Mapping[str, Any]) -> Conversion:
 
 
 def _warmup(conversion: Conversion, key: str, value: Any) -> None:
-    # Transformers 5 reads warmup_steps below 1 as a ratio of all steps.
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if 0 <= number < 1:
-        conversion.take(key, "warmup_ratio", number)
+    share = warmup_share(value)
+    if share is not None:
+        conversion.take(key, "warmup_ratio", share)
     else:
         conversion.drop(key, "a number of steps; dpo-tui has warmup_ratio, a part of all steps")

@@ -7,7 +7,7 @@ from dpo_tui.strategies import registry
 
 
 class RunSection(Section):
-    """Strategy, name and who else is told."""
+    """Strategy, name and other trackers."""
 
     strategy: Annotated[str, OneOf(registry.names)] = setting(
         registry.DEFAULT,

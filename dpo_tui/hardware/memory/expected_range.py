@@ -27,7 +27,7 @@ def expected_range_note(config: Config, arch: Architecture, memory: MemoryEstima
         return None
     low, high = strategy.memory_7b_gb
     total = memory.total / GB
-    name = f"{strategy.memory_words} expected for {strategy.title} on a 7B model in 4-bit"
+    name = f"{strategy.memory_7b_range} expected for {strategy.title} on a 7B model in 4-bit"
     if low <= total <= high:
         return f"Within the {name}."
     parts = sorted((part for part in memory.parts if part.size), key=lambda part: -part.size)[:4]

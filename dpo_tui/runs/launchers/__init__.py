@@ -1,1 +1,1 @@
-"""How the worker of a run starts, is signalled, and how its end is known: one module for each way."""
+"""Ways to start a run's supervisor and worker (one process here, several ranks, a batch system): one module each."""

@@ -1,10 +1,10 @@
-"""Run a command that ends when the process that started it does, though the command knows nothing of that.
+"""Run a command so that it ends with the process that started it, without the command's cooperation.
 
     python -P -m dpo_tui.runs.launchers.end_with_parent COMMAND…
 
-A launcher puts it before torchrun and the like. It asks for the death signal, leaves its pid for the processes that the
-command will start (`dpo_tui.runs.process.set_pdeathsig`), and becomes the command: the request outlasts exec, and the
-pid stays the same. Standard library only.
+A launcher puts it before torchrun and the like. It requests the parent-death signal (PR_SET_PDEATHSIG), puts its pid
+into the environment for the processes that the command will start (`dpo_tui.runs.process.set_pdeathsig`), and calls
+exec: the request survives exec (of anything but a setuid program), and the pid stays the same. Standard library only.
 """
 
 import os
@@ -14,7 +14,7 @@ from dpo_tui.runs.process import PARENT_PID_VARIABLE, set_pdeathsig
 
 
 def main(argv: list[str]) -> int:
-    """Become the command; returns only if it cannot be started, with a shell's exit code for that."""
+    """Exec the command; return only if it cannot be started, with the exit code that shells use for that."""
     set_pdeathsig()
     os.environ[PARENT_PID_VARIABLE] = str(os.getpid())
     try:

@@ -1,8 +1,29 @@
 """The interface of a launcher: how a run's supervisor and worker start, are signalled, and how their end is known.
 
-`local` is one process on this machine. A launcher for several ranks overrides how the command is prepared and how the
-end is read (`dpo_tui.runs.ranks`); one for a batch system also how the supervisor starts, since that runs inside the
-job, and what a run waits for before that. A new launcher is one module here and one row in `registry`. Standard library
+Adding a launcher takes two places and changes nothing that exists:
+
+1. a module here with a `Launcher` and its `Worker`, for example ``torchrun.py``. One that starts processes on this
+   machine subclasses `dpo_tui.runs.launchers.local` and overrides what differs::
+
+       class TorchrunLauncher(LocalLauncher):
+           def prepare(self, folder, state, worker_argv):
+               delete_reports(folder)  # of an earlier attempt's ranks
+               agent = [sys.executable, "-P", "-m", "dpo_tui.runs.launchers.end_with_parent", "torchrun", …]
+               return Command([*agent, *worker_argv[1:]], worker_environment(state))
+
+           def start(self, folder, command):
+               return TorchrunWorker(folder, command)
+
+       class TorchrunWorker(LocalWorker):
+           def end(self, returncode):  # torchrun answers 1 for every failure: the ranks' own reports tell more
+               return end_of_ranks(read_reports(self.folder), world_size)
+
+   One for a batch system also submits the supervisor in ``start_supervisor``, answers ``waiting_reason`` while the job
+   is pending, and cancels it in ``stop_unsupervised``; inside the job the supervisor is the usual one.
+
+2. a row in ``registry.LAUNCHERS``; a run that `dpo_tui.runs.store.create` makes with this ``launcher`` uses it.
+
+`tests/support/ranks_launcher.py` is a whole one, and `tests/runs/launchers/test_launchers.py` runs it. Standard library
 only.
 """
 
@@ -14,13 +35,13 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State
 
 LAUNCH_DEADLINE = 60.0
-"""Seconds for a supervisor to take its lock; it needs 0.1 s, and much longer from a cold network file system. As long a
-fresh run may be without one: it is just being launched."""
+"""Seconds for a supervisor to take its lock: usually 0.1 s, much longer from a cold network file system. A new run
+without a supervisor counts as being launched for as long."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a launcher starts.
+    """The command that a launcher starts.
 
     Args:
         argv: program and arguments.
@@ -32,7 +53,7 @@ class Command:
 
 
 class Worker(Protocol):
-    """A worker that was started, as its supervisor sees it."""
+    """A started worker, as its supervisor sees it."""
 
     @property
     def pid(self) -> int:
@@ -42,7 +63,7 @@ class Worker(Protocol):
         """The exit code of that process, negative for a signal; ``None`` while it lives. Never waits."""
 
     def interrupt(self) -> None:
-        """Ask the worker to save and end. Processes that it needs for that, such as data loaders, are left alone."""
+        """Ask the worker to save and end. Processes that it needs for that, such as data loaders, get no signal."""
 
     def terminate(self) -> None:
         """Ask all processes of the worker to end."""
@@ -51,14 +72,14 @@ class Worker(Protocol):
         """End all processes of the worker at once."""
 
     def end(self, returncode: int) -> WorkerEnd:
-        """Say how it ended; called once, after `poll` has given this exit code."""
+        """Say how the worker ended; called once, after `poll` has returned this exit code."""
 
     def end_leftovers(self) -> list[int]:
-        """End what the worker left running, which may hold GPU memory; return the pids that were signalled."""
+        """End processes that the worker left running: they may hold GPU memory. Return the pids that were signalled."""
 
 
 class Launcher(Protocol):
-    """One way to run a worker. It has no state: all that must last is in the run's folder."""
+    """One way to run a worker. It keeps no state of its own: everything that must last is in the run's folder."""
 
     # Outside the supervisor: in the app, on the command line, on a login node.
 
@@ -70,13 +91,13 @@ class Launcher(Protocol):
             argv: the supervisor's command.
 
         Raises:
-            RunError: it did not start, or was refused.
+            RunError: it did not start, or was not accepted.
         """
 
     def waiting_reason(self, folder: RunFolder) -> str | None:
-        """Why a run that was submitted has no supervisor yet, in words; ``None`` when nothing is submitted.
+        """Why a submitted run has no supervisor yet, as a sentence for the user; ``None`` when nothing is submitted.
 
-        Asked each time that the status of a run without a supervisor is read, so it must answer at once.
+        Called each time that the status of a run without a supervisor is read, so it must not block.
         """
 
     def stop_unsupervised(self, folder: RunFolder, state: State, *, now: bool, again: bool) -> None:
@@ -86,7 +107,7 @@ class Launcher(Protocol):
             folder: the run.
             state: its state.
             now: whether the run is to end at once; else the worker sees the request itself, at its next step.
-            again: whether someone has asked for that before, in vain.
+            again: whether someone has requested that before, without effect.
         """
 
     # Inside the supervisor.

@@ -11,34 +11,34 @@ from dpo_tui.runs import leftover_processes
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED, WorkerEnd, describe_exit, kernel_oom_kills
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launchers.detached import start_detached
+from dpo_tui.runs.launchers.detached_supervisor import start_detached_supervisor
 from dpo_tui.runs.launchers.launcher import Command, Worker
 from dpo_tui.runs.launchers.worker_environment import worker_environment
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State
 
 _QUOTED = 300
-"""Characters of the last line of output that a reason quotes."""
+"""Characters of the last line of output that a reason quotes at most."""
 
 
 class LocalLauncher:
     """Supervisor and worker are processes of this machine."""
 
     def start_supervisor(self, folder: RunFolder, argv: list[str]) -> None:
-        """Start the supervisor in a session of its own; see `start_detached`."""
-        start_detached(folder, argv)
+        """Start the supervisor in a new session; see `start_detached_supervisor`."""
+        start_detached_supervisor(folder, argv)
 
     def waiting_reason(self, folder: RunFolder) -> str | None:
-        """Nothing is submitted anywhere."""
+        """Nothing is submitted: the supervisor starts at once."""
         return None
 
     def stop_unsupervised(self, folder: RunFolder, state: State, *, now: bool, again: bool) -> None:
-        """Signal the worker of a supervisor that was killed, still saving or hanging; asking twice kills."""
+        """Signal the worker whose supervisor was killed: SIGTERM, and SIGKILL at a second request."""
         if now and state.worker_pid and is_same_process(state.worker_pid, state.worker_start):
             _signal_group(state.worker_pid, signal.SIGKILL if again else signal.SIGTERM)
 
     def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
-        """The worker's own command."""
+        """The worker's own command, unchanged."""
         return Command(worker_argv, worker_environment(state))
 
     def start(self, folder: RunFolder, command: Command) -> Worker:
@@ -49,16 +49,19 @@ class LocalLauncher:
 class LocalWorker:
     """One process, whose exit code says how the worker ended (`dpo_tui.runs.exit_codes`).
 
-    Why it failed is, in this order: the event of kind ``failed`` that it wrote in this attempt; what its exit code
-    means, with the kernel's out-of-memory killer told from other kills; and its last line of output.
+    The reason of a failure is, in this order: the event of kind ``failed`` that it wrote in this attempt; what its exit
+    code means, where the kernel's out-of-memory killer is distinguished from other kills; its last line of output.
+
+    Attributes:
+        folder: the run.
 
     Raises:
         OSError: it could not be started.
     """
 
     def __init__(self, folder: RunFolder, command: Command) -> None:
-        self._folder = folder
-        # What earlier attempts have written is not this one's.
+        self.folder = folder
+        # Sizes before the start: what earlier attempts wrote must not be taken for this one's.
         self._events_before, self._log_before = _size(folder.events), _size(folder.train_log)
         self._oom_before = kernel_oom_kills()
         with open(folder.train_log, "ab") as log:
@@ -67,6 +70,7 @@ class LocalWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # A group of its own: signals reach the worker's children too, and a terminal's Ctrl-C does not.
                 process_group=0,
                 env=command.environment,
             )
@@ -79,7 +83,7 @@ class LocalWorker:
     def poll(self) -> int | None:
         """The exit code, once it has ended."""
         if self._process.returncode is None:
-            # Whatever else has ended is collected as well: orphans of the worker become the supervisor's children.
+            # Not Popen.poll: as a subreaper the supervisor also gets the worker's orphans, and must collect them all.
             self._process.returncode = leftover_processes.reap().get(self.pid)
         return self._process.returncode
 
@@ -110,8 +114,8 @@ class LocalWorker:
         return leftover_processes.end_all(self.pid)
 
     def _reported_failure(self) -> str:
-        """What the worker itself wrote about its failure: message, and hint on a second line."""
-        for line in _lines_since(self._folder.events, self._events_before):
+        """The failure that the worker itself recorded: message, and hint on a second line."""
+        for line in _lines_since(self.folder.events, self._events_before):
             event = parse_line(line) if b"failed" in line else None
             if event is not None and event.get("kind") == "failed" and event.get("message"):
                 hint = event.get("hint")
@@ -127,7 +131,7 @@ class LocalWorker:
         return reason
 
     def _last_output_line(self) -> str:
-        for line in _lines_since(self._folder.train_log, self._log_before):
+        for line in _lines_since(self.folder.train_log, self._log_before):
             if text := line.decode("utf-8", "replace").strip():
                 return text[:_QUOTED]
         return ""
@@ -139,8 +143,8 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _lines_since(path: Path, offset: int) -> Iterator[bytes]:
-    """The lines that were added after a file had this size, newest first."""
-    # One byte more: the line feed before them tells that the first of them is whole.
+    """The lines that were appended after a file had this size, newest first."""
+    # One byte more: the line feed before them shows that the first of them is complete.
     return lines_from_end(path, _size(path) - offset + 1)
 
 

@@ -1,4 +1,4 @@
-"""Which launchers there are. Standard library only."""
+"""The launchers by name; a new one is one more row. Standard library only."""
 
 from importlib import import_module
 from typing import cast
@@ -10,14 +10,14 @@ from dpo_tui.runs.state import State
 LAUNCHERS = {
     "local": "dpo_tui.runs.launchers.local:LocalLauncher",
 }
-"""The name in state.json, and the module and class, which is imported when a run needs it."""
+"""Name in state.json -> module and class; the module is imported when a run needs it."""
 
 
 def launcher(name: str) -> Launcher:
     """The launcher of this name.
 
     Raises:
-        RunError: there is none, as when a newer dpo-tui made the run.
+        RunError: there is none, as for a run that a newer dpo-tui made.
     """
     if name not in LAUNCHERS:
         raise RunError(

@@ -3,17 +3,17 @@
 import os
 
 from dpo_tui.runs import out_of_memory_retry
-from dpo_tui.runs.devices import give_devices
+from dpo_tui.runs.devices import set_device_variables
 from dpo_tui.runs.process import PARENT_PID_VARIABLE, SUPERVISOR_PID_VARIABLE
 from dpo_tui.runs.ranks import RANK_VARIABLES
 from dpo_tui.runs.state import State
 
 
 def worker_environment(state: State) -> dict[str, str]:
-    """The worker's environment: this one, with its devices, its supervisor, and its batch if that has shrunk.
+    """This process's environment with the run's devices, the supervisor's pid, and the batch if a retry shrank it.
 
-    The ranks' own variables are left out: they would be strays of a job or of another run, and a worker that takes
-    itself for rank 3 of 8 writes nothing and waits for the others. What starts ranks sets them for each.
+    RANK, LOCAL_RANK and WORLD_SIZE are removed: they would be inherited from a surrounding job, and a worker that takes
+    itself for rank 3 of 8 writes nothing and waits for the others. Whatever starts ranks sets them for each.
     """
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
@@ -21,7 +21,7 @@ def worker_environment(state: State) -> dict[str, str]:
     # that the other thread would need. Sleeping instead was 8 to 10 times as fast on two busy cores.
     environment.setdefault("OMP_WAIT_POLICY", "passive")
     environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
-    give_devices(environment, state.devices)
+    set_device_variables(environment, state.devices)
     for variable in (PARENT_PID_VARIABLE, *RANK_VARIABLES):
         environment.pop(variable, None)
     for variable, value in (

@@ -187,7 +187,7 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
 def _devices(prepared: Prepared) -> str:
     request = prepared.device_request
     if request is not None:
-        return f"{request.words} of {', '.join(request.candidates)}"
+        return f"{request.description} of {', '.join(request.candidates)}"
     return ", ".join(prepared.devices) or "the CPU"
 
 

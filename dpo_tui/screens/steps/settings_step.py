@@ -8,7 +8,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from dpo_tui.config.schema import SECTIONS, choices, words
+from dpo_tui.config.schema import SECTIONS, choices, setting_text
 from dpo_tui.config.toml_text import limits
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.text.durations import duration
@@ -154,7 +154,7 @@ def form_rows(plan: RunPlan) -> list[FormRow]:
     rows = []
     for section in ORDER:
         for name, info in SECTIONS[section].model_fields.items():
-            description = words(info)
+            description = setting_text(info)
             options = ("yes", "no") if info.annotation is bool else choices(info)
             rows.append(
                 FormRow(
@@ -190,7 +190,7 @@ def setting_help(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph
     text: list[Paragraph] = []
     info = next((section.model_fields[name] for section in SECTIONS.values() if name in section.model_fields), None)
     if info is not None:
-        description = words(info)
+        description = setting_text(info)
         text += [(description.title, "heading"), (description.help, "text")]
         if problem := plan.problem(name):
             text.append((f"✗ {problem}", "bad"))

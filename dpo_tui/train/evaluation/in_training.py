@@ -6,7 +6,7 @@ import torch
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs.pair import Message
-from dpo_tui.runs.thresholds import KL_REASONABLE
+from dpo_tui.strategies.metric_expectations import KL_REASONABLE
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.train.evaluation.generation import ShouldStop, greedy_answers, prompt_token_ids
 from dpo_tui.train.evaluation.kl import KlEstimate, estimate_kl, has_reference

@@ -99,7 +99,7 @@ def _data(config: Config, data: Mapping[str, Any]) -> str:
 
 
 def _settings(config: Config, strategy: Strategy, results: Mapping[str, Any]) -> str:
-    loss = strategy.loss_words(config.model_dump())
+    loss = strategy.loss_summary(config.model_dump())
     loss = f"{loss} · " if loss else ""
     return (
         f"{loss}learning rate {config.learning_rate:g}, {config.lr_scheduler_type}, warm-up {config.warmup_ratio:g} ·\n"

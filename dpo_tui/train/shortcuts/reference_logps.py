@@ -13,7 +13,6 @@ import transformers
 import trl
 
 from dpo_tui.config.schema import Config
-from dpo_tui.config.training_steps import training_steps
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
 
@@ -37,7 +36,7 @@ def decide_precompute(config: Config, pairs: int, held_out: int, *, resumes: boo
         return ShortcutStatus(False, "the reference moves")
     if not config.use_lora and config.kl_prompts:
         return ShortcutStatus(False, "the KL estimate asks the reference model during training")
-    steps = training_steps(config, pairs)
+    steps = config.training_steps(pairs)
     evaluations = (steps // config.eval_steps if config.eval_steps else _EVALUATIONS) + (not resumes)
     # The last batch of an epoch may be smaller than the effective batch, so both bound the pairs of all steps.
     trained = min(steps * config.effective_batch, math.ceil(pairs * config.num_train_epochs))

@@ -16,8 +16,8 @@ from dpo_tui.data.held_out import split_version
 from dpo_tui.errors import DataError, TrainingError
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.strategies.metric_expectations import PREFERENCE_ACCURACY
 from dpo_tui.strategies.registry import strategy_of
-from dpo_tui.strategies.strategy import PREFERENCE_ACCURACY
 from dpo_tui.train.evaluation.generation import prompt_token_ids
 from dpo_tui.train.evaluation.kl import estimate_kl
 from dpo_tui.train.model.device import choose_device

@@ -4,7 +4,7 @@ import math
 from statistics import median
 from typing import Any
 
-from dpo_tui.runs.thresholds import SPIKE, SPIKE_PREDECESSORS
+from dpo_tui.strategies.metric_expectations import SPIKE, SPIKE_PREDECESSORS
 from dpo_tui.train.worker.journal import Journal
 
 _MOST_EVENTS = 10

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
-from dpo_tui.runs.checkpoint import COMPLETE
+from dpo_tui.runs.folder import CHECKPOINT_MARKER
 
 
 def step_of(checkpoint: Path) -> int:
@@ -33,14 +33,14 @@ def mark_complete(checkpoint: Path) -> None:
     sizes = {
         str(path.relative_to(checkpoint)): path.stat().st_size
         for path in sorted(checkpoint.rglob("*"))
-        if path.is_file() and path.name != COMPLETE
+        if path.is_file() and path.name != CHECKPOINT_MARKER
     }
-    write_json_atomic(checkpoint / COMPLETE, {"step": step_of(checkpoint), "t": time.time(), "files": sizes})
+    write_json_atomic(checkpoint / CHECKPOINT_MARKER, {"step": step_of(checkpoint), "t": time.time(), "files": sizes})
 
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint is marked and its files still have the sizes that the marker lists."""
-    marker = read_json(checkpoint / COMPLETE)
+    marker = read_json(checkpoint / CHECKPOINT_MARKER)
     if marker is None or not isinstance(marker.get("files"), dict):
         return False
     return all(_size(checkpoint / name) == size for name, size in marker["files"].items())

@@ -17,7 +17,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.held_out import SPLIT_VERSION
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import ARGV_VARIABLE
+from dpo_tui.runs.start_run import ARGV_VARIABLE
 from dpo_tui.train.model.device import TrainingDevice
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "tokenizers", "unsloth")

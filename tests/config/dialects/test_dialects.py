@@ -123,9 +123,9 @@ def test_every_key_of_a_foreign_file_is_accounted_for(tmp_path: Path, name: str,
     """A table with a row for every key, and a reason wherever one is dropped."""
     loaded = load(write(tmp_path / "foreign.yaml", text))
     assert loaded.dialect == name
-    fates = {fate.key: fate for fate in loaded.fates}
-    assert set(yaml.safe_load(text)) <= set(fates)
-    assert all(fate.why for fate in fates.values() if fate.fate in {"dropped", "filled in"})
+    outcomes = {row.key: row for row in loaded.key_outcomes}
+    assert set(yaml.safe_load(text)) <= set(outcomes)
+    assert all(row.why for row in outcomes.values() if row.outcome in {"dropped", "filled in"})
 
 
 def test_a_file_of_llama_factory_keeps_its_meaning(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_dataset_name_is_looked_up_where_llama_factory_would(tmp_path: Path) -
     assert load(write(tmp_path / "a.yaml", f"{base}dataset: mine\n")).config.dataset == str(tmp_path / "mine.json")
     assert load(write(tmp_path / "b.yaml", f"{base}dataset: hub\n")).config.dataset == "some/pairs"
     unknown = load(write(tmp_path / "c.yaml", f"{base}dataset: other\n"))
-    assert any("give the file or hub id" in fate.why for fate in unknown.fates if fate.key == "dataset")
+    assert any("give the file or hub id" in row.why for row in unknown.key_outcomes if row.key == "dataset")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import launch, requests
+from dpo_tui.runs import requests, start_run
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers import registry
 from dpo_tui.runs.launchers.local import LocalLauncher
@@ -86,7 +86,7 @@ def test_an_old_state_has_the_local_launcher_and_an_unknown_one_is_refused_by_na
     with pytest.raises(RunError, match=f"run {folder.id}: there is no launcher 'starship'; this dpo-tui has local"):
         status_of(folder)
     with pytest.raises(RunError, match="starship"):
-        launch.start(folder)
+        start_run.start(folder)
 
 
 def test_a_single_worker_does_not_take_itself_for_a_rank_of_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_command_that_is_not_there_is_a_failed_run(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     folder = make()
     wrapped = [sys.executable, "-P", "-m", "dpo_tui.runs.launchers.end_with_parent", "/nonexistent/torchrun"]
-    launch.start(folder, wrapped)
+    start_run.start(folder, wrapped)
     assert "its last words: /nonexistent/torchrun: No such file or directory" in ended(folder).reason
 
 
@@ -245,12 +245,12 @@ def test_a_run_can_be_submitted_wait_with_a_reason_and_be_stopped_before_it_has_
     folder = make()
     edit_state(folder, launcher="submitting", created_at=1.0, queued_at=1.0)
     assert status_of(folder).status == "lost"
-    launch.start(folder, ["worker"])
+    start_run.start(folder, ["worker"])
     argv = json.loads((folder.path / "job").read_text())
     assert argv[1:5] == ["-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)] and argv[-2:] == ["--", "worker"]
     found = status_of(folder)
     assert (found.status, found.reason, found.live) == ("queued", "job 17 waits for resources", True)
     with pytest.raises(RunError, match="is queued: it cannot be resumed meanwhile"):
-        launch.resume(folder)
+        start_run.resume(folder)
     requests.request_stop(folder)
     assert not (folder.path / "job").exists(), "the batch system was told"

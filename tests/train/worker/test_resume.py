@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.config.toml_text import to_toml
-from dpo_tui.runs import launch, store
+from dpo_tui.runs import start_run, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import state_of
@@ -39,9 +39,9 @@ def status_word(folder: RunFolder) -> str:
 def test_killed_worker_then_killed_supervisor_then_done(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     config = make_config(tiny_model, tiny_pairs, max_steps=24, save_steps=4, eval_split=0.0, sample_prompts=0, seed=7)
     whole = store.create(to_toml(config), name="whole", devices=[])
-    launch.start(whole)
+    start_run.start(whole)
     folder = store.create(to_toml(config), name="broken", devices=[])
-    launch.start(folder)
+    start_run.start(folder)
 
     wait_for(lambda: step_of(folder) >= 5, "the first steps")
     worker = state_of(folder).worker_pid
@@ -51,7 +51,7 @@ def test_killed_worker_then_killed_supervisor_then_done(home: Path, tiny_model: 
     assert "signal 9 (SIGKILL)" in status_of(folder).reason
 
     seen = step_of(folder)
-    launch.resume(folder)
+    start_run.resume(folder)
     wait_for(lambda: step_of(folder) > max(seen, 8), "the resumed run to go on")
     supervisor, worker = state_of(folder).supervisor_pid, state_of(folder).worker_pid
     assert supervisor is not None and worker is not None
@@ -61,7 +61,7 @@ def test_killed_worker_then_killed_supervisor_then_done(home: Path, tiny_model: 
     messages = [json.loads(line)["message"] for line in folder.events.read_text().splitlines()]
     assert any(message.startswith("Resuming from step") for message in messages)
 
-    launch.resume(folder)
+    start_run.resume(folder)
     wait_for(lambda: status_word(folder) == "done", "the end")
     wait_for(lambda: status_word(whole) == "done", "the undisturbed run's end")
     broken, expected = losses(folder), losses(whole)
@@ -102,13 +102,13 @@ def test_no_space_for_a_checkpoint_fails_with_the_reason(home: Path, tiny_model:
     if mounted.returncode:
         pytest.skip("this machine lets nobody mount")
     try:
-        launch.start(folder)
+        start_run.start(folder)
         wait_for(lambda: status_word(folder) == "failed", "the disk to fill up")
         assert "No space left" in status_of(folder).reason
         whole = [path for path in folder.checkpoints.glob("checkpoint-*") if (path / "complete.json").exists()]
         assert whole, "the checkpoints before the full disk stay"
         subprocess.run(["mount", "-o", "remount,size=100m", str(folder.checkpoints)], check=True)
-        launch.resume(folder)
+        start_run.resume(folder)
         wait_for(lambda: status_word(folder) == "done", "the resumed run to end")
         assert set(losses(folder)) == set(range(1, 7))
     finally:

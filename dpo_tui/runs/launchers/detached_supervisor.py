@@ -1,4 +1,7 @@
-"""Start a supervisor on this machine that outlives the terminal and whoever started it. Standard library only."""
+"""Start a supervisor on this machine, detached from the terminal and from the process that starts it.
+
+Standard library only.
+"""
 
 import subprocess
 import threading
@@ -13,17 +16,18 @@ from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 
 _POLL = 0.02
 _TAIL = 2000
+"""Bytes at the end of supervisor.log that an error quotes."""
 
 
-def start_detached(folder: RunFolder, argv: list[str]) -> None:
-    """Start a run's supervisor in a session of its own; return when it holds the run's lock, or has ended well.
+def start_detached_supervisor(folder: RunFolder, argv: list[str]) -> None:
+    """Start a run's supervisor in a new session; return when it holds the run's lock, or has ended with code 0.
 
     Args:
         folder: the run; the supervisor's output goes to its ``supervisor.log``.
         argv: the supervisor's command.
 
     Raises:
-        RunError: it did not start, refused the run, or did not come up.
+        RunError: it did not start, did not take the run, or did not take the lock in time.
     """
     try:
         with open(folder.supervisor_output, "ab") as output:
@@ -39,13 +43,13 @@ def start_detached(folder: RunFolder, argv: list[str]) -> None:
             )
     except OSError as error:
         raise RunError(f"run {folder.id}: no supervisor could be started: {error}") from error
-    # Whoever launches may live long (the app): collect the exit status, so that no zombie stays.
+    # The starting process may live long (the app): collect the exit status, so that no zombie remains.
     threading.Thread(target=supervisor.wait, daemon=True, name=f"reap-{folder.id}").start()
     deadline = time.monotonic() + LAUNCH_DEADLINE
     while run_lock.owner(folder.lock) != supervisor.pid:
         ended = supervisor.poll()
         if ended == 0:
-            return  # it came, worked and ended between two looks
+            return  # it took the lock, ran and ended between two polls
         if ended is not None:
             raise RunError(
                 _tail(folder.supervisor_output, before) or f"run {folder.id}: its supervisor ended with {ended}",

@@ -1,6 +1,6 @@
-"""Start a run, or start it again: its launcher starts a supervisor, which outlives the terminal.
+"""Start or resume a run from the app or the command line: check its state, then let its launcher start a supervisor.
 
-Standard library only.
+The supervisor outlives the terminal. Standard library only.
 """
 
 import os
@@ -10,46 +10,44 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs.checkpoint import newest_checkpoint
-from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.folder import RunFolder, newest_checkpoint
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status import status_of
 
 ARGV_VARIABLE = "DPO_TUI_ARGV"
-"""The command line that started the run, as JSON, for the worker's receipt."""
+"""Environment variable with the command line that started the run, as JSON, for the worker's receipt."""
 
 _ORPHAN_DEADLINE = 60.0
-"""Seconds to wait for the worker of a lost run, which may still be saving its checkpoint."""
-_POLL = 0.02
+"""Seconds to wait for the worker of a killed supervisor, which may still be saving its checkpoint."""
+_ORPHAN_POLL = 0.2
 _WORKER_MODULE = "dpo_tui.train"
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """What `resume` did.
+    """The result of `resume`.
 
     Args:
-        checkpoint: the newest whole checkpoint, from which the worker goes on; ``None`` when there is none and the run
-            starts from the beginning.
+        checkpoint: the newest complete checkpoint, from which the worker continues; ``None`` when there is none and the
+            run starts from the beginning.
     """
 
     checkpoint: Path | None
 
 
 def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
-    """Start a new run in the background; it goes on when this process, its terminal or the connection goes away.
+    """Start a new run in the background; it continues when this process, its terminal or the connection ends.
 
     Args:
-        folder: what `store.create` made.
+        folder: the run, from `dpo_tui.runs.store.create`.
         worker_argv: the worker's command; by default `dpo_tui.train` under the run's interpreter.
 
-    Returns:
-        When the supervisor holds the run's lock, or the run is submitted: from then on it is looked after.
+    Returns when the supervisor holds the run's lock, or the run is submitted to a batch system.
 
     Raises:
-        RunError: the run is already looked after, or was before (then `resume` it), or no supervisor came up.
+        RunError: the run has a supervisor or was started before (then `resume` it), or its supervisor did not start.
     """
     state = _state(folder)
     if state.attempt:
@@ -58,11 +56,11 @@ def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
 
 
 def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
-    """Start a run again where it left off: failed, stopped, lost, or never begun.
+    """Start a failed, stopped, lost or never started run again, from its newest checkpoint.
 
     Args:
         folder: the run.
-        worker_argv: the worker's command; by default the one that it had.
+        worker_argv: the worker's command; by default that of its last attempt.
 
     Raises:
         RunError: it is running, or done, or someone else resumed it at the same time.
@@ -83,7 +81,7 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
 
 
 def default_worker_argv(folder: RunFolder, python: str = sys.executable) -> list[str]:
-    """The worker's command. ``-P`` keeps a ``random.py`` in the current folder from being taken for Python's own."""
+    """The worker's command; without ``-P`` a ``random.py`` in the current folder would shadow the standard module."""
     return [python, "-P", "-m", _WORKER_MODULE, str(folder.path)]
 
 
@@ -99,13 +97,13 @@ def _state(folder: RunFolder) -> State:
 
 def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
     command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
-    # The supervisor refuses if another launcher was faster and started a worker since we looked.
+    # With another attempt number in the state the supervisor does not take the run: someone else resumed it since.
     command += ["--attempt", str(state.attempt), "--", *worker_argv]
     launcher_of(state).start_supervisor(folder, command)
 
 
 def _wait_for_orphan(folder: RunFolder, state: State) -> None:
-    """Wait until the worker of a supervisor that was killed has saved and gone: two would write the same folder."""
+    """Wait until the worker of a killed supervisor has saved and ended: two workers would write the same folder."""
     deadline = time.monotonic() + _ORPHAN_DEADLINE
     while is_same_process(state.worker_pid, state.worker_start):
         if time.monotonic() > deadline:
@@ -113,11 +111,11 @@ def _wait_for_orphan(folder: RunFolder, state: State) -> None:
                 f"run {folder.id}: the worker of its last attempt (process {state.worker_pid}) is still alive",
                 hint=f"It is saving, or hangs: wait, or `dpo-tui stop --now {folder.id}`, then resume again.",
             )
-        time.sleep(10 * _POLL)
+        time.sleep(_ORPHAN_POLL)
 
 
 def _earlier_worker_argv(folder: RunFolder, state: State) -> list[str]:
-    """The command that the run had, unless its interpreter or the folder has moved."""
+    """The command of the last attempt, adapted where the interpreter or the run's folder has moved."""
     earlier = state.worker_argv or default_worker_argv(folder)
     if _WORKER_MODULE not in earlier:
         return list(earlier)
