@@ -1,8 +1,6 @@
 """The app on a screen, by keyboard, over real run folders."""
 
 import os
-import random
-import struct
 import subprocess
 import sys
 import time
@@ -12,7 +10,6 @@ import pytest
 
 from dpo_tui.app import DpoTui
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
@@ -25,7 +22,9 @@ from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.dialogs import AskDialog, TellDialog
 from dpo_tui.widgets.list_dialogs import PickDialog
 from dpo_tui.widgets.run_table import RunTable
-from tests.support.fake_run import begin, progress, write_history
+from tests.support.app import ended_run, screen_text, until
+from tests.support.event_file import scalar_record
+from tests.support.fake_run import write_history
 
 HERE = Path(__file__).parent
 
@@ -38,38 +37,12 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def ended_run(
-    home: Path, run_id: str, name: str, status: str = "done", *, reason: str = "", steps: int = 120
-) -> RunFolder:
-    folder = RunFolder(home / "runs" / run_id)
-    state = begin(folder, name)
-    random.seed(7)
-    write_history(folder, 1, steps, steps)
-    progress(folder, steps, steps)
-    document = {**state.to_dict(), "status": status, "reason": reason, "ended_at": time.time()}
-    write_state(folder, State(**document))
-    return folder
-
-
 def app(feed=None) -> DpoTui:
     return DpoTui(feed, preferences=UserSettings(theme="dark"))
 
 
 def text_of(widget) -> str:
     return "\n".join("".join(s.text for s in widget.render_line(y)) for y in range(widget.size.height))
-
-
-def screen_text(pilot) -> str:
-    screen = pilot.app.screen
-    return "\n".join("".join(s.text for s in strip) for strip in screen._compositor.render_strips())
-
-
-async def until(pilot, holds, seconds: float = 15.0) -> None:
-    """Wait until something holds; a deadline, not a measure of speed."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, screen_text(pilot)
-        await pilot.pause(0.05)
 
 
 async def test_a_first_start_without_runs_says_what_to_press_and_enter_leads_to_the_first_run():
@@ -320,23 +293,15 @@ def test_watch_reads_a_trainer_state_of_another_trainer(tmp_path):
     assert len(feed.series["loss"]) == 2
 
 
-def record(step: int, tag: str, value: float) -> bytes:
-    """One TFRecord with one scalar, as TensorBoard's own writer lays it out (checksums left zero)."""
-    scalar = b"\x0a" + bytes([len(tag)]) + tag.encode() + b"\x15" + struct.pack("<f", value)
-    summary = b"\x0a" + bytes([len(scalar)]) + scalar
-    event = b"\x09" + struct.pack("<d", 1.0) + b"\x10" + bytes([step]) + b"\x2a" + bytes([len(summary)]) + summary
-    return struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4)
-
-
 def test_watch_reads_tensorboard_event_files_as_they_grow(tmp_path):
     """TensorBoard event files, a half-written record included."""
     log = tmp_path / "out" / "runs" / "x" / "events.out.tfevents.1.host"
     log.parent.mkdir(parents=True)
-    whole = record(1, "train/loss", 0.5) + record(2, "eval/loss", 0.75)
-    log.write_bytes(whole + record(3, "train/loss", 0.25)[:20])
+    whole = scalar_record(1, "train/loss", 0.5) + scalar_record(2, "eval/loss", 0.75)
+    log.write_bytes(whole + scalar_record(3, "train/loss", 0.25)[:20])
     feed = open_folder(tmp_path / "out")
     feed.poll(time.time())
     assert feed.latest == {"loss": 0.5, "eval_loss": 0.75}
-    log.write_bytes(whole + record(3, "train/loss", 0.25))
+    log.write_bytes(whole + scalar_record(3, "train/loss", 0.25))
     feed.poll(time.time())
     assert feed.latest["loss"] == 0.25

@@ -13,19 +13,18 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.source.source import Source
 from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.win_rate import WinRate
-from dpo_tui.views.judging_view import meaning, verdicts_needed
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.judge_screen import JudgeScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.runs_screen import RunsScreen
-from dpo_tui.widgets.answer_pair_view import ShownAnswers, AnswerPairView
+from dpo_tui.views.judging_view import meaning, verdicts_needed
+from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, ShownAnswers
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.run_table import RunTable
-from tests.test_app import screen_text, until
-from tests.screens.test_pictures import LOOKS, SIZES
 from tests.judging.test_judge import answered_run
+from tests.support.app import SIZES, SIZES_AND_THEMES, screen_text, until
 
 HOSTILE = "[bold]hi[/bold] \x1b[31mred\x1b]0;title\x07 \x9b2J end"
 
@@ -221,7 +220,7 @@ async def test_answers_are_shown_as_they_are_and_never_obeyed(tiny_pairs):
 
 
 async def test_answers_stand_side_by_side_when_wide_and_below_each_other_when_not(home):
-    from tests.widgets.test_widgets import Stage, shown
+    from tests.support.widget_stage import Stage, shown
 
     view = AnswerPairView()
     long = "many words that fill rows " * 40
@@ -317,7 +316,7 @@ async def test_both_models_really_answer_and_quitting_in_the_middle_keeps_what_i
     assert by_person(folder) == 1
 
 
-@pytest.mark.parametrize(("size", "theme"), LOOKS)
+@pytest.mark.parametrize(("size", "theme"), SIZES_AND_THEMES)
 def test_picture(snap_compare, tiny_pairs, monkeypatch, size, theme):
     monkeypatch.setenv("COLORTERM", "truecolor")
     small_run(

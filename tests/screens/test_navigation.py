@@ -12,27 +12,27 @@ import pytest
 from textual.widgets import Input, TextArea
 
 from dpo_tui.app import DpoTui
-from dpo_tui.views import user_settings as store
-from dpo_tui.views.comparison_table import differing, table
-from dpo_tui.views.dataset_browser import DatasetBrowser
-from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
-from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.views.run_list import RunSummary
 from dpo_tui.runs import store as run_store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
-from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.screens.runs_screen import RunsScreen
+from dpo_tui.screens.settings_screen import SettingsScreen
+from dpo_tui.views import user_settings as store
+from dpo_tui.views.comparison_table import differing, table
+from dpo_tui.views.dataset_browser import DatasetBrowser
+from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.run_list import RunSummary
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.dialogs import AskDialog
 from dpo_tui.widgets.pair_view import PairShown, PairView, wrap_pieces
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.text_pane import TextPane
-from tests.test_app import ended_run, screen_text, until
+from tests.support.app import ended_run, screen_text, until
 from tests.support.repository import ROOT
 
 ROWS = [
@@ -236,7 +236,7 @@ async def test_data_that_cannot_be_read_says_why(home):
 
 
 async def test_a_pair_stands_side_by_side_where_there_is_room_and_stacked_where_not(home):
-    from tests.widgets.test_widgets import Stage, shown
+    from tests.support.widget_stage import Stage, shown
 
     pair = PairShown(
         "Why [b]?", (("Because it ", False), ("rains", True)), (("Because it ", False), ("snows", True)), 3, 3
@@ -441,7 +441,7 @@ async def test_the_command_palette_offers_what_the_keys_do(home):
 
 async def test_what_is_shown_can_be_copied_through_the_terminal(home):
     """harlequin#950: copy over SSH (OSC 52)."""
-    from tests.widgets.test_widgets import Stage
+    from tests.support.widget_stage import Stage
 
     pane = TextPane([("copy [b]me[/b]", "text")])
     async with Stage(pane).run_test(size=(40, 5)) as pilot:

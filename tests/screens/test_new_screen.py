@@ -12,21 +12,21 @@ from dpo_tui.app import DpoTui
 from dpo_tui.config.files import load
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.demo import assets
-from dpo_tui.views import run_plan as plans
-from dpo_tui.views.run_plan import RunPlan, parse, written
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.screens.steps.data_step import PathSuggester, preview
+from dpo_tui.views import run_plan as plans
+from dpo_tui.views.run_plan import RunPlan, parse, written
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.schema_form import SchemaForm
-from tests.test_app import screen_text, until
-from tests.train.test_run_training import make_config
+from tests.support.app import screen_text, until
 from tests.support.repository import ROOT
+from tests.train.test_run_training import make_config
 
 PAIR = {"prompt": "Describe [b]a sunset[/b]", "chosen": "Gold over the sea.", "rejected": "It was pretty."}
 

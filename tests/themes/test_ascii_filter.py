@@ -8,24 +8,24 @@ import pytest
 from textual.widgets import Input
 
 from dpo_tui.app import DpoTui
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import VIEWS, MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
-from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.screens.runs_screen import RunsScreen
+from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.themes.glyphs import TWINS, in_ascii
 from dpo_tui.themes.pick import charset
+from dpo_tui.views.status_words import STATUSES
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.dialogs import AskDialog, TellDialog
 from dpo_tui.widgets.list_dialogs import PickDialog
 from dpo_tui.widgets.run_table import RunTable
-from dpo_tui.views.status_words import STATUSES
-from tests.support.terminal import NOISE, Terminal
-from tests.test_app import ended_run, screen_text, until
+from tests.support.app import ended_run, screen_text, until
 from tests.support.repository import ROOT
+from tests.support.terminal import NOISE, Terminal
 
 FOREIGN = "caf\u00e9 \u65e5\u672c \U0001f642 \u2500\u2713"
 """Letters with an accent, wide letters, an emoji, and glyphs such as ours."""

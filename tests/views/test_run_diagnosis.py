@@ -23,9 +23,10 @@ from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.schema_form import SchemaForm
+from tests.support.app import ended_run, screen_text, until
+from tests.support.event_file import scalar_record
 from tests.support.fake_run import begin, metrics_at, progress, write_history
-from tests.test_app import ended_run, record, screen_text, until
-from tests.widgets.test_widgets import Stage, shown
+from tests.support.widget_stage import Stage, shown
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def test_event_files_of_another_trainer_are_judged_too(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     losses = [0.69, 0.65, 0.6, math.nan, math.nan]
-    data = b"".join(record(step + 1, "train/loss", loss) for step, loss in enumerate(losses))
+    data = b"".join(scalar_record(step + 1, "train/loss", loss) for step, loss in enumerate(losses))
     (folder / "events.out.tfevents.1.host").write_bytes(data)
     feed = open_folder(folder)
     feed.poll(time.time())

@@ -16,8 +16,8 @@ from dpo_tui.views.monitor_text import fraction, header, samples_text
 from dpo_tui.views.open_feed import open_folder
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.series import Series
+from tests.support.event_file import scalar_record
 from tests.support.fake_run import begin, progress, write_history
-from tests.test_app import record
 
 
 def feed_with(status: str = "running", **latest: float) -> RunFeed:
@@ -161,7 +161,7 @@ def event_of(data: bytes) -> bytes:
 
 
 def test_a_folder_that_nobody_writes_to_any_more_is_done_until_somebody_does(tmp_path):
-    feed = foreign(tmp_path / "out", record(1, "train/loss", 0.5))
+    feed = foreign(tmp_path / "out", scalar_record(1, "train/loss", 0.5))
     written = (tmp_path / "out" / "events.out.tfevents.1.host").stat().st_mtime
     feed.poll(written + 1)
     assert feed.about["status"] == "running"
@@ -178,21 +178,21 @@ def test_a_folder_that_nobody_writes_to_any_more_is_done_until_somebody_does(tmp
 def test_scalars_after_an_image_that_is_longer_than_a_chunk_are_read(tmp_path, megabytes):
     """Images, graphs and histograms of other trainers: long ones are read, very long ones skipped."""
     image = b"\x5a" + varint(megabytes << 20) + bytes(megabytes << 20)
-    later = b"".join(record(step, "train/loss", 0.5) for step in range(2, 50))
-    feed = foreign(tmp_path / "out", record(1, "train/loss", 0.5), event_of(image), later)
+    later = b"".join(scalar_record(step, "train/loss", 0.5) for step in range(2, 50))
+    feed = foreign(tmp_path / "out", scalar_record(1, "train/loss", 0.5), event_of(image), later)
     catch_up(feed)
     assert feed.series["loss"].count == 49
     assert feed.series["loss"].rewinds == 0
 
 
 def test_a_long_record_waits_for_its_end_and_its_scalars_count(tmp_path):
-    scalar = record(2, "train/loss", 0.25)[12:-4]
+    scalar = scalar_record(2, "train/loss", 0.25)[12:-4]
     long = event_of(scalar + b"\x5a" + varint(5 << 20) + bytes(5 << 20))
-    feed = foreign(tmp_path / "out", record(1, "train/loss", 0.5), long[:-1])
+    feed = foreign(tmp_path / "out", scalar_record(1, "train/loss", 0.5), long[:-1])
     catch_up(feed)
     assert feed.latest == {"loss": 0.5}
     with (tmp_path / "out" / "events.out.tfevents.1.host").open("ab") as stream:
-        stream.write(long[-1:] + record(3, "eval/loss", 0.75))
+        stream.write(long[-1:] + scalar_record(3, "eval/loss", 0.75))
     feed.poll(time.time())
     catch_up(feed)
     assert feed.latest == {"loss": 0.25, "eval_loss": 0.75}

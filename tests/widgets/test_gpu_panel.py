@@ -11,9 +11,9 @@ from dpo_tui.hardware.nvml import NvmlFault
 from dpo_tui.views.gpu_text import LONGEST, SPAN, compact, tall
 from dpo_tui.views.styled_text import row_width
 from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel, arrange
+from tests.support.app import ended_run
 from tests.support.nvml_standin import compiler, machine
-from tests.test_app import ended_run
-from tests.widgets.test_widgets import Stage, sample, shown
+from tests.support.widget_stage import Stage, sample, shown
 
 needs_compiler = pytest.mark.skipif(
     compiler() is None, reason="no C compiler here to build the stand-in driver library"

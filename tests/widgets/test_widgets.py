@@ -3,12 +3,9 @@
 from pathlib import Path
 
 import pytest
-from textual.app import ComposeResult
 
-from dpo_tui.hardware.gpu_sampler import Sample
 from dpo_tui.runs.statuses import GLYPHS
 from dpo_tui.themes.glyphs import in_ascii
-from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.views.advice_sentence import AdviceSentence
 from dpo_tui.views.plot import PlotLine, PlotStyle
 from dpo_tui.views.series import Series
@@ -21,6 +18,7 @@ from dpo_tui.widgets.log_view import LogPane, LogView
 from dpo_tui.widgets.rows_widget import changed_span
 from dpo_tui.widgets.step_bar import StepBar
 from dpo_tui.widgets.title_row import TitleRow
+from tests.support.widget_stage import Stage, sample, shown
 
 
 @pytest.fixture(autouse=True)
@@ -28,28 +26,6 @@ def colourful(monkeypatch):
     """A terminal that can show every theme."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-
-
-class Stage(ThemedApp):
-    """Shows some widgets and notes the messages they post."""
-
-    def __init__(self, *widgets, theme_name: str = "dark") -> None:
-        super().__init__(theme_name)
-        self.widgets = widgets
-        self.seen: list[object] = []
-
-    def compose(self) -> ComposeResult:
-        yield from self.widgets
-
-    def on_line_chart_enlarge(self, message: LineChart.Enlarge) -> None:
-        self.seen.append(message)
-
-    def on_chart_grid_enlarged(self, message: ChartGrid.Enlarged) -> None:
-        self.seen.append(message)
-
-
-def shown(widget) -> list[str]:
-    return ["".join(segment.text for segment in widget.render_line(y)) for y in range(widget.size.height)]
 
 
 def rising(count: int = 100) -> Series:
@@ -266,11 +242,6 @@ async def test_the_advice_line_wraps_and_is_never_markup():
         await pilot.resize_terminal(20, 4)
         await pilot.pause()
         assert shown(line)[3].rstrip().endswith("…")
-
-
-def sample(**values) -> Sample:
-    given = {"utilisation": 97, "memory_used": 9_100_000_000, "memory_total": 12_880_000_000, "power": 188.0}
-    return Sample(**{"t": 0.0, "gpu": 0, **given, "power_limit": 200.0, "temperature": 71, **values})
 
 
 def test_a_gpu_in_one_row_says_it_all():

@@ -9,14 +9,14 @@ import pytest
 
 from dpo_tui.app import DpoTui
 from dpo_tui.config.files import from_values
-from dpo_tui.hardware.doctor.registry import DoctorOptions, DoctorFinding
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
+from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions
+from dpo_tui.screens.new_screen import NewScreen
+from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.doctor_findings import machine, relevant, trouble
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.screens.new_screen import NewScreen
-from dpo_tui.screens.steps.check_step import CheckStep
-from tests.test_app import screen_text, until
+from tests.support.app import screen_text, until
 
 
 @pytest.fixture(autouse=True)
