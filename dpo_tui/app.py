@@ -30,7 +30,7 @@ from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.views.run_list import RunList
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.views.user_settings import load as load_preferences
-from dpo_tui.widgets.dialogs import TellDialog
+from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import key_sign
 from dpo_tui.widgets.run_actions import RunActionsScreen
@@ -141,8 +141,8 @@ class DpoTui(ThemedApp):
 
     def _list_changed(self) -> None:
         self.runs_changed.publish(None)
-        for notice in self._watchman.look(self.run_list.glances):
-            self.notify(notice.words, title="dpo-tui", markup=False)
+        for notice in self._watchman.changes(self.run_list.summaries):
+            self.notify(notice.text, title="dpo-tui", markup=False)
             if self.preferences.bell:
                 self.bell()
             if self.preferences.desktop and self._driver is not None:
@@ -165,8 +165,8 @@ class DpoTui(ThemedApp):
             super()._handle_exception(error)
 
     def _tell(self, error: DpoTuiError) -> None:
-        if not isinstance(self.screen, TellDialog):
-            self.push_screen(TellDialog("That did not work", error.message, error.hint or ""))
+        if not isinstance(self.screen, MessageDialog):
+            self.push_screen(MessageDialog("That did not work", error.message, error.hint or ""))
 
     @work(thread=True, exclusive=True, group="gpus", exit_on_error=False)
     def _find_gpus(self) -> None:
@@ -199,7 +199,7 @@ class DpoTui(ThemedApp):
 
     def action_leave(self) -> None:
         """Quit the app, and say which runs go on."""
-        live = [glance.name for glance in self.run_list.glances if glance.status in LIVE]
+        live = [glance.name for glance in self.run_list.summaries if glance.status in LIVE]
         words = printable(", ".join(live[:3]), single_line=True) + (" …" if len(live) > 3 else "")  # noqa: PLR2004
         going = f"{words} {'goes' if len(live) == 1 else 'go'} on without this window. " if live else ""
         self.exit(message=f"{going}`dpo-tui` comes back." if live else None)
@@ -222,7 +222,7 @@ class DpoTui(ThemedApp):
         place = screen.HELP if isinstance(screen, FullScreen) else ""
         keys = "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · , settings · ctrl+p every command · q quit; runs go on"
         text = "\n\n".join(part for part in (place, focused, keys) if part)
-        self.push_screen(TellDialog("Help", text))
+        self.push_screen(MessageDialog("Help", text))
 
     def _watch(self, feed: Feed) -> None:
         self._over(lambda: self._make_monitor(feed))
@@ -281,7 +281,7 @@ class DpoTui(ThemedApp):
     def _make_judge(self) -> Screen[None]:
         from dpo_tui.screens.judge_screen import JudgeScreen
 
-        return JudgeScreen(lambda: self.run_list.glances)
+        return JudgeScreen(lambda: self.run_list.summaries)
 
     def action_preferences(self) -> None:
         """Open the settings; the screen that they are opened over stays as it is."""
@@ -336,15 +336,15 @@ class DpoTui(ThemedApp):
     async def on_monitor_screen_overlay_wanted(self, message: "MonitorScreen.OverlayWanted") -> None:
         """Ask which runs to draw over the one shown."""
         from dpo_tui.screens.monitor_screen import MonitorScreen
-        from dpo_tui.widgets.list_dialogs import PickDialog
+        from dpo_tui.widgets.list_dialogs import MultipleChoiceDialog
 
         monitor = self.screen
         if not isinstance(monitor, MonitorScreen):
             return
         hand = monitor.current_run()
-        others = [glance for glance in self.run_list.glances if hand is None or glance.id != hand[0].id]
+        others = [glance for glance in self.run_list.summaries if hand is None or glance.id != hand[0].id]
         choices = [(glance.id, f"{glance.name}  {glance.status}  {glance.id}") for glance in others]
-        picked = await self.push_screen_wait(PickDialog("Draw these runs over this one", choices, message.chosen))
+        picked = await self.push_screen_wait(MultipleChoiceDialog("Draw these runs over this one", choices, message.chosen))
         if picked is not None:
             monitor.overlay([glance.folder for glance in others if glance.id in picked])
 

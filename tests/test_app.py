@@ -14,13 +14,13 @@ from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
-from dpo_tui.views.open_feed import open_folder
+from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.dialogs import AskDialog, TellDialog
-from dpo_tui.widgets.list_dialogs import PickDialog
+from dpo_tui.widgets.dialogs import ConfirmDialog, MessageDialog
+from dpo_tui.widgets.list_dialogs import MultipleChoiceDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.support.app import ended_run, screen_text, until
 from tests.support.event_file import scalar_record
@@ -74,7 +74,7 @@ async def test_enter_opens_the_monitor_with_loss_accuracy_margin_and_kl_and_esca
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, MonitorScreen))
         await until(pilot, lambda: len(pilot.app.screen.query_one(ChartGrid).charts) > 4)
-        shown = [chart.look.title for chart in pilot.app.screen.query_one(ChartGrid).charts if chart.display]
+        shown = [chart.plot_style.title for chart in pilot.app.screen.query_one(ChartGrid).charts if chart.display]
         assert shown == ["loss", "preference accuracy", "reward margin", "KL (estimate)"]
         text = screen_text(pilot)
         assert "✓ done" in text and "step 120/120" in text
@@ -93,7 +93,7 @@ async def test_a_new_metric_appears_while_the_run_is_watched(home):
         await until(pilot, lambda: any(chart.sources for chart in grid.charts))
         with folder.metrics.open("a") as stream:
             stream.write('{"t": 1, "step": 21, "loss": 0.1234567, "novel/metric": 7}\n')
-        await until(pilot, lambda: any(chart.look.title == "novel/metric" for chart in grid.charts))
+        await until(pilot, lambda: any(chart.plot_style.title == "novel/metric" for chart in grid.charts))
         await until(pilot, lambda: "0.123" in screen_text(pilot))
 
 
@@ -141,12 +141,12 @@ async def test_stopping_asks_first_and_writes_the_request(home):
             await pilot.press("c")
             await until(pilot, lambda: "Saved a checkpoint" in folder.events.read_text())
             await pilot.press("s")
-            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
             await pilot.press("n")
             await pilot.pause()
             assert not (folder.control / "stop").exists()
             await pilot.press("s")
-            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
             await pilot.press("enter")
             await until(pilot, lambda: "stopped" in screen_text(pilot))
     finally:
@@ -158,9 +158,9 @@ async def test_other_runs_can_be_drawn_over_the_one_shown(home):
     ended_run(home, "20261101-101010-aaaa", "older")
     folder = ended_run(home, "20261101-101011-aaaa", "newer")
     async with app(RunFeed(folder)).run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: len(pilot.app.run_list.glances) == 2)
+        await until(pilot, lambda: len(pilot.app.run_list.summaries) == 2)
         await pilot.press("o")
-        await until(pilot, lambda: isinstance(pilot.app.screen, PickDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MultipleChoiceDialog))
         await pilot.press("space", "enter")
         await until(pilot, lambda: "older" in screen_text(pilot))
 
@@ -185,7 +185,7 @@ async def test_the_filter_narrows_charts_and_escape_undoes_it(home):
         await until(pilot, lambda: len(grid.charts) > 4)
         await pilot.press("slash", *"grad", "enter")
         await pilot.pause()
-        assert [chart.look.title for chart in grid.charts if chart.display] == ["gradient norm"]
+        assert [chart.plot_style.title for chart in grid.charts if chart.display] == ["gradient norm"]
         await pilot.press("escape")
         await pilot.pause()
         assert sum(chart.display for chart in grid.charts) == 4
@@ -195,7 +195,7 @@ async def test_the_filter_narrows_charts_and_escape_undoes_it(home):
 async def test_a_home_that_cannot_be_read_is_told_in_a_dialog(home):
     (home / "runs").write_text("not a folder")
     async with app().run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         await until(pilot, lambda: "cannot read the runs" in screen_text(pilot))
 
 
@@ -218,10 +218,10 @@ async def test_the_guide_walks_to_a_method():
         assert "When DPO is the right tool" in screen_text(pilot)
         await pilot.press("w")
         for answer in ("y", "y", "y", "n"):
-            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
             await pilot.press(answer)
             await pilot.pause()
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "DPO" in screen_text(pilot)
 
 
@@ -230,7 +230,7 @@ async def test_help_explains_the_place_and_the_focused_widget(home):
     async with app(RunFeed(folder)).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "loss" in screen_text(pilot))
         await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "smoothing" in screen_text(pilot)
 
 
@@ -287,7 +287,7 @@ def test_watch_reads_a_trainer_state_of_another_trainer(tmp_path):
     (folder / "trainer_state.json").write_text(
         '{"max_steps": 40, "epoch": 1.5, "log_history": [{"step": 10, "loss": 0.6}, {"step": 20, "loss": NaN}]}'
     )
-    feed = open_folder(tmp_path / "out")
+    feed = open_feed(tmp_path / "out")
     feed.poll(time.time())
     assert feed.about["max_steps"] == 40
     assert len(feed.series["loss"]) == 2
@@ -299,7 +299,7 @@ def test_watch_reads_tensorboard_event_files_as_they_grow(tmp_path):
     log.parent.mkdir(parents=True)
     whole = scalar_record(1, "train/loss", 0.5) + scalar_record(2, "eval/loss", 0.75)
     log.write_bytes(whole + scalar_record(3, "train/loss", 0.25)[:20])
-    feed = open_folder(tmp_path / "out")
+    feed = open_feed(tmp_path / "out")
     feed.poll(time.time())
     assert feed.latest == {"loss": 0.5, "eval_loss": 0.75}
     log.write_bytes(whole + scalar_record(3, "train/loss", 0.25))

@@ -115,7 +115,7 @@ class CompareScreen(FullScreen):
         fresh = [entry for entry in charts_for(present) if entry.metrics not in known]
         if fresh:
             self._entries += fresh
-            grid.add_charts([LineChart(entry.look, log=entry.log) for entry in fresh])
+            grid.add_charts([LineChart(entry.style, log=entry.log) for entry in fresh])
         for entry, chart in zip(self._entries, grid.charts, strict=True):
             metric = entry.metrics[0][0]
             lines = [

@@ -14,13 +14,13 @@ from dpo_tui.data.scan.scan_child import ScanProcess
 from dpo_tui.data.scan.scan_request import ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.views.dataset_text import droppable, report_page, where
+from dpo_tui.views.dataset_text import droppable_checks, report_page, title_parts
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
 from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.views.token_lengths import lengths_text
+from dpo_tui.views.token_length_text import lengths_text
 from dpo_tui.screens.pair_keys import PAIR_ACTIONS, PairArea
 from dpo_tui.screens.steps.data_step import DataStep
-from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
+from dpo_tui.widgets.dialogs import ConfirmDialog, InputDialog
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.pair_view import PairView
 from dpo_tui.widgets.repair_dialog import RepairDialog
@@ -157,10 +157,10 @@ class DataScreen(PairArea):
         if event["event"] == "progress":
             part = f"{event['done'] / event['total']:.0%}" if event.get("total") else ""
             self._phase = f"{event['phase']} {part}"
-            self.when_seen(self._show_phase)
+            self.draw_when_front(self._show_phase)
         else:
             self._report = event["report"]
-            self.when_seen(self._show_report)
+            self.draw_when_front(self._show_report)
 
     def _show_phase(self) -> None:
         self.query_one("#where", TitleRow).show([[("Data", "title")], [(self._phase, "muted")]])
@@ -179,9 +179,9 @@ class DataScreen(PairArea):
     async def action_model(self) -> None:
         """Count tokens with a model's tokenizer, as training with some max_seq_length will."""
         known, longest = self._model or self._in_hand() or ("", _USUAL_LENGTH)
-        asked = TypeDialog("Count tokens with the model", known, "hub id (org/name) or folder")
+        asked = InputDialog("Count tokens with the model", known, "hub id (org/name) or folder")
         name = await self.app.push_screen_wait(asked)
-        typed = await self.app.push_screen_wait(TypeDialog("max_seq_length", str(longest))) if name else None
+        typed = await self.app.push_screen_wait(InputDialog("max_seq_length", str(longest))) if name else None
         if not name or not typed:
             return
         if not typed.isdigit() or not int(typed):
@@ -200,7 +200,7 @@ class DataScreen(PairArea):
     def show_where(self) -> None:
         """Show the data's name, and of pairs which one is shown and what was decided."""
         pairs = self._dataset if self._view == "Pairs" else None
-        parts = where(self._location, pairs, self._at, self._check, self._decisions)
+        parts = title_parts(self._location, pairs, self._at, self._check, self._decisions)
         self.query_one("#where", TitleRow).show(parts)
 
     @work(exclusive=True, group="ask", exit_on_error=False)
@@ -213,13 +213,13 @@ class DataScreen(PairArea):
         out = Path.cwd() / f"{stem}.repaired.jsonl"
 
         def remaining(checks: tuple[str, ...]) -> str:
-            return dataset.remaining(decisions, checks).words()
+            return dataset.remaining(decisions, checks).summary()
 
-        chosen = await self.app.push_screen_wait(RepairDialog(droppable(self._report), remaining, out))
+        chosen = await self.app.push_screen_wait(RepairDialog(droppable_checks(self._report), remaining, out))
         if chosen is None:
             return
         checks, out = chosen
-        question = AskDialog(f"Write over {out.name}?", "There is a file of this name.", dangerous=True)
+        question = ConfirmDialog(f"Write over {out.name}?", "There is a file of this name.", dangerous=True)
         if not out.exists() or await self.app.push_screen_wait(question):
             self._save(dataset, decisions, checks, out)
 

@@ -12,8 +12,8 @@ from textual.widgets.option_list import Option
 
 from dpo_tui.screens.guide_pages import PAGES, WALK, GuideAnswer, GuideQuestion
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.dialogs import AskDialog, TellDialog
+from dpo_tui.widgets.compact_inputs import ChoiceList
+from dpo_tui.widgets.dialogs import ConfirmDialog, MessageDialog
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.text_pane import TextPane
 
@@ -61,5 +61,5 @@ class GuideScreen(FullScreen):
         """Ask, one question after the other, and name the method."""
         place: GuideQuestion | GuideAnswer = WALK
         while isinstance(place, GuideQuestion):
-            place = place.yes if await self.app.push_screen_wait(AskDialog(place.ask)) else place.no
-        self.app.push_screen(TellDialog(place.method, place.why))
+            place = place.yes if await self.app.push_screen_wait(ConfirmDialog(place.ask)) else place.no
+        self.app.push_screen(MessageDialog(place.method, place.why))

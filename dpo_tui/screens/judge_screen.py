@@ -17,16 +17,24 @@ from textual.widgets.option_list import Option
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.judging.pair_collection import write_pairs
 from dpo_tui.judging.judging_session import Ballot, Session, Verdict
-from dpo_tui.views.judging_view import PROMPTS, Judgeable, before_answers, judgeable, result, saved, while_answering
+from dpo_tui.views.judging_text import (
+    PROMPTS,
+    JudgeableRun,
+    before_answers,
+    judgeable_runs,
+    reporting_save_errors,
+    result,
+    while_answering,
+)
 from dpo_tui.views.run_list import RunSummary
-from dpo_tui.views.monitor_text import Piece, prompt_text
+from dpo_tui.views.monitor_text import prompt_text
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.answer_pair_view import ShownAnswers, AnswerPairView
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.answer_pair_view import AnswerPair, AnswerPairView
+from dpo_tui.widgets.compact_inputs import ChoiceList
+from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.views.styled_text import Paragraph, StyledRow
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow
 
@@ -70,7 +78,7 @@ class JudgeScreen(FullScreen):
     def __init__(self, glances: Callable[[], Sequence[RunSummary]]) -> None:
         super().__init__(id="judge-screen")
         self._glances = glances
-        self._choices: list[Judgeable] = []
+        self._choices: list[JudgeableRun] = []
         self._title = ""
         self._session: Session | None = None
         self._ballot: Ballot | None = None
@@ -125,18 +133,18 @@ class JudgeScreen(FullScreen):
 
     @work(thread=True, exclusive=True, group="list", exit_on_error=False)
     def _list(self) -> None:
-        self.app.call_from_thread(self._listed, judgeable(self._glances()))
+        self.app.call_from_thread(self._listed, judgeable_runs(self._glances()))
 
-    def _listed(self, found: list[Judgeable]) -> None:
+    def _listed(self, found: list[JudgeableRun]) -> None:
         self._choices = found
-        self.when_seen(self._show_choices)
+        self.draw_when_front(self._show_choices)
 
     def _show_choices(self) -> None:
         found = self._choices
         options = self.query_one(ChoiceList)
         kept = options.highlighted
         options.clear_options()
-        options.add_options([Option(Content(one.words)) for one in found] or [Option(NOTHING, disabled=True)])
+        options.add_options([Option(Content(one.description)) for one in found] or [Option(NOTHING, disabled=True)])
         options.highlighted = min(kept or 0, len(found) - 1) if found else None
         self._show_where()
 
@@ -159,7 +167,7 @@ class JudgeScreen(FullScreen):
     @work(thread=True, exclusive=True, group="begin", exit_on_error=False)
     def _begin(self, folder: RunFolder, count: int) -> None:
         try:
-            with saved(folder):
+            with reporting_save_errors(folder):
                 session = Session.open(folder, count=count)
         except Exception:
             self.app.call_from_thread(self._open, "choose")
@@ -185,7 +193,7 @@ class JudgeScreen(FullScreen):
     @work(thread=True, group="step", exit_on_error=False)
     def _step(self, session: Session, change: Callable[[Session], object], before: Ballot | None) -> None:
         try:
-            with saved(session.folder):
+            with reporting_save_errors(session.folder):
                 change(session)
                 ballot = session.next()
         except RunError:
@@ -202,14 +210,14 @@ class JudgeScreen(FullScreen):
         if ballot is None and self._again:  # an answer came after the look
             self._go_on()
         else:
-            self.when_seen(self._show_step)
+            self.draw_when_front(self._show_step)
 
     def _show_step(self) -> None:
         session, ballot = self._session, self._ballot
         if session is None:
             return
         if ballot is not None:
-            shown = ShownAnswers(prompt_text(ballot.prompt), ballot.left, ballot.right)
+            shown = AnswerPair(prompt_text(ballot.prompt), ballot.left, ballot.right)
             self.query_one(AnswerPairView).show(shown)
             self._open("ballot")
         elif self._answering is session:
@@ -246,7 +254,7 @@ class JudgeScreen(FullScreen):
     @work(thread=True, group="answers", exit_on_error=False)
     def _answer(self, session: Session) -> None:
         try:
-            with saved(session.folder):
+            with reporting_save_errors(session.folder):
                 for done, total in session.generate():
                     self.app.call_from_thread(self._answered, session, done, total)
         finally:
@@ -258,12 +266,12 @@ class JudgeScreen(FullScreen):
     def _answered(self, session: Session, done: int, total: int) -> None:
         if session is self._session:
             self._answers = (done, total)
-            self.when_seen(self._show_where)
+            self.draw_when_front(self._show_where)
             self._look_for_pair()
 
     def _answers_ended(self, session: Session) -> None:
         if session is self._session:
-            self.when_seen(self._show_where)
+            self.draw_when_front(self._show_where)
             self._look_for_pair()
             self.refresh_bindings()
 
@@ -290,7 +298,7 @@ class JudgeScreen(FullScreen):
 
     @work(thread=True, exclusive=True, group="begin", exit_on_error=False)
     def _more(self, session: Session) -> None:
-        with saved(session.folder):
+        with reporting_save_errors(session.folder):
             longer = Session.open(session.folder, count=session.total + PROMPTS)
         if longer.total == session.total:
             words = f"The run's data has no prompts beyond these {session.total}."
@@ -306,7 +314,7 @@ class JudgeScreen(FullScreen):
             return
         name = re.sub(r"[^\w.-]+", "-", self._title).strip("-.") or session.folder.id
         title = "Write the decided verdicts as pairs to"
-        out = await self.app.push_screen_wait(TypeDialog(title, str(Path.cwd() / f"{name}.judged.jsonl")))
+        out = await self.app.push_screen_wait(InputDialog(title, str(Path.cwd() / f"{name}.judged.jsonl")))
         if out:
             self._write(session, Path(out).expanduser())
 
@@ -321,7 +329,7 @@ class JudgeScreen(FullScreen):
             raise UsageError(f"{out}: cannot be written: {error.strerror or error}") from error
         self.app.call_from_thread(self.notify, f"{len(pairs):,} pairs written to {out}.", markup=False)
 
-    def _show_page(self, text: list[Piece]) -> None:
+    def _show_page(self, text: list[Paragraph]) -> None:
         self.query_one("#page", TextPane).show(text, top=self._view != "page")
         self._open("page")
 

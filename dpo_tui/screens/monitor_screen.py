@@ -12,12 +12,12 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
-from dpo_tui.views.run_diagnosis import PacedDiagnosis
+from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.runs.statuses import OVER
 from dpo_tui.views.gpu_watch import GpuWatch
-from dpo_tui.views.headline import headline
+from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.monitor_text import config_text, events_text, fraction, header, receipt_text, samples_text
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.feed_reading import FeedRead, read_feeds
@@ -25,9 +25,9 @@ from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.views.chart_registry import ChartEntry, charts_for, lines_for
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel
+from dpo_tui.widgets.gpu_panel import GpuPanel
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.log_view import LogView
 from dpo_tui.widgets.step_bar import StepBar
 from dpo_tui.widgets.run_actions import RunActionsScreen
@@ -107,7 +107,7 @@ class MonitorScreen(RunActionsScreen):
         self._feed = feed
         self._reader = FeedReader(feed)
         self._gpus = gpus
-        self._diagnosis = PacedDiagnosis(feed)
+        self._diagnosis = ThrottledDiagnosis(feed)
         self._judging = False
         self._entries: list[ChartEntry] = []
         self._overlays: list[FeedReader[RunFeed]] = []
@@ -195,7 +195,7 @@ class MonitorScreen(RunActionsScreen):
     @work(thread=True, exclusive=True, group="diagnosis", exit_on_error=False)
     def _judge(self) -> None:
         try:
-            if self._diagnosis.look(time.time()) and self.is_attached:
+            if self._diagnosis.update(time.time()) and self.is_attached:
                 self.app.call_from_thread(self._arrive)
         finally:
             self._judging = False
@@ -220,14 +220,14 @@ class MonitorScreen(RunActionsScreen):
             parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlaid), "accent")])
         self.query_one("#header", TitleRow).show(parts)
         self.query_one("#bar", StepBar).show(fraction(feed.about), parts)
-        advice = headline(feed, self._diagnosis.found)
+        advice = advice_sentence(feed, self._diagnosis.advice)
         line = self.query_one("#advice", AdviceLine)
         news = bool(advice.remedy) != bool(line.advice.remedy)
-        line.say(advice)
+        line.show(advice)
         self._add_charts()
         grid, over = self.query_one(ChartGrid), self._is_over()
         for chart in grid.charts:
-            chart.settle(over)
+            chart.set_complete(over)
         grid.redraw()
         self._show_documents()
         self._look_every(LOOK_BACK if over else LOOK)
@@ -251,7 +251,7 @@ class MonitorScreen(RunActionsScreen):
         fresh = [entry for entry in charts_for(self._feed.series) if entry.metrics not in known]
         if fresh:
             self._entries += fresh
-            charts = [LineChart(entry.look, log=entry.log) for entry in fresh]
+            charts = [LineChart(entry.style, log=entry.log) for entry in fresh]
             grid.add_charts(charts)
             if grid.page == 0 and len(self._entries) == len(fresh):
                 charts[0].focus()
@@ -276,8 +276,7 @@ class MonitorScreen(RunActionsScreen):
 
     def _show_gpus(self) -> None:
         if self.is_front:
-            found = [GpuHistory(gpu.index, gpu.name, gpu.samples) for gpu in self._gpus.now()]
-            self.query_one(GpuPanel).show(found, absence=self._gpus.absence)
+            self.query_one(GpuPanel).show(self._gpus.now(), absence=self._gpus.absence)
 
     def action_view(self, by: int) -> None:
         """Open the next view."""
@@ -346,7 +345,7 @@ class MonitorScreen(RunActionsScreen):
 
     def _remedy(self) -> Mapping[str, Any]:
         shown = self.query_one("#advice", AdviceLine).advice.remedy
-        found = self._diagnosis.found
+        found = self._diagnosis.advice
         return found[0].remedy if shown and found and isinstance(self._feed, RunFeed) else {}
 
     def action_apply(self) -> None:
@@ -363,7 +362,7 @@ class MonitorScreen(RunActionsScreen):
             self._close_filter()
         elif grid.enlarged is not None:
             grid.enlarge(None)
-        elif grid.words:
+        elif grid.query_text:
             grid.filter("")
             field.value = ""
         elif self.query_one("#tabs", TabStrip).open != "Charts":

@@ -32,7 +32,7 @@ from dpo_tui.screens.steps.hardware_step import HardwareStep
 from dpo_tui.screens.steps.model_step import DEMO, ModelStep
 from dpo_tui.screens.steps.settings_step import SettingsStep
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.schema_form import SchemaForm
 from dpo_tui.widgets.tab_strip import TabStrip
@@ -247,7 +247,7 @@ class NewScreen(FullScreen):
     @work(exclusive=True, group="open", exit_on_error=False)
     async def action_open(self) -> None:
         """Ask for a config file and begin from it."""
-        path = await self.app.push_screen_wait(TypeDialog("Begin from a config file", placeholder="run.toml"))
+        path = await self.app.push_screen_wait(InputDialog("Begin from a config file", placeholder="run.toml"))
         if path:
             self.open_file(Path(path).expanduser())
 

@@ -7,12 +7,12 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from dpo_tui.data.repair.repair import Edit
-from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, PairAt
+from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, BrowsedPair
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.dialogs import TypeDialog
-from dpo_tui.widgets.edit_dialog import EditDialog
-from dpo_tui.widgets.list_dialogs import ChooseDialog
-from dpo_tui.widgets.pair_view import PairShown, PairView
+from dpo_tui.widgets.dialogs import InputDialog
+from dpo_tui.widgets.edit_dialog import EditAnswersDialog
+from dpo_tui.widgets.list_dialogs import ChoiceDialog
+from dpo_tui.widgets.pair_view import PairContent, PairView
 
 PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go"})
 
@@ -50,7 +50,7 @@ class PairArea(FullScreen):
         self._report: dict[str, Any] | None = None
         self._row = 1
         self._check = ""
-        self._at: PairAt | None = None
+        self._at: BrowsedPair | None = None
         self._decisions = Decisions()
         self._request += 1
         self._moving = False
@@ -100,7 +100,7 @@ class PairArea(FullScreen):
             # "exclusive" cannot stop a thread: an older request may still be answered after a newer one.
             self.app.call_from_thread(self._pair_read, request, at, otherwise)
 
-    def _pair_read(self, request: int, at: PairAt | None, otherwise: str) -> None:
+    def _pair_read(self, request: int, at: BrowsedPair | None, otherwise: str) -> None:
         if request != self._request:
             return
         self._moving, self._answered = False, request
@@ -111,16 +111,16 @@ class PairArea(FullScreen):
         if otherwise:
             self.notify(otherwise, markup=False)
 
-    def _show_pair(self, at: PairAt) -> None:
+    def _show_pair(self, at: BrowsedPair) -> None:
         self._at, self._row = at, at.row
-        shown = PairShown(
+        shown = PairContent(
             prompt=at.prompt,
             chosen=at.difference[0],
             rejected=at.difference[1],
             chosen_words=len(at.chosen.split()),
             rejected_words=len(at.rejected.split()),
             problem=at.problem,
-            decided=self._decisions.words(at.row),
+            decided=self._decisions.summary(at.row),
         )
         self.query_one(PairView).show(shown)
         self.show_where()
@@ -141,13 +141,13 @@ class PairArea(FullScreen):
         def find(dataset: DatasetBrowser) -> int | None:
             found: int | None = row
             for _ in range(abs(steps)):
-                found = dataset.next_named(check, found, backwards=steps < 0) if found is not None else None
+                found = dataset.next_flagged(check, found, backwards=steps < 0) if found is not None else None
             return found or None
 
         self._show_found(find, otherwise="No further pair is named by this check.")
         self._named_steps = (row, steps)
 
-    def _decidable(self) -> PairAt | None:
+    def _decidable(self) -> BrowsedPair | None:
         """The pair that is shown; None while another one is being read, which the key may have been meant for."""
         if self._moving:
             self.notify("The next pair is still being read: press the key again when it is shown.", markup=False)
@@ -178,7 +178,7 @@ class PairArea(FullScreen):
             self.notify("The pair is still being read: press the key again.", markup=False)
             return
         flipped = at.row in self._decisions.flipped
-        texts = await self.app.push_screen_wait(EditDialog(at.chosen, at.rejected))
+        texts = await self.app.push_screen_wait(EditAnswersDialog(at.chosen, at.rejected))
         if texts is not None:
             # Edits are kept as the file has its answers; a flip comes after them.
             chosen, rejected = reversed(texts) if flipped else texts
@@ -190,7 +190,7 @@ class PairArea(FullScreen):
         """Leave only the pairs that one check names."""
         problems = [problem for problem in (self._report or {}).get("problems", []) if problem["rows"]]
         choices = [("", "all pairs")] + [(p["check"], f"{p['check']}  {p['count']:,}  {p['title']}") for p in problems]
-        picked = await self.app.push_screen_wait(ChooseDialog("Which pairs?", choices))
+        picked = await self.app.push_screen_wait(ChoiceDialog("Which pairs?", choices))
         if picked is None:
             return
         self._check = picked
@@ -202,7 +202,7 @@ class PairArea(FullScreen):
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_search(self) -> None:
         """Go to the next pair with some words."""
-        words = await self.app.push_screen_wait(TypeDialog("Find pairs with", self._words))
+        words = await self.app.push_screen_wait(InputDialog("Find pairs with", self._words))
         if words:
             self._words = words
             first = self._row + 1
@@ -211,6 +211,6 @@ class PairArea(FullScreen):
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_go(self) -> None:
         """Go to a pair by its number."""
-        typed = await self.app.push_screen_wait(TypeDialog("Go to pair", str(self._row)))
+        typed = await self.app.push_screen_wait(InputDialog("Go to pair", str(self._row)))
         if typed and typed.replace(",", "").isdigit():
             self._show_row(int(typed.replace(",", "")))

@@ -11,10 +11,11 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 
-from dpo_tui.views.run_feed import RunFeed, number
+from dpo_tui.views.run_feed import RunFeed, finite_number
 from dpo_tui.views.feed_reader import FeedReader
-from dpo_tui.views.gpu_watch import GpuReading, GpuWatch
-from dpo_tui.views.headline import headline
+from dpo_tui.views.gpu_text import GpuHistory, memory_text
+from dpo_tui.views.gpu_watch import GpuWatch
+from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.run_list import RunSummary, RunList
 from dpo_tui.runs.statuses import LIVE, OVER
 from dpo_tui.views.monitor_text import header
@@ -23,9 +24,8 @@ from dpo_tui.runs.status import ago, duration
 from dpo_tui.screens.feed_reading import FeedRead, read_feeds
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.views.chart_registry import BOOK, lines_for
+from dpo_tui.views.chart_registry import CHARTS, lines_for
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.gpu_panel import memory_text
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.run_actions import RunActionsScreen
@@ -33,7 +33,7 @@ from dpo_tui.widgets.run_table import RunRow, RunTable
 from dpo_tui.widgets.title_row import TitleRow
 
 if TYPE_CHECKING:  # the advice rules are not needed before the first paint
-    from dpo_tui.views.run_diagnosis import PacedDiagnosis
+    from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 
 SHORT = 24
 TALL = 40
@@ -100,8 +100,8 @@ class RunsScreen(RunActionsScreen):
         self._changed = changed
         self._chosen: set[str] = set()
         self._reader: FeedReader[RunFeed] | None = None
-        self._diagnosis: PacedDiagnosis | None = None
-        self._judging: PacedDiagnosis | None = None
+        self._diagnosis: ThrottledDiagnosis | None = None
+        self._judging: ThrottledDiagnosis | None = None
 
     def compose(self) -> ComposeResult:
         """Title, table, preview, keys."""
@@ -110,7 +110,7 @@ class RunsScreen(RunActionsScreen):
         with Vertical(id="preview"):
             yield TitleRow(id="preview-title")
             yield AdviceLine(id="preview-advice")
-            yield ChartGrid([LineChart(entry.look) for entry in BOOK[:2]], id="preview-charts")
+            yield ChartGrid([LineChart(entry.style) for entry in CHARTS[:2]], id="preview-charts")
         yield KeyHints()
 
     def on_mount(self) -> None:
@@ -133,17 +133,17 @@ class RunsScreen(RunActionsScreen):
         if not self.is_front:
             return
         now = time.time()
-        glances = self._runs.glances
+        glances = self._runs.summaries
         self.set_class(not glances, "-empty")
         table = self.query_one(RunTable)
-        table.empty_words = FIRST_WORDS
+        table.empty_text = FIRST_WORDS
         table.show([row(glance, now, glance.id in self._chosen) for glance in glances])
         self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_words(self._gpus.now(), self._gpus.absence))
         self.refresh_bindings()
 
     def _glance(self) -> RunSummary | None:
         key = self.query_one(RunTable).cursor
-        return next((glance for glance in self._runs.glances if glance.id == key), None)
+        return next((glance for glance in self._runs.summaries if glance.id == key), None)
 
     def current_run(self) -> tuple[RunFolder, str, str] | None:
         """The run under the cursor."""
@@ -158,10 +158,10 @@ class RunsScreen(RunActionsScreen):
         glance = self._glance()
         self._reader = self._diagnosis = None
         if glance is not None:
-            from dpo_tui.views.run_diagnosis import PacedDiagnosis
+            from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 
             self._reader = FeedReader(RunFeed(glance.folder))
-            self._diagnosis = PacedDiagnosis(self._reader.feed)
+            self._diagnosis = ThrottledDiagnosis(self._reader.feed)
         self.refresh_bindings()
         self._tick()
 
@@ -191,9 +191,9 @@ class RunsScreen(RunActionsScreen):
         self._tick()
 
     @work(thread=True, group="diagnosis", exit_on_error=False)
-    def _judge(self, diagnosis: "PacedDiagnosis") -> None:
+    def _judge(self, diagnosis: "ThrottledDiagnosis") -> None:
         try:
-            if diagnosis.look(time.time()) and self.is_attached:
+            if diagnosis.update(time.time()) and self.is_attached:
                 self.app.call_from_thread(self._show_preview)
         finally:
             # By now the cursor may be on another run, whose diagnosis is under way in a thread of its own.
@@ -205,10 +205,10 @@ class RunsScreen(RunActionsScreen):
             return
         feed = self._reader.feed
         self.query_one("#preview-title", TitleRow).show(header(feed))
-        found = self._diagnosis.found if self._diagnosis is not None else ()
-        self.query_one("#preview-advice", AdviceLine).say(headline(feed, found))
-        for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
-            chart.settle(feed.about.get("status") in OVER)
+        found = self._diagnosis.advice if self._diagnosis is not None else ()
+        self.query_one("#preview-advice", AdviceLine).show(advice_sentence(feed, found))
+        for chart, entry in zip(self.query_one(ChartGrid).charts, CHARTS, strict=False):
+            chart.set_complete(feed.about.get("status") in OVER)
             chart.set_lines(lines_for(entry, feed.series))
             chart.redraw()
 
@@ -224,7 +224,7 @@ class RunsScreen(RunActionsScreen):
         self._chosen ^= {message.key}
         self._show()
 
-    def on_run_table_begin_asked(self, message: RunTable.BeginAsked) -> None:
+    def on_run_table_begin_asked(self, message: RunTable.StartRequested) -> None:
         """Lead to the first run."""
         message.stop()
         self.action_new()
@@ -240,7 +240,7 @@ class RunsScreen(RunActionsScreen):
 
     def action_compare(self) -> None:
         """Lay the selected runs side by side."""
-        folders = [glance.folder for glance in self._runs.glances if glance.id in self._chosen]
+        folders = [glance.folder for glance in self._runs.summaries if glance.id in self._chosen]
         if len(folders) < 2:  # noqa: PLR2004 - one run has nothing to be compared with
             self.notify("Select two or more runs with space first.", markup=False)
             return
@@ -270,14 +270,14 @@ def note(glance: RunSummary, now: float) -> str:
         return f"{reason} → r resumes" if reason else "r resumes"
     if glance.status in ("queued", "stalled", "unknown"):
         return reason
-    if (eta := number(about.get("eta_seconds"))) is not None:
+    if (eta := finite_number(about.get("eta_seconds"))) is not None:
         return f"ETA {duration(eta)}"
-    if (ended := number(about.get("ended_at"))) is not None:
+    if (ended := finite_number(about.get("ended_at"))) is not None:
         return ago(ended, now)
     return str(about.get("phase") or "") if glance.status in LIVE else ""
 
 
-def gpu_words(gpus: list[GpuReading], absence: str) -> StyledRow:
+def gpu_words(gpus: list[GpuHistory], absence: str) -> StyledRow:
     """The GPUs in a few words, for a corner."""
     if not gpus:
         return [(absence.partition(":")[0], "muted")]

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 BLOCKS, BLOCK_TWINS = " ▁▂▃▄▅▆▇█", " _.-=+*#@"
 _SIGNS = {
-    # what stands for a state (dpo_tui.views.status_words has the words)
+    # what stands for a state (dpo_tui.views.status_labels has the words)
     "◌": "~", "◔": "^", "●": "*", "◍": "?", "◑": "/", "✓": "+", "✗": "x", "■": "#", "⚑": "!", "⚠": "!", "▪": "#",
     # lists, cursors, arrows in words
     "·": "-", "•": "*", "▸": ">", "▶": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "…": "~", "○": "o", "▼": "v",

@@ -39,7 +39,7 @@ class AdviceLine(RowsWidget):
     remedy_key = ""
     """What applies the remedy, to be named before it; a remedy is shown only where a key does so."""
 
-    def say(self, advice: AdviceSentence) -> None:
+    def show(self, advice: AdviceSentence) -> None:
         """Replace the sentence."""
         if advice == self.advice:
             return

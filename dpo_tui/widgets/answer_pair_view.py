@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from dpo_tui.views.styled_text import StyledRow
-from dpo_tui.widgets.pair_view import two_answers, wrap_pieces
+from dpo_tui.views.styled_text import StyledRow, wrap_pieces
+from dpo_tui.widgets.pair_view import two_answers
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("prompt", "head", "answer", "note", "more")
@@ -16,7 +16,7 @@ EMPTY = "(an empty answer)"
 
 
 @dataclass(frozen=True, slots=True)
-class ShownAnswers:
+class AnswerPair:
     """What the view shows; all texts are foreign.
 
     Args:
@@ -57,11 +57,11 @@ class AnswerPairView(RowsWidget, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self.ballot = ShownAnswers()
+        self.ballot = AnswerPair()
         self._top = 0
         self._count = 0
 
-    def show(self, ballot: ShownAnswers) -> None:
+    def show(self, ballot: AnswerPair) -> None:
         """Show a pair of answers; another one from its top."""
         if ballot != self.ballot:
             self._top = 0

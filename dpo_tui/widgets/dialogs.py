@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.compact_inputs import LineInput
 
 BOX = """
     {name} {{ align: center middle; background: $background 70%; }}
@@ -24,7 +24,7 @@ BOX = """
 """The style of a dialog, to be formatted with the name of its class."""
 
 
-class AskDialog(ModalScreen[bool]):
+class ConfirmDialog(ModalScreen[bool]):
     """A question with yes and no; Enter does not answer a dangerous one.
 
     Args:
@@ -33,7 +33,7 @@ class AskDialog(ModalScreen[bool]):
         dangerous: whether only ``y`` means yes.
     """
 
-    DEFAULT_CSS = BOX.format(name="AskDialog")
+    DEFAULT_CSS = BOX.format(name="ConfirmDialog")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "yes", id="ask.yes"),
         Binding("n,escape,q", "answer(False)", "no", id="ask.no"),
@@ -61,7 +61,7 @@ class AskDialog(ModalScreen[bool]):
             self.dismiss(True)
 
 
-class TellDialog(ModalScreen[None]):
+class MessageDialog(ModalScreen[None]):
     """Something to read: what went wrong and what to do, or the help for a place.
 
     Args:
@@ -71,10 +71,10 @@ class TellDialog(ModalScreen[None]):
     """
 
     DEFAULT_CSS = (
-        BOX.format(name="TellDialog")
+        BOX.format(name="MessageDialog")
         + """
-    TellDialog .-text { height: auto; max-height: 20; overflow-y: auto; }
-    TellDialog .-hint { color: $text-accent; margin-top: 1; }
+    MessageDialog .-text { height: auto; max-height: 20; overflow-y: auto; }
+    MessageDialog .-hint { color: $text-accent; margin-top: 1; }
     """
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -99,7 +99,7 @@ class TellDialog(ModalScreen[None]):
         self.dismiss(None)
 
 
-class TypeDialog(ModalScreen[str | None]):
+class InputDialog(ModalScreen[str | None]):
     """One line to type; None when the person changes their mind.
 
     Args:
@@ -109,7 +109,7 @@ class TypeDialog(ModalScreen[str | None]):
         secret: show dots instead of what is typed.
     """
 
-    DEFAULT_CSS = BOX.format(name="TypeDialog")
+    DEFAULT_CSS = BOX.format(name="InputDialog")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="type.cancel")]
 
     def __init__(self, title: str, value: str = "", placeholder: str = "", *, secret: bool = False) -> None:

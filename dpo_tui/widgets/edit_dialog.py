@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 
-class EditDialog(ModalScreen[tuple[str, str] | None]):
+class EditAnswersDialog(ModalScreen[tuple[str, str] | None]):
     """Chosen over rejected; None when the person changes their mind.
 
     Args:
@@ -19,10 +19,10 @@ class EditDialog(ModalScreen[tuple[str, str] | None]):
     """
 
     DEFAULT_CSS = """
-    EditDialog { align: center middle; background: $background 70%; }
-    EditDialog > Vertical { width: 90%; height: 90%; background: $surface; border: round $accent; padding: 0 1; }
-    EditDialog TextArea { height: 1fr; border: none; background: $surface; }
-    EditDialog .-keys { color: $text-muted; }
+    EditAnswersDialog { align: center middle; background: $background 70%; }
+    EditAnswersDialog > Vertical { width: 90%; height: 90%; background: $surface; border: round $accent; padding: 0 1; }
+    EditAnswersDialog TextArea { height: 1fr; border: none; background: $surface; }
+    EditAnswersDialog .-keys { color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", id="edit.cancel", priority=True),

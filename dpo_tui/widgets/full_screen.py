@@ -8,7 +8,7 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.widgets.dialogs import TellDialog
+from dpo_tui.widgets.dialogs import MessageDialog
 
 
 class FullScreen(Screen[None]):
@@ -37,7 +37,7 @@ class FullScreen(Screen[None]):
         stack = self.app.screen_stack
         return bool(stack) and stack[-1] is self
 
-    def when_seen(self, draw: Callable[[], None]) -> None:
+    def draw_when_front(self, draw: Callable[[], None]) -> None:
         """Draw now, or, while a dialog lies over this screen, once when it is gone (see `is_front`).
 
         Args:
@@ -63,10 +63,10 @@ class FullScreen(Screen[None]):
     def show_failure(self, error: BaseException) -> None:
         """Say what went wrong and what to do, in a dialog."""
         if isinstance(error, DpoTuiError):
-            self.app.push_screen(TellDialog("That did not work", error.message, error.hint or ""))
+            self.app.push_screen(MessageDialog("That did not work", error.message, error.hint or ""))
             return
         self.app.push_screen(
-            TellDialog(
+            MessageDialog(
                 "Something broke inside dpo-tui",
                 f"{type(error).__name__}: {error}",
                 "Runs go on. Please report this with the text above.",

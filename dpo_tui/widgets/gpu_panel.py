@@ -9,11 +9,9 @@ from math import ceil
 from typing import ClassVar, Literal
 
 from dpo_tui.text.printable import printable
-from dpo_tui.views.gpu_text import TALL_ROWS, GpuHistory, brief, compact, memory_text, tall
-from dpo_tui.views.styled_text import StyledRow, row_width
+from dpo_tui.views.gpu_text import TALL_ROWS, GpuHistory, brief, compact, tall
+from dpo_tui.views.styled_text import StyledRow, padded
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
-
-__all__ = ["GpuHistory", "GpuPanel", "compact", "memory_text"]
 
 ROLES = ("name", "label", "value", "history", "hot")
 _WIDTHS = {"tall": 64, "compact": 80, "brief": 26}
@@ -83,7 +81,7 @@ class GpuPanel(RowsWidget):
             if rows and plan.form == "tall":
                 rows.append([])
             side_by_side = zip(*drawn[start : start + plan.columns], strict=True)
-            rows += [[piece for part in parts for piece in _padded(part, cell)] for parts in side_by_side]
+            rows += [[piece for part in parts for piece in padded(part, cell, "label")] for parts in side_by_side]
         return rows
 
 
@@ -114,14 +112,3 @@ def _draw(gpu: GpuHistory, form: Form, width: int) -> list[StyledRow]:
     if form == "tall":
         return tall(gpu, width)
     return [brief(gpu) if form == "brief" else compact(gpu, width)]
-
-
-def _padded(row: StyledRow, width: int) -> StyledRow:
-    """A row cut and filled to a width."""
-    kept: StyledRow = []
-    for text, role in row:
-        left = width - row_width(kept)
-        if left <= 0:
-            break
-        kept.append((text[:left], role))
-    return [*kept, (" " * (width - row_width(kept)), "label")]

@@ -12,12 +12,11 @@ from textual.widgets import Static
 from textual.widgets.selection_list import Selection
 
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.choice_list import ChoiceList
+from dpo_tui.widgets.compact_inputs import ChoiceList, TickList
 from dpo_tui.widgets.dialogs import BOX
-from dpo_tui.widgets.tick_list import TickList
 
 
-class PickDialog(ModalScreen[list[str] | None]):
+class MultipleChoiceDialog(ModalScreen[list[str] | None]):
     """Several of a list; None when the person changes their mind.
 
     Args:
@@ -26,7 +25,9 @@ class PickDialog(ModalScreen[list[str] | None]):
         chosen: keys that are marked at first.
     """
 
-    DEFAULT_CSS = BOX.format(name="PickDialog") + "PickDialog TickList { height: auto; max-height: 16; }"
+    DEFAULT_CSS = (
+        BOX.format(name="MultipleChoiceDialog") + "MultipleChoiceDialog TickList { height: auto; max-height: 16; }"
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", id="pick.cancel"),
         Binding("enter", "take", "take", id="pick.take", priority=True),
@@ -57,7 +58,7 @@ class PickDialog(ModalScreen[list[str] | None]):
         self.dismiss(None)
 
 
-class ChooseDialog(ModalScreen[str | None]):
+class ChoiceDialog(ModalScreen[str | None]):
     """One of a list; None when the person changes their mind.
 
     Args:
@@ -65,7 +66,7 @@ class ChooseDialog(ModalScreen[str | None]):
         choices: (key, words) for each line.
     """
 
-    DEFAULT_CSS = BOX.format(name="ChooseDialog") + "ChooseDialog ChoiceList { height: auto; max-height: 16; }"
+    DEFAULT_CSS = BOX.format(name="ChoiceDialog") + "ChoiceDialog ChoiceList { height: auto; max-height: 16; }"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="choose.cancel")]
 
     def __init__(self, title: str, choices: Sequence[tuple[str, str]]) -> None:

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from dpo_tui.views.log_file import LogFile, LogLine
 from dpo_tui.views.styled_text import StyledRow
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("line", "match", "note", "error")
@@ -53,7 +53,7 @@ class LogPane(RowsWidget, can_focus=True):
     ]
     HELP = "↑/↓ and page keys scroll · g start · G follow the end · / search · n N next and previous match · Y copies"
 
-    class SearchWanted(Message):
+    class SearchRequested(Message):
         """The person wants to type a search."""
 
     class NotFound(Message):
@@ -144,7 +144,7 @@ class LogPane(RowsWidget, can_focus=True):
 
     def action_search(self) -> None:
         """Ask for words to look for."""
-        self.post_message(self.SearchWanted())
+        self.post_message(self.SearchRequested())
 
     def action_next_match(self) -> None:
         """Go to the next line with the words searched for."""
@@ -225,7 +225,7 @@ class LogView(Vertical):
         """The lines."""
         return self.query_one(LogPane)
 
-    def on_log_pane_search_wanted(self, message: LogPane.SearchWanted) -> None:
+    def on_log_pane_search_requested(self, message: LogPane.SearchRequested) -> None:
         """Open the search field."""
         message.stop()
         field = self.query_one(Input)

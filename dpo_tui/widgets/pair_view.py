@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 
-from dpo_tui.text.printable import printable
-from dpo_tui.views.styled_text import StyledRow, row_width
+from dpo_tui.views.styled_text import StyledRow, row_width, wrap_pieces
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("prompt", "head", "same", "chosen", "rejected", "note", "bad", "decided")
@@ -16,7 +14,7 @@ NARROW = 72
 
 
 @dataclass(frozen=True, slots=True)
-class PairShown:
+class PairContent:
     """What the view shows; all texts are foreign.
 
     Args:
@@ -68,11 +66,11 @@ class PairView(RowsWidget, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self.pair = PairShown()
+        self.pair = PairContent()
         self._top = 0
         self._count = 0
 
-    def show(self, pair: PairShown) -> None:
+    def show(self, pair: PairContent) -> None:
         """Show a pair from its top."""
         self.pair, self._top = pair, 0
         self.redraw()
@@ -123,60 +121,6 @@ def two_answers(sides: Sequence[tuple[str, StyledRow, int]], width: int, *, stac
         left, right = (column[index] if index < len(column) else [] for column in columns)
         rows.append([*left, (" " * (half - row_width(left)), "note"), (divider, "head"), *right])
     return rows
-
-
-def wrap_pieces(pieces: list[tuple[str, str]], width: int) -> list[StyledRow]:
-    """Wrap text whose parts have roles, at spaces where that is possible, keeping line breaks."""
-    rows: list[StyledRow] = []
-    row: StyledRow = []
-    used = 0
-
-    def end() -> None:
-        nonlocal row, used
-        rows.append(row)
-        row, used = [], 0
-
-    for text, role in pieces:
-        for number, line in enumerate(printable(text).expandtabs(4).split("\n")):
-            if number:
-                end()
-            for word in _words(line):
-                size = cell_len(word)
-                if used and used + len(word.rstrip()) > width:
-                    end()
-                    word = word.lstrip()  # noqa: PLW2901 - no space at the start of a wrapped row
-                    size = cell_len(word)
-                while size > width:
-                    cut = _fitting(word, width - used)
-                    row.append((word[:cut], role))
-                    word = word[cut:]  # noqa: PLW2901 - what is left of a word longer than the row
-                    size = cell_len(word)
-                    end()
-                if word:
-                    row.append((word, role))
-                    used += size
-    end()
-    return rows
-
-
-def _words(line: str) -> list[str]:
-    """Words with the spaces behind them, so that joining them gives the line again."""
-    words: list[str] = []
-    start = 0
-    for index in range(1, len(line)):
-        if line[index - 1] == " " and line[index] != " ":
-            words.append(line[start:index])
-            start = index
-    return [*words, line[start:]] if line else []
-
-
-def _fitting(word: str, room: int) -> int:
-    used = 0
-    for index, sign in enumerate(word):
-        used += cell_len(sign)
-        if used > max(room, 1):
-            return max(index, 1)
-    return len(word)
 
 
 def _roles(pieces: tuple[tuple[str, bool], ...], side: str) -> StyledRow:

@@ -14,8 +14,7 @@ from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
 
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.line_input import LineInput
-from dpo_tui.widgets.tick_list import TickList
+from dpo_tui.widgets.compact_inputs import LineInput, TickList
 
 Choice = tuple[tuple[str, ...], Path]
 """The checks whose rows are left out, and the file to write."""

@@ -9,7 +9,7 @@ from dpo_tui.runs import naming, requests, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.statuses import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
+from dpo_tui.widgets.dialogs import ConfirmDialog, InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 
 
@@ -51,7 +51,7 @@ class RunActionsScreen(FullScreen):
             if again
             else "It saves a checkpoint at its next step; r goes on from there later."
         )
-        if await self.app.push_screen_wait(AskDialog(question, detail, dangerous=again)):
+        if await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=again)):
             requests.request_stop(folder, now=again)
             self.notify(f"{printable(name)} was asked to stop.", markup=False)
 
@@ -78,7 +78,7 @@ class RunActionsScreen(FullScreen):
         if (run := self.current_run()) is None:
             return
         folder, name, _ = run
-        given = await self.app.push_screen_wait(TypeDialog("Call this run", name))
+        given = await self.app.push_screen_wait(InputDialog("Call this run", name))
         if given and given != name:
             kept = naming.rename(folder, given)
             self.notify(f"{printable(name)} is called {printable(kept)} from now on.", markup=False)
@@ -91,7 +91,7 @@ class RunActionsScreen(FullScreen):
             return
         question = f"Delete {run[1]}?"
         detail = f"Its metrics, checkpoints and adapter go with it.\n{run[0].path}"
-        if await self.app.push_screen_wait(AskDialog(question, detail, dangerous=True)):
+        if await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=True)):
             self._remove(run[0], run[1])
 
     # Not in the group "steer", whose next key would take this one's place; and gigabytes of checkpoints take a while.

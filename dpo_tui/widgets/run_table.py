@@ -11,9 +11,9 @@ from textual.message import Message
 
 from dpo_tui.runs.statuses import EXPLAINED
 from dpo_tui.text.printable import printable
-from dpo_tui.views.axes import short
+from dpo_tui.views.axes import short_number
 from dpo_tui.views.braille import sparkline
-from dpo_tui.views.status_words import WIDTH, status_word
+from dpo_tui.views.status_labels import LABEL_WIDTH, status_label
 from dpo_tui.views.styled_text import StyledRow, justified
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 from dpo_tui.widgets.step_bar import bar
@@ -30,7 +30,7 @@ class RunRow:
 
     Args:
         key: the run's id.
-        status: as in `dpo_tui.views.status_words`.
+        status: as in `dpo_tui.views.status_labels`.
         name: foreign text.
         model: foreign text, shown where there is room.
         fraction: 0 to 1, or None.
@@ -94,7 +94,7 @@ class RunTable(RowsWidget, can_focus=True):
     ]
     HELP = "↑/↓ choose a run · enter opens it · space selects it for comparing"
 
-    class BeginAsked(Message):
+    class StartRequested(Message):
         """Enter was pressed where there is no run to open."""
 
     class Opened(Message):
@@ -118,7 +118,7 @@ class RunTable(RowsWidget, can_focus=True):
             super().__init__()
             self.key = key
 
-    empty_words: tuple[str, ...] = ("No runs yet.",)
+    empty_text: tuple[str, ...] = ("No runs yet.",)
     """What stands where runs will be, by row."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
@@ -158,7 +158,7 @@ class RunTable(RowsWidget, can_focus=True):
 
     def action_open(self) -> None:
         """Look at the run under the cursor; begin the first one where there is none."""
-        self.post_message(self.BeginAsked() if self.cursor is None else self.Opened(self.cursor))
+        self.post_message(self.StartRequested() if self.cursor is None else self.Opened(self.cursor))
 
     def action_choose(self) -> None:
         """Mark the run under the cursor, or take its mark back."""
@@ -184,20 +184,20 @@ class RunTable(RowsWidget, can_focus=True):
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The rows in view."""
         if not self.runs:
-            return [[(words[:width], "muted")] for words in self.empty_words[:height]]
+            return [[(words[:width], "muted")] for words in self.empty_text[:height]]
         index = self._index
         self._top = min(max(self._top, index - height + 1), index, max(len(self.runs) - height, 0))
         self._top = max(self._top, 0)
         return [self._row(run, width) for run in self.runs[self._top : self._top + height]]
 
     def _row(self, run: RunRow, width: int) -> StyledRow:
-        look = status_word(run.status)
+        look = status_label(run.status)
         percent = "" if run.fraction is None else f"{int(run.fraction * 100)} %"
         name_width = 24 if width >= WIDE else 16
-        note_width = max(width - 2 - WIDTH - 2 - name_width - 7 - 22, 12)
+        note_width = max(width - 2 - LABEL_WIDTH - 2 - name_width - 7 - 22, 12)
         row: StyledRow = [
             ("▪ " if run.chosen else "  ", "name"),
-            (_cell(look.text, WIDTH + 1), look.role),
+            (_cell(look.text, LABEL_WIDTH + 1), look.role),
             (_cell(run.name, name_width), "name"),
         ]
         if width >= WIDEST:
@@ -208,7 +208,7 @@ class RunTable(RowsWidget, can_focus=True):
         row.append((f"{percent:>6}  ", "value"))
         probe = run.status in EXPLAINED
         if run.spark and not probe:
-            row.append((f"{run.label} {short(run.spark[-1], 2):>5} ", "value"))
+            row.append((f"{run.label} {short_number(run.spark[-1], 2):>5} ", "value"))
             row.append((sparkline(list(run.spark), 8) + "  ", "spark"))
         elif probe:
             note_width += 21  # nothing to draw: the reason takes the room

@@ -86,7 +86,7 @@ class SchemaForm(RowsWidget, can_focus=True):
             super().__init__()
             self.name = name
 
-    class EditWanted(Message):
+    class EditRequested(Message):
         """A setting is to be typed."""
 
         def __init__(self, row: FormRow) -> None:
@@ -147,7 +147,7 @@ class SchemaForm(RowsWidget, can_focus=True):
         if row is not None and row.options:
             self.action_cycle(1)
         elif row is not None:
-            self.post_message(self.EditWanted(row))
+            self.post_message(self.EditRequested(row))
 
     def action_cycle(self, by: int) -> None:
         """Go to the next value of a setting with few of them."""

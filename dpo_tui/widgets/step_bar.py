@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from math import isnan
 from typing import ClassVar
 
-from dpo_tui.views.styled_text import StyledRow, row_width
+from dpo_tui.views.styled_text import StyledRow, join_parts, row_width
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
-from dpo_tui.widgets.title_row import fitting
 
 ROLES = ("done", "rest", "percent", "value", "muted")
 _SHORTEST = 16
@@ -63,9 +62,9 @@ class StepBar(RowsWidget):
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """Bar, then the percentage right-aligned in five cells, then what is left of the row above."""
         percent = "     " if self.fraction is None else f"{int(self.fraction * 100):>3} %"
-        _, left = fitting(self._above, width)
+        _, left = join_parts(self._above, width)
         most = width - 7 - 3 - _SHORTEST
-        beside, _ = fitting(left, most)
+        beside, _ = join_parts(left, most)
         if row_width(beside) > most:
             beside = []
         elif beside:

@@ -7,12 +7,10 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from dpo_tui.text.printable import printable
-from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.views.styled_text import Paragraph, StyledRow
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("text", "heading", "muted", "accent", "good", "warn", "bad", "code")
-Paragraph = tuple[str, str]
-"""(text, role); a heading is a role of its own."""
 
 
 class TextPane(RowsWidget, can_focus=True):

@@ -1,11 +1,9 @@
 """One row at the top: what is looked at on the left, the machine or the pace on the right."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from dpo_tui.text.printable import printable
 from dpo_tui.views.plot import COLOURS
-from dpo_tui.views.styled_text import StyledRow, justified, row_width
+from dpo_tui.views.styled_text import StyledRow, join_parts, justified
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = (
@@ -59,19 +57,5 @@ class TitleRow(RowsWidget):
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """As many parts as fit."""
-        row, _ = fitting(self._left, width)
+        row, _ = join_parts(self._left, width)
         return [justified(row, self._right, width)]
-
-
-def fitting(parts: Sequence[StyledRow], width: int) -> tuple[StyledRow, list[StyledRow]]:
-    """The parts that a row of ``width`` cells has room for, three spaces between them, and those that are left.
-
-    The first is taken whatever its width; foreign text is made printable.
-    """
-    row: StyledRow = []
-    for index, part in enumerate(parts):
-        clean: StyledRow = [(printable(text), role) for text, role in part]
-        if row and row_width(row) + 3 + row_width(clean) > width:
-            return row, list(parts[index:])
-        row += [("   ", "muted"), *clean] if row else clean
-    return row, []

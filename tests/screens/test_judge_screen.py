@@ -18,10 +18,10 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.judge_screen import JudgeScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.runs_screen import RunsScreen
-from dpo_tui.views.judging_view import meaning, verdicts_needed
+from dpo_tui.views.judging_text import meaning, verdicts_needed
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.answer_pair_view import AnswerPairView, ShownAnswers
-from dpo_tui.widgets.dialogs import TellDialog
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, AnswerPair
+from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.judging.test_judge import answered_run
 from tests.support.app import SIZES, SIZES_AND_THEMES, screen_text, until
@@ -147,7 +147,7 @@ async def test_a_verdict_that_the_disk_refuses_is_told_and_can_be_given_again(ti
         await judged(pilot, screen, 0)
         first = screen.query_one(AnswerPairView).ballot
         await pilot.press("l")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "cannot be saved" in screen_text(pilot)
         kept.rmdir()
         await pilot.press("enter")
@@ -170,7 +170,7 @@ async def test_the_run_that_is_watched_is_judged_and_nothing_is_drawn_below_a_di
         screen = pilot.app.screen
         await judged(pilot, screen, 0)
         await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         seen = screen.query_one(AnswerPairView).ballot
         screen.action_vote("left")
         await until(pilot, lambda: screen._ballot is not None and screen._ballot.number == 2)
@@ -200,7 +200,7 @@ async def test_verdicts_are_saved_as_pairs_and_never_over_a_file(tiny_pairs, tmp
         await pilot.press("w")
         await until(pilot, lambda: isinstance(pilot.app.focused, Input))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "exists already" in screen_text(pilot)
     assert out.read_bytes() == before
     loaded = load_pairs(Source(str(out)))
@@ -225,13 +225,13 @@ async def test_answers_stand_side_by_side_when_wide_and_below_each_other_when_no
     view = AnswerPairView()
     long = "many words that fill rows " * 40
     async with Stage(view).run_test(size=(200, 20)) as pilot:
-        view.show(ShownAnswers("Why?", "Because it rains", "Because it snows"))
+        view.show(AnswerPair("Why?", "Because it rains", "Because it snows"))
         await pilot.pause()
         assert any("it rains" in line and "it snows" in line for line in shown(view))
         await pilot.resize_terminal(80, 20)
         await pilot.pause()
         assert not any("it rains" in line and "it snows" in line for line in shown(view))
-        view.show(ShownAnswers("Why?", long, "Because it snows"))
+        view.show(AnswerPair("Why?", long, "Because it snows"))
         await pilot.pause()
         assert "more rows" in shown(view)[-1], "the other answer lies below"
         assert not any("it snows" in line for line in shown(view))
@@ -280,7 +280,7 @@ async def test_models_that_cannot_be_loaded_are_told_with_what_to_do(tiny_pairs)
         await until(pilot, lambda: "4 of 4 prompts are not answered yet" in screen_text(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "takes a while" in screen_text(pilot))
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog), 120)
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog), 120)
         await pilot.press("enter")
         await until(pilot, lambda: "4 of 4 prompts are not answered yet" in screen_text(pilot))
         assert screen._answering is None

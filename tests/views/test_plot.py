@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_tui.themes.glyphs import in_ascii
-from dpo_tui.views.axes import nice_axis, short, step_range, tick_label, ticks
+from dpo_tui.views.axes import nice_axis, short_number, step_range, tick_label, ticks
 from dpo_tui.views.braille import Canvas, blocks, sparkline
 from dpo_tui.views.chart_registry import charts_for
 from dpo_tui.views.plot import PlotLine, PlotStyle, PlotWindow, draw
@@ -149,7 +149,7 @@ def test_the_right_edge_moves_in_leaps_so_that_a_new_point_redraws_little():
 def test_the_axis_of_a_run_that_has_ended_ends_at_its_last_step():
     lines = [PlotLine("x", series_of(*((step, step) for step in range(1, 51))))]
     assert text_of(draw(lines, PlotStyle("x"), PlotWindow(), 40, 8))[-1].endswith(" 52")
-    assert text_of(draw(lines, PlotStyle("x"), PlotWindow(settled=True), 40, 8))[-1].endswith(" 50")
+    assert text_of(draw(lines, PlotStyle("x"), PlotWindow(complete=True), 40, 8))[-1].endswith(" 50")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_the_axis_of_a_run_that_has_ended_ends_at_its_last_step():
     ],
 )  # fmt: skip
 def test_numbers_are_written_short(value, text):
-    assert short(value) == text
+    assert short_number(value) == text
 
 
 @given(st.floats(-1e12, 1e12), st.floats(1e-9, 1e9), st.booleans())
@@ -190,13 +190,13 @@ def test_ticks_show_the_decimals_they_differ_in():
 def test_loss_accuracy_margin_and_kl_come_first_and_unknown_metrics_last():
     """The first screen is not the alphabet."""
     found = charts_for(["zeta", "alpha", "eval_loss", "loss", "learning_rate", "kl", "rewards/chosen", "t", "epoch"])
-    titles = [entry.look.title for entry in found]
+    titles = [entry.style.title for entry in found]
     assert titles[:4] == ["loss", "preference accuracy", "reward margin", "KL (estimate)"]
     assert titles[4:] == ["rewards", "learning rate", "alpha", "zeta"]
 
 
 def test_hostile_metric_names_are_made_printable():
-    titles = [entry.look.title for entry in charts_for(["\x1b[31mred\x07"])]
+    titles = [entry.style.title for entry in charts_for(["\x1b[31mred\x07"])]
     assert titles[-1] == "red�"
 
 

@@ -16,8 +16,8 @@ from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.advice_sentence import AdviceSentence
 from dpo_tui.views.foreign_feed import ForeignFeed
-from dpo_tui.views.open_feed import open_folder
-from dpo_tui.views.run_diagnosis import PAUSE, PacedDiagnosis, evidence_of
+from dpo_tui.views.open_feed import open_feed
+from dpo_tui.views.run_diagnosis import PAUSE, ThrottledDiagnosis, evidence_of
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.views.user_settings import UserSettings
@@ -56,10 +56,10 @@ def test_the_diagnosis_is_that_of_the_command_line(home):
     folder = stuck_run(home)
     feed = RunFeed(folder)
     feed.poll(time.time())
-    diagnosis = PacedDiagnosis(feed)
-    assert diagnosis.look(0.0)
-    assert list(diagnosis.found) == diagnose(folder.path)
-    assert diagnosis.found[0].rule == "rate-low"
+    diagnosis = ThrottledDiagnosis(feed)
+    assert diagnosis.update(0.0)
+    assert list(diagnosis.advice) == diagnose(folder.path)
+    assert diagnosis.advice[0].rule == "rate-low"
 
 
 def test_it_is_made_again_when_something_came_but_not_before_a_pause_and_at_once_at_the_end(home):
@@ -67,12 +67,12 @@ def test_it_is_made_again_when_something_came_but_not_before_a_pause_and_at_once
     folder = RunFolder(home / "runs" / "20261101-101010-aaaa")
     begin(folder, "x")
     feed = RunFeed(folder)
-    diagnosis = PacedDiagnosis(feed)
+    diagnosis = ThrottledDiagnosis(feed)
     assert not diagnosis.due(1.0), "nothing is known of it yet"
     write_history(folder, 1, 30, 60)
     feed.poll(time.time())
     assert diagnosis.due(1.0)
-    diagnosis.look(1.0)
+    diagnosis.update(1.0)
     assert not diagnosis.due(1e9), "nothing new"
     write_history(folder, 31, 32, 60)
     feed.poll(time.time())
@@ -89,14 +89,14 @@ def test_a_trainer_state_of_another_trainer_is_judged_by_the_same_rules(tmp_path
     lines = [{**stuck(step), "learning_rate": 5e-7} for step in range(1, 61)]
     (folder / "trainer_state.json").write_text(json.dumps({"max_steps": 60, "log_history": lines}))
     (folder / "adapter_config.json").write_text("{}")
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     assert isinstance(feed, ForeignFeed)
     feed.poll(time.time())
-    diagnosis = PacedDiagnosis(feed)
+    diagnosis = ThrottledDiagnosis(feed)
     assert diagnosis.due(1.0)
-    diagnosis.look(1.0)
-    assert diagnosis.found[0].rule == "rate-low"
-    assert "5e-7" in diagnosis.found[0].words
+    diagnosis.update(1.0)
+    assert diagnosis.advice[0].rule == "rate-low"
+    assert "5e-7" in diagnosis.advice[0].words
 
 
 def test_event_files_of_another_trainer_are_judged_too(tmp_path):
@@ -106,12 +106,12 @@ def test_event_files_of_another_trainer_are_judged_too(tmp_path):
     losses = [0.69, 0.65, 0.6, math.nan, math.nan]
     data = b"".join(scalar_record(step + 1, "train/loss", loss) for step, loss in enumerate(losses))
     (folder / "events.out.tfevents.1.host").write_bytes(data)
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     feed.poll(time.time())
-    diagnosis = PacedDiagnosis(feed)
-    diagnosis.look(1.0)
-    assert diagnosis.found[0].rule == "nan"
-    assert "since step 4" in diagnosis.found[0].words
+    diagnosis = ThrottledDiagnosis(feed)
+    diagnosis.update(1.0)
+    assert diagnosis.advice[0].rule == "nan"
+    assert "since step 4" in diagnosis.advice[0].words
 
 
 @pytest.mark.parametrize(("first", "reward", "own"), [(2.4, False, False), (0.7, True, True), (25.0, True, False)])
@@ -122,7 +122,7 @@ def test_numbers_around_ln_2_are_expected_of_dpo_with_its_own_loss_only(tmp_path
     more = {"rewards/accuracies": 0.6} if reward else {}
     lines = [{"step": step, "loss": first - step / 100, **more} for step in range(1, 61)]
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": lines}))
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     feed.poll(time.time())
     assert evidence_of(feed).sigmoid is own
 
@@ -132,7 +132,7 @@ def test_a_long_foreign_history_is_thinned_and_keeps_its_last_step(tmp_path):
     folder.mkdir()
     lines = [{"step": step, "loss": 0.6} for step in range(1, 5001)]
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": lines}))
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     feed.poll(time.time())
     evidence = evidence_of(feed)
     assert len(evidence.metrics) <= 1000
@@ -187,10 +187,10 @@ async def test_advice_is_read_whole_and_its_remedy_stays_when_it_cannot_be():
     line = AdviceLine()
     line.remedy_key = "a"
     async with Stage(line).run_test(size=(40, 12)) as pilot:
-        line.say(AdviceSentence("warn", "word " * 18, "beta 0.2"))
+        line.show(AdviceSentence("warn", "word " * 18, "beta 0.2"))
         await pilot.pause()
         assert line.size.height == 4
         assert "a tries beta 0.2" in shown(line)[3]
-        line.say(AdviceSentence("good", "Fine."))
+        line.show(AdviceSentence("good", "Fine."))
         await pilot.pause()
         assert line.size.height == 2

@@ -10,10 +10,10 @@ import pytest
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.foreign_feed import QUIET, ForeignFeed
-from dpo_tui.views.headline import headline
 from dpo_tui.views.monitor_text import fraction, header, samples_text
-from dpo_tui.views.open_feed import open_folder
+from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.series import Series
 from tests.support.event_file import scalar_record
@@ -54,20 +54,20 @@ BROKEN = Advice("nan", "error", "The loss is not a number since step 3.")
 )
 def test_the_headline_is_the_worst_advice_unless_the_run_does_not_run(feed, found, tone, words):
     """One source of truth, `advice.diagnose`."""
-    advice = headline(feed, found)
+    advice = advice_sentence(feed, found)
     assert advice.tone == tone
     assert words in advice.text
 
 
 def test_a_remedy_is_named_by_the_settings_that_it_changes():
-    assert headline(feed_with(loss=0.5), [KL]).remedy == "beta 0.2, no eval_dataset"
-    assert headline(feed_with("lost"), [KL]).remedy == ""
+    assert advice_sentence(feed_with(loss=0.5), [KL]).remedy == "beta 0.2, no eval_dataset"
+    assert advice_sentence(feed_with("lost"), [KL]).remedy == ""
 
 
 def test_advice_that_the_run_was_given_outranks_good_numbers():
     feed = feed_with(loss=0.5, accuracy=0.9)
     feed.about["advice"] = {"kind": "advice", "severity": "warning", "message": "Both rewards fall."}
-    assert headline(feed).text.startswith("Both rewards fall.")
+    assert advice_sentence(feed).text.startswith("Both rewards fall.")
 
 
 def test_a_worker_that_does_not_train_yet_shows_its_phase_and_that_phases_progress():
@@ -145,7 +145,7 @@ def foreign(folder: Path, *records: bytes) -> ForeignFeed:
     """A feed of an event file with some records."""
     folder.mkdir()
     (folder / "events.out.tfevents.1.host").write_bytes(b"".join(records))
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     assert isinstance(feed, ForeignFeed)
     return feed
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.hardware.nvml import NvmlFault
-from dpo_tui.views.gpu_text import LONGEST, SPAN, compact, tall
+from dpo_tui.views.gpu_text import LONGEST, SPAN, GpuHistory, compact, tall
 from dpo_tui.views.styled_text import row_width
-from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel, arrange
+from dpo_tui.widgets.gpu_panel import GpuPanel, arrange
 from tests.support.app import ended_run
 from tests.support.nvml_standin import compiler, machine
 from tests.support.widget_stage import Stage, sample, shown

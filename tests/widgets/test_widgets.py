@@ -7,13 +7,14 @@ import pytest
 from dpo_tui.runs.statuses import GLYPHS
 from dpo_tui.themes.glyphs import in_ascii
 from dpo_tui.views.advice_sentence import AdviceSentence
+from dpo_tui.views.gpu_text import GpuHistory, compact
 from dpo_tui.views.plot import PlotLine, PlotStyle
 from dpo_tui.views.series import Series
-from dpo_tui.views.status_words import STATUSES, status_word
+from dpo_tui.views.status_labels import STATUS_LABELS, status_label
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid, arrangement
-from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel, compact
+from dpo_tui.widgets.gpu_panel import GpuPanel
 from dpo_tui.widgets.log_view import LogPane, LogView
 from dpo_tui.widgets.rows_widget import changed_span
 from dpo_tui.widgets.step_bar import StepBar
@@ -169,7 +170,12 @@ async def test_the_first_page_at_80_by_24_is_loss_accuracy_margin_and_kl():
     grid = grid_of(*TITLES)
     async with Stage(grid).run_test(size=(80, 16)) as pilot:
         await pilot.pause()
-        assert [chart.look.title for chart in grid.charts if chart.display] == ["loss", "accuracy", "margin", "KL"]
+        assert [chart.plot_style.title for chart in grid.charts if chart.display] == [
+            "loss",
+            "accuracy",
+            "margin",
+            "KL",
+        ]
 
 
 async def test_hidden_charts_are_not_drawn():
@@ -192,13 +198,13 @@ async def test_pages_filter_and_focus_by_keyboard():
         grid.charts[0].focus()
         await pilot.press("pagedown")
         await pilot.pause()
-        assert [chart.look.title for chart in grid.charts if chart.display] == list(TITLES[4:8])
+        assert [chart.plot_style.title for chart in grid.charts if chart.display] == list(TITLES[4:8])
         assert app.focused is grid.charts[4]
         await pilot.press("j")
         assert app.focused is grid.charts[5]
         grid.filter("lo")
         await pilot.pause()
-        assert [chart.look.title for chart in grid.charts if chart.display] == ["loss", "logits"]
+        assert [chart.plot_style.title for chart in grid.charts if chart.display] == ["loss", "logits"]
 
 
 async def test_enter_enlarges_a_chart_and_enter_brings_it_back():
@@ -230,7 +236,7 @@ def test_charts_stay_legible_at_every_size(size, least):
 async def test_the_advice_line_wraps_and_is_never_markup():
     line = AdviceLine()
     async with Stage(line).run_test(size=(40, 4)) as pilot:
-        line.say(
+        line.show(
             AdviceSentence(
                 "warn", "KL 12.4 is above 10: [bold]lower the rate[/bold] or raise beta, then look again at it."
             )
@@ -272,12 +278,12 @@ async def test_without_a_gpu_the_panel_says_so():
 def test_every_status_of_the_contract_has_a_glyph_a_word_and_an_ascii_twin_of_its_own():
     """State is never colour alone."""
     named = {"queued", "starting", "running", "stalled", "stopping", "done", "failed", "stopped", "lost"}
-    assert set(STATUSES) == named
-    glyphs = {status.glyph for status in STATUSES.values()}
+    assert set(STATUS_LABELS) == named
+    glyphs = {status.glyph for status in STATUS_LABELS.values()}
     assert len(glyphs) == len({in_ascii(glyph) for glyph in glyphs}) == len(named)
-    assert all(status.text == f"{status.glyph} {status.word}" for status in STATUSES.values())
-    assert {status: look.glyph for status, look in STATUSES.items()} == GLYPHS
-    assert status_word("novel").word == "novel"
+    assert all(status.text == f"{status.glyph} {status.word}" for status in STATUS_LABELS.values())
+    assert {status: look.glyph for status, look in STATUS_LABELS.items()} == GLYPHS
+    assert status_label("novel").word == "novel"
 
 
 async def test_the_log_follows_scrolls_and_finds(tmp_path: Path):

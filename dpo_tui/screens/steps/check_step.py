@@ -16,12 +16,13 @@ from dpo_tui.hardware.doctor.registry import DoctorFinding
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.views.run_forecast import Forecast
-from dpo_tui.views.doctor_findings import machine, relevant, trouble
+from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.start.prepare import Prepared
 from dpo_tui.screens.steps.settings_step import outlook
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.text_pane import Paragraph, TextPane
+from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.text_pane import TextPane
 
 _ROWS_NAMED = 3
 LITTLE_DISK = 10e9
@@ -65,17 +66,17 @@ class CheckStep(Vertical):
     def _when_seen(self) -> None:
         screen = self.screen
         if isinstance(screen, FullScreen):
-            screen.when_seen(self._show)
+            screen.draw_when_front(self._show)
         else:
             self._show()
 
     def _show(self) -> None:
         text = self._text
         if self._asked:
-            told = machine(self._findings, looking=self._doctor is not None)
+            told = findings_text(self._findings, running=self._doctor is not None)
             # Trouble stands at the top, where it is seen on a short terminal too.
             first, rest = ([self._verdict()], [("", "text"), *text]) if self._ready else (text, [])
-            text = [*first, *trouble(self._findings), *rest, ("", "text"), *told]
+            text = [*first, *problems_text(self._findings), *rest, ("", "text"), *told]
         self.query_one(TextPane).show(text)
 
     def _verdict(self) -> Paragraph:
@@ -87,7 +88,7 @@ class CheckStep(Vertical):
         """Have the doctor look at what matters for a run; its findings appear one by one."""
         self._end_examination()
         self._findings, self._asked = [], True
-        self._doctor = DoctorProcess(*relevant(config))
+        self._doctor = DoctorProcess(*relevant_checks(config))
         self._follow(self._doctor)
 
     def forget(self) -> None:

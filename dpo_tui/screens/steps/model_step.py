@@ -16,8 +16,7 @@ from dpo_tui.hardware.models.lookup import RecommendedModel, hub_cache, known_mo
 from dpo_tui.hardware.profiles import Profile, fitting_models
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.compact_inputs import ChoiceList, LineInput
 from dpo_tui.widgets.text_pane import TextPane
 
 DEMO = "demo"
