@@ -362,7 +362,7 @@ class MonitorScreen(RunActionsScreen):
             self._close_filter()
         elif grid.enlarged is not None:
             grid.enlarge(None)
-        elif grid.query_text:
+        elif grid.title_filter:
             grid.filter("")
             field.value = ""
         elif self.query_one("#tabs", TabStrip).open != "Charts":

@@ -97,7 +97,7 @@ class RepairPreview:
     changed: int = 0
 
     @property
-    def kept(self) -> int:
+    def kept_rows(self) -> int:
         """Rows in the copy."""
         return self.rows - self.unusable - self.by_check - self.by_hand
 
@@ -109,7 +109,7 @@ class RepairPreview:
             (self.unusable, "as they cannot be used"),
         )
         out = [f"{count:,} {why}" for count, why in left_out if count]
-        text = f"{self.kept:,} of {self.rows:,} rows stay"
+        text = f"{self.kept_rows:,} of {self.rows:,} rows stay"
         text += f"; left out: {', '.join(out)}." if out else "."
         return f"{text} {self.changed:,} changed." if self.changed else text
 

@@ -86,11 +86,11 @@ class LogFile:
                 longer = begin > 0 and b"\n" not in data[:-1]
                 if longer:  # one line is longer than all that was read
                     begin = self._line_start(file.fileno(), begin)
-                    head = os.pread(file.fileno(), LONGEST, begin)
+                    beginning = os.pread(file.fileno(), LONGEST, begin)
         except OSError:
             return []
         if longer:
-            return [LogLine(begin, offset, _long_text(head, data.removesuffix(b"\n")))]
+            return [LogLine(begin, offset, _long_text(beginning, data.removesuffix(b"\n")))]
         lines: list[LogLine] = []
         start = begin
         for piece in data.split(b"\n"):
@@ -189,16 +189,16 @@ class LogFile:
         """
         read = file.read  # type: ignore[attr-defined]
         length = len(rest)
-        head, tail = rest[:LONGEST], rest[-LONGEST:]
+        beginning, last = rest[:LONGEST], rest[-LONGEST:]
         while block := read(BLOCK):
             at = block.find(b"\n")
             if at >= 0:
                 end = start + length + at + 1
-                lines.append(LogLine(start, end, _long_text(head, tail + block[:at])))
+                lines.append(LogLine(start, end, _long_text(beginning, last + block[:at])))
                 return end, block[at + 1 :]
             length += len(block)
-            tail = (tail + block)[-LONGEST:]
-        lines.append(LogLine(start, start + length, _long_text(head, tail)))
+            last = (last + block)[-LONGEST:]
+        lines.append(LogLine(start, start + length, _long_text(beginning, last)))
         return start + length, b""
 
 
@@ -207,14 +207,15 @@ def _line(start: int, piece: bytes) -> LogLine:
 
 
 def _text(raw: bytes) -> str:
+    """The printable text of a line: what follows its last carriage return, as a terminal would show it."""
     shown = raw.rstrip(b"\r").rpartition(b"\r")[2][:LONGEST]
     return printable(shown.decode("utf-8", "replace")).expandtabs(4)
 
 
-def _long_text(head: bytes, tail: bytes) -> str:
+def _long_text(beginning: bytes, end: bytes) -> str:
     """The text of a line that was not kept whole: of a progress bar its last state, of any other its beginning."""
-    tail = tail.rstrip(b"\r")[-LONGEST:]
-    return _text(tail if b"\r" in tail else head)
+    end = end.rstrip(b"\r")[-LONGEST:]
+    return _text(end if b"\r" in end else beginning)
 
 
 def _search_forwards(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | None:

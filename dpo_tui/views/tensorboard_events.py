@@ -1,7 +1,7 @@
 """Reader of the scalars in a growing TensorBoard event file, without TensorBoard.
 
 The file is a sequence of TFRecords (length as uint64, a checksum, the data, a checksum); each holds an ``Event``, a
-protocol buffer: 1 wall_time (double), 2 step (int64), 5 summary → 1 value → 1 tag, 2 simple_value (float), 8 tensor with
+protocol buffer: 1 wall_time (double), 2 step (int64), 5 summary → 1 value → 1 tag, 2 simple_value (float), 8 tensor →
 5 float_val (tensorflow/core/util/event.proto, framework/summary.proto, tensor.proto). Checksums are not verified.
 """
 

@@ -54,7 +54,7 @@ class ChartGrid(Grid):
     Attributes:
         charts: the charts of all pages.
         page: the page shown, from 0.
-        query_text: the filter on titles; empty for none.
+        title_filter: the filter on titles; empty for none.
         enlarged: the chart that fills the grid, if any.
     """
 
@@ -96,7 +96,7 @@ class ChartGrid(Grid):
         super().__init__(id=id)
         self.charts = list(charts)
         self.page = 0
-        self.query_text = ""
+        self.title_filter = ""
         self.enlarged: LineChart | None = None
 
     def add_charts(self, charts: Sequence[LineChart]) -> None:
@@ -107,12 +107,12 @@ class ChartGrid(Grid):
     @property
     def matching(self) -> list[LineChart]:
         """The charts that match the filter, in order."""
-        query = self.query_text.lower()
+        query = self.title_filter.lower()
         return [chart for chart in self.charts if query in chart.plot_style.title.lower()]
 
     def filter(self, query: str) -> None:
         """Show only charts whose title contains a text, ignoring case; an empty one shows all."""
-        self.query_text, self.page = query, 0
+        self.title_filter, self.page = query, 0
         self.arrange_page()
 
     @property

@@ -1,4 +1,4 @@
-"""Edit the two answers of a pair; what was there can always be had back with escape."""
+"""The dialog in which the two answers of a pair are edited."""
 
 from typing import ClassVar
 
@@ -11,11 +11,11 @@ from textual.widgets import Static, TextArea
 
 
 class EditAnswersDialog(ModalScreen[tuple[str, str] | None]):
-    """Chosen over rejected; None when the person changes their mind.
+    """Two text areas; the result is (chosen, rejected), or None when cancelled.
 
     Args:
-        chosen: the preferred answer.
-        rejected: the other.
+        chosen: the text of the chosen answer at first.
+        rejected: the text of the rejected answer at first.
     """
 
     DEFAULT_CSS = """
@@ -34,7 +34,7 @@ class EditAnswersDialog(ModalScreen[tuple[str, str] | None]):
         self._chosen, self._rejected = chosen, rejected
 
     def compose(self) -> ComposeResult:
-        """Two texts, one over the other."""
+        """The chosen answer over the rejected one, keys."""
         with Vertical():
             yield Static("chosen", classes="-keys")
             yield TextArea(self._chosen, id="chosen", tab_behavior="focus", soft_wrap=True)
@@ -43,14 +43,14 @@ class EditAnswersDialog(ModalScreen[tuple[str, str] | None]):
             yield Static(Content("ctrl+d take it   tab the other answer   esc cancel"), classes="-keys")
 
     def on_mount(self) -> None:
-        """A cursor that blinks costs bytes all the time."""
+        """Stop the cursors from blinking: over SSH every blink is traffic."""
         for area in self.query(TextArea):
             area.cursor_blink = False
 
     def action_take(self) -> None:
-        """Go away with the texts."""
+        """Close with the texts."""
         self.dismiss((self.query_one("#chosen", TextArea).text, self.query_one("#rejected", TextArea).text))
 
     def action_cancel(self) -> None:
-        """Go away without."""
+        """Close with None."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""One row at the top: what is looked at on the left, the machine or the pace on the right."""
+"""The title row of a screen: what it shows on the left, the state of the machine or of work on the right."""
 
 from typing import ClassVar
 
@@ -13,7 +13,12 @@ ROLES = (
 
 
 class TitleRow(RowsWidget):
-    """A row of pieces that are left out from the right when it is narrow."""
+    """A row of parts; the last ones are left out where there is no room.
+
+    Args:
+        title: the only part at first.
+        id: the ID of the widget in the DOM.
+    """
 
     DEFAULT_CSS = """
     TitleRow {
@@ -48,8 +53,8 @@ class TitleRow(RowsWidget):
         """Replace the row.
 
         Args:
-            left: parts from the left, the most important first; foreign text in them is made printable here.
-            right: what stands at the right end, if there is room.
+            left: parts from the left, the most important first; their text is made printable.
+            right: what to show at the right end, if there is room.
         """
         self._left = left
         self._right = right or []

@@ -79,7 +79,7 @@ def test_what_is_said_to_remain_is_what_a_repair_leaves(here):
                 told = dataset.remaining(decisions, checks)
                 done = dataset.save(decisions, checks, here / "out.jsonl")
                 assert told.rows == 11
-                assert (told.kept, told.changed) == (done.written, done.changed), (checks, told)
+                assert (told.kept_rows, told.changed) == (done.written, done.changed), (checks, told)
     assert "dropped" not in dataset.remaining(decided, named).summary()
     assert "left out" in dataset.remaining(decided, named).summary()
 

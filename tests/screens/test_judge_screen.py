@@ -78,7 +78,7 @@ async def test_a_run_is_judged_blind_from_its_row_to_the_win_rate(tiny_pairs):
             await judged(pilot, screen, count)
             text = screen_text(pilot)
             assert not any(word in text for word in ("tuned", "base", "wins", "%")), "blind"
-            left = screen.query_one(AnswerPairView).ballot.left
+            left = screen.query_one(AnswerPairView).pair.left
             await pilot.press("l" if left.startswith("kind") else "right")
         await until(pilot, lambda: "The tuned model wins 4 of 4: 100%" in screen_text(pilot))
         text = " ".join(screen_text(pilot).split())
@@ -95,27 +95,27 @@ async def test_undo_shows_the_pair_again_and_leaving_loses_nothing(tiny_pairs):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_judge(pilot)
         await judged(pilot, screen, 0)
-        first = screen.query_one(AnswerPairView).ballot
+        first = screen.query_one(AnswerPairView).pair
         await pilot.press("t")
         await judged(pilot, screen, 1)
-        second = screen.query_one(AnswerPairView).ballot
+        second = screen.query_one(AnswerPairView).pair
         assert second != first
         await pilot.press("u")
         await judged(pilot, screen, 0)
-        assert screen.query_one(AnswerPairView).ballot == first
+        assert screen.query_one(AnswerPairView).pair == first
         await pilot.press("b")
         await judged(pilot, screen, 1)
         await pilot.press("1")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
         await pilot.press("4")
         await judged(pilot, screen, 1)
-        assert screen.query_one(AnswerPairView).ballot == second
+        assert screen.query_one(AnswerPairView).pair == second
     again = Session.open(folder)
     assert (again.tally().both_bad, again.tally().judged) == (1, 1)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_judge(pilot)
         await judged(pilot, screen, 1)
-        assert screen.query_one(AnswerPairView).ballot == second
+        assert screen.query_one(AnswerPairView).pair == second
 
 
 async def test_the_win_rate_is_shown_when_asked_for_and_escape_goes_on(tiny_pairs):
@@ -145,14 +145,14 @@ async def test_a_verdict_that_the_disk_refuses_is_told_and_can_be_given_again(ti
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_judge(pilot)
         await judged(pilot, screen, 0)
-        first = screen.query_one(AnswerPairView).ballot
+        first = screen.query_one(AnswerPairView).pair
         await pilot.press("l")
         await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "cannot be saved" in screen_text(pilot)
         kept.rmdir()
         await pilot.press("enter")
         await judged(pilot, screen, 0)
-        assert screen.query_one(AnswerPairView).ballot == first
+        assert screen.query_one(AnswerPairView).pair == first
         await pilot.press("l")
         await judged(pilot, screen, 1)
     assert Session.open(folder).tally().judged == 1
@@ -171,13 +171,13 @@ async def test_the_run_that_is_watched_is_judged_and_nothing_is_drawn_below_a_di
         await judged(pilot, screen, 0)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
-        seen = screen.query_one(AnswerPairView).ballot
+        seen = screen.query_one(AnswerPairView).pair
         screen.action_vote("left")
         await until(pilot, lambda: screen._ballot is not None and screen._ballot.number == 2)
-        assert screen.query_one(AnswerPairView).ballot == seen
+        assert screen.query_one(AnswerPairView).pair == seen
         await pilot.press("escape")
         await judged(pilot, screen, 1)
-        assert screen.query_one(AnswerPairView).ballot != seen
+        assert screen.query_one(AnswerPairView).pair != seen
 
 
 async def test_verdicts_are_saved_as_pairs_and_never_over_a_file(tiny_pairs, tmp_path):
