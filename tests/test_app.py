@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
-from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart import LineChart
@@ -23,7 +21,6 @@ from dpo_tui.widgets.dialogs import ConfirmDialog, MessageDialog
 from dpo_tui.widgets.list_dialogs import MultipleChoiceDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.support.app import ended_run, screen_text, until
-from tests.support.event_file import scalar_record
 from tests.support.fake_run import write_history
 
 HERE = Path(__file__).parent
@@ -278,30 +275,3 @@ def test_without_a_terminal_the_app_names_the_command_that_works(home, environme
     assert done.returncode == 2
     assert "dpo-tui runs" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_watch_reads_a_trainer_state_of_another_trainer(tmp_path):
-    """`watch` also reads foreign folders."""
-    folder = tmp_path / "out" / "checkpoint-20"
-    folder.mkdir(parents=True)
-    (folder / "trainer_state.json").write_text(
-        '{"max_steps": 40, "epoch": 1.5, "log_history": [{"step": 10, "loss": 0.6}, {"step": 20, "loss": NaN}]}'
-    )
-    feed = open_feed(tmp_path / "out")
-    feed.poll(time.time())
-    assert feed.about["max_steps"] == 40
-    assert len(feed.series["loss"]) == 2
-
-
-def test_watch_reads_tensorboard_event_files_as_they_grow(tmp_path):
-    """TensorBoard event files, a half-written record included."""
-    log = tmp_path / "out" / "runs" / "x" / "events.out.tfevents.1.host"
-    log.parent.mkdir(parents=True)
-    whole = scalar_record(1, "train/loss", 0.5) + scalar_record(2, "eval/loss", 0.75)
-    log.write_bytes(whole + scalar_record(3, "train/loss", 0.25)[:20])
-    feed = open_feed(tmp_path / "out")
-    feed.poll(time.time())
-    assert feed.latest == {"loss": 0.5, "eval_loss": 0.75}
-    log.write_bytes(whole + scalar_record(3, "train/loss", 0.25))
-    feed.poll(time.time())
-    assert feed.latest["loss"] == 0.25

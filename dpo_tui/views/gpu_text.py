@@ -232,4 +232,4 @@ def tall(gpu: GpuHistory, width: int) -> list[StyledRow]:
 def _missing_text(now: GpuSample, label: str) -> str:
     """Why a quantity has no value, in two words."""
     fault = now.faults.get({"util": "utilisation", "VRAM": "memory"}.get(label, label))
-    return fault.kind.replace("-", " ") if fault is not None else "not told"
+    return fault.kind.replace("-", " ") if fault is not None else "no value"

@@ -7,6 +7,7 @@ from textual.widget import Widget
 
 from dpo_tui.hardware.gpu_sampler import Sample
 from dpo_tui.themes.themed_app import ThemedApp
+from dpo_tui.views.series import Series
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
 
@@ -43,3 +44,23 @@ def sample(**values: Any) -> Sample:
     """One reading of a busy GPU; ``values`` replace its fields."""
     given = {"utilisation": 97, "memory_used": 9_100_000_000, "memory_total": 12_880_000_000, "power": 188.0}
     return Sample(**{"t": 0.0, "gpu": 0, **given, "power_limit": 200.0, "temperature": 71, **values})
+
+
+def rising(count: int = 100) -> Series:
+    """A series that rises from 0 to 1 in equal steps."""
+    series = Series()
+    series.extend(range(count + 1), [step / count for step in range(count + 1)])
+    return series
+
+
+def refreshed_cells(widget: Any) -> list[int]:
+    """From now on, the number of cells of every region that the widget asks to repaint."""
+    asked: list[int] = []
+    original = widget.refresh
+
+    def note(*regions: Any, **options: Any) -> Any:
+        asked.extend([region.area for region in regions] or [widget.size.area])
+        return original(*regions, **options)
+
+    widget.refresh = note
+    return asked

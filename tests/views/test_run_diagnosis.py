@@ -14,19 +14,16 @@ from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views import run_plan as plans
-from dpo_tui.views.advice_sentence import AdviceSentence
 from dpo_tui.views.foreign_feed import ForeignFeed
 from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_diagnosis import PAUSE, ThrottledDiagnosis, evidence_of
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.schema_form import SchemaForm
 from tests.support.app import ended_run, screen_text, until
 from tests.support.event_file import scalar_record
 from tests.support.fake_run import begin, metrics_at, progress, write_history
-from tests.support.widget_stage import Stage, shown
 
 
 @pytest.fixture(autouse=True)
@@ -181,16 +178,3 @@ async def test_without_a_remedy_the_key_is_not_offered_and_e_opens_the_settings_
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
         await until(pilot, lambda: isinstance(pilot.app.focused, SchemaForm))
         assert not any(row.changed for row in pilot.app.focused.form_rows)
-
-
-async def test_advice_is_read_whole_and_its_remedy_stays_when_it_cannot_be():
-    line = AdviceLine()
-    line.remedy_key = "a"
-    async with Stage(line).run_test(size=(40, 12)) as pilot:
-        line.show(AdviceSentence("warn", "word " * 18, "beta 0.2"))
-        await pilot.pause()
-        assert line.size.height == 4
-        assert "a tries beta 0.2" in shown(line)[3]
-        line.show(AdviceSentence("good", "Fine."))
-        await pilot.pause()
-        assert line.size.height == 2
