@@ -30,7 +30,7 @@ from dpo_tui.views.run_list import RunSummary
 from dpo_tui.views.monitor_text import prompt_text
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.answer_pair_view import AnswerPair, AnswerPairView
+from dpo_tui.widgets.answer_pair_view import BlindAnswers, AnswerPairView
 from dpo_tui.widgets.compact_inputs import ChoiceList
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.key_hints import KeyHints
@@ -217,7 +217,7 @@ class JudgeScreen(FullScreen):
         if session is None:
             return
         if ballot is not None:
-            shown = AnswerPair(prompt_text(ballot.prompt), ballot.left, ballot.right)
+            shown = BlindAnswers(prompt_text(ballot.prompt), ballot.left, ballot.right)
             self.query_one(AnswerPairView).show(shown)
             self._open("ballot")
         elif self._answering is session:

@@ -16,7 +16,7 @@ EMPTY = "(an empty answer)"
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerPair:
+class BlindAnswers:
     """A prompt and two answers, as untrusted text.
 
     Args:
@@ -31,7 +31,7 @@ class AnswerPair:
 
 
 class AnswerPairView(RowsWidget, can_focus=True):
-    """Shows an `AnswerPair` and scrolls it by rows.
+    """Shows an `BlindAnswers` and scrolls it by rows.
 
     Args:
         id: the ID of the widget in the DOM.
@@ -64,11 +64,11 @@ class AnswerPairView(RowsWidget, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self.pair = AnswerPair()
+        self.pair = BlindAnswers()
         self._top = 0
         self._count = 0
 
-    def show(self, pair: AnswerPair) -> None:
+    def show(self, pair: BlindAnswers) -> None:
         """Show a pair; one that differs from the pair shown is shown from its top."""
         if pair != self.pair:
             self._top = 0

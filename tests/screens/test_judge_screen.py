@@ -20,7 +20,7 @@ from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.views.judging_text import meaning, verdicts_needed
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.answer_pair_view import AnswerPairView, AnswerPair
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, BlindAnswers
 from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.judging.test_judge import answered_run
@@ -225,13 +225,13 @@ async def test_answers_stand_side_by_side_when_wide_and_below_each_other_when_no
     view = AnswerPairView()
     long = "many words that fill rows " * 40
     async with Stage(view).run_test(size=(200, 20)) as pilot:
-        view.show(AnswerPair("Why?", "Because it rains", "Because it snows"))
+        view.show(BlindAnswers("Why?", "Because it rains", "Because it snows"))
         await pilot.pause()
         assert any("it rains" in line and "it snows" in line for line in shown(view))
         await pilot.resize_terminal(80, 20)
         await pilot.pause()
         assert not any("it rains" in line and "it snows" in line for line in shown(view))
-        view.show(AnswerPair("Why?", long, "Because it snows"))
+        view.show(BlindAnswers("Why?", long, "Because it snows"))
         await pilot.pause()
         assert "more rows" in shown(view)[-1], "the other answer lies below"
         assert not any("it snows" in line for line in shown(view))
