@@ -34,7 +34,7 @@ from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.views.run_list import RunList
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.views.user_settings import load as load_settings
-from dpo_tui.widgets.dialogs import TellDialog
+from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import key_sign
 from dpo_tui.widgets.run_actions import RunActionsScreen
@@ -159,8 +159,8 @@ class DpoTui(ThemedApp):
     def _publish_changes(self) -> None:
         """Redraw the Runs screen, and notify the user of runs that ended or stalled, as the settings say."""
         self.runs_changed.publish(None)
-        for notice in self._status_changes.look(self.run_list.glances):
-            self.notify(notice.words, title="dpo-tui", markup=False)
+        for notice in self._status_changes.changes(self.run_list.summaries):
+            self.notify(notice.text, title="dpo-tui", markup=False)
             if self.settings.bell:
                 self.bell()
             if self.settings.desktop and self._driver is not None:
@@ -183,8 +183,8 @@ class DpoTui(ThemedApp):
             super()._handle_exception(error)
 
     def _show_error(self, error: DpoTuiError) -> None:
-        if not isinstance(self.screen, TellDialog):
-            self.push_screen(TellDialog("That did not work", error.message, error.hint or ""))
+        if not isinstance(self.screen, MessageDialog):
+            self.push_screen(MessageDialog("That did not work", error.message, error.hint or ""))
 
     @work(thread=True, exclusive=True, group="gpus", exit_on_error=False)
     def _find_gpus(self) -> None:
@@ -223,7 +223,7 @@ class DpoTui(ThemedApp):
 
     def action_quit_app(self) -> None:
         """Quit the app, and print which runs go on."""
-        live = [summary.name for summary in self.run_list.glances if summary.status in LIVE]
+        live = [summary.name for summary in self.run_list.summaries if summary.status in LIVE]
         names = printable(", ".join(live[:3]), single_line=True) + (" …" if len(live) > 3 else "")  # noqa: PLR2004
         message = f"{names} {'goes' if len(live) == 1 else 'go'} on without this window. `dpo-tui` comes back."
         self.exit(message=message if live else None)
@@ -246,7 +246,7 @@ class DpoTui(ThemedApp):
         screen_help = screen.HELP if isinstance(screen, FullScreen) else ""
         keys = "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · , settings · ctrl+p every command · q quit; runs go on"
         text = "\n\n".join(part for part in (screen_help, focused, keys) if part)
-        self.push_screen(TellDialog("Help", text))
+        self.push_screen(MessageDialog("Help", text))
 
     def _open_monitor(self, feed: Feed) -> None:
         self._open_detail(lambda: self._make_monitor(feed))
@@ -308,7 +308,7 @@ class DpoTui(ThemedApp):
     def _make_judge(self) -> Screen[None]:
         from dpo_tui.screens.judge_screen import JudgeScreen
 
-        return JudgeScreen(lambda: self.run_list.glances)
+        return JudgeScreen(lambda: self.run_list.summaries)
 
     def action_settings(self) -> None:
         """Open the settings; leaving them leads back to the present screen as it is now."""
@@ -364,15 +364,17 @@ class DpoTui(ThemedApp):
     async def on_monitor_screen_overlay_wanted(self, message: "MonitorScreen.OverlayWanted") -> None:
         """Ask which runs to draw over the one shown, and pass them to the monitor."""
         from dpo_tui.screens.monitor_screen import MonitorScreen
-        from dpo_tui.widgets.list_dialogs import PickDialog
+        from dpo_tui.widgets.list_dialogs import MultipleChoiceDialog
 
         monitor = self.screen
         if not isinstance(monitor, MonitorScreen):
             return
         shown = monitor.current_run()
-        others = [summary for summary in self.run_list.glances if shown is None or summary.id != shown[0].id]
+        others = [summary for summary in self.run_list.summaries if shown is None or summary.id != shown[0].id]
         choices = [(summary.id, f"{summary.name}  {summary.status}  {summary.id}") for summary in others]
-        picked = await self.push_screen_wait(PickDialog("Draw these runs over this one", choices, message.chosen))
+        picked = await self.push_screen_wait(
+            MultipleChoiceDialog("Draw these runs over this one", choices, message.chosen)
+        )
         if picked is not None:
             monitor.overlay([summary.folder for summary in others if summary.id in picked])
 

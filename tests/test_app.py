@@ -1,31 +1,27 @@
 """The app on a screen, by keyboard, over real run folders."""
 
 import os
-import random
-import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from dpo_tui.app import DpoTui
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
-from dpo_tui.views.open_feed import open_folder
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.dialogs import AskDialog, TellDialog
-from dpo_tui.widgets.list_dialogs import PickDialog
+from dpo_tui.widgets.dialogs import ConfirmDialog, MessageDialog
+from dpo_tui.widgets.list_dialogs import MultipleChoiceDialog
 from dpo_tui.widgets.run_table import RunTable
-from tests.support.fake_run import begin, progress, write_history
+from tests.support.app import ended_run, screen_text, until
+from tests.support.fake_run import write_history
 
 HERE = Path(__file__).parent
 
@@ -38,38 +34,12 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def ended_run(
-    home: Path, run_id: str, name: str, status: str = "done", *, reason: str = "", steps: int = 120
-) -> RunFolder:
-    folder = RunFolder(home / "runs" / run_id)
-    state = begin(folder, name)
-    random.seed(7)
-    write_history(folder, 1, steps, steps)
-    progress(folder, steps, steps)
-    document = {**state.to_dict(), "status": status, "reason": reason, "ended_at": time.time()}
-    write_state(folder, State(**document))
-    return folder
-
-
 def app(feed=None) -> DpoTui:
     return DpoTui(feed, settings=UserSettings(theme="dark"))
 
 
 def text_of(widget) -> str:
     return "\n".join("".join(s.text for s in widget.render_line(y)) for y in range(widget.size.height))
-
-
-def screen_text(pilot) -> str:
-    screen = pilot.app.screen
-    return "\n".join("".join(s.text for s in strip) for strip in screen._compositor.render_strips())
-
-
-async def until(pilot, holds, seconds: float = 15.0) -> None:
-    """Wait until something holds; a deadline, not a measure of speed."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, screen_text(pilot)
-        await pilot.pause(0.05)
 
 
 async def test_a_first_start_without_runs_says_what_to_press_and_enter_leads_to_the_first_run():
@@ -101,7 +71,7 @@ async def test_enter_opens_the_monitor_with_loss_accuracy_margin_and_kl_and_esca
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, MonitorScreen))
         await until(pilot, lambda: len(pilot.app.screen.query_one(ChartGrid).charts) > 4)
-        shown = [chart.look.title for chart in pilot.app.screen.query_one(ChartGrid).charts if chart.display]
+        shown = [chart.plot_style.title for chart in pilot.app.screen.query_one(ChartGrid).charts if chart.display]
         assert shown == ["loss", "preference accuracy", "reward margin", "KL (estimate)"]
         text = screen_text(pilot)
         assert "✓ done" in text and "step 120/120" in text
@@ -120,7 +90,7 @@ async def test_a_new_metric_appears_while_the_run_is_watched(home):
         await until(pilot, lambda: any(chart.sources for chart in grid.charts))
         with folder.metrics.open("a") as stream:
             stream.write('{"t": 1, "step": 21, "loss": 0.1234567, "novel/metric": 7}\n')
-        await until(pilot, lambda: any(chart.look.title == "novel/metric" for chart in grid.charts))
+        await until(pilot, lambda: any(chart.plot_style.title == "novel/metric" for chart in grid.charts))
         await until(pilot, lambda: "0.123" in screen_text(pilot))
 
 
@@ -168,12 +138,12 @@ async def test_stopping_asks_first_and_writes_the_request(home):
             await pilot.press("c")
             await until(pilot, lambda: "Saved a checkpoint" in folder.events.read_text())
             await pilot.press("s")
-            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
             await pilot.press("n")
             await pilot.pause()
             assert not (folder.control / "stop").exists()
             await pilot.press("s")
-            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
             await pilot.press("enter")
             await until(pilot, lambda: "stopped" in screen_text(pilot))
     finally:
@@ -185,9 +155,9 @@ async def test_other_runs_can_be_drawn_over_the_one_shown(home):
     ended_run(home, "20261101-101010-aaaa", "older")
     folder = ended_run(home, "20261101-101011-aaaa", "newer")
     async with app(RunFeed(folder)).run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: len(pilot.app.run_list.glances) == 2)
+        await until(pilot, lambda: len(pilot.app.run_list.summaries) == 2)
         await pilot.press("o")
-        await until(pilot, lambda: isinstance(pilot.app.screen, PickDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MultipleChoiceDialog))
         await pilot.press("space", "enter")
         await until(pilot, lambda: "older" in screen_text(pilot))
 
@@ -212,7 +182,7 @@ async def test_the_filter_narrows_charts_and_escape_undoes_it(home):
         await until(pilot, lambda: len(grid.charts) > 4)
         await pilot.press("slash", *"grad", "enter")
         await pilot.pause()
-        assert [chart.look.title for chart in grid.charts if chart.display] == ["gradient norm"]
+        assert [chart.plot_style.title for chart in grid.charts if chart.display] == ["gradient norm"]
         await pilot.press("escape")
         await pilot.pause()
         assert sum(chart.display for chart in grid.charts) == 4
@@ -222,7 +192,7 @@ async def test_the_filter_narrows_charts_and_escape_undoes_it(home):
 async def test_a_home_that_cannot_be_read_is_told_in_a_dialog(home):
     (home / "runs").write_text("not a folder")
     async with app().run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         await until(pilot, lambda: "cannot read the runs" in screen_text(pilot))
 
 
@@ -245,10 +215,10 @@ async def test_the_guide_walks_to_a_method():
         assert "When DPO is the right tool" in screen_text(pilot)
         await pilot.press("w")
         for answer in ("y", "y", "y", "n"):
-            await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
             await pilot.press(answer)
             await pilot.pause()
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "DPO" in screen_text(pilot)
 
 
@@ -257,7 +227,7 @@ async def test_help_explains_the_place_and_the_focused_widget(home):
     async with app(RunFeed(folder)).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "loss" in screen_text(pilot))
         await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "smoothing" in screen_text(pilot)
 
 
@@ -305,38 +275,3 @@ def test_without_a_terminal_the_app_names_the_command_that_works(home, environme
     assert done.returncode == 2
     assert "dpo-tui runs" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_watch_reads_a_trainer_state_of_another_trainer(tmp_path):
-    """`watch` also reads foreign folders."""
-    folder = tmp_path / "out" / "checkpoint-20"
-    folder.mkdir(parents=True)
-    (folder / "trainer_state.json").write_text(
-        '{"max_steps": 40, "epoch": 1.5, "log_history": [{"step": 10, "loss": 0.6}, {"step": 20, "loss": NaN}]}'
-    )
-    feed = open_folder(tmp_path / "out")
-    feed.poll(time.time())
-    assert feed.about["max_steps"] == 40
-    assert len(feed.series["loss"]) == 2
-
-
-def record(step: int, tag: str, value: float) -> bytes:
-    """One TFRecord with one scalar, as TensorBoard's own writer lays it out (checksums left zero)."""
-    scalar = b"\x0a" + bytes([len(tag)]) + tag.encode() + b"\x15" + struct.pack("<f", value)
-    summary = b"\x0a" + bytes([len(scalar)]) + scalar
-    event = b"\x09" + struct.pack("<d", 1.0) + b"\x10" + bytes([step]) + b"\x2a" + bytes([len(summary)]) + summary
-    return struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4)
-
-
-def test_watch_reads_tensorboard_event_files_as_they_grow(tmp_path):
-    """TensorBoard event files, a half-written record included."""
-    log = tmp_path / "out" / "runs" / "x" / "events.out.tfevents.1.host"
-    log.parent.mkdir(parents=True)
-    whole = record(1, "train/loss", 0.5) + record(2, "eval/loss", 0.75)
-    log.write_bytes(whole + record(3, "train/loss", 0.25)[:20])
-    feed = open_folder(tmp_path / "out")
-    feed.poll(time.time())
-    assert feed.latest == {"loss": 0.5, "eval_loss": 0.75}
-    log.write_bytes(whole + record(3, "train/loss", 0.25))
-    feed.poll(time.time())
-    assert feed.latest["loss"] == 0.25

@@ -91,7 +91,7 @@ class CompareScreen(FullScreen):
 
     def _settings_read(self, settings: list[dict[str, Any]]) -> None:
         self._settings = settings
-        self.when_seen(self._show_tables)
+        self.draw_when_front(self._show_tables)
 
     def on_feed_read(self, message: FeedRead) -> None:
         """Merge what was read of one run; draw once all have been read, and read on while history is left."""

@@ -15,10 +15,10 @@ from dpo_tui.errors import DpoTuiError
 from dpo_tui.screens.pair_screen import PAIR_ACTIONS, PairScreen
 from dpo_tui.screens.steps.data_step import DataStep
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
-from dpo_tui.views.dataset_text import droppable, report_page, where
+from dpo_tui.views.dataset_text import droppable_checks, report_page, title_parts
 from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.views.token_lengths import lengths_text
-from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
+from dpo_tui.views.token_length_text import lengths_text
+from dpo_tui.widgets.dialogs import ConfirmDialog, InputDialog
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.pair_view import PairView
 from dpo_tui.widgets.repair_dialog import RepairDialog
@@ -169,10 +169,10 @@ class DataScreen(PairScreen):
         if event["event"] == "progress":
             percent = f"{event['done'] / event['total']:.0%}" if event.get("total") else ""
             self._progress = f"{event['phase']} {percent}"
-            self.when_seen(self._show_progress)
+            self.draw_when_front(self._show_progress)
         else:
             self.report = event["report"]
-            self.when_seen(self._show_report)
+            self.draw_when_front(self._show_report)
 
     def _show_progress(self) -> None:
         self.query_one("#where", TitleRow).show([[("Data", "title")], [(self._progress, "muted")]])
@@ -191,9 +191,9 @@ class DataScreen(PairScreen):
     async def action_model(self) -> None:
         """Ask for a model and a max_seq_length, and count tokens as training with them does."""
         known, max_length = self._model or self._chosen_model() or ("", _DEFAULT_LENGTH)
-        dialog = TypeDialog("Count tokens with the model", known, "hub id (org/name) or folder")
+        dialog = InputDialog("Count tokens with the model", known, "hub id (org/name) or folder")
         name = await self.app.push_screen_wait(dialog)
-        typed = await self.app.push_screen_wait(TypeDialog("max_seq_length", str(max_length))) if name else None
+        typed = await self.app.push_screen_wait(InputDialog("max_seq_length", str(max_length))) if name else None
         if not name or not typed:
             return
         if not typed.isdigit() or not int(typed):
@@ -212,7 +212,7 @@ class DataScreen(PairScreen):
     def show_position(self) -> None:
         """Show the data's name and, in the view of pairs, which one is shown and what was decided about it."""
         pairs = self.dataset if self._view == "Pairs" else None
-        parts = where(self._location, pairs, self._pair, self._check, self._decisions)
+        parts = title_parts(self._location, pairs, self._pair, self._check, self._decisions)
         self.query_one("#where", TitleRow).show(parts)
 
     @work(exclusive=True, group="ask", exit_on_error=False)
@@ -225,13 +225,13 @@ class DataScreen(PairScreen):
         out = Path.cwd() / f"{stem}.repaired.jsonl"
 
         def remaining(checks: tuple[str, ...]) -> str:
-            return dataset.remaining(decisions, checks).words()
+            return dataset.remaining(decisions, checks).summary()
 
-        chosen = await self.app.push_screen_wait(RepairDialog(droppable(self.report), remaining, out))
+        chosen = await self.app.push_screen_wait(RepairDialog(droppable_checks(self.report), remaining, out))
         if chosen is None:
             return
         checks, out = chosen
-        overwrite = AskDialog(f"Write over {out.name}?", "There is a file of this name.", dangerous=True)
+        overwrite = ConfirmDialog(f"Write over {out.name}?", "There is a file of this name.", dangerous=True)
         if not out.exists() or await self.app.push_screen_wait(overwrite):
             self._save(dataset, decisions, checks, out)
 

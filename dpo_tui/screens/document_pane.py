@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.text_pane import Paragraph, TextPane
+from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.text_pane import TextPane
 
 FileVersion = tuple[int, int, int]
 """Inode, size in bytes and modification time in nanoseconds: files grow by appending or are replaced as a whole."""

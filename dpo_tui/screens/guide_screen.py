@@ -11,8 +11,8 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from dpo_tui.screens.guide_pages import FIRST_QUESTION, PAGES, GuideAnswer, GuideQuestion
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.dialogs import AskDialog, TellDialog
+from dpo_tui.widgets.compact_inputs import ChoiceList
+from dpo_tui.widgets.dialogs import ConfirmDialog, MessageDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.text_pane import TextPane
@@ -66,5 +66,5 @@ class GuideScreen(FullScreen):
         """Ask the questions, and show the method that the answers lead to."""
         node: GuideQuestion | GuideAnswer = FIRST_QUESTION
         while isinstance(node, GuideQuestion):
-            node = node.yes if await self.app.push_screen_wait(AskDialog(node.ask)) else node.no
-        self.app.push_screen(TellDialog(node.method, node.why))
+            node = node.yes if await self.app.push_screen_wait(ConfirmDialog(node.ask)) else node.no
+        self.app.push_screen(MessageDialog(node.method, node.why))

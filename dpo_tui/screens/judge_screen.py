@@ -17,13 +17,14 @@ from dpo_tui.errors import RunError, UsageError
 from dpo_tui.judging.judging_session import Session, Verdict
 from dpo_tui.judging.preference_pairs import AnswerPair, write_pairs
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.views.judging_view import PROMPTS, Judgeable, before_answers, judgeable, result, saved, while_answering
-from dpo_tui.views.monitor_text import Piece, prompt_text
+from dpo_tui.views.judging_text import PROMPTS, JudgeableRun, before_answers, judgeable_runs, reporting_save_errors, result, while_answering
+from dpo_tui.views.monitor_text import prompt_text
+from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.views.run_list import RunSummary
 from dpo_tui.views.styled_text import StyledRow
-from dpo_tui.widgets.answer_pair_view import AnswerPairView, ShownAnswers
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, BlindAnswers
+from dpo_tui.widgets.compact_inputs import ChoiceList
+from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.text_pane import TextPane
@@ -72,7 +73,7 @@ class JudgeScreen(FullScreen):
     def __init__(self, runs: Callable[[], Sequence[RunSummary]]) -> None:
         super().__init__(id="judge-screen")
         self._runs = runs
-        self._choices: list[Judgeable] = []
+        self._choices: list[JudgeableRun] = []
         self._title = ""
         self._session: Session | None = None
         self._ballot: AnswerPair | None = None
@@ -146,18 +147,18 @@ class JudgeScreen(FullScreen):
 
     @work(thread=True, exclusive=True, group="list", exit_on_error=False)
     def _list_runs(self) -> None:
-        self.app.call_from_thread(self._runs_listed, judgeable(self._runs()))
+        self.app.call_from_thread(self._runs_listed, judgeable_runs(self._runs()))
 
-    def _runs_listed(self, choices: list[Judgeable]) -> None:
+    def _runs_listed(self, choices: list[JudgeableRun]) -> None:
         self._choices = choices
-        self.when_seen(self._show_choices)
+        self.draw_when_front(self._show_choices)
 
     def _show_choices(self) -> None:
         choices = self._choices
         options = self.query_one(ChoiceList)
         highlighted = options.highlighted
         options.clear_options()
-        options.add_options([Option(Content(run.words)) for run in choices] or [Option(NO_RUNS, disabled=True)])
+        options.add_options([Option(Content(run.description)) for run in choices] or [Option(NO_RUNS, disabled=True)])
         options.highlighted = min(highlighted or 0, len(choices) - 1) if choices else None
         self._show_title()
 
@@ -185,7 +186,7 @@ class JudgeScreen(FullScreen):
     @work(thread=True, exclusive=True, group="open", exit_on_error=False)
     def _open_session(self, folder: RunFolder, count: int) -> None:
         try:
-            with saved(folder):
+            with reporting_save_errors(folder):
                 session = Session.open(folder, count=count)
         except Exception:
             self.app.call_from_thread(self._open_view, "choose")
@@ -215,7 +216,7 @@ class JudgeScreen(FullScreen):
     @work(thread=True, group="change", exit_on_error=False)
     def _change_session(self, session: Session, change: Callable[[Session], object], before: AnswerPair | None) -> None:
         try:
-            with saved(session.folder):
+            with reporting_save_errors(session.folder):
                 change(session)
                 ballot = session.next()
         except RunError:
@@ -232,7 +233,7 @@ class JudgeScreen(FullScreen):
         if ballot is None and self._advance_again:  # an answer came after the session was asked for a pair
             self._advance()
         else:
-            self.when_seen(self._show_session)
+            self.draw_when_front(self._show_session)
 
     def _show_session(self) -> None:
         """Show the pair to judge or, where there is none, what the session waits for or its result."""
@@ -240,7 +241,7 @@ class JudgeScreen(FullScreen):
         if session is None:
             return
         if ballot is not None:
-            shown = ShownAnswers(prompt_text(ballot.prompt), ballot.left, ballot.right)
+            shown = BlindAnswers(prompt_text(ballot.prompt), ballot.left, ballot.right)
             self.query_one(AnswerPairView).show(shown)
             self._open_view("ballot")
         elif self._answering is session:
@@ -277,7 +278,7 @@ class JudgeScreen(FullScreen):
     @work(thread=True, group="answers", exit_on_error=False)
     def _generate_answers(self, session: Session) -> None:
         try:
-            with saved(session.folder):
+            with reporting_save_errors(session.folder):
                 for done, total in session.generate():
                     self.app.call_from_thread(self._answer_generated, session, done, total)
         finally:
@@ -289,12 +290,12 @@ class JudgeScreen(FullScreen):
     def _answer_generated(self, session: Session, done: int, total: int) -> None:
         if session is self._session:
             self._answers = (done, total)
-            self.when_seen(self._show_title)
+            self.draw_when_front(self._show_title)
             self._show_first_pair()
 
     def _answers_ended(self, session: Session) -> None:
         if session is self._session:
-            self.when_seen(self._show_title)
+            self.draw_when_front(self._show_title)
             self._show_first_pair()
             self.refresh_bindings()
 
@@ -321,7 +322,7 @@ class JudgeScreen(FullScreen):
 
     @work(thread=True, exclusive=True, group="open", exit_on_error=False)
     def _add_prompts(self, session: Session) -> None:
-        with saved(session.folder):
+        with reporting_save_errors(session.folder):
             longer = Session.open(session.folder, count=session.total + PROMPTS)
         if longer.total == session.total:
             message = f"The run's data has no prompts beyond these {session.total}."
@@ -337,7 +338,7 @@ class JudgeScreen(FullScreen):
             return
         name = re.sub(r"[^\w.-]+", "-", self._title).strip("-.") or session.folder.id
         title = "Write the decided verdicts as pairs to"
-        out = await self.app.push_screen_wait(TypeDialog(title, str(Path.cwd() / f"{name}.judged.jsonl")))
+        out = await self.app.push_screen_wait(InputDialog(title, str(Path.cwd() / f"{name}.judged.jsonl")))
         if out:
             self._write_pairs(session, Path(out).expanduser())
 
@@ -352,7 +353,7 @@ class JudgeScreen(FullScreen):
             raise UsageError(f"{out}: cannot be written: {error.strerror or error}") from error
         self.app.call_from_thread(self.notify, f"{len(pairs):,} pairs written to {out}.", markup=False)
 
-    def _show_page(self, text: list[Piece]) -> None:
+    def _show_page(self, text: list[Paragraph]) -> None:
         self.query_one("#page", TextPane).show(text, top=self._view != "page")
         self._open_view("page")
 

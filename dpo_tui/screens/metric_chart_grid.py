@@ -30,7 +30,7 @@ class MetricChartGrid(ChartGrid):
         added = [entry for entry in charts_for(metrics) if entry.metrics not in known]
         if added:
             self._entries += added
-            self.add_charts([LineChart(entry.look, log=entry.log) for entry in added])
+            self.add_charts([LineChart(entry.style, log=entry.log) for entry in added])
         for entry, chart in zip(self._entries, self.charts, strict=True):
             lines = lines_of(entry)
             if [line.series for line in lines] != chart.sources:

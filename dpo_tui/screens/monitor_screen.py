@@ -20,15 +20,15 @@ from dpo_tui.screens.metric_chart_grid import MetricChartGrid
 from dpo_tui.views.chart_registry import lines_for
 from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_watch import GpuWatch
-from dpo_tui.views.headline import headline
+from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.monitor_text import config_text, events_text, fraction, header, receipt_text, samples_text
-from dpo_tui.views.run_diagnosis import PacedDiagnosis
+from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel
+from dpo_tui.widgets.gpu_panel import GpuPanel
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.log_view import LogView
 from dpo_tui.widgets.run_actions import RunActionsScreen
 from dpo_tui.widgets.step_bar import StepBar
@@ -122,7 +122,7 @@ class MonitorScreen(RunActionsScreen):
         self._feed = feed
         self._reader = FeedReader(feed)
         self._gpus = gpus
-        self._diagnosis = PacedDiagnosis(feed)
+        self._diagnosis = ThrottledDiagnosis(feed)
         self._diagnosing = False
         self._overlays: list[FeedReader[RunFeed]] = []
         self._drawn_at = 0.0
@@ -219,7 +219,7 @@ class MonitorScreen(RunActionsScreen):
     @work(thread=True, exclusive=True, group="diagnosis", exit_on_error=False)
     def _diagnose(self) -> None:
         try:
-            if self._diagnosis.look(time.time()) and self.is_attached:
+            if self._diagnosis.update(time.time()) and self.is_attached:
                 self.app.call_from_thread(self._request_redraw)
         finally:
             self._diagnosing = False
@@ -244,14 +244,14 @@ class MonitorScreen(RunActionsScreen):
             parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlaid), "accent")])
         self.query_one("#header", TitleRow).show(parts)
         self.query_one("#bar", StepBar).show(fraction(feed.about), parts)
-        advice = headline(feed, self._diagnosis.found)
+        advice = advice_sentence(feed, self._diagnosis.advice)
         line = self.query_one("#advice", AdviceLine)
         remedy_changed = bool(advice.remedy) != bool(line.advice.remedy)
-        line.say(advice)
+        line.show(advice)
         self._update_charts()
         grid, ended = self.query_one(ChartGrid), self._all_ended()
         for chart in grid.charts:
-            chart.settle(ended)
+            chart.set_complete(ended)
         grid.redraw()
         self._show_document()
         self._poll_every(ENDED_POLL_SECONDS if ended else POLL_SECONDS)
@@ -282,7 +282,7 @@ class MonitorScreen(RunActionsScreen):
 
     def _show_gpus(self) -> None:
         if self.is_front:
-            histories = [GpuHistory(gpu.index, gpu.name, gpu.samples) for gpu in self._gpus.now()]
+            histories = self._gpus.now()
             self.query_one(GpuPanel).show(histories, absence=self._gpus.absence)
 
     def action_view(self, by: int) -> None:
@@ -357,7 +357,7 @@ class MonitorScreen(RunActionsScreen):
     def _remedy(self) -> Mapping[str, Any]:
         """The settings that the advice shown would change; empty when it names none."""
         shown = self.query_one("#advice", AdviceLine).advice.remedy
-        found = self._diagnosis.found
+        found = self._diagnosis.advice
         return found[0].remedy if shown and found and self._run_folder is not None else {}
 
     def action_apply(self) -> None:
@@ -374,7 +374,7 @@ class MonitorScreen(RunActionsScreen):
             self._close_filter()
         elif grid.enlarged is not None:
             grid.enlarge(None)
-        elif grid.words:
+        elif grid.title_filter:
             grid.filter("")
             field.value = ""
         elif self.query_one("#tabs", TabStrip).open != "Charts":

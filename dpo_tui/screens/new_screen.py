@@ -30,7 +30,7 @@ from dpo_tui.text.printable import printable
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.run_forecast import Forecast, Forecaster
 from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.schema_form import SchemaForm
@@ -272,7 +272,7 @@ class NewScreen(FullScreen):
     @work(exclusive=True, group="open", exit_on_error=False)
     async def action_open(self) -> None:
         """Ask for a config file and take its settings."""
-        path = await self.app.push_screen_wait(TypeDialog("Begin from a config file", placeholder="run.toml"))
+        path = await self.app.push_screen_wait(InputDialog("Begin from a config file", placeholder="run.toml"))
         if path:
             self.open_file(Path(path).expanduser())
 

@@ -7,12 +7,12 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from dpo_tui.data.repair.repair_plan import Edit
-from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, PairAt
-from dpo_tui.widgets.dialogs import TypeDialog
-from dpo_tui.widgets.edit_dialog import EditDialog
+from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, BrowsedPair
+from dpo_tui.widgets.dialogs import InputDialog
+from dpo_tui.widgets.edit_dialog import EditAnswersDialog
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.list_dialogs import ChooseDialog
-from dpo_tui.widgets.pair_view import PairShown, PairView
+from dpo_tui.widgets.list_dialogs import ChoiceDialog
+from dpo_tui.widgets.pair_view import PairContent, PairView
 
 PAIR_ACTIONS = frozenset({"next", "flip", "drop", "edit", "check", "search", "go"})
 
@@ -56,7 +56,7 @@ class PairScreen(FullScreen):
         """Row of the pair requested last, from 1."""
         self._check = ""
         """Only pairs that this check names are paged through; empty for all."""
-        self._pair: PairAt | None = None
+        self._pair: BrowsedPair | None = None
         """The pair that is shown."""
         self._decisions = Decisions()
         self._request += 1
@@ -110,7 +110,7 @@ class PairScreen(FullScreen):
             # "exclusive" cannot stop a thread: an older request may still deliver its pair after a newer one.
             self.app.call_from_thread(self._pair_read, request, pair, not_found)
 
-    def _pair_read(self, request: int, pair: PairAt | None, not_found: str) -> None:
+    def _pair_read(self, request: int, pair: BrowsedPair | None, not_found: str) -> None:
         if request != self._request:
             return
         self._moving, self._shown_request = False, request
@@ -121,16 +121,16 @@ class PairScreen(FullScreen):
         if not_found:
             self.notify(not_found, markup=False)
 
-    def _show_pair(self, pair: PairAt) -> None:
+    def _show_pair(self, pair: BrowsedPair) -> None:
         self._pair, self._row = pair, pair.row
-        shown = PairShown(
+        shown = PairContent(
             prompt=pair.prompt,
             chosen=pair.difference[0],
             rejected=pair.difference[1],
             chosen_words=len(pair.chosen.split()),
             rejected_words=len(pair.rejected.split()),
             problem=pair.problem,
-            decided=self._decisions.words(pair.row),
+            decided=self._decisions.summary(pair.row),
         )
         self.query_one(PairView).show(shown)
         self.show_position()
@@ -152,13 +152,13 @@ class PairScreen(FullScreen):
         def find_row(dataset: DatasetBrowser) -> int | None:
             row: int | None = start
             for _ in range(abs(steps)):
-                row = dataset.next_named(check, row, backwards=steps < 0) if row is not None else None
+                row = dataset.next_flagged(check, row, backwards=steps < 0) if row is not None else None
             return row or None
 
         self._request_pair(find_row, not_found="No further pair is named by this check.")
         self._check_move = (start, steps)
 
-    def _pair_to_decide(self) -> PairAt | None:
+    def _pair_to_decide(self) -> BrowsedPair | None:
         """The pair that is shown; None while another one is being read, which the key may have been meant for."""
         if self._moving:
             self.notify("The next pair is still being read: press the key again when it is shown.", markup=False)
@@ -189,7 +189,7 @@ class PairScreen(FullScreen):
             self.notify("The pair is still being read: press the key again.", markup=False)
             return
         flipped = pair.row in self._decisions.flipped
-        answers = await self.app.push_screen_wait(EditDialog(pair.chosen, pair.rejected))
+        answers = await self.app.push_screen_wait(EditAnswersDialog(pair.chosen, pair.rejected))
         if answers is not None:
             # An edit is stored with the sides of the file, and a flip is applied after it.
             chosen, rejected = reversed(answers) if flipped else answers
@@ -201,7 +201,7 @@ class PairScreen(FullScreen):
         """Ask for a check, and page only through the pairs that it names."""
         problems = [problem for problem in (self.report or {}).get("problems", []) if problem["rows"]]
         choices = [("", "all pairs")] + [(p["check"], f"{p['check']}  {p['count']:,}  {p['title']}") for p in problems]
-        picked = await self.app.push_screen_wait(ChooseDialog("Which pairs?", choices))
+        picked = await self.app.push_screen_wait(ChoiceDialog("Which pairs?", choices))
         if picked is None:
             return
         self._check = picked
@@ -213,7 +213,7 @@ class PairScreen(FullScreen):
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_search(self) -> None:
         """Ask for a text, and go to the next pair that contains it."""
-        text = await self.app.push_screen_wait(TypeDialog("Find pairs with", self._search_text))
+        text = await self.app.push_screen_wait(InputDialog("Find pairs with", self._search_text))
         if text:
             self._search_text = text
             first = self._row + 1
@@ -222,6 +222,6 @@ class PairScreen(FullScreen):
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_go(self) -> None:
         """Ask for a number, and go to the pair of that row."""
-        typed = await self.app.push_screen_wait(TypeDialog("Go to pair", str(self._row)))
+        typed = await self.app.push_screen_wait(InputDialog("Go to pair", str(self._row)))
         if typed and typed.replace(",", "").isdigit():
             self._show_row(int(typed.replace(",", "")))

@@ -14,26 +14,26 @@ from textual.signal import Signal
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.statuses import LIVE, OVER
 from dpo_tui.screens.feed_reading import FeedRead, read_feeds
-from dpo_tui.views.chart_registry import BOOK, lines_for
+from dpo_tui.views.chart_registry import CHARTS, lines_for
 from dpo_tui.views.feed_reader import FeedReader
-from dpo_tui.views.gpu_watch import GpuReading, GpuWatch
-from dpo_tui.views.headline import headline
+from dpo_tui.views.gpu_text import GpuHistory, memory_text
+from dpo_tui.views.gpu_watch import GpuWatch
+from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.monitor_text import header
 from dpo_tui.text.durations import ago, duration
-from dpo_tui.views.run_feed import RunFeed, number
+from dpo_tui.views.run_feed import RunFeed, finite_number
 from dpo_tui.views.run_list import RunList, RunSummary
 from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.gpu_panel import memory_text
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.run_actions import RunActionsScreen
 from dpo_tui.widgets.run_table import RunRow, RunTable
 from dpo_tui.widgets.title_row import TitleRow
 
 if TYPE_CHECKING:  # imported when a preview opens: the first paint does not need the advice rules
-    from dpo_tui.views.run_diagnosis import PacedDiagnosis
+    from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 
 SHORT_HEIGHT = 24
 """Rows below which there is no room for the preview."""
@@ -118,8 +118,8 @@ class RunsScreen(RunActionsScreen):
         self._selected: set[str] = set()
         """Ids of the runs that are selected for a comparison."""
         self._reader: FeedReader[RunFeed] | None = None
-        self._diagnosis: PacedDiagnosis | None = None
-        self._running_diagnosis: PacedDiagnosis | None = None
+        self._diagnosis: ThrottledDiagnosis | None = None
+        self._running_diagnosis: ThrottledDiagnosis | None = None
 
     def compose(self) -> ComposeResult:
         """Title, table, preview and keys, from top to bottom."""
@@ -128,7 +128,7 @@ class RunsScreen(RunActionsScreen):
         with Vertical(id="preview"):
             yield TitleRow(id="preview-title")
             yield AdviceLine(id="preview-advice")
-            yield ChartGrid([LineChart(entry.look) for entry in BOOK[:2]], id="preview-charts")
+            yield ChartGrid([LineChart(entry.style) for entry in CHARTS[:2]], id="preview-charts")
         yield KeyHints()
 
     def on_mount(self) -> None:
@@ -151,17 +151,17 @@ class RunsScreen(RunActionsScreen):
         if not self.is_front:
             return
         now = time.time()
-        runs = self._runs.glances
+        runs = self._runs.summaries
         self.set_class(not runs, "-empty")
         table = self.query_one(RunTable)
-        table.empty_words = FIRST_STEPS
+        table.empty_text = FIRST_STEPS
         table.show([run_row(run, now, run.id in self._selected) for run in runs])
         self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_row(self._gpus.now(), self._gpus.absence))
         self.refresh_bindings()
 
     def _run_at_cursor(self) -> RunSummary | None:
         run_id = self.query_one(RunTable).cursor
-        return next((run for run in self._runs.glances if run.id == run_id), None)
+        return next((run for run in self._runs.summaries if run.id == run_id), None)
 
     def current_run(self) -> tuple[RunFolder, str, str] | None:
         """The run under the cursor: its folder, name and status; None when there is none."""
@@ -176,10 +176,10 @@ class RunsScreen(RunActionsScreen):
         run = self._run_at_cursor()
         self._reader = self._diagnosis = None
         if run is not None:
-            from dpo_tui.views.run_diagnosis import PacedDiagnosis
+            from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 
             self._reader = FeedReader(RunFeed(run.folder))
-            self._diagnosis = PacedDiagnosis(self._reader.feed)
+            self._diagnosis = ThrottledDiagnosis(self._reader.feed)
         self.refresh_bindings()
         self._poll_preview()
 
@@ -209,9 +209,9 @@ class RunsScreen(RunActionsScreen):
         self._poll_preview()
 
     @work(thread=True, group="diagnosis", exit_on_error=False)
-    def _diagnose(self, diagnosis: "PacedDiagnosis") -> None:
+    def _diagnose(self, diagnosis: "ThrottledDiagnosis") -> None:
         try:
-            if diagnosis.look(time.time()) and self.is_attached:
+            if diagnosis.update(time.time()) and self.is_attached:
                 self.app.call_from_thread(self._show_preview)
         finally:
             # The cursor may be on another run by now, whose diagnosis runs in another thread.
@@ -223,10 +223,10 @@ class RunsScreen(RunActionsScreen):
             return
         feed = self._reader.feed
         self.query_one("#preview-title", TitleRow).show(header(feed))
-        advice = self._diagnosis.found if self._diagnosis is not None else ()
-        self.query_one("#preview-advice", AdviceLine).say(headline(feed, advice))
-        for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
-            chart.settle(feed.about.get("status") in OVER)
+        advice = self._diagnosis.advice if self._diagnosis is not None else ()
+        self.query_one("#preview-advice", AdviceLine).show(advice_sentence(feed, advice))
+        for chart, entry in zip(self.query_one(ChartGrid).charts, CHARTS, strict=False):
+            chart.set_complete(feed.about.get("status") in OVER)
             chart.set_lines(lines_for(entry, feed.series))
             chart.redraw()
 
@@ -242,7 +242,7 @@ class RunsScreen(RunActionsScreen):
         self._selected ^= {message.key}
         self._show()
 
-    def on_run_table_begin_asked(self, message: RunTable.BeginAsked) -> None:
+    def on_run_table_start_requested(self, message: RunTable.StartRequested) -> None:
         """Start the first run: there is none in the table yet."""
         message.stop()
         self.action_new()
@@ -258,7 +258,7 @@ class RunsScreen(RunActionsScreen):
 
     def action_compare(self) -> None:
         """Compare the selected runs."""
-        folders = [run.folder for run in self._runs.glances if run.id in self._selected]
+        folders = [run.folder for run in self._runs.summaries if run.id in self._selected]
         if len(folders) < 2:  # noqa: PLR2004 - one run has nothing to be compared with
             self.notify("Select two or more runs with space first.", markup=False)
             return
@@ -294,14 +294,14 @@ def run_note(run: RunSummary, now: float) -> str:
         return f"{reason} → r resumes" if reason else "r resumes"
     if run.status in ("queued", "stalled", "unknown"):
         return reason
-    if (eta := number(about.get("eta_seconds"))) is not None:
+    if (eta := finite_number(about.get("eta_seconds"))) is not None:
         return f"ETA {duration(eta)}"
-    if (ended := number(about.get("ended_at"))) is not None:
+    if (ended := finite_number(about.get("ended_at"))) is not None:
         return ago(ended, now)
     return str(about.get("phase") or "") if run.status in LIVE else ""
 
 
-def gpu_row(gpus: list[GpuReading], absence: str) -> StyledRow:
+def gpu_row(gpus: list[GpuHistory], absence: str) -> StyledRow:
     """Name, load and memory of the first two GPUs, for the right end of the title row.
 
     Args:

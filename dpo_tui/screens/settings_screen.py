@@ -13,11 +13,12 @@ from textual.message import Message
 
 from dpo_tui import paths
 from dpo_tui.views.user_settings import UserSettings, save
-from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.schema_form import FormRow, SchemaForm
-from dpo_tui.widgets.text_pane import Paragraph, TextPane
+from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow
 
 AUTO = "auto"
@@ -151,18 +152,18 @@ class SettingsScreen(FullScreen):
         self.post_message(self.Changed(settings))
         self._show()
 
-    @on(SchemaForm.EditWanted)
+    @on(SchemaForm.EditRequested)
     @work(exclusive=True, group="type", exit_on_error=False)
-    async def _edit_value(self, message: SchemaForm.EditWanted) -> None:
+    async def _edit_value(self, message: SchemaForm.EditRequested) -> None:
         message.stop()
         if message.row.name == "token":
-            typed = await self.app.push_screen_wait(TypeDialog("Token (it is not shown again)", secret=True))
+            typed = await self.app.push_screen_wait(InputDialog("Token (it is not shown again)", secret=True))
             if typed:
                 save_token(typed)
                 self.notify("The token is kept for the hub client.", markup=False)
                 self._show()
             return
-        typed = await self.app.push_screen_wait(TypeDialog("Webhook", message.row.value, "https://…"))
+        typed = await self.app.push_screen_wait(InputDialog("Webhook", message.row.value, "https://…"))
         if typed is not None:
             self._apply(replace(self._settings, webhook=typed or None))
 

@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 
 BLOCKS, BLOCK_TWINS = " ▁▂▃▄▅▆▇█", " _.-=+*#@"
 _SIGNS = {
-    # states of runs (dpo_tui.views.status_words has their words)
+    # states of runs (dpo_tui.views.status_labels has their words)
     "◌": "~", "◔": "^", "●": "*", "◍": "?", "◑": "/", "✓": "+", "✗": "x", "■": "#", "⚑": "!", "⚠": "!", "▪": "#",
     # lists, cursors, arrows in words
     "·": "-", "•": "*", "▸": ">", "▶": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "…": "~", "○": "o", "▼": "v",

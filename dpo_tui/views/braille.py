@@ -1,7 +1,7 @@
-"""Draw lines with braille dots: two columns and four rows of dots in every character cell.
+"""A canvas of braille dots, two columns and four rows in each character cell, and sparklines.
 
-Pure functions and one small canvas; no colours, no widgets. Every cell belongs to the layer that drew on it last, so
-the caller draws what matters most last and asks each cell for its layer when it picks a colour.
+A cell has one colour, so it belongs to the layer that drew on it last: draw the most important line last, and choose
+the colour of each cell by its layer.
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from dpo_tui.themes.glyphs import BLOCKS, BRAILLE_BITS
 DOTS_X = 2
 DOTS_Y = 4
 
+# _SPANS[column][first][last]: the bits of dot rows first to last in one of the two dot columns.
 _SPANS = tuple(
     tuple(tuple(sum(column[first : last + 1]) for last in range(DOTS_Y)) for first in range(DOTS_Y))
     for column in BRAILLE_BITS
@@ -19,11 +20,15 @@ _SPANS = tuple(
 
 
 class Canvas:
-    """A picture of ``width`` by ``height`` character cells; dot (0, 0) is top left.
+    """Braille dots in ``width`` by ``height`` character cells; dot (0, 0) is top left.
 
     Args:
-        width: cells a row.
+        width: cells in a row.
         height: rows of cells.
+
+    Attributes:
+        bits: the dots of each cell, as the low byte of its braille character.
+        owner: the layer that drew on each cell last, 1 to 255; 0 for none.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -31,7 +36,6 @@ class Canvas:
         self.height = height
         self.bits = bytearray(width * height)
         self.owner = bytearray(width * height)
-        """For each cell, the layer that drew on it last; 0 is nobody."""
 
     @property
     def dots_wide(self) -> int:
@@ -44,13 +48,16 @@ class Canvas:
         return self.height * DOTS_Y
 
     def bar(self, x: int, top: int, bottom: int, layer: int) -> None:
-        """Set the dots of column ``x`` from row ``top`` down to row ``bottom``, clipped to the picture."""
+        """Set the dots of column ``x`` from row ``top`` down to row ``bottom``, clipped to the canvas.
+
+        The first dot that a layer sets in a cell of another layer clears that cell.
+        """
         top, bottom = max(top, 0), min(bottom, self.dots_high - 1)
         if not 0 <= x < self.dots_wide or bottom < top:
             return
         spans = _SPANS[x & 1]
         cell_x = x >> 1
-        first, last = top >> 2, bottom >> 2
+        first, last = top >> 2, bottom >> 2  # rows of cells: four dots each
         for row in range(first, last + 1):
             index = row * self.width + cell_x
             if self.owner[index] != layer:
@@ -59,11 +66,11 @@ class Canvas:
             self.bits[index] |= spans[top & 3 if row == first else 0][bottom & 3 if row == last else 3]
 
     def curve(self, columns: Iterable[tuple[int, float, float]], layer: int) -> None:
-        """Draw a line through columns that each cover a range of rows.
+        """Draw a line through columns of dots that each cover a range of rows.
 
         Args:
-            columns: (x, top, bottom) from left to right in (fractional) dot rows; a NaN top breaks the line.
-            layer: who draws, 1 to 255.
+            columns: (x, top, bottom) from left to right, in fractional rows of dots; a NaN top breaks the line.
+            layer: 1 to 255.
         """
         previous: tuple[int, float, float] | None = None
         for x, top, bottom in columns:
@@ -76,7 +83,7 @@ class Canvas:
             previous = (x, top, bottom)
 
     def _join(self, left: tuple[int, float, float], right: tuple[int, float, float], layer: int) -> None:
-        """Connect two columns by the shortest slope between their ranges."""
+        """Connect two columns by the shortest line between their ranges."""
         x0, top0, bottom0 = left
         x1, top1, bottom1 = right
         if bottom0 < top1:
@@ -90,24 +97,28 @@ class Canvas:
             return
         slope = (end - start) / width
         for x in range(max(x0, 0), min(x1, self.dots_wide - 1) + 1):
-            # Each column covers the slope half a column to either side, so the line has no holes.
+            # Each column is filled half a column to either side of the slope, so that steep lines have no gaps.
             here = start + slope * (x - x0)
             near = here - slope / 2 if x > x0 else here
             far = here + slope / 2 if x < x1 else here
             self.bar(x, round(min(near, far)), round(max(near, far)), layer)
 
     def glyph(self, column: int, row: int) -> str:
-        """The character of one cell; a space where nothing is drawn."""
+        """The character of a cell; a space where nothing is drawn."""
         bits = self.bits[row * self.width + column]
         return chr(0x2800 + bits) if bits else " "
 
     def layer(self, column: int, row: int) -> int:
-        """The layer that drew on a cell last; 0 is nobody."""
+        """The layer that drew on a cell last; 0 for none."""
         return self.owner[row * self.width + column]
 
 
 def blocks(fractions: Iterable[float]) -> str:
-    """A bar sparkline, one character a value; values are fractions of full height, NaN is a space."""
+    """A sparkline of block characters.
+
+    Args:
+        fractions: of full height, one for each character; NaN gives a space.
+    """
     return "".join(
         BLOCKS[min(max(round(value * (len(BLOCKS) - 1)), 0), len(BLOCKS) - 1)] if not isnan(value) else " "
         for value in fractions
@@ -115,7 +126,12 @@ def blocks(fractions: Iterable[float]) -> str:
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """A one-row line drawing of finite values, scaled to their own range and padded to ``width`` cells."""
+    """A sparkline of braille dots.
+
+    Args:
+        values: finite values; their range is scaled to the height of a row.
+        width: cells.
+    """
     if not values or width < 1:
         return " " * max(width, 0)
     low, high = min(values), max(values)

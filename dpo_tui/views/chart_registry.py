@@ -1,11 +1,12 @@
-"""Which charts a run gets, in the order people need them, and which metrics each one draws.
+"""The registry of charts: which metrics each one draws, and in which order they are shown.
 
-A metric that no entry names gets a chart of its own at the end, so other trainers' metrics show up too.
+A metric that no entry names gets a chart at the end, so that other trainers' metrics are shown too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from dpo_tui.strategies.metric_expectations import KL_REASONABLE
 from dpo_tui.text.printable import printable
 from dpo_tui.views.plot import COLOURS, PlotLine, PlotStyle
 from dpo_tui.views.series import Series
@@ -16,52 +17,63 @@ class ChartEntry:
     """One chart.
 
     Args:
-        metrics: (metric, label) for each line; ``eval_`` twins are added by themselves.
-        look: title, unit and limits.
-        log: start with a logarithmic axis.
+        metrics: (metric, label) of each line.
+        style: title, unit, reference line and limits.
+        log: whether the y axis is logarithmic at first.
+        eval_lines: whether ``eval_<metric>`` is drawn beside each metric.
     """
 
     metrics: tuple[tuple[str, str], ...]
-    look: PlotStyle
+    style: PlotStyle
     log: bool = False
-    twins: bool = field(default=True)
+    eval_lines: bool = True
 
 
-# KL below 10 is reasonable (TRL's PPO guidance, a per-sequence sum under the policy).
-BOOK = (
+CHARTS = (
     ChartEntry((("loss", "train"),), PlotStyle("loss")),
     ChartEntry((("rewards/accuracies", "train"),), PlotStyle("preference accuracy", within=(0.0, 1.0))),
     ChartEntry((("rewards/margins", "train"),), PlotStyle("reward margin")),
-    ChartEntry((("kl", "KL"),), PlotStyle("KL (estimate)", reference=10.0)),
-    ChartEntry((("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")), PlotStyle("rewards"), twins=False),
+    ChartEntry((("kl", "KL"),), PlotStyle("KL (estimate)", reference=KL_REASONABLE)),
+    ChartEntry(
+        (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")), PlotStyle("rewards"), eval_lines=False
+    ),
     ChartEntry((("learning_rate", "rate"),), PlotStyle("learning rate")),
     ChartEntry((("grad_norm", "norm"),), PlotStyle("gradient norm")),
     ChartEntry((("tokens_per_second", "speed"),), PlotStyle("tokens per second", unit="tok/s")),
     ChartEntry((("step_seconds", "step"),), PlotStyle("seconds per step", unit="s")),
     ChartEntry((("vram_peak_gb", "peak"),), PlotStyle("VRAM peak", unit="GB")),
     ChartEntry(
-        (("logps/chosen", "chosen"), ("logps/rejected", "rejected")), PlotStyle("log-probabilities"), twins=False
+        (("logps/chosen", "chosen"), ("logps/rejected", "rejected")), PlotStyle("log-probabilities"), eval_lines=False
     ),
-    ChartEntry((("logits/chosen", "chosen"), ("logits/rejected", "rejected")), PlotStyle("mean logits"), twins=False),
+    ChartEntry(
+        (("logits/chosen", "chosen"), ("logits/rejected", "rejected")), PlotStyle("mean logits"), eval_lines=False
+    ),
     ChartEntry((("entropy", "train"),), PlotStyle("entropy")),
     ChartEntry((("mean_token_accuracy", "train"),), PlotStyle("token accuracy", within=(0.0, 1.0))),
     ChartEntry((("num_tokens", "tokens"),), PlotStyle("tokens seen")),
 )
-FIRST = 4
-"""Charts that every run of preference training shows from the start, values or not."""
+ALWAYS_SHOWN = 4
+"""How many of `CHARTS`, from the first, are shown before they have values."""
 
 HIDDEN = frozenset({"t", "step", "epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"})
-"""Numbers of a log event that are no metric worth a chart."""
+"""Keys of a log event that get no chart."""
 
 
 def charts_for(metrics: Iterable[str]) -> list[ChartEntry]:
-    """The charts for the metrics a run has logged: the first four, the book's others with values, then the rest."""
+    """The charts for the metrics that a run has logged.
+
+    Args:
+        metrics: names of metrics, as in ``metrics.jsonl``.
+
+    Returns:
+        The first `ALWAYS_SHOWN` entries of `CHARTS`, the others that have values, then one for each unknown metric.
+    """
     present = {metric for metric in metrics if metric not in HIDDEN}
     found: list[ChartEntry] = []
-    for index, entry in enumerate(BOOK):
+    for index, entry in enumerate(CHARTS):
         names = {metric for metric, _ in entry.metrics}
         names |= {f"eval_{metric}" for metric in names}
-        if index < FIRST or present & names:
+        if index < ALWAYS_SHOWN or present & names:
             found.append(entry)
         present -= names
     for metric in sorted(present):
@@ -69,7 +81,7 @@ def charts_for(metrics: Iterable[str]) -> list[ChartEntry]:
         if metric != base and base in present:
             continue
         found.append(
-            ChartEntry(((metric, "value"),), PlotStyle(printable(metric, single_line=True)), twins=metric == base)
+            ChartEntry(((metric, "value"),), PlotStyle(printable(metric, single_line=True)), eval_lines=metric == base)
         )
     return found
 
@@ -77,19 +89,19 @@ def charts_for(metrics: Iterable[str]) -> list[ChartEntry]:
 def lines_for(
     entry: ChartEntry, series: Mapping[str, Series], others: Sequence[tuple[str, Mapping[str, Series]]] = ()
 ) -> list[PlotLine]:
-    """What a chart draws: its metrics, their evaluation twins, and the first metric of other runs laid over it.
+    """The lines of a chart: its metrics, the same of evaluations, and the first metric of runs to compare with.
 
     Args:
         entry: the chart.
-        series: the run's metrics.
-        others: (name, metrics) of runs to compare with; their colours are those after the run's own.
+        series: the run's metrics by name.
+        others: (name, metrics by name) of runs to compare with, which get the colours from the third on.
     """
     lines: list[PlotLine] = []
     for metric, label in entry.metrics:
         if metric in series:
             lines.append(PlotLine(label, series[metric], len(lines) + 1))
-        if entry.twins and (twin := series.get(f"eval_{metric}")) is not None:
-            lines.append(PlotLine("eval", twin, len(lines) + 1))
+        if entry.eval_lines and (evaluated := series.get(f"eval_{metric}")) is not None:
+            lines.append(PlotLine("eval", evaluated, len(lines) + 1))
     first = entry.metrics[0][0]
     for index, (name, metrics) in enumerate(others):
         if first in metrics:

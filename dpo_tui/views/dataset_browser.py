@@ -1,4 +1,4 @@
-"""A dataset to look through: any pair at once, by check or by words, and what the person decided about each."""
+"""Random access to the pairs of a dataset, search by check or by text, and the user's decisions about rows."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,52 +20,54 @@ from dpo_tui.errors import DataError
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a person decided, by row. Immutable."""
+    """What the user decided about rows, by row number from 1. Immutable: each method returns a copy.
+
+    Attributes:
+        dropped: rows to leave out.
+        flipped: rows whose answers are to be swapped.
+        edits: new texts.
+    """
 
     dropped: frozenset[int] = frozenset()
     flipped: frozenset[int] = frozenset()
     edits: Mapping[int, Edit] = field(default_factory=dict)
 
     def drop(self, row: int) -> "Decisions":
-        """Leave a row out, or take that back."""
+        """Mark a row as dropped, or as not dropped where it is."""
         return replace(self, dropped=self.dropped ^ {row})
 
     def flip(self, row: int) -> "Decisions":
-        """Swap a row's answers, or take that back."""
+        """Mark a row as flipped, or as not flipped where it is."""
         return replace(self, flipped=self.flipped ^ {row})
 
     def edit(self, row: int, edit: Edit) -> "Decisions":
-        """Give a row new texts."""
+        """Replace the texts of a row."""
         return replace(self, edits={**self.edits, row: edit})
 
-    def words(self, row: int) -> str:
-        """What was decided about a row."""
-        told = [
-            name
-            for name, rows in (("dropped", self.dropped), ("flipped", self.flipped), ("edited", self.edits))
-            if row in rows
-        ]
-        return ", ".join(told)
+    def summary(self, row: int) -> str:
+        """The decisions about a row as text, such as ``flipped, edited``; empty when there is none."""
+        decided = (("dropped", self.dropped), ("flipped", self.flipped), ("edited", self.edits))
+        return ", ".join(name for name, rows in decided if row in rows)
 
     @property
     def count(self) -> int:
-        """Rows with a decision."""
+        """How many rows have a decision."""
         return len(self.dropped | self.flipped | set(self.edits))
 
 
 @dataclass(frozen=True, slots=True)
-class PairAt:
-    """One row's pair as it will be after the person's decisions.
+class BrowsedPair:
+    """The pair of one row, with the user's decisions applied.
 
     Attributes:
         row: its number, from 1.
-        prompt: its texts.
-        chosen: the preferred answer.
-        rejected: the other.
-        difference: (text, whether only this side has it) for both answers.
-        problem: why the row gives no pair.
-        named_by: checks that name it.
-        more: further pairs in the same row.
+        prompt: the text of the prompt.
+        chosen: the text of the chosen answer.
+        rejected: the text of the rejected answer.
+        difference: pieces of the chosen and of the rejected answer: (text, whether the other answer lacks it).
+        problem: why the row gives no pair; empty when it does.
+        flagged_by: ids of the checks that flagged the row.
+        more: number of further pairs in the same row.
     """
 
     row: int
@@ -74,20 +76,20 @@ class PairAt:
     rejected: str = ""
     difference: tuple[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = ((), ())
     problem: str = ""
-    named_by: tuple[str, ...] = ()
+    flagged_by: tuple[str, ...] = ()
     more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Remaining:
-    """What a repaired copy would hold, in rows.
+class RepairPreview:
+    """How many rows a repaired copy would keep and leave out. Each row is counted once.
 
     Attributes:
-        rows: in the dataset, blank lines left out.
-        unusable: that training leaves out anyway.
-        by_check: left out because a chosen check names them.
-        by_hand: left out by the person, and by nothing else.
-        changed: flipped or edited, and kept.
+        rows: rows of the dataset without blank lines.
+        unusable: rows that training drops in any case.
+        by_check: usable rows that a chosen check flagged.
+        by_hand: rows that only the user dropped.
+        changed: rows that are kept and were flipped or edited.
     """
 
     rows: int
@@ -97,25 +99,25 @@ class Remaining:
     changed: int = 0
 
     @property
-    def kept(self) -> int:
-        """Rows that stay."""
+    def kept_rows(self) -> int:
+        """Rows in the copy."""
         return self.rows - self.unusable - self.by_check - self.by_hand
 
-    def words(self) -> str:
-        """For the person who is about to write it."""
+    def summary(self) -> str:
+        """The counts as one or two sentences."""
         left_out = (
             (self.by_check, "by these checks"),
             (self.by_hand, "by hand"),
             (self.unusable, "as they cannot be used"),
         )
         out = [f"{count:,} {why}" for count, why in left_out if count]
-        told = f"{self.kept:,} of {self.rows:,} rows stay"
-        told += f"; left out: {', '.join(out)}." if out else "."
-        return f"{told} {self.changed:,} changed." if self.changed else told
+        text = f"{self.kept_rows:,} of {self.rows:,} rows stay"
+        text += f"; left out: {', '.join(out)}." if out else "."
+        return f"{text} {self.changed:,} changed." if self.changed else text
 
 
 class DatasetBrowser:
-    """Random access to a dataset's pairs. Every method may read the disk: call them from a thread.
+    """A dataset opened for reading any row. Every method may read the disk: call them from a thread.
 
     Args:
         location: a path or a hub id.
@@ -132,21 +134,25 @@ class DatasetBrowser:
 
     @property
     def count(self) -> int:
-        """Rows, blank lines too."""
+        """Number of rows, blank lines included."""
         return self._index.count
 
-    def at(self, row: int, decisions: Decisions) -> PairAt:
-        """One row as it is decided.
+    def at(self, row: int, decisions: Decisions) -> BrowsedPair:
+        """The pair of a row, with the decisions applied.
+
+        Args:
+            row: number of the row, from 1.
+            decisions: the user's.
 
         Raises:
-            DataError: the file changed meanwhile.
+            DataError: the file was changed since it was indexed.
         """
         found = turns_of(self._index.row(row), self._recogniser)
-        named = self._named(row)
+        flagged_by = self._checks_of(row)
         if found is None:
-            return PairAt(row, problem="a blank line", named_by=named)
+            return BrowsedPair(row, problem="a blank line", flagged_by=flagged_by)
         if isinstance(found, Unreadable):
-            return PairAt(row, problem=found.message, named_by=named)
+            return BrowsedPair(row, problem=found.message, flagged_by=flagged_by)
         turns = found[0]
         prompt, chosen, rejected = text_of(turns.prompt), text_of(turns.chosen), text_of(turns.rejected)
         if (edit := decisions.edits.get(row)) is not None:
@@ -160,26 +166,39 @@ class DatasetBrowser:
             tuple((piece.text, piece.kind == "only") for piece in left),
             tuple((piece.text, piece.kind == "only") for piece in right),
         )
-        return PairAt(row, prompt, chosen, rejected, difference, named_by=named, more=len(found) - 1)
+        return BrowsedPair(row, prompt, chosen, rejected, difference, flagged_by=flagged_by, more=len(found) - 1)
 
-    def next_named(self, check: str, row: int, *, backwards: bool = False) -> int | None:
-        """The nearest row that a check names; None when there is none, or no scan yet."""
+    def next_flagged(self, check: str, row: int, *, backwards: bool = False) -> int | None:
+        """The nearest row that a check flagged.
+
+        Args:
+            check: id of the check.
+            row: where to begin; this row is not considered.
+            backwards: search towards the first row.
+
+        Returns:
+            None when there is no such row, or the dataset was not scanned yet.
+        """
         flags = cached_flags(self.source)
         if flags is None or check not in self._checks:
             return None
         return next_flagged(flags, self._checks[check].bit, row, backwards=backwards)
 
-    def find(self, words: str, row: int) -> int | None:
-        """The first row from ``row`` on in which some words stand."""
-        return next(search(self._index, self._recogniser, words, start=row), None)
+    def find(self, query: str, row: int) -> int | None:
+        """The first row from ``row`` on whose pair contains a text; None when there is none."""
+        return next(search(self._index, self._recogniser, query, start=row), None)
 
-    def remaining(self, decisions: Decisions, drop_checks: tuple[str, ...]) -> Remaining:
-        """What `save` would keep.
+    def remaining(self, decisions: Decisions, drop_checks: tuple[str, ...]) -> RepairPreview:
+        """Count what `save` would keep and leave out.
+
+        Args:
+            decisions: the user's.
+            drop_checks: ids of the checks whose rows are left out.
 
         Raises:
             DataError: the dataset was changed since its scan.
         """
-        import numpy as np  # the screen opens without it
+        import numpy as np  # not needed to open the screen
 
         from dpo_tui.data.scan.pair_batcher import BLANK
 
@@ -189,26 +208,32 @@ class DatasetBrowser:
         flags = np.fromfile(path, dtype=np.uint32)
         blank = flags == BLANK
         unusable = flags & np.uint32(self._mask(lambda check: check.severity == "error")) != 0
-        named = flags & np.uint32(self._mask(lambda check: check.id in drop_checks)) != 0
-        gone = unusable | named | blank
+        flagged = flags & np.uint32(self._mask(lambda check: check.id in drop_checks)) != 0
+        left_out = unusable | flagged | blank
 
-        def still_there(rows: Iterable[int]) -> set[int]:
-            return {row for row in rows if 0 < row <= len(gone) and not gone[row - 1]}
+        def remaining_of(rows: Iterable[int]) -> set[int]:
+            return {row for row in rows if 0 < row <= len(left_out) and not left_out[row - 1]}
 
-        by_hand = still_there(decisions.dropped)
-        return Remaining(
+        by_hand = remaining_of(decisions.dropped)
+        return RepairPreview(
             rows=len(flags) - int(blank.sum()),
             unusable=int(unusable.sum()),
-            by_check=int((named & ~unusable).sum()),
+            by_check=int((flagged & ~unusable).sum()),
             by_hand=len(by_hand),
-            changed=len(still_there(decisions.flipped | set(decisions.edits)) - by_hand),
+            changed=len(remaining_of(decisions.flipped | set(decisions.edits)) - by_hand),
         )
 
     def _mask(self, wanted: Callable[[Check], bool]) -> int:
-        return sum(1 << check.bit for check in self._checks.values() if check.flags_rows and wanted(check))
+        """The bits of a row's flags that stand for some checks; checks of the whole dataset flag no row."""
+        return sum(1 << check.bit for check in self._checks.values() if check.judge_dataset is None and wanted(check))
 
     def save(self, decisions: Decisions, drop_checks: tuple[str, ...], out: Path) -> Repaired:
-        """Write a repaired copy, over a file that is there already; the input is never changed.
+        """Write a repaired copy; an existing file is replaced, the input is never changed.
+
+        Args:
+            decisions: the user's.
+            drop_checks: ids of the checks whose rows are left out.
+            out: the file to write.
 
         Raises:
             UsageError: the output is the input.
@@ -222,7 +247,8 @@ class DatasetBrowser:
         )
         return repair(self.source, plan, out, over=True)
 
-    def _named(self, row: int) -> tuple[str, ...]:
+    def _checks_of(self, row: int) -> tuple[str, ...]:
+        # The scan wrote one little-endian uint32 a row: a bit for each check.
         flags = cached_flags(self.source)
         if flags is None:
             return ()

@@ -1,4 +1,4 @@
-"""What the doctor has to say about a planned run: which checks matter for it, and their findings as a page."""
+"""The doctor's checks for a planned run: which of them apply to its config, and their findings as text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions
 from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.hub.repository import looks_like_hub_id
-from dpo_tui.views.monitor_text import Piece
+from dpo_tui.views.styled_text import Paragraph
 
 _ALWAYS = (
     *("gpu", "gpu_memory", "gpu_errors", "visible_devices", "torch", "device_support"),
@@ -17,8 +17,8 @@ _SIGNS = {"ok": ("✓", "good"), "warn": ("!", "warn"), "fail": ("✗", "bad")}
 _NAME_WIDTH = 16
 
 
-def relevant(config: Config) -> tuple[DoctorOptions, frozenset[str]]:
-    """What the doctor is to be asked before a run with this config, and about what."""
+def relevant_checks(config: Config) -> tuple[DoctorOptions, frozenset[str]]:
+    """The doctor's options and the names of the checks that apply to a run with this config."""
     names = {*_ALWAYS}
     if config.bf16:
         names.add("bfloat16")
@@ -26,13 +26,14 @@ def relevant(config: Config) -> tuple[DoctorOptions, frozenset[str]]:
         names.add("bitsandbytes")
     if config.provider == "unsloth":
         names.add("unsloth")
-    absent = _is_to_be_fetched(config)
-    if absent:
+    download = _needs_download(config)
+    if download:
         names |= {"disk_for_models", "hub_access"}
-    return DoctorOptions(model=config.model_name if absent else None, provider=config.provider), frozenset(names)
+    return DoctorOptions(model=config.model_name if download else None, provider=config.provider), frozenset(names)
 
 
-def _is_to_be_fetched(config: Config) -> bool:
+def _needs_download(config: Config) -> bool:
+    """Whether the model is a hub id whose weights are not in the local cache."""
     model = config.model_name
     if Path(model).expanduser().exists() or not looks_like_hub_id(model):
         return False
@@ -40,9 +41,9 @@ def _is_to_be_fetched(config: Config) -> bool:
     return snapshot is None or not any(snapshot.glob("*.safetensors"))
 
 
-def trouble(findings: Sequence[DoctorFinding]) -> list[Piece]:
-    """What is wrong, worst first, each with what mends it."""
-    text: list[Piece] = []
+def problems_text(findings: Sequence[DoctorFinding]) -> list[Paragraph]:
+    """Failures, then warnings, each with its fix."""
+    text: list[Paragraph] = []
     for status in ("fail", "warn"):
         for finding in findings:
             if finding.status == status:
@@ -53,12 +54,17 @@ def trouble(findings: Sequence[DoctorFinding]) -> list[Piece]:
     return text
 
 
-def machine(findings: Sequence[DoctorFinding], *, looking: bool) -> list[Piece]:
-    """Every finding in a line, in the order in which they came."""
-    text: list[Piece] = [("This machine", "heading")]
+def findings_text(findings: Sequence[DoctorFinding], *, running: bool) -> list[Paragraph]:
+    """Every finding in a line, in the order in which they came.
+
+    Args:
+        findings: so far.
+        running: whether more are to come.
+    """
+    text: list[Paragraph] = [("This machine", "heading")]
     for finding in findings:
         sign, role = _SIGNS[finding.status]
         text.append((f"{sign} {finding.check:<{_NAME_WIDTH}}{finding.message}", "text" if role == "good" else role))
-    if looking:
+    if running:
         text.append(("… looking further", "muted"))
     return text

@@ -1,4 +1,4 @@
-"""Another trainer's output folder as a feed: ``trainer_state.json``, and TensorBoard event files as they grow."""
+"""The output folder of another trainer as a feed: ``trainer_state.json`` and growing TensorBoard event files."""
 
 import json
 import os
@@ -6,14 +6,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.views.run_feed import FeedChange, columns_of, merge, number
+from dpo_tui.views.run_feed import FeedChange, columns_of, finite_number, merge
 from dpo_tui.views.series import Series
 from dpo_tui.views.tensorboard_events import EventFileTail
 
 STATE = "trainer_state.json"
 QUIET = 300.0
-"""Seconds without a write after which a folder is taken for a finished run."""
-LOOK = 2.0
+"""Seconds without a write after which the run counts as finished."""
+LISTING_INTERVAL = 2.0
+"""Seconds between two listings of the folder, which find new files."""
 
 
 def holds_foreign_run(folder: Path) -> bool:
@@ -22,10 +23,10 @@ def holds_foreign_run(folder: Path) -> bool:
 
 
 class ForeignFeed:
-    """A Hugging Face Trainer's output folder.
+    """The output folder of a Hugging Face `Trainer`.
 
-    Event files are written as the run goes; ``trainer_state.json`` only with a checkpoint. When both are there, the
-    event files are read, and the state fills in the number of steps.
+    Event files grow during the run; ``trainer_state.json`` is written with each checkpoint only. Where both exist,
+    metrics come from the event files, and the number of steps from the state.
 
     Args:
         folder: the output folder.
@@ -43,24 +44,24 @@ class ForeignFeed:
         )
         self.catching_up = True
         self._tails: dict[Path, EventFileTail] = {}
-        self._state_mark = -1
-        self._looked = 0.0
+        self._state_mtime = -1
+        self._listed_at = 0.0
 
     def has_news(self, now: float) -> bool:
-        """Whether it is time to look: finding new files costs a listing, so only every other second."""
-        return self.catching_up or now - self._looked >= LOOK
+        """Whether history is left to read, or the folder was not listed for `LISTING_INTERVAL` seconds."""
+        return self.catching_up or now - self._listed_at >= LISTING_INTERVAL
 
     def read(self, now: float) -> FeedChange:
-        """Read what is new; about four megabytes of each event file at most, so read again while `catching_up`."""
-        self._looked = now
+        """Read what is new, at most about 4 MB of each event file; read again while `catching_up`."""
+        self._listed_at = now
         lines, catching_up = self._read_events()
         state = self._read_state()
         columns = columns_of(lines)
-        about = {**self.about, "status": "running" if now - self._written() < QUIET else "done"}
+        about = {**self.about, "status": "running" if now - self._last_write() < QUIET else "done"}
         replaced = False
         if state is not None:
-            about |= {key: state[key] for key in ("max_steps", "epoch") if number(state.get(key)) is not None}
-            if not self._tails:  # a state holds its whole history every time
+            about |= {key: state[key] for key in ("max_steps", "epoch") if finite_number(state.get(key)) is not None}
+            if not self._tails:  # every state holds the whole history
                 history = state.get("log_history") or []
                 columns, replaced = columns_of(line for line in history if isinstance(line, dict)), True
         return FeedChange(
@@ -72,7 +73,7 @@ class ForeignFeed:
         )
 
     def take(self, change: FeedChange) -> bool:
-        """Merge what was read; the step is that of the newest point."""
+        """Merge a change; the current step is that of the newest point."""
         changed = merge(self, change)
         step = max((series.last_step for series in self.series.values() if series.count), default=None)
         if step is not None and step != self.about.get("step"):
@@ -80,43 +81,44 @@ class ForeignFeed:
         return changed
 
     def poll(self, now: float) -> bool:
-        """Read and take at once, where one thread does both."""
+        """Read and merge in one thread."""
         return self.take(self.read(now))
 
     def _read_events(self) -> tuple[list[dict[str, Any]], bool]:
-        """New lines of all event files, and whether one of them has more."""
+        """New scalars of all event files as log lines, and whether one of them has more."""
         lines: list[dict[str, Any]] = []
         more = False
         for path in _event_files(self.folder_path):
             tail = self._tails.setdefault(path, EventFileTail(path))
-            lines += map(_renamed, tail.poll())
+            lines += map(_with_log_names, tail.poll())
             more = more or tail.more
         return lines, more
 
     def _read_state(self) -> dict[str, Any] | None:
-        """The newest trainer state, if it was written since the last look."""
+        """The newest trainer state, if it was written since the last call; None otherwise."""
         path = _newest_state(self.folder_path)
         if path is None:
             return None
         try:
-            mark = os.stat(path).st_mtime_ns
-            if mark == self._state_mark:
+            mtime = os.stat(path).st_mtime_ns
+            if mtime == self._state_mtime:
                 return None
             state = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(state, dict):
             return None
-        self._state_mark = mark
+        self._state_mtime = mtime
         return state
 
-    def _written(self) -> float:
+    def _last_write(self) -> float:
+        """Unix time of the last write to a file that is read."""
         paths = [*_event_files(self.folder_path), *filter(None, [_newest_state(self.folder_path)])]
-        return max((_modified(path) for path in paths), default=time.time())
+        return max((_mtime(path) for path in paths), default=time.time())
 
 
-def _renamed(line: dict[str, Any]) -> dict[str, Any]:
-    """TensorBoard names as the Trainer writes them (``train/loss``, ``eval/loss``) as log names."""
+def _with_log_names(line: dict[str, Any]) -> dict[str, Any]:
+    """A log line with the names of the Trainer's log (``loss``, ``eval_loss``) for TensorBoard's (``train/loss``)."""
     return {
         name.removeprefix("train/") if name.startswith("train/") else name.replace("eval/", "eval_", 1): value
         for name, value in line.items()
@@ -125,15 +127,15 @@ def _renamed(line: dict[str, Any]) -> dict[str, Any]:
 
 def _newest_state(folder: Path) -> Path | None:
     found = [path for path in (folder / STATE, *folder.glob(f"checkpoint-*/{STATE}")) if path.is_file()]
-    return max(found, key=_modified, default=None)
+    return max(found, key=_mtime, default=None)
 
 
 def _event_files(folder: Path) -> list[Path]:
     found = [*folder.glob("*tfevents*"), *folder.glob("*/*tfevents*"), *folder.glob("*/*/*tfevents*")]
-    return sorted((path for path in found if path.is_file()), key=_modified)
+    return sorted((path for path in found if path.is_file()), key=_mtime)
 
 
-def _modified(path: Path) -> float:
+def _mtime(path: Path) -> float:
     try:
         return os.stat(path).st_mtime
     except OSError:

@@ -1,7 +1,7 @@
-"""One GPU in words and histories: in four rows, in one, or in a third of one. No Textual.
+"""One GPU as styled text in three sizes: four rows (`tall`), one row (`compact`), or 24 cells (`brief`).
 
-A column of a history is a span of time and not a reading, so that it moves on every few seconds and not with each
-reading: over a slow line a history that shifts is what a GPU panel costs.
+A column of a history stands for `SPAN` seconds and not for one reading: it then shifts every few seconds and not with
+each reading. Shifting repaints the whole history, which is most of the traffic of a GPU panel.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +17,20 @@ if TYPE_CHECKING:  # NVML's binding is not needed before the first paint
     from dpo_tui.hardware.nvml import NvmlFault
 
 HOT = 85
-"""°C from which data-centre and desktop GPUs start to slow down (NVIDIA's slowdown thresholds begin around here)."""
+"""°C from which a temperature is marked: NVIDIA's slowdown thresholds begin around here."""
 SPAN = 5.0
 """Seconds in one column of a history."""
 LONGEST = 120
 """Columns of a history at most: ten minutes."""
 TALL_ROWS = 4
-_SHORTEST = 8
+_SHORTEST_NAME = 8
+"""Cells that a compact row leaves to the GPU's name."""
 _NAME, _LABEL, _VALUE, _GAP = 22, 12, 16, 2
+"""Cells of the columns of a tall GPU."""
 
 
 class GpuSample(Protocol):
-    """What a sample of one GPU must tell; `dpo_tui.hardware.gpu_sampler.Sample` does. None where the driver is silent."""
+    """One reading of a GPU, such as `dpo_tui.hardware.gpu_sampler.Sample`; None where the driver gives no value."""
 
     @property
     def t(self) -> float:
@@ -60,17 +62,17 @@ class GpuSample(Protocol):
 
     @property
     def faults(self) -> "Mapping[str, NvmlFault]":
-        """Why a value is not there, by its name."""
+        """Why a value is missing, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuHistory:
-    """One GPU and what it did lately.
+    """One GPU and its recent readings.
 
     Args:
-        index: its number.
-        name: its name, as the driver says it.
-        samples: readings, oldest first; the last one is now.
+        index: its number in NVML.
+        name: its name in NVML.
+        samples: readings, oldest first; the last one is the current one.
     """
 
     index: int
@@ -79,26 +81,26 @@ class GpuHistory:
 
     @property
     def short_name(self) -> str:
-        """Its name without the maker's."""
+        """The name without ``NVIDIA`` and ``GeForce``."""
         return printable(self.name, single_line=True).removeprefix("NVIDIA ").removeprefix("GeForce ")
 
 
-def trouble(sample: GpuSample) -> str:
-    """Why a GPU tells nothing any more; empty while it tells anything."""
-    told = (sample.utilisation, sample.memory_used, sample.power, sample.temperature)
-    if any(value is not None for value in told) or not sample.faults:
+def failure_reason(sample: GpuSample) -> str:
+    """Why the driver gives no value of a GPU at all; empty while it gives one."""
+    values = (sample.utilisation, sample.memory_used, sample.power, sample.temperature)
+    if any(value is not None for value in values) or not sample.faults:
         return ""
     faults = sorted(sample.faults.values(), key=lambda fault: fault.kind != "lost")
     return faults[0].reason
 
 
 def brief(gpu: GpuHistory) -> StyledRow:
-    """One GPU in 24 cells: its number, how busy and how full it is, how hot."""
+    """One GPU in 24 cells: its number, utilisation, memory and temperature."""
     row: StyledRow = [(f"{gpu.index:<2}", "label")]
     now = gpu.samples[-1] if gpu.samples else None
     if now is None:
         return [*row, (gpu.short_name[:20], "name")]
-    if trouble(now):
+    if failure_reason(now):
         return [*row, ("lost" if any(fault.kind == "lost" for fault in now.faults.values()) else "silent", "hot")]
     row.append((f"{_percent(now):>5} ", "value"))
     row.append((f"{(memory_text(now) or '').replace(' GB', 'GB'):>11} ", "value"))
@@ -112,12 +114,17 @@ def _percent(now: GpuSample) -> str:
 
 
 def compact(gpu: GpuHistory, width: int) -> StyledRow:
-    """One GPU in one row; where it is narrow the name is cut first, then parts go, the least telling first."""
+    """One GPU in one row.
+
+    Args:
+        gpu: the GPU.
+        width: cells of the row. Where they do not suffice, the name is cut first; then the last parts are left out.
+    """
     row: StyledRow = [(f"GPU {gpu.index} ", "label"), (gpu.short_name[:24], "name")]
     now = gpu.samples[-1] if gpu.samples else None
     if now is None:
         return row
-    if reason := trouble(now):
+    if reason := failure_reason(now):
         return [*row, ("  ", "label"), (reason, "hot")]
     history = blocks(columns(gpu.samples, _QUANTITIES["util"], 8))
     parts: list[StyledRow] = []
@@ -131,7 +138,7 @@ def compact(gpu: GpuHistory, width: int) -> StyledRow:
         parts.append([(f"{now.temperature:>3} °C", "hot" if now.temperature >= HOT else "value")])
     gap = 3 if row_width(row) + sum(3 + row_width(part) for part in parts) <= width else 2
     over = row_width(row) + sum(gap + row_width(part) for part in parts) - width
-    row[1] = (gpu.short_name[: max(min(len(gpu.short_name), 24) - max(over, 0), _SHORTEST)], "name")
+    row[1] = (gpu.short_name[: max(min(len(gpu.short_name), 24) - max(over, 0), _SHORTEST_NAME)], "name")
     for part in parts:
         if row_width(row) + gap + row_width(part) <= width:
             row += [(" " * gap, "label"), *part]
@@ -139,7 +146,7 @@ def compact(gpu: GpuHistory, width: int) -> StyledRow:
 
 
 def memory_text(now: GpuSample) -> str | None:
-    """Used of total in decimal gigabytes, as cards are sold."""
+    """Used and total memory in decimal gigabytes, as on the box of a card; None without a reading."""
     if now.memory_used is None or not now.memory_total:
         return None
     total = f"{now.memory_total / 1e9:.1f}"
@@ -147,66 +154,82 @@ def memory_text(now: GpuSample) -> str | None:
 
 
 def power_text(now: GpuSample) -> str | None:
-    """Watts, with the limit where the driver tells it."""
+    """Power in watts, and the power limit where the driver gives one; None without a reading."""
     if now.power is None:
         return None
     return f"{now.power:>3.0f}/{now.power_limit:.0f} W" if now.power_limit else f"{now.power:>3.0f} W"
 
 
-def _part(value: float | None, whole: float | None) -> float:
+def _fraction(value: float | None, whole: float | None) -> float:
+    """``value`` of ``whole``; NaN where one is missing."""
     return value / whole if value is not None and whole else nan
 
 
-_QUANTITIES: dict[str, Callable[[GpuSample], float]] = {
-    "util": lambda sample: _part(sample.utilisation, 100),
-    "VRAM": lambda sample: _part(sample.memory_used, sample.memory_total),
-    "power": lambda sample: _part(sample.power, sample.power_limit),
-    "temperature": lambda sample: _part(sample.temperature, 100),
+_QUANTITIES: dict[str, Callable[[GpuSample], float]] = {  # each as a fraction of its full scale
+    "util": lambda sample: _fraction(sample.utilisation, 100),
+    "VRAM": lambda sample: _fraction(sample.memory_used, sample.memory_total),
+    "power": lambda sample: _fraction(sample.power, sample.power_limit),
+    "temperature": lambda sample: _fraction(sample.temperature, 100),
 }
 
 
 def columns(samples: Sequence[GpuSample], quantity: Callable[[GpuSample], float], room: int) -> list[float]:
-    """The mean of a quantity in each of the last ``room`` spans of time, now at the end; NaN where it is silent."""
+    """The history of a quantity.
+
+    Args:
+        samples: readings, oldest first.
+        quantity: a fraction of full scale from one reading, or NaN.
+        room: how many columns to fill.
+
+    Returns:
+        The mean of each of the last ``room`` spans of `SPAN` seconds, the current one last; NaN without a reading.
+    """
     if not samples:
         return [nan] * room
     last = int(samples[-1].t // SPAN)
     sums, counts = [0.0] * room, [0] * room
     for sample in reversed(samples):
-        place = room - 1 - (last - int(sample.t // SPAN))
-        if place < 0:
+        column = room - 1 - (last - int(sample.t // SPAN))
+        if column < 0:
             break
         value = quantity(sample)
         if value == value:  # noqa: PLR0124 - NaN is not itself
-            sums[place] += value
-            counts[place] += 1
+            sums[column] += value
+            counts[column] += 1
     return [total / count if count else nan for total, count in zip(sums, counts, strict=True)]
 
 
 def tall(gpu: GpuHistory, width: int) -> list[StyledRow]:
-    """One GPU in four rows: each quantity with its history."""
+    """One GPU in four rows: utilisation, memory, power and temperature, each with its history.
+
+    Args:
+        gpu: the GPU.
+        width: cells of a row; they limit the length of the histories.
+    """
     names = [f"GPU {gpu.index}", gpu.short_name, "", ""]
     now = gpu.samples[-1] if gpu.samples else None
     left: list[StyledRow] = [[(f"{name[: _NAME - 1]:<{_NAME}}", "name" if name else "label")] for name in names]
     if now is None:
         return left
-    if reason := trouble(now):
+    if reason := failure_reason(now):
         left[0].append((reason[: width - _NAME], "hot"))
         return left
-    known = int(now.t // SPAN) - int(gpu.samples[0].t // SPAN) + 1
-    room = min(max(width - _NAME - _LABEL - _VALUE - _GAP, 4), LONGEST, known)
+    spans = int(now.t // SPAN) - int(gpu.samples[0].t // SPAN) + 1
+    room = min(max(width - _NAME - _LABEL - _VALUE - _GAP, 4), LONGEST, spans)
     temperature = None if now.temperature is None else f"{now.temperature} °C"
-    words = {"util": _percent(now) or None, "VRAM": memory_text(now), "power": power_text(now)}
-    said = {**words, "temperature": temperature}
+    values = {
+        "util": _percent(now) or None, "VRAM": memory_text(now), "power": power_text(now), "temperature": temperature
+    }  # fmt: skip
     hot = (now.temperature or 0) >= HOT
     for row, (label, quantity) in zip(left, _QUANTITIES.items(), strict=True):
         role = "hot" if label == "temperature" and hot else "value"
-        value = said[label] or _silence(now, label)
+        value = values[label] or _missing_text(now, label)
         history = blocks(columns(gpu.samples, quantity, room))
         row += [(f"{label:<{_LABEL}}", "label"), (f"{value:>{_VALUE}}  ", role), (history, "history")]
     return left
 
 
-def _silence(now: GpuSample, label: str) -> str:
-    """Why a quantity is not told, in two words."""
+def _missing_text(now: GpuSample, label: str) -> str:
+    """Why a quantity has no value, in two words."""
     fault = now.faults.get({"util": "utilisation", "VRAM": "memory"}.get(label, label))
-    return fault.kind.replace("-", " ") if fault is not None else "not told"
+    return fault.kind.replace("-", " ") if fault is not None else "no value"

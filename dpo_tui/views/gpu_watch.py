@@ -1,30 +1,25 @@
-"""The GPUs of this machine while somebody looks: names once, readings every second or two."""
+"""The GPUs of this machine while the app is open: their names once, their readings every other second."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dpo_tui.views.gpu_text import GpuHistory
+
 if TYPE_CHECKING:
-    from dpo_tui.hardware.gpu_sampler import Sample, Sampler
+    from dpo_tui.hardware.gpu_sampler import Sampler
 
 
 HISTORY = 300
-"""Readings kept: ten minutes at one every two seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuReading:
-    """One GPU and its recent readings, oldest first."""
-
-    index: int
-    name: str
-    samples: "tuple[Sample, ...]"
+"""Readings kept of each GPU: ten minutes at one every two seconds."""
 
 
 class GpuWatch:
-    """Samples every GPU in the background; on a machine without one it costs nothing after the first look.
+    """Samples every GPU in a background thread; without a GPU there is no thread.
 
     Args:
         interval: seconds between readings.
+
+    Attributes:
+        absence: why there is no GPU to show, as a line for the panel.
     """
 
     def __init__(self, interval: float = 2.0) -> None:
@@ -34,7 +29,7 @@ class GpuWatch:
         self.absence = "looking for GPUs"
 
     def start(self) -> None:
-        """Find the GPUs and begin to sample; slow (a driver call), so call it from a thread."""
+        """Find the GPUs and begin to sample. Call it from a thread: the driver may take a second."""
         # NVML's binding and psutil are not needed before the first paint.
         from dpo_tui.hardware.gpu_sampler import Sampler
         from dpo_tui.hardware.nvml import read
@@ -53,9 +48,9 @@ class GpuWatch:
         if self._sampler is not None:
             self._sampler.stop()
 
-    def now(self) -> list[GpuReading]:
-        """Every GPU with what was read so far."""
+    def now(self) -> list[GpuHistory]:
+        """Every GPU with its readings so far, oldest first; empty while none was found."""
         sampler = self._sampler
         if sampler is None:
             return []
-        return [GpuReading(index, name, tuple(sampler.history(index))) for index, name in sorted(self._names.items())]
+        return [GpuHistory(index, name, tuple(sampler.history(index))) for index, name in sorted(self._names.items())]

@@ -1,4 +1,4 @@
-"""Read any part of a log by blocks, so that a file of a gigabyte costs no more than one of a kilobyte."""
+"""Random access to the lines of a text log of any size: it is read in blocks, never as a whole."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ BLOCK = 64 * 1024
 """Bytes read at a time."""
 
 LONGEST = 4096
-"""Bytes of a line that are shown; the rest of a longer line is skipped."""
+"""Bytes of a line that are shown; the rest is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class LogLine:
     Args:
         offset: the byte at which it starts.
         end: the byte after it, its newline included.
-        text: safe to print; of a progress bar that redraws itself with carriage returns, the last state.
+        text: printable; of a line with carriage returns, as progress bars write, what follows the last one.
     """
 
     offset: int
@@ -29,7 +29,7 @@ class LogLine:
 
 
 class LogFile:
-    """Random access to the lines of a growing file, by byte offset. A missing file reads as an empty one.
+    """The lines of a growing file by byte offset. A missing file reads as an empty one.
 
     Args:
         path: the file.
@@ -46,7 +46,7 @@ class LogFile:
             return 0
 
     def after(self, offset: int, count: int) -> list[LogLine]:
-        """Up to ``count`` lines that start at or after an offset, which must be the start of a line."""
+        """Up to ``count`` lines from an offset on, which must be the start of a line."""
         lines: list[LogLine] = []
         rest = b""
         start = offset
@@ -63,7 +63,7 @@ class LogFile:
                     if not block:
                         break
                     if len(rest) > LONGEST:
-                        # Keep the beginning of an endless line only, but remember where it started.
+                        # A long line (a dump, a progress bar) is not kept in memory: skip to its end.
                         start, rest = self._skip_line(file, start, rest, lines)
                 if rest and len(lines) < count:
                     lines.append(LogLine(start, start + len(rest), _text(rest)))
@@ -72,7 +72,7 @@ class LogFile:
         return lines[:count]
 
     def before(self, offset: int, count: int) -> list[LogLine]:
-        """Up to ``count`` lines that end at or before an offset, oldest first; it must be the start of a line."""
+        """Up to ``count`` lines before an offset, which must be the start of a line, in the order of the file."""
         try:
             with self.path.open("rb") as file:
                 begin, data, newlines = offset, b"", 0
@@ -86,11 +86,11 @@ class LogFile:
                 longer = begin > 0 and b"\n" not in data[:-1]
                 if longer:  # one line is longer than all that was read
                     begin = self._line_start(file.fileno(), begin)
-                    head = os.pread(file.fileno(), LONGEST, begin)
+                    beginning = os.pread(file.fileno(), LONGEST, begin)
         except OSError:
             return []
         if longer:
-            return [LogLine(begin, offset, _long_text(head, data.removesuffix(b"\n")))]
+            return [LogLine(begin, offset, _long_text(beginning, data.removesuffix(b"\n")))]
         lines: list[LogLine] = []
         start = begin
         for piece in data.split(b"\n"):
@@ -99,7 +99,7 @@ class LogFile:
         if lines and lines[-1].offset >= offset:
             lines.pop()
         if begin > 0 and lines:
-            lines.pop(0)  # begins in the middle of a line
+            lines.pop(0)  # what was read begins in the middle of this line
         return lines[-count:]
 
     def tail(self, count: int) -> list[LogLine]:
@@ -110,31 +110,34 @@ class LogFile:
             lines[-1] = LogLine(lines[-1].offset, end, lines[-1].text)
         return lines[-count:]
 
-    def find(self, words: str, offset: int, *, backwards: bool = False, limit: int = 1 << 32) -> int | None:
-        """Where the next line with some words starts, upper and lower case alike.
+    def find(self, query: str, offset: int, *, backwards: bool = False, limit: int = 1 << 32) -> int | None:
+        """The offset of the next line that contains a text, ignoring the case of ASCII letters.
 
         Args:
-            words: what to look for, as UTF-8.
-            offset: the start of a line: search from it on, or before it.
-            backwards: towards the start of the file.
-            limit: give up after so many bytes.
+            query: the text.
+            offset: the start of a line; the search begins with it, or, backwards, before it.
+            backwards: whether to search towards the start of the file.
+            limit: bytes to search at most.
+
+        Returns:
+            None when no line contains it, or the file cannot be read.
         """
-        wanted = words.lower().encode()
+        wanted = query.lower().encode()
         if not wanted:
             return None
         try:
             with self.path.open("rb") as file:
                 found = (
-                    _find_back(file.fileno(), wanted, offset, limit)
+                    _search_backwards(file.fileno(), wanted, offset, limit)
                     if backwards
-                    else _find_on(file.fileno(), wanted, offset, limit)
+                    else _search_forwards(file.fileno(), wanted, offset, limit)
                 )
                 return None if found is None else self._line_start(file.fileno(), found)
         except OSError:
             return None
 
     def offset_of(self, line: int) -> int:
-        """The byte at which a line starts, the first line being 1; the start of the last one when there are fewer."""
+        """The offset of a line by its number from 1; of the last line when there are fewer."""
         remaining = max(line, 1) - 1
         position = 0
         try:
@@ -162,6 +165,7 @@ class LogFile:
 
     @staticmethod
     def _line_start(descriptor: int, offset: int) -> int:
+        """The offset of the line that holds a byte."""
         while offset > 0:
             begin = max(offset - BLOCK, 0)
             at = os.pread(descriptor, offset - begin, begin).rfind(b"\n")
@@ -172,18 +176,29 @@ class LogFile:
 
     @staticmethod
     def _skip_line(file: object, start: int, rest: bytes, lines: list[LogLine]) -> tuple[int, bytes]:
+        """Read to the end of a long line and append it, shortened.
+
+        Args:
+            file: positioned behind ``rest``.
+            start: offset of the line.
+            rest: what was read of it.
+            lines: to append to.
+
+        Returns:
+            The offset of the next line, and what was read of it.
+        """
         read = file.read  # type: ignore[attr-defined]
         length = len(rest)
-        head, tail = rest[:LONGEST], rest[-LONGEST:]
+        beginning, last = rest[:LONGEST], rest[-LONGEST:]
         while block := read(BLOCK):
             at = block.find(b"\n")
             if at >= 0:
                 end = start + length + at + 1
-                lines.append(LogLine(start, end, _long_text(head, tail + block[:at])))
+                lines.append(LogLine(start, end, _long_text(beginning, last + block[:at])))
                 return end, block[at + 1 :]
             length += len(block)
-            tail = (tail + block)[-LONGEST:]
-        lines.append(LogLine(start, start + length, _long_text(head, tail)))
+            last = (last + block)[-LONGEST:]
+        lines.append(LogLine(start, start + length, _long_text(beginning, last)))
         return start + length, b""
 
 
@@ -192,19 +207,20 @@ def _line(start: int, piece: bytes) -> LogLine:
 
 
 def _text(raw: bytes) -> str:
+    """The printable text of a line: what follows its last carriage return, as a terminal would show it."""
     shown = raw.rstrip(b"\r").rpartition(b"\r")[2][:LONGEST]
     return printable(shown.decode("utf-8", "replace")).expandtabs(4)
 
 
-def _long_text(head: bytes, tail: bytes) -> str:
-    """Of a line too long to be read whole: the last state of a progress bar, or its beginning."""
-    tail = tail.rstrip(b"\r")[-LONGEST:]
-    return _text(tail if b"\r" in tail else head)
+def _long_text(beginning: bytes, end: bytes) -> str:
+    """The text of a line that was not kept whole: of a progress bar its last state, of any other its beginning."""
+    end = end.rstrip(b"\r")[-LONGEST:]
+    return _text(end if b"\r" in end else beginning)
 
 
-def _find_on(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | None:
+def _search_forwards(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | None:
     end = offset + limit
-    overlap = len(wanted) - 1
+    overlap = len(wanted) - 1  # a match may lie across two blocks
     while offset < end:
         block = os.pread(descriptor, BLOCK * 16, offset)
         if not block:
@@ -218,7 +234,7 @@ def _find_on(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | N
     return None
 
 
-def _find_back(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | None:
+def _search_backwards(descriptor: int, wanted: bytes, offset: int, limit: int) -> int | None:
     begin, lowest = offset, max(offset - limit, 0)
     overlap = len(wanted) - 1
     while begin > lowest:

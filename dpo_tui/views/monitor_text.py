@@ -1,4 +1,4 @@
-"""What the monitor's header, events, samples and papers say, as pieces of (text, role)."""
+"""Text of the monitor screen: the title row of a run, its events, samples, config and receipt."""
 
 import json
 import time
@@ -11,12 +11,14 @@ from dpo_tui.runs.atomic_files import read_json, read_last_json_lines
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.out_of_memory_retry import MicroBatch, configured
 from dpo_tui.text.durations import ago, duration
-from dpo_tui.text.numbers import grouped_number, short_number
-from dpo_tui.views.run_feed import Feed, RunFeed, number
-from dpo_tui.views.status_words import status_word
+from dpo_tui.text.numbers import short_number
+from dpo_tui.views.axes import grouped_number
+from dpo_tui.views.run_feed import Feed, RunFeed, finite_number
+from dpo_tui.views.status_labels import status_label
+from dpo_tui.views.styled_text import Paragraph, StyledRow
 
-Piece = tuple[str, str]
 SAMPLES_READ = 400
+"""Samples that are read from the end of ``samples.jsonl``."""
 THOUSAND = 1000
 MINUTE, FEW_MINUTES = 60.0, 300.0
 BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
@@ -24,29 +26,29 @@ EVENTS_SHOWN = 500
 _EVENT_ROLES = {"failed": "bad", "error": "bad", "warning": "warn", "advice": "accent", "checkpoint": "good"}
 
 
-def header(feed: Feed) -> list[list[Piece]]:
-    """The parts of the monitor's first row, the most important first."""
+def header(feed: Feed) -> list[StyledRow]:
+    """The parts of the title row, the most important first: name and status, step, ETA, epoch, speed, memory, batch."""
     about = feed.about
-    look = status_word(str(about.get("status", "")))
-    doing = phase_words(feed)
-    state = f"{look.glyph} {doing}" if doing else look.text
-    parts: list[list[Piece]] = [[(feed.title, "title"), ("  ", "muted"), (state, look.role)]]
-    step, last = number(about.get("step")), number(about.get("max_steps"))
+    label = status_label(str(about.get("status", "")))
+    doing = phase_text(feed)
+    state = f"{label.glyph} {doing}" if doing else label.text
+    parts: list[StyledRow] = [[(feed.title, "title"), ("  ", "muted"), (state, label.role)]]
+    step, last = finite_number(about.get("step")), finite_number(about.get("max_steps"))
     if step is not None:
         of = f"/{grouped_number(last)}" if last else ""
         parts.append([("step ", "muted"), (f"{grouped_number(step)}{of}", "value")])
-    if (eta := number(about.get("eta_seconds"))) is not None:
-        # A guess to the second would change every second, be sent each time, and be wrong all the same.
+    if (eta := finite_number(about.get("eta_seconds"))) is not None:
+        # Whole minutes: an ETA in seconds would be repainted, and sent over SSH, every second, and is no more exact.
         parts.append([("ETA ", "muted"), (duration(eta - eta % MINUTE if eta > FEW_MINUTES else eta), "value")])
-    elif (ended := number(about.get("ended_at"))) is not None:
+    elif (ended := finite_number(about.get("ended_at"))) is not None:
         parts.append([(ago(ended, time.time()), "muted")])
-    if (epoch := number(about.get("epoch"))) is not None:
+    if (epoch := finite_number(about.get("epoch"))) is not None:
         parts.append([("epoch ", "muted"), (f"{epoch:.1f}", "value")])
-    if (speed := number(feed.latest.get("tokens_per_second"))) is not None and look.role == "busy":
-        # Two digits: the pace flutters, and each change is sent over the line.
-        pace = f"{speed / 1000:.1f}k" if speed >= THOUSAND else short_number(speed, 2)
-        parts.append([(f"{pace} tok/s", "value")])
-    if (peak := number(feed.latest.get("vram_peak_gb"))) is not None and peak > 0:
+    if (speed := finite_number(feed.latest.get("tokens_per_second"))) is not None and label.role == "busy":
+        # Two digits: the speed varies from step to step, and each change is repainted.
+        speed_text = f"{speed / 1000:.1f}k" if speed >= THOUSAND else short_number(speed, 2)
+        parts.append([(f"{speed_text} tok/s", "value")])
+    if (peak := finite_number(feed.latest.get("vram_peak_gb"))) is not None and peak > 0:
         parts.append([("peak ", "muted"), (f"{peak:.1f} GB", "value")])
     if (batch := batch_of(feed)) is not None:
         parts.append([("batch ", "muted"), (f"{batch} = {batch.effective}", "value")])
@@ -54,8 +56,8 @@ def header(feed: Feed) -> list[list[Piece]]:
 
 
 def batch_of(feed: Feed) -> MicroBatch | None:
-    """The batch of a run: as out-of-memory retries left it, else as it is set; None where nobody tells."""
-    micro, steps = (number(feed.about.get(key)) for key in BATCH_KEYS)
+    """The batch of a run: the one that out-of-memory retries chose, else the configured one; None when unknown."""
+    micro, steps = (finite_number(feed.about.get(key)) for key in BATCH_KEYS)
     if micro and steps:
         return MicroBatch(int(micro), int(steps))
     return _configured(feed.folder) if isinstance(feed, RunFeed) else None
@@ -63,23 +65,27 @@ def batch_of(feed: Feed) -> MicroBatch | None:
 
 @lru_cache(64)
 def _configured(folder: RunFolder) -> MicroBatch | None:
-    """The settings of a run are frozen: once is enough."""
+    """The configured batch; cached, since the config of a run never changes."""
     return configured(folder)
 
 
-def phase_words(feed: Feed) -> str:
-    """What a running worker does when it does not train yet, or no more; empty otherwise."""
+def phase_text(feed: Feed) -> str:
+    """The phase of a running worker that does not train yet, or no longer; empty while it trains."""
     if feed.about.get("status") != "running" or feed.about.get("phase") in (None, "train"):
         return ""
-    event = next((one for one in reversed(feed.events) if one.get("kind") == "phase"), None)
-    words = str(event.get("message", "")) if event is not None else ""
-    return words[:1].lower() + words[1:]
+    phase = next((event for event in reversed(feed.events) if event.get("kind") == "phase"), None)
+    text = str(phase.get("message", "")) if phase is not None else ""
+    return text[:1].lower() + text[1:]
 
 
 def fraction(about: dict[str, Any]) -> float | None:
-    """How far a run is: its steps, or in other phases what is done of their own total."""
-    step, last = number(about.get("step")), number(about.get("max_steps"))
-    done, total = number(about.get("done")), number(about.get("total"))
+    """How much of a run is done, 0 to 1: of its steps, or outside training of the phase's total; None when unknown.
+
+    Args:
+        about: the run's summary, as in `Feed.about`.
+    """
+    step, last = finite_number(about.get("step")), finite_number(about.get("max_steps"))
+    done, total = finite_number(about.get("done")), finite_number(about.get("total"))
     if about.get("status") == "done":
         return 1.0
     if about.get("phase") not in (None, "train") and about.get("status") == "running":
@@ -89,11 +95,11 @@ def fraction(about: dict[str, Any]) -> float | None:
     return done / total if done is not None and total else None
 
 
-def events_text(events: Sequence[dict[str, Any]]) -> list[Piece]:
-    """One paragraph an event, newest last."""
-    paragraphs: list[Piece] = []
+def events_text(events: Sequence[dict[str, Any]]) -> list[Paragraph]:
+    """The newest events, one paragraph each and one for its hint, newest last."""
+    paragraphs: list[Paragraph] = []
     for event in events[-EVENTS_SHOWN:]:
-        at = number(event.get("t"))
+        at = finite_number(event.get("t"))
         clock = time.strftime("%H:%M:%S", time.localtime(at)) if at else "--:--:--"
         kind = str(event.get("kind", ""))
         role = _EVENT_ROLES.get(kind, "text")
@@ -103,26 +109,30 @@ def events_text(events: Sequence[dict[str, Any]]) -> list[Piece]:
     return paragraphs or [("Nothing has happened yet.", "muted")]
 
 
-def samples_text(path: Path) -> list[Piece]:
-    """Answers by prompt: the first one given, and the latest."""
+def samples_text(path: Path) -> list[Paragraph]:
+    """For each prompt the first and the latest answer.
+
+    Args:
+        path: ``samples.jsonl`` of the run.
+    """
     by_prompt: dict[str, list[dict[str, Any]]] = {}
     for sample in read_last_json_lines(path, SAMPLES_READ):
         by_prompt.setdefault(prompt_text(sample.get("prompt")), []).append(sample)
     if not by_prompt:
         return [("No answers yet: the same prompts are answered before, during and after training.", "muted")]
-    paragraphs: list[Piece] = []
+    paragraphs: list[Paragraph] = []
     for prompt, samples in by_prompt.items():
         paragraphs.append((prompt, "heading"))
         first, last = samples[0], samples[-1]
         for sample in [first] if first is last else [first, last]:
-            step = number(sample.get("step")) or 0.0
+            step = finite_number(sample.get("step")) or 0.0
             when = "before training" if step == 0 and sample is first else f"step {grouped_number(step)}"
             paragraphs += [(f"─ {when}", "muted"), (str(sample.get("answer", "")), "text"), ("", "text")]
     return paragraphs
 
 
 def prompt_text(prompt: object) -> str:
-    """A prompt as a person reads it, whether it is text or a list of messages."""
+    """A prompt as text; it may be a string or a list of chat messages."""
     if isinstance(prompt, list):
         turns = [item for item in prompt if isinstance(item, dict)]
         if len(turns) == 1:
@@ -131,8 +141,8 @@ def prompt_text(prompt: object) -> str:
     return str(prompt or "")
 
 
-def config_text(path: Path) -> list[Piece]:
-    """The frozen settings, as they are in the file."""
+def config_text(path: Path) -> list[Paragraph]:
+    """The lines of the run's ``config.toml``."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -145,8 +155,8 @@ def _config_role(line: str) -> str:
     return "heading" if start == "[" else "muted" if start == "#" else "code"
 
 
-def receipt_text(path: Path) -> list[Piece]:
-    """What ran, as it is in the receipt."""
+def receipt_text(path: Path) -> list[Paragraph]:
+    """The run's ``receipt.json``, indented."""
     receipt = read_json(path)
     if receipt is None:
         return [("The receipt is written once the model and the data are loaded.", "muted")]

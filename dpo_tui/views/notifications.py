@@ -1,4 +1,4 @@
-"""Say that a run ended or stalled, in the ways the person asked for: terminal bell, desktop notice, webhook."""
+"""Notifications that a run ended or stalled: the status changes that cause one, and desktop and webhook delivery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,21 @@ from dpo_tui.runs.statuses import LIVE
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_list import RunSummary
 
-WORTH_TELLING = frozenset({"done", "failed", "stalled", "lost"})
+NOTIFIED = frozenset({"done", "failed", "stalled", "lost"})
+"""Statuses whose arrival causes a notification; stopping a run is the user's own doing."""
 _TIMEOUT = 10.0
+"""Seconds that a webhook may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One thing to tell.
+    """One status change of a run.
 
     Args:
         run: the run's id.
-        name: what the person calls it.
-        status: what became of it.
-        reason: why, if it says.
+        name: the user's name for it.
+        status: its new status.
+        reason: why, in one line; empty when unknown.
     """
 
     run: str
@@ -29,41 +31,46 @@ class Notification:
     reason: str = ""
 
     @property
-    def words(self) -> str:
-        """In one printable line."""
+    def text(self) -> str:
+        """One printable line of at most 200 characters."""
         reason = f": {self.reason}" if self.reason else ""
         return printable(f"{self.name} is {self.status}{reason}", single_line=True)[:200]
 
 
 class StatusChangeDetector:
-    """Remembers statuses, and tells which changes between two looks are worth a notice."""
+    """Compares the statuses of runs with those of the last call."""
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}
 
-    def look(self, glances: Sequence[RunSummary]) -> list[Notification]:
-        """Compare with the last look; runs that were over from the start are no news."""
-        notices = []
-        for glance in glances:
-            before = self._seen.get(glance.id)
-            if before in LIVE and glance.status != before and glance.status in WORTH_TELLING:
-                reason = str(glance.about.get("reason") or "").partition("\n")[0]
-                notices.append(Notification(glance.id, glance.name, glance.status, reason))
-        self._seen = {glance.id: glance.status for glance in glances}
-        return notices
+    def changes(self, runs: Sequence[RunSummary]) -> list[Notification]:
+        """The runs that were live at the last call and have a status of `NOTIFIED` now."""
+        notifications = []
+        for run in runs:
+            before = self._seen.get(run.id)
+            if before in LIVE and run.status != before and run.status in NOTIFIED:
+                reason = str(run.about.get("reason") or "").partition("\n")[0]
+                notifications.append(Notification(run.id, run.name, run.status, reason))
+        self._seen = {run.id: run.status for run in runs}
+        return notifications
 
 
-def desktop_sequence(notice: Notification) -> str:
-    """OSC 9, which iTerm2, Windows Terminal, kitty, foot, WezTerm and others turn into a desktop notice."""
-    return f"\x1b]9;dpo-tui: {notice.words}\x07"
+def desktop_sequence(notification: Notification) -> str:
+    """The escape sequence OSC 9, a desktop notification in iTerm2, Windows Terminal, kitty, foot and WezTerm."""
+    return f"\x1b]9;dpo-tui: {notification.text}\x07"
 
 
-def post(url: str, notice: Notification) -> None:
-    """Send a notice to a webhook as JSON; needs a thread.
+def post(url: str, notification: Notification) -> None:
+    """Send a notification to a webhook as JSON. Call it from a thread.
 
     Raises:
-        OSError: the address cannot be reached, refused it, or redirects elsewhere.
-        ValueError: it is no http(s) address.
+        OSError: the address cannot be reached, answers with an error, or redirects elsewhere.
+        ValueError: it is not an http(s) address.
     """
-    body = {"run": notice.run, "name": notice.name, "status": notice.status, "reason": notice.reason}
-    post_json(url, {**body, "text": f"dpo-tui: {notice.words}"}, headers={}, timeout=_TIMEOUT)
+    body = {
+        "run": notification.run,
+        "name": notification.name,
+        "status": notification.status,
+        "reason": notification.reason,
+    }
+    post_json(url, {**body, "text": f"dpo-tui: {notification.text}"}, headers={}, timeout=_TIMEOUT)

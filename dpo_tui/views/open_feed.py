@@ -1,4 +1,4 @@
-"""Tell what a folder is, a run of ours or another trainer's output, and make its feed."""
+"""Choose the feed for a folder: a run folder of this app, or the output folder of another trainer."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from dpo_tui.views.foreign_feed import ForeignFeed, holds_foreign_run
 from dpo_tui.views.run_feed import Feed, RunFeed
 
 
-def open_folder(path: Path) -> Feed:
-    """The feed of a folder.
+def open_feed(path: Path) -> Feed:
+    """Make the feed for a folder, or for the folder of a file.
 
     Raises:
-        UsageError: there is nothing in it that can be shown.
+        UsageError: the path does not exist, or there is nothing in it to show.
     """
     path = path.expanduser().absolute()
     if not path.exists():

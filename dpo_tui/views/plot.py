@@ -1,22 +1,21 @@
-"""Turn series and a view into rows of text with roles; pure, so that a chart is testable without a screen.
+"""Draw a chart as rows of styled text: pure functions from series to characters, without a screen.
 
-A row is a list of (text, role) pieces. Roles are the chart's component classes without their prefix: ``title``,
-``value``, ``axis``, ``line-1`` … ``line-6``, ``raw`` (the unsmoothed line behind a smoothed one), ``reference``,
-``cursor``. The widget gives roles their colours.
+Roles are the component classes of `dpo_tui.widgets.chart.LineChart` without their prefix: ``title``, ``value``,
+``axis``, ``line-1`` … ``line-6``, ``raw`` (the unsmoothed line behind a smoothed one), ``reference``, ``cursor``.
 """
 
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import isnan, nan
 
-from dpo_tui.text.numbers import grouped_number, short_number
-from dpo_tui.views.axes import Axis, nice_axis, nice_step, step_range, tick_label, ticks
+from dpo_tui.text.numbers import short_number
+from dpo_tui.views.axes import Axis, grouped_number, nice_axis, nice_step, step_range, tick_label, ticks
 from dpo_tui.views.braille import DOTS_Y, Canvas
 from dpo_tui.views.series import Series, SeriesPoint
 from dpo_tui.views.styled_text import StyledRow
 
 COLOURS = 6
-"""How many line colours a theme has; further lines start again at the first."""
+"""Line colours of a theme."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +23,10 @@ class PlotLine:
     """One line of a chart.
 
     Args:
-        label: what to call it beside others; plain text, already safe to print.
+        label: its name beside other lines; printable text.
         series: its values.
         colour: 1 to `COLOURS`.
-        smooth: the smoothed line to draw over it, if any; the raw line is dimmed then.
+        smooth: the smoothed series to draw over it, or None; with one, the series itself is drawn dimmed.
     """
 
     label: str
@@ -38,16 +37,16 @@ class PlotLine:
 
 @dataclass(frozen=True, slots=True)
 class PlotWindow:
-    """What part of the data a chart shows, and how.
+    """The part of the data that a chart shows.
 
     Args:
         start: first step, or None for the start of the data.
         stop: last step, or None to follow the data as it grows.
-        log: a logarithmic y axis, where the values allow it.
-        zoom: how much of the y range is cut away around its middle: 1 shows all, 2 the middle half.
-        centre: the middle of a zoomed y range as a fraction of the whole one.
-        cursor: the step that the value cursor stands on, or None.
-        settled: the data grows no more, so the axis may end at its last step.
+        log: whether the y axis is logarithmic, where the values allow it.
+        zoom: the whole y range divided by the range shown: 1 shows all of it, 2 a half.
+        centre: the middle of a zoomed y range as a fraction of the whole range.
+        cursor: the step of the value cursor, or None.
+        complete: whether the data will not grow; the step axis then ends at the last step.
     """
 
     start: float | None = None
@@ -56,18 +55,18 @@ class PlotWindow:
     zoom: float = 1.0
     centre: float = 0.5
     cursor: float | None = None
-    settled: bool = False
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PlotStyle:
-    """What stays the same about a chart while its data grows.
+    """The fixed properties of a chart.
 
     Args:
-        title: the metric in words.
-        unit: written after values; empty for plain numbers.
-        reference: a value to draw a dashed line at, or None.
-        within: ends that the y axis never passes.
+        title: the name of the metric.
+        unit: written after values; empty for none.
+        reference: the value of a dashed line, or None.
+        within: ends that the y axis does not exceed unless values do.
     """
 
     title: str
@@ -77,23 +76,33 @@ class PlotStyle:
 
 
 def steps_shown(lines: list[PlotLine], window: PlotWindow) -> tuple[float, float]:
-    """The first and last step of the picture."""
+    """The steps at the left and the right edge of the chart."""
     last = max((line.series.last_step for line in lines if line.series.count), default=nan)
-    start, stop = (0.0, last) if window.settled and last > 0 else step_range(last)
+    start, stop = (0.0, last) if window.complete and last > 0 else step_range(last)
     start = start if window.start is None else window.start
     stop = stop if window.stop is None else window.stop
     return start, max(stop, start + 1)
 
 
-def value_axis(lines: list[PlotLine], look: PlotStyle, window: PlotWindow, shown: tuple[float, float]) -> Axis | None:
-    """The y axis that holds every value in view (and the reference line), zoomed if asked; None without values."""
+def value_axis(lines: list[PlotLine], style: PlotStyle, window: PlotWindow, shown: tuple[float, float]) -> Axis | None:
+    """The y axis: it holds every value in view and the reference line, before zooming.
+
+    Args:
+        lines: the lines of the chart.
+        style: reference line and limits.
+        window: scale and zoom.
+        shown: first and last step in view.
+
+    Returns:
+        None when there is no finite value in view.
+    """
     found = [bounds for line in lines if (bounds := line.series.bounds(*shown)) is not None]
     if not found:
         return None
     low, high = min(low for low, _ in found), max(high for _, high in found)
-    if look.reference is not None:
-        low, high = min(low, look.reference), max(high, look.reference)
-    axis = nice_axis(low, high, log=window.log, within=look.within)
+    if style.reference is not None:
+        low, high = min(low, style.reference), max(high, style.reference)
+    axis = nice_axis(low, high, log=window.log, within=style.within)
     if window.zoom > 1:
         half = 0.5 / window.zoom
         middle = min(max(window.centre, half), 1 - half)
@@ -101,32 +110,32 @@ def value_axis(lines: list[PlotLine], look: PlotStyle, window: PlotWindow, shown
     return axis
 
 
-def draw(lines: list[PlotLine], look: PlotStyle, window: PlotWindow, width: int, height: int) -> list[StyledRow]:
-    """The whole chart: a header row, the picture with its y axis, and the x axis.
+def draw(lines: list[PlotLine], style: PlotStyle, window: PlotWindow, width: int, height: int) -> list[StyledRow]:
+    """Draw the whole chart: a header row, the plot with its y axis, and the step axis.
 
     Args:
-        lines: what to draw; the first is on top and gives the header its value.
-        look: title, unit and fixed marks.
+        lines: the lines; the first is drawn over the others.
+        style: title, unit, reference line and limits.
         window: the part in view.
-        width: cells a row.
+        width: cells in a row.
         height: rows, at least 3.
     """
     shown = steps_shown(lines, window)
-    axis = value_axis(lines, look, window, shown)
-    rows = [_header(lines, look, window, width)]
-    picture_height = height - 2
+    axis = value_axis(lines, style, window, shown)
+    rows = [_header(lines, style, window, width)]
+    plot_height = height - 2
     if axis is None:
         message = "no values yet" if not any(line.series.count for line in lines) else "no finite values here"
-        middle = picture_height // 2
-        rows += [[((message if row == middle else "").center(width)[:width], "axis")] for row in range(picture_height)]
+        middle = plot_height // 2
+        rows += [[((message if row == middle else "").center(width)[:width], "axis")] for row in range(plot_height)]
         return [*rows, [(" " * width, "axis")]]
-    labels = _tick_rows(axis, picture_height)
+    labels = _tick_rows(axis, plot_height)
     gutter = min(max((len(text) for text in labels.values()), default=1), max(width - 2, 1))
     plot_width = max(width - gutter - 1, 1)
-    canvas = Canvas(plot_width, picture_height)
+    canvas = Canvas(plot_width, plot_height)
     _paint(canvas, lines, axis, shown)
-    marks = _marks(canvas, look, window, axis, shown)
-    for row in range(picture_height):
+    marks = _marks(canvas, style, window, axis, shown)
+    for row in range(plot_height):
         label = labels.get(row, "")
         head = (label[:gutter].rjust(gutter) + ("┤" if label else "│"), "axis")
         rows.append([head, *_cells(canvas, row, lines, marks)])
@@ -134,23 +143,23 @@ def draw(lines: list[PlotLine], look: PlotStyle, window: PlotWindow, width: int,
     return rows
 
 
-def _header(lines: list[PlotLine], look: PlotStyle, window: PlotWindow, width: int) -> StyledRow:
-    # Foreign names were made printable by whoever built the lines; here they are only cut to fit.
+def _header(lines: list[PlotLine], style: PlotStyle, window: PlotWindow, width: int) -> StyledRow:
+    """Title on the left; on the right the values at the cursor, or the latest ones."""
     if window.cursor is not None and lines:
-        found = [(line, reading) for line in lines if (reading := line.series.at(window.cursor)) is not None]
-        told = [line for line, _ in found]
-        stepped = found[0][1].step if found else window.cursor
-        values = [(_reading(reading), f"line-{line.colour}") for line, reading in found]
-        note = f"step {grouped_number(stepped)}"
+        points = [(line, point) for line in lines if (point := line.series.at(window.cursor)) is not None]
+        with_values = [line for line, _ in points]
+        step = points[0][1].step if points else window.cursor
+        values = [(_point_text(point), f"line-{line.colour}") for line, point in points]
+        note = f"step {grouped_number(step)}"
     else:
-        told = [line for line in lines if line.series.count]
-        values = [(_latest(line, look.unit), f"line-{line.colour}") for line in told]
+        with_values = [line for line in lines if line.series.count]
+        values = [(_latest(line, style.unit), f"line-{line.colour}") for line in with_values]
         unusable = sum(line.series.unusable for line in lines)
         note = f"{unusable:,} NaN/Inf" if unusable else ""
-    values = _fitting(values, [line.label for line in told], width - len(look.title) - len(note) - 2)
+    values = _fit_values(values, [line.label for line in with_values], width - len(style.title) - len(note) - 2)
     taken = sum(len(text) for text, _ in values) + 2 * max(len(values) - 1, 0)
     note = f"  {note}" if note and taken + len(note) + 6 <= width else ""
-    title = look.title[: max(width - taken - len(note) - 1, 0)]
+    title = style.title[: max(width - taken - len(note) - 1, 0)]
     row: StyledRow = [
         (title, "title"),
         (note, "cursor"),
@@ -163,32 +172,34 @@ def _header(lines: list[PlotLine], look: PlotStyle, window: PlotWindow, width: i
     return row
 
 
-def _fitting(values: StyledRow, labels: list[str], room: int) -> StyledRow:
-    """The values with their lines' names, or without, or fewer of them: what fits beside the title."""
-    if len(values) < 2:  # noqa: PLR2004 - one value needs no name
+def _fit_values(values: StyledRow, labels: list[str], room: int) -> StyledRow:
+    """What fits beside the title: the values with the labels of their lines, without labels, or fewer of them."""
+    if len(values) < 2:  # noqa: PLR2004 - one value needs no label
         return values
-    named = [(f"{label} {text}", role) for label, (text, role) in zip(labels, values, strict=False)]
-    for choice in (named, values, *(named[:count] for count in range(len(named) - 1, 1, -1))):
+    labelled = [(f"{label} {text}", role) for label, (text, role) in zip(labels, values, strict=False)]
+    for choice in (labelled, values, *(labelled[:count] for count in range(len(labelled) - 1, 1, -1))):
         if sum(len(text) + 2 for text, _ in choice) - 2 <= room:
             return choice
     return values[:1]
 
 
 def _latest(line: PlotLine, unit: str) -> str:
+    """The last value of a line, with its unit."""
     return short_number(line.series.last_value) + (f" {unit}" if unit else "")
 
 
-def _reading(reading: SeriesPoint) -> str:
-    if reading.high <= reading.low or isnan(reading.mean):
-        return short_number(reading.mean)
-    return f"{short_number(reading.mean)} ({short_number(reading.low)}–{short_number(reading.high)})"
+def _point_text(point: SeriesPoint) -> str:
+    """The value of a point; of a bucket of several points the mean, and the range in brackets."""
+    if point.high <= point.low or isnan(point.mean):
+        return short_number(point.mean)
+    return f"{short_number(point.mean)} ({short_number(point.low)}–{short_number(point.high)})"
 
 
 def _tick_rows(axis: Axis, height: int) -> dict[int, str]:
-    """Labels by picture row, top row 0."""
+    """The tick label of each plot row that has one; row 0 is at the top."""
     pieces = max(height // 3, 1)
     values = ticks(axis, pieces)
-    while len(values) < 2 and pieces < height:  # noqa: PLR2004 - one label alone does not tell the scale
+    while len(values) < 2 and pieces < height:  # noqa: PLR2004 - a scale needs two labels
         pieces += 1
         values = ticks(axis, pieces)
     distance = abs(values[1] - values[0]) if len(values) > 1 and not axis.log else 0.0
@@ -203,13 +214,13 @@ def _tick_rows(axis: Axis, height: int) -> dict[int, str]:
 def _paint(canvas: Canvas, lines: list[PlotLine], axis: Axis, shown: tuple[float, float]) -> None:
     """Draw raw lines behind smoothed ones, and the first line over all others.
 
-    Layers are 2 × line + 1 for a raw line behind its smoothed one, and 2 × line + 2 for the line itself.
+    Line ``i`` draws on layer 2i + 2; the raw line behind a smoothed one on layer 2i + 1. `_cells` reads them back.
     """
-    tall = canvas.dots_high - 1
+    last_row = canvas.dots_high - 1
 
     def columns(series: Series) -> list[tuple[int, float, float]]:
-        found = series.view(*shown, canvas.dots_wide)
-        return [(x, (1 - axis.fraction(high)) * tall, (1 - axis.fraction(low)) * tall) for x, low, high in found]
+        view = series.view(*shown, canvas.dots_wide)
+        return [(x, (1 - axis.fraction(high)) * last_row, (1 - axis.fraction(low)) * last_row) for x, low, high in view]
 
     for index, line in reversed(list(enumerate(lines))):
         if line.smooth is not None:
@@ -220,13 +231,15 @@ def _paint(canvas: Canvas, lines: list[PlotLine], axis: Axis, shown: tuple[float
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
+    """The plot row of the reference line and the plot column of the cursor, None where out of view."""
+
     reference_row: int | None
     cursor_column: int | None
 
 
-def _marks(canvas: Canvas, look: PlotStyle, window: PlotWindow, axis: Axis, shown: tuple[float, float]) -> _Marks:
+def _marks(canvas: Canvas, style: PlotStyle, window: PlotWindow, axis: Axis, shown: tuple[float, float]) -> _Marks:
     row = column = None
-    if look.reference is not None and 0 <= (up := axis.fraction(look.reference)) <= 1:
+    if style.reference is not None and 0 <= (up := axis.fraction(style.reference)) <= 1:
         row = round((1 - up) * (canvas.dots_high - 1)) // DOTS_Y
     if window.cursor is not None and shown[0] <= window.cursor <= shown[1]:
         column = round((window.cursor - shown[0]) / (shown[1] - shown[0]) * (canvas.dots_wide - 1)) // 2
@@ -234,6 +247,7 @@ def _marks(canvas: Canvas, look: PlotStyle, window: PlotWindow, axis: Axis, show
 
 
 def _cells(canvas: Canvas, row: int, lines: list[PlotLine], marks: _Marks) -> StyledRow:
+    """One plot row; neighbouring cells of one role are joined. Lines cover the cursor, and that the reference line."""
     cells: StyledRow = []
     for column in range(canvas.width):
         glyph, layer = canvas.glyph(column, row), canvas.layer(column, row)
@@ -251,9 +265,9 @@ def _cells(canvas: Canvas, row: int, lines: list[PlotLine], marks: _Marks) -> St
 
 
 def _step_axis(shown: tuple[float, float], *, gutter: int, width: int) -> StyledRow:
-    """The bottom rule with steps written into it: round ones where there is room, the end of the axis at the right.
+    """The step axis: a rule with round steps where there is room for them, and the last step at the right.
 
-    Nothing in it changes with a new point: Textual resends a row up to its last change, and this one has no other.
+    It depends on the range shown and not on the last point, so that a new point does not repaint it.
     """
     start, stop = shown
     cells = ["─"] * width

@@ -1,8 +1,8 @@
-"""What the advice rules say about a run that is looked at: asked again when something arrived, and seldom.
+"""The diagnosis of a run that is shown: the advice rules applied again when the run has grown, at a limited rate.
 
-One diagnosis reads up to a megabyte and costs about 35 ms, of a thousand steps as of a million, so the pause after it
-grows with what it cost. Ours is the diagnosis of `dpo_tui.advice.diagnose`, word for word; another trainer's folder is
-judged by the same rules on what numbers there are.
+One diagnosis reads up to a megabyte and takes about 35 ms, for a thousand steps as for a million; the pause after it is
+proportional to the time it took. For a run folder the result is that of `dpo_tui.advice.diagnose`; for the folder of
+another trainer the same rules judge the metrics that it has.
 """
 
 import time
@@ -17,77 +17,87 @@ from dpo_tui.advice.diagnose import apply_rules
 from dpo_tui.advice.evidence import Evidence, read_evidence
 from dpo_tui.strategies.registry import recognise
 from dpo_tui.views.foreign_feed import ForeignFeed
-from dpo_tui.views.run_feed import Feed, RunFeed, number
+from dpo_tui.views.run_feed import Feed, RunFeed, finite_number
 from dpo_tui.views.series import Series
 
 PAUSE = 5.0
-"""Seconds between two diagnoses at least."""
+"""Shortest time between two diagnoses in seconds."""
 SHARE = 1 / 1000
-"""Of one core, what diagnoses may take: a tenth of a percent, of the two that watching a run may cost."""
+"""Share of one core that diagnoses may use; watching a run may use two percent in all."""
 POINTS = 1000
-"""Points of each metric that a foreign run is judged by; the newest is always one of them."""
+"""Points of each metric that the rules get of another trainer's run, the newest included."""
 _SIGMOID_START = 0.95
-"""A first loss above this is not DPO's own, which starts at 0.693 (hinge and apo_zero start at 1, ipo at 1 / 4β²)."""
+"""A first loss above this is not that of ``loss_type="sigmoid"``, which starts at ln 2 = 0.693.
+
+Hinge and apo_zero start at 1, ipo at 1 / 4β².
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What a diagnosis was made of, to tell whether there is more by now."""
+class _RunSize:
+    """How much of a run there was at a diagnosis; a run of another size is judged again."""
 
     status: str
     points: int
     events: int
 
 
-class PacedDiagnosis:
+class ThrottledDiagnosis:
     """The newest diagnosis of a feed.
 
     Args:
-        feed: what is judged.
+        feed: the run to judge.
 
     Attributes:
-        found: worst first; empty before the first look.
+        advice: the findings, worst first; empty before the first `update`.
     """
 
     def __init__(self, feed: Feed) -> None:
-        self.found: tuple[Advice, ...] = ()
+        self.advice: tuple[Advice, ...] = ()
         self._feed = feed
-        self._seen: _Seen | None = None
-        self._next = 0.0
+        self._judged: _RunSize | None = None
+        self._not_before = 0.0
 
     def due(self, now: float) -> bool:
-        """Whether something came since the last look, and that is long enough ago; an end is judged at once."""
+        """Whether the run has grown since the last diagnosis and the pause is over; a new status ends the pause.
+
+        Args:
+            now: Unix time in seconds.
+        """
         feed = self._feed
         if not (feed.series or feed.events) or (feed.catching_up and not isinstance(feed, RunFeed)):
             return False
-        here = _look_at(feed)
-        ended = self._seen is not None and here.status != self._seen.status
-        return here != self._seen and (now >= self._next or ended)
+        current = _size_of(feed)
+        status_changed = self._judged is not None and current.status != self._judged.status
+        return current != self._judged and (now >= self._not_before or status_changed)
 
-    def look(self, now: float) -> bool:
-        """Judge anew, and say whether the diagnosis is another one; needs a thread.
+    def update(self, now: float) -> bool:
+        """Judge the run. Call it from a thread.
 
         Args:
-            now: seconds of the clock that `due` is asked by.
+            now: the time that `due` was called with.
+
+        Returns:
+            Whether `advice` differs from before.
         """
         began = time.thread_time()
-        self._seen = _look_at(self._feed)
-        before, self.found = self.found, tuple(apply_rules(evidence_of(self._feed)))
-        self._next = now + max(PAUSE, (time.thread_time() - began) / SHARE)
-        return before != self.found
+        self._judged = _size_of(self._feed)
+        before, self.advice = self.advice, tuple(apply_rules(evidence_of(self._feed)))
+        self._not_before = now + max(PAUSE, (time.thread_time() - began) / SHARE)
+        return before != self.advice
 
 
-def _look_at(feed: Feed) -> _Seen:
+def _size_of(feed: Feed) -> _RunSize:
     points = sum(series.count for series in list(feed.series.values()))
-    return _Seen(str(feed.about.get("status", "")), points, len(feed.events))
+    return _RunSize(str(feed.about.get("status", "")), points, len(feed.events))
 
 
 def evidence_of(feed: Feed) -> Evidence:
-    """What the rules read: a run folder's files, or what a foreign folder tells."""
+    """The input of the advice rules: the files of a run folder, or the metrics of another trainer's folder."""
     if isinstance(feed, RunFeed):
         return read_evidence(feed.folder.path)
     series = dict(feed.series)
-    steps = number(feed.about.get("max_steps"))
+    steps = finite_number(feed.about.get("max_steps"))
     return Evidence(
         settings=_settings(feed, series),
         metrics=_lines(series.items()),
@@ -98,7 +108,7 @@ def evidence_of(feed: Feed) -> Evidence:
 
 
 def _settings(feed: Feed, series: dict[str, Series]) -> dict[str, Any]:
-    """What another trainer's numbers tell of its settings; what stays unknown counts as TRL's default."""
+    """The settings of another trainer as far as its metrics show them; the rules assume TRL's defaults for others."""
     settings: dict[str, Any] = {"strategy": recognise(series).name}
     rates = [rate for _, rate in _points(series["learning_rate"])] if "learning_rate" in series else []
     if rates:
@@ -117,7 +127,7 @@ def _has_adapter(folder: Path) -> bool:
 
 
 def _lines(series: Iterable[tuple[str, Series]]) -> list[dict[str, Any]]:
-    """Series as log lines, one a step."""
+    """Series as the log lines of ``metrics.jsonl``, one for each step."""
     lines: dict[int, dict[str, Any]] = {}
     for name, values in series:
         for step, value in _points(values):
@@ -126,6 +136,7 @@ def _lines(series: Iterable[tuple[str, Series]]) -> list[dict[str, Any]]:
 
 
 def _points(series: Series) -> list[tuple[float, float]]:
+    """(step, value) of at most `POINTS` buckets at equal distances, the last one included."""
     points = list(series.buckets())
     every = -(-len(points) // POINTS) or 1
     return points[(len(points) - 1) % every :: every] if points else []

@@ -1,8 +1,8 @@
-"""One run as it grows: its metrics as series, its state, its events. Reads files only, and only what is new.
+"""A run as it grows: its metrics as series, its status and its events, read incrementally from its files.
 
-Reading and merging are two steps, since a long history is read in a thread while the screen draws: `Feed.read` looks at
-files and changes nothing that is drawn; `Feed.take` merges what was read, in the thread that draws. No other read may
-begin from the start of one until it is taken: `dpo_tui.views.feed_reader.FeedReader` sees to that.
+Reading and merging are separate, since a long history is read in a thread while the screen draws: `Feed.read` reads
+files and changes nothing that is drawn; `Feed.take` merges the result in the thread that draws. No read may begin while
+another is not merged yet: `dpo_tui.views.feed_reader.FeedReader` ensures that.
 """
 
 import os
@@ -25,32 +25,32 @@ from dpo_tui.runs.summary import summary, worst_advice
 from dpo_tui.views.series import Series
 
 CHUNK = 1 << 20
-"""Bytes of metrics read at a time, so that a long history is drawn as it comes."""
-LIVENESS = 5.0
-"""Seconds between two looks at whether the run is still alive when no file changes."""
-AFTERLIFE = 60.0
+"""Bytes of metrics read at a time, so that a long history is drawn while it is read."""
+LIVENESS_INTERVAL = 5.0
+"""Seconds between two checks whether a run is alive while none of its files changes."""
+ENDED_INTERVAL = 60.0
 """The same for a run that has ended."""
 OPENING = "opening"
-"""The status of a run that nobody has looked at yet."""
+"""The status of a run before its files were read."""
 EVENTS_KEPT = 2000
+"""Newest events kept in memory."""
 _NO_METRIC = frozenset({"t", "step", "epoch"})
 
 Columns = Mapping[str, "tuple[array[float], array[float]]"]
-"""Steps and values of each metric, in the order in which they were logged."""
+"""(steps, values) of each metric, in the order in which they were logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedChange:
-    """What one `Feed.read` found. Nothing in it is changed after the read.
+    """The result of one `Feed.read`. Nothing in it changes afterwards.
 
     Attributes:
         columns: the new points.
-        replaced: whether the log turned out to be another one, so that earlier points do not count.
-        growth: how many times as many points each series will have when the whole history is read, as far as its size
-            tells; 1 when that is unknown or done.
-        about: what is known about the run now; None when nobody looked.
-        events: all that are kept, newest last; None when there are no new ones.
-        catching_up: whether history is still to be read.
+        replaced: whether the log is another file than before, so that earlier points are to be dropped.
+        growth: the points of the whole history divided by those read so far, estimated from file sizes; 1 when unknown.
+        about: the summary of the run; None when it was not read.
+        events: all events kept, newest last; None when there are no new ones.
+        catching_up: whether more history is left to read.
         changed: whether a file changed.
     """
 
@@ -64,16 +64,16 @@ class FeedChange:
 
 
 class Feed(Protocol):
-    """What a screen may show live: a run of ours, or another trainer's output folder.
+    """A source of metrics that screens show while it grows: a run folder, or the output folder of another trainer.
 
     Attributes:
-        title: what to call it.
+        title: the name to show.
         series: values by metric name.
         latest: the latest value of each metric.
-        about: what is known about the run, with the keys of `dpo_tui.runs.store.summary`.
+        about: the summary of the run, with the keys of `dpo_tui.runs.summary.summary`.
         events: newest last, each with ``t``, ``kind`` and ``message``.
-        log: its text log, which may not exist.
-        catching_up: whether history is still being read.
+        log: path of its text log, which may not exist.
+        catching_up: whether more history is left to read.
     """
 
     title: str
@@ -85,16 +85,20 @@ class Feed(Protocol):
     catching_up: bool
 
     def has_news(self, now: float) -> bool:
-        """Whether a `read` is worth its while; costs a few looks at file times."""
+        """Whether there may be something to `read`; costs a few calls of ``stat``."""
 
     def read(self, now: float) -> FeedChange:
-        """Read what is new; changes nothing that a screen shows. Each change must be taken before the next read."""
+        """Read what is new. Changes nothing that a screen shows; the result must be merged before the next read."""
 
     def take(self, change: FeedChange) -> bool:
-        """Merge what was read, in the thread that draws, and say whether anything shown may differ."""
+        """Merge a change, in the thread that draws.
+
+        Returns:
+            Whether anything shown may differ.
+        """
 
     def poll(self, now: float) -> bool:
-        """Read and take at once, where one thread does both."""
+        """Read and merge in one thread."""
 
 
 class RunFeed:
@@ -118,27 +122,31 @@ class RunFeed:
         self._advice: dict[str, Any] | None = None
         self._tails = (MetricsTail(folder.events), MetricsTail(folder.supervisor_log))
         self._events: list[dict[str, Any]] = []
-        self._marks: tuple[tuple[int, int], ...] = ()
-        self._looked = 0.0
+        self._file_states: tuple[tuple[int, int], ...] = ()
+        self._summarised_at = 0.0
 
     def has_news(self, now: float) -> bool:
-        """Whether a file changed, history is still being read, or it is time to see whether the run still lives."""
-        return self.catching_up or now - self._looked >= self._patience or self._watermarks() != self._marks
+        """Whether a file changed, history is left to read, or the run is to be checked for being alive."""
+        return (
+            self.catching_up
+            or now - self._summarised_at >= self._summary_interval
+            or self._stat_files() != self._file_states
+        )
 
     @property
-    def _patience(self) -> float:
-        return AFTERLIFE if self.about.get("status") in OVER else LIVENESS
+    def _summary_interval(self) -> float:
+        return ENDED_INTERVAL if self.about.get("status") in OVER else LIVENESS_INTERVAL
 
     def read(self, now: float) -> FeedChange:
-        """Read what is new; about a megabyte of metrics at most, so read again while `catching_up`."""
-        marks = self._watermarks()
-        changed = marks != self._marks
-        self._marks = marks
+        """Read what is new, at most `CHUNK` bytes of metrics; read again while `catching_up`."""
+        file_states = self._stat_files()
+        changed = file_states != self._file_states
+        self._file_states = file_states
         events = self._read_events() if changed else None
         about = None
-        if changed or now - self._looked >= self._patience:
-            self._looked = now
-            about = self._look(now)
+        if changed or now - self._summarised_at >= self._summary_interval:
+            self._summarised_at = now
+            about = self._summary(now)
         if not (changed or self.catching_up):
             return FeedChange(about=about)
         before = self._metrics.offset
@@ -156,40 +164,41 @@ class RunFeed:
         )
 
     def take(self, change: FeedChange) -> bool:
-        """Merge what was read."""
+        """Merge a change."""
         changed = merge(self, change)
         self.title = str(self.about.get("name") or self.folder.id)
         return changed
 
     def poll(self, now: float) -> bool:
-        """Read and take at once, where one thread does both."""
+        """Read and merge in one thread."""
         return self.take(self.read(now))
 
-    def _watermarks(self) -> tuple[tuple[int, int], ...]:
+    def _stat_files(self) -> tuple[tuple[int, int], ...]:
         folder = self.folder
         logs = (folder.metrics, folder.events, folder.supervisor_log)
         watched = (*logs, folder.progress, folder.state, folder.given_name, folder.control)
-        return tuple(_mark(path) for path in watched)
+        return tuple(_file_state(path) for path in watched)
 
-    def _look(self, now: float) -> dict[str, Any]:
+    def _summary(self, now: float) -> dict[str, Any]:
         try:
             return {**summary(self.folder, now=now, brief=True), "advice": self._advice}
         except RunError as error:
             return {"id": self.folder.id, "status": "unknown", "reason": error.message}
 
     def _growth(self) -> float:
-        """By the size of the log, how many times as many points there are as the first chunk holds."""
+        """The size of the log divided by what was read of it."""
         try:
             return self.folder.metrics.stat().st_size / max(self._metrics.offset, 1)
         except OSError:
             return 1.0
 
     def _read_events(self) -> list[dict[str, Any]] | None:
+        """The events of the worker and of the supervisor by time; None when there are no new ones."""
         fresh = [event for tail in self._tails for event in tail.poll()]
         if not fresh:
             return None
         self._advice = worst_advice(self.folder)
-        ordered = sorted((*self._events, *fresh), key=lambda event: number(event.get("t")) or 0.0)
+        ordered = sorted((*self._events, *fresh), key=lambda event: finite_number(event.get("t")) or 0.0)
         self._events = ordered[-EVENTS_KEPT:]
         return self._events
 
@@ -197,7 +206,7 @@ class RunFeed:
 def merge(feed: Feed, change: FeedChange) -> bool:
     """Merge a change into the public attributes of a feed.
 
-    Containers that another thread may walk through (a diagnosis does) grow or are replaced; none is emptied or sorted.
+    A diagnosis may iterate over them in another thread: containers grow or are replaced, none is cleared or sorted.
 
     Returns:
         Whether anything shown may differ.
@@ -220,11 +229,11 @@ def merge(feed: Feed, change: FeedChange) -> bool:
 
 
 def columns_of(lines: Iterable[dict[str, Any]]) -> Columns:
-    """Log lines as steps and values of each metric. Lines of one kind are taken column by column."""
-    usable = (line for line in lines if number(line.get("step")) is not None)
+    """Log lines as (steps, values) of each metric. For speed, lines with the same keys are transposed together."""
+    usable = (line for line in lines if finite_number(line.get("step")) is not None)
     found: dict[str, tuple[array[float], array[float]]] = {}
-    for names, alike in groupby(usable, key=tuple):
-        columns = dict(zip(names, zip(*(line.values() for line in alike), strict=True), strict=True))
+    for names, lines_of_kind in groupby(usable, key=tuple):
+        columns = dict(zip(names, zip(*(line.values() for line in lines_of_kind), strict=True), strict=True))
         for name in names:
             steps, values = _points(columns["step"], columns[name])
             if values and name not in _NO_METRIC:
@@ -235,20 +244,20 @@ def columns_of(lines: Iterable[dict[str, Any]]) -> Columns:
 
 
 def _points(steps: Sequence[Any], column: Sequence[Any]) -> "tuple[array[float], array[float]]":
-    """Return what of a column are numbers, with their steps; null is NaN, as JSON writers without NaN mean it."""
+    """The numbers of a column and their steps; null is read as NaN, which JSON lacks. Other values are dropped."""
     try:
         return array("d", steps), array("d", column)
-    except (TypeError, OverflowError):  # not numbers all
+    except (TypeError, OverflowError):  # some are not numbers
         points = [
             (float(step), nan if value is None else float(value))
             for step, value in zip(steps, column, strict=True)
-            if value is None or isinstance(value, float) or number(value) is not None
+            if value is None or isinstance(value, float) or finite_number(value) is not None
         ]
     return array("d", [step for step, _ in points]), array("d", [value for _, value in points])
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Parse a line the fast way, and NaN and whatever else JSON does not have as the others do."""
+    """Parse a log line with orjson; with the standard parser where it fails, since that reads NaN and Infinity."""
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -256,7 +265,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def number(value: object) -> float | None:
+def finite_number(value: object) -> float | None:
     """A finite number, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -266,7 +275,8 @@ def number(value: object) -> float | None:
         return None
 
 
-def _mark(path: Path) -> tuple[int, int]:
+def _file_state(path: Path) -> tuple[int, int]:
+    """Time of the last change in ns and size in bytes; a missing file has none."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a planned run will need and how long it takes, recomputed as the person types."""
+"""The forecast for a planned run: memory, steps, duration and padding, recomputed as settings change."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,24 +15,24 @@ from dpo_tui.hardware.profiles import Profile
 from dpo_tui.hardware.run_history import measurements
 from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.stages import is_earlier_run, shape_of
-from dpo_tui.views.padding_savings import PaddingSavings, padding_of
+from dpo_tui.views.padding_savings import PaddingSavings, estimate_padding
 from dpo_tui.views.run_plan import RunPlan
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The outlook of a plan; None where something is not known, with the reason in ``unknown``.
+    """The forecast for a plan; None for what is not known.
 
     Attributes:
-        memory: by part, in bytes.
-        free: bytes to fit into.
+        memory: estimate by part, in bytes.
+        free: free bytes of the device.
         verdict: fits, tight, does-not-fit or unknown.
-        changes: what would make it fit.
+        changes: changes of settings that would make it fit.
         steps: optimizer steps and tokens.
         duration: seconds with a range and a basis.
-        sizes: what is known about the pairs.
-        padding: in the batches, as they come and grouped by length.
-        advice: what is allowed but unwise.
+        sizes: number and lengths of the pairs.
+        padding: share of padding in the batches, shuffled and with `group_by_length`.
+        advice: findings of the rules for configs.
         unknown: why the memory was not estimated.
     """
 
@@ -49,11 +49,11 @@ class Forecast:
 
 
 class Forecaster:
-    """Forecasts plans, and remembers what does not change with every key: the pairs' sizes.
+    """Makes forecasts; caches the sizes of the pairs, which most changes of settings do not affect.
 
     Args:
-        profile: this machine's, with its free memory.
-        device_name: of the GPU, for the duration.
+        profile: the hardware profile of this machine, with its free memory.
+        device_name: name of the GPU, for the duration.
     """
 
     def __init__(self, profile: Profile, device_name: str = "") -> None:
@@ -62,13 +62,13 @@ class Forecaster:
         self._sizes: dict[tuple[object, ...], PairSizes] = {}
 
     def forecast(self, plan: RunPlan) -> Forecast:
-        """The outlook; may read the data, so call it from a thread. Never raises for a bad model or dataset."""
-        config, profile = _shaped(plan.config), self.profile
+        """Forecast a plan. May read the data: call it from a thread. A bad model or dataset is reported, not raised."""
+        config, profile = _with_known_model(plan.config), self.profile
         advice = tuple(advise(config))
         sizes = self._pair_sizes(config, plan) if plan.has_data else PairSizes()
         steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)
         micro, accumulate = config.per_device_train_batch_size, config.gradient_accumulation_steps
-        padding = padding_of(sizes.sequences, sizes.rows or 0, micro, accumulate)
+        padding = estimate_padding(sizes.sequences, sizes.rows or 0, micro, accumulate)
         known = Forecast(steps=steps, sizes=sizes, padding=padding, advice=advice)
         if not plan.has_model:
             return replace(known, unknown="no model chosen yet")
@@ -103,12 +103,12 @@ class Forecaster:
         return found
 
 
-def _shaped(config: Config) -> Config:
-    """The config with a model of the same shape in place of ``run:ID``, while there is such a run."""
+def _with_known_model(config: Config) -> Config:
+    """The config with the base model of the run in place of ``run:ID``, which has the same architecture."""
     if not is_earlier_run(config.model_name):
         return config
     try:
         model, revision = shape_of(config.model_name)
     except DpoTuiError:
-        return config  # the check before the start says what is wrong with it
+        return config  # the start of the run reports it
     return config.model_copy(update={"model_name": model, "model_revision": revision})

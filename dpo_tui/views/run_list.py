@@ -1,4 +1,4 @@
-"""All runs at a glance, refreshed by looking at file times: a hundred quiet runs cost no reading."""
+"""The list of all runs with a summary of each; only runs whose files changed are read again."""
 
 import os
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ from dpo_tui.runs.frozen_config import read_setting
 from dpo_tui.runs.statuses import LIVE, UNKNOWN
 from dpo_tui.runs.store import all_runs
 from dpo_tui.runs.summary import summary
-from dpo_tui.views.run_feed import number
+from dpo_tui.views.run_feed import finite_number
 
 TAIL = 1 << 15
+"""Bytes read from the end of ``metrics.jsonl`` for the sparkline."""
 SPARK_POINTS = 32
 RECHECK = 3.0
-"""Seconds after which a live run is looked at again though no file changed: it may have stalled or died."""
+"""Seconds after which a live run is read again without a changed file: it may have stalled or died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,11 @@ class RunSummary:
     """One run as the home screen shows it.
 
     Attributes:
-        folder: where it is.
-        about: `dpo_tui.runs.store.summary`.
-        model: the model's name, from the config.
-        spark: recent values of the accuracy, or of the margin where there is no accuracy.
-        spark_label: which of the two.
+        folder: its folder.
+        about: its state and progress, from `dpo_tui.runs.summary.summary`.
+        model: the last part of the model's name or path.
+        spark: recent values of the accuracy, or of the margin where there is no accuracy, oldest first.
+        spark_label: ``acc`` or ``margin``.
     """
 
     folder: RunFolder
@@ -45,50 +46,70 @@ class RunSummary:
 
     @property
     def name(self) -> str:
-        """What the person calls it."""
+        """The user's name for it, else its id."""
         return str(self.about.get("name") or self.folder.id)
 
     @property
     def status(self) -> str:
-        """As of the last look."""
+        """Its status when it was last read."""
         return str(self.about.get("status", UNKNOWN))
 
     @property
     def fraction(self) -> float | None:
-        """How far it is, 0 to 1; None while the number of steps is not known."""
-        step, last = number(self.about.get("step")), number(self.about.get("max_steps"))
+        """Share of its steps that are done, 0 to 1; None while their number is not known."""
+        step, last = finite_number(self.about.get("step")), finite_number(self.about.get("max_steps"))
         return step / last if step is not None and last else None
 
 
 class RunList:
-    """The home folder's runs, newest first."""
+    """The runs of the home folder.
+
+    Attributes:
+        summaries: newest first.
+    """
 
     def __init__(self) -> None:
-        self.glances: list[RunSummary] = []
-        self._known: dict[str, tuple[tuple[int, ...], float, RunSummary]] = {}
+        self.summaries: list[RunSummary] = []
+        self._cache: dict[str, _Cached] = {}
 
     def poll(self, now: float) -> bool:
-        """Look again and say whether anything is different.
+        """Read the runs that may have changed.
+
+        Args:
+            now: Unix time in seconds.
+
+        Returns:
+            Whether `summaries` differs from before.
 
         Raises:
             HomeError: the home folder cannot be read.
         """
-        known: dict[str, tuple[tuple[int, ...], float, RunSummary]] = {}
+        cache: dict[str, _Cached] = {}
         for folder in all_runs():
-            mark = _mark(folder)
-            old = self._known.get(folder.id)
-            if old is not None and old[0] == mark and (old[2].status not in LIVE or now - old[1] < RECHECK):
-                known[folder.id] = old
+            files = _file_states(folder)
+            old = self._cache.get(folder.id)
+            unchanged = old is not None and old.files == files
+            if old is not None and unchanged and (old.summary.status not in LIVE or now - old.read_at < RECHECK):
+                cache[folder.id] = old
             else:
-                known[folder.id] = (mark, now, _glance(folder, now))
-        self._known = known
-        glances = [known[run_id][2] for run_id in sorted(known, reverse=True)]
-        changed = glances != self.glances
-        self.glances = glances
+                cache[folder.id] = _Cached(files, now, _read_summary(folder, now))
+        self._cache = cache
+        summaries = [cache[run_id].summary for run_id in sorted(cache, reverse=True)]
+        changed = summaries != self.summaries
+        self.summaries = summaries
         return changed
 
 
-def _glance(folder: RunFolder, now: float) -> RunSummary:
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """A summary, and the state of the run's files when it was read."""
+
+    files: tuple[int, ...]
+    read_at: float
+    summary: RunSummary
+
+
+def _read_summary(folder: RunFolder, now: float) -> RunSummary:
     try:
         about = summary(folder, now=now, brief=True)
     except RunError as error:
@@ -98,16 +119,17 @@ def _glance(folder: RunFolder, now: float) -> RunSummary:
 
 
 def _model(folder: RunFolder) -> str:
-    """The model's name without its folders; empty when the config does not say."""
+    """The last part of the model's name or path; empty when the config has none."""
     return str(read_setting(folder.config, "model_name") or "").rstrip("/").rpartition("/")[2]
 
 
 def _spark(metrics: Path) -> tuple[str, tuple[float, ...]]:
+    """(label, values) of the sparkline, from the end of the metrics."""
     found: dict[str, list[float]] = {"rewards/accuracies": [], "rewards/margins": []}
     for line in lines_from_end(metrics, TAIL):
         document = parse_line(line) or {}
         for name, values in found.items():
-            value = number(document.get(name))
+            value = finite_number(document.get(name))
             if value is not None:
                 values.append(value)
         if len(found["rewards/accuracies"]) >= SPARK_POINTS:
@@ -118,12 +140,13 @@ def _spark(metrics: Path) -> tuple[str, tuple[float, ...]]:
     return "", ()
 
 
-def _mark(folder: RunFolder) -> tuple[int, ...]:
-    marks: list[int] = []
+def _file_states(folder: RunFolder) -> tuple[int, ...]:
+    """Times of the last change and sizes of the files that a summary depends on; -1 for a missing one."""
+    states: list[int] = []
     for path in (folder.state, folder.given_name, folder.progress, folder.metrics, folder.events, folder.control):
         try:
             status = os.stat(path)
-            marks += (status.st_mtime_ns, status.st_size)
+            states += (status.st_mtime_ns, status.st_size)
         except OSError:
-            marks.append(-1)
-    return tuple(marks)
+            states.append(-1)
+    return tuple(states)

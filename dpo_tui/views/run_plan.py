@@ -1,4 +1,4 @@
-"""A run in the making: settings from a profile, a file and the person, and what is still wrong with them. Immutable."""
+"""The plan of a new run: settings of a profile, a file and the user, and what is wrong with them. Immutable."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from dpo_tui.text.numbers import plain_number
 
 _CHOSEN_HERE = ("model_name", "dataset")
 UNNAMED = "-"
-"""Stands for the model or the data while none is chosen; never written to a run."""
+"""The model or the dataset while none is chosen; never written to a run."""
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What will be run, as far as it is decided.
+    """Settings in three layers, each over the one before, and the config that they make.
 
     Attributes:
-        profile: the profile whose settings are used; empty for none.
+        profile: name of the hardware profile; empty for none.
         profile_values: its settings.
         file: the config file that was opened, if any.
         file_values: its settings.
-        own: what the person set here.
-        config: all of it together; the last valid one while something is wrong.
-        problems: what is wrong.
+        own: settings of the user.
+        config: all layers together; the last valid config while there are problems.
+        problems: why the layers make no valid config.
     """
 
     profile: str = ""
@@ -63,29 +63,29 @@ class RunPlan:
         return "profile" if name in self.profile_values else "default"
 
     def problem(self, name: str) -> str:
-        """What is wrong with a setting, or nothing."""
+        """The problem of a setting; empty for none."""
         return next((problem.message for problem in self.problems if problem.key == name), "")
 
     def shown(self, name: str) -> Any:
-        """The value that a form shows: the person's even while it is wrong."""
+        """The value that a form shows: the user's, even while it is not valid."""
         return self.own[name] if name in self.own else getattr(self.config, name)
 
     def loaded(self) -> LoadedConfig:
-        """As if all of it came from a file."""
+        """The config in the form that `dpo_tui.start.prepare` takes, all settings with the origin ``file``."""
         origins = {name: "file" for name in (*self.profile_values, *self.file_values, *self.own)}
         return LoadedConfig(self.config, self.file, origins)  # type: ignore[arg-type]
 
 
 def with_profile(plan: RunPlan, name: str, values: Mapping[str, Any]) -> RunPlan:
-    """Use a profile's settings below the file's and the person's."""
-    return _built(replace(plan, profile=name, profile_values=dict(values)))
+    """Replace the profile layer."""
+    return _with_config(replace(plan, profile=name, profile_values=dict(values)))
 
 
 def with_file(plan: RunPlan, path: Path) -> RunPlan:
-    """Open a config file; what the person set before is kept only where the file says nothing.
+    """Replace the file layer; settings of the user that the file has too are dropped.
 
     Raises:
-        ConfigError: it cannot be read, or is not valid; that it names no model or no data is no fault here.
+        ConfigError: the file cannot be read, or is not valid. It may lack the model and the dataset.
     """
     absent: dict[str, Any] = {}
     try:
@@ -97,11 +97,11 @@ def with_file(plan: RunPlan, path: Path) -> RunPlan:
         loaded = load(path, absent)
     values = {name: getattr(loaded.config, name) for name in loaded.origins if name not in absent}
     own = {name: value for name, value in plan.own.items() if name not in values}
-    return _built(replace(plan, file=path, file_values=values, own=own))
+    return _with_config(replace(plan, file=path, file_values=values, own=own))
 
 
 def with_demo(plan: RunPlan) -> RunPlan:
-    """The shipped toy model on the shipped pairs, with the settings that suit them."""
+    """Plan the demo: the shipped toy model and pairs with their settings."""
     opened = with_file(replace(plan, own={}), assets.config_file())
     return with_values(
         opened,
@@ -115,19 +115,27 @@ def with_demo(plan: RunPlan) -> RunPlan:
 
 
 def with_values(plan: RunPlan, values: Mapping[str, Any]) -> RunPlan:
-    """Set some settings; None takes the person's own value back."""
+    """Set settings of the user; None removes one, so that the file's or the profile's applies again."""
     kept = {name: value for name, value in plan.own.items() if name not in values}
     given = {name: value for name, value in values.items() if value is not None}
-    return _built(replace(plan, own={**kept, **given}))
+    return _with_config(replace(plan, own={**kept, **given}))
 
 
 def with_remedy(plan: RunPlan, changes: Mapping[str, Any]) -> RunPlan:
-    """Make the changes that advice names, as the person's own; None leaves out what the file sets."""
-    return _built(replace(plan, own={**plan.own, **changes}))
+    """Apply the remedy of an advice as settings of the user; None unsets what the file sets."""
+    return _with_config(replace(plan, own={**plan.own, **changes}))
 
 
 def parse(name: str, text: str) -> Any:
-    """Read what a person typed for a setting; an empty text is None, which means: not set."""
+    """Parse the text that was typed for a setting.
+
+    Args:
+        name: of the setting; its type in the schema decides.
+        text: as typed.
+
+    Returns:
+        The value; None for an empty text; the text itself where it does not parse, for the schema to reject.
+    """
     text = text.strip()
     if not text:
         return None
@@ -147,8 +155,8 @@ def parse(name: str, text: str) -> Any:
         return text
 
 
-def written(value: Any) -> str:
-    """A setting's value as people write it."""
+def setting_text(value: Any) -> str:
+    """A setting's value as text: ``yes`` and ``no`` for booleans, empty for None, lists with commas."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -158,10 +166,11 @@ def written(value: Any) -> str:
     return plain_number(value) if isinstance(value, float) else str(value)
 
 
-def _built(plan: RunPlan) -> RunPlan:
+def _with_config(plan: RunPlan) -> RunPlan:
+    """The plan with the config of its layers, or with their problems and the config as it was."""
     values = {"model_name": UNNAMED, "dataset": UNNAMED, **plan.profile_values, **plan.file_values, **plan.own}
     if "lora_r" in {*plan.own, *plan.file_values} and not {"lora_alpha"} & {*plan.own, *plan.file_values}:
-        values.pop("lora_alpha", None)  # left out, alpha follows the rank
+        values.pop("lora_alpha", None)  # without a value, alpha follows the rank that was set over the profile's
     try:
         return replace(plan, config=from_values(values), problems=())
     except InvalidConfigError as error:

@@ -1,12 +1,12 @@
-"""One metric over the steps of a run, kept small however long the run is.
+"""The values of one metric over the steps of a run, in bounded memory.
 
-A series is a pyramid: level 0 holds the points (or, once there are many, buckets of 2, 4, 8… points), each next level
-holds buckets of two of the level below, with their lowest, highest and mean value. Drawing picks the level that suits
-the width of the chart, so a refresh costs the same for a thousand points as for a million, and since every bucket keeps
-its extremes, no spike is ever lost. Memory is bounded: when level 0 is full it is dropped and level 1 takes its place.
+A series is a min/max pyramid: level 0 holds the points (or, once there are many, buckets of 2, 4, 8… points), each
+further level holds buckets of two of the level below, with their lowest, highest and mean value. Drawing uses the level
+that suits the width of the chart, so a redraw costs the same for a thousand points as for a million; since every bucket
+keeps its extremes, no spike is lost. When level 0 is full it is dropped, and level 1 becomes level 0.
 
-The thread that draws adds, and another may read meanwhile, as a diagnosis does: readers go by the length of the array
-that is written last, and whatever would shrink an array replaces it instead.
+One thread (the one that draws) writes; others, such as a diagnosis, may read meanwhile without a lock. Readers take
+the number of buckets from the array that is appended to last, and arrays are replaced instead of shortened.
 """
 
 from array import array
@@ -17,18 +17,18 @@ from math import isfinite, isnan, nan
 from operator import le
 
 CAPACITY = 1 << 14
-"""How many buckets level 0 may hold: about 0.7 MB a series with all its levels, 40 times the dots of a wide chart."""
+"""Buckets that level 0 may hold: about 0.7 MB for all levels of a series, 40 times the dots of a wide chart."""
 
 LARGEST = 1e30
-"""A loss beyond this is infinity by another name, and single precision ends not far above."""
+"""Values beyond this count as infinite; single precision, in which they are kept, ends at 3.4e38."""
 
 OVERSAMPLE = 4
-"""Buckets looked at for each column of dots when a view is drawn."""
+"""Buckets read at most for each column of dots when a series is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesPoint:
-    """What a series says at one place: a bucket's first step, its lowest, mean and highest value."""
+    """One bucket of a series: its first step, and its lowest, mean and highest value."""
 
     step: float
     low: float
@@ -37,7 +37,7 @@ class SeriesPoint:
 
 
 class _Level:
-    """Buckets of one size. ``mean`` is written last and tells how many buckets are complete."""
+    """Buckets of one size, one array a field; ``mean`` is written last, so its length counts the complete ones."""
 
     __slots__ = ("high", "low", "mean", "step")
 
@@ -68,11 +68,20 @@ class _Level:
 
 
 class Series:
-    """A metric's values by step.
+    """The values of a metric by step.
 
     Args:
         name: the metric's name, as in ``metrics.jsonl``.
-        capacity: how many buckets to keep at the finest level; an even number.
+        capacity: buckets that level 0 may hold; an even number.
+
+    Attributes:
+        count: points added.
+        unusable: how many of them were NaN, infinite or beyond `LARGEST`; they are drawn as gaps.
+        first_step: NaN before the first point.
+        last_step: NaN before the first point.
+        last_value: the latest value, NaN and infinities included.
+        rewinds: how often a step was below the one before, as when a run resumes from a checkpoint.
+        span: points in a bucket of level 0.
     """
 
     def __init__(self, name: str = "", *, capacity: int = CAPACITY) -> None:
@@ -80,16 +89,13 @@ class Series:
         self.capacity = capacity
         self.count = 0
         self.unusable = 0
-        """Values that were NaN, infinite or beyond `LARGEST`; they are drawn as gaps."""
         self.first_step = nan
         self.last_step = nan
         self.last_value = nan
-        """The latest value, NaN and infinities included."""
         self.rewinds = 0
-        """How often steps went back (a run resumed from a checkpoint) and later points were replaced."""
         self.span = 1
-        """Points in a bucket of level 0."""
         self._levels = [_Level()]
+        # The points of the bucket that is not full yet, and the step of its first.
         self._part: list[float] = []
         self._part_step = nan
 
@@ -97,7 +103,7 @@ class Series:
         return self.count
 
     def extend(self, steps: Sequence[float], values: Sequence[float]) -> None:
-        """Add many points in the order in which they were logged: the same as adding each, but many times faster."""
+        """Add many points in the order in which they were logged: the result of `add` for each, many times faster."""
         plain = _plain(self.last_step, steps, values)
         start = 0
         while start < len(values):
@@ -111,7 +117,7 @@ class Series:
                 start += 1
 
     def _add_buckets(self, steps: Sequence[float], values: Sequence[float]) -> None:
-        """Add plain points that fill whole buckets, for which there is room at level 0."""
+        """Add points that are plain (see `_plain`), fill whole buckets, and have room at level 0."""
         if self.count == 0:
             self.first_step = steps[0]
         self.last_step, self.last_value = steps[-1], values[-1]
@@ -123,7 +129,7 @@ class Series:
         self._bound()
 
     def add(self, step: float, value: float) -> None:
-        """Add one point. A step below the last one replaces everything from that step on."""
+        """Add one point. If its step is below the last one, all points from that step on are dropped first."""
         if step < self.last_step:
             self._rewind(step)
         if self.count == 0:
@@ -145,22 +151,27 @@ class Series:
             self._push(self._part_step, low, high, mean)
 
     def expect(self, points: float) -> None:
-        """Prepare for many points at once: begin with the bucket size that they will need in the end anyway.
+        """Enlarge the buckets of level 0 to the size that a number of points will need.
 
-        Reading a long history then costs a fraction, and the result is the same.
+        The result is the same as without, but a long history is added many times faster.
+
+        Args:
+            points: how many points the series will have.
         """
         while points / self.span > self.capacity:
             base = self._levels[0]
             if len(base.mean) & 1:
-                # The last bucket has no partner yet: what it stands for waits for the points that will join it.
+                # The last bucket has no partner yet. It goes back into the unfinished bucket, as points with the same
+                # extremes and about the same mean; its own points are not known any more.
                 low, high, mean = base.low[-1], base.high[-1], base.mean[-1]
-                stands_for = [low, high, *[mean] * (self.span - 2)][: self.span]
+                replacement = [low, high, *[mean] * (self.span - 2)][: self.span]
                 self._part_step = base.step[-1]
-                self._part = stands_for + self._part
+                self._part = replacement + self._part
             self._levels = self._levels[1:] or [_Level()]
             self.span *= 2
 
     def _push(self, step: float, low: float, high: float, mean: float) -> None:
+        """Append a bucket to level 0, and merged buckets to the levels above as far as pairs are complete."""
         levels = self._levels
         depth = 0
         while True:
@@ -177,7 +188,7 @@ class Series:
         self._bound()
 
     def _merge_upwards(self) -> None:
-        """Give each level the buckets that it lacks of the level below."""
+        """Append to each level the merged buckets of the level below that it lacks."""
         depth = 0
         while (size := len(self._levels[depth].mean) // 2) > 0:
             if depth + 1 == len(self._levels):
@@ -190,12 +201,13 @@ class Series:
             depth += 1
 
     def _bound(self) -> None:
-        """Keep memory bounded: when level 0 is full, level 1 takes its place."""
+        """When level 0 is full, drop it: level 1, with buckets twice as large, becomes level 0."""
         if len(self._levels[0].mean) >= self.capacity:
             self._levels = self._levels[1:]
             self.span *= 2
 
     def _rewind(self, step: float) -> None:
+        """Drop the buckets from a step on. The levels are replaced, since another thread may be reading them."""
         base = self._levels[0]
         keep = bisect_left(base.step, step)
         self._levels = [level.first(keep >> depth) for depth, level in enumerate(self._levels)]
@@ -207,13 +219,13 @@ class Series:
         self.rewinds += 1
 
     def buckets(self, start: int = 0) -> Iterable[tuple[float, float]]:
-        """Step and mean of each complete bucket of level 0, from index ``start`` on."""
+        """(step, mean) of each complete bucket of level 0, from index ``start`` on."""
         base = self._levels[0]
         for index in range(start, len(base.mean)):
             yield base.step[index], base.mean[index]
 
     def view(self, start: float, stop: float, columns: int) -> list[tuple[int, float, float]]:
-        """What to draw between two steps.
+        """The range of values in each column of dots between two steps.
 
         Args:
             start: the step at the left edge.
@@ -221,9 +233,9 @@ class Series:
             columns: the number of columns (of dots) to draw on.
 
         Returns:
-            (column, low, high) from left to right, at most one entry a column; low is NaN where the line breaks. One
-            neighbour on either side of the view is included, with a column below 0 or past the end, so that lines run
-            out of the picture instead of ending at its edge.
+            (column, low, high) from left to right, at most one entry a column; low is NaN where the line breaks. The
+            nearest bucket on either side of the view is included, as column -1 or ``columns``, so that lines run to
+            the edge of the plot.
         """
         levels, part, part_step = self._levels, list(self._part), self._part_step
         base = levels[0]
@@ -250,7 +262,7 @@ class Series:
             elif not (column == columns and drawn and drawn[-1][0] == columns):
                 drawn.append((column, low, high))
 
-        # The coarse level covers all complete buckets; what it has not merged yet waits at the end of each finer level.
+        # The chosen level lacks the buckets that are not paired yet: each finer level holds at most one at its end.
         done = begin >> depth
         for level_depth in range(depth, -1, -1):
             level = levels[level_depth]
@@ -266,7 +278,7 @@ class Series:
         return drawn
 
     def bounds(self, start: float, stop: float) -> tuple[float, float] | None:
-        """Lowest and highest value between two steps; None when there is no finite one."""
+        """Lowest and highest value between two steps; None when there is no finite value."""
         lows, highs = [], []
         for column, low, high in self.view(start, stop, 256):
             if not isnan(low) and 0 <= column < 256:  # noqa: PLR2004 - the width asked for in the line above
@@ -275,7 +287,7 @@ class Series:
         return (min(lows), max(highs)) if lows else None
 
     def at(self, step: float) -> SeriesPoint | None:
-        """The bucket nearest to a step, or None while the series is empty."""
+        """The bucket nearest to a step; None while the series is empty."""
         base = self._levels[0]
         size = len(base.mean)
         if not size:
@@ -286,7 +298,7 @@ class Series:
         return SeriesPoint(base.step[index], base.low[index], base.mean[index], base.high[index])
 
     def tail(self, columns: int) -> list[float]:
-        """Means of the whole series cut into at most ``columns`` pieces, for sparklines."""
+        """The whole series as at most ``columns`` values, each the middle of a column's range; for sparklines."""
         if not self.count:
             return []
         if self.last_step <= self.first_step:
@@ -296,7 +308,7 @@ class Series:
 
 
 def _plain(last_step: float, steps: Sequence[float], values: Sequence[float]) -> bool:
-    """Whether no step falls and every value can be drawn."""
+    """Whether no step is below the one before and every value is finite and within `LARGEST`."""
     return (
         len(values) > 0
         and not steps[0] < last_step
@@ -307,6 +319,7 @@ def _plain(last_step: float, steps: Sequence[float], values: Sequence[float]) ->
 
 
 def _summary(values: list[float]) -> tuple[float, float, float]:
+    """Low, high and mean of the values that are not NaN; NaN when all are."""
     usable = [value for value in values if not isnan(value)]
     if not usable:
         return nan, nan, nan
@@ -314,7 +327,7 @@ def _summary(values: list[float]) -> tuple[float, float, float]:
 
 
 def _merge(level: _Level, index: int) -> tuple[float, float, float]:
-    """Low, high and mean of two neighbouring buckets; a bucket without a usable value does not count."""
+    """Low, high and mean of the buckets at an index and after it; one that holds only NaN is ignored."""
     low, other_low = level.low[index], level.low[index + 1]
     if isnan(low):
         return other_low, level.high[index + 1], level.mean[index + 1]

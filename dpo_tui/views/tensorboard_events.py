@@ -1,7 +1,7 @@
-"""Read scalars from a growing TensorBoard event file, without TensorBoard.
+"""Reader of the scalars in a growing TensorBoard event file, without TensorBoard.
 
-The file is a row of TFRecords (length as uint64, a checksum, the data, a checksum); each holds an ``Event`` protocol
-buffer: 1 wall_time (double), 2 step (int64), 5 summary → 1 value → 1 tag, 2 simple_value (float), 8 tensor with
+The file is a sequence of TFRecords (length as uint64, a checksum, the data, a checksum); each holds an ``Event``, a
+protocol buffer: 1 wall_time (double), 2 step (int64), 5 summary → 1 value → 1 tag, 2 simple_value (float), 8 tensor →
 5 float_val (tensorflow/core/util/event.proto, framework/summary.proto, tensor.proto). Checksums are not verified.
 """
 
@@ -13,19 +13,22 @@ from typing import Any, BinaryIO
 
 CHUNK = 4 << 20
 _LONGEST = 64 << 20
-"""Bytes of a record that is read; a longer one is skipped, since scalars are small."""
+"""Bytes of the longest record that is read; scalars are small, so longer ones are skipped."""
 _HEADER, _FOOTER = 12, 4
-"""Bytes around a record's data: its length and that one's checksum, and the data's checksum."""
+"""Bytes before a record's data (its length and the checksum of that) and after it (the checksum of the data)."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EMBEDDED = 4
 """Bytes of a tensor_content that is one little-endian float."""
 
 
 class EventFileTail:
-    """Gives each scalar of a file once, as log lines with ``t``, ``step`` and one metric.
+    """Reads each scalar of a growing file once, as a log line with ``t``, ``step`` and one metric.
 
     Args:
         path: the file.
+
+    Attributes:
+        more: whether the last `poll` left records unread.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +59,7 @@ class EventFileTail:
         return lines
 
     def _long_record(self, file: BinaryIO, length: int, lines: list[dict[str, Any]]) -> int:
-        """Take a record longer than a chunk, such as an image or a graph, and return its size; 0 if unfinished."""
+        """Read or skip a record longer than a chunk, such as an image or a graph; return its size, 0 if incomplete."""
         whole = _HEADER + length + _FOOTER
         if self._offset + whole > os.fstat(file.fileno()).st_size:
             return 0
@@ -67,11 +70,12 @@ class EventFileTail:
 
 
 def _length(data: bytes, at: int) -> int:
+    """The length of the data of the record that begins at an offset."""
     return int.from_bytes(data[at : at + 8], "little")
 
 
 def scalars(event: bytes) -> list[dict[str, Any]]:
-    """The scalars of one event; a record that is no event gives none."""
+    """The scalars of one serialised ``Event``; a record that is none gives an empty list."""
     wall_time, step = 0.0, 0
     values: list[tuple[str, float]] = []
     try:
@@ -92,6 +96,7 @@ def scalars(event: bytes) -> list[dict[str, Any]]:
 
 
 def _scalar(data: bytes) -> tuple[str, float] | None:
+    """(tag, value) of a ``Summary.Value``; None when it is not a scalar."""
     tag, value = "", None
     for field, kind, part in _fields(data):
         if field == 1 and kind == _BYTES:
@@ -104,6 +109,7 @@ def _scalar(data: bytes) -> tuple[str, float] | None:
 
 
 def _tensor(data: bytes) -> float | None:
+    """The value of a ``TensorProto`` that holds one float; None for any other."""
     for field, kind, part in _fields(data):
         if field == 5 and kind == _BYTES and len(part) == _EMBEDDED:  # noqa: PLR2004 - TensorProto.float_val, packed
             return float(struct.unpack("<f", part)[0])
@@ -115,7 +121,12 @@ def _tensor(data: bytes) -> float | None:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
-    """(field number, wire type, value) of a protocol buffer message."""
+    """(field number, wire type, value) of each field of a protocol buffer message.
+
+    Raises:
+        ValueError: it has a wire type that is not in use any more.
+        IndexError: it is cut off.
+    """
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -136,6 +147,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The variable-length integer at an offset, seven bits a byte, and the offset behind it."""
     value = shift = 0
     while True:
         byte = data[at]

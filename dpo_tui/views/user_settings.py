@@ -1,4 +1,4 @@
-"""The person's own settings (settings.toml): theme, keys, notifications. A mistake in it costs that line only."""
+"""The user's settings (``settings.toml``): theme, keys, notifications. Lines that are not valid are skipped."""
 
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -13,16 +13,16 @@ from dpo_tui.runs.atomic_files import write_text_atomic
 
 @dataclass(frozen=True)
 class UserSettings:
-    """What a person chose.
+    """The settings of the app; the config of a run is `dpo_tui.config.schema.Config`.
 
     Attributes:
-        theme: a theme's name; None picks one that suits the terminal.
-        ascii: draw in ASCII, whatever the locale says.
-        keys: binding id → keys, comma-separated, in place of the usual ones.
-        bell: ring the terminal's bell when a watched run ends.
-        desktop: ask the terminal for a desktop notice (OSC 9) then.
-        webhook: a URL that receives a JSON POST then.
-        problems: lines of the file that were passed over, in words.
+        theme: name of a theme; None chooses one for the terminal.
+        ascii: whether to draw in ASCII; None decides by the locale.
+        keys: comma-separated keys by binding id, in place of the default ones.
+        bell: whether to ring the terminal bell when a run ends or stalls.
+        desktop: whether to send a desktop notification (OSC 9) then.
+        webhook: URL that receives a JSON POST then.
+        problems: why lines of the file were skipped.
     """
 
     theme: str | None = None
@@ -35,7 +35,7 @@ class UserSettings:
 
 
 def load(path: Path | None = None) -> UserSettings:
-    """Read settings.toml; a missing file is the usual settings."""
+    """Read ``settings.toml``; a missing file gives the defaults."""
     path = path or paths.settings()
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -56,12 +56,12 @@ def load(path: Path | None = None) -> UserSettings:
         elif isinstance(value, kind):
             chosen[key] = value
         else:
-            problems.append(f"{path}: {key} must be {_WORDS[kind]}")
+            problems.append(f"{path}: {key} must be {_TYPE_NAMES[kind]}")
     return replace(UserSettings(**chosen), problems=tuple(problems))
 
 
 def save(settings: UserSettings, path: Path | None = None) -> None:
-    """Write settings.toml, readable by its owner only.
+    """Write ``settings.toml``, readable by its owner only.
 
     Raises:
         OSError: it cannot be written.
@@ -90,7 +90,7 @@ _KINDS: dict[str, type] = {
     "desktop": bool,
     "webhook": str,
 }
-_WORDS: dict[type, str] = {str: "text", bool: "true or false", dict: "a table"}
+_TYPE_NAMES: dict[type, str] = {str: "text", bool: "true or false", dict: "a table"}
 
 
 def _table(raw: dict[str, Any], key: str, path: Path, problems: list[str]) -> dict[str, Any]:

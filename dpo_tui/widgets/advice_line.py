@@ -1,4 +1,4 @@
-"""The one place that speaks in sentences: how it is going, in words, and what to do."""
+"""The advice line: a sentence about how the run is doing, and the remedy that a key applies."""
 
 from textwrap import wrap
 from typing import ClassVar
@@ -13,9 +13,9 @@ _GLYPHS: dict[Tone, str] = {"good": "✓", "note": "·", "warn": "⚠", "bad": "
 
 
 class AdviceLine(RowsWidget):
-    """A glyph and a sentence, wrapped into the rows there are, and below it what would mend it.
+    """A glyph and a sentence, wrapped, and the remedy in the row below.
 
-    It grows with its sentence as far as its ``max-height`` lets it, so that what is wrong is read whole.
+    Its height follows the sentence up to its ``max-height``.
     """
 
     DEFAULT_CSS = """
@@ -37,34 +37,34 @@ class AdviceLine(RowsWidget):
 
     advice = AdviceSentence("note", "")
     remedy_key = ""
-    """What applies the remedy, to be named before it; a remedy is shown only where a key does so."""
+    """The key that applies the remedy, shown before it; without a key the remedy is not shown."""
 
-    def say(self, advice: AdviceSentence) -> None:
+    def show(self, advice: AdviceSentence) -> None:
         """Replace the sentence."""
         if advice == self.advice:
             return
-        before = self._needed(self.size.width)
+        before = self._rows_needed(self.size.width)
         self.advice = advice
-        if self._needed(self.size.width) != before:
+        if self._rows_needed(self.size.width) != before:
             self.refresh(layout=True)
         self.redraw()
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
-        """As many rows as the words take, one at least."""
-        return max(self._needed(width), 1)
+        """The rows of the wrapped sentence and of the remedy, one at least."""
+        return max(self._rows_needed(width), 1)
 
-    def _needed(self, width: int) -> int:
+    def _rows_needed(self, width: int) -> int:
         return len(self._lines(width)) + bool(self._remedy())
 
     def _lines(self, width: int, rows: int | None = None) -> list[str]:
-        words = printable(self.advice.text, single_line=True)
-        return wrap(words, max(width - 2, 1), max_lines=rows, placeholder=" …")
+        text = printable(self.advice.text, single_line=True)
+        return wrap(text, max(width - 2, 1), max_lines=rows, placeholder=" …")
 
     def _remedy(self) -> str:
         return printable(self.advice.remedy, single_line=True) if self.remedy_key else ""
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
-        """The sentence, cut with an ellipsis where it does not fit, and the remedy where there are two rows."""
+        """The sentence, cut with an ellipsis where it does not fit, and the remedy if there are two rows or more."""
         if not self.advice.text:
             return []
         remedy = self._remedy() if height > 1 else ""

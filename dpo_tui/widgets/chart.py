@@ -1,7 +1,7 @@
-"""A line chart over training steps that is cheap to watch through a slow connection.
+"""A line chart of metrics over training steps.
 
-It redraws when its owner says that the data grew, never while hidden, and repaints only the cells that differ
-(`dpo_tui.widgets.rows_widget`).
+It is redrawn when its owner calls `redraw` after the data grew, not while it is hidden, and repaints only the cells
+that differ (`dpo_tui.widgets.rows_widget`), which keeps the traffic over SSH small.
 """
 
 from collections.abc import Sequence
@@ -19,24 +19,32 @@ from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 SMOOTHING = (None, 0.0, 0.6, 0.9, 0.97, 0.99)
-"""Decays that the smoothing key walks through: None suits the number of points, 0 is the raw line alone."""
+"""Decays that the key ``m`` goes through: None chooses one by the number of points, 0 is no smoothing."""
 
 AUTOMATIC = ((2000, 0.97), (100, 0.9))
-"""From so many points on, this decay; fewer points are drawn as they are."""
+"""(points, decay) of automatic smoothing: the first whose number of points a series has; none below the last."""
 
 ROLES = ("title", "value", "axis", "raw", "reference", "cursor", *(f"line-{index + 1}" for index in range(COLOURS)))
 
 MIN_WIDTH = 34
 MIN_HEIGHT = 5
+"""Cells and rows in which a chart is legible."""
 
 
 class LineChart(RowsWidget, can_focus=True):
     """Lines over steps with a title, the latest value, axes and a value cursor.
 
     Args:
-        look: title, unit, reference line and limits.
-        lines: what to draw; can be replaced with `set_lines`.
-        log: start with a logarithmic y axis.
+        plot_style: title, unit, reference line and limits.
+        lines: the lines at first; `set_lines` replaces them.
+        log: whether the y axis is logarithmic at first.
+        name: the name of the widget.
+        id: the ID of the widget in the DOM.
+        classes: the CSS classes of the widget.
+
+    Attributes:
+        chart_window: the part of the data in view.
+        smoothing: index of the decay in `SMOOTHING`.
     """
 
     DEFAULT_CSS = """
@@ -83,7 +91,11 @@ class LineChart(RowsWidget, can_focus=True):
     { } zoom the values · y logarithmic · m smoothing · 0 the whole run · enter enlarge"""
 
     class Enlarge(Message):
-        """The person wants this chart to fill the screen, or to go back to its place."""
+        """Posted when enter is pressed: the chart is to fill the grid, or to return to its place.
+
+        Attributes:
+            chart: the chart that posted it.
+        """
 
         def __init__(self, chart: "LineChart") -> None:
             super().__init__()
@@ -91,12 +103,12 @@ class LineChart(RowsWidget, can_focus=True):
 
         @property
         def control(self) -> "LineChart":
-            """The chart that was focused."""
+            """The chart that posted the message."""
             return self.chart
 
     def __init__(
         self,
-        look: PlotStyle,
+        plot_style: PlotStyle,
         lines: Sequence[PlotLine] = (),
         *,
         log: bool = False,
@@ -105,7 +117,7 @@ class LineChart(RowsWidget, can_focus=True):
         classes: str | None = None,
     ) -> None:
         super().__init__(name=name, id=id, classes=classes)
-        self.look = look
+        self.plot_style = plot_style
         self.chart_window = PlotWindow(log=log)
         self.smoothing = 0
         self._lines = list(lines)
@@ -113,67 +125,71 @@ class LineChart(RowsWidget, can_focus=True):
 
     @property
     def lines(self) -> list[PlotLine]:
-        """The lines as drawn: with their smoothed companions when smoothing is on."""
-        asked = SMOOTHING[self.smoothing]
-        found = []
+        """The lines as drawn: each with its smoothed series where it is smoothed."""
+        chosen = SMOOTHING[self.smoothing]
+        drawn = []
         for line in self._lines:
-            decay = automatic_decay(len(line.series)) if asked is None else asked
+            decay = automatic_decay(len(line.series)) if chosen is None else chosen
             if not decay:
-                found.append(line)
+                drawn.append(line)
                 continue
-            follower = self._smoothed.get(id(line.series))
-            if follower is None or follower.source is not line.series or follower.decay != decay:
-                follower = self._smoothed[id(line.series)] = SmoothedSeries(line.series, decay)
-            found.append(replace(line, smooth=follower.update()))
-        return found
+            # Kept between redraws, so that only new points are averaged. An id may be reused: compare the objects.
+            smoothed = self._smoothed.get(id(line.series))
+            if smoothed is None or smoothed.source is not line.series or smoothed.decay != decay:
+                smoothed = self._smoothed[id(line.series)] = SmoothedSeries(line.series, decay)
+            drawn.append(replace(line, smooth=smoothed.update()))
+        return drawn
 
     @property
     def sources(self) -> list[Series]:
-        """The series that are drawn, unsmoothed."""
+        """The series of the lines, not smoothed."""
         return [line.series for line in self._lines]
 
     def set_lines(self, lines: Sequence[PlotLine]) -> None:
-        """Replace what the next `redraw` draws."""
+        """Replace the lines; the next `redraw` draws them."""
         self._lines = list(lines)
-        kept = {id(line.series) for line in lines}
-        self._smoothed = {key: value for key, value in self._smoothed.items() if key in kept}
+        in_use = {id(line.series) for line in lines}
+        self._smoothed = {key: value for key, value in self._smoothed.items() if key in in_use}
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
-        """Header, picture and axes."""
-        return draw(self.lines, self.look, self.chart_window, width, max(height, 3))
+        """Header, plot and step axis."""
+        return draw(self.lines, self.plot_style, self.chart_window, width, max(height, 3))
 
     def on_focus(self) -> None:
-        """Show the focused title."""
+        """Draw the title in the colour of the focus."""
         self.restyle()
 
     def on_blur(self) -> None:
-        """Show the plain title and hide the value cursor."""
+        """Draw the title without focus and hide the value cursor."""
         self.chart_window = replace(self.chart_window, cursor=None)
         self.restyle()
 
     def on_click(self, event: events.Click) -> None:
-        """Put the value cursor where the mouse pointed."""
+        """Move the value cursor to the mouse."""
         start, stop = steps_shown(self._lines, self.chart_window)
-        self._look_at(replace(self.chart_window, cursor=start + event.x / max(self.size.width - 1, 1) * (stop - start)))
+        self._set_window(
+            replace(self.chart_window, cursor=start + event.x / max(self.size.width - 1, 1) * (stop - start))
+        )
 
-    def settle(self, settled: bool) -> None:
-        """Say, before a `redraw`, whether the data grows no more; a growing chart keeps some room at its right end."""
-        self.chart_window = replace(self.chart_window, settled=settled)
+    def set_complete(self, complete: bool) -> None:
+        """Set whether the data is complete; otherwise the step axis keeps room at its end. Call `redraw` afterwards."""
+        self.chart_window = replace(self.chart_window, complete=complete)
 
     @property
     def _whole(self) -> PlotWindow:
+        """The window without zoom of the steps."""
         return replace(self.chart_window, start=None, stop=None)
 
-    def _look_at(self, window: PlotWindow) -> None:
+    def _set_window(self, window: PlotWindow) -> None:
         self.chart_window = window
         self.redraw()
 
     def action_enlarge(self) -> None:
-        """Ask for the whole screen, or to leave it."""
+        """Post `Enlarge`."""
         self.post_message(self.Enlarge(self))
 
     def action_cursor(self, dots: int) -> None:
-        """Move the value cursor by columns of dots; past the edge of a zoomed view the view follows."""
+        """Move the value cursor by columns of dots; past the edge of a zoomed view, the view moves along."""
         start, stop = steps_shown(self._lines, self.chart_window)
         last = max((line.series.last_step for line in self._lines if line.series.count), default=stop)
         cell = (stop - start) / max(2 * self.size.width, 1)
@@ -183,22 +199,22 @@ class LineChart(RowsWidget, can_focus=True):
         if self.chart_window.stop is not None and not start <= at <= stop:
             shift = at - (stop if at > stop else start)
             window = replace(window, start=start + shift, stop=stop + shift)
-        self._look_at(window)
+        self._set_window(window)
 
     def action_zoom(self, factor: float) -> None:
-        """Show fewer (factor above 1) or more steps around the cursor, or around the newest step without one."""
+        """Show fewer steps (factor above 1) or more, around the cursor, or up to the newest step without one."""
         whole = steps_shown(self._lines, self._whole)
         start, stop = steps_shown(self._lines, self.chart_window)
         width = (stop - start) / factor
         if width >= whole[1] - whole[0]:
-            self._look_at(self._whole)
+            self._set_window(self._whole)
             return
         width = max(width, 4.0)
         middle = self.chart_window.cursor
         fraction = 1.0 if middle is None else (middle - start) / (stop - start)
         anchor = stop if middle is None else middle
         left = min(max(anchor - fraction * width, whole[0]), whole[1] - width)
-        self._look_at(replace(self.chart_window, start=left, stop=left + width))
+        self._set_window(replace(self.chart_window, start=left, stop=left + width))
 
     def action_pan(self, fraction: float) -> None:
         """Move a zoomed view by a fraction of its width."""
@@ -207,26 +223,26 @@ class LineChart(RowsWidget, can_focus=True):
         whole = steps_shown(self._lines, self._whole)
         start, stop = steps_shown(self._lines, self.chart_window)
         left = min(max(start + fraction * (stop - start), whole[0]), max(whole[1] - (stop - start), 0.0))
-        self._look_at(replace(self.chart_window, start=left, stop=left + stop - start))
+        self._set_window(replace(self.chart_window, start=left, stop=left + stop - start))
 
     def action_zoom_values(self, factor: float) -> None:
-        """Cut the y range around the newest value, or widen it again."""
-        self._look_at(replace(self.chart_window, zoom=min(max(self.chart_window.zoom * factor, 1.0), 64.0)))
+        """Narrow the y range around its middle (factor above 1), or widen it again."""
+        self._set_window(replace(self.chart_window, zoom=min(max(self.chart_window.zoom * factor, 1.0), 64.0)))
 
     def action_toggle_log(self) -> None:
         """Switch between a linear and a logarithmic y axis."""
-        self._look_at(replace(self.chart_window, log=not self.chart_window.log))
+        self._set_window(replace(self.chart_window, log=not self.chart_window.log))
 
     def action_smooth(self) -> None:
-        """Go to the next smoothing level."""
+        """Use the next decay of `SMOOTHING`."""
         self.smoothing = (self.smoothing + 1) % len(SMOOTHING)
         self.redraw()
 
     def action_reset(self) -> None:
-        """Show the whole run on the axis it started with."""
-        self._look_at(PlotWindow(log=self.chart_window.log, settled=self.chart_window.settled))
+        """Undo zoom and cursor; the scale of the y axis stays."""
+        self._set_window(PlotWindow(log=self.chart_window.log, complete=self.chart_window.complete))
 
 
 def automatic_decay(points: int) -> float:
-    """How much to smooth a series by itself."""
+    """The decay of automatic smoothing for a number of points; 0 for none."""
     return next((decay for least, decay in AUTOMATIC if points >= least), 0.0)

@@ -1,4 +1,4 @@
-"""Charts on pages: as many as stay legible, the important ones first; one of them can fill the screen."""
+"""A grid of charts on pages: as many a page as are legible, and one of them enlarged on request."""
 
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -12,16 +12,21 @@ from dpo_tui.widgets.chart import MIN_HEIGHT, MIN_WIDTH, LineChart
 
 MOST_COLUMNS = 4
 MOST_CHARTS = 8
-"""On one page: more are a wall of lines, and each costs bytes with every new point."""
+"""Charts on one page at most: more are hard to read, and each new point repaints all of them."""
 TALL_ENOUGH = 12
-"""Rows from which a chart gains more from company than from height."""
+"""Rows that a chart should have before a further row of charts is added."""
 
 
 def arrangement(count: int, width: int, height: int) -> tuple[int, int]:
-    """Columns and rows for ``count`` charts: all of them if legible, in cells about five times wider than high.
+    """Choose columns and rows: as many charts as are legible, each about five times as wide in cells as it is high.
+
+    Args:
+        count: charts to show.
+        width: cells of the grid.
+        height: rows of the grid.
 
     Returns:
-        (columns, rows), each at least 1; their product may be below ``count``: the rest goes on further pages.
+        (columns, rows), each at least 1. If their product is below ``count``, the rest needs further pages.
     """
     most_columns = max(1, min(MOST_COLUMNS, width // MIN_WIDTH))
     most_rows = max(1, height // MIN_HEIGHT)
@@ -31,16 +36,27 @@ def arrangement(count: int, width: int, height: int) -> tuple[int, int]:
     for columns in range(1, most_columns + 1):
         for rows in range(1, min(comfortable_rows, MOST_CHARTS // columns) + 1):
             shown = min(count, columns * rows)
-            wasted = columns * rows - shown
+            empty = columns * rows - shown
             shape = -abs((width / columns) / (height / rows) - 5.0)
-            score = (shown, shape - 4 * wasted)
+            score = (shown, shape - 4 * empty)
             if score > best_score:
                 best, best_score = (columns, rows), score
     return best
 
 
 class ChartGrid(Grid):
-    """A page of charts, laid out for the space there is; charts on other pages are hidden and never drawn."""
+    """A page of charts, laid out for its size; charts of other pages are hidden and not drawn.
+
+    Args:
+        charts: the charts of all pages, in order.
+        id: the ID of the widget in the DOM.
+
+    Attributes:
+        charts: the charts of all pages.
+        page: the page shown, from 0.
+        title_filter: the filter on titles; empty for none.
+        enlarged: the chart that fills the grid, if any.
+    """
 
     DEFAULT_CSS = """
     ChartGrid { grid-gutter: 0 2; height: 1fr; }
@@ -53,7 +69,12 @@ class ChartGrid(Grid):
     ]
 
     class PageChanged(Message):
-        """Another page of charts is in view."""
+        """Posted when the page or the number of pages changes.
+
+        Attributes:
+            page: the page shown, from 0.
+            pages: how many there are.
+        """
 
         def __init__(self, page: int, pages: int) -> None:
             super().__init__()
@@ -61,7 +82,11 @@ class ChartGrid(Grid):
             self.pages = pages
 
     class Enlarged(Message):
-        """A chart fills the grid now, or (None) all of them are back."""
+        """Posted when a chart is enlarged or put back.
+
+        Attributes:
+            chart: the chart that fills the grid, or None.
+        """
 
         def __init__(self, chart: LineChart | None) -> None:
             super().__init__()
@@ -71,7 +96,7 @@ class ChartGrid(Grid):
         super().__init__(id=id)
         self.charts = list(charts)
         self.page = 0
-        self.words = ""
+        self.title_filter = ""
         self.enlarged: LineChart | None = None
 
     def add_charts(self, charts: Sequence[LineChart]) -> None:
@@ -81,13 +106,13 @@ class ChartGrid(Grid):
 
     @property
     def matching(self) -> list[LineChart]:
-        """The charts that the filter leaves, in order."""
-        words = self.words.lower()
-        return [chart for chart in self.charts if words in chart.look.title.lower()]
+        """The charts that match the filter, in order."""
+        query = self.title_filter.lower()
+        return [chart for chart in self.charts if query in chart.plot_style.title.lower()]
 
-    def filter(self, words: str) -> None:
-        """Leave only charts whose title contains some words; empty shows all."""
-        self.words, self.page = words, 0
+    def filter(self, query: str) -> None:
+        """Show only charts whose title contains a text, ignoring case; an empty one shows all."""
+        self.title_filter, self.page = query, 0
         self.arrange_page()
 
     @property
@@ -102,9 +127,9 @@ class ChartGrid(Grid):
         return max(-(-len(self.matching) // self.per_page), 1)
 
     def arrange_page(self) -> None:
-        """Show the charts of this page, hide the others, and share the space between them.
+        """Show the charts of this page, hide the others, and lay them out.
 
-        A chart is mounted when it is first shown: styling all of them would be a quarter of opening a run.
+        A chart is mounted when it is first shown: styling all at once took a quarter of the time to open a run.
         """
         width, height = self.size
         if not (width and height):
@@ -121,21 +146,21 @@ class ChartGrid(Grid):
         focused = self.app.focused
         for chart in self.charts:
             chart.display = chart in shown
-        if fresh := [chart for chart in shown if not chart.is_attached]:
-            self.mount_all(fresh)
+        if new := [chart for chart in shown if not chart.is_attached]:
+            self.mount_all(new)
             self.sort_children(key=lambda child: self.charts.index(child) if isinstance(child, LineChart) else -1)
         if isinstance(focused, LineChart) and focused in self.charts and focused not in shown and shown:
             shown[0].focus()
         self.post_message(self.PageChanged(self.page, self.pages))
 
     def redraw(self) -> None:
-        """Draw what changed on the charts in view."""
+        """Redraw the charts in view."""
         for chart in self.charts:
             if chart.display:
                 chart.redraw()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Share the new space."""
+        """Lay the page out for the new size."""
         self.arrange_page()
 
     def on_mount(self) -> None:
@@ -143,23 +168,23 @@ class ChartGrid(Grid):
         self.arrange_page()
 
     def on_line_chart_enlarge(self, message: LineChart.Enlarge) -> None:
-        """Let one chart fill the grid, or put it back."""
+        """Enlarge the chart, or put it back."""
         message.stop()
         self.enlarge(None if self.enlarged is message.chart else message.chart)
 
     def enlarge(self, chart: LineChart | None) -> None:
-        """Show one chart alone; None shows all again."""
+        """Show one chart alone; None shows the page again."""
         self.enlarged = chart
         self.arrange_page()
         self.post_message(self.Enlarged(chart))
 
     def action_page(self, by: int) -> None:
-        """Turn the page."""
+        """Go some pages on or back."""
         self.page = min(max(self.page + by, 0), self.pages - 1)
         self.arrange_page()
 
     def action_move(self, by: int) -> None:
-        """Give the focus to the next chart, turning the page at its end."""
+        """Focus the next chart or the one before, on the next page where necessary."""
         matching = self.matching
         focused = self.app.focused
         if self.enlarged is not None or not matching:

@@ -1,4 +1,4 @@
-"""Small screens that ask or tell one thing and go away again; the person always opens them."""
+"""Modal dialogs: a question with yes and no, a message, and one line of input."""
 
 from typing import ClassVar
 
@@ -10,9 +10,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.compact_inputs import LineInput
 
-BOX = """
+DIALOG_CSS = """
     {name} {{ align: center middle; background: $background 70%; }}
     {name} > Vertical {{
         width: 64; max-width: 96%; height: auto; max-height: 90%;
@@ -21,19 +21,19 @@ BOX = """
     {name} .-title {{ text-style: bold; color: $text; margin-bottom: 1; }}
     {name} .-keys {{ color: $text-muted; margin-top: 1; }}
 """
-"""The style of a dialog, to be formatted with the name of its class."""
+"""CSS that dialogs share; a format string with the name of the dialog's class."""
 
 
-class AskDialog(ModalScreen[bool]):
-    """A question with yes and no; Enter does not answer a dangerous one.
+class ConfirmDialog(ModalScreen[bool]):
+    """A question with yes and no; its result is the answer.
 
     Args:
-        question: what is asked, in a line.
-        detail: what follows from a yes.
-        dangerous: whether only ``y`` means yes.
+        question: the question, in one line.
+        detail: the consequences of a yes.
+        dangerous: whether ``y`` is the only key for yes; otherwise enter is one too.
     """
 
-    DEFAULT_CSS = BOX.format(name="AskDialog")
+    DEFAULT_CSS = DIALOG_CSS.format(name="ConfirmDialog")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "yes", id="ask.yes"),
         Binding("n,escape,q", "answer(False)", "no", id="ask.no"),
@@ -52,29 +52,29 @@ class AskDialog(ModalScreen[bool]):
             yield Static(Content("y yes   n no" if self._dangerous else "enter yes   n no"), classes="-keys")
 
     def action_answer(self, yes: bool) -> None:
-        """Go away with the answer."""
+        """Close with the answer."""
         self.dismiss(yes)
 
     def action_enter(self) -> None:
-        """Yes, unless that is dangerous."""
+        """Close with yes, unless that is dangerous."""
         if not self._dangerous:
             self.dismiss(True)
 
 
-class TellDialog(ModalScreen[None]):
-    """Something to read: what went wrong and what to do, or the help for a place.
+class MessageDialog(ModalScreen[None]):
+    """A message to read, such as an error or the help of a screen.
 
     Args:
-        title: what it is about.
+        title: the subject, in one line.
         text: the message.
-        hint: what to do next.
+        hint: what to do next; empty for none.
     """
 
     DEFAULT_CSS = (
-        BOX.format(name="TellDialog")
+        DIALOG_CSS.format(name="MessageDialog")
         + """
-    TellDialog .-text { height: auto; max-height: 20; overflow-y: auto; }
-    TellDialog .-hint { color: $text-accent; margin-top: 1; }
+    MessageDialog .-text { height: auto; max-height: 20; overflow-y: auto; }
+    MessageDialog .-hint { color: $text-accent; margin-top: 1; }
     """
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -95,21 +95,21 @@ class TellDialog(ModalScreen[None]):
             yield Static(Content("enter close"), classes="-keys")
 
     def action_close(self) -> None:
-        """Go away."""
+        """Close."""
         self.dismiss(None)
 
 
-class TypeDialog(ModalScreen[str | None]):
-    """One line to type; None when the person changes their mind.
+class InputDialog(ModalScreen[str | None]):
+    """One line of input; its result is the text without surrounding spaces, or None when cancelled.
 
     Args:
-        title: what is asked for.
-        value: what stands there at first.
-        placeholder: an example.
-        secret: show dots instead of what is typed.
+        title: what to type.
+        value: the text at first.
+        placeholder: an example, shown while the field is empty.
+        secret: whether to show dots instead of the text.
     """
 
-    DEFAULT_CSS = BOX.format(name="TypeDialog")
+    DEFAULT_CSS = DIALOG_CSS.format(name="InputDialog")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="type.cancel")]
 
     def __init__(self, title: str, value: str = "", placeholder: str = "", *, secret: bool = False) -> None:
@@ -124,10 +124,10 @@ class TypeDialog(ModalScreen[str | None]):
             yield Static(Content("enter take it   esc cancel"), classes="-keys")
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Go away with the text."""
+        """Close with the text."""
         message.stop()
         self.dismiss(message.value.strip())
 
     def action_cancel(self) -> None:
-        """Go away without."""
+        """Close with None."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""Edit the two answers of a pair; what was there can always be had back with escape."""
+"""The dialog in which the two answers of a pair are edited."""
 
 from typing import ClassVar
 
@@ -10,19 +10,19 @@ from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 
-class EditDialog(ModalScreen[tuple[str, str] | None]):
-    """Chosen over rejected; None when the person changes their mind.
+class EditAnswersDialog(ModalScreen[tuple[str, str] | None]):
+    """Two text areas; the result is (chosen, rejected), or None when cancelled.
 
     Args:
-        chosen: the preferred answer.
-        rejected: the other.
+        chosen: the text of the chosen answer at first.
+        rejected: the text of the rejected answer at first.
     """
 
     DEFAULT_CSS = """
-    EditDialog { align: center middle; background: $background 70%; }
-    EditDialog > Vertical { width: 90%; height: 90%; background: $surface; border: round $accent; padding: 0 1; }
-    EditDialog TextArea { height: 1fr; border: none; background: $surface; }
-    EditDialog .-keys { color: $text-muted; }
+    EditAnswersDialog { align: center middle; background: $background 70%; }
+    EditAnswersDialog > Vertical { width: 90%; height: 90%; background: $surface; border: round $accent; padding: 0 1; }
+    EditAnswersDialog TextArea { height: 1fr; border: none; background: $surface; }
+    EditAnswersDialog .-keys { color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", id="edit.cancel", priority=True),
@@ -34,7 +34,7 @@ class EditDialog(ModalScreen[tuple[str, str] | None]):
         self._chosen, self._rejected = chosen, rejected
 
     def compose(self) -> ComposeResult:
-        """Two texts, one over the other."""
+        """The chosen answer over the rejected one, keys."""
         with Vertical():
             yield Static("chosen", classes="-keys")
             yield TextArea(self._chosen, id="chosen", tab_behavior="focus", soft_wrap=True)
@@ -43,14 +43,14 @@ class EditDialog(ModalScreen[tuple[str, str] | None]):
             yield Static(Content("ctrl+d take it   tab the other answer   esc cancel"), classes="-keys")
 
     def on_mount(self) -> None:
-        """A cursor that blinks costs bytes all the time."""
+        """Stop the cursors from blinking: over SSH every blink is traffic."""
         for area in self.query(TextArea):
             area.cursor_blink = False
 
     def action_take(self) -> None:
-        """Go away with the texts."""
+        """Close with the texts."""
         self.dismiss((self.query_one("#chosen", TextArea).text, self.query_one("#rejected", TextArea).text))
 
     def action_cancel(self) -> None:
-        """Go away without."""
+        """Close with None."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""What every full screen of the app shares: failures become a dialog, work runs in threads, help finds the focus."""
+"""Base class of the app's full screens: worker errors become dialogs, drawing waits until the screen is in front."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -8,65 +8,70 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.widgets.dialogs import TellDialog
+from dpo_tui.widgets.dialogs import MessageDialog
 
 
 class FullScreen(Screen[None]):
-    """A full screen. Its workers are started with ``exit_on_error=False``; what they raise is shown, not swallowed."""
+    """A full screen. Start its workers with ``exit_on_error=False``: what they raise is shown in a dialog.
+
+    Args:
+        id: the ID of the screen in the DOM.
+    """
 
     HELP: ClassVar[str] = ""
+    """What ``?`` shows about the screen."""
     GUIDE_PAGE: ClassVar[str] = "start"
-    """The page of the guide that fits here."""
+    """The page of the guide about the screen's subject."""
     GOES_BACK: ClassVar[bool] = False
-    """Whether leaving goes back to where the person came from, and not to the runs."""
+    """Whether leaving the screen returns to the screen before it; otherwise to the list of runs."""
 
     class Leave(Message):
-        """The person is done here; the screen keeps its state if it is one of the five."""
+        """Posted when the user leaves the screen."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self._owed: dict[str, Callable[[], None]] = {}
+        self._deferred: dict[str, Callable[[], None]] = {}
 
     @property
     def is_front(self) -> bool:
-        """Whether this screen is the one that is seen.
+        """Whether this screen is on top of the screen stack; False for all screens while the app closes.
 
-        Screens must not draw behind another one: Textual 8.2 repaints the front screen again and again as long as one
-        behind it has something to repaint. While the app closes no screen is seen.
+        A screen must not draw behind another one: Textual 8.2 repaints the front screen again and again as long as one
+        behind it has something to repaint.
         """
         stack = self.app.screen_stack
         return bool(stack) and stack[-1] is self
 
-    def when_seen(self, draw: Callable[[], None]) -> None:
-        """Draw now, or, while a dialog lies over this screen, once when it is gone (see `is_front`).
+    def draw_when_front(self, draw: Callable[[], None]) -> None:
+        """Call a method that draws now; while another screen is in front, once as soon as it is gone (see `is_front`).
 
         Args:
-            draw: a method that draws what is known by then.
+            draw: reads the state to draw when it is called. Calls of one method are merged by its name.
         """
         stack = self.app.screen_stack
         if self in stack and stack[-1] is not self:
-            self._owed[draw.__name__] = draw
+            self._deferred[draw.__name__] = draw
         elif self.is_attached:
             draw()
 
     def on_screen_resume(self) -> None:
-        """Draw what came while a dialog lay over this screen."""
-        owed, self._owed = self._owed, {}
-        for draw in owed.values():
+        """Make the calls that waited for the screen to be in front."""
+        deferred, self._deferred = self._deferred, {}
+        for draw in deferred.values():
             self.call_after_refresh(draw)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """Show what a worker failed with."""
+        """Show the error of a worker."""
         if event.state is WorkerState.ERROR and event.worker.error is not None:
             self.show_failure(event.worker.error)
 
     def show_failure(self, error: BaseException) -> None:
-        """Say what went wrong and what to do, in a dialog."""
+        """Show an error in a dialog: its message and hint, or, for a bug, its type and a request to report it."""
         if isinstance(error, DpoTuiError):
-            self.app.push_screen(TellDialog("That did not work", error.message, error.hint or ""))
+            self.app.push_screen(MessageDialog("That did not work", error.message, error.hint or ""))
             return
         self.app.push_screen(
-            TellDialog(
+            MessageDialog(
                 "Something broke inside dpo-tui",
                 f"{type(error).__name__}: {error}",
                 "Runs go on. Please report this with the text above.",

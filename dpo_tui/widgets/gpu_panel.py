@@ -1,7 +1,4 @@
-"""GPUs at a glance, in as much as there is room for.
-
-Four histories a GPU, one row a GPU, or, where eight GPUs share three rows, a few numbers each.
-"""
+"""The GPU panel: every GPU in the largest size of `dpo_tui.views.gpu_text` in which all of them fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +6,25 @@ from math import ceil
 from typing import ClassVar, Literal
 
 from dpo_tui.text.printable import printable
-from dpo_tui.views.gpu_text import TALL_ROWS, GpuHistory, brief, compact, memory_text, tall
-from dpo_tui.views.styled_text import StyledRow, row_width
+from dpo_tui.views.gpu_text import TALL_ROWS, GpuHistory, brief, compact, tall
+from dpo_tui.views.styled_text import StyledRow, padded
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
-
-__all__ = ["GpuHistory", "GpuPanel", "compact", "memory_text"]
 
 ROLES = ("name", "label", "value", "history", "hot")
 _WIDTHS = {"tall": 64, "compact": 80, "brief": 26}
-"""Cells that one GPU needs in each of the forms, with the gap to the next one."""
+"""Cells that one GPU needs in each size, with the gap to the next one."""
 _GAP = 2
 Form = Literal["tall", "compact", "brief"]
 
 
 class GpuPanel(RowsWidget):
-    """Every GPU, in the form that fits into `room` rows."""
+    """Every GPU in at most `room` rows.
+
+    Attributes:
+        gpus: what is shown.
+        absence: what is shown instead of GPUs.
+        room: rows that the panel may take.
+    """
 
     DEFAULT_CSS = """
     GpuPanel {
@@ -42,14 +43,13 @@ class GpuPanel(RowsWidget):
     gpus: tuple[GpuHistory, ...] = ()
     absence = "no GPU here: training runs on the CPU"
     room = 3
-    """Rows that the panel may take."""
 
     def show(self, gpus: Sequence[GpuHistory], *, absence: str | None = None) -> None:
         """Show new readings.
 
         Args:
-            gpus: what to show.
-            absence: what to say when there is none.
+            gpus: the GPUs.
+            absence: what to show where there is none; None leaves the text as it is.
         """
         layout = len(gpus) != len(self.gpus)
         self.gpus = tuple(gpus)
@@ -60,36 +60,43 @@ class GpuPanel(RowsWidget):
         self.redraw()
 
     def make_room(self, rows: int) -> None:
-        """Say how many rows the panel may take."""
+        """Set how many rows the panel may take."""
         if rows != self.room:
             self.room = rows
             self.refresh(layout=True)
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
-        """As many rows as its GPUs take, and one to say that there is none."""
+        """The rows that the GPUs take; one where there is none."""
         return arrange(len(self.gpus), width, self.room).rows
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
-        """GPUs from left to right and from top to bottom; the last place tells how many found none."""
+        """GPUs from left to right and from top to bottom; the last place counts those for which there is no room."""
         if not self.gpus:
             return [[(self.absence[:width], "label")]]
-        plan = arrange(len(self.gpus), width, min(self.room, height))
-        cell = width // plan.columns
-        drawn = [_draw(gpu, plan.form, cell - _GAP if plan.columns > 1 else width) for gpu in self.gpus]
-        if plan.places < len(drawn):
-            drawn[plan.places - 1 :] = [[[(f"+{len(drawn) - plan.places + 1} more", "label")]]]
+        layout = arrange(len(self.gpus), width, min(self.room, height))
+        cell = width // layout.columns
+        drawn = [_draw(gpu, layout.form, cell - _GAP if layout.columns > 1 else width) for gpu in self.gpus]
+        if layout.places < len(drawn):
+            drawn[layout.places - 1 :] = [[[(f"+{len(drawn) - layout.places + 1} more", "label")]]]
         rows: list[StyledRow] = []
-        for start in range(0, len(drawn), plan.columns):
-            if rows and plan.form == "tall":
+        for start in range(0, len(drawn), layout.columns):
+            if rows and layout.form == "tall":
                 rows.append([])
-            side_by_side = zip(*drawn[start : start + plan.columns], strict=True)
-            rows += [[piece for part in parts for piece in _padded(part, cell)] for parts in side_by_side]
+            side_by_side = zip(*drawn[start : start + layout.columns], strict=True)
+            rows += [[piece for part in parts for piece in padded(part, cell, "label")] for parts in side_by_side]
         return rows
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
-    """How some GPUs stand: in which form, in how many columns, on how many rows, and for how many there is a place."""
+class PanelLayout:
+    """The layout of a panel.
+
+    Args:
+        form: the size of each GPU.
+        columns: GPUs side by side.
+        rows: rows of the panel.
+        places: how many GPUs have room.
+    """
 
     form: Form
     columns: int
@@ -97,31 +104,26 @@ class Arrangement:
     places: int
 
 
-def arrange(count: int, width: int, room: int) -> Arrangement:
-    """The fullest form in which all GPUs fit into ``room`` rows; where none does, as many as fit in the briefest."""
+def arrange(count: int, width: int, room: int) -> PanelLayout:
+    """Choose the largest size in which all GPUs fit; where none does, the smallest, for as many as fit.
+
+    Args:
+        count: number of GPUs.
+        width: cells of the panel.
+        room: rows that the panel may take.
+    """
     forms: tuple[Form, ...] = ("tall", "compact", "brief")
     for form in forms:
         columns = max(min(width // _WIDTHS[form], count), 1)
         lines = ceil(max(count, 1) / columns)
         rows = lines * (TALL_ROWS + 1) - 1 if form == "tall" else lines
         if count and rows <= room and (width >= _WIDTHS[form] or form != "tall"):
-            return Arrangement(form, columns, rows, count)
+            return PanelLayout(form, columns, rows, count)
     rows = max(min(room, lines), 1) if count else 1
-    return Arrangement("brief", columns, rows, columns * rows)
+    return PanelLayout("brief", columns, rows, columns * rows)
 
 
 def _draw(gpu: GpuHistory, form: Form, width: int) -> list[StyledRow]:
     if form == "tall":
         return tall(gpu, width)
     return [brief(gpu) if form == "brief" else compact(gpu, width)]
-
-
-def _padded(row: StyledRow, width: int) -> StyledRow:
-    """A row cut and filled to a width."""
-    kept: StyledRow = []
-    for text, role in row:
-        left = width - row_width(kept)
-        if left <= 0:
-            break
-        kept.append((text[:left], role))
-    return [*kept, (" " * (width - row_width(kept)), "label")]

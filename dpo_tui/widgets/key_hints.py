@@ -1,4 +1,4 @@
-"""The keys that do something here, in one row; it follows the focus and the person's own key map."""
+"""The row of key hints: the bindings of the focused widget and of the screen, as the user has mapped them."""
 
 from typing import ClassVar
 
@@ -11,8 +11,8 @@ from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("key", "word", "gap")
 ALWAYS = frozenset({"apply", "back", "help"})
-"""Actions whose keys are named however narrow the screen is."""
-_SIGNS = {
+"""Actions whose keys are shown however narrow the screen is."""
+_KEY_TEXT = {
     "enter": "enter",
     "escape": "esc",
     "space": "space",
@@ -30,7 +30,7 @@ _SIGNS = {
 
 
 class KeyHints(RowsWidget):
-    """What the focused widget and the screen offer; keys that do not fit are in the command palette and in ``?``."""
+    """Keys and their actions, as many as fit; the others are in the command palette and in the help (``?``)."""
 
     DEFAULT_CSS = """
     KeyHints {
@@ -47,43 +47,44 @@ class KeyHints(RowsWidget):
     COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
 
     def on_mount(self) -> None:
-        """Follow the bindings of the screen."""
-        self.screen.bindings_updated_signal.subscribe(self, self._follow)
+        """Redraw when the active bindings change."""
+        self.screen.bindings_updated_signal.subscribe(self, self._bindings_updated)
 
-    def _follow(self, screen: Screen[object]) -> None:
+    def _bindings_updated(self, screen: Screen[object]) -> None:
         if screen is self.screen:
             self.redraw()
 
     def compose(self) -> ComposeResult:
-        """Nothing inside."""
+        """Compose no children."""
         return iter(())
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
-        """Key, word, key, word, as many as fit."""
-        # A focused widget's own keys first, then the screen's, then the app's: the nearest matters most.
+        """Key and description of each binding, as many as fit."""
+        # `active_bindings` has those of the focused widget first, then the screen's, then the app's.
         offered: dict[str, Binding] = {}
         for active in self.screen.active_bindings.values():
             if active.binding.show and active.enabled and active.binding.description:
                 offered.setdefault(active.binding.action, active.binding)
-        kept = {action for action in offered if action in ALWAYS}
-        room = width - sum(_taken(offered[action]) for action in kept)
+        chosen = {action for action in offered if action in ALWAYS}
+        room = width - sum(_hint_width(offered[action]) for action in chosen)
         for action, binding in offered.items():
-            if action not in kept and _taken(binding) <= room:
-                kept.add(action)
-                room -= _taken(binding)
+            if action not in chosen and _hint_width(binding) <= room:
+                chosen.add(action)
+                room -= _hint_width(binding)
         row: StyledRow = []
         for action, binding in offered.items():
-            if action in kept:
+            if action in chosen:
                 row += [(key_sign(binding), "key"), (f" {binding.description}", "word"), ("  ", "gap")]
         return [row]
 
 
-def _taken(binding: Binding) -> int:
+def _hint_width(binding: Binding) -> int:
+    """Cells that a hint takes, with the gap behind it."""
     return len(key_sign(binding)) + len(binding.description) + 3
 
 
 def key_sign(binding: Binding) -> str:
-    """How to write a key."""
+    """The text of a binding's key."""
     if binding.key_display:
         return binding.key_display
-    return _SIGNS.get(binding.key, binding.key)
+    return _KEY_TEXT.get(binding.key, binding.key)

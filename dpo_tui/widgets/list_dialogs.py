@@ -1,4 +1,4 @@
-"""Dialogs that let the person take one or several of a list; apart from the others, whose imports every start pays."""
+"""Modal dialogs to choose one or several items of a list; not in `dialogs`, which is imported at every start."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -12,21 +12,23 @@ from textual.widgets import Static
 from textual.widgets.selection_list import Selection
 
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.dialogs import BOX
-from dpo_tui.widgets.tick_list import TickList
+from dpo_tui.widgets.compact_inputs import ChoiceList, TickList
+from dpo_tui.widgets.dialogs import DIALOG_CSS
 
 
-class PickDialog(ModalScreen[list[str] | None]):
-    """Several of a list; None when the person changes their mind.
+class MultipleChoiceDialog(ModalScreen[list[str] | None]):
+    """Several items of a list; its result is their keys, or None when cancelled.
 
     Args:
-        title: what is asked for.
-        choices: (key, words) for each line.
-        chosen: keys that are marked at first.
+        title: what to choose.
+        choices: (key, label) of each item.
+        chosen: keys that are selected at first.
     """
 
-    DEFAULT_CSS = BOX.format(name="PickDialog") + "PickDialog TickList { height: auto; max-height: 16; }"
+    DEFAULT_CSS = (
+        DIALOG_CSS.format(name="MultipleChoiceDialog")
+        + "MultipleChoiceDialog TickList { height: auto; max-height: 16; }"
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", id="pick.cancel"),
         Binding("enter", "take", "take", id="pick.take", priority=True),
@@ -42,30 +44,30 @@ class PickDialog(ModalScreen[list[str] | None]):
             yield Static(Content(printable(self._title)), classes="-title")
             yield TickList[str](
                 *(
-                    Selection(Content(printable(words, single_line=True)), key, key in self._chosen)
-                    for key, words in self._choices
+                    Selection(Content(printable(label, single_line=True)), key, key in self._chosen)
+                    for key, label in self._choices
                 )
             )
             yield Static(Content("space mark   enter take them   esc cancel"), classes="-keys")
 
     def action_take(self) -> None:
-        """Go away with what is marked."""
+        """Close with the keys of the selected items."""
         self.dismiss(list(self.query_one(TickList).selected))
 
     def action_cancel(self) -> None:
-        """Go away without."""
+        """Close with None."""
         self.dismiss(None)
 
 
-class ChooseDialog(ModalScreen[str | None]):
-    """One of a list; None when the person changes their mind.
+class ChoiceDialog(ModalScreen[str | None]):
+    """One item of a list; its result is its key, or None when cancelled.
 
     Args:
-        title: what is asked for.
-        choices: (key, words) for each line.
+        title: what to choose.
+        choices: (key, label) of each item.
     """
 
-    DEFAULT_CSS = BOX.format(name="ChooseDialog") + "ChooseDialog ChoiceList { height: auto; max-height: 16; }"
+    DEFAULT_CSS = DIALOG_CSS.format(name="ChoiceDialog") + "ChoiceDialog ChoiceList { height: auto; max-height: 16; }"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="choose.cancel")]
 
     def __init__(self, title: str, choices: Sequence[tuple[str, str]]) -> None:
@@ -76,14 +78,14 @@ class ChooseDialog(ModalScreen[str | None]):
         """Title, list, keys."""
         with Vertical():
             yield Static(Content(printable(self._title)), classes="-title")
-            yield ChoiceList(*(Content(printable(words, single_line=True)) for _, words in self._choices))
+            yield ChoiceList(*(Content(printable(label, single_line=True)) for _, label in self._choices))
             yield Static(Content("enter choose   esc cancel"), classes="-keys")
 
     def on_option_list_option_selected(self, message: ChoiceList.OptionSelected) -> None:
-        """Go away with the choice."""
+        """Close with the key of the chosen item."""
         message.stop()
         self.dismiss(self._choices[message.option_index][0])
 
     def action_cancel(self) -> None:
-        """Go away without."""
+        """Close with None."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""A log to read while it grows: follows the end, goes anywhere, finds words; one screenful in memory."""
+"""A view of a growing text log: it follows the end, scrolls, and searches; only the lines in view are in memory."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -13,15 +13,25 @@ from textual.widgets import Input
 
 from dpo_tui.views.log_file import LogFile, LogLine
 from dpo_tui.views.styled_text import StyledRow
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("line", "match", "note", "error")
-_ALARMS = ("error", "traceback", "out of memory", "exception")
+_ERROR_MARKS = ("error", "traceback", "out of memory", "exception")
 
 
 class LogPane(RowsWidget, can_focus=True):
-    """The lines in view; `LogView` adds the search field."""
+    """The lines in view and the position in the file; `LogView` adds the search field.
+
+    Args:
+        path: the file to show, if any.
+        id: the ID of the widget in the DOM.
+
+    Attributes:
+        log_file: the file shown.
+        following: whether the end of the file is shown as it grows.
+        search_text: the text searched for last.
+    """
 
     DEFAULT_CSS = """
     LogPane {
@@ -53,21 +63,25 @@ class LogPane(RowsWidget, can_focus=True):
     ]
     HELP = "↑/↓ and page keys scroll · g start · G follow the end · / search · n N next and previous match · Y copies"
 
-    class SearchWanted(Message):
-        """The person wants to type a search."""
+    class SearchRequested(Message):
+        """Posted when the search field is to be opened."""
 
     class NotFound(Message):
-        """A search went to the end of the file without a match."""
+        """Posted when a search found no further line.
 
-        def __init__(self, words: str) -> None:
+        Attributes:
+            query: the text searched for.
+        """
+
+        def __init__(self, query: str) -> None:
             super().__init__()
-            self.words = words
+            self.query = query
 
     def __init__(self, path: Path | None = None, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
         self.log_file = LogFile(path) if path is not None else None
         self.following = True
-        self.words = ""
+        self.search_text = ""
         self._lines: list[LogLine] = []
         self._seen_size = -1
 
@@ -77,7 +91,7 @@ class LogPane(RowsWidget, can_focus=True):
         self.poll()
 
     def poll(self) -> None:
-        """Look whether the file grew, and follow it when the end is in view."""
+        """Show what was appended to the file, if its end is in view."""
         if self.log_file is None or not (self.is_attached and self.size.height):
             return
         size = self.log_file.size()
@@ -91,17 +105,18 @@ class LogPane(RowsWidget, can_focus=True):
         self.redraw()
 
     def go_to_line(self, line: int) -> None:
-        """Show the file from a line on, the first being 1."""
+        """Show the file from a line on, by its number from 1."""
         if self.log_file is not None:
             self.following = False
             self._show_from(self.log_file.offset_of(line))
 
     @property
     def _room(self) -> int:
+        """Lines in view: the last row shows the position."""
         return max(self.size.height - 1, 1)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Fill the new height."""
+        """Read as many lines as the new height shows."""
         self._seen_size = -1
         if self.following:
             self.poll()
@@ -114,7 +129,7 @@ class LogPane(RowsWidget, can_focus=True):
             self.redraw()
 
     def action_scroll_lines(self, count: int) -> None:
-        """Scroll by lines; scrolling past the end follows it again."""
+        """Scroll by lines; at the end of the file, follow it again."""
         if self.log_file is None or not self._lines:
             return
         if count < 0:
@@ -129,7 +144,7 @@ class LogPane(RowsWidget, can_focus=True):
         self.redraw()
 
     def action_scroll_pages(self, count: int) -> None:
-        """Scroll by screenfuls."""
+        """Scroll by pages."""
         self.action_scroll_lines(count * self._room)
 
     def action_first(self) -> None:
@@ -138,47 +153,47 @@ class LogPane(RowsWidget, can_focus=True):
         self._show_from(0)
 
     def action_follow(self) -> None:
-        """Go to the end and stay there."""
+        """Go to the end and follow it."""
         self.following, self._seen_size = True, -1
         self.poll()
 
     def action_search(self) -> None:
-        """Ask for words to look for."""
-        self.post_message(self.SearchWanted())
+        """Post `SearchRequested`."""
+        self.post_message(self.SearchRequested())
 
     def action_next_match(self) -> None:
-        """Go to the next line with the words searched for."""
+        """Go to the next line that contains the text searched for."""
         if self._lines:
             self._search(self._lines[0].end, False)
 
     def action_previous_match(self) -> None:
-        """Go to the line before with the words searched for."""
+        """Go to the previous line that contains the text searched for."""
         if self._lines:
             self._search(self._lines[0].offset, True)
 
-    def search_for(self, words: str) -> None:
-        """Find words from the line at the top on, or, when following, backwards from the end."""
-        self.words = words
+    def search_for(self, query: str) -> None:
+        """Search from the first line in view on; when following, backwards from the end."""
+        self.search_text = query
         self.redraw()
-        if words and self._lines:
+        if query and self._lines:
             self._search(self._lines[-1].end if self.following else self._lines[0].offset, self.following)
 
     @work(thread=True, exclusive=True, group="log-search")
     def _search(self, offset: int, backwards: bool) -> None:
-        if self.log_file is None or not self.words:
+        if self.log_file is None or not self.search_text:
             return
-        found = self.log_file.find(self.words, offset, backwards=backwards)
-        self.app.call_from_thread(self._arrive, found)
+        found = self.log_file.find(self.search_text, offset, backwards=backwards)
+        self.app.call_from_thread(self._show_match, found)
 
-    def _arrive(self, found: int | None) -> None:
+    def _show_match(self, found: int | None) -> None:
         if found is None:
-            self.post_message(self.NotFound(self.words))
+            self.post_message(self.NotFound(self.search_text))
             return
         self.following = False
         self._show_from(found)
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
-        """The lines, then where in the file they are."""
+        """The lines, and a row with the position in the file."""
         if self.log_file is None or not self._lines:
             return [[("nothing written yet", "note")]]
         rows = [self._row(line.text, width) for line in self._lines[: height - 1]]
@@ -190,19 +205,20 @@ class LogPane(RowsWidget, can_focus=True):
     def _row(self, text: str, width: int) -> StyledRow:
         if cell_len(text) > width:
             text = set_cell_size(text, width - 1) + "…"
-        at = text.lower().find(self.words.lower()) if self.words else -1
-        role = "error" if any(alarm in text.lower() for alarm in _ALARMS) else "line"
+        at = text.lower().find(self.search_text.lower()) if self.search_text else -1
+        role = "error" if any(mark in text.lower() for mark in _ERROR_MARKS) else "line"
         if at < 0:
             return [(text, role)]
-        end = at + len(self.words)
+        end = at + len(self.search_text)
         return [(text[:at], role), (text[at:end], "match"), (text[end:], role)]
 
 
 class LogView(Vertical):
-    """A log pane with a search field that appears when asked for.
+    """A `LogPane` with a search field that ``/`` opens.
 
     Args:
-        path: the file to show; more can come with `LogPane.open`.
+        path: the file to show at first; `LogPane.open` shows another.
+        id: the ID of the widget in the DOM.
     """
 
     DEFAULT_CSS = """
@@ -216,16 +232,16 @@ class LogView(Vertical):
         self._path = path
 
     def compose(self) -> ComposeResult:
-        """Pane over search field."""
+        """The pane over the search field."""
         yield LogPane(self._path)
         yield LineInput(placeholder="search the log")
 
     @property
     def pane(self) -> LogPane:
-        """The lines."""
+        """The pane with the lines."""
         return self.query_one(LogPane)
 
-    def on_log_pane_search_wanted(self, message: LogPane.SearchWanted) -> None:
+    def on_log_pane_search_requested(self, message: LogPane.SearchRequested) -> None:
         """Open the search field."""
         message.stop()
         field = self.query_one(Input)
@@ -233,18 +249,18 @@ class LogView(Vertical):
         field.focus()
 
     def on_log_pane_not_found(self, message: LogPane.NotFound) -> None:
-        """Say so beside the log."""
+        """Notify the user."""
         message.stop()
         self.notify("No further line has these words.", title="Search", timeout=3, markup=False)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Search and give the keys back to the log."""
+        """Search, and focus the log."""
         message.stop()
         self._close()
         self.pane.search_for(message.value)
 
     def on_key(self, event: events.Key) -> None:
-        """Escape leaves the search field."""
+        """Close the search field on escape."""
         if event.key == "escape" and self.query_one(Input).has_focus:
             event.stop()
             self._close()

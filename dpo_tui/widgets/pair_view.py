@@ -1,32 +1,31 @@
-"""One preference pair to read: the prompt, and both answers side by side, or stacked; differences are marked."""
+"""A preference pair to read: the prompt and both answers, side by side or stacked, with their differences marked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 
-from dpo_tui.text.printable import printable
-from dpo_tui.views.styled_text import StyledRow, row_width
+from dpo_tui.views.styled_text import StyledRow, row_width, wrap_pieces
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("prompt", "head", "same", "chosen", "rejected", "note", "bad", "decided")
 NARROW = 72
+"""Width in cells below which the answers are stacked."""
 
 
 @dataclass(frozen=True, slots=True)
-class PairShown:
-    """What the view shows; all texts are foreign.
+class PairContent:
+    """The texts of a pair, untrusted.
 
     Args:
         prompt: the prompt.
-        chosen: pieces of the chosen answer as (text, whether only this side has it).
-        rejected: the same of the rejected answer.
-        chosen_words: its words.
-        rejected_words: its words.
-        problem: why the row gives no pair; then the rest is empty.
-        decided: what the person decided about it: dropped, flipped, edited; empty for nothing.
+        chosen: pieces of the chosen answer: (text, whether the rejected answer lacks it).
+        rejected: pieces of the rejected answer, likewise.
+        chosen_words: number of words in the chosen answer.
+        rejected_words: number of words in the rejected answer.
+        problem: why the row gives no pair; the other texts are empty then.
+        decided: the user's decisions about the row, such as ``dropped``; empty for none.
     """
 
     prompt: str = ""
@@ -39,7 +38,14 @@ class PairShown:
 
 
 class PairView(RowsWidget, can_focus=True):
-    """Scrolls by rows; the heads of the answers scroll with them."""
+    """Shows a `PairContent` and scrolls it by rows.
+
+    Args:
+        id: the ID of the widget in the DOM.
+
+    Attributes:
+        pair: what is shown.
+    """
 
     DEFAULT_CSS = """
     PairView {
@@ -68,27 +74,27 @@ class PairView(RowsWidget, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self.pair = PairShown()
+        self.pair = PairContent()
         self._top = 0
         self._count = 0
 
-    def show(self, pair: PairShown) -> None:
+    def show(self, pair: PairContent) -> None:
         """Show a pair from its top."""
         self.pair, self._top = pair, 0
         self.redraw()
 
     def action_scroll_by(self, rows: int) -> None:
-        """Scroll."""
+        """Scroll by a number of rows."""
         self._top = min(max(self._top + rows, 0), max(self._count - self.size.height, 0))
         self.redraw()
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The rows in view."""
-        rows = self._all(width)
+        rows = self._all_rows(width)
         self._count = len(rows)
         return rows[self._top : self._top + height]
 
-    def _all(self, width: int) -> list[StyledRow]:
+    def _all_rows(self, width: int) -> list[StyledRow]:
         pair = self.pair
         rows: list[StyledRow] = []
         if pair.decided:
@@ -104,20 +110,22 @@ class PairView(RowsWidget, can_focus=True):
 
 
 def two_answers(sides: Sequence[tuple[str, StyledRow, int]], width: int, *, stacked: bool) -> list[StyledRow]:
-    """Two texts beside or below each other, each under its head.
+    """Lay out two answers, each under a rule with its name and number of words.
 
     Args:
-        sides: name, text and number of words of each.
+        sides: (name, text, number of words) of each answer.
         width: cells for both.
-        stacked: one below the other.
+        stacked: whether one goes below the other instead of beside it.
     """
     divider = " │ "
     if stacked:
         return [
-            row for name, text, count in sides for row in (_head(name, count, width), *wrap_pieces(text, width), [])
+            row
+            for name, text, count in sides
+            for row in (_answer_heading(name, count, width), *wrap_pieces(text, width), [])
         ]
     half = (width - len(divider)) // 2
-    columns = [[_head(name, count, half), *wrap_pieces(text, half)] for name, text, count in sides]
+    columns = [[_answer_heading(name, count, half), *wrap_pieces(text, half)] for name, text, count in sides]
     rows: list[StyledRow] = []
     for index in range(max(map(len, columns))):
         left, right = (column[index] if index < len(column) else [] for column in columns)
@@ -125,65 +133,12 @@ def two_answers(sides: Sequence[tuple[str, StyledRow, int]], width: int, *, stac
     return rows
 
 
-def wrap_pieces(pieces: list[tuple[str, str]], width: int) -> list[StyledRow]:
-    """Wrap text whose parts have roles, at spaces where that is possible, keeping line breaks."""
-    rows: list[StyledRow] = []
-    row: StyledRow = []
-    used = 0
-
-    def end() -> None:
-        nonlocal row, used
-        rows.append(row)
-        row, used = [], 0
-
-    for text, role in pieces:
-        for number, line in enumerate(printable(text).expandtabs(4).split("\n")):
-            if number:
-                end()
-            for word in _words(line):
-                size = cell_len(word)
-                if used and used + len(word.rstrip()) > width:
-                    end()
-                    word = word.lstrip()  # noqa: PLW2901 - no space at the start of a wrapped row
-                    size = cell_len(word)
-                while size > width:
-                    cut = _fitting(word, width - used)
-                    row.append((word[:cut], role))
-                    word = word[cut:]  # noqa: PLW2901 - what is left of a word longer than the row
-                    size = cell_len(word)
-                    end()
-                if word:
-                    row.append((word, role))
-                    used += size
-    end()
-    return rows
-
-
-def _words(line: str) -> list[str]:
-    """Words with the spaces behind them, so that joining them gives the line again."""
-    words: list[str] = []
-    start = 0
-    for index in range(1, len(line)):
-        if line[index - 1] == " " and line[index] != " ":
-            words.append(line[start:index])
-            start = index
-    return [*words, line[start:]] if line else []
-
-
-def _fitting(word: str, room: int) -> int:
-    used = 0
-    for index, sign in enumerate(word):
-        used += cell_len(sign)
-        if used > max(room, 1):
-            return max(index, 1)
-    return len(word)
-
-
 def _roles(pieces: tuple[tuple[str, bool], ...], side: str) -> StyledRow:
+    """Pieces with the role of their side where the other answer lacks them."""
     return [(text, side if only else "same") for text, only in pieces]
 
 
-def _head(name: str, count: int, width: int) -> StyledRow:
-    words = f"{count:,} words" if count != 1 else "1 word"
-    fill = max(width - len(name) - len(words) - 4, 1)
-    return [(f"─ {name} {'─' * fill} {words}"[:width], "head")]
+def _answer_heading(name: str, count: int, width: int) -> StyledRow:
+    counted = f"{count:,} words" if count != 1 else "1 word"
+    fill = max(width - len(name) - len(counted) - 4, 1)
+    return [(f"─ {name} {'─' * fill} {counted}"[:width], "head")]

@@ -1,4 +1,4 @@
-"""Write a repaired copy: which checks' rows to leave out, what then remains, and where to."""
+"""The dialog before a repaired copy is written: checks whose rows are left out, how many remain, and the file."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,20 +14,19 @@ from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
 
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.line_input import LineInput
-from dpo_tui.widgets.tick_list import TickList
+from dpo_tui.widgets.compact_inputs import LineInput, TickList
 
-Choice = tuple[tuple[str, ...], Path]
-"""The checks whose rows are left out, and the file to write."""
+RepairChoice = tuple[tuple[str, ...], Path]
+"""Ids of the checks whose rows are left out, and the file to write."""
 
 
-class RepairDialog(ModalScreen[Choice | None]):
-    """None when the person changes their mind; nothing is written here.
+class RepairDialog(ModalScreen[RepairChoice | None]):
+    """Asks what to leave out and where to write, and writes nothing; its result is a `RepairChoice`, or None.
 
     Args:
-        checks: (id, words) of those that name rows.
-        remaining: says in words what is left without the rows of some checks; called in a thread.
-        out: the file that is proposed.
+        checks: (id, label) of the checks that flagged rows.
+        remaining: gives the number of rows left without those of some checks, as text; called in a thread.
+        out: the file to propose.
     """
 
     DEFAULT_CSS = """
@@ -54,23 +53,23 @@ class RepairDialog(ModalScreen[Choice | None]):
         self._checks, self._remaining, self._out = checks, remaining, out
 
     def compose(self) -> ComposeResult:
-        """Checks, what remains, the file, keys."""
+        """Checks, remaining rows, file name, keys."""
         with Vertical():
             yield Static("Write a repaired copy", classes="-title")
             if self._checks:
                 yield Static("Leave out the rows that these checks name:", classes="-muted")
-                yield TickList[str](*(Selection(Content(printable(words)), key) for key, words in self._checks))
+                yield TickList[str](*(Selection(Content(printable(label)), key) for key, label in self._checks))
             yield Static("", id="remains", markup=False)
             yield LineInput(str(self._out))
             keys = "space mark   tab to the file's name   " if self._checks else ""
             yield Static(f"{keys}enter write   esc cancel", classes="-keys")
 
     def on_mount(self) -> None:
-        """Say what remains as it is."""
+        """Show how many rows remain at first."""
         self._count(self._chosen())
 
     def on_selection_list_selected_changed(self, message: SelectionList.SelectedChanged[str]) -> None:
-        """Say what remains now."""
+        """Show how many rows remain now."""
         message.stop()
         self._count(self._chosen())
 
@@ -79,19 +78,20 @@ class RepairDialog(ModalScreen[Choice | None]):
 
     @work(thread=True, exclusive=True, group="remaining", exit_on_error=False)
     def _count(self, chosen: tuple[str, ...]) -> None:
-        words = self._remaining(chosen)
-        self.app.call_from_thread(self._show, chosen, words)
+        text = self._remaining(chosen)
+        self.app.call_from_thread(self._show, chosen, text)
 
-    def _show(self, chosen: tuple[str, ...], words: str) -> None:
+    def _show(self, chosen: tuple[str, ...], text: str) -> None:
+        # The choice may have changed while the rows were counted; another count is on its way then.
         if self.is_attached and chosen == self._chosen():
-            self.query_one("#remains", Static).update(words)
+            self.query_one("#remains", Static).update(text)
 
     def action_take(self) -> None:
-        """Go away with the choice."""
+        """Close with the choice."""
         typed = self.query_one(LineInput).value.strip()
         if typed:
             self.dismiss((self._chosen(), Path(typed).expanduser()))
 
     def action_cancel(self) -> None:
-        """Go away without."""
+        """Close with None."""
         self.dismiss(None)

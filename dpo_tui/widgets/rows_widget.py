@@ -1,7 +1,7 @@
-"""A widget made of rows that resends only the cells that changed.
+"""Base class of widgets made of rows of styled text, which repaint only the cells that changed.
 
-Textual resends every cell of a region that is refreshed. Over a slow connection the whole of a live screen is too much
-for one new number, so these widgets keep what they drew last and refresh just the span of each row that differs.
+Textual sends every cell of a refreshed region to the terminal. To keep the traffic over SSH small, these widgets keep
+the rows drawn last and refresh only the span of each row that differs.
 """
 
 from typing import ClassVar
@@ -16,19 +16,21 @@ from textual.widget import Widget
 from dpo_tui.views.styled_text import StyledRow
 
 _BLANK = "\0"
-"""Under this name the style of what no role colours is kept; no role is called so."""
+"""The key of the style for text without a role in the cache of styles; not the name of any role."""
 
 
 class RowsWidget(Widget):
-    """A widget that describes itself as rows of (text, role).
+    """A widget whose content is rows of (text, role).
 
-    Subclasses set `PREFIX` and `ROLES`, style ``.<prefix>--<role>`` in their CSS, list those names in
-    ``COMPONENT_CLASSES`` (see `component_classes`), and implement `build_rows`.
+    Subclasses set `PREFIX` and `ROLES`, list the component classes ``<PREFIX>--<role>`` in ``COMPONENT_CLASSES`` (see
+    `component_classes`), style them in ``DEFAULT_CSS``, and implement `build_rows`.
     """
 
     DEFAULT_CSS = "RowsWidget { width: 1fr; }"
     PREFIX: ClassVar[str] = "rows"
+    """Prefix of the component classes."""
     ROLES: ClassVar[tuple[str, ...]] = ()
+    """Roles that `build_rows` uses."""
 
     _rows: list[StyledRow]
     _strips: list[Strip]
@@ -36,11 +38,19 @@ class RowsWidget(Widget):
     _role_styles: dict[str, Style] | None = None
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
-        """The rows to show in ``width`` by ``height`` cells; fewer rows leave the rest blank."""
+        """Build the content.
+
+        Args:
+            width: cells in a row.
+            height: rows of the widget.
+
+        Returns:
+            The rows from the top; missing ones are blank, further ones are cut off.
+        """
         raise NotImplementedError
 
     def redraw(self) -> None:
-        """Build the rows again and repaint what differs; nothing while the widget is hidden."""
+        """Build the rows again and repaint what differs. Does nothing while the widget is hidden."""
         width, height = self.size
         if not (self.is_attached and self.display and width and height):
             return
@@ -56,32 +66,33 @@ class RowsWidget(Widget):
                 self.refresh(Region(span[0], y, span[1] - span[0], 1))
 
     def action_copy(self) -> None:
-        """Copy the rows shown to the clipboard of the terminal (OSC 52), through SSH too."""
+        """Copy the rows shown to the terminal's clipboard (OSC 52, which works through SSH)."""
         lines = ["".join(text for text, _ in row).rstrip() for row in self._rows]
         self.app.copy_to_clipboard("\n".join(lines).strip("\n"))
         self.notify("Copied what is shown.", markup=False)
 
     def restyle(self) -> None:
-        """Build again with new colours and repaint everything."""
+        """Look up the styles again and repaint everything."""
         self._drawn = self._role_styles = None
         self.redraw()
 
     def notify_style_update(self) -> None:
-        """Colours may have changed with the theme or the focus."""
+        """Drop cached styles: the theme or the focus has changed."""
         super().notify_style_update()
         self._drawn = self._role_styles = None
 
     def render_line(self, y: int) -> Strip:
-        """One row, from what was built last."""
+        """One row of what was built last; builds the rows first where the size has changed."""
         if self._drawn != (self.size.width, self.size.height):
             self._build()
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
 
     def _build(self) -> None:
+        """Build the rows and their strips for the current size."""
         width, height = self.size
         rows = self.build_rows(width, height)[:height]
         rows += [[] for _ in range(height - len(rows))]
-        if self._role_styles is None:  # a tenth of what a redraw costs
+        if self._role_styles is None:  # cached: the lookup took a tenth of the time of a redraw
             self._role_styles = {role: self.get_component_rich_style(f"{self.PREFIX}--{role}") for role in self.ROLES}
             self._role_styles[_BLANK] = self.rich_style
         styles = self._role_styles
@@ -91,12 +102,17 @@ class RowsWidget(Widget):
 
 
 def component_classes(prefix: str, roles: tuple[str, ...]) -> set[str]:
-    """The component class of every role."""
+    """The component class of every role, for ``COMPONENT_CLASSES``."""
     return {f"{prefix}--{role}" for role in roles}
 
 
 def changed_span(old: StyledRow, new: StyledRow) -> tuple[int, int] | None:
-    """The first and one past the last cell in which two rows differ; None when they show the same."""
+    """The first cell in which two rows differ, and the one after the last; None when they show the same.
+
+    Args:
+        old: the row drawn before.
+        new: the row to draw.
+    """
     if old == new:
         return None
     before, after = _cells(old), _cells(new)
@@ -108,14 +124,14 @@ def changed_span(old: StyledRow, new: StyledRow) -> tuple[int, int] | None:
 
 
 def _cells(row: StyledRow) -> list[tuple[str, str]]:
-    """One entry a terminal cell: a wide character fills two."""
+    """(character, role) of each terminal cell; a wide character fills two."""
     cells: list[tuple[str, str]] = []
     for text, role in row:
         if text.isascii():
-            cells.extend((sign, role) for sign in text)
+            cells.extend((character, role) for character in text)
             continue
-        for sign in text:
-            cells.extend([(sign, role)] * cell_len(sign))
+        for character in text:
+            cells.extend([(character, role)] * cell_len(character))
     return cells
 
 

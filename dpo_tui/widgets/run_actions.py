@@ -1,4 +1,4 @@
-"""The keys that steer a run, the same wherever a run is shown: stop, checkpoint, resume."""
+"""Key bindings that act on a run, for every screen that shows one: stop, checkpoint, resume, rename, delete."""
 
 from typing import ClassVar
 
@@ -9,12 +9,12 @@ from dpo_tui.runs import naming, requests, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.statuses import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.text.printable import printable
-from dpo_tui.widgets.dialogs import AskDialog, TypeDialog
+from dpo_tui.widgets.dialogs import ConfirmDialog, InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 
 
 class RunActionsScreen(FullScreen):
-    """A screen with one run in hand; `current_run` says which."""
+    """A screen with a current run, which the keys act on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s,x", "stop_run", "stop", id="run.stop", key_display="s"),
@@ -24,14 +24,14 @@ class RunActionsScreen(FullScreen):
     ]
 
     def current_run(self) -> tuple[RunFolder, str, str] | None:
-        """The run that the keys steer: its folder, its name and its status; None when there is none."""
+        """(folder, name, status) of the run that the keys act on; None when there is none."""
         raise NotImplementedError
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer only what makes sense for the run as it is."""
+        """Disable the actions that the run's status does not allow."""
         if action == "rename_run":
             return self.current_run() is not None
-        allowed = _ALLOWED.get(action)
+        allowed = _ALLOWED_STATUSES.get(action)
         if allowed is None:
             return True
         run = self.current_run()
@@ -39,7 +39,7 @@ class RunActionsScreen(FullScreen):
 
     @work(exclusive=True, group="steer", exit_on_error=False)
     async def action_stop_run(self) -> None:
-        """Ask, then ask the run to stop with a checkpoint; a second time, or without a worker, at once."""
+        """After confirmation, request a stop with a checkpoint; if the run is stopping or stalled, a stop at once."""
         run = self.current_run()
         if run is None:
             return
@@ -51,22 +51,22 @@ class RunActionsScreen(FullScreen):
             if again
             else "It saves a checkpoint at its next step; r goes on from there later."
         )
-        if await self.app.push_screen_wait(AskDialog(question, detail, dangerous=again)):
+        if await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=again)):
             requests.request_stop(folder, now=again)
             self.notify(f"{printable(name)} was asked to stop.", markup=False)
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)
     def action_checkpoint_run(self) -> None:
-        """Ask for a checkpoint at the next step."""
+        """Request a checkpoint at the next step."""
         if (run := self.current_run()) is not None:
             requests.request_checkpoint(run[0])
             self.app.call_from_thread(self.notify, "A checkpoint comes at the next step.", markup=False)
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)
     def action_resume_run(self) -> None:
-        """Start the run again from its last checkpoint."""
+        """Resume the run from its last checkpoint."""
         if (run := self.current_run()) is not None:
-            from dpo_tui.start.prepare import resume  # not with the screen: it reads data and models
+            from dpo_tui.start.prepare import resume  # imports what reads data and models
 
             resumed = resume(run[0])
             where = resumed.checkpoint.name if resumed.checkpoint is not None else "the beginning"
@@ -74,34 +74,34 @@ class RunActionsScreen(FullScreen):
 
     @work(exclusive=True, group="steer", exit_on_error=False)
     async def action_rename_run(self) -> None:
-        """Ask for another name; the run goes on whatever it is called."""
+        """Ask for another name; a running run is not affected."""
         if (run := self.current_run()) is None:
             return
         folder, name, _ = run
-        given = await self.app.push_screen_wait(TypeDialog("Call this run", name))
-        if given and given != name:
-            kept = naming.rename(folder, given)
-            self.notify(f"{printable(name)} is called {printable(kept)} from now on.", markup=False)
+        new_name = await self.app.push_screen_wait(InputDialog("Call this run", name))
+        if new_name and new_name != name:
+            saved_name = naming.rename(folder, new_name)
+            self.notify(f"{printable(name)} is called {printable(saved_name)} from now on.", markup=False)
 
     @work(exclusive=True, group="steer", exit_on_error=False)
     async def action_delete_run(self) -> None:
-        """Ask, then delete the run with all that it made."""
+        """After confirmation, delete the run's folder."""
         run = self.current_run()
         if run is None:
             return
         question = f"Delete {run[1]}?"
         detail = f"Its metrics, checkpoints and adapter go with it.\n{run[0].path}"
-        if await self.app.push_screen_wait(AskDialog(question, detail, dangerous=True)):
+        if await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=True)):
             self._remove(run[0], run[1])
 
-    # Not in the group "steer", whose next key would take this one's place; and gigabytes of checkpoints take a while.
+    # Not in the group "steer", whose next worker would cancel this one: deleting checkpoints may take a while.
     @work(thread=True, group="remove", exit_on_error=False)
     def _remove(self, folder: RunFolder, name: str) -> None:
         store.remove(folder)
         self.app.call_from_thread(self.notify, f"{printable(name)} is deleted.", markup=False)
 
 
-_ALLOWED = {
+_ALLOWED_STATUSES = {
     "stop_run": LIVE,
     "checkpoint_run": frozenset({"running"}),
     "resume_run": RESUMABLE,

@@ -1,4 +1,4 @@
-"""Runs, one a row: what each is doing, how far it is, and how well."""
+"""The table of runs: status, name, progress, a sparkline and a note in one row each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,31 +13,34 @@ from dpo_tui.runs.statuses import EXPLAINED
 from dpo_tui.text.numbers import short_number
 from dpo_tui.text.printable import printable
 from dpo_tui.views.braille import sparkline
-from dpo_tui.views.status_words import WIDTH, status_word
+from dpo_tui.views.status_labels import LABEL_WIDTH, status_label
 from dpo_tui.views.styled_text import StyledRow, justified
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 from dpo_tui.widgets.step_bar import bar
 
 _CELL_ROLES = ("good", "busy", "bad", "warn", "quiet", "name", "value", "muted", "spark", "bar")
 ROLES = (*_CELL_ROLES, *(f"{role}-here" for role in _CELL_ROLES))
+"""``<role>-here`` is the role of a cell in the row under the cursor."""
 WIDE = 110
+"""Width in cells from which names get more room."""
 WIDEST = 150
+"""Width in cells from which the model and a progress bar are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """What one row says.
+    """The content of one row.
 
     Args:
         key: the run's id.
-        status: as in `dpo_tui.views.status_words`.
-        name: foreign text.
-        model: foreign text, shown where there is room.
-        fraction: 0 to 1, or None.
-        label: what ``spark`` shows, such as ``acc``.
-        spark: values of it, oldest first.
-        note: what to know or do: an ETA, an age, why it failed.
-        chosen: marked for comparing.
+        status: its status, as in `dpo_tui.views.status_labels`.
+        name: its name, untrusted text.
+        model: its model, untrusted text, shown in a wide table.
+        fraction: the share that is done, 0 to 1, or None.
+        label: the name of the metric in ``spark``, such as ``acc``.
+        spark: values of the sparkline, oldest first.
+        note: an ETA, an age, or the reason of a failure.
+        chosen: whether it is selected for comparison.
     """
 
     key: str
@@ -52,7 +55,15 @@ class RunRow:
 
 
 class RunTable(RowsWidget, can_focus=True):
-    """A list with a cursor; it draws only the rows in view and keeps its place by run, not by number."""
+    """A list of runs with a cursor, which stays on its run when rows come and go.
+
+    Args:
+        id: the ID of the widget in the DOM.
+
+    Attributes:
+        runs: the rows.
+        cursor: the key of the run under the cursor; None in an empty table.
+    """
 
     DEFAULT_CSS = """
     RunTable {
@@ -94,32 +105,44 @@ class RunTable(RowsWidget, can_focus=True):
     ]
     HELP = "↑/↓ choose a run · enter opens it · space selects it for comparing"
 
-    class BeginAsked(Message):
-        """Enter was pressed where there is no run to open."""
+    class StartRequested(Message):
+        """Posted when enter is pressed in an empty table: the user wants to start a first run."""
 
     class Opened(Message):
-        """A run is to be looked at."""
+        """Posted when a run is to be opened.
+
+        Attributes:
+            key: the run's id.
+        """
 
         def __init__(self, key: str) -> None:
             super().__init__()
             self.key = key
 
     class Highlighted(Message):
-        """The cursor stands on another run (None when there is none)."""
+        """Posted when the cursor moves to another run.
+
+        Attributes:
+            key: the run's id; None in an empty table.
+        """
 
         def __init__(self, key: str | None) -> None:
             super().__init__()
             self.key = key
 
     class Chosen(Message):
-        """A run's mark for comparing was flipped."""
+        """Posted when a run is to be selected for comparison, or no longer.
+
+        Attributes:
+            key: the run's id.
+        """
 
         def __init__(self, key: str) -> None:
             super().__init__()
             self.key = key
 
-    empty_words: tuple[str, ...] = ("No runs yet.",)
-    """What stands where runs will be, by row."""
+    empty_text: tuple[str, ...] = ("No runs yet.",)
+    """The rows of an empty table."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
@@ -128,7 +151,7 @@ class RunTable(RowsWidget, can_focus=True):
         self._top = 0
 
     def show(self, runs: Sequence[RunRow]) -> None:
-        """Replace the rows; the cursor stays on its run, or goes to its neighbour when the run is gone."""
+        """Replace the rows; the cursor stays on its run, or moves to a neighbour when the run is gone."""
         before = self._index
         self.runs = tuple(runs)
         keys = [run.key for run in self.runs]
@@ -157,11 +180,11 @@ class RunTable(RowsWidget, can_focus=True):
             self.redraw()
 
     def action_open(self) -> None:
-        """Look at the run under the cursor; begin the first one where there is none."""
-        self.post_message(self.BeginAsked() if self.cursor is None else self.Opened(self.cursor))
+        """Post `Opened` for the run under the cursor, or `StartRequested` in an empty table."""
+        self.post_message(self.StartRequested() if self.cursor is None else self.Opened(self.cursor))
 
     def action_choose(self) -> None:
-        """Mark the run under the cursor, or take its mark back."""
+        """Post `Chosen` for the run under the cursor."""
         if self.cursor is not None:
             self.post_message(self.Chosen(self.cursor))
 
@@ -184,20 +207,20 @@ class RunTable(RowsWidget, can_focus=True):
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The rows in view."""
         if not self.runs:
-            return [[(words[:width], "muted")] for words in self.empty_words[:height]]
+            return [[(line[:width], "muted")] for line in self.empty_text[:height]]
         index = self._index
         self._top = min(max(self._top, index - height + 1), index, max(len(self.runs) - height, 0))
         self._top = max(self._top, 0)
         return [self._row(run, width) for run in self.runs[self._top : self._top + height]]
 
     def _row(self, run: RunRow, width: int) -> StyledRow:
-        look = status_word(run.status)
+        label = status_label(run.status)
         percent = "" if run.fraction is None else f"{int(run.fraction * 100)} %"
         name_width = 24 if width >= WIDE else 16
-        note_width = max(width - 2 - WIDTH - 2 - name_width - 7 - 22, 12)
+        note_width = max(width - 2 - LABEL_WIDTH - 2 - name_width - 7 - 22, 12)
         row: StyledRow = [
             ("▪ " if run.chosen else "  ", "name"),
-            (_cell(look.text, WIDTH + 1), look.role),
+            (_cell(label.text, LABEL_WIDTH + 1), label.role),
             (_cell(run.name, name_width), "name"),
         ]
         if width >= WIDEST:
@@ -206,15 +229,15 @@ class RunTable(RowsWidget, can_focus=True):
             row += [(done, "spark"), (rest, "bar")]
             note_width -= 42
         row.append((f"{percent:>6}  ", "value"))
-        probe = run.status in EXPLAINED
-        if run.spark and not probe:
+        explained = run.status in EXPLAINED  # the note says why it has this status
+        if run.spark and not explained:
             row.append((f"{run.label} {short_number(run.spark[-1], 2):>5} ", "value"))
             row.append((sparkline(list(run.spark), 8) + "  ", "spark"))
-        elif probe:
-            note_width += 21  # nothing to draw: the reason takes the room
+        elif explained:
+            note_width += 21  # the note gets the cells of the sparkline
         else:
             row.append((" " * 21, "value"))
-        row.append((_cell(run.note, max(note_width, 0)).rstrip(), "bad" if look.role == "bad" else "muted"))
+        row.append((_cell(run.note, max(note_width, 0)).rstrip(), "bad" if label.role == "bad" else "muted"))
         if run.key == self.cursor and self.has_focus:
             here: StyledRow = [(text, f"{role}-here") for text, role in row]
             here[0] = ("▪▸" if run.chosen else " ▸", "busy-here")
@@ -223,7 +246,7 @@ class RunTable(RowsWidget, can_focus=True):
 
 
 def _cell(text: str, width: int) -> str:
-    """Foreign text in exactly ``width`` cells, an ellipsis where it is cut, and a space behind it."""
+    """Untrusted text in exactly ``width`` cells: an ellipsis where it is cut, and at least a space at the end."""
     text = printable(text, single_line=True)
     if cell_len(text) > width - 1:
         text = set_cell_size(text, max(width - 2, 0)) + "…"

@@ -1,4 +1,4 @@
-"""Settings, one a row: title, value, where it comes from; edited in place, folded where they are for experts."""
+"""A form of settings, one a row under the heading of its section; advanced settings are folded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ class FormRow:
     """One setting.
 
     Args:
-        name: the setting's.
-        section: its table; a heading stands where it changes.
-        title: two or three words.
-        value: as people write it.
-        unit: behind the value.
-        changed: whether the person set it.
-        problem: what is wrong with it; empty when nothing is.
-        advanced: folded away until asked for.
-        options: the values it can take, when there are few; it is cycled then, not typed.
+        name: its name in the config.
+        section: its section; a heading is shown where it differs from the row before.
+        title: its title, two or three words.
+        value: its value as text.
+        unit: the unit shown after the value.
+        changed: whether the user set it.
+        problem: why its value is not valid; empty when it is.
+        advanced: whether it is hidden until the form is unfolded.
+        options: its possible values where they are few; editing goes to the next one then.
     """
 
     name: str
@@ -44,7 +44,15 @@ class FormRow:
 
 
 class SchemaForm(RowsWidget, can_focus=True):
-    """A list of settings with a cursor. It changes nothing itself: it says what the person wants changed."""
+    """A list of settings with a cursor. It changes nothing itself: it posts what the user wants to change.
+
+    Args:
+        id: the ID of the widget in the DOM.
+
+    Attributes:
+        form_rows: all settings.
+        unfolded: whether advanced settings are shown.
+    """
 
     DEFAULT_CSS = """
     SchemaForm {
@@ -80,21 +88,34 @@ class SchemaForm(RowsWidget, can_focus=True):
     HELP = "↑/↓ choose a setting · enter changes it · ←/→ cycle choices · del takes your value back · a shows all"
 
     class Picked(Message):
-        """The cursor stands on another setting."""
+        """Posted when the cursor moves to another setting.
+
+        Attributes:
+            name: the setting.
+        """
 
         def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name
 
-    class EditWanted(Message):
-        """A setting is to be typed."""
+    class EditRequested(Message):
+        """Posted when the user wants to type the value of a setting.
+
+        Attributes:
+            row: the setting.
+        """
 
         def __init__(self, row: FormRow) -> None:
             super().__init__()
             self.row = row
 
     class Changed(Message):
-        """A setting was cycled to another value, or cleared (an empty value)."""
+        """Posted when the user chose another value.
+
+        Attributes:
+            name: the setting.
+            value: the value as text; empty to remove the user's value.
+        """
 
         def __init__(self, name: str, value: str) -> None:
             super().__init__()
@@ -125,7 +146,7 @@ class SchemaForm(RowsWidget, can_focus=True):
         return [row for row in self.form_rows if self.unfolded or not row.advanced or row.changed or row.problem]
 
     def go_to(self, name: str) -> None:
-        """Put the cursor on a setting; nothing when it is not shown."""
+        """Move the cursor to a setting; does nothing when it is hidden."""
         if name in {row.name for row in self._visible}:
             self._cursor = name
             self.post_message(self.Picked(name))
@@ -142,15 +163,15 @@ class SchemaForm(RowsWidget, can_focus=True):
         self.redraw()
 
     def action_edit(self) -> None:
-        """Cycle a setting with few values, ask for the text of any other."""
+        """Go to the next option of the setting, or post `EditRequested` where it has none."""
         row = self.current
         if row is not None and row.options:
             self.action_cycle(1)
         elif row is not None:
-            self.post_message(self.EditWanted(row))
+            self.post_message(self.EditRequested(row))
 
     def action_cycle(self, by: int) -> None:
-        """Go to the next value of a setting with few of them."""
+        """Post `Changed` with the next option of the setting, or one before."""
         row = self.current
         if row is None or not row.options:
             return
@@ -158,12 +179,12 @@ class SchemaForm(RowsWidget, can_focus=True):
         self.post_message(self.Changed(row.name, row.options[(at + by) % len(row.options)]))
 
     def action_clear(self) -> None:
-        """Take the person's own value back."""
+        """Post `Changed` to remove the user's value."""
         if self.current is not None:
             self.post_message(self.Changed(self.current.name, ""))
 
     def action_fold(self) -> None:
-        """Show the advanced settings, or fold them away."""
+        """Show or hide the advanced settings."""
         self.unfolded = not self.unfolded
         self.show(self.form_rows)
 
@@ -172,53 +193,53 @@ class SchemaForm(RowsWidget, can_focus=True):
         self.restyle()
 
     def on_blur(self) -> None:
-        """Show the cursor's place more quietly."""
+        """Draw the cursor without focus."""
         self.restyle()
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor on the row clicked."""
-        places = self._places()
+        """Move the cursor to the row clicked."""
+        lines = self._lines()
         at = self._top + event.y
-        if at < len(places) and isinstance(place := places[at], FormRow):
-            self._cursor = place.name
+        if at < len(lines) and isinstance(line := lines[at], FormRow):
+            self._cursor = line.name
             self.post_message(self.Picked(self._cursor))
             self.redraw()
 
-    def _places(self) -> list[FormRow | str]:
-        """Rows and headings, in order."""
-        places: list[FormRow | str] = []
+    def _lines(self) -> list[FormRow | str]:
+        """Settings and headings in order, and a last line that counts the hidden settings."""
+        lines: list[FormRow | str] = []
         section = ""
         for row in self._visible:
             if row.section != section:
                 section = row.section
-                places.append(section)
-            places.append(row)
+                lines.append(section)
+            lines.append(row)
         hidden = len(self.form_rows) - len(self._visible)
         if hidden:
-            places.append(f"+ {hidden} advanced settings (a)")
-        return places
+            lines.append(f"+ {hidden} advanced settings (a)")
+        return lines
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
-        """Headings and settings in view; the cursor's row always is."""
-        places = self._places()
-        at = next((i for i, p in enumerate(places) if isinstance(p, FormRow) and p.name == self._cursor), 0)
-        self._top = min(max(self._top, at - height + 2), max(at - 1, 0), max(len(places) - height, 0))
+        """The headings and settings in view, the one under the cursor among them."""
+        lines = self._lines()
+        at = next((i for i, line in enumerate(lines) if isinstance(line, FormRow) and line.name == self._cursor), 0)
+        self._top = min(max(self._top, at - height + 2), max(at - 1, 0), max(len(lines) - height, 0))
         self._top = max(self._top, 0)
-        return [self._row(place, width) for place in places[self._top : self._top + height]]
+        return [self._row(line, width) for line in lines[self._top : self._top + height]]
 
-    def _row(self, place: FormRow | str, width: int) -> StyledRow:
-        if isinstance(place, str):
-            return [(place[:width], "fold" if place.startswith("+") else "section")]
-        here = place.name == self._cursor
-        unit = f" {place.unit}" if place.unit else ""
+    def _row(self, line: FormRow | str, width: int) -> StyledRow:
+        if isinstance(line, str):
+            return [(line[:width], "fold" if line.startswith("+") else "section")]
+        here = line.name == self._cursor
+        unit = f" {line.unit}" if line.unit else ""
         room = max(width - 4 - len(unit), 8)
-        title = place.title[: room - 2]
-        value = printable(place.value or "—", single_line=True)
+        title = line.title[: room - 2]
+        value = printable(line.value or "—", single_line=True)
         if cell_len(value) > room - len(title) - 2:
-            value = "…" + value[-(room - len(title) - 3) :]  # of a path the end tells more
+            value = "…" + value[-(room - len(title) - 3) :]  # of a path the end says more
         gap = " " * max(room - len(title) - cell_len(value), 1)
         mark = "▸" if here else " "
         if here and self.has_focus:
             return [(set_cell_size(f" {mark}{title}{gap}{value}{unit}", width), "cursor")]
-        role = "bad" if place.problem else "changed" if place.changed else "value"
+        role = "bad" if line.problem else "changed" if line.changed else "value"
         return [(f" {mark}", "note"), (title, "title"), (gap, "note"), (value, role), (unit, "note")]

@@ -1,24 +1,23 @@
-"""A step bar: how far a run is, in halves of a cell, and beside it what the row above has no room for."""
+"""A progress bar of a run's steps, and beside it the parts of the title row that did not fit there."""
 
 from collections.abc import Sequence
 from math import isnan
 from typing import ClassVar
 
-from dpo_tui.views.styled_text import StyledRow, row_width
+from dpo_tui.views.styled_text import StyledRow, join_parts, row_width
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
-from dpo_tui.widgets.title_row import fitting
 
 ROLES = ("done", "rest", "percent", "value", "muted")
 _SHORTEST = 16
-"""Cells that the bar keeps."""
+"""Cells that the bar keeps beside other parts."""
 
 
 def bar(fraction: float, width: int) -> tuple[str, str]:
-    """The filled and the empty part of a bar of ``width`` cells.
+    """The filled and the empty part of a bar, drawn in halves of a cell.
 
     Args:
-        fraction: 0 to 1; anything else is clipped, NaN counts as 0.
-        width: cells.
+        fraction: the filled share, clipped to 0 to 1; NaN counts as 0.
+        width: cells of the whole bar.
     """
     fraction = 0.0 if isnan(fraction) else min(max(fraction, 0.0), 1.0)
     halves = int(fraction * width * 2)
@@ -27,9 +26,12 @@ def bar(fraction: float, width: int) -> tuple[str, str]:
 
 
 class StepBar(RowsWidget):
-    """One row: a bar and the percentage; an unknown total shows an empty bar and no number.
+    """One row with a bar and the percentage; without a known total the bar is empty and there is no number.
 
     Parts that a `TitleRow` of the same width leaves out follow where there is room.
+
+    Attributes:
+        fraction: the share that is done, or None.
     """
 
     DEFAULT_CSS = """
@@ -50,22 +52,22 @@ class StepBar(RowsWidget):
     _above: Sequence[StyledRow] = ()
 
     def show(self, fraction: float | None, above: Sequence[StyledRow] = ()) -> None:
-        """Move the bar.
+        """Show a state of the run.
 
         Args:
-            fraction: between 0 and 1, or None while the total is unknown.
-            above: the parts of the `TitleRow` above.
+            fraction: the share that is done, 0 to 1; None while the total is unknown.
+            above: all parts of the `TitleRow` above.
         """
         self.fraction = fraction
         self._above = above
         self.redraw()
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
-        """Bar, then the percentage right-aligned in five cells, then what is left of the row above."""
+        """The bar, the percentage right-aligned in five cells, and what did not fit into the row above."""
         percent = "     " if self.fraction is None else f"{int(self.fraction * 100):>3} %"
-        _, left = fitting(self._above, width)
+        _, left = join_parts(self._above, width)
         most = width - 7 - 3 - _SHORTEST
-        beside, _ = fitting(left, most)
+        beside, _ = join_parts(left, most)
         if row_width(beside) > most:
             beside = []
         elif beside:

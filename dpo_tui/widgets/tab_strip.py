@@ -1,4 +1,4 @@
-"""Names of views in one row, the open one marked."""
+"""The names of a screen's views in one row, the open one in brackets."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -13,10 +13,16 @@ ROLES = ("open", "other")
 
 
 class TabStrip(RowsWidget):
-    """``[Charts] Samples Events``: which view is open; the screen's keys and the mouse change it.
+    """Tabs such as ``[Charts] Samples Events``. The screen opens the views; this shows which one is open.
 
     Args:
-        names: the views' names.
+        names: the names of the views, the first one open.
+        id: the ID of the widget in the DOM.
+
+    Attributes:
+        names: the names of the views.
+        open: the name of the open view.
+        marks: text shown behind some names.
     """
 
     DEFAULT_CSS = """
@@ -31,7 +37,11 @@ class TabStrip(RowsWidget):
     COMPONENT_CLASSES: ClassVar[set[str]] = component_classes(PREFIX, ROLES)
 
     class Picked(Message):
-        """A name was clicked."""
+        """Posted when a name is clicked.
+
+        Attributes:
+            name: the view.
+        """
 
         def __init__(self, name: str) -> None:
             super().__init__()
@@ -49,7 +59,7 @@ class TabStrip(RowsWidget):
         self.redraw()
 
     def step(self, by: int) -> str:
-        """The name that lies some places after the open one, around the end."""
+        """The name some places after the open one, wrapping around."""
         return self.names[(self.names.index(self.open) + by) % len(self.names)]
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
@@ -61,7 +71,7 @@ class TabStrip(RowsWidget):
         return [(f"[{label}]" if name == self.open else f" {label} ", "open" if name == self.open else "other")]
 
     def on_click(self, event: events.Click) -> None:
-        """Open the view under the mouse."""
+        """Post `Picked` for the name under the mouse."""
         at = 0
         for name in self.names:
             at += len(name + self.marks.get(name, "")) + 2

@@ -1,4 +1,4 @@
-"""Paragraphs to read, wrapped to the width, scrolled by keys; foreign text is shown as it is, never as markup."""
+"""A page of paragraphs, wrapped to its width and scrolled by keys; text is never interpreted as markup."""
 
 from collections.abc import Sequence
 from textwrap import wrap
@@ -7,20 +7,19 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from dpo_tui.text.printable import printable
-from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.views.styled_text import Paragraph, StyledRow
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = ("text", "heading", "muted", "accent", "good", "warn", "bad", "code")
-Paragraph = tuple[str, str]
-"""(text, role); a heading is a role of its own."""
 
 
 class TextPane(RowsWidget, can_focus=True):
     """A page of paragraphs.
 
     Args:
-        paragraphs: what to show at first.
-        follow: stay at the end when text is added.
+        paragraphs: the text at first.
+        follow: whether to stay at the end when text is added.
+        id: the ID of the widget in the DOM.
     """
 
     DEFAULT_CSS = """
@@ -64,7 +63,12 @@ class TextPane(RowsWidget, can_focus=True):
         self._wrapped: tuple[int, list[StyledRow]] = (-1, [])
 
     def show(self, paragraphs: Sequence[Paragraph], *, top: bool = False) -> None:
-        """Replace the text; the place is kept unless ``top``."""
+        """Replace the text.
+
+        Args:
+            paragraphs: the new text.
+            top: whether to scroll to the top; otherwise the position is kept.
+        """
         if tuple(paragraphs) == self._paragraphs:
             return
         self._paragraphs = tuple(paragraphs)
@@ -77,7 +81,7 @@ class TextPane(RowsWidget, can_focus=True):
         """The rows in view."""
         if self._wrapped[0] != width:
             at_end = self._follow and self._top >= len(self._wrapped[1]) - height
-            self._wrapped = (width, [row for part in self._paragraphs for row in _wrap(part, width)])
+            self._wrapped = (width, [row for paragraph in self._paragraphs for row in _wrap(paragraph, width)])
             if at_end:
                 self._top = len(self._wrapped[1])
         rows = self._wrapped[1]
@@ -85,17 +89,18 @@ class TextPane(RowsWidget, can_focus=True):
         return rows[self._top : self._top + height]
 
     def action_scroll_by(self, rows: int) -> None:
-        """Scroll by rows."""
+        """Scroll by a number of rows."""
         self._top = min(max(self._top + rows, 0), max(len(self._wrapped[1]) - self.size.height, 0))
         self.redraw()
 
     def action_scroll_pages(self, pages: int) -> None:
-        """Scroll by screenfuls."""
+        """Scroll by pages."""
         self.action_scroll_by(pages * max(self.size.height - 1, 1))
 
 
-def _wrap(part: Paragraph, width: int) -> list[StyledRow]:
-    text, role = part
+def _wrap(paragraph: Paragraph, width: int) -> list[StyledRow]:
+    """The rows of a paragraph; wrapped lines are indented like the line that they belong to."""
+    text, role = paragraph
     rows: list[StyledRow] = []
     for line in printable(text).expandtabs(4).split("\n"):
         if not line.strip():

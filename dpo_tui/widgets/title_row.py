@@ -1,11 +1,9 @@
-"""One row at the top: what is looked at on the left, the machine or the pace on the right."""
+"""The title row of a screen: what it shows on the left, the state of the machine or of work on the right."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from dpo_tui.text.printable import printable
 from dpo_tui.views.plot import COLOURS
-from dpo_tui.views.styled_text import StyledRow, justified, row_width
+from dpo_tui.views.styled_text import StyledRow, join_parts, justified
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
 ROLES = (
@@ -15,7 +13,12 @@ ROLES = (
 
 
 class TitleRow(RowsWidget):
-    """A row of pieces that are left out from the right when it is narrow."""
+    """A row of parts; the last ones are left out where there is no room.
+
+    Args:
+        title: the only part at first.
+        id: the ID of the widget in the DOM.
+    """
 
     DEFAULT_CSS = """
     TitleRow {
@@ -50,8 +53,8 @@ class TitleRow(RowsWidget):
         """Replace the row.
 
         Args:
-            left: parts from the left, the most important first; foreign text in them is made printable here.
-            right: what stands at the right end, if there is room.
+            left: parts from the left, the most important first; their text is made printable.
+            right: what to show at the right end, if there is room.
         """
         self._left = left
         self._right = right or []
@@ -59,19 +62,5 @@ class TitleRow(RowsWidget):
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """As many parts as fit."""
-        row, _ = fitting(self._left, width)
+        row, _ = join_parts(self._left, width)
         return [justified(row, self._right, width)]
-
-
-def fitting(parts: Sequence[StyledRow], width: int) -> tuple[StyledRow, list[StyledRow]]:
-    """The parts that a row of ``width`` cells has room for, three spaces between them, and those that are left.
-
-    The first is taken whatever its width; foreign text is made printable.
-    """
-    row: StyledRow = []
-    for index, part in enumerate(parts):
-        clean: StyledRow = [(printable(text), role) for text, role in part]
-        if row and row_width(row) + 3 + row_width(clean) > width:
-            return row, list(parts[index:])
-        row += [("   ", "muted"), *clean] if row else clean
-    return row, []

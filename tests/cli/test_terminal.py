@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.app import ended_run
 from tests.support.terminal import NOISE, ROOT, Terminal
-from tests.test_app import ended_run
 
 
 @pytest.fixture

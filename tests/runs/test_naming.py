@@ -17,7 +17,7 @@ from dpo_tui.runs.state import read_state, write_state
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.run_table import RunTable
-from tests.test_app import ended_run, screen_text, until
+from tests.support.app import ended_run, screen_text, until
 
 
 @pytest.fixture(autouse=True)

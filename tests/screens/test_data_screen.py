@@ -17,11 +17,11 @@ from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
 from dpo_tui.views.run_plan import with_demo
-from dpo_tui.views.token_lengths import lengths_text
+from dpo_tui.views.token_length_text import lengths_text
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.dialogs import AskDialog
+from dpo_tui.widgets.dialogs import ConfirmDialog
 from dpo_tui.widgets.repair_dialog import RepairDialog
-from dpo_tui.widgets.tick_list import TickList
+from dpo_tui.widgets.compact_inputs import TickList
 from tests.support.repository import ROOT
 from tests.test_app import screen_text, until
 
@@ -79,9 +79,9 @@ def test_what_is_said_to_remain_is_what_a_repair_leaves(here):
                 told = dataset.remaining(decisions, checks)
                 done = dataset.save(decisions, checks, here / "out.jsonl")
                 assert told.rows == 11
-                assert (told.kept, told.changed) == (done.written, done.changed), (checks, told)
-    assert "dropped" not in dataset.remaining(decided, named).words()
-    assert "left out" in dataset.remaining(decided, named).words()
+                assert (told.kept_rows, told.changed) == (done.written, done.changed), (checks, told)
+    assert "dropped" not in dataset.remaining(decided, named).summary()
+    assert "left out" in dataset.remaining(decided, named).summary()
 
 
 async def test_rows_are_left_out_by_check_after_saying_what_remains(here):
@@ -110,7 +110,7 @@ async def test_rows_are_left_out_by_check_after_saying_what_remains(here):
         await pilot.press("w")
         await until(pilot, lambda: isinstance(pilot.app.screen, RepairDialog))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
         assert "Write over" in screen_text(pilot)
         written = out.read_bytes()
         await pilot.press("n")
@@ -127,7 +127,7 @@ async def test_the_copy_never_takes_the_place_of_the_input(here):
         await until(pilot, lambda: isinstance(pilot.app.screen, RepairDialog))
         pilot.app.screen.query_one(Input).value = str(here / "pairs.jsonl")
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
         await pilot.press("y")
         await until(pilot, lambda: "the input is never changed" in screen_text(pilot))
     assert (here / "pairs.jsonl").read_bytes() == before

@@ -18,10 +18,10 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.judge_screen import JudgeScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.runs_screen import RunsScreen
-from dpo_tui.views.judging_view import meaning, verdicts_needed
+from dpo_tui.views.judging_text import meaning, verdicts_needed
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.answer_pair_view import AnswerPairView, ShownAnswers
-from dpo_tui.widgets.dialogs import TellDialog
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, BlindAnswers
+from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.support.answered_run import answered_run
 from tests.screens.test_pictures import LOOKS, SIZES
@@ -79,7 +79,7 @@ async def test_a_run_is_judged_blind_from_its_row_to_the_win_rate(tiny_pairs):
             await judged(pilot, screen, count)
             text = screen_text(pilot)
             assert not any(word in text for word in ("tuned", "base", "wins", "%")), "blind"
-            left = screen.query_one(AnswerPairView).ballot.left
+            left = screen.query_one(AnswerPairView).pair.left
             await pilot.press("l" if left.startswith("kind") else "right")
         await until(pilot, lambda: "The tuned model wins 4 of 4: 100%" in screen_text(pilot))
         text = " ".join(screen_text(pilot).split())
@@ -96,27 +96,27 @@ async def test_undo_shows_the_pair_again_and_leaving_loses_nothing(tiny_pairs):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_judge(pilot)
         await judged(pilot, screen, 0)
-        first = screen.query_one(AnswerPairView).ballot
+        first = screen.query_one(AnswerPairView).pair
         await pilot.press("t")
         await judged(pilot, screen, 1)
-        second = screen.query_one(AnswerPairView).ballot
+        second = screen.query_one(AnswerPairView).pair
         assert second != first
         await pilot.press("u")
         await judged(pilot, screen, 0)
-        assert screen.query_one(AnswerPairView).ballot == first
+        assert screen.query_one(AnswerPairView).pair == first
         await pilot.press("b")
         await judged(pilot, screen, 1)
         await pilot.press("1")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
         await pilot.press("4")
         await judged(pilot, screen, 1)
-        assert screen.query_one(AnswerPairView).ballot == second
+        assert screen.query_one(AnswerPairView).pair == second
     again = Session.open(folder)
     assert (again.tally().both_bad, again.tally().judged) == (1, 1)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_judge(pilot)
         await judged(pilot, screen, 1)
-        assert screen.query_one(AnswerPairView).ballot == second
+        assert screen.query_one(AnswerPairView).pair == second
 
 
 async def test_the_win_rate_is_shown_when_asked_for_and_escape_goes_on(tiny_pairs):
@@ -146,14 +146,14 @@ async def test_a_verdict_that_the_disk_refuses_is_told_and_can_be_given_again(ti
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_judge(pilot)
         await judged(pilot, screen, 0)
-        first = screen.query_one(AnswerPairView).ballot
+        first = screen.query_one(AnswerPairView).pair
         await pilot.press("l")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "cannot be saved" in screen_text(pilot)
         kept.rmdir()
         await pilot.press("enter")
         await judged(pilot, screen, 0)
-        assert screen.query_one(AnswerPairView).ballot == first
+        assert screen.query_one(AnswerPairView).pair == first
         await pilot.press("l")
         await judged(pilot, screen, 1)
     assert Session.open(folder).tally().judged == 1
@@ -171,14 +171,14 @@ async def test_the_run_that_is_watched_is_judged_and_nothing_is_drawn_below_a_di
         screen = pilot.app.screen
         await judged(pilot, screen, 0)
         await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
-        seen = screen.query_one(AnswerPairView).ballot
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
+        seen = screen.query_one(AnswerPairView).pair
         screen.action_vote("left")
         await until(pilot, lambda: screen.ballot is not None and screen.ballot.number == 2)
         assert screen.query_one(AnswerPairView).ballot == seen
         await pilot.press("escape")
         await judged(pilot, screen, 1)
-        assert screen.query_one(AnswerPairView).ballot != seen
+        assert screen.query_one(AnswerPairView).pair != seen
 
 
 async def test_verdicts_are_saved_as_pairs_and_never_over_a_file(tiny_pairs, tmp_path):
@@ -201,7 +201,7 @@ async def test_verdicts_are_saved_as_pairs_and_never_over_a_file(tiny_pairs, tmp
         await pilot.press("w")
         await until(pilot, lambda: isinstance(pilot.app.focused, Input))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "exists already" in screen_text(pilot)
     assert out.read_bytes() == before
     loaded = load_pairs(Source(str(out)))
@@ -221,18 +221,18 @@ async def test_answers_are_shown_as_they_are_and_never_obeyed(tiny_pairs):
 
 
 async def test_answers_stand_side_by_side_when_wide_and_below_each_other_when_not(home):
-    from tests.widgets.test_widgets import Stage, shown
+    from tests.support.widget_stage import Stage, shown
 
     view = AnswerPairView()
     long = "many words that fill rows " * 40
     async with Stage(view).run_test(size=(200, 20)) as pilot:
-        view.show(ShownAnswers("Why?", "Because it rains", "Because it snows"))
+        view.show(BlindAnswers("Why?", "Because it rains", "Because it snows"))
         await pilot.pause()
         assert any("it rains" in line and "it snows" in line for line in shown(view))
         await pilot.resize_terminal(80, 20)
         await pilot.pause()
         assert not any("it rains" in line and "it snows" in line for line in shown(view))
-        view.show(ShownAnswers("Why?", long, "Because it snows"))
+        view.show(BlindAnswers("Why?", long, "Because it snows"))
         await pilot.pause()
         assert "more rows" in shown(view)[-1], "the other answer lies below"
         assert not any("it snows" in line for line in shown(view))
@@ -281,7 +281,7 @@ async def test_models_that_cannot_be_loaded_are_told_with_what_to_do(tiny_pairs)
         await until(pilot, lambda: "4 of 4 prompts are not answered yet" in screen_text(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "takes a while" in screen_text(pilot))
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog), 120)
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog), 120)
         await pilot.press("enter")
         await until(pilot, lambda: "4 of 4 prompts are not answered yet" in screen_text(pilot))
         assert not screen.is_answering
@@ -317,7 +317,7 @@ async def test_both_models_really_answer_and_quitting_in_the_middle_keeps_what_i
     assert by_person(folder) == 1
 
 
-@pytest.mark.parametrize(("size", "theme"), LOOKS)
+@pytest.mark.parametrize(("size", "theme"), SIZES_AND_THEMES)
 def test_picture(snap_compare, tiny_pairs, monkeypatch, size, theme):
     monkeypatch.setenv("COLORTERM", "truecolor")
     small_run(

@@ -9,10 +9,10 @@ import pytest
 from dpo_tui.app import DpoTui
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens import monitor_screen
-from dpo_tui.views.monitor_text import Piece, samples_text
+from dpo_tui.views.monitor_text import Paragraph, samples_text
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.dialogs import TellDialog
+from dpo_tui.widgets.dialogs import MessageDialog
 from tests.support.fake_run import progress
 from tests.test_app import ended_run, screen_text, until
 
@@ -40,7 +40,7 @@ async def test_keys_are_answered_while_the_samples_are_being_read(run, monkeypat
     """The file may be long, or lie on a slow network disk."""
     answered, in_time = threading.Event(), []
 
-    def slow_samples_text(path: Path) -> list[Piece]:
+    def slow_samples_text(path: Path) -> list[Paragraph]:
         in_time.append(answered.wait(10))
         return samples_text(path)
 
@@ -59,7 +59,7 @@ async def test_samples_are_read_again_only_when_there_are_more(run, monkeypatch)
     """Redraws come twice a second for as long as the run trains."""
     reads: list[threading.Thread] = []
 
-    def counted_samples_text(path: Path) -> list[Piece]:
+    def counted_samples_text(path: Path) -> list[Paragraph]:
         reads.append(threading.current_thread())
         return samples_text(path)
 
@@ -83,7 +83,7 @@ async def test_samples_that_were_read_behind_a_dialog_appear_when_it_is_closed(r
     """Nothing is drawn behind a dialog, and nothing is lost by that."""
     opened, read = threading.Event(), threading.Event()
 
-    def late_samples_text(path: Path) -> list[Piece]:
+    def late_samples_text(path: Path) -> list[Paragraph]:
         opened.wait(10)
         read.set()
         return samples_text(path)
@@ -92,7 +92,7 @@ async def test_samples_that_were_read_behind_a_dialog_appear_when_it_is_closed(r
     async with app(run).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "loss" in screen_text(pilot))
         await pilot.press("t", "question_mark")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         opened.set()
         await until(pilot, read.is_set)
         await pilot.press("escape")

@@ -27,8 +27,8 @@ from dpo_tui.views.notifications import Notification, StatusChangeDetector, desk
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.run_list import RunSummary
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.dialogs import AskDialog
-from dpo_tui.widgets.pair_view import PairShown, PairView, wrap_pieces
+from dpo_tui.widgets.dialogs import ConfirmDialog
+from dpo_tui.widgets.pair_view import PairContent, PairView, wrap_pieces
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.text_pane import TextPane
@@ -202,7 +202,7 @@ async def test_the_app_answers_while_a_run_is_being_deleted(home, monkeypatch):
     async with app().run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: len(pilot.app.screen.query_one(RunTable).runs) == 1)
         await pilot.press("D")
-        await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
         await pilot.press("y")
         await pilot.press("5")
         await until(pilot, lambda: isinstance(pilot.app.screen, GuideScreen))
@@ -236,9 +236,9 @@ async def test_data_that_cannot_be_read_says_why(home):
 
 
 async def test_a_pair_stands_side_by_side_where_there_is_room_and_stacked_where_not(home):
-    from tests.widgets.test_widgets import Stage, shown
+    from tests.support.widget_stage import Stage, shown
 
-    pair = PairShown(
+    pair = PairContent(
         "Why [b]?", (("Because it ", False), ("rains", True)), (("Because it ", False), ("snows", True)), 3, 3
     )
     view = PairView()
@@ -355,24 +355,24 @@ def glance(status: str, reason: str = "") -> RunSummary:
 
 def test_a_run_that_ends_while_the_app_looks_is_told_once():
     watchman = StatusChangeDetector()
-    assert watchman.look([glance("running")]) == []
-    found = watchman.look([glance("failed", "out of memory\nmore")])
-    assert [notice.words for notice in found] == ["ab is failed: out of memory"]
-    assert watchman.look([glance("failed")]) == []
-    assert StatusChangeDetector().look([glance("done")]) == [], "a run that was over before is no news"
+    assert watchman.changes([glance("running")]) == []
+    found = watchman.changes([glance("failed", "out of memory\nmore")])
+    assert [notice.text for notice in found] == ["ab is failed: out of memory"]
+    assert watchman.changes([glance("failed")]) == []
+    assert StatusChangeDetector().changes([glance("done")]) == [], "a run that was over before is no news"
 
 
 @pytest.mark.parametrize("status", ["done", "failed", "stalled", "lost"])
 def test_every_way_in_which_a_run_ends_by_itself_is_told(status):
     watchman = StatusChangeDetector()
-    watchman.look([glance("running")])
-    assert [notice.status for notice in watchman.look([glance(status)])] == [status]
+    watchman.changes([glance("running")])
+    assert [notice.status for notice in watchman.changes([glance(status)])] == [status]
 
 
 def test_a_run_that_the_person_stopped_is_not_told():
     watchman = StatusChangeDetector()
-    watchman.look([glance("running")])
-    assert watchman.look([glance("stopped")]) == []
+    watchman.changes([glance("running")])
+    assert watchman.changes([glance("stopped")]) == []
 
 
 def test_a_desktop_notice_cannot_smuggle_escape_sequences():
@@ -441,7 +441,7 @@ async def test_the_command_palette_offers_what_the_keys_do(home):
 
 async def test_what_is_shown_can_be_copied_through_the_terminal(home):
     """harlequin#950: copy over SSH (OSC 52)."""
-    from tests.widgets.test_widgets import Stage
+    from tests.support.widget_stage import Stage
 
     pane = TextPane([("copy [b]me[/b]", "text")])
     async with Stage(pane).run_test(size=(40, 5)) as pilot:

@@ -19,10 +19,10 @@ from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.screens.steps.data_step import PathSuggester, preview
 from dpo_tui.views import run_plan as plans
-from dpo_tui.views.run_plan import RunPlan, parse, written
+from dpo_tui.views.run_plan import RunPlan, parse, setting_text
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.dialogs import TellDialog
+from dpo_tui.widgets.compact_inputs import ChoiceList
+from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.schema_form import SchemaForm
 from tests.support.repository import ROOT
 from tests.test_app import screen_text, until
@@ -209,7 +209,7 @@ async def test_a_config_file_is_opened_by_its_path_and_a_wrong_path_is_told(home
         await pilot.press("ctrl+o")
         await until(pilot, lambda: isinstance(pilot.app.focused, Input))
         await pilot.press(*"none.toml", "enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         assert "none.toml" in screen_text(pilot)
 
 
@@ -245,7 +245,7 @@ def test_typed_text_becomes_the_value_it_means(name, text, value):
 
 
 def test_values_are_written_as_people_write_them():
-    assert [written(v) for v in (5e-7, True, None, ["a", "b"], 3, 0.1)] == ["5e-7", "yes", "", "a, b", "3", "0.1"]
+    assert [setting_text(v) for v in (5e-7, True, None, ["a", "b"], 3, 0.1)] == ["5e-7", "yes", "", "a, b", "3", "0.1"]
 
 
 async def test_paths_complete_from_the_disk(tmp_path):

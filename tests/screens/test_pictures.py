@@ -22,20 +22,11 @@ from dpo_tui.views import run_plan as plans
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.text_pane import TextPane
+from tests.support.app import SIZES, SIZES_AND_THEMES, screen_text, until
 from tests.support.fake_run import begin, progress, write_history
 from tests.support.nvml_standin import compiler, library, machine
 from tests.support.repository import ROOT
 from tests.test_app import screen_text, until
-
-SIZES = {"80x24": (80, 24), "120x40": (120, 40), "200x50": (200, 50)}
-LOOKS = [
-    ("80x24", "dark"),
-    ("80x24", "light"),
-    ("80x24", "ansi-16"),
-    ("120x40", "dark"),
-    ("120x40", "light"),
-    ("120x40", "ansi-16"),
-]
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +56,7 @@ def app(theme: str, feed=None) -> DpoTui:
     return DpoTui(feed, settings=UserSettings(theme=theme))
 
 
-@pytest.mark.parametrize(("size", "theme"), LOOKS)
+@pytest.mark.parametrize(("size", "theme"), SIZES_AND_THEMES)
 def test_runs(snap_compare, size, theme):
     async def settled(pilot):
         await until(pilot, lambda: "tone-test" in screen_text(pilot) and "Done. Loss" in screen_text(pilot))
@@ -74,7 +65,7 @@ def test_runs(snap_compare, size, theme):
     assert snap_compare(app(theme), terminal_size=SIZES[size], run_before=settled)
 
 
-@pytest.mark.parametrize(("size", "theme"), LOOKS)
+@pytest.mark.parametrize(("size", "theme"), SIZES_AND_THEMES)
 def test_monitor(snap_compare, home, size, theme):
     feed = RunFeed(RunFolder(home / "runs" / "20261101-101010-aaaa"))
 
@@ -86,7 +77,7 @@ def test_monitor(snap_compare, home, size, theme):
     assert snap_compare(app(theme, feed), terminal_size=SIZES[size], run_before=settled)
 
 
-@pytest.mark.parametrize(("size", "theme"), LOOKS)
+@pytest.mark.parametrize(("size", "theme"), SIZES_AND_THEMES)
 def test_guide(snap_compare, size, theme):
     async def settled(pilot):
         await pilot.press("5")
@@ -95,7 +86,7 @@ def test_guide(snap_compare, size, theme):
     assert snap_compare(app(theme), terminal_size=SIZES[size], run_before=settled)
 
 
-@pytest.mark.parametrize(("size", "theme"), LOOKS)
+@pytest.mark.parametrize(("size", "theme"), SIZES_AND_THEMES)
 def test_compare(snap_compare, size, theme):
     async def settled(pilot):
         await until(pilot, lambda: "tone-test" in screen_text(pilot))
@@ -106,7 +97,7 @@ def test_compare(snap_compare, size, theme):
     assert snap_compare(app(theme), terminal_size=SIZES[size], run_before=settled)
 
 
-@pytest.mark.parametrize(("size", "theme"), LOOKS)
+@pytest.mark.parametrize(("size", "theme"), SIZES_AND_THEMES)
 def test_pairs(snap_compare, home, size, theme):
     rows = [{"prompt": "What is 2+2?", "chosen": "The answer is 4.", "rejected": "2+2 equals 4."}] * 3
     (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -137,7 +128,7 @@ def workstation(home, monkeypatch) -> Path:
     monkeypatch.setattr("shutil.disk_usage", lambda place: Disk(10**12, 4 * 10**11, 6 * 10**11))
     monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
     # What the doctor finds depends on the machine: it is asked nothing.
-    monkeypatch.setattr("dpo_tui.screens.steps.check_step.relevant", lambda config: (DoctorOptions(), frozenset()))
+    monkeypatch.setattr("dpo_tui.screens.steps.check_step.relevant_checks", lambda config: (DoctorOptions(), frozenset()))
     work = home / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -1,8 +1,8 @@
-"""A process that writes a run folder as a worker and its supervisor do, without the torch stack.
+"""A process that writes a run folder like a worker and its supervisor, without the torch stack.
 
     python tests/support/fake_run.py FOLDER [--steps N] [--seconds S] [--history N] [--end done|failed|never]
 
-It holds the run's lock while it lives, and honours ``control/stop`` and ``control/checkpoint``.
+It holds the run's lock while it runs, and obeys ``control/stop`` and ``control/checkpoint``.
 """
 
 import argparse
@@ -35,7 +35,7 @@ learning_rate = 5e-7
 
 
 def metrics_at(step: int, total: int) -> dict[str, float]:
-    """The numbers of one log event of a run that learns."""
+    """The metrics of one log event of a run that learns, with noise from `random`."""
     progress = step / total
     margin = 1.2 * (1 - math.exp(-3 * progress)) + random.gauss(0, 0.03)
     return {
@@ -59,7 +59,7 @@ def metrics_at(step: int, total: int) -> dict[str, float]:
 
 
 def begin(folder: RunFolder, name: str, status: str = "running") -> State:
-    """Make the folder and its state, as `store.create` and the supervisor do."""
+    """Create the folder, its config and its state, as `store.create` and the supervisor do."""
     folder.control.mkdir(parents=True, exist_ok=True)
     folder.config.write_text(CONFIG)
     now = time.time()
@@ -87,19 +87,19 @@ def progress(folder: RunFolder, step: int, total: int, phase: str = "train") -> 
 
 
 def write_history(folder: RunFolder, first: int, last: int, total: int) -> None:
-    """Many log events at once, as if the run had been going for long."""
+    """Append the log events of steps ``first`` to ``last``, with an evaluation every 50 steps."""
     with folder.metrics.open("a") as stream:
         for step in range(first, last + 1):
             line = {"t": time.time(), "step": step, "epoch": 3 * step / total, **metrics_at(step, total)}
             stream.write(json.dumps(line) + "\n")
             if step % 50 == 0:
                 accuracy = metrics_at(step, total)["rewards/accuracies"] - 0.02
-                twin = {"t": time.time(), "step": step, "eval_loss": 0.6, "eval_rewards/accuracies": accuracy}
-                stream.write(json.dumps({**twin, "kl": 3 * step / total, "eval_kl": 3 * step / total}) + "\n")
+                evaluation = {"t": time.time(), "step": step, "eval_loss": 0.6, "eval_rewards/accuracies": accuracy}
+                stream.write(json.dumps({**evaluation, "kl": 3 * step / total, "eval_kl": 3 * step / total}) + "\n")
 
 
 def main() -> None:
-    """Write until the steps are done or someone asks to stop."""
+    """Write until the steps are done or a stop is requested."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--name", default="helpful-8b")
@@ -107,11 +107,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--history", type=int, default=0)
     parser.add_argument("--end", default="done")
-    asked = parser.parse_args()
-    folder = RunFolder(asked.folder.absolute())
-    state = begin(folder, asked.name)
+    arguments = parser.parse_args()
+    folder = RunFolder(arguments.folder.absolute())
+    state = begin(folder, arguments.name)
     if not run_lock.acquire(folder.lock):
-        raise SystemExit("someone else runs this")
+        raise SystemExit("another process holds the lock of this run")
     append_json_line(folder.events, {"t": time.time(), "kind": "phase", "message": "Training", "phase": "train"})
     for when, answer in (("before", "No."), ("during", "I am sorry, that is not possible. May I offer …?")):
         prompt = "How do I cancel my order before it ships?"
@@ -119,13 +119,13 @@ def main() -> None:
             folder.samples,
             {"t": time.time(), "when": when, "step": 0 if when == "before" else 50, "prompt": prompt, "answer": answer},
         )
-    write_history(folder, 1, asked.history, asked.steps)
+    write_history(folder, 1, arguments.history, arguments.steps)
     final = "done"
-    for step in range(asked.history + 1, asked.steps + 1):
-        progress(folder, step, asked.steps)
-        write_history(folder, step, step, asked.steps)
+    for step in range(arguments.history + 1, arguments.steps + 1):
+        progress(folder, step, arguments.steps)
+        write_history(folder, step, step, arguments.steps)
         with folder.train_log.open("a") as log:
-            log.write(f"step {step} [red]of[/red] {asked.steps}\n")
+            log.write(f"step {step} [red]of[/red] {arguments.steps}\n")
         if (folder.control / "checkpoint").exists():
             (folder.control / "checkpoint").unlink()
             append_json_line(
@@ -135,11 +135,11 @@ def main() -> None:
         if (folder.control / "stop").exists():
             final = "stopped"
             break
-        time.sleep(asked.seconds)
-    if asked.end == "never":
+        time.sleep(arguments.seconds)
+    if arguments.end == "never":
         return
     if final == "done":
-        final = asked.end
+        final = arguments.end
     reason = "out of memory at step 41" if final == "failed" else ""
     write_state(folder, State(**{**state.to_dict(), "status": final, "reason": reason, "ended_at": time.time()}))
 

@@ -17,11 +17,11 @@ from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.themes.glyphs import TWINS, in_ascii
 from dpo_tui.themes.terminal_choice import charset
-from dpo_tui.views.status_words import STATUSES
+from dpo_tui.views.status_labels import STATUS_LABELS
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.dialogs import AskDialog, TellDialog
-from dpo_tui.widgets.list_dialogs import PickDialog
+from dpo_tui.widgets.dialogs import ConfirmDialog, MessageDialog
+from dpo_tui.widgets.list_dialogs import MultipleChoiceDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.support.repository import ROOT
 from tests.support.terminal import NOISE, Terminal
@@ -68,7 +68,7 @@ async def test_runs_monitor_and_compare_are_drawn_in_ascii_with_their_dialogs(ho
         await until(pilot, lambda: "failed" in screen_text(pilot))
         await is_ascii(pilot, after="runs")
         await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         await is_ascii(pilot, after="help")
         await pilot.press("escape", "space", "down", "space", "v")
         await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen))
@@ -88,10 +88,10 @@ async def test_runs_monitor_and_compare_are_drawn_in_ascii_with_their_dialogs(ho
             await pilot.press(keys)
             await is_ascii(pilot, after=what)
         await pilot.press("escape", "escape", "o")
-        await until(pilot, lambda: isinstance(pilot.app.screen, PickDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MultipleChoiceDialog))
         await is_ascii(pilot, after="picking runs to overlay")
         await pilot.press("escape", "question_mark")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         await is_ascii(pilot, after="help in the monitor")
         pilot.app.notify(FOREIGN)
         await is_ascii(pilot, after="a notice")
@@ -137,10 +137,10 @@ async def test_data_guide_settings_and_palette_are_drawn_in_ascii(home):
             await is_ascii(pilot, after=f"page {page} of the guide")
             await pilot.press("down")
         await pilot.press("w")
-        await until(pilot, lambda: isinstance(pilot.app.screen, AskDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
         await is_ascii(pilot, after="a question")
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
         await pilot.press("escape", "comma")
         await until(pilot, lambda: isinstance(pilot.app.screen, SettingsScreen))
         for row in range(8):
@@ -206,7 +206,7 @@ def test_a_glyph_becomes_its_twin_and_a_letter_stays_where_it_can(text, charset,
 
 def test_every_twin_is_one_ascii_cell_and_every_state_has_one():
     assert all(len(twin) == 1 and twin.isascii() for twin in TWINS.values())
-    assert {status.glyph for status in STATUSES.values()} <= TWINS.keys()
+    assert {status.glyph for status in STATUS_LABELS.values()} <= TWINS.keys()
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from dpo_tui.views.series import Series
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.run_table import RunTable
+from tests.support.app import until
 from tests.support.fake_run import begin, progress
-from tests.test_app import until
 
 LINES = 150_000
 

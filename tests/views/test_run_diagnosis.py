@@ -14,18 +14,16 @@ from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views import run_plan as plans
-from dpo_tui.views.advice_sentence import AdviceSentence
 from dpo_tui.views.foreign_feed import ForeignFeed
-from dpo_tui.views.open_feed import open_folder
-from dpo_tui.views.run_diagnosis import PAUSE, PacedDiagnosis, evidence_of
+from dpo_tui.views.open_feed import open_feed
+from dpo_tui.views.run_diagnosis import PAUSE, ThrottledDiagnosis, evidence_of
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.schema_form import SchemaForm
+from tests.support.app import ended_run, screen_text, until
+from tests.support.event_file import scalar_record
 from tests.support.fake_run import begin, metrics_at, progress, write_history
-from tests.test_app import ended_run, record, screen_text, until
-from tests.widgets.test_widgets import Stage, shown
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +53,10 @@ def test_the_diagnosis_is_that_of_the_command_line(home):
     folder = stuck_run(home)
     feed = RunFeed(folder)
     feed.poll(time.time())
-    diagnosis = PacedDiagnosis(feed)
-    assert diagnosis.look(0.0)
-    assert list(diagnosis.found) == diagnose(folder.path)
-    assert diagnosis.found[0].rule == "rate-low"
+    diagnosis = ThrottledDiagnosis(feed)
+    assert diagnosis.update(0.0)
+    assert list(diagnosis.advice) == diagnose(folder.path)
+    assert diagnosis.advice[0].rule == "rate-low"
 
 
 def test_it_is_made_again_when_something_came_but_not_before_a_pause_and_at_once_at_the_end(home):
@@ -66,12 +64,12 @@ def test_it_is_made_again_when_something_came_but_not_before_a_pause_and_at_once
     folder = RunFolder(home / "runs" / "20261101-101010-aaaa")
     begin(folder, "x")
     feed = RunFeed(folder)
-    diagnosis = PacedDiagnosis(feed)
+    diagnosis = ThrottledDiagnosis(feed)
     assert not diagnosis.due(1.0), "nothing is known of it yet"
     write_history(folder, 1, 30, 60)
     feed.poll(time.time())
     assert diagnosis.due(1.0)
-    diagnosis.look(1.0)
+    diagnosis.update(1.0)
     assert not diagnosis.due(1e9), "nothing new"
     write_history(folder, 31, 32, 60)
     feed.poll(time.time())
@@ -88,14 +86,14 @@ def test_a_trainer_state_of_another_trainer_is_judged_by_the_same_rules(tmp_path
     lines = [{**stuck(step), "learning_rate": 5e-7} for step in range(1, 61)]
     (folder / "trainer_state.json").write_text(json.dumps({"max_steps": 60, "log_history": lines}))
     (folder / "adapter_config.json").write_text("{}")
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     assert isinstance(feed, ForeignFeed)
     feed.poll(time.time())
-    diagnosis = PacedDiagnosis(feed)
+    diagnosis = ThrottledDiagnosis(feed)
     assert diagnosis.due(1.0)
-    diagnosis.look(1.0)
-    assert diagnosis.found[0].rule == "rate-low"
-    assert "5e-7" in diagnosis.found[0].message
+    diagnosis.update(1.0)
+    assert diagnosis.advice[0].rule == "rate-low"
+    assert "5e-7" in diagnosis.advice[0].words
 
 
 def test_event_files_of_another_trainer_are_judged_too(tmp_path):
@@ -103,14 +101,14 @@ def test_event_files_of_another_trainer_are_judged_too(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     losses = [0.69, 0.65, 0.6, math.nan, math.nan]
-    data = b"".join(record(step + 1, "train/loss", loss) for step, loss in enumerate(losses))
+    data = b"".join(scalar_record(step + 1, "train/loss", loss) for step, loss in enumerate(losses))
     (folder / "events.out.tfevents.1.host").write_bytes(data)
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     feed.poll(time.time())
-    diagnosis = PacedDiagnosis(feed)
-    diagnosis.look(1.0)
-    assert diagnosis.found[0].rule == "nan"
-    assert "since step 4" in diagnosis.found[0].message
+    diagnosis = ThrottledDiagnosis(feed)
+    diagnosis.update(1.0)
+    assert diagnosis.advice[0].rule == "nan"
+    assert "since step 4" in diagnosis.advice[0].words
 
 
 @pytest.mark.parametrize(("first", "reward", "own"), [(2.4, False, False), (0.7, True, True), (25.0, True, False)])
@@ -121,7 +119,7 @@ def test_numbers_around_ln_2_are_expected_of_dpo_with_its_own_loss_only(tmp_path
     more = {"rewards/accuracies": 0.6} if reward else {}
     lines = [{"step": step, "loss": first - step / 100, **more} for step in range(1, 61)]
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": lines}))
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     feed.poll(time.time())
     assert evidence_of(feed).has_sigmoid_loss is own
 
@@ -131,7 +129,7 @@ def test_a_long_foreign_history_is_thinned_and_keeps_its_last_step(tmp_path):
     folder.mkdir()
     lines = [{"step": step, "loss": 0.6} for step in range(1, 5001)]
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": lines}))
-    feed = open_folder(folder)
+    feed = open_feed(folder)
     feed.poll(time.time())
     evidence = evidence_of(feed)
     assert len(evidence.metrics) <= 1000
@@ -180,16 +178,3 @@ async def test_without_a_remedy_the_key_is_not_offered_and_e_opens_the_settings_
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
         await until(pilot, lambda: isinstance(pilot.app.focused, SchemaForm))
         assert not any(row.changed for row in pilot.app.focused.form_rows)
-
-
-async def test_advice_is_read_whole_and_its_remedy_stays_when_it_cannot_be():
-    line = AdviceLine()
-    line.remedy_key = "a"
-    async with Stage(line).run_test(size=(40, 12)) as pilot:
-        line.say(AdviceSentence("warn", "word " * 18, "beta 0.2"))
-        await pilot.pause()
-        assert line.size.height == 4
-        assert "a tries beta 0.2" in shown(line)[3]
-        line.say(AdviceSentence("good", "Fine."))
-        await pilot.pause()
-        assert line.size.height == 2

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.hardware.nvml import NvmlFault
-from dpo_tui.views.gpu_text import LONGEST, SPAN, compact, tall
+from dpo_tui.views.gpu_text import LONGEST, SPAN, GpuHistory, compact, tall
 from dpo_tui.views.styled_text import row_width
-from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel, arrange
+from dpo_tui.widgets.gpu_panel import GpuPanel, arrange
+from tests.support.app import ended_run
 from tests.support.nvml_standin import compiler, machine
-from tests.test_app import ended_run
-from tests.widgets.test_widgets import Stage, sample, shown
+from tests.support.widget_stage import Stage, sample, shown
 
 needs_compiler = pytest.mark.skipif(
     compiler() is None, reason="no C compiler here to build the stand-in driver library"
@@ -155,3 +155,28 @@ def test_samples_are_kept_for_as_long_as_a_history_is_wide():
     from dpo_tui.views.gpu_watch import HISTORY, GpuWatch
 
     assert HISTORY * GpuWatch()._interval >= SPAN * LONGEST
+
+
+def test_a_gpu_in_one_row_says_it_all():
+    """SCREENS, Monitor."""
+    row = compact(GpuHistory(0, "NVIDIA GeForce RTX 4070", [sample(utilisation=u) for u in (10, 50, 97)]), 80)
+    text = "".join(part for part, _ in row)
+    assert text.startswith("GPU 0 RTX 4070")
+    assert "97 %" in text
+    assert " 9.1/12.9 GB" in text
+    assert "188/200 W" in text
+    assert text.endswith("71 °C")
+    assert len(text) <= 80
+
+
+def test_a_gpu_that_tells_little_shows_what_it_tells():
+    silent = sample(utilisation=None, memory_used=None, power=None, temperature=88)
+    row = compact(GpuHistory(0, "GB10", [silent]), 80)
+    assert "".join(part for part, _ in row).endswith("88 °C")
+    assert row[-1][1] == "hot"
+
+
+async def test_without_a_gpu_the_panel_says_so():
+    panel = GpuPanel()
+    async with Stage(panel).run_test(size=(60, 4)):
+        assert shown(panel)[0].startswith("no GPU here")

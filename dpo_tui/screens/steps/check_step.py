@@ -17,11 +17,12 @@ from dpo_tui.hardware.doctor.registry import DoctorFinding
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.screens.steps.settings_step import outlook
 from dpo_tui.start.prepare import Prepared
-from dpo_tui.views.doctor_findings import machine, relevant, trouble
+from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
 from dpo_tui.views.run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.text_pane import Paragraph, TextPane
+from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.text_pane import TextPane
 
 _ROWS_NAMED = 3
 """Dropped rows that are named one by one."""
@@ -81,17 +82,17 @@ class CheckStep(Vertical):
     def _show_when_seen(self) -> None:
         screen = self.screen
         if isinstance(screen, FullScreen):
-            screen.when_seen(self._show)
+            screen.draw_when_front(self._show)
         else:
             self._show()
 
     def _show(self) -> None:
         text = self._text
         if self._doctor_started:
-            findings = machine(self._findings, looking=self.is_examining)
+            findings = findings_text(self._findings, running=self.is_examining)
             # Problems come first, so that they are seen on a short terminal too.
             first, rest = ([self._verdict()], [("", "text"), *text]) if self._ready else (text, [])
-            text = [*first, *trouble(self._findings), *rest, ("", "text"), *findings]
+            text = [*first, *problems_text(self._findings), *rest, ("", "text"), *findings]
         self.query_one(TextPane).show(text)
 
     def _verdict(self) -> Paragraph:
@@ -103,7 +104,7 @@ class CheckStep(Vertical):
         """Start the doctor's checks that matter for a run with this config."""
         self._end_doctor()
         self._findings, self._doctor_started = [], True
-        self._doctor = DoctorProcess(*relevant(config))
+        self._doctor = DoctorProcess(*relevant_checks(config))
         self._follow_doctor(self._doctor)
 
     def stop_doctor(self) -> None:

@@ -17,9 +17,10 @@ from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.line_input import LineInput
-from dpo_tui.widgets.text_pane import Paragraph, TextPane
+from dpo_tui.widgets.compact_inputs import ChoiceList
+from dpo_tui.widgets.compact_inputs import LineInput
+from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.text_pane import TextPane
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst")
 _ROWS_READ = 40

@@ -17,8 +17,8 @@ from dpo_tui.hub.cache import hub_cache
 from dpo_tui.hardware.profiles import Profile, fitting_models
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.widgets.choice_list import ChoiceList
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.widgets.compact_inputs import ChoiceList
+from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.text_pane import TextPane
 
 DEMO = "demo"

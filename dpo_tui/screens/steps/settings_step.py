@@ -13,11 +13,12 @@ from dpo_tui.config.toml_text import limits
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.text.durations import duration
 from dpo_tui.views.run_forecast import Forecast
-from dpo_tui.views.run_plan import RunPlan, parse, written
-from dpo_tui.widgets.line_input import LineInput
+from dpo_tui.views.run_plan import RunPlan, parse, setting_text as value_text
+from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.schema_form import FormRow, SchemaForm
 from dpo_tui.widgets.step_bar import bar
-from dpo_tui.widgets.text_pane import Paragraph, TextPane
+from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.text_pane import TextPane
 
 # The order in which people need the sections; model and data have steps of their own and come last.
 ORDER = ("training", "dpo", "lora", "data", "model", "eval", "compute", "run")
@@ -107,8 +108,8 @@ class SettingsStep(Vertical):
         value = {"yes": True, "no": False}.get(message.value, parse(message.name, message.value))
         self.post_message(self.Changed(message.name, value))
 
-    @on(SchemaForm.EditWanted)
-    def _open_edit(self, message: SchemaForm.EditWanted) -> None:
+    @on(SchemaForm.EditRequested)
+    def _open_edit(self, message: SchemaForm.EditRequested) -> None:
         message.stop()
         self._editing = message.row.name
         self._value_before = self._plan.own.get(self._editing)
@@ -176,7 +177,7 @@ def _value(plan: RunPlan, name: str) -> str:
     value = plan.shown(name)
     if name == "lora_alpha" and value is None:
         value = plan.config.alpha  # its default is twice the rank
-    return written(value)
+    return value_text(value)
 
 
 def setting_help(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
@@ -196,8 +197,8 @@ def setting_help(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph
             text.append((f"✗ {problem}", "bad"))
         if bounds := limits(info):
             text.append((f"allowed: {bounds}", "muted"))
-        profile = written(plan.profile_values[name]) if name in plan.profile_values else "—"
-        from_file = written(plan.file_values[name]) if name in plan.file_values else "—"
+        profile = value_text(plan.profile_values[name]) if name in plan.profile_values else "—"
+        from_file = value_text(plan.file_values[name]) if name in plan.file_values else "—"
         changed = "yes" if plan.origin(name) == "you" else "no"
         if name == "group_by_length" and (savings := grouping_text(plan, forecast)):
             text.append((savings, "text"))

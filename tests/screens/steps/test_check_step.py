@@ -14,7 +14,7 @@ from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.views import run_plan as plans
-from dpo_tui.views.doctor_findings import machine, relevant, trouble
+from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
 from dpo_tui.views.user_settings import UserSettings
 from tests.test_app import screen_text, until
 
@@ -29,7 +29,7 @@ def _here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(**values) -> frozenset[str]:
-    return relevant(from_values({"model_name": "org/name", "dataset": "x", **values}))[1]
+    return relevant_checks(from_values({"model_name": "org/name", "dataset": "x", **values}))[1]
 
 
 def test_the_doctor_is_asked_what_matters_for_this_run_and_no_more(tmp_path, monkeypatch):
@@ -42,7 +42,7 @@ def test_the_doctor_is_asked_what_matters_for_this_run_and_no_more(tmp_path, mon
     assert "bitsandbytes" not in asked(use_4bit=False)
     assert "unsloth" in asked(provider="unsloth")
     assert "terminal" not in asked(), "the app is being looked at"
-    assert relevant(from_values({"model_name": "org/name", "dataset": "x"}))[0].model == "org/name"
+    assert relevant_checks(from_values({"model_name": "org/name", "dataset": "x"}))[0].model == "org/name"
 
     snapshot = tmp_path / "hf" / "hub" / "models--org--name" / "snapshots" / "main"
     snapshot.mkdir(parents=True)
@@ -58,13 +58,13 @@ def test_trouble_comes_first_the_worst_at_the_top_with_what_to_do():
         DoctorFinding("memory", "warn", "8 GB", "add swap"),
         DoctorFinding("torch", "fail", "CPU build", "pip install torch"),
     ]
-    assert [text for text, _ in trouble(found)] == [
+    assert [text for text, _ in problems_text(found)] == [
         "✗ torch: CPU build", "  → pip install torch", "! memory: 8 GB", "  → add swap",
     ]  # fmt: skip
-    page = [text for text, _ in machine(found, looking=True)]
+    page = [text for text, _ in findings_text(found, running=True)]
     assert [line.split()[1] for line in page[1:4]] == ["gpu", "memory", "torch"]
     assert page[-1] == "… looking further"
-    assert len(machine(found, looking=False)) == 4
+    assert len(findings_text(found, running=False)) == 4
 
 
 def test_findings_come_from_a_child_which_can_be_ended_in_the_middle():

@@ -12,7 +12,7 @@ from dpo_tui.config.files import from_values
 from dpo_tui.data.pair_sizes import pair_sizes
 from dpo_tui.screens.steps.settings_step import setting_help
 from dpo_tui.views import run_plan as plans
-from dpo_tui.views.padding_savings import PaddingSavings, padding_of
+from dpo_tui.views.padding_savings import PaddingSavings, estimate_padding
 from dpo_tui.views.run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan
 from tests.support.training import make_config, train
@@ -78,7 +78,7 @@ def test_the_padding_foretold_is_that_of_the_trainers_own_order(micro: int, accu
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
     pairs = uneven(160)
-    forecast = padding_of(pairs, len(pairs), micro, accumulate)
+    forecast = estimate_padding(pairs, len(pairs), micro, accumulate)
     assert forecast is not None
     torch.manual_seed(0)
     lengths = [max(pair) for pair in pairs]
@@ -93,10 +93,10 @@ def test_the_padding_foretold_is_that_of_the_trainers_own_order(micro: int, accu
 
 
 def test_pairs_of_one_length_have_nothing_to_spare_and_few_pairs_no_answer() -> None:
-    same = padding_of([(100, 100)] * 40, 40, 4, 2)
+    same = estimate_padding([(100, 100)] * 40, 40, 4, 2)
     assert same == PaddingSavings(0.0, 0.0)
     assert same.saved == 0
-    assert padding_of([(100, 50)] * 3, 3, 2, 4) is None
+    assert estimate_padding([(100, 50)] * 3, 3, 2, 4) is None
 
 
 def test_the_sample_that_is_counted_tells_the_length_of_both_sequences(tmp_path: Path) -> None:

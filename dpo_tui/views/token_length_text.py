@@ -1,66 +1,67 @@
-"""How long a dataset's pairs are: the histogram, what TRL will drop and cut, and what max_seq_length keeps how much."""
+"""Text of the length view of a dataset: statistics, what TRL will drop and cut at max_seq_length, and a histogram."""
 
 from typing import Any
 
-from dpo_tui.views.monitor_text import Piece
+from dpo_tui.views.styled_text import Paragraph
 
 _BAR = 40
+"""Cells of the longest bar."""
 _BECAUSE = ": the prompt alone fills it, or the chat template refuses them"
 _CUT = ": they teach the model to end in the middle"
 _PARTS = (("prompt", "prompts"), ("chosen", "chosen answers"), ("rejected", "rejected answers"))
 
 
-def lengths_text(report: dict[str, Any] | None, model: str = "", problem: str = "") -> list[Piece]:
-    """The page about lengths.
+def lengths_text(report: dict[str, Any] | None, model: str = "", problem: str = "") -> list[Paragraph]:
+    """The page of the length view.
 
     Args:
-        report: of a scan, as it comes; None before the first.
-        model: whose tokenizer counts; empty for none.
-        problem: why tokens could not be counted.
+        report: of the scan so far; None before the first.
+        model: the model whose tokenizer counts; empty for none.
+        problem: why tokens could not be counted; empty when they can.
     """
     if report is None:
         return [("Reading …", "muted")]
     tokens = report["lengths"]["tokens"]
-    text: list[Piece] = []
+    text: list[Paragraph] = []
     if problem:
         text += [(f"✗ {problem}", "bad"), ("m names another model.", "accent"), ("", "text")]
     elif tokens is None:
-        told = "No model is known: m names one, or choose it in New. Until then these are characters."
-        text += [(f"Counting with the tokenizer of {model} …" if model else told, "accent"), ("", "text")]
+        no_model = "No model is known: m names one, or choose it in New. Until then these are characters."
+        text += [(f"Counting with the tokenizer of {model} …" if model else no_model, "accent"), ("", "text")]
     else:
-        text += [*_fit(report, tokens), ("", "text")]
-    known = tokens or report["lengths"]["characters"]
+        text += [*_limit_text(report, tokens), ("", "text")]
+    lengths = tokens or report["lengths"]["characters"]
     unit = "tokens" if tokens else "characters"
     text.append((f"{'':<18}{'median':>9}{'95 %':>9}{'99 %':>9}{'longest':>9}", "muted"))
     for part, name in (*_PARTS, ("longest", "prompt + answer")):
-        if (summary := known.get(part)) and summary.get("count"):
+        if (summary := lengths.get(part)) and summary.get("count"):
             numbers = "".join(f"{summary[key]:>9,}" for key in ("p50", "p95", "p99", "max"))
             text.append((f"{name:<18}{numbers}", "code"))
-    whole = known.get("longest")
+    whole = lengths.get("longest")
     if whole and whole.get("count"):
         text += [("", "text"), (f"Prompt and the longer answer, {unit}: pairs by length", "heading")]
         text += histogram(whole, report["max_length"])
     return text
 
 
-def histogram(summary: dict[str, Any], limit: int | None) -> list[Piece]:
-    """A bar a bin; bins that hold pairs longer than the limit are warned about.
+def histogram(summary: dict[str, Any], limit: int | None) -> list[Paragraph]:
+    """The histogram, one bar a bin; bins with pairs longer than the limit have the colour of a warning.
 
     Args:
-        summary: of `dpo_tui.data.tokens.length_histogram.LengthHistogram`; its last bin holds all that is longer.
-        limit: tokens that training keeps; None for none.
+        summary: of `dpo_tui.data.tokens.length_histogram.LengthHistogram`; its last bin holds all longer pairs.
+        limit: max_seq_length in tokens; None for no limit.
     """
     width, counts = summary["histogram"]["bin_width"], summary["histogram"]["counts"]
     last = max((at for at, count in enumerate(counts) if count), default=0)
-    most = max(counts, default=0) or 1
-    lines: list[Piece] = []
+    largest = max(counts, default=0) or 1
+    lines: list[Paragraph] = []
     for at, count in enumerate(counts[: last + 1]):
         low, high = at * width, (at + 1) * width - 1
         high = max(high, summary["max"]) if at == len(counts) - 1 else high
-        bar = "▇" * (0 if not count else max(1, round(count / most * _BAR)))
+        bar = "▇" * (0 if not count else max(1, round(count / largest * _BAR)))
         beyond = limit is not None and high > limit
-        marked = "  ← max_seq_length" if beyond and low <= (limit or 0) else ""
-        lines.append((f"{f'{low:,}-{high:,}':>15} {bar:<{_BAR}} {count:>9,}{marked}".rstrip(), _role(beyond, count)))
+        mark = "  ← max_seq_length" if beyond and low <= (limit or 0) else ""
+        lines.append((f"{f'{low:,}-{high:,}':>15} {bar:<{_BAR}} {count:>9,}{mark}".rstrip(), _role(beyond, count)))
     return lines
 
 
@@ -68,10 +69,11 @@ def _role(beyond: bool, count: int) -> str:
     return "warn" if beyond and count else "code"
 
 
-def _fit(report: dict[str, Any], tokens: dict[str, Any]) -> list[Piece]:
+def _limit_text(report: dict[str, Any], tokens: dict[str, Any]) -> list[Paragraph]:
+    """What max_seq_length drops and cuts, and which limits would keep 95, 99 and 100 % of the pairs whole."""
     limit, keeps = report["max_length"], report["keeps"]
     dropped, cut = report["will_drop"] or 0, report["will_truncate"] or 0
-    text: list[Piece] = [
+    text: list[Paragraph] = [
         (f"Counted with the tokenizer of {report['model']}", "heading"),
         (f"At max_seq_length {limit:,}, of {report['usable']:,} pairs will", "text"),
         (f"{dropped:>9,}  be dropped{_BECAUSE if dropped else ''}", "warn" if dropped else "good"),

@@ -1,4 +1,4 @@
-"""What the judge screen shows: which runs can be judged, what is to be done, and what the verdicts come to."""
+"""Text of the judge screen: the runs that can be judged, what to do next, and the win rate with its meaning."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,52 +9,57 @@ from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.win_rate import WinRate, wilson
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.text.printable import printable
-from dpo_tui.views.monitor_text import Piece, prompt_text
+from dpo_tui.views.monitor_text import prompt_text
 from dpo_tui.views.run_list import RunSummary
+from dpo_tui.views.styled_text import Paragraph
 
 PROMPTS = 20
-"""Prompts to judge at first, and so many more on request."""
+"""Prompts that a judging begins with, and that each request for more adds."""
 _EVEN = 0.5
-_MOST = 1000
-"""Verdicts beyond which it is no use to say how many more are needed."""
+"""The win rate of two models that are as good as each other."""
+_MOST_VERDICTS = 1000
+"""If more verdicts than these would be needed, their number is not shown."""
 _WINNERS = {"tuned": "tuned", "base": "base", "tie": "tie", "both-bad": "both bad", "same": "the same"}
 _NAME_WIDTH = 26
 
 
 @dataclass(frozen=True, slots=True)
-class Judgeable:
-    """A run that has made something.
+class JudgeableRun:
+    """A run that saved an adapter or a model.
 
     Attributes:
-        folder: of the run.
-        name: what the person calls it.
-        words: one line about it.
+        folder: its folder.
+        name: the user's name for it.
+        description: one line for a list: name, verdicts so far, model.
     """
 
     folder: RunFolder
     name: str
-    words: str
+    description: str
 
 
-def judgeable(glances: Sequence[RunSummary]) -> list[Judgeable]:
-    """The runs that can be judged, newest first, and how far each is judged. Reads the disk."""
+def judgeable_runs(runs: Sequence[RunSummary]) -> list[JudgeableRun]:
+    """The runs that can be judged, in the order given. Reads the disk."""
     found = []
-    for glance in glances:
-        if glance.folder.has_result:
-            session = Session.existing(glance.folder)
+    for run in runs:
+        if run.folder.has_result:
+            session = Session.existing(run.folder)
             judged = f"{session.tally().judged} of {session.total} judged" if session is not None else "not judged yet"
-            name = printable(glance.name, single_line=True)[: _NAME_WIDTH - 2]
-            words = f"{name:<{_NAME_WIDTH}}{judged:<20}{glance.model}"
-            found.append(Judgeable(glance.folder, glance.name, words.rstrip()))
+            name = printable(run.name, single_line=True)[: _NAME_WIDTH - 2]
+            description = f"{name:<{_NAME_WIDTH}}{judged:<20}{run.model}"
+            found.append(JudgeableRun(run.folder, run.name, description.rstrip()))
     return found
 
 
 @contextmanager
-def saved(folder: RunFolder) -> Iterator[None]:
-    """What is done here writes the run's judging.
+def reporting_save_errors(folder: RunFolder) -> Iterator[None]:
+    """Context in which files of a judging are written; an `OSError` becomes a `RunError`.
+
+    Args:
+        folder: the run that is judged.
 
     Raises:
-        RunError: the disk refused; what was kept before is there.
+        RunError: a file cannot be written; what was saved before is intact.
     """
     try:
         yield
@@ -65,8 +70,8 @@ def saved(folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def before_answers(session: Session) -> list[Piece]:
-    """What to do while there is no pair to judge because answers are not there yet."""
+def before_answers(session: Session) -> list[Paragraph]:
+    """The page shown before the models have answered."""
     missing = len(session.unanswered())
     return [
         (f"{missing} of {session.total} prompts are not answered yet.", "heading"),
@@ -81,22 +86,24 @@ def before_answers(session: Session) -> list[Piece]:
     ]
 
 
-def while_answering(session: Session, done: int, total: int) -> list[Piece]:
-    """What goes on while the first pair is not there yet."""
-    told = f"{done} of {total} answers are there." if done else "Loading the libraries and the models takes a while."
+def while_answering(session: Session, done: int, total: int) -> list[Paragraph]:
+    """The page shown while the models answer, until the first pair can be judged."""
+    progress = (
+        f"{done} of {total} answers are there." if done else "Loading the libraries and the models takes a while."
+    )
     return [
         ("Both models answer the prompts.", "heading"),
         ("", "text"),
-        (told, "text"),
+        (progress, "text"),
         ("The first pair comes by itself. You may leave: it goes on as long as the app is open.", "muted"),
         *_caution(session),
     ]
 
 
-def result(session: Session) -> list[Piece]:
-    """The win rate, how sure it is, what it means, and who won where."""
+def result(session: Session) -> list[Paragraph]:
+    """The page of the result: the win rate, its interval and meaning, and the winner for each prompt."""
     tally = session.tally()
-    text: list[Piece] = [(tally.summary(), "heading"), ("", "text"), (meaning(tally), _tone(tally))]
+    text: list[Paragraph] = [(tally.summary(), "heading"), ("", "text"), (meaning(tally), _tone(tally))]
     text += _caution(session)
     if left := session.total - tally.judged:
         text.append((f"{left} of {session.total} pairs are not judged yet; esc goes on with them.", "muted"))
@@ -111,7 +118,7 @@ def result(session: Session) -> list[Piece]:
 
 
 def meaning(tally: WinRate) -> str:
-    """What a tally says about the two models, in words for someone who knows no statistics."""
+    """What a win rate says about the two models, for readers who know no statistics."""
     if tally.rate is None or tally.interval is None:
         return "Nobody has preferred either side yet, so there is no win rate."
     low, high = tally.interval
@@ -135,10 +142,14 @@ def meaning(tally: WinRate) -> str:
 
 
 def verdicts_needed(tally: WinRate) -> int | None:
-    """Decided verdicts at which the interval would leave 50 % outside if the rate stayed; None beyond a thousand."""
+    """How many decided verdicts the Wilson interval needs to exclude 50 %, if the win rate stays as it is.
+
+    Returns:
+        None at a win rate of exactly 50 %, or when more than a thousand would be needed.
+    """
     if tally.rate is None or tally.rate == _EVEN:
         return None
-    for n in range(tally.decided + 1, _MOST + 1):
+    for n in range(tally.decided + 1, _MOST_VERDICTS + 1):
         low, high = wilson(round(tally.rate * n), n)
         if low > _EVEN or high < _EVEN:
             return n
@@ -152,5 +163,5 @@ def _tone(tally: WinRate) -> str:
     return "good" if low > _EVEN else "bad" if high < _EVEN else "text"
 
 
-def _caution(session: Session) -> list[Piece]:
+def _caution(session: Session) -> list[Paragraph]:
     return [(f"! {printable(session.caution, single_line=True)}", "warn")] if session.caution else []
