@@ -224,7 +224,7 @@ class RunsScreen(RunActionsScreen):
         self._chosen ^= {message.key}
         self._show()
 
-    def on_run_table_begin_asked(self, message: RunTable.StartRequested) -> None:
+    def on_run_table_start_requested(self, message: RunTable.StartRequested) -> None:
         """Lead to the first run."""
         message.stop()
         self.action_new()
