@@ -25,8 +25,8 @@ def word_difference(chosen: str, rejected: str) -> tuple[list[DiffPiece], list[D
     Returns:
         The pieces of the chosen and of the rejected text; joined, they give the texts again.
     """
-    left, left_rest = _words(chosen)
-    right, right_rest = _words(rejected)
+    left, left_rest = _split_words(chosen)
+    right, right_rest = _split_words(rejected)
     chosen_pieces: list[DiffPiece] = []
     rejected_pieces: list[DiffPiece] = []
     for step in Indel.opcodes(left, right):
@@ -37,7 +37,7 @@ def word_difference(chosen: str, rejected: str) -> tuple[list[DiffPiece], list[D
     return chosen_pieces, rejected_pieces
 
 
-def _words(text: str) -> tuple[list[str], str]:
+def _split_words(text: str) -> tuple[list[str], str]:
     words = _PIECES.findall(text)
     if len(words) <= MAX_WORDS:
         return words, ""

@@ -65,9 +65,9 @@ def _pattern(text: str) -> re.Pattern[str] | None:
     return None
 
 
-def _role(speaker: str) -> str:
+def _role(name: str) -> str:
     # Every assistant of _SPEAKERS begins with an A, and no user does.
-    return "assistant" if speaker.startswith("A") else "user"
+    return "assistant" if name.startswith("A") else "user"
 
 
 def _turns(text: str, pattern: re.Pattern[str]) -> list[Message]:

@@ -34,25 +34,25 @@ def utf8_blocks(file: DataFile) -> tuple[str, Iterator[bytes]]:
     return encoding, _transcoded(blocks, encoding)
 
 
-def encoding_of(head: bytes, path: Path) -> str:
+def encoding_of(beginning: bytes, path: Path) -> str:
     """Find the encoding of a text by its beginning.
 
     A byte-order mark decides; without one, NUL bytes in every second place mean UTF-16, and bytes that are not UTF-8
     mean Windows-1252.
 
     Args:
-        head: the first bytes of the file.
+        beginning: the first bytes of the file.
         path: the file, for the error.
 
     Raises:
         DataError: it is no text.
     """
     for mark, name in _BYTE_ORDER_MARKS:
-        if head.startswith(mark):
+        if beginning.startswith(mark):
             return name
-    nuls = head.count(0)
+    nuls = beginning.count(0)
     if nuls:
-        sample = head[: len(head) // 2 * 2]
+        sample = beginning[: len(beginning) // 2 * 2]
         # ASCII text in UTF-16 has a NUL in every other byte, always on the same side. 40 % of NULs leave room for
         # other letters, and nine in ten on one side for the few letters whose code is a multiple of 256.
         if len(sample) >= 4 and nuls * 5 >= len(sample) * 2:  # noqa: PLR2004
@@ -61,18 +61,18 @@ def encoding_of(head: bytes, path: Path) -> str:
                 return "utf-16-le"
             if odd * 10 <= nuls:
                 return "utf-16-be"
-        if nuls * 100 > len(head):
+        if nuls * 100 > len(beginning):
             raise _binary(path)
     try:
-        # Incremental, since the head may end inside a character.
-        codecs.getincrementaldecoder("utf-8")().decode(head)
+        # Incremental, since the beginning may end inside a character.
+        codecs.getincrementaldecoder("utf-8")().decode(beginning)
     except UnicodeDecodeError as error:
-        controls = sum(byte < 32 and byte not in b"\t\n\r" for byte in head)  # noqa: PLR2004 (C0 controls)
-        if controls * 20 > len(head):
+        controls = sum(byte < 32 and byte not in b"\t\n\r" for byte in beginning)  # noqa: PLR2004 (C0 controls)
+        if controls * 20 > len(beginning):
             raise _binary(path) from None
         # With valid multi-byte characters before the error it is UTF-8 with one damaged line, which fails by itself.
-        valid = len(head[: error.start].decode("utf-8", "ignore"))
-        multibyte = any(byte >= 0xC2 for byte in head[: error.start])  # noqa: PLR2004 (first lead byte of UTF-8)
+        valid = len(beginning[: error.start].decode("utf-8", "ignore"))
+        multibyte = any(byte >= 0xC2 for byte in beginning[: error.start])  # noqa: PLR2004 (first lead byte of UTF-8)
         return "utf-8" if multibyte and valid else "cp1252"
     return "utf-8"
 
