@@ -13,7 +13,11 @@ _CONVERTED = "refs/convert/parquet"
 
 
 def download(source: Source, progress: Progress | None = None) -> list[Path]:
-    """Download the data files of one subset and split, or find them in the cache.
+    """Download the data files of one subset and split; without a network, take those in the hub's cache.
+
+    Args:
+        source: names the dataset, the subset and the split.
+        progress: called before each file with the bytes done and the bytes in all.
 
     Raises:
         DataError: the dataset does not exist, may not be read, cannot be reached, or its split is not clear.

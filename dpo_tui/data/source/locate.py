@@ -1,4 +1,4 @@
-"""The files behind a source: a file, a folder, a saved `datasets` folder, or what a hub id names."""
+"""Find the files of a dataset: one file, a folder, a saved `datasets` folder, or a hub dataset."""
 
 import difflib
 import os
@@ -16,7 +16,13 @@ _EVALUATION_SPLITS = ("test", "validation", "valid", "val", "dev", "eval", "test
 
 
 def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
-    """Find the files behind a source, downloading them if it is a hub id.
+    """Find the files of a dataset; those of a hub id are downloaded.
+
+    A path on this machine goes before a hub id of the same spelling.
+
+    Args:
+        source: the dataset, as the user named it.
+        progress: called with the bytes of a download that are done.
 
     Raises:
         DataError: there is nothing there, or nothing that can be read, or it is not clear which split is meant.
@@ -51,7 +57,7 @@ def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFil
     if evaluation is not None:
         return locate(evaluation)
     path = Path(source.location).expanduser()
-    find = locate if path.is_dir() else _downloaded
+    find = locate if path.is_dir() else _from_hub_cache
     if path.is_file():
         return []
     for name in _EVALUATION_SPLITS:
@@ -63,7 +69,7 @@ def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFil
     return []
 
 
-def _downloaded(source: Source) -> list[DataFile]:
+def _from_hub_cache(source: Source) -> list[DataFile]:
     if not looks_like_hub_id(source.location):
         return []
     return [data_file(file) for file in cached(source)]
