@@ -27,9 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.pair import text_of
-from dpo_tui.data.scan.row_index import first_pairs
-from dpo_tui.data.scan.scan_child import ScanProcess
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.row_index import preview_rows
+from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 
 
@@ -170,7 +169,7 @@ def main() -> None:
         rounds = [(load_with_datasets(file), scan(file)[0]) for _ in range(given.repeat)]
         loaded = min((one for one, _ in rounds), key=lambda one: one.seconds)
         scanned = min((one for _, one in rounds), key=lambda one: one.seconds)
-        first = min(timed(lambda: first_pairs(Source(str(file)), 100)) for _ in range(3))
+        first = min(timed(lambda: preview_rows(Source(str(file)), 100)) for _ in range(3))
         cores = len(os.sched_getaffinity(0))
         size = file.stat().st_size / 1e9
         print(f"{given.pairs:,} pairs, {size:.2f} GB, {cores} cores, load average {os.getloadavg()[0]:.1f}\n")

@@ -69,18 +69,18 @@ def main() -> None:
     arguments.add_argument("--portions", type=int, default=40)
     arguments.add_argument("--repeat", type=int, default=4, help="best of so many rounds")
     given = arguments.parse_args()
-    scanner._prepare(ColumnMapping())
+    scanner._make_scanner(ColumnMapping())
     timed(chunk_scanner, "read_bytes", "read")
-    timed(pair_batcher, "suspicions", "look for line ends and unusual bytes")
+    timed(pair_batcher, "unusual_rows", "look for line ends and unusual bytes")
     timed(pair_batcher.PairBatcher, "_plain_lines", "take columns (the next two and the parser)")
-    timed(pair_batcher.Texts, "of", "… lengths and hashes of texts")
-    timed(pair_batcher, "_usable", "… blanks, equal answers, transcripts")
-    timed(PairColumns, "_compare", "… of too-similar: rapidfuzz")
+    timed(pair_batcher.TextColumn, "of", "… lengths and hashes of texts")
+    timed(pair_batcher, "_without_special_rows", "… blanks, equal answers, transcripts")
+    timed(PairColumns, "_similarity_of", "… of too-similar: rapidfuzz")
     known = {
-        name: replace(check, pair=timed_check(name, check.pair)) if check.pair else check
+        name: replace(check, find_pairs=timed_check(name, check.find_pairs)) if check.find_pairs else check
         for name, check in checks().items()
     }
-    examiner = chunk_scanner.ChunkScanner(Recogniser(ColumnMapping()), known)
+    chunk_by_chunk = chunk_scanner.ChunkScanner(Recogniser(ColumnMapping()), known)
     every = list(chunks_of(data_file(given.file)))
     taken = every[: given.portions]
     best: dict[str, float] = {}
@@ -88,7 +88,7 @@ def main() -> None:
         SECONDS.clear()
         start = time.process_time()
         for chunk in taken:
-            examiner.examine(chunk)
+            chunk_by_chunk.scan(chunk)
         SECONDS["all"] = time.process_time() - start
         if not best or SECONDS["all"] < best["all"]:
             best = dict(SECONDS)

@@ -22,12 +22,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.gpu_parts.machine import processor
 
 WAYS = ("trl", "trl, precompute", "ours")
 DATA = {"hh-harmless": "hh-harmless-test.jsonl.gz", "dpo-en-demo": "dpo-en-demo.json"}
@@ -55,21 +58,16 @@ def sample(source: Path, pairs: int, target: Path) -> None:
 def measure(way: str, case: Case, model: str, length: int) -> dict[str, Any]:
     """Train in this process; return seconds, losses and tokens."""
     import torch
-    from transformers import set_seed
-    from trl import DPOTrainer
 
+    from benchmarks.gpu_parts.clock import PreparationClock, now
+    from benchmarks.gpu_parts.ways import OURS, TRL, TRL_PRECOMPUTE, trainer_of
     from dpo_tui.config.files import from_values
     from dpo_tui.config.toml_text import to_toml
     from dpo_tui.runs import store
     from dpo_tui.train.model.device import choose_device
-    from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
-    from dpo_tui.train.trainer.arguments import dpo_arguments
-    from dpo_tui.train.trainer.callbacks import RunCallback
+    from dpo_tui.train.model.load import load_model, load_tokenizer
     from dpo_tui.train.trainer.run_datasets import load_datasets
-    from dpo_tui.train.trainer.trainer_registry import build_trainer
     from dpo_tui.train.trainer.trainers import shortcuts_of
-    from dpo_tui.train.worker.journal import Journal
-    from dpo_tui.train.worker.stop_requests import StopRequests
 
     config = from_values(
         {
@@ -90,91 +88,28 @@ def measure(way: str, case: Case, model: str, length: int) -> dict[str, Any]:
     folder = store.create(to_toml(config), name="benchmark", devices=[])
     device = choose_device(config)
     rows, tokenizer = load_datasets(config), load_tokenizer(config)[0]
-    began = _Clock.wrap()
-    if way == "ours":
-        callback = RunCallback(Journal(folder), StopRequests(folder), 1)
-        trainer = build_trainer(
-            config,
-            folder,
-            device,
-            model=load_model(config, device),
-            tokenizer=tokenizer,
-            rows=rows,
-            callback=callback,
-            resumes=False,
-        )
-    else:
-        once = way != "trl"
-        arguments = dpo_arguments(config, folder, device, evaluates=False, resumes=False, reference_once=once)
-        set_seed(config.seed)
-        trainer = DPOTrainer(
-            model=load_model(config, device),
-            args=arguments,
-            train_dataset=rows.train,
-            processing_class=tokenizer,
-            peft_config=lora_config(config),
-        )
-    trainer.args.save_strategy = "no"
-    preparing = began.so_far()
-    start = _now()
+    clock = PreparationClock.installed()
+    trainer = trainer_of(
+        next(one for one in (TRL, TRL_PRECOMPUTE, OURS) if one.name == way),
+        config,
+        folder,
+        device,
+        model=load_model(config, device),
+        tokenizer=tokenizer,
+        rows=rows,
+    )
+    start = now()
     trainer.train()
-    training = [after - before for before, after in zip(start, _now(), strict=True)]
+    training = [after - before for before, after in zip(start, now(), strict=True)]
     log = [line for line in trainer.state.log_history if "loss" in line]
     return {
-        "wall": preparing[0] + training[0],
-        "cpu": preparing[1] + training[1],
+        "wall": clock.wall + training[0],
+        "cpu": clock.cpu + training[1],
         "losses": [line["loss"] for line in log],
         "tokens": log[-1]["num_tokens"],
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None,
         "shortcuts": shortcuts_of(trainer),
     }
-
-
-class _Clock:
-    """Times what a trainer's construction computes on pairs: the reference's scores and our check."""
-
-    def __init__(self) -> None:
-        self.wall = self.cpu = 0.0
-
-    @classmethod
-    def wrap(cls) -> "_Clock":
-        from trl import DPOTrainer
-
-        from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-        from dpo_tui.train.trainer.trainers import PairTrainer
-
-        clock = cls()
-        nested = []
-
-        def timed(function: Any) -> Any:
-            def run(*args: Any, **kwargs: Any) -> Any:
-                before = _now()
-                nested.append(function)
-                try:
-                    return function(*args, **kwargs)
-                finally:
-                    nested.pop()
-                    if not nested:
-                        wall, cpu = _now()
-                        clock.wall += wall - before[0]
-                        clock.cpu += cpu - before[1]
-
-            return run
-
-        for owner, name in (
-            (DPOTrainer, "_precompute_ref_logps"),
-            (PairTrainer, "_precompute_ref_logps"),
-            (Shortcuts, "install"),
-        ):
-            setattr(owner, name, timed(getattr(owner, name)))
-        return clock
-
-    def so_far(self) -> tuple[float, float]:
-        return self.wall, self.cpu
-
-
-def _now() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
 
 
 def in_a_process(way: str, given: argparse.Namespace, case: Case, data: Path) -> dict[str, Any]:
@@ -218,7 +153,7 @@ def machine() -> str:
     """Describe where this runs, and who else does."""
     import torch
 
-    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else _processor()
+    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else processor()
     packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     threads = torch.get_num_threads()
@@ -226,13 +161,6 @@ def machine() -> str:
         f"{name}, {os.cpu_count()} cores, {threads} thread(s) for torch; Python {platform.python_version()}, "
         f"{packages}. Load average at the start: {load}."
     )
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def report(given: argparse.Namespace) -> None:

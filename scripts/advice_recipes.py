@@ -1,4 +1,4 @@
-"""What is done to each of the labelled runs that the advice is tested on; `make_advice_runs.py` trains them."""
+"""Recipes of the labelled runs on which the advice is tested; `make_advice_runs.py` trains them."""
 
 import random
 from collections.abc import Callable
@@ -11,14 +11,14 @@ Change = Callable[[list[Row], list[Row], random.Random], tuple[list[Row], list[R
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to make a run.
+    """The settings and data of one labelled run.
 
     Attributes:
-        name: of the folder.
+        name: of the run's folder.
         right: rules that count as the right first diagnosis.
-        made: what was done, in words.
-        settings: of the run, beside the common ones.
-        change: of the pairs.
+        made: a description of what was done, for the label.
+        settings: config fields beside the common ones.
+        change: how training and held-out pairs are changed, with a random generator.
         wrong_reference: start the policy from an adapter that the reference does not have.
     """
 
@@ -30,58 +30,58 @@ class Recipe:
     wrong_reference: bool = False
 
 
-def noisy(part: float) -> Change:
-    """Flip the labels of a part of the pairs, in training and evaluation alike, as people who disagree do."""
-    return lambda train, held_out, chance: (_flip(train, part, chance), _flip(held_out, part, chance))
+def noisy(share: float) -> Change:
+    """Flip the labels of a share of the pairs, in training and evaluation alike: annotators who disagree."""
+    return lambda train, held_out, rng: (_flip(train, share, rng), _flip(held_out, share, rng))
 
 
-def swapped(train: list[Row], held_out: list[Row], chance: random.Random) -> tuple[list[Row], list[Row]]:
-    """Chosen and rejected have changed places in the training data; the evaluation data is right."""
-    return _flip(train, 0.95, chance), _flip(held_out, 0.05, chance)
+def swapped(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
+    """Swap chosen and rejected in the training data, and leave the evaluation data right."""
+    return _flip(train, 0.95, rng), _flip(held_out, 0.05, rng)
 
 
 def repeated(different: int) -> Change:
-    """The training data is a few pairs, again and again."""
+    """Repeat a few pairs until the training data has its size."""
 
-    def change(train: list[Row], held_out: list[Row], chance: random.Random) -> tuple[list[Row], list[Row]]:
-        few = _flip(chance.sample(train, different), 0.15, chance)
-        return [few[number % different] for number in range(len(train))], _flip(held_out, 0.15, chance)
-
-    return change
-
-
-def few(count: int, part: float) -> Change:
-    """The training data is small and noisy."""
-
-    def change(train: list[Row], held_out: list[Row], chance: random.Random) -> tuple[list[Row], list[Row]]:
-        return _flip(chance.sample(train, count), part, chance), _flip(held_out, part, chance)
+    def change(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
+        pairs = _flip(rng.sample(train, different), 0.15, rng)
+        return [pairs[number % different] for number in range(len(train))], _flip(held_out, 0.15, rng)
 
     return change
 
 
-def leaked(part: float) -> Change:
-    """The evaluation data is a part of the training data."""
+def small_and_noisy(count: int, share: float) -> Change:
+    """Take a small training set with noisy labels."""
 
-    def change(train: list[Row], held_out: list[Row], chance: random.Random) -> tuple[list[Row], list[Row]]:
-        rows = _flip(train, part, chance)
+    def change(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
+        return _flip(rng.sample(train, count), share, rng), _flip(held_out, share, rng)
+
+    return change
+
+
+def leaked(share: float) -> Change:
+    """Evaluate on a part of the training data."""
+
+    def change(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
+        rows = _flip(train, share, rng)
         return rows, rows[: len(held_out)]
 
     return change
 
 
-def trivial(train: list[Row], held_out: list[Row], chance: random.Random) -> tuple[list[Row], list[Row]]:
-    """Every rejected answer is the same few letters."""
+def trivial(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
+    """Replace every rejected answer by the same few letters."""
     return [{**row, "rejected": "xx xx"} for row in train], [{**row, "rejected": "xx xx"} for row in held_out]
 
 
-def alike(train: list[Row], held_out: list[Row], chance: random.Random) -> tuple[list[Row], list[Row]]:
-    """The rejected answer is the chosen one with a word left out: too similar."""
-    return [_shorter(row, chance) for row in train], [_shorter(row, chance) for row in held_out]
+def alike(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
+    """Make each rejected answer the chosen one with a word left out, so that the answers are too similar."""
+    return [_shorter(row, rng) for row in train], [_shorter(row, rng) for row in held_out]
 
 
-def healthy(name: str, made: str, part: float, **settings: Any) -> Recipe:
-    """A run that is fine."""
-    return Recipe(f"healthy-{name}", ("healthy",), made, settings, noisy(part))
+def healthy(name: str, made: str, share: float, **settings: Any) -> Recipe:
+    """A recipe without a fault."""
+    return Recipe(f"healthy-{name}", ("healthy",), made, settings, noisy(share))
 
 
 RECIPES: tuple[Recipe, ...] = (
@@ -118,14 +118,14 @@ RECIPES: tuple[Recipe, ...] = (
         ("over-fitting",),
         "48 pairs, 15 epochs",
         {"num_train_epochs": 15, "max_steps": None},
-        few(48, 0.2),
+        small_and_noisy(48, 0.2),
     ),
     Recipe(
         "over-fitting-2",
         ("over-fitting",),
         "64 pairs, 12 epochs",
         {"num_train_epochs": 12, "max_steps": None, "learning_rate": 1e-3},
-        few(64, 0.25),
+        small_and_noisy(64, 0.25),
     ),
     Recipe("beta-low-1", ("beta",), "beta 0.001", {"beta": 0.001}, noisy(0.1)),
     Recipe("beta-low-2", ("beta",), "beta 0.003, rate 1e-3", {"beta": 0.003, "learning_rate": 1e-3}, noisy(0.1)),
@@ -163,13 +163,13 @@ RECIPES: tuple[Recipe, ...] = (
 )
 
 
-def _flip(rows: list[Row], part: float, chance: random.Random) -> list[Row]:
+def _flip(rows: list[Row], share: float, rng: random.Random) -> list[Row]:
     return [
-        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if chance.random() < part else row for row in rows
+        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if rng.random() < share else row for row in rows
     ]
 
 
-def _shorter(row: Row, chance: random.Random) -> Row:
+def _shorter(row: Row, rng: random.Random) -> Row:
     words = row["chosen"].split()
-    del words[chance.randrange(1, len(words))]
+    del words[rng.randrange(1, len(words))]
     return {**row, "rejected": " ".join(words)}

@@ -1,4 +1,4 @@
-"""Build what `dpo-tui demo` runs on: a tiny chat model, preference pairs and a held-out part.
+"""Build the data of `dpo-tui demo`: a tiny chat model, preference pairs and held-out pairs.
 
     python scripts/build_demo.py            # everything, some minutes on two cores
     python scripts/build_demo.py --pairs    # only pairs.jsonl and heldout.jsonl, a second
@@ -23,13 +23,13 @@ VOCABULARY = 1536
 PAIRS_PER_PROBLEM, HELDOUT_PER_PROBLEM = 16, 2
 STEPS = 1000
 THREADS = 2
-"""Fixed, because the number of threads decides the order in which floats are added."""
+"""Fixed, since floating-point sums depend on the number of threads among which they are divided."""
 SHOWCASE = ("damaged", "account-locked", "battery")
 """Problems whose first held-out question opens heldout.jsonl; `dpo_tui.demo.assets.SHOWCASE` repeats their text."""
 
 
 def build_pairs(target: Path) -> None:
-    """Write pairs.jsonl and heldout.jsonl into `target`; the held-out questions use wordings nothing else uses."""
+    """Write pairs.jsonl and heldout.jsonl into `target`; held-out questions use wordings that no other pair has."""
     problems = load_problems(GRAMMAR)
     pairs = preference_pairs(problems, PAIRS_PER_PROBLEM, random.Random(SEED), heldout=False)
     shown = [problem for key in SHOWCASE for problem in problems if problem.key == key]

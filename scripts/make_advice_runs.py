@@ -1,9 +1,9 @@
-"""Train the labelled runs that the advice is tested on (tests/advice_runs): made to go well, or wrong in one way.
+"""Train the labelled runs on which the advice is tested (tests/advice_runs): healthy ones, and ones with one fault.
 
     python scripts/make_advice_runs.py OUT [--only NAME…] [--seed N]
 
-Every run is real DPO on the shipped toy model and its pairs, about half a minute on one core. A run's folder keeps what
-the advice reads: the settings, the metrics, the receipt, the warnings, and `label.json`, what was done to it. The rules
+Every run is real DPO on the shipped toy model and its pairs, about half a minute on one core. A run's folder holds what
+the advice reads (settings, metrics, receipt and warnings) and `label.json`, which says what was done. The rules
 were written looking at the runs of seed 1; docs/advice.md says how they did on seeds that nobody had looked at.
 """
 
@@ -40,7 +40,7 @@ COMMON: dict[str, Any] = {
     "save_steps": 10_000,
     "report_to": [],
 }
-_KEPT = {
+_METRICS = {
     "step", "loss", "grad_norm", "rewards/chosen", "rewards/accuracies", "rewards/margins", "logps/chosen",
     "step_seconds", "data_seconds", "eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_kl",
     "eval_kl_stderr", "eval_kl_n",
@@ -48,21 +48,21 @@ _KEPT = {
 
 
 def main() -> None:
-    """Train what the command line asks for."""
+    """Train the recipes that the command line names, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DPO_TUI_HOME"] = scratch
         for recipe in RECIPES:
-            if not asked.only or recipe.name in asked.only:
-                make(recipe, asked.seed, asked.out, Path(scratch))
+            if not arguments.only or recipe.name in arguments.only:
+                make(recipe, arguments.seed, arguments.out, Path(scratch))
 
 
 def make(recipe: Recipe, seed: int, out: Path, scratch: Path) -> None:
-    """Train one run and keep what the advice reads."""
+    """Train one recipe in a scratch folder, and copy what the advice reads to a folder under ``out``."""
     from dpo_tui.config.files import from_values
     from dpo_tui.config.toml_text import to_toml
     from dpo_tui.demo import assets
@@ -71,10 +71,10 @@ def make(recipe: Recipe, seed: int, out: Path, scratch: Path) -> None:
     from dpo_tui.train.worker.journal import Journal
     from dpo_tui.train.worker.stop_requests import StopRequests
 
-    # Text as a seed, so that each run has pairs of its own.
-    chance = random.Random(f"{recipe.name} {seed}")
-    train, held_out = recipe.change(_rows(assets.pairs_file()), _rows(assets.heldout_file())[:48], chance)
-    chance.shuffle(train)
+    # The recipe's name is part of the seed, so that each run has other pairs.
+    rng = random.Random(f"{recipe.name} {seed}")
+    train, held_out = recipe.change(_rows(assets.pairs_file()), _rows(assets.heldout_file())[:48], rng)
+    rng.shuffle(train)
     parts = {"pairs": train, "held-out": held_out}
     paths = [_write(scratch / f"{recipe.name}-{name}.jsonl", rows) for name, rows in parts.items()]
     values = COMMON | {"seed": seed * 1000 + len(recipe.name), "name": recipe.name} | recipe.settings
@@ -83,13 +83,13 @@ def make(recipe: Recipe, seed: int, out: Path, scratch: Path) -> None:
     folder = store.create(to_toml(config), name=recipe.name, devices=[])
     with _policy_ahead_of_reference() if recipe.wrong_reference else contextlib.nullcontext():
         run_training(config, folder, Journal(folder), StopRequests(folder))
-    _keep(recipe, seed, folder, out / f"{recipe.name}-s{seed}", scratch)
+    _copy_evidence(recipe, seed, folder, out / f"{recipe.name}-s{seed}", scratch)
     print(f"made {recipe.name} (seed {seed})", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def _policy_ahead_of_reference() -> Iterator[None]:
-    """Give the policy an adapter that has moved before training starts, as one of stage one that was not merged has."""
+    """Start with an adapter that differs from zero, as after a first stage whose adapter was not merged."""
     import torch
 
     from dpo_tui.train import run_training
@@ -112,20 +112,20 @@ def _policy_ahead_of_reference() -> Iterator[None]:
         run_training.build_trainer = build  # type: ignore[assignment]
 
 
-def _keep(recipe: Recipe, seed: int, folder: Any, target: Path, scratch: Path) -> None:
+def _copy_evidence(recipe: Recipe, seed: int, folder: Any, target: Path, scratch: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     metrics = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
-    kept = [{key: _short(value) for key, value in line.items() if key in _KEPT} for line in metrics]
-    (target / "metrics.jsonl").write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept))
+    copied = [{key: _short(value) for key, value in line.items() if key in _METRICS} for line in metrics]
+    (target / "metrics.jsonl").write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in copied))
     events = [json.loads(line) for line in folder.events.read_text().splitlines()]
-    told = [event for event in events if event["kind"] in {"warning", "failed"}]
-    (target / "events.jsonl").write_text("".join(json.dumps({**event, "t": 0}) + "\n" for event in told))
+    warnings = [event for event in events if event["kind"] in {"warning", "failed"}]
+    (target / "events.jsonl").write_text("".join(json.dumps({**event, "t": 0}) + "\n" for event in warnings))
     settings = folder.config.read_text().replace(str(scratch), "/data").replace(str(Path.cwd()), "/app")
     (target / "config.toml").write_text(settings)
     receipt = json.loads(folder.receipt.read_text())
     data = {**receipt["data"], "location": "/data/pairs.jsonl"}
-    kept_receipt = {"data": data, "effective_batch": receipt["effective_batch"]}
-    (target / "receipt.json").write_text(json.dumps(kept_receipt, indent=1) + "\n")
+    receipt_part = {"data": data, "effective_batch": receipt["effective_batch"]}
+    (target / "receipt.json").write_text(json.dumps(receipt_part, indent=1) + "\n")
     steps = max(line["step"] for line in metrics)
     (target / "progress.json").write_text(json.dumps({"step": steps, "max_steps": steps}) + "\n")
     (target / "state.json").write_text(json.dumps({"status": "done"}) + "\n")

@@ -1,6 +1,6 @@
-"""Take the README's pictures from the real app, over the runs of $DPO_TUI_HOME: python scripts/pictures.py [FOLDER].
+"""Screenshots for the README, taken from the app with the runs of $DPO_TUI_HOME: python scripts/pictures.py [FOLDER].
 
-Run `dpo-tui demo` first; the newest run is the one that is shown. FOLDER is docs/pictures by default.
+Run `dpo-tui demo` first; the newest run is shown. FOLDER is docs/pictures by default.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ PICTURES = {"runs": (), "monitor": ("enter",), "samples": ("enter", "t")}
 
 
 async def take(out: Path, keys: tuple[str, ...]) -> None:
-    """Open the app, press the keys, and keep what is seen."""
+    """Open the app, press the keys, and write the screen to an SVG file."""
     app = DpoTui(preferences=UserSettings(theme="dark"))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause(2)
@@ -29,7 +29,7 @@ async def take(out: Path, keys: tuple[str, ...]) -> None:
 
 
 async def main(folder: Path) -> None:
-    """Take them all."""
+    """Take every picture of `PICTURES`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, keys in PICTURES.items():
         await take(folder / f"{name}.svg", keys)

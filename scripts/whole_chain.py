@@ -1,10 +1,10 @@
-"""The whole chain once, on a real model: train, compare answers, judge, merge, load elsewhere, read the model card.
+"""End-to-end check on a real model: train, compare answers, judge, merge, load with transformers, read the model card.
 
     python scripts/whole_chain.py MODEL DATA [--pairs N] [--max-length N] [--steps N] [--keep DIR]
 
-Every link is one `dpo-tui` command, and what it left is looked at here with other means: the merged folder with plain
-transformers, the data's hash with hashlib, the interval by its definition. Prints what was seen; ends with 1 at the
-first link that is not true. SmolLM2-135M on one core takes about four minutes.
+Each step runs a `dpo-tui` command and checks its result independently: the merged folder with plain transformers, the
+data's hash with hashlib, the interval by its definition. Prints a line for each step; exits with 1 at the first check
+that fails. SmolLM2-135M on one core takes about four minutes.
 """
 
 import argparse
@@ -23,26 +23,27 @@ from typing import Any
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-CLOSE = 1e-3
-"""Largest difference of a logit in fp32 between the merged model and base + adapter."""
+MAX_LOGIT_DIFFERENCE = 1e-3
+"""Between the merged model and base + adapter, in fp32."""
 KEYS = "lrlrllrt"
-"""The judge's keys, without looking: the win rate says nothing, that there is one does."""
+"""Verdicts given without reading the answers: only the computation of the win rate is checked."""
 _Z = 1.959964
+"""Quantile of the normal distribution for an interval of 95 %."""
 
 
-class UntrueError(Exception):
-    """A link of the chain does not hold."""
+class CheckError(Exception):
+    """A check of the chain failed."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Where the chain runs.
+    """Input and folders of the check.
 
     Attributes:
         model: folder or hub id.
         data: file of pairs.
-        work: a folder of its own; `$DPO_TUI_HOME` and the exports lie in it.
-        settings: of the run, beside those below.
+        work: an empty folder for `$DPO_TUI_HOME` and the exports.
+        settings: config fields of the run, besides model, data and name.
     """
 
     model: str
@@ -56,34 +57,36 @@ class Chain:
         return next((self.work / "home" / "runs").glob("2*"))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of one of the run's files."""
+        """Parse one of the run's JSON Lines files."""
         return [json.loads(line) for line in (self.run / name).read_text(encoding="utf-8").splitlines()]
 
-    def call(self, *words: str, keys: str = "") -> str:
+    def call(self, *arguments: str, keys: str = "") -> str:
         """Run a dpo-tui command and return its stdout.
 
         Raises:
-            UntrueError: it did not end well.
+            CheckError: its exit code is not 0.
         """
         environment = {**os.environ, "DPO_TUI_HOME": str(self.work / "home"), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", "from dpo_tui.cli import main; main()", *words]
+        command = [sys.executable, "-c", "from dpo_tui.cli import main; main()", *arguments]
         done = subprocess.run(command, input=keys, capture_output=True, text=True, check=False, env=environment)
-        require(done.returncode == 0, f"dpo-tui {' '.join(words)} ended with {done.returncode}: {done.stderr[-2000:]}")
+        require(
+            done.returncode == 0, f"dpo-tui {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}"
+        )
         return done.stdout
 
 
-def require(true: bool, what: str) -> None:
-    """Go on if something is true.
+def require(condition: bool, message: str) -> None:
+    """Raise an error unless a condition is true.
 
     Raises:
-        UntrueError: it is not.
+        CheckError: it is false.
     """
-    if not true:
-        raise UntrueError(what)
+    if not condition:
+        raise CheckError(message)
 
 
 def train(chain: Chain) -> str:
-    """Train; policy and reference start as one model."""
+    """Train: the held-out loss starts at ln 2, since policy and reference start as one model."""
     config = chain.work / "config.toml"
     values = {"model_name": chain.model, "dataset": str(chain.data.resolve()), "name": "chain", **chain.settings}
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()), encoding="utf-8")
@@ -98,11 +101,11 @@ def train(chain: Chain) -> str:
 
 
 def samples_differ(chain: Chain) -> str:
-    """The same prompts are answered otherwise after training, and the reference answers as the policy did before."""
-    told: dict[str, list[str]] = {}
+    """Samples: answers to the same prompts change in training; the reference's are the policy's before training."""
+    answers: dict[str, list[str]] = {}
     for sample in chain.lines("samples.jsonl"):
-        told.setdefault(sample["when"], []).append(sample["answer"])
-    before, after, reference = (told.get(when, []) for when in ("before", "after", "reference"))
+        answers.setdefault(sample["when"], []).append(sample["answer"])
+    before, after, reference = (answers.get(when, []) for when in ("before", "after", "reference"))
     require(len(before) == len(after) > 0, f"{len(before)} answers before and {len(after)} after training")
     require(before == reference, "before training the reference answers otherwise than the policy")
     changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
@@ -112,26 +115,26 @@ def samples_differ(chain: Chain) -> str:
 
 
 def judge(chain: Chain) -> str:
-    """Keys from a pipe give a win rate with its Wilson interval, and a second look asks nothing again."""
+    """Judge: keys from a pipe give a win rate with its Wilson interval, and a second call needs no keys."""
     options = ("judge", "last", "-n", str(len(KEYS)), "--max-new-tokens", "24", "--json")
     found = json.loads(chain.call(*options, keys=KEYS))
     tuned, base = found["tuned"], found["base"]
     require(tuned + base > 0, f"no verdict for either side: {found}")
     rate, n = tuned / (tuned + base), tuned + base
-    require(math.isclose(found["rate"], rate), f"the rate of {tuned} to {base} is told as {found['rate']}")
+    require(math.isclose(found["rate"], rate), f"the rate of {tuned} to {base} is reported as {found['rate']}")
     for bound in found["interval"]:
         # Wilson's bounds are the roots of (p̂ − p)² = z² p (1 − p) / n.
         require(abs((rate - bound) ** 2 - _Z**2 * bound * (1 - bound) / n) < 1e-6, f"{bound} is no Wilson bound")
-    require(json.loads(chain.call(*options)) == found, "a second look without a key tells another result")
+    require(json.loads(chain.call(*options)) == found, "a second call without keys prints another result")
     low, high = found["interval"]
     return f"the tuned model wins {tuned} of {n}: {rate:.0%}, Wilson interval {low:.1%} to {high:.1%}"
 
 
 def export(chain: Chain) -> str:
-    """The merged folder is whole: safetensors, tokenizer, template, and no pickle."""
+    """Export: the merged folder has safetensors, tokenizer and model card, and no pickle."""
     target = chain.work / "merged"
-    told = chain.call("export", "last", "--to", str(target), "--merge", "--precision", "fp32")
-    require(told.strip() == str(target), f"export names {told!r}")
+    printed = chain.call("export", "last", "--to", str(target), "--merge", "--precision", "fp32")
+    require(printed.strip() == str(target), f"export names {printed!r}")
     names = {path.name for path in target.iterdir()}
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "curves.svg"):
         require(name in names, f"{name} is missing in the export: {sorted(names)}")
@@ -141,41 +144,44 @@ def export(chain: Chain) -> str:
 
 
 def same_logits(chain: Chain) -> str:
-    """Plain transformers loads the merged folder, and it gives the logits of base + adapter."""
+    """Logits: the merged folder, loaded by plain transformers, has those of base + adapter."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target = chain.work / "merged"
     tokenizer = AutoTokenizer.from_pretrained(target)
-    talks = [sample["prompt"] for sample in chain.lines("samples.jsonl") if sample["when"] == "after"]
-    texts = [tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True) for talk in talks]
+    prompts = [sample["prompt"] for sample in chain.lines("samples.jsonl") if sample["when"] == "after"]
+    texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
     rows = [tokenizer(text, return_tensors="pt").input_ids[:, :256] for text in texts]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def logits(model: Any) -> list[Any]:
         return [model.eval()(input_ids=row).logits for row in rows]
 
-    bare = AutoModelForCausalLM.from_pretrained(chain.model, dtype=torch.float32)
-    unchanged = logits(bare)
-    apart = logits(PeftModel.from_pretrained(bare, str(chain.run / "adapter")))
-    together = logits(AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32))
-    difference = max(float((one - other).abs().max()) for one, other in zip(apart, together, strict=True))
-    moved = max(float((one - other).abs().max()) for one, other in zip(apart, unchanged, strict=True))
-    require(difference <= CLOSE, f"the logits differ by {difference:.2g}")
-    require(moved > 10 * CLOSE, f"the adapter moves the logits by {moved:.2g} only, so agreeing proves nothing")
+    base = AutoModelForCausalLM.from_pretrained(chain.model, dtype=torch.float32)
+    unchanged = logits(base)
+    with_adapter = logits(PeftModel.from_pretrained(base, str(chain.run / "adapter")))
+    merged = logits(AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32))
+    difference = max(float((one - other).abs().max()) for one, other in zip(with_adapter, merged, strict=True))
+    moved = max(float((one - other).abs().max()) for one, other in zip(with_adapter, unchanged, strict=True))
+    require(difference <= MAX_LOGIT_DIFFERENCE, f"the logits differ by {difference:.2g}")
+    require(
+        moved > 10 * MAX_LOGIT_DIFFERENCE,
+        f"the adapter moves the logits by {moved:.2g} only, so agreeing proves nothing",
+    )
     return f"logits of merged and base + adapter differ by {difference:.1e}; the adapter moves them by {moved:.2f}"
 
 
 def model_card(chain: Chain) -> str:
-    """The card tells data, settings, metrics, curves, licence and how to serve, and no path of this machine."""
+    """Model card: it has data, settings, metrics, curves, licence and commands for serving, and no local path."""
     import yaml
 
     target = chain.work / "merged"
     card = (target / "README.md").read_text(encoding="utf-8")
     head = yaml.safe_load(card.split("---\n")[1])
     settings = tomllib.loads((chain.run / "config.toml").read_text(encoding="utf-8"))
-    for words in (
+    for text in (
         hashlib.sha256(chain.data.read_bytes()).hexdigest(),
         f"β {settings['dpo']['beta']:g}",
         f"learning rate {settings['training']['learning_rate']:g}",
@@ -189,35 +195,35 @@ def model_card(chain: Chain) -> str:
         "convert_hf_to_gguf.py",
         "ollama create",
     ):
-        require(words in card, f"the model card lacks: {words}")
+        require(text in card, f"the model card lacks: {text}")
     local = Path(chain.model).is_dir()
-    # A folder's name is no model of the hub, which refuses cards that say so.
+    # The hub rejects cards whose base_model is no hub id, so a local folder must not be in the head.
     require(head.get("base_model") == (None if local else chain.model), f"the card's head names the base: {head}")
     require(f"`{Path(chain.model).name if local else chain.model}`" in card, "the card does not name the base model")
     for place in (str(chain.work), str(chain.data.parent.resolve()), str(Path(chain.model).parent.resolve())):
-        require(place == "/" or place not in card, f"the card tells a path of this machine: {place}")
+        require(place == "/" or place not in card, f"the card has a local path: {place}")
     drawn = list(ElementTree.parse(target / "curves.svg").iter("{http://www.w3.org/2000/svg}polyline"))  # noqa: S314
     require(len(drawn) >= 4, f"the picture of the curves has {len(drawn)} lines")
     licence = card.split("## Licence\n\n")[1].split("\n")[0]
     return f"{len(card.splitlines())} lines, {len(drawn)} curves; licence: {licence}"
 
 
-LINKS: tuple[Callable[[Chain], str], ...] = (train, samples_differ, judge, export, same_logits, model_card)
+STEPS: tuple[Callable[[Chain], str], ...] = (train, samples_differ, judge, export, same_logits, model_card)
 
 
 def run_chain(chain: Chain) -> int:
-    """Go through the links in order; return the exit code."""
-    for link in LINKS:
+    """Run the steps in order; return the exit code."""
+    for step in STEPS:
         try:
-            print(f"✓ {link.__name__}: {link(chain)}", flush=True)
-        except UntrueError as error:
-            print(f"✗ {link.__name__}: {error}", flush=True)
+            print(f"✓ {step.__name__}: {step(chain)}", flush=True)
+        except CheckError as error:
+            print(f"✗ {step.__name__}: {error}", flush=True)
             return 1
     return 0
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Parse the command line and run the steps."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("data", type=Path)
@@ -226,17 +232,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--keep", type=Path, help="an empty folder for all that is made; a temporary one by default")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     settings = {
-        "max_samples": asked.pairs,
+        "max_samples": arguments.pairs,
         "eval_split": 0.25,
-        "max_seq_length": asked.max_length,
-        "max_steps": asked.steps,
-        "learning_rate": asked.learning_rate,
+        "max_seq_length": arguments.max_length,
+        "max_steps": arguments.steps,
+        "learning_rate": arguments.learning_rate,
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 1,
         "logging_steps": 1,
-        "eval_steps": asked.steps,
+        "eval_steps": arguments.steps,
         "sample_max_new_tokens": 24,
         "kl_prompts": 4,
         "kl_max_new_tokens": 16,
@@ -246,10 +252,10 @@ def main() -> None:
         "gpus": "none",
     }
     with tempfile.TemporaryDirectory() as scratch:
-        work = (asked.keep or Path(scratch)).resolve()
+        work = (arguments.keep or Path(scratch)).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        model = str(Path(asked.model).resolve()) if Path(asked.model).is_dir() else asked.model
-        sys.exit(run_chain(Chain(model, asked.data, work, settings)))
+        model = str(Path(arguments.model).resolve()) if Path(arguments.model).is_dir() else arguments.model
+        sys.exit(run_chain(Chain(model, arguments.data, work, settings)))
 
 
 if __name__ == "__main__":

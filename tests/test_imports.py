@@ -27,7 +27,9 @@ def test_the_supervisor_needs_the_standard_library_only() -> None:
     assert foreign == {"dpo_tui"}
 
 
-@pytest.mark.parametrize("module", ["dpo_tui.cli.show_runs", "dpo_tui.cli.control_runs"])
+@pytest.mark.parametrize(
+    "module", ["dpo_tui.cli.runs", "dpo_tui.cli.run_status", "dpo_tui.cli.run_logs", "dpo_tui.cli.run_control"]
+)
 def test_looking_at_runs_stays_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & (HEAVY | {"textual", "pydantic", "rich"})
 

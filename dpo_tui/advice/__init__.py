@@ -1,1 +1,1 @@
-"""Rules that read metrics or a config and answer in words."""
+"""Advice: rules on the metrics, settings and receipt of a run, and on configs before it."""

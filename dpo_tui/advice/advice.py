@@ -1,4 +1,4 @@
-"""What advice is. Standard library only."""
+"""The class `Advice`: what a rule says about a run or a config. Standard library only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,23 +11,24 @@ TOO_EARLY = "too-early"
 
 @dataclass(frozen=True)
 class Advice:
-    """One piece of advice.
+    """What a rule has found.
 
     Attributes:
-        rule: the rule that gave it; ``healthy`` and ``too-early`` when nothing is wrong.
+        rule: name of the rule; ``healthy`` and ``too-early`` when nothing is wrong.
         severity: how much it matters.
-        words: what it is and what to do, in a sentence or two.
-        remedy: settings that would mend it; empty where there is no single change.
-        evidence: the numbers that it rests on.
+        message: what is wrong and what to do, in a sentence or two.
+        remedy: config fields and the values that would mend it, None for a field to leave out; empty where no change of
+            settings does.
+        evidence: the numbers on which the rule decided.
     """
 
     rule: str
     severity: Severity
-    words: str
+    message: str
     remedy: Mapping[str, Any] = field(default_factory=dict)
     evidence: str = ""
 
     @property
-    def alarm(self) -> bool:
-        """Whether it says that something is wrong."""
+    def is_problem(self) -> bool:
+        """Whether something is wrong, other than a note."""
         return self.severity != "info"

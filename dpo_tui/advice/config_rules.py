@@ -1,4 +1,4 @@
-"""Advice on a config, before anything runs: what is allowed but unwise.
+"""Rules on a config before the run: settings that are valid but unwise.
 
 Each rule is a function that takes a config and returns an :class:`Advice` or None.
 """
@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.strategies.registry import strategy_of
-from dpo_tui.text.numbers import figure
+from dpo_tui.text.numbers import plain_number
 
-if TYPE_CHECKING:  # advice on runs must load fast, without pydantic
+if TYPE_CHECKING:  # importing pydantic would slow `dpo-tui status` down
     from dpo_tui.config.schema import Config
 
 __all__ = ["Advice", "advise"]
 
-# Above this, dropout is no longer low.
 HIGH_DROPOUT = 0.1
-# Two to four epochs are safe.
+"""Dropout of an adapter above which it is high; 0.05 is usual."""
 MOST_EPOCHS = 4
+"""Epochs above which preference training tends to over-fit; two to four are safe."""
 
-SettingsRule = Callable[["Config"], Advice | None]
+ConfigRule = Callable[["Config"], Advice | None]
 
 
 def advise(config: Config) -> list[Advice]:
-    """Return every piece of advice on a config, in the order of the rules."""
+    """Return the advice of every rule that applies to a config, in the order of RULES."""
     return [advice for rule in RULES if (advice := rule(config))]
 
 
 def learning_rate(config: Config) -> Advice | None:
-    """DPO's rate is 1e-7 to 1e-6; with an adapter TRL advises 5e-6."""
+    """The learning rate is outside the strategy's usual range, or low for an adapter (TRL advises 5e-6 for DPO)."""
     strategy = strategy_of(config)
     rates = strategy.learning_rates
     if rates is None:
         return None
     low, high = rates.low, rates.high
     highest = max(high, rates.lora) if config.use_lora else high
-    rate, usual = figure(config.learning_rate), f"{figure(low)} to {figure(highest)}"
+    rate, usual = plain_number(config.learning_rate), f"{plain_number(low)} to {plain_number(highest)}"
     if config.learning_rate > highest:
         return Advice(
             "learning-rate",
@@ -60,14 +60,14 @@ def learning_rate(config: Config) -> Advice | None:
         return Advice(
             "learning-rate",
             "info",
-            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {figure(rates.lora)}.",
+            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {plain_number(rates.lora)}.",
             {"learning_rate": rates.lora},
         )
     return None
 
 
 def beta(config: Config) -> Advice | None:
-    """0.1 is weak, 0.5 balanced, 2.0 strong."""
+    """β is outside the strategy's usual range: 0.1 holds the policy loosely to the reference, 2.0 tightly."""
     betas = strategy_of(config).betas
     if betas is None or betas[0] <= config.beta <= betas[1]:
         return None
@@ -76,7 +76,7 @@ def beta(config: Config) -> Advice | None:
 
 
 def alpha(config: Config) -> Advice | None:
-    """Alpha is usually twice the rank."""
+    """``lora_alpha`` is not twice the rank, as is usual without rank-stabilised scaling."""
     if not config.use_lora or config.use_rslora or config.alpha == 2 * config.lora_r:
         return None
     return Advice(
@@ -88,7 +88,7 @@ def alpha(config: Config) -> Advice | None:
 
 
 def dropout(config: Config) -> Advice | None:
-    """Keep dropout low."""
+    """The adapter's dropout is high."""
     if not config.use_lora or config.lora_dropout <= HIGH_DROPOUT:
         return None
     return Advice(
@@ -97,7 +97,7 @@ def dropout(config: Config) -> Advice | None:
 
 
 def epochs(config: Config) -> Advice | None:
-    """More than four epochs tend to over-fit."""
+    """There are more epochs than preference training usually bears without over-fitting."""
     if config.num_train_epochs <= MOST_EPOCHS or config.max_steps is not None:
         return None
     return Advice(
@@ -108,4 +108,4 @@ def epochs(config: Config) -> Advice | None:
     )
 
 
-RULES: tuple[SettingsRule, ...] = (learning_rate, beta, alpha, dropout, epochs)
+RULES: tuple[ConfigRule, ...] = (learning_rate, beta, alpha, dropout, epochs)

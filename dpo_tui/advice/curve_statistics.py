@@ -1,11 +1,11 @@
-"""Small arithmetic over curves: parts of them, means, medians. Standard library only."""
+"""Statistics of metric curves: parts, means, medians. Standard library only."""
 
 import math
 from collections.abc import Sequence
 
 
 def part(values: Sequence[float], begin: float, end: float) -> Sequence[float]:
-    """Return the values between two fractions of a curve, at least one where there is one."""
+    """Return the values between two fractions of a curve (0 its start, 1 its end), at least one unless it is empty."""
     first = math.floor(len(values) * begin)
     return values[first : max(math.ceil(len(values) * end), first + 1)]
 
@@ -16,10 +16,10 @@ def mean(values: Sequence[float]) -> float:
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the upper median; NaN of nothing."""
+    """Return the median, of an even number of values the upper one; NaN of nothing."""
     return sorted(values)[len(values) // 2] if values else math.nan
 
 
-def coin_error(count: float) -> float:
-    """Return the standard error of a frequency around one half, from so many tosses: √(¼ / n)."""
+def chance_standard_error(count: float) -> float:
+    """Return the standard error of an accuracy that is at chance level, measured on ``count`` pairs: √(¼ / n)."""
     return math.sqrt(0.25 / max(count, 1.0))

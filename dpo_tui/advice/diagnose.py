@@ -1,14 +1,15 @@
-"""How a run is going, in words. Standard library only; fast enough to be asked every second.
+"""Diagnosis of a run: the registry of rules, and their advice in order. Standard library only, and fast.
 
     from dpo_tui.advice.diagnose import diagnose
     advice = diagnose(folder)        # a run folder's path; worst first, never empty
-    advice[0].words                  # one sentence or two; `.severity`, `.remedy` (settings to change), `.evidence`
+    advice[0].message                # a sentence or two; `.severity`, `.remedy` (settings to change), `.evidence`
 
 The first is the diagnosis. When nothing is wrong it is the rule ``healthy`` with the reasons, or ``too-early`` while
-there are too few numbers; both have severity ``info``, and ``.alarm`` is False. :func:`judge` is the same on data.
+there are too few numbers; both have severity ``info``, and ``.is_problem`` is False. :func:`apply_rules` does the same
+for evidence that has been read already.
 
-A rule is a function from :class:`Evidence` to :class:`Advice` or None, and a row in RULES. Their order is that of
-causes: what explains the most comes first, so that a run gets the cause before its consequences.
+A rule is a function from :class:`Evidence` to :class:`Advice` or None, and a row in RULES. Rules that find causes come
+before rules that find their consequences.
 """
 
 from collections.abc import Callable
@@ -38,40 +39,41 @@ RULES: tuple[Rule, ...] = (
     preference_rules.chosen_falls,
     preference_rules.kl,
     receipt_rules.out_of_memory,
-    receipt_rules.spikes,
+    receipt_rules.gradient_spikes,
     receipt_rules.dropped_rows,
     receipt_rules.data_bound,
 )
-_FIRST = 5
-"""Log lines before which a run is too young to be called healthy."""
+_MIN_LOG_LINES = 5
+"""With fewer log lines of the loss a run is not called healthy."""
 
 
 def diagnose(folder: Path | str) -> list[Advice]:
-    """Return what is wrong with a run, the most telling first; or that it is healthy, and why."""
-    return judge(read_evidence(Path(folder)))
+    """Return what is wrong with the run of a folder, causes first; or that it is healthy, and why; never empty."""
+    return apply_rules(read_evidence(Path(folder)))
 
 
 def as_event(advice: Advice) -> dict[str, Any]:
-    """Return advice in the shape of an event, as `dpo-tui status --json` prints it."""
+    """Return advice as an event of ``events.jsonl``, which is how `dpo-tui status --json` prints it."""
     return {
         "kind": "advice",
         "severity": advice.severity,
         "rule": advice.rule,
-        "message": advice.words,
+        "message": advice.message,
         "remedy": dict(advice.remedy),
         "evidence": advice.evidence,
     }
 
 
-def judge(run: Evidence) -> list[Advice]:
-    """Return every advice on the evidence, in the order of the rules; at least one."""
-    found = [advice for rule in RULES if (advice := rule(run)) is not None]
-    return found or [_fine(run)]
+def apply_rules(run: Evidence) -> list[Advice]:
+    """Return the advice of every rule that applies, in the order of RULES; never empty."""
+    advice = [one for rule in RULES if (one := rule(run)) is not None]
+    return advice or [_nothing_wrong(run)]
 
 
-def _fine(run: Evidence) -> Advice:
+def _nothing_wrong(run: Evidence) -> Advice:
+    """Advice on a run to which no rule applies: healthy, or too early to say."""
     losses = run.values("loss")
-    if len(losses) < _FIRST or run.step < training_curve_rules.SETTLED / 2:
+    if len(losses) < _MIN_LOG_LINES or run.step < training_curve_rules.SETTLED_STEPS / 2:
         if run.step and run.step == run.max_steps:
             return Advice(TOO_EARLY, "info", f"Too short to tell: all of it was {run.step} steps.")
         where = f"step {run.step}" + (f" of {run.max_steps}" if run.max_steps else "")
@@ -85,9 +87,10 @@ def _fine(run: Evidence) -> Advice:
             reasons.append(f"{label} {form.format(mean(part(values, 0.8, 1)))}")
     if held_out := run.values("eval_rewards/accuracies"):
         reasons.append(f"held-out accuracy {held_out[-1]:.0%}")
-    # Before the first step the policy is the reference; later estimates may have been too dear.
+    # The estimate of step 0 compares the reference with itself. It can be the only one: later ones are skipped when the
+    # time budget of evaluations is used up.
     if (estimates := run.values("eval_kl")) and run.series("eval_kl")[-1][0] > 0:
         errors = run.values("eval_kl_stderr")
         reasons.append(f"KL {estimates[-1]:.1f}" + (f" ± {errors[-1]:.1f}" if errors else ""))
-    words = ", ".join(reasons)
-    return Advice(HEALTHY, "info", f"Healthy: {words}.", evidence=words)
+    evidence = ", ".join(reasons)
+    return Advice(HEALTHY, "info", f"Healthy: {evidence}.", evidence=evidence)

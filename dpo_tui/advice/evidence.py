@@ -1,7 +1,7 @@
-"""What advice on a run rests on: its settings, its metrics, its receipt and its events. Standard library only.
+"""The input of the rules: settings, metrics, receipt and events of a run. Standard library only.
 
 Reading is bounded: of a long metrics file the beginning, the end and pieces between are read, so that a run of a
-million steps is judged as fast as one of a thousand.
+million steps takes no longer than one of a few thousand.
 """
 
 import json
@@ -16,24 +16,24 @@ from dpo_tui.runs.statuses import ENDED
 from dpo_tui.strategies.registry import strategy_in
 from dpo_tui.strategies.strategy import LN2, LearningRates, Strategy
 
-_WHOLE = 1 << 20
-"""A metrics file up to this many bytes is read whole."""
-_PIECE = 1 << 16
+_MAX_METRICS_BYTES = 1 << 20
+_MAX_EVENTS_BYTES = 1 << 18
+"""Files up to this size are read whole; of larger ones, pieces."""
+_PIECE_BYTES = 1 << 16
 _PIECES = 16
-_EVENTS = 1 << 18
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about a run.
+    """What is known about a run, as far as its folder tells.
 
     Attributes:
-        settings: of the run, flat; what is missing is unknown.
-        metrics: log lines in order of their steps; each has an integer ``step``.
-        receipt: as the worker wrote it; empty before it did.
-        events: the worker's and the supervisor's.
-        max_steps: how many steps the run will take; None where nobody knows yet.
-        over: whether no more numbers will come.
+        settings: the run's config fields, without tables; a missing one is unknown.
+        metrics: lines of ``metrics.jsonl`` in order of their steps; each has an integer ``step``.
+        receipt: of the worker; empty before it is written.
+        events: the supervisor's, then the worker's, each oldest first.
+        max_steps: optimizer steps of the whole run; None before the worker has counted them.
+        over: whether the run has ended, so that no more metrics will come.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -42,11 +42,11 @@ class Evidence:
     events: Sequence[Mapping[str, Any]] = ()
     max_steps: int | None = None
     over: bool = False
-    # A dozen rules ask for the same few series, and the app asks the rules again and again.
-    _known: dict[str, list[tuple[int, float]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    # A dozen rules ask for the same few series. The cache is left out of comparisons and of `dataclasses.replace`.
+    _series: dict[str, list[tuple[int, float]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def setting(self, name: str, default: float) -> float:
-        """Return a numeric setting."""
+        """Return a numeric setting, or the default where it is unknown or no number."""
         value = self.settings.get(name)
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
 
@@ -66,20 +66,20 @@ class Evidence:
         return self.strategy.learning_rates if self.strategy else None
 
     @property
-    def sigmoid(self) -> bool:
-        """Whether the loss starts as −log σ(0), as DPO's own does: the numbers around 0.6931 hold for it."""
+    def has_sigmoid_loss(self) -> bool:
+        """Whether the loss starts at −log σ(0) = 0.6931, as DPO's ``sigmoid`` does; thresholds of losses need that."""
         return self.strategy is not None and self.strategy.start_loss(self.settings) == LN2
 
     def series(self, name: str) -> list[tuple[int, float]]:
-        """Return (step, value) of a metric, finite values only; not to be changed."""
-        if (known := self._known.get(name)) is not None:
-            return known
-        found = self._known[name] = []
+        """Return (step, value) of a metric, finite values only. The list is cached: callers must not change it."""
+        if (cached := self._series.get(name)) is not None:
+            return cached
+        points = self._series[name] = []
         for line in self.metrics:
             value, step = line.get(name), line.get("step")
             if isinstance(step, int) and isinstance(value, (int, float)) and math.isfinite(value):
-                found.append((step, float(value)))
-        return found
+                points.append((step, float(value)))
+        return points
 
     def values(self, name: str) -> list[float]:
         """Return the values of a metric, finite ones only."""
@@ -90,38 +90,42 @@ class Evidence:
         """The last step that was logged; 0 before the first."""
         return max((line["step"] for line in self.metrics if isinstance(line.get("step"), int)), default=0)
 
-    def told(self, rule: str) -> Mapping[str, Any] | None:
-        """Return the newest event in which the worker stated a fact for a rule."""
+    def newest_event(self, rule: str) -> Mapping[str, Any] | None:
+        """Return the newest event that the worker wrote for a rule; None without one."""
         return next((event for event in reversed(self.events) if event.get("rule") == rule), None)
 
 
 def read_evidence(folder: Path) -> Evidence:
-    """Read a run folder; what is missing or torn is left out."""
-    state, progress = _json(folder / "state.json"), _json(folder / "progress.json")
+    """Read a run folder; files that are missing and lines that are incomplete are left out."""
+    state, progress = _read_json(folder / "state.json"), _read_json(folder / "progress.json")
     steps = progress.get("max_steps")
     return Evidence(
         settings=read_settings(folder / "config.toml"),
-        metrics=_one_line_a_step(_lines(folder / "metrics.jsonl", _WHOLE)),
-        receipt=_json(folder / "receipt.json"),
-        events=[*_lines(folder / "supervisor.jsonl", _EVENTS), *_lines(folder / "events.jsonl", _EVENTS)],
+        metrics=_newest_per_step(_read_json_lines(folder / "metrics.jsonl", _MAX_METRICS_BYTES)),
+        receipt=_read_json(folder / "receipt.json"),
+        events=[
+            *_read_json_lines(folder / "supervisor.jsonl", _MAX_EVENTS_BYTES),
+            *_read_json_lines(folder / "events.jsonl", _MAX_EVENTS_BYTES),
+        ],
         max_steps=steps if isinstance(steps, int) else None,
         over=state.get("status") in ENDED,
     )
 
 
-def _one_line_a_step(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put lines in order of their steps; a step that was taken again after a resume counts as the last time."""
-    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+def _newest_per_step(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort lines by step; of a step that was repeated after a resume, keep the last line of each kind."""
+    # Training metrics, evaluation and KL of one step are lines of their own, and must not replace each other.
+    newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in lines:
         kind = (
             "loss" if "loss" in line else "eval_loss" if "eval_loss" in line else "eval_kl" if "eval_kl" in line else ""
         )
         if isinstance(line.get("step"), int):
-            kept[line["step"], kind] = line
-    return sorted(kept.values(), key=lambda line: line["step"])
+            newest[line["step"], kind] = line
+    return sorted(newest.values(), key=lambda line: line["step"])
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -129,32 +133,34 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _lines(path: Path, whole: int) -> list[dict[str, Any]]:
+def _read_json_lines(path: Path, max_bytes: int) -> list[dict[str, Any]]:
+    """Parse a JSON Lines file, or pieces of it if it is larger than ``max_bytes``."""
     try:
         with open(path, "rb") as stream:
             size = stream.seek(0, 2)
-            if size <= whole:
+            if size <= max_bytes:
                 stream.seek(0)
-                return _parse(stream.read().split(b"\n"))
-            # Both ends, where most is told, and pieces between them; each piece loses its torn ends.
-            starts = [0, *((size * number) // _PIECES for number in range(1, _PIECES)), size - _PIECE]
-            found: list[dict[str, Any]] = []
+                return _parse_json_lines(stream.read().split(b"\n"))
+            # Pieces at equal distances, the beginning and the end among them. A piece starts and ends within a
+            # line; both are dropped.
+            starts = [0, *((size * number) // _PIECES for number in range(1, _PIECES)), size - _PIECE_BYTES]
+            parsed: list[dict[str, Any]] = []
             for start in starts:
                 stream.seek(start)
-                pieces = stream.read(_PIECE).split(b"\n")
-                found += _parse(pieces[1:-1] if start else pieces[:-1])
-            return found
+                pieces = stream.read(_PIECE_BYTES).split(b"\n")
+                parsed += _parse_json_lines(pieces[1:-1] if start else pieces[:-1])
+            return parsed
     except OSError:
         return []
 
 
-def _parse(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    found = []
+def _parse_json_lines(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    documents = []
     for line in lines:
         try:
             document = json.loads(line)
         except ValueError:
             continue
         if isinstance(document, dict):
-            found.append(document)
-    return found
+            documents.append(document)
+    return documents

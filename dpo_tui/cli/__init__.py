@@ -1,4 +1,6 @@
-"""The command line: one module a command group, each imported only when its command is called.
+"""The command line: the entry point, and `COMMANDS`, the table of all commands with their modules.
+
+A command's module is imported only when the command is called.
 
 stdout is data, stderr is narration. Exit codes: 0 ok, 1 the run or check failed, 2 usage, config or data error, 3 no
 such run, 130 stopped by the user.
@@ -23,18 +25,18 @@ from dpo_tui.text.printable import printable
 COMMANDS = {
     "demo": "dpo_tui.cli.demo:demo",
     "train": "dpo_tui.cli.train:train",
-    "runs": "dpo_tui.cli.show_runs:runs",
-    "status": "dpo_tui.cli.show_runs:status",
-    "logs": "dpo_tui.cli.show_runs:logs",
+    "runs": "dpo_tui.cli.runs:runs",
+    "status": "dpo_tui.cli.run_status:status",
+    "logs": "dpo_tui.cli.run_logs:logs",
     "attach": "dpo_tui.cli.open_app:attach",
     "watch": "dpo_tui.cli.open_app:watch",
-    "stop": "dpo_tui.cli.control_runs:stop",
-    "checkpoint": "dpo_tui.cli.control_runs:checkpoint",
-    "resume": "dpo_tui.cli.control_runs:resume",
-    "rename": "dpo_tui.cli.control_runs:rename",
-    "rm": "dpo_tui.cli.control_runs:rm",
+    "stop": "dpo_tui.cli.run_control:stop",
+    "checkpoint": "dpo_tui.cli.run_control:checkpoint",
+    "resume": "dpo_tui.cli.run_control:resume",
+    "rename": "dpo_tui.cli.run_control:rename",
+    "rm": "dpo_tui.cli.run_control:rm",
     "hardware": "dpo_tui.cli.hardware:hardware",
-    "doctor": "dpo_tui.cli.hardware:doctor",
+    "doctor": "dpo_tui.cli.doctor:doctor",
     "inspect": "dpo_tui.cli.inspect:inspect",
     "estimate": "dpo_tui.cli.estimate:estimate",
     "config": "dpo_tui.cli.config:config",
@@ -48,15 +50,16 @@ COMMANDS = {
 }
 
 
-# What a machine may refuse to any command that reads or writes. Another OSError is a bug and keeps its traceback.
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+# Errors of the file system that any command can meet when it reads or writes. Another OSError is a bug of ours, and its
+# traceback is shown.
+_FILE_SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is named, so that start-up stays fast."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
-        """Read the command line; `--help` prints here already."""
+        """Parse the command line; `--help` prints and exits here."""
         with _exit_quietly_on_broken_pipe():
             return super().make_context(*args, **options)
 
@@ -103,10 +106,10 @@ def main() -> None:
     """Entry point of the ``dpo-tui`` command: run it and turn every known error into one message and an exit code."""
     _replace_unencodable()
     try:
-        _check_words(sys.argv[1:])
+        _check_encoding(sys.argv[1:])
         sys.exit(cli.main(standalone_mode=False) or 0)
     except DpoTuiError as error:
-        _tell(error.message, error.hint)
+        _print_error(error.message, error.hint)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
@@ -116,9 +119,9 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except OSError as error:
-        if error.errno not in _REFUSALS:
+        if error.errno not in _FILE_SYSTEM_ERRORS:
             raise
-        _tell(f"{error.filename or 'the output'}: {error.strerror}")
+        _print_error(f"{error.filename or 'the output'}: {error.strerror}")
         _drop_stdout()
         sys.exit(1)
 
@@ -130,22 +133,24 @@ def _replace_unencodable() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _check_words(words: list[str]) -> None:
-    """Refuse names that are not text: no config, report or run folder could hold them.
+def _check_encoding(arguments: list[str]) -> None:
+    """Check that every argument is text, which configs, reports and run folders can hold.
 
     Raises:
-        UsageError: a word is not in the locale's encoding.
+        UsageError: an argument is not in the locale's encoding.
     """
-    for word in words:
-        if any("\ud800" <= character <= "\udfff" for character in word):
+    for argument in arguments:
+        # Python decodes bytes that are not in the encoding as lone surrogates (PEP 383).
+        if any("\ud800" <= character <= "\udfff" for character in argument):
             raise UsageError(
-                f"{word}: is not text in this locale's encoding", hint="Rename the file, or try `export LANG=C.UTF-8`."
+                f"{argument}: is not text in this locale's encoding",
+                hint="Rename the file, or try `export LANG=C.UTF-8`.",
             )
 
 
 @contextmanager
 def _exit_quietly_on_broken_pipe() -> Iterator[None]:
-    """End well where the reader (head, less) went away, before click ends with 1."""
+    """Exit with 0 when the reader of a pipe (head, less) has closed it, where click would exit with 1."""
     try:
         yield
     except BrokenPipeError:
@@ -154,11 +159,11 @@ def _exit_quietly_on_broken_pipe() -> Iterator[None]:
 
 
 def _drop_stdout() -> None:
-    """Keep Python from complaining while it flushes what nobody can take."""
+    """Replace stdout by /dev/null, so that the interpreter's last flush cannot fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _tell(message: str, hint: str | None = None) -> None:
+def _print_error(message: str, hint: str | None = None) -> None:
     # File names and keys in a message may carry escape sequences.
     click.echo(f"error: {printable(message)}", err=True)
     if hint:

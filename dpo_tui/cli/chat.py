@@ -1,4 +1,4 @@
-"""`chat`: talk with what a run made, beside what it was made from."""
+"""`dpo-tui chat`: a conversation with the tuned model, its base model, or both side by side."""
 
 import sys
 from collections.abc import Iterator
@@ -35,27 +35,28 @@ def chat(*, run: str, side: str, system: str | None, max_new_tokens: int, temper
         for message in tool.ask({"do": "load-run", "run": str(folder.path)}):
             if message["kind"] == "result":
                 narrate(f"{message['device']}. {_HELP}")
-        talks: dict[str, list[dict[str, Any]]] = {who: list(start) for who in _SIDES[side]}
-        for turn, question in enumerate(_questions()):
+        # Each side has a history of its own: the answers differ, and so do the conversations that follow from them.
+        histories: dict[str, list[dict[str, Any]]] = {who: list(start) for who in _SIDES[side]}
+        for turn, question in enumerate(_read_questions()):
             if question == "/new":
-                talks = {who: list(start) for who in talks}
+                histories = {who: list(start) for who in histories}
                 continue
-            for who, talk in talks.items():
-                talk.append({"role": "user", "content": question})
+            for who, history in histories.items():
+                history.append({"role": "user", "content": question})
                 click.echo(f"\n[{who}]")
                 request = {
                     "do": "reply",
                     "who": who,
-                    "messages": talk,
+                    "messages": history,
                     "max_new_tokens": max_new_tokens,
                     "temperature": temperature,
                     "seed": turn,
                 }
-                talk.append({"role": "assistant", "content": _stream(tool, request)})
+                history.append({"role": "assistant", "content": _print_streamed(tool, request)})
             click.echo()
 
 
-def _stream(tool: TorchTool, request: dict[str, Any]) -> str:
+def _print_streamed(tool: TorchTool, request: dict[str, Any]) -> str:
     """Print an answer as it comes, and return it."""
     text = ""
     for message in tool.ask(request):
@@ -68,7 +69,8 @@ def _stream(tool: TorchTool, request: dict[str, Any]) -> str:
     return text
 
 
-def _questions() -> Iterator[str]:
+def _read_questions() -> Iterator[str]:
+    """Yield the questions; an empty line ends them in a terminal and is skipped in a pipe."""
     interactive = sys.stdin.isatty()
     while True:
         if interactive:

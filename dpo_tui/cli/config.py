@@ -1,4 +1,4 @@
-"""`config`: make, check, show, convert and mend config files."""
+"""`dpo-tui config init|check|show|convert|fix`: make, check, print, convert and mend config files."""
 
 import re
 import textwrap
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dpo_tui.advice.config_rules import advise
-from dpo_tui.advice.remedies import remedied, remedy_lines
+from dpo_tui.advice.remedies import config_with_remedy, remedy_lines
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import LoadedConfig, load
 from dpo_tui.config.schema import SECTIONS
@@ -17,7 +17,7 @@ from dpo_tui.runs import store
 from dpo_tui.text.printable import printable
 
 _WIDTH = 80
-FILE = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -26,24 +26,24 @@ def config() -> None:
 
 
 @config.command()
-@click.option("-o", "--output", type=FILE, help="Write to this file instead of stdout; it must not exist.")
+@click.option("-o", "--output", type=_FILE, help="Write to this file instead of stdout; it must not exist.")
 def init(output: Path | None) -> None:
     """Print a config file with every setting explained."""
-    _emit(template(), output)
+    _write_or_print(template(), output)
 
 
 @config.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=_FILE)
 def check(file: Path) -> None:
     """Say everything that is wrong, or unwise, in a config file."""
     loaded = load(file)
     for advice in advise(loaded.config):
-        click.echo(textwrap.fill(f"{advice.severity}: {advice.words}", _WIDTH, subsequent_indent="  "))
+        click.echo(textwrap.fill(f"{advice.severity}: {advice.message}", _WIDTH, subsequent_indent="  "))
     click.echo(f"{printable(str(file))}: {len(loaded.origins)} settings, all valid{_dialect(loaded)}")
 
 
 @config.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=_FILE)
 def show(file: Path) -> None:
     """Print every setting with its value and where it came from."""
     loaded = load(file)
@@ -56,8 +56,8 @@ def show(file: Path) -> None:
 
 
 @config.command()
-@click.argument("file", type=FILE)
-@click.option("-o", "--output", type=FILE, help="Write to this file instead of stdout; it must not exist.")
+@click.argument("file", type=_FILE)
+@click.option("-o", "--output", type=_FILE, help="Write to this file instead of stdout; it must not exist.")
 def convert(file: Path, output: Path | None) -> None:
     """Turn a config of another tool into ours and say what became of every key."""
     loaded = load(file)
@@ -66,28 +66,33 @@ def convert(file: Path, output: Path | None) -> None:
         why = f": {fate.why}" if fate.why else ""
         narrate(f"{fate.fate:<9} {printable(fate.key, single_line=True)}{target}{why}")
     narrate(f"read as {loaded.dialect or 'a dpo-tui config'}")
-    _emit(to_toml(loaded.config), output)
+    _write_or_print(to_toml(loaded.config), output)
 
 
 @config.command()
 @click.argument("run")
-@click.option("-o", "--output", type=FILE, help="The file to write; made from the run's name when left out.")
+@click.option("-o", "--output", type=_FILE, help="The file to write; made from the run's name when left out.")
 def fix(run: str, output: Path | None) -> None:
     """Write the config of a run with its diagnosis' remedy worked in, to train again.
 
     RUN is an id, a unique prefix of it, a name, or `last`. Prints the file's name.
     """
-    mended, advice = remedied(store.find(run).path)
-    narrate(advice.words)
+    mended, advice = config_with_remedy(store.find(run).path)
+    narrate(advice.message)
     for line in remedy_lines(advice.remedy):
         narrate(f"  {printable(line, single_line=True)}")
     target = output or Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', mended.name)}.toml")
-    _emit(f"# {advice.rule}: {' '.join(advice.words.split())}\n\n{to_toml(mended)}", target)
+    _write_or_print(f"# {advice.rule}: {' '.join(advice.message.split())}\n\n{to_toml(mended)}", target)
     click.echo(target)
     narrate(f"  dpo-tui train {target}   starts it")
 
 
-def _emit(text: str, output: Path | None) -> None:
+def _write_or_print(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a new file.
+
+    Raises:
+        UsageError: the file exists, or cannot be written.
+    """
     if output is None:
         click.echo(text, nl=False)
         return
@@ -97,7 +102,7 @@ def _emit(text: str, output: Path | None) -> None:
                 file.write(text)
                 file.flush()
             except OSError:
-                output.unlink()  # half of it would be in the way of the next try
+                output.unlink()  # the next try would refuse to overwrite an incomplete file
                 raise
     except FileExistsError:
         raise UsageError(f"{output}: exists already", hint="name another file, or remove it first") from None

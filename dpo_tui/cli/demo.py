@@ -1,4 +1,4 @@
-"""`demo`: the whole job on the shipped toy, with no network and no GPU."""
+"""`dpo-tui demo`: train the shipped toy model on the shipped pairs, without network and GPU, and show the result."""
 
 import json
 import os
@@ -28,9 +28,11 @@ _INTRODUCTION = (
     "questions now helpfully, now curtly; the pairs prefer the helpful answers. About a minute on two cores; "
     "nothing is downloaded."
 )
-_WIDEST = 100
-_TIE = "at step 0 policy and reference are the same model: margins are 0, which TRL counts as no win; chance is 50 %"
-_NEXT = (
+_MOST_COLUMNS = 100
+_TIE_NOTE = (
+    "at step 0 policy and reference are the same model: margins are 0, which TRL counts as no win; chance is 50 %"
+)
+_NEXT_STEPS = (
     "The model is a toy: it knows nothing beyond these questions. For yours: `dpo-tui config init > config.toml`, name "
     "your model and your pairs in it, and `dpo-tui train config.toml`."
 )
@@ -43,14 +45,14 @@ def demo(no_tui: bool) -> None:
     narrate(textwrap.fill(_INTRODUCTION, _width(), break_on_hyphens=False) + "\n")
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
     folder = start_demo()
-    code = follow(folder) if no_tui or not can_show_app() else _watch(folder)
+    code = follow(folder) if no_tui or not can_show_app() else _show_in_app(folder)
     if code == 0:
         _show_result(folder)
     sys.exit(code)
 
 
-def _watch(folder: RunFolder) -> int:
-    """Show the run in the app, which leaves by itself when the run has ended."""
+def _show_in_app(folder: RunFolder) -> int:
+    """Show the run in the app, which exits when the run has ended; return the command's exit code."""
     from dpo_tui.views.run_feed import RunFeed
 
     open_app(RunFeed(folder), until_end=True)
@@ -73,21 +75,21 @@ def start_demo() -> RunFolder:
 
 
 def _show_result(folder: RunFolder) -> None:
-    metrics = _lines(folder.metrics)
+    metrics = _read_lines(folder.metrics)
     evaluations = [(line["step"], line["eval_rewards/accuracies"]) for line in metrics if "eval_loss" in line]
     click.echo("\nPreference accuracy on held-out pairs:")
     for step, accuracy in evaluations:
         bar = "█" * round(accuracy * 40)
-        note = f"  ({_TIE})" if step == 0 else ""
+        note = f"  ({_TIE_NOTE})" if step == 0 else ""
         click.echo(
             textwrap.fill(f"  step {step:>3}  {accuracy:>4.0%}  {bar}{note}", _width(), subsequent_indent=" " * 18)
         )
-    _show_answers(_lines(folder.samples))
+    _show_answers(_read_lines(folder.samples))
     click.echo()
-    click.echo(textwrap.fill(_NEXT, _width(), break_on_hyphens=False))
+    click.echo(textwrap.fill(_NEXT_STEPS, _width(), break_on_hyphens=False))
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     return list(chain.from_iterable(read_all(path)))
 
 
@@ -102,9 +104,9 @@ def _show_answers(samples: list[dict[str, Any]]) -> None:
             ("before", sample["answer"]),
             ("after", after.get(json.dumps(sample["prompt"]), "—")),
         ):
-            words = printable(str(text), single_line=True)
-            click.echo(textwrap.fill(words, width, initial_indent=f"{label:>9}  ", subsequent_indent=" " * 11))
+            shown = printable(str(text), single_line=True)
+            click.echo(textwrap.fill(shown, width, initial_indent=f"{label:>9}  ", subsequent_indent=" " * 11))
 
 
 def _width() -> int:
-    return min(shutil.get_terminal_size().columns, _WIDEST) - 2
+    return min(shutil.get_terminal_size().columns, _MOST_COLUMNS) - 2

@@ -1,12 +1,12 @@
-"""`estimate`: will this run fit, what would make it fit, and how long does it take."""
+"""`dpo-tui estimate`: the memory of a run, whether it fits, what would make it fit, and how long it takes."""
 
 import math
 from pathlib import Path
 
 import click
 
-from dpo_tui.cli.estimate_answer import EstimateResult, answer_for, document
-from dpo_tui.cli.estimate_text import lines
+from dpo_tui.cli.estimate_result import EstimateResult, document, estimate_run
+from dpo_tui.cli.estimate_text import result_lines
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.errors import RunError, UsageError
@@ -32,26 +32,32 @@ def estimate(config: Path, vram: float | None, assignments: tuple[str, ...], pro
     if vram is not None and not (math.isfinite(vram) and 0 < vram <= _MOST_VRAM_GB):
         raise UsageError(f"--vram {vram:g}: must be a number of gigabytes above 0", hint="for example: --vram 12")
     loaded = load(config, dict(parse_assignment(text) for text in assignments))
-    answer = answer_for(loaded, vram)
+    result = estimate_run(loaded, vram)
     if probe:
-        _probe(config, assignments, answer, as_json=as_json)
+        _probe(config, assignments, result, as_json=as_json)
     elif as_json:
-        print_json(document(answer))
+        print_json(document(result))
     else:
-        click.echo("\n".join(lines(answer)))
+        click.echo("\n".join(result_lines(result)))
 
 
-def _probe(config: Path, assignments: tuple[str, ...], answer: EstimateResult, *, as_json: bool) -> None:
-    """One real step in a process of its own: this one stays free of torch, and its memory is gone afterwards."""
-    if answer.device == "cpu":
+def _probe(config: Path, assignments: tuple[str, ...], result: EstimateResult, *, as_json: bool) -> None:
+    """Measure one real step, and print it beside the estimate.
+
+    The step runs in a child process, so that this one needs no torch and all memory is free again afterwards.
+
+    Raises:
+        RunError: there is no GPU, or the step failed.
+    """
+    if result.device == "cpu":
         raise RunError("the probe needs a GPU, and none can be used here", hint="`dpo-tui doctor` says why")
-    places = (f"model_name={answer.config.model_name}", f"dataset={answer.config.dataset}")
+    located = (f"model_name={result.config.model_name}", f"dataset={result.config.dataset}")
     narrate("Loading the model for one real step; this takes as long as the start of a run…")
-    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **tool_environment(answer.config.gpus, narrate)}
-    request = {"config": str(config.absolute()), "settings": [*assignments, *places]}
+    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **tool_environment(result.config.gpus, narrate)}
+    request = {"config": str(config.absolute()), "settings": [*assignments, *located]}
     measured = run_tool("memory_probe", request, environment=environment)
-    estimated = answer.memory.total
-    found = {
+    estimated = result.memory.total
+    comparison = {
         "measured_gb": in_gigabytes(measured["taken"]),
         "estimated_gb": in_gigabytes(estimated),
         "allocated_gb": in_gigabytes(measured["allocated"]),
@@ -62,10 +68,11 @@ def _probe(config: Path, assignments: tuple[str, ...], answer: EstimateResult, *
         "device": measured["device"],
     }
     if as_json:
-        print_json(found)
+        print_json(comparison)
         return
     click.echo(
-        f"measured   {found['measured_gb']:.2f} GB on {measured['device']}, one step in {found['step_seconds']} s"
+        f"measured   {comparison['measured_gb']:.2f} GB on {measured['device']}, one step in "
+        f"{comparison['step_seconds']} s"
     )
-    click.echo(f"estimated  {found['estimated_gb']:.2f} GB")
-    click.echo(f"longest    {measured['longest']} tokens of at most {answer.config.max_seq_length}")
+    click.echo(f"estimated  {comparison['estimated_gb']:.2f} GB")
+    click.echo(f"longest    {measured['longest']} tokens of at most {result.config.max_seq_length}")

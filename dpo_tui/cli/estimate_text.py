@@ -1,15 +1,18 @@
-"""`estimate` as text: at most 80 columns, every figure with its unit."""
+"""The result of `dpo-tui estimate` as text of at most 80 columns."""
 
 import textwrap
 
-from dpo_tui.cli.estimate_answer import EstimateResult
+from dpo_tui.cli.estimate_result import EstimateResult
+from dpo_tui.hardware.memory.expected_range import expected_range_note
 from dpo_tui.hardware.memory.memory_estimate import GB
-from dpo_tui.hardware.memory_band import band_note, clock, parameters
 from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.text.durations import rough_duration
+from dpo_tui.text.numbers import parameter_count
 from dpo_tui.text.printable import printable
 
 _WIDTH = 80
-_LABEL = 58
+_LABEL_COLUMNS = 58
+"""Weights from which on their number is given in billions."""
 _VERDICTS = {
     "fits": "✓ fits",
     "tight": "! tight: it fits, with less than a tenth to spare",
@@ -18,29 +21,29 @@ _VERDICTS = {
 }
 
 
-def lines(answer: EstimateResult) -> list[str]:
-    """The whole answer, line by line."""
+def result_lines(result: EstimateResult) -> list[str]:
+    """Lay out a result: configuration, memory by part, verdict and changes, then steps, time and notes."""
     return [
-        *_head(answer),
+        *_configuration(result),
         "",
-        *_parts(answer),
+        *_parts(result),
         "",
-        *_verdict(answer),
-        *_changes(answer),
+        *_verdict(result),
+        *_changes(result),
         "",
-        *_size(answer),
-        *_notes(answer),
+        *_steps_and_time(result),
+        *_notes(result),
     ]
 
 
-def _head(answer: EstimateResult) -> list[str]:
-    config, strategy = answer.config, strategy_of(answer.config)
-    weights = "4-bit" if config.use_4bit else "bf16" if config.bf16 and answer.device == "cuda" else "fp32"
+def _configuration(result: EstimateResult) -> list[str]:
+    config, strategy = result.config, strategy_of(result.config)
+    weights = "4-bit" if config.use_4bit else "bf16" if config.bf16 and result.device == "cuda" else "fp32"
     method = f"rank {config.lora_r}" if config.use_lora else "all weights"
     name = printable(config.model_name, single_line=True).rpartition("/")[2]
     what = [
         name,
-        parameters(answer.arch.parameters),
+        parameter_count(result.arch.parameters),
         f"{strategy.title}, {weights}, {method}",
         f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} {strategy.data.value}",
         f"{config.max_seq_length} tokens",
@@ -48,85 +51,85 @@ def _head(answer: EstimateResult) -> list[str]:
     return _wrapped(" · ".join(what))
 
 
-def _parts(answer: EstimateResult) -> list[str]:
-    rows = [_row(part.words, part.size) for part in answer.memory.parts]
-    where = "GPU memory" if answer.device == "cuda" else "main memory (no GPU is used)"
-    rows.append("─" * (_LABEL + 10))
-    rows.append(_row(f"{where}, at its most: {answer.memory.peak.words}", answer.memory.total))
-    if answer.free is not None:
-        name = "free" if answer.device_name is not None else "free, as --vram says"
+def _parts(result: EstimateResult) -> list[str]:
+    rows = [_row(part.label, part.size) for part in result.memory.parts]
+    where = "GPU memory" if result.device == "cuda" else "main memory (no GPU is used)"
+    rows.append("─" * (_LABEL_COLUMNS + 10))
+    rows.append(_row(f"{where}, at its most: {result.memory.peak.name}", result.memory.total))
+    if result.free is not None:
+        name = "free" if result.device_name is not None else "free, as --vram says"
         rows.append(
-            _row(f"{name}{f' on {answer.device_name}' if answer.device_name not in (None, 'cpu') else ''}", answer.free)
+            _row(f"{name}{f' on {result.device_name}' if result.device_name not in (None, 'cpu') else ''}", result.free)
         )
     return rows
 
 
-def _verdict(answer: EstimateResult) -> list[str]:
-    found = _wrapped(_VERDICTS[answer.verdict])
-    if answer.device == "cuda" and (note := band_note(answer.config, answer.arch, answer.memory)):
-        found += _wrapped(note)
-    return found
+def _verdict(result: EstimateResult) -> list[str]:
+    lines = _wrapped(_VERDICTS[result.verdict])
+    if result.device == "cuda" and (note := expected_range_note(result.config, result.arch, result.memory)):
+        lines += _wrapped(note)
+    return lines
 
 
-def _changes(answer: EstimateResult) -> list[str]:
-    if not answer.changes:
-        if answer.verdict == "does-not-fit":
+def _changes(result: EstimateResult) -> list[str]:
+    if not result.changes:
+        if result.verdict == "does-not-fit":
             return ["", *_wrapped("No change of settings makes it fit; it needs a larger GPU.")]
         return []
-    enough = [change for change in answer.changes if change.fits]
-    if len(enough) == len(answer.changes):
+    enough = [change for change in result.changes if change.fits]
+    if len(enough) == len(result.changes):
         title = "Any one of these makes it fit:" if len(enough) > 1 else "This makes it fit:"
     elif enough:
         title = "These together make it fit:"
     else:
         title = "All of these together are not enough:"
-    found = ["", title]
-    for change in answer.changes:
-        found += _wrapped(f"• {change.words}, saves {change.saves / GB:.1f} GB", indent="  ", hanging="    ")
-        flags = " ".join(f"--set {name}={_value(value)}" for name, value in change.set.items())
-        found += _wrapped(flags, indent="    ", hanging="    ")
-    return found
+    lines = ["", title]
+    for change in result.changes:
+        lines += _wrapped(f"• {change.description}, saves {change.saves / GB:.1f} GB", indent="  ", hanging="    ")
+        flags = " ".join(f"--set {name}={_assigned_value(value)}" for name, value in change.settings.items())
+        lines += _wrapped(flags, indent="    ", hanging="    ")
+    return lines
 
 
-def _size(answer: EstimateResult) -> list[str]:
-    steps, duration = answer.steps, answer.duration
-    found = []
+def _steps_and_time(result: EstimateResult) -> list[str]:
+    steps, duration = result.steps, result.duration
+    lines = []
     if steps is not None:
         tokens = f", {steps.tokens:,} tokens" if steps.tokens else ""
-        found += _wrapped(f"{steps.steps:,} steps{tokens} ({printable(answer.sizes.basis)})")
+        lines += _wrapped(f"{steps.steps:,} steps{tokens} ({printable(result.sizes.basis)})")
     else:
-        found += _wrapped(printable(answer.sizes.basis).capitalize() + ".")
+        lines += _wrapped(printable(result.sizes.basis).capitalize() + ".")
     if duration is not None:
-        span = f"{clock(duration.low)} to {clock(duration.high)}"
-        found += _wrapped(f"Time: about {clock(duration.seconds)} ({span}); {duration.basis}")
-    return found
+        span = f"{rough_duration(duration.low)} to {rough_duration(duration.high)}"
+        lines += _wrapped(f"Time: about {rough_duration(duration.seconds)} ({span}); {duration.basis}")
+    return lines
 
 
-def _notes(answer: EstimateResult) -> list[str]:
-    found: list[str] = []
-    for note in [*answer.reasons, *answer.memory.notes]:
-        found += _wrapped(f"· {printable(note, single_line=True)}", hanging="  ")
-    for one in answer.earlier:
+def _notes(result: EstimateResult) -> list[str]:
+    lines: list[str] = []
+    for note in [*result.reasons, *result.memory.notes]:
+        lines += _wrapped(f"· {printable(note, single_line=True)}", hanging="  ")
+    for one in result.earlier:
         if one.measured is None:
             continue
         guess = f", estimated {one.estimated / GB:.1f}" if one.estimated else ""
-        words = (
+        text = (
             f"run {one.run} ({printable(one.device)}): measured {one.measured / GB:.1f} GB{guess}, without the context"
         )
-        found += _wrapped(f"· {words}", hanging="  ")
-    if not answer.earlier and answer.device == "cuda":
-        found += _wrapped("· No run was measured on this machine yet; --probe measures one real step.", hanging="  ")
-    return found
+        lines += _wrapped(f"· {text}", hanging="  ")
+    if not result.earlier and result.device == "cuda":
+        lines += _wrapped("· No run was measured on this machine yet; --probe measures one real step.", hanging="  ")
+    return lines
 
 
-def _row(words: str, size: int) -> str:
-    words = printable(words, single_line=True)
-    if len(words) > _LABEL:
-        words = words[: _LABEL - 1] + "…"
-    return f"{words:<{_LABEL}} {size / GB:6.2f} GB"
+def _row(label: str, size: int) -> str:
+    label = printable(label, single_line=True)
+    if len(label) > _LABEL_COLUMNS:
+        label = label[: _LABEL_COLUMNS - 1] + "…"
+    return f"{label:<{_LABEL_COLUMNS}} {size / GB:6.2f} GB"
 
 
-def _value(value: object) -> str:
+def _assigned_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""`eval`: how good is a run's model on pairs?"""
+"""`dpo-tui eval`: preference accuracy, margin, loss and KL of a run's model on pairs."""
 
 from pathlib import Path
 
@@ -27,18 +27,18 @@ def evaluate(run: str, data: str | None, kl_prompts: int, as_json: bool) -> None
     if data is not None and Path(data).expanduser().exists():
         data = str(Path(data).expanduser().resolve())
     narrate("Loading the libraries takes a while")
-    found = run_tool(
+    evaluation = run_tool(
         "evaluate_run",
         {"run": str(folder.path), "data": data, "kl_prompts": kl_prompts},
-        _tell,
+        _show_progress,
         environment=tool_environment(),
     )
     if as_json:
-        print_json({key: value for key, value in found.items() if key != "kind"})
+        print_json({key: value for key, value in evaluation.items() if key != "kind"})
         return
-    metrics = found["metrics"]
-    click.echo(f"{found['pairs']:,} pairs: {printable(str(found['data']), single_line=True)}")
-    click.echo(f"  accuracy  {metrics['eval_rewards/accuracies']:.1%} ± {found['accuracy_stderr']:.1%}")
+    metrics = evaluation["metrics"]
+    click.echo(f"{evaluation['pairs']:,} pairs: {printable(str(evaluation['data']), single_line=True)}")
+    click.echo(f"  accuracy  {metrics['eval_rewards/accuracies']:.1%} ± {evaluation['accuracy_stderr']:.1%}")
     click.echo(f"  margin    {metrics['eval_rewards/margins']:.3f}")
     click.echo(f"  loss      {metrics['eval_loss']:.4f}")
     if "eval_kl" in metrics:
@@ -46,5 +46,5 @@ def evaluate(run: str, data: str | None, kl_prompts: int, as_json: bool) -> None
         click.echo(f"  KL        {kl} (an estimate from {metrics['eval_kl_n']:.0f} answers)")
 
 
-def _tell(message: Message) -> None:
+def _show_progress(message: Message) -> None:
     narrate(printable(str(message.get("message", "")), single_line=True))

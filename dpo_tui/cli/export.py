@@ -1,4 +1,4 @@
-"""`export`: write what a run made into a folder to load, serve or pass on."""
+"""`dpo-tui export`: write a run's adapter or merged model into a folder, and upload it with ``--push``."""
 
 import sys
 from pathlib import Path
@@ -47,7 +47,7 @@ def export(
     RUN is an id, a unique prefix of it, a name, or `last`.
     """
     folder = store.find(run)
-    _refuse(folder, target)
+    _check_target(folder, target)
     if repository:
         check_push(repository)
         if not yes and not sys.stdin.isatty():
@@ -61,27 +61,27 @@ def export(
         "share": bool(repository),
     }
     narrate("Loading the libraries takes a while")
-    result = run_tool("export_run", request, _tell, environment=tool_environment())
-    if merge and result["what"] == "model":
+    exported = run_tool("export_run", request, _show_progress, environment=tool_environment())
+    if merge and exported["what"] == "model":
         narrate("This run trained every weight: there is no adapter to merge, its model is the result")
-    if result["check"]:
-        narrate(result["check"])
-    click.echo(result["target"])
+    if exported["check"]:
+        narrate(exported["check"])
+    click.echo(exported["target"])
     narrate("\nTo serve it:")
-    for program, lines in result["serve"]:
+    for program, lines in exported["serve"]:
         narrate(f"  {program}")
         for line in lines:
             narrate(f"    {printable(line, single_line=True)}")
     if repository:
-        offer(target.absolute(), repository, public=public, yes=yes)
+        ask_and_push(target.absolute(), repository, public=public, yes=yes)
 
 
-def offer(target: Path, repository: str, *, public: bool, yes: bool) -> None:
+def ask_and_push(target: Path, repository: str, *, public: bool, yes: bool) -> None:
     """Say what would be uploaded, ask, and upload."""
-    parcel = UploadManifest.of(target)
+    manifest = UploadManifest.of(target)
     who = "everyone can read it" if public else "private"
-    narrate(f"\nTo upload to {printable(repository, single_line=True)} ({who}), {parcel.total_mb:,.1f} MB:")
-    for line in parcel.lines():
+    narrate(f"\nTo upload to {printable(repository, single_line=True)} ({who}), {manifest.total_mb:,.1f} MB:")
+    for line in manifest.lines():
         narrate(f"  {printable(line, single_line=True)}")
     if not yes and not click.confirm("Upload this?", default=False, err=True):
         narrate(f"Nothing was uploaded; {printable(str(target), single_line=True)} is written.")
@@ -89,13 +89,14 @@ def offer(target: Path, repository: str, *, public: bool, yes: bool) -> None:
     click.echo(push(target, repository, public=public))
 
 
-def _refuse(folder: RunFolder, target: Path) -> None:
+def _check_target(folder: RunFolder, target: Path) -> None:
+    """Raise an error if the run has no result, or the target is neither absent nor an empty folder."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: is there already", hint="name a folder that is not there, or an empty one")
     store.require_result(folder)
 
 
-def _tell(message: Message) -> None:
+def _show_progress(message: Message) -> None:
     done, total = message.get("done"), message.get("total")
     count = f" {done}/{total}" if total else ""
     narrate(f"{printable(str(message['message']), single_line=True)}{count}")

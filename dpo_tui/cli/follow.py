@@ -1,4 +1,4 @@
-"""Follow a run in the foreground: one line that moves in a terminal, one line a log elsewhere."""
+"""Follow a run in the foreground: a status line in a terminal, one line for every log entry elsewhere."""
 
 import shutil
 import signal
@@ -11,14 +11,15 @@ import click
 
 from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.cli.run_text import next_steps, result_words
+from dpo_tui.cli.run_summary_text import next_steps, result_text
 from dpo_tui.errors import RunError
 from dpo_tui.runs import exit_codes, requests
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import MetricsTail
 from dpo_tui.runs.phases import PHASES
-from dpo_tui.runs.status import Status, duration, status_of
+from dpo_tui.runs.status import Status, status_of
 from dpo_tui.runs.summary import eta_of
+from dpo_tui.text.durations import duration
 from dpo_tui.text.printable import printable
 
 _POLL_SECONDS = 0.25
@@ -38,58 +39,59 @@ _EVALUATION = (
 def follow(folder: RunFolder) -> int:
     """Show a run until it ends, and return the command's exit code.
 
-    The first Ctrl-C asks the run to stop with a checkpoint, the second to stop at once. A hang-up ends only the
-    following; the run goes on.
+    The first Ctrl-C asks the run to stop with a checkpoint, the second to stop at once. A hang-up ends this command
+    only: the run's supervisor has a session of its own.
     """
-    interrupts = _Interrupts(folder)
     events, metrics = MetricsTail(folder.events), MetricsTail(folder.metrics)
     line = _StatusLine()
-    with interrupts:
+    with _InterruptRequests(folder):
         while True:
+            # The status is read before the files: what the run wrote before its end is then still shown.
             status = status_of(folder)
             for event in events.poll():
                 line.clear()
-                _tell_event(event)
+                _narrate_event(event)
             for entry in metrics.poll():
                 line.latest |= entry
-                if not line.moves and (figures := _figures(entry, *_TRAINING, *_EVALUATION)):
+                if not line.is_shown and (figures := _figures(entry, *_TRAINING, *_EVALUATION)):
                     narrate(f"step {entry.get('step')}  {figures}")
             if status.over:
                 line.clear()
-                return _end(folder, status)
+                return _print_end(folder, status)
             line.show(folder, status)
             time.sleep(_POLL_SECONDS)
 
 
-class _Interrupts:
-    """Ctrl-C while following: once asks for a checkpoint and a stop, twice for a stop at once."""
+class _InterruptRequests:
+    """Context in which SIGINT is a request to the run: first to save a checkpoint and stop, then to stop at once."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.count = 0
-        self._before: Any = None
+        self._previous_handler: Any = None
 
     def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+        self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        signal.signal(signal.SIGINT, self._previous_handler)
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        # Python runs signal handlers in the main thread between two bytecodes, so writing a file is safe here.
         self.count += 1
         try:
             requests.request_stop(self.folder, now=self.count > 1)
         except RunError:
-            return  # it ended just now; the loop will say how
-        again = "stopping at once" if self.count > 1 else "stopping after this step, with a checkpoint (again: at once)"
-        narrate(f"\n{again}")
+            return  # it has just ended; `follow` says how
+        first = "stopping after this step, with a checkpoint (again: at once)"
+        narrate("\n" + (first if self.count == 1 else "stopping at once"))
 
 
 class _StatusLine:
-    """The line at the bottom of a terminal; nothing where stderr is none."""
+    """A line that is overwritten in place on stderr; nothing is shown where stderr is no terminal."""
 
     def __init__(self) -> None:
-        self.moves = is_terminal()
+        self.is_shown = is_terminal()
         self.latest: dict[str, Any] = {}
         self._shown = ""
 
@@ -99,10 +101,10 @@ class _StatusLine:
             self._shown = ""
 
     def show(self, folder: RunFolder, status: Status) -> None:
-        if not self.moves:
+        if not self.is_shown:
             return
         width = shutil.get_terminal_size().columns
-        parts = (_progress_words(status), _eta(folder, status), _figures(self.latest, *_TRAINING))
+        parts = (_progress_text(status), _eta(folder, status), _figures(self.latest, *_TRAINING))
         text = " · ".join(part for part in parts if part)
         text = text[: width - 1]
         if text != self._shown:
@@ -110,10 +112,10 @@ class _StatusLine:
             self._shown = text
 
 
-def _tell_event(event: dict[str, Any]) -> None:
+def _narrate_event(event: dict[str, Any]) -> None:
     kind, message = event.get("kind"), printable(str(event.get("message", "")), single_line=True)
     if kind == "phase" and event.get("phase") in {"train", "evaluate", "done"}:
-        return  # metrics tell of these
+        return  # the metrics show these phases
     mark = {"warning": "! ", "failed": "✗ ", "checkpoint": "  "}.get(str(kind), "  ")
     width = shutil.get_terminal_size().columns
     narrate(
@@ -121,19 +123,19 @@ def _tell_event(event: dict[str, Any]) -> None:
     )
 
 
-def _progress_words(status: Status) -> str:
+def _progress_text(status: Status) -> str:
     if status.status not in {"running", "stopping"}:
         reason = f": {status.reason.splitlines()[0]}" if status.reason else ""
         return f"{status.status}{printable(reason, single_line=True)}"
     progress = status.progress
     step, last = progress.get("step"), progress.get("max_steps")
-    words = f"step {step:,}/{last:,}" if step is not None and last else ""
+    position = f"step {step:,}/{last:,}" if step is not None and last else ""
     phase = str(progress.get("phase", ""))
-    if phase == "train" and words:
-        return words
+    if phase == "train" and position:
+        return position
     done, total, unit = progress.get("done"), progress.get("total"), progress.get("unit") or ""
     counted = f" {done:,.0f}/{total:,.0f} {unit}".rstrip() if done and total else ""
-    return f"{words + ' · ' if words else ''}{PHASES.get(phase, phase)}{counted}"
+    return f"{position + ' · ' if position else ''}{PHASES.get(phase, phase)}{counted}"
 
 
 def _figures(entry: dict[str, Any], *wanted: tuple[str, str, str]) -> str:
@@ -150,20 +152,21 @@ def _eta(folder: RunFolder, status: Status) -> str:
     return f"ETA {duration(seconds)}" if seconds is not None else ""
 
 
-def _end(folder: RunFolder, status: Status) -> int:
+def _print_end(folder: RunFolder, status: Status) -> int:
+    """Print how a run ended and what can be done next; return the command's exit code."""
     if status.status == "done":
         narrate(f"✓ done: {folder.path}")
         advice = diagnose(folder.path)[0]
-        _tell_event({"kind": "warning" if advice.alarm else "note", "message": advice.words})
-        if words := result_words(folder.path):
-            _tell_event({"kind": "note", "message": words})
-        _tell_next({"id": folder.id, "status": status.status, "advice": as_event(advice)})
+        _narrate_event({"kind": "warning" if advice.is_problem else "note", "message": advice.message})
+        if result := result_text(folder.path):
+            _narrate_event({"kind": "note", "message": result})
+        _narrate_next_steps({"id": folder.id, "status": status.status, "advice": as_event(advice)})
         return exit_codes.DONE
     narrate(f"{status.status}: {printable(status.reason)}".rstrip(": "))
-    _tell_next({"id": folder.id, "status": status.status})
+    _narrate_next_steps({"id": folder.id, "status": status.status})
     return exit_codes.STOPPED if status.status == "stopped" else exit_codes.FAILED
 
 
-def _tell_next(run: dict[str, Any]) -> None:
+def _narrate_next_steps(run: dict[str, Any]) -> None:
     for line in next_steps(run):
         narrate(line)

@@ -1,4 +1,4 @@
-"""`hardware` and `doctor`: what this machine has, what suits it, and what is wrong with it."""
+"""`dpo-tui hardware`: the GPUs of this machine, who uses them, and the profile that suits it."""
 
 import textwrap
 from collections.abc import Mapping
@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
-from dpo_tui.cli.output import is_terminal, narrate, print_json
+from dpo_tui.cli.output import print_json
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.gpu_processes import GpuProcess
+from dpo_tui.hardware.memory.fit import in_gigabytes
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.hardware.nvml import Gpu, Inventory
 from dpo_tui.hardware.profiles import Profile, Ram, fitting_models, main_memory
 
 _WIDTH = 80
 _MOST_MODELS = 6
-_SIGNS = {"ok": "✓", "warn": "!", "fail": "✗"}
 
 
 @click.command()
@@ -28,41 +28,13 @@ def hardware(as_json: bool) -> None:
     if as_json:
         print_json(_document(inventory, ram, profile))
     else:
-        click.echo("\n".join(_text(inventory, ram, profile)))
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of checks.")
-@click.option("--model", metavar="ID", help="Also ask the hub whether your token may download this model.")
-@click.option("--provider", type=click.Choice(["huggingface", "unsloth"]), default="huggingface", show_default=True)
-def doctor(as_json: bool, model: str | None, provider: str) -> None:
-    """Check this machine for everything that stops or slows a run, and say how to mend it."""
-    from dpo_tui.hardware.doctor.registry import DoctorOptions, examine
-
-    def progress(words: str) -> None:
-        if is_terminal():
-            narrate(words)
-
-    findings = examine(DoctorOptions(model=model, provider=provider), progress)
-    if as_json:
-        print_json([vars(finding) for finding in findings])
-    else:
-        for finding in findings:
-            click.echo(f"{_SIGNS[finding.status]} {finding.status:<4} {finding.check}")
-            click.echo(textwrap.fill(finding.message, _WIDTH, initial_indent="    ", subsequent_indent="    "))
-            if finding.fix:
-                # Commands are not wrapped: a person copies them.
-                click.echo(f"    → {finding.fix}")
-        counts = {status: sum(finding.status == status for finding in findings) for status in _SIGNS}
-        click.echo(f"\n{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} to mend")
-    if any(finding.status == "fail" for finding in findings):
-        raise click.exceptions.Exit(1)
+        click.echo("\n".join(_text_lines(inventory, ram, profile)))
 
 
 def _document(inventory: Inventory, ram: Ram, profile: Profile) -> Mapping[str, Any]:
     return {
         "gpus": [_gpu_document(gpu) for gpu in inventory.gpus],
-        "ram_gb": round(ram.total / GB, 2),
+        "ram_gb": in_gigabytes(ram.total),
         "profile": {
             "name": profile.name,
             "gpu": profile.gpu,
@@ -78,9 +50,9 @@ def _gpu_document(gpu: Gpu) -> Mapping[str, Any]:
         "index": gpu.index,
         "name": gpu.name,
         "uuid": gpu.uuid,
-        "memory_total_gb": _gb(gpu.memory_total),
-        "memory_used_gb": _gb(gpu.memory_used),
-        "memory_free_gb": _gb(gpu.memory_free),
+        "memory_total_gb": in_gigabytes(gpu.memory_total),
+        "memory_used_gb": in_gigabytes(gpu.memory_used),
+        "memory_free_gb": in_gigabytes(gpu.memory_free),
         "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
         "driver": gpu.driver,
         "cuda": gpu.cuda,
@@ -96,13 +68,17 @@ def _gpu_document(gpu: Gpu) -> Mapping[str, Any]:
         "ecc_errors": gpu.ecc_errors,
         "mig": gpu.mig,
         "mig_instances": [
-            {"uuid": one.uuid, "memory_total_gb": _gb(one.memory_total), "memory_free_gb": _gb(one.memory_free)}
+            {
+                "uuid": one.uuid,
+                "memory_total_gb": in_gigabytes(one.memory_total),
+                "memory_free_gb": in_gigabytes(one.memory_free),
+            }
             for one in gpu.mig_instances
         ],
         "processes": [
             {
                 "pid": one.pid,
-                "memory_gb": _gb(one.memory),
+                "memory_gb": in_gigabytes(one.memory),
                 "user": one.user,
                 "command": one.command,
                 "reason": one.reason,
@@ -113,23 +89,19 @@ def _gpu_document(gpu: Gpu) -> Mapping[str, Any]:
     }
 
 
-def _gb(size: int | None) -> float | None:
-    return None if size is None else round(size / GB, 2)
-
-
-def _text(inventory: Inventory, ram: Ram, profile: Profile) -> list[str]:
-    found: list[str] = []
+def _text_lines(inventory: Inventory, ram: Ram, profile: Profile) -> list[str]:
+    lines: list[str] = []
     for gpu in inventory.gpus:
-        found += [*_gpu_lines(gpu, chosen=gpu.index == profile.gpu), ""]
+        lines += [*_gpu_lines(gpu, chosen=gpu.index == profile.gpu), ""]
     if not inventory.gpus:
         reason = inventory.fault.reason if inventory.fault else "the driver lists none"
-        found += [f"No GPU: {reason}", ""]
-    found.append(f"Main memory  {ram.total / GB:.1f} GB, {ram.free / GB:.1f} free")
-    found += _wrapped(f"Profile      {profile.name}: {profile.reason}")
-    found += _wrapped("             " + _settings(profile.settings))
+        lines += [f"No GPU: {reason}", ""]
+    lines.append(f"Main memory  {ram.total / GB:.1f} GB, {ram.free / GB:.1f} free")
+    lines += _wrapped(f"Profile      {profile.name}: {profile.reason}")
+    lines += _wrapped("             " + _settings(profile.settings))
     for warning in profile.warnings:
-        found += _wrapped(f"! {warning}", hanging="  ")
-    return found + _models(profile)
+        lines += _wrapped(f"! {warning}", hanging="  ")
+    return lines + _models(profile)
 
 
 def _gpu_lines(gpu: Gpu, *, chosen: bool) -> list[str]:
@@ -158,7 +130,7 @@ def _gpu_lines(gpu: Gpu, *, chosen: bool) -> list[str]:
 
 def _readings(gpu: Gpu) -> list[str]:
     limit = f" of {gpu.power_limit:.0f}" if gpu.power_limit is not None else ""
-    found = [
+    readings = [
         f"{gpu.utilisation} % busy" if gpu.utilisation is not None else None,
         f"{gpu.power:.0f}{limit} W" if gpu.power is not None else None,
         f"{gpu.temperature} °C" if gpu.temperature is not None else None,
@@ -167,7 +139,7 @@ def _readings(gpu: Gpu) -> list[str]:
         "MIG on" if gpu.mig else None,
         f"{gpu.ecc_errors} uncorrected memory errors" if gpu.ecc_errors else None,
     ]
-    return [reading for reading in found if reading is not None]
+    return [reading for reading in readings if reading is not None]
 
 
 def _holder_lines(holder: GpuProcess) -> list[str]:
@@ -187,13 +159,13 @@ def _models(profile: Profile) -> list[str]:
     models = fitting_models(profile)
     if not models:
         return []
-    found = ["", "Models that the estimate lets run here with this profile:"]
+    lines = ["", "Models that the estimate lets run here with this profile:"]
     for model in models[:_MOST_MODELS]:
         asks = "  hub token" if model.gated else ""
-        found.append(f"  {model.name:<37} {model.parameters:6.2f} B  {model.licence:<19}{asks}".rstrip())
+        lines.append(f"  {model.name:<37} {model.parameters:6.2f} B  {model.licence:<19}{asks}".rstrip())
     if len(models) > _MOST_MODELS:
-        found.append(f"  and {len(models) - _MOST_MODELS} smaller ones")
-    return found
+        lines.append(f"  and {len(models) - _MOST_MODELS} smaller ones")
+    return lines
 
 
 def _wrapped(text: str, hanging: str = "             ") -> list[str]:

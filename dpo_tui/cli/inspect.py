@@ -1,4 +1,4 @@
-"""``dpo-tui inspect``: recognise, check and repair a dataset."""
+"""`dpo-tui inspect`: recognise, check and repair a dataset."""
 
 import sys
 from collections.abc import Iterator
@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dpo_tui.cli.output import is_terminal, narrate, print_json
-from dpo_tui.data.scan.scan_child import ScanProcess
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import UsageError
 
 if TYPE_CHECKING:
-    from dpo_tui.data.repair.repair import RepairPlan
+    from dpo_tui.data.repair.repair_plan import RepairPlan
 
 
 @click.command()
@@ -71,36 +70,37 @@ def inspect(
         evaluation=Source(evaluation) if evaluation else None,
     )
     with ScanProcess(request) as process:
-        report = _follow(process.events())
+        report = _report_of(process.events())
     if as_json:
         print_json(report)
     else:
         from dpo_tui.data.scan.report_text import report_text
 
-        click.echo(report_text(report, ascii_only=not _speaks_unicode()))
+        click.echo(report_text(report, ascii_only=not _stdout_is_utf()))
     if write is not None:
-        from dpo_tui.data.repair.repair import RepairPlan
+        from dpo_tui.data.repair.repair_plan import RepairPlan
 
         plan = RepairPlan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
-        _repair(source, write, plan)
+        _write_repaired(source, write, plan)
 
 
-def _follow(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
+def _report_of(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Show the progress of a scan in a terminal, and return its report."""
     shown = ""
     report: dict[str, Any] = {}
     for event in events:
         if event["event"] == "report":
             report = event["report"]
         elif event["event"] == "progress" and is_terminal():
-            of = f" {event['done'] / event['total']:4.0%}" if event["total"] else ""
-            shown = f"{event['phase']}{of}"
+            share = f" {event['done'] / event['total']:4.0%}" if event["total"] else ""
+            shown = f"{event['phase']}{share}"
             click.echo(f"\r{shown[:78]:<78}", err=True, nl=False)
     if shown:
         click.echo("\r" + " " * 78 + "\r", err=True, nl=False)
     return report
 
 
-def _repair(source: Source, write: Path, plan: "RepairPlan") -> None:
+def _write_repaired(source: Source, write: Path, plan: "RepairPlan") -> None:
     from dpo_tui.data.repair.repair import repair
 
     done = repair(source, plan, write)
@@ -109,5 +109,5 @@ def _repair(source: Source, write: Path, plan: "RepairPlan") -> None:
     narrate(f"{done.left_out:,} rows left out, {done.changed:,} changed; {done.sidecar} says which and why")
 
 
-def _speaks_unicode() -> bool:
+def _stdout_is_utf() -> bool:
     return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")

@@ -1,4 +1,4 @@
-"""`judge`: answers of base and tuned model side by side, blind; which is better?"""
+"""`dpo-tui judge`: blind comparison of answers of the base and the tuned model, by hand or by a judge model."""
 
 import json
 import textwrap
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dpo_tui.cli.answer_pairs import key_of, show
+from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
@@ -62,12 +62,12 @@ def judge(
     _generate(session)
     bias = None
     if url and endpoint_model:
-        bias = _referee(session, url, endpoint_model)
+        bias = _judge_by_endpoint(session, url, endpoint_model)
     elif judge_model:
-        bias = _local_referee(session, judge_model)
+        bias = _judge_by_local_model(session, judge_model)
     else:
-        _by_hand(session)
-    _finish(session, target, as_json=as_json, bias=bias)
+        _judge_by_hand(session)
+    _print_result(session, target, as_json=as_json, bias=bias)
 
 
 def _generate(session: Session) -> None:
@@ -81,11 +81,11 @@ def _generate(session: Session) -> None:
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def _by_hand(session: Session) -> None:
+def _judge_by_hand(session: Session) -> None:
     narrate(_HELP)
     while (ballot := session.next()) is not None:
-        show(f"{ballot.number} of {ballot.total}", ballot.prompt, ballot.left, ballot.right)
-        key = key_of({*_KEYS, "u", "q"}, _HELP)
+        show_answers(f"{ballot.number} of {ballot.total}", ballot.prompt, ballot.left, ballot.right)
+        key = read_key({*_KEYS, "u", "q"}, _HELP)
         if key == "q":
             return
         if key == "u":
@@ -94,27 +94,28 @@ def _by_hand(session: Session) -> None:
             session.vote(ballot, _KEYS[key])
 
 
-def _referee(session: Session, url: str, model: str) -> PositionBias | None:
-    return _count(session, judge_by_model(session, endpoint(url, model), model))
+def _judge_by_endpoint(session: Session, url: str, model: str) -> PositionBias | None:
+    return _show_progress(session, judge_by_model(session, endpoint(url, model), model))
 
 
-def _local_referee(session: Session, model: str) -> PositionBias | None:
+def _judge_by_local_model(session: Session, model: str) -> PositionBias | None:
     with TorchTool("generate", environment=tool_environment()) as tool:
-        return _count(session, judge_by_model(session, local(tool, model), model))
+        return _show_progress(session, judge_by_model(session, local(tool, model), model))
 
 
-def _count(session: Session, asked: Iterator[PositionBias]) -> PositionBias | None:
-    told = None
-    for bias in asked:
-        told = bias
+def _show_progress(session: Session, verdicts: Iterator[PositionBias]) -> PositionBias | None:
+    """Consume a judge model's verdicts, showing their number; return the position bias over all of them."""
+    bias = None
+    for bias_so_far in verdicts:
+        bias = bias_so_far
         if is_terminal():
             click.echo(f"\r\x1b[Kjudged {session.tally().judged}", nl=False, err=True)
     if is_terminal():
         click.echo("\r\x1b[K", nl=False, err=True)
-    return told
+    return bias
 
 
-def _finish(session: Session, target: Path | None, *, as_json: bool, bias: PositionBias | None) -> None:
+def _print_result(session: Session, target: Path | None, *, as_json: bool, bias: PositionBias | None) -> None:
     result = session.tally()
     if target is not None:
         pairs = session.pairs()
@@ -122,8 +123,8 @@ def _finish(session: Session, target: Path | None, *, as_json: bool, bias: Posit
             file.writelines(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
         narrate(f"wrote {len(pairs)} pairs to {target}")
     if as_json:
-        told = {**vars(result), "judged": result.judged, "rate": result.rate, "interval": result.interval}
-        print_json({"run": session.folder.id, **told, "bias": vars(bias) if bias else None})
+        tally = {**vars(result), "judged": result.judged, "rate": result.rate, "interval": result.interval}
+        print_json({"run": session.folder.id, **tally, "bias": vars(bias) if bias else None})
         return
     click.echo(textwrap.fill(result.words(), 80))
     if result.judged and not result.is_decided and session.next() is None:

@@ -1,4 +1,4 @@
-"""The app from the command line: `dpo-tui` itself, `attach`, `watch`."""
+"""`dpo-tui` without a command, `dpo-tui attach` and `dpo-tui watch`: start the app in this terminal."""
 
 import gc
 import os
@@ -27,18 +27,18 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
 
     Args:
         feed: open at the monitor of this run or folder.
-        until_end: leave by itself when the watched run has ended.
+        until_end: exit when the watched run has ended.
 
     Raises:
         UsageError: there is no terminal that can show it.
     """
     if not can_show_app():
         raise UsageError("the app needs a terminal; `dpo-tui runs` lists the runs without one.")
-    # Nothing that is imported or built until the first paint is garbage: looking for some costs a tenth of the start.
-    # The app turns the collector on again.
+    # Garbage collection while modules are imported frees nothing and takes a tenth of the time to the first paint. The
+    # app enables it again (`dpo_tui.app`).
     gc.disable()
     if feed is not None:
-        # A first look, a megabyte of a log at most, so that the first paint has charts and is not painted twice.
+        # Read up to a megabyte of the metrics first, so that the first paint has charts and need not be repeated.
         feed.poll(time.time())
     from dpo_tui.app import run_app
 

@@ -1,11 +1,15 @@
-"""How commands speak: data on stdout, narration on stderr."""
+"""Output of commands: data on stdout, narration on stderr."""
 
 import json
 import math
+import os
 import sys
 from typing import Any
 
 import click
+
+_WITHOUT_TERMINAL = 80
+"""Columns of text for a file or a pipe."""
 
 
 def print_json(document: Any) -> None:
@@ -14,13 +18,27 @@ def print_json(document: Any) -> None:
 
 
 def narrate(message: str) -> None:
-    """Tell the person what happens, without touching the data on stdout."""
+    """Print a message to stderr, where it does not mix with the data on stdout."""
     click.echo(message, err=True)
 
 
 def is_terminal() -> bool:
-    """Whether a person watches: stderr is a terminal that can move its cursor."""
+    """Whether narration goes to a terminal, in which a line can be overwritten."""
     return sys.stderr.isatty()
+
+
+def stdout_columns() -> int:
+    """Columns of the terminal behind stdout, or 80 where there is none.
+
+    `shutil.get_terminal_size` does the same; importing `shutil` would slow `dpo-tui runs` and `status` down.
+    """
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(1).columns or _WITHOUT_TERMINAL
+    except OSError:
+        return _WITHOUT_TERMINAL
 
 
 def _finite(value: Any) -> Any:

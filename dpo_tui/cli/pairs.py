@@ -1,11 +1,11 @@
-"""`pairs`: make preference pairs out of prompts."""
+"""`dpo-tui pairs`: sample answers to prompts, rank them, and write preference pairs."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from dpo_tui.cli.answer_pairs import key_of, show
+from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
@@ -62,25 +62,27 @@ def pairs(
         raise UsageError("choose one way to rank")
     if own_reward and not model.startswith("run:"):
         raise UsageError("--own-reward needs --model run:ID: only a run has a DPO reward")
-    speaker = f"run:{store.find(model.removeprefix('run:')).path}" if model.startswith("run:") else model
-    sampling = Sampling(speaker, answers, temperature, top_p, max_new_tokens, seed)
+    answering_model = f"run:{store.find(model.removeprefix('run:')).path}" if model.startswith("run:") else model
+    sampling = Sampling(answering_model, answers, temperature, top_p, max_new_tokens, seed)
     collection = Collection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
     _generate(collection)
     if own_reward:
-        _score(collection, {"do": "load-run", "run": speaker.removeprefix("run:")}, f"own reward of {model}")
+        _rank_by_score(
+            collection, {"do": "load-run", "run": answering_model.removeprefix("run:")}, f"own reward of {model}"
+        )
     elif reward_model:
-        _score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
+        _rank_by_score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
     elif judge_model:
         with TorchTool("generate", environment=tool_environment()) as tool:
-            _compare(collection, local(tool, judge_model), f"model {judge_model}")
+            _rank_by_judge_model(collection, local(tool, judge_model), f"model {judge_model}")
     elif url and endpoint_model:
-        _compare(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
-    elif not _by_hand(collection):
+        _rank_by_judge_model(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
+    elif not _rank_by_hand(collection):
         narrate(f"  the same command goes on; {output} is written when all are ranked")
         return
-    made = collection.pairs()
-    write_pairs(output, made)
-    narrate(f"{len(made)} pairs from {len(collection.prompts)} prompts")
+    ranked_pairs = collection.pairs()
+    write_pairs(output, ranked_pairs)
+    narrate(f"{len(ranked_pairs)} pairs from {len(collection.prompts)} prompts")
     click.echo(str(output))
 
 
@@ -96,11 +98,18 @@ def _generate(collection: Collection) -> None:
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def _score(collection: Collection, load: dict[str, str], name: str) -> None:
-    waiting = collection.unscored()
-    if not waiting:
+def _rank_by_score(collection: Collection, load: dict[str, str], name: str) -> None:
+    """Score the answers that have no score yet, in a child process.
+
+    Args:
+        collection: of prompts and answers.
+        load: the request that makes the child load its model.
+        name: of what scores, as the collection's file names it.
+    """
+    unscored = collection.unscored()
+    if not unscored:
         return
-    items = [{"id": key, "messages": collection.prompts[key], "answer": answer} for key, answer in waiting]
+    items = [{"id": key, "messages": collection.prompts[key], "answer": answer} for key, answer in unscored]
     with TorchTool("score", environment=tool_environment()) as tool:
         for _ in tool.ask(load):
             pass
@@ -109,27 +118,28 @@ def _score(collection: Collection, load: dict[str, str], name: str) -> None:
                 collection.score(message["id"], message["answer"], float(message["value"]), name)
 
 
-def _compare(collection: Collection, ask: Ask, name: str) -> None:
+def _rank_by_judge_model(collection: Collection, ask: Ask, name: str) -> None:
+    """Let a judge model compare answers, each pair in both orders, until the collection is ranked."""
     bias = PositionBias()
-    keep: dict[str, Callable[[AnswerPair], None]] = {
-        "left": lambda duel: collection.prefer(duel, "left", by=name),
-        "right": lambda duel: collection.prefer(duel, "right", by=name),
-        "tie": lambda duel: collection.note_tie(duel, name),
+    record: dict[str, Callable[[AnswerPair], None]] = {
+        "left": lambda pair: collection.prefer(pair, "left", by=name),
+        "right": lambda pair: collection.prefer(pair, "right", by=name),
+        "tie": lambda pair: collection.note_tie(pair, name),
     }
-    for duel in collection.undecided():
-        verdict, replies = ask_twice(ask, duel.prompt, duel.left, duel.right)
+    for pair in collection.undecided():
+        verdict, replies = ask_twice(ask, pair.prompt, pair.left, pair.right)
         bias.note(replies, verdict)
-        keep[verdict](duel)
+        record[verdict](pair)
     narrate(bias.words())
 
 
-def _by_hand(collection: Collection) -> bool:
-    """Rank until all is ranked, which is True, or the person quits."""
+def _rank_by_hand(collection: Collection) -> bool:
+    """Ask for the better of two answers until all are ranked; return False if the user quits before."""
     narrate(_HELP)
-    while (duel := collection.next()) is not None:
-        show(f"prompt {duel.number} of {duel.total}", duel.prompt, duel.left, duel.right)
-        key = key_of({*_KEYS, "q"}, _HELP)
+    while (pair := collection.next()) is not None:
+        show_answers(f"prompt {pair.number} of {pair.total}", pair.prompt, pair.left, pair.right)
+        key = read_key({*_KEYS, "q"}, _HELP)
         if key == "q":
             return False
-        collection.prefer(duel, _KEYS[key])
+        collection.prefer(pair, _KEYS[key])
     return True

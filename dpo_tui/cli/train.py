@@ -1,4 +1,4 @@
-"""`train`: check the configs, start the runs, follow them."""
+"""`dpo-tui train`: check the configs, start the runs, follow them."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from dpo_tui.runs.launch import ARGV_VARIABLE, start
 from dpo_tui.start.prepare import Prepared, create_stages, prepare_stages
 from dpo_tui.text.printable import printable
 
-_ROWS_NAMED = 5
+_MOST_ROWS_NAMED = 5
 
 
 @click.command()
@@ -35,10 +35,10 @@ def train(configs: tuple[Path, ...], assignments: tuple[str, ...], name: str | N
     if name and len(configs) > 1:
         raise UsageError("--name is for one config", hint="give each config a name of its own, in [run]")
     changes = dict(parse_assignment(assignment) for assignment in assignments)
-    stages = prepare_stages([load(path, changes) for path in configs], name, _tell_merge)
+    stages = prepare_stages([load(path, changes) for path in configs], name, _narrate_merge)
     for path, stage in zip(configs, stages, strict=True):
-        tell(stage, str(path))
-    folders = start_in_turn(stages)
+        narrate_checks(stage, str(path))
+    folders = start_stages(stages)
     for folder in folders:
         click.echo(folder.id)
     if detach:
@@ -50,22 +50,27 @@ def train(configs: tuple[Path, ...], assignments: tuple[str, ...], name: str | N
     sys.exit(worst)
 
 
-def tell(prepared: Prepared, source: str) -> None:
-    """Say what the check found: rows that cannot be used, settings that are unwise."""
+def narrate_checks(prepared: Prepared, source: str) -> None:
+    """Print what the checks of a config found: rows that cannot be used, settings that are unwise."""
     held_out = f", {prepared.held_out:,} of them held out" if prepared.held_out else ""
     narrate(f"{printable(source)}: {prepared.usable:,} of {prepared.rows:,} rows can be used{held_out}")
-    for problem in prepared.dropped[:_ROWS_NAMED]:
+    for problem in prepared.dropped[:_MOST_ROWS_NAMED]:
         narrate(f"  row {problem.row}: {printable(problem.message, single_line=True)}")
-    if len(prepared.dropped) > _ROWS_NAMED:
-        narrate(f"  and {len(prepared.dropped) - _ROWS_NAMED:,} more")
+    if len(prepared.dropped) > _MOST_ROWS_NAMED:
+        narrate(f"  and {len(prepared.dropped) - _MOST_ROWS_NAMED:,} more")
     for note in prepared.notes:
         narrate(f"profile: {note}")
     for advice in prepared.advice:
-        narrate(f"{advice.severity}: {advice.words}")
+        narrate(f"{advice.severity}: {advice.message}")
 
 
-def start_in_turn(stages: list[Prepared]) -> list[RunFolder]:
-    """Make and start the runs; each waits for the one before it, however that ends."""
+def start_stages(stages: list[Prepared]) -> list[RunFolder]:
+    """Create and start the runs; each waits until the one before it has ended, well or not.
+
+    Args:
+        stages: in the order in which they are to run.
+    """
+    # The worker writes the command line into its receipt.
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
     folders = create_stages(stages)
     for folder in folders:
@@ -73,5 +78,5 @@ def start_in_turn(stages: list[Prepared]) -> list[RunFolder]:
     return folders
 
 
-def _tell_merge(message: Message) -> None:
+def _narrate_merge(message: Message) -> None:
     narrate(printable(str(message["message"]), single_line=True))

@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from dpo_tui.config.schema import SECTIONS, words
 from dpo_tui.config.toml_text import limits
-from dpo_tui.text.numbers import figure
+from dpo_tui.text.numbers import plain_number
 
 
 def page() -> str:
@@ -43,7 +43,7 @@ def _default(value: Any) -> str:
     if value is None:
         return "—"
     if isinstance(value, float):
-        return f"`{figure(value)}`"
+        return f"`{plain_number(value)}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -11,7 +11,7 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.pairs.prompt_split import different_prompts, held_out_rows, prompt_id, split_by_prompt
 from dpo_tui.data.source.source import Progress, evaluation_source, training_source
-from dpo_tui.data.tokens.template_refusals import without_refused
+from dpo_tui.data.tokens.renderable_pairs import renderable_pairs
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
@@ -83,14 +83,14 @@ def split_of(
 def split_pairs(config: Config, *, download: bool, progress: Progress | None = None) -> Split[Pair]:
     """Read and split preference pairs, without those that the chat template refuses; see :func:`split_of`."""
     loaded = load_pairs(training_source(config), progress)
-    usable, refused = without_refused(loaded.pairs, config, download=download)
+    usable, refused = renderable_pairs(loaded.pairs, config, download=download)
     separate = evaluation_source(config)
     if separate is None:
         train, held_out = hold_out_pairs(usable, config)
         sha256 = ""
     else:
         evaluation = load_pairs(separate, progress)
-        train, held_out = usable, without_refused(evaluation.pairs, config, download=download)[0]
+        train, held_out = usable, renderable_pairs(evaluation.pairs, config, download=download)[0]
         sha256 = evaluation.sha256
     dropped = [*loaded.dropped, *refused]
     return Split(train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256)

@@ -9,7 +9,7 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.pair import Pair, text_of
 from dpo_tui.data.source.source import data_file, training_source
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter
-from dpo_tui.data.tokens.template_refusals import without_refused
+from dpo_tui.data.tokens.renderable_pairs import renderable_pairs
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
@@ -88,7 +88,7 @@ def _accepted_by_template(pairs: list[Pair], config: Config, tokenizer_folder: P
     if tokenizer_folder is None:
         return pairs
     located = config.model_copy(update={"model_name": str(tokenizer_folder), "model_revision": None})
-    return without_refused(pairs, located, download=False)[0]
+    return renderable_pairs(pairs, located, download=False)[0]
 
 
 def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None, *, whole: bool) -> PairSizes:

@@ -1,1 +1,1 @@
-"""The embedded default: a tiny chat model, preference pairs for it, and the config that trains it in half a minute."""
+"""The shipped demo: a tiny chat model, preference pairs for it, and a config that trains it in half a minute."""

@@ -1,6 +1,6 @@
-"""Where the demo's parts lie inside the installed package. Standard library only.
+"""Paths of the demo's model, pairs and config inside the installed package. Standard library only.
 
-`scripts/build_demo.py` made them; docs/demo.md says how, and what the toy can and cannot do.
+`scripts/build_demo.py` builds them; docs/demo.md says how, and what the toy model can do.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ SHOWCASE: tuple[str, str, str] = (
 
 
 def model_dir() -> Path:
-    """The toy model: a Hugging Face folder with weights, tokenizer and chat template."""
+    """The toy model: a folder in Hugging Face's format with weights, tokenizer and chat template."""
     return _HERE / "model"
 
 

@@ -1,1 +1,1 @@
-"""What the machine has: GPUs, profiles, the memory estimate, the doctor."""
+"""GPUs of the machine, the choice of one, profiles, estimates of memory and time, and the doctor."""

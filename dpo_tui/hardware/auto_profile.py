@@ -1,8 +1,8 @@
-"""``profile = "auto"``: take the machine's profile, then adapt until the estimate fits.
+"""Resolution of ``profile = "auto"``: the machine's profile, adapted until the memory estimate fits.
 
-A setting that a person gave always wins. What is adapted first is lossless: checkpointed activations, micro-batch
-against accumulation (the effective batch stays), activations kept in main memory. An 8-bit optimizer, which rounds its
-state, comes last, and only where nothing else is left.
+Settings of the user are never changed. Lossless changes come first: activation checkpointing, a smaller micro-batch
+with more accumulation (the effective batch stays), activations offloaded to main memory. An 8-bit optimizer, which
+rounds its state, is the last.
 """
 
 from collections.abc import Set as AbstractSet
@@ -18,25 +18,26 @@ from dpo_tui.hardware.memory.memory_estimate import DeviceKind, estimate
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.nvml import Inventory
-from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, gb, main_memory
+from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, format_gb, main_memory
 
+_BATCH_FIELDS = frozenset({"per_device_train_batch_size", "gradient_accumulation_steps"})
 _LAST_RESORTS = (
     ("activation_offloading", True, "Activations wait in main memory for the backward pass, which takes longer."),
     ("optim", "paged_adamw_8bit", "The optimizer keeps its state in 8 bits and may move it to main memory."),
 )
-"""What else may be set where a micro-batch of one does not fit, with the words for it; the dearer one last."""
+"""Field, value and sentence of what is set when the smallest micro-batch does not fit either; the costlier one last."""
 
 
 @dataclass(frozen=True)
 class ResolvedProfile:
-    """A config with its profile worked in.
+    """A config with its profile applied.
 
     Attributes:
         config: ready to run.
-        profile_name: which profile was taken, "none" when the config names none.
+        profile_name: the profile that was applied; "none" when the config names none.
         gpu_index: NVML index of the GPU; None for the CPU or when the profile is "none".
-        reasons: what was decided and why, in words.
-        changed: the fields that the profile or the adaptation set.
+        reasons: sentences about what was decided and why.
+        changed: the fields that the profile or the adaptation changed, with their new values.
     """
 
     config: Config
@@ -53,44 +54,50 @@ def resolve_profile(
     *,
     ram: Ram | None = None,
     longest: int | None = None,
-    found: Profile | None = None,
+    machine_profile: Profile | None = None,
 ) -> ResolvedProfile:
-    """Work a config's ``profile`` into its settings.
+    """Apply a config's ``profile`` to its settings.
 
     Args:
         config: as loaded.
-        changed_fields: names of the settings that a person set; they are never changed.
-        inventory: what NVML told.
+        changed_fields: names of the settings that the user set; they are never changed.
+        inventory: the GPUs.
         ram: main memory; read from the machine when left out.
         longest: tokens of the longest real sequence, when known.
-        found: the machine's profile, where the caller knows it already.
+        machine_profile: recommended for the machine; found from the inventory when left out.
     """
     if config.profile == "none":
         return ResolvedProfile(config, "none", None, (), {})
-    given = changed_fields
-    found = found or recommend(inventory, ram or main_memory(), gpus=config.gpus)
-    reasons = [found.reason, *found.warnings]
-    name = found.name if config.profile == "auto" else config.profile
-    if name != found.name:
-        reasons.append(f"The config asks for {name}; this machine suggests {found.name}.")
-    wanted = {field: value for field, value in SETTINGS[name].items() if field not in given}
-    if "lora_r" in given and "lora_alpha" not in given:
-        wanted.pop("lora_alpha", None)  # left out, alpha follows the rank
-    # One half of micro-batch × accumulation given by the person: the other half is theirs, too.
-    if given & {"per_device_train_batch_size", "gradient_accumulation_steps"}:
-        wanted.pop("per_device_train_batch_size", None)
-        wanted.pop("gradient_accumulation_steps", None)
-    start = from_values({**config.model_dump(), **wanted})
-    fitted, more = adapt(start, given, found, longest)
+    profile = machine_profile or recommend(inventory, ram or main_memory(), gpus=config.gpus)
+    reasons = [profile.reason, *profile.warnings]
+    name = profile.name if config.profile == "auto" else config.profile
+    if name != profile.name:
+        reasons.append(f"The config asks for {name}; this machine suggests {profile.name}.")
+    settings = {field: value for field, value in SETTINGS[name].items() if field not in changed_fields}
+    if "lora_r" in changed_fields and "lora_alpha" not in changed_fields:
+        settings.pop("lora_alpha", None)  # without a value alpha follows the user's rank
+    # Micro-batch and accumulation make the effective batch together: the user's value of one would be wrong beside the
+    # profile's value of the other.
+    if changed_fields & _BATCH_FIELDS:
+        for field in _BATCH_FIELDS:
+            settings.pop(field, None)
+    start = from_values({**config.model_dump(), **settings})
+    fitted, more = shrink_to_fit(start, changed_fields, profile, longest)
     before = config.model_dump()
     changed = {field: value for field, value in fitted.model_dump().items() if value != before[field]}
-    return ResolvedProfile(fitted, name, found.gpu, tuple(reasons + more), changed)
+    return ResolvedProfile(fitted, name, profile.gpu, tuple(reasons + more), changed)
 
 
-def adapt(
-    config: Config, given: AbstractSet[str], profile: Profile, longest: int | None = None
+def shrink_to_fit(
+    config: Config, user_fields: AbstractSet[str], profile: Profile, longest: int | None = None
 ) -> tuple[Config, list[str]]:
-    """Take one step after the other until the estimate fits, as far as the person left them open.
+    """Change settings that the user left open, one after the other, until the estimate fits.
+
+    Args:
+        config: with the profile's settings.
+        user_fields: names of the settings that the user set.
+        profile: of the machine, with its free memory.
+        longest: tokens of the longest real sequence, when known.
 
     Returns:
         The config, and sentences about what was changed or why nothing could be.
@@ -101,47 +108,52 @@ def adapt(
         return config, [f"Memory was not estimated: {error.message}."]
     if profile.free is None:
         return config, ["Memory was not estimated: nothing is known about this GPU's memory."]
-    sizes = _Sizes(arch, profile.device, longest)
-    if sizes.of(config) <= profile.free:
-        return config, [_fits(sizes.of(config), profile)]
+    estimator = _Estimator(arch, profile.device, longest)
+    if estimator.total(config) <= profile.free:
+        return config, [_fit_sentence(estimator.total(config), profile)]
     reasons = []
     first = config
-    if not config.gradient_checkpointing and "gradient_checkpointing" not in given:
+    if not config.gradient_checkpointing and "gradient_checkpointing" not in user_fields:
         config = from_values({**config.model_dump(), "gradient_checkpointing": True})
         reasons.append("Activations are checkpointed: without it the run does not fit.")
-    if not given & {"per_device_train_batch_size", "gradient_accumulation_steps"}:
-        for values, words in smaller_batches(config):
-            if sizes.of(config) <= profile.free:
+    if not user_fields & _BATCH_FIELDS:
+        smaller_batch = ""
+        for values, description in smaller_batches(config):
+            if estimator.total(config) <= profile.free:
                 break
             config = from_values({**config.model_dump(), **values})
-            step = f"Took {words}: {first.per_device_train_batch_size} at once would need {gb(sizes.of(first))}."
-            reasons = [reason for reason in reasons if not reason.startswith("Took ")] + [step]
-    for field, value, words in _LAST_RESORTS:
-        if sizes.of(config) > profile.free and profile.device == "cuda" and field not in given:
-            saving = from_values({**config.model_dump(), field: value})
-            if sizes.of(saving) < sizes.of(config):
-                config = saving
-                reasons.append(words)
-    size = sizes.of(config)
+            needed = format_gb(estimator.total(first))
+            smaller_batch = f"Took {description}: {first.per_device_train_batch_size} at once would need {needed}."
+        if smaller_batch:
+            reasons.append(smaller_batch)
+    for field, value, sentence in _LAST_RESORTS:
+        if estimator.total(config) > profile.free and profile.device == "cuda" and field not in user_fields:
+            smaller = from_values({**config.model_dump(), field: value})
+            if estimator.total(smaller) < estimator.total(config):
+                config = smaller
+                reasons.append(sentence)
+    size = estimator.total(config)
     if size <= profile.free:
-        return config, [*reasons, _fits(size, profile)]
+        return config, [*reasons, _fit_sentence(size, profile)]
     return config, [
         *reasons,
-        f"It still does not fit: {gb(size)} needed, {gb(profile.free)} free. See `dpo-tui estimate`.",
+        f"It still does not fit: {format_gb(size)} needed, {format_gb(profile.free)} free. See `dpo-tui estimate`.",
     ]
 
 
 @dataclass(frozen=True)
-class _Sizes:
+class _Estimator:
+    """The estimate for configs that differ in settings only."""
+
     arch: Architecture
     device: DeviceKind
     longest: int | None
 
-    def of(self, config: Config) -> int:
+    def total(self, config: Config) -> int:
         return estimate(config, self.arch, device=self.device, longest=self.longest).total
 
 
-def _fits(size: int, profile: Profile) -> str:
+def _fit_sentence(size: int, profile: Profile) -> str:
     free = profile.free or 0
     verdict = "It fits" if verdict_of(size, free) == "fits" else "It fits, tightly"
-    return f"{verdict}: about {gb(size)} of {gb(free)} free."
+    return f"{verdict}: about {format_gb(size)} of {format_gb(free)} free."

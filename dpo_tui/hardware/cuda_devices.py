@@ -1,8 +1,8 @@
-"""The CUDA devices of this machine: which of them a person may use, and what they are called.
+"""The CUDA devices of this machine: their names, and which of them ``CUDA_VISIBLE_DEVICES`` leaves.
 
 A device's name is ``gpu:`` and what ``CUDA_VISIBLE_DEVICES`` takes for it: the GPU's number in PCI order, which is
-NVML's index; its UUID; or the UUID of one MIG slice of it. Whoever restricts ``CUDA_VISIBLE_DEVICES`` by UUID keeps
-these identifiers: a number in place of a slice's UUID would mean another device.
+NVML's index; its UUID; or the UUID of one MIG slice of it. Identifiers are kept as the
+user wrote them in ``CUDA_VISIBLE_DEVICES``: a number in place of a slice's UUID would mean another device.
 
     python -P -m dpo_tui.hardware.cuda_devices
 
@@ -24,12 +24,12 @@ PREFIX = "gpu:"
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """What one CUDA program can use: a GPU, or one slice of a GPU in MIG mode.
+    """A device that a CUDA program can use: a GPU, or one slice of a GPU in MIG mode.
 
     Attributes:
         name: ``gpu:`` and its number or UUID.
-        gpu: the card.
-        mig: the slice, if it is one.
+        gpu: the GPU that it is or belongs to.
+        mig: the slice; None for a whole GPU.
     """
 
     name: str
@@ -38,37 +38,37 @@ class CudaDevice:
 
     @property
     def memory_free(self) -> int | None:
-        """Bytes free on it; of a card in MIG mode that is named as a whole, on its largest slice."""
+        """Bytes free; of a GPU in MIG mode that is named as a whole, those of its largest slice."""
         source = self.mig or largest_slice(self.gpu) or self.gpu
         return source.memory_free
 
     @property
     def memory_total(self) -> int | None:
-        """Bytes of memory; see `memory_free`."""
+        """Bytes of memory in all; see `memory_free`."""
         source = self.mig or largest_slice(self.gpu) or self.gpu
         return source.memory_total
 
 
 def visible_devices(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> list[CudaDevice]:
-    """The devices that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; without it all of them.
+    """The devices that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; all devices where it is not set.
 
-    As CUDA does, this ignores everything after the first entry that names no device.
+    As in CUDA, entries after the first one that names no device are ignored.
     """
     listed = environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
         return [device for gpu in gpus for device in _devices_of(gpu)]
-    chosen: list[CudaDevice] = []
-    for entry in (word.strip() for word in listed.split(",")):
-        found = list(_named(entry, gpus))
-        if not found:
+    visible: list[CudaDevice] = []
+    for entry in (part.strip() for part in listed.split(",")):
+        matching = list(_devices_named(entry, gpus))
+        if not matching:
             break
-        known = {(one.gpu.index, one.mig) for one in chosen}
-        chosen += [device for device in found if (device.gpu.index, device.mig) not in known]
-    return chosen
+        known = {(one.gpu.index, one.mig) for one in visible}
+        visible += [device for device in matching if (device.gpu.index, device.mig) not in known]
+    return visible
 
 
 def visible_gpus(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> list[Gpu]:
-    """The cards of the devices that ``CUDA_VISIBLE_DEVICES`` leaves."""
+    """The GPUs of the devices that ``CUDA_VISIBLE_DEVICES`` leaves."""
     return list({device.gpu.index: device.gpu for device in visible_devices(gpus, environ)}.values())
 
 
@@ -83,25 +83,25 @@ def _devices_of(gpu: Gpu) -> list[CudaDevice]:
     return slices or [CudaDevice(f"{PREFIX}{gpu.index}", gpu)]
 
 
-def _named(entry: str, gpus: Sequence[Gpu]) -> Iterator[CudaDevice]:
-    """The devices that one entry of ``CUDA_VISIBLE_DEVICES`` means; CUDA takes the beginning of a UUID, too."""
+def _devices_named(entry: str, gpus: Sequence[Gpu]) -> Iterator[CudaDevice]:
+    """The devices that an entry of ``CUDA_VISIBLE_DEVICES`` names: by number, or by a UUID or the beginning of one."""
     if entry.isdigit():
         yield from (CudaDevice(f"{PREFIX}{gpu.index}", gpu) for gpu in gpus if gpu.index == int(entry))
     elif entry.startswith("MIG-"):
-        found = [device for gpu in gpus for device in _devices_of(gpu) if device.name.startswith(PREFIX + entry)]
-        # Containers often hide slices from NVML that CUDA can use: then the entry is all that is known of the device.
+        listed = [device for gpu in gpus for device in _devices_of(gpu) if device.name.startswith(PREFIX + entry)]
+        # Containers often hide slices from NVML that CUDA can use. The entry is then all that is known of the device.
         hidden = [CudaDevice(PREFIX + entry, gpu) for gpu in gpus if gpu.mig and not gpu.mig_instances]
-        yield from found or hidden[:1]
+        yield from listed or hidden[:1]
     elif len(entry) > len("GPU-"):
         yield from (CudaDevice(PREFIX + gpu.uuid, gpu) for gpu in gpus if gpu.uuid and gpu.uuid.startswith(entry))
 
 
 def document(gpus: Sequence[Gpu]) -> dict[str, Any]:
-    """Every device that answers, under every name that it goes by, as an object for JSON.
+    """Every device that responds, once under each of its names, as an object for JSON.
 
     Returns:
         ``devices``, a list of objects: ``name``; ``card``, the same number for all names and slices of a card;
-        ``slice``, whether it is a part of the card; ``free``, bytes, or None where the driver does not tell.
+        ``slice``, whether it is a part of the card; ``free``, bytes, or None where the driver does not report it.
     """
     devices = []
     for gpu in gpus:

@@ -1,4 +1,4 @@
-"""How many steps and tokens a run has, and about how long it takes, with the basis of that figure."""
+"""Steps and tokens of a run, and an estimate of its duration with the basis of the figure."""
 
 import math
 import os
@@ -10,7 +10,8 @@ from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.run_history import Measurement, nearest
 from dpo_tui.strategies.registry import strategy_of
 
-# Dense 16-bit tensor throughput in TFLOP/s, as the makers' data sheets give it; the first name found in the GPU's wins.
+# Dense 16-bit tensor throughput in TFLOP/s, from the makers' data sheets. The first name that the GPU's name contains
+# counts, so longer names come before their parts.
 _PEAK_TFLOPS = (
     ("B200", 2250),
     ("H200", 989),
@@ -32,10 +33,11 @@ _PEAK_TFLOPS = (
     ("3080", 59),
     ("3060", 25),
 )
-# Training with an adapter, with short rows and unpacked 4-bit weights, reaches some share of that; nobody knows which
-# before measuring, so the range is wide: a tenth to four tenths.
+# The share of that which training reaches (model FLOPs utilisation) depends on row lengths, the adapter and the
+# unpacking of 4-bit weights, and is unknown before a measurement: hence the wide range.
 _LOW_SHARE, _LIKELY_SHARE, _HIGH_SHARE = 0.10, 0.20, 0.40
-_CPU_TFLOPS_PER_CORE = 0.03  # fp32 with AVX2, also a guess
+_CPU_TFLOPS_PER_CORE = 0.03  # fp32 with AVX2; not measured
+_UNKNOWN_GPU_TFLOPS = 60  # of a mid-range card such as the RTX 4070
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Steps:
 
     Attributes:
         steps: optimizer steps.
-        tokens: processed in all, prompts counted with both answers, as TRL's ``num_tokens`` does; None when unknown.
+        tokens: of the whole run; a prompt counts once for each answer, as in TRL's ``num_tokens``. None when unknown.
         pairs: trained on in one epoch.
     """
 
@@ -55,7 +57,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Duration:
-    """A time in seconds with its range and where it comes from."""
+    """A duration in seconds, the range in which it lies, and a sentence on how it was estimated."""
 
     seconds: float
     low: float
@@ -64,7 +66,7 @@ class Duration:
 
 
 def steps_of(config: Config, pairs: int | None, tokens_per_pair: float | None) -> Steps | None:
-    """Count steps as Trainer does: whole batches rounded up, then whole accumulations rounded up, in every epoch.
+    """Count steps as transformers' Trainer does: in every epoch batches are rounded up, then accumulations.
 
     Args:
         config: the run's settings.
@@ -85,23 +87,23 @@ def steps_of(config: Config, pairs: int | None, tokens_per_pair: float | None) -
 
 
 def duration_of(
-    config: Config, arch: Architecture, tokens: int | None, device: str, found: list[Measurement]
+    config: Config, arch: Architecture, tokens: int | None, device: str, earlier: list[Measurement]
 ) -> Duration | None:
-    """Guess the time for so many tokens: from the most similar earlier run on the device, else from a rough table.
+    """Estimate the time for a number of tokens: from the most similar earlier run on the device, else from data sheets.
 
     Args:
         config: the run's settings.
         arch: its model.
         tokens: to process.
         device: the GPU's name, or "cpu".
-        found: what earlier runs measured.
+        earlier: measurements of earlier runs.
 
     Returns:
         None when the tokens are not known.
     """
     if tokens is None:
         return None
-    timed = [one for one in found if one.tokens_per_second and one.parameters]
+    timed = [one for one in earlier if one.tokens_per_second and one.parameters]
     for one in nearest(timed, config, arch, device, most=1):
         ratio = arch.parameters / one.parameters
         seconds = tokens / (one.tokens_per_second or 1.0) * ratio
@@ -110,11 +112,11 @@ def duration_of(
         basis = f"run {one.run} on {one.device}: {one.tokens_per_second:,.0f} tokens/s{scaled}"
         return Duration(seconds, seconds / spread, seconds * spread, basis)
     peak = _peak(device)
-    work = tokens * flops_per_token(config, arch)
+    operations = tokens * flops_per_token(config, arch)
     return Duration(
-        work / (peak * _LIKELY_SHARE),
-        work / (peak * _HIGH_SHARE),
-        work / (peak * _LOW_SHARE),
+        operations / (peak * _LIKELY_SHARE),
+        operations / (peak * _HIGH_SHARE),
+        operations / (peak * _LOW_SHARE),
         f"a rough guess from {peak / 1e12:,.1f} TFLOP/s at {_LOW_SHARE:.0%} to {_HIGH_SHARE:.0%}; nothing measured yet",
     )
 
@@ -122,10 +124,10 @@ def duration_of(
 def flops_per_token(config: Config, arch: Architecture) -> float:
     """Floating-point operations for one token in one step.
 
-    Two per weight in a forward pass (multiply, add): the policy's, the reference's and the checkpoints' recomputation;
-    backward two more for the inputs' gradients, and two for the weights' where they are trained. Attention's
-    own products
-    are left out; they are a few percent at these lengths.
+    A forward pass takes two per weight (multiply and add); there is one of the policy, one of the reference, and one
+    more with activation checkpointing. A backward pass takes two per weight for the gradients of the inputs, and two
+    for those of the weights where they are trained. The products of attention scores are left out: a few percent at
+    these lengths.
     """
     reference = strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs)
     passes = 1 + reference + config.gradient_checkpointing
@@ -135,9 +137,10 @@ def flops_per_token(config: Config, arch: Architecture) -> float:
 
 
 def _peak(device: str) -> float:
+    """Floating-point operations a second of a device, at most."""
     if device == "cpu":
         return _CPU_TFLOPS_PER_CORE * (os.cpu_count() or 1) * 1e12
-    for name, tera in _PEAK_TFLOPS:
+    for name, teraflops in _PEAK_TFLOPS:
         if name in device:
-            return tera * 1e12
-    return 60e12  # a card of the middle, such as the RTX 4070
+            return teraflops * 1e12
+    return _UNKNOWN_GPU_TFLOPS * 1e12

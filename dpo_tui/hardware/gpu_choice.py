@@ -1,8 +1,8 @@
-"""Which GPU a run takes: the one rule for recommending, estimating and starting.
+"""Choice of the GPU for a run: the one rule for recommending, estimating and starting.
 
-`ranked` orders the devices that a person may use; `recommend` takes the first of them and names the profile that suits
-it; `place` says which of them a run may be started on. The choice itself is made when the run's turn comes, by its
-supervisor (`dpo_tui.runs.queue`), among those that no other run has.
+`ranked` orders the visible devices; `recommend` takes the first of them and names the profile that suits it;
+`placement_for` names those on which a run may be started. Among these the run's supervisor chooses when the run leaves
+the queue (`dpo_tui.runs.queue`), so that a run takes a device that no other run holds by then.
 """
 
 import os
@@ -23,55 +23,57 @@ from dpo_tui.hardware.profiles import (
     Profile,
     ProfileName,
     Ram,
-    classify,
-    gb,
+    format_gb,
+    profile_for_memory,
 )
 
+_NOTABLE_GB = 0.3
 BF16_CAPABILITY = (8, 0)  # NVIDIA Ampere
-_LIKE = 0.97
-"""Two cards of one kind differ by a few percent in memory: by ECC, or by what the firmware keeps."""
+_SAME_SIZE = 0.97
+"""Share of the best device's memory from which on another counts as large: ECC and firmware take a few percent."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One device as a place to train.
+    """A device on which a run could train.
 
     Attributes:
         device: the GPU, or the slice of one.
-        profile: that suits it now.
-        total: bytes of its memory, main memory where a GPU shares that; None where the driver does not tell.
+        profile: that suits its memory now.
+        total: bytes of its memory, of main memory for a GPU that shares it; None where the driver does not report it.
         free: bytes of it that are free now.
-        words: what it is and why it has this profile.
-        warnings: what else a person should know about it.
+        description: the device, its memory, and why it has this profile.
+        warnings: sentences about its limits.
     """
 
     device: CudaDevice
     profile: ProfileName
     total: int | None
     free: int | None
-    words: str
+    description: str
     warnings: tuple[str, ...] = ()
 
     @property
     def gpu(self) -> Gpu:
-        """Its card."""
+        """The GPU that it is or belongs to."""
         return self.device.gpu
 
     @property
     def has_bf16(self) -> bool:
-        """Whether it computes in bfloat16; assumed where the driver does not tell its capability."""
+        """Whether it computes in bfloat16; assumed where the driver does not report its compute capability."""
         return self.gpu.compute_capability is None or self.gpu.compute_capability >= BF16_CAPABILITY
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a run may be started.
+    """The devices on which a run may be started.
 
     Attributes:
-        devices: what it needs by name; empty for the CPU, or with ``candidates``.
-        candidates: devices of which it takes a free one when its turn comes, best first; empty with ``devices``.
-        memory: bytes that must be free on it; None where nothing is known.
-        notes: what to tell the person.
+        devices: names of devices that it must have; empty for the CPU, or with ``candidates``.
+        candidates: names of devices of which it takes a free one when it leaves the queue, best first; empty with
+            ``devices``.
+        memory: bytes that must be free on the candidate; None where no estimate is known.
+        notes: sentences for the user.
     """
 
     devices: tuple[str, ...] = ()
@@ -86,7 +88,7 @@ def recommend(
     """Choose a GPU and a profile for it.
 
     Args:
-        inventory: what NVML told.
+        inventory: the GPUs.
         ram: main memory; unified-memory GPUs share it.
         environ: the environment, for ``CUDA_VISIBLE_DEVICES``.
         gpus: the config's setting: ``auto``, ``none``, or a number.
@@ -95,36 +97,36 @@ def recommend(
     candidates = ranked(inventory, ram, environ, gpus)
     warnings = _ram_warnings(ram)
     if not candidates:
-        return _cpu(_why_no_gpu(inventory, environ, gpus), ram, warnings)
+        return _cpu_profile(_no_gpu_reason(inventory, environ, gpus), ram, warnings)
     best = candidates[0]
-    reason = best.words + (_why_this_one(best, candidates, inventory) if len(inventory.gpus) > 1 else "")
+    reason = best.description + (_choice_reason(best, candidates, inventory) if len(inventory.gpus) > 1 else "")
     settings = dict(SETTINGS[best.profile])
     return Profile(best.profile, best.gpu.index, reason, settings, best.warnings + warnings, best.total, best.free)
 
 
 def ranked(inventory: Inventory, ram: Ram, environ: Mapping[str, str], gpus: str = "auto") -> list[Candidate]:
-    """The devices that a person may use and that answer, best first.
+    """The visible devices that respond, best first.
 
-    The better profile comes first, then bfloat16, then more free memory, then the lower number.
+    The better profile comes first, then bfloat16, then more free memory, then the lower NVML index.
     """
     visible = _selected(inventory, environ, gpus)
     largest = {one.gpu.index: largest_slice(one.gpu) for one in visible if one.mig is not None}
-    found = [
+    candidates = [
         _candidate(one, ram, is_largest=one.mig == largest.get(one.gpu.index)) for one in visible if not one.gpu.lost
     ]
-    return sorted(found, key=lambda one: (-_ORDER[one.profile], not one.has_bf16, -(one.free or 0), one.gpu.index))
+    return sorted(candidates, key=lambda one: (-_RANKS[one.profile], not one.has_bf16, -(one.free or 0), one.gpu.index))
 
 
-def place(config: Config, inventory: Inventory, ram: Ram, environ: Mapping[str, str]) -> Placement:
-    """Find the devices on which a run may be started when its turn comes.
+def placement_for(config: Config, inventory: Inventory, ram: Ram, environ: Mapping[str, str]) -> Placement:
+    """Find the devices on which a run may be started when it leaves the queue.
 
-    The settings and the estimate were made for the best of them, as `ranked` has it. Every other one must be able to do
-    the same: compute in bfloat16 if the best does, and have the memory that the estimate says, however much of it is in
-    use now; without an estimate, as much memory as the best.
+    The settings and the estimate were made for the first that `ranked` returns. Any other must be able to replace it:
+    compute in bfloat16 if the first does, and have the memory that the estimate says in all, although it may be in use
+    now; without an estimate, as much memory as the first.
 
     Args:
-        config: with its profile worked in.
-        inventory: what NVML told.
+        config: with its profile applied.
+        inventory: the GPUs.
         ram: main memory.
         environ: the environment, for ``CUDA_VISIBLE_DEVICES``.
     """
@@ -132,13 +134,13 @@ def place(config: Config, inventory: Inventory, ram: Ram, environ: Mapping[str, 
         return Placement()
     selected = _selected(inventory, environ, config.gpus)
     if config.gpus.isdigit() and (not selected or "CUDA_VISIBLE_DEVICES" not in environ):
-        return Placement((PREFIX + config.gpus,))  # a number means that card, whatever is known of it
+        return Placement((PREFIX + config.gpus,))  # a number means that GPU, even if NVML does not list it
     candidates = ranked(inventory, ram, environ, config.gpus)
     if not candidates:
-        # Without any GPU the run trains on the CPU. A lost one is named, so that the run fails in words instead.
+        # Without any GPU the run trains on the CPU. A lost GPU is named instead, so that the run fails with its reason.
         return Placement(tuple(one.name for one in selected[:1]))
     best, need = candidates[0], _estimate(config)
-    suitable = [best, *(one for one in candidates[1:] if _does_as_well(one, best, need))]
+    suitable = [best, *(one for one in candidates[1:] if _can_replace(one, best, need))]
     names = tuple(one.device.name for one in suitable)
     if len(names) == 1:
         return Placement(names)
@@ -157,15 +159,17 @@ def _selected(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> li
     return [one for one in visible_devices(inventory.gpus, environ) if gpus == "auto" or one.gpu.index == int(gpus)]
 
 
-def _does_as_well(one: Candidate, best: Candidate, need: int | None) -> bool:
+def _can_replace(one: Candidate, best: Candidate, need: int | None) -> bool:
+    """Whether a run that was planned for ``best``, and takes ``need`` bytes, can run on another device."""
     if best.has_bf16 and not one.has_bf16:
         return False
     if one.total is None or best.total is None:
         return one.total is None and best.total is None
-    return one.total >= (_LIKE * best.total if need is None else min(need, _LIKE * best.total))
+    return one.total >= (_SAME_SIZE * best.total if need is None else min(need, _SAME_SIZE * best.total))
 
 
 def _estimate(config: Config) -> int | None:
+    """Bytes that a run takes; None where the model's dimensions are unknown."""
     try:
         architecture = architecture_of(config.model_name, config.model_revision)
     except ConfigError:
@@ -173,7 +177,7 @@ def _estimate(config: Config) -> int | None:
     return estimate(config, architecture, device="cuda").total
 
 
-_ORDER: dict[ProfileName, int] = {"cpu": 0, "reduced": 1, "mid-range": 2, "high-end": 3}
+_RANKS: dict[ProfileName, int] = {"cpu": 0, "reduced": 1, "mid-range": 2, "high-end": 3}
 
 
 def _candidate(device: CudaDevice, ram: Ram, *, is_largest: bool) -> Candidate:
@@ -193,46 +197,47 @@ def _candidate(device: CudaDevice, ram: Ram, *, is_largest: bool) -> Candidate:
         warnings.append(f"Compute capability {major}.{minor} has no bfloat16: the run falls back to fp16.")
     if total is None or free is None:
         why = gpu.faults["memory"].reason if "memory" in gpu.faults else "the driver does not tell"
-        words = f"{label}, memory unknown ({why}) → reduced, to be safe"
-        return Candidate(device, "reduced", None, None, words, tuple(warnings))
-    figures = f"{_short(label)}, {gb(total)}, {free / GB:.1f} free"
-    held = _who_holds(gpu)
-    name, because = classify(total, free)
+        description = f"{label}, memory unknown ({why}) → reduced, to be safe"
+        return Candidate(device, "reduced", None, None, description, tuple(warnings))
+    figures = f"{_short_name(label)}, {format_gb(total)}, {free / GB:.1f} free"
+    held = _holders_text(gpu)
+    name, because = profile_for_memory(total, free)
     if name == "reduced":
         warnings.append(NOT_ADVISED if total < MID_RANGE_GB * GB else f"Too little is free for DPO now{held or ''}.")
-    words = f"{figures}{held if held and name != classify(total, total)[0] else ''} → {name}{because}"
-    return Candidate(device, name, total, free, words, tuple(warnings))
+    description = f"{figures}{held if held and name != profile_for_memory(total, total)[0] else ''} → {name}{because}"
+    return Candidate(device, name, total, free, description, tuple(warnings))
 
 
-def _why_this_one(best: Candidate, candidates: list[Candidate], inventory: Inventory) -> str:
+def _choice_reason(best: Candidate, candidates: list[Candidate], inventory: Inventory) -> str:
     others = [candidate for candidate in candidates if candidate.gpu.index != best.gpu.index]
-    words = f"; GPU {best.gpu.index} of {len(inventory.gpus)}"
+    text = f"; GPU {best.gpu.index} of {len(inventory.gpus)}"
     if others:
         most = max(others, key=lambda other: other.free or 0)
-        busy = _who_holds(most.gpu)
-        free = f"{gb(most.free)} free" if most.free is not None else "memory unknown"
-        words += f": GPU {most.gpu.index} has {free}{busy}"
+        busy = _holders_text(most.gpu)
+        free = f"{format_gb(most.free)} free" if most.free is not None else "memory unknown"
+        text += f": GPU {most.gpu.index} has {free}{busy}"
     lost = [str(gpu.index) for gpu in inventory.gpus if gpu.lost]
-    return words + (f"; lost: GPU {', '.join(lost)}" if lost else "")
+    return text + (f"; lost: GPU {', '.join(lost)}" if lost else "")
 
 
-def _who_holds(gpu: Gpu) -> str:
-    big = [holder for holder in gpu.holders if holder.memory is None or holder.memory > 0.3 * GB]
+def _holders_text(gpu: Gpu) -> str:
+    """The processes that hold more GPU memory than a desktop program, in parentheses; empty without one."""
+    big = [holder for holder in gpu.holders if holder.memory is None or holder.memory > _NOTABLE_GB * GB]
     if not big:
         return ""
     first = big[0]
     who = f"{first.user}'s pid {first.pid}" if first.user else f"pid {first.pid}"
-    size = gb(first.memory) if first.memory is not None else "an unknown share"
+    size = format_gb(first.memory) if first.memory is not None else "an unknown share"
     more = f" and {len(big) - 1} more" if len(big) > 1 else ""
     return f" ({who} holds {size}{more})"
 
 
-def _cpu(reason: str, ram: Ram, warnings: tuple[str, ...]) -> Profile:
+def _cpu_profile(reason: str, ram: Ram, warnings: tuple[str, ...]) -> Profile:
     advice = "Without a GPU only the demo and tiny models train in bearable time."
     return Profile("cpu", None, f"{reason} → cpu", dict(SETTINGS["cpu"]), (advice, *warnings), ram.total, ram.free)
 
 
-def _why_no_gpu(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> str:
+def _no_gpu_reason(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> str:
     if gpus == "none":
         return 'no GPU: gpus = "none"'
     if inventory.fault is not None:
@@ -250,8 +255,8 @@ def _why_no_gpu(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> 
 def _ram_warnings(ram: Ram) -> tuple[str, ...]:
     if ram.total >= MINIMUM_RAM_GB * GB:
         return ()
-    return (f"{gb(ram.total)} of main memory: 16 GB is the minimum, loading a 7B model may be killed.",)
+    return (f"{format_gb(ram.total)} of main memory: 16 GB is the minimum, loading a 7B model may be killed.",)
 
 
-def _short(name: str) -> str:
+def _short_name(name: str) -> str:
     return name.removeprefix("NVIDIA ").removeprefix("GeForce ")

@@ -1,4 +1,4 @@
-"""Who holds GPU memory: a pid from the driver, made into a person and a program."""
+"""Processes that hold GPU memory: the user and the command line of a pid that the driver reports."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import psutil
 
 from dpo_tui.text.printable import printable
 
-# Hub tokens on somebody's command line are not ours to show.
+# Access tokens on command lines of other users must not be shown.
 _SECRETS = re.compile(r"\b(hf_|sk-|wandb_v1_)[A-Za-z0-9_-]{8,}|(?<=token=)\S+|(?<=key=)\S+")
 _COMMAND_WIDTH = 120
 
@@ -16,8 +16,12 @@ _COMMAND_WIDTH = 120
 class GpuProcess:
     """A process that holds memory on a GPU.
 
-    ``memory`` is in bytes and None where the driver does not tell; ``user`` and ``command`` are None where the process
-    belongs to another container or may not be looked at, and ``reason`` says which.
+    Attributes:
+        pid: of the process.
+        memory: bytes; None where the driver does not report them.
+        user: its owner; None where the process is in another container or must not be inspected.
+        command: its command line, without access tokens, cut to 120 characters; None likewise.
+        reason: why ``user`` and ``command`` are None.
     """
 
     pid: int
@@ -28,16 +32,16 @@ class GpuProcess:
 
 
 def describe(pid: int, memory: int | None) -> GpuProcess:
-    """Find the user and the command of a pid."""
+    """Look up the user and the command line of a pid; never raises."""
     try:
         process = psutil.Process(pid)
         user = _user(process)
-        words = process.cmdline() or [process.name()]
+        arguments = process.cmdline() or [process.name()]
     except psutil.NoSuchProcess:
         return GpuProcess(pid, memory, reason="not visible here: it ended, or it runs in another container")
     except (psutil.Error, OSError) as error:
         return GpuProcess(pid, memory, reason=f"no permission to look at it ({type(error).__name__})")
-    command = _SECRETS.sub("…", printable(" ".join(words), single_line=True))
+    command = _SECRETS.sub("…", printable(" ".join(arguments), single_line=True))
     return GpuProcess(pid, memory, user=user, command=command[:_COMMAND_WIDTH])
 
 

@@ -1,6 +1,6 @@
-"""Live GPU readings for panels: one thread, one reading a second, history in a ring.
+"""Periodic GPU readings for live panels: a thread that reads every GPU once a second into ring buffers.
 
-Only the handful of calls that change from second to second are made; on a machine without NVML no thread starts.
+Only values that change from second to second are read. Without NVML the thread ends at once.
 """
 
 import threading
@@ -15,7 +15,7 @@ from dpo_tui.hardware.nvml import NvmlFault, NvmlQueries, session
 
 @dataclass(frozen=True)
 class Sample:
-    """One GPU at one moment; None where the driver does not tell, with the reason in ``faults``.
+    """Readings of one GPU at one time; None where the driver does not report a value, with the reason in ``faults``.
 
     Units as in :class:`dpo_tui.hardware.nvml.Gpu`; ``t`` is Unix time in seconds.
     """
@@ -37,7 +37,7 @@ class Sampler:
 
     Args:
         interval: seconds between readings.
-        history: readings kept per GPU; older ones fall out.
+        history: readings kept per GPU; older ones are dropped.
     """
 
     def __init__(self, interval: float = 1.0, history: int = 600) -> None:
@@ -51,7 +51,7 @@ class Sampler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to sample; a second call does nothing."""
+        """Start the thread; a second call does nothing."""
         if self._thread is None:
             self._stop.clear()
             self._ready.clear()
@@ -59,14 +59,18 @@ class Sampler:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; the history stays readable."""
+        """End the thread; the history can still be read."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
             self._thread = None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the first reading, or the fault, is there."""
+        """Wait for the first reading or the fault; return whether one of them is there.
+
+        Args:
+            timeout: seconds; None waits without limit.
+        """
         return self._ready.wait(timeout)
 
     @property
@@ -87,40 +91,41 @@ class Sampler:
             return ring[-1] if ring else None
 
     def _run(self) -> None:
+        # NVML handles are valid within a session, so one session lasts as long as the thread.
         with session() as (binding, fault):
             if binding is None:
                 self.fault = fault
                 self._ready.set()
                 return
-            asked = NvmlQueries()
-            count = asked.ask("count", lambda: int(binding.nvmlDeviceGetCount()))
+            queries = NvmlQueries()
+            count = queries.ask("count", lambda: int(binding.nvmlDeviceGetCount()))
             if count is None:
-                self.fault = asked.faults["count"]
+                self.fault = queries.faults["count"]
                 self._ready.set()
                 return
             handles: dict[int, Any] = {}
-            fixed: dict[int, dict[str, Any]] = {}
+            power_limits: dict[int, int | None] = {}
             while not self._stop.is_set():
                 for index in range(count):
-                    sample = _sample(binding, index, handles, fixed)
+                    sample = _sample(binding, index, handles, power_limits)
                     with self._lock:
                         self._rings.setdefault(index, deque(maxlen=self._history)).append(sample)
                 self._ready.set()
                 self._stop.wait(self.interval)
 
 
-def _sample(binding: ModuleType, index: int, handles: dict[int, Any], fixed: dict[int, dict[str, Any]]) -> Sample:
-    asked = NvmlQueries()
-    handle = handles.get(index) or asked.ask("handle", lambda: binding.nvmlDeviceGetHandleByIndex(index))
+def _sample(binding: ModuleType, index: int, handles: dict[int, Any], power_limits: dict[int, int | None]) -> Sample:
+    queries = NvmlQueries()
+    handle = handles.get(index) or queries.ask("handle", lambda: binding.nvmlDeviceGetHandleByIndex(index))
     if handle is None:
-        return Sample(t=time.time(), gpu=index, faults=asked.faults)
+        return Sample(t=time.time(), gpu=index, faults=queries.faults)
     handles[index] = handle
-    if index not in fixed:  # the limit does not change from second to second
-        fixed[index] = {"limit": NvmlQueries().ask("limit", lambda: binding.nvmlDeviceGetEnforcedPowerLimit(handle))}
-    memory = asked.ask("memory", lambda: binding.nvmlDeviceGetMemoryInfo(handle))
-    busy = asked.ask("utilisation", lambda: binding.nvmlDeviceGetUtilizationRates(handle))
-    milliwatts = asked.ask("power", lambda: binding.nvmlDeviceGetPowerUsage(handle))
-    limit = fixed[index]["limit"]
+    if index not in power_limits:  # constant, so it is read once; a fault is not reported with every sample
+        power_limits[index] = NvmlQueries().ask("limit", lambda: binding.nvmlDeviceGetEnforcedPowerLimit(handle))
+    memory = queries.ask("memory", lambda: binding.nvmlDeviceGetMemoryInfo(handle))
+    busy = queries.ask("utilisation", lambda: binding.nvmlDeviceGetUtilizationRates(handle))
+    milliwatts = queries.ask("power", lambda: binding.nvmlDeviceGetPowerUsage(handle))
+    limit = power_limits[index]
     return Sample(
         t=time.time(),
         gpu=index,
@@ -129,9 +134,9 @@ def _sample(binding: ModuleType, index: int, handles: dict[int, Any], fixed: dic
         memory_total=int(memory.total) if memory is not None else None,
         power=milliwatts / 1000 if milliwatts is not None else None,
         power_limit=limit / 1000 if limit is not None else None,
-        temperature=asked.ask(
+        temperature=queries.ask(
             "temperature", lambda: int(binding.nvmlDeviceGetTemperature(handle, binding.NVML_TEMPERATURE_GPU))
         ),
-        clock_sm=asked.ask("clock_sm", lambda: int(binding.nvmlDeviceGetClockInfo(handle, binding.NVML_CLOCK_SM))),
-        faults=asked.faults,
+        clock_sm=queries.ask("clock_sm", lambda: int(binding.nvmlDeviceGetClockInfo(handle, binding.NVML_CLOCK_SM))),
+        faults=queries.faults,
     )

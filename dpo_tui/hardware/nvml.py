@@ -1,10 +1,10 @@
-"""What the driver says about every GPU, through NVML; nothing here raises.
+"""Inventory of the GPUs through NVML; no function here raises.
 
-NVML is asked call by call, and each call may fail for its own reason: a container hides MIG memory, boards with unified
-memory have no counter, old drivers lack functions, a GPU falls off the bus. Each refusal becomes a :class:`NvmlFault`
-beside the values that were readable, so that a screen shows "no permission" instead of dying.
+Any NVML call can fail while others succeed: a container hides MIG memory, boards with unified memory have no counter,
+old drivers lack functions, a GPU falls off the bus. Each failure becomes a :class:`NvmlFault` beside the values that
+could be read, so that a screen shows "no permission" in place of a value.
 
-Memory is in bytes; people see decimal gigabytes (``bytes / 1e9``), because cards are sold in roughly those: an RTX 4070
+Memory is in bytes; text shows decimal gigabytes (``bytes / 1e9``), because cards are sold in roughly those: an RTX 4070
 "12 GB" reports 12,282 MiB = 12.88 GB.
 """
 
@@ -21,7 +21,7 @@ from dpo_tui.text.printable import printable
 T = TypeVar("T")
 FaultKind = Literal["no-library", "no-driver", "no-permission", "not-supported", "lost", "missing-function", "other"]
 
-# NVML return codes (nvml.h, nvmlReturn_t) -> what they mean for a person.
+# NVML return codes (nvml.h, nvmlReturn_t) -> kind of fault and its explanation.
 _FAULTS: dict[int, tuple[FaultKind, str]] = {
     3: ("not-supported", "not supported by this GPU"),
     4: ("no-permission", "no permission: the driver does not show this to you"),
@@ -36,7 +36,7 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
 
 @dataclass(frozen=True)
 class NvmlFault:
-    """Why a value is not there."""
+    """Why a value could not be read."""
 
     kind: FaultKind
     reason: str
@@ -44,7 +44,7 @@ class NvmlFault:
 
 @dataclass(frozen=True)
 class MigInstance:
-    """One slice of a GPU in MIG mode: to CUDA it is a GPU of its own."""
+    """One slice of a GPU in MIG mode, which CUDA treats as a GPU. Memory in bytes."""
 
     uuid: str | None
     memory_total: int | None
@@ -90,32 +90,32 @@ class Gpu:
 
     @property
     def lost(self) -> bool:
-        """Whether the GPU stopped answering."""
+        """Whether the GPU has stopped responding."""
         return any(fault.kind == "lost" for fault in self.faults.values())
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """All GPUs of this machine, or the reason why none can be seen."""
+    """All GPUs of this machine, or the reason why none can be listed."""
 
     gpus: tuple[Gpu, ...] = ()
     fault: NvmlFault | None = None
 
 
 def fault_of(error: BaseException) -> NvmlFault:
-    """Turn any exception of the binding into a fault."""
+    """Turn an exception of the binding into a fault."""
     code = getattr(error, "value", None)
     if isinstance(code, int) and code in _FAULTS:
         return NvmlFault(*_FAULTS[code])
-    words = printable(str(error), single_line=True) or type(error).__name__
-    return NvmlFault("other", f"NVML failed: {words}")
+    message = printable(str(error), single_line=True) or type(error).__name__
+    return NvmlFault("other", f"NVML failed: {message}")
 
 
 @contextlib.contextmanager
 def session() -> Iterator[tuple[ModuleType | None, NvmlFault | None]]:
-    """Open NVML for a while; yields the binding, or None and the reason.
+    """Initialise NVML for a ``with`` block; yields the binding, or None and the reason.
 
-    Sessions nest: NVML counts its users.
+    Sessions nest: NVML counts initialisations and shuts down after the last.
     """
     binding: ModuleType | None = None
     fault: NvmlFault | None = None
@@ -133,28 +133,28 @@ def session() -> Iterator[tuple[ModuleType | None, NvmlFault | None]]:
 
 
 def read() -> Inventory:
-    """Ask for everything about every GPU, once."""
+    """Read all values of all GPUs once."""
     with session() as (binding, fault):
         if binding is None:
             return Inventory(fault=fault)
-        questions = NvmlQueries()
-        count = questions.ask("count", binding.nvmlDeviceGetCount)
+        queries = NvmlQueries()
+        count = queries.ask("count", binding.nvmlDeviceGetCount)
         if count is None:
-            return Inventory(fault=questions.faults["count"])
-        driver = questions.text("driver", binding.nvmlSystemGetDriverVersion)
-        cuda = questions.ask("cuda", lambda: _cuda_version(binding))
-        shared = dict(questions.faults)
+            return Inventory(fault=queries.faults["count"])
+        driver = queries.text("driver", binding.nvmlSystemGetDriverVersion)
+        cuda = queries.ask("cuda", lambda: _cuda_version(binding))
+        shared = dict(queries.faults)
         return Inventory(gpus=tuple(_read_gpu(binding, index, driver, cuda, shared) for index in range(count)))
 
 
 class NvmlQueries:
-    """Asks one call at a time, and keeps the reason of each that fails."""
+    """NVML calls, of which each that fails leaves its reason in ``faults``, under the name of its value."""
 
     def __init__(self) -> None:
         self.faults: dict[str, NvmlFault] = {}
 
     def ask(self, name: str, call: Callable[[], T]) -> T | None:
-        """The call's answer, or None with the reason kept under ``name``."""
+        """Return the call's result, or None with the reason in ``faults[name]``."""
         try:
             return call()
         except Exception as error:
@@ -162,16 +162,16 @@ class NvmlQueries:
             return None
 
     def text(self, name: str, call: Callable[..., Any], *arguments: Any) -> str | None:
-        """A string answer made safe; the binding returns str or bytes, and fails on names that are not UTF-8."""
+        """Return a call's string as printable text; the binding returns str or bytes, and raises on invalid UTF-8."""
 
-        def asked() -> str:
+        def printable_result() -> str:
             try:
-                answer = call(*arguments)
+                result = call(*arguments)
             except UnicodeDecodeError as error:
-                answer = error.object
-            return as_text(answer)
+                result = error.object  # the undecoded bytes
+            return as_text(result)
 
-        return self.ask(name, asked)
+        return self.ask(name, printable_result)
 
 
 def as_text(value: str | bytes) -> str:
@@ -187,12 +187,12 @@ def _cuda_version(binding: ModuleType) -> str:
 def _read_gpu(
     binding: ModuleType, index: int, driver: str | None, cuda: str | None, shared: dict[str, NvmlFault]
 ) -> Gpu:
-    questions = NvmlQueries()
-    questions.faults.update(shared)
-    handle = questions.ask("handle", lambda: binding.nvmlDeviceGetHandleByIndex(index))
+    queries = NvmlQueries()
+    queries.faults.update(shared)
+    handle = queries.ask("handle", lambda: binding.nvmlDeviceGetHandleByIndex(index))
     if handle is None:
-        return Gpu(index=index, name=f"GPU {index}", driver=driver, cuda=cuda, faults=questions.faults)
-    ask = questions.ask
+        return Gpu(index=index, name=f"GPU {index}", driver=driver, cuda=cuda, faults=queries.faults)
+    ask = queries.ask
     memory = ask("memory", lambda: binding.nvmlDeviceGetMemoryInfo(handle))
     busy = ask("utilisation", lambda: binding.nvmlDeviceGetUtilizationRates(handle))
     capability = ask("compute_capability", lambda: binding.nvmlDeviceGetCudaComputeCapability(handle))
@@ -202,8 +202,8 @@ def _read_gpu(
     mig = ask("mig", lambda: binding.nvmlDeviceGetMigMode(handle))
     return Gpu(
         index=index,
-        name=questions.text("name", binding.nvmlDeviceGetName, handle) or f"GPU {index}",
-        uuid=questions.text("uuid", binding.nvmlDeviceGetUUID, handle),
+        name=queries.text("name", binding.nvmlDeviceGetName, handle) or f"GPU {index}",
+        uuid=queries.text("uuid", binding.nvmlDeviceGetUUID, handle),
         memory_total=int(memory.total) if memory is not None else None,
         memory_used=int(memory.used) if memory is not None else None,
         memory_free=int(memory.free) if memory is not None else None,
@@ -221,17 +221,17 @@ def _read_gpu(
         clock_sm=ask("clock_sm", lambda: int(binding.nvmlDeviceGetClockInfo(handle, binding.NVML_CLOCK_SM))),
         clock_memory=ask("clock_memory", lambda: int(binding.nvmlDeviceGetClockInfo(handle, binding.NVML_CLOCK_MEM))),
         ecc=bool(ecc[0]) if ecc is not None else None,
-        ecc_errors=_ecc_errors(binding, handle, questions) if ecc is not None and ecc[0] else None,
+        ecc_errors=_ecc_errors(binding, handle, queries) if ecc is not None and ecc[0] else None,
         mig=bool(mig[0]) if mig is not None else None,
-        mig_instances=_mig_instances(binding, handle, questions) if mig is not None and mig[0] else (),
-        holders=_holders(binding, handle, questions),
-        faults=questions.faults,
+        mig_instances=_mig_instances(binding, handle, queries) if mig is not None and mig[0] else (),
+        holders=_memory_holders(binding, handle, queries),
+        faults=queries.faults,
     )
 
 
-def _ecc_errors(binding: ModuleType, handle: Any, questions: NvmlQueries) -> int | None:
-    """Uncorrected errors since the driver was loaded: more than zero means broken memory."""
-    return questions.ask(
+def _ecc_errors(binding: ModuleType, handle: Any, queries: NvmlQueries) -> int | None:
+    """Uncorrected errors since the driver was loaded; more than zero means defective memory."""
+    return queries.ask(
         "ecc_errors",
         lambda: int(
             binding.nvmlDeviceGetTotalEccErrors(
@@ -241,15 +241,15 @@ def _ecc_errors(binding: ModuleType, handle: Any, questions: NvmlQueries) -> int
     )
 
 
-def _mig_instances(binding: ModuleType, handle: Any, questions: NvmlQueries) -> tuple[MigInstance, ...]:
-    count = questions.ask("mig_instances", lambda: int(binding.nvmlDeviceGetMaxMigDeviceCount(handle)))
+def _mig_instances(binding: ModuleType, handle: Any, queries: NvmlQueries) -> tuple[MigInstance, ...]:
+    count = queries.ask("mig_instances", lambda: int(binding.nvmlDeviceGetMaxMigDeviceCount(handle)))
     instances = []
     for position in range(count or 0):
-        slot = NvmlQueries()  # an empty slot answers "not found": no fault of the GPU
+        slot = NvmlQueries()  # an empty slot fails with "not found", which is no fault of the GPU
         instance = slot.ask("handle", lambda at=position: binding.nvmlDeviceGetMigDeviceHandleByIndex(handle, at))  # type: ignore[misc]
         if instance is None:
             if slot.faults["handle"].kind == "no-permission":
-                questions.faults["mig_instances"] = slot.faults["handle"]
+                queries.faults["mig_instances"] = slot.faults["handle"]
             continue
         memory = slot.ask("memory", lambda of=instance: binding.nvmlDeviceGetMemoryInfo(of))  # type: ignore[misc]
         instances.append(
@@ -262,11 +262,11 @@ def _mig_instances(binding: ModuleType, handle: Any, questions: NvmlQueries) -> 
     return tuple(instances)
 
 
-def _holders(binding: ModuleType, handle: Any, questions: NvmlQueries) -> tuple[GpuProcess, ...]:
-    compute = questions.ask("holders", lambda: binding.nvmlDeviceGetComputeRunningProcesses(handle))
+def _memory_holders(binding: ModuleType, handle: Any, queries: NvmlQueries) -> tuple[GpuProcess, ...]:
+    compute = queries.ask("holders", lambda: binding.nvmlDeviceGetComputeRunningProcesses(handle))
     graphics = NvmlQueries().ask("holders", lambda: binding.nvmlDeviceGetGraphicsRunningProcesses(handle))
     held: dict[int, int | None] = {}
     for process in [*(compute or []), *(graphics or [])]:
-        # One process can appear as compute and as graphics, with the same figure: count it once.
+        # A process can be listed under compute and under graphics with the same memory: count it once.
         held[int(process.pid)] = process.usedGpuMemory if process.usedGpuMemory is None else int(process.usedGpuMemory)
     return tuple(describe(pid, memory) for pid, memory in sorted(held.items(), key=lambda item: -(item[1] or 0)))

@@ -1,8 +1,8 @@
-"""The profiles: settings for a size of GPU memory.
+"""Profiles: presets of settings for sizes of GPU memory.
 
 From 12 GB mid-range, from 16 GB high-end, below that reduced; in decimal gigabytes (``bytes / 1e9``), because that is
-how cards are sold: 12,282 MiB are 12.88 GB and 16,376 MiB are 17.17. An idle card of 12.88 GB shows 11.8 free with a
-desktop on it and is still a 12 GB card; but one on which somebody trains is only as large as what is left.
+how cards are sold: 12,282 MiB are 12.88 GB and 16,376 MiB are 17.17. A card of 12.88 GB with 11.8 free beside a desktop
+counts as a 12 GB card; one on which another process trains counts as large as what is left.
 """
 
 import math
@@ -20,11 +20,12 @@ from dpo_tui.hardware.models.lookup import RecommendedModel, architecture_of, re
 ProfileName = Literal["mid-range", "high-end", "reduced", "cpu"]
 
 MID_RANGE_GB, HIGH_END_GB = 12, 16
-# What a desktop, the driver and a few small programs take on a card that is otherwise idle.
-EVERYDAY_GB = 1.2
-# 16 GB of memory are asked for; machines with 16 GiB show a little less than 16.0 after the firmware took its share.
+DESKTOP_GB = 1.2
+"""What a desktop, the driver and a few small programs take on a card that is otherwise idle."""
 MINIMUM_RAM_GB = 15.0
-_LARGEST: dict[str, float] = {"cpu": 1.0, "reduced": 5.0}  # billions of weights
+"""16 GB are required; machines with 16 GiB report a little less than 16.0, since the firmware takes a share."""
+_MOST_PARAMETERS: dict[str, float] = {"cpu": 1.0, "reduced": 5.0}
+"""Billions of weights up to which models are recommended: larger ones fit into a CPU's memory and would take days."""
 REFERENCE_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 NOT_ADVISED = "DPO is not advised here: 12 GB of GPU memory is the minimum. Use QLoRA with a smaller model."
 
@@ -69,14 +70,14 @@ SETTINGS: dict[ProfileName, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Profile:
-    """A recommendation.
+    """A profile recommended for a GPU, or for the CPU.
 
     Attributes:
-        name: of the profile.
+        name: of the preset.
         gpu: NVML index of the GPU to use; None for the CPU.
-        reason: why, in words.
+        reason: a sentence on why.
         settings: config fields and their values.
-        warnings: what else a person should know.
+        warnings: sentences about limits of the machine.
         total: bytes of memory of that GPU (of the machine, for "cpu").
         free: bytes of it that are free now.
     """
@@ -91,7 +92,7 @@ class Profile:
 
     @property
     def device(self) -> DeviceKind:
-        """Where it trains."""
+        """The kind of device that it trains on."""
         return "cpu" if self.gpu is None else "cuda"
 
 
@@ -104,14 +105,13 @@ class Ram:
 
 
 def fitting_models(profile: Profile) -> list[RecommendedModel]:
-    """The recommended models that the estimate lets run on the profile's device, largest first."""
+    """The recommended models that fit into the profile's device by the estimate, largest first."""
     if profile.free is None:
         return []
     fitting = []
     for model in reversed(recommended_models()):
         config = preset(profile.name, model.name)
-        # On a CPU more would fit into memory, and take days; a small card gets a smaller model.
-        if model.parameters > _LARGEST.get(profile.name, math.inf):
+        if model.parameters > _MOST_PARAMETERS.get(profile.name, math.inf):
             continue
         if smallest_size(config, profile.device) <= profile.free:
             fitting.append(model)
@@ -119,12 +119,12 @@ def fitting_models(profile: Profile) -> list[RecommendedModel]:
 
 
 def preset(name: ProfileName, model_name: str = REFERENCE_MODEL) -> Config:
-    """A config with a profile's settings."""
+    """A config with the settings of a profile, and no dataset."""
     return from_values({"model_name": model_name, "dataset": "-", **SETTINGS[name]})
 
 
 def smallest_size(config: Config, device: DeviceKind) -> int:
-    """Bytes that the config takes with the smallest micro-batch that keeps its effective batch."""
+    """Bytes that a config takes with the smallest micro-batch that keeps its effective batch."""
     arch = architecture_of(config.model_name)
     for values, _ in smaller_batches(config):
         config = from_values({**config.model_dump(), **values})
@@ -132,7 +132,7 @@ def smallest_size(config: Config, device: DeviceKind) -> int:
 
 
 def main_memory() -> Ram:
-    """Main memory, capped by the container's limit (cgroup v2, then v1)."""
+    """Read the main memory of the machine; in a container, within its limit (cgroup v2, then v1)."""
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available
     for limit_path, used_path in (
@@ -146,19 +146,22 @@ def main_memory() -> Ram:
     return Ram(total, free)
 
 
-def gb(size: float) -> str:
+def format_gb(size: float) -> str:
     """Bytes as decimal gigabytes with one digit and unit."""
     return f"{size / GB:.1f} GB"
 
 
-def classify(total: int, free: int) -> tuple[ProfileName, str]:
-    """The profile for so much memory: by its size, unless others hold more of it than everyday programs do."""
-    usable = min(total, free + int(EVERYDAY_GB * GB))
+def profile_for_memory(total: int, free: int) -> tuple[ProfileName, str]:
+    """Choose a profile by a GPU's memory in bytes; return it with an explanation to append, or an empty text.
+
+    The size decides, unless other processes hold more of it than a desktop does.
+    """
+    usable = min(total, free + int(DESKTOP_GB * GB))
     if usable >= HIGH_END_GB * GB:
         need = smallest_size(preset("high-end"), "cuda")
         if need <= free:
-            return "high-end", _as_launched(free)
-        return "mid-range", f" (the high-end preset needs {gb(need)})"
+            return "high-end", _launch_note(free)
+        return "mid-range", f" (the high-end preset needs {format_gb(need)})"
     if usable >= MID_RANGE_GB * GB:
         need = smallest_size(preset("mid-range"), "cuda")
         if need <= free:
@@ -166,8 +169,8 @@ def classify(total: int, free: int) -> tuple[ProfileName, str]:
     return "reduced", ""
 
 
-def _as_launched(free: int) -> str:
-    """How the high-end preset starts an 8B model where its own micro-batch is too large for the card."""
+def _launch_note(free: int) -> str:
+    """With which micro-batch the high-end preset starts an 8B model, where its own does not fit; else empty."""
     config = preset("high-end")
     arch = architecture_of(config.model_name)
     if estimate(config, arch).total <= free:

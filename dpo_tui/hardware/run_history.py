@@ -1,4 +1,4 @@
-"""What earlier runs on this machine measured: memory and speed, from their receipts."""
+"""Memory and throughput that earlier runs on this machine measured, read from their receipts."""
 
 import json
 import math
@@ -15,21 +15,22 @@ from dpo_tui.hardware.memory.memory_estimate import GB, estimate
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 
-_MOST_RECEIPTS = 60  # newest first; reading them all must not be felt
+_MOST_RECEIPTS = 60
+"""The newest receipts that are read; reading many would delay the estimate noticeably."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One finished run.
+    """The measurements of one finished run.
 
     Attributes:
         run: its id.
         device: the GPU's name, or "cpu".
-        config: what it ran.
+        config: its settings.
         parameters: of its model, 0 when unknown.
-        tokens_per_second: of training, None when it was not logged.
-        measured: bytes that the allocator held at most (the CUDA context not included); None on the CPU.
-        estimated: bytes that today's estimate gives for the same, likewise without the context.
+        tokens_per_second: of training; None when it was not logged.
+        measured: peak bytes of PyTorch's allocator, without the CUDA context; None on the CPU.
+        estimated: the same by the present estimate; None when it cannot be estimated.
     """
 
     run: str
@@ -42,34 +43,39 @@ class Measurement:
 
 
 def measurements(runs: Path | None = None) -> list[Measurement]:
-    """Read the newest receipts of finished runs; unreadable ones are passed over."""
+    """Read the newest receipts of finished runs, skipping unreadable ones.
+
+    Args:
+        runs: the folder of run folders; the user's by default.
+    """
     folder = runs or paths.runs()
     try:
         receipts = sorted(folder.glob("*/receipt.json"), key=lambda path: path.parent.name, reverse=True)
     except OSError:
         return []
-    return [found for path in receipts[:_MOST_RECEIPTS] if (found := _read(path)) is not None]
+    return [one for path in receipts[:_MOST_RECEIPTS] if (one := _read_measurement(path)) is not None]
 
 
 def nearest(
-    found: list[Measurement], config: Config, arch: Architecture, device: str | None, most: int = 3
+    earlier: list[Measurement], config: Config, arch: Architecture, device: str | None, most: int = 3
 ) -> list[Measurement]:
     """The measurements most like a config, best first: same model, quantisation, method, batch and length.
 
     Args:
-        found: measurements to choose from.
-        config: the config in question.
+        earlier: measurements to choose from.
+        config: the config to compare with.
         arch: its model.
-        device: the GPU's name or "cpu", when only that device will do.
+        device: name of a GPU or "cpu" to choose measurements of that device only; None for any.
         most: how many to return.
     """
-    alike = [one for one in found if device is None or one.device == device]
-    return sorted(alike, key=lambda one: _distance(one, config, arch))[:most]
+    on_device = [one for one in earlier if device is None or one.device == device]
+    return sorted(on_device, key=lambda one: _distance(one, config, arch))[:most]
 
 
 def _distance(one: Measurement, config: Config, arch: Architecture) -> float:
-    """Doublings of size between two runs, plus one for each difference in kind."""
+    """Distance of a run to a config: sum of |log2| of their ratios of size, plus 1 for each setting that differs."""
     other = one.config
+    # A doubling of model, batch or length counts as much as one setting that changes which tensors exist.
     kinds = sum(
         getattr(other, name) != getattr(config, name)
         for name in ("use_4bit", "use_lora", "gradient_checkpointing", "strategy", "precompute_ref_log_probs")
@@ -82,7 +88,7 @@ def _distance(one: Measurement, config: Config, arch: Architecture) -> float:
     return float(kinds + sum(abs(math.log2(ratio)) for ratio in ratios))
 
 
-def _read(path: Path) -> Measurement | None:
+def _read_measurement(path: Path) -> Measurement | None:
     try:
         receipt = json.loads(path.read_text(encoding="utf-8"))
         config = load(path.parent / "config.toml").config
@@ -90,8 +96,8 @@ def _read(path: Path) -> Measurement | None:
         return None
     if not isinstance(receipt, dict):
         return None
-    metrics = _inner(_inner(receipt, "results"), "metrics")
-    device = _inner(receipt, "device")
+    metrics = _mapping_at(_mapping_at(receipt, "results"), "metrics")
+    device = _mapping_at(receipt, "device")
     speed, peak = _number(metrics.get("tokens_per_second")), _number(metrics.get("vram_peak_gb"))
     if speed is None and peak is None:
         return None
@@ -103,7 +109,7 @@ def _read(path: Path) -> Measurement | None:
             whole = estimate(config, arch)
             estimated = whole.total - whole.part("cuda_context")
     except DpoTuiError:
-        pass  # the model's folder is gone: its speed still tells something
+        pass  # the model's folder is gone; the throughput is still of use
     return Measurement(
         run=path.parent.name,
         device=str(device.get("name") or device.get("kind") or "cpu"),
@@ -115,7 +121,8 @@ def _read(path: Path) -> Measurement | None:
     )
 
 
-def _inner(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _mapping_at(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object under a key; empty where there is none."""
     value = document.get(key)
     return value if isinstance(value, Mapping) else {}
 

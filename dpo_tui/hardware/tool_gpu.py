@@ -1,7 +1,7 @@
-"""The GPU of a child that needs torch for a moment: judging, chat, evaluation, export, the estimate's probe.
+"""Choice of the GPU for a tool, a short-lived child process with torch: judge, chat, eval, export, memory probe.
 
-By the rule of the runs: one that no live run holds, and of these the one with the most free memory. A tool holds
-nothing itself and does not wait: where runs have every GPU it takes the one with the most free memory, and says so.
+As for runs, it is the GPU with the most free memory of those that no live run holds. A tool does not wait in the queue
+and reserves nothing: where runs hold every GPU it takes the one with the most free memory, and reports that.
 """
 
 import os
@@ -14,19 +14,19 @@ from dpo_tui.runs.devices import DeviceRequest, device_variables, machine_from
 from dpo_tui.runs.queue import devices_in_use
 
 
-def _narrate(words: str) -> None:
-    sys.stderr.write(f"{words}\n")
+def _write_to_stderr(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
 
 
-def tool_environment(gpus: str = "auto", tell: Callable[[str], None] = _narrate) -> dict[str, str]:
-    """The environment variables by which CUDA shows a child the GPU that it should use.
+def tool_environment(gpus: str = "auto", report: Callable[[str], None] = _write_to_stderr) -> dict[str, str]:
+    """Return the environment variables that make one GPU visible to a child process.
 
     Args:
         gpus: the config's setting: ``auto``, ``none``, or a number.
-        tell: called with a sentence when the GPU is in use by a run; by default it goes to stderr.
+        report: called with a sentence when the GPU is in use by a run; by default it is written to stderr.
 
     Returns:
-        Nothing where the driver does not say which GPUs there are: then CUDA sees what it saw before.
+        No variables where NVML lists no GPU: visibility then stays as it is.
     """
     if gpus == "none":
         return {}
@@ -34,8 +34,8 @@ def tool_environment(gpus: str = "auto", tell: Callable[[str], None] = _narrate)
         return device_variables([f"gpu:{gpus}"])
     from dpo_tui.hardware import cuda_devices, nvml  # slow to import, and commands start fast
 
-    found = nvml.read().gpus
-    visible = [one for one in cuda_devices.visible_devices(found, os.environ) if not one.gpu.lost]
+    listed = nvml.read().gpus
+    visible = [one for one in cuda_devices.visible_devices(listed, os.environ) if not one.gpu.lost]
     names = tuple(one.name for one in visible if gpus == "auto" or one.gpu.index == int(gpus))
     if not names:
         return {} if gpus == "auto" else device_variables([f"gpu:{gpus}"])
@@ -43,11 +43,11 @@ def tool_environment(gpus: str = "auto", tell: Callable[[str], None] = _narrate)
         held = devices_in_use(paths.runs())
     except HomeError:
         held = {}
-    machine, request = machine_from(cuda_devices.document(found)), DeviceRequest(names)
+    machine, request = machine_from(cuda_devices.document(listed)), DeviceRequest(names)
     free = machine.free(request, held)
     if free:
         return device_variables(free[:1])
     (chosen, *_) = machine.free(request, ())
     run = next(run for name, run in held.items() if machine.same(name, chosen))
-    tell(f"Every GPU is in use by a run; this takes {chosen}, which has the most free memory, beside run {run.id}.")
+    report(f"Every GPU is in use by a run; this takes {chosen}, which has the most free memory, beside run {run.id}.")
     return device_variables([chosen])

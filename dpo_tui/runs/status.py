@@ -14,6 +14,7 @@ from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.statuses import ENDED, OVER
+from dpo_tui.text.durations import duration
 
 STALLED_AFTER = 120.0
 """Seconds without a sign of life before a run counts as stalled: saving a big model is quiet work for a minute."""
@@ -79,21 +80,6 @@ def quiet_seconds(folder: RunFolder, now: float) -> float:
     """Seconds since the run last gave a sign of life: progress, a metric, an event or a line of output."""
     files = (folder.progress, folder.metrics, folder.events, folder.train_log, folder.state)
     return now - max(_modified(path) for path in files)
-
-
-def duration(seconds: float) -> str:
-    """Say a span of time in its two largest units: ``45 s``, ``3 min 20 s``, ``1 h 12 min``, ``2 d 4 h``."""
-    whole = max(0, round(seconds))
-    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller_size
-            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
-
-
-def ago(then: float, now: float) -> str:
-    """How long ago, in the largest unit, so that it need not change every second: ``2 h ago``."""
-    return " ".join(duration(now - then).split()[:2]) + " ago"
 
 
 def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Status:

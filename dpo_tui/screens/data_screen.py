@@ -10,8 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
-from dpo_tui.data.scan.scan_child import ScanProcess
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.views.dataset_text import droppable, report_page, where

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 
-from dpo_tui.data.repair.repair import Edit
+from dpo_tui.data.repair.repair_plan import Edit
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, PairAt
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.dialogs import TypeDialog

@@ -19,7 +19,7 @@ from dpo_tui.views.run_list import RunSummary, RunList
 from dpo_tui.runs.statuses import LIVE, OVER
 from dpo_tui.views.monitor_text import header
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.status import ago, duration
+from dpo_tui.text.durations import ago, duration
 from dpo_tui.screens.feed_reading import FeedRead, read_feeds
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart

@@ -21,7 +21,7 @@ from dpo_tui.data.pairs.pair import RowProblem
 from dpo_tui.errors import ConfigError, RunError, UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.auto_profile import resolve_profile
-from dpo_tui.hardware.gpu_choice import place
+from dpo_tui.hardware.gpu_choice import placement_for
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
@@ -216,7 +216,7 @@ def _placed(loaded: LoadedConfig) -> tuple[Config, tuple[str, ...], DeviceReques
         return config, (), None, ()
     inventory, ram = nvml.read(), main_memory()
     profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
-    placement = place(profile.config, inventory, ram, os.environ)
+    placement = placement_for(profile.config, inventory, ram, os.environ)
     request = DeviceRequest(placement.candidates, memory=placement.memory) if placement.candidates else None
     return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
 

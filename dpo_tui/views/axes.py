@@ -1,7 +1,9 @@
-"""Axes: which range to show, where the ticks go, and how short a number can be written."""
+"""Axes: which range to show, where the ticks go, and with how many decimals they are labelled."""
 
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, isnan, log10
+from math import ceil, floor, isfinite, log10
+
+from dpo_tui.text.numbers import short_number
 
 _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -104,36 +106,6 @@ def _log2_floor(value: float) -> int:
     return max(int(value), 1).bit_length() - 1
 
 
-def short(value: float, digits: int = 3) -> str:
-    """A number in as few characters as its digits need: 0.512, 12.3, 2.4k, 5e-7.
-
-    Args:
-        value: any float.
-        digits: significant digits to keep.
-    """
-    if isnan(value):
-        return "NaN"
-    if not isfinite(value):
-        return "∞" if value > 0 else "-∞"
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size >= 1e15 or size < 1e-3:  # noqa: PLR2004 - beyond the prefixes people read
-        mantissa, exponent = f"{value:.{max(digits - 2, 0)}e}".split("e")
-        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        return f"{mantissa}e{int(exponent)}"
-    for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= limit:
-            unit = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}[suffix]
-            return _significant(value / unit, digits) + suffix
-    return _significant(value, digits)
-
-
-def grouped(step: float) -> str:
-    """A step count with thousands separated: 1,125."""
-    return f"{round(step):,}"
-
-
 def tick_label(value: float, step: float) -> str:
     """A tick written with just the decimals that its neighbours differ in; ``step`` is their distance."""
     plain = abs(value) < 1e4 and (step >= 1e-3 or (step >= 1e-6 and abs(value) >= 1e-2))  # noqa: PLR2004
@@ -142,14 +114,4 @@ def tick_label(value: float, step: float) -> str:
         if round(step * 10**decimals, 6) != round(step * 10**decimals):
             decimals += 1
         return f"{value + 0.0:.{decimals}f}"
-    return short(value)
-
-
-def _significant(value: float, digits: int) -> str:
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    decimals = max(digits - whole, 0)
-    text = f"{value:.{decimals}f}"
-    # Rounding may add a digit in front (9.996 → 10.00): drop one behind it.
-    if decimals and len(text.lstrip("-").replace(".", "").lstrip("0")) > digits:
-        text = f"{value:.{decimals - 1}f}"
-    return text
+    return short_number(value)

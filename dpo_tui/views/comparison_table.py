@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_tui.views.axes import short
+from dpo_tui.text.numbers import short_number
 from dpo_tui.views.chart_registry import BOOK
 from dpo_tui.views.run_feed import RunFeed, number
 
@@ -31,7 +31,7 @@ def results(feeds: Sequence[RunFeed]) -> list[tuple[str, list[str]]]:
     rows = []
     for name in [*known, *rest]:
         values = [number(feed.latest.get(name)) for feed in feeds]
-        rows.append((name, [_NOT_TOLD if value is None else short(value) for value in values]))
+        rows.append((name, [_NOT_TOLD if value is None else short_number(value) for value in values]))
     return rows
 
 
@@ -49,4 +49,4 @@ def table(heads: Sequence[str], rows: Sequence[tuple[str, list[str]]], width: in
 def _written(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return short(value) if isinstance(value, float) else str(value)
+    return short_number(value) if isinstance(value, float) else str(value)

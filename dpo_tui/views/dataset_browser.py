@@ -8,10 +8,12 @@ from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.pairs.pair import Unreadable, text_of
 from dpo_tui.data.pairs.word_diff import word_difference
-from dpo_tui.data.repair.repair import Edit, Repaired, RepairPlan, repair
+from dpo_tui.data.repair.repair import Repaired, repair
+from dpo_tui.data.repair.repair_plan import Edit, RepairPlan
 from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.scan.row_index import RowIndex, cached_flags, next_flagged, open_index, turns_of
-from dpo_tui.data.scan.row_search import search
+from dpo_tui.data.scan.row_index import RowIndex, open_index
+from dpo_tui.data.scan.row_search import next_flagged, search, turns_of
+from dpo_tui.data.scan.scan_cache import cached_flags
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError
 
@@ -203,7 +205,7 @@ class DatasetBrowser:
         )
 
     def _mask(self, wanted: Callable[[Check], bool]) -> int:
-        return sum(1 << check.bit for check in self._checks.values() if check.whole is None and wanted(check))
+        return sum(1 << check.bit for check in self._checks.values() if check.flags_rows and wanted(check))
 
     def save(self, decisions: Decisions, drop_checks: tuple[str, ...], out: Path) -> Repaired:
         """Write a repaired copy, over a file that is there already; the input is never changed.

@@ -5,8 +5,8 @@ from typing import Any
 
 from dpo_tui.advice.advice import TOO_EARLY
 from dpo_tui.advice.advice import Advice as Found
+from dpo_tui.text.numbers import short_number
 from dpo_tui.views.advice_sentence import AdviceSentence, Tone
-from dpo_tui.views.axes import short
 from dpo_tui.views.run_feed import OPENING, Feed, number
 
 _TONES: dict[str, Tone] = {"info": "note", "notice": "note", "warning": "warn", "error": "bad", "critical": "bad"}
@@ -33,8 +33,8 @@ def headline(feed: Feed, found: Sequence[Found] = ()) -> AdviceSentence:
     if status == "stopping":
         return AdviceSentence("note", f"{_sentence(reason or 'stopping')} The checkpoint is kept.")
     worst = found[0] if found else None
-    if worst is not None and worst.alarm:
-        return AdviceSentence(_TONES[worst.severity], worst.words, remedy_words(worst))
+    if worst is not None and worst.is_problem:
+        return AdviceSentence(_TONES[worst.severity], worst.message, remedy_words(worst))
     told = _told(about.get("advice"))
     if told is not None and told.tone != "note":
         return told
@@ -42,11 +42,11 @@ def headline(feed: Feed, found: Sequence[Found] = ()) -> AdviceSentence:
         words = (worst.evidence if worst is not None else "") or _numbers(feed)
         return AdviceSentence("good", f"Done. {_sentence(words) if words else ''}".strip())
     if worst is not None and worst.rule != TOO_EARLY:
-        return AdviceSentence("good", worst.words)
+        return AdviceSentence("good", worst.message)
     if told is not None:
         return told
     if feed.latest.get("loss") is not None:
-        return AdviceSentence("note", worst.words if worst is not None else _sentence(_numbers(feed)))
+        return AdviceSentence("note", worst.message if worst is not None else _sentence(_numbers(feed)))
     phase = next((event for event in reversed(feed.events) if event.get("kind") == "phase"), None)
     words = str(phase.get("message", "")) if phase else "The worker is starting; loading the libraries takes a while"
     return AdviceSentence("note", f"{words}. The first numbers come after the first logged step.")
@@ -90,7 +90,7 @@ def _numbers(feed: Feed) -> str:
     ):
         value = number(feed.latest.get(name))
         if value is not None:
-            parts.append(f"{label} {short(value, 2)}")
+            parts.append(f"{label} {short_number(value, 2)}")
     return ", ".join(parts)
 
 

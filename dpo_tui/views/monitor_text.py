@@ -10,8 +10,8 @@ from typing import Any
 from dpo_tui.runs.atomic_files import read_json, read_last_json_lines
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.out_of_memory_retry import MicroBatch, configured
-from dpo_tui.runs.status import ago, duration
-from dpo_tui.views.axes import grouped, short
+from dpo_tui.text.durations import ago, duration
+from dpo_tui.text.numbers import grouped_number, short_number
 from dpo_tui.views.run_feed import Feed, RunFeed, number
 from dpo_tui.views.status_words import status_word
 
@@ -33,8 +33,8 @@ def header(feed: Feed) -> list[list[Piece]]:
     parts: list[list[Piece]] = [[(feed.title, "title"), ("  ", "muted"), (state, look.role)]]
     step, last = number(about.get("step")), number(about.get("max_steps"))
     if step is not None:
-        of = f"/{grouped(last)}" if last else ""
-        parts.append([("step ", "muted"), (f"{grouped(step)}{of}", "value")])
+        of = f"/{grouped_number(last)}" if last else ""
+        parts.append([("step ", "muted"), (f"{grouped_number(step)}{of}", "value")])
     if (eta := number(about.get("eta_seconds"))) is not None:
         # A guess to the second would change every second, be sent each time, and be wrong all the same.
         parts.append([("ETA ", "muted"), (duration(eta - eta % MINUTE if eta > FEW_MINUTES else eta), "value")])
@@ -44,7 +44,7 @@ def header(feed: Feed) -> list[list[Piece]]:
         parts.append([("epoch ", "muted"), (f"{epoch:.1f}", "value")])
     if (speed := number(feed.latest.get("tokens_per_second"))) is not None and look.role == "busy":
         # Two digits: the pace flutters, and each change is sent over the line.
-        pace = f"{speed / 1000:.1f}k" if speed >= THOUSAND else short(speed, 2)
+        pace = f"{speed / 1000:.1f}k" if speed >= THOUSAND else short_number(speed, 2)
         parts.append([(f"{pace} tok/s", "value")])
     if (peak := number(feed.latest.get("vram_peak_gb"))) is not None and peak > 0:
         parts.append([("peak ", "muted"), (f"{peak:.1f} GB", "value")])
@@ -116,7 +116,7 @@ def samples_text(path: Path) -> list[Piece]:
         first, last = samples[0], samples[-1]
         for sample in [first] if first is last else [first, last]:
             step = number(sample.get("step")) or 0.0
-            when = "before training" if step == 0 and sample is first else f"step {grouped(step)}"
+            when = "before training" if step == 0 and sample is first else f"step {grouped_number(step)}"
             paragraphs += [(f"─ {when}", "muted"), (str(sample.get("answer", "")), "text"), ("", "text")]
     return paragraphs
 

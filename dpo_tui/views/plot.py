@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from math import isnan, nan
 
-from dpo_tui.views.axes import Axis, grouped, nice_axis, nice_step, short, step_range, tick_label, ticks
+from dpo_tui.text.numbers import grouped_number, short_number
+from dpo_tui.views.axes import Axis, nice_axis, nice_step, step_range, tick_label, ticks
 from dpo_tui.views.braille import DOTS_Y, Canvas
 from dpo_tui.views.series import Series, SeriesPoint
 from dpo_tui.views.styled_text import StyledRow
@@ -140,7 +141,7 @@ def _header(lines: list[PlotLine], look: PlotStyle, window: PlotWindow, width: i
         told = [line for line, _ in found]
         stepped = found[0][1].step if found else window.cursor
         values = [(_reading(reading), f"line-{line.colour}") for line, reading in found]
-        note = f"step {grouped(stepped)}"
+        note = f"step {grouped_number(stepped)}"
     else:
         told = [line for line in lines if line.series.count]
         values = [(_latest(line, look.unit), f"line-{line.colour}") for line in told]
@@ -174,13 +175,13 @@ def _fitting(values: StyledRow, labels: list[str], room: int) -> StyledRow:
 
 
 def _latest(line: PlotLine, unit: str) -> str:
-    return short(line.series.last_value) + (f" {unit}" if unit else "")
+    return short_number(line.series.last_value) + (f" {unit}" if unit else "")
 
 
 def _reading(reading: SeriesPoint) -> str:
     if reading.high <= reading.low or isnan(reading.mean):
-        return short(reading.mean)
-    return f"{short(reading.mean)} ({short(reading.low)}–{short(reading.high)})"
+        return short_number(reading.mean)
+    return f"{short_number(reading.mean)} ({short_number(reading.low)}–{short_number(reading.high)})"
 
 
 def _tick_rows(axis: Axis, height: int) -> dict[int, str]:
@@ -256,18 +257,18 @@ def _step_axis(shown: tuple[float, float], *, gutter: int, width: int) -> Styled
     """
     start, stop = shown
     cells = ["─"] * width
-    end = grouped(stop)
+    end = grouped_number(stop)
     right = width - len(end)
     step = nice_step(stop - start, max(width // 16, 1))
     value = (start // step + 1) * step
     while value < stop:
-        label = grouped(value)
+        label = grouped_number(value)
         left = round((value - start) / (stop - start) * (width - 1)) - len(label) // 2
         if left > 0 and left + len(label) + 1 < right:
             cells[left : left + len(label)] = label
         value += step
-    if start > 0 and len(grouped(start)) + 2 < right:
-        cells[: len(grouped(start))] = grouped(start)
+    if start > 0 and len(grouped_number(start)) + 2 < right:
+        cells[: len(grouped_number(start))] = grouped_number(start)
     if right > 0:
         cells[right - 1 :] = f" {end}"
     return [(" " * gutter + "└" + "".join(cells)[:width], "axis")]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.advice.advice import Advice
-from dpo_tui.advice.diagnose import judge
+from dpo_tui.advice.diagnose import apply_rules
 from dpo_tui.advice.evidence import Evidence, read_evidence
 from dpo_tui.strategies.registry import recognise
 from dpo_tui.views.foreign_feed import ForeignFeed
@@ -72,7 +72,7 @@ class PacedDiagnosis:
         """
         began = time.thread_time()
         self._seen = _look_at(self._feed)
-        before, self.found = self.found, tuple(judge(evidence_of(self._feed)))
+        before, self.found = self.found, tuple(apply_rules(evidence_of(self._feed)))
         self._next = now + max(PAUSE, (time.thread_time() - began) / SHARE)
         return before != self.found
 

@@ -10,7 +10,7 @@ from dpo_tui.config.files import LoadedConfig, from_values, load
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError
 from dpo_tui.config.schema import Config, choices, fields
 from dpo_tui.demo import assets
-from dpo_tui.text.numbers import figure
+from dpo_tui.text.numbers import plain_number
 
 _CHOSEN_HERE = ("model_name", "dataset")
 UNNAMED = "-"
@@ -155,7 +155,7 @@ def written(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
-    return figure(value) if isinstance(value, float) else str(value)
+    return plain_number(value) if isinstance(value, float) else str(value)
 
 
 def _built(plan: RunPlan) -> RunPlan:

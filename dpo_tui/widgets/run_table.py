@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from dpo_tui.runs.statuses import EXPLAINED
+from dpo_tui.text.numbers import short_number
 from dpo_tui.text.printable import printable
-from dpo_tui.views.axes import short
 from dpo_tui.views.braille import sparkline
 from dpo_tui.views.status_words import WIDTH, status_word
 from dpo_tui.views.styled_text import StyledRow, justified
@@ -208,7 +208,7 @@ class RunTable(RowsWidget, can_focus=True):
         row.append((f"{percent:>6}  ", "value"))
         probe = run.status in EXPLAINED
         if run.spark and not probe:
-            row.append((f"{run.label} {short(run.spark[-1], 2):>5} ", "value"))
+            row.append((f"{run.label} {short_number(run.spark[-1], 2):>5} ", "value"))
             row.append((sparkline(list(run.spark), 8) + "  ", "spark"))
         elif probe:
             note_width += 21  # nothing to draw: the reason takes the room

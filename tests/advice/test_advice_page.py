@@ -42,7 +42,7 @@ def test_settings_that_the_page_names_exist(pages: Any) -> None:
     """A remedy that names a setting names one of the schema's."""
     from dpo_tui.config.schema import fields
 
-    told = " ".join(entry.remedy for entry in pages.ON_RUNS + pages.ON_SETTINGS)
-    names = {word for word in told.replace("`", " ").split() if "_" in word and word.islower()}
+    remedies = " ".join(entry.remedy for entry in pages.ON_RUNS + pages.ON_SETTINGS)
+    names = {word for word in remedies.replace("`", " ").split() if "_" in word and word.islower()}
     assert len(names) >= 10
     assert names <= fields().keys()

@@ -55,7 +55,7 @@ def test_a_beta_beyond_the_usual_is_warned_of(beta: float, warned: bool) -> None
     assert said(beta=beta) == ({"beta": ("warning", {"beta": 0.1})} if warned else {})
     if warned:
         (advice,) = advise(config(beta=beta))
-        assert ("hardly holds the policy" if beta < 0.1 else "hardly lets the policy move") in advice.words
+        assert ("hardly holds the policy" if beta < 0.1 else "hardly lets the policy move") in advice.message
 
 
 def test_an_alpha_that_is_not_twice_the_rank_is_remarked_on() -> None:

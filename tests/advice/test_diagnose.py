@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from dpo_tui.advice import receipt_rules
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY
-from dpo_tui.advice.diagnose import RULES, diagnose, judge
+from dpo_tui.advice.diagnose import RULES, apply_rules, diagnose
 from dpo_tui.advice.evidence import Evidence, read_evidence
-from dpo_tui.advice.remedies import next_name, remedied
+from dpo_tui.advice.remedies import config_with_remedy, next_name
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values, load, with_changes
 from dpo_tui.config.schema import fields
@@ -47,7 +47,7 @@ def test_the_first_diagnosis_is_right_for_nine_runs_in_ten() -> None:
 
 
 def test_runs_that_are_fine_get_no_alarm() -> None:
-    alarms = {run.name: [advice.rule for advice in diagnose(run) if advice.alarm] for run in HEALTHY_RUNS}
+    alarms = {run.name: [advice.rule for advice in diagnose(run) if advice.is_problem] for run in HEALTHY_RUNS}
     assert sum(bool(rules) for rules in alarms.values()) <= 0.05 * len(HEALTHY_RUNS), alarms
 
 
@@ -60,7 +60,7 @@ def test_runs_that_are_fine_get_no_alarm_while_they_run() -> None:
             until = round(whole.step * tenth / 10)
             seen = [line for line in whole.metrics if line["step"] <= until]
             moments += 1
-            alarms += judge(replace(whole, metrics=seen, over=False))[0].alarm
+            alarms += apply_rules(replace(whole, metrics=seen, over=False))[0].is_problem
     assert alarms <= 0.05 * moments
 
 
@@ -69,7 +69,7 @@ def test_every_remedy_makes_a_valid_config(run: Path) -> None:
     """A remedy is a change of the config that can be started with one key."""
     loaded = load(run / "config.toml")
     for advice in diagnose(run):
-        assert advice.words
+        assert advice.message
         assert advice.evidence
         changed = with_changes(loaded, advice.remedy, "command line").config
         assert not advice.remedy or changed != loaded.config
@@ -83,7 +83,7 @@ def curve(losses: Sequence[float], **more: Sequence[float]) -> list[dict[str, An
 
 
 def rules(evidence: Evidence) -> list[str]:
-    return [advice.rule for advice in judge(evidence)]
+    return [advice.rule for advice in apply_rules(evidence)]
 
 
 SETTINGS = {"strategy": "dpo", "learning_rate": 5e-6, "beta": 0.1, "use_lora": True, "warmup_ratio": 0.1}
@@ -93,38 +93,40 @@ SETTINGS = {"strategy": "dpo", "learning_rate": 5e-6, "beta": 0.1, "use_lora": T
 def test_a_loss_that_is_not_a_number_comes_before_all_else(broken: float | None) -> None:
     metrics = curve([0.69, 0.6, 5.0, 0.0, 0.0], rewards__accuracies=[0, 1, 1, 1, 1])
     metrics[3]["loss"] = metrics[4]["loss"] = broken
-    found = judge(Evidence(SETTINGS, metrics))
+    found = apply_rules(Evidence(SETTINGS, metrics))
     assert found[0].rule == "nan"
-    assert "since step 4" in found[0].words
+    assert "since step 4" in found[0].message
     assert found[0].remedy["learning_rate"] == 5e-7
 
 
-@pytest.mark.parametrize(("last", "words"), [(60, "Too early to tell: step 6 of 60."), (6, "Too short to tell: all")])
-def test_a_run_that_is_over_is_not_told_that_it_is_early(last: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("last", "beginning"), [(60, "Too early to tell: step 6 of 60."), (6, "Too short to tell: all")]
+)
+def test_a_run_that_is_over_is_not_told_that_it_is_early(last: int, beginning: str) -> None:
     learnt = Evidence(SETTINGS, curve([0.69, 0.5, 0.3, 0.2, 0.1, 0.05]), max_steps=last)
-    assert judge(learnt)[0].words.startswith(words)
+    assert apply_rules(learnt)[0].message.startswith(beginning)
 
 
 def test_what_is_unwise_in_a_config_is_told_in_80_columns(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('model_name = "m"\ndataset = "d"\nlearning_rate = 1e-3\n')
     done = CliRunner().invoke(cli, ["config", "check", str(tmp_path / "c.toml")], catch_exceptions=False)
-    *told, _ = done.stdout.splitlines()
-    assert "above the usual range" in done.stdout and max(map(len, told)) <= 80
+    *lines, _ = done.stdout.splitlines()
+    assert "above the usual range" in done.stdout and max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize(("strategy", "rows"), [("dpo", "pairs"), ("sft", "demonstrations")])
 def test_a_run_that_is_too_short_is_told_of_the_rows_that_it_has(strategy: str, rows: str) -> None:
     evidence = Evidence(SETTINGS | {"strategy": strategy}, curve([0.69, 0.69, 0.69]), max_steps=3)
-    found = next(advice for advice in judge(evidence) if advice.rule == "too-short")
-    assert f"learn from {rows}:" in found.words and f"on more {rows}" in found.words
+    found = next(advice for advice in apply_rules(evidence) if advice.rule == "too-short")
+    assert f"learn from {rows}:" in found.message and f"on more {rows}" in found.message
 
 
 def test_a_first_loss_of_zero_names_the_reference() -> None:
     """Loss 0.0 and accuracy 1.0 at once means a wrong reference."""
     metrics = curve([0.0, 0.0], rewards__accuracies=[1, 1], rewards__chosen=[9.0, 9.1], rewards__rejected=[-9.0, -9.1])
-    found = judge(Evidence(SETTINGS, metrics))[0]
+    found = apply_rules(Evidence(SETTINGS, metrics))[0]
     assert (found.rule, found.severity) == ("wrong-reference", "error")
-    assert "merge its adapter" in found.words
+    assert "merge its adapter" in found.message
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_a_first_loss_of_zero_names_the_reference() -> None:
 def test_a_start_that_is_not_at_zero_names_the_reference_whatever_was_logged(line: dict[str, Any]) -> None:
     """Held-out or training, margins or rewards, before the first update."""
     start = [{"step": 0, "eval_loss": LN2}, line] if line["step"] else [line]
-    assert judge(Evidence(SETTINGS, start))[0].rule == "wrong-reference"
+    assert apply_rules(Evidence(SETTINGS, start))[0].rule == "wrong-reference"
 
 
 def test_memory_that_ran_out_is_told_with_the_next_smaller_step() -> None:
@@ -164,9 +166,9 @@ def test_a_spike_of_the_gradient_names_its_step() -> None:
     norms[30] = 80.0
     losses = [0.69 - 0.005 * step for step in range(40)]
     (found,) = [
-        advice for advice in judge(Evidence(SETTINGS, curve(losses, grad_norm=norms))) if advice.rule == "spikes"
+        advice for advice in apply_rules(Evidence(SETTINGS, curve(losses, grad_norm=norms))) if advice.rule == "spikes"
     ]
-    assert "at step 31 to 80" in found.words
+    assert "at step 31 to 80" in found.message
 
 
 def test_kl_above_ten_is_told_once_it_is_surely_above() -> None:
@@ -175,25 +177,25 @@ def test_kl_above_ten_is_told_once_it_is_surely_above() -> None:
     sure = Evidence(SETTINGS, [{**line, "eval_kl": 14.0, "eval_kl_stderr": 2.0}])
     unsure = Evidence(SETTINGS, [{**line, "eval_kl": 11.0, "eval_kl_stderr": 3.0}])
     assert rules(sure) == ["kl"]
-    assert "14.0 ± 2.0 nats an answer" in judge(sure)[0].words
+    assert "14.0 ± 2.0 nats an answer" in apply_rules(sure)[0].message
     assert rules(unsure) == [TOO_EARLY]
 
 
 def test_a_kl_from_before_the_first_step_is_no_reason_to_call_a_run_healthy() -> None:
     """It is zero by definition, and later estimates may have been too dear."""
     learning = curve([0.69 - 0.005 * step for step in range(40)])
-    only_before = judge(Evidence(SETTINGS, [{"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0}, *learning]))
-    later = judge(Evidence(SETTINGS, [*learning, {"step": 40, "eval_kl": 2.5, "eval_kl_stderr": 0.4}]))
+    only_before = apply_rules(Evidence(SETTINGS, [{"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0}, *learning]))
+    later = apply_rules(Evidence(SETTINGS, [*learning, {"step": 40, "eval_kl": 2.5, "eval_kl_stderr": 0.4}]))
     assert only_before[0].rule == later[0].rule == "healthy"
-    assert "KL" not in only_before[0].words
-    assert "KL 2.5 ± 0.4" in later[0].words
+    assert "KL" not in only_before[0].message
+    assert "KL 2.5 ± 0.4" in later[0].message
 
 
 def test_without_numbers_it_says_that_it_is_too_early(tmp_path: Path) -> None:
     """The line in the monitor always says something."""
     found = diagnose(tmp_path)
     assert [advice.rule for advice in found] == [TOO_EARLY]
-    assert not found[0].alarm
+    assert not found[0].is_problem
 
 
 def test_a_huge_run_is_judged_from_a_part_of_its_file(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_a_huge_run_is_judged_from_a_part_of_its_file(tmp_path: Path) -> None:
     found = read_evidence(tmp_path)
     assert len(found.metrics) < 20_000
     assert (found.metrics[0]["step"], found.step) == (1, 60_000)
-    assert judge(found)[0].rule == HEALTHY
+    assert apply_rules(found)[0].rule == HEALTHY
 
 
 def test_steps_that_a_resume_took_again_count_once(tmp_path: Path) -> None:
@@ -229,12 +231,12 @@ def test_status_tells_the_diagnosis(home: Path) -> None:
     folder.state.write_text(json.dumps({**json.loads(folder.state.read_text()), "status": "done"}))
     metrics = curve([LN2] * 40, rewards__margins=[1e-5] * 40, rewards__accuracies=[0.5] * 40)
     folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in metrics))
-    told = json.loads(CliRunner().invoke(cli, ["status", "flat", "--json"], catch_exceptions=False).stdout)["advice"]
-    assert (told["rule"], told["severity"], told["remedy"]) == ("rate-low", "warning", {"learning_rate": 5e-6})
-    words = CliRunner().invoke(cli, ["status", "flat"], catch_exceptions=False).stdout
-    assert "advice: Stuck at 0.6931" in words
-    assert "try: learning_rate = 5e-6" in words
-    assert f"dpo-tui config fix {folder.id}" in words
+    advice = json.loads(CliRunner().invoke(cli, ["status", "flat", "--json"], catch_exceptions=False).stdout)["advice"]
+    assert (advice["rule"], advice["severity"], advice["remedy"]) == ("rate-low", "warning", {"learning_rate": 5e-6})
+    output = CliRunner().invoke(cli, ["status", "flat"], catch_exceptions=False).stdout
+    assert "advice: Stuck at 0.6931" in output
+    assert "try: learning_rate = 5e-6" in output
+    assert f"dpo-tui config fix {folder.id}" in output
 
 
 def flat_run(name: str = "flat") -> RunFolder:
@@ -291,7 +293,7 @@ def test_every_remedy_of_the_labelled_runs_can_be_written_and_read_back(tmp_path
     for run in RUNS:
         if not diagnose(run)[0].remedy:
             continue
-        config, advice = remedied(run)
+        config, advice = config_with_remedy(run)
         (tmp_path / "next.toml").write_text(to_toml(config))
         again = load(tmp_path / "next.toml").config
         made += 1

@@ -44,10 +44,10 @@ class Tmux:
     def screen(self) -> str:
         return self.call("capture-pane", "-p")
 
-    def wait(self, words: str, seconds: float = 60) -> str:
+    def wait(self, text: str, seconds: float = 60) -> str:
         end = time.monotonic() + seconds
-        while words not in (screen := self.screen):
-            assert time.monotonic() < end, f"{words!r} is not on the screen:\n{screen}"
+        while text not in (screen := self.screen):
+            assert time.monotonic() < end, f"{text!r} is not on the screen:\n{screen}"
             time.sleep(0.1)
         return screen
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dpo_tui.data.load_pairs import LoadedPairs, load_pairs
 from dpo_tui.data.scan.report import Report
 from dpo_tui.data.scan.report_text import report_text
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source import archives, chunks, csv_rows, json_lines, json_splitter
 from dpo_tui.data.source.json_splitter import Splitter, split

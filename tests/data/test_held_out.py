@@ -25,8 +25,8 @@ from dpo_tui.start.prepare import prepare
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.worker.failures import describe_failure
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
-from tests.data.tokens.test_template_refusals import STRICT, with_system
 from tests.support.data_files import assistant, pairs_of, row, user, write_lines
+from tests.support.strict_template import STRICT, with_system
 from tests.train.test_run_training import lines, make_config, train
 
 pytestmark = pytest.mark.usefixtures("home")

@@ -1,4 +1,4 @@
-"""Every kind of GPU box, through the true NVML binding on a C library that stands in for the driver's."""
+"""Machines with GPUs of every kind: the real NVML binding on a stand-in for the driver library."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def hardware(scenario: str, folder: Path, **environ: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "name", "gpu", "words"),
+    ("scenario", "name", "gpu", "reason"),
     [
         ("rtx3060", "mid-range", 0, "RTX 3060, 12.9 GB"),
         ("rtx4070", "mid-range", 0, "RTX 4070, 12.9 GB, 11.8 free → mid-range"),
@@ -54,12 +54,12 @@ def hardware(scenario: str, folder: Path, **environ: str) -> dict[str, Any]:
     ],
 )
 def test_every_box_gets_its_profile_and_the_reason(
-    scenario: str, name: str, gpu: int | None, words: str, tmp_path: Path
+    scenario: str, name: str, gpu: int | None, reason: str, tmp_path: Path
 ) -> None:
-    """By decimal gigabytes, from free memory, with the reason in words."""
+    """By decimal gigabytes, from free memory, with a sentence on the reason."""
     profile = hardware(scenario, tmp_path)["profile"]
     assert (profile["name"], profile["gpu"]) == (name, gpu)
-    assert words in profile["reason"]
+    assert reason in profile["reason"]
 
 
 def test_every_scenario_is_in_the_matrix_or_tested_by_itself() -> None:
@@ -229,7 +229,7 @@ def test_the_text_fits_eighty_columns_and_carries_no_escape(scenario: str, tmp_p
 
 
 def test_hub_tokens_on_a_command_line_are_not_shown() -> None:
-    """Who holds memory is told, his secrets are not."""
+    """The command line of a process is shown without its access tokens."""
     secret = "hf_" + "a" * 30
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", f"--token={secret}"])
     try:

@@ -14,25 +14,10 @@ from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of, recommended_models
 from dpo_tui.hardware.nvml import Gpu, Inventory, NvmlFault
 from dpo_tui.hardware.profiles import SETTINGS, Ram, fitting_models, preset
+from tests.support.basic_config import LLAMA, config
 
 RAM = Ram(64 * GB, 60 * GB)
 MIB = 1024**2
-LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
-BASIC = {
-    "strategy": "dpo",
-    "task": "text-generation",
-    "model_name": LLAMA,
-    "dataset": "/path/to/preference-data.jsonl",
-    "provider": "huggingface",
-    "num_train_epochs": 3,
-    "per_device_train_batch_size": 2,
-    "gradient_accumulation_steps": 4,
-    "learning_rate": 5e-7,
-    "lora_r": 16,
-    "lora_alpha": 32,
-    "use_4bit": True,
-    "bf16": True,
-}
 
 
 def card(mib: int, free_mib: int | None = None, index: int = 0, **values: Any) -> Gpu:
@@ -48,12 +33,8 @@ def card(mib: int, free_mib: int | None = None, index: int = 0, **values: Any) -
     )
 
 
-def box(*gpus: Gpu) -> Inventory:
+def inventory(*gpus: Gpu) -> Inventory:
     return Inventory(gpus)
-
-
-def config(**values: Any) -> Config:
-    return from_values({**BASIC, **values})
 
 
 def total_gb(made: Config, arch: Architecture | None = None) -> float:
@@ -88,12 +69,12 @@ def test_the_presets_are_exactly_the_required_ones() -> None:
 )
 def test_classes_are_counted_in_decimal_gigabytes(mib: int, name: str) -> None:
     """An RTX 4070's 12,282 MiB are 12.88 GB and not refused."""
-    assert recommend(box(card(mib)), RAM, {}).name == name
+    assert recommend(inventory(card(mib)), RAM, {}).name == name
 
 
 def test_sixteen_gigabytes_are_high_end_only_because_the_estimate_says_that_it_fits() -> None:
     """And the reason shows how the preset starts there."""
-    found = recommend(box(card(16376)), RAM, {})
+    found = recommend(inventory(card(16376)), RAM, {})
     assert found.name == "high-end"
     assert "micro-batch 2 × 4" in found.reason
     assert (
@@ -107,44 +88,45 @@ def test_sixteen_gigabytes_are_high_end_only_because_the_estimate_says_that_it_f
 
 def test_someone_else_on_the_card_lowers_the_profile() -> None:
     """From free memory when others sit on it."""
-    assert recommend(box(card(24564, 24000)), RAM, {}).name == "high-end"
-    assert recommend(box(card(24564, 12500)), RAM, {}).name == "mid-range"
-    assert recommend(box(card(24564, 8000)), RAM, {}).name == "reduced"
-    desktop = recommend(box(card(12282, 11250)), RAM, {})
+    assert recommend(inventory(card(24564, 24000)), RAM, {}).name == "high-end"
+    assert recommend(inventory(card(24564, 12500)), RAM, {}).name == "mid-range"
+    assert recommend(inventory(card(24564, 8000)), RAM, {}).name == "reduced"
+    desktop = recommend(inventory(card(12282, 11250)), RAM, {})
     assert desktop.name == "mid-range", "a desktop's gigabyte does not make a 12 GB card a smaller one"
 
 
 def test_below_twelve_gigabytes_the_plain_sentence_is_said() -> None:
-    found = recommend(box(card(8192)), RAM, {})
-    assert any("DPO is not advised here" in words and "QLoRA" in words for words in found.warnings)
+    found = recommend(inventory(card(8192)), RAM, {})
+    assert any("DPO is not advised here" in warning and "QLoRA" in warning for warning in found.warnings)
     assert found.settings["per_device_train_batch_size"] == 1
     assert all(model.parameters < 8 for model in fitting_models(found))
 
 
 def test_little_main_memory_is_said() -> None:
     """16 GB of RAM; a machine with 16 GiB is not nagged."""
-    assert not recommend(box(card(12288)), Ram(16 * GB, 9 * GB), {}).warnings
+    assert not recommend(inventory(card(12288)), Ram(16 * GB, 9 * GB), {}).warnings
     assert any(
-        "16 GB is the minimum" in words for words in recommend(box(card(12288)), Ram(8 * GB, 6 * GB), {}).warnings
+        "16 GB is the minimum" in warning
+        for warning in recommend(inventory(card(12288)), Ram(8 * GB, 6 * GB), {}).warnings
     )
 
 
 def test_of_several_gpus_the_best_is_taken_and_the_reason_says_so() -> None:
     """Profile first, then bfloat16, then free memory."""
     small, large = card(12288, name="Small"), card(24564, index=1, name="Large")
-    assert recommend(box(small, large), RAM, {}).gpu == 1
+    assert recommend(inventory(small, large), RAM, {}).gpu == 1
     old = card(24564, index=0, compute_capability=(7, 5))
-    assert recommend(box(old, card(16376, index=1)), RAM, {}).gpu == 1
+    assert recommend(inventory(old, card(16376, index=1)), RAM, {}).gpu == 1
     gone = Gpu(0, "Gone", faults={"memory": NvmlFault("lost", "lost")})
-    found = recommend(box(gone, card(12288, index=1)), RAM, {})
+    found = recommend(inventory(gone, card(12288, index=1)), RAM, {})
     assert found.gpu == 1
     assert "lost: GPU 0" in found.reason
-    assert recommend(box(card(12288), card(12288, index=1)), RAM, {}).gpu == 0
+    assert recommend(inventory(card(12288), card(12288, index=1)), RAM, {}).gpu == 0
 
 
 def test_models_that_fit_are_a_list_with_licence_size_and_token() -> None:
     """And the 8B model is on it for a 12 GB card."""
-    names = [model.name for model in fitting_models(recommend(box(card(12282)), RAM, {}))]
+    names = [model.name for model in fitting_models(recommend(inventory(card(12282)), RAM, {}))]
     assert LLAMA in names
     for model in recommended_models():
         assert model.licence
@@ -153,7 +135,9 @@ def test_models_that_fit_are_a_list_with_licence_size_and_token() -> None:
 
 def test_auto_takes_the_profile_and_adapts_the_micro_batch() -> None:
     """The high-end preset on a 16 GB card starts an 8B model as 2 × 4; the effective batch stays."""
-    found = resolve_profile(config(profile="auto"), {"model_name", "dataset", "profile"}, box(card(16376)), ram=RAM)
+    found = resolve_profile(
+        config(profile="auto"), {"model_name", "dataset", "profile"}, inventory(card(16376)), ram=RAM
+    )
     assert found.profile_name == "high-end"
     assert found.gpu_index == 0
     assert (found.config.lora_r, found.config.alpha, found.config.max_seq_length) == (64, 128, 2048)
@@ -165,17 +149,17 @@ def test_auto_takes_the_profile_and_adapts_the_micro_batch() -> None:
 def test_auto_never_touches_what_a_person_set() -> None:
     given = {"lora_r", "max_seq_length", "per_device_train_batch_size", "profile"}
     asked = config(profile="auto", lora_r=32, lora_alpha=64, max_seq_length=1536, per_device_train_batch_size=3)
-    found = resolve_profile(asked, given | {"lora_alpha"}, box(card(16376)), ram=RAM)
+    found = resolve_profile(asked, given | {"lora_alpha"}, inventory(card(16376)), ram=RAM)
     assert (found.config.lora_r, found.config.max_seq_length, found.config.per_device_train_batch_size) == (32, 1536, 3)
     assert not found.changed.keys() & given
 
 
 def test_auto_checkpoints_activations_only_where_the_person_left_that_open() -> None:
     asked = config(profile="auto", gradient_checkpointing=False)
-    adapted = resolve_profile(asked, {"profile"}, box(card(12288)), ram=RAM)
+    adapted = resolve_profile(asked, {"profile"}, inventory(card(12288)), ram=RAM)
     assert adapted.config.gradient_checkpointing
     given = {"profile", "gradient_checkpointing", "activation_offloading"}
-    kept = resolve_profile(asked, given, box(card(12288)), ram=RAM)
+    kept = resolve_profile(asked, given, inventory(card(12288)), ram=RAM)
     assert not kept.config.gradient_checkpointing
     assert any("still does not fit" in reason for reason in kept.reasons)
 
@@ -185,7 +169,7 @@ def test_auto_moves_activations_out_and_rounds_the_optimizer_only_where_a_micro_
 
     def on_a_card_of(mebibytes: int, **given: object) -> Config:
         asked = config(profile="high-end", **given)
-        return resolve_profile(asked, {"profile", *given}, box(card(mebibytes)), ram=RAM).config
+        return resolve_profile(asked, {"profile", *given}, inventory(card(mebibytes)), ram=RAM).config
 
     enough, less, least = on_a_card_of(10240), on_a_card_of(9216), on_a_card_of(8192)
     assert [one.per_device_train_batch_size for one in (enough, less, least)] == [1, 1, 1]
@@ -206,10 +190,10 @@ def test_auto_works_without_a_gpu() -> None:
 
 
 def test_a_named_profile_is_taken_as_asked_and_the_difference_is_said() -> None:
-    found = resolve_profile(config(profile="mid-range"), {"profile"}, box(card(24564)), ram=RAM)
+    found = resolve_profile(config(profile="mid-range"), {"profile"}, inventory(card(24564)), ram=RAM)
     assert found.config.max_seq_length == 1024
     assert any("this machine suggests high-end" in reason for reason in found.reasons)
-    untouched = resolve_profile(config(), set(), box(card(24564)), ram=RAM)
+    untouched = resolve_profile(config(), set(), inventory(card(24564)), ram=RAM)
     assert untouched.config == config()
     assert untouched.changed == {}
 
@@ -261,9 +245,9 @@ def test_changes_come_in_the_required_order_and_each_one_fits() -> None:
     arch = architecture_of(LLAMA)
     big = config(use_4bit=False, per_device_train_batch_size=8, gradient_accumulation_steps=1, max_seq_length=2048)
     found = changes_to_fit(big, arch, 29 * GB)
-    assert [next(iter(change.set)) for change in found][:2] == ["use_4bit", "per_device_train_batch_size"]
+    assert [next(iter(change.settings)) for change in found][:2] == ["use_4bit", "per_device_train_batch_size"]
     for change in found:
-        changed = from_values({**big.model_dump(), **change.set})
+        changed = from_values({**big.model_dump(), **change.settings})
         assert change.fits == (estimate(changed, arch).total <= 29 * GB)
 
 
@@ -271,11 +255,13 @@ def test_a_smaller_batch_keeps_the_effective_batch_and_is_no_smaller_than_needed
     arch = architecture_of(LLAMA)
     asked = config(per_device_train_batch_size=4, gradient_accumulation_steps=2)
     free = int(9.5 * GB)
-    batch = next(change for change in changes_to_fit(asked, arch, free) if "per_device_train_batch_size" in change.set)
-    assert batch.set == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    batch = next(
+        change for change in changes_to_fit(asked, arch, free) if "per_device_train_batch_size" in change.settings
+    )
+    assert batch.settings == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     assert batch.fits
     assert batch.saves == pytest.approx(
-        (total_gb(asked) - total_gb(from_values({**asked.model_dump(), **batch.set}))) * GB
+        (total_gb(asked) - total_gb(from_values({**asked.model_dump(), **batch.settings}))) * GB
     )
 
 
@@ -289,14 +275,14 @@ def test_when_no_single_change_is_enough_they_form_a_chain() -> None:
     assert [change.fits for change in found] == [False] * (len(found) - 1) + [True]
     values = asked.model_dump()
     for change in found:
-        values |= change.set
+        values |= change.settings
     assert estimate(from_values(values), arch).total <= free
 
 
 def test_a_smaller_model_is_the_last_resort() -> None:
     """And it is one that fits."""
     (change,) = changes_to_fit(config(), architecture_of(LLAMA), 5 * GB)
-    smaller = change.set["model_name"]
+    smaller = change.settings["model_name"]
     assert change.fits
     assert total_gb(config(model_name=smaller)) <= 5
 

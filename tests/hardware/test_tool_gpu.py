@@ -24,7 +24,7 @@ CHILD = (
 
 
 def tool(scenario: str, folder: Path, home: Path, code: str = CHILD, **extra: str) -> tuple[dict[str, Any], str]:
-    """What CUDA shows a tool on a box with these GPUs, and what was narrated."""
+    """Which GPUs are visible to a tool on a machine with these GPUs, and what was narrated."""
     environment = machine(scenario, folder, DPO_TUI_HOME=str(home), **extra)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120

@@ -158,8 +158,8 @@ def test_what_a_run_made_arrives_private_and_whole(
 ASK = """
 import sys
 from pathlib import Path
-from dpo_tui.cli.export import offer
-offer(Path(sys.argv[1]), "me/toy", public=False, yes=False)
+from dpo_tui.cli.export import ask_and_push
+ask_and_push(Path(sys.argv[1]), "me/toy", public=False, yes=False)
 """
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dpo_tui.data.scan.scan_child import ScanProcess
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
-from dpo_tui.hardware.doctor.registry import DoctorOptions, finish_stack, start_stack
+from dpo_tui.hardware.doctor.registry import DoctorOptions, collect_stack_report, start_stack_report
 from dpo_tui.processes.json_child import ChildError, JsonChild
 from dpo_tui.processes.torch_tool import TorchTool, run_tool
 
@@ -63,7 +62,7 @@ def ask_the_doctor(folder: Path) -> None:
 
 
 def import_the_stack(folder: Path) -> None:
-    finish_stack(start_stack(), lambda words: None)
+    collect_stack_report(start_stack_report(), lambda words: None)
 
 
 def probe_a_config(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.cli.run_text import paragraph
+from dpo_tui.cli.run_summary_text import run_lines
 from dpo_tui.errors import RunError
 from dpo_tui.runs import launch, requests, run_lock, store
 from dpo_tui.runs.devices import Device, DeviceRequest, Machine
@@ -115,7 +115,7 @@ def test_runs_prepared_one_after_the_other_on_idle_gpus_run_at_once_on_different
     fifth = runs[4]
     reason = waits(fifth, "any free GPU of 4", "in use by run", "and 3 more")
     assert re.search("|".join(run.id for run in first), reason)
-    assert "on any free GPU of gpu:0, gpu:1, gpu:2, gpu:3" in "\n".join(paragraph(summary(fifth), 200))
+    assert "on any free GPU of gpu:0, gpu:1, gpu:2, gpu:3" in "\n".join(run_lines(summary(fifth), 200))
     go(first[2])
     ended(first[2])
     holding(fifth, 1)

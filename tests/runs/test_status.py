@@ -17,7 +17,7 @@ from dpo_tui.runs.exit_codes import describe_exit
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 from dpo_tui.runs.process import boot_id, is_same_process, process_start
-from dpo_tui.runs.status import STALLED_AFTER, STALLED_UNPACED, duration, status_of
+from dpo_tui.runs.status import STALLED_AFTER, STALLED_UNPACED, status_of
 from tests.support.supervised_runs import edit_state, fresh_home, make, state_of, supervised, until  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -205,19 +205,3 @@ def test_a_zombie_is_dead() -> None:
 )
 def test_an_exit_is_told_in_words(returncode: int, out_of_memory: bool | None, words: str) -> None:
     assert words in describe_exit(returncode, out_of_memory=out_of_memory)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min"),
-        (200, "3 min 20 s"),
-        (4320, "1 h 12 min"),
-        (187200, "2 d 4 h"),
-        (-5, "0 s"),
-    ],
-)
-def test_a_span_of_time_is_told_in_two_units(seconds: float, words: str) -> None:
-    assert duration(seconds) == words

@@ -8,9 +8,9 @@ import pytest
 from textual.widgets import Input, Static
 
 from dpo_tui.app import DpoTui
-from dpo_tui.data.repair.repair import Edit
+from dpo_tui.data.repair.repair_plan import Edit
 from dpo_tui.data.scan.scanner import scan
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.demo import assets
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions

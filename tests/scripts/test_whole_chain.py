@@ -34,9 +34,9 @@ def chain(whole_chain: Any, tiny_model: Path, tiny_pairs: Path, tmp_path_factory
 def test_every_link_of_the_chain_holds(whole_chain: Any, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """One command shows all of it."""
     assert whole_chain.run_chain(chain) == 0, capsys.readouterr().out
-    told = capsys.readouterr().out
-    for link in ("train", "samples_differ", "judge", "export", "same_logits", "model_card"):
-        assert f"✓ {link}: " in told
+    printed = capsys.readouterr().out
+    for step in ("train", "samples_differ", "judge", "export", "same_logits", "model_card"):
+        assert f"✓ {step}: " in printed
 
 
 def test_a_link_that_is_not_true_is_found_out(
@@ -52,23 +52,23 @@ def test_a_link_that_is_not_true_is_found_out(
     name = "model.layers.0.mlp.up_proj.weight"
     weights[name] = weights[name] * 1.5
     save_file(weights, work / "merged" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(whole_chain.UntrueError, match="the logits differ by"):
+    with pytest.raises(whole_chain.CheckError, match="the logits differ by"):
         whole_chain.same_logits(spoilt)
 
     card = work / "merged" / "README.md"
     card.write_text(card.read_text().replace("| eval_kl |", "| kl |"))
-    with pytest.raises(whole_chain.UntrueError, match="the model card lacks"):
+    with pytest.raises(whole_chain.CheckError, match="the model card lacks"):
         whole_chain.model_card(spoilt)
 
     samples = [{**sample, "answer": "the same"} for sample in spoilt.lines("samples.jsonl")]
     (spoilt.run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
-    with pytest.raises(whole_chain.UntrueError, match="word for word"):
+    with pytest.raises(whole_chain.CheckError, match="word for word"):
         whole_chain.samples_differ(spoilt)
-    with pytest.raises(whole_chain.UntrueError, match="ended with 2"):
+    with pytest.raises(whole_chain.CheckError, match="ended with 2"):
         spoilt.call("export", "last", "--to", str(work / "merged"))
-    whole_chain.LINKS, before = (whole_chain.samples_differ,), whole_chain.LINKS
+    whole_chain.STEPS, before = (whole_chain.samples_differ,), whole_chain.STEPS
     try:
         assert whole_chain.run_chain(spoilt) == 1
     finally:
-        whole_chain.LINKS = before
+        whole_chain.STEPS = before
     assert "✗ samples_differ" in capsys.readouterr().out

@@ -22,9 +22,9 @@ from dpo_tui.runs import launch, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import read_state
 from dpo_tui.start.prepare import create_run, prepare
-from tests.hardware.doctor.test_doctor import findings, gpu
 from tests.start.test_prepare import loaded
 from tests.support import supervised_runs
+from tests.support.doctor_facts import findings, gpu
 from tests.support.supervised_runs import ended, fresh_home  # noqa: F401 - a fixture
 from tests.train.test_run_training import lines, losses, make_config
 

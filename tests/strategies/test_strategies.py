@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from dpo_tui.advice.config_rules import advise
-from dpo_tui.advice.diagnose import judge
+from dpo_tui.advice.diagnose import apply_rules
 from dpo_tui.advice.evidence import Evidence
-from dpo_tui.cli.estimate_answer import EstimateResult
-from dpo_tui.cli.estimate_text import lines
+from dpo_tui.cli.estimate_result import EstimateResult
+from dpo_tui.cli.estimate_text import result_lines
 from dpo_tui.config.files import from_values
 from dpo_tui.config.problems import InvalidConfigError
 from dpo_tui.config.schema import Config, choices, fields
 from dpo_tui.data.pair_sizes import pair_sizes
 from dpo_tui.errors import ConfigError, TrainingError
 from dpo_tui.hardware.duration import flops_per_token
+from dpo_tui.hardware.memory.expected_range import expected_range_note
 from dpo_tui.hardware.memory.fit import smaller_batches
 from dpo_tui.hardware.memory.memory_estimate import GB, estimate, workload
-from dpo_tui.hardware.memory_band import band_note
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.judging.run_prompts import run_prompts
 from dpo_tui.runs.comparison import RESULTS
@@ -139,8 +139,8 @@ def test_settings_of_a_folder_that_name_no_known_strategy_have_none() -> None:
     """A newer version may have made the run: its advice is then what holds for any strategy."""
     assert strategy_in({}) is DPO
     assert strategy_in({"strategy": "of tomorrow"}) is None
-    assert not Evidence({"strategy": "of tomorrow"}).sigmoid
-    assert judge(Evidence({"strategy": "of tomorrow"}, [{"step": 1, "loss": math.nan}]))[0].rule == "nan"
+    assert not Evidence({"strategy": "of tomorrow"}).has_sigmoid_loss
+    assert apply_rules(Evidence({"strategy": "of tomorrow"}, [{"step": 1, "loss": math.nan}]))[0].rule == "nan"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_smaller_micro_batch_is_called_another_training_where_the_loss_sorts_t
 
 def test_fine_tuning_on_demonstrations_has_no_pass_for_a_reference() -> None:
     arch = architecture_of(MODEL)
-    moments = {moment.words for moment in estimate(config(strategy="sft"), arch).moments}
+    moments = {phase.name for phase in estimate(config(strategy="sft"), arch).phases}
     assert not moments & {"reference pass", "precompute pass"}
     larger = config(strategy="sft", precompute_ref_batch_size=64)
     assert estimate(larger, arch).total == estimate(config(strategy="sft"), arch).total
@@ -218,7 +218,7 @@ def test_a_new_strategy_without_a_reference_is_estimated_without_one(odds: Strat
     ours, dpo = config(strategy="odds", **whole), config(**whole)
     found = estimate(ours, arch)
     assert found.part("reference_model") == 0 < estimate(dpo, arch).part("reference_model")
-    assert not {moment.words for moment in found.moments} & {"reference pass", "precompute pass"}
+    assert not {phase.name for phase in found.phases} & {"reference pass", "precompute pass"}
     assert workload(ours, arch, device="cuda").rows == workload(dpo, arch, device="cuda").rows
     scored_before = config(precompute_ref_log_probs="on", **whole)
     assert flops_per_token(ours, arch) == flops_per_token(scored_before, arch) < flops_per_token(dpo, arch)
@@ -231,9 +231,9 @@ def test_a_new_strategy_is_named_in_an_estimate_and_its_pairs_are_counted(odds: 
     sizes = pair_sizes(ours, None)
     assert sizes.rows == 30
     answer = EstimateResult(ours, arch, "cuda", None, None, 80 * GB, memory, "fits", [], sizes, None, None, [], ())
-    text = " ".join("\n".join(lines(answer)).split())
+    text = " ".join("\n".join(result_lines(answer)).split())
     assert "Odds, 4-bit" in text and "2 × 4 pairs" in text
-    assert band_note(ours, arch, memory) is None, "no figure is known for it"
+    assert expected_range_note(ours, arch, memory) is None, "no figure is known for it"
 
 
 def test_advice_on_a_new_strategy_is_only_what_holds_for_it(odds: Strategy) -> None:
@@ -241,10 +241,10 @@ def test_advice_on_a_new_strategy_is_only_what_holds_for_it(odds: Strategy) -> N
     assert {advice.rule for advice in advise(config(**unusual))} == {"learning-rate", "beta"}
     assert not advise(config(strategy="odds", **unusual))
     curve = [{"step": step, "loss": 2.4 - step / 1000, "rewards/margins": 0.01} for step in range(1, 61)]
-    assert judge(Evidence({}, curve))[0].rule == "rate-high", "worse than a coin, for DPO"
-    assert judge(Evidence({"strategy": "odds"}, curve))[0].rule == "healthy"
-    short = judge(Evidence({"strategy": "odds"}, curve[:4], max_steps=4))[0]
-    assert short.rule == "too-short" and "learn from pairs" in short.words
+    assert apply_rules(Evidence({}, curve))[0].rule == "rate-high", "worse than a coin, for DPO"
+    assert apply_rules(Evidence({"strategy": "odds"}, curve))[0].rule == "healthy"
+    short = apply_rules(Evidence({"strategy": "odds"}, curve[:4], max_steps=4))[0]
+    assert short.rule == "too-short" and "learn from pairs" in short.message
 
 
 def test_a_strategy_that_compares_its_micro_batch_is_not_given_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_a_strategy_that_compares_its_micro_batch_is_not_given_a_smaller_one(mon
     assert [values["per_device_train_batch_size"] for values, _ in smaller_batches(asked)] == [2]
     event = {"kind": "out-of-memory", "message": "x"}
     settings = {"strategy": "odds", "use_4bit": True, "per_device_train_batch_size": 2}
-    remedy = next(one for one in judge(Evidence(settings, events=[event])) if one.rule == "out-of-memory").remedy
+    remedy = next(one for one in apply_rules(Evidence(settings, events=[event])) if one.rule == "out-of-memory").remedy
     assert "max_seq_length" in remedy and "per_device_train_batch_size" not in remedy
 
 

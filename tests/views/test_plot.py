@@ -2,12 +2,11 @@
 
 from math import nan
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_tui.themes.glyphs import in_ascii
-from dpo_tui.views.axes import nice_axis, short, step_range, tick_label, ticks
+from dpo_tui.views.axes import nice_axis, step_range, tick_label, ticks
 from dpo_tui.views.braille import Canvas, blocks, sparkline
 from dpo_tui.views.chart_registry import charts_for
 from dpo_tui.views.plot import PlotLine, PlotStyle, PlotWindow, draw
@@ -150,18 +149,6 @@ def test_the_axis_of_a_run_that_has_ended_ends_at_its_last_step():
     lines = [PlotLine("x", series_of(*((step, step) for step in range(1, 51))))]
     assert text_of(draw(lines, PlotStyle("x"), PlotWindow(), 40, 8))[-1].endswith(" 52")
     assert text_of(draw(lines, PlotStyle("x"), PlotWindow(settled=True), 40, 8))[-1].endswith(" 50")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.512, "0.512"), (12.345, "12.3"), (9.996, "10.0"), (71, "71.0"), (12_000, "12.0k"), (5e-7, "5e-7"),
-        (4.7e-6, "4.7e-6"), (0, "0"), (nan, "NaN"), (float("-inf"), "-∞"), (-0.00012, "-1.2e-4"), (0.99999, "1.00"),
-        (1.5e9, "1.50G"),
-    ],
-)  # fmt: skip
-def test_numbers_are_written_short(value, text):
-    assert short(value) == text
 
 
 @given(st.floats(-1e12, 1e12), st.floats(1e-9, 1e9), st.booleans())

@@ -95,7 +95,7 @@ def test_a_trainer_state_of_another_trainer_is_judged_by_the_same_rules(tmp_path
     assert diagnosis.due(1.0)
     diagnosis.look(1.0)
     assert diagnosis.found[0].rule == "rate-low"
-    assert "5e-7" in diagnosis.found[0].words
+    assert "5e-7" in diagnosis.found[0].message
 
 
 def test_event_files_of_another_trainer_are_judged_too(tmp_path):
@@ -110,7 +110,7 @@ def test_event_files_of_another_trainer_are_judged_too(tmp_path):
     diagnosis = PacedDiagnosis(feed)
     diagnosis.look(1.0)
     assert diagnosis.found[0].rule == "nan"
-    assert "since step 4" in diagnosis.found[0].words
+    assert "since step 4" in diagnosis.found[0].message
 
 
 @pytest.mark.parametrize(("first", "reward", "own"), [(2.4, False, False), (0.7, True, True), (25.0, True, False)])
@@ -123,7 +123,7 @@ def test_numbers_around_ln_2_are_expected_of_dpo_with_its_own_loss_only(tmp_path
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": lines}))
     feed = open_folder(folder)
     feed.poll(time.time())
-    assert evidence_of(feed).sigmoid is own
+    assert evidence_of(feed).has_sigmoid_loss is own
 
 
 def test_a_long_foreign_history_is_thinned_and_keeps_its_last_step(tmp_path):

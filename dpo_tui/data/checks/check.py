@@ -1,8 +1,10 @@
-"""What a check of a dataset is: its words, its severity, and the function that carries it out.
+"""What a check of a dataset is: its id, its severity, its texts, and the function that carries it out.
 
-There are three kinds, by what they look at. A *reading* check has no function: the reader itself finds it, and the row
-cannot be used. A *pair* check is a function of a batch that returns the indexes of the pairs it names. A *whole* check
-is a function of the finished counts.
+There are three kinds, by who carries them out:
+
+- a *scan check* has no function: the reader finds unusable rows, and the comparison of all rows finds duplicates;
+- a *pair check* is a function of a batch of pairs that returns the indexes of the pairs it flags;
+- a *dataset check* is a function of the finished counts. It flags no rows.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,16 +15,16 @@ from dpo_tui.data.checks.pair_columns import PairColumns
 
 
 class DatasetCounts(Protocol):
-    """The finished counts of a scan, as the checks of a whole dataset read them (`dpo_tui.data.scan.totals.Totals`).
+    """The finished counts of a scan, as dataset checks read them (`dpo_tui.data.scan.totals.Totals`).
 
     Attributes:
         usable: pairs that can be used.
         distinct_prompts: different prompts.
-        sampled: pairs that refusals and openings were counted in.
-        chosen_refusals: chosen answers among them that refuse.
-        rejected_refusals: rejected answers among them that refuse.
+        sampled: pairs in which refusals and openings were counted.
+        chosen_refusals: chosen answers among them that are refusals.
+        rejected_refusals: rejected answers among them that are refusals.
         chosen_longer: pairs whose chosen answer is the longer one.
-        rejected_longer: pairs whose rejected answer is.
+        rejected_longer: pairs whose rejected answer is the longer one.
     """
 
     usable: int
@@ -37,7 +39,7 @@ class DatasetCounts(Protocol):
         """Cohen's d of the paired difference of log lengths, above 0 if chosen ones are longer; None if undefined."""
 
     def most_common_opening(self) -> tuple[int, str]:
-        """How many prompts begin alike at most, and how they begin."""
+        """The most common opening of prompts: how many of the sampled prompts begin with it, and its text."""
 
 
 Severity = Literal["error", "warning", "info"]
@@ -46,18 +48,18 @@ PairCheck = Callable[[PairColumns], Iterable[int]]
 
 @dataclass(frozen=True, slots=True)
 class CheckFinding:
-    """What a whole check found.
+    """What a dataset check found.
 
     Args:
-        count: how many pairs it is about.
-        detail: the figures, in words.
+        count: how many pairs it concerns.
+        detail: the numbers behind it, as a sentence without a full stop.
     """
 
     count: int
     detail: str
 
 
-WholeCheck = Callable[[DatasetCounts], CheckFinding | None]
+DatasetCheck = Callable[[DatasetCounts], CheckFinding | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,15 @@ class Check:
     """One check.
 
     Args:
-        id: its name everywhere: in reports, on the command line, in the docs.
+        id: its name in reports, on the command line and in the docs.
         severity: ``error`` if training leaves the row out, ``warning`` if it probably harms, ``info`` if it may be
-            meant.
+            intended.
         title: what is wrong, for one line of a report.
         explanation: why that matters for DPO.
         remedy: what to do.
-        bit: its place in the flags of a row.
-        pair: the function of a pair check.
-        whole: the function of a whole check.
+        bit: its bit in the flags of a row. Flags are stored in the cache, so the bit of a check never changes.
+        find_pairs: the function of a pair check.
+        judge_dataset: the function of a dataset check.
     """
 
     id: str
@@ -82,5 +84,10 @@ class Check:
     explanation: str
     remedy: str
     bit: int
-    pair: PairCheck | None = None
-    whole: WholeCheck | None = None
+    find_pairs: PairCheck | None = None
+    judge_dataset: DatasetCheck | None = None
+
+    @property
+    def flags_rows(self) -> bool:
+        """Whether its bit is set in the flags of rows: not for a dataset check."""
+        return self.judge_dataset is None

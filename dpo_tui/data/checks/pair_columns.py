@@ -1,13 +1,14 @@
-"""Pairs side by side, as the checks see them: columns of text, with what several checks need worked out once."""
+"""A batch of pairs as columns of text, with the values that several checks need computed once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_tui.data.checks.text_column import TextColumn
 from dpo_tui.data.checks.unusual_characters import UnusualRows
 from dpo_tui.data.pairs.pair import Turns
 
@@ -15,11 +16,59 @@ SIMILAR = 0.6
 """Below this similarity of characters no check looks at a pair of short answers: they are different texts (in both real
 files 99.6 % of the pairs are below it)."""
 SHORT = 240
-"""Characters up to which answers that differ in some words are looked at."""
+"""Characters up to which answers that differ in some words are compared."""
 SAME_LENGTH = 0.75
 """The shorter of two such answers has at least this share of the other's characters."""
 NEARLY_THE_SAME = 0.85
 """From this similarity on two answers are the same text but for a word or two, however long they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """A column of texts with their lengths and hashes.
+
+    Both are computed when the column is made: that is cheapest while the texts are still in the processor's cache.
+
+    Args:
+        texts: in order.
+        lengths: characters of each.
+        hashes: Python's own hash of each; equal between processes that share PYTHONHASHSEED.
+    """
+
+    texts: list[str]
+    lengths: NDArray[np.int64]
+    hashes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: list[str]) -> "TextColumn":
+        """Make a column of some texts."""
+        count = len(values)
+        return cls(
+            values,
+            np.fromiter(map(len, values), dtype=np.int64, count=count),
+            np.fromiter(map(hash, values), dtype=np.int64, count=count),
+        )
+
+    @classmethod
+    def concatenate(cls, columns: Sequence["TextColumn"]) -> "TextColumn":
+        """Put columns one below the other."""
+        if len(columns) == 1:
+            return columns[0]
+        none = np.zeros(0, dtype=np.int64)
+        return cls(
+            list(chain.from_iterable(column.texts for column in columns)),
+            np.concatenate([none, *(column.lengths for column in columns)]),
+            np.concatenate([none, *(column.hashes for column in columns)]),
+        )
+
+    def take(self, indexes: NDArray[np.int64]) -> "TextColumn":
+        """The texts at some indexes, as `numpy.take` does."""
+        return TextColumn(
+            [self.texts[index] for index in indexes.tolist()], self.lengths[indexes], self.hashes[indexes]
+        )
+
+    def __len__(self) -> int:
+        return len(self.texts)
 
 
 @dataclass
@@ -27,12 +76,12 @@ class PairColumns:
     """Some hundreds or thousands of usable pairs.
 
     Args:
-        rows: the row of each pair, counted from the beginning of the portion.
-        prompt: their prompts; a system message stands before.
+        rows: the row of each pair, counted from the beginning of the chunk.
+        prompt: their prompts, each after its system message.
         chosen: the preferred answers.
-        rejected: the others.
-        turns: the turns of those pairs that are not plain text, by index.
-        suspicions: the rows whose bytes leave it open that something unusual stands in them; None if nobody looked.
+        rejected: the other answers.
+        turns: the messages of those pairs that are not plain text, by index.
+        unusual: the rows whose bytes may hold unusual characters; None if the bytes were not searched.
     """
 
     rows: NDArray[np.int64]
@@ -57,7 +106,7 @@ class PairColumns:
 
     @property
     def rejecteds(self) -> list[str]:
-        """The texts of the others."""
+        """The texts of the other answers."""
         return self.rejected.texts
 
     @property
@@ -93,33 +142,33 @@ class PairColumns:
             # The distance is at least the difference of the lengths, so most pairs need no comparison at all.
             near = np.flatnonzero(which & (shorter >= ratio * longer))
             if len(near):
-                found[near] = self._compare(near.tolist(), least)
+                found[near] = self._similarity_of(near.tolist(), least)
         return found
 
-    def _compare(self, indexes: list[int], least: float) -> NDArray[np.float32]:
+    def _similarity_of(self, indexes: list[int], least: float) -> NDArray[np.float32]:
         from rapidfuzz import process
         from rapidfuzz.distance import Levenshtein
 
         return process.cpdist(
-            [self.chosens[at] for at in indexes],
-            [self.rejecteds[at] for at in indexes],
+            [self.chosens[index] for index in indexes],
+            [self.rejecteds[index] for index in indexes],
             scorer=Levenshtein.normalized_similarity,
             score_cutoff=least,
             dtype=np.float32,
-            workers=1,
+            workers=1,  # the scan is parallel by chunks already
         )
 
-    def suspected(self, of: Literal["controls", "tokens", "foreign"]) -> list[int]:
-        """Indexes of the pairs that may hold such characters; all of them if nobody looked."""
+    def candidates(self, kind: Literal["controls", "tokens", "foreign"]) -> list[int]:
+        """Indexes of the pairs that may hold such characters; all of them if the bytes were not searched."""
         if self.unusual is None:
             return list(range(len(self)))
-        rows: NDArray[np.int64] = getattr(self.unusual, of)
+        rows: NDArray[np.int64] = getattr(self.unusual, kind)
         if not len(rows) or not len(self):
             return []
-        suspected = np.zeros(max(int(rows[-1]), int(self.rows.max())) + 1, dtype=bool)
-        suspected[rows] = True
-        return np.flatnonzero(suspected[self.rows]).tolist()
+        is_candidate = np.zeros(max(int(rows[-1]), int(self.rows.max())) + 1, dtype=bool)
+        is_candidate[rows] = True
+        return np.flatnonzero(is_candidate[self.rows]).tolist()
 
-    def texts(self, at: int) -> tuple[str, str, str]:
+    def texts_at(self, index: int) -> tuple[str, str, str]:
         """Prompt, chosen and rejected of one pair."""
-        return self.prompts[at], self.chosens[at], self.rejecteds[at]
+        return self.prompts[index], self.chosens[index], self.rejecteds[index]

@@ -1,51 +1,73 @@
-"""The registry of checks: how a check registers itself, and all checks by id.
+"""The registry of checks: the decorators that register one, and all checks by id.
 
-Adding a check is adding one function to a module of this package, and one row to the table of the tests.
+To add a check, add one function to a module of this package, decorated with :func:`pair_check` or
+:func:`dataset_check` and with the next free bit. Reports, ``--drop`` and the data screen find it here by themselves. A
+row in the table of ``docs/data.md`` and one in the tests' table, which both are held to all checks, complete it.
 """
 
 import importlib
 from collections.abc import Callable
 
-from dpo_tui.data.checks.check import Check, PairCheck, Severity, WholeCheck
+from dpo_tui.data.checks.check import Check, DatasetCheck, PairCheck, Severity
 
+HIGHEST_BIT = 30
+"""Flags of rows are 32 bits wide, and the last bit marks blank lines."""
+_MODULES = ("unusable_and_duplicate_rows", "contrast", "text", "whole_dataset")
 _CHECKS: dict[str, Check] = {}
-# The order of this list is the order of bits in stored flags: append, never insert.
-_MODULES = ("reading", "contrast", "text", "roles", "repeats", "whole_dataset")
 
 
-def reading(identity: str, severity: Severity, *, title: str, explanation: str, remedy: str) -> Check:
-    """Register a check that the reader, or the search for repeated rows, carries out itself."""
-    check = Check(identity, severity, title, explanation, remedy, len(_CHECKS))
-    _CHECKS[identity] = check
-    return check
+def scan_check(identity: str, severity: Severity, *, bit: int, title: str, explanation: str, remedy: str) -> None:
+    """Register a check that the scan itself carries out."""
+    _register(Check(identity, severity, title, explanation, remedy, bit))
 
 
-def pair(
-    identity: str, severity: Severity, *, title: str, explanation: str, remedy: str
+def pair_check(
+    identity: str, severity: Severity, *, bit: int, title: str, explanation: str, remedy: str
 ) -> Callable[[PairCheck], PairCheck]:
-    """Register a function of a batch as a check."""
+    """Register a function of a batch of pairs as a check.
+
+    Args:
+        identity: its name in reports, on the command line and in the docs.
+        severity: see :class:`~dpo_tui.data.checks.check.Check`, as for the other texts.
+        bit: the next bit that no check has. It stays: the flags of scanned datasets are stored.
+        title: what is wrong, for one line of a report.
+        explanation: why that matters for DPO.
+        remedy: what to do.
+
+    Raises:
+        ValueError: another check has the id or the bit, or the bit does not fit into the flags.
+    """
 
     def register(function: PairCheck) -> PairCheck:
-        _CHECKS[identity] = Check(identity, severity, title, explanation, remedy, len(_CHECKS), pair=function)
+        _register(Check(identity, severity, title, explanation, remedy, bit, find_pairs=function))
         return function
 
     return register
 
 
-def whole(
-    identity: str, severity: Severity, *, title: str, explanation: str, remedy: str
-) -> Callable[[WholeCheck], WholeCheck]:
-    """Register a function of the finished counts as a check."""
+def dataset_check(
+    identity: str, severity: Severity, *, bit: int, title: str, explanation: str, remedy: str
+) -> Callable[[DatasetCheck], DatasetCheck]:
+    """Register a function of the finished counts as a check; the arguments are those of :func:`pair_check`."""
 
-    def register(function: WholeCheck) -> WholeCheck:
-        _CHECKS[identity] = Check(identity, severity, title, explanation, remedy, len(_CHECKS), whole=function)
+    def register(function: DatasetCheck) -> DatasetCheck:
+        _register(Check(identity, severity, title, explanation, remedy, bit, judge_dataset=function))
         return function
 
     return register
 
 
 def checks() -> dict[str, Check]:
-    """All checks by id, in the order of their modules."""
+    """All checks by id, in the order of their bits."""
     for module in _MODULES:
         importlib.import_module(f"dpo_tui.data.checks.{module}")
-    return _CHECKS
+    return {check.id: check for check in sorted(_CHECKS.values(), key=lambda check: check.bit)}
+
+
+def _register(check: Check) -> None:
+    if not 0 <= check.bit <= HIGHEST_BIT:
+        raise ValueError(f"check {check.id!r}: bit {check.bit} is not between 0 and {HIGHEST_BIT}")
+    for other in _CHECKS.values():
+        if check.id == other.id or check.bit == other.bit:
+            raise ValueError(f"check {check.id!r} has the id or the bit ({check.bit}) of check {other.id!r}")
+    _CHECKS[check.id] = check

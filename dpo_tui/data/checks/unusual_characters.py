@@ -1,7 +1,7 @@
-"""Which rows of some JSON lines may hold unusual characters, told from their bytes alone, and where the lines end.
+"""Find the rows of JSON lines that may hold unusual characters, from their bytes alone, and where the lines end.
 
-Looking for a byte is far faster than matching a pattern in every text, and most rows are clean. What is found here is
-only suspected: the checks then look at the texts of these rows.
+Searching for a byte is far faster than matching a pattern in every text, and most rows are clean. The result is a
+superset (a ``<|`` need not be a template token): the checks then look at the decoded texts of these rows.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 _LINE_BREAK, _ESCAPE = ord("\n"), ord("\\")
 _C1_LEAD, _C1_END, _PUNCTUATION, _PRIVATE = 0xC2, 0xA0, 0xE2, 0xEE
 _OVERRIDES = ((0x80, 0xAA, 0xAE), (0x81, 0xA6, 0xA9))  # U+202A to U+202E and U+2066 to U+2069, after E2
-_FIRST_FOREIGN = 0xCD  # lead byte of Greek; what comes before is Latin
-# In unsigned bytes, which wrap round, the first bytes of characters beyond ASCII less C1_LEAD are 0 to 0x3D, and those
-# of the characters before the space follow them: one comparison finds both.
+_FIRST_FOREIGN = 0xCD  # UTF-8 lead byte of Greek; the letters before it are Latin
+# Unsigned bytes wrap round: with C1_LEAD subtracted, the lead bytes of characters beyond ASCII are 0 to 0x3D, and the
+# control characters before the space follow directly. So one comparison finds both.
 _SPACE_AFTER_C1_LEAD = (ord(" ") - _C1_LEAD) % 256
-_BLOCK = 1 << 17
+_BLOCK = 1 << 17  # bytes
 _MANY = 1000
 
 
@@ -37,7 +37,7 @@ class UnusualRows:
     """Rows of some JSON lines, counted from 0, in order.
 
     Args:
-        ends: behind each line break, and the end of the data.
+        ends: the offset after each line break, and the end of the data.
         controls: may hold a control character or a bidirectional override.
         tokens: may hold a special token of a chat template.
         foreign: may hold letters that are not Latin.
@@ -50,11 +50,11 @@ class UnusualRows:
 
 
 def unusual_rows(raw: bytes) -> UnusualRows:
-    """Look through the bytes of JSON lines and name the suspected rows.
+    """Search the bytes of JSON lines for rows that may hold unusual characters.
 
     Args:
-        raw: the lines. A text in a row is followed by a quote and a brace at least, so that what matters of a character
-            or an escape never lies beyond the end.
+        raw: the lines. At least a quote and a brace follow every text in a row, so that the bytes examined after the
+            first one of a character or an escape never lie beyond the end.
     """
     data = np.frombuffer(raw, dtype=np.uint8)
     unusual = _unusual(data)
@@ -81,48 +81,49 @@ def unusual_rows(raw: bytes) -> UnusualRows:
     )
 
 
-def _at(data: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The bytes at some places; beyond the end the last one, which is nobody's text."""
-    found: NDArray[np.uint8] = data.take(places, mode="clip")
+def _at(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The bytes at some offsets; beyond the end the last one, which belongs to no text."""
+    found: NDArray[np.uint8] = data.take(offsets, mode="clip")
     return found
 
 
-def _find(raw: bytes, sign: bytes) -> NDArray[np.int64]:
-    """Where a byte is that most texts lack: the search of ``bytes`` is faster than numpy until there are many."""
+def _find(raw: bytes, byte: bytes) -> NDArray[np.int64]:
+    """Offsets of a byte that most texts lack: ``bytes.find`` is faster than numpy until there are many."""
     found: list[int] = []
-    at = raw.find(sign)
+    at = raw.find(byte)
     while at >= 0:
         found.append(at)
         if len(found) > _MANY:
-            return np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == sign[0])
-        at = raw.find(sign, at + 1)
+            return np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == byte[0])
+        at = raw.find(byte, at + 1)
     return np.array(found, dtype=np.int64)
 
 
 def _unusual(data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Where backslashes, line breaks (tabs, too) and the first bytes of characters beyond ASCII are.
+    """Offsets of backslashes, control characters (line breaks, tabs) and lead bytes of characters beyond ASCII.
 
-    One search for all, since comparing bytes is nearly free and collecting places is not; and a block at a time, since
-    fresh memory for whole portions costs more than the comparisons.
+    One search for all, since comparing bytes is nearly free and collecting offsets is not; and block by block, since
+    allocating memory for a whole chunk costs more than the comparisons.
     """
     found = [np.zeros(0, dtype=np.int64)]
     shifted = np.empty(_BLOCK, dtype=np.uint8)
     marked, compared = np.empty(_BLOCK, dtype=bool), np.empty(_BLOCK, dtype=bool)
     for start in range(0, len(data), _BLOCK):
         block = data[start : start + _BLOCK]
-        moved, marks, one = (part[: len(block)] for part in (shifted, marked, compared))
+        moved, marks, equal = (part[: len(block)] for part in (shifted, marked, compared))
         np.subtract(block, _C1_LEAD, out=moved)
         np.less(moved, _SPACE_AFTER_C1_LEAD, out=marks)
-        np.equal(block, _ESCAPE, out=one)
-        np.bitwise_or(marks, one, out=marks)
-        (places,) = marks.nonzero()
-        places += start
-        found.append(places)
+        np.equal(block, _ESCAPE, out=equal)
+        np.bitwise_or(marks, equal, out=marks)
+        (offsets,) = marks.nonzero()
+        offsets += start
+        found.append(offsets)
     return np.concatenate(found)
 
 
-def _rows(ends: NDArray[np.int64], places: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    found = np.concatenate(places)
+def _rows(ends: NDArray[np.int64], offsets: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The rows in which some offsets lie, each once and in order."""
+    found = np.concatenate(offsets)
     return np.unique(np.searchsorted(ends, found, side="right")) if len(found) else found
 
 
@@ -144,9 +145,9 @@ def _escaped_controls(data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64
 
 def _tokens(raw: bytes, data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     found = []
-    for sign, following in ((b"<", _AFTER_LESS), (b"[", _AFTER_BRACKET)):
-        places = _find(raw, sign)
-        found.append(places[following[_at(data, places + 1)]])
+    for byte, following in ((b"<", _AFTER_LESS), (b"[", _AFTER_BRACKET)):
+        offsets = _find(raw, byte)
+        found.append(offsets[following[_at(data, offsets + 1)]])
     # Some writers escape the brackets themselves: \\u003c and \\u005b.
     if not len(unicode_escapes):
         return found

@@ -1,9 +1,9 @@
-"""Checks of the dataset as a whole."""
+"""Checks of the dataset as a whole, from the finished counts of a scan."""
 
 from dpo_tui.data.checks.check import CheckFinding, DatasetCounts
-from dpo_tui.data.checks.registry import whole
+from dpo_tui.data.checks.registry import dataset_check
 
-# With fewer pairs preference learning is poor.
+# Ours: with fewer pairs a model learns the pairs rather than the preference.
 FEWEST_PAIRS = 500
 # Cohen (1988): 0.2 is a small standardised difference, 0.5 a medium one. The two real files have -0.18 and -0.16.
 LENGTH_EFFECT = 0.5
@@ -16,9 +16,10 @@ REFUSAL_DIFFERENCE = 0.2
 _FEWEST_TO_JUDGE = 20
 
 
-@whole(
+@dataset_check(
     "few-pairs",
     "warning",
+    bit=16,
     title=f"there are fewer than {FEWEST_PAIRS} pairs",
     explanation="With few pairs the model memorises them; preferences are learned from variety.",
     remedy="Collect or generate more pairs, or expect a change of style only.",
@@ -30,9 +31,10 @@ def few_pairs(counts: DatasetCounts) -> CheckFinding | None:
     return CheckFinding(counts.usable, f"{counts.usable:,} usable pairs")
 
 
-@whole(
+@dataset_check(
     "low-diversity",
     "warning",
+    bit=17,
     title="the prompts are much alike",
     explanation="A model that sees few kinds of prompts learns the answers to those, not the preference.",
     remedy="Add prompts of other kinds, or drop repetitions.",
@@ -53,9 +55,10 @@ def low_diversity(counts: DatasetCounts) -> CheckFinding | None:
     return None
 
 
-@whole(
+@dataset_check(
     "length-bias",
     "warning",
+    bit=18,
     title="one side is much longer",
     explanation="DPO picks up length first (Park et al. 2024, arXiv 2403.19159): answers grow, or shrink.",
     remedy="Balance the lengths, or use a loss that corrects for length (ld_alpha, sigmoid_norm).",
@@ -72,9 +75,10 @@ def length_bias(counts: DatasetCounts) -> CheckFinding | None:
     )
 
 
-@whole(
+@dataset_check(
     "refusal-imbalance",
     "info",
+    bit=19,
     title="one side refuses far more often",
     explanation="If chosen answers refuse, the model learns to refuse; if rejected ones do, to comply with anything.",
     remedy="Keep it if that is what you want; otherwise balance refusals on both sides.",

@@ -1,6 +1,7 @@
-"""Examine one portion: its pairs side by side, the checks over them, and what the whole dataset needs to know of it.
+"""Scan one chunk: make columns of its pairs, run the pair checks, and collect what the dataset's totals need.
 
-This is the part of a scan that runs in several processes, so it takes a portion and gives numbers back, never texts.
+This part of a scan runs in several processes. It returns flags, hashes and counts instead of texts, so that little has
+to be copied between them.
 """
 
 from collections import Counter
@@ -13,15 +14,16 @@ from numpy.typing import NDArray
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.pair_columns import PairColumns
 from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.scan.pair_batcher import KEPT_MESSAGES, PairBatch, PairBatcher
+from dpo_tui.data.scan.pair_batcher import MESSAGES_A_CHECK, PairBatch, PairBatcher
 from dpo_tui.data.source.chunks import Chunk, LineChunk, RowGroupChunk, TextChunk, read_bytes, rows
 
 OPENING = 20
 """Characters of a prompt that count as its opening."""
 BUCKETS = 4096
-# Shares of a whole dataset are as good from every eighth pair as from all: with hundreds in each portion the error is
-# far below the thresholds.
-_MANY, _EVERY = 512, 8
+"""Openings are counted by their hash modulo this number, so that the counts of chunks can simply be added."""
+# Shares of a whole dataset are as good from every eighth pair as from all: with hundreds in each chunk the sampling
+# error is far below the thresholds of the checks.
+_SAMPLE_FROM, _SAMPLE_STEP = 512, 8
 _REFUSALS = (
     "I'm sorry",
     "I’m sorry",
@@ -50,22 +52,22 @@ _REFUSAL_BEGINNINGS = frozenset(refusal[:4] for refusal in _REFUSALS)
 
 @dataclass
 class ChunkStats:
-    """What one portion gave.
+    """The results of one chunk.
 
     Args:
-        flags: one number a row, a bit a check; blank rows have only BLANK.
+        flags: 32 bits for each row, one a check; blank rows have only BLANK.
         row_of_pair: the row of each usable pair, from 0.
         prompts: a hash of each pair's prompt.
-        pairs: a hash of each pair that is the same for its swapped twin but for the lowest bit.
+        pairs: a hash of each pair; with the answers swapped, the hash differs in the lowest bit only.
         lengths: characters of prompts, chosen and rejected answers.
-        sampled: how many pairs the two shares below were taken from; all of a small file, every eighth of a large one.
-        refusals: of these, answers that refuse, chosen and rejected.
-        openings: how many of these prompts fall into each bucket of openings.
-        opening_texts: one opening for each bucket that is new.
-        formats: how often each format was met.
+        sampled: how many pairs the next three counts are of: all of a small chunk, every eighth of a large one.
+        refusals: refusals among these pairs' chosen and rejected answers.
+        openings: how many of their prompts fall into each bucket of openings.
+        opening_texts: the opening of the fullest bucket, by bucket.
+        formats: how often each row format was recognised.
         evidence: the columns of each format.
-        messages: a few problems in words, by check.
-        notes: what was odd about the file.
+        messages: for each check, a few rows that the reader could not use, with the reason.
+        notes: what was unusual about the file, such as its encoding.
     """
 
     flags: NDArray[np.uint32]
@@ -84,67 +86,71 @@ class ChunkStats:
 
 
 class ChunkScanner:
-    """Examines portions with one recogniser and the registered checks."""
+    """Scans chunks with one recogniser and the registered checks."""
 
     def __init__(self, recogniser: Recogniser, checks: dict[str, Check]) -> None:
         self.recogniser = recogniser
         self._checks = checks
-        self._gatherer = PairBatcher(recogniser, checks)
+        self._batcher = PairBatcher(recogniser, checks)
 
-    def examine(self, chunk: Chunk) -> ChunkStats:
-        """Read a portion and run every pair check over it."""
+    def scan(self, chunk: Chunk) -> ChunkStats:
+        """Read a chunk and run every pair check over it."""
         self.recogniser.formats = Counter()
         self.recogniser.cells = isinstance(chunk, TextChunk) and chunk.cells
         parts: list[ChunkStats] = []
-        at = 0
-        for gathered in _gathered(chunk, self._gatherer):
-            part = self._examined(gathered)
-            part.row_of_pair += at
-            part.messages = {k: [(row + at, text) for row, text in v] for k, v in part.messages.items()}
-            at += len(gathered.flags)
+        first_row = 0
+        for batch in _batches(chunk, self._batcher):
+            part = self._scan_batch(batch)
+            part.row_of_pair += first_row
+            part.messages = {
+                check: [(row + first_row, text) for row, text in rows] for check, rows in part.messages.items()
+            }
+            first_row += len(batch.flags)
             parts.append(part)
         notes = chunk.notes if isinstance(chunk, TextChunk) else ()
-        return _joined(parts, self.recogniser, notes)
+        return _concatenate(parts, self.recogniser, notes)
 
-    def _examined(self, gathered: PairBatch) -> ChunkStats:
-        batch, flags = gathered.batch, gathered.flags
+    def _scan_batch(self, batch: PairBatch) -> ChunkStats:
+        pairs, flags = batch.pairs, batch.flags
         for check in self._checks.values():
-            if check.pair is not None and len(batch):
-                named = np.fromiter(check.pair(batch), dtype=np.int64)
-                flags[batch.rows[named]] |= np.uint32(1 << check.bit)
-        prompts, pairs = _hashes(batch)
-        step = _EVERY if len(batch) > _MANY else 1
-        prompts_seen = batch.prompts[::step]
-        openings, opening_texts = _openings(prompts_seen)
+            if check.find_pairs is not None and len(pairs):
+                found = np.fromiter(check.find_pairs(pairs), dtype=np.int64)
+                flags[pairs.rows[found]] |= np.uint32(1 << check.bit)
+        prompt_hashes, pair_hashes = _hashes(pairs)
+        step = _SAMPLE_STEP if len(pairs) > _SAMPLE_FROM else 1
+        sampled_prompts = pairs.prompts[::step]
+        openings, opening_texts = _openings(sampled_prompts)
         return ChunkStats(
             flags=flags,
-            row_of_pair=batch.rows.astype(np.int32),
-            prompts=prompts,
-            pairs=pairs,
-            lengths=tuple(one.lengths.astype(np.int32) for one in (batch.prompt, batch.chosen, batch.rejected)),
-            sampled=len(prompts_seen),
-            refusals=(_refusals(batch.chosens[::step]), _refusals(batch.rejecteds[::step])),
+            row_of_pair=pairs.rows.astype(np.int32),
+            prompts=prompt_hashes,
+            pairs=pair_hashes,
+            lengths=tuple(column.lengths.astype(np.int32) for column in (pairs.prompt, pairs.chosen, pairs.rejected)),
+            sampled=len(sampled_prompts),
+            refusals=(_count_refusals(pairs.chosens[::step]), _count_refusals(pairs.rejecteds[::step])),
             openings=openings,
             opening_texts=opening_texts,
             formats=Counter(),
             evidence={},
-            messages=gathered.messages,
+            messages=batch.messages,
         )
 
 
-def _gathered(chunk: Chunk, batcher: PairBatcher) -> Iterator[PairBatch]:
+def _batches(chunk: Chunk, batcher: PairBatcher) -> Iterator[PairBatch]:
     if isinstance(chunk, RowGroupChunk):
-        for batch in rows(chunk):
-            yield batcher.rows(batch)
+        for found in rows(chunk):
+            yield batcher.from_rows(found)
         return
     if data := read_bytes(chunk) if isinstance(chunk, LineChunk) else chunk.data:
-        yield batcher.lines(data)
+        yield batcher.from_lines(data)
 
 
 def _hashes(batch: PairColumns) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    prompts, chosen, rejected = (one.hashes.view(np.uint64) for one in (batch.prompt, batch.chosen, batch.rejected))
+    """The hash of each prompt, and of each pair; only the lowest bit of the latter depends on which is preferred."""
+    columns = (batch.prompt, batch.chosen, batch.rejected)
+    prompts, chosen, rejected = (column.hashes.view(np.uint64) for column in columns)
     low, high = np.minimum(chosen, rejected), np.maximum(chosen, rejected)
-    # Any mixing will do that keeps the three apart; these are the multipliers of splitmix64 (Steele et al. 2014).
+    # Any mixing that keeps the three apart will do; the multipliers are those of splitmix64 (Steele et al. 2014).
     mixed = prompts * np.uint64(0x9E3779B97F4A7C15) + low * np.uint64(0xBF58476D1CE4E5B9)
     mixed = np.bitwise_xor(mixed, np.right_shift(mixed, np.uint64(29)))
     mixed = mixed * np.uint64(0x94D049BB133111EB) + high
@@ -156,33 +162,33 @@ def _openings(prompts: list[str]) -> tuple[NDArray[np.int64], dict[int, str]]:
     texts = [prompt[:OPENING] for prompt in prompts]
     buckets = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts)) & (BUCKETS - 1)
     counts = np.bincount(buckets, minlength=BUCKETS)
-    # An opening that a quarter of all prompts share is found in any batch's most frequent bucket.
-    top = int(np.argmax(counts))
-    at = np.flatnonzero(buckets == top)
-    return counts, {top: texts[int(at[0])]} if len(at) else {}
+    # An opening that a quarter of all prompts share is in the fullest bucket of any batch, so one text is enough.
+    fullest = int(np.argmax(counts))
+    members = np.flatnonzero(buckets == fullest)
+    return counts, {fullest: texts[int(members[0])]} if len(members) else {}
 
 
-def _refusals(answers: list[str]) -> int:
+def _count_refusals(answers: list[str]) -> int:
+    # Comparing four characters first saves most answers the comparison with every refusal.
     possible = [answer for answer in answers if answer[:4] in _REFUSAL_BEGINNINGS]
     return sum(answer.startswith(_REFUSALS) for answer in possible)
 
 
-def _joined(parts: list[ChunkStats], recogniser: Recogniser, notes: tuple[str, ...]) -> ChunkStats:
+def _concatenate(parts: list[ChunkStats], recogniser: Recogniser, notes: tuple[str, ...]) -> ChunkStats:
     messages: dict[str, list[tuple[int, str]]] = {}
     texts: dict[int, str] = {}
     for part in parts:
         texts.update(part.opening_texts)
         for check, found in part.messages.items():
-            kept = messages.setdefault(check, [])
-            kept += found[: KEPT_MESSAGES - len(kept)]
-    none = np.zeros(0, dtype=np.int32)
-    nothing = np.zeros(0, dtype=np.uint64)
+            first = messages.setdefault(check, [])
+            first += found[: MESSAGES_A_CHECK - len(first)]
+    no_int32, no_uint64 = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.uint64)
     return ChunkStats(
         flags=np.concatenate([np.zeros(0, dtype=np.uint32), *(part.flags for part in parts)]),
-        row_of_pair=np.concatenate([none, *(part.row_of_pair for part in parts)]),
-        prompts=np.concatenate([nothing, *(part.prompts for part in parts)]),
-        pairs=np.concatenate([nothing, *(part.pairs for part in parts)]),
-        lengths=tuple(np.concatenate([none, *(part.lengths[which] for part in parts)]) for which in range(3)),
+        row_of_pair=np.concatenate([no_int32, *(part.row_of_pair for part in parts)]),
+        prompts=np.concatenate([no_uint64, *(part.prompts for part in parts)]),
+        pairs=np.concatenate([no_uint64, *(part.pairs for part in parts)]),
+        lengths=tuple(np.concatenate([no_int32, *(part.lengths[which] for part in parts)]) for which in range(3)),
         sampled=sum(part.sampled for part in parts),
         refusals=(sum(part.refusals[0] for part in parts), sum(part.refusals[1] for part in parts)),
         openings=np.sum([part.openings for part in parts], axis=0) if parts else np.zeros(BUCKETS, dtype=np.int64),

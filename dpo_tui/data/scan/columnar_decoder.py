@@ -1,7 +1,7 @@
-"""Take three columns of text from JSON lines whose rows are nothing else, without making a dictionary of each row.
+"""Decode JSON lines that all have the same three text columns into columns, without a dictionary for each row.
 
-Most files of a million rows are like that, and a parser that knows what to expect needs two thirds of the time. Lines
-are taken only as a whole: where one is not what the first one promises, the caller looks at each for itself.
+Most files of a million rows are like that, and a decoder with a fixed schema needs two thirds of the time. A block of
+lines is decoded as a whole or not at all: where a line differs from the first one, the caller parses each by itself.
 """
 
 from collections.abc import Iterator
@@ -14,24 +14,26 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from dpo_tui.data.checks.text_column import TextColumn
+from dpo_tui.data.checks.pair_columns import TextColumn
 from dpo_tui.data.rows.recogniser import Recogniser
 from dpo_tui.data.rows.shapes import Record
 
-# What is decoded at once: with its texts it still fits a processor's second cache, where whoever takes them finds them.
+# Bytes that are decoded at once: with their texts they still fit into the processor's second-level cache, so that the
+# next step (lengths, hashes) finds them there.
 _BLOCK = 1 << 18
-_REMEMBERED = 256
+# One decoder for each set of column names; the bound is for files with new names in every block.
+_MOST_DECODERS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The texts of some rows, side by side.
+    """The texts of some rows as columns.
 
     Args:
-        record: the first of the rows, which stands for the shape of all.
-        prompts: one column.
-        chosens: the next.
-        rejecteds: the last.
+        record: the first of the rows; all others have its keys.
+        prompts: the prompts.
+        chosens: the preferred answers.
+        rejecteds: the other answers.
     """
 
     record: Record
@@ -41,7 +43,7 @@ class Columns:
 
 
 class MixedColumnsError(Exception):
-    """Some line is not what the first one promised."""
+    """A line has other columns than the first one, or is not a JSON object on a line of its own."""
 
 
 class ColumnarDecoder:
@@ -55,18 +57,18 @@ class ColumnarDecoder:
         self._recogniser = recogniser
         self._decoders: dict[tuple[str, ...], msgspec.json.Decoder[Any]] = {}
 
-    def take(self, data: bytes, ends: NDArray[np.int64]) -> Iterator[Columns]:
+    def decode(self, data: bytes, ends: NDArray[np.int64]) -> Iterator[Columns]:
         """Decode lines, some hundreds at a time.
 
-        Every line is taken for one row if it begins like one and there are as many rows as lines. Only an object that
-        is broken over two lines, beside a line with two objects, could deceive this.
+        Lines and rows are assumed to correspond if every line begins with a brace and there are as many rows as lines.
+        This fails only for an object that is broken over two lines next to a line with two objects.
 
         Args:
             data: whole lines.
-            ends: behind each line break, and the end of the data.
+            ends: the offset after each line break, and the end of the data.
 
         Raises:
-            NotAlike: there is a line of another kind; nothing that was given before counts.
+            MixedColumnsError: there is a line of another kind; discard what was yielded before.
         """
         codes = np.frombuffer(data, dtype=np.uint8)
         if codes[0] != ord("{") or (codes[ends[:-1]] != ord("{")).any():
@@ -82,16 +84,17 @@ class ColumnarDecoder:
                 rows = decoder.decode_lines(view[start:end])
                 if len(rows) != last + 1 - line:
                     raise MixedColumnsError
-                yield Columns(record, *(TextColumn.of(list(map(of, rows))) for of in _TEXTS))
+                yield Columns(record, *(TextColumn.of(list(map(get, rows))) for get in _TEXTS))
                 start, line = end, last + 1
         except (ValueError, RecursionError) as error:  # of both parsers, and of the text's encoding
             raise MixedColumnsError from error
 
     def _decoder(self, record: Record) -> msgspec.json.Decoder[Any]:
-        # Asked every time: rows of the same columns are something else where they come from a table.
+        # Not cached: whether these columns are three plain texts depends on the recogniser's state, such as whether the
+        # rows come from a table of cells.
         columns = self._recogniser.only_columns(record)
         names = tuple(record)
-        if columns is None or (names not in self._decoders and len(self._decoders) >= _REMEMBERED):
+        if columns is None or (names not in self._decoders and len(self._decoders) >= _MOST_DECODERS):
             raise MixedColumnsError
         if names not in self._decoders:
             self._decoders[names] = _decoder(names, columns)

@@ -1,4 +1,8 @@
-"""From rows to a batch of pairs: whole columns where rows are three texts, else the recogniser."""
+"""Make batches of pairs from rows.
+
+Rows that consist of three plain texts are taken by column, which is several times faster; every other row goes through
+the recogniser by itself.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpo_tui.data.checks.check import Check
-from dpo_tui.data.checks.pair_columns import PairColumns
-from dpo_tui.data.checks.text_column import TextColumn
+from dpo_tui.data.checks.pair_columns import PairColumns, TextColumn
 from dpo_tui.data.checks.unusual_characters import unusual_rows
 from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
@@ -21,154 +24,175 @@ from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, Columns, MixedCo
 from dpo_tui.data.source.json_lines import Row, parse_block, parse_row
 
 BLANK = np.uint32(1 << 31)
-"""The flag of a row that is no row."""
-KEPT_MESSAGES = 3
+"""The flag of a blank line, which is no row."""
+MESSAGES_A_CHECK = 3
+"""Rows that cannot be used whose reason is kept, for each check."""
+_FIRST_CHARACTER = itemgetter(slice(0, 1))
 
 
 @dataclass
 class PairBatch:
-    """A batch and what else its rows gave.
+    """A batch of pairs, and what the rows without a pair gave.
 
     Args:
-        batch: the pairs.
-        flags: one number a row, with the bits of the checks that left it out, or BLANK.
-        messages: the reasons of a few rows, by check.
+        pairs: the usable pairs.
+        flags: 32 bits for each row: the bit of the check that made it unusable, or BLANK.
+        messages: for each check, a few rows (from 0) that cannot be used, with the reason.
     """
 
-    batch: PairColumns
+    pairs: PairColumns
     flags: NDArray[np.uint32]
     messages: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plain:
-    """Rows that were taken whole: where they are, and their texts."""
+class _PlainRows:
+    """The rows that were taken by column: which they are, and their prompts, chosen and rejected answers."""
 
-    places: NDArray[np.int64]
-    texts: tuple[TextColumn, TextColumn, TextColumn]
-
-
-_NONE_PLAIN = _Plain(np.zeros(0, dtype=np.int64), (TextColumn.of([]), TextColumn.of([]), TextColumn.of([])))
+    rows: NDArray[np.int64]
+    columns: tuple[TextColumn, TextColumn, TextColumn]
 
 
-_FIRST_LETTER = itemgetter(slice(0, 1))
+_NO_PLAIN_ROWS = _PlainRows(np.zeros(0, dtype=np.int64), (TextColumn.of([]), TextColumn.of([]), TextColumn.of([])))
 
 
 class PairBatcher:
-    """Gathers the pairs of rows with one recogniser.
+    """Makes batches of pairs with one recogniser.
 
     Args:
-        recogniser: understands rows and counts their formats.
+        recogniser: finds the pairs in a row, and counts the formats of rows.
         checks: the registered checks.
     """
 
     def __init__(self, recogniser: Recogniser, checks: dict[str, Check]) -> None:
         self.recogniser = recogniser
         self._checks = checks
-        self._typed = ColumnarDecoder(recogniser)
+        self._decoder = ColumnarDecoder(recogniser)
 
-    def lines(self, data: bytes) -> PairBatch:
-        """Gather the pairs of whole JSON lines."""
-        suspected = unusual_rows(data)
+    def from_lines(self, data: bytes) -> PairBatch:
+        """Make a batch from whole JSON lines."""
+        unusual = unusual_rows(data)
         try:
-            plain = self._plain_lines(data, suspected.ends)
+            plain = self._plain_lines(data, unusual.ends)
         except MixedColumnsError:
-            gathered = self.rows(parse_block(data))
+            batch = self.from_rows(parse_block(data))
         else:
-            ends = suspected.ends.tolist()
-            gathered = self._gather(len(ends), plain, lambda at: parse_row(data[ends[at - 1] if at else 0 : ends[at]]))
-        gathered.batch.unusual = suspected
-        return gathered
+            ends = unusual.ends.tolist()
+            batch = self._batch(len(ends), plain, lambda row: parse_row(data[ends[row - 1] if row else 0 : ends[row]]))
+        batch.pairs.unusual = unusual
+        return batch
 
-    def rows(self, found: list[Row]) -> PairBatch:
-        """Gather the pairs of rows that are parsed already."""
-        return self._gather(len(found), self._plain_rows(found), found.__getitem__)
+    def from_rows(self, found: list[Row]) -> PairBatch:
+        """Make a batch from rows that are parsed already."""
+        return self._batch(len(found), self._plain_rows(found), found.__getitem__)
 
-    def _gather(self, count: int, plain: _Plain, row_at: Callable[[int], Row]) -> PairBatch:
+    def _batch(self, count: int, plain: _PlainRows, parse: Callable[[int], Row]) -> PairBatch:
+        """Put the pairs of plain rows first, and those that the recogniser finds in the other rows after them.
+
+        Args:
+            count: how many rows there are.
+            plain: the rows that were taken by column.
+            parse: returns a row by its number, from 0.
+        """
         flags = np.zeros(count, dtype=np.uint32)
-        if len(plain.places) == count:
-            return PairBatch(PairColumns(plain.places, *plain.texts), flags)
-        others = np.ones(count, dtype=bool)
-        others[plain.places] = False
-        rows_of = plain.places.tolist()
+        if len(plain.rows) == count:
+            return PairBatch(PairColumns(plain.rows, *plain.columns), flags)
+        is_other = np.ones(count, dtype=bool)
+        is_other[plain.rows] = False
+        row_of_pair = plain.rows.tolist()
         texts: tuple[list[str], list[str], list[str]] = ([], [], [])
         turns: dict[int, Turns] = {}
         messages: dict[str, list[tuple[int, str]]] = {}
-        for at in np.flatnonzero(others).tolist():
-            row = row_at(at)
+        for number in np.flatnonzero(is_other).tolist():
+            row = parse(number)
             if row is None:
-                flags[at] = BLANK
+                flags[number] = BLANK
                 continue
             try:
-                kept = usable_turns(row, self.recogniser)
+                usable = usable_turns(row, self.recogniser)
             except Unreadable as problem:
-                flags[at] |= np.uint32(1 << self._checks[problem.check].bit)
-                if len(messages.setdefault(problem.check, [])) < KEPT_MESSAGES:
-                    messages[problem.check].append((at, problem.message))
+                flags[number] |= np.uint32(1 << self._checks[problem.check].bit)
+                if len(messages.setdefault(problem.check, [])) < MESSAGES_A_CHECK:
+                    messages[problem.check].append((number, problem.message))
                 continue
-            for one in kept:
-                if type(one.chosen) is not str or type(one.prompt) is not str or one.margin is not None:
-                    turns[len(rows_of)] = one
-                rows_of.append(at)
-                asked = text_of(one.prompt)
-                texts[0].append(f"{one.system}\n\n{asked}" if one.system else asked)
-                texts[1].append(text_of(one.chosen))
-                texts[2].append(text_of(one.rejected))
+            for pair in usable:
+                if type(pair.chosen) is not str or type(pair.prompt) is not str or pair.margin is not None:
+                    turns[len(row_of_pair)] = pair
+                row_of_pair.append(number)
+                prompt_text = text_of(pair.prompt)
+                texts[0].append(f"{pair.system}\n\n{prompt_text}" if pair.system else prompt_text)
+                texts[1].append(text_of(pair.chosen))
+                texts[2].append(text_of(pair.rejected))
         prompt, chosen, rejected = (
-            TextColumn.joined([one, TextColumn.of(more)]) for one, more in zip(plain.texts, texts, strict=True)
+            TextColumn.concatenate([column, TextColumn.of(more)])
+            for column, more in zip(plain.columns, texts, strict=True)
         )
-        batch = PairColumns(np.array(rows_of, dtype=np.int64), prompt, chosen, rejected, turns)
-        return PairBatch(batch, flags, messages)
+        pairs = PairColumns(np.array(row_of_pair, dtype=np.int64), prompt, chosen, rejected, turns)
+        return PairBatch(pairs, flags, messages)
 
-    def _plain_lines(self, data: bytes, ends: NDArray[np.int64]) -> _Plain:
-        places, kept = [], []
-        record, before = None, 0
-        for columns in self._typed.take(data, ends):
-            usable = _usable(columns)
-            places.append(usable[0] + before)
-            kept.append(usable[1])
-            before += len(columns.prompts)
+    def _plain_lines(self, data: bytes, ends: NDArray[np.int64]) -> _PlainRows:
+        """Decode lines by column.
+
+        Raises:
+            MixedColumnsError: the lines do not all have the same three text columns.
+        """
+        rows, usable = [], []
+        record, decoded = None, 0
+        for columns in self._decoder.decode(data, ends):
+            usable_rows, usable_columns = _without_special_rows(columns)
+            rows.append(usable_rows + decoded)
+            usable.append(usable_columns)
+            decoded += len(columns.prompts)
             record = columns.record
-        found = np.concatenate(places)
+        plain = np.concatenate(rows)
         if record is not None:
-            self.recogniser.count_rows(record, len(found))
-        prompts, chosens, rejecteds = map(TextColumn.joined, zip(*kept, strict=True))
-        return _Plain(found, (prompts, chosens, rejecteds))
+            self.recogniser.count_rows(record, len(plain))
+        prompts, chosens, rejecteds = map(TextColumn.concatenate, zip(*usable, strict=True))
+        return _PlainRows(plain, (prompts, chosens, rejecteds))
 
-    def _plain_rows(self, found: list[Row]) -> _Plain:
-        """Take whole columns of those rows that are three texts and nothing more."""
+    def _plain_rows(self, found: list[Row]) -> _PlainRows:
+        """Take those rows by column that have the first row's columns, if these are three texts and nothing more."""
         first = next((row for row in found if type(row) is dict), None)
         columns = self.recogniser.only_columns(first) if type(first) is dict else None
         if columns is None or type(first) is not dict:
-            return _NONE_PLAIN
+            return _NO_PLAIN_ROWS
         width = len(first)
-        places = list(range(len(found)))
+        rows = list(range(len(found)))
         if set(map(type, found)) != {dict} or set(map(len, cast("list[Record]", found))) != {width}:
-            places = [at for at, row in enumerate(found) if type(row) is dict and len(row) == width]
-        records = cast("list[Record]", found if len(places) == len(found) else [found[at] for at in places])
+            rows = [number for number, row in enumerate(found) if type(row) is dict and len(row) == width]
+        records = cast("list[Record]", found if len(rows) == len(found) else [found[number] for number in rows])
         try:
             texts = [list(map(itemgetter(name), records)) for name in columns]
         except KeyError:
-            return _NONE_PLAIN
+            return _NO_PLAIN_ROWS
         if {kind for column in texts for kind in set(map(type, column))} != {str}:
-            return _NONE_PLAIN
-        kept, usable = _usable(Columns(first, *map(TextColumn.of, texts)))
-        self.recogniser.count_rows(first, len(kept))
-        return _Plain(np.array(places, dtype=np.int64)[kept], usable)
+            return _NO_PLAIN_ROWS
+        usable, usable_columns = _without_special_rows(Columns(first, *map(TextColumn.of, texts)))
+        self.recogniser.count_rows(first, len(usable))
+        return _PlainRows(np.array(rows, dtype=np.int64)[usable], usable_columns)
 
 
-def _usable(columns: Columns) -> tuple[NDArray[np.int64], tuple[TextColumn, TextColumn, TextColumn]]:
-    """Leave those rows to the recogniser that need something done: blanks, equal answers, transcripts."""
+def _without_special_rows(columns: Columns) -> tuple[NDArray[np.int64], tuple[TextColumn, TextColumn, TextColumn]]:
+    """Drop the rows that the recogniser must handle: blank texts, equal answers, transcripts as prompts.
+
+    Returns:
+        The indexes of the other rows, and their columns.
+    """
     prompts, chosens, rejecteds = columns.prompts, columns.chosens, columns.rejecteds
-    odd: set[int] = set()
+    special: set[int] = set()
     for column in (prompts, chosens, rejecteds):
         if not column.lengths.all() or any(map(str.isspace, column.texts)):
-            odd.update(at for at, text in enumerate(column.texts) if not text or text.isspace())
-    firsts = map(_FIRST_LETTER, prompts.texts)
-    odd.update(at for at, first in enumerate(firsts) if first in FIRST_LETTERS and is_transcript(prompts.texts[at]))
-    same = np.flatnonzero(chosens.hashes == rejecteds.hashes).tolist()
-    odd.update(at for at in same if chosens.texts[at] == rejecteds.texts[at])
-    if not odd:
+            special.update(index for index, text in enumerate(column.texts) if not text or text.isspace())
+    # The first character rules out most prompts before a pattern is matched.
+    first_characters = map(_FIRST_CHARACTER, prompts.texts)
+    special.update(
+        index
+        for index, first in enumerate(first_characters)
+        if first in FIRST_LETTERS and is_transcript(prompts.texts[index])
+    )
+    same_hash = np.flatnonzero(chosens.hashes == rejecteds.hashes).tolist()
+    special.update(index for index in same_hash if chosens.texts[index] == rejecteds.texts[index])
+    if not special:
         return np.arange(len(prompts)), (prompts, chosens, rejecteds)
-    kept = np.array([at for at in range(len(prompts)) if at not in odd], dtype=np.int64)
-    return kept, (prompts.at(kept), chosens.at(kept), rejecteds.at(kept))
+    usable = np.array([index for index in range(len(prompts)) if index not in special], dtype=np.int64)
+    return usable, (prompts.take(usable), chosens.take(usable), rejecteds.take(usable))

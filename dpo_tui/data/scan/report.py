@@ -1,16 +1,19 @@
-"""The report of a scan: what a dataset is, what training will do with it, what is wrong, and a verdict in words."""
+"""The report of a scan: what a dataset is, what training will do with it, what is wrong, and a verdict.
+
+Its fields are a contract (``dpo-tui inspect --json``); docs/data.md describes them.
+"""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpo_tui.data.checks.check import Check
-from dpo_tui.data.scan.totals import NAMED_ROWS, Totals
+from dpo_tui.data.scan.totals import LISTED_ROWS, Totals
 from dpo_tui.data.tokens.length_histogram import TokenFigures
 
-# More than this share of rows that cannot be used is no longer an accident of a few lines.
+# More than this share of unusable rows is no longer an accident of a few lines. Ours, as the next one.
 MANY_UNUSABLE = 0.1
-# Warnings that name more than this share of the pairs say something about the dataset, not about a few rows.
-MANY_NAMED = 0.1
+# Warnings about more than this share of the pairs concern the dataset, not a few rows.
+MANY_FLAGGED = 0.1
 EFFECTIVE_BATCH = 8
 """Pairs in one optimizer step with both hardware presets."""
 
@@ -25,7 +28,7 @@ class ReportedProblem:
         count: how many rows, or pairs for checks of the whole dataset.
         rows: the first hundred rows, from 1; empty for checks of the whole dataset.
         title: what is wrong.
-        detail: figures or the first reason in words; may be empty.
+        detail: numbers, or the reason for the first row; may be empty.
         explanation: why it matters.
         remedy: what to do.
     """
@@ -42,7 +45,7 @@ class ReportedProblem:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that a scan knows; see docs/data.md for the fields."""
+    """The results of a scan; see docs/data.md for the fields."""
 
     location: str
     rows: int
@@ -76,16 +79,26 @@ def make_report(
     tokens: TokenFigures | None = None,
     complete: bool = True,
 ) -> Report:
-    """Put a report together from what is known so far."""
+    """Make a report of what is known so far.
+
+    Args:
+        totals: the counts of the scan.
+        checks: the registered checks.
+        location: the dataset, as the user named it.
+        model: the model whose tokenizer counted tokens.
+        max_length: tokens that TRL keeps of prompt and answer.
+        tokens: the token counts; None where only characters were counted.
+        complete: whether all rows were read; the checks of the whole dataset need all of them.
+    """
     names = [name for name, _ in totals.formats.most_common()]
     notes = list(totals.notes)
     if tokens is not None and not tokens.own_template:
         notes.append("the model has no chat template: ChatML is used")
-    if tokens is not None and tokens.refused:
-        refused = _scaled(tokens.refused, tokens, totals)
-        notes.append(f"the model's chat template refuses {refused:,} of the pairs: training leaves them out")
-    dropped = _scaled(tokens.will_drop + tokens.refused, tokens, totals) if tokens else None
-    problems = _problems(totals, checks, whole=complete)
+    if tokens is not None and tokens.unrenderable:
+        unrenderable = _scaled(tokens.unrenderable, tokens, totals)
+        notes.append(f"the model's chat template refuses {unrenderable:,} of the pairs: training leaves them out")
+    dropped = _scaled(tokens.will_drop + tokens.unrenderable, tokens, totals) if tokens else None
+    problems = _problems(totals, checks, complete=complete)
     trained = totals.usable - (dropped or 0)
     lengths: dict[str, Any] = {
         "characters": {name: histogram.summary() for name, histogram in totals.characters.items()},
@@ -114,21 +127,21 @@ def make_report(
 
 
 def _scaled(count: int, tokens: TokenFigures, totals: Totals) -> int:
-    """A count of a sample, as the estimate for all pairs; an exact count as it is."""
+    """A count in a sample scaled up to all pairs; an exact count unchanged."""
     return count if tokens.exact or not tokens.counted else round(count * totals.usable / tokens.counted)
 
 
-def _problems(totals: Totals, checks: dict[str, Check], *, whole: bool) -> list[ReportedProblem]:
+def _problems(totals: Totals, checks: dict[str, Check], *, complete: bool) -> list[ReportedProblem]:
     found = []
     for check in checks.values():
-        if check.whole is not None:
-            finding = check.whole(totals) if whole and totals.usable else None
+        if check.judge_dataset is not None:
+            finding = check.judge_dataset(totals) if complete and totals.usable else None
             if finding is not None:
                 found.append(_problem(check, finding.count, [], finding.detail))
         elif count := totals.counts[check.bit]:
             reasons = totals.messages.get(check.id, [])
             detail = f"row {reasons[0][0]}: {reasons[0][1]}" if reasons else ""
-            found.append(_problem(check, count, totals.named[check.bit][:NAMED_ROWS], detail))
+            found.append(_problem(check, count, totals.first_rows[check.bit][:LISTED_ROWS], detail))
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(found, key=lambda problem: (order[problem.severity], -problem.count))
 
@@ -141,20 +154,22 @@ def _verdict(totals: Totals, problems: list[ReportedProblem], dropped: int) -> s
     trained = totals.usable - dropped
     if trained <= 0:
         return "Not usable: no pair is left to train on."
-    unusable = totals.rows and sum(one.count for one in problems if one.severity == "error") / totals.rows
-    heavy = [one for one in problems if one.severity == "warning" and _is_heavy(one, totals)]
-    light = [one for one in problems if one.severity == "warning" and one not in heavy]
+    unusable = totals.rows and sum(problem.count for problem in problems if problem.severity == "error") / totals.rows
+    warnings = [problem for problem in problems if problem.severity == "warning"]
+    heavy = [problem.check for problem in warnings if _is_heavy(problem, totals)]
+    light = [problem.check for problem in warnings if not _is_heavy(problem, totals)]
     numbers = (
         f"{trained:,} of {totals.usable:,} usable pairs fit" if dropped else f"{trained:,} pairs can be trained on"
     )
     if unusable > MANY_UNUSABLE:
         return f"Doubtful: {numbers}, but {unusable:.0%} of the rows cannot be used. Repair the source first."
     if heavy:
-        return f"Usable with care: {numbers}. First look at: {', '.join(one.check for one in heavy)}."
+        return f"Usable with care: {numbers}. First look at: {', '.join(heavy)}."
     if light:
-        return f"Good: {numbers}. Worth a look: {', '.join(one.check for one in light)}."
+        return f"Good: {numbers}. Worth a look: {', '.join(light)}."
     return f"Good: {numbers}."
 
 
 def _is_heavy(problem: ReportedProblem, totals: Totals) -> bool:
-    return not problem.rows or problem.count > MANY_NAMED * totals.usable
+    """Whether a problem concerns the dataset as a whole, or a large share of its pairs."""
+    return not problem.rows or problem.count > MANY_FLAGGED * totals.usable

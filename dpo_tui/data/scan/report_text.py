@@ -1,4 +1,4 @@
-"""A report as plain text that fits 80 columns and ends with the verdict in words."""
+"""Format the report of a scan as plain text of 80 columns that ends with the verdict."""
 
 import textwrap
 from typing import Any
@@ -18,17 +18,17 @@ def report_text(report: dict[str, Any], *, ascii_only: bool = False) -> str:
 
     Args:
         report: what :meth:`dpo_tui.data.scan.report.Report.to_json` gives.
-        ascii_only: no character beyond ASCII in our own words and bars.
+        ascii_only: write bars, marks and everything else in ASCII; other characters become ``?``.
     """
     lines = [
-        _fact("data", report["location"]),
-        _fact(
+        _field("data", report["location"]),
+        _field(
             "format", f"{report['format']} ({_columns(report['columns'])})" if report["columns"] else report["format"]
         ),
-        _fact("rows", _rows(report)),
+        _field("rows", _rows(report)),
         *_lengths(report, ascii_only),
         *_training(report),
-        *(_fact("note", note) for note in report["notes"]),
+        *(_field("note", note) for note in report["notes"]),
         "",
         *_problems(report["problems"], ascii_only),
         *textwrap.wrap(printable(report["verdict"], single_line=True), WIDTH, break_on_hyphens=False),
@@ -45,7 +45,7 @@ def _columns(columns: dict[str, str]) -> str:
     return ", ".join(part if part == name else f"{part} = {name}" for part, name in columns.items())
 
 
-def _fact(name: str, value: str) -> str:
+def _field(name: str, value: str) -> str:
     text = printable(value, single_line=True)
     return textwrap.fill(text, WIDTH, initial_indent=f"{name:<11}", subsequent_indent=" " * 11, break_on_hyphens=False)
 
@@ -67,10 +67,10 @@ def _lengths(report: dict[str, Any], ascii_only: bool) -> list[str]:
 
 
 def _bars(counts: list[int], ascii_only: bool) -> str:
-    signs = _ASCII_BARS if ascii_only else _BARS
+    heights = _ASCII_BARS if ascii_only else _BARS
     top = max(counts, default=0) or 1
-    # A bin that holds anything shows at least the lowest bar.
-    return "".join(signs[0 if not count else max(1, round(count / top * (len(signs) - 1)))] for count in counts)
+    # A bin that is not empty shows at least the lowest bar.
+    return "".join(heights[0 if not count else max(1, round(count / top * (len(heights) - 1)))] for count in counts)
 
 
 def _training(report: dict[str, Any]) -> list[str]:
@@ -83,8 +83,8 @@ def _training(report: dict[str, Any]) -> list[str]:
             f"{_count(report['will_truncate'], 'answer')}; {keeps['95']:,} keeps 95 % of the pairs whole, "
             f"{keeps['99']:,} keeps 99 %, {keeps['100']:,} all"
         )
-        lines.append(_fact("fit", text))
-    lines.append(_fact("steps", f"{report['steps_per_epoch']:,} an epoch, with 8 pairs a step and nothing held out"))
+        lines.append(_field("fit", text))
+    lines.append(_field("steps", f"{report['steps_per_epoch']:,} an epoch, with 8 pairs a step and nothing held out"))
     return lines
 
 

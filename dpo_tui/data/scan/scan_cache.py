@@ -1,7 +1,7 @@
-"""What a scan leaves in the cache: the flags of every row, an index of the portions, and the report.
+"""The cache of scans: for each dataset a folder with the flags of every row, the index of its rows, and the report.
 
-The folder of a dataset is named by a hash of its files' paths, sizes and times and of the column mapping, so that a
-changed file has another folder. Everything here can be computed again.
+The folder is named by a hash of the files' paths, sizes and modification times and of the column mapping, so that a
+changed file has another folder. Everything in it can be computed again.
 """
 
 import contextlib
@@ -16,46 +16,53 @@ from typing import Any
 import orjson
 
 from dpo_tui import paths
+from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source
 
 VERSION = 1
-_KEPT = 20
-# The rows of a large archive take as much as this unpacked; the token cache has the same bound.
+_MOST_FOLDERS = 20
+# The unpacked rows of a large archive take as much as this; the token cache has the same bound.
 LIMIT_BYTES = 10 * 1000**3
 _STALE_SECONDS = 3600
 
 
-def identity(files: list[DataFile]) -> list[list[Any]]:
-    """What tells one state of some files from another: path, size and time of change in nanoseconds."""
+def file_versions(files: list[DataFile]) -> list[list[Any]]:
+    """Path, size in bytes and modification time in nanoseconds of files: they differ once a file was changed."""
     return [[str(file.path.absolute()), *_size_and_time(file.path)] for file in files]
 
 
-def folder_of(files: list[DataFile], source: Source) -> Path:
+def cache_folder(files: list[DataFile], source: Source) -> Path:
     """The cache folder of a dataset in its present state; it may not exist yet."""
-    known = orjson.dumps([VERSION, identity(files), list(source.mapping), source.max_rows])
+    known = orjson.dumps([VERSION, file_versions(files), list(source.mapping), source.max_rows])
     return paths.cache() / "data" / hashlib.sha256(known).hexdigest()[:24]
 
 
+def cached_flags(source: Source) -> Path | None:
+    """The file with the flags of every row, 32 bits each; None if the dataset was not scanned in its present state."""
+    path = cache_folder(locate(source), source) / "flags.u32"
+    return path if path.is_file() else None
+
+
 class Draft:
-    """A cache folder while it is being filled; it takes its final name at once, or not at all."""
+    """A cache folder while it is being filled. It is renamed when complete, so that no reader sees half of one."""
 
     def __init__(self, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._target = target
         self.path = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
 
-    def finish(self) -> None:
-        """Give it its name; an older one of the same name goes."""
+    def commit(self) -> None:
+        """Give the folder its final name, in place of an older one; delete the oldest folders of the cache."""
         if self._target.exists():
             shutil.rmtree(self._target, ignore_errors=True)
         try:
             os.replace(self.path, self._target)
-        except OSError:  # another scan of the same file was faster, and found the same
+        except OSError:  # another scan of the same dataset was faster, with the same result
             shutil.rmtree(self.path, ignore_errors=True)
         _prune(self._target.parent)
 
     def discard(self) -> None:
-        """Throw it away."""
+        """Delete the folder unless it was committed."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -65,24 +72,24 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _prune(folder: Path) -> None:
-    """Delete the caches used longest ago until few enough, and small enough together, are left.
+    """Delete the least recently used folders until their number and their total size are within the limits.
 
-    Most are small, but the index of an archive has all its rows beside it, unpacked. The newest stays, whatever size:
-    it was made to be used now. Drafts of killed scans go as well.
+    Most are small, but the index of an archive has all its rows next to it, unpacked. The newest stays whatever its
+    size: it is about to be used. Drafts of killed scans are deleted as well.
     """
     finished: list[tuple[float, Path]] = []
-    for one in folder.iterdir():
+    for entry in folder.iterdir():
         with contextlib.suppress(OSError):  # another scan may remove it at the same time
-            used = one.stat().st_mtime
-            if not one.name.startswith(".draft-"):
-                finished.append((used, one))
+            used = entry.stat().st_mtime
+            if not entry.name.startswith(".draft-"):
+                finished.append((used, entry))
             elif time.time() - used > _STALE_SECONDS:
-                shutil.rmtree(one, ignore_errors=True)
-    taken = 0
-    for place, (_, one) in enumerate(sorted(finished, reverse=True)):
-        taken += _size(one)
-        if place and (place >= _KEPT or taken > LIMIT_BYTES):
-            shutil.rmtree(one, ignore_errors=True)
+                shutil.rmtree(entry, ignore_errors=True)
+    total = 0
+    for rank, (_, entry) in enumerate(sorted(finished, reverse=True)):
+        total += _size(entry)
+        if rank and (rank >= _MOST_FOLDERS or total > LIMIT_BYTES):
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _size(folder: Path) -> int:

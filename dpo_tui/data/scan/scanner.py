@@ -1,8 +1,8 @@
-"""Scan a whole dataset: counts, lengths, checks, tokens, streamed while they grow.
+"""Scan a whole dataset: rows, checks, lengths, duplicates, tokens, with partial reports on the way.
 
-``python -m dpo_tui.data.scan.scanner`` is the child process behind ``dpo-tui inspect`` and the data screen. It takes one JSON
-request on stdin and writes events as JSON lines: ``progress``, ``partial`` (a report of what is known so far),
-``report``, ``error``. It ends by itself when nobody reads them any more.
+``python -m dpo_tui.data.scan.scanner`` is the child process behind ``dpo-tui inspect`` and the data screen
+(`dpo_tui.data.scan.scan_process`). It reads one JSON request from stdin and writes events as JSON lines: ``progress``,
+``partial`` (a report of what is known so far), ``report``, ``error``. It ends when nobody reads them any more.
 """
 
 import sys
@@ -26,8 +26,8 @@ from dpo_tui.data.scan.chunk_scanner import ChunkScanner, ChunkStats
 from dpo_tui.data.scan.duplicates import PairLog
 from dpo_tui.data.scan.report import Report, make_report
 from dpo_tui.data.scan.row_index import RowIndex, RowPosition
-from dpo_tui.data.scan.scan_cache import Draft, folder_of
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_cache import Draft, cache_folder
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.totals import Totals
 from dpo_tui.data.source.chunks import Chunk, LineChunk, chunks_of, first_rows
 from dpo_tui.data.source.locate import locate, locate_evaluation
@@ -36,40 +36,45 @@ from dpo_tui.data.tokens.count_tokens import count_tokens
 from dpo_tui.errors import DpoTuiError, HomeError
 from dpo_tui.processes.process_pool import cores, run_in_order
 
+# Seconds between two events of a kind.
 _PROGRESS_EVERY = 0.1
 _PARTIAL_EVERY = 0.5
-# A file of this size is read before further processes would have started.
-_ALONE = 8 << 20
+# Bytes. A smaller file is read before further processes would have started.
+_ONE_PROCESS = 8 << 20
 
-Tell = Callable[[dict[str, Any]], None]
+Emit = Callable[[dict[str, Any]], None]
 
 
-def scan(request: ScanRequest, tell: Tell) -> Report:
-    """Scan a dataset, telling about it on the way, and leave flags and index in the cache.
+def scan(request: ScanRequest, emit: Emit) -> Report:
+    """Scan a dataset, and store flags, index and report in the cache.
+
+    Args:
+        request: what to scan.
+        emit: called with every ``progress`` and ``partial`` event.
 
     Raises:
         DataError: it cannot be read, or no row of it can be used.
     """
-    found = _Scan(request, tell)
+    running = _Scan(request, emit)
     try:
-        return found.run()
+        return running.run()
     finally:
-        found.close()
+        running.close()
 
 
 class _Scan:
-    def __init__(self, request: ScanRequest, tell: Tell) -> None:
+    def __init__(self, request: ScanRequest, emit: Emit) -> None:
         self.request = request
-        self.tell = tell
+        self.emit = emit
         self.checks = checks()
         self.totals = Totals(len(self.checks))
-        self.log = PairLog()
-        self.files = locate(request.source, self._downloading)
+        self.pair_log = PairLog()
+        self.files = locate(request.source, self._download_progress)
         self.size = sum(file.path.stat().st_size for file in self.files)
-        self.workers = request.workers or (1 if self.size <= _ALONE else cores())
-        self.draft = Draft(folder_of(self.files, request.source))
-        self.places: list[RowPosition] = []
-        self._told = self._told_partial = time.monotonic()
+        self.workers = request.workers or (1 if self.size <= _ONE_PROCESS else cores())
+        self.draft = Draft(cache_folder(self.files, request.source))
+        self.positions: list[RowPosition] = []
+        self._last_progress = self._last_partial = time.monotonic()
 
     def run(self) -> Report:
         with (self.draft.path / "flags.u32").open("w+b") as flags:
@@ -77,69 +82,70 @@ class _Scan:
             self._compare_rows(flags)
         self._raise_if_unusable()
         report = self._report(complete=True)
-        RowIndex(self.files, self.places, self.totals.lines).save(self.draft.path)
+        RowIndex(self.files, self.positions, self.totals.lines).save(self.draft.path)
         (self.draft.path / "report.json").write_bytes(orjson.dumps(report.to_json()))
-        self.draft.finish()
+        self.draft.commit()
         if self.request.model is None:
             return report
-        self.tell({"event": "partial", "report": report.to_json()})
+        self.emit({"event": "partial", "report": report.to_json()})
         return self._with_tokens()
 
     def close(self) -> None:
-        self.log.close()
+        self.pair_log.close()
         self.draft.discard()
 
     def _first_pass(self, flags: IO[bytes]) -> None:
-        described: deque[tuple[int, Chunk]] = deque()
+        submitted: deque[tuple[int, Chunk]] = deque()
         done = 0
-        # Of a stream nobody knows how long it will be.
+        # The length of a stream is unknown until it ends, so there is no total to show.
         size = self.size if all(file.packed is None and file.kind == "json" for file in self.files) else 0
-        for part in self._examined(self.files, described):
-            file, chunk = described.popleft()
-            self.places.append(RowPosition.of(file, chunk, self.totals.lines))
-            self.log.add(part.row_of_pair.astype(np.int64) + self.totals.lines, part.prompts, part.pairs)
+        for part in self._scan_chunks(self.files, submitted):
+            # Results come in the order in which chunks were submitted.
+            file, chunk = submitted.popleft()
+            self.positions.append(RowPosition.of(file, chunk, self.totals.lines))
+            self.pair_log.add(part.row_of_pair.astype(np.int64) + self.totals.lines, part.prompts, part.pairs)
             flags.write(part.flags.tobytes())
             self.totals.add(part)
             done += chunk.end - chunk.start if isinstance(chunk, LineChunk) else 0
             self._progress("reading", min(done, size), size)
 
-    def _examined(self, files: list[DataFile], described: deque[tuple[int, Chunk]]) -> Iterator[ChunkStats]:
+    def _scan_chunks(self, files: list[DataFile], submitted: deque[tuple[int, Chunk]]) -> Iterator[ChunkStats]:
         return run_in_order(
-            _examine,
-            _tasks(files, self.request.source.max_rows, described),
+            _scan_chunk,
+            _tasks(files, self.request.source.max_rows, submitted),
             workers=self.workers,
-            prepare=_prepare,
+            prepare=_make_scanner,
             arguments=(self.request.source.mapping,),
         )
 
     def _compare_rows(self, flags: IO[bytes]) -> None:
         stored = np.memmap(flags, dtype=np.uint32, mode="r+") if self.totals.lines else np.zeros(0, dtype=np.uint32)
-        for found in self.log.repeats(self._evaluation_prompts()):
+        for found in self.pair_log.duplicates(self._evaluation_prompts()):
             self.totals.distinct_prompts += found.distinct_prompts
-            for identity, rows in (
+            for check, rows in (
                 ("duplicate-pair", found.duplicate_pairs),
                 ("duplicate-prompt", found.duplicate_prompts),
                 ("contradicting-pair", found.contradicting),
                 ("leak", found.leaked),
             ):
-                bit = self.checks[identity].bit
-                self.totals.name_rows(bit, rows)
+                bit = self.checks[check].bit
+                self.totals.add_flagged(bit, rows)
                 stored[rows] |= np.uint32(1 << bit)
 
     def _evaluation_prompts(self) -> NDArray[np.uint64] | None:
         files = locate_evaluation(self.request.source, self.request.evaluation)
         if not files:
             return None
-        self.tell({"event": "progress", "phase": "comparing with the evaluation split", "done": 0, "total": 0})
-        hashes = [part.prompts for part in self._examined(files, deque())]
+        self.emit({"event": "progress", "phase": "comparing with the evaluation split", "done": 0, "total": 0})
+        hashes = [part.prompts for part in self._scan_chunks(files, deque())]
         return np.unique(np.concatenate(hashes)) if hashes else None
 
     def _raise_if_unusable(self) -> None:
         if self.totals.usable and self.totals.counts[self.checks["bad-json"].bit] * 2 <= self.totals.rows:
             return
-        refusals = _refusals(self.totals, self.checks)
+        dropped = _dropped_rows(self.totals, self.checks)
         example = _example(self.files, self.request.source)
-        raise_if_unusable(self.request.source.location, self.totals.rows, self.totals.usable, refusals, example)
+        raise_if_unusable(self.request.source.location, self.totals.rows, self.totals.usable, dropped, example)
 
     def _with_tokens(self) -> Report:
         model, limit = self.request.model or "", self.request.max_length
@@ -157,60 +163,61 @@ class _Scan:
                 tokens=figures,
             )
             if not figures.exact and self._is_time_for_partial():
-                self.tell({"event": "partial", "report": report.to_json()})
+                self.emit({"event": "partial", "report": report.to_json()})
         return report
 
     def _report(self, *, complete: bool) -> Report:
         return make_report(self.totals, self.checks, location=self.request.source.location, complete=complete)
 
-    def _downloading(self, phase: str, done: int, total: int) -> None:
-        self.tell({"event": "progress", "phase": phase, "done": done, "total": total})
+    def _download_progress(self, phase: str, done: int, total: int) -> None:
+        self.emit({"event": "progress", "phase": phase, "done": done, "total": total})
 
     def _progress(self, phase: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._told < _PROGRESS_EVERY:
+        if now - self._last_progress < _PROGRESS_EVERY:
             return
-        self._told = now
-        self.tell({"event": "progress", "phase": phase, "done": done, "total": total, "rows": self.totals.rows})
+        self._last_progress = now
+        self.emit({"event": "progress", "phase": phase, "done": done, "total": total, "rows": self.totals.rows})
         if phase == "reading" and self._is_time_for_partial():
-            self.tell({"event": "partial", "report": self._report(complete=False).to_json()})
+            self.emit({"event": "partial", "report": self._report(complete=False).to_json()})
 
     def _is_time_for_partial(self) -> bool:
         now = time.monotonic()
-        if now - self._told_partial < _PARTIAL_EVERY:
+        if now - self._last_partial < _PARTIAL_EVERY:
             return False
-        self._told_partial = now
+        self._last_partial = now
         return True
 
 
-def _tasks(files: list[DataFile], max_rows: int | None, described: deque[tuple[int, Chunk]]) -> Iterator[Chunk]:
+def _tasks(files: list[DataFile], max_rows: int | None, submitted: deque[tuple[int, Chunk]]) -> Iterator[Chunk]:
     for number, file in enumerate(files):
         found = chunks_of(file)
         for chunk in found if max_rows is None else first_rows(found, max_rows):
-            described.append((number, chunk))
+            submitted.append((number, chunk))
             yield chunk
 
 
-_EXAMINER: list[ChunkScanner] = []
+# The scanner of this process of the pool: one element once `_make_scanner` was called.
+_SCANNER: list[ChunkScanner] = []
 
 
-def _prepare(mapping: ColumnMapping) -> None:
+def _make_scanner(mapping: ColumnMapping) -> None:
     import gc
 
-    gc.disable()  # rows hold no cycles, and looking for them takes a fifth of the time
-    _EXAMINER[:] = [ChunkScanner(Recogniser(mapping), checks())]
+    gc.disable()  # rows hold no reference cycles, and searching for them takes a fifth of the time
+    _SCANNER[:] = [ChunkScanner(Recogniser(mapping), checks())]
 
 
-def _examine(chunk: Chunk) -> ChunkStats:
-    return _EXAMINER[0].examine(chunk)
+def _scan_chunk(chunk: Chunk) -> ChunkStats:
+    return _SCANNER[0].scan(chunk)
 
 
-def _refusals(totals: Totals, known: dict[str, Check]) -> DroppedRows:
-    reading = [check for check in known.values() if totals.messages.get(check.id)]
-    worst = max(reading, key=lambda check: totals.counts[check.bit], default=None)
+def _dropped_rows(totals: Totals, known: dict[str, Check]) -> DroppedRows:
+    reported = [check for check in known.values() if totals.messages.get(check.id)]
+    worst = max(reported, key=lambda check: totals.counts[check.bit], default=None)
     broken = totals.messages.get("bad-json", [])
     return DroppedRows(
-        count=sum(totals.counts[check.bit] for check in reading),
+        count=sum(totals.counts[check.bit] for check in reported),
         broken=totals.counts[known["bad-json"].bit],
         first_broken=RowProblem(broken[0][0], "bad-json", broken[0][1]) if broken else None,
         reason=totals.messages[worst.id][0][1] if worst else "",
@@ -226,26 +233,26 @@ def _example(files: list[DataFile], source: Source) -> tuple[int, Any] | None:
 
 
 def main() -> int:
-    """Serve one request: the entry point of the child process."""
+    """Serve one request; return the exit code. This is the entry point of the child process."""
     output = sys.stdout.buffer
 
-    def tell(event: dict[str, Any]) -> None:
+    def emit(event: dict[str, Any]) -> None:
         output.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         output.flush()
 
     try:
         request = ScanRequest.from_json(sys.stdin.buffer.readline())
         try:
-            tell({"event": "report", "report": scan(request, tell).to_json()})
+            emit({"event": "report", "report": scan(request, emit).to_json()})
         except DpoTuiError as error:
-            tell({"event": "error", "message": error.message, "hint": error.hint})
+            emit({"event": "error", "message": error.message, "hint": error.hint})
             return error.exit_code
     except BrokenPipeError:
-        return 0  # whoever asked is gone
+        return 0  # the parent is gone
     except OSError as error:
-        # Not the dataset's: those are DataErrors by now.
+        # Errors of the dataset's files are DataErrors by now, so this one is of the cache or the temporary folder.
         message = f"{error.filename or paths.cache()}: {error.strerror or error}"
-        tell({"event": "error", "message": message, "hint": "Free some space there, or set DPO_TUI_HOME elsewhere."})
+        emit({"event": "error", "message": message, "hint": "Free some space there, or set DPO_TUI_HOME elsewhere."})
         return HomeError.exit_code
     return 0
 

@@ -1,32 +1,36 @@
-"""The running counts of a scan, portion after portion."""
+"""The running counts of a scan, chunk after chunk."""
 
 import math
 from collections import Counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpo_tui.data.scan.chunk_scanner import BUCKETS, ChunkStats
-from dpo_tui.data.scan.pair_batcher import BLANK
+from dpo_tui.data.scan.pair_batcher import BLANK, MESSAGES_A_CHECK
 from dpo_tui.data.tokens.length_histogram import LengthHistogram
 
-NAMED_ROWS = 100
-"""How many rows a report names for each check."""
-_KEPT_MESSAGES = 3
+LISTED_ROWS = 100
+"""How many rows a report lists for each check."""
 
 
 class Totals:
-    """What is known of a dataset so far; memory does not grow with its size.
+    """The counts of the rows that were read so far; memory does not grow with their number.
 
     Attributes:
         rows: rows that are not blank.
-        lines: all rows, blank ones too; the number of the last row.
+        lines: all rows including blank lines; the number of the last row.
         usable: pairs that can be used.
-        named: the first rows that each bit of the flags names, from 1.
-        counts: how many rows each bit names.
+        counts: how many rows have each bit of the flags.
+        first_rows: the first LISTED_ROWS rows, from 1, that have each bit.
+        messages: for each check, a few rows (from 1) that cannot be used, with the reason.
         distinct_prompts: different prompts; known at the end only.
-        sampled: pairs that refusals and openings were counted in.
+        characters: lengths of prompts, chosen and rejected answers.
+        sampled: pairs in which refusals and openings were counted.
+        chosen_refusals: refusals among their chosen answers.
+        rejected_refusals: refusals among their rejected answers.
+        chosen_longer: pairs whose chosen answer is the longer one.
+        rejected_longer: pairs whose rejected answer is the longer one.
     """
 
     def __init__(self, bits: int) -> None:
@@ -35,7 +39,7 @@ class Totals:
         self.usable = 0
         self.distinct_prompts = 0
         self.counts = [0] * bits
-        self.named: list[list[int]] = [[] for _ in range(bits)]
+        self.first_rows: list[list[int]] = [[] for _ in range(bits)]
         self.messages: dict[str, list[tuple[int, str]]] = {}
         self.formats: Counter[str] = Counter()
         self.evidence: dict[str, dict[str, str]] = {}
@@ -52,7 +56,7 @@ class Totals:
         self._opening_texts: dict[int, str] = {}
 
     def add(self, part: ChunkStats) -> None:
-        """Add what one portion gave."""
+        """Add the results of the next chunk."""
         self._add_flags(part.flags)
         self.rows += int((part.flags != BLANK).sum())
         self.usable += len(part.prompts)
@@ -69,15 +73,15 @@ class Totals:
         for name, columns in part.evidence.items():
             self.evidence.setdefault(name, columns)
         for check, found in part.messages.items():
-            kept = self.messages.setdefault(check, [])
-            kept += [(row + self.lines + 1, text) for row, text in found[: _KEPT_MESSAGES - len(kept)]]
+            first = self.messages.setdefault(check, [])
+            first += [(row + self.lines + 1, text) for row, text in found[: MESSAGES_A_CHECK - len(first)]]
         self.notes += [note for note in part.notes if note not in self.notes]
         self.lines += len(part.flags)
 
-    def name_rows(self, bit: int, rows: NDArray[np.int64]) -> None:
-        """Add rows, counted from 0 and in order, that a comparison of all rows found."""
+    def add_flagged(self, bit: int, rows: NDArray[np.int64]) -> None:
+        """Add rows, counted from 0 and in order, that were flagged by the comparison of all rows."""
         self.counts[bit] += len(rows)
-        self.named[bit] = sorted({*self.named[bit], *(rows[:NAMED_ROWS] + 1).tolist()})[:NAMED_ROWS]
+        self.first_rows[bit] = sorted({*self.first_rows[bit], *(rows[:LISTED_ROWS] + 1).tolist()})[:LISTED_ROWS]
 
     def length_effect(self) -> float | None:
         """Cohen's d of the paired difference of log lengths, above 0 if chosen ones are longer; None if undefined."""
@@ -88,7 +92,10 @@ class Totals:
         return mean / math.sqrt(variance) if variance > 1e-12 else None  # noqa: PLR2004 (rounding of a zero)
 
     def most_common_opening(self) -> tuple[int, str]:
-        """How many prompts begin alike at most, and how. Different openings share a bucket in one of 4,096 cases."""
+        """The most common opening of prompts: its count and its text.
+
+        Two openings share a bucket in one of BUCKETS cases, which is too rare to matter for a share.
+        """
         top = int(np.argmax(self._openings))
         return int(self._openings[top]), self._opening_texts.get(top, "")
 
@@ -98,20 +105,14 @@ class Totals:
             if present >> bit & 1:
                 rows = np.flatnonzero(flags & np.uint32(1 << bit))
                 self.counts[bit] += len(rows)
-                missing = NAMED_ROWS - len(self.named[bit])
+                missing = LISTED_ROWS - len(self.first_rows[bit])
                 if missing > 0:
-                    self.named[bit] += (rows[:missing] + (self.lines + 1)).tolist()
+                    self.first_rows[bit] += (rows[:missing] + (self.lines + 1)).tolist()
 
     def _add_lengths(self, chosen: NDArray[np.int32], rejected: NDArray[np.int32]) -> None:
         difference = np.log((chosen + 1) / (rejected + 1))
+        # Sums of x and x²: enough for mean and standard deviation at the end.
         self._difference += float(difference.sum())
         self._difference_squared += float((difference * difference).sum())
         self.chosen_longer += int((chosen > rejected).sum())
         self.rejected_longer += int((chosen < rejected).sum())
-
-
-def recogniser_view(totals: Totals) -> dict[str, Any]:
-    """The format of the dataset and the columns of its most frequent one."""
-    names = [name for name, _ in totals.formats.most_common()]
-    shown = names[0] if len(names) == 1 else "mixed: " + ", ".join(names) if names else "unknown"
-    return {"format": shown, "columns": dict(totals.evidence.get(names[0], {})) if names else {}}

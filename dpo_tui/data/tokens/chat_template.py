@@ -1,9 +1,9 @@
 """Render chat templates exactly as transformers does, without importing it.
 
-The scan counts the tokens that training will see, in a process that must start fast, so it cannot pay for the torch
-stack. What transformers does to render a template is small and is repeated here: a jinja2 sandbox with its options,
-filters and globals (``transformers/utils/chat_template_utils.py``, 5.23). ``tests/data/tokens/test_pair_lengths.py`` holds the two
-together on real templates.
+The scan counts the tokens that training will see, in a process that must start fast, so it cannot import the torch
+stack. What transformers does to render a template is little and is repeated here: a jinja2 sandbox with its options,
+filters and globals (``transformers/utils/chat_template_utils.py``, 5.23). ``tests/data/tokens/test_pair_lengths.py``
+compares the two on real templates.
 """
 
 import json
@@ -21,8 +21,8 @@ DEFAULT_CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""ChatML, for models without a template of their own; the end-of-text token after an answer stops tokenizers to which
-``<|im_end|>`` is ordinary text."""
+"""ChatML, for models without a chat template. The end-of-text token after an answer ends generation with tokenizers to
+which ``<|im_end|>`` is ordinary text."""
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -33,7 +33,7 @@ class ChatTemplate:
 
     Args:
         source: the jinja text.
-        special_tokens: what the template can name, such as ``bos_token``.
+        special_tokens: the variables of special tokens, such as ``bos_token``.
     """
 
     def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
@@ -46,8 +46,13 @@ class ChatTemplate:
     ) -> str:
         """Render a conversation.
 
+        Args:
+            messages: the conversation.
+            tools: the schemas of tools that the model may call.
+            add_generation_prompt: append what begins an answer of the assistant.
+
         Raises:
-            jinja2.TemplateError: the template refuses the messages, for instance because roles do not alternate.
+            jinja2.TemplateError: the template raised an error, for instance because roles do not alternate.
         """
         chat = [_message(message) for message in messages]
         rendered: str = self._template.render(
@@ -64,10 +69,10 @@ def load_template(folder: Path) -> tuple[ChatTemplate, bool]:
     """Load the chat template of a model folder.
 
     Returns:
-        The template, and whether the model has one of its own; if not, it is DEFAULT_CHAT_TEMPLATE.
+        The template, and whether it is the model's own; if not, it is DEFAULT_CHAT_TEMPLATE.
 
     Raises:
-        DataError: a file cannot be read, or the template is no jinja.
+        DataError: a file cannot be read, or the template is not valid jinja.
     """
     import jinja2
 
@@ -80,7 +85,7 @@ def load_template(folder: Path) -> tuple[ChatTemplate, bool]:
 
 
 def special_tokens(folder: Path, config: dict[str, Any] | None = None) -> dict[str, str]:
-    """The named special tokens of a tokenizer, from its config and the older special_tokens_map.json."""
+    """The special tokens of a tokenizer by name, from its config and the older special_tokens_map.json."""
     named: dict[str, str] = {}
     for settings in (_json(folder / "special_tokens_map.json"), config or _json(folder / "tokenizer_config.json")):
         for name in _SPECIAL:
@@ -96,7 +101,7 @@ def _source(folder: Path, config: dict[str, Any]) -> str | None:
     if file.is_file():
         return file.read_text(encoding="utf-8")
     template = _json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
-    if isinstance(template, list):  # several named templates
+    if isinstance(template, list):  # several templates, each with a name
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
     return template if isinstance(template, str) else None
@@ -128,7 +133,7 @@ def _compile(source: str) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(jinja2.ext.Extension):
-        """``{% generation %}`` marks the assistant's words for a mask that is not needed here: it renders its body."""
+        """``{% generation %}`` marks the assistant's tokens for a loss mask, which is not needed: render its body."""
 
         tags = {"generation"}  # noqa: RUF012 (jinja's own attribute)
 

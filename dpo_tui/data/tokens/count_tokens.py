@@ -1,4 +1,4 @@
-"""Count the tokens of all pairs in several processes: a sample for an estimate within a second, then everything."""
+"""Count the tokens of all pairs in several processes: of a sample first, for an early estimate, then of all pairs."""
 
 import os
 from collections.abc import Iterator
@@ -16,45 +16,50 @@ from dpo_tui.data.rows.shapes import ColumnMapping
 from dpo_tui.data.source.chunks import Chunk, TextChunk, chunks_of, first_rows, rows
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.data.tokens.length_histogram import LengthHistogram, TokenFigures
-from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, kept, truncated
+from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, is_kept, truncated_answers
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
 from dpo_tui.processes.process_pool import run_in_order
 
 SAMPLED = 2000
-"""Pairs that the first estimate looks at; with fewer than twice as many everything is counted at once."""
-_SAMPLE_PIECES = 50
-_PIECE = 1 << 16
-_PORTION = 1 << 19
-_AT_ONCE = 500
+"""Pairs in the sample; if there are fewer than twice as many, all are counted at once."""
+_SAMPLE_CHUNKS = 50
+SAMPLE_CHUNK_BYTES = 1 << 16
+"""A sample is taken from chunks of this size, spread over each file."""
+_CHUNK_BYTES = 1 << 19
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
+    """Count the pairs of a chunk, or the first ``limit`` of them."""
+
     chunk: Chunk
-    most: int | None
+    limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Counted:
+class _ChunkLengths:
+    """Tokens of the pairs of a chunk (a row each: prompt, chosen, rejected), and how many could not be rendered."""
+
     lengths: NDArray[np.int64]
-    refused: int
+    unrenderable: int
 
 
 def count_tokens(
     files: list[DataFile], source: Source, model: str, max_length: int | None, *, usable: int, workers: int
 ) -> Iterator[TokenFigures]:
-    """Count tokens as TRL will.
+    """Count the tokens that training with TRL will see.
 
     Args:
         files: the dataset.
-        source: its mapping and its limit of rows.
+        source: its column mapping and its maximum number of rows.
         model: a model's folder or hub id.
-        max_length: what TRL keeps of prompt and answer.
+        max_length: tokens that TRL keeps of prompt and answer.
         usable: how many pairs there are.
         workers: how many processes.
 
     Yields:
-        Figures: first an estimate if the dataset is large, later better ones, at last exact ones.
+        For a large dataset an estimate first, then ever better ones; the exact counts last.
 
     Raises:
         DataError: the model has no tokenizer that can be read.
@@ -63,11 +68,11 @@ def count_tokens(
     own_template = TokenCounter.from_folder(folder).own_template
     if usable > 2 * SAMPLED:
         tally = _Tally(max_length, own_template)
-        for counted in _counted(_sample(files, source), source.mapping, folder, 1):
+        for counted in _count_chunks(_sample(files, source), source.mapping, folder, 1):
             tally.add(counted)
         yield tally.figures(exact=False)
     tally = _Tally(max_length, own_template)
-    for counted in _counted(_all(files, source), source.mapping, folder, workers):
+    for counted in _count_chunks(_all(files, source), source.mapping, folder, workers):
         tally.add(counted)
         if usable > 2 * SAMPLED:
             yield tally.figures(exact=False)
@@ -75,22 +80,24 @@ def count_tokens(
 
 
 class _Tally:
+    """The running token counts."""
+
     def __init__(self, max_length: int | None, own_template: bool) -> None:
         self._max_length = max_length
         self._own_template = own_template
-        self._counted = self._drop = self._truncate = self._refused = 0
+        self._counted = self._drop = self._truncate = self._unrenderable = 0
         self._histograms = {name: LengthHistogram() for name in ("prompt", "chosen", "rejected", "longest")}
 
-    def add(self, counted: _Counted) -> None:
+    def add(self, counted: _ChunkLengths) -> None:
         lengths = counted.lengths
-        self._counted += len(lengths) + counted.refused
-        self._refused += counted.refused
+        self._counted += len(lengths) + counted.unrenderable
+        self._unrenderable += counted.unrenderable
         for column, name in enumerate(("prompt", "chosen", "rejected")):
             self._histograms[name].add(lengths[:, column])
         self._histograms["longest"].add(lengths[:, 0] + np.maximum(lengths[:, 1], lengths[:, 2]))
         for prompt, chosen, rejected in lengths.tolist():
-            if kept(prompt, self._max_length):
-                self._truncate += truncated(Length(prompt, chosen, rejected), self._max_length)
+            if is_kept(prompt, self._max_length):
+                self._truncate += truncated_answers(Length(prompt, chosen, rejected), self._max_length)
             else:
                 self._drop += 1
 
@@ -102,59 +109,62 @@ class _Tally:
             summaries={name: histogram.summary() for name, histogram in self._histograms.items()},
             will_drop=self._drop,
             will_truncate=self._truncate,
-            refused=self._refused,
+            unrenderable=self._unrenderable,
             keeps={"95": longest.quantile(0.95), "99": longest.quantile(0.99), "100": longest.largest},
             own_template=self._own_template,
         )
 
 
 def _sample(files: list[DataFile], source: Source) -> Iterator[_Task]:
-    each = SAMPLED // _SAMPLE_PIECES
+    pairs_a_chunk = SAMPLED // _SAMPLE_CHUNKS
     for file in files:
         size = file.path.stat().st_size
-        step = max(1, size // _PIECE // _SAMPLE_PIECES)
-        taken = islice(_limited(file, source, _PIECE), 0, None, step)
-        for chunk in islice(taken, _SAMPLE_PIECES):
-            yield _Task(chunk, each)
+        step = max(1, size // SAMPLE_CHUNK_BYTES // _SAMPLE_CHUNKS)
+        spread = islice(_chunks(file, source, SAMPLE_CHUNK_BYTES), 0, None, step)
+        for chunk in islice(spread, _SAMPLE_CHUNKS):
+            yield _Task(chunk, pairs_a_chunk)
 
 
 def _all(files: list[DataFile], source: Source) -> Iterator[_Task]:
     for file in files:
-        for chunk in _limited(file, source, _PORTION):
+        for chunk in _chunks(file, source, _CHUNK_BYTES):
             yield _Task(chunk, None)
 
 
-def _limited(file: DataFile, source: Source, size: int) -> Iterator[Chunk]:
+def _chunks(file: DataFile, source: Source, size: int) -> Iterator[Chunk]:
     found = chunks_of(file, size)
     return found if source.max_rows is None else first_rows(found, source.max_rows)
 
 
-def _counted(tasks: Iterator[_Task], mapping: ColumnMapping, folder: Path, workers: int) -> Iterator[_Counted]:
-    # The library's own threads would fight with the processes for the cores.
+def _count_chunks(
+    tasks: Iterator[_Task], mapping: ColumnMapping, folder: Path, workers: int
+) -> Iterator[_ChunkLengths]:
+    # The threads of the tokenizers library would compete with the processes for the cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    return run_in_order(_count, tasks, workers=workers, prepare=_prepare, arguments=(mapping, folder))
+    return run_in_order(_count_chunk, tasks, workers=workers, prepare=_load, arguments=(mapping, folder))
 
 
-_TOOLS: list[tuple[Recogniser, TokenCounter]] = []
+# The recogniser and tokenizer of this process of the pool: one element once `_load` was called.
+_LOADED: list[tuple[Recogniser, TokenCounter]] = []
 
 
-def _prepare(mapping: ColumnMapping, folder: Path) -> None:
-    _TOOLS[:] = [(Recogniser(mapping), TokenCounter.from_folder(folder))]
+def _load(mapping: ColumnMapping, folder: Path) -> None:
+    _LOADED[:] = [(Recogniser(mapping), TokenCounter.from_folder(folder))]
 
 
-def _count(task: _Task) -> _Counted:
-    recogniser, counter = _TOOLS[0]
+def _count_chunk(task: _Task) -> _ChunkLengths:
+    recogniser, counter = _LOADED[0]
     recogniser.cells = isinstance(task.chunk, TextChunk) and task.chunk.cells
     lengths: list[tuple[int, int, int]] = []
-    refused = 0
-    pairs = islice(_pairs(task.chunk, recogniser), task.most)
-    while batch := list(islice(pairs, _AT_ONCE)):
+    unrenderable = 0
+    pairs = islice(_pairs(task.chunk, recogniser), task.limit)
+    while batch := list(islice(pairs, _BATCH)):
         for found in counter.lengths(batch):
             if isinstance(found, Length):
                 lengths.append((found.prompt, found.chosen, found.rejected))
             else:
-                refused += 1
-    return _Counted(np.array(lengths, dtype=np.int64).reshape(-1, 3), refused)
+                unrenderable += 1
+    return _ChunkLengths(np.array(lengths, dtype=np.int64).reshape(-1, 3), unrenderable)
 
 
 def _pairs(chunk: Chunk, recogniser: Recogniser) -> Iterator[Pair]:

@@ -1,4 +1,4 @@
-"""Exact counts of lengths in constant memory, from which any quantile can be read."""
+"""A histogram of lengths with one bin for each length: exact quantiles in constant memory."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CAP = 1 << 18
-"""Lengths from here on share one bin; the largest is kept beside."""
+"""Lengths from this one on share the last bin; the largest length is stored separately."""
 
 
 class LengthHistogram:
@@ -36,9 +36,9 @@ class LengthHistogram:
         self._sum += int(lengths.sum())
         counts = np.bincount(np.minimum(lengths, CAP))
         if len(counts) > len(self._counts):
-            grown = np.zeros(min(CAP + 1, max(len(counts), 2 * len(self._counts))), dtype=np.int64)
-            grown[: len(self._counts)] = self._counts
-            self._counts = grown
+            larger = np.zeros(min(CAP + 1, max(len(counts), 2 * len(self._counts))), dtype=np.int64)
+            larger[: len(self._counts)] = self._counts
+            self._counts = larger
         self._counts[: len(counts)] += counts
 
     def quantile(self, share: float) -> int:
@@ -50,12 +50,11 @@ class LengthHistogram:
         length = int(np.argmax(reached))
         return self._largest if length >= CAP else min(length, self._largest)
 
-    def at_least(self, length: int) -> int:
-        """How many lengths are this long or longer."""
-        return int(self._counts[min(length, CAP) :].sum())
-
     def summary(self, bins: int = 24) -> dict[str, Any]:
-        """Mean, quantiles and a histogram with few bins of equal width up to the 99.5 % quantile, for people."""
+        """Mean, quantiles and a histogram with few bins of equal width up to the 99.5 % quantile, for a report.
+
+        The last bin also counts the few longer lengths, which would otherwise leave most bins empty.
+        """
         total = self.count
         if not total:
             return {"count": 0}
@@ -79,17 +78,17 @@ class LengthHistogram:
 
 @dataclass(frozen=True, slots=True)
 class TokenFigures:
-    """What counting tokens gave, of a sample or of all pairs.
+    """Token counts of a sample or of all pairs.
 
     Args:
         counted: pairs that were counted.
         exact: whether these are all.
-        summaries: of prompts, chosen and rejected answers, and of the longer whole of each pair.
+        summaries: of prompts, chosen and rejected answers, and of each pair's prompt with its longer answer.
         will_drop: pairs that TRL drops because the prompt fills max_length.
-        will_truncate: answers that TRL cuts.
-        refused: pairs that the chat template refuses.
-        keeps: the ``max_length`` that keeps 95, 99 and 100 % of the pairs whole.
-        own_template: whether the model has a chat template of its own.
+        will_truncate: answers that TRL truncates.
+        unrenderable: pairs for which the chat template raises an error.
+        keeps: the ``max_length`` with which 95, 99 and 100 % of the pairs are not truncated.
+        own_template: whether the model has a chat template.
     """
 
     counted: int
@@ -97,6 +96,6 @@ class TokenFigures:
     summaries: dict[str, Any]
     will_drop: int
     will_truncate: int
-    refused: int
+    unrenderable: int
     keeps: dict[str, int]
     own_template: bool

@@ -1,13 +1,13 @@
-"""How many tokens each pair has, which pairs TRL will drop and which answers it will cut.
+"""Count the tokens of each pair, and predict which pairs TRL will drop and which answers it will truncate.
 
-This mirrors ``DPOTrainer._prepare_dataset`` of TRL 1.16: the prompt is rendered with the generation prompt, prompt and
-answer together, the prompt's length is what all three renderings begin with, and a pair whose prompt alone fills
-``max_length`` is dropped without a word. One function, :func:`kept`, decides; the scan and the tests of the worker both
-use it.
+This mirrors ``DPOTrainer._prepare_dataset`` of TRL 1.16: the prompt is rendered with the generation prompt, then prompt
+and answer together; the prompt's length is the common prefix of all three renderings, and a pair whose prompt alone
+fills ``max_length`` is dropped without a message. One function, :func:`is_kept`, decides; the scan and the tests of the
+worker both use it.
 
-Tokenizers cut text at special tokens before anything else, so the pieces between them can be counted once and reused:
-the prompt is tokenized once instead of three times. Every :class:`TokenCounter` checks that on its first rows against
-the whole text, and counts whole texts if a tokenizer disagrees.
+Tokenizers split text at special tokens before anything else, so the pieces between them can be tokenized once and
+reused: the prompt once instead of three times. Every :class:`TokenCounter` compares that with the tokens of whole texts
+on its first rows, and tokenizes whole texts if they differ.
 """
 
 import re
@@ -22,7 +22,7 @@ from dpo_tui.errors import DataError
 
 _CHECKED_TEXTS = 48
 _MOST_PIECES = 20_000
-"""Pieces that are remembered; most are met in one pair only, system prompts in all."""
+"""Pieces whose tokens are cached; most occur in one pair only, system prompts in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Length:
     """Tokens of one pair.
 
     Args:
-        prompt: what all renderings of the pair begin with.
-        chosen: the chosen answer, with what the template adds after it.
-        rejected: the rejected answer, likewise.
+        prompt: the common prefix of all renderings of the pair.
+        chosen: the chosen answer with what the template adds after it.
+        rejected: the rejected answer with what the template adds after it.
     """
 
     prompt: int
@@ -41,19 +41,23 @@ class Length:
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateRefusal:
-    """A pair that the chat template refuses to render; training leaves it out."""
+class Unrenderable:
+    """Why the chat template cannot render a pair; training leaves such a pair out.
+
+    Args:
+        reason: the first line of the template's error.
+    """
 
     reason: str
 
 
-def kept(prompt_tokens: int, max_length: int | None, truncation: str = "keep_start") -> bool:
+def is_kept(prompt_tokens: int, max_length: int | None, truncation: str = "keep_start") -> bool:
     """Whether TRL keeps a pair: with ``keep_start`` a prompt that fills ``max_length`` leaves no room for an answer."""
     return max_length is None or truncation != "keep_start" or prompt_tokens < max_length
 
 
-def truncated(length: Length, max_length: int | None) -> int:
-    """How many of the two answers of a pair TRL will cut, 0 to 2."""
+def truncated_answers(length: Length, max_length: int | None) -> int:
+    """How many of the two answers of a pair TRL will truncate, 0 to 2."""
     if max_length is None:
         return 0
     return (length.prompt + length.chosen > max_length) + (length.prompt + length.rejected > max_length)
@@ -74,7 +78,7 @@ class TokenCounter:
         self.own_template = own_template
         self._tokenizer = tokenizer
         self._template = template
-        self._cuts = _cut_pattern(tokenizer)
+        self._special_tokens = _special_token_pattern(tokenizer)
         self._pieces: dict[str, list[int]] = {}
         self._unchecked = _CHECKED_TEXTS
 
@@ -100,42 +104,42 @@ class TokenCounter:
         template, own = load_template(folder)
         return cls(tokenizer, template, own_template=own)
 
-    def lengths(self, pairs: list[Pair]) -> list[Length | TemplateRefusal]:
+    def lengths(self, pairs: list[Pair]) -> list[Length | Unrenderable]:
         """Count the tokens of some pairs; call it with hundreds of pairs at a time."""
         rendered = [render(self._template, pair) for pair in pairs]
-        texts = [text for item in rendered if not isinstance(item, TemplateRefusal) for text in item]
-        ids = iter(self._ids(texts))
+        texts = [text for item in rendered if not isinstance(item, Unrenderable) for text in item]
+        ids = iter(self._tokenize(texts))
         return [
-            item if isinstance(item, TemplateRefusal) else _length(next(ids), next(ids), next(ids)) for item in rendered
+            item if isinstance(item, Unrenderable) else _length(next(ids), next(ids), next(ids)) for item in rendered
         ]
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        if self._cuts is None:
-            return self._whole(texts)
-        found = self._by_piece(texts, self._cuts)
+    def _tokenize(self, batch: list[str]) -> list[list[int]]:
+        if self._special_tokens is None:
+            return self._tokenize_whole(batch)
+        found = self._tokenize_pieces(batch, self._special_tokens)
         if self._unchecked > 0:
-            sample = texts[: self._unchecked]
+            sample = batch[: self._unchecked]
             self._unchecked -= len(sample)
-            if self._whole(sample) != found[: len(sample)]:
-                self._cuts = None
-                return self._whole(texts)
+            if self._tokenize_whole(sample) != found[: len(sample)]:
+                self._special_tokens = None
+                return self._tokenize_whole(batch)
         return found
 
-    def _by_piece(self, texts: list[str], cuts: re.Pattern[str]) -> list[list[int]]:
+    def _tokenize_pieces(self, batch: list[str], special_tokens: re.Pattern[str]) -> list[list[int]]:
         if len(self._pieces) > _MOST_PIECES:
             self._pieces.clear()
-        pieces = [_split(text, cuts) for text in texts]
+        pieces = [_split(text, special_tokens) for text in batch]
         new = list(dict.fromkeys(piece for text in pieces for piece in text if piece not in self._pieces))
-        self._pieces.update(zip(new, self._whole(new), strict=True))
+        self._pieces.update(zip(new, self._tokenize_whole(new), strict=True))
         return [[token for piece in text for token in self._pieces[piece]] for text in pieces]
 
-    def _whole(self, texts: list[str]) -> list[list[int]]:
-        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [one.ids for one in encoded]
+    def _tokenize_whole(self, batch: list[str]) -> list[list[int]]:
+        encoded = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
 
 
-def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | TemplateRefusal:
-    """Render prompt, prompt and chosen, prompt and rejected, as TRL does."""
+def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Unrenderable:
+    """Render prompt, prompt and chosen, prompt and rejected, as TRL does; or return why that fails."""
     import jinja2
 
     try:
@@ -145,21 +149,21 @@ def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Templat
             template.render(pair.prompt + pair.rejected, tools=pair.tools),
         )
     except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-        return TemplateRefusal((str(error).splitlines() or [type(error).__name__])[0])
+        return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])
 
 
-def _split(text: str, cuts: re.Pattern[str]) -> list[str]:
-    """Cut before every special token, so that a token leads the piece behind it.
+def _split(text: str, special_tokens: re.Pattern[str]) -> list[str]:
+    """Split before every special token, so that each piece but the first begins with one.
 
-    A tokenizer that treats the beginning of a text otherwise (SentencePiece puts a space there) then sees only the
-    token at the beginning of a later piece, as in the whole text.
+    A tokenizer that treats the beginning of a text specially (SentencePiece inserts a space) then finds a special token
+    there and inserts nothing, as in the whole text.
     """
-    starts = [0, *(match.start() for match in cuts.finditer(text) if match.start()), len(text)]
+    starts = [0, *(match.start() for match in special_tokens.finditer(text) if match.start()), len(text)]
     return [text[start:end] for start, end in pairwise(starts)]
 
 
-def _cut_pattern(tokenizer: Any) -> re.Pattern[str] | None:
-    """The special tokens at which text may be cut, or None if the tokenizer lets them swallow what is beside them."""
+def _special_token_pattern(tokenizer: Any) -> re.Pattern[str] | None:
+    """A pattern of the special tokens at which text can be split; None if any also matches the text next to it."""
     added = [token for token in tokenizer.get_added_tokens_decoder().values() if not token.normalized]
     if not added or any(token.lstrip or token.rstrip or token.single_word for token in added):
         return None
@@ -168,14 +172,14 @@ def _cut_pattern(tokenizer: Any) -> re.Pattern[str] | None:
 
 
 def _length(prompt: list[int], chosen: list[int], rejected: list[int]) -> Length:
-    shared = min(_shared(prompt, chosen), _shared(prompt, rejected))
+    shared = min(_common_prefix(prompt, chosen), _common_prefix(prompt, rejected))
     return Length(shared, len(chosen) - shared, len(rejected) - shared)
 
 
-def _shared(prompt: list[int], both: list[int]) -> int:
-    if both[: len(prompt)] == prompt:
-        return len(prompt)
-    for at, (one, other) in enumerate(zip(prompt, both, strict=False)):
+def _common_prefix(left: list[int], right: list[int]) -> int:
+    if right[: len(left)] == left:  # nearly always, and much faster than the loop
+        return len(left)
+    for index, (one, other) in enumerate(zip(left, right, strict=False)):
         if one != other:
-            return at
-    return min(len(prompt), len(both))
+            return index
+    return min(len(left), len(right))

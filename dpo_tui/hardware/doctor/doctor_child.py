@@ -1,6 +1,6 @@
-"""Some of the doctor's checks in a child process, each finding told as it comes; it can be ended at any moment.
+"""The doctor as a child process: findings arrive one by one, and the process can be ended at any time.
 
-The hub may take its time to answer, and torch its time to be imported: whoever asks must be able to leave.
+Requests to the hub and the import of torch can take long, and the app must be able to leave the page meanwhile.
 """
 
 import json
@@ -14,9 +14,9 @@ from dpo_tui.hardware.doctor.registry import (
     DoctorFinding,
     DoctorOptions,
     MachineFacts,
-    findings,
-    finish_stack,
-    start_stack,
+    collect_stack_report,
+    iter_findings,
+    start_stack_report,
 )
 from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.processes.json_child import ChildError, JsonChild
@@ -28,19 +28,19 @@ HUB = frozenset({"hub_access"})
 
 
 class DoctorProcess(JsonChild):
-    """An examination as a child process; leaving the context, or :meth:`close`, ends it and what it started.
+    """Checks in a child process; leaving the context, or :meth:`close`, ends it and the processes it started.
 
     Args:
-        options: what the person wants to do.
+        options: what the user plans.
         names: of the check functions to run.
     """
 
     def __init__(self, options: DoctorOptions, names: Collection[str]) -> None:
         super().__init__("dpo_tui.hardware.doctor.doctor_child", "the examination")
-        self.send({"circumstances": asdict(options), "names": sorted(names)})
+        self.send({"options": asdict(options), "names": sorted(names)})
 
     def findings(self) -> Iterator[DoctorFinding]:
-        """Every finding, as it comes; the last one says so if the child ended early."""
+        """Yield findings as they arrive; a child that ends early adds a finding that says so."""
         try:
             for message in self.messages():
                 yield DoctorFinding(**message)
@@ -51,25 +51,25 @@ class DoctorProcess(JsonChild):
             yield DoctorFinding("doctor", "warn", ended.message, "dpo-tui doctor")
 
 
-def in_turn(options: DoctorOptions, names: Collection[str]) -> Iterator[DoctorFinding]:
-    """Run checks: what is known at once first, then what torch says, and the hub at last."""
+def findings_by_speed(options: DoctorOptions, names: Collection[str]) -> Iterator[DoctorFinding]:
+    """Run checks by name: first those that need neither torch nor the network, then torch's, then the hub's."""
     wanted = frozenset(names)
-    child = start_stack() if wanted & STACK else None
+    child = start_stack_report() if wanted & STACK else None
     inventory, ram = nvml.read(), main_memory()
-    yield from findings(MachineFacts(inventory, ram, os.environ, options), wanted - STACK - HUB)
+    yield from iter_findings(MachineFacts(inventory, ram, os.environ, options), wanted - STACK - HUB)
     if wanted & STACK:
-        stack, fault = finish_stack(child, lambda words: None)
-        yield from findings(MachineFacts(inventory, ram, os.environ, options, stack, fault), wanted & STACK)
-    yield from findings(MachineFacts(inventory, ram, os.environ, options), wanted & HUB)
+        stack, fault = collect_stack_report(child, lambda message: None)
+        yield from iter_findings(MachineFacts(inventory, ram, os.environ, options, stack, fault), wanted & STACK)
+    yield from iter_findings(MachineFacts(inventory, ram, os.environ, options), wanted & HUB)
 
 
 def main() -> None:
-    """The child: a request as a line on stdin, a line of JSON for each finding."""
+    """Entry point of the child: a request as a line of JSON on stdin, a line of JSON on stdout for each finding."""
     request = json.loads(sys.stdin.readline())
-    # What libraries print goes to stderr, so that stdout carries findings only.
+    # Findings go to a copy of stdout; descriptor 1 becomes stderr, so that nothing libraries print mixes with them.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
-        for finding in in_turn(DoctorOptions(**request["circumstances"]), request["names"]):
+        for finding in findings_by_speed(DoctorOptions(**request["options"]), request["names"]):
             out.write(json.dumps(asdict(finding)) + "\n")
             out.flush()
 

@@ -1,4 +1,4 @@
-"""Doctor: the login session, the terminal, and access to the hub."""
+"""Doctor checks of the login session, the terminal, and access to the hub."""
 
 import getpass
 import os
@@ -11,11 +11,19 @@ from dpo_tui.text.printable import printable
 
 _LOGIND = (Path("/etc/systemd/logind.conf"), Path("/etc/systemd/logind.conf.d"), Path("/usr/lib/systemd/logind.conf.d"))
 _SMALLEST = (80, 24)
+_NETWORK_REASONS = {
+    "ConnectError": "no connection",
+    "ConnectionError": "no connection",
+    "ConnectTimeout": "no answer in time",
+    "ReadTimeout": "no answer in time",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
+}
+"""Explanations of exceptions by their names: requests, httpx and huggingface_hub have classes of these names."""
 
 
 @check
-def user_processes(box: MachineFacts) -> DoctorFinding | None:
-    """Whether logind kills what a session leaves behind."""
+def user_processes(facts: MachineFacts) -> DoctorFinding | None:
+    """Whether systemd-logind kills a user's processes at logout (``KillUserProcesses``)."""
     if not Path("/run/systemd/system").exists():
         return None
     if not kills_user_processes(_logind_text()):
@@ -31,24 +39,24 @@ def user_processes(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def terminal(box: MachineFacts) -> DoctorFinding:
-    """TERM, colours, UTF-8, tmux and size."""
-    term = box.environ.get("TERM", "")
+def terminal(facts: MachineFacts) -> DoctorFinding:
+    """The terminal: TERM, colours, UTF-8, tmux and size."""
+    term = facts.environ.get("TERM", "")
     if term in ("", "dumb"):
         shown = "TERM is not set" if not term else "TERM=dumb"
         return DoctorFinding(
             "terminal", "warn", f"{shown}: the app needs a terminal, the commands do not.", "export TERM=xterm-256color"
         )
     notes = []
-    locale = box.environ.get("LC_ALL") or box.environ.get("LC_CTYPE") or box.environ.get("LANG") or ""
+    locale = facts.environ.get("LC_ALL") or facts.environ.get("LC_CTYPE") or facts.environ.get("LANG") or ""
     if "utf" not in locale.lower():
         notes.append("no UTF-8 locale: charts are drawn in ASCII")
-    true_colour = box.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+    true_colour = facts.environ.get("COLORTERM", "") in ("truecolor", "24bit")
     colours = "true colour" if true_colour else "256 colours" if "256" in term else "16 colours"
     size = shutil.get_terminal_size((0, 0))
     if 0 < size.columns < _SMALLEST[0] or 0 < size.lines < _SMALLEST[1]:
         notes.append(f"{size.columns}×{size.lines} is small; 80×24 shows everything")
-    inside = " in tmux" if box.environ.get("TMUX") else ""
+    inside = " in tmux" if facts.environ.get("TMUX") else ""
     shown = f"{printable(term)}{inside}, {colours}"
     if notes:
         return DoctorFinding(
@@ -58,9 +66,9 @@ def terminal(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def hub_access(box: MachineFacts) -> DoctorFinding | None:
-    """Whether this machine's token may download a model; asked only when a model is named, and never shown."""
-    model = box.options.model
+def hub_access(facts: MachineFacts) -> DoctorFinding | None:
+    """Whether the hub lets this machine's token download the planned model. The token is never shown."""
+    model = facts.options.model
     if model is None:
         return None
     shown = printable(model, single_line=True)
@@ -70,11 +78,12 @@ def hub_access(box: MachineFacts) -> DoctorFinding | None:
     try:
         HfApi().auth_check(model)
     except Exception as error:
-        return _refusal(shown, has_token, error)
+        return _access_error(shown, has_token, error)
     return DoctorFinding("hub-access", "ok", f"{shown} can be downloaded {has_token}")
 
 
-def _refusal(shown: str, has_token: str, error: Exception) -> DoctorFinding:
+def _access_error(shown: str, has_token: str, error: Exception) -> DoctorFinding:
+    """The finding for a failed access check; without the error's own text, which can contain the token."""
     kind = type(error).__name__
     if kind == "GatedRepoError":
         message = f"{shown} is gated, and {has_token} it cannot be downloaded."
@@ -86,13 +95,13 @@ def _refusal(shown: str, has_token: str, error: Exception) -> DoctorFinding:
     return DoctorFinding(
         "hub-access",
         "warn",
-        f"the hub could not be asked about {shown} ({kind})",
+        f"the hub could not be asked about {shown}: {_NETWORK_REASONS.get(kind, kind)}",
         "check the network, or use a local folder",
     )
 
 
 def kills_user_processes(text: str) -> bool:
-    """What logind's configuration says, the last line winning; its default is no."""
+    """Whether a logind configuration sets ``KillUserProcesses``; the last line counts, and the default is no."""
     found = re.findall(r"^\s*KillUserProcesses\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
     return bool(found) and found[-1].lower() in ("yes", "true", "1", "on")
 

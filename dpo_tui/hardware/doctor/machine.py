@@ -1,4 +1,4 @@
-"""Doctor: main memory, disk, container limits, clock."""
+"""Doctor checks of main memory, container limits, disks and the clock."""
 
 import os
 import shutil
@@ -8,46 +8,46 @@ from pathlib import Path
 from dpo_tui import paths
 from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
 from dpo_tui.hardware.memory.memory_estimate import GB
-from dpo_tui.hardware.profiles import MINIMUM_RAM_GB, gb
+from dpo_tui.hardware.profiles import MINIMUM_RAM_GB, format_gb
 from dpo_tui.hub.cache import hub_cache
 
 _HOME_GB = 5  # checkpoints: an adapter with its optimizer is 0.1 to 1.5 GB, two are kept, and logs and samples
 _CACHE_GB = 20  # an 8B model in 16 bit is 16 GB
 _SHM_GB = 0.5  # data loader processes pass batches through it; a container's default is 64 MB
-_SHARED = Path("/dev/shm")  # noqa: S108 - only its size is looked at
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only its size is looked at
 _SOFTWARE_DATE = 1_760_000_000  # October 2025; a clock before that is wrong
 
 
 @check
-def memory(box: MachineFacts) -> DoctorFinding:
-    """Main memory, of which 16 GB are the minimum, and how much of it is free."""
-    shown = f"{gb(box.ram.total)} of main memory, {gb(box.ram.free)} free"
-    if box.ram.total < MINIMUM_RAM_GB * GB:
+def memory(facts: MachineFacts) -> DoctorFinding:
+    """Whether there is enough main memory: 16 GB are the minimum."""
+    shown = f"{format_gb(facts.ram.total)} of main memory, {format_gb(facts.ram.free)} free"
+    if facts.ram.total < MINIMUM_RAM_GB * GB:
         message = f"{shown}; 16 GB is the minimum, and loading a 7B model may be killed."
         return DoctorFinding("memory", "warn", message, "choose a smaller model, or add swap")
     return DoctorFinding("memory", "ok", shown)
 
 
 @check
-def container(box: MachineFacts) -> DoctorFinding | None:
-    """A container's own limits: memory, and the shared memory that data loaders use."""
-    limit = _limit()
-    shm = _free_at(_SHARED)
+def container(facts: MachineFacts) -> DoctorFinding | None:
+    """Whether a container limits memory, or the shared memory that data loaders use."""
+    limit = _container_limit()
+    shm = _free_at(_SHARED_MEMORY)
     problems = []
     if limit is not None and limit < MINIMUM_RAM_GB * GB:
-        problems.append(f"the container may use {gb(limit)} of memory")
+        problems.append(f"the container may use {format_gb(limit)} of memory")
     if shm is not None and shm < _SHM_GB * GB:
-        problems.append(f"{_SHARED} has {shm / 1e6:.0f} MB free")
+        problems.append(f"{_SHARED_MEMORY} has {shm / 1e6:.0f} MB free")
     if problems:
         fix = "start the container with --memory 24g --shm-size 2g, or keep dataloader_num_workers = 0"
         return DoctorFinding("container", "warn", "; ".join(problems), fix)
     if limit is not None:
-        return DoctorFinding("container", "ok", f"limited to {gb(limit)} of memory")
+        return DoctorFinding("container", "ok", f"limited to {format_gb(limit)} of memory")
     return None
 
 
 @check
-def disk_for_runs(box: MachineFacts) -> DoctorFinding:
+def disk_for_runs(facts: MachineFacts) -> DoctorFinding:
     """Disk for checkpoints."""
     return _disk(
         "disk-runs", paths.home(), _HOME_GB, "checkpoints and logs", "export DPO_TUI_HOME=/a/larger/disk/dpo-tui"
@@ -55,7 +55,7 @@ def disk_for_runs(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def disk_for_models(box: MachineFacts) -> DoctorFinding:
+def disk_for_models(facts: MachineFacts) -> DoctorFinding:
     """Disk for downloaded models."""
     return _disk(
         "disk-models",
@@ -67,8 +67,8 @@ def disk_for_models(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def clock(box: MachineFacts) -> DoctorFinding:
-    """A wrong clock breaks downloads and confuses run times."""
+def clock(facts: MachineFacts) -> DoctorFinding:
+    """Whether the clock is plausible: a wrong one breaks TLS, and the times of runs."""
     now = time.time()
     if now < _SOFTWARE_DATE:
         shown = time.strftime("%Y-%m-%d", time.localtime(now))
@@ -82,14 +82,14 @@ def _disk(name: str, folder: Path, wanted: float, what: str, fix: str) -> Doctor
     existing = next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
     free = _free_at(existing)
     if free is None:
-        return DoctorFinding(name, "warn", f"{folder} cannot be looked at", fix)
+        return DoctorFinding(name, "warn", f"{folder} cannot be read", fix)
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
         return DoctorFinding(name, "fail", f"{existing} cannot be written, and {what} belong there", fix)
     if free < wanted * GB:
         status = "fail" if free < wanted * GB / 10 else "warn"
-        message = f"{gb(free)} free at {existing} for {what}; {wanted} GB is comfortable"
+        message = f"{format_gb(free)} free at {existing} for {what}; {wanted} GB is comfortable"
         return DoctorFinding(name, status, message, fix)  # type: ignore[arg-type]
-    return DoctorFinding(name, "ok", f"{gb(free)} free at {existing} for {what}")
+    return DoctorFinding(name, "ok", f"{format_gb(free)} free at {existing} for {what}")
 
 
 def _free_at(folder: Path) -> int | None:
@@ -99,7 +99,7 @@ def _free_at(folder: Path) -> int | None:
         return None
 
 
-def _limit() -> int | None:
+def _container_limit() -> int | None:
     """The container's memory limit in bytes (cgroup v2, then v1); None without one."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

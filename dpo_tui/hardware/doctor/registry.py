@@ -1,8 +1,8 @@
-"""What is wrong with this machine, and the command that mends it.
+"""Registry of the doctor's checks: what is wrong with this machine, and the command that mends it.
 
-A check is one small function of a :class:`MachineFacts` that returns a :class:`DoctorFinding`, or None where it has nothing to say;
-the next one is one more function under ``@check``. Facts are gathered once, before the checks; torch is asked in a
-child process, which may take its time without holding up the rest.
+A check is a function from :class:`MachineFacts` to a :class:`DoctorFinding`, or to None where it does not apply, under
+``@check`` in one of the modules of `_MODULES`. The facts are read once, before the checks. Torch is imported in a child
+process, at the same time as the other facts are read: the import takes seconds, and may hang or crash.
 """
 
 import contextlib
@@ -22,11 +22,19 @@ from dpo_tui.processes.json_child import ChildError, JsonChild
 Status = Literal["ok", "warn", "fail"]
 Progress = Callable[[str], None]
 STACK_SECONDS = 10.0
+"""Time within which the child has to import torch and bitsandbytes."""
 
 
 @dataclass(frozen=True)
 class DoctorFinding:
-    """The result of one check: what was found, what it means, and the command or step that mends it."""
+    """The result of one check.
+
+    Attributes:
+        check: its name.
+        status: "fail" stops runs, "warn" slows or limits them.
+        message: what was found and what it means.
+        fix: the command or step that mends it; empty where there is none.
+    """
 
     check: str
     status: Status
@@ -36,10 +44,10 @@ class DoctorFinding:
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """What the person wants to do, as far as it changes the checks.
+    """What the user plans, as far as it changes the checks.
 
     Attributes:
-        model: a hub id whose access is to be checked; None asks the hub nothing.
+        model: a hub id whose access is to be checked; None makes no request to the hub.
         provider: "huggingface" or "unsloth".
     """
 
@@ -49,11 +57,15 @@ class DoctorOptions:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """The facts that checks look at.
+    """The input of the checks.
 
     Attributes:
-        stack: what ``dpo_tui.train.tools.stack_report`` reported; empty when it did not answer.
-        stack_fault: why it did not.
+        inventory: the GPUs.
+        ram: main memory.
+        environ: environment variables.
+        options: what the user plans.
+        stack: report of ``dpo_tui.train.tools.stack_report``; empty when there is none.
+        stack_fault: why there is none.
     """
 
     inventory: Inventory
@@ -70,37 +82,37 @@ _MODULES = ("software", "gpu", "machine", "login_session")
 
 
 def check(function: Check) -> Check:
-    """Register a check; they run in the order in which they are registered."""
+    """Register a check; checks run in the order of registration."""
     CHECKS.append(function)
     return function
 
 
-def examine(options: DoctorOptions, progress: Progress | None = None) -> list[DoctorFinding]:
+def run_doctor(options: DoctorOptions, progress: Progress | None = None) -> list[DoctorFinding]:
     """Run every check.
 
     Args:
-        options: what the person wants to do.
-        progress: told what is going on, in words.
+        options: what the user plans.
+        progress: called with a sentence for each step.
     """
-    tell = progress or (lambda words: None)
-    child = start_stack()
-    tell("Looking at the GPUs…")
+    report = progress or (lambda message: None)
+    child = start_stack_report()
+    report("Looking at the GPUs…")
     inventory, ram = nvml.read(), main_memory()
-    stack, fault = finish_stack(child, tell)
+    stack, fault = collect_stack_report(child, report)
     return run_checks(MachineFacts(inventory, ram, os.environ, options, stack, fault))
 
 
-def run_checks(box: MachineFacts) -> list[DoctorFinding]:
-    """Run every check on given facts. A check that breaks is itself a finding: the others still answer."""
-    return list(findings(box))
+def run_checks(facts: MachineFacts) -> list[DoctorFinding]:
+    """Run every check on given facts."""
+    return list(iter_findings(facts))
 
 
-def findings(box: MachineFacts, names: Collection[str] | None = None) -> Iterator[DoctorFinding]:
-    """Run checks on given facts, one by one.
+def iter_findings(facts: MachineFacts, names: Collection[str] | None = None) -> Iterator[DoctorFinding]:
+    """Run checks on given facts, one by one. A check that raises becomes a warning, and the others still run.
 
     Args:
-        box: the facts.
-        names: of the functions to run; None runs all.
+        facts: of this machine.
+        names: of the check functions to run; None runs all.
     """
     for module in _MODULES:
         importlib.import_module(f"dpo_tui.hardware.doctor.{module}")
@@ -108,43 +120,52 @@ def findings(box: MachineFacts, names: Collection[str] | None = None) -> Iterato
         if names is not None and function.__name__ not in names:
             continue
         try:
-            finding = function(box)
+            finding = function(facts)
         except Exception as error:
-            words = f"could not be checked: {type(error).__name__}: {error}"
-            finding = DoctorFinding(function.__name__.replace("_", "-"), "warn", words)
+            message = f"could not be checked: {type(error).__name__}: {error}"
+            finding = DoctorFinding(function.__name__.replace("_", "-"), "warn", message)
         if finding is not None:
             yield finding
 
 
-def start_stack() -> JsonChild | None:
-    """Ask torch and bitsandbytes about themselves, in a child; None where none can be started."""
+def start_stack_report() -> JsonChild | None:
+    """Start the child process that imports torch and bitsandbytes; None where it cannot be started."""
     try:
         return JsonChild("dpo_tui.train.tools.stack_report", "importing torch")
     except ChildError:
         return None
 
 
-def finish_stack(child: JsonChild | None, tell: Progress) -> tuple[Mapping[str, Any], str]:
-    """Wait for that child, ten seconds at most; return what it reported, and why it reported nothing."""
+def collect_stack_report(child: JsonChild | None, progress: Progress) -> tuple[Mapping[str, Any], str]:
+    """Wait up to `STACK_SECONDS` for the child of `start_stack_report`.
+
+    Args:
+        child: the process; None where it could not be started.
+        progress: called with a sentence every two seconds.
+
+    Returns:
+        Its report, and why it is empty.
+    """
     if child is None:
         return {}, "Python could not be started"
-    found: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     began = time.monotonic()
     with child:
-        reader = threading.Thread(target=_collect, args=(child, found), daemon=True, name="read-stack")
+        # Reading blocks without a timeout, so it has a thread; ending the child ends the reading.
+        reader = threading.Thread(target=_merge_messages, args=(child, report), daemon=True, name="read-stack")
         reader.start()
         while (left := STACK_SECONDS - (time.monotonic() - began)) > 0:
             reader.join(min(2.0, left))
             if not reader.is_alive():
-                return found, "" if found else child.died().message
-            tell(f"Importing torch and bitsandbytes… {time.monotonic() - began:.0f} s")
+                return report, "" if report else child.died().message
+            progress(f"Importing torch and bitsandbytes… {time.monotonic() - began:.0f} s")
         child.end()
         reader.join()
-    return found, "" if found else f"torch was not imported within {STACK_SECONDS:.0f} s"
+    return report, "" if report else f"torch was not imported within {STACK_SECONDS:.0f} s"
 
 
-def _collect(child: JsonChild, found: dict[str, Any]) -> None:
-    """Merge a child's messages into one mapping."""
+def _merge_messages(child: JsonChild, report: dict[str, Any]) -> None:
+    """Merge a child's messages into one report."""
     with contextlib.suppress(ChildError):
         for message in child.messages():
-            found.update(message)
+            report.update(message)

@@ -1,4 +1,4 @@
-"""Doctor: Python, the training stack's versions, and the environment of the provider unsloth."""
+"""Doctor checks of Python, torch, the versions of the training stack, and the environment of the provider unsloth."""
 
 import platform
 import re
@@ -15,35 +15,35 @@ _PYTHON = (3, 11)
 
 
 @dataclass(frozen=True)
-class Range:
-    """Versions that work: from ``low``, below ``high``, except ``broken``."""
+class VersionRange:
+    """Supported versions: from ``low``, below ``high``, except ``broken``."""
 
     low: Version
     high: Version
     broken: tuple[Version, ...] = ()
 
 
-# As in pyproject.toml; TRL 1.15.0 needs Triton and fails on a CPU.
-_RANGES = {
-    "torch": Range((2, 6), (3,)),
-    "transformers": Range((5,), (6,)),
-    "trl": Range((1, 14), (2,), ((1, 15, 0),)),
-    "peft": Range((0, 18), (1,)),
-    "datasets": Range((4,), (6,)),
-    "accelerate": Range((1, 4), (2,)),
-    "bitsandbytes": Range((0, 48), (1,)),
+# The ranges of pyproject.toml. TRL 1.15.0 needs Triton and fails on a CPU.
+SUPPORTED_VERSIONS = {
+    "torch": VersionRange((2, 6), (3,)),
+    "transformers": VersionRange((5,), (6,)),
+    "trl": VersionRange((1, 14), (2,), ((1, 15, 0),)),
+    "peft": VersionRange((0, 18), (1,)),
+    "datasets": VersionRange((4,), (6,)),
+    "accelerate": VersionRange((1, 4), (2,)),
+    "bitsandbytes": VersionRange((0, 48), (1,)),
 }
 
 
-def parsed(text: str) -> Version:
-    """The leading numbers of a version: "2.13.0+cu128" is (2, 13, 0)."""
+def parse_version(text: str) -> Version:
+    """Return the leading numbers of a version: (2, 13, 0) for "2.13.0+cu128"."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match.group(0).split(".")) if match else ()
 
 
 def problem_of(package: str, found: str) -> str | None:
-    """Why a package's version does not suit; None where it does."""
-    allowed, number = _RANGES[package], parsed(found)
+    """Return why a package's version is not supported; None where it is."""
+    allowed, number = SUPPORTED_VERSIONS[package], parse_version(found)
     if number[: len(allowed.high)] >= allowed.high:
         return f"{package} {found} is newer than this version of dpo-tui knows"
     if number < allowed.low:
@@ -52,8 +52,8 @@ def problem_of(package: str, found: str) -> str | None:
 
 
 @check
-def python(box: MachineFacts) -> DoctorFinding:
-    """Python itself."""
+def python(facts: MachineFacts) -> DoctorFinding:
+    """Whether Python is new enough."""
     shown = platform.python_version()
     if sys.version_info[:2] < _PYTHON:
         return DoctorFinding(
@@ -63,10 +63,10 @@ def python(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def packages(box: MachineFacts) -> DoctorFinding:
-    """The versions of the training stack."""
+def packages(facts: MachineFacts) -> DoctorFinding:
+    """Whether the packages of the training stack are installed in supported versions."""
     problems, shown = [], []
-    for package in _RANGES:
+    for package in SUPPORTED_VERSIONS:
         try:
             found = version(package)
         except PackageNotFoundError:
@@ -82,15 +82,17 @@ def packages(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def torch(box: MachineFacts) -> DoctorFinding:
-    """Whether torch can be imported, and its build suits the driver."""
-    if box.stack_fault:
-        return DoctorFinding("torch", "warn", box.stack_fault, f"{sys.executable} -m dpo_tui.train.tools.stack_report")
-    if error := box.stack.get("torch_error"):
+def torch(facts: MachineFacts) -> DoctorFinding:
+    """Whether torch can be imported, and its CUDA build suits the driver."""
+    if facts.stack_fault:
+        return DoctorFinding(
+            "torch", "warn", facts.stack_fault, f"{sys.executable} -m dpo_tui.train.tools.stack_report"
+        )
+    if error := facts.stack.get("torch_error"):
         fix = f"{sys.executable} -m pip install --force-reinstall torch"
         return DoctorFinding("torch", "fail", f"torch cannot be imported: {error}", fix)
-    shown, build = f"torch {box.stack.get('torch')}", box.stack.get("cuda_build")
-    gpus = box.inventory.gpus
+    shown, build = f"torch {facts.stack.get('torch')}", facts.stack.get("cuda_build")
+    gpus = facts.inventory.gpus
     if not gpus:
         kind = f"built for CUDA {build}" if build else "a CPU build"
         return DoctorFinding("torch", "ok", f"{shown}, {kind}; there is no GPU here")
@@ -98,11 +100,11 @@ def torch(box: MachineFacts) -> DoctorFinding:
     if not build:
         message = f"{shown} is a CPU build, so it cannot use {gpus[0].name}."
         return DoctorFinding("torch", "fail", message, _cuda_install(cuda))
-    if parsed(cuda) and parsed(cuda)[0] < parsed(build)[0]:
+    if parse_version(cuda) and parse_version(cuda)[0] < parse_version(build)[0]:
         message = f"{shown} is built for CUDA {build}; driver {driver} supports CUDA up to {cuda}."
         return DoctorFinding("torch", "fail", message, f"update the NVIDIA driver, or {_cuda_install(cuda)}")
-    if not box.stack.get("available"):
-        if box.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+    if not facts.stack.get("available"):
+        if facts.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
             return DoctorFinding(
                 "torch", "warn", f"{shown}: CUDA_VISIBLE_DEVICES hides every GPU.", "unset CUDA_VISIBLE_DEVICES"
             )
@@ -112,20 +114,20 @@ def torch(box: MachineFacts) -> DoctorFinding:
 
 
 @check
-def device_support(box: MachineFacts) -> DoctorFinding | None:
-    """Whether the torch build has code for the device (its sm level)."""
-    lacking = []
-    codes = [str(code) for code in box.stack.get("architectures", ())]
-    for device in box.stack.get("devices", ()):
+def device_support(facts: MachineFacts) -> DoctorFinding | None:
+    """Whether the torch build has code for the compute capability of every GPU."""
+    unsupported = []
+    codes = [str(code) for code in facts.stack.get("architectures", ())]
+    for device in facts.stack.get("devices", ()):
         major, minor = device["capability"]
         # A cubin runs on its own major version from its minor on; PTX (compute_XY) runs on everything newer.
-        usable = [code for code in codes if _covers(code, major, minor)]
+        usable = [code for code in codes if _runs_on(code, major, minor)]
         if codes and not usable:
-            lacking.append(f"{device['name']} (sm_{major}{minor})")
-    if not box.stack.get("devices"):
+            unsupported.append(f"{device['name']} (sm_{major}{minor})")
+    if not facts.stack.get("devices"):
         return None
-    if lacking:
-        message = f"this torch build has no code for {', '.join(lacking)}; it has {', '.join(codes)}"
+    if unsupported:
+        message = f"this torch build has no code for {', '.join(unsupported)}; it has {', '.join(codes)}"
         return DoctorFinding(
             "device-support", "fail", message, "install a newer torch build: pytorch.org/get-started shows the command"
         )
@@ -133,37 +135,38 @@ def device_support(box: MachineFacts) -> DoctorFinding | None:
 
 
 @check
-def bitsandbytes(box: MachineFacts) -> DoctorFinding | None:
-    """Whether bitsandbytes' binary loads; 4-bit needs it."""
-    if box.stack_fault or "torch" not in box.stack:
+def bitsandbytes(facts: MachineFacts) -> DoctorFinding | None:
+    """Whether bitsandbytes' binary for this CUDA version loads, which 4-bit weights need."""
+    if facts.stack_fault or "torch" not in facts.stack:
         return None
-    if "bitsandbytes" not in box.stack and "bitsandbytes_error" not in box.stack:
+    if "bitsandbytes" not in facts.stack and "bitsandbytes_error" not in facts.stack:
         message = "bitsandbytes was not imported in time"
         return DoctorFinding("bitsandbytes", "warn", message, f"{sys.executable} -m dpo_tui.train.tools.stack_report")
     reinstall = f"{sys.executable} -m pip install --force-reinstall --no-deps bitsandbytes"
-    if error := box.stack.get("bitsandbytes_error"):
+    if error := facts.stack.get("bitsandbytes_error"):
         return DoctorFinding(
             "bitsandbytes", "fail", f"bitsandbytes cannot be imported, so no 4-bit: {error}", reinstall
         )
-    shown = f"bitsandbytes {box.stack.get('bitsandbytes')}"
-    if box.stack.get("available") and not box.stack.get("bitsandbytes_cuda"):
-        message = f"{shown} has no binary for CUDA {box.stack.get('cuda_build')}, so no 4-bit on the GPU."
+    shown = f"bitsandbytes {facts.stack.get('bitsandbytes')}"
+    if facts.stack.get("available") and not facts.stack.get("bitsandbytes_cuda"):
+        message = f"{shown} has no binary for CUDA {facts.stack.get('cuda_build')}, so no 4-bit on the GPU."
         return DoctorFinding("bitsandbytes", "fail", message, reinstall)
     return DoctorFinding("bitsandbytes", "ok", shown)
 
 
 @check
-def unsloth(box: MachineFacts) -> DoctorFinding | None:
-    """The environment of the provider unsloth, when that is the provider."""
-    if box.options.provider != "unsloth":
+def unsloth(facts: MachineFacts) -> DoctorFinding | None:
+    """Whether the environment of the provider unsloth is complete, when that is the planned provider."""
+    if facts.options.provider != "unsloth":
         return None
-    found = unsloth_environment.obstacle(has_gpu=bool(visible_gpus(box.inventory.gpus, box.environ)))
+    found = unsloth_environment.obstacle(has_gpu=bool(visible_gpus(facts.inventory.gpus, facts.environ)))
     if found is not None:
         return DoctorFinding("unsloth", "fail", f"The provider unsloth: {found.message}.", found.fix)
     return DoctorFinding("unsloth", "ok", unsloth_environment.versions())
 
 
-def _covers(code: str, major: int, minor: int) -> bool:
+def _runs_on(code: str, major: int, minor: int) -> bool:
+    """Whether code of a torch build (``sm_86``, ``compute_90``) runs on a device of a compute capability."""
     match = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", code)
     if match is None:
         return False

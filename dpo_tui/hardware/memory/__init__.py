@@ -1,1 +1,1 @@
-"""The memory estimate of a run, and what makes it fit."""
+"""Estimate of the memory of a run, and the config changes that make it fit."""

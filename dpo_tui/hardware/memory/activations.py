@@ -1,9 +1,9 @@
-"""What autograd keeps of one decoder layer, and what a step needs besides, in bytes.
+"""Bytes of activations: what autograd keeps of a decoder layer, and temporary tensors of a step.
 
-Every term names the tensor it stands for. The terms were read from transformers 5.23 (``modeling_llama.py`` and its
+Every term names the tensor that it counts. The terms were read from transformers 5.23 (``modeling_llama.py`` and its
 relatives, ``integrations/sdpa_attention.py``), peft 0.21 (``tuners/lora/layer.py``, ``bnb.py``), trl 1.16
-(``kernels/chunked_logprob.py``) and torch 2.13 (autocast), and are held against the tensors that autograd really
-saves in ``tests/hardware/memory/test_activations.py``.
+(``kernels/chunked_logprob.py``) and torch 2.13 (autocast), and are compared with the tensors that autograd
+really saves in ``tests/hardware/memory/test_activations.py``.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Literal
 from dpo_tui.hardware.models.architecture import Architecture, Linear
 
 FP32 = 4
-# trl/kernels/chunked_logprob.py: logits exist as one tile of so many tokens by so many vocabulary entries.
+# trl/kernels/chunked_logprob.py: logits exist only as one tile of tokens × vocabulary entries at a time.
 HEAD_TILE_TOKENS = 4096
 HEAD_TILE_VOCABULARY = 32768
 
@@ -31,8 +31,8 @@ class Workload:
         adapted: names of the linear layers that carry an adapter.
         adapter_width: bytes of an adapter weight.
         dropout: whether the adapter's dropout is active.
-        attention: which attention code runs.
-        packed: frozen weights are NF4 and unpacked for each product.
+        attention: the attention implementation.
+        packed: frozen weights are NF4, and are unpacked for each product.
     """
 
     rows: int
@@ -66,13 +66,13 @@ def saved_by_layer(arch: Architecture, work: Workload) -> int:
     return work.tokens * _per_token(arch, work) + _per_score(arch, work) * work.rows * work.length**2
 
 
-def kept_between_layers(arch: Architecture, work: Workload) -> int:
-    """Bytes of one layer boundary: with checkpointing, all that is kept of a layer."""
+def layer_boundary(arch: Architecture, work: Workload) -> int:
+    """Bytes of the hidden states between two layers: with checkpointing, all that is kept of a layer."""
     return work.tokens * arch.hidden * work.stream
 
 
-def kept_at_ends(arch: Architecture, work: Workload) -> int:
-    """Bytes kept outside the layers: last hidden state, final norm, rotary tables, attention mask."""
+def outside_layers(arch: Architecture, work: Workload) -> int:
+    """Bytes that autograd keeps outside the layers: last hidden state, final norm, rotary tables, mask, token ids."""
     final_norm = work.tokens * arch.hidden * (FP32 + work.stream)
     rotary = 2 * work.length * arch.head_dim * work.stream
     mask = work.rows * work.length**2 if work.attention != "flash" else 0  # booleans, one byte each
@@ -81,11 +81,11 @@ def kept_at_ends(arch: Architecture, work: Workload) -> int:
 
 
 def backward_extra(arch: Architecture, work: Workload) -> int:
-    """Bytes that live beside a layer's saved tensors at the worst moment of its backward pass.
+    """Bytes beside a layer's saved tensors at the peak of its backward pass, which is at the down projection.
 
-    At the down projection: the gradient of the layer's output, and the gradient of the projection's input once for the
-    frozen path and once for the adapter's (an fp32 adapter holds its own as bf16 and as fp32); plus one unpacked weight
-    matrix where weights are packed.
+    These are the gradient of the layer's output, and the gradient of the projection's input once for the frozen path
+    and once for the adapter's (an fp32 adapter has its own as bf16 and as fp32); plus one unpacked weight matrix where
+    weights are packed.
     """
     gradient_out = work.tokens * arch.hidden * work.stream
     paths = 1 if work.trains_all else 2 + 2 * (work.adapter_width > work.width)
@@ -94,7 +94,7 @@ def backward_extra(arch: Architecture, work: Workload) -> int:
 
 
 def forward_extra(arch: Architecture, work: Workload) -> int:
-    """Bytes of a layer's forward pass when nothing is kept (reference, evaluation): the MLP's three wide tensors."""
+    """Bytes of a layer's forward pass without gradients (reference, evaluation), most of them the MLP's tensors."""
     wide = (3 if arch.layout.gated else 2) * work.tokens * arch.intermediate * work.width
     stream = work.tokens * arch.hidden * (2 * work.stream + FP32)
     scores = _per_score(arch, work) * work.rows * work.length**2
@@ -115,30 +115,31 @@ def head_forward(arch: Architecture, work: Workload) -> int:
     """
     scored = work.tokens * arch.hidden * work.width
     statistics = 8 * work.tokens * FP32
-    return scored + statistics + _tile(work)
+    return scored + statistics + _logits_tile(work)
 
 
 def head_backward(arch: Architecture, work: Workload, *, head_trained: bool) -> int:
-    """Bytes of the fused LM head's backward pass: what the forward kept, one tile, and fp32 gradients."""
+    """Bytes of the fused LM head's backward pass: what the forward pass saved, one tile, and fp32 gradients."""
     gradient = work.tokens * arch.hidden * (FP32 + work.width)
     weight = arch.vocabulary * arch.hidden * (FP32 + FP32) if head_trained else 0
     return head_forward(arch, work) + gradient + weight
 
 
-def _tile(work: Workload) -> int:
+def _logits_tile(work: Workload) -> int:
     return min(work.tokens, HEAD_TILE_TOKENS) * HEAD_TILE_VOCABULARY * work.width
 
 
 def _per_token(arch: Architecture, work: Workload) -> int:
+    """Bytes a token that autograd keeps of a layer, attention scores left out."""
     hidden, query, key, wide = arch.hidden, arch.query_width, arch.key_width, arch.intermediate
     width = work.width
     # Norms compute in fp32 and keep their input so; trained norm weights keep the normalised input as well.
     qk = {"none": 0, "head": query + key, "full": query + key}[arch.layout.qk_norm]
     normed = arch.layout.norms * hidden + qk
     total = FP32 * normed + (work.stream * normed if work.trains_all else 0)
-    # Attention keeps q, k, v (k and v repeated for every query head: a mask rules out grouped attention), its output
-    # and, per head, the log of the normaliser. Eager attention keeps the scores instead, see _per_score.
-    # A single key head is only expanded, not copied.
+    # Attention keeps q, k, v, its output and, per head, the log of the normaliser. With a mask SDPA cannot group heads,
+    # so k and v are copied for every query head, but for a single key head, which is only expanded. Eager attention
+    # keeps the scores instead, see _per_score.
     grouped = key if work.attention == "flash" or arch.kv_heads == 1 else query
     total += width * (2 * query + 2 * grouped) + FP32 * arch.heads
     if arch.layout.fused and arch.heads == arch.kv_heads:
@@ -149,27 +150,28 @@ def _per_token(arch: Architecture, work: Workload) -> int:
 
 
 def _linear_inputs(arch: Architecture, work: Workload) -> int:
-    """Inputs that linear layers keep for the gradient of a trained weight, plus the adapters' inner values."""
+    """Bytes a token of the inputs that linear layers keep for weight gradients, and of the adapters' inner values."""
     width, total = work.width, 0
     trained = [linear for linear in arch.linears() if work.trains_all or linear.name in work.adapted]
-    own_copy = not work.trains_all and (work.dropout or work.adapter_width > work.width)
+    has_own_copy = not work.trains_all and (work.dropout or work.adapter_width > work.width)
     seen: set[str] = set()
     for linear in trained:
-        kept = width * linear.columns
+        size = width * linear.columns
         if work.dropout:
-            kept += linear.columns  # the mask of torch's fused dropout: one byte each
+            size += linear.columns  # the mask of torch's fused dropout: one byte each
         source = _source(arch, linear)
         # Layers that read the same tensor keep it once, and o_proj's input is attention's output, kept already —
         # unless each layer makes its own copy, through dropout or a cast (autocast keeps casts of weights only).
         cast = work.trains_all and work.stream > work.width and source in ("attention input", "mlp input")
-        if own_copy or cast or (source not in seen and source != "attention"):
-            total += kept
+        if has_own_copy or cast or (source not in seen and source != "attention"):
+            total += size
         seen.add(source)
         total += width * work.rank
     return total
 
 
 def _source(arch: Architecture, linear: Linear) -> str:
+    """Name of the tensor that a linear layer reads."""
     if linear.name in ("o_proj", "dense"):
         return "attention"
     if linear.name in ("q_proj", "k_proj", "v_proj", "qkv_proj"):
@@ -184,11 +186,6 @@ def _per_score(arch: Architecture, work: Workload) -> int:
     if work.attention == "flash":
         return 0
     if work.attention == "sdpa":
-        return work.width  # the mask as numbers, made anew in every layer
+        return work.width  # the boolean mask as numbers, which every layer makes for itself
     softcap = work.width if arch.softcap else 0
     return arch.heads * (FP32 + work.width + softcap)  # softmax in fp32, its cast, the cap's tanh
-
-
-def gigabytes(size: float) -> str:
-    """A size for people: decimal gigabytes with two digits."""
-    return f"{size / 1e9:.2f}"

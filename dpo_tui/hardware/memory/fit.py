@@ -1,8 +1,7 @@
-"""Does it fit, and what are the smallest changes that make it fit.
+"""Comparison of an estimate with the free memory, and the smallest config changes that make a run fit.
 
-The order of remedies: 4-bit, a smaller batch with more accumulation, shorter sequences, a smaller model; with
-checkpointed activations between the batch and the length, because it costs time and no quality. Every remedy keeps the
-effective batch.
+Remedies are tried in this order: 4-bit weights, a smaller micro-batch with more accumulation, activation checkpointing,
+shorter sequences, a smaller model. Every remedy keeps the effective batch.
 """
 
 from collections.abc import Iterator
@@ -19,9 +18,13 @@ from dpo_tui.strategies.registry import strategy_of
 
 Verdict = Literal["fits", "tight", "does-not-fit", "unknown"]
 
-# Above this share of the free memory a run is called tight: the estimate aims to be within a tenth.
 TIGHT = 0.9
-SHORTEST_USEFUL = 256  # tokens; below it most pairs are cut
+"""Share of the free memory above which a fit is called tight: the estimate aims to be within a tenth."""
+SHORTEST_USEFUL = 256
+"""Tokens of ``max_seq_length`` below which most pairs would be truncated."""
+
+_Change = tuple[dict[str, Any], str]
+"""New values of config fields, and a description of the change."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,15 @@ class FitChange:
     """One config change that saves memory.
 
     Attributes:
-        set: field names and their new values.
+        settings: field names and their new values.
         saves: bytes saved against the config it applies to.
-        words: the change for a person.
+        description: the change, for the user.
         fits: whether the run fits once it, and every change listed before it in a chain, is made.
     """
 
-    set: dict[str, Any]
+    settings: dict[str, Any]
     saves: int
-    words: str
+    description: str
     fits: bool
 
 
@@ -51,8 +54,8 @@ def verdict_of(total: int, free: int | None) -> Verdict:
 
 
 @dataclass(frozen=True)
-class _Case:
-    """A config that does not fit, and what it should fit into."""
+class _Misfit:
+    """A config that does not fit, and the memory that it should fit into, both in bytes."""
 
     config: Config
     arch: Architecture
@@ -67,66 +70,78 @@ def changes_to_fit(
 ) -> list[FitChange]:
     """Find the smallest changes after which the run fits into ``free`` bytes.
 
-    Changes that are each enough alone are listed side by side, in that order. When none is, the list is a chain: made
-    one after the other, the last one makes it fit (or nothing does, and none of them says that it fits).
+    Args:
+        config: the run's settings.
+        arch: its model's dimensions.
+        free: bytes.
+        device: what the run trains on.
+        longest: tokens of the longest real sequence, when known.
+
+    Returns:
+        Nothing if it fits. Else alternatives, each of which is enough alone. Where there are none, a chain: changes to
+        be made one after the other, of which the last makes the run fit. If no chain does, no change has ``fits`` set.
     """
     total = estimate(config, arch, device=device, longest=longest).total
-    case = _Case(config, arch, total, free, device, longest)
+    misfit = _Misfit(config, arch, total, free, device, longest)
     if total <= free:
         return []
-    alone = [change for remedy in _REMEDIES if (change := _smallest(remedy(config), case)) is not None and change.fits]
+    alone = [
+        change for remedy in _REMEDIES if (change := _smallest(remedy(config), misfit)) is not None and change.fits
+    ]
     if alone:
         return alone
     chain: list[FitChange] = []
-    left = case
+    current = misfit
     for remedy in _REMEDIES:
-        change = _smallest(remedy(left.config), left)
+        change = _smallest(remedy(current.config), current)
         if change is None:
             continue
         chain.append(change)
         if change.fits:
             return chain
-        left = replace(left, config=_with(left.config, change.set), total=left.total - change.saves)
-    smaller = _smallest(_smaller_model(config), case)
+        current = replace(
+            current, config=_with_values(current.config, change.settings), total=current.total - change.saves
+        )
+    smaller = _smallest(_smaller_model(config), misfit)
     if smaller is not None and smaller.fits:
         return [smaller]
-    smaller = _smallest(_smaller_model(left.config), left)
+    smaller = _smallest(_smaller_model(current.config), current)
     return [*chain, smaller] if smaller is not None else chain
 
 
-def _smallest(candidates: Iterator[tuple[dict[str, Any], str]], case: _Case) -> FitChange | None:
+def _smallest(candidates: Iterator[_Change], misfit: _Misfit) -> FitChange | None:
     """The first candidate that fits; else the one that saves most. Candidates come smallest change first."""
     best: FitChange | None = None
-    for values, words in candidates:
+    for values, description in candidates:
         try:
-            changed = _with(case.config, values)
-            arch = architecture_of(values["model_name"]) if "model_name" in values else case.arch
+            changed = _with_values(misfit.config, values)
+            arch = architecture_of(values["model_name"]) if "model_name" in values else misfit.arch
         except DpoTuiError:
-            continue  # the change breaks a rule of the config
-        size = estimate(changed, arch, device=case.device, longest=case.longest).total
-        if case.total - size > (best.saves if best is not None else 0):
-            best = FitChange(values, case.total - size, words, size <= case.free)
+            continue  # the changed config would be invalid, or the model is not known
+        size = estimate(changed, arch, device=misfit.device, longest=misfit.longest).total
+        if misfit.total - size > (best.saves if best is not None else 0):
+            best = FitChange(values, misfit.total - size, description, size <= misfit.free)
             if best.fits:
                 return best
     return best
 
 
-def _with(config: Config, values: dict[str, Any]) -> Config:
+def _with_values(config: Config, values: dict[str, Any]) -> Config:
     return from_values({**config.model_dump(), **values})
 
 
-def _four_bit(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+def _four_bit(config: Config) -> Iterator[_Change]:
     if not config.use_4bit and config.use_lora:
         yield {"use_4bit": True}, "hold the weights in 4-bit (QLoRA)"
     elif not config.use_4bit:
         yield {"use_4bit": True, "use_lora": True}, "train an adapter over 4-bit weights (QLoRA)"
 
 
-def smaller_batches(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
-    """Micro-batches below the present one that divide the effective batch, largest first."""
+def smaller_batches(config: Config) -> Iterator[_Change]:
+    """Yield smaller micro-batches with more accumulation that keep the effective batch, largest first."""
     whole, strategy = config.effective_batch, strategy_of(config)
     examples = strategy.data.value
-    # Accumulation replaces a larger micro-batch exactly only where each example has a loss of its own.
+    # Accumulation equals a larger micro-batch only where the loss of an example does not depend on the others.
     differs = "; the loss compares fewer at once" if strategy.micro_batch_changes_loss(config.model_dump()) else ""
     for batch in range(config.per_device_train_batch_size - 1, strategy.smallest_micro_batch - 1, -1):
         if whole % batch == 0:
@@ -137,12 +152,12 @@ def smaller_batches(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
             )
 
 
-def _checkpointing(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+def _checkpointing(config: Config) -> Iterator[_Change]:
     if not config.gradient_checkpointing:
         yield {"gradient_checkpointing": True}, "checkpoint activations (about 20 % slower)"
 
 
-def _shorter(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+def _shorter(config: Config) -> Iterator[_Change]:
     length = config.max_seq_length
     for eighths in range(7, 0, -1):
         shorter = length * eighths // 8 // 8 * 8
@@ -150,16 +165,16 @@ def _shorter(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
             yield {"max_seq_length": shorter}, f"sequences of at most {shorter} tokens"
 
 
-def _smaller_model(config: Config) -> Iterator[tuple[dict[str, Any], str]]:
+def _smaller_model(config: Config) -> Iterator[_Change]:
     for model in reversed(recommended_models()):
         asks = ", asks for a hub token" if model.gated else ""
         yield {"model_name": model.name}, f"a smaller model: {model.name} ({model.licence}{asks})"
 
 
-# In the order of the remedies; a smaller model, its last, is taken only when these are not enough together.
+# In their order. A smaller model is proposed only when these are not enough together.
 _REMEDIES = (_four_bit, smaller_batches, _checkpointing, _shorter)
 
 
 def in_gigabytes(size: int | None) -> float | None:
-    """Bytes as decimal gigabytes with two digits, as JSON shows them."""
+    """Bytes as decimal gigabytes with two digits, for JSON."""
     return None if size is None else round(size / GB, 2)

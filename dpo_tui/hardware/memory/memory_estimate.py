@@ -1,12 +1,12 @@
-"""How much GPU memory a run takes at its worst moment, part by part, before anything is loaded. No torch.
+"""Estimate of a run's peak memory, part by part, from the config and the model's dimensions alone. No torch.
 
 Weights, adapter, gradients and optimizer follow exactly from the model's dimensions and the config. Activations follow
 from what autograd keeps (:mod:`dpo_tui.hardware.memory.activations`). The CUDA context and the allocator's slack are
-assumptions until ``benchmarks/vram.py`` has measured them on a GPU, and are named so. All sizes are bytes.
+assumptions until ``benchmarks/vram.py`` has measured them on a GPU, and their labels say so. All sizes are bytes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dpo_tui.config.schema import Config
@@ -25,7 +25,7 @@ NF4_FIXED = FP32 * (1 + 16 + 256)
 # what PyTorch's caching allocator loses to rounding (2 MiB segments) and to blocks of other sizes.
 CUDA_CONTEXT = 500_000_000
 SLACK_OF_FIXED = 0.01
-SLACK_OF_MOVING = 0.05
+SLACK_OF_ACTIVATIONS = 0.05
 # A CPU process with the training stack imported.
 CPU_RUNTIME = 700_000_000
 # Bytes of optimizer state per trained weight, by optimizer; None: two states of the weight's own width (torch's AdamW).
@@ -44,45 +44,47 @@ DeviceKind = Literal["cuda", "cpu"]
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """One share of the memory.
+    """One part of the memory.
 
     Attributes:
         key: its name in ``--json``.
-        words: what it is, with the figures it follows from.
+        label: what it is, with the figures it follows from.
+        size: bytes.
     """
 
     key: str
-    words: str
+    label: str
     size: int
 
 
 @dataclass(frozen=True)
-class PeakMoment:
-    """A phase of the step, and the memory taken in it."""
+class StepPhase:
+    """A phase of a training step, and the bytes taken in it."""
 
-    words: str
+    name: str
     size: int
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """The memory of a run at its worst moment.
+    """The memory of a run at its peak.
 
     Attributes:
-        parts: they add up to ``total``.
-        moments: the phases that were compared; the largest is the peak.
-        notes: what the estimate does not know or had to assume.
+        total: bytes.
+        parts: of the peak phase; they add up to ``total``.
+        phases: of a step, with the memory of each; the largest is the peak.
+        notes: sentences about what the estimate does not know or assumes.
     """
 
     total: int
     parts: tuple[MemoryPart, ...]
-    moments: tuple[PeakMoment, ...]
+    phases: tuple[StepPhase, ...]
     notes: tuple[str, ...] = ()
 
     @property
-    def peak(self) -> PeakMoment:
-        """The worst moment."""
-        return max(self.moments, key=lambda moment: moment.size)
+    def peak(self) -> StepPhase:
+        """The phase that takes most."""
+        return max(self.phases, key=lambda phase: phase.size)
 
     def part(self, key: str) -> int:
         """Bytes of one part; 0 where the run has none."""
@@ -92,7 +94,7 @@ class MemoryEstimate:
 def estimate(
     config: Config, arch: Architecture, *, device: DeviceKind = "cuda", longest: int | None = None
 ) -> MemoryEstimate:
-    """Estimate the memory of a training run.
+    """Estimate the peak memory of a training run.
 
     Args:
         config: the run's settings.
@@ -101,12 +103,13 @@ def estimate(
         longest: tokens of the longest real sequence, when known; else ``max_seq_length`` is assumed.
     """
     work = workload(config, arch, device=device, longest=longest)
-    fixed = _fixed_parts(config, arch, work, device)
-    moments, peak_parts = _moving_parts(config, arch, work)
-    standing = sum(part.size for part in fixed)
+    fixed = _fixed_parts(config, arch, work)
+    phases, peak_parts = _phase_parts(config, arch, work)
+    fixed_size = sum(part.size for part in fixed)
     context = CUDA_CONTEXT if device == "cuda" else CPU_RUNTIME
-    moving = sum(part.size for part in peak_parts)
-    slack = int(SLACK_OF_FIXED * standing + SLACK_OF_MOVING * moving)
+    peak_size = sum(part.size for part in peak_parts)
+    # Fixed tensors are allocated once, in large blocks; activations come and go in many sizes and fragment more.
+    slack = int(SLACK_OF_FIXED * fixed_size + SLACK_OF_ACTIVATIONS * peak_size)
     ends = (
         MemoryPart(
             "cuda_context" if device == "cuda" else "runtime",
@@ -116,17 +119,17 @@ def estimate(
         MemoryPart("allocator_slack", "allocator slack (assumed)", slack),
     )
     parts = (*fixed, *peak_parts, *ends)
-    around = standing + context + slack
+    always = fixed_size + context + slack
     return MemoryEstimate(
         total=sum(part.size for part in parts),
         parts=parts,
-        moments=tuple(PeakMoment(moment.words, moment.size + around) for moment in moments),
+        phases=tuple(StepPhase(phase.name, phase.size + always) for phase in phases),
         notes=tuple(_notes(config, arch, work, longest)),
     )
 
 
 def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest: int | None = None) -> Workload:
-    """The batch of a config: preference training stacks chosen and rejected, so two rows a pair."""
+    """The forward and backward pass of a config; preference training stacks chosen and rejected, so two rows a pair."""
     width = 2 if config.bf16 and device == "cuda" else FP32
     length = min(config.max_seq_length, longest) if longest else config.max_seq_length
     return Workload(
@@ -143,7 +146,7 @@ def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest:
 
 
 def adapter_width(config: Config) -> int:
-    """Bytes of an adapter weight: peft keeps fp32, TRL 1.16 turns it to bf16 when the frozen weights are 4-bit."""
+    """Bytes of an adapter weight: fp32 in PEFT; TRL 1.16 casts it to bf16 when the frozen weights are 4-bit."""
     return 2 if config.use_4bit else FP32
 
 
@@ -200,7 +203,8 @@ def optimizer_size(config: Config, arch: Architecture) -> int:
     return int(count * (2 * width if per_weight is None else per_weight))
 
 
-def _fixed_parts(config: Config, arch: Architecture, work: Workload, device: DeviceKind) -> list[MemoryPart]:
+def _fixed_parts(config: Config, arch: Architecture, work: Workload) -> list[MemoryPart]:
+    """The parts that are there in every phase: weights, adapter, gradients, optimizer, a frozen reference."""
     width = FP32 if work.trains_all else adapter_width(config)
     trained = trained_weights(config, arch)
     kind = "NF4, vocabulary and norms in " if config.use_4bit else "in "
@@ -215,13 +219,14 @@ def _fixed_parts(config: Config, arch: Architecture, work: Workload, device: Dev
     return parts
 
 
-def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[list[PeakMoment], list[MemoryPart]]:
-    """The phases of a step, and the parts of the one that takes most."""
+def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[list[StepPhase], list[MemoryPart]]:
+    """The phases of a step without the fixed parts, and the parts of the phase that takes most."""
     checkpointed = config.gradient_checkpointing
     layer = activations.saved_by_layer(arch, work)
-    per_layer = activations.kept_between_layers(arch, work) if checkpointed else layer
-    held_layers = min(2, arch.layers) if config.activation_offloading else arch.layers
-    kept = held_layers * per_layer + activations.kept_at_ends(arch, work)
+    per_layer = activations.layer_boundary(arch, work) if checkpointed else layer
+    # With activation offloading the tensors of about two layers are on the GPU at a time.
+    stored_layers = min(2, arch.layers) if config.activation_offloading else arch.layers
+    saved = stored_layers * per_layer + activations.outside_layers(arch, work)
     casts = _weight_casts(config, arch, work)
     scored = work.tokens * arch.hidden * work.width
     head_trained = work.trains_all or any("head" in name for name in config.modules_to_save)
@@ -229,55 +234,53 @@ def _moving_parts(config: Config, arch: Architecture, work: Workload) -> tuple[l
     extra = activations.backward_extra(arch, work) + (casts // arch.layers if checkpointed else casts)
     head_back = activations.head_backward(arch, work, head_trained=head_trained)
     head_forward = activations.head_forward(arch, work) + casts
-    moments = [
-        PeakMoment("backward through a layer", kept + recompute + extra),
-        PeakMoment("LM head, backward", kept + head_back + (0 if checkpointed else casts)),
-        PeakMoment("LM head, forward", kept + head_forward),
+    phases = [
+        StepPhase("backward through a layer", saved + recompute + extra),
+        StepPhase("LM head, backward", saved + head_back + (0 if checkpointed else casts)),
+        StepPhase("LM head, forward", saved + head_forward),
     ]
     if strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
-        alone = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
-        moments.append(PeakMoment("reference pass", kept + scored + alone))
-    moments.append(PeakMoment(*_without_gradients(config, arch, work)))
-    moments.append(PeakMoment("optimizer step", _optimizer_extra(config, arch)))
-    peak = max(moments, key=lambda moment: moment.size)
-    grain = f"{work.rows} × {work.length} tokens"
+        temporary = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
+        phases.append(StepPhase("reference pass", saved + scored + temporary))
+    phases.append(StepPhase(*_without_gradients(config, arch, work)))
+    phases.append(StepPhase("optimizer step", _optimizer_extra(config, arch)))
+    peak = max(phases, key=lambda phase: phase.size)
+    batch = f"{work.rows} × {work.length} tokens"
     share = "layer inputs" if checkpointed else "all layers"
-    if peak.words == "backward through a layer":
+    if peak.name == "backward through a layer":
         tail = [
             MemoryPart("recompute", "one layer computed again", recompute),
             MemoryPart("backward", "its gradients" + (", one weight unpacked" if work.packed else ""), extra),
         ]
-        tail.append(
-            MemoryPart("lm_head", f"LM head tile ({activations.gigabytes(head_back)} GB, at another moment)", 0)
-        )
-    elif peak.words.startswith("LM head"):
-        tail = [MemoryPart("lm_head", "LM head: tile of logits and its gradients", peak.size - kept)]
-    elif peak.words == "reference pass":
-        tail = [MemoryPart("reference_pass", "reference: one layer without gradients", peak.size - kept)]
+        tail.append(MemoryPart("lm_head", f"LM head tile ({head_back / GB:.2f} GB, at another moment)", 0))
+    elif peak.name.startswith("LM head"):
+        tail = [MemoryPart("lm_head", "LM head: tile of logits and its gradients", peak.size - saved)]
+    elif peak.name == "reference pass":
+        tail = [MemoryPart("reference_pass", "reference: one layer without gradients", peak.size - saved)]
     else:
-        return moments, [
+        return phases, [
             MemoryPart("activations", "activations, freed before the peak", 0),
-            MemoryPart("working", peak.words, peak.size),
+            MemoryPart("working", peak.name, peak.size),
         ]
     where = ", the rest in main memory" if config.activation_offloading else ""
-    return moments, [MemoryPart("activations", f"activations of {grain}, {share}{where}", kept), *tail]
+    return phases, [MemoryPart("activations", f"activations of {batch}, {share}{where}", saved), *tail]
 
 
 def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tuple[str, int]:
-    """Evaluation and the reference's own pass over the data: forward only, maybe with a larger batch."""
+    """Name and bytes of the forward-only phase, which has its own batch size: evaluation or precomputation."""
     strategy = strategy_of(config)
     examples = config.per_device_eval_batch_size or config.per_device_train_batch_size
-    words = "evaluation"
+    name = "evaluation"
     if strategy.reference_scored_once and config.precompute_ref_log_probs != "off":
-        examples, words = max(examples, config.precompute_ref_batch_size or 0), "precompute pass"
+        examples, name = max(examples, config.precompute_ref_batch_size or 0), "precompute pass"
     rows = examples * strategy.sequences_per_example
-    other = Workload(**{**vars(work), "rows": rows})
-    alone = max(activations.forward_extra(arch, other), activations.head_forward(arch, other))
-    return words, alone + activations.kept_between_layers(arch, other) + activations.kept_at_ends(arch, other)
+    other = replace(work, rows=rows)
+    temporary = max(activations.forward_extra(arch, other), activations.head_forward(arch, other))
+    return name, temporary + activations.layer_boundary(arch, other) + activations.outside_layers(arch, other)
 
 
 def _weight_casts(config: Config, arch: Architecture, work: Workload) -> int:
-    """Copies of fp32 weights in computing precision, which autocast keeps until the forward pass ends."""
+    """Bytes of the copies of fp32 weights in computing precision, which autocast keeps until the forward pass ends."""
     if work.width == FP32:
         return 0
     if work.trains_all:
@@ -286,7 +289,7 @@ def _weight_casts(config: Config, arch: Architecture, work: Workload) -> int:
 
 
 def _optimizer_extra(config: Config, arch: Architecture) -> int:
-    """The default AdamW of torch works on all weights at once and needs one more state's size while it does."""
+    """Bytes of temporary tensors of torch's ``foreach`` AdamW, which updates all weights at once: one more state."""
     if config.optim != "adamw_torch":
         return 0
     return trained_weights(config, arch) * (FP32 if not config.use_lora else adapter_width(config))
@@ -333,4 +336,4 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
             f"counted with the longest pair in the data, {longest} tokens, not {config.max_seq_length}",
         ),
     ]
-    return [words for applies, words in rules if applies()]
+    return [note for applies, note in rules if applies()]

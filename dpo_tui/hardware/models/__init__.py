@@ -1,1 +1,1 @@
-"""The dimensions of models, from their config or from the shipped table."""
+"""Dimensions of models, from their ``config.json`` or the shipped table, and the recommended models."""

@@ -1,7 +1,7 @@
-"""The dimensions of a model, read from its ``config.json`` alone, and how many weights follow from them.
+"""Dimensions of a model, read from its ``config.json``, and the numbers of weights that follow from them.
 
 The layouts (which linear layers, biases and norms a decoder layer has) are those of transformers' modeling files for
-each ``model_type``; ``tests/hardware/memory/test_estimate.py`` holds them against the real classes on the meta device.
+each ``model_type``; ``tests/hardware/memory/test_estimate.py`` compares them with the real classes on the meta device.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """How one family of models builds its decoder layer."""
+    """The decoder layer of a model family: which linear layers, norms and biases it has."""
 
     norms: int = 2  # per layer, each of the hidden size
     norm_bias: bool = False
@@ -42,7 +42,7 @@ class ModelLayout:
     mlp_bias: bool = False
     head_bias: bool = False
     activation_saves: int = 2  # tensors of the MLP's width that the activation function keeps for the backward pass
-    # how each family reads its own switches
+    # Keys of config.json that turn biases on.
     bias_key: str | None = None
     mlp_bias_key: str | None = None
 
@@ -58,7 +58,7 @@ LAYOUTS: dict[str, ModelLayout] = {
     "gemma2": ModelLayout(norms=4),
     "gemma3_text": ModelLayout(norms=4, qk_norm="head"),
     "phi3": ModelLayout(fused=True),
-    # NewGELU in plain tensor operations keeps x, x·0.5, 1+tanh and tanh.
+    # NewGELUActivation is written in tensor operations: autograd keeps x, x·0.5, 1+tanh and tanh.
     "phi": ModelLayout(
         norms=1,
         norm_bias=True,
@@ -79,12 +79,22 @@ _OUTPUT_BIAS_FOLLOWS = ("llama", "qwen3", "granite", "smollm3")  # o_proj has a 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A decoder-only language model's dimensions.
+    """Dimensions of a decoder-only language model.
 
     Attributes:
-        source: where they were read, for people.
+        model_type: of ``config.json``; it chooses the layout.
+        hidden: size of the hidden states.
+        layers: decoder layers.
+        heads: query heads.
+        kv_heads: key and value heads.
+        head_dim: size of a head.
+        intermediate: size of the MLP's inner states.
+        vocabulary: rows of the embedding.
+        tied: whether input embedding and LM head are one matrix.
+        layout: of a decoder layer.
         softcap: attention scores are soft-capped, which needs eager attention (Gemma 2).
-        guessed: the model type is unknown and was counted like a Llama.
+        source: where the dimensions were read, for messages.
+        guessed: the model type is unknown and is counted like a Llama.
     """
 
     model_type: str
@@ -149,7 +159,7 @@ class Architecture:
 
     @property
     def small_weights(self) -> int:
-        """Elements of all norms and biases: they stay in 16 bit, always."""
+        """Elements of all norms and biases, which NF4 leaves in 16 bit."""
         per_norm = self.hidden * (2 if self.layout.norm_bias else 1)
         biases = sum(linear.rows for linear in self.linears() if linear.bias)
         qk = {"none": 0, "head": 2 * self.head_dim, "full": self.query_width + self.key_width}[self.layout.qk_norm]
@@ -166,7 +176,7 @@ def from_config(config: Mapping[str, Any], source: str) -> Architecture:
 
     Args:
         config: the parsed file.
-        source: where it came from, for people.
+        source: where it came from, for messages.
 
     Raises:
         ConfigError: the file lacks dimensions, or describes a model that cannot be counted (mixture of experts,
@@ -186,7 +196,7 @@ def from_config(config: Mapping[str, Any], source: str) -> Architecture:
                 hint="`estimate --probe` measures one real step on a GPU instead",
             )
 
-    def whole(key: str, default: int | None = None) -> int:
+    def positive_integer(key: str, default: int | None = None) -> int:
         value = config.get(key)
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -196,19 +206,19 @@ def from_config(config: Mapping[str, Any], source: str) -> Architecture:
             )
         return value
 
-    hidden, heads = whole("hidden_size"), whole("num_attention_heads")
+    hidden, heads = positive_integer("hidden_size"), positive_integer("num_attention_heads")
     layout = LAYOUTS.get(model_type)
     known = layout is not None
-    layout = _with_switches(layout or LAYOUTS["llama"], model_type, config)
+    layout = _with_biases(layout or LAYOUTS["llama"], model_type, config)
     return Architecture(
         model_type=model_type,
         hidden=hidden,
-        layers=whole("num_hidden_layers"),
+        layers=positive_integer("num_hidden_layers"),
         heads=heads,
-        kv_heads=whole("num_key_value_heads", heads),
-        head_dim=whole("head_dim", max(1, hidden // heads)),
-        intermediate=whole("intermediate_size"),
-        vocabulary=whole("vocab_size"),
+        kv_heads=positive_integer("num_key_value_heads", heads),
+        head_dim=positive_integer("head_dim", max(1, hidden // heads)),
+        intermediate=positive_integer("intermediate_size"),
+        vocabulary=positive_integer("vocab_size"),
         tied=bool(config.get("tie_word_embeddings", model_type.startswith("gemma"))),
         layout=layout,
         softcap=model_type == "gemma2" and config.get("attn_logit_softcapping", 50.0) is not None,
@@ -217,7 +227,7 @@ def from_config(config: Mapping[str, Any], source: str) -> Architecture:
     )
 
 
-def _with_switches(layout: ModelLayout, model_type: str, config: Mapping[str, Any]) -> ModelLayout:
+def _with_biases(layout: ModelLayout, model_type: str, config: Mapping[str, Any]) -> ModelLayout:
     if layout.bias_key is not None and config.get(layout.bias_key):
         layout = replace(layout, qkv_bias=True, output_bias=model_type in _OUTPUT_BIAS_FOLLOWS)
     if layout.mlp_bias_key is not None and config.get(layout.mlp_bias_key):

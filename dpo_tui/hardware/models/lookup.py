@@ -1,4 +1,4 @@
-"""Which model is meant: its dimensions from a local folder, the hub's cache or the shipped table; no network."""
+"""Dimensions of a model by its name, from a local folder, the hub's cache or the shipped table; no network."""
 
 import functools
 import json
@@ -17,12 +17,15 @@ from dpo_tui.text.printable import printable
 
 @dataclass(frozen=True)
 class RecommendedModel:
-    """A current open model that is a good start.
+    """An open model that suits a first run.
 
     Attributes:
+        name: hub id.
         parameters: in billions.
-        gated: the hub asks for a token and an accepted licence before it hands out the weights.
-        instruct: answers chats already; a base model wants SFT before DPO.
+        licence: its name.
+        gated: the hub requires a token and an accepted licence for the download.
+        instruct: tuned to follow a chat template; a base model needs SFT before DPO.
+        note: a sentence for the user.
     """
 
     name: str
@@ -36,10 +39,14 @@ class RecommendedModel:
 def architecture_of(model_name: str, revision: str | None = None) -> Architecture:
     """Find a model's dimensions without the network.
 
-    Looked up in turn: a local folder's ``config.json``, the Hugging Face cache, the shipped table.
+    A local folder's ``config.json`` comes first, then the cache of the hub client, then the shipped table.
+
+    Args:
+        model_name: a hub id or a folder.
+        revision: of the hub id; the default branch when left out.
 
     Raises:
-        ConfigError: nothing is known about the model.
+        ConfigError: the dimensions are not known, or cannot be counted.
     """
     shown = printable(model_name, single_line=True)
     folder = Path(model_name).expanduser()
@@ -69,7 +76,7 @@ def known_models() -> list[str]:
 
 @functools.cache
 def recommended_models() -> tuple[RecommendedModel, ...]:
-    """The shipped list of models to start from, smallest first."""
+    """The shipped list of recommended models, smallest first."""
     text = resources.files("dpo_tui.hardware.models").joinpath("models.toml").read_text(encoding="utf-8")
     return tuple(RecommendedModel(**entry) for entry in tomllib.loads(text)["model"])
 

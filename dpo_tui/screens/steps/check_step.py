@@ -156,7 +156,7 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     ]
     if forecast.memory is not None:
         text += [("", "text"), ("Memory by part", "heading")]
-        text += [(f"{part.size / GB:>7.2f} GB  {part.words}", "code") for part in forecast.memory.parts]
+        text += [(f"{part.size / GB:>7.2f} GB  {part.label}", "code") for part in forecast.memory.parts]
         text += [(note, "muted") for note in forecast.memory.notes]
     return text
 

@@ -135,7 +135,8 @@ def files_at_hand() -> list[tuple[str, str]]:
 
 def preview(location: str) -> list[Paragraph]:
     """The recognised format and the first pairs of some data, or why there are none."""
-    from dpo_tui.data.scan.row_index import first_pairs, turns_of
+    from dpo_tui.data.scan.row_index import preview_rows
+    from dpo_tui.data.scan.row_search import turns_of
     from dpo_tui.data.pairs.pair import Unreadable, text_of
     from dpo_tui.data.load_pairs import format_name
     from dpo_tui.data.rows.recogniser import Recogniser
@@ -144,7 +145,7 @@ def preview(location: str) -> list[Paragraph]:
     recogniser = Recogniser()
     text: list[Paragraph] = []
     try:
-        rows = first_pairs(Source(location), 40)
+        rows = preview_rows(Source(location), 40)
     except DpoTuiError as error:
         return [(error.message, "bad"), (error.hint or "", "muted")]
     shown = 0

@@ -11,12 +11,12 @@ from textual.widgets import Input, Static
 from dpo_tui.config.schema import SECTIONS, choices, words
 from dpo_tui.config.toml_text import limits
 from dpo_tui.hardware.memory.memory_estimate import GB
+from dpo_tui.text.durations import duration
 from dpo_tui.views.run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan, parse, written
-from dpo_tui.runs.status import duration
 from dpo_tui.widgets.line_input import LineInput
-from dpo_tui.widgets.step_bar import bar
 from dpo_tui.widgets.schema_form import FormRow, SchemaForm
+from dpo_tui.widgets.step_bar import bar
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 
 # The order in which people need the sections; model and data have steps of their own and come last.
@@ -206,7 +206,7 @@ def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
             text.append((f"{need:.1f} of {free:.1f} GB · {forecast.verdict.replace('-', ' ')}", role))
         else:
             text.append((f"memory about {need:.1f} GB", "text"))
-        text += [(f"→ {change.words}", "accent") for change in forecast.changes[:3]]
+        text += [(f"→ {change.description}", "accent") for change in forecast.changes[:3]]
     elif forecast.unknown:
         text.append((f"memory: {forecast.unknown}", "muted"))
     config = plan.config
@@ -219,7 +219,7 @@ def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
     if forecast.sizes.basis:
         text.append((forecast.sizes.basis, "muted"))
     for advice in forecast.advice:
-        text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.words}", _TONES[advice.severity]))
+        text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.message}", _TONES[advice.severity]))
     return text
 
 

@@ -10,6 +10,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from dpo_tui.train.model.load import disable_4bit_repacking
+
 _LONGEST = 256
 EXACT = 1e-3
 """Largest difference of a logit, in fp32: rounding of sums in another order."""
@@ -59,9 +61,11 @@ def compare(base: Path, adapter: Path, merged: Path, texts: Sequence[str], *, nf
             bnb_4bit_compute_dtype=torch.float32,
         )
         options["quantization_config"] = quantised
-    apart = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), str(adapter))
+    loaded = AutoModelForCausalLM.from_pretrained(base, **options)
+    disable_4bit_repacking(loaded)  # the repacked kernel computes in bf16
+    apart = PeftModel.from_pretrained(loaded, str(adapter))
     before = _logits(apart, rows)
-    del apart
+    del apart, loaded
     after = _logits(AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32), rows)
     pairs = list(zip(before, after, strict=True))
     positions = sum(one.shape[0] for one in before)

@@ -67,7 +67,21 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
     model = AutoModelForCausalLM.from_pretrained(config.model_name, **options)
     # A cache of keys and values is for generation; with checkpointed activations it only brings warnings.
     model.config.use_cache = False
+    disable_4bit_repacking(model)
     return model
+
+
+def disable_4bit_repacking(model: Any) -> None:
+    """Keep bitsandbytes from repacking the 4-bit weights of a model for inference on the processor.
+
+    On a processor with AVX512-BF16, the first forward in eval mode without gradients repacks each `Linear4bit` for
+    inference, and for good: training steps then run through a kernel in bf16 that has no gradient with respect to its
+    input, so that the adapters below lose most of theirs, without a word. The reference pass, the equivalence check,
+    evaluations and sampled answers are such forwards. (bitsandbytes 0.50.2: nn/modules.py, autograd/_functions.py.)
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def lora_config(config: Config) -> LoraConfig | None:

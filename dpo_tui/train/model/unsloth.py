@@ -13,6 +13,7 @@ from dpo_tui import paths
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.device import TrainingDevice
+from dpo_tui.train.model.load import disable_4bit_repacking
 
 SHORTCUTS_OFF = 'provider = "unsloth" has forward passes of its own'
 """Why such a run takes none of our shortcuts."""
@@ -57,6 +58,7 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
         use_exact_model_name=True,
         trust_remote_code=False,
     )
+    disable_4bit_repacking(model)
     if not config.use_lora:
         return model
     return FastLanguageModel.get_peft_model(

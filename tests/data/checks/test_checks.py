@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.checks.registry import checks, pair_check
 from dpo_tui.data.scan.report import Report
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from tests.support.data_files import GOOD, NO_CLEAR_WINNER, TOO_SIMILAR, assistant, row, rows, user, write_lines
@@ -17,11 +17,13 @@ from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.usefixtures("home")
 
-IDS = {
-    "missing-field", "empty-answer", "identical", "too-similar", "no-clear-winner", "duplicate-pair",
-    "duplicate-prompt", "contradicting-pair", "length-bias", "few-pairs", "low-diversity", "prompt-in-answer",
-    "refusal-imbalance", "swapped-suspect", "role-order", "template-tokens", "control-characters", "bad-json",
-    "mixed-language", "leak",
+# The flags of scanned datasets are stored: the bit of a check is for ever.
+BITS = {
+    "bad-json": 0, "missing-field": 1, "empty-answer": 2, "identical": 3,
+    "too-similar": 4, "no-clear-winner": 5, "swapped-suspect": 6,
+    "prompt-in-answer": 7, "template-tokens": 8, "control-characters": 9, "mixed-language": 10, "role-order": 11,
+    "duplicate-pair": 12, "duplicate-prompt": 13, "contradicting-pair": 14, "leak": 15,
+    "few-pairs": 16, "low-diversity": 17, "length-bias": 18, "refusal-imbalance": 19,
 }  # fmt: skip
 
 
@@ -39,9 +41,22 @@ def found(report: Report) -> set[str]:
 
 def test_all_twenty_checks_are_registered_and_say_what_to_do() -> None:
     known = checks()
-    assert set(known) == IDS
+    assert set(known) == set(BITS)
     assert all(check.title and check.explanation and check.remedy for check in known.values())
     assert sorted(check.bit for check in known.values()) == list(range(20))
+
+
+def test_every_check_keeps_its_id_and_its_bit() -> None:
+    assert {check.id: check.bit for check in checks().values()} == BITS
+    assert list(checks()) == list(BITS)
+
+
+@pytest.mark.parametrize(("identity", "bit"), [("too-similar", 20), ("new", 4), ("new", 31), ("new", -1)])
+def test_a_check_cannot_take_the_id_or_the_bit_of_another(identity: str, bit: int) -> None:
+    before = checks()
+    with pytest.raises(ValueError, match=f"check '{identity}'"):
+        pair_check(identity, "info", bit=bit, title="t", explanation="e", remedy="r")(lambda _batch: [])
+    assert checks() == before
 
 
 def test_the_docs_explain_every_check() -> None:

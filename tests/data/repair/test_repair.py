@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from dpo_tui.cli.inspect import inspect
 from dpo_tui.data.load_pairs import load_pairs
-from dpo_tui.data.repair.repair import Edit, Repaired, RepairPlan, repair
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.repair.repair import Repaired, repair
+from dpo_tui.data.repair.repair_plan import Edit, RepairPlan
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError, UsageError
@@ -39,8 +40,8 @@ def test_rows_are_dropped_by_check_and_the_sidecar_says_which(tmp_path: Path) ->
     done = repaired(path, out, RepairPlan(drop_checks=("too-similar", "no-clear-winner", "duplicate-pair")))
     assert documents(out) == [row(0), row(1), row(2)]
     assert (done.written, done.left_out, done.changed) == (3, 4, 0)
-    told = [(one["row"], one["reason"].split(":")[0]) for one in documents(done.sidecar) if "row" in one]
-    assert told == [(2, "too-similar"), (4, "duplicate-pair"), (5, "no-clear-winner"), (6, "missing-field")]
+    recorded = [(one["row"], one["reason"].split(":")[0]) for one in documents(done.sidecar) if "row" in one]
+    assert recorded == [(2, "too-similar"), (4, "duplicate-pair"), (5, "no-clear-winner"), (6, "missing-field")]
     assert path.read_bytes() == before
 
 
@@ -99,8 +100,8 @@ def test_rows_are_flipped_edited_and_dropped_by_hand(tmp_path: Path) -> None:
     assert third == row(2) | {"prompt": "New question?"}
     assert fourth == row(3)
     assert fifth == {"prompt": "q", "chosen": "a", "rejected": "b"}
-    told = [(one["row"], one["action"]) for one in documents(done.sidecar) if "row" in one]
-    assert told == [(1, "left out"), (2, "flipped"), (3, "edited"), (5, "edited")]
+    recorded = [(one["row"], one["action"]) for one in documents(done.sidecar) if "row" in one]
+    assert recorded == [(1, "left out"), (2, "flipped"), (3, "edited"), (5, "edited")]
 
 
 def test_an_edit_that_empties_a_row_leaves_it_out(tmp_path: Path) -> None:

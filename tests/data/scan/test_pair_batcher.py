@@ -44,22 +44,22 @@ ODD_LINES = st.sampled_from(
 )
 
 
-def seen(gathered: PairBatch, recogniser: Recogniser) -> dict[str, Any]:
+def scanned(batch: PairBatch, recogniser: Recogniser) -> dict[str, Any]:
     """Everything a scan takes from some rows, in the order of rows."""
-    batch = gathered.batch
+    pairs = batch.pairs
     named: dict[str, list[int]] = {}
     for check in checks().values():
-        if check.pair is not None and len(batch):
-            named[check.id] = sorted(batch.rows[list(check.pair(batch))].tolist())
-    pairs = zip(batch.rows.tolist(), batch.prompts, batch.chosens, batch.rejecteds, strict=True)
+        if check.find_pairs is not None and len(pairs):
+            named[check.id] = sorted(pairs.rows[list(check.find_pairs(pairs))].tolist())
+    texts = zip(pairs.rows.tolist(), pairs.prompts, pairs.chosens, pairs.rejecteds, strict=True)
     return {
-        "pairs": sorted(pairs),
-        "flags": gathered.flags.tolist(),
-        "messages": gathered.messages,
+        "pairs": sorted(texts),
+        "flags": batch.flags.tolist(),
+        "messages": batch.messages,
         "named": named,
         "formats": recogniser.formats,
         "evidence": recogniser.evidence,
-        "lengths": sorted(batch.prompt_lengths.tolist()),
+        "lengths": sorted(pairs.prompt_lengths.tolist()),
     }
 
 
@@ -68,8 +68,8 @@ def seen(gathered: PairBatch, recogniser: Recogniser) -> dict[str, Any]:
 def test_lines_taken_together_give_what_rows_taken_singly_give(lines: list[str], last_break: bool) -> None:
     data = "\n".join(lines).encode() + (b"\n" if last_break or not lines[-1] else b"")
     together, singly = Recogniser(), Recogniser()
-    fast = seen(PairBatcher(together, checks()).lines(data), together)
-    slow = seen(PairBatcher(singly, checks()).rows(parse(lines_of(data))), singly)
+    fast = scanned(PairBatcher(together, checks()).from_lines(data), together)
+    slow = scanned(PairBatcher(singly, checks()).from_rows(parse(lines_of(data))), singly)
     assert fast == slow
 
 
@@ -80,7 +80,7 @@ def test_rows_of_the_same_columns_are_decoded_without_dictionaries(rows: list[di
     data = "".join(json.dumps(row, ensure_ascii=ascii_) + "\n" for row in alike).encode()
     recogniser = Recogniser()
     try:
-        taken = list(ColumnarDecoder(recogniser).take(data, unusual_rows(data).ends))
+        taken = list(ColumnarDecoder(recogniser).decode(data, unusual_rows(data).ends))
     except MixedColumnsError:
         assert recogniser.only_columns(alike[0]) is None or "id" in alike[0]  # a number beyond 64 bits, say
         return
@@ -93,22 +93,22 @@ def test_many_rows_are_decoded_in_pieces_and_numbered_on() -> None:
     lines[2500] = json.dumps({"prompt": "question", "chosen": "\x1b[31m red", "rejected": "same"})
     lines[2600] = json.dumps({"prompt": "question", "chosen": "same", "rejected": "same"})
     recogniser = Recogniser()
-    gathered = PairBatcher(recogniser, checks()).lines("\n".join(lines).encode())
+    batch = PairBatcher(recogniser, checks()).from_lines("\n".join(lines).encode())
     identical = np.uint32(1 << checks()["identical"].bit)
-    assert gathered.batch.rows.tolist() == [n for n in range(3000) if n != 2600]
-    assert gathered.batch.prompts[2499:2501] == ["question 2499", "question"]
-    assert np.flatnonzero(gathered.flags).tolist() == [2600]
-    assert gathered.flags[2600] == identical
-    find = checks()["control-characters"].pair
+    assert batch.pairs.rows.tolist() == [n for n in range(3000) if n != 2600]
+    assert batch.pairs.prompts[2499:2501] == ["question 2499", "question"]
+    assert np.flatnonzero(batch.flags).tolist() == [2600]
+    assert batch.flags[2600] == identical
+    find = checks()["control-characters"].find_pairs
     assert find is not None
-    assert list(find(gathered.batch)) == [2500]
+    assert list(find(batch.pairs)) == [2500]
     assert recogniser.formats == Counter({"standard": 3000})
 
 
 @pytest.mark.parametrize("data", [b'{"a": "b"}\n\n', b'\n{"a": "b"}', b'[{"a": "b"}]', b'{"a":\n"b"}', b"{\n"])
 def test_lines_that_do_not_all_begin_as_rows_are_left_to_the_other_way(data: bytes) -> None:
     with pytest.raises(MixedColumnsError):
-        list(ColumnarDecoder(Recogniser()).take(data, unusual_rows(data).ends))
+        list(ColumnarDecoder(Recogniser()).decode(data, unusual_rows(data).ends))
 
 
 def test_cells_of_a_table_are_never_taken_as_they_are_even_after_lines_of_the_same_columns() -> None:
@@ -118,13 +118,13 @@ def test_cells_of_a_table_are_never_taken_as_they_are_even_after_lines_of_the_sa
     data = json.dumps({"prompt": "is it?", "chosen": answer, "rejected": other}).encode() + b"\n"
     recogniser = Recogniser()
     batcher = PairBatcher(recogniser, checks())
-    assert batcher.lines(data).batch.chosens == [answer]
+    assert batcher.from_lines(data).pairs.chosens == [answer]
     recogniser.cells = True
-    assert batcher.lines(data).batch.chosens == ["yes"]
+    assert batcher.from_lines(data).pairs.chosens == ["yes"]
 
 
 def test_a_column_that_plays_two_parts_is_left_to_the_other_way() -> None:
     data = b'{"text": "a", "other": "b"}\n'
     recogniser = Recogniser(ColumnMapping("text", "text", "other", None))
     with pytest.raises(MixedColumnsError):
-        list(ColumnarDecoder(recogniser).take(data, unusual_rows(data).ends))
+        list(ColumnarDecoder(recogniser).decode(data, unusual_rows(data).ends))

@@ -12,9 +12,10 @@ from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.pairs.pair import Unreadable
 from dpo_tui.data.pairs.word_diff import word_difference
 from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.scan.row_index import cached_flags, first_pairs, next_flagged, open_index, turns_of
-from dpo_tui.data.scan.row_search import search
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.row_index import open_index, preview_rows
+from dpo_tui.data.scan.row_search import next_flagged, search, turns_of
+from dpo_tui.data.scan.scan_cache import cached_flags
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source import chunks
 from dpo_tui.data.source.source import Source
@@ -104,14 +105,14 @@ def test_blank_and_broken_lines_have_their_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "csv", "parquet"])
 def test_the_first_rows_come_without_reading_the_rest(tmp_path: Path, kind: str) -> None:
-    found = first_pairs(Source(str(container(tmp_path, kind, 5_000))), 100)
+    found = preview_rows(Source(str(container(tmp_path, kind, 5_000))), 100)
     assert found == [(number, row(number - 1)) for number in range(1, 101)]
 
 
 def test_the_first_rows_of_a_damaged_file_are_still_shown(tmp_path: Path) -> None:
     path = container(tmp_path, "jsonl.gz", 60_000)
     path.write_bytes(path.read_bytes()[:-1000])
-    assert len(first_pairs(Source(str(path)), 100)) == 100
+    assert len(preview_rows(Source(str(path)), 100)) == 100
 
 
 def test_search_finds_rows_in_both_directions(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.support.data_files import rows, write_lines
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def kept() -> set[str]:
+def cached() -> set[str]:
     return {path.name for path in (paths.cache() / "data").iterdir()}
 
 
@@ -25,16 +25,16 @@ def cache(name: str, used: float, size: int = 10) -> None:
     folder = paths.cache() / "data" / name
     draft = scan_cache.Draft(folder)
     (draft.path / "rows.jsonl").write_bytes(b"x" * size)
-    draft.finish()
+    draft.commit()
     if folder.exists():
         os.utime(folder, (used, used))
 
 
-def test_the_twenty_used_last_are_kept() -> None:
+def test_the_twenty_used_last_are_cached() -> None:
     for number in range(21):
         cache(f"old-{number:02}", used=1000 + number)
     cache("new", used=5000)
-    assert kept() == {"new", *(f"old-{number:02}" for number in range(2, 21))}
+    assert cached() == {"new", *(f"old-{number:02}" for number in range(2, 21))}
 
 
 def test_the_caches_used_longest_ago_make_room_for_unpacked_archives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,16 +42,16 @@ def test_the_caches_used_longest_ago_make_room_for_unpacked_archives(monkeypatch
     cache("first", used=1000, size=400)
     cache("second", used=2000, size=400)
     cache("third", used=3000, size=200)
-    assert kept() == {"first", "second", "third"}
+    assert cached() == {"first", "second", "third"}
     cache("fourth", used=4000, size=1)
-    assert kept() == {"second", "third", "fourth"}
+    assert cached() == {"second", "third", "fourth"}
 
 
 def test_the_newest_stays_however_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 1000)
     cache("small", used=1000)
     cache("huge", used=2000, size=5000)
-    assert kept() == {"huge"}
+    assert cached() == {"huge"}
 
 
 def test_opening_a_dataset_again_makes_its_cache_the_last_that_goes(
@@ -61,7 +61,7 @@ def test_opening_a_dataset_again_makes_its_cache_the_last_that_goes(
     packed = tmp_path / "pairs.jsonl.gz"
     packed.write_bytes(gzip.compress("".join(json.dumps(one) + "\n" for one in rows(50)).encode()))
     open_index(Source(str(packed)))
-    (archive,) = kept()
+    (archive,) = cached()
     folder = paths.cache() / "data" / archive
     assert (folder / "rows.jsonl").stat().st_size > 1000
     os.utime(folder, (1000, 1000))
@@ -69,7 +69,7 @@ def test_opening_a_dataset_again_makes_its_cache_the_last_that_goes(
     assert open_index(Source(str(packed))).count == 50
     monkeypatch.setattr(scan_cache, "LIMIT_BYTES", sum(path.stat().st_size for path in folder.iterdir()) + 100)
     cache("youngest", used=3000, size=60)
-    assert kept() == {archive, "youngest"}
+    assert cached() == {archive, "youngest"}
 
 
 def test_drafts_of_killed_scans_go_and_those_at_work_stay() -> None:
@@ -79,7 +79,7 @@ def test_drafts_of_killed_scans_go_and_those_at_work_stay() -> None:
     hours_ago = at_work.stat().st_mtime - 2 * 3600
     os.utime(dead, (hours_ago, hours_ago))
     cache("two", used=2000)
-    assert kept() == {"one", "two", at_work.name}
+    assert cached() == {"one", "two", at_work.name}
 
 
 def test_a_changed_file_has_a_cache_of_its_own(tmp_path: Path) -> None:
@@ -87,4 +87,4 @@ def test_a_changed_file_has_a_cache_of_its_own(tmp_path: Path) -> None:
     open_index(Source(str(path)))
     write_lines(path, rows(6))
     assert open_index(Source(str(path))).count == 6
-    assert len(kept()) == 2
+    assert len(cached()) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.data.load_pairs import load_pairs
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError

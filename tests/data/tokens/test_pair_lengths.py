@@ -8,11 +8,11 @@ import pytest
 
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.scan.scan_request import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.tokens.chat_template import ChatTemplate, load_template
-from dpo_tui.data.tokens.pair_lengths import Length, TemplateRefusal, TokenCounter, kept, truncated
+from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, Unrenderable, is_kept, truncated_answers
 from dpo_tui.errors import DataError
 from tests.support.data_files import assistant, row, user, write_lines
 
@@ -134,7 +134,7 @@ def test_a_pair_that_the_template_refuses_is_named_not_raised(tiny_model: Path) 
     found = counter.lengths(
         [Pair(1, [{"role": "system", "content": "s"}, user("a")], [assistant("b")], [assistant("c")])]
     )
-    assert found == [TemplateRefusal("System role not supported")]
+    assert found == [Unrenderable("System role not supported")]
 
 
 def test_a_model_without_a_template_gets_chatml_as_in_training(tmp_path: Path) -> None:
@@ -153,15 +153,15 @@ def test_a_folder_without_a_tokenizer_is_a_data_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("prompt", "stays"), [(99, True), (100, False), (101, False)])
 def test_a_prompt_that_fills_max_length_is_dropped(prompt: int, stays: bool) -> None:
     """TRL drops such rows without a word; with keep_end, or without a limit, it does not."""
-    assert kept(prompt, 100) is stays
-    assert kept(prompt, None)
-    assert kept(prompt, 100, "keep_end")
+    assert is_kept(prompt, 100) is stays
+    assert is_kept(prompt, None)
+    assert is_kept(prompt, 100, "keep_end")
 
 
 def test_answers_that_reach_beyond_max_length_are_cut() -> None:
-    assert truncated(Length(60, 40, 41), 100) == 1
-    assert truncated(Length(60, 41, 41), 100) == 2
-    assert truncated(Length(60, 41, 41), None) == 0
+    assert truncated_answers(Length(60, 40, 41), 100) == 1
+    assert truncated_answers(Length(60, 41, 41), 100) == 2
+    assert truncated_answers(Length(60, 41, 41), None) == 0
 
 
 def lengthening(count: int) -> list[dict[str, str]]:
@@ -208,7 +208,7 @@ def test_a_large_dataset_is_estimated_from_a_sample_first(
     from dpo_tui.data.tokens import count_tokens
 
     monkeypatch.setattr(count_tokens, "SAMPLED", 50)
-    monkeypatch.setattr(count_tokens, "_PIECE", 1 << 10)
+    monkeypatch.setattr(count_tokens, "SAMPLE_CHUNK_BYTES", 1 << 10)
     path = write_lines(tmp_path / "pairs.jsonl", [row(number) for number in range(500)])
     source = Source(str(path))
     from dpo_tui.data.source.locate import locate

@@ -8,59 +8,15 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.hardware.doctor import registry as examination
+from dpo_tui.hardware.doctor import registry
 from dpo_tui.hardware.doctor.login_session import kills_user_processes
-from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions, MachineFacts, run_checks
+from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions, MachineFacts
 from dpo_tui.hardware.doctor.software import problem_of
 from dpo_tui.hardware.gpu_processes import GpuProcess
-from dpo_tui.hardware.nvml import Gpu, Inventory, NvmlFault
-from dpo_tui.hardware.profiles import Ram
+from dpo_tui.hardware.nvml import NvmlFault
+from tests.support.doctor_facts import GIB, TORCH, findings, gpu
 from tests.support.nvml_standin import compiler, machine
 from tests.support.repository import ROOT
-
-GIB = 1024**3
-TORCH = {
-    "torch": "2.13.0",
-    "cuda_build": "12.6",
-    "available": True,
-    "architectures": ["sm_75", "sm_80", "sm_86", "sm_90", "compute_90"],
-    "devices": [{"name": "Card", "capability": [8, 9]}],
-    "bitsandbytes": "0.50.2",
-    "bitsandbytes_cuda": True,
-}
-
-
-def gpu(**values: Any) -> Gpu:
-    usual = {
-        "memory_total": 24 * GIB,
-        "memory_free": 23 * GIB,
-        "compute_capability": (8, 9),
-        "driver": "550.1",
-        "cuda": "12.4",
-    }
-    return Gpu(values.pop("index", 0), "Card", **(usual | values))
-
-
-def findings(
-    *gpus: Gpu,
-    fault: NvmlFault | None = None,
-    stack: dict[str, Any] | None = None,
-    stack_fault: str = "",
-    environ: dict[str, str] | None = None,
-    ram: int = 64 * GIB,
-    options: DoctorOptions | None = None,
-) -> dict[str, DoctorFinding]:
-    found = run_checks(
-        MachineFacts(
-            Inventory(gpus, fault),
-            Ram(ram, ram // 2),
-            {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"} | (environ or {}),
-            options or DoctorOptions(),
-            TORCH if stack is None else stack,
-            stack_fault,
-        )
-    )
-    return {finding.check: finding for finding in found}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +70,7 @@ def findings(
         ("terminal", ("warn", "no UTF-8"), {"environ": {"LANG": "C", "LC_ALL": "C"}}),
         ("terminal", ("ok", "in tmux"), {"environ": {"TMUX": "/run/tmux/default,1,0"}}),
         ("clock", ("ok", "20"), {}),
-        ("unsloth", ("fail", "environment of its"), {"circumstances": DoctorOptions(provider="unsloth")}),
+        ("unsloth", ("fail", "environment of its"), {"options": DoctorOptions(provider="unsloth")}),
     ],
 )
 def test_each_check_tells_what_it_finds(
@@ -122,10 +78,10 @@ def test_each_check_tells_what_it_finds(
 ) -> None:
     """Ok, warn or fail, in words, and a way out of everything that is not ok."""
     monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path))
-    facts, (status, words) = dict(facts), expected
+    facts, (status, message) = dict(facts), expected
     found = findings(*facts.pop("gpus", [gpu()]), **facts)[check]
     assert found.status == status, found
-    assert words in found.message
+    assert message in found.message
     if status == "fail":
         assert found.fix
 
@@ -136,11 +92,11 @@ def test_checks_without_a_subject_say_nothing() -> None:
 
 
 def test_a_check_that_breaks_does_not_silence_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken_check(box: MachineFacts) -> DoctorFinding | None:
+    def broken_check(facts: MachineFacts) -> DoctorFinding | None:
         raise RuntimeError("no such luck")
 
     findings(gpu())  # registers the real ones
-    monkeypatch.setattr(examination, "CHECKS", [broken_check, *examination.CHECKS])
+    monkeypatch.setattr(registry, "CHECKS", [broken_check, *registry.CHECKS])
     found = findings(gpu())
     assert found["broken-check"].status == "warn"
     assert "no such luck" in found["broken-check"].message
@@ -169,11 +125,11 @@ def test_the_ranges_are_those_of_the_package() -> None:
     """A range that is changed in pyproject.toml and not in the doctor would lie."""
     import tomllib
 
-    from dpo_tui.hardware.doctor.software import _RANGES
+    from dpo_tui.hardware.doctor.software import SUPPORTED_VERSIONS
 
     text = (ROOT / "pyproject.toml").read_text()
     wanted = {entry.partition(">")[0]: entry for entry in tomllib.loads(text)["project"]["dependencies"]}
-    for package, allowed in _RANGES.items():
+    for package, allowed in SUPPORTED_VERSIONS.items():
         low = ".".join(map(str, allowed.low))
         high = ".".join(map(str, allowed.high))
         assert wanted[package].startswith(f"{package}>={low},<{high}"), package

@@ -13,8 +13,8 @@ import pytest
 from dpo_tui.hardware.memory.activations import (
     Workload,
     backward_extra,
-    kept_at_ends,
-    kept_between_layers,
+    layer_boundary,
+    outside_layers,
     saved_by_layer,
 )
 from dpo_tui.hardware.models.architecture import Architecture, from_config
@@ -171,6 +171,6 @@ def test_the_peak_of_a_step_is_what_the_formula_says(family: str, checkpointed: 
     model, arch = build(family, layers, checkpointed=checkpointed)
     work = workload(arch)
     saved = saved_by_layer(arch, work)
-    kept = layers * (kept_between_layers(arch, work) if checkpointed else saved) + kept_at_ends(arch, work)
+    kept = layers * (layer_boundary(arch, work) if checkpointed else saved) + outside_layers(arch, work)
     formula = kept + (saved if checkpointed else 0) + backward_extra(arch, work)
     assert formula == pytest.approx(peak_bytes(model), rel=0.05)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dpo_tui.advice import receipt_rules
-from dpo_tui.advice.diagnose import judge
+from dpo_tui.advice.diagnose import apply_rules
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.trainer import gradient_spikes
@@ -69,7 +69,7 @@ def test_the_advice_names_the_rows_that_the_worker_saw(tmp_path: Path) -> None:
     (event,) = told(folder)
     event |= {"batch": "“…an odd one” (900 tokens)"}
     metrics = [{"step": step, "loss": 0.69 - 0.005 * step, "grad_norm": norm} for step, norm in enumerate(norms, 1)]
-    found = judge(Evidence({"strategy": "dpo"}, metrics, events=[event]))
+    found = apply_rules(Evidence({"strategy": "dpo"}, metrics, events=[event]))
     (advice,) = [advice for advice in found if advice.rule == "spikes"]
-    assert "at step 31 to 80" in advice.words
-    assert "Its batch: “…an odd one” (900 tokens)" in advice.words
+    assert "at step 31 to 80" in advice.message
+    assert "Its batch: “…an odd one” (900 tokens)" in advice.message

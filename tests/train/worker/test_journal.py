@@ -159,6 +159,6 @@ def test_a_full_disk_ends_no_training_and_loses_no_line(tmp_path: Path) -> None:
 
 def test_a_worker_that_fails_on_a_full_disk_keeps_its_exit_code_and_its_reason(tmp_path: Path) -> None:
     told, kept = on_a_small_disk(tmp_path, _WORKER)
-    assert told == "exit code: 1\n"
+    assert told == "exit code: 2\n"
     failed = [line for line in lines(kept / "events.jsonl") if line["kind"] == "failed"]
     assert len(failed) == 1 and "no_such_setting" in failed[0]["message"]

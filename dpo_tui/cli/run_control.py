@@ -1,0 +1,74 @@
+"""`dpo-tui stop`, `checkpoint`, `resume`, `rename` and `rm`: requests to a run, and changes to its folder."""
+
+import sys
+
+import click
+
+from dpo_tui.cli.output import narrate
+from dpo_tui.runs import naming, requests, store
+from dpo_tui.runs.status import status_of
+from dpo_tui.text.printable import printable
+
+
+@click.command()
+@click.argument("run")
+@click.option("--now", is_flag=True, help="End it at once; what came after the last checkpoint is lost.")
+def stop(run: str, now: bool) -> None:
+    """Stop a run: at its next step it saves a checkpoint and ends. RUN is an id, a unique prefix, a name, or `last`."""
+    folder = store.find(run)
+    requests.request_stop(folder, now=now)
+    effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
+    narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
+
+
+@click.command()
+@click.argument("run")
+def checkpoint(run: str) -> None:
+    """Save a checkpoint without stopping. RUN is an id, a unique prefix, a name, or `last`."""
+    folder = store.find(run)
+    requests.request_checkpoint(folder)
+    narrate(f"Asked run {folder.id}: it saves a checkpoint at its next step and goes on.")
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--accept-changed-data", is_flag=True, help="Go on although the data has changed; the receipt will say so."
+)
+def resume(run: str, accept_changed_data: bool) -> None:
+    """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""
+    # Not at the top: pydantic would slow `stop` and `checkpoint` down.
+    from dpo_tui.start import prepare
+
+    folder = store.find(run)
+    resumed = prepare.resume(folder, accept_changed_data=accept_changed_data)
+    if resumed.checkpoint is None:
+        narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
+    else:
+        narrate(f"Run {folder.id} goes on from {resumed.checkpoint.name}, its newest whole checkpoint.")
+    narrate(f"Watch it with: dpo-tui logs -f {folder.id}")
+    click.echo(folder.id)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("name")
+def rename(run: str, name: str) -> None:
+    """Call a run by another NAME, whatever its state. RUN is an id, a unique prefix, a name, or `last`."""
+    folder = store.find(run)
+    new_name = naming.rename(folder, name)
+    narrate(f"Run {folder.id} is called {printable(new_name)} from now on.")
+
+
+@click.command()
+@click.argument("run")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def rm(run: str, yes: bool) -> None:
+    """Delete a run with its checkpoints and its adapter. RUN is an id, a unique prefix, a name, or `last`."""
+    folder = store.find(run)
+    status = status_of(folder)
+    name = printable(status.state.name, single_line=True) if status.state else ""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete run {folder.id} {name} ({status.status}) and all that it made?", abort=True, err=True)
+    store.remove(folder)
+    narrate(f"Deleted run {folder.id}.")

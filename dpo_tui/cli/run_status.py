@@ -1,0 +1,29 @@
+"""`dpo-tui status`: how one run is doing, and which commands make sense next."""
+
+from typing import Any
+
+import click
+
+from dpo_tui.advice.diagnose import as_event, diagnose
+from dpo_tui.cli.output import print_json, stdout_columns
+from dpo_tui.cli.run_summary_text import next_steps, run_lines
+from dpo_tui.runs import store
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
+def status(run: str, as_json: bool) -> None:
+    """Tell how a run is doing, and what can be done next. RUN is an id, a unique prefix of it, a name, or `last`."""
+    summary = with_advice(store.summary(store.find(run)))
+    if as_json:
+        print_json(summary)
+        return
+    click.echo("\n".join([*run_lines(summary, stdout_columns()), *next_steps(summary)]))
+
+
+def with_advice(summary: dict[str, Any]) -> dict[str, Any]:
+    """Add the diagnosis of a run to its summary, unless its worker wrote one; changes and returns ``summary``."""
+    if summary.get("advice") is None and summary["status"] != "queued":
+        summary["advice"] = as_event(diagnose(summary["dir"])[0])
+    return summary

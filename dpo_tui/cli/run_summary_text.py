@@ -1,0 +1,275 @@
+"""Run summaries as text, for `dpo-tui runs`, `dpo-tui status` and whatever follows a run; from 80 columns on."""
+
+import json
+import sys
+import time
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.runs.phases import PHASES
+from dpo_tui.runs.statuses import EXPLAINED, GLYPHS, LIVE
+from dpo_tui.text.durations import ago, duration
+from dpo_tui.text.numbers import plain_number
+from dpo_tui.text.printable import printable
+
+# Where the terminal has no UTF-8.
+_ASCII_GLYPHS = {
+    "queued": ".",
+    "starting": "~",
+    "running": "*",
+    "stalled": "!",
+    "stopping": "~",
+    "done": "+",
+    "failed": "x",
+    "stopped": "#",
+    "lost": "!",
+}
+
+# Widths of the table's columns; the last one, the note, takes the rest of the terminal.
+_STATUS, _ID, _NAME, _STEP = 10, 20, 12, 11
+_NAME_WIDE = 28
+_WIDE = 110
+
+_FIGURES = (("loss", "loss"), ("accuracy", "rewards/accuracies"), ("margin", "rewards/margins"))
+
+
+def glyph(status: str) -> str:
+    """The sign of a status; always shown beside the status's word, since neither sign nor colour is enough alone."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8")
+    return (GLYPHS if utf8 else _ASCII_GLYPHS).get(status, "?")
+
+
+def table(summaries: list[dict[str, Any]], width: int, now: float | None = None) -> list[str]:
+    """Lay out runs as lines of at most ``width`` columns, the head first.
+
+    Args:
+        summaries: as `dpo_tui.runs.store.summary` makes them.
+        width: columns of the terminal.
+        now: Unix time; the present by default.
+    """
+    now = time.time() if now is None else now
+    name = _NAME_WIDE if width >= _WIDE else _NAME
+    sizes = (_STATUS, _ID, name, _STEP)
+    room = width - sum(sizes) - len(sizes)
+    rows = [("status", "id", "name", "step", "")]
+    rows += [
+        (_status(run), str(run["id"]), str(run.get("name", "")), _steps(run), note(run, now, room)) for run in summaries
+    ]
+    lines = []
+    for *cells, last in rows:
+        head = " ".join(fit(cell, size) for cell, size in zip(cells, sizes, strict=True))
+        lines.append(f"{head} {clip(last, room)}".rstrip())
+    return lines
+
+
+def note(run: dict[str, Any], now: float, room: int) -> str:
+    """The last column of the table: why a run waits or failed, else its loss and its time left or end.
+
+    The loss is left out where both are wider than ``room`` columns, since a time that is cut off would be wrong.
+    """
+    if run["status"] in EXPLAINED and run.get("reason"):
+        return str(run["reason"])
+    loss = _number(run.get("metrics", {}).get("loss"))
+    parts = [f"loss {loss:.3g}"] if loss is not None else []
+    if run.get("eta_seconds") is not None:
+        parts.append(f"ETA {duration(run['eta_seconds'])}")
+    elif run.get("ended_at"):
+        parts.append(ago(run["ended_at"], now))
+    elif run["status"] in ("starting", "running") and run.get("phase"):
+        parts.append(_phase(run))
+    both = " · ".join(parts)
+    return both if columns(both) <= room else parts[-1]
+
+
+def run_lines(run: dict[str, Any], width: int, now: float | None = None) -> list[str]:
+    """Describe one run in a few lines: status, progress, figures, times, advice and result.
+
+    Args:
+        run: as `dpo_tui.runs.store.summary` makes it.
+        width: columns of the terminal; only paths may be longer, so that they can be copied.
+        now: Unix time; the present by default.
+    """
+    now = time.time() if now is None else now
+    name = printable(str(run.get("name", "")), single_line=True)
+    lines = [clip(f"{_status(run)}  {name}  {run['id']}", width)]
+    lines += _wrap(str(run.get("reason") or ""), width)
+    lines += _wrap(_progress(run), width)
+    lines += _wrap(_figures(run.get("metrics", {})), width)
+    lines += _wrap(_times(run, now), width)
+    advice = run.get("advice")
+    if advice:
+        lines += _wrap(f"advice: {advice.get('message', '')}", width)
+        lines += _wrap(_remedy(advice), width)
+    if run["status"] == "done":
+        lines += _wrap(result_text(Path(run["dir"])), width)
+    lines.append(f"  {printable(str(run['dir']), single_line=True)}")
+    return lines
+
+
+def result_text(folder: Path) -> str:
+    """Which results a run folder holds, and whether they can be merged; empty where it holds none."""
+    adapter, merged = (folder / "adapter").is_dir(), (folder / "merged").is_dir()
+    if adapter and merged:
+        return "Result: merged/ is the whole model, base and adapter in one; adapter/ is what was trained."
+    if adapter:
+        base = _base_model_text(folder)
+        return f"Result: adapter/ is what was trained; it works with its base{base}, or merged into it."
+    if merged:
+        return "Result: merged/ is the whole model; every weight was trained, and there is nothing to merge."
+    return ""
+
+
+def _base_model_text(folder: Path) -> str:
+    """The name of an adapter's base model after a space; empty where the adapter does not name it."""
+    try:
+        settings = json.loads((folder / "adapter" / "adapter_config.json").read_bytes())
+        return f" {settings['base_model_name_or_path']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def next_steps(run: dict[str, Any]) -> list[str]:
+    """The commands that make sense in the run's status, each with its purpose, one a line.
+
+    Args:
+        run: as `dpo_tui.runs.store.summary` makes it; ``id``, ``status`` and ``advice`` are read.
+    """
+    key, status = run["id"], run["status"]
+    follow = (f"dpo-tui logs -f {key}", "watch it")
+    stop = (f"dpo-tui stop {key}", "save a checkpoint and stop")
+    at_once = (f"dpo-tui stop --now {key}", "stop at once")
+    resume = (f"dpo-tui resume {key}", "go on from the last checkpoint")
+    logs = (f"dpo-tui logs {key}", "what it printed")
+    judge = (f"dpo-tui judge {key}", "better than its base?")
+    export = (f"dpo-tui export {key} --to DIR --merge", "a folder to serve")
+    choices = {
+        "queued": [follow, stop],
+        "starting": [follow, stop],
+        "running": [follow, stop],
+        "stalled": [logs, at_once],
+        "stopping": [follow, at_once],
+        "failed": [logs, resume],
+        "stopped": [resume, logs],
+        "lost": [resume, logs],
+        "done": [judge, export, logs],
+    }.get(status, [logs])
+    if _remedy(run.get("advice") or {}):
+        choices = [*choices, (f"dpo-tui config fix {key}", "that advice as a config")]
+    size = max(len(command) for command, _ in choices)
+    return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]
+
+
+def fit(text: str, width: int) -> str:
+    """Clip or pad to exactly ``width`` columns."""
+    text = clip(text, width)
+    return text + " " * (width - columns(text))
+
+
+def clip(text: str, width: int) -> str:
+    """A text as one line without control characters, cut with an ellipsis if it has more than ``width`` columns."""
+    text = printable(text, single_line=True)
+    if columns(text) <= width:
+        return text
+    clipped, used = "", 0
+    for character in text:
+        used += columns(character)
+        if used > width - 1:
+            break
+        clipped += character
+    return clipped + "…" if width > 0 else ""
+
+
+def columns(text: str) -> int:
+    """The columns that a text takes in a terminal: two for wide East Asian characters, none for combining marks."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def _status(run: dict[str, Any]) -> str:
+    return f"{glyph(run['status'])} {run['status']}"
+
+
+def _steps(run: dict[str, Any]) -> str:
+    step, last = _number(run.get("step")), _number(run.get("max_steps"))
+    if step is None:
+        return ""
+    return f"{step:,.0f}/{last:,.0f}" if last else f"{step:,.0f}"
+
+
+def _progress(run: dict[str, Any]) -> str:
+    step, last, epoch = (_number(run.get(key)) for key in ("step", "max_steps", "epoch"))
+    parts = [_phase(run)] if run.get("phase") and run["status"] in LIVE else []
+    if step is not None and last:
+        parts.append(f"step {step:,.0f} of {last:,.0f} ({100 * step / last:.0f} %)")
+    if epoch is not None:
+        parts.append(f"epoch {epoch:.2f}")
+    if run.get("eta_seconds") is not None:
+        parts.append(f"ETA {duration(run['eta_seconds'])}")
+    return " · ".join(parts)
+
+
+def _phase(run: dict[str, Any]) -> str:
+    return PHASES.get(str(run["phase"]), str(run["phase"]))
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    figures = [(label, _number(metrics.get(key))) for label, key in _FIGURES]
+    return " · ".join(f"{label} {value:.3g}" for label, value in figures if value is not None)
+
+
+def _remedy(advice: Mapping[str, Any]) -> str:
+    """The settings that advice proposes, as text; empty where it proposes none."""
+    changes = advice.get("remedy")
+    if not isinstance(changes, Mapping) or not changes:
+        return ""
+    return "try: " + ", ".join(f"{name} = {_setting(value)}" for name, value in changes.items())
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "left out"
+    return plain_number(value) if isinstance(value, float) else json.dumps(value)
+
+
+def _times(run: dict[str, Any], now: float) -> str:
+    parts = []
+    if run.get("ended_at"):
+        parts.append(f"ended {ago(run['ended_at'], now)}")
+    elif run.get("started_at"):
+        parts.append(f"started {ago(run['started_at'], now)}")
+    elif run.get("created_at"):
+        parts.append(f"made {ago(run['created_at'], now)}")
+    if (run.get("attempt") or 0) > 1:
+        parts.append(f"attempt {run['attempt']}")
+    if run.get("devices"):
+        parts.append("on " + ", ".join(map(str, run["devices"])))
+    elif run["status"] == "queued" and run.get("device_request"):
+        parts.append(_requested_devices(run["device_request"]))
+    if run.get("per_device_train_batch_size"):
+        parts.append(f"batch {run['per_device_train_batch_size']} × {run['gradient_accumulation_steps']} after OOM")
+    return " · ".join(parts)
+
+
+def _requested_devices(request: Mapping[str, Any]) -> str:
+    """The devices among which a queued run takes free ones."""
+    count, candidates = request.get("count", 1), ", ".join(map(str, request.get("candidates", [])))
+    return f"on any free GPU of {candidates}" if count == 1 else f"on {count} free GPUs of {candidates}"
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    import textwrap  # not needed by `dpo-tui runs`, which shall start fast
+
+    lines: list[str] = []
+    for line in printable(text).splitlines():
+        lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return lines
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,71 @@
+"""Checks that the scan itself carries out: rows that cannot be used, and rows that repeat or contradict each other."""
+
+from dpo_tui.data.checks.registry import scan_check
+
+# Found while rows are read (`dpo_tui.data.rows`); training leaves these rows out.
+scan_check(
+    "bad-json",
+    "error",
+    bit=0,
+    title="not JSON, or not readable as a row",
+    explanation="A line that cannot be parsed holds no pair; other tools stop at it with a stack trace.",
+    remedy="Look at the named lines; `--write` leaves them out.",
+)
+scan_check(
+    "missing-field",
+    "error",
+    bit=1,
+    title="prompt, chosen or rejected is missing",
+    explanation="DPO compares two answers to one prompt; a row without one of the three says nothing.",
+    remedy="Name other columns with --prompt-field, --chosen-field, --rejected-field, or leave the rows out.",
+)
+scan_check(
+    "empty-answer",
+    "error",
+    bit=2,
+    title="an answer is empty",
+    explanation="TRL then trains on the end-of-text token alone: the model learns to say nothing, or not to end.",
+    remedy="Leave the rows out, or fill the answer in.",
+)
+scan_check(
+    "identical",
+    "error",
+    bit=3,
+    title="chosen and rejected are the same",
+    explanation="The loss of such a pair is log 2 whatever the model does, and its gradient is exactly zero.",
+    remedy="Leave the rows out.",
+)
+
+# Found when all rows have been read and are compared (`dpo_tui.data.scan.duplicates`).
+scan_check(
+    "duplicate-pair",
+    "warning",
+    bit=12,
+    title="the same pair occurs again",
+    explanation="Repeated pairs count several times, and are memorised.",
+    remedy="Drop them with `--drop duplicate-pair`; the first of each stays.",
+)
+scan_check(
+    "duplicate-prompt",
+    "info",
+    bit=13,
+    title="the same prompt occurs in several rows",
+    explanation="That is how rankings look, and is fine; a split by rows would put a prompt on both sides.",
+    remedy="Nothing: held-out rows are chosen by prompt here.",
+)
+scan_check(
+    "contradicting-pair",
+    "warning",
+    bit=14,
+    title="the same two answers are preferred both ways",
+    explanation="A over B in one row and B over A in another cancel each other.",
+    remedy="Decide which is better and flip or drop the other.",
+)
+scan_check(
+    "leak",
+    "warning",
+    bit=15,
+    title="the prompt also occurs in the evaluation split",
+    explanation="Evaluation on prompts that were trained on measures memory.",
+    remedy="Drop them with `--drop leak`.",
+)

@@ -1,0 +1,180 @@
+"""A repair plan, and its application to the rows of a dataset: what is left of each row, and why."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.load_pairs import numbered_rows, usable_turns
+from dpo_tui.data.pairs.pair import Message, Turns, Unreadable, pair_of, reason_unusable, text_of
+from dpo_tui.data.pairs.prompt_split import held_out_keys, prompt_key
+from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.scan.scan_cache import cached_flags
+from dpo_tui.data.source.source import DataFile, Source
+from dpo_tui.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """New texts for a row; None leaves a part unchanged."""
+
+    prompt: str | list[Message] | None = None
+    chosen: str | list[Message] | None = None
+    rejected: str | list[Message] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RepairPlan:
+    """What to change in a dataset. Rows are counted from 1.
+
+    Args:
+        drop_checks: leave out the rows that these checks flag.
+        drop_rows: leave out these rows.
+        flip_rows: swap the answers of these rows.
+        edits: new texts by row.
+        longest_text: leave out pairs in which the prompt or an answer has more characters. They are not truncated: an
+            answer that ends in the middle teaches the model to stop there.
+        hold_out: the share of the pairs to write to ``OUT`` with ``.eval`` before its suffix. All pairs of a prompt go
+            to the same file.
+        seed: chooses which prompts are held out.
+    """
+
+    drop_checks: tuple[str, ...] = ()
+    drop_rows: frozenset[int] = frozenset()
+    flip_rows: frozenset[int] = frozenset()
+    edits: Mapping[int, Edit] = field(default_factory=dict)
+    longest_text: int | None = None
+    hold_out: float = 0.0
+    seed: int = 42
+
+
+class PlannedRow(NamedTuple):
+    """One row after the plan was applied.
+
+    Args:
+        number: the row, from 1.
+        pairs: what is left of it.
+        note: why nothing is left, or what was changed; empty for an unchanged row.
+    """
+
+    number: int
+    pairs: list[Turns]
+    note: str
+
+
+class PlannedRows:
+    """The rows of a dataset after a plan was applied; each iteration reads the files again.
+
+    Iterating raises DataError if rows are dropped by check and the dataset was changed since its scan.
+
+    Args:
+        source: the dataset.
+        files: its files.
+        plan: what to change.
+
+    Raises:
+        UsageError: the plan names an unknown check, or one that flags no rows.
+    """
+
+    def __init__(self, source: Source, files: list[DataFile], plan: RepairPlan) -> None:
+        self._source = source
+        self._files = files
+        self._plan = plan
+        self._masks = _masks_of(plan)
+
+    @cached_property
+    def _flags(self) -> Any:
+        return _load_flags(self._source) if self._masks else None
+
+    def __iter__(self) -> Iterator[PlannedRow]:
+        recogniser = Recogniser(self._source.mapping)
+        for number, row in numbered_rows(self._files, self._source.max_rows, recogniser, []):
+            try:
+                turns = usable_turns(row, recogniser)
+            except Unreadable as problem:
+                if number not in self._plan.edits:
+                    yield PlannedRow(number, [], f"{problem.check}: {problem.message}")
+                    continue
+                turns = [Turns("", "", "")]  # the edit may give it all three texts
+            reason = self._drop_reason(number)
+            if reason:
+                yield PlannedRow(number, [], reason)
+                continue
+            turns, change = self._change(number, turns)
+            usable = [pair for pair in turns if reason_unusable(pair) is None]
+            if not usable:
+                yield PlannedRow(number, [], "nothing usable is left after the edit")
+                continue
+            short_enough = [pair for pair in usable if not self._is_too_long(pair)]
+            note = change if short_enough else f"longer than {self._plan.longest_text} characters"
+            yield PlannedRow(number, short_enough, note)
+
+    def is_text(self) -> bool:
+        """Whether every pair consists of three plain texts; otherwise all are written as lists of messages."""
+        return all(
+            all(isinstance(part, str) for part in turns[:3]) and not turns.system and not turns.tools
+            for row in self
+            for turns in row.pairs
+        )
+
+    def held_out_prompts(self) -> frozenset[bytes]:
+        """The keys of the prompts to hold out: the same that training would hold out with this share and seed."""
+        sizes: Counter[bytes] = Counter()
+        for row in self:
+            sizes.update(prompt_key(pair_of(row.number, turns).prompt, self._plan.seed) for turns in row.pairs)
+        return frozenset(held_out_keys(sizes, self._plan.hold_out))
+
+    def _drop_reason(self, number: int) -> str:
+        if number in self._plan.drop_rows:
+            return "by hand"
+        if self._flags is not None:
+            value = int(self._flags[number - 1])
+            flagged = [name for mask, name in self._masks if value & mask]
+            return ", ".join(flagged)
+        return ""
+
+    def _change(self, number: int, turns: list[Turns]) -> tuple[list[Turns], str]:
+        """Edit and flip the pairs of a row; return them with a note of what was done."""
+        done = []
+        edit = self._plan.edits.get(number)
+        if edit is not None:
+            turns = [
+                pair._replace(
+                    prompt=edit.prompt if edit.prompt is not None else pair.prompt,
+                    chosen=edit.chosen if edit.chosen is not None else pair.chosen,
+                    rejected=edit.rejected if edit.rejected is not None else pair.rejected,
+                )
+                for pair in turns
+            ]
+            done.append("edited")
+        if number in self._plan.flip_rows:
+            turns = [pair._replace(chosen=pair.rejected, rejected=pair.chosen) for pair in turns]
+            done.append("flipped")
+        return turns, ", ".join(done)
+
+    def _is_too_long(self, turns: Turns) -> bool:
+        longest = self._plan.longest_text
+        return longest is not None and any(len(text_of(part)) > longest for part in turns[:3])
+
+
+def _masks_of(plan: RepairPlan) -> list[tuple[int, str]]:
+    """The bit of each check whose rows are dropped, as a mask for the flags of a row."""
+    known = checks()
+    unknown = [name for name in plan.drop_checks if name not in known]
+    if unknown:
+        raise UsageError(f"there is no check {unknown[0]!r}", hint=f"The checks: {', '.join(known)}.")
+    without_rows = [name for name in plan.drop_checks if not known[name].flags_rows]
+    if without_rows:
+        raise UsageError(f"{without_rows[0]} is about the dataset as a whole and names no rows", hint="Leave it out.")
+    return [(1 << known[name].bit, name) for name in plan.drop_checks]
+
+
+def _load_flags(source: Source) -> Any:
+    import numpy as np
+
+    path = cached_flags(source)
+    if path is None:
+        raise DataError("the dataset was changed while it was looked at", hint="Run the command again.")
+    return np.memmap(path, dtype=np.uint32, mode="r") if path.stat().st_size else np.zeros(0, dtype=np.uint32)

@@ -1,0 +1,51 @@
+"""`dpo-tui stop`, `checkpoint`, `resume` and `rm`, with real runs."""
+
+import pytest
+
+from dpo_tui.runs import store
+from tests.support.command_line import CommandLine
+from tests.support.supervised_runs import (  # noqa: F401 - a fixture
+    begin,
+    ended,
+    fresh_home,
+    has_status,
+    holding,
+    until,
+)
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_stop_checkpoint_resume_and_rm_steer_a_real_run(dpo_tui: CommandLine) -> None:
+    folder = begin("--hold-at", 3)
+    holding(folder, 3)
+    assert "saves a checkpoint at its next step and goes on" in dpo_tui("checkpoint", "last")[2]
+    until((folder.checkpoints / "checkpoint-3").is_dir, "the checkpoint")
+    code, _, err = dpo_tui("rm", "-y", "last")
+    assert code == 1 and "is still running" in err
+    assert dpo_tui("stop", "last")[0] == 0
+    assert ended(folder).status == "stopped"
+    code, _, err = dpo_tui("stop", "last")
+    assert code == 1 and f"run {folder.id} is stopped: it cannot be stopped" in err
+    code, out, err = dpo_tui("resume", "last")
+    assert (code, out) == (0, f"{folder.id}\n") and "checkpoint-3" in err
+    assert ended(folder).status == "done"
+    code, _, err = dpo_tui("resume", "last")
+    assert code == 1 and "nothing left to resume" in err
+    assert dpo_tui("rm", "last")[0] == 0, "without a terminal it does not ask"
+    assert store.all_runs() == []
+
+
+def test_resume_says_aloud_that_it_starts_from_the_beginning(dpo_tui: CommandLine) -> None:
+    folder = begin("--no-checkpoints", "--exit", 1)
+    ended(folder)
+    assert "never reached a checkpoint: it starts from the beginning" in dpo_tui("resume", "last")[2]
+    ended(folder)
+
+
+def test_stop_now_is_told_apart(dpo_tui: CommandLine) -> None:
+    folder = begin("--hold-at", 2, "--stubborn")
+    holding(folder, 2)
+    assert "ends at once" in dpo_tui("stop", "--now", "last")[2]
+    has_status(folder, "stopping", "stopped")
+    assert ended(folder).returncode == -9

@@ -1,0 +1,60 @@
+"""`dpo-tui status`: how a run is doing and what can be done next."""
+
+import json
+import time
+
+import pytest
+
+from dpo_tui.cli import run_summary_text
+from dpo_tui.runs.atomic_files import append_json_line
+from tests.support.command_line import CommandLine
+from tests.support.supervised_runs import (  # noqa: F401 - a fixture
+    edit_state,
+    fresh_home,
+    make,
+    supervised,
+)
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_not_a_number_is_null_in_json(dpo_tui: CommandLine) -> None:
+    folder = make()
+    folder.metrics.write_text('{"step": 1, "loss": NaN}\n')
+    assert json.loads(dpo_tui("status", "last", "--json")[1])["metrics"] == {"step": 1, "loss": None}
+
+
+def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: CommandLine) -> None:
+    """Accuracy and margin, in words and numbers."""
+    folder = make("helpful")
+    now = time.time()
+    edit_state(folder, status="running", attempt=2, started_at=now - 7200, attempt_started_at=now - 60)
+    folder.progress.write_text(
+        json.dumps({"phase": "train", "step": 412, "max_steps": 1125, "epoch": 1.1, "t": now, "done": 412})
+    )
+    metrics = {"loss": 0.512, "rewards/accuracies": 0.7125, "rewards/margins": 0.38, "step_seconds": 6.0}
+    folder.metrics.write_text(json.dumps({"t": now, "step": 412, **metrics}) + "\n")
+    append_json_line(folder.events, {"t": now, "kind": "advice", "severity": "info", "message": "Healthy."})
+    with supervised(folder):
+        code, out, _ = dpo_tui("status", "helpful")
+    assert code == 0
+    assert "● running helpful" in out
+    assert "step 412 of 1,125 (37 %)" in out and "ETA 1 h 11 min" in out
+    assert "loss 0.512 · accuracy 0.713 · margin 0.38" in out
+    assert "started 2 h ago · attempt 2" in out and "advice: Healthy." in out
+    assert str(folder.path) in out and f"dpo-tui stop {folder.id}" in out
+    assert all(len(line) <= 80 for line in out.splitlines() if str(folder.path) not in line)
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "stalled", "stopping", "failed", "stopped", "lost", "done"])
+def test_what_can_be_done_next_fits_80_columns(status: str) -> None:
+    lines = run_summary_text.next_steps({"id": make().id, "status": status, "advice": {"remedy": {"beta": 0.5}}})
+    assert len(lines) > 1 and max(map(len, lines)) <= 80
+    assert "dpo-tui config fix" in lines[-1]
+
+
+def test_status_of_a_lost_run_leads_to_resume(dpo_tui: CommandLine) -> None:
+    folder = make()
+    edit_state(folder, status="running", attempt=1, boot_id="0" * 36)
+    out = dpo_tui("status", "last")[1]
+    assert "⚑ lost" in out and "the box restarted while it ran" in out and f"dpo-tui resume {folder.id}" in out

@@ -1,0 +1,33 @@
+"""Numbers as text, in the forms that settings, charts and estimates need."""
+
+from math import nan
+
+import pytest
+
+from dpo_tui.text.numbers import grouped_number, parameter_count, plain_number, short_number
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.512, "0.512"), (12.345, "12.3"), (9.996, "10.0"), (71, "71.0"), (12_000, "12.0k"), (5e-7, "5e-7"),
+        (4.7e-6, "4.7e-6"), (0, "0"), (nan, "NaN"), (float("-inf"), "-∞"), (-0.00012, "-1.2e-4"), (0.99999, "1.00"),
+        (1.5e9, "1.50G"), (1234, "1234"), (2e15, "2e15"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_short(value: float, text: str) -> None:
+    assert short_number(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.1, "0.1"), (2.0, "2"), (5e-7, "5e-7"), (1e-10, "1e-10")])
+def test_a_setting_is_written_as_in_a_config_file(value: float, text: str) -> None:
+    assert plain_number(value) == text
+
+
+def test_counts_have_their_thousands_separated() -> None:
+    assert [grouped_number(value) for value in (0, 999, 1124.6)] == ["0", "999", "1,125"]
+
+
+@pytest.mark.parametrize(("count", "text"), [(8_030_000_000, "8.03 B"), (134_500_000, "134.5 M")])
+def test_the_size_of_a_model_is_given_in_parameters(count: int, text: str) -> None:
+    assert parameter_count(count) == text
