@@ -3,7 +3,7 @@
     DPO_TUI_REAL_DATA=… python benchmarks/train.py --model SMOLLM2 [--pairs 24] [--repeats 3] >results.md
 
 Every measurement is a process of its own; the ways take turns, so that a change of the machine's pace meets all of
-them. All get the same arguments (`dpo_tui.train.trainer.arguments`), the same rows and the same seed:
+them. All get the same arguments (`dpo_tui.train.trainer.trainer_registry`), the same rows and the same seed:
 
 - `trl`: TRL's DPOTrainer, as `trl dpo` builds it;
 - `trl, precompute`: the same with precompute_ref_log_probs;

@@ -1,4 +1,8 @@
-"""The Textual app: routes between screens, owns what they share, and ends when its terminal does."""
+"""The Textual app: opens the screens, routes their messages, and polls the list of runs and the GPUs for all of them.
+
+Each screen is a Textual mode, so that it keeps its state while another one is shown, and so that no screen ever lies
+behind another (`FullScreen.is_front` says why).
+"""
 
 import gc
 import os
@@ -29,7 +33,7 @@ from dpo_tui.views.notifications import Notification, StatusChangeDetector, desk
 from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.views.run_list import RunList
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.views.user_settings import load as load_preferences
+from dpo_tui.views.user_settings import load as load_settings
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import key_sign
@@ -40,131 +44,145 @@ if TYPE_CHECKING:
     from dpo_tui.screens.new_screen import NewScreen
     from dpo_tui.screens.settings_screen import SettingsScreen
 
-LOOK = 1.0
-"""Seconds between two looks at the list of runs while it is seen."""
-UNSEEN = 5
-"""So many times longer while another screen is seen: notices are still due."""
-FIRST = "first"
-"""The mode of the screen that the app opens with."""
+RUNS_POLL_SECONDS = 1.0
+"""Seconds between two polls of the list of runs while the Runs screen is shown."""
+HIDDEN_POLL_FACTOR = 5
+"""The interval is this many times longer while another screen is shown: notifications are still due."""
+FIRST_MODE = "first"
+"""Name of the mode of the screen that the app opens with."""
 
 
 class DpoTui(ThemedApp):
     """The app.
 
+    Messages of the screens that it handles: `FullScreen.Leave`, `RunsScreen.OpenRun`, `RunsScreen.CompareRuns`,
+    `RunsScreen.NewRun`, `MonitorScreen.EditConfig`, `MonitorScreen.OverlayWanted`, `MonitorScreen.RunEnded`,
+    `NewScreen.Started` and `SettingsScreen.Changed`.
+
     Args:
-        feed: open at the monitor of this run or folder.
-        until_end: quit by itself when the watched run has ended.
-        preferences: the person's settings; read from settings.toml if not given.
+        feed: open with the monitor of this run or folder; None opens with the Runs screen.
+        settings: the user's settings; read from settings.toml if not given.
+        until_end: quit when the run of ``feed`` has ended.
+
+    Attributes:
+        settings: the user's settings as they are now.
+        run_list: the runs of this machine, polled by the app in a thread.
+        gpus: the GPUs of this machine.
+        runs_changed: published when ``run_list`` or ``gpus`` has something new.
     """
 
     CSS_PATH = "app.tcss"
     TITLE = "dpo-tui"
-    # Textual opens with an empty screen of its own otherwise, and styling that costs a tenth of the start.
-    DEFAULT_MODE = FIRST
+    # Without it Textual opens with an empty screen first, and styling that one takes a tenth of the start-up time.
+    DEFAULT_MODE = FIRST_MODE
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", id="app.help"),
-        Binding("q", "leave", "quit (runs go on)", id="app.quit"),
-        Binding("1", "area('runs')", "Runs", id="app.runs", show=False),
-        Binding("2", "area('new')", "New", id="app.new", show=False),
-        Binding("3", "area('data')", "Data", id="app.data", show=False),
-        Binding("4", "area('judge')", "Judge", id="app.judge", show=False),
-        Binding("5", "area('guide')", "Guide", id="app.guide", show=False),
-        Binding("comma", "preferences", "settings", id="app.preferences", show=False),
+        Binding("q", "quit_app", "quit (runs go on)", id="app.quit"),
+        Binding("1", "open_screen('runs')", "Runs", id="app.runs", show=False),
+        Binding("2", "open_screen('new')", "New", id="app.new", show=False),
+        Binding("3", "open_screen('data')", "Data", id="app.data", show=False),
+        Binding("4", "open_screen('judge')", "Judge", id="app.judge", show=False),
+        Binding("5", "open_screen('guide')", "Guide", id="app.guide", show=False),
+        Binding("comma", "settings", "settings", id="app.preferences", show=False),
     ]
 
     def __init__(
-        self, feed: Feed | None = None, *, preferences: UserSettings | None = None, until_end: bool = False
+        self, feed: Feed | None = None, *, settings: UserSettings | None = None, until_end: bool = False
     ) -> None:
-        self.preferences = preferences or load_preferences()
-        super().__init__(self.preferences.theme)
-        if self.preferences.ascii is not None:
-            self.ascii_only = self.preferences.ascii
+        self.settings = settings or load_settings()
+        super().__init__(self.settings.theme)
+        if self.settings.ascii is not None:
+            self.ascii_only = self.settings.ascii
         self.animation_level = "none"
         self.run_list = RunList()
-        self._watchman = StatusChangeDetector()
+        self._status_changes = StatusChangeDetector()
         self.gpus = GpuWatch()
         self.runs_changed: Signal[None] = Signal(self, "runs")
         self._until_end = until_end
-        self._looking = False
-        self._ticks = 0
-        self._passing = FIRST if feed is not None else ""
-        self._settings = ""
-        self._home = "runs" if feed is not None else FIRST
-        self._new: NewScreen | None = None
-        self._before = self._home
-        self._numbers = count()
-        areas: dict[str, Callable[[], Screen[None]]] = {
-            self._home: lambda: RunsScreen(self.run_list, self.gpus, self.runs_changed),
+        self._polling = False
+        self._poll_ticks = 0
+        self._detail_mode = FIRST_MODE if feed is not None else ""
+        """Mode of the open monitor or comparison, of which there is one at most; empty when there is none."""
+        self._settings_mode = ""
+        """Mode of the settings screen; empty before it was opened."""
+        self._runs_mode = "runs" if feed is not None else FIRST_MODE
+        self._return_mode = self._runs_mode
+        """Where leaving a screen with `FullScreen.GOES_BACK` leads to."""
+        self._mode_numbers = count()
+        self._new_screen: NewScreen | None = None
+        modes: dict[str, Callable[[], Screen[None]]] = {
+            self._runs_mode: lambda: RunsScreen(self.run_list, self.gpus, self.runs_changed),
             "new": self._make_new,
             "data": self._make_data,
             "judge": self._make_judge,
             "guide": self._make_guide,
         }
         if feed is not None:
-            areas[FIRST] = lambda: self._make_monitor(feed)
-        for name, make in areas.items():
-            self.add_mode(name, make)
+            modes[FIRST_MODE] = lambda: self._make_monitor(feed)
+        for name, make_screen in modes.items():
+            self.add_mode(name, make_screen)
 
     def on_mount(self) -> None:
-        """Find runs and GPUs; the first screen is there already."""
-        self.set_keymap(self.preferences.keys)
-        self.call_after_refresh(_collect_garbage)
-        self._look()
-        self.set_interval(LOOK, self._look_again)
+        """Apply the user's keys, start polling, and report problems of the settings and theme files."""
+        self.set_keymap(self.settings.keys)
+        self.call_after_refresh(_enable_garbage_collector)
+        self._poll_runs()
+        self.set_interval(RUNS_POLL_SECONDS, self._poll_runs_if_due)
         self._find_gpus()
-        for problem in (*map(str, self.theme_problems), *self.preferences.problems):
+        for problem in (*map(str, self.theme_problems), *self.settings.problems):
             self.notify(problem, title="Settings", severity="warning", timeout=10, markup=False)
 
     def on_unmount(self) -> None:
-        """End the sampling of GPUs."""
+        """Stop the thread that samples the GPUs."""
         self.gpus.stop()
 
-    def _look_again(self) -> None:
-        self._ticks += 1
-        # The clock may tick once more while the app closes, when no screen is left.
-        seen = bool(self.screen_stack) and isinstance(self.screen, RunsScreen)
-        if not self._looking and (seen or self._ticks % UNSEEN == 0):
-            self._look()
+    def _poll_runs_if_due(self) -> None:
+        self._poll_ticks += 1
+        # The timer may fire once more while the app closes, when the screen stack is empty.
+        shown = bool(self.screen_stack) and isinstance(self.screen, RunsScreen)
+        if not self._polling and (shown or self._poll_ticks % HIDDEN_POLL_FACTOR == 0):
+            self._poll_runs()
 
     @work(thread=True, exclusive=True, group="runs", exit_on_error=False)
-    def _look(self) -> None:
-        self._looking = True
+    def _poll_runs(self) -> None:
+        self._polling = True
         try:
             changed = self.run_list.poll(time.time())
         except DpoTuiError as error:
-            self.call_from_thread(self._tell, error)
+            self.call_from_thread(self._show_error, error)
             return
         finally:
-            self._looking = False
+            self._polling = False
         if changed:
-            self.call_from_thread(self._list_changed)
+            self.call_from_thread(self._publish_changes)
 
-    def _list_changed(self) -> None:
+    def _publish_changes(self) -> None:
+        """Redraw the Runs screen, and notify the user of runs that ended or stalled, as the settings say."""
         self.runs_changed.publish(None)
-        for notice in self._watchman.look(self.run_list.glances):
+        for notice in self._status_changes.look(self.run_list.glances):
             self.notify(notice.words, title="dpo-tui", markup=False)
-            if self.preferences.bell:
+            if self.settings.bell:
                 self.bell()
-            if self.preferences.desktop and self._driver is not None:
+            if self.settings.desktop and self._driver is not None:
                 self._driver.write(desktop_sequence(notice))
-            if self.preferences.webhook:
-                self._post(self.preferences.webhook, notice)
+            if self.settings.webhook:
+                self._post_webhook(self.settings.webhook, notice)
 
     @work(thread=True, group="webhook", exit_on_error=False)
-    def _post(self, url: str, notice: Notification) -> None:
+    def _post_webhook(self, url: str, notice: Notification) -> None:
         try:
             post(url, notice)
         except (OSError, ValueError) as error:
             self.call_from_thread(self.notify, f"The webhook did not take the notice: {error}", markup=False)
 
     def _handle_exception(self, error: Exception) -> None:
-        """An error written for people is shown to them; anything else is a bug and ends the app with its traceback."""
+        """Show a `DpoTuiError` in a dialog; anything else is a bug and ends the app with its traceback."""
         if isinstance(error, DpoTuiError):
-            self._tell(error)
+            self._show_error(error)
         else:
             super()._handle_exception(error)
 
-    def _tell(self, error: DpoTuiError) -> None:
+    def _show_error(self, error: DpoTuiError) -> None:
         if not isinstance(self.screen, TellDialog):
             self.push_screen(TellDialog("That did not work", error.message, error.hint or ""))
 
@@ -173,83 +191,92 @@ class DpoTui(ThemedApp):
         self.gpus.start()
         self.call_from_thread(self.runs_changed.publish, None)
 
-    def action_area(self, name: str) -> None:
-        """Go to one of the five areas; each keeps its state."""
+    def action_open_screen(self, name: str) -> None:
+        """Open one of the five numbered screens.
+
+        Args:
+            name: ``runs``, ``new``, ``data``, ``judge`` or ``guide``. Judge opens with the run that is shown now, the
+                guide at the page that explains the present screen.
+        """
         if name == "judge":
-            self._judge(self.screen.current_run() if isinstance(self.screen, RunActionsScreen) else None)
+            self._open_judge(self.screen.current_run() if isinstance(self.screen, RunActionsScreen) else None)
             return
         page = self.screen.GUIDE_PAGE if isinstance(self.screen, FullScreen) else "start"
-        self.switch_mode(self._home if name == "runs" else name)
+        self.switch_mode(self._runs_mode if name == "runs" else name)
         if name == "guide":
-            self.call_later(self._turn_to, page)
+            self.call_later(self._open_guide_page, page)
 
     @work(exclusive=True, group="judge", exit_on_error=False)
-    async def _judge(self, hand: tuple[RunFolder, str, str] | None) -> None:
-        """Go to Judge, with the run that the person was looking at if it has a result."""
+    async def _open_judge(self, run: tuple[RunFolder, str, str] | None) -> None:
+        """Open Judge, with a run (folder, name, status) if it has a result."""
+        from dpo_tui.screens.judge_screen import JudgeScreen
+
         await self.switch_mode("judge")
-        opened = getattr(self.screen, "open_run", None)
-        if opened is not None and hand is not None and hand[0].has_result:
-            opened(hand[0], hand[1])
+        if isinstance(self.screen, JudgeScreen) and run is not None and run[0].has_result:
+            self.screen.open_run(run[0], run[1])
 
-    def _turn_to(self, page: str) -> None:
-        """Open the guide at the page that fits where the person came from."""
-        turn = getattr(self.screen, "open_page", None)
-        if turn is not None:
-            turn(page)
+    def _open_guide_page(self, page: str) -> None:
+        from dpo_tui.screens.guide_screen import GuideScreen
 
-    def action_leave(self) -> None:
-        """Quit the app, and say which runs go on."""
-        live = [glance.name for glance in self.run_list.glances if glance.status in LIVE]
-        words = printable(", ".join(live[:3]), single_line=True) + (" …" if len(live) > 3 else "")  # noqa: PLR2004
-        going = f"{words} {'goes' if len(live) == 1 else 'go'} on without this window. " if live else ""
-        self.exit(message=f"{going}`dpo-tui` comes back." if live else None)
+        if isinstance(self.screen, GuideScreen):
+            self.screen.open_page(page)
+
+    def action_quit_app(self) -> None:
+        """Quit the app, and print which runs go on."""
+        live = [summary.name for summary in self.run_list.glances if summary.status in LIVE]
+        names = printable(", ".join(live[:3]), single_line=True) + (" …" if len(live) > 3 else "")  # noqa: PLR2004
+        message = f"{names} {'goes' if len(live) == 1 else 'go'} on without this window. `dpo-tui` comes back."
+        self.exit(message=message if live else None)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Everything that a key does here, by name, for the command palette; then Textual's own."""
-        told = set()
+        """Commands of the palette: every enabled binding of the screen, by its description, then Textual's own."""
+        listed = set()
         for active in screen.active_bindings.values():
-            words, action = active.binding.description, active.binding.action
-            if words and active.enabled and (words, action) not in told:
-                told.add((words, action))
+            description, action = active.binding.description, active.binding.action
+            if description and active.enabled and (description, action) not in listed:
+                listed.add((description, action))
                 run = partial(self.run_action, action, active.node)
-                yield SystemCommand(words[:1].upper() + words[1:], f"key {key_sign(active.binding)}", run)
+                yield SystemCommand(description[:1].upper() + description[1:], f"key {key_sign(active.binding)}", run)
         yield from super().get_system_commands(screen)
 
     def action_help(self) -> None:
-        """Explain the place, and the widget that has the focus."""
+        """Show the help of the screen and of the focused widget."""
         screen = self.screen
         focused = getattr(self.focused, "HELP", "") if self.focused is not None else ""
-        place = screen.HELP if isinstance(screen, FullScreen) else ""
+        screen_help = screen.HELP if isinstance(screen, FullScreen) else ""
         keys = "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · , settings · ctrl+p every command · q quit; runs go on"
-        text = "\n\n".join(part for part in (place, focused, keys) if part)
+        text = "\n\n".join(part for part in (screen_help, focused, keys) if part)
         self.push_screen(TellDialog("Help", text))
 
-    def _watch(self, feed: Feed) -> None:
-        self._over(lambda: self._make_monitor(feed))
+    def _open_monitor(self, feed: Feed) -> None:
+        self._open_detail(lambda: self._make_monitor(feed))
 
-    def _over(self, make: Callable[[], Screen[None]]) -> None:
-        """Open a monitor or a comparison in place of the last, as a mode: no screen may lie behind it, see `FullScreen`."""
-        old, self._passing = self._passing, self._open_mode(make)
+    def _open_detail(self, make_screen: Callable[[], Screen[None]]) -> None:
+        """Open a monitor or a comparison, and remove the one opened before it."""
+        # The new mode is shown before the old one is removed: Textual cannot remove the mode that is shown.
+        old, self._detail_mode = self._detail_mode, self._open_mode(make_screen)
         if old:
             self.remove_mode(old)
-            self._before = self._home if self._before == old else self._before
+            self._return_mode = self._runs_mode if self._return_mode == old else self._return_mode
 
-    def _open_mode(self, make: Callable[[], Screen[None]]) -> str:
-        name = f"passing-{next(self._numbers)}"
-        self.add_mode(name, make)
+    def _open_mode(self, make_screen: Callable[[], Screen[None]]) -> str:
+        """Switch to a new mode, and return its name; no name is used twice, so a removal cannot meet a newer mode."""
+        name = f"detail-{next(self._mode_numbers)}"
+        self.add_mode(name, make_screen)
         self.switch_mode(name)
         return name
 
     def on_full_screen_leave(self, message: FullScreen.Leave) -> None:
-        """Back to the runs, or to where the person came from."""
-        self.switch_mode(self._before if isinstance(self.screen, FullScreen) and self.screen.GOES_BACK else self._home)
-        self._look()
+        """Go back to the Runs screen, or to the screen shown before."""
+        goes_back = isinstance(self.screen, FullScreen) and self.screen.GOES_BACK
+        self.switch_mode(self._return_mode if goes_back else self._runs_mode)
+        self._poll_runs()
 
     def on_runs_screen_open_run(self, message: RunsScreen.OpenRun) -> None:
-        """Watch a run."""
-        self._watch(RunFeed(message.folder))
+        """Open the monitor of a run."""
+        self._open_monitor(RunFeed(message.folder))
 
-    # Screens are imported when they are opened: the first paint does not wait for them.
+    # Screens other than Runs are imported when they open, so that the first paint does not wait for their imports.
 
     def _make_monitor(self, feed: Feed) -> Screen[None]:
         from dpo_tui.screens.monitor_screen import MonitorScreen
@@ -265,17 +292,17 @@ class DpoTui(ThemedApp):
     def _make_new(self) -> Screen[None]:
         from dpo_tui.screens.new_screen import NewScreen
 
-        self._new = NewScreen()
-        return self._new
+        self._new_screen = NewScreen()
+        return self._new_screen
 
     def _make_data(self) -> Screen[None]:
         from dpo_tui.screens.data_screen import DataScreen
 
-        return DataScreen(self._model_in_hand)
+        return DataScreen(self._chosen_model)
 
-    def _model_in_hand(self) -> tuple[str, int] | None:
-        """The model that was chosen in New, and how many tokens it will be trained with."""
-        plan = self._new.plan if self._new is not None else None
+    def _chosen_model(self) -> tuple[str, int] | None:
+        """The model chosen in New and its max_seq_length in tokens; None before one is chosen."""
+        plan = self._new_screen.plan if self._new_screen is not None else None
         return (plan.config.model_name, plan.config.max_seq_length) if plan is not None and plan.has_model else None
 
     def _make_judge(self) -> Screen[None]:
@@ -283,86 +310,89 @@ class DpoTui(ThemedApp):
 
         return JudgeScreen(lambda: self.run_list.glances)
 
-    def action_preferences(self) -> None:
-        """Open the settings; the screen that they are opened over stays as it is."""
+    def action_settings(self) -> None:
+        """Open the settings; leaving them leads back to the present screen as it is now."""
         from dpo_tui.screens.settings_screen import SettingsScreen
 
-        if self.current_mode == self._settings:
+        if self.current_mode == self._settings_mode:
             return
-        old, self._before = self._settings, self.current_mode
-        self._settings = self._open_mode(lambda: SettingsScreen(self.preferences, sorted(self.palettes)))
+        old, self._return_mode = self._settings_mode, self.current_mode
+        self._settings_mode = self._open_mode(lambda: SettingsScreen(self.settings, sorted(self.palettes)))
         if old:
             self.remove_mode(old)
 
     def on_settings_screen_changed(self, message: "SettingsScreen.Changed") -> None:
-        """Take the new settings at once."""
-        self.preferences = message.preferences
-        wanted = theme_for(os.environ, chosen=self.preferences.theme)
-        self.theme = wanted if wanted in self.palettes else self.theme
-        self.ascii_only = self.preferences.ascii if self.preferences.ascii is not None else ascii_only(os.environ)
+        """Apply changed settings at once."""
+        self.settings = message.settings
+        theme = theme_for(os.environ, chosen=self.settings.theme)
+        self.theme = theme if theme in self.palettes else self.theme
+        self.ascii_only = self.settings.ascii if self.settings.ascii is not None else ascii_only(os.environ)
 
     def on_runs_screen_compare_runs(self, message: RunsScreen.CompareRuns) -> None:
-        """Lay runs side by side."""
+        """Open the comparison of several runs."""
         from dpo_tui.screens.compare_screen import CompareScreen
 
-        self._over(lambda: CompareScreen(message.folders))
+        self._open_detail(lambda: CompareScreen(message.folders))
 
     def on_runs_screen_new_run(self, message: RunsScreen.NewRun) -> None:
-        """Go to New, perhaps with the settings of an earlier run."""
-        self._edit(message.config)
+        """Open New, with the settings of an earlier run if the message names one."""
+        self._open_new(message.config)
 
     def on_monitor_screen_edit_config(self, message: "MonitorScreen.EditConfig") -> None:
-        """Go to New with the settings of the run shown, changed as its advice says if that was asked for."""
-        self._edit(message.config, message.changes)
+        """Open New with the settings of the run shown and the changes of the message, which may be none."""
+        self._open_new(message.config, message.changes)
 
-    @work(exclusive=True, group="edit", exit_on_error=False)
-    async def _edit(self, config: Path | None, changes: Mapping[str, Any] | None = None) -> None:
+    @work(exclusive=True, group="new", exit_on_error=False)
+    async def _open_new(self, config: Path | None, changes: Mapping[str, Any] | None = None) -> None:
+        from dpo_tui.screens.new_screen import NewScreen
+
         await self.switch_mode("new")
-        opened = getattr(self.screen, "open_file", None)
-        if config is not None and opened is not None:
-            opened(config, changes)
+        if isinstance(self.screen, NewScreen) and config is not None:
+            self.screen.open_file(config, changes)
 
     def on_new_screen_started(self, message: "NewScreen.Started") -> None:
-        """Show the monitor of a run that is being started."""
-        self._watch(RunFeed(message.folder))
+        """Open the monitor of a run that is being started."""
+        self._open_monitor(RunFeed(message.folder))
 
     def on_monitor_screen_run_ended(self, message: Message) -> None:
-        """Look at the list at once: notices come from there."""
+        """Poll the list of runs at once, since notifications come from there; quit if that was asked for."""
         if self._until_end:
             self.exit()
-        self._look()
+        self._poll_runs()
 
     @work(exclusive=True, group="overlay", exit_on_error=False)
     async def on_monitor_screen_overlay_wanted(self, message: "MonitorScreen.OverlayWanted") -> None:
-        """Ask which runs to draw over the one shown."""
+        """Ask which runs to draw over the one shown, and pass them to the monitor."""
         from dpo_tui.screens.monitor_screen import MonitorScreen
         from dpo_tui.widgets.list_dialogs import PickDialog
 
         monitor = self.screen
         if not isinstance(monitor, MonitorScreen):
             return
-        hand = monitor.current_run()
-        others = [glance for glance in self.run_list.glances if hand is None or glance.id != hand[0].id]
-        choices = [(glance.id, f"{glance.name}  {glance.status}  {glance.id}") for glance in others]
+        shown = monitor.current_run()
+        others = [summary for summary in self.run_list.glances if shown is None or summary.id != shown[0].id]
+        choices = [(summary.id, f"{summary.name}  {summary.status}  {summary.id}") for summary in others]
         picked = await self.push_screen_wait(PickDialog("Draw these runs over this one", choices, message.chosen))
         if picked is not None:
-            monitor.overlay([glance.folder for glance in others if glance.id in picked])
+            monitor.overlay([summary.folder for summary in others if summary.id in picked])
 
 
-def _collect_garbage() -> None:
-    """Turn on the collector, which `dpo_tui.cli.open_app` kept off for the start, and spare it what stays for good."""
+def _enable_garbage_collector() -> None:
+    """Enable the collector, which `dpo_tui.cli.open_app` disabled for the start-up."""
+    # What is alive now stays until the end: frozen objects are not traversed by later collections.
     gc.freeze()
     gc.enable()
 
 
-def open_feed(path: Path) -> Feed:
-    """The feed of a run folder."""
-    return RunFeed(RunFolder(path))
-
-
 def run_app(feed: Feed | None = None, *, until_end: bool = False) -> None:
-    """Run the app until the person quits, the terminal goes away, or, on request, the watched run ends."""
-    # Under nohup SIGHUP is ignored, and an app whose terminal has gone would spin on a dead descriptor.
+    """Run the app until the user quits or the terminal goes away.
+
+    Args:
+        feed: open with the monitor of this run or folder; None opens with the Runs screen.
+        until_end: quit when the run of ``feed`` has ended.
+    """
+    # nohup has SIGHUP ignored, and ignored signals are inherited: the default action must be back, or the app outlives
+    # its terminal and spins on reads of a closed descriptor.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     DpoTui(feed, until_end=until_end).run()

@@ -17,8 +17,8 @@ PICTURES = {"runs": (), "monitor": ("enter",), "samples": ("enter", "t")}
 
 
 async def take(out: Path, keys: tuple[str, ...]) -> None:
-    """Open the app, press the keys, and write the screen to an SVG file."""
-    app = DpoTui(preferences=UserSettings(theme="dark"))
+    """Open the app, press the keys, and keep what is seen."""
+    app = DpoTui(settings=UserSettings(theme="dark"))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause(2)
         for key in keys:

@@ -52,7 +52,7 @@ def ended_run(
 
 
 def app(feed=None) -> DpoTui:
-    return DpoTui(feed, preferences=UserSettings(theme="dark"))
+    return DpoTui(feed, settings=UserSettings(theme="dark"))
 
 
 def text_of(widget) -> str:
@@ -228,8 +228,8 @@ async def test_a_home_that_cannot_be_read_is_told_in_a_dialog(home):
 
 async def test_keys_can_be_remapped_in_the_settings(home):
     """posting#95"""
-    preferences = UserSettings(theme="dark", keys={"app.guide": "f2"})
-    async with DpoTui(preferences=preferences).run_test(size=(80, 24)) as pilot:
+    settings = UserSettings(theme="dark", keys={"app.guide": "f2"})
+    async with DpoTui(settings=settings).run_test(size=(80, 24)) as pilot:
         await pilot.press("5")
         await pilot.pause()
         assert isinstance(pilot.app.screen, RunsScreen)

@@ -34,7 +34,9 @@ def dimensions(model: str, *, tiny: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: the table has no such model.
     """
-    entries = json.loads(resources.files("dpo_tui.hardware").joinpath("architectures.json").read_text(encoding="utf-8"))
+    entries = json.loads(
+        resources.files("dpo_tui.hardware.models").joinpath("architectures.json").read_text(encoding="utf-8")
+    )
     for entry in entries:
         if model in entry["models"]:
             found = dict(entry["config"])

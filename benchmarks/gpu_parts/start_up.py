@@ -79,25 +79,25 @@ def _check(setup: Setup) -> Mapping[str, Any]:
 def _differences(trainer: Any, batch: dict[str, Any]) -> dict[str, float]:
     import torch
 
-    from dpo_tui.train.shortcuts.equivalence_check import difference, token_scores
+    from dpo_tui.train.shortcuts.equivalence_check import largest_difference, token_logps
 
     shortcuts = trainer.shortcuts
 
     def scores(rows: dict[str, Any], *, shared: bool = False) -> Any:
-        shortcuts.sharing.enabled, shortcuts.head.active = shared, False
+        shortcuts.sharing.enabled, shortcuts.sparse_head.active = shared, False
         with shortcuts.sharing:
-            return token_scores(trainer, rows)
+            return token_logps(trainer, rows)
 
     plain = scores(batch)
     counts = [int(mask[1:].sum()) for mask in batch["completion_mask"]]
     alone = [scores({name: tensor[row : row + 1] for name, tensor in batch.items()}) for row in range(len(counts))]
     backwards = scores({name: tensor.flip(0) for name, tensor in batch.items()})
     return {
-        "shared_differs": difference(plain, scores(batch, shared=True)),
-        "noise, padding 8": difference(plain, scores(_padded(batch, 8))),
-        "noise, padding 64": difference(plain, scores(_padded(batch, 64))),
-        "noise, rows alone": difference(plain, torch.cat(alone)),
-        "noise, reversed": difference(plain, torch.cat(backwards.split(counts[::-1])[::-1])),
+        "shared_differs": largest_difference(plain, scores(batch, shared=True)),
+        "noise, padding 8": largest_difference(plain, scores(_padded(batch, 8))),
+        "noise, padding 64": largest_difference(plain, scores(_padded(batch, 64))),
+        "noise, rows alone": largest_difference(plain, torch.cat(alone)),
+        "noise, reversed": largest_difference(plain, torch.cat(backwards.split(counts[::-1])[::-1])),
     }
 
 

@@ -11,7 +11,7 @@ from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.judging.judge_model import PositionBias, endpoint, judge_by_model, local
+from dpo_tui.judging.judge_model import PositionBias, endpoint_judge, judge_by_model, local_judge
 from dpo_tui.judging.judging_session import Session, Verdict
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
@@ -83,24 +83,24 @@ def _generate(session: Session) -> None:
 
 def _judge_by_hand(session: Session) -> None:
     narrate(_HELP)
-    while (ballot := session.next()) is not None:
-        show_answers(f"{ballot.number} of {ballot.total}", ballot.prompt, ballot.left, ballot.right)
+    while (pair := session.next()) is not None:
+        show_answers(f"{pair.number} of {pair.total}", pair.prompt, pair.left, pair.right)
         key = read_key({*_KEYS, "u", "q"}, _HELP)
         if key == "q":
             return
         if key == "u":
             narrate("took the last verdict back" if session.undo() else "there is no verdict to take back")
         else:
-            session.vote(ballot, _KEYS[key])
+            session.vote(pair, _KEYS[key])
 
 
 def _judge_by_endpoint(session: Session, url: str, model: str) -> PositionBias | None:
-    return _show_progress(session, judge_by_model(session, endpoint(url, model), model))
+    return _show_progress(session, judge_by_model(session, endpoint_judge(url, model), model))
 
 
 def _judge_by_local_model(session: Session, model: str) -> PositionBias | None:
     with TorchTool("generate", environment=tool_environment()) as tool:
-        return _show_progress(session, judge_by_model(session, local(tool, model), model))
+        return _show_progress(session, judge_by_model(session, local_judge(tool, model), model))
 
 
 def _show_progress(session: Session, verdicts: Iterator[PositionBias]) -> PositionBias | None:
@@ -126,8 +126,8 @@ def _print_result(session: Session, target: Path | None, *, as_json: bool, bias:
         tally = {**vars(result), "judged": result.judged, "rate": result.rate, "interval": result.interval}
         print_json({"run": session.folder.id, **tally, "bias": vars(bias) if bias else None})
         return
-    click.echo(textwrap.fill(result.words(), 80))
+    click.echo(textwrap.fill(result.summary(), 80))
     if result.judged and not result.is_decided and session.next() is None:
         narrate(f"More prompts make it surer: dpo-tui judge {session.folder.id} -n {2 * result.judged}")
     if bias is not None:
-        click.echo(bias.words())
+        click.echo(bias.summary())

@@ -9,8 +9,9 @@ from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.judging.judge_model import Ask, PositionBias, ask_twice, endpoint, local
-from dpo_tui.judging.pair_collection import AnswerPair, Collection, Sampling, write_pairs
+from dpo_tui.judging.judge_model import JudgeModel, PositionBias, ask_twice, endpoint_judge, local_judge
+from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
+from dpo_tui.judging.preference_pairs import AnswerPair, write_pairs
 from dpo_tui.judging.prompt_file import read_prompts
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
@@ -63,8 +64,8 @@ def pairs(
     if own_reward and not model.startswith("run:"):
         raise UsageError("--own-reward needs --model run:ID: only a run has a DPO reward")
     answering_model = f"run:{store.find(model.removeprefix('run:')).path}" if model.startswith("run:") else model
-    sampling = Sampling(answering_model, answers, temperature, top_p, max_new_tokens, seed)
-    collection = Collection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
+    sampling = SamplingSettings(answering_model, answers, temperature, top_p, max_new_tokens, seed)
+    collection = PairCollection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
     _generate(collection)
     if own_reward:
         _rank_by_score(
@@ -74,9 +75,9 @@ def pairs(
         _rank_by_score(collection, {"do": "load-reward", "model": reward_model}, f"reward model {reward_model}")
     elif judge_model:
         with TorchTool("generate", environment=tool_environment()) as tool:
-            _rank_by_judge_model(collection, local(tool, judge_model), f"model {judge_model}")
+            _rank_by_judge_model(collection, local_judge(tool, judge_model), f"model {judge_model}")
     elif url and endpoint_model:
-        _rank_by_judge_model(collection, endpoint(url, endpoint_model), f"model {endpoint_model}")
+        _rank_by_judge_model(collection, endpoint_judge(url, endpoint_model), f"model {endpoint_model}")
     elif not _rank_by_hand(collection):
         narrate(f"  the same command goes on; {output} is written when all are ranked")
         return
@@ -86,7 +87,7 @@ def pairs(
     click.echo(str(output))
 
 
-def _generate(collection: Collection) -> None:
+def _generate(collection: PairCollection) -> None:
     first = True
     for done, total in collection.generate():
         if first:
@@ -98,7 +99,7 @@ def _generate(collection: Collection) -> None:
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def _rank_by_score(collection: Collection, load: dict[str, str], name: str) -> None:
+def _rank_by_score(collection: PairCollection, load: dict[str, str], name: str) -> None:
     """Score the answers that have no score yet, in a child process.
 
     Args:
@@ -115,25 +116,25 @@ def _rank_by_score(collection: Collection, load: dict[str, str], name: str) -> N
             pass
         for message in tool.ask({"do": "score", "items": items}):
             if message["kind"] == "score":
-                collection.score(message["id"], message["answer"], float(message["value"]), name)
+                collection.record_score(message["id"], message["answer"], float(message["value"]), name)
 
 
-def _rank_by_judge_model(collection: Collection, ask: Ask, name: str) -> None:
+def _rank_by_judge_model(collection: PairCollection, judge: JudgeModel, name: str) -> None:
     """Let a judge model compare answers, each pair in both orders, until the collection is ranked."""
     bias = PositionBias()
     record: dict[str, Callable[[AnswerPair], None]] = {
-        "left": lambda pair: collection.prefer(pair, "left", by=name),
-        "right": lambda pair: collection.prefer(pair, "right", by=name),
-        "tie": lambda pair: collection.note_tie(pair, name),
+        "left": lambda pair: collection.record_preference(pair, "left", by=name),
+        "right": lambda pair: collection.record_preference(pair, "right", by=name),
+        "tie": lambda pair: collection.record_tie(pair, name),
     }
-    for pair in collection.undecided():
-        verdict, replies = ask_twice(ask, pair.prompt, pair.left, pair.right)
-        bias.note(replies, verdict)
+    for pair in collection.uncompared_pairs():
+        verdict, replies = ask_twice(judge, pair.prompt, pair.left, pair.right)
+        bias.add(replies, verdict)
         record[verdict](pair)
-    narrate(bias.words())
+    narrate(bias.summary())
 
 
-def _rank_by_hand(collection: Collection) -> bool:
+def _rank_by_hand(collection: PairCollection) -> bool:
     """Ask for the better of two answers until all are ranked; return False if the user quits before."""
     narrate(_HELP)
     while (pair := collection.next()) is not None:
@@ -141,5 +142,5 @@ def _rank_by_hand(collection: Collection) -> bool:
         key = read_key({*_KEYS, "q"}, _HELP)
         if key == "q":
             return False
-        collection.prefer(pair, _KEYS[key])
+        collection.record_preference(pair, _KEYS[key])
     return True

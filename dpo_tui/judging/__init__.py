@@ -1,1 +1,1 @@
-"""Is the tuned model better? A person, or a model, judges answers side by side without knowing whose they are."""
+"""Blind comparison of answers by a person or a judge model: judging a run, and making preference pairs."""

@@ -1,4 +1,8 @@
-"""A model as the judge: asked twice, with the sides changed, as models favour a place (arXiv 2306.05685)."""
+"""A language model as the judge, asked about each pair in both orders.
+
+Judge models favour an answer for its position (Zheng et al. 2023, arXiv 2306.05685): a verdict counts only if both
+orders agree on it, and the disagreements are reported as position bias.
+"""
 
 import http.client
 import json
@@ -14,11 +18,12 @@ from dpo_tui.judging.judging_session import Session, Verdict
 from dpo_tui.processes.torch_tool import TorchTool
 
 Prompt = list[dict[str, Any]]
-Ask = Callable[[str], str]
-"""Put a question to a model and return what it says."""
+JudgeModel = Callable[[str], str]
+"""Answers a question: takes the text of one user's message, returns the model's reply."""
 KEY_VARIABLE = "DPO_TUI_JUDGE_KEY"
-_SECONDS = 120.0
-_LONGEST_VERDICT = 512
+"""Environment variable with the endpoint's API key."""
+_TIMEOUT_SECONDS = 120.0
+_MAX_REPLY_TOKENS = 512
 _QUESTION = """\
 Two assistants answered the same request. Judge which answer serves the person better: correct, helpful, honest, to the
 point. Length alone is no merit, and the order in which they are shown means nothing.
@@ -33,7 +38,7 @@ point. Length alone is no merit, and the order in which they are shown means not
 {second}
 
 Say in one sentence why, then end with exactly one of [[A]] if A is better, [[B]] if B is better, [[C]] if neither."""
-_VERDICT = re.compile(r"\[\[\s*([ABC])\s*\]\]")
+_VERDICT_MARK = re.compile(r"\[\[\s*([ABC])\s*\]\]")
 
 
 class JudgeModelError(DpoTuiError):
@@ -42,13 +47,13 @@ class JudgeModelError(DpoTuiError):
 
 @dataclass
 class PositionBias:
-    """What asking twice showed.
+    """Disagreements of a judge model with itself when the order of the answers is swapped.
 
     Attributes:
-        asked: pairs judged.
+        asked: number of pairs judged.
         contradicted: pairs on which the two orders gave different winners.
         first: contradictions in which the answer shown first won both times.
-        unread: replies without a verdict.
+        unread: replies without a verdict in them, of two a pair.
     """
 
     asked: int = 0
@@ -56,16 +61,16 @@ class PositionBias:
     first: int = 0
     unread: int = 0
 
-    def note(self, replies: list[str | None], verdict: Verdict) -> None:
-        """Count one pair, asked about in both orders."""
+    def add(self, replies: list[str | None], verdict: Verdict) -> None:
+        """Count one pair by the results of :func:`ask_twice`."""
         self.asked += 1
         self.unread += replies.count(None)
         if verdict == "tie" and None not in replies and replies != ["C", "C"]:
             self.contradicted += 1
             self.first += replies == ["A", "A"]
 
-    def words(self) -> str:
-        """Say how far the judge can be trusted."""
+    def summary(self) -> str:
+        """Return how far the judge model can be trusted, as a sentence."""
         if not self.asked:
             return "The judge model was asked nothing."
         return (
@@ -75,65 +80,70 @@ class PositionBias:
         )
 
 
-def judge_by_model(session: Session, ask: Ask, name: str) -> Iterator[PositionBias]:
-    """Have a model judge every pair that has no verdict yet; verdicts are kept as they come.
+def judge_by_model(session: Session, judge: JudgeModel, name: str) -> Iterator[PositionBias]:
+    """Let a model judge every pair that has no verdict yet; each verdict is recorded at once.
 
     Args:
-        session: with its answers.
-        ask: puts a question to the model.
+        session: with all its answers.
+        judge: the model.
         name: of the model, for the records.
 
     Yields:
-        What asking twice has shown so far.
+        The position bias so far, after each pair.
     """
     bias = PositionBias()
-    while (ballot := session.next()) is not None:
-        verdict, replies = ask_twice(ask, ballot.prompt, ballot.left, ballot.right)
-        bias.note(replies, verdict)
-        session.vote(ballot, verdict, by=f"model {name}", orders=replies)
+    while (pair := session.next()) is not None:
+        verdict, replies = ask_twice(judge, pair.prompt, pair.left, pair.right)
+        bias.add(replies, verdict)
+        session.vote(pair, verdict, by=f"model {name}", orders=replies)
         yield bias
 
 
-def ask_twice(ask: Ask, prompt: Prompt, left: str, right: str) -> tuple[Verdict, list[str | None]]:
+def ask_twice(judge: JudgeModel, prompt: Prompt, left: str, right: str) -> tuple[Verdict, list[str | None]]:
     """Ask which of two answers is better, in both orders.
 
     Returns:
-        left, right or tie (also when the two orders contradict each other), and what was said each time: A, B, C, None.
+        The verdict: left, right, or tie, also where the two orders contradict each other. And the two replies: A or B
+        for the answer shown first or second, C for neither, None for no verdict.
     """
-    straight = read_verdict(ask(_question(prompt, left, right)))
-    changed = read_verdict(ask(_question(prompt, right, left)))
-    first: dict[str | None, Verdict] = {"A": "left", "B": "right"}
-    second: dict[str | None, Verdict] = {"A": "right", "B": "left"}
-    verdict = first.get(straight, "tie")
-    return verdict if second.get(changed, "tie") == verdict else "tie", [straight, changed]
+    left_first = read_verdict(judge(_question(prompt, left, right)))
+    right_first = read_verdict(judge(_question(prompt, right, left)))
+    if_left_first: dict[str | None, Verdict] = {"A": "left", "B": "right"}
+    if_right_first: dict[str | None, Verdict] = {"A": "right", "B": "left"}
+    verdict = if_left_first.get(left_first, "tie")
+    agreed = if_right_first.get(right_first, "tie") == verdict
+    return verdict if agreed else "tie", [left_first, right_first]
 
 
 def read_verdict(reply: str) -> str | None:
-    """Return A, B or C, the last one that a reply names; None without any."""
-    found = _VERDICT.findall(reply)
-    return str(found[-1]) if found else None
+    """Return A, B or C, the last verdict in a reply; None without any."""
+    marks = _VERDICT_MARK.findall(reply)
+    return str(marks[-1]) if marks else None
 
 
-def endpoint(url: str, model: str) -> Ask:
-    """Ask a model behind an OpenAI-compatible endpoint; its key, if it needs one, is in $DPO_TUI_JUDGE_KEY.
+def endpoint_judge(url: str, model: str) -> JudgeModel:
+    """Return a judge model behind an OpenAI-compatible endpoint; its API key, if any, is in ``$DPO_TUI_JUDGE_KEY``.
 
     Args:
-        url: up to and with ``/v1``.
-        model: as the endpoint calls it.
+        url: up to and including ``/v1``.
+        model: its name at the endpoint.
+
+    Returns:
+        A function that raises JudgeModelError where the endpoint does not answer as expected.
 
     Raises:
-        UsageError: the address is no web address.
+        UsageError: the address is not an HTTP address.
     """
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--endpoint {url}: expected an address such as http://localhost:8000/v1")
 
     def ask(question: str) -> str:
         body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0}
-        body["max_tokens"] = _LONGEST_VERDICT
+        body["max_tokens"] = _MAX_REPLY_TOKENS
         key = os.environ.get(KEY_VARIABLE)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            reply = post_json(f"{url.rstrip('/')}/chat/completions", body, headers=headers, timeout=_SECONDS)
+            reply = post_json(f"{url.rstrip('/')}/chat/completions", body, headers=headers, timeout=_TIMEOUT_SECONDS)
             document: Any = json.loads(reply)
             return str(document["choices"][0]["message"]["content"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
@@ -145,15 +155,15 @@ def endpoint(url: str, model: str) -> Ask:
     return ask
 
 
-def local(tool: TorchTool, model: str) -> Ask:
-    """Ask a model on this machine, in a child that stays loaded.
+def local_judge(tool: TorchTool, model: str) -> JudgeModel:
+    """Load a judge model into a child process on this machine, where it stays loaded.
 
     Args:
-        tool: a ``speak`` child.
+        tool: a ``generate`` child.
         model: hub id or folder.
 
     Raises:
-        ChildError: it cannot be loaded.
+        ChildError: the model cannot be loaded.
     """
     for _ in tool.ask({"do": "load-model", "model": model}):
         pass
@@ -162,7 +172,7 @@ def local(tool: TorchTool, model: str) -> Ask:
         request = {
             "do": "reply",
             "messages": [{"role": "user", "content": question}],
-            "max_new_tokens": _LONGEST_VERDICT,
+            "max_new_tokens": _MAX_REPLY_TOKENS,
         }
         return next(str(message["text"]) for message in tool.ask(request) if message["kind"] == "result")
 

@@ -1,65 +1,36 @@
-"""Judging one run: prompts, answers and verdicts, kept in the run's folder so that it can be gone on with at any time.
+"""Blind judging of one run: base and tuned model answer the same prompts, and somebody says which answer is better.
 
     session = Session.open(folder, count=20)
-    for _ in session.generate(): ...          # a child process answers what is not answered yet
-    while (ballot := session.next()) is not None:
-        session.vote(ballot, "left")          # left, right, tie or both-bad
-    session.tally().words()
+    for _ in session.generate(): ...          # a child process generates the missing answers
+    while (pair := session.next()) is not None:
+        session.vote(pair, "left")            # left, right, tie or both-bad
+    session.tally().summary()
 
-Nobody can tell from a :class:`Ballot` whose answer is on which side: that hangs on a seed, which is kept.
+A judging can be interrupted and continued at any time: everything is in the files of
+:mod:`dpo_tui.judging.judging_files`. An :class:`AnswerPair` does not tell whose answer is on which side; that follows
+from a seed in the plan.
 """
 
 import hashlib
-import secrets
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from dpo_tui.data.pairs.prompt_split import prompt_id
-from dpo_tui.errors import DataError, UsageError
+from dpo_tui.data.pairs.pair import Message
 from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.judging.append_log import keep_line
-from dpo_tui.judging.run_prompts import TRAINED_ON, run_prompts
-from dpo_tui.judging.win_rate import Winner, WinRate, tally
-from dpo_tui.processes.json_child import ChildError, Message
+from dpo_tui.judging.judging_files import AnswerLog, JudgingPlan, VerdictLog, make_plan, read_plan
+from dpo_tui.judging.preference_pairs import AnswerPair, preference_row
+from dpo_tui.judging.win_rate import WinRate, tally
+from dpo_tui.processes.json_child import ChildError
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
-from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import MetricsTail
 
 Verdict = Literal["left", "right", "tie", "both-bad"]
-VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both-bad")
 SIDES = ("base", "tuned")
-_PLAN_VERSION = 2
-"""Of judge/plan.json. Those of version 1 may hold prompts that were trained on, and are made again."""
-
-
-@dataclass(frozen=True)
-class Ballot:
-    """One pair of answers to judge, blind.
-
-    Attributes:
-        id: of the prompt.
-        prompt: the conversation.
-        left: one answer.
-        right: the other.
-        number: of the pair, from 1.
-        total: pairs in all.
-    """
-
-    id: str
-    prompt: list[dict[str, Any]]
-    left: str
-    right: str
-    number: int
-    total: int
 
 
 class Session:
-    """The judging of one run; :meth:`open` makes one.
+    """The judging of one run; made by :meth:`open` or :meth:`existing`.
 
     Attributes:
         folder: of the run.
@@ -68,91 +39,60 @@ class Session:
         stopped: whether :meth:`stop` was called.
     """
 
-    def __init__(self, folder: RunFolder, plan: dict[str, Any]) -> None:
+    def __init__(self, folder: RunFolder, plan: JudgingPlan) -> None:
         self.folder = folder
-        self.held_out = bool(plan["held_out"])
-        self.caution = str(plan.get("caution", "" if self.held_out else TRAINED_ON))
-        self._seed = str(plan["seed"])
-        self._max_new_tokens = int(plan["max_new_tokens"])
-        self._prompts: dict[str, list[dict[str, Any]]] = {prompt_id(prompt): prompt for prompt in plan["prompts"]}
-        self._answers: dict[str, dict[str, str]] = {}
-        self._verdicts: dict[str, dict[str, Any]] = {}
-        self._tool: TorchTool | None = None
+        self.held_out = plan.held_out
+        self.caution = plan.caution
         self.stopped = False
-        for line in MetricsTail(_place(folder, "answers.jsonl")).poll():
-            self._answers.setdefault(str(line.get("id")), {})[str(line.get("who"))] = str(line.get("answer", ""))
-        for line in MetricsTail(_place(folder, "verdicts.jsonl")).poll():
-            self._take(line)
+        self._plan = plan
+        self._answers = AnswerLog(folder)
+        self._verdicts = VerdictLog(folder)
+        self._tool: TorchTool | None = None
 
     @classmethod
     def open(
         cls, folder: RunFolder, *, count: int = 20, max_new_tokens: int = 256, seed: str | None = None
     ) -> "Session":
-        """Go on with a run's judging, or begin it.
+        """Begin the judging of a run, or continue it.
 
         Args:
             folder: of the run.
-            count: prompts to judge; more than before adds some.
-            max_new_tokens: longest answer; of a judging that has begun it stays.
-            seed: decides the sides; drawn when None, and kept.
+            count: number of prompts to judge; more than before adds some.
+            max_new_tokens: longest answer; a judging that has begun keeps its own.
+            seed: decides which answer is on which side; drawn at random when None.
 
         Raises:
             RunError: the run has no result to judge.
-            UsageError: another seed than the one that the judging began with.
-            DataError: the run's data is not there any more.
+            UsageError: the judging began with another seed.
+            DataError: the run's data cannot be read any more.
         """
         store.require_result(folder)
-        plan = read_json(_place(folder, "plan.json"))
-        if plan is not None and seed is not None and str(plan["seed"]) != seed:
-            raise UsageError(
-                f"the judging of run {folder.id} began with the seed {plan['seed']}",
-                hint=f"leave --seed out, or remove {_place(folder, '')} to begin anew",
-            )
-        planned = len(plan["prompts"]) if plan else 0
-        if plan is not None and planned >= count and plan.get("version", 1) >= _PLAN_VERSION:
-            return cls(folder, plan)
-        try:
-            found = run_prompts(folder, max(count, planned))
-        except DataError:
-            if plan is None or planned < count:
-                raise
-            return cls(folder, plan)  # an old plan is judged as it is when its data is gone
-        plan = {
-            "version": _PLAN_VERSION,
-            "seed": plan["seed"] if plan else seed or secrets.token_hex(8),
-            "max_new_tokens": plan["max_new_tokens"] if plan else max_new_tokens,
-            "held_out": found.held_out,
-            "caution": found.caution,
-            "prompts": found.prompts,
-        }
-        _place(folder, "").mkdir(exist_ok=True)
-        write_json_atomic(_place(folder, "plan.json"), plan)
-        return cls(folder, plan)
+        return cls(folder, make_plan(folder, count, max_new_tokens, seed))
 
     @classmethod
-    def begun(cls, folder: RunFolder) -> "Session | None":
-        """A run's judging as far as it has come; None when nobody has begun it."""
-        plan = read_json(_place(folder, "plan.json"))
+    def existing(cls, folder: RunFolder) -> "Session | None":
+        """Return the judging of a run as far as it has come; None where nobody has begun it."""
+        plan = read_plan(folder)
         return None if plan is None else cls(folder, plan)
 
     @property
     def total(self) -> int:
-        """Pairs in all."""
-        return len(self._prompts)
+        """Number of pairs to judge."""
+        return len(self._plan.prompts)
 
-    def prompt(self, key: str) -> list[dict[str, Any]]:
-        """The conversation that goes by an id; empty for an id that is none of the session's."""
-        return self._prompts.get(key, [])
+    def prompt(self, key: str) -> list[Message]:
+        """Return the conversation of a prompt id; empty for an id that is not of this session."""
+        return self._plan.prompts.get(key, [])
 
     def unanswered(self) -> list[str]:
         """Ids of the prompts that lack an answer."""
-        return [key for key in self._prompts if len(self._answers.get(key, {})) < len(SIDES)]
+        return [key for key in self._plan.prompts if len(self._answers.of(key)) < len(SIDES)]
 
     def generate(self) -> Iterator[tuple[int, int]]:
-        """Have base and tuned model answer what is not answered yet; each answer is kept as it comes.
+        """Generate the missing answers of both models in a child process; each is written as soon as it arrives.
 
         Yields:
-            Answers there are, and answers there will be.
+            The number of answers so far, and of all answers.
 
         Raises:
             ChildError: the models cannot be loaded.
@@ -163,117 +103,93 @@ class Session:
         try:
             with TorchTool("generate", environment=tool_environment()) as tool:
                 self._tool = tool
-                yield from self._ask(tool, missing)
+                yield from self._request_answers(tool, missing)
         except ChildError:
+            # A child that stop() has ended fails its request, as it should.
             if not self.stopped:
                 raise
 
-    def _ask(self, tool: TorchTool, missing: list[str]) -> Iterator[tuple[int, int]]:
+    def _request_answers(self, tool: TorchTool, missing: list[str]) -> Iterator[tuple[int, int]]:
+        # stop() may have come before there was a child to end.
         if self.stopped:
             return
         for _ in tool.ask({"do": "load-run", "run": str(self.folder.path)}):
             pass
         request = {
             "do": "answers",
-            "prompts": [{"id": key, "messages": self._prompts[key]} for key in missing],
+            "prompts": [{"id": key, "messages": self._plan.prompts[key]} for key in missing],
             "who": list(SIDES),
-            "max_new_tokens": self._max_new_tokens,
+            "max_new_tokens": self._plan.max_new_tokens,
         }
         for message in tool.ask(request):
             if message["kind"] == "answer":
-                self._keep_answer(message)
-                there = sum(len(self._answers.get(key, {})) for key in self._prompts)
-                yield there, len(SIDES) * self.total
+                self._answers.add(message["id"], message["who"], message["text"])
+                count = sum(len(self._answers.of(key)) for key in self._plan.prompts)
+                yield count, len(SIDES) * self.total
 
     def stop(self) -> None:
-        """End the child that answers, from another thread: :meth:`generate` ends, what is answered is kept."""
+        """End the child process from another thread: :meth:`generate` then returns, and the answers so far stay."""
         self.stopped = True
         if self._tool is not None:
             self._tool.end()
 
-    def next(self) -> Ballot | None:
-        """The first pair that is answered and not judged, None without any; equal answers judge themselves."""
-        for number, key in enumerate(self._prompts, start=1):
-            answers = self._answers.get(key, {})
-            if key in self._verdicts or len(answers) < len(SIDES):
+    def next(self) -> AnswerPair | None:
+        """Return the first pair that is answered and not judged, None without any; equal answers get a verdict here."""
+        for number, (key, prompt) in enumerate(self._plan.prompts.items(), start=1):
+            answers = self._answers.of(key)
+            if key in self._verdicts.verdicts or len(answers) < len(SIDES):
                 continue
             if answers["base"] == answers["tuned"]:
-                self._record(key, "same", by="nobody")
+                self._verdicts.add(key, "same", by="nobody")
                 continue
             left, right = (answers[who] for who in self.sides(key))
-            return Ballot(key, self._prompts[key], left, right, number, len(self._prompts))
+            return AnswerPair(key, prompt, left, right, number, self.total)
         return None
 
     def sides(self, key: str) -> tuple[str, str]:
-        """Who is on the left and who on the right: a coin that the seed has tossed."""
-        digest = hashlib.blake2b(f"{self._seed} {key}".encode(), digest_size=1).digest()
+        """Return whose answer is on the left and whose on the right: a hash of seed and prompt id decides."""
+        digest = hashlib.blake2b(f"{self._plan.seed} {key}".encode(), digest_size=1).digest()
         return ("base", "tuned") if digest[0] % 2 else ("tuned", "base")
 
-    def vote(self, ballot: Ballot, verdict: Verdict, *, by: str = "person", **details: Any) -> None:
-        """Keep a verdict; one that was given before is replaced.
+    def vote(self, pair: AnswerPair, verdict: Verdict, *, by: str = "person", **details: Any) -> None:
+        """Record a verdict; it replaces an earlier one on the same prompt.
 
         Args:
-            ballot: as :meth:`next` gave it.
-            verdict: which side, or neither.
+            pair: from :meth:`next`.
+            verdict: which side is better, or neither.
             by: who judged.
-            **details: further keys of its record.
+            **details: further keys of the record.
         """
-        left, right = self.sides(ballot.id)
+        left, right = self.sides(pair.id)
         winner = {"left": left, "right": right}.get(verdict, verdict)
-        self._record(ballot.id, winner, by=by, left=left, verdict=verdict, **details)
+        self._verdicts.add(pair.id, winner, by=by, left=left, verdict=verdict, **details)
 
     def undo(self) -> bool:
-        """Take the latest verdict of a person back, and say whether there was one."""
+        """Take back the latest verdict that a person gave, and return whether there was one."""
         given = [str(verdict["id"]) for verdict in self.verdicts() if verdict.get("by") == "person"]
         if not given:
             return False
-        self._record(given[-1], "", by="person")
+        self._verdicts.add(given[-1], "", by="person")
         return True
 
     def tally(self) -> WinRate:
-        """Count the verdicts of the session's prompts, and how many there are of others."""
+        """Count the verdicts on the session's prompts; those on other prompts are counted apart."""
         verdicts = self.verdicts()
-        return tally((verdict["winner"] for verdict in verdicts), len(self._verdicts) - len(verdicts))
+        return tally((verdict["winner"] for verdict in verdicts), len(self._verdicts.verdicts) - len(verdicts))
 
     def verdicts(self) -> list[dict[str, Any]]:
-        """The record of every verdict on one of the session's prompts, in the order in which they were given."""
-        return [verdict for key, verdict in self._verdicts.items() if key in self._prompts]
+        """Return the records of the verdicts on the session's prompts, in the order in which they were given."""
+        return [verdict for key, verdict in self._verdicts.verdicts.items() if key in self._plan.prompts]
 
     def pairs(self) -> list[dict[str, Any]]:
-        """The verdicts for one side as preference pairs, with where they come from."""
-        found = []
+        """Return the verdicts for one side as rows of preference data."""
+        rows = []
         for verdict in self.verdicts():
-            key = str(verdict["id"])
-            if verdict["winner"] not in SIDES:
+            key, winner = str(verdict["id"]), verdict["winner"]
+            if winner not in SIDES:
                 continue
-            loser = next(who for who in SIDES if who != verdict["winner"])
-            answers = self._answers[key]
-            found.append(
-                {
-                    "prompt": self._prompts[key],
-                    "chosen": [{"role": "assistant", "content": answers[verdict["winner"]]}],
-                    "rejected": [{"role": "assistant", "content": answers[loser]}],
-                    "source": {"run": self.folder.id, "winner": verdict["winner"], "judged_by": verdict["by"]},
-                }
-            )
-        return found
-
-    def _keep_answer(self, message: Message) -> None:
-        record = {"id": message["id"], "who": message["who"], "answer": message["text"]}
-        keep_line(_place(self.folder, "answers.jsonl"), {"t": time.time(), **record})
-        self._answers.setdefault(record["id"], {})[record["who"]] = record["answer"]
-
-    def _record(self, key: str, winner: Winner | str, *, by: str, **details: Any) -> None:
-        record = {"t": time.time(), "id": key, "winner": winner, "by": by, **details}
-        keep_line(_place(self.folder, "verdicts.jsonl"), record)
-        self._take(record)
-
-    def _take(self, record: dict[str, Any]) -> None:
-        key = str(record.get("id"))
-        self._verdicts.pop(key, None)
-        if record.get("winner"):
-            self._verdicts[key] = record
-
-
-def _place(folder: RunFolder, name: str) -> Path:
-    return folder.path / "judge" / name
+            loser = next(who for who in SIDES if who != winner)
+            answers = self._answers.of(key)
+            source = {"run": self.folder.id, "winner": winner, "judged_by": verdict["by"]}
+            rows.append(preference_row(self._plan.prompts[key], answers[winner], answers[loser], source))
+        return rows

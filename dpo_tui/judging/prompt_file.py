@@ -1,4 +1,4 @@
-"""Prompts from a file: a line of text each, or rows with a prompt or messages."""
+"""Reader of prompt files: text with one prompt a line, or JSON rows with a prompt or messages."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,11 @@ _TEXT_KEYS = ("prompt", "question", "instruction", "text")
 
 
 def read_prompts(path: Path) -> list[list[Message]]:
-    """Read different prompts, in the order of the file.
+    """Read the prompts of a file in its order, repetitions left out.
 
     ``.jsonl`` has one JSON object a line, ``.json`` a list of them or a single one: ``prompt`` (text or messages),
-    ``question``, ``instruction``, ``text`` or ``messages``. Of messages that end with an assistant, that answer is left
-    out. Any other file has one prompt a line.
+    ``question``, ``instruction``, ``text`` or ``messages``. A turn of the assistant at the end of messages is left out.
+    Any other file has one prompt a line.
 
     Raises:
         DataError: the file cannot be read, or a row has no prompt.
@@ -30,18 +30,18 @@ def read_prompts(path: Path) -> list[list[Message]]:
     if path.suffix == ".json":
         document = _parse(path, text, 1)
         rows = document if isinstance(document, list) else [document]
-        found = [_prompt(path, row, number) for number, row in enumerate(rows, start=1)]
+        prompts = [_prompt(path, row, number) for number, row in enumerate(rows, start=1)]
     else:
         # Lines end with a line feed alone: str.splitlines would also cut at U+2028 and others, which text may hold.
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         if path.suffix == ".jsonl":
-            found = [_prompt(path, _parse(path, line, number), number) for number, line in lines]
+            prompts = [_prompt(path, _parse(path, line, number), number) for number, line in lines]
         else:
-            found = [[{"role": "user", "content": line.strip()}] for _, line in lines]
-    different = different_prompts(found)
-    if not different:
+            prompts = [[{"role": "user", "content": line.strip()}] for _, line in lines]
+    distinct = different_prompts(prompts)
+    if not distinct:
         raise DataError(f"{path}: there is no prompt in it")
-    return different
+    return distinct
 
 
 def _parse(path: Path, text: str, line: int) -> Any:
@@ -56,7 +56,7 @@ def _prompt(path: Path, row: Any, number: int) -> list[Message]:
         return [{"role": "user", "content": row}]
     if isinstance(row, dict):
         messages = row.get("messages") or row.get("prompt")
-        if isinstance(messages, list) and messages and all(isinstance(one, dict) for one in messages):
+        if isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages):
             return messages[:-1] if len(messages) > 1 and messages[-1].get("role") == "assistant" else messages
         for key in _TEXT_KEYS:
             if isinstance(row.get(key), str) and row[key].strip():

@@ -1,4 +1,4 @@
-"""The prompts of a run that nobody trained on."""
+"""Prompts of a run's data to judge it on: the held-out ones, which it was not trained on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,10 @@ TRAINED_ON = "Nothing was held out: these prompts were trained on, so the result
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts to answer.
+    """Prompts to judge a run on.
 
     Attributes:
-        prompts: different ones, in the order of the data.
+        prompts: distinct conversations, in the order of the data.
         held_out: whether they were kept out of the training.
         caution: what to know before believing the result, as a sentence; empty without anything.
     """
@@ -35,14 +35,14 @@ class Prompts:
 
 
 def run_prompts(folder: RunFolder, count: int) -> Prompts:
-    """Return up to so many prompts of a run's data: held-out ones, or trained ones where nothing was held out.
+    """Return up to ``count`` prompts of a run's data: held-out ones, or trained ones where nothing was held out.
 
     The run's own record says which were held out. A run of an earlier version has none: there its data is split again,
     as its worker did.
 
     Raises:
         ConfigError: the run's config cannot be read.
-        DataError: its data is not there any more, or holds none of the prompts that were held out.
+        DataError: its data cannot be read any more, or holds none of the prompts that were held out.
     """
     config = load(folder.config).config
     receipt = read_json(folder.receipt)
@@ -51,6 +51,7 @@ def run_prompts(folder: RunFolder, count: int) -> Prompts:
     record = read_held_out(folder)
     if record is None:
         return _split_again(split, change, count)
+    # The record has ids of prompts; the data may have changed since, and be split in another way now.
     prompts = different_prompts(prompts_of([*split.held_out, *split.train]))
     kept = [prompt for prompt in prompts if prompt_id(prompt) in record.prompts]
     if kept:
@@ -83,7 +84,7 @@ def _trained(split: Split[Pair] | Split[Demonstration]) -> list[list[Message]]:
 def _with_tokenizer(config: Config, folder: RunFolder) -> Config:
     """The config with a tokenizer that is on this machine: the model's, or the copy that the result holds.
 
-    Its chat template decides which pairs are refused, and so what is split.
+    Its chat template decides which pairs are dropped, and so which are held out.
     """
     if local_model_folder(config.model_name, config.model_revision) is not None:
         return config

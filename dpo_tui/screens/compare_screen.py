@@ -1,40 +1,43 @@
-"""Compare: chosen runs over each other in charts, what differs in their settings, and how they ended."""
+"""Compare: several runs in the same charts, the settings that differ between them, and their last values."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from textual import events, on
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widgets import ContentSwitcher
 
-from dpo_tui.views.comparison_table import differing, results, table
-from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.views.feed_reader import FeedReader
-from dpo_tui.text.printable import printable
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.screens.feed_reading import FeedRead, read_feeds
-from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.chart import LineChart
-from dpo_tui.views.chart_registry import ChartEntry, charts_for
-from dpo_tui.widgets.chart_grid import ChartGrid
-from dpo_tui.widgets.key_hints import KeyHints
+from dpo_tui.screens.metric_chart_grid import MetricChartGrid
+from dpo_tui.text.printable import printable
+from dpo_tui.views.chart_registry import ChartEntry
+from dpo_tui.views.comparison_table import differing, results, table
+from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.plot import COLOURS, PlotLine
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.widgets.chart_grid import ChartGrid
+from dpo_tui.widgets.full_screen import FullScreen
+from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.tab_strip import TabStrip
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow
 
-POLL = 0.5
+POLL_SECONDS = 0.5
+NAME_WIDTH = 20
+"""Cells of a run's name in the legend and the tables."""
 VIEWS = ("Charts", "Settings", "Results")
 
 
 class CompareScreen(FullScreen):
-    """Two runs or more.
+    """Charts, settings and results of two runs or more.
+
+    Posts `FullScreen.Leave`, which the app handles. Its reading thread posts `FeedRead` to it.
 
     Args:
-        folders: the runs; their order gives them their colours, and that never changes.
+        folders: the runs; a run's place in the list decides its colour in every chart.
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -50,56 +53,65 @@ class CompareScreen(FullScreen):
         super().__init__()
         self._feeds = [RunFeed(folder) for folder in folders]
         self._readers = [FeedReader(feed) for feed in self._feeds]
-        self._entries: list[ChartEntry] = []
-        self._changed = False
+        self._settings: list[dict[str, Any]] | None = None
+        """The frozen settings of each run; None until they are read."""
+        self._redraw_due = False
 
     def compose(self) -> ComposeResult:
-        """Legend, views, keys."""
+        """Legend, views and keys, from top to bottom."""
         yield TitleRow("Compare", id="legend")
         with ContentSwitcher(initial="Charts", id="views"):
-            yield ChartGrid(id="Charts")
+            yield MetricChartGrid(id="Charts")
             yield TextPane(id="Settings")
             yield TextPane(id="Results")
         yield TabStrip(VIEWS, id="tabs")
         yield KeyHints()
 
     def on_mount(self) -> None:
-        """Read the runs, and go on reading those that live."""
-        self.set_interval(POLL, self._tick)
-        self._tick()
+        """Start reading the runs."""
+        self._read_settings()
+        self.set_interval(POLL_SECONDS, self._poll)
+        self._poll()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Tables fit the width."""
+        """Fit the tables to the width."""
         self.call_after_refresh(self._show_tables)
 
     def on_screen_resume(self) -> None:
-        """Show what came while another screen was in front."""
+        """Draw what was read while another screen was in front."""
         self.call_after_refresh(self._show)
 
-    def _tick(self) -> None:
+    def _poll(self) -> None:
         if self.is_front:
             read_feeds(self, self._readers)
 
+    @work(thread=True, group="settings", exit_on_error=False)
+    def _read_settings(self) -> None:
+        self.app.call_from_thread(self._settings_read, [read_settings(feed.folder.config) for feed in self._feeds])
+
+    def _settings_read(self, settings: list[dict[str, Any]]) -> None:
+        self._settings = settings
+        self.when_seen(self._show_tables)
+
     def on_feed_read(self, message: FeedRead) -> None:
-        """Take what was read of one run; draw once all have been read, and go on while history is left."""
+        """Merge what was read of one run; draw once all have been read, and read on while history is left."""
         message.stop()
-        self._changed = message.reader.take(message.change) or self._changed
+        self._redraw_due = message.reader.take(message.change) or self._redraw_due
         if any(reader.busy for reader in self._readers):
             return
-        if self._changed:
-            self._changed = False
+        if self._redraw_due:
+            self._redraw_due = False
             self._show()
         if any(feed.catching_up for feed in self._feeds):
             read_feeds(self, self._readers)
 
     def _names(self) -> list[str]:
-        names = [printable(feed.title, single_line=True)[:20] for feed in self._feeds]
+        """A short name for each run; runs of the same name get the end of their id."""
+        names = [printable(feed.title, single_line=True)[:NAME_WIDTH] for feed in self._feeds]
         return [
-            name if names.count(name) == 1 else f"{name} {feed.folder.id[-4:]}" for name, feed in self._named(names)
+            name if names.count(name) == 1 else f"{name} {feed.folder.id[-4:]}"
+            for name, feed in zip(names, self._feeds, strict=True)
         ]
-
-    def _named(self, names: list[str]) -> list[tuple[str, RunFeed]]:
-        return list(zip(names, self._feeds, strict=True))
 
     def _show(self) -> None:
         if not self.is_front:
@@ -109,22 +121,18 @@ class CompareScreen(FullScreen):
             [[("Compare", "title")]]
             + [[("━━ ", f"line-{index % COLOURS + 1}"), (name, "value")] for index, name in enumerate(names)]
         )
-        grid = self.query_one(ChartGrid)
-        known = {entry.metrics for entry in self._entries}
-        present = {name for feed in self._feeds for name in feed.series}
-        fresh = [entry for entry in charts_for(present) if entry.metrics not in known]
-        if fresh:
-            self._entries += fresh
-            grid.add_charts([LineChart(entry.look, log=entry.log) for entry in fresh])
-        for entry, chart in zip(self._entries, grid.charts, strict=True):
+        runs = [(name, feed.series) for name, feed in zip(names, self._feeds, strict=True)]
+
+        def lines_of(entry: ChartEntry) -> list[PlotLine]:
             metric = entry.metrics[0][0]
-            lines = [
-                PlotLine(name, feed.series[metric], index % COLOURS + 1)
-                for index, (name, feed) in enumerate(self._named(names))
-                if metric in feed.series
+            return [
+                PlotLine(name, series[metric], index % COLOURS + 1)
+                for index, (name, series) in enumerate(runs)
+                if metric in series
             ]
-            if [line.series for line in lines] != chart.sources:
-                chart.set_lines(lines)
+
+        grid = self.query_one(MetricChartGrid)
+        grid.update_charts({metric for _, series in runs for metric in series}, lines_of)
         grid.redraw()
         if self.focused is None and grid.charts:
             grid.charts[0].focus()
@@ -133,32 +141,34 @@ class CompareScreen(FullScreen):
     def _show_tables(self) -> None:
         names = self._names()
         width = max(self.size.width - 4, 20)
-        differences = differing([read_settings(feed.folder.config) for feed in self._feeds])
-        same = [("Their settings are the same.", "muted")]
-        lines = [(line, "code") for line in table(names, differences, width)] if differences else same
-        self.query_one("#Settings", TextPane).show(lines)
+        if self._settings is not None:
+            differences = differing(self._settings)
+            same = [("Their settings are the same.", "muted")]
+            lines = [(line, "code") for line in table(names, differences, width)] if differences else same
+            self.query_one("#Settings", TextPane).show(lines)
         self.query_one("#Results", TextPane).show(
             [(line, "code") for line in table(names, results(self._feeds), width)]
         )
 
     def action_view(self, by: int) -> None:
-        """Open the next view."""
-        self._open(self.query_one("#tabs", TabStrip).step(by))
+        """Open the view ``by`` places further in the tab strip."""
+        self._open_view(self.query_one("#tabs", TabStrip).step(by))
 
     @on(TabStrip.Picked)
-    def _pick(self, message: TabStrip.Picked) -> None:
+    def _tab_picked(self, message: TabStrip.Picked) -> None:
         message.stop()
-        self._open(message.name)
+        self._open_view(message.name)
 
-    def _open(self, name: str) -> None:
+    def _open_view(self, name: str) -> None:
         self.query_one("#tabs", TabStrip).pick(name)
         self.query_one("#views", ContentSwitcher).current = name
-        found = [widget for widget in self.query("LineChart" if name == "Charts" else f"#{name}") if widget.focusable]
-        if found:
-            found[0].focus()
+        selector = "LineChart" if name == "Charts" else f"#{name}"
+        focusable = [widget for widget in self.query(selector) if widget.focusable]
+        if focusable:
+            focusable[0].focus()
 
     def action_back(self) -> None:
-        """Put an enlarged chart back, or leave."""
+        """Shrink an enlarged chart, or leave."""
         grid = self.query_one(ChartGrid)
         if grid.enlarged is not None:
             grid.enlarge(None)

@@ -1,4 +1,4 @@
-"""Feeds read in a thread, and what was read posted to the screen as messages."""
+"""Reading of run feeds in a worker thread, which posts what it read to its screen as `FeedRead` messages."""
 
 import time
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from typing import Any
 
 from textual.message import Message
 
-from dpo_tui.views.run_feed import FeedChange
 from dpo_tui.views.feed_reader import FeedReader
+from dpo_tui.views.run_feed import FeedChange
 from dpo_tui.widgets.full_screen import FullScreen
 
 
 class FeedRead(Message, bubble=False):
-    """Something was read for a screen, which has to call ``reader.take(change)``.
+    """Posted to a screen by its reading thread; the screen must call ``reader.take(change)``, or reading stops there.
 
     Attributes:
-        reader: whose feed it is.
-        change: what is new.
+        reader: the reader of the feed.
+        change: what is new in the feed.
     """
 
     def __init__(self, reader: FeedReader[Any], change: FeedChange) -> None:
@@ -27,16 +27,20 @@ class FeedRead(Message, bubble=False):
 
 
 def read_feeds(screen: FullScreen, readers: Sequence[FeedReader[Any]]) -> None:
-    """Read what is new in one thread, and post a `FeedRead` for each feed with news.
+    """Read what is new in one thread, and post a `FeedRead` for each feed that changed.
 
-    Nothing is begun while one of them is being read: a screen has one reading thread however many feeds it shows. A
-    screen calls this now and then, and after each `FeedRead` while history is left.
+    A screen calls this at an interval, and after each `FeedRead` while a feed is still catching up with its history.
+    Nothing is started while one of the feeds is being read: a screen has one reading thread however many its feeds.
+
+    Args:
+        screen: receives the messages, and shows in a dialog what a reader raises.
+        readers: the readers of its feeds.
     """
     if any(reader.busy for reader in readers):
         return
     now = time.time()
-    if begun := [reader for reader in readers if reader.begin(now)]:
-        screen.run_worker(partial(_read, screen, begun), thread=True, group="feeds", exit_on_error=False)
+    if started := [reader for reader in readers if reader.begin(now)]:
+        screen.run_worker(partial(_read, screen, started), thread=True, group="feeds", exit_on_error=False)
 
 
 def _read(screen: FullScreen, readers: Sequence[FeedReader[Any]]) -> None:
@@ -44,7 +48,8 @@ def _read(screen: FullScreen, readers: Sequence[FeedReader[Any]]) -> None:
     for reader in readers:
         try:
             change = reader.read(time.time())
-        except Exception as error:  # noqa: BLE001 - raised below, after the other feeds are read
+        except Exception as error:
+            # Raised after the loop: the readers behind this one were begun too, and stay locked until they are read.
             failure = error
         else:
             screen.post_message(FeedRead(reader, change))

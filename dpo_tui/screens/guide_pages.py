@@ -1,4 +1,4 @@
-"""The guide's words: when DPO is right, how it compares, what the curves mean, what to do when."""
+"""Text of the guide: when DPO is right, how it compares, what the curves mean, and what to do about problems."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,17 @@ from dpo_tui.strategies.dpo import DPO
 from dpo_tui.strategies.sft import SFT
 
 Paragraph = tuple[str, str]
+"""(text, role), as `TextPane` shows them."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuidePage:
-    """One page.
+    """One page of the guide.
 
-    Args:
-        key: what other screens call it.
-        title: in the list.
-        text: (text, role) paragraphs.
+    Attributes:
+        key: names the page in `FullScreen.GUIDE_PAGE`.
+        title: its name in the list.
+        text: its paragraphs.
     """
 
     key: str
@@ -25,7 +26,13 @@ class GuidePage:
 
 @dataclass(frozen=True, slots=True)
 class GuideQuestion:
-    """One question of the walk-through: what it asks, and where yes and no lead (a question or an answer)."""
+    """One question with yes or no.
+
+    Attributes:
+        ask: the question.
+        yes: what follows a yes: another question, or an answer.
+        no: what follows a no.
+    """
 
     ask: str
     yes: "GuideQuestion | GuideAnswer"
@@ -34,13 +41,18 @@ class GuideQuestion:
 
 @dataclass(frozen=True, slots=True)
 class GuideAnswer:
-    """Where the walk-through ends."""
+    """What the questions lead to.
+
+    Attributes:
+        method: the name of a training method.
+        why: the reason, in a sentence or two.
+    """
 
     method: str
     why: str
 
 
-WALK = GuideQuestion(
+FIRST_QUESTION = GuideQuestion(
     "Has your model already learned the task, by instruction tuning or supervised fine-tuning (SFT)?",
     yes=GuideQuestion(
         "Do you have pairs of answers, one better than the other, to the same prompts?",
@@ -48,8 +60,12 @@ WALK = GuideQuestion(
             "Is there a GPU with 12 GB of memory or more?",
             yes=GuideQuestion(
                 "Do you need a reward model of your own, to score other answers with later?",
-                yes=GuideAnswer("RLHF", "A reward model and full control over sampling are what RLHF adds, at its price."),
-                no=GuideAnswer("DPO", "Pairs at hand, no reward model to train: DPO is the simple and stable way. Press 2."),
+                yes=GuideAnswer(
+                    "RLHF", "A reward model and full control over sampling are what RLHF adds, at its price."
+                ),
+                no=GuideAnswer(
+                    "DPO", "Pairs at hand, no reward model to train: DPO is the simple and stable way. Press 2."
+                ),
             ),
             no=GuideAnswer(
                 "DPO with QLoRA",

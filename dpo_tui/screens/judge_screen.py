@@ -1,4 +1,4 @@
-"""Judge: two answers to a prompt, nobody says whose; which is better? In the end a win rate."""
+"""Judge: blind comparison of a run's answers with those of the model it was trained from, up to a win rate."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,39 +10,41 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import ContentSwitcher, OptionList
 from textual.widgets.option_list import Option
 
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.judging.pair_collection import write_pairs
-from dpo_tui.judging.judging_session import Ballot, Session, Verdict
-from dpo_tui.views.judging_view import PROMPTS, Judgeable, before_answers, judgeable, result, saved, while_answering
-from dpo_tui.views.run_list import RunSummary
-from dpo_tui.views.monitor_text import Piece, prompt_text
+from dpo_tui.judging.judging_session import Session, Verdict
+from dpo_tui.judging.preference_pairs import AnswerPair, write_pairs
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.answer_pair_view import ShownAnswers, AnswerPairView
+from dpo_tui.views.judging_view import PROMPTS, Judgeable, before_answers, judgeable, result, saved, while_answering
+from dpo_tui.views.monitor_text import Piece, prompt_text
+from dpo_tui.views.run_list import RunSummary
+from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, ShownAnswers
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow
 
 _FOCUS = {"choose": "#runs-to-judge", "ballot": "#ballot", "page": "#page"}
-WHAT = (
+"""The widget that gets the focus in each view."""
+INTRODUCTION = (
     "Answers of a run and of the model that it came from, side by side, without knowing whose they are: you say which "
     "is better, and in the end there is a win rate."
 )
-NOTHING = "No run has a result yet: 2 starts one."
+NO_RUNS = "No run has a result yet: 2 starts one."
 
 
 class JudgeScreen(FullScreen):
-    """The judging of one run at a time; what answers is a process of its own and ends with the screen.
+    """Judging of one run at a time.
+
+    The models answer in a child process, which ends with the screen. Posts `FullScreen.Leave`, which the app handles.
 
     Args:
-        glances: gives the runs as the app knows them now.
+        runs: gives the runs that the app knows now.
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -67,45 +69,49 @@ class JudgeScreen(FullScreen):
         Binding("escape", "back", "back", id="judge.back"),
     ]
 
-    def __init__(self, glances: Callable[[], Sequence[RunSummary]]) -> None:
+    def __init__(self, runs: Callable[[], Sequence[RunSummary]]) -> None:
         super().__init__(id="judge-screen")
-        self._glances = glances
+        self._runs = runs
         self._choices: list[Judgeable] = []
         self._title = ""
         self._session: Session | None = None
-        self._ballot: Ballot | None = None
+        self._ballot: AnswerPair | None = None
         self._answering: Session | None = None
+        """The session whose prompts the models are answering now."""
         self._answers = (0, 0)
+        """Answers that the models have given, and how many they will give."""
         self._busy = False
-        self._again = False
+        """Whether a change of the session is being saved."""
+        self._advance_again = False
+        """Whether something happened meanwhile, such as a new answer."""
 
     def compose(self) -> ComposeResult:
-        """Where we are, the view, keys."""
+        """Title, the open view and keys, from top to bottom."""
         yield TitleRow("Judge", id="where")
         with ContentSwitcher(initial="choose", id="judge-views"):
             with Vertical(id="choose"):
-                yield TextPane([(WHAT, "muted")], id="what")
+                yield TextPane([(INTRODUCTION, "muted")], id="what")
                 yield ChoiceList(id="runs-to-judge")
             yield AnswerPairView(id="ballot")
             yield TextPane(id="page")
         yield KeyHints()
 
     def on_mount(self) -> None:
-        """Begin with the choice of a run."""
+        """Open the choice of a run."""
         self.query_one("#runs-to-judge").focus()
 
     def on_screen_resume(self) -> None:
-        """List the runs that there are now."""
+        """List the runs again while one is being chosen."""
         if self._view == "choose":
-            self._list()
+            self._list_runs()
 
     def on_unmount(self) -> None:
-        """End the process that answers."""
+        """End the process in which the models answer."""
         if self._answering is not None:
             self._answering.stop()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer what makes sense now."""
+        """Enable each key where it can do something."""
         session = self._session if self.is_mounted else None
         if action == "vote":
             return session is not None and self._view == "ballot"
@@ -120,98 +126,123 @@ class JudgeScreen(FullScreen):
         return True
 
     @property
+    def ballot(self) -> AnswerPair | None:
+        """The pair to be judged; None while a verdict is being saved, and where there is nothing to judge."""
+        return self._ballot
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a change of the session, such as a verdict, is being saved."""
+        return self._busy
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the models are answering prompts now."""
+        return self._answering is not None
+
+    @property
     def _view(self) -> str:
         return str(self.query_one("#judge-views", ContentSwitcher).current)
 
     @work(thread=True, exclusive=True, group="list", exit_on_error=False)
-    def _list(self) -> None:
-        self.app.call_from_thread(self._listed, judgeable(self._glances()))
+    def _list_runs(self) -> None:
+        self.app.call_from_thread(self._runs_listed, judgeable(self._runs()))
 
-    def _listed(self, found: list[Judgeable]) -> None:
-        self._choices = found
+    def _runs_listed(self, choices: list[Judgeable]) -> None:
+        self._choices = choices
         self.when_seen(self._show_choices)
 
     def _show_choices(self) -> None:
-        found = self._choices
+        choices = self._choices
         options = self.query_one(ChoiceList)
-        kept = options.highlighted
+        highlighted = options.highlighted
         options.clear_options()
-        options.add_options([Option(Content(one.words)) for one in found] or [Option(NOTHING, disabled=True)])
-        options.highlighted = min(kept or 0, len(found) - 1) if found else None
-        self._show_where()
+        options.add_options([Option(Content(run.words)) for run in choices] or [Option(NO_RUNS, disabled=True)])
+        options.highlighted = min(highlighted or 0, len(choices) - 1) if choices else None
+        self._show_title()
 
     @on(OptionList.OptionSelected)
-    def _choose(self, message: OptionList.OptionSelected) -> None:
+    def _run_chosen(self, message: OptionList.OptionSelected) -> None:
         message.stop()
         chosen = self._choices[message.option_index]
         self.open_run(chosen.folder, chosen.name)
 
     def open_run(self, folder: RunFolder, name: str) -> None:
-        """Judge a run: go on with it, or begin."""
+        """Judge a run, from where it was left if it was judged before.
+
+        Args:
+            folder: the run; it must have a result.
+            name: its name, for the title.
+        """
         if self._session is not None and self._session.folder == folder:
-            self._go_on()
+            self._advance()
             return
         self._stop_answering()
         self._title, self._session, self._ballot = name, None, None
         self._show_page([("Reading the prompts …", "muted")])
-        self._begin(folder, PROMPTS)
+        self._open_session(folder, PROMPTS)
 
-    @work(thread=True, exclusive=True, group="begin", exit_on_error=False)
-    def _begin(self, folder: RunFolder, count: int) -> None:
+    @work(thread=True, exclusive=True, group="open", exit_on_error=False)
+    def _open_session(self, folder: RunFolder, count: int) -> None:
         try:
             with saved(folder):
                 session = Session.open(folder, count=count)
         except Exception:
-            self.app.call_from_thread(self._open, "choose")
+            self.app.call_from_thread(self._open_view, "choose")
             raise
-        self.app.call_from_thread(self._begun, session)
+        self.app.call_from_thread(self._session_opened, session)
 
-    def _begun(self, session: Session) -> None:
+    def _session_opened(self, session: Session) -> None:
         self._session = session
-        self._go_on()
+        self._advance()
 
-    def _go_on(self, change: Callable[[Session], object] = lambda _: None) -> None:
-        """Change something in the session, such as a verdict, and show the next pair, or why there is none.
+    def _advance(self, change: Callable[[Session], object] = lambda _: None) -> None:
+        """Change the session, and show the next pair to judge, or why there is none.
 
-        Keys pressed meanwhile do nothing: they would judge a pair that nobody has seen.
+        Until the change is saved there is no ballot, so that a key pressed meanwhile cannot judge a pair that is not
+        shown yet; a second change is dropped.
+
+        Args:
+            change: the change, such as a verdict; called in a thread.
         """
         if self._busy:
-            self._again = True
+            self._advance_again = True
         elif self._session is not None:
             before, self._ballot = self._ballot, None
-            self._busy, self._again = True, False
-            self._step(self._session, change, before)
+            self._busy, self._advance_again = True, False
+            self._change_session(self._session, change, before)
 
-    @work(thread=True, group="step", exit_on_error=False)
-    def _step(self, session: Session, change: Callable[[Session], object], before: Ballot | None) -> None:
+    @work(thread=True, group="change", exit_on_error=False)
+    def _change_session(self, session: Session, change: Callable[[Session], object], before: AnswerPair | None) -> None:
         try:
             with saved(session.folder):
                 change(session)
                 ballot = session.next()
         except RunError:
-            self._ballot = before  # to be judged again
+            self._ballot = before  # nothing was saved: the pair is still to be judged
             raise
         finally:
             self._busy = False
-        self.app.call_from_thread(self._stepped, session, ballot)
+        self.app.call_from_thread(self._session_changed, session, ballot)
 
-    def _stepped(self, session: Session, ballot: Ballot | None) -> None:
+    def _session_changed(self, session: Session, ballot: AnswerPair | None) -> None:
         if session is not self._session:
             return
         self._ballot = ballot
-        if ballot is None and self._again:  # an answer came after the look
-            self._go_on()
+        if ballot is None and self._advance_again:  # an answer came after the session was asked for a pair
+            self._advance()
         else:
-            self.when_seen(self._show_step)
+            self.when_seen(self._show_session)
 
-    def _show_step(self) -> None:
+    def _show_session(self) -> None:
+        """Show the pair to judge or, where there is none, what the session waits for or its result."""
         session, ballot = self._session, self._ballot
         if session is None:
             return
         if ballot is not None:
             shown = ShownAnswers(prompt_text(ballot.prompt), ballot.left, ballot.right)
             self.query_one(AnswerPairView).show(shown)
-            self._open("ballot")
+            self._open_view("ballot")
         elif self._answering is session:
             self._show_page(while_answering(session, *self._answers))
         elif session.unanswered():
@@ -220,57 +251,57 @@ class JudgeScreen(FullScreen):
             self._show_page(result(session))
 
     def action_vote(self, verdict: Verdict) -> None:
-        """Keep a verdict on the pair shown."""
+        """Save a verdict on the pair shown."""
         ballot = self._ballot
         if ballot is not None:
-            self._go_on(lambda session: session.vote(ballot, verdict))
+            self._advance(lambda session: session.vote(ballot, verdict))
 
     def action_undo(self) -> None:
-        """Take the last verdict back and show that pair again."""
+        """Withdraw the last verdict and show its pair again."""
 
         def undo(session: Session) -> None:
             if not session.undo():
                 self.app.call_from_thread(self.notify, "There is no verdict of yours to take back.", markup=False)
 
-        self._go_on(undo)
+        self._advance(undo)
 
     def action_answer(self) -> None:
-        """Have the models answer what is not answered yet."""
+        """Have the models answer the prompts that have no answers yet."""
         session = self._session
         if session is not None and self._answering is not session:
             self._stop_answering()
             self._answering, self._answers = session, (0, 0)
-            self._answer(session)
-            self._go_on()
+            self._generate_answers(session)
+            self._advance()
 
     @work(thread=True, group="answers", exit_on_error=False)
-    def _answer(self, session: Session) -> None:
+    def _generate_answers(self, session: Session) -> None:
         try:
             with saved(session.folder):
                 for done, total in session.generate():
-                    self.app.call_from_thread(self._answered, session, done, total)
+                    self.app.call_from_thread(self._answer_generated, session, done, total)
         finally:
             if self._answering is session:
                 self._answering = None
             if self.is_attached:
                 self.app.call_from_thread(self._answers_ended, session)
 
-    def _answered(self, session: Session, done: int, total: int) -> None:
+    def _answer_generated(self, session: Session, done: int, total: int) -> None:
         if session is self._session:
             self._answers = (done, total)
-            self.when_seen(self._show_where)
-            self._look_for_pair()
+            self.when_seen(self._show_title)
+            self._show_first_pair()
 
     def _answers_ended(self, session: Session) -> None:
         if session is self._session:
-            self.when_seen(self._show_where)
-            self._look_for_pair()
+            self.when_seen(self._show_title)
+            self._show_first_pair()
             self.refresh_bindings()
 
-    def _look_for_pair(self) -> None:
-        """Show the first pair as soon as it is there, but never take a page away that the person opened."""
+    def _show_first_pair(self) -> None:
+        """Show the first pair that has answers; a win rate that the user opened over a pair stays."""
         if self._ballot is None and self._view == "page":
-            self._go_on()
+            self._advance()
 
     def _stop_answering(self) -> None:
         if self._answering is not None:
@@ -283,24 +314,24 @@ class JudgeScreen(FullScreen):
             self._show_page(result(self._session))
 
     def action_more(self) -> None:
-        """Judge more prompts, if the run's data has some."""
+        """Add prompts to judge, if the run's data has more."""
         session = self._session
         if session is not None and self._answering is not session:
-            self._more(session)
+            self._add_prompts(session)
 
-    @work(thread=True, exclusive=True, group="begin", exit_on_error=False)
-    def _more(self, session: Session) -> None:
+    @work(thread=True, exclusive=True, group="open", exit_on_error=False)
+    def _add_prompts(self, session: Session) -> None:
         with saved(session.folder):
             longer = Session.open(session.folder, count=session.total + PROMPTS)
         if longer.total == session.total:
-            words = f"The run's data has no prompts beyond these {session.total}."
-            self.app.call_from_thread(self.notify, words, markup=False)
+            message = f"The run's data has no prompts beyond these {session.total}."
+            self.app.call_from_thread(self.notify, message, markup=False)
         else:
-            self.app.call_from_thread(self._begun, longer)
+            self.app.call_from_thread(self._session_opened, longer)
 
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_export(self) -> None:
-        """Write the decided verdicts as preference pairs."""
+        """Ask for a file, and write the pairs with a preferred answer to it."""
         session = self._session
         if session is None:
             return
@@ -308,10 +339,10 @@ class JudgeScreen(FullScreen):
         title = "Write the decided verdicts as pairs to"
         out = await self.app.push_screen_wait(TypeDialog(title, str(Path.cwd() / f"{name}.judged.jsonl")))
         if out:
-            self._write(session, Path(out).expanduser())
+            self._write_pairs(session, Path(out).expanduser())
 
     @work(thread=True, exclusive=True, group="write", exit_on_error=False)
-    def _write(self, session: Session, out: Path) -> None:
+    def _write_pairs(self, session: Session, out: Path) -> None:
         if out.exists():
             raise UsageError(f"{out}: exists already", hint="Name another file, or remove it first.")
         pairs = session.pairs()
@@ -323,17 +354,17 @@ class JudgeScreen(FullScreen):
 
     def _show_page(self, text: list[Piece]) -> None:
         self.query_one("#page", TextPane).show(text, top=self._view != "page")
-        self._open("page")
+        self._open_view("page")
 
-    def _open(self, view: str) -> None:
+    def _open_view(self, view: str) -> None:
         self.query_one("#judge-views", ContentSwitcher).current = view
         if view == "choose":
-            self._list()
+            self._list_runs()
         self.query_one(_FOCUS[view]).focus()
-        self._show_where()
+        self._show_title()
         self.refresh_bindings()
 
-    def _show_where(self) -> None:
+    def _show_title(self) -> None:
         parts: list[StyledRow] = [[("Judge", "title")]]
         right: StyledRow = []
         session = self._session
@@ -350,10 +381,10 @@ class JudgeScreen(FullScreen):
         self.query_one("#where", TitleRow).show(parts, right)
 
     def action_back(self) -> None:
-        """From the win rate to the pair, from there to the runs that can be judged, and then out."""
+        """Go back to the pair, to the choice of a run, or leave."""
         if self._view == "page" and self._ballot is not None:
-            self._open("ballot")
+            self._open_view("ballot")
         elif self._view == "choose":
             self.post_message(self.Leave())
         else:
-            self._open("choose")
+            self._open_view("choose")

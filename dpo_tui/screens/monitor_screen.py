@@ -1,4 +1,4 @@
-"""The screen people live in: one run, live or finished, ours or another trainer's."""
+"""Monitor: one run while it trains or afterwards, of dpo-tui or of another trainer."""
 
 import time
 from collections.abc import Mapping
@@ -12,47 +12,53 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
-from dpo_tui.views.run_diagnosis import PacedDiagnosis
-from dpo_tui.views.run_feed import Feed, RunFeed
-from dpo_tui.views.feed_reader import FeedReader
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.statuses import OVER
+from dpo_tui.screens.document_pane import DocumentPane
+from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.screens.metric_chart_grid import MetricChartGrid
+from dpo_tui.views.chart_registry import lines_for
+from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.headline import headline
 from dpo_tui.views.monitor_text import config_text, events_text, fraction, header, receipt_text, samples_text
-from dpo_tui.runs.folder import RunFolder
-from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.views.run_diagnosis import PacedDiagnosis
+from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.widgets.advice_line import AdviceLine
-from dpo_tui.widgets.chart import LineChart
-from dpo_tui.views.chart_registry import ChartEntry, charts_for, lines_for
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import GpuHistory, GpuPanel
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.line_input import LineInput
 from dpo_tui.widgets.log_view import LogView
-from dpo_tui.widgets.step_bar import StepBar
 from dpo_tui.widgets.run_actions import RunActionsScreen
+from dpo_tui.widgets.step_bar import StepBar
 from dpo_tui.widgets.tab_strip import TabStrip
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow
 
-LOOK = 0.25
-"""Seconds between two looks at the files' times."""
-LOOK_BACK = 1.0
-"""The same when the run has ended: only its being resumed would bring news."""
-REDRAW = 0.5
-"""Seconds between two redraws at least: over a slow line two a second is the most that helps."""
-SHORT = 30
+POLL_SECONDS = 0.25
+"""Seconds between two polls of the run's files, which compare their modification times."""
+ENDED_POLL_SECONDS = 1.0
+"""The same after the run has ended: only resuming it would change the files."""
+REDRAW_SECONDS = 0.5
+"""Least seconds between two redraws: more than two a second only fill a slow line."""
+GPU_POLL_SECONDS = 2.0
+SHORT_HEIGHT = 30
+"""Rows below which a terminal counts as short."""
 GPU_ROWS = 3
-"""Rows that GPUs may take on a short terminal; a quarter of a taller one."""
+"""Rows of the GPU panel on a short terminal; on a taller one it gets a quarter of the height."""
 VIEWS = ("Charts", "Samples", "Events", "Log", "Settings", "Receipt")
 
 
 class MonitorScreen(RunActionsScreen):
-    """Header, advice, charts and papers of one run.
+    """Header, advice line, charts and documents of one run.
+
+    Posts `EditConfig`, `OverlayWanted`, `RunEnded` and `FullScreen.Leave`, which the app handles. Its reading threads
+    post `FeedRead` to it.
 
     Args:
-        feed: what to show.
-        gpus: this machine's GPUs.
+        feed: the run or folder to show; nobody else may read it.
+        gpus: the GPUs of this machine.
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -75,11 +81,11 @@ class MonitorScreen(RunActionsScreen):
     ]
 
     class EditConfig(Message):
-        """The run's settings are to be changed and started anew.
+        """Posted when the user wants to change the run's settings and start another run with them.
 
         Attributes:
-            config: the run's settings.
-            changes: what to change at once; None leaves a setting out.
+            config: path of the run's config file.
+            changes: settings to change in it at once; the value None removes a setting.
         """
 
         def __init__(self, config: Path, changes: Mapping[str, Any]) -> None:
@@ -88,14 +94,23 @@ class MonitorScreen(RunActionsScreen):
             self.changes = changes
 
     class OverlayWanted(Message):
-        """Other runs are to be drawn over this one; the app asks which and calls `overlay`."""
+        """Posted when the user wants other runs drawn over this one; the app asks which and calls `overlay`.
+
+        Attributes:
+            chosen: ids of the runs that are drawn over it now.
+        """
 
         def __init__(self, chosen: list[str]) -> None:
             super().__init__()
             self.chosen = chosen
 
     class RunEnded(Message):
-        """The run ended while it was watched."""
+        """Posted when the run ends while it is shown.
+
+        Attributes:
+            title: the run's name.
+            status: ``done``, ``failed`` or ``stalled``.
+        """
 
         def __init__(self, title: str, status: str) -> None:
             super().__init__()
@@ -108,70 +123,79 @@ class MonitorScreen(RunActionsScreen):
         self._reader = FeedReader(feed)
         self._gpus = gpus
         self._diagnosis = PacedDiagnosis(feed)
-        self._judging = False
-        self._entries: list[ChartEntry] = []
+        self._diagnosing = False
         self._overlays: list[FeedReader[RunFeed]] = []
-        self._drawn = 0.0
-        self._later: Timer | None = None
-        self._clock: tuple[float, Timer] | None = None
-        self._samples_seen = -1.0
+        self._drawn_at = 0.0
+        self._redraw_timer: Timer | None = None
+        self._poll_timer: tuple[float, Timer] | None = None
+        """The interval in seconds, and the timer."""
         self._last_status = ""
 
     def compose(self) -> ComposeResult:
-        """Header over views over GPUs over keys."""
+        """Header, advice, the views of the run, GPUs and keys, from top to bottom."""
+        run = self._run_folder
+        samples, config, receipt = (run.samples, run.config, run.receipt) if run is not None else (None, None, None)
         yield TitleRow(id="header")
         yield StepBar(id="bar")
         yield AdviceLine(id="advice")
         with ContentSwitcher(initial="Charts", id="views"):
-            yield ChartGrid(id="Charts")
-            yield TextPane(id="Samples")
+            yield MetricChartGrid(id="Charts")
+            yield DocumentPane(samples, samples_text, id="Samples")
             yield TextPane(follow=True, id="Events")
             yield LogView(self._feed.log, id="Log")
-            yield TextPane(id="Settings")
-            yield TextPane(id="Receipt")
+            yield DocumentPane(config, config_text, id="Settings")
+            yield DocumentPane(receipt, receipt_text, id="Receipt")
         yield LineInput(placeholder="show charts whose name contains …", id="filter")
         yield GpuPanel(id="gpus")
         yield TabStrip(VIEWS, id="tabs")
         yield KeyHints()
 
     def on_mount(self) -> None:
-        """Draw what is there, and look for more."""
-        self.query_one("#advice", AdviceLine).remedy_key = "a" if isinstance(self._feed, RunFeed) else ""
-        self._add_charts()
-        self._look_every(LOOK)
-        self.set_interval(2.0, self._show_gpus)
-        self._tick()
+        """Draw what is known, and start polling."""
+        self.query_one("#advice", AdviceLine).remedy_key = "a" if self._run_folder is not None else ""
+        self._update_charts()
+        self._poll_every(POLL_SECONDS)
+        self.set_interval(GPU_POLL_SECONDS, self._show_gpus)
+        self._poll()
         self._show_gpus()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Short terminals keep header, advice and GPU line, and lose the air."""
-        self.set_class(event.size.height < SHORT, "-short")
-        self.query_one(GpuPanel).make_room(GPU_ROWS if event.size.height < SHORT else event.size.height // 4)
+        """Drop margins and shorten the GPU panel on a short terminal."""
+        short = event.size.height < SHORT_HEIGHT
+        self.set_class(short, "-short")
+        self.query_one(GpuPanel).make_room(GPU_ROWS if short else event.size.height // 4)
 
     def on_screen_resume(self) -> None:
-        """Show what came while another screen was in front."""
+        """Draw what was read while another screen was in front."""
         self.call_after_refresh(self._show)
 
+    @property
+    def _run_folder(self) -> RunFolder | None:
+        """The run's folder; None for a folder of another trainer."""
+        return self._feed.folder if isinstance(self._feed, RunFeed) else None
+
+    @property
+    def _status(self) -> str:
+        return str(self._feed.about.get("status", ""))
+
     def current_run(self) -> tuple[RunFolder, str, str] | None:
-        """The run shown, if it is one of ours."""
-        if isinstance(self._feed, RunFeed):
-            return self._feed.folder, self._feed.title, str(self._feed.about.get("status", ""))
-        return None
+        """The run shown: its folder, name and status; None for a folder of another trainer."""
+        return None if self._run_folder is None else (self._run_folder, self._feed.title, self._status)
 
-    def _look_every(self, seconds: float) -> None:
-        if self._clock is not None:
-            if self._clock[0] == seconds:
+    def _poll_every(self, seconds: float) -> None:
+        if self._poll_timer is not None:
+            if self._poll_timer[0] == seconds:
                 return
-            self._clock[1].stop()
-        self._clock = (seconds, self.set_interval(seconds, self._tick))
+            self._poll_timer[1].stop()
+        self._poll_timer = (seconds, self.set_interval(seconds, self._poll))
 
-    def _tick(self) -> None:
+    def _poll(self) -> None:
         if not self.is_front:
             return
         read_feeds(self, self._readers)
-        if not self._judging and self._diagnosis.due(time.time()):
-            self._judging = True
-            self._judge()
+        if not self._diagnosing and self._diagnosis.due(time.time()):
+            self._diagnosing = True
+            self._diagnose()
         if self.query_one("#tabs", TabStrip).open == "Log":
             self.query_one(LogView).pane.poll()
 
@@ -184,37 +208,37 @@ class MonitorScreen(RunActionsScreen):
         return [reader.feed for reader in self._overlays]
 
     def on_feed_read(self, message: FeedRead) -> None:
-        """Take what was read, and go on while history is left; of a run that is no longer laid over, nothing is drawn."""
+        """Merge what was read, and read on while history is left; a run that is no longer drawn causes no redraw."""
         message.stop()
         readers = self._readers
         if message.reader.take(message.change) and message.reader in readers:
-            self._arrive()
+            self._request_redraw()
         if any(reader.feed.catching_up for reader in readers):
             read_feeds(self, readers)
 
     @work(thread=True, exclusive=True, group="diagnosis", exit_on_error=False)
-    def _judge(self) -> None:
+    def _diagnose(self) -> None:
         try:
             if self._diagnosis.look(time.time()) and self.is_attached:
-                self.app.call_from_thread(self._arrive)
+                self.app.call_from_thread(self._request_redraw)
         finally:
-            self._judging = False
+            self._diagnosing = False
 
-    def _arrive(self) -> None:
-        """Draw now, or as soon as the last redraw is long enough ago."""
-        wait = REDRAW - (time.monotonic() - self._drawn)
+    def _request_redraw(self) -> None:
+        """Draw now, or `REDRAW_SECONDS` after the last redraw; requests in between become one."""
+        wait = REDRAW_SECONDS - (time.monotonic() - self._drawn_at)
         if wait <= 0:
             self._show()
-        elif self._later is None:
-            self._later = self.set_timer(wait, self._show)
+        elif self._redraw_timer is None:
+            self._redraw_timer = self.set_timer(wait, self._show)
 
     def _show(self) -> None:
-        self._later = None
+        self._redraw_timer = None
         if not (self.is_attached and self.is_front):
             return
         feed = self._feed
-        # The first values are not kept waiting by the empty screen before them.
-        self._drawn = time.monotonic() if feed.latest else 0.0
+        # An empty screen does not count as drawn, so that the first values appear without waiting.
+        self._drawn_at = time.monotonic() if feed.latest else 0.0
         parts = header(feed)
         if self._overlays:
             parts.insert(1, [("over ", "muted"), (", ".join(other.title for other in self._overlaid), "accent")])
@@ -222,96 +246,78 @@ class MonitorScreen(RunActionsScreen):
         self.query_one("#bar", StepBar).show(fraction(feed.about), parts)
         advice = headline(feed, self._diagnosis.found)
         line = self.query_one("#advice", AdviceLine)
-        news = bool(advice.remedy) != bool(line.advice.remedy)
+        remedy_changed = bool(advice.remedy) != bool(line.advice.remedy)
         line.say(advice)
-        self._add_charts()
-        grid, over = self.query_one(ChartGrid), self._is_over()
+        self._update_charts()
+        grid, ended = self.query_one(ChartGrid), self._all_ended()
         for chart in grid.charts:
-            chart.settle(over)
+            chart.settle(ended)
         grid.redraw()
-        self._show_documents()
-        self._look_every(LOOK_BACK if over else LOOK)
-        status = str(feed.about.get("status", ""))
-        if status != self._last_status:
-            if self._last_status in ("running", "starting", "stopping") and status in ("done", "failed", "stalled"):
-                self.post_message(self.RunEnded(feed.title, status))
-            self._last_status = status
-            news = True
-        if news:
+        self._show_document()
+        self._poll_every(ENDED_POLL_SECONDS if ended else POLL_SECONDS)
+        before, self._last_status = self._last_status, self._status
+        if before in ("running", "starting", "stopping") and self._status in ("done", "failed", "stalled"):
+            self.post_message(self.RunEnded(feed.title, self._status))
+        if remedy_changed or before != self._status:
             self.refresh_bindings()
 
-    def _is_over(self) -> bool:
-        """Whether nothing that is drawn grows any more."""
+    def _all_ended(self) -> bool:
+        """Whether every run that is drawn has ended."""
         return all(feed.about.get("status") in OVER for feed in (self._feed, *self._overlaid))
 
-    def _add_charts(self) -> None:
-        grid = self.query_one(ChartGrid)
-        others = [(feed.title, feed.series) for feed in self._overlaid]
-        known = {entry.metrics for entry in self._entries}
-        fresh = [entry for entry in charts_for(self._feed.series) if entry.metrics not in known]
-        if fresh:
-            self._entries += fresh
-            charts = [LineChart(entry.look, log=entry.log) for entry in fresh]
-            grid.add_charts(charts)
-            if grid.page == 0 and len(self._entries) == len(fresh):
-                charts[0].focus()
-        for entry, chart in zip(self._entries, grid.charts, strict=True):
-            lines = lines_for(entry, self._feed.series, others)
-            if [line.series for line in lines] != chart.sources:
-                chart.set_lines(lines)
+    def _update_charts(self) -> None:
+        grid = self.query_one(MetricChartGrid)
+        overlaid = [(feed.title, feed.series) for feed in self._overlaid]
+        first = grid.update_charts(self._feed.series, lambda entry: lines_for(entry, self._feed.series, overlaid))
+        if first and grid.page == 0:
+            grid.charts[0].focus()
 
-    def _show_documents(self) -> None:
+    def _show_document(self) -> None:
+        """Bring the text of the open view up to date."""
         view = self.query_one("#tabs", TabStrip).open
         if view == "Events":
             self.query_one("#Events", TextPane).show(events_text(self._feed.events))
-        folder = self._feed.folder if isinstance(self._feed, RunFeed) else None
-        if folder is None:
-            return
-        if view == "Samples":
-            self.query_one("#Samples", TextPane).show(samples_text(folder.samples))
-        elif view == "Settings":
-            self.query_one("#Settings", TextPane).show(config_text(folder.config))
-        elif view == "Receipt":
-            self.query_one("#Receipt", TextPane).show(receipt_text(folder.receipt))
+        elif view in ("Samples", "Settings", "Receipt"):
+            self.query_one(f"#{view}", DocumentPane).poll()
 
     def _show_gpus(self) -> None:
         if self.is_front:
-            found = [GpuHistory(gpu.index, gpu.name, gpu.samples) for gpu in self._gpus.now()]
-            self.query_one(GpuPanel).show(found, absence=self._gpus.absence)
+            histories = [GpuHistory(gpu.index, gpu.name, gpu.samples) for gpu in self._gpus.now()]
+            self.query_one(GpuPanel).show(histories, absence=self._gpus.absence)
 
     def action_view(self, by: int) -> None:
-        """Open the next view."""
-        self._open(self.query_one("#tabs", TabStrip).step(by))
+        """Open the view ``by`` places further in the tab strip."""
+        self._open_view(self.query_one("#tabs", TabStrip).step(by))
 
     @on(TabStrip.Picked)
-    def _pick(self, message: TabStrip.Picked) -> None:
+    def _tab_picked(self, message: TabStrip.Picked) -> None:
         message.stop()
-        self._open(message.name)
+        self._open_view(message.name)
 
-    def _open(self, name: str) -> None:
+    def _open_view(self, name: str) -> None:
         self.query_one("#tabs", TabStrip).pick(name)
         self.query_one("#views", ContentSwitcher).current = name
-        self._show_documents()
-        target = {"Charts": ".-chart-focus, LineChart", "Log": "LogPane"}.get(name, f"#{name}")
-        found = [widget for widget in self.query(target) if widget.focusable]
-        if found:
-            found[0].focus()
+        self._show_document()
+        selector = {"Charts": ".-chart-focus, LineChart", "Log": "LogPane"}.get(name, f"#{name}")
+        focusable = [widget for widget in self.query(selector) if widget.focusable]
+        if focusable:
+            focusable[0].focus()
 
     def action_filter(self) -> None:
-        """Type a part of a chart's name."""
+        """Open the field that filters charts by name."""
         if self.query_one("#tabs", TabStrip).open != "Charts":
-            self._open("Charts")
+            self._open_view("Charts")
         field = self.query_one("#filter", Input)
         field.add_class("-open")
         field.focus()
 
     @on(Input.Changed, "#filter")
-    def _filtered(self, message: Input.Changed) -> None:
+    def _filter_typed(self, message: Input.Changed) -> None:
         message.stop()
         self.query_one(ChartGrid).filter(message.value.strip())
 
     @on(Input.Submitted, "#filter")
-    def _filter_done(self, message: Input.Submitted) -> None:
+    def _filter_submitted(self, message: Input.Submitted) -> None:
         message.stop()
         self._close_filter()
 
@@ -323,39 +329,44 @@ class MonitorScreen(RunActionsScreen):
             shown[0].focus()
 
     def action_overlay(self) -> None:
-        """Draw other runs over this one."""
+        """Ask the app for runs to draw over this one."""
         self.post_message(self.OverlayWanted([feed.folder.id for feed in self._overlaid]))
 
     def overlay(self, folders: list[RunFolder]) -> None:
-        """Draw these runs over the one shown; none takes all away."""
-        kept = {reader.feed.folder.id: reader for reader in self._overlays}
-        self._overlays = [kept.get(folder.id) or FeedReader(RunFeed(folder)) for folder in folders]
+        """Draw runs over the one shown.
+
+        Args:
+            folders: the runs, in place of those drawn over it before; an empty list removes all.
+        """
+        readers = {reader.feed.folder.id: reader for reader in self._overlays}
+        self._overlays = [readers.get(folder.id) or FeedReader(RunFeed(folder)) for folder in folders]
         read_feeds(self, self._readers)
         self._show()
 
     def action_edit(self) -> None:
-        """Change the settings and start anew."""
-        if isinstance(self._feed, RunFeed):
-            self.post_message(self.EditConfig(self._feed.folder.config, {}))
+        """Open the run's settings in New."""
+        if self._run_folder is not None:
+            self.post_message(self.EditConfig(self._run_folder.config, {}))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer to apply advice only where some is shown that names settings."""
+        """Enable "apply advice" only while the advice shown names settings to change."""
         if action == "apply":
             return self.is_mounted and bool(self._remedy())
         return super().check_action(action, parameters)
 
     def _remedy(self) -> Mapping[str, Any]:
+        """The settings that the advice shown would change; empty when it names none."""
         shown = self.query_one("#advice", AdviceLine).advice.remedy
         found = self._diagnosis.found
-        return found[0].remedy if shown and found and isinstance(self._feed, RunFeed) else {}
+        return found[0].remedy if shown and found and self._run_folder is not None else {}
 
     def action_apply(self) -> None:
-        """Change the settings as the advice says, and start anew."""
-        if isinstance(self._feed, RunFeed) and (changes := self._remedy()):
-            self.post_message(self.EditConfig(self._feed.folder.config, changes))
+        """Open the run's settings in New, changed as the advice says."""
+        if self._run_folder is not None and (changes := self._remedy()):
+            self.post_message(self.EditConfig(self._run_folder.config, changes))
 
     def action_back(self) -> None:
-        """Leave what is open: the filter, an enlarged chart, another view, and then the run."""
+        """Close one thing: the filter field, an enlarged chart, the filter, another view than Charts, or the screen."""
         grid = self.query_one(ChartGrid)
         field = self.query_one("#filter", Input)
         if field.has_class("-open"):
@@ -367,6 +378,6 @@ class MonitorScreen(RunActionsScreen):
             grid.filter("")
             field.value = ""
         elif self.query_one("#tabs", TabStrip).open != "Charts":
-            self._open("Charts")
+            self._open_view("Charts")
         else:
             self.post_message(self.Leave())

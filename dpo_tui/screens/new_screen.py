@@ -1,4 +1,4 @@
-"""New: a guided path in five steps, in any order, kept when you leave."""
+"""New: five steps from the machine to a started run, in any order; the plan is kept while other screens are shown."""
 
 import json
 import os
@@ -17,33 +17,39 @@ from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.profiles import SETTINGS, Profile, main_memory
-from dpo_tui.views import run_plan as plans
-from dpo_tui.views.run_forecast import Forecast, Forecaster
-from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.text.printable import printable
-from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launch import start
-from dpo_tui.runs.launch import ARGV_VARIABLE
+from dpo_tui.runs.launch import ARGV_VARIABLE, start
 from dpo_tui.screens.steps import check_step
 from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.screens.steps.data_step import DataStep
 from dpo_tui.screens.steps.hardware_step import HardwareStep
 from dpo_tui.screens.steps.model_step import DEMO, ModelStep
 from dpo_tui.screens.steps.settings_step import SettingsStep
-from dpo_tui.widgets.full_screen import FullScreen
+from dpo_tui.start.prepare import create_run, prepare
+from dpo_tui.text.printable import printable
+from dpo_tui.views import run_plan as plans
+from dpo_tui.views.run_forecast import Forecast, Forecaster
+from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.schema_form import SchemaForm
 from dpo_tui.widgets.tab_strip import TabStrip
 
 STEPS = ("1 Hardware", "2 Model", "3 Data", "4 Settings", "5 Check")
 _PANES = ("hardware", "model", "data", "settings", "check")
-_FIRST_FOCUS = ("#profiles", "#models", "#files", "#form", "#check-words")
+_STEP_FOCUS = ("#profiles", "#models", "#files", "#form", "#check-text")
 
 
 class NewScreen(FullScreen):
-    """The five steps and the plan that they build."""
+    """The five steps and the plan that they build.
+
+    Posts `Started` and `FullScreen.Leave`, which the app handles. Handles `HardwareStep.Chosen`, `ModelStep.Chosen`,
+    `DataStep.Chosen`, `SettingsStep.Changed` and `CheckStep.Start`.
+
+    Attributes:
+        plan: what the run will be; replaced by `set_plan` and never changed in place.
+    """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
     HELP = (
@@ -59,7 +65,11 @@ class NewScreen(FullScreen):
     ]
 
     class Started(Message):
-        """A run was made and is being started."""
+        """Posted when the folder of a run is made, before its supervisor starts.
+
+        Attributes:
+            folder: the run.
+        """
 
         def __init__(self, folder: RunFolder) -> None:
             super().__init__()
@@ -68,14 +78,14 @@ class NewScreen(FullScreen):
     def __init__(self) -> None:
         super().__init__(id="new-screen")
         self.plan = RunPlan()
-        self._at = 0
+        self._step = 0
         self._profile: Profile | None = None
         self._forecaster: Forecaster | None = None
         self._forecast = Forecast()
         self._starting = False
 
     def compose(self) -> ComposeResult:
-        """Steps over panes over keys."""
+        """The strip of steps, the open step and keys, from top to bottom."""
         yield TabStrip(STEPS, id="steps")
         with ContentSwitcher(initial="hardware", id="panes"):
             yield HardwareStep(id="hardware")
@@ -86,151 +96,166 @@ class NewScreen(FullScreen):
         yield KeyHints()
 
     def on_mount(self) -> None:
-        """Look at the machine."""
-        self._find_hardware()
+        """Detect the hardware."""
+        self._detect_hardware()
+
+    @property
+    def step(self) -> int:
+        """The step that is open, from 0."""
+        return self._step
+
+    @property
+    def forecast(self) -> Forecast:
+        """Memory, steps and time of the plan, as far as they are known by now."""
+        return self._forecast
 
     @work(thread=True, exclusive=True, group="hardware", exit_on_error=False)
-    def _find_hardware(self) -> None:
+    def _detect_hardware(self) -> None:
         inventory = nvml.read()
         profile = recommend(inventory, main_memory())
         name = next((gpu.name for gpu in inventory.gpus if gpu.index == profile.gpu), "")
-        self.app.call_from_thread(self._machine_known, profile, name)
+        self.app.call_from_thread(self._hardware_detected, profile, name)
 
-    def _machine_known(self, profile: Profile, device_name: str) -> None:
+    def _hardware_detected(self, profile: Profile, device_name: str) -> None:
         self._profile = profile
         self._forecaster = Forecaster(profile, device_name)
         self.query_one(HardwareStep).show(profile, self.plan)
         if not self.plan.profile and self.plan.file is None:
             self.plan = plans.with_profile(self.plan, profile.name, SETTINGS[profile.name])
-        if self._at == 0:
+        if self._step == 0:
             self.query_one("#profiles").focus()
         self._plan_changed()
 
     def open_file(self, path: Path, changes: Mapping[str, Any] | None = None) -> None:
-        """Begin from a config file, such as that of an earlier run.
+        """Take the settings of a config file, such as that of an earlier run, and open the step of settings.
 
         Args:
-            path: the file.
-            changes: settings to change in it at once, such as a remedy; they are marked as changed.
+            path: the file. If it cannot be read, a dialog says why and the plan stays.
+            changes: settings to change in it at once, such as a remedy; they are marked as changed by the user.
         """
         try:
             opened = plans.with_file(self.plan, path)
         except DpoTuiError as error:
             self.show_failure(error)
             return
-        self._set(plans.with_remedy(opened, changes or {}))
+        self.set_plan(plans.with_remedy(opened, changes or {}))
         self.go(_PANES.index("settings"))
         if changes:
             self.query_one(SchemaForm).go_to(next(iter(changes)))
             self.notify(f"Changed as advised: {', '.join(changes)}. ^n goes on to the start.", markup=False)
 
-    def _set(self, plan: RunPlan) -> None:
+    def set_plan(self, plan: RunPlan) -> None:
+        """Replace the plan, and bring the marks of the steps and the forecast up to date."""
         self.plan = plan
         self._plan_changed()
 
     def _plan_changed(self) -> None:
         strip = self.query_one("#steps", TabStrip)
-        done = (self._profile is not None and self._at > 0, self.plan.has_model, self.plan.has_data)
-        wrong = bool(self.plan.problems)
-        marks = [" ✓" if yes else "" for yes in done] + [" ✗" if wrong else "", ""]
+        done = (self._profile is not None and self._step > 0, self.plan.has_model, self.plan.has_data)
+        invalid = bool(self.plan.problems)
+        marks = [" ✓" if step_done else "" for step_done in done] + [" ✗" if invalid else "", ""]
         strip.marks = dict(zip(STEPS, marks, strict=True))
         strip.redraw()
         self.query_one(SettingsStep).show(self.plan, self._forecast)
-        if self._forecaster is not None and not wrong:
-            self._look_ahead(self.plan, self._forecaster)
+        if self._forecaster is not None and not invalid:
+            self._compute_forecast(self.plan, self._forecaster)
 
     @work(thread=True, exclusive=True, group="forecast", exit_on_error=False)
-    def _look_ahead(self, plan: RunPlan, forecaster: Forecaster) -> None:
+    def _compute_forecast(self, plan: RunPlan, forecaster: Forecaster) -> None:
         forecast = forecaster.forecast(plan)
-        self.app.call_from_thread(self._forecast_known, plan, forecast)
+        self.app.call_from_thread(self._show_forecast, plan, forecast)
 
-    def _forecast_known(self, plan: RunPlan, forecast: Forecast) -> None:
-        if plan is self.plan:
+    def _show_forecast(self, plan: RunPlan, forecast: Forecast) -> None:
+        if plan is self.plan:  # the plan may have changed while this one was computed
             self._forecast = forecast
             self.query_one(SettingsStep).show(plan, forecast)
 
     def go(self, step: int) -> None:
-        """Open a step."""
-        self._at = min(max(step, 0), len(STEPS) - 1)
-        self.query_one("#steps", TabStrip).pick(STEPS[self._at])
-        self.query_one("#panes", ContentSwitcher).current = _PANES[self._at]
-        if self._profile is not None and _PANES[self._at] == "model":
+        """Open a step.
+
+        Args:
+            step: its index from 0; one beyond the ends opens the first or last step.
+        """
+        self._step = min(max(step, 0), len(STEPS) - 1)
+        self.query_one("#steps", TabStrip).pick(STEPS[self._step])
+        self.query_one("#panes", ContentSwitcher).current = _PANES[self._step]
+        if self._profile is not None and _PANES[self._step] == "model":
             self.query_one(ModelStep).show(self._profile, self.plan)
-        elif _PANES[self._at] == "data":
+        elif _PANES[self._step] == "data":
             self.query_one(DataStep).show(self.plan)
-        elif _PANES[self._at] == "check":
+        elif _PANES[self._step] == "check":
             self._check()
-        self.query_one(_FIRST_FOCUS[self._at]).focus()
+        self.query_one(_STEP_FOCUS[self._step]).focus()
         self._plan_changed()
 
     @on(TabStrip.Picked)
-    def _pick(self, message: TabStrip.Picked) -> None:
+    def _tab_picked(self, message: TabStrip.Picked) -> None:
         message.stop()
         self.go(STEPS.index(message.name))
 
     @on(HardwareStep.Chosen)
-    def _take_profile(self, message: HardwareStep.Chosen) -> None:
+    def _profile_chosen(self, message: HardwareStep.Chosen) -> None:
         message.stop()
-        self._set(plans.with_profile(self.plan, message.name, SETTINGS[message.name]))  # type: ignore[index]
+        self.set_plan(plans.with_profile(self.plan, message.name, SETTINGS[message.name]))  # type: ignore[index]
         self.go(1)
 
     @on(ModelStep.Chosen)
-    def _take_model(self, message: ModelStep.Chosen) -> None:
+    def _model_chosen(self, message: ModelStep.Chosen) -> None:
         message.stop()
         if message.name == DEMO:
-            self._set(plans.with_demo(self.plan))
+            self.set_plan(plans.with_demo(self.plan))
             self.go(_PANES.index("check"))
             return
-        self._set(plans.with_values(self.plan, {"model_name": message.name}))
+        self.set_plan(plans.with_values(self.plan, {"model_name": message.name}))
         self.go(2)
 
     @on(DataStep.Chosen)
-    def _take_data(self, message: DataStep.Chosen) -> None:
+    def _data_chosen(self, message: DataStep.Chosen) -> None:
         message.stop()
-        self._set(plans.with_values(self.plan, {"dataset": message.location}))
+        self.set_plan(plans.with_values(self.plan, {"dataset": message.location}))
         self.go(3)
 
     @on(SettingsStep.Changed)
-    def _take_setting(self, message: SettingsStep.Changed) -> None:
+    def _setting_changed(self, message: SettingsStep.Changed) -> None:
         message.stop()
-        self._set(plans.with_values(self.plan, {message.name: message.value}))
+        self.set_plan(plans.with_values(self.plan, {message.name: message.value}))
 
     def _check(self) -> None:
         pane = self.query_one(CheckStep)
-        if absent := check_step.missing(self.plan):
-            pane.forget()
-            pane.show(absent)
+        if missing := check_step.missing(self.plan):
+            pane.stop_doctor()
+            pane.show(missing)
             return
-        pane.examine(self.plan.config)
+        pane.start_doctor(self.plan.config)
         pane.show([("Reading the data …", "muted")])
-        self._check_thoroughly(self.plan)
+        self._prepare_check(self.plan)
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
-    def _check_thoroughly(self, plan: RunPlan) -> None:
+    def _prepare_check(self, plan: RunPlan) -> None:
         pane = self.query_one(CheckStep)
         try:
-            prepared = prepare(plan.loaded(), tell=self._tell_merge)
+            prepared = prepare(plan.loaded(), tell=self._show_merge_progress)
         except DpoTuiError as error:
             self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
             return
         forecast = self._forecaster.forecast(plan) if self._forecaster is not None else Forecast()
         self.app.call_from_thread(pane.show, check_step.summary(plan, forecast, prepared), ready=True)
 
-    def _tell_merge(self, message: Mapping[str, Any]) -> None:
-        """Show how the merge of an earlier run's adapter goes: it may take minutes."""
-        words = printable(str(message.get("message", "")), single_line=True)
-        self.app.call_from_thread(self.query_one(CheckStep).show, [(words, "muted")])
+    def _show_merge_progress(self, message: Mapping[str, Any]) -> None:
+        """Show the progress of merging an earlier run's adapter, which may take minutes; called in a thread."""
+        text = printable(str(message.get("message", "")), single_line=True)
+        self.app.call_from_thread(self.query_one(CheckStep).show, [(text, "muted")])
 
     @on(CheckStep.Start)
-    def _start(self, message: CheckStep.Start) -> None:
+    def _start_requested(self, message: CheckStep.Start) -> None:
         message.stop()
         if check_step.missing(self.plan) or self._starting:
             return
         self._starting = True
-        self._launch(self.plan)
+        self._start_run(self.plan)
 
     @work(thread=True, exclusive=True, group="start", exit_on_error=False)
-    def _launch(self, plan: RunPlan) -> None:
+    def _start_run(self, plan: RunPlan) -> None:
         try:
             os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
             folder = create_run(prepare(plan.loaded()))
@@ -240,22 +265,22 @@ class NewScreen(FullScreen):
             self._starting = False
 
     def action_step(self, by: int) -> None:
-        """Go a step forth or back."""
+        """Go ``by`` steps further, or back if it is negative."""
         self.query_one(SettingsStep).close_edit(keep=True)
-        self.go(self._at + by)
+        self.go(self._step + by)
 
     @work(exclusive=True, group="open", exit_on_error=False)
     async def action_open(self) -> None:
-        """Ask for a config file and begin from it."""
+        """Ask for a config file and take its settings."""
         path = await self.app.push_screen_wait(TypeDialog("Begin from a config file", placeholder="run.toml"))
         if path:
             self.open_file(Path(path).expanduser())
 
     def action_back(self) -> None:
-        """Leave the edit line, or go a step back, or leave."""
+        """Close the edit line, go a step back, or leave."""
         if self.query_one(SettingsStep).close_edit(keep=False):
             return
-        if self._at:
-            self.go(self._at - 1)
+        if self._step:
+            self.go(self._step - 1)
         else:
             self.post_message(self.Leave())

@@ -1,4 +1,4 @@
-"""Home: every run at a glance, and more about the one under the cursor."""
+"""Runs: the table of all runs on this machine, with a preview of the one under the cursor."""
 
 import time
 from pathlib import Path
@@ -11,34 +11,37 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
 
-from dpo_tui.views.run_feed import RunFeed, number
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.statuses import LIVE, OVER
+from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.views.chart_registry import BOOK, lines_for
 from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_watch import GpuReading, GpuWatch
 from dpo_tui.views.headline import headline
-from dpo_tui.views.run_list import RunSummary, RunList
-from dpo_tui.runs.statuses import LIVE, OVER
 from dpo_tui.views.monitor_text import header
-from dpo_tui.runs.folder import RunFolder
 from dpo_tui.text.durations import ago, duration
-from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.views.run_feed import RunFeed, number
+from dpo_tui.views.run_list import RunList, RunSummary
+from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
-from dpo_tui.views.chart_registry import BOOK, lines_for
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.gpu_panel import memory_text
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.run_actions import RunActionsScreen
 from dpo_tui.widgets.run_table import RunRow, RunTable
 from dpo_tui.widgets.title_row import TitleRow
 
-if TYPE_CHECKING:  # the advice rules are not needed before the first paint
+if TYPE_CHECKING:  # imported when a preview opens: the first paint does not need the advice rules
     from dpo_tui.views.run_diagnosis import PacedDiagnosis
 
-SHORT = 24
-TALL = 40
+SHORT_HEIGHT = 24
+"""Rows below which there is no room for the preview."""
+TALL_HEIGHT = 40
+"""Rows from which the preview gets more of them."""
 PREVIEW_POLL = 0.5
-FIRST_WORDS = (
+"""Seconds between two polls of the previewed run's files."""
+FIRST_STEPS = (
     "No runs yet.",
     "",
     "enter  a guided start: machine, model, data, settings, check; the shipped",
@@ -49,12 +52,14 @@ FIRST_WORDS = (
 
 
 class RunsScreen(RunActionsScreen):
-    """The table of runs, the GPUs, and a preview.
+    """The table of runs, the GPUs, and a preview of one run.
+
+    Posts `OpenRun`, `NewRun` and `CompareRuns`, which the app handles. Its reading thread posts `FeedRead` to it.
 
     Args:
-        runs: what there is, kept fresh by the app.
-        gpus: this machine's GPUs.
-        changed: published when ``runs`` has something new.
+        runs: the runs, polled by the app.
+        gpus: the GPUs of this machine.
+        changed: published when ``runs`` or ``gpus`` has something new.
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -73,21 +78,33 @@ class RunsScreen(RunActionsScreen):
     ]
 
     class OpenRun(Message):
-        """A run is to be watched."""
+        """Posted when the user opens a run.
+
+        Attributes:
+            folder: the run.
+        """
 
         def __init__(self, folder: RunFolder) -> None:
             super().__init__()
             self.folder = folder
 
     class NewRun(Message):
-        """The person wants to start a run, perhaps from another one's settings."""
+        """Posted when the user wants to start a run.
+
+        Attributes:
+            config: config file of the run whose settings it starts from; None for no run's.
+        """
 
         def __init__(self, config: Path | None = None) -> None:
             super().__init__()
             self.config = config
 
     class CompareRuns(Message):
-        """Some runs are to be laid side by side."""
+        """Posted when the user wants to compare runs.
+
+        Attributes:
+            folders: the selected runs, two or more.
+        """
 
         def __init__(self, folders: list[RunFolder]) -> None:
             super().__init__()
@@ -98,13 +115,14 @@ class RunsScreen(RunActionsScreen):
         self._runs = runs
         self._gpus = gpus
         self._changed = changed
-        self._chosen: set[str] = set()
+        self._selected: set[str] = set()
+        """Ids of the runs that are selected for a comparison."""
         self._reader: FeedReader[RunFeed] | None = None
         self._diagnosis: PacedDiagnosis | None = None
-        self._judging: PacedDiagnosis | None = None
+        self._running_diagnosis: PacedDiagnosis | None = None
 
     def compose(self) -> ComposeResult:
-        """Title, table, preview, keys."""
+        """Title, table, preview and keys, from top to bottom."""
         yield TitleRow("Runs", id="title")
         yield RunTable(id="table")
         with Vertical(id="preview"):
@@ -114,118 +132,118 @@ class RunsScreen(RunActionsScreen):
         yield KeyHints()
 
     def on_mount(self) -> None:
-        """Show what is known, and follow the changes."""
+        """Show the runs known so far, and subscribe to changes."""
         self._changed.subscribe(self, lambda _: self._show())
-        self.set_interval(PREVIEW_POLL, self._tick)
+        self.set_interval(PREVIEW_POLL, self._poll_preview)
         self.query_one(RunTable).focus()
         self._show()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Make room for the table first."""
-        self.set_class(event.size.height < SHORT, "-short")
-        self.set_class(event.size.height >= TALL, "-tall")
+        """Hide the preview on a short terminal, and enlarge it on a tall one."""
+        self.set_class(event.size.height < SHORT_HEIGHT, "-short")
+        self.set_class(event.size.height >= TALL_HEIGHT, "-tall")
 
     def on_screen_resume(self) -> None:
-        """Show what came while another screen was in front."""
+        """Draw what changed while another screen was in front."""
         self.call_after_refresh(self._show)
 
     def _show(self) -> None:
         if not self.is_front:
             return
         now = time.time()
-        glances = self._runs.glances
-        self.set_class(not glances, "-empty")
+        runs = self._runs.glances
+        self.set_class(not runs, "-empty")
         table = self.query_one(RunTable)
-        table.empty_words = FIRST_WORDS
-        table.show([row(glance, now, glance.id in self._chosen) for glance in glances])
-        self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_words(self._gpus.now(), self._gpus.absence))
+        table.empty_words = FIRST_STEPS
+        table.show([run_row(run, now, run.id in self._selected) for run in runs])
+        self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_row(self._gpus.now(), self._gpus.absence))
         self.refresh_bindings()
 
-    def _glance(self) -> RunSummary | None:
-        key = self.query_one(RunTable).cursor
-        return next((glance for glance in self._runs.glances if glance.id == key), None)
+    def _run_at_cursor(self) -> RunSummary | None:
+        run_id = self.query_one(RunTable).cursor
+        return next((run for run in self._runs.glances if run.id == run_id), None)
 
     def current_run(self) -> tuple[RunFolder, str, str] | None:
-        """The run under the cursor."""
+        """The run under the cursor: its folder, name and status; None when there is none."""
         if not self.is_mounted:
             return None
-        glance = self._glance()
-        return None if glance is None else (glance.folder, glance.name, glance.status)
+        run = self._run_at_cursor()
+        return None if run is None else (run.folder, run.name, run.status)
 
     @on(RunTable.Highlighted)
-    def _preview(self, message: RunTable.Highlighted) -> None:
+    def _open_preview(self, message: RunTable.Highlighted) -> None:
         message.stop()
-        glance = self._glance()
+        run = self._run_at_cursor()
         self._reader = self._diagnosis = None
-        if glance is not None:
+        if run is not None:
             from dpo_tui.views.run_diagnosis import PacedDiagnosis
 
-            self._reader = FeedReader(RunFeed(glance.folder))
+            self._reader = FeedReader(RunFeed(run.folder))
             self._diagnosis = PacedDiagnosis(self._reader.feed)
         self.refresh_bindings()
-        self._tick()
+        self._poll_preview()
 
     @property
     def _shows_preview(self) -> bool:
         return self.is_front and bool(self.query_one("#preview").display)
 
-    def _tick(self) -> None:
+    def _poll_preview(self) -> None:
         if self._reader is None or not self._shows_preview:
             return
         read_feeds(self, [self._reader])
         diagnosis = self._diagnosis
-        if diagnosis is None or self._judging is diagnosis or self._reader.feed.catching_up:
+        if diagnosis is None or self._running_diagnosis is diagnosis or self._reader.feed.catching_up:
             return
         if diagnosis.due(time.time()):
-            self._judging = diagnosis
-            self._judge(diagnosis)
+            self._running_diagnosis = diagnosis
+            self._diagnose(diagnosis)
 
     def on_feed_read(self, message: FeedRead) -> None:
-        """Take what was read, and go on while history is left and the cursor stays."""
+        """Merge what was read, and read on while history is left and the cursor stays on the run."""
         message.stop()
         draw = message.reader.take(message.change)
         if message.reader is not self._reader:
             return
         if draw:
             self._show_preview()
-        self._tick()
+        self._poll_preview()
 
     @work(thread=True, group="diagnosis", exit_on_error=False)
-    def _judge(self, diagnosis: "PacedDiagnosis") -> None:
+    def _diagnose(self, diagnosis: "PacedDiagnosis") -> None:
         try:
             if diagnosis.look(time.time()) and self.is_attached:
                 self.app.call_from_thread(self._show_preview)
         finally:
-            # By now the cursor may be on another run, whose diagnosis is under way in a thread of its own.
-            if self._judging is diagnosis:
-                self._judging = None
+            # The cursor may be on another run by now, whose diagnosis runs in another thread.
+            if self._running_diagnosis is diagnosis:
+                self._running_diagnosis = None
 
     def _show_preview(self) -> None:
         if self._reader is None or not self.is_front:
             return
         feed = self._reader.feed
         self.query_one("#preview-title", TitleRow).show(header(feed))
-        found = self._diagnosis.found if self._diagnosis is not None else ()
-        self.query_one("#preview-advice", AdviceLine).say(headline(feed, found))
+        advice = self._diagnosis.found if self._diagnosis is not None else ()
+        self.query_one("#preview-advice", AdviceLine).say(headline(feed, advice))
         for chart, entry in zip(self.query_one(ChartGrid).charts, BOOK, strict=False):
             chart.settle(feed.about.get("status") in OVER)
             chart.set_lines(lines_for(entry, feed.series))
             chart.redraw()
 
     @on(RunTable.Opened)
-    def _open(self, message: RunTable.Opened) -> None:
+    def _open_run(self, message: RunTable.Opened) -> None:
         message.stop()
-        if (glance := self._glance()) is not None:
-            self.post_message(self.OpenRun(glance.folder))
+        if (run := self._run_at_cursor()) is not None:
+            self.post_message(self.OpenRun(run.folder))
 
     @on(RunTable.Chosen)
-    def _choose(self, message: RunTable.Chosen) -> None:
+    def _toggle_selected(self, message: RunTable.Chosen) -> None:
         message.stop()
-        self._chosen ^= {message.key}
+        self._selected ^= {message.key}
         self._show()
 
     def on_run_table_begin_asked(self, message: RunTable.BeginAsked) -> None:
-        """Lead to the first run."""
+        """Start the first run: there is none in the table yet."""
         message.stop()
         self.action_new()
 
@@ -235,50 +253,61 @@ class RunsScreen(RunActionsScreen):
 
     def action_reuse(self) -> None:
         """Start a new run from the settings of the one under the cursor."""
-        if (glance := self._glance()) is not None:
-            self.post_message(self.NewRun(glance.folder.config))
+        if (run := self._run_at_cursor()) is not None:
+            self.post_message(self.NewRun(run.folder.config))
 
     def action_compare(self) -> None:
-        """Lay the selected runs side by side."""
-        folders = [glance.folder for glance in self._runs.glances if glance.id in self._chosen]
+        """Compare the selected runs."""
+        folders = [run.folder for run in self._runs.glances if run.id in self._selected]
         if len(folders) < 2:  # noqa: PLR2004 - one run has nothing to be compared with
             self.notify("Select two or more runs with space first.", markup=False)
             return
         self.post_message(self.CompareRuns(folders))
 
 
-def row(glance: RunSummary, now: float, chosen: bool) -> RunRow:
-    """One run as a row of the table."""
+def run_row(run: RunSummary, now: float, selected: bool) -> RunRow:
+    """One run as a row of the table.
+
+    Args:
+        run: the run.
+        now: seconds since the epoch, for how long ago it ended.
+        selected: whether it is selected for a comparison.
+    """
     return RunRow(
-        key=glance.id,
-        status=glance.status,
-        name=glance.name,
-        model=glance.model,
-        fraction=1.0 if glance.status == "done" else glance.fraction,
-        label=glance.spark_label,
-        spark=glance.spark,
-        note=note(glance, now),
-        chosen=chosen,
+        key=run.id,
+        status=run.status,
+        name=run.name,
+        model=run.model,
+        fraction=1.0 if run.status == "done" else run.fraction,
+        label=run.spark_label,
+        spark=run.spark,
+        note=run_note(run, now),
+        chosen=selected,
     )
 
 
-def note(glance: RunSummary, now: float) -> str:
-    """The most useful thing to say about a run in a few words."""
-    about = glance.about
+def run_note(run: RunSummary, now: float) -> str:
+    """The last column: why a run failed or waits, when it will end, or when it ended."""
+    about = run.about
     reason = str(about.get("reason") or "").partition("\n")[0]
-    if glance.status in ("failed", "lost"):
+    if run.status in ("failed", "lost"):
         return f"{reason} → r resumes" if reason else "r resumes"
-    if glance.status in ("queued", "stalled", "unknown"):
+    if run.status in ("queued", "stalled", "unknown"):
         return reason
     if (eta := number(about.get("eta_seconds"))) is not None:
         return f"ETA {duration(eta)}"
     if (ended := number(about.get("ended_at"))) is not None:
         return ago(ended, now)
-    return str(about.get("phase") or "") if glance.status in LIVE else ""
+    return str(about.get("phase") or "") if run.status in LIVE else ""
 
 
-def gpu_words(gpus: list[GpuReading], absence: str) -> StyledRow:
-    """The GPUs in a few words, for a corner."""
+def gpu_row(gpus: list[GpuReading], absence: str) -> StyledRow:
+    """Name, load and memory of the first two GPUs, for the right end of the title row.
+
+    Args:
+        gpus: the GPUs.
+        absence: why there are none; only what comes before a colon is shown.
+    """
     if not gpus:
         return [(absence.partition(":")[0], "muted")]
     row: StyledRow = []
@@ -286,9 +315,9 @@ def gpu_words(gpus: list[GpuReading], absence: str) -> StyledRow:
         name = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
         row += [("  " if row else "", "muted"), (f"GPU {gpu.index} {name}  ", "muted")]
         if gpu.samples:
-            now = gpu.samples[-1]
-            busy = now.utilisation
-            row.append((f"{'idle' if not busy else f'{busy} %'}  {memory_text(now) or ''}", "value"))
-    if len(gpus) > 2:  # noqa: PLR2004 - the corner has room for two
+            sample = gpu.samples[-1]
+            load = f"{sample.utilisation} %" if sample.utilisation else "idle"
+            row.append((f"{load}  {memory_text(sample) or ''}", "value"))
+    if len(gpus) > 2:  # noqa: PLR2004 - the title row has room for two
         row.append((f"  +{len(gpus) - 2}", "muted"))
     return row

@@ -1,4 +1,4 @@
-"""Settings: theme, characters, notices, the hub's token, keys; written to settings.toml as they change."""
+"""Settings: a form for settings.toml and the hub's token; each change is saved and applied at once."""
 
 import os
 from dataclasses import replace
@@ -13,14 +13,15 @@ from textual.message import Message
 
 from dpo_tui import paths
 from dpo_tui.views.user_settings import UserSettings, save
-from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.dialogs import TypeDialog
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.schema_form import FormRow, SchemaForm
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 from dpo_tui.widgets.title_row import TitleRow
 
 AUTO = "auto"
+"""The choice that leaves a setting out of settings.toml."""
 _HELP = {
     "theme": "auto picks one that suits the terminal. Your own go into the themes folder as TOML files; `extends` "
     "takes another theme as the start.",
@@ -34,11 +35,13 @@ _HELP = {
 
 
 class SettingsScreen(FullScreen):
-    """A form over settings.toml.
+    """A form, with help on the setting under the cursor beside it.
+
+    Posts `Changed` and `FullScreen.Leave`, which the app handles.
 
     Args:
-        preferences: as they are.
-        themes: the names to choose from.
+        settings: the settings as they are now.
+        themes: names of the themes to choose from.
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -47,55 +50,59 @@ class SettingsScreen(FullScreen):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "back", id="preferences.back")]
 
     class Changed(Message):
-        """Some preference changed, and was saved."""
+        """Posted after each change, also when settings.toml could not be written.
 
-        def __init__(self, preferences: UserSettings) -> None:
+        Attributes:
+            settings: all settings, the changed one included.
+        """
+
+        def __init__(self, settings: UserSettings) -> None:
             super().__init__()
-            self.preferences = preferences
+            self.settings = settings
 
-    def __init__(self, preferences: UserSettings, themes: list[str]) -> None:
+    def __init__(self, settings: UserSettings, themes: list[str]) -> None:
         super().__init__()
-        self._preferences = preferences
+        self._settings = settings
         self._themes = themes
 
     def compose(self) -> ComposeResult:
-        """Form and words."""
+        """Title, the form with the help beside it, and keys."""
         yield TitleRow("Settings", id="title")
         with Horizontal(id="body"):
             yield SchemaForm(id="choices")
-            yield TextPane(id="words")
+            yield TextPane(id="setting-help")
         yield KeyHints()
 
     def on_mount(self) -> None:
-        """Show what is set."""
+        """Show the settings."""
         self._show()
         self.query_one(SchemaForm).focus()
 
     def _show(self) -> None:
-        chosen = self._preferences
+        settings = self._settings
         form = self.query_one(SchemaForm)
-        ascii_value = AUTO if chosen.ascii is None else "yes" if chosen.ascii else "no"
+        ascii_value = AUTO if settings.ascii is None else "yes" if settings.ascii else "no"
         yes_no = ("yes", "no")
         form.show(
             [
-                FormRow("theme", "Look", "theme", chosen.theme or AUTO, options=(AUTO, *self._themes)),
+                FormRow("theme", "Look", "theme", settings.theme or AUTO, options=(AUTO, *self._themes)),
                 FormRow("ascii", "Look", "ASCII only", ascii_value, options=(AUTO, *yes_no)),
-                FormRow("bell", "When a run ends", "bell", "yes" if chosen.bell else "no", options=yes_no),
+                FormRow("bell", "When a run ends", "bell", "yes" if settings.bell else "no", options=yes_no),
                 FormRow(
-                    "desktop", "When a run ends", "desktop notice", "yes" if chosen.desktop else "no", options=yes_no
+                    "desktop", "When a run ends", "desktop notice", "yes" if settings.desktop else "no", options=yes_no
                 ),
-                FormRow("webhook", "When a run ends", "webhook", chosen.webhook or ""),
+                FormRow("webhook", "When a run ends", "webhook", settings.webhook or ""),
                 FormRow("token", "Hub", "token", "kept" if token_file().is_file() else "none"),
             ]
         )
-        self._explain(form.current.name if form.current is not None else "theme")
+        self._show_help(form.current.name if form.current is not None else "theme")
 
     @on(SchemaForm.Picked)
-    def _picked(self, message: SchemaForm.Picked) -> None:
+    def _row_picked(self, message: SchemaForm.Picked) -> None:
         message.stop()
-        self._explain(message.name)
+        self._show_help(message.name)
 
-    def _explain(self, name: str) -> None:
+    def _show_help(self, name: str) -> None:
         text: list[Paragraph] = [(_HELP.get(name, ""), "text"), ("", "text"), ("Where things live", "heading")]
         text += [
             (f"home      {paths.home()}", "code"),
@@ -108,74 +115,81 @@ class SettingsScreen(FullScreen):
             ('"app.quit" = "ctrl+q"', "code"),
             ('"chart.log" = "y,ctrl+y"', "code"),
         ]
-        text += [(f"{name:<24} {keys}", "muted") for name, keys in self._known_keys()]
+        text += [(f"{name:<24} {keys}", "muted") for name, keys in self._bound_keys()]
         self.query_one(TextPane).show(text)
 
-    def _known_keys(self) -> list[tuple[str, str]]:
-        known: dict[str, str] = {}
+    def _bound_keys(self) -> list[tuple[str, str]]:
+        """Ids of the app's and the form's bindings, and the keys that they are bound to by default or by the user."""
+        keys: dict[str, str] = {}
         for node in (self.app, self.query_one(SchemaForm)):
-            for binding in node._bindings:
-                if binding[1].id:
-                    known.setdefault(binding[1].id, binding[1].key)
-        return sorted({**known, **self._preferences.keys}.items())
+            for _, binding in node._bindings:
+                if binding.id:
+                    keys.setdefault(binding.id, binding.key)
+        return sorted({**keys, **self._settings.keys}.items())
 
     @on(SchemaForm.Changed)
-    def _cycled(self, message: SchemaForm.Changed) -> None:
+    def _value_changed(self, message: SchemaForm.Changed) -> None:
         message.stop()
         value = message.value
         if message.name == "theme":
-            self._take(replace(self._preferences, theme=None if value in (AUTO, "") else value))
+            self._apply(replace(self._settings, theme=None if value in (AUTO, "") else value))
         elif message.name == "ascii":
-            self._take(replace(self._preferences, ascii={"yes": True, "no": False}.get(value)))
+            self._apply(replace(self._settings, ascii={"yes": True, "no": False}.get(value)))
         elif message.name == "bell":
-            self._take(replace(self._preferences, bell=value == "yes"))
+            self._apply(replace(self._settings, bell=value == "yes"))
         elif message.name == "desktop":
-            self._take(replace(self._preferences, desktop=value == "yes"))
+            self._apply(replace(self._settings, desktop=value == "yes"))
         elif message.name == "webhook":
-            self._take(replace(self._preferences, webhook=value or None))
+            self._apply(replace(self._settings, webhook=value or None))
 
-    def _take(self, preferences: UserSettings) -> None:
-        self._preferences = preferences
+    def _apply(self, settings: UserSettings) -> None:
+        self._settings = settings
         try:
-            save(preferences)
+            save(settings)
         except OSError as error:
             self.notify(f"settings.toml cannot be written: {error.strerror}", severity="warning", markup=False)
-        self.post_message(self.Changed(preferences))
+        self.post_message(self.Changed(settings))
         self._show()
 
     @on(SchemaForm.EditWanted)
     @work(exclusive=True, group="type", exit_on_error=False)
-    async def _type(self, message: SchemaForm.EditWanted) -> None:
+    async def _edit_value(self, message: SchemaForm.EditWanted) -> None:
         message.stop()
         if message.row.name == "token":
             typed = await self.app.push_screen_wait(TypeDialog("Token (it is not shown again)", secret=True))
             if typed:
-                write_token(typed)
+                save_token(typed)
                 self.notify("The token is kept for the hub client.", markup=False)
                 self._show()
             return
         typed = await self.app.push_screen_wait(TypeDialog("Webhook", message.row.value, "https://…"))
         if typed is not None:
-            self._take(replace(self._preferences, webhook=typed or None))
+            self._apply(replace(self._settings, webhook=typed or None))
 
     def action_back(self) -> None:
-        """Leave."""
+        """Go back to the screen from which the settings were opened."""
         self.post_message(self.Leave())
 
 
 def token_file() -> Path:
-    """Where the hub client looks for its token (huggingface_hub's own rules)."""
+    """Path of the hub client's token file, by the rules of ``huggingface_hub.constants.HF_TOKEN_PATH``."""
     if explicit := os.environ.get("HF_TOKEN_PATH"):
         return Path(explicit)
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
     return Path(home).expanduser() / "token"
 
 
-def write_token(token: str) -> None:
-    """Keep the token where the hub client finds it, readable by its owner only from the first byte on."""
+def save_token(token: str) -> None:
+    """Write the token where the hub client finds it, with mode 0600.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path = token_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
+    # O_EXCL and the mode together: the file is new and its owner's alone before the first byte is in it. Changing the
+    # mode of a file that exists would leave a moment in which others can read it.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(token)

@@ -1,15 +1,14 @@
-"""`python -m dpo_tui.train RUN_FOLDER`: the worker's process, started by a run's supervisor.
+"""`python -m dpo_tui.train RUN_FOLDER`: the worker process, started by a run's launcher.
 
-Its exit code tells the supervisor how it ended (:mod:`dpo_tui.runs.exit_codes`).
+Its exit code tells the supervisor how it ended (:mod:`dpo_tui.runs.exit_codes`). Who ends it before its work is done:
+:mod:`dpo_tui.train.worker.stop_requests`; why it failed: :mod:`dpo_tui.train.worker.failures`.
 """
 
-import gc
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,36 +25,38 @@ if TYPE_CHECKING:
 
 
 def main(path: str) -> int:
-    """Work on a run folder; return the exit code.
+    """Train the run in a folder; return the exit code.
 
-    How this process ended is told by the exit code, by the last event, and as one of several ranks by ``ranks/N.json``.
+    The end is recorded three times: by the exit code, by the last event, and for one of several ranks in
+    ``ranks/N.json``.
     """
     folder = RunFolder(Path(path))
     rank = Rank.from_environment()
     journal = Journal(folder, rank)
-    interruption = StopRequests(folder, rank)
+    stop_requests = StopRequests(folder, rank)
     failure: Failure | None = None
     try:
-        interruption.install()
+        # Handlers before the parent-death signal: that one is SIGTERM, and arrives at once if the parent is gone.
+        stop_requests.install()
         set_pdeathsig()
         if not rank.is_first:
             _redirect_output(folder, rank)
         journal.phase("starting")
-        _train(folder, journal, interruption)
+        _train(folder, journal, stop_requests)
         code = exit_codes.DONE
     except StopRequested:
-        interruption.honoured()
+        stop_requests.clear_stop()
         journal.event("stopped", "Stopped as requested")
         code = exit_codes.STOPPED
     except Exception as error:
-        failure = _fail(error, journal)
+        failure = _record_failure(error, journal)
         code = failure.exit_code
-    # From here on SIGTERM ends the waiting for a full disk, and not the answer.
-    interruption.can_save = False
+    # While lines wait for a full disk, SIGTERM ends the waiting; the exit code stays that of the work.
+    stop_requests.can_save = False
     with suppress(StopRequested):
         message, hint, peer_lost = (failure.message, failure.hint, failure.peer_lost) if failure else ("", "", False)
         journal.reporter.ended(code, message, hint, peer_lost=peer_lost)
-        journal.settle()
+        journal.flush_at_end()
     return code
 
 
@@ -64,56 +65,48 @@ def _redirect_output(folder: RunFolder, rank: Rank) -> None:
     folder.ranks.mkdir(exist_ok=True)
     descriptor = os.open(folder.rank_log(rank.rank), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for stream in (sys.stdout, sys.stderr):
+        # Descriptors 1 and 2 themselves, not only Python's objects: C code writes to the numbers.
         stream.flush()
         os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
 
 
-def _train(folder: RunFolder, journal: Journal, interruption: StopRequests) -> None:
-    # Notices for the libraries' developers; train.log is for the person whose run it is.
+def _train(folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> None:
+    # FutureWarnings are for developers of the libraries; train.log is for users.
     warnings.simplefilter("ignore", FutureWarning)
-    # In this order: the config is cheap and often wrong; the bars must be in place before the libraries import tqdm.
+    # In this order: the config is cheap to read and often wrong, and the libraries bind tqdm when they are imported.
     from dpo_tui.config.files import load
 
-    config = load(folder.config, _smaller_batches()).config
-    from dpo_tui.train.worker.progress_bars import install
+    config = load(folder.config, _retried_batch_sizes()).config
+    from dpo_tui.train.worker.progress_bars import report_bars
+    from dpo_tui.train.worker.stack_imports import gc_paused, skip_bitsandbytes
 
-    install(lambda done, total, unit, words: journal.progress(done, total, unit, detail=words))
-    with _gc_paused():
+    report_bars(lambda done, total, unit, description: journal.progress(done, total, unit, detail=description))
+    with gc_paused():
         if config.provider == "unsloth":
             from dpo_tui.train.model.unsloth import import_first
 
             import_first()
         else:
-            from dpo_tui.train.worker.lazy_bitsandbytes import skip_bitsandbytes
-
             skip_bitsandbytes(config)
         from dpo_tui.train.run_training import run_training
-        from dpo_tui.train.worker.distributed import AnyRank
+        from dpo_tui.train.worker.distributed import AllReduceAny
 
-    interruption.agree = AnyRank()
-    run_training(config, folder, journal, interruption)
-
-
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """Spare the libraries the garbage collector: searching them costs a sixth of their import, and again later."""
-    gc.disable()
-    yield
-    gc.freeze()
-    gc.enable()
+    stop_requests.reduce_flags = AllReduceAny()
+    run_training(config, folder, journal, stop_requests)
 
 
-def _smaller_batches() -> dict[str, int]:
-    names = {
+def _retried_batch_sizes() -> dict[str, int]:
+    """Return the settings that the supervisor has changed after an out-of-memory; empty in a first attempt."""
+    variables = {
         "per_device_train_batch_size": MICRO_BATCH_VARIABLE,
         "gradient_accumulation_steps": ACCUMULATION_VARIABLE,
     }
-    return {name: int(os.environ[variable]) for name, variable in names.items() if variable in os.environ}
+    return {name: int(os.environ[variable]) for name, variable in variables.items() if variable in os.environ}
 
 
-def _fail(error: Exception, journal: Journal) -> "Failure":
-    # On a full disk train.log refuses the traceback; the reason must not be lost with it.
+def _record_failure(error: Exception, journal: Journal) -> "Failure":
+    # stderr is train.log: writing the traceback fails on a full disk, and must not replace the cause.
     with suppress(OSError):
         traceback.print_exc()
     from dpo_tui.train.worker.failures import describe_failure

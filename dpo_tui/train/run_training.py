@@ -1,10 +1,11 @@
-"""The work of one run, from its frozen config to its adapter: load, add adapters, load the pairs, train, save.
+"""Train one run, from its frozen config to its adapter: load the model, add adapters, load the pairs, train, save.
 
-Each of the five steps is a phase in the journal.
+Each of the five steps is a phase in the journal. The worker process calls this (:mod:`dpo_tui.train.__main__`).
 """
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +19,54 @@ from dpo_tui.runs.held_out_record import write_held_out
 from dpo_tui.runs.ranks import Rank
 from dpo_tui.runs.trackers import check_trackers, set_environment
 from dpo_tui.train.evaluation.in_training import InTrainingEvaluation
-from dpo_tui.train.export.merged_model import merge_in_place
+from dpo_tui.train.export.merged_model import write_merged_folder
 from dpo_tui.train.export.model_card import Kind, model_card
 from dpo_tui.train.model import unsloth
-from dpo_tui.train.model.base_files import require_stage
-from dpo_tui.train.model.device import TrainingDevice, choose_device, require_gradients
+from dpo_tui.train.model.base_files import require_earlier_stage
+from dpo_tui.train.model.device import TrainingDevice, choose_device, require_trainable_attention
 from dpo_tui.train.model.load import load_model, load_tokenizer
 from dpo_tui.train.trainer.callbacks import RunCallback
-from dpo_tui.train.trainer.gradient_spikes import SpikeWatch
+from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.trainer.trainer_registry import build_trainer
 from dpo_tui.train.trainer.trainers import shortcuts_of
-from dpo_tui.train.worker.checkpoints import newest_whole, step_of
+from dpo_tui.train.worker.checkpoints import newest_complete, step_of
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.receipt import DataUsed, write_receipt
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 
-_FEW = 0.05
-"""Share of copies in the training data up to which nobody needs to hear of them."""
+_FEW_DUPLICATES = 0.05
+"""Share of copies in the training rows up to which no warning is written."""
 
 
-def run_training(config: Config, folder: RunFolder, journal: Journal, interruption: StopRequests) -> None:
-    """Train, from the newest whole checkpoint if there is one.
+def run_training(config: Config, folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> None:
+    """Train, from the newest complete checkpoint if there is one.
+
+    Args:
+        config: the run's settings, changed only by the out-of-memory retry.
+        folder: the run.
+        journal: receives phases, metrics and events.
+        stop_requests: checked between the phases, and after every step of training.
 
     Raises:
-        StopRequested: someone asked for a stop; a checkpoint is saved if training had begun.
+        StopRequested: a stop was requested; a checkpoint is saved if training had begun.
         DpoTuiError: the data, the model or the device cannot be used.
     """
-    require_stage(config)
+    require_earlier_stage(config)
     check_trackers(config.report_to)
     set_environment(config.report_to, folder)
-    rows, changes = _rows_as_before(config, folder, journal)
-    _tell_about_rows(rows, journal)
+    rows, data_changes = _load_rows(config, folder, journal)
+    _report_rows(rows, journal)
     device = choose_device(config)
-    journal.event("note", device.words)
-    require_gradients(config, device)
+    journal.event("note", device.description)
+    require_trainable_attention(config, device)
 
-    interruption.raise_if_stopped()
+    stop_requests.raise_if_stopped()
     model, tokenizer = _load_policy(config, device, journal)
 
-    interruption.raise_if_stopped()
+    stop_requests.raise_if_stopped()
     checkpoint = _checkpoint_to_resume(folder, journal)
-    callback = RunCallback(journal, interruption, config.save_total_limit)
+    callback = RunCallback(journal, stop_requests, config.save_total_limit)
     trainer = build_trainer(
         config,
         folder,
@@ -71,38 +78,42 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, interrupti
         resumes=checkpoint is not None,
     )
     data = _data_used(config, rows, trainer)
-    about_data: dict[str, Any] = {"split_version": rows.split_version, "data_changes": changes}
-    _tell_about_too_long(config, data, journal)
+    receipt = partial(
+        write_receipt, folder, config, device, data, split_version=rows.split_version, data_changes=data_changes
+    )
+    _report_too_long(config, data, journal)
     if journal.rank.is_first:
-        write_held_out(folder, rows.untrained, keep_only_earlier=bool(changes))
-        write_receipt(folder, config, device, data, {}, shortcuts=shortcuts_of(trainer), **about_data)
-        # Only now: an attempt that fails before the receipt says so leaves the agreement for the next one.
+        write_held_out(folder, rows.untrained, keep_only_earlier=bool(data_changes))
+        receipt({}, shortcuts=shortcuts_of(trainer))
+        # Not before the receipt lists the change: if this attempt fails earlier, the next one still has the user's
+        # consent.
         requests.clear(folder, requests.ACCEPT_CHANGED_DATA)
 
-    interruption.raise_if_stopped()
-    first_step = step_of(checkpoint) if checkpoint else 0
-    looks = InTrainingEvaluation(
+    stop_requests.raise_if_stopped()
+    in_training = InTrainingEvaluation(
         config,
         trainer,
         tokenizer,
         prompts=rows.prompts,
         journal=journal,
-        interruption=interruption,
-        first_step=first_step,
+        stop_requests=stop_requests,
+        first_step=step_of(checkpoint) if checkpoint else 0,
     )
-    callback.look = looks.at_evaluation
-    callback.spikes = SpikeWatch(tokenizer, journal)
-    callback.spikes.attach(trainer)
+    callback.after_evaluation = in_training.at_evaluation
+    callback.spike_detector = SpikeDetector(tokenizer, journal)
+    callback.spike_detector.attach(trainer)
     if checkpoint is None:
-        looks.before()
-    interruption.can_save = True
+        in_training.before()
+    # From here on SIGTERM no longer raises: the callback ends the loop after the step, with a checkpoint.
+    stop_requests.can_save = True
     journal.phase("train")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if callback.stopped:
         raise StopRequested
+    # Every run ends with an evaluation, also where eval_steps does not divide its steps.
     if rows.held_out is not None and callback.last_evaluation != trainer.state.global_step:
         trainer.evaluate()
-    looks.after()
+    in_training.after()
 
     journal.phase("save")
     results = _results(trainer)
@@ -111,16 +122,16 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, interrupti
         return
     kind: Kind = "adapter" if config.use_lora else "model"
     if config.use_lora and config.merge_at_end:
-        merge_in_place(
+        write_merged_folder(
             config, folder, device.dtype, lambda done, total: journal.progress(done, total, "files", detail="merging")
         )
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
-    write_receipt(folder, config, device, data, results, shortcuts=shortcuts_of(trainer), **about_data)
+    receipt(results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")
 
 
 def _load_policy(config: Config, device: TrainingDevice, journal: Journal) -> tuple[Any, Any]:
-    """Load the model that is trained, and its tokenizer."""
+    """Load the model that is trained, without its adapter, and its tokenizer."""
     journal.phase("load-model")
     tokenizer, notes = load_tokenizer(config)
     for note in notes:
@@ -129,14 +140,14 @@ def _load_policy(config: Config, device: TrainingDevice, journal: Journal) -> tu
     return load(config, device), tokenizer
 
 
-def _rows_as_before(config: Config, folder: RunFolder, journal: Journal) -> tuple[RunDatasets, list[dict[str, Any]]]:
+def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[RunDatasets, list[dict[str, Any]]]:
     """Load the rows, split as in the run's earlier attempts.
 
     Returns:
-        The rows, and what the run trained on before its data changed, once for each time that somebody agreed to go on.
+        The rows, and one entry for each change of the data that the user has accepted: what the run trained on before.
 
     Raises:
-        DataError: the data cannot be used, or has changed since the run began and nobody has agreed to go on.
+        DataError: the data cannot be used, or has changed since the run began and the user has not accepted that.
     """
     earlier = read_json(folder.receipt)
     rows = load_datasets(config, version=split_version(earlier))
@@ -146,19 +157,19 @@ def _rows_as_before(config: Config, folder: RunFolder, journal: Journal) -> tupl
         return rows, changes
     if not requests.is_requested(folder, requests.ACCEPT_CHANGED_DATA):
         raise change.error(folder.id)
-    checkpoint, _ = newest_whole(folder.checkpoints)
+    checkpoint, _ = newest_complete(folder.checkpoints)
     step = step_of(checkpoint) if checkpoint else 0
     journal.event("warning", f"{change.message}. Going on as asked; held-out rows may have been trained on", step=step)
     return rows, [*changes, {"t": time.time(), "until_step": step, "data": earlier["data"]}]
 
 
-def _tell_about_rows(rows: RunDatasets, journal: Journal) -> None:
+def _report_rows(rows: RunDatasets, journal: Journal) -> None:
     held_out = len(rows.held_out) if rows.held_out is not None else 0
     journal.event("note", f"{len(rows.train):,} rows to train on, {held_out:,} held out ({rows.format})")
     if rows.dropped:
         first = "; ".join(f"row {problem.row}: {problem.message}" for problem in rows.dropped[:3])
         journal.event("warning", f"{len(rows.dropped):,} rows cannot be used: {first}", rows=len(rows.dropped))
-    if rows.repeated > _FEW * len(rows.train):
+    if rows.repeated > _FEW_DUPLICATES * len(rows.train):
         message = f"{rows.repeated:,} of {len(rows.train):,} training rows are copies of earlier ones"
         journal.event("warning", message, rule="duplicates", rows=rows.repeated, of=len(rows.train))
     if rows.leaked:
@@ -166,15 +177,15 @@ def _tell_about_rows(rows: RunDatasets, journal: Journal) -> None:
         journal.event("warning", message, rule="leak", rows=rows.leaked, of=held_out)
 
 
-def _tell_about_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
+def _report_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
     if data.too_long:
-        why = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
-        journal.event("warning", f"{data.too_long:,} pairs dropped: {why}", rows=data.too_long)
+        reason = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
+        journal.event("warning", f"{data.too_long:,} pairs dropped: {reason}", rows=data.too_long)
 
 
 def _checkpoint_to_resume(folder: RunFolder, journal: Journal) -> Path | None:
-    checkpoint, torn = newest_whole(folder.checkpoints)
-    for path in torn:
+    checkpoint, incomplete = newest_complete(folder.checkpoints)
+    for path in incomplete:
         journal.event("warning", f"{path.name} is incomplete and is not used")
     if checkpoint is not None:
         journal.event("note", f"Resuming from step {step_of(checkpoint)}", step=step_of(checkpoint))
@@ -184,14 +195,14 @@ def _checkpoint_to_resume(folder: RunFolder, journal: Journal) -> Path | None:
 def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
     train = len(trainer.train_dataset)
     held_out = len(trainer.eval_dataset) if trainer.eval_dataset is not None else 0
-    offered = len(rows.train) + (len(rows.held_out) if rows.held_out is not None else 0)
+    usable = len(rows.train) + (len(rows.held_out) if rows.held_out is not None else 0)
     return DataUsed(
         location=config.dataset,
         sha256=rows.sha256,
         format=rows.format,
         rows=rows.total,
         unusable=len(rows.dropped),
-        too_long=offered - train - held_out,
+        too_long=usable - train - held_out,
         train=train,
         held_out=held_out,
         held_out_sha256=rows.held_out_sha256,
@@ -199,24 +210,24 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
 
 
 def _results(trainer: Any) -> dict[str, Any]:
-    """Return the last value of every metric that was logged; a KL estimate only of the last evaluation."""
-    evaluated = max((line["step"] for line in trainer.state.log_history if "eval_loss" in line), default=0)
+    """Return the last value of every metric that was logged; a KL estimate only if it is of the last evaluation."""
+    last_evaluation = max((line["step"] for line in trainer.state.log_history if "eval_loss" in line), default=0)
     latest: dict[str, Any] = {}
     for line in trainer.state.log_history:
-        if "eval_kl" not in line or line["step"] == evaluated:
+        if "eval_kl" not in line or line["step"] == last_evaluation:
             latest |= line
     return {"steps": trainer.state.global_step, "metrics": latest}
 
 
 def _save(trainer: Any, target: Path, rank: Rank) -> None:
-    """Save adapter (or model) and tokenizer so that the folder appears whole or not at all."""
+    """Save adapter (or model) and tokenizer so that the folder appears complete or not at all."""
     partial = target.with_name(f".{target.name}.partial")
     if not rank.is_first:
         trainer.save_model(str(partial))  # sharded weights are gathered from every rank; rank 0 writes them
         return
     shutil.rmtree(partial, ignore_errors=True)
     trainer.save_model(str(partial))
-    # Trainer pickles its arguments beside the weights; nobody should have to load a pickle to use an adapter.
+    # Trainer pickles its arguments into this file; a result must load without unpickling anything.
     (partial / "training_args.bin").unlink(missing_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)

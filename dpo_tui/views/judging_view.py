@@ -41,7 +41,7 @@ def judgeable(glances: Sequence[RunSummary]) -> list[Judgeable]:
     found = []
     for glance in glances:
         if glance.folder.has_result:
-            session = Session.begun(glance.folder)
+            session = Session.existing(glance.folder)
             judged = f"{session.tally().judged} of {session.total} judged" if session is not None else "not judged yet"
             name = printable(glance.name, single_line=True)[: _NAME_WIDTH - 2]
             words = f"{name:<{_NAME_WIDTH}}{judged:<20}{glance.model}"
@@ -96,7 +96,7 @@ def while_answering(session: Session, done: int, total: int) -> list[Piece]:
 def result(session: Session) -> list[Piece]:
     """The win rate, how sure it is, what it means, and who won where."""
     tally = session.tally()
-    text: list[Piece] = [(tally.words(), "heading"), ("", "text"), (meaning(tally), _tone(tally))]
+    text: list[Piece] = [(tally.summary(), "heading"), ("", "text"), (meaning(tally), _tone(tally))]
     text += _caution(session)
     if left := session.total - tally.judged:
         text.append((f"{left} of {session.total} pairs are not judged yet; esc goes on with them.", "muted"))

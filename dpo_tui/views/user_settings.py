@@ -60,7 +60,7 @@ def load(path: Path | None = None) -> UserSettings:
     return replace(UserSettings(**chosen), problems=tuple(problems))
 
 
-def save(preferences: UserSettings, path: Path | None = None) -> None:
+def save(settings: UserSettings, path: Path | None = None) -> None:
     """Write settings.toml, readable by its owner only.
 
     Raises:
@@ -69,15 +69,15 @@ def save(preferences: UserSettings, path: Path | None = None) -> None:
     path = path or paths.settings()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     document: dict[str, Any] = {}
-    if preferences.theme is not None:
-        document["theme"] = preferences.theme
-    if preferences.ascii is not None:
-        document["ascii"] = preferences.ascii
-    if preferences.keys:
-        document["keys"] = preferences.keys
-    document["notify"] = {"bell": preferences.bell, "desktop": preferences.desktop}
-    if preferences.webhook:
-        document["notify"]["webhook"] = preferences.webhook
+    if settings.theme is not None:
+        document["theme"] = settings.theme
+    if settings.ascii is not None:
+        document["ascii"] = settings.ascii
+    if settings.keys:
+        document["keys"] = settings.keys
+    document["notify"] = {"bell": settings.bell, "desktop": settings.desktop}
+    if settings.webhook:
+        document["notify"]["webhook"] = settings.webhook
     write_text_atomic(path, tomli_w.dumps(document))
     path.chmod(0o600)
 

@@ -27,7 +27,7 @@ from dpo_tui.train.worker.failures import describe_failure
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 from tests.support.data_files import assistant, pairs_of, row, user, write_lines
 from tests.support.strict_template import STRICT, with_system
-from tests.train.test_run_training import lines, make_config, train
+from tests.support.training import lines, make_config, train
 
 pytestmark = pytest.mark.usefixtures("home")
 SEEDS = range(60)

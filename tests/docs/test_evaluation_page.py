@@ -49,4 +49,4 @@ def test_every_setting_and_metric_that_is_named_is_there() -> None:
 
 def test_the_example_of_a_win_rate_is_what_judge_says() -> None:
     example = next(line.strip() for line in PAGE.splitlines() if "The tuned model wins" in line)
-    assert WinRate(tuned=14, base=4).words().startswith(example.removesuffix(" …"))
+    assert WinRate(tuned=14, base=4).summary().startswith(example.removesuffix(" …"))

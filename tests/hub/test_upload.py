@@ -24,7 +24,7 @@ from dpo_tui.hub.upload import PushError, UploadManifest, check_push
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from tests.support.repository import ROOT
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 TOKEN = "hf_aSecretThatNobodyMaySee"  # noqa: S105 - of no hub
 
@@ -139,7 +139,7 @@ def test_what_a_run_made_arrives_private_and_whole(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, hub: Hub
 ) -> None:
     """`export --push --yes`; every file as it is, no path of this machine, the token shown nowhere."""
-    run = train(tiny_model, tiny_pairs, eval_split=0.0)
+    run = finished_run(tiny_model, tiny_pairs, eval_split=0.0)
     target = tmp_path / "adapter"
     arguments = ["export", run.id, "--to", str(target), "--push", "me/toy", "--yes"]
     done = client(hub.address, "from dpo_tui.cli import main; main()", *arguments)

@@ -15,14 +15,13 @@ from click.testing import CliRunner
 
 from dpo_tui.cli import cli
 from dpo_tui.judging.judging_session import Session
-from dpo_tui.judging.pair_collection import Collection, Sampling
+from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
 from dpo_tui.runs.folder import RunFolder
-from tests.judging.test_judge import answered_run
+from tests.support.answered_run import answered_run
 from tests.support.repository import ROOT
 from tests.support.supervised_runs import until
-from tests.train.export.test_export import sharded, train
-
-ROOT_TEXT = str(ROOT)
+from tests.support.tiny import save_sharded
+from tests.support.training import finished_run
 
 
 @pytest.fixture
@@ -38,10 +37,10 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
         command.communicate()
 
 
-def begin(started: list[subprocess.Popen[str]], *words: str) -> subprocess.Popen[str]:
+def begin(started: list[subprocess.Popen[str]], *arguments: str) -> subprocess.Popen[str]:
     """Start a dpo-tui command whose keys stay open."""
     command = subprocess.Popen(
-        [sys.executable, "-c", "from dpo_tui.cli import main; main()", *words],
+        [sys.executable, "-c", "from dpo_tui.cli import main; main()", *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": ROOT},
     )  # fmt: skip
@@ -65,15 +64,15 @@ def kill(command: subprocess.Popen[str]) -> None:
     assert not psutil.wait_procs(theirs, timeout=60)[1], "the child goes with whoever asked it"
 
 
-def run(*words: str, keys: str = "") -> Any:
-    return CliRunner().invoke(cli, list(words), input=keys, catch_exceptions=False)
+def run(*arguments: str, keys: str = "") -> Any:
+    return CliRunner().invoke(cli, list(arguments), input=keys, catch_exceptions=False)
 
 
 def test_answers_that_were_given_before_a_kill_are_not_given_again(
     home: Path, tiny_model: Path, tiny_pairs: Path, started: list[subprocess.Popen[str]]
 ) -> None:
     """Judging, killed while both models answer; the rest is answered, and then it is judged."""
-    folder = train(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=4)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=4)
     answers = folder.path / "judge" / "answers.jsonl"
     command = begin(started, "judge", folder.id, "-n", "20", "--max-new-tokens", "300")
     until(lambda: line_count(answers), "the first answers")
@@ -123,24 +122,35 @@ def test_sampling_and_ranking_pairs_goes_on_after_a_kill(
     prompts, out = tmp_path / "prompts.txt", tmp_path / "pairs.jsonl"
     prompts.write_text("".join(f"help me with {number}\n" for number in range(12)))
     answers = tmp_path / "pairs.jsonl.work" / "answers.jsonl"
-    words = ("pairs", str(prompts), "--model", str(tiny_model), "-n", "4", "-o", str(out), "--max-new-tokens", "200")
-    command = begin(started, *words)
+    arguments = (
+        "pairs",
+        str(prompts),
+        "--model",
+        str(tiny_model),
+        "-n",
+        "4",
+        "-o",
+        str(out),
+        "--max-new-tokens",
+        "200",
+    )
+    command = begin(started, *arguments)
     until(lambda: line_count(answers), "the first answers")
     kill(command)
     kept = answers.read_bytes()
     assert 0 < line_count(answers) < 48
     assert not out.exists()
-    again = run(*words, keys="l" * 5)
+    again = run(*arguments, keys="l" * 5)
     assert "the same command goes on" in again.stderr
     assert answers.read_bytes().startswith(kept)
     rankings = answers.with_name("rankings.jsonl")
     with rankings.open("a") as file:
         file.write('{"id": "torn", "bet')
-    assert run(*words, keys="l" * 60).exit_code == 0
+    assert run(*arguments, keys="l" * 60).exit_code == 0
     assert line_count(out) == 12
-    sampling = Sampling(str(tiny_model), 4, 1.0, 1.0, 200, 42)
+    sampling = SamplingSettings(str(tiny_model), 4, 1.0, 1.0, 200, 42)
     asked = [[{"role": "user", "content": text}] for text in prompts.read_text().splitlines()]
-    assert Collection(answers.parent, asked, sampling).next() is None
+    assert PairCollection(answers.parent, asked, sampling).next() is None
 
 
 def test_an_export_that_is_killed_leaves_nothing_that_looks_finished(
@@ -149,17 +159,17 @@ def test_an_export_that_is_killed_leaves_nothing_that_looks_finished(
     """The child is killed with the weights half written; the same export makes the whole folder."""
     from dpo_tui.train.tools.export_run import export
 
-    base = sharded(tiny_model, tmp_path / "base")
-    folder = train(base, tiny_pairs, eval_split=0.0)
+    base = save_sharded(tiny_model, tmp_path / "base")
+    folder = finished_run(base, tiny_pairs, eval_split=0.0)
     target, partial = tmp_path / "merged", tmp_path / ".merged.partial"
-    words = ("export", folder.id, "--to", str(target), "--merge", "--precision", "fp32")
-    command = begin(started, *words)
+    arguments = ("export", folder.id, "--to", str(target), "--merge", "--precision", "fp32")
+    command = begin(started, *arguments)
     until(lambda: list(partial.glob("*.safetensors")), "the first merged file")
     for child in children(command):
         child.kill()
-    told = command.communicate(timeout=60)[1]
+    stderr = command.communicate(timeout=60)[1]
     assert command.returncode == 1
-    assert "SIGKILL" in told
+    assert "SIGKILL" in stderr
     assert not target.exists()
     assert not complete(partial)
 
@@ -178,7 +188,7 @@ def test_a_merge_for_the_next_stage_appears_whole_or_not_at_all(home: Path, tiny
     """What a killed merge left beside `merged/` is no result, and does not stay."""
     from dpo_tui.train.tools.merge import merge_run
 
-    folder: RunFolder = train(tiny_model, tiny_pairs, eval_split=0.0)
+    folder: RunFolder = finished_run(tiny_model, tiny_pairs, eval_split=0.0)
     partial = folder.path / ".merged.partial"
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half")

@@ -11,35 +11,20 @@ import pytest
 from click.testing import CliRunner
 
 from dpo_tui.cli import cli
-from dpo_tui.config.files import from_values
-from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.prompt_split import prompt_id
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.judging.judge_model import JudgeModelError, endpoint, judge_by_model, read_verdict
+from dpo_tui.judging.judge_model import JudgeModelError, endpoint_judge, judge_by_model, read_verdict
 from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.win_rate import WinRate, wilson
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
+from tests.support.answered_run import answered_run
 from tests.support.tiny import make_pairs
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 PAIRS = 40
-
-
-def answered_run(pairs: Path, *, same: int = 0, count: int = 20) -> RunFolder:
-    """A run that is done, whose models have answered: `tuned n` and `base n`, the first few alike."""
-    config = from_values({"model_name": "m", "dataset": str(pairs), "eval_split": 0.5})
-    folder = store.create(to_toml(config), name="run", devices=[])
-    folder.adapter.mkdir()
-    session = Session.open(folder, count=count, seed="7")
-    with (folder.path / "judge" / "answers.jsonl").open("w") as file:
-        for number, key in enumerate(session.unanswered()):
-            for who in ("base", "tuned"):
-                text = f"same {number}" if number < same else f"{who} {number}"
-                file.write(json.dumps({"id": key, "who": who, "answer": text}) + "\n")
-    return folder
 
 
 def judge(folder: RunFolder, keys: str, *more: str) -> Any:
@@ -50,9 +35,9 @@ def blind_keys(folder: RunFolder, better: Callable[[str], bool]) -> str:
     """The keys of a person who reads both answers and presses for the one that is better."""
     session = Session.open(folder)
     keys = ""
-    while (ballot := session.next()) is not None:
-        keys += "l" if better(ballot.left) else "r"
-        session.vote(ballot, "tie", by="rehearsal")
+    while (pair := session.next()) is not None:
+        keys += "l" if better(pair.left) else "r"
+        session.vote(pair, "tie", by="rehearsal")
     (folder.path / "judge" / "verdicts.jsonl").unlink()
     return keys
 
@@ -66,10 +51,10 @@ def test_a_person_who_always_prefers_the_tuned_answers_gives_it_every_win(home: 
     assert (found["tuned"], found["base"], found["same"]) == (18, 0, 2)
     assert found["rate"] == 1.0
     assert found["interval"][0] == pytest.approx(0.824, abs=1e-3)
-    told = judge(folder, "")
-    assert "the tuned model is better" in " ".join(told.stdout.split())
-    assert max(map(len, told.stdout.splitlines())) <= 80
-    assert "-n" not in told.stderr
+    report = judge(folder, "")
+    assert "the tuned model is better" in " ".join(report.stdout.split())
+    assert max(map(len, report.stdout.splitlines())) <= 80
+    assert "-n" not in report.stderr
 
 
 def test_a_judging_that_decides_nothing_says_how_to_go_on(home: Path, tiny_pairs: Path) -> None:
@@ -101,7 +86,7 @@ def test_the_page_does_not_give_away_whose_answer_is_whose(home: Path, tiny_pair
     assert 150 < left.count("tuned") < 250
 
 
-def test_a_file_for_the_pairs_that_cannot_be_written_is_told_before_judging(home: Path, tiny_pairs: Path) -> None:
+def test_a_file_for_the_pairs_that_cannot_be_written_is_reported_before_judging(home: Path, tiny_pairs: Path) -> None:
     with pytest.raises(UsageError, match="nowhere: no such folder"):
         judge(answered_run(tiny_pairs), "l", "--export", "nowhere/pairs.jsonl")
 
@@ -127,8 +112,8 @@ def test_the_interval_is_wilsons() -> None:
             left = (wins / n - bound) ** 2
             assert left == pytest.approx(1.959964**2 * bound * (1 - bound) / n, abs=1e-9)
     assert WinRate().rate is None
-    assert "too few to tell" in WinRate(tuned=3, base=2).words()
-    assert "the base model is better" in WinRate(tuned=2, base=20).words()
+    assert "too few to tell" in WinRate(tuned=3, base=2).summary()
+    assert "the base model is better" in WinRate(tuned=2, base=20).summary()
 
 
 def test_a_run_without_a_result_cannot_be_judged(home: Path, tiny_pairs: Path) -> None:
@@ -168,7 +153,7 @@ def judge_server() -> Iterator[Callable[[Callable[[str], str]], str]]:
         server.shutdown()
 
 
-def test_a_model_is_asked_in_both_orders_and_its_bias_is_told(
+def test_a_model_is_asked_in_both_orders_and_its_bias_is_reported(
     home: Path, tiny_pairs: Path, judge_server: Callable[[Callable[[str], str]], str]
 ) -> None:
     """A judge that looks at the answers wins for one side; one that likes the first place is found out."""
@@ -190,7 +175,7 @@ def test_a_model_is_asked_in_both_orders_and_its_bias_is_told(
 
 
 def test_a_model_on_this_machine_is_asked_in_a_child(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """A real model with random weights says nothing that can be read: told as that, never as a win."""
+    """A real model with random weights says nothing that can be read: reported as that, never as a win."""
     folder = answered_run(tiny_pairs, count=2)
     options = ("-n", "2", "--judge-model", str(tiny_model), "--json")
     found = json.loads(judge(folder, "", *options).stdout)
@@ -214,7 +199,7 @@ def test_an_endpoint_that_fails_keeps_the_verdicts_so_far(
     folder = answered_run(tiny_pairs)
     session = Session.open(folder)
     with pytest.raises(JudgeModelError, match="did not answer"):
-        list(judge_by_model(session, endpoint(judge_server(failing), "m"), "m"))
+        list(judge_by_model(session, endpoint_judge(judge_server(failing), "m"), "m"))
     assert Session.open(folder).tally().judged == 3
 
 
@@ -239,7 +224,7 @@ def test_the_key_of_an_endpoint_is_not_sent_on_to_where_it_redirects(monkeypatch
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(JudgeModelError, match=r"it redirects to http://127.0.0.1:\d+/elsewhere"):
-            endpoint(f"http://127.0.0.1:{server.server_port}/v1", "m")("Which is better?")
+            endpoint_judge(f"http://127.0.0.1:{server.server_port}/v1", "m")("Which is better?")
     finally:
         server.shutdown()
     assert seen == {"/v1/chat/completions": "Bearer secret"}
@@ -252,7 +237,7 @@ def test_a_reply_without_a_verdict_is_none(reply: str, verdict: str | None) -> N
 
 def test_real_models_answer_are_judged_and_talked_with(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """Base and tuned answer in a child process; a second look asks nothing again; then a chat of two turns."""
-    folder = train(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=6)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=6)
     options = ("-n", "4", "--max-new-tokens", "6")
     done = judge(folder, "lrlr", *options, "--json")
     found = json.loads(done.stdout)
@@ -280,7 +265,7 @@ def test_verdicts_of_prompts_that_are_not_judged_any_more_do_not_count(home: Pat
     session = Session.open(folder, count=6)
     tally = session.tally()
     assert (tally.judged, tally.of_other_prompts) == (0, 5)
-    assert "5 earlier verdicts of prompts that are not judged any more" in tally.words()
+    assert "5 earlier verdicts of prompts that are not judged any more" in tally.summary()
     assert len(session.unanswered()) == session.total
     assert session.verdicts() == []
     assert not session.undo()
@@ -305,4 +290,4 @@ def test_no_interval_begins_below_nothing() -> None:
     for n in range(1, 400):
         assert 0 <= wilson(0, n)[0] < 1e-12
         assert 1 - 1e-12 < wilson(n, n)[1] <= 1
-        assert "-0%" not in WinRate(base=n).words()
+        assert "-0%" not in WinRate(base=n).summary()

@@ -11,21 +11,21 @@ from dpo_tui.cli import cli
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError, UsageError
-from dpo_tui.judging.pair_collection import Collection, Sampling
+from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
 from dpo_tui.judging.prompt_file import read_prompts
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 PROMPTS = [[{"role": "user", "content": f"question {number}"}] for number in range(3)]
 
 
-def answered(folder: Path, *, answers: int = 3) -> Collection:
+def answered(folder: Path, *, answers: int = 3) -> PairCollection:
     """Three prompts, each with a few answers: `bad`, `good` and a repetition of one."""
-    collection = Collection(folder, PROMPTS, Sampling("m", n=answers))
+    collection = PairCollection(folder, PROMPTS, SamplingSettings("m", n=answers))
     with (folder / "answers.jsonl").open("w") as file:
         for key in collection.prompts:
             for number, text in enumerate(["bad", "good", "good", "fair"][:answers]):
                 file.write(json.dumps({"id": key, "number": number, "answer": text}) + "\n")
-    return Collection(folder, PROMPTS, Sampling("m", n=answers))
+    return PairCollection(folder, PROMPTS, SamplingSettings("m", n=answers))
 
 
 def test_ranking_by_hand_compares_the_best_so_far_with_the_next(tmp_path: Path) -> None:
@@ -33,8 +33,8 @@ def test_ranking_by_hand_compares_the_best_so_far_with_the_next(tmp_path: Path) 
     collection = answered(tmp_path / "work", answers=4)
     order = ["bad", "fair", "good"]
     keys = 0
-    while (duel := collection.next()) is not None:
-        collection.prefer(duel, "left" if order.index(duel.left) > order.index(duel.right) else "right")
+    while (pair := collection.next()) is not None:
+        collection.record_preference(pair, "left" if order.index(pair.left) > order.index(pair.right) else "right")
         keys += 1
     assert keys == 6
     made = collection.pairs()
@@ -49,19 +49,19 @@ def test_what_is_ranked_is_kept_and_a_prompt_can_be_passed_over(tmp_path: Path) 
     collection = answered(tmp_path / "work")
     first = collection.next()
     assert first is not None
-    collection.prefer(first, "right")
+    collection.record_preference(first, "right")
     again = answered_again(tmp_path / "work")
     second = again.next()
     assert second is not None
     assert second.id != first.id
-    again.prefer(second, "skip")
+    again.record_preference(second, "skip")
     assert [pair["prompt"] for pair in answered_again(tmp_path / "work").pairs()] == [PROMPTS[0]]
     with pytest.raises(UsageError, match="sampled in another way"):
-        Collection(tmp_path / "work", PROMPTS, Sampling("m", n=3, temperature=0.5))
+        PairCollection(tmp_path / "work", PROMPTS, SamplingSettings("m", n=3, temperature=0.5))
 
 
-def answered_again(folder: Path) -> Collection:
-    return Collection(folder, PROMPTS, Sampling("m", n=3))
+def answered_again(folder: Path) -> PairCollection:
+    return PairCollection(folder, PROMPTS, SamplingSettings("m", n=3))
 
 
 def test_scores_rank_and_equal_scores_make_no_pair(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_scores_rank_and_equal_scores_make_no_pair(tmp_path: Path) -> None:
     assert len(collection.unscored()) == 6
     for key, answer in collection.unscored():
         even = key == next(iter(collection.prompts))
-        collection.score(key, answer, 1.0 if even or answer == "good" else -1.0, "a reward model")
+        collection.record_score(key, answer, 1.0 if even or answer == "good" else -1.0, "a reward model")
     assert not answered_again(tmp_path / "work").unscored()
     made = answered_again(tmp_path / "work").pairs()
     assert [pair["prompt"] for pair in made] == PROMPTS[1:]
@@ -78,10 +78,10 @@ def test_scores_rank_and_equal_scores_make_no_pair(tmp_path: Path) -> None:
 
 def test_a_tie_is_not_asked_about_again(tmp_path: Path) -> None:
     collection = answered(tmp_path / "work")
-    for duel in collection.undecided():
-        collection.note_tie(duel, "model x")
+    for pair in collection.uncompared_pairs():
+        collection.record_tie(pair, "model x")
     again = answered_again(tmp_path / "work")
-    assert not list(again.undecided())
+    assert not list(again.uncompared_pairs())
     assert again.pairs() == []
 
 
@@ -124,25 +124,25 @@ def test_a_file_without_prompts_is_named(tmp_path: Path, name: str, text: str | 
 def test_a_model_that_could_not_answer_is_not_in_the_way_of_the_next(tmp_path: Path) -> None:
     prompts = [[{"role": "user", "content": "hello"}]]
     for model in ("no-such-model", "the-right-one"):
-        kept = Collection(tmp_path / "work", prompts, Sampling(model, 2, 1.0, 1.0, 8, 1))
+        kept = PairCollection(tmp_path / "work", prompts, SamplingSettings(model, 2, 1.0, 1.0, 8, 1))
     assert kept.sampling.model == "the-right-one"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="file/work: cannot be written: Not a directory"):
-        Collection(tmp_path / "file" / "work", [], Sampling("m", 2, 1.0, 1.0, 8, 1))
+        PairCollection(tmp_path / "file" / "work", [], SamplingSettings("m", 2, 1.0, 1.0, 8, 1))
 
 
-def run(*words: str, keys: str = "") -> Any:
-    return CliRunner().invoke(cli, ["pairs", *words], input=keys, catch_exceptions=False)
+def run(*arguments: str, keys: str = "") -> Any:
+    return CliRunner().invoke(cli, ["pairs", *arguments], input=keys, catch_exceptions=False)
 
 
 def test_a_real_run_answers_and_its_own_reward_ranks(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
     """Sampled by the tuned model in a child, ranked by β·(log π − log π_ref), read back by our own reader."""
-    folder = train(tiny_model, tiny_pairs, eval_split=0.0, learning_rate=3e-2, max_steps=4)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0, learning_rate=3e-2, max_steps=4)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("please help me\nreset my password\n")
     out = tmp_path / "made.jsonl"
@@ -177,15 +177,15 @@ def test_a_reward_model_scores_answers(tiny_model: Path, tmp_path: Path) -> None
         torch.manual_seed(0)
         AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / str(labels))
         tokenizer.save_pretrained(tmp_path / str(labels))
-    told: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     scorer = Scorer()
     scorer.work({"do": "load-reward", "model": str(tmp_path / "1")}, lambda kind, message: None)
     item = {"id": "x", "messages": [{"role": "user", "content": "help"}], "answer": "thank you"}
-    scorer.work({"do": "score", "items": [item]}, lambda kind, message: told.append(message))
+    scorer.work({"do": "score", "items": [item]}, lambda kind, message: messages.append(message))
     talk = [*item["messages"], {"role": "assistant", "content": "thank you"}]  # type: ignore[misc]
     inputs = tokenizer(tokenizer.apply_chat_template(talk, tokenize=False), return_tensors="pt")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "1", dtype=torch.float32)
     with torch.no_grad():
-        assert told[0]["value"] == pytest.approx(float(model(**inputs).logits[0, 0]), abs=1e-5)
+        assert messages[0]["value"] == pytest.approx(float(model(**inputs).logits[0, 0]), abs=1e-5)
     with pytest.raises(TrainingError, match="a reward model gives one"):
         Scorer().work({"do": "load-reward", "model": str(tmp_path / "2")}, lambda kind, message: None)

@@ -83,7 +83,7 @@ def test_whatever_stands_in_the_file_a_run_has_a_name(home: Path, content: bytes
 async def test_a_run_is_renamed_in_the_list_and_in_the_monitor(home: Path) -> None:
     """Runs, rename; brackets in names are no markup."""
     ended_run(home, "20261101-101010-aaaa", "first try")
-    app = DpoTui(preferences=UserSettings(theme="dark"))
+    app = DpoTui(settings=UserSettings(theme="dark"))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: bool(app.screen.query_one(RunTable).runs))
         titles = {found.title for found in app.get_system_commands(app.screen)}

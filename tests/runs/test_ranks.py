@@ -17,7 +17,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.ranks import Rank, RankReport, RankReporter, end_of_ranks, forget_reports, read_reports
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
-from tests.train.test_run_training import lines, make_config, make_run
+from tests.support.training import lines, make_config, make_run
 
 TESTS = Path(__file__).parents[2] / "tests" / "support"
 
@@ -141,19 +141,19 @@ def test_the_end_of_all_ranks_is_the_first_failure(reports: list[RankReport], en
 
 
 def test_requests_are_what_any_rank_has_seen_and_are_taken_away(folder: RunFolder) -> None:
-    """The agreement here says what another rank saw."""
+    """The reduction here returns what another rank saw."""
     seen: list[tuple[bool, ...]] = []
 
-    def agree(flags: tuple[bool, ...]) -> tuple[bool, ...]:
+    def reduce_flags(flags: tuple[bool, ...]) -> tuple[bool, ...]:
         seen.append(flags)
         return (flags[0], True)
 
-    interruption = StopRequests(folder, Rank(0, 0, 2), agree)
+    stop_requests = StopRequests(folder, Rank(0, 0, 2), reduce_flags)
     (folder.control / "checkpoint").touch()
-    requests = interruption.take_requests()
+    requests = stop_requests.take_requests()
     assert (requests.stop, requests.checkpoint) == (False, True)
     assert not (folder.control / "checkpoint").exists()
-    assert interruption.take_requests().checkpoint, "another rank saw one, this one did not"
+    assert stop_requests.take_requests().checkpoint, "another rank saw one, this one did not"
     assert seen == [(False, True), (False, False)]
 
 
@@ -162,9 +162,9 @@ def test_between_phases_a_stop_that_another_rank_saw_stops_this_one(folder: RunF
     with pytest.raises(StopRequested):
         StopRequests(folder, Rank(1, 1, 2), lambda flags: (True,)).raise_if_stopped()
     (folder.control / "stop").touch()
-    StopRequests(folder, Rank(1, 1, 2)).honoured()
+    StopRequests(folder, Rank(1, 1, 2)).clear_stop()
     assert (folder.control / "stop").exists(), "rank 0 takes it away"
-    StopRequests(folder, Rank(0, 0, 2)).honoured()
+    StopRequests(folder, Rank(0, 0, 2)).clear_stop()
     assert not (folder.control / "stop").exists()
 
 

@@ -11,7 +11,7 @@ import pytest
 from dpo_tui.errors import ConfigError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.trackers import check_trackers, set_environment
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 
 def losses(folder: RunFolder) -> list[float]:
@@ -25,7 +25,7 @@ def test_tensorboard_gets_the_curves_into_the_runs_folder(
     """Offline, every loss, under the names that TensorBoard shows."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
-    folder = train(tiny_model, tiny_pairs, report_to=["tensorboard"], kl_prompts=2, looks_share=1.0)
+    folder = finished_run(tiny_model, tiny_pairs, report_to=["tensorboard"], kl_prompts=2, looks_share=1.0)
     found = accumulator.EventAccumulator(str(folder.path / "tensorboard"))
     found.Reload()
     assert [point.value for point in found.Scalars("train/loss")] == pytest.approx(losses(folder), abs=1e-6)
@@ -40,7 +40,7 @@ def test_trackio_gets_the_curves_without_a_space(
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     for name in [name for name in sys.modules if name.split(".")[0] == "trackio"]:
         monkeypatch.delitem(sys.modules, name)  # it reads TRACKIO_DIR when it is imported
-    folder = train(tiny_model, tiny_pairs, report_to=["trackio"])
+    folder = finished_run(tiny_model, tiny_pairs, report_to=["trackio"])
     (database,) = [path for path in (tmp_path / "trackio").rglob("*.db") if "dpo-tui" in path.name]
     with sqlite3.connect(database) as connection:
         rows: list[Any] = [json.loads(row[0]) for row in connection.execute("select metrics from metrics order by id")]

@@ -9,21 +9,21 @@ from textual.widgets import Input, Static
 
 from dpo_tui.app import DpoTui
 from dpo_tui.data.repair.repair_plan import Edit
-from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.scan.scan_process import ScanRequest
+from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from dpo_tui.demo import assets
-from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
-from dpo_tui.views.run_plan import with_demo
-from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.views.token_lengths import lengths_text
 from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.new_screen import NewScreen
+from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
+from dpo_tui.views.run_plan import with_demo
+from dpo_tui.views.token_lengths import lengths_text
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.dialogs import AskDialog
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.tick_list import TickList
-from tests.test_app import screen_text, until
 from tests.support.repository import ROOT
+from tests.test_app import screen_text, until
 
 GOOD = [
     {
@@ -49,7 +49,7 @@ def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def app() -> DpoTui:
-    return DpoTui(preferences=UserSettings(theme="dark"))
+    return DpoTui(settings=UserSettings(theme="dark"))
 
 
 def report_of(**options) -> dict:
@@ -61,7 +61,7 @@ async def open_data(pilot) -> DataScreen:
     await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
     screen = pilot.app.screen
     screen.open_data("pairs.jsonl")
-    await until(pilot, lambda: screen._dataset is not None and "usable" in screen_text(pilot), 60)
+    await until(pilot, lambda: screen.dataset is not None and "usable" in screen_text(pilot), 60)
     return screen
 
 
@@ -163,7 +163,7 @@ async def test_a_model_can_be_named_and_one_without_a_tokenizer_leaves_the_repor
             pilot.app.focused.value = "12"
             await pilot.press("enter")
             await until(pilot, lambda told=told: told in screen_text(pilot), 60)
-        assert screen._report["will_drop"] > 0
+        assert screen.report["will_drop"] > 0
         await pilot.press("escape")
         await until(pilot, lambda: "11 rows, 10 usable pairs" in screen_text(pilot))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpo_tui.screens.guide_pages import PAGES, WALK, GuideAnswer, GuideQuestion
+from dpo_tui.screens.guide_pages import FIRST_QUESTION, PAGES, GuideAnswer, GuideQuestion
 
 
 def text(key: str) -> str:
@@ -12,7 +12,7 @@ def text(key: str) -> str:
 
 def walk(answers: str) -> GuideAnswer:
     """Where these answers lead, a letter each: y for yes, n for no."""
-    at: GuideQuestion | GuideAnswer = WALK
+    at: GuideQuestion | GuideAnswer = FIRST_QUESTION
     for answer in answers:
         assert isinstance(at, GuideQuestion)
         at = at.yes if answer == "y" else at.no

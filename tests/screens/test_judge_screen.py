@@ -13,19 +13,19 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.source.source import Source
 from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.win_rate import WinRate
-from dpo_tui.views.judging_view import meaning, verdicts_needed
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.judge_screen import JudgeScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.runs_screen import RunsScreen
-from dpo_tui.widgets.answer_pair_view import ShownAnswers, AnswerPairView
+from dpo_tui.views.judging_view import meaning, verdicts_needed
+from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets.answer_pair_view import AnswerPairView, ShownAnswers
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.run_table import RunTable
-from tests.test_app import screen_text, until
+from tests.support.answered_run import answered_run
 from tests.screens.test_pictures import LOOKS, SIZES
-from tests.judging.test_judge import answered_run
+from tests.test_app import screen_text, until
 
 HOSTILE = "[bold]hi[/bold] \x1b[31mred\x1b]0;title\x07 \x9b2J end"
 
@@ -38,7 +38,7 @@ def _here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def app(theme: str = "dark") -> DpoTui:
-    return DpoTui(preferences=UserSettings(theme=theme))
+    return DpoTui(settings=UserSettings(theme=theme))
 
 
 def small_run(pairs: Path, answers: dict[str, str]) -> RunFolder:
@@ -65,7 +65,7 @@ async def open_judge(pilot) -> JudgeScreen:
 
 
 async def judged(pilot, screen: JudgeScreen, count: int) -> None:
-    await until(pilot, lambda: f"{count} of 4" in screen_text(pilot) and not screen._busy)
+    await until(pilot, lambda: f"{count} of 4" in screen_text(pilot) and not screen.is_busy)
     await pilot.pause()
 
 
@@ -174,7 +174,7 @@ async def test_the_run_that_is_watched_is_judged_and_nothing_is_drawn_below_a_di
         await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog))
         seen = screen.query_one(AnswerPairView).ballot
         screen.action_vote("left")
-        await until(pilot, lambda: screen._ballot is not None and screen._ballot.number == 2)
+        await until(pilot, lambda: screen.ballot is not None and screen.ballot.number == 2)
         assert screen.query_one(AnswerPairView).ballot == seen
         await pilot.press("escape")
         await judged(pilot, screen, 1)
@@ -284,7 +284,7 @@ async def test_models_that_cannot_be_loaded_are_told_with_what_to_do(tiny_pairs)
         await until(pilot, lambda: isinstance(pilot.app.screen, TellDialog), 120)
         await pilot.press("enter")
         await until(pilot, lambda: "4 of 4 prompts are not answered yet" in screen_text(pilot))
-        assert screen._answering is None
+        assert not screen.is_answering
 
 
 def by_person(folder: RunFolder) -> int:

@@ -12,28 +12,28 @@ import pytest
 from textual.widgets import Input, TextArea
 
 from dpo_tui.app import DpoTui
-from dpo_tui.views import user_settings as store
-from dpo_tui.views.comparison_table import differing, table
-from dpo_tui.views.dataset_browser import DatasetBrowser
-from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
-from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.views.run_list import RunSummary
 from dpo_tui.runs import store as run_store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
-from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.screens.runs_screen import RunsScreen
+from dpo_tui.screens.settings_screen import SettingsScreen
+from dpo_tui.views import user_settings as store
+from dpo_tui.views.comparison_table import differing, table
+from dpo_tui.views.dataset_browser import DatasetBrowser
+from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.run_list import RunSummary
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.dialogs import AskDialog
 from dpo_tui.widgets.pair_view import PairShown, PairView, wrap_pieces
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.text_pane import TextPane
-from tests.test_app import ended_run, screen_text, until
 from tests.support.repository import ROOT
+from tests.test_app import ended_run, screen_text, until
 
 ROWS = [
     {"prompt": "What is 2+2?", "chosen": "The answer is 4.", "rejected": "2+2 equals 4."},
@@ -58,8 +58,8 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def app(**preferences) -> DpoTui:
-    return DpoTui(preferences=UserSettings(theme="dark", **preferences))
+def app(**settings) -> DpoTui:
+    return DpoTui(settings=UserSettings(theme="dark", **settings))
 
 
 async def open_pairs(pilot, home: Path) -> DataScreen:
@@ -69,7 +69,7 @@ async def open_pairs(pilot, home: Path) -> DataScreen:
     await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
     screen = pilot.app.screen
     screen.open_data(str(path))
-    await until(pilot, lambda: screen._dataset is not None, 60)
+    await until(pilot, lambda: screen.dataset is not None, 60)
     await until(pilot, lambda: "usable" in screen_text(pilot))
     await pilot.press("t")
     await until(pilot, lambda: "What is 2+2?" in screen_text(pilot))
@@ -169,7 +169,7 @@ async def test_answers_are_edited_only_as_they_are_shown(home, monkeypatch):
 
 async def test_settings_opened_over_a_screen_go_back_to_it_as_it_was(home):
     run = ended_run(home / "home", "20261101-101010-aaaa", "demo")
-    async with DpoTui(RunFeed(run), preferences=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+    async with DpoTui(RunFeed(run), settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
         monitor = pilot.app.screen
         assert isinstance(monitor, MonitorScreen)
         await until(pilot, lambda: "reward margin" in screen_text(pilot))
@@ -296,14 +296,14 @@ def test_only_settings_that_differ_are_listed_and_long_values_keep_their_end():
 
 
 async def test_settings_change_the_theme_at_once_and_are_kept(home):
-    async with DpoTui(preferences=UserSettings()).run_test(size=(80, 24)) as pilot:
+    async with DpoTui(settings=UserSettings()).run_test(size=(80, 24)) as pilot:
         await pilot.press("comma")
         await until(pilot, lambda: isinstance(pilot.app.screen, SettingsScreen))
         await pilot.press("right")
-        await until(pilot, lambda: pilot.app.preferences.theme is not None)
-        assert pilot.app.theme == pilot.app.preferences.theme
+        await until(pilot, lambda: pilot.app.settings.theme is not None)
+        assert pilot.app.theme == pilot.app.settings.theme
         kept = tomllib.loads((home / "home" / "settings.toml").read_text())
-        assert kept["theme"] == pilot.app.preferences.theme
+        assert kept["theme"] == pilot.app.settings.theme
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
 

@@ -12,21 +12,21 @@ from dpo_tui.app import DpoTui
 from dpo_tui.config.files import load
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.demo import assets
-from dpo_tui.views import run_plan as plans
-from dpo_tui.views.run_plan import RunPlan, parse, written
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.screens.steps.data_step import PathSuggester, preview
+from dpo_tui.views import run_plan as plans
+from dpo_tui.views.run_plan import RunPlan, parse, written
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.dialogs import TellDialog
 from dpo_tui.widgets.schema_form import SchemaForm
-from tests.test_app import screen_text, until
-from tests.train.test_run_training import make_config
 from tests.support.repository import ROOT
+from tests.test_app import screen_text, until
+from tests.support.training import make_config
 
 PAIR = {"prompt": "Describe [b]a sunset[/b]", "chosen": "Gold over the sea.", "rejected": "It was pretty."}
 
@@ -49,7 +49,7 @@ def pairs_file(folder: Path, count: int = 40) -> Path:
 
 
 def app() -> DpoTui:
-    return DpoTui(preferences=UserSettings(theme="dark"))
+    return DpoTui(settings=UserSettings(theme="dark"))
 
 
 async def open_new(pilot) -> NewScreen:
@@ -91,7 +91,7 @@ async def test_enter_alone_leads_through_model_and_data_to_the_settings(home):
 
 async def open_settings(pilot) -> NewScreen:
     screen = await open_new(pilot)
-    screen._set(
+    screen.set_plan(
         plans.with_values(screen.plan, {"model_name": "Qwen/Qwen3-0.6B", "dataset": str(pairs_file(Path.cwd()))})
     )
     screen.go(3)
@@ -159,7 +159,7 @@ async def test_the_check_says_in_words_why_a_plan_cannot_run(home):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_new(pilot)
         (home / "model").mkdir()
-        screen._set(
+        screen.set_plan(
             plans.with_values(screen.plan, {"model_name": str(home / "model"), "dataset": str(pairs_file(home))})
         )
         screen.go(4)
@@ -273,12 +273,12 @@ async def test_a_run_starts_from_the_model_of_an_earlier_run(home, tiny_model, t
     shutil.copytree(tiny_model, first.merged)
     async with app().run_test(size=(100, 40)) as pilot:
         screen = await open_new(pilot)
-        screen._set(plans.with_values(screen.plan, {"dataset": str(tiny_pairs), "gpus": "none", "profile": "none"}))
+        screen.set_plan(plans.with_values(screen.plan, {"dataset": str(tiny_pairs), "gpus": "none", "profile": "none"}))
         screen.go(1)
         screen.query_one("#model-field", Input).focus()
         await pilot.press(*f"run:{first.id}", "enter")
         await until(pilot, lambda: screen.plan.config.model_name == f"run:{first.id}")
-        await until(pilot, lambda: screen._forecast.memory is not None)
+        await until(pilot, lambda: screen.forecast.memory is not None)
         screen.go(4)
         await until(pilot, lambda: "40 of 40 can be used" in screen_text(pilot))
         assert str(first.merged) in "".join(screen_text(pilot).split())

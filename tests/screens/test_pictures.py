@@ -13,19 +13,19 @@ from dpo_tui.app import DpoTui
 from dpo_tui.demo import assets
 from dpo_tui.hardware.doctor.registry import DoctorOptions
 from dpo_tui.hardware.profiles import Ram
-from dpo_tui.views import run_plan as plans
-from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.steps.check_step import CheckStep
+from dpo_tui.views import run_plan as plans
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.text_pane import TextPane
 from tests.support.fake_run import begin, progress, write_history
 from tests.support.nvml_standin import compiler, library, machine
-from tests.test_app import screen_text, until
 from tests.support.repository import ROOT
+from tests.test_app import screen_text, until
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40), "200x50": (200, 50)}
 LOOKS = [
@@ -62,7 +62,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 def app(theme: str, feed=None) -> DpoTui:
-    return DpoTui(feed, preferences=UserSettings(theme=theme))
+    return DpoTui(feed, settings=UserSettings(theme=theme))
 
 
 @pytest.mark.parametrize(("size", "theme"), LOOKS)
@@ -115,7 +115,7 @@ def test_pairs(snap_compare, home, size, theme):
         await pilot.press("3")
         await until(pilot, lambda: "pairs.jsonl" in screen_text(pilot))
         pilot.app.screen.open_data("pairs.jsonl")
-        await until(pilot, lambda: pilot.app.screen._dataset is not None, 60)
+        await until(pilot, lambda: pilot.app.screen.dataset is not None, 60)
         await pilot.press("t")
         await until(pilot, lambda: "What is 2+2?" in screen_text(pilot) and "too-similar" in screen_text(pilot))
 
@@ -159,10 +159,10 @@ async def open_step(pilot, home: Path, step: str) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen) and pilot.app.screen.plan.profile != "")
     screen = pilot.app.screen
     if step == "check":
-        screen._set(plans.with_demo(screen.plan))
+        screen.set_plan(plans.with_demo(screen.plan))
     elif step in ("data", "settings"):
         chosen = {"model_name": "Qwen/Qwen3-0.6B"} | ({"dataset": "pairs.jsonl"} if step == "settings" else {})
-        screen._set(plans.with_values(screen.plan, chosen))
+        screen.set_plan(plans.with_values(screen.plan, chosen))
     screen.go(STEPS.index(step))
     words = {
         "hardware": "suits this machine", "model": "toy model", "data": "number 0", "settings": "steps \u00b7 ",
@@ -172,7 +172,7 @@ async def open_step(pilot, home: Path, step: str) -> None:
         await pilot.press("down")
     pane = screen.query_one(CheckStep).query_one(TextPane)
     await until(pilot, lambda: any(words[step] in text for text, _ in pane._paragraphs) or step != "check", 60)
-    await until(pilot, lambda: screen.query_one(CheckStep)._doctor is None)
+    await until(pilot, lambda: not screen.query_one(CheckStep).is_examining)
     # Where this machine keeps things is no part of the picture.
     folders = {str(assets.model_dir().parent): "/demo", str(home): "/home/you"}
     for folder, name in folders.items():

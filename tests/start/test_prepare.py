@@ -13,7 +13,7 @@ from dpo_tui.errors import ConfigError, DataError, DpoTuiError, RunNotFoundError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.start.prepare import create_run, prepare
-from tests.train.test_run_training import make_config
+from tests.support.training import make_config
 
 
 def loaded(tmp_path: Path, model: Path, pairs: Path, **changes: Any) -> LoadedConfig:

@@ -21,7 +21,7 @@ from dpo_tui.runs.state import read_state, write_state
 from dpo_tui.runs.status import status_of
 from dpo_tui.start.prepare import create_stages, prepare_stages
 from dpo_tui.start.stages import model_of
-from dpo_tui.train.worker.checkpoints import newest_whole
+from dpo_tui.train.worker.checkpoints import newest_complete
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 from tests.support.repository import ROOT
@@ -102,7 +102,7 @@ def test_a_chain_that_broke_in_the_middle_goes_on_from_there(
     first, second = create_stages(prepare_stages([load(sft), load(dpo)]))
     for folder in (first, second):
         launch.start(folder)
-    until(lambda: newest_whole(first.checkpoints)[0], "stage one's first checkpoint")
+    until(lambda: newest_complete(first.checkpoints)[0], "stage one's first checkpoint")
     send(state_of(first).worker_pid, signal.SIGKILL)
     assert ended(first).status == "failed"
     assert ended(second).status == "failed"

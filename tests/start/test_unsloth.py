@@ -26,7 +26,7 @@ from tests.start.test_prepare import loaded
 from tests.support import supervised_runs
 from tests.support.doctor_facts import findings, gpu
 from tests.support.supervised_runs import ended, fresh_home  # noqa: F401 - a fixture
-from tests.train.test_run_training import lines, losses, make_config
+from tests.support.training import lines, losses, make_config
 
 WHOLE = {"unsloth": "2026.10.9", "unsloth_zoo": "2026.10.9", "trl": "1.14.2", "torch": "2.10.0"}
 REAL = os.environ.get("DPO_TUI_UNSLOTH_PYTHON")

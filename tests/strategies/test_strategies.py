@@ -33,7 +33,7 @@ from dpo_tui.strategies.sft import SFT
 from dpo_tui.strategies.strategy import LN2, PREFERENCE_METRICS, DataForm, Metric, Strategy
 from tests.support.repository import ROOT
 from tests.support.tiny import make_pairs
-from tests.train.test_run_training import losses, make_config, make_run, train
+from tests.support.training import losses, make_config, make_run, train
 
 PACKAGE = ROOT / "dpo_tui"
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -267,9 +267,9 @@ def test_a_new_strategy_trains_with_a_trainer_of_trl_by_one_row(
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
     from dpo_tui.train.tools.evaluate_run import evaluate
-    from dpo_tui.train.tools.memory_probe import probed, take_steps
+    from dpo_tui.train.tools.memory_probe import probe_config, take_steps
     from dpo_tui.train.trainer import trainer_registry
-    from dpo_tui.train.trainer.arguments import trl_arguments
+    from dpo_tui.train.trainer.trainer_registry import trl_arguments
 
     def arguments(*args: Any, **options: Any) -> Any:
         return trl_arguments(ORPOConfig, *args, own={"beta": args[0].beta}, **options)
@@ -290,7 +290,7 @@ def test_a_new_strategy_trains_with_a_trainer_of_trl_by_one_row(
     measured = evaluate({"run": str(folder.path), "data": None, "kl_prompts": 4}, lambda *_: None)
     assert 0 <= measured["metrics"]["eval_rewards/accuracies"] <= 1
     assert "eval_kl" not in measured["metrics"]
-    assert 0 < take_steps(probed(made), make_run(made))["longest"] <= made.max_seq_length
+    assert 0 < take_steps(probe_config(made), make_run(made))["longest"] <= made.max_seq_length
 
 
 def test_a_run_without_preferences_is_not_evaluated_on_them(home: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""Plain TRL and ours, one after the other, in every process of a `torchrun`; the first writes what came of it.
+"""Trains with plain TRL and then with dpo-tui in every process of a `torchrun`; rank 0 writes both logs.
 
-python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/ddp_training.py ddp|fsdp OUT CONFIG [CONFIG …]
+python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/ddp_training.py KIND OUT CONFIG [CONFIG …]
+
+KIND is `ddp` or `fsdp`.
 """
 
 import faulthandler
@@ -14,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
-from tests.train.shortcuts.test_exactness import ours, plain_trl
+from tests.support.trained_both_ways import ours, plain_trl
 
 PATIENCE = 200
 """Seconds; six times what the slower kind takes on two cores that others use too."""
@@ -24,14 +26,14 @@ FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLI
 
 
 def shard_on_processors() -> None:
-    """Let accelerate follow FSDP's settings on processors too, where 1.15 passes over them without a word."""
+    """Make accelerate use FSDP on CPUs too, where 1.15 silently ignores its settings."""
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedType
 
-    as_it_is = AcceleratorState.__init__
+    original_init = AcceleratorState.__init__
 
     def sharded(state: Any, *arguments: Any, **options: Any) -> None:
-        as_it_is(state, *arguments, **options)
+        original_init(state, *arguments, **options)
         if plugin := options.get("fsdp_plugin"):
             state.fsdp_plugin = plugin
             state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
@@ -40,7 +42,7 @@ def shard_on_processors() -> None:
 
 
 def compare(kind: str, config: Config) -> dict[str, Any]:
-    """Train both ways; return logs, the weights' cosine and our report."""
+    """Train both ways; return both logs, the cosine of the trained weights, and the report of our shortcuts."""
     import torch
     from torch.distributed.fsdp import FSDPModule
     from torch.nn.parallel import DistributedDataParallel
@@ -57,8 +59,8 @@ def compare(kind: str, config: Config) -> dict[str, Any]:
 
 
 def main(kind: str, target: str, *configs: str) -> None:
-    """Compare for every config and write what was found."""
-    # Processes that wait for each other say where before the test gives up on them.
+    """Compare for every config; rank 0 writes the results as JSON."""
+    # Ranks that wait for each other forever print where, before the test's own timeout.
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     rank = os.environ["RANK"]
     os.environ["DPO_TUI_HOME"] += f"/{rank}"
@@ -68,8 +70,8 @@ def main(kind: str, target: str, *configs: str) -> None:
     found = [compare(kind, load(Path(path), {}).config) for path in configs]
     if rank == "0":
         Path(target).write_text(json.dumps(found), encoding="utf-8")
-    # Without the interpreter's own end: freeing the process group waits, holding the interpreter, for a thread of gloo
-    # that may be waiting for the interpreter (torch 2.13, seen once in eleven runs on busy cores).
+    # Without the interpreter's finalisation: freeing the process group waits, holding the GIL, for a thread of gloo
+    # that may be waiting for the GIL (torch 2.13, seen once in eleven runs on busy cores).
     sys.stdout.flush()
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""A launcher of several ranks, as a new one would be added: one module and one row of the registry.
+"""A launcher of several ranks, and an example of how a launcher is added: one module and one row of the registry.
 
     python ranks_launcher.py RUN_DIR [--attempt N] -- WORKER ARGV…     the supervisor, with this launcher registered
 
@@ -42,7 +42,7 @@ class RanksLauncher(LocalLauncher):
 
 
 class RanksWorker(LocalWorker):
-    """Its end is what the ranks say, unless what started them was killed: then they may not have ended yet."""
+    """Ends as its ranks report, unless the agent that started them was killed: then they may not have ended yet."""
 
     def end(self, returncode: int) -> WorkerEnd:
         if returncode < 0:

@@ -1,9 +1,9 @@
-"""Training in several processes in which only one rank sees what is asked for. Each writes what it did.
+"""Training by two ranks of which only rank 1 sees the requests; each rank writes which steps it made and saved.
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 tests/support/ranks_training.py OUT CONFIG RUN_DIR
 
-Rank 1 looks into the run's folder, where it is asked for a checkpoint in step 2 and to stop in step 4. Rank 0 looks
-into another one, where nobody asks for anything.
+Rank 1 reads requests from the run's folder, where a checkpoint is requested in step 2 and a stop in step 4. Rank 0
+reads them from a folder without requests.
 """
 
 import faulthandler
@@ -20,12 +20,12 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.ranks import Rank
 
 PATIENCE = 100
-"""Seconds; ranks that each follow their own view wait for each other for ever."""
-ASKED = {2: "checkpoint", 4: "stop"}
+"""Seconds until a hang is reported: ranks that followed different requests would wait for each other forever."""
+REQUESTS = {2: "checkpoint", 4: "stop"}
 
 
 def main(target: str, path: str, run: str) -> None:
-    """Train, and write which steps this rank saw, where it saved and whether it stopped."""
+    """Train, and write this rank's steps, the steps at which it saved, and whether it stopped."""
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     from transformers import TrainerCallback
 
@@ -34,27 +34,28 @@ def main(target: str, path: str, run: str) -> None:
     from dpo_tui.train.trainer.callbacks import RunCallback
     from dpo_tui.train.trainer.run_datasets import load_datasets
     from dpo_tui.train.trainer.trainer_registry import build_trainer
-    from dpo_tui.train.worker.distributed import AnyRank
+    from dpo_tui.train.worker.distributed import AllReduceAny
     from dpo_tui.train.worker.journal import Journal
     from dpo_tui.train.worker.stop_requests import StopRequests
 
     rank = Rank.from_environment()
     folder = RunFolder(Path(run))
-    asked_in = folder if rank.rank == 1 else RunFolder(Path(run) / "nobody-asks-here")
-    asked_in.control.mkdir(parents=True, exist_ok=True)
+    requests_in = folder if rank.rank == 1 else RunFolder(Path(run) / "no-requests")
+    requests_in.control.mkdir(parents=True, exist_ok=True)
     saved: list[int] = []
 
-    class Person(TrainerCallback):  # type: ignore[misc]
+    class Requester(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if rank.rank == 1 and (request := ASKED.get(state.global_step + 1)):
-                (asked_in.control / request).touch()
+            if rank.rank == 1 and (request := REQUESTS.get(state.global_step + 1)):
+                (requests_in.control / request).touch()
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             saved.append(state.global_step)
 
     config = load(Path(path), {}).config
     device = choose_device(config)
-    callback = RunCallback(Journal(folder, rank), StopRequests(asked_in, rank, AnyRank()), config.save_total_limit)
+    stop_requests = StopRequests(requests_in, rank, AllReduceAny())
+    callback = RunCallback(Journal(folder, rank), stop_requests, config.save_total_limit)
     trainer = build_trainer(
         config,
         folder,
@@ -65,16 +66,16 @@ def main(target: str, path: str, run: str) -> None:
         callback=callback,
         resumes=False,
     )
-    trainer.add_callback(Person())
+    trainer.add_callback(Requester())
     trainer.train()
     found = {
         "steps": trainer.state.global_step,
         "saved": saved,
         "stopped": callback.stopped,
-        "requests": sorted(os.listdir(asked_in.control)),
+        "requests": sorted(os.listdir(requests_in.control)),
     }
     Path(f"{target}.{rank.rank}").write_text(json.dumps(found), encoding="utf-8")
-    # Without the interpreter's own end, which may wait for a thread of gloo: see ddp_training.py.
+    # Without the interpreter's finalisation, which may wait for a thread of gloo: see ddp_training.py.
     sys.stdout.flush()
     os._exit(0)
 

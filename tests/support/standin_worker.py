@@ -1,4 +1,4 @@
-"""A worker that trains nothing, for tests of the run folder: it speaks the worker's protocol and behaves as it is told.
+"""A worker that trains nothing, for tests of the run folder: it follows the worker's protocol, and its options.
 
     python standin_worker.py RUN_DIR [options]
 
@@ -37,45 +37,45 @@ LITTER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); ti
 
 
 def main() -> int:
-    """Behave as told; the return value is the exit code."""
-    told = PARSER.parse_args()
-    folder = RunFolder(told.folder)
-    ending: list[int] = []
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if told.stubborn else lambda number, frame: ending.append(number))
+    """Behave as the options say; the return value is the exit code."""
+    options = PARSER.parse_args()
+    folder = RunFolder(options.folder)
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if options.stubborn else lambda number, frame: signals.append(number))
     set_pdeathsig()
     with open(folder.path / "worker-env.jsonl", "a", encoding="utf-8") as out:
         out.write(json.dumps(dict(os.environ)) + "\n")
     attempts = len((folder.path / "worker-env.jsonl").read_text().splitlines())
-    if told.litter:
+    if options.litter:
         litter = [subprocess.Popen([sys.executable, "-c", LITTER], start_new_session=own).pid for own in (False, True)]
         (folder.path / "litter.json").write_text(json.dumps(litter))
     step = max((int(path.name.split("-")[1]) for path in folder.checkpoints.glob("checkpoint-*")), default=0)
     sys.stdout.write(f"starting at step {step}\n")
-    while step < told.steps:
+    while step < options.steps:
         step += 1
-        if told.fits is not None and int(os.environ.get("DPO_TUI_MICRO_BATCH", told.micro)) > told.fits:
+        if options.fits is not None and int(os.environ.get("DPO_TUI_MICRO_BATCH", options.micro)) > options.fits:
             sys.stderr.write("out of memory\n")
             return 75
-        _log(folder, step, told.steps)
+        _log(folder, step, options.steps)
         while True:
             if requests.is_requested(folder, requests.CHECKPOINT):
                 _save(folder, step)
                 requests.clear(folder, requests.CHECKPOINT)
-            if ending or requests.is_requested(folder, requests.STOP):
+            if signals or requests.is_requested(folder, requests.STOP):
                 _save(folder, step)
                 requests.clear(folder, requests.STOP)
                 return 130
-            holding = told.hold_at == step and attempts <= told.hold_attempts
+            holding = options.hold_at == step and attempts <= options.hold_attempts
             if not holding or (folder.path / "go").exists():
                 break
             time.sleep(0.02)
-    if not told.no_checkpoints:
+    if not options.no_checkpoints:
         _save(folder, step)
-    if told.fail:
+    if options.fail:
         append_json_line(
-            folder.events, {"t": time.time(), "kind": "failed", "message": told.fail, "hint": "Do it right."}
+            folder.events, {"t": time.time(), "kind": "failed", "message": options.fail, "hint": "Do it right."}
         )
-    return told.exit
+    return options.exit
 
 
 def _log(folder: RunFolder, step: int, last: int) -> None:

@@ -48,6 +48,16 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
+def save_sharded(model: Path, folder: Path) -> Path:
+    """Write the same model again in several files, with a model card that names a licence."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(model).save_pretrained(folder, max_shard_size="100KB")
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: llama3.1\nlicense_name: Toy Licence\n---\nA toy.\n")
+    return folder
+
+
 def make_pairs(path: Path, count: int = 40) -> Path:
     """Write pairs whose better answer is longer and made of other words."""
     shuffle = random.Random(1)

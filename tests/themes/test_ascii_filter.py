@@ -8,24 +8,24 @@ import pytest
 from textual.widgets import Input
 
 from dpo_tui.app import DpoTui
-from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.guide_screen import GuideScreen
 from dpo_tui.screens.monitor_screen import VIEWS, MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
-from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.screens.runs_screen import RunsScreen
+from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.themes.glyphs import TWINS, in_ascii
 from dpo_tui.themes.pick import charset
+from dpo_tui.views.status_words import STATUSES
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.dialogs import AskDialog, TellDialog
 from dpo_tui.widgets.list_dialogs import PickDialog
 from dpo_tui.widgets.run_table import RunTable
-from dpo_tui.views.status_words import STATUSES
+from tests.support.repository import ROOT
 from tests.support.terminal import NOISE, Terminal
 from tests.test_app import ended_run, screen_text, until
-from tests.support.repository import ROOT
 
 FOREIGN = "caf\u00e9 \u65e5\u672c \U0001f642 \u2500\u2713"
 """Letters with an accent, wide letters, an emoji, and glyphs such as ours."""
@@ -63,7 +63,7 @@ async def is_ascii(pilot, *, after: str) -> None:
 async def test_runs_monitor_and_compare_are_drawn_in_ascii_with_their_dialogs(home):
     """LANG=C."""
     two_runs(home)
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
         await until(pilot, lambda: len(pilot.app.screen.query_one(RunTable).runs) == 2)
         await until(pilot, lambda: "failed" in screen_text(pilot))
         await is_ascii(pilot, after="runs")
@@ -100,14 +100,14 @@ async def test_runs_monitor_and_compare_are_drawn_in_ascii_with_their_dialogs(ho
 async def test_new_is_drawn_in_ascii_in_all_its_steps(home):
     rows = [{"prompt": FOREIGN, "chosen": f"{FOREIGN} {n}", "rejected": "no"} for n in range(20)]
     (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
         await pilot.press("2")
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen) and pilot.app.screen.plan.profile != "")
         screen = pilot.app.screen
         await is_ascii(pilot, after="hardware")
         for step, keys in enumerate((["enter"], ["down", "enter"], ["down", "enter"], ["ctrl+n"])):
             await pilot.press(*keys)
-            await until(pilot, lambda step=step: screen._at == step + 1)
+            await until(pilot, lambda step=step: screen.step == step + 1)
             await pilot.pause(0.3)
             await is_ascii(pilot, after=f"step {step + 2}")
         await until(pilot, lambda: "Reading the data" not in screen_text(pilot), 60)
@@ -121,12 +121,12 @@ async def test_new_is_drawn_in_ascii_in_all_its_steps(home):
 async def test_data_guide_settings_and_palette_are_drawn_in_ascii(home):
     rows = [{"prompt": f"{FOREIGN} {n}", "chosen": f"{FOREIGN} yes", "rejected": "no"} for n in range(4)]
     (home / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
         await pilot.press("3")
         await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen))
         await is_ascii(pilot, after="choosing data")
         pilot.app.screen.open_data("pairs.jsonl")
-        await until(pilot, lambda: pilot.app.screen._dataset is not None, 60)
+        await until(pilot, lambda: pilot.app.screen.dataset is not None, 60)
         await is_ascii(pilot, after="the verdict")
         await pilot.press("t")
         await until(pilot, lambda: "pair 1 of 4" in screen_text(pilot))
@@ -154,7 +154,7 @@ async def test_data_guide_settings_and_palette_are_drawn_in_ascii(home):
 async def test_asked_for_in_the_settings_it_holds_at_once_and_keeps_letters_that_the_terminal_has(home, monkeypatch):
     monkeypatch.setenv("LANG", "C.UTF-8")
     two_runs(home)
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 34)) as pilot:
         await until(pilot, lambda: "\u2717 failed" in screen_text(pilot))
         pilot.app.ascii_only = True
         # The table clips the name; the preview below it, which is drawn later, has the whole.

@@ -5,19 +5,14 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dpo_tui.config.files import from_values
-from dpo_tui.config.schema import Config
-from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import DataError, TrainingError
-from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.worker.checkpoints import newest_whole
-from dpo_tui.train.worker.journal import Journal
+from dpo_tui.train.worker.checkpoints import newest_complete
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
+from tests.support.training import lines, losses, make_config, make_run, train
 
 # What trl 1.16 logs at every step of DPO.
 TRL_KEYS = {
@@ -25,43 +20,6 @@ TRL_KEYS = {
     "mean_token_accuracy", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins",
     "logps/chosen", "logps/rejected",
 }  # fmt: skip
-
-
-def make_config(model: Path, pairs: Path, **changes: Any) -> Config:
-    values = {
-        "model_name": str(model),
-        "dataset": str(pairs),
-        "learning_rate": 1e-3,
-        "max_seq_length": 128,
-        "gradient_accumulation_steps": 1,
-        "max_steps": 6,
-        "save_steps": 2,
-        "sample_prompts": 2,
-        "sample_max_new_tokens": 4,
-        "gpus": "none",
-        "lora_r": 4,
-    }
-    return from_values(values | changes)
-
-
-def make_run(config: Config) -> RunFolder:
-    return store.create(to_toml(config), name="test", devices=[])
-
-
-def train(config: Config, folder: RunFolder | None = None, interruption: StopRequests | None = None) -> RunFolder:
-    from dpo_tui.train.run_training import run_training
-
-    folder = folder or make_run(config)
-    run_training(config, folder, Journal(folder), interruption or StopRequests(folder))
-    return folder
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def losses(folder: RunFolder) -> dict[int, float]:
-    return {line["step"]: line["loss"] for line in lines(folder.metrics) if "loss" in line}
 
 
 def test_a_run_leaves_everything_the_contract_names(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
@@ -160,7 +118,7 @@ def test_a_stopped_run_resumes_to_the_same_losses(home: Path, tiny_model: Path, 
     folder = make_run(config)
     with pytest.raises(StopRequested):
         train(config, folder, _StopAtStep3(folder))
-    assert newest_whole(folder.checkpoints)[0] == folder.checkpoints / "checkpoint-3"
+    assert newest_complete(folder.checkpoints)[0] == folder.checkpoints / "checkpoint-3"
     train(config, folder)
 
     resumed = losses(folder)
@@ -186,7 +144,7 @@ def test_a_stop_before_the_first_step_leaves_nothing_to_save(home: Path, tiny_mo
     (folder.control / "stop").touch()
     with pytest.raises(StopRequested):
         train(config, folder)
-    assert newest_whole(folder.checkpoints) == (None, [])
+    assert newest_complete(folder.checkpoints) == (None, [])
 
 
 def test_a_torn_checkpoint_is_skipped_and_named(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
@@ -194,12 +152,12 @@ def test_a_torn_checkpoint_is_skipped_and_named(home: Path, tiny_model: Path, ti
     folder = train(config)
     newest = folder.checkpoints / "checkpoint-6"
     (newest / "optimizer.pt").write_bytes(b"half a file")
-    assert newest_whole(folder.checkpoints) == (folder.checkpoints / "checkpoint-4", [newest])
+    assert newest_complete(folder.checkpoints) == (folder.checkpoints / "checkpoint-4", [newest])
 
     train(config, folder)
-    words = [event["message"] for event in lines(folder.events)]
-    assert "checkpoint-6 is incomplete and is not used" in words
-    assert "Resuming from step 4" in words
+    messages = [event["message"] for event in lines(folder.events)]
+    assert "checkpoint-6 is incomplete and is not used" in messages
+    assert "Resuming from step 4" in messages
 
 
 def test_a_checkpoint_on_request_does_not_stop_the_run(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:

@@ -130,7 +130,7 @@ def test_another_log_in_place_of_the_old_one_replaces_the_series(home: Path) -> 
 async def test_runs_laid_over_a_run_whose_history_is_being_read_leave_it_whole(home: Path) -> None:
     feed = RunFeed(long_run(home, "20261101-101010-aaaa"))
     other = long_run(home, "20261101-101011-bbbb", 40_000)
-    async with DpoTui(feed, preferences=UserSettings(theme="dark")).run_test(size=(100, 30)) as pilot:
+    async with DpoTui(feed, settings=UserSettings(theme="dark")).run_test(size=(100, 30)) as pilot:
         screen = pilot.app.screen
         assert isinstance(screen, MonitorScreen)
         while feed.catching_up:
@@ -152,7 +152,7 @@ async def test_moving_the_cursor_while_histories_are_being_read_leaves_them_whol
     monkeypatch.setattr(runs_screen, "PREVIEW_POLL", 0.02)  # many looks for news while a history is being read
     long_run(home, "20261101-101010-aaaa")
     long_run(home, "20261101-101011-bbbb", 60_000)  # under the cursor first, and read before the other one is
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 30)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 30)) as pilot:
         screen = pilot.app.screen
         await until(pilot, lambda: len(screen.query_one(RunTable).runs) == 2)
         await pilot.press("j")
@@ -163,7 +163,7 @@ async def test_moving_the_cursor_while_histories_are_being_read_leaves_them_whol
 
 async def test_compared_runs_are_read_whole_and_drawn_after_another_screen_was_in_front(home: Path) -> None:
     folders = [long_run(home, f"20261101-10101{index}-aaaa", 30_000) for index in range(3)]
-    async with DpoTui(preferences=UserSettings(theme="dark")).run_test(size=(100, 30)) as pilot:
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(100, 30)) as pilot:
         screen = CompareScreen(folders)
         pilot.app.add_mode("compared", lambda: screen)
         await pilot.app.switch_mode("compared")

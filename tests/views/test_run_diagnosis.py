@@ -153,7 +153,7 @@ def test_a_remedy_changes_settings_as_the_persons_own_and_may_leave_one_out(tmp_
 async def test_one_key_opens_the_settings_with_the_remedy_made_and_marked(home):
     """A remedy one key away."""
     feed = RunFeed(stuck_run(home))
-    async with DpoTui(feed, preferences=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+    async with DpoTui(feed, settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "Stuck at 0.6931" in screen_text(pilot))
         text = screen_text(pilot)
         assert "a tries learning_rate 5e-6" in text
@@ -170,7 +170,7 @@ async def test_one_key_opens_the_settings_with_the_remedy_made_and_marked(home):
 
 async def test_without_a_remedy_the_key_is_not_offered_and_e_opens_the_settings_as_they_were(home):
     folder = ended_run(home, "20261101-101010-aaaa", "fine")
-    async with DpoTui(RunFeed(folder), preferences=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+    async with DpoTui(RunFeed(folder), settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "Done. Loss 0." in screen_text(pilot))
         assert "apply advice" not in screen_text(pilot)
         await pilot.press("a")

@@ -29,7 +29,7 @@ from dpo_tui.runs.folder import RunFolder
 from pathlib import Path
 
 async def main(folder, sizes, wanted):
-    app = DpoTui(RunFeed(RunFolder(Path(folder))), preferences=UserSettings(theme="dark"))
+    app = DpoTui(RunFeed(RunFolder(Path(folder))), settings=UserSettings(theme="dark"))
     app.gpus = GpuWatch(interval=0.1)
     def text():
         strips = app.screen._compositor.render_strips()

@@ -1,4 +1,4 @@
-"""Step 5: everything that can be known before the start, and the start itself."""
+"""Step 5 of New: what will run, what the doctor finds on this machine, and the key that starts the run."""
 
 import shutil
 from collections.abc import Sequence
@@ -12,29 +12,34 @@ from textual.message import Message
 
 from dpo_tui import paths
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.doctor.registry import DoctorFinding
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
+from dpo_tui.hardware.doctor.registry import DoctorFinding
 from dpo_tui.hardware.memory.memory_estimate import GB
-from dpo_tui.views.run_forecast import Forecast
-from dpo_tui.views.doctor_findings import machine, relevant, trouble
-from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.start.prepare import Prepared
 from dpo_tui.screens.steps.settings_step import outlook
+from dpo_tui.start.prepare import Prepared
+from dpo_tui.views.doctor_findings import machine, relevant, trouble
+from dpo_tui.views.run_forecast import Forecast
+from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 
 _ROWS_NAMED = 3
+"""Dropped rows that are named one by one."""
 LITTLE_DISK = 10e9
-"""Bytes below which checkpoints of an adapter and its optimizer may not all find room."""
+"""Free bytes below which the checkpoints of an adapter and its optimizer may not all fit."""
 
 
 class CheckStep(Vertical):
-    """The last look; Enter starts."""
+    """A page about the run and the machine.
+
+    Posts `Start`. The doctor's checks run in a child process, which ends with the widget; their findings are added to
+    the page one by one and hold nothing up.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "start", "start", id="check.start")]
 
     class Start(Message):
-        """The person wants the run to start."""
+        """Posted when the user starts the run; it may still lack a model or data."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
@@ -42,27 +47,38 @@ class CheckStep(Vertical):
         self._ready = False
         self._findings: list[DoctorFinding] = []
         self._doctor: DoctorProcess | None = None
-        self._asked = False
+        """The doctor's process; None when it has ended."""
+        self._doctor_started = False
+
+    @property
+    def findings(self) -> tuple[DoctorFinding, ...]:
+        """What the doctor has found by now."""
+        return tuple(self._findings)
+
+    @property
+    def is_examining(self) -> bool:
+        """Whether the doctor may still find something."""
+        return self._doctor is not None
 
     def compose(self) -> ComposeResult:
-        """One page."""
-        yield TextPane(id="check-words")
+        """The page."""
+        yield TextPane(id="check-text")
 
     def on_unmount(self) -> None:
-        """End an examination that still goes on."""
-        self._end_examination()
+        """End the doctor's process."""
+        self._end_doctor()
 
     def show(self, text: Sequence[Paragraph], *, ready: bool = False) -> None:
-        """Show what was found about the run; what is found about the machine joins it.
+        """Show a text about the run, together with the doctor's findings about the machine.
 
         Args:
             text: about the run.
-            ready: whether the run may start.
+            ready: whether the run can start.
         """
         self._text, self._ready = list(text), ready
-        self._when_seen()
+        self._show_when_seen()
 
-    def _when_seen(self) -> None:
+    def _show_when_seen(self) -> None:
         screen = self.screen
         if isinstance(screen, FullScreen):
             screen.when_seen(self._show)
@@ -71,11 +87,11 @@ class CheckStep(Vertical):
 
     def _show(self) -> None:
         text = self._text
-        if self._asked:
-            told = machine(self._findings, looking=self._doctor is not None)
-            # Trouble stands at the top, where it is seen on a short terminal too.
+        if self._doctor_started:
+            findings = machine(self._findings, looking=self.is_examining)
+            # Problems come first, so that they are seen on a short terminal too.
             first, rest = ([self._verdict()], [("", "text"), *text]) if self._ready else (text, [])
-            text = [*first, *trouble(self._findings), *rest, ("", "text"), *told]
+            text = [*first, *trouble(self._findings), *rest, ("", "text"), *findings]
         self.query_one(TextPane).show(text)
 
     def _verdict(self) -> Paragraph:
@@ -83,40 +99,41 @@ class CheckStep(Vertical):
             return ("Enter starts the run, but on this machine it is likely to fail:", "bad")
         return ("Ready: enter starts the run, and it goes on without this window.", "good")
 
-    def examine(self, config: Config) -> None:
-        """Have the doctor look at what matters for a run; its findings appear one by one."""
-        self._end_examination()
-        self._findings, self._asked = [], True
+    def start_doctor(self, config: Config) -> None:
+        """Start the doctor's checks that matter for a run with this config."""
+        self._end_doctor()
+        self._findings, self._doctor_started = [], True
         self._doctor = DoctorProcess(*relevant(config))
-        self._follow(self._doctor)
+        self._follow_doctor(self._doctor)
 
-    def forget(self) -> None:
-        """There is nothing to examine yet."""
-        self._end_examination()
-        self._findings, self._asked = [], False
+    def stop_doctor(self) -> None:
+        """End the checks and forget their findings: the plan is not complete."""
+        self._end_doctor()
+        self._findings, self._doctor_started = [], False
 
-    def _end_examination(self) -> None:
+    def _end_doctor(self) -> None:
         doctor, self._doctor = self._doctor, None
         if doctor is not None:
             doctor.close()
 
     @work(thread=True, exclusive=True, group="doctor", exit_on_error=False)
-    def _follow(self, doctor: DoctorProcess) -> None:
+    def _follow_doctor(self, doctor: DoctorProcess) -> None:
         for finding in doctor.findings():
             if doctor is not self._doctor:
                 return
-            self.app.call_from_thread(self._found, doctor, finding)
+            self.app.call_from_thread(self._doctor_found, doctor, finding)
         if doctor is self._doctor:
-            self.app.call_from_thread(self._found, doctor, None)
+            self.app.call_from_thread(self._doctor_found, doctor, None)
 
-    def _found(self, doctor: DoctorProcess, finding: DoctorFinding | None) -> None:
+    def _doctor_found(self, doctor: DoctorProcess, finding: DoctorFinding | None) -> None:
+        """Add a finding; None means that there are no more."""
         if doctor is not self._doctor:
-            return
+            return  # the doctor was started anew, for another plan
         if finding is None:
             self._doctor = None
         else:
             self._findings.append(finding)
-        self._when_seen()
+        self._show_when_seen()
 
     def action_start(self) -> None:
         """Start the run."""
@@ -124,7 +141,7 @@ class CheckStep(Vertical):
 
 
 def missing(plan: RunPlan) -> list[Paragraph]:
-    """What keeps a plan from being checked; empty when nothing does."""
+    """What a plan lacks, and which of its settings are wrong; empty when it can be checked."""
     text: list[Paragraph] = []
     if not plan.has_model:
         text.append(("✗ Choose a model (step 2).", "bad"))
@@ -135,7 +152,13 @@ def missing(plan: RunPlan) -> list[Paragraph]:
 
 
 def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Paragraph]:
-    """What will run, on what, with which rows, and where it is written."""
+    """What will run, on which devices, with which rows, where it is written, and what is forecast of it.
+
+    Args:
+        plan: the plan.
+        forecast: what is forecast of it.
+        prepared: the plan's run as `dpo_tui.start.prepare.prepare` has checked it.
+    """
     config = prepared.config
     text: list[Paragraph] = [
         (f"model   {config.model_name}", "text"),
@@ -147,7 +170,7 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
         text.append((f"        and {len(prepared.dropped) - _ROWS_NAMED:,} more", "warn"))
     home = paths.runs()
     text += [
-        (f"runs on {_where(prepared)}", "text"),
+        (f"runs on {_devices(prepared)}", "text"),
         (f"writes  {home}", "text"),
         _disk(),
         ("", "text"),
@@ -161,7 +184,7 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     return text
 
 
-def _where(prepared: Prepared) -> str:
+def _devices(prepared: Prepared) -> str:
     request = prepared.device_request
     if request is not None:
         return f"{request.words} of {', '.join(request.candidates)}"
@@ -169,9 +192,10 @@ def _where(prepared: Prepared) -> str:
 
 
 def _disk() -> Paragraph:
+    # The home folder may not exist before the first run: its nearest existing parent is on the same disk.
     place = paths.home()
     while not place.exists() and place != place.parent:
         place = place.parent
     free = shutil.disk_usage(place).free
-    words = f"disk    {free / 1e9:,.0f} GB free"
-    return (words, "text") if free > LITTLE_DISK else (f"{words}: little room for checkpoints", "warn")
+    text = f"disk    {free / 1e9:,.0f} GB free"
+    return (text, "text") if free > LITTLE_DISK else (f"{text}: little room for checkpoints", "warn")

@@ -1,4 +1,4 @@
-"""Step 3: which pairs; a path with completion, the files at hand, the shipped sample; with the first pairs beside."""
+"""Step 3 of New, and the start of Data: the choice of a dataset, with a preview of its first pairs."""
 
 import os
 from pathlib import Path
@@ -15,26 +15,32 @@ from textual.worker import get_current_worker
 
 from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.text.printable import printable
+from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.line_input import LineInput
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst")
+_ROWS_READ = 40
+"""Rows that a preview reads to recognise the format."""
 _PAIRS_SHOWN = 3
+_PARAGRAPHS_SHOWN = 24
+_CHARACTERS_SHOWN = 400
+"""Of one prompt or answer."""
 _FILES_LISTED = 60
-_CUT = 400
+_NO_DATA_FILES = {"package.json", "tsconfig.json", "config.json", "tokenizer.json", "tokenizer_config.json"}
+"""Frequent names of JSON files that hold no dataset."""
 
 
 class PathSuggester(Suggester):
-    """Completes a path from the folders on disk."""
+    """Suggester that completes a path from the folders on disk."""
 
     def __init__(self) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
 
     async def get_suggestion(self, value: str) -> str | None:
-        """The first entry that begins as typed."""
+        """The path completed to the first entry, in order, that begins as typed; None when there is none."""
         if not value:
             return None
         path = Path(value).expanduser()
@@ -45,12 +51,12 @@ class PathSuggester(Suggester):
             return None
         if not names:
             return None
-        found = value[: len(value) - len(stem)] + names[0]
-        return found + "/" if (folder / names[0]).is_dir() else found
+        completed = value[: len(value) - len(stem)] + names[0]
+        return completed + "/" if (folder / names[0]).is_dir() else completed
 
 
 class DataStep(Vertical):
-    """A field for any data, the files at hand, and the first pairs of the one under the cursor."""
+    """A field for any dataset over a list of data files, with a preview of the file at the cursor. Posts `Chosen`."""
 
     DEFAULT_CSS = """
     DataStep #data-field { margin-bottom: 1; }
@@ -60,14 +66,18 @@ class DataStep(Vertical):
     """
 
     class Chosen(Message):
-        """Data was chosen: a path or a hub id."""
+        """Posted when a dataset is chosen.
+
+        Attributes:
+            location: a file, a folder or a hub id.
+        """
 
         def __init__(self, location: str) -> None:
             super().__init__()
             self.location = location
 
     def compose(self) -> ComposeResult:
-        """Field over list and preview."""
+        """The field over the list and the preview."""
         yield LineInput(
             placeholder="file, folder or hub id — → completes — or choose below",
             id="data-field",
@@ -78,93 +88,100 @@ class DataStep(Vertical):
             yield TextPane(id="data-preview")
 
     def show(self, plan: RunPlan) -> None:
-        """List the shipped sample and the files at hand."""
+        """List the shipped pairs and the data files below the working directory.
+
+        Args:
+            plan: its dataset is put into the field, unless something was typed there.
+        """
         options = self.query_one(ChoiceList)
-        kept = options.highlighted
+        highlighted = options.highlighted
         options.clear_options()
         options.add_option(Option("shipped: support answers", str(assets.pairs_file())))
-        options.add_options(
-            [Option(Content(printable(shown, single_line=True)), path) for shown, path in files_at_hand()]
-        )
-        options.highlighted = kept if kept is not None else 0
+        options.add_options([Option(Content(printable(name, single_line=True)), path) for name, path in data_files()])
+        options.highlighted = highlighted if highlighted is not None else 0
         if plan.has_data and not self.query_one(Input).value:
             self.query_one(Input).value = plan.config.dataset
 
     @on(OptionList.OptionHighlighted)
-    def _preview(self, message: OptionList.OptionHighlighted) -> None:
+    def _option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
         message.stop()
         if message.option_id is not None:
-            self._look(message.option_id)
+            self._load_preview(message.option_id)
 
     @on(Input.Changed)
-    def _typed(self, message: Input.Changed) -> None:
+    def _field_changed(self, message: Input.Changed) -> None:
         message.stop()
         if Path(message.value).expanduser().is_file():
-            self._look(message.value)
+            self._load_preview(message.value)
 
     @on(OptionList.OptionSelected)
-    def _select(self, message: OptionList.OptionSelected) -> None:
+    def _option_selected(self, message: OptionList.OptionSelected) -> None:
         message.stop()
         self.query_one(Input).value = str(message.option_id)
         self.post_message(self.Chosen(str(message.option_id)))
 
     @on(Input.Submitted)
-    def _submit(self, message: Input.Submitted) -> None:
+    def _field_submitted(self, message: Input.Submitted) -> None:
         message.stop()
         if message.value.strip():
             self.post_message(self.Chosen(message.value.strip()))
 
     @work(thread=True, exclusive=True, group="data-preview", exit_on_error=False)
-    def _look(self, location: str) -> None:
+    def _load_preview(self, location: str) -> None:
         text = preview(location)
-        # A thread cannot be stopped: an earlier look that took longer must not replace a later one.
+        # "exclusive" cannot stop a thread: the preview of an earlier choice may be ready after that of a later one.
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self.query_one(TextPane).show, text, top=True)
 
 
-def files_at_hand() -> list[tuple[str, str]]:
-    """(shown, path) of data files here and one folder below."""
+def data_files() -> list[tuple[str, str]]:
+    """(relative path, absolute path) of data files in the working directory and one folder below."""
     here = Path.cwd()
-    found = [path for pattern in ("*", "*/*") for path in sorted(here.glob(pattern)) if path.suffix in SUFFIXES]
-    kept = [path for path in found if not any(part.startswith(".") for part in path.relative_to(here).parts)]
-    usual = {"package.json", "tsconfig.json", "config.json", "tokenizer.json", "tokenizer_config.json"}
-    return [(str(path.relative_to(here)), str(path)) for path in kept if path.is_file() and path.name not in usual][
-        :_FILES_LISTED
-    ]
+    files: list[tuple[str, str]] = []
+    for path in (path for pattern in ("*", "*/*") for path in sorted(here.glob(pattern))):
+        relative = path.relative_to(here)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix in SUFFIXES and not hidden and path.is_file() and path.name not in _NO_DATA_FILES:
+            files.append((str(relative), str(path)))
+    return files[:_FILES_LISTED]
 
 
 def preview(location: str) -> list[Paragraph]:
-    """The recognised format and the first pairs of some data, or why there are none."""
+    """The recognised format and the first pairs of a dataset, or why there are none.
+
+    Args:
+        location: a file, a folder or a hub id; read in the calling thread.
+    """
+    from dpo_tui.data.load_pairs import format_name
+    from dpo_tui.data.pairs.pair import Unreadable, text_of
+    from dpo_tui.data.rows.recogniser import Recogniser
     from dpo_tui.data.scan.row_index import preview_rows
     from dpo_tui.data.scan.row_search import turns_of
-    from dpo_tui.data.pairs.pair import Unreadable, text_of
-    from dpo_tui.data.load_pairs import format_name
-    from dpo_tui.data.rows.recogniser import Recogniser
     from dpo_tui.data.source.source import Source
 
     recogniser = Recogniser()
     text: list[Paragraph] = []
     try:
-        rows = preview_rows(Source(location), 40)
+        rows = preview_rows(Source(location), _ROWS_READ)
     except DpoTuiError as error:
         return [(error.message, "bad"), (error.hint or "", "muted")]
     shown = 0
     for number, row in rows:
-        found = turns_of(row, recogniser)
-        if isinstance(found, Unreadable):
-            text.append((f"row {number}: {found.message}", "bad"))
-        elif found and shown < _PAIRS_SHOWN:
+        pairs = turns_of(row, recogniser)
+        if isinstance(pairs, Unreadable):
+            text.append((f"row {number}: {pairs.message}", "bad"))
+        elif pairs and shown < _PAIRS_SHOWN:
             shown += 1
-            pair = found[0]
+            pair = pairs[0]
             text += [
-                (_cut(text_of(pair.prompt)), "heading"),
-                (f"+ {_cut(text_of(pair.chosen))}", "good"),
-                (f"- {_cut(text_of(pair.rejected))}", "muted"),
+                (_shortened(text_of(pair.prompt)), "heading"),
+                (f"+ {_shortened(text_of(pair.chosen))}", "good"),
+                (f"- {_shortened(text_of(pair.rejected))}", "muted"),
                 ("", "text"),
             ]
-    head = f"format: {format_name(recogniser.formats)}" if recogniser.formats else "no pair recognised"
-    return [(head, "accent"), ("", "text"), *text[:24]]
+    heading = f"format: {format_name(recogniser.formats)}" if recogniser.formats else "no pair recognised"
+    return [(heading, "accent"), ("", "text"), *text[:_PARAGRAPHS_SHOWN]]
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _CUT else text[:_CUT] + " …"
+def _shortened(text: str) -> str:
+    return text if len(text) <= _CHARACTERS_SHOWN else text[:_CHARACTERS_SHOWN] + " …"

@@ -1,4 +1,4 @@
-"""Step 1: what this machine has, which profile suits it and why, and whether DPO is the right tool here."""
+"""Step 1 of New: the machine's hardware and warnings about it, and the choice of a profile."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -11,11 +11,11 @@ from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.choice_list import ChoiceList
 from dpo_tui.widgets.text_pane import Paragraph, TextPane
 
-NAMES = ("high-end", "mid-range", "reduced", "cpu")
+PROFILES = ("high-end", "mid-range", "reduced", "cpu")
 
 
 class HardwareStep(Vertical):
-    """The machine in words, and the profiles to choose from."""
+    """A description of the machine over the list of profiles. Posts `Chosen`."""
 
     DEFAULT_CSS = """
     HardwareStep TextPane { height: 1fr; }
@@ -23,19 +23,28 @@ class HardwareStep(Vertical):
     """
 
     class Chosen(Message):
-        """A profile was taken."""
+        """Posted when a profile is chosen.
+
+        Attributes:
+            name: a key of `dpo_tui.hardware.profiles.SETTINGS`.
+        """
 
         def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name
 
     def compose(self) -> ComposeResult:
-        """Words over choices."""
-        yield TextPane([("Looking at this machine …", "muted")], id="hardware-words")
+        """The description and the list."""
+        yield TextPane([("Looking at this machine …", "muted")], id="hardware-text")
         yield ChoiceList(id="profiles")
 
     def show(self, profile: Profile, plan: RunPlan) -> None:
-        """Say what was found, and offer the profiles, the recommended one first."""
+        """Describe the machine, and list the profiles, the recommended one first.
+
+        Args:
+            profile: the profile recommended for this machine.
+            plan: decides which profile is under the cursor.
+        """
         text: list[Paragraph] = [("This machine", "heading"), (profile.reason, "text"), ("", "text")]
         if profile.warnings:
             text.append(("Good to know", "heading"))
@@ -52,17 +61,17 @@ class HardwareStep(Vertical):
         self.query_one(TextPane).show(text)
         options = self.query_one(ChoiceList)
         options.clear_options()
-        order = [profile.name, *(name for name in NAMES if name != profile.name)]
-        options.add_options([Option(_words(name, name == profile.name), name) for name in order])
+        order = [profile.name, *(name for name in PROFILES if name != profile.name)]
+        options.add_options([Option(_profile_line(name, name == profile.name), name) for name in order])
         options.highlighted = order.index(plan.profile) if plan.profile in order else 0
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        """Take the profile."""
+        """Post the chosen profile."""
         message.stop()
         self.post_message(self.Chosen(str(message.option_id)))
 
 
-def _words(name: str, recommended: bool) -> str:
+def _profile_line(name: str, recommended: bool) -> str:
     settings = SETTINGS[name]  # type: ignore[index]
     parts = ["4-bit" if settings["use_4bit"] else "no 4-bit"]
     parts.append(f"batch {settings['per_device_train_batch_size']} × {settings['gradient_accumulation_steps']}")

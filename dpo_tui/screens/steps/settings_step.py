@@ -1,4 +1,4 @@
-"""Step 4: the form made from the schema, with help, sources, the memory bar and advice beside it."""
+"""Step 4 of New: a form made from the config schema, with help on a setting and the forecast of the plan beside it."""
 
 from typing import Any
 
@@ -31,13 +31,18 @@ _TITLES = {
     "compute": "Machine",
     "run": "Run",
 }
-BAR = 24
+BAR_WIDTH = 24
+"""Cells of the memory bar."""
 MINUTE = 60
-LITTLE = 0.01
+LEAST_SAVING = 0.01
+"""Share of the tokens below which sorting batches by length is not worth naming a figure."""
 
 
 class SettingsStep(Vertical):
-    """The form on the left; on the right what the focused setting means and what all of it comes to."""
+    """The form on the left; on the right help on the setting under the cursor, and the forecast of the plan.
+
+    Posts `Changed` for every change, while a value is being typed too.
+    """
 
     DEFAULT_CSS = """
     SettingsStep > Horizontal { height: 1fr; }
@@ -50,7 +55,12 @@ class SettingsStep(Vertical):
     """
 
     class Changed(Message):
-        """A setting got a value; None means not set."""
+        """Posted when a setting gets a value.
+
+        Attributes:
+            name: the setting.
+            value: its value; None removes it from the plan.
+        """
 
         def __init__(self, name: str, value: Any) -> None:
             super().__init__()
@@ -60,12 +70,13 @@ class SettingsStep(Vertical):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
         self._editing = ""
-        self._before: Any = None
+        """Name of the setting in the edit line; empty when that is closed."""
+        self._value_before: Any = None
         self._plan = RunPlan()
         self._forecast = Forecast()
 
     def compose(self) -> ComposeResult:
-        """Form with its edit line, help beside."""
+        """The form over its edit line, and the help beside them."""
         with Horizontal():
             with Vertical(id="form-side"):
                 yield SchemaForm(id="form")
@@ -75,32 +86,32 @@ class SettingsStep(Vertical):
             yield TextPane(id="setting-help")
 
     def show(self, plan: RunPlan, forecast: Forecast) -> None:
-        """Show a plan and its outlook."""
+        """Show the settings of a plan, and what is forecast of it."""
         self._plan, self._forecast = plan, forecast
-        self.query_one(SchemaForm).show(rows(plan))
-        self._explain()
+        self.query_one(SchemaForm).show(form_rows(plan))
+        self._show_help()
 
-    def _explain(self) -> None:
+    def _show_help(self) -> None:
         row = self.query_one(SchemaForm).current
         name = self._editing or (row.name if row is not None else "")
-        self.query_one("#setting-help", TextPane).show(beside(name, self._plan, self._forecast))
+        self.query_one("#setting-help", TextPane).show(setting_help(name, self._plan, self._forecast))
 
     @on(SchemaForm.Picked)
-    def _picked(self, message: SchemaForm.Picked) -> None:
+    def _row_picked(self, message: SchemaForm.Picked) -> None:
         message.stop()
-        self._explain()
+        self._show_help()
 
     @on(SchemaForm.Changed)
-    def _cycled(self, message: SchemaForm.Changed) -> None:
+    def _value_changed(self, message: SchemaForm.Changed) -> None:
         message.stop()
         value = {"yes": True, "no": False}.get(message.value, parse(message.name, message.value))
         self.post_message(self.Changed(message.name, value))
 
     @on(SchemaForm.EditWanted)
-    def _edit(self, message: SchemaForm.EditWanted) -> None:
+    def _open_edit(self, message: SchemaForm.EditWanted) -> None:
         message.stop()
         self._editing = message.row.name
-        self._before = self._plan.own.get(self._editing)
+        self._value_before = self._plan.own.get(self._editing)
         self.query_one("#edit-title", Static).update(f"{message.row.title} =")
         field = self.query_one("#edit-field", LineInput)
         with field.prevent(Input.Changed):
@@ -109,100 +120,113 @@ class SettingsStep(Vertical):
         field.focus()
 
     @on(Input.Changed, "#edit-field")
-    def _typed(self, message: Input.Changed) -> None:
+    def _field_changed(self, message: Input.Changed) -> None:
         message.stop()
         if self._editing:
             self.post_message(self.Changed(self._editing, parse(self._editing, message.value)))
 
     @on(Input.Submitted, "#edit-field")
-    def _done(self, message: Input.Submitted) -> None:
+    def _field_submitted(self, message: Input.Submitted) -> None:
         message.stop()
         self.close_edit(keep=True)
 
     def close_edit(self, *, keep: bool) -> bool:
-        """Leave the edit line, with or without what was typed; says whether it was open."""
+        """Close the edit line.
+
+        Args:
+            keep: whether the value typed stays; otherwise the setting gets back the value it had.
+
+        Returns:
+            Whether it was open.
+        """
         if not self._editing:
             return False
         if not keep:
-            self.post_message(self.Changed(self._editing, self._before))
+            self.post_message(self.Changed(self._editing, self._value_before))
         self._editing = ""
         self.query_one("#edit").remove_class("-open")
         self.query_one(SchemaForm).focus()
         return True
 
 
-def rows(plan: RunPlan) -> list[FormRow]:
+def form_rows(plan: RunPlan) -> list[FormRow]:
     """Every setting of a plan as a row of the form."""
-    found = []
+    rows = []
     for section in ORDER:
         for name, info in SECTIONS[section].model_fields.items():
-            said = words(info)
+            description = words(info)
             options = ("yes", "no") if info.annotation is bool else choices(info)
-            found.append(
+            rows.append(
                 FormRow(
                     name=name,
                     section=_TITLES[section],
-                    title=said.title,
+                    title=description.title,
                     value=_value(plan, name),
-                    unit=said.unit,
+                    unit=description.unit,
                     changed=plan.origin(name) == "you",
                     problem=plan.problem(name),
-                    advanced=said.advanced,
+                    advanced=description.advanced,
                     options=options if "list[" not in str(info.annotation) else (),
                 )
             )
-    return found
+    return rows
 
 
 def _value(plan: RunPlan, name: str) -> str:
     value = plan.shown(name)
     if name == "lora_alpha" and value is None:
-        value = plan.config.alpha  # twice the rank
+        value = plan.config.alpha  # its default is twice the rank
     return written(value)
 
 
-def beside(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
-    """What stands beside the form: the setting explained, and the outlook of the whole."""
+def setting_help(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
+    """Help on one setting, followed by the outlook of the plan.
+
+    Args:
+        name: the setting; empty or unknown leaves only the outlook.
+        plan: the plan, for the setting's value and where it comes from.
+        forecast: what is forecast of the plan.
+    """
     text: list[Paragraph] = []
     info = next((section.model_fields[name] for section in SECTIONS.values() if name in section.model_fields), None)
     if info is not None:
-        said = words(info)
-        text += [(said.title, "heading"), (said.help, "text")]
+        description = words(info)
+        text += [(description.title, "heading"), (description.help, "text")]
         if problem := plan.problem(name):
             text.append((f"✗ {problem}", "bad"))
         if bounds := limits(info):
             text.append((f"allowed: {bounds}", "muted"))
         profile = written(plan.profile_values[name]) if name in plan.profile_values else "—"
-        opened = written(plan.file_values[name]) if name in plan.file_values else "—"
+        from_file = written(plan.file_values[name]) if name in plan.file_values else "—"
         changed = "yes" if plan.origin(name) == "you" else "no"
-        if name == "group_by_length" and (found := grouping_words(plan, forecast)):
-            text.append((found, "text"))
-        text += [(f"profile: {profile} · file: {opened} · changed: {changed}", "muted"), ("", "text")]
+        if name == "group_by_length" and (savings := grouping_text(plan, forecast)):
+            text.append((savings, "text"))
+        text += [(f"profile: {profile} · file: {from_file} · changed: {changed}", "muted"), ("", "text")]
     return [*text, *outlook(plan, forecast)]
 
 
-def grouping_words(plan: RunPlan, forecast: Forecast) -> str:
-    """What batches of like length would spare on this data; empty while that is not known."""
+def grouping_text(plan: RunPlan, forecast: Forecast) -> str:
+    """Share of tokens that batches of similar lengths save on this data; empty while that is not known."""
     padding = forecast.padding
     if padding is None:
         return ""
-    words = f"On this data about {padding.shuffled:.0%} of a random batch is padding, by length {padding.grouped:.0%}: "
-    spared = f"it spares {padding.saved:.0%} of the tokens" if padding.saved >= LITTLE else "it spares next to nothing"
+    amount = f"{padding.saved:.0%} of the tokens" if padding.saved >= LEAST_SAVING else "next to nothing"
     off = plan.config.share_prefix == "off"
     shared = "" if off else "; share_prefix lays pairs side by side, which spares padding too"
-    return f"{words}{spared}{shared}."
+    padded = f"about {padding.shuffled:.0%} of a random batch is padding, by length {padding.grouped:.0%}"
+    return f"On this data {padded}: it spares {amount}{shared}."
 
 
 def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
-    """Memory, steps, time and advice in a few lines."""
+    """Memory, steps, time and advice of a plan; the check step shows the same lines."""
     text: list[Paragraph] = []
     if forecast.memory is not None:
         need = forecast.memory.total / GB
         free = forecast.free / GB if forecast.free else None
         role = {"fits": "good", "tight": "warn", "does-not-fit": "bad"}.get(forecast.verdict, "muted")
         if free:
-            done, rest = bar(need / free, BAR)
-            text.append((f"memory {done}{rest}", role))
+            filled, empty = bar(need / free, BAR_WIDTH)
+            text.append((f"memory {filled}{empty}", role))
             text.append((f"{need:.1f} of {free:.1f} GB · {forecast.verdict.replace('-', ' ')}", role))
         else:
             text.append((f"memory about {need:.1f} GB", "text"))
@@ -213,22 +237,22 @@ def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
     batch = f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} = {config.effective_batch}"
     text.append((f"effective batch {batch} pairs", "text"))
     if forecast.steps is not None:
-        text.append((f"{forecast.steps.steps:,} steps{_time(forecast)}", "text"))
+        text.append((f"{forecast.steps.steps:,} steps{_duration(forecast)}", "text"))
         if forecast.duration is not None:
             text.append((forecast.duration.basis, "muted"))
     if forecast.sizes.basis:
         text.append((forecast.sizes.basis, "muted"))
     for advice in forecast.advice:
-        text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.message}", _TONES[advice.severity]))
+        text.append((f"{'!' if advice.severity != 'info' else '·'} {advice.message}", _SEVERITY_ROLES[advice.severity]))
     return text
 
 
-def _time(forecast: Forecast) -> str:
-    """How long the steps take; below a minute a guess in seconds would say more than is known."""
+def _duration(forecast: Forecast) -> str:
+    """Forecast duration of all steps; below a minute a number of seconds would claim more than is known."""
     if forecast.duration is None:
         return ""
     seconds = forecast.duration.seconds
     return f" · about {duration(seconds)}" if seconds >= MINUTE else " · under a minute, without loading"
 
 
-_TONES = {"info": "muted", "warning": "warn", "error": "bad"}
+_SEVERITY_ROLES = {"info": "muted", "warning": "warn", "error": "bad"}

@@ -1,1 +1,1 @@
-"""Evaluation while a run trains: KL estimate, sampled answers, their time budget."""
+"""Evaluation during training: KL to the reference, answers to sample prompts, and the time budget of both."""

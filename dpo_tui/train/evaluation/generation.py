@@ -1,4 +1,4 @@
-"""Answer prompts in batches, within a time box, without touching the random numbers of the training."""
+"""Batched generation that can be stopped at any token and leaves the random state of the training as it is."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,10 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from dpo_tui.data.pairs.pair import Message
 
-BATCH = 8
-"""Prompts answered at once: a token costs about the same for one as for eight, and the cache stays small."""
-# Whatever a model's generation_config says, these make sampling follow the model's own distribution.
+BATCH_SIZE = 8
+"""Prompts answered at once: a token costs about the same for one as for eight, and the KV cache stays small."""
+# They override a model's generation_config, so that sampling follows the model's own distribution: a KL estimate from
+# truncated or sharpened samples would be biased.
 _PURE_SAMPLING = {
     "do_sample": True,
     "temperature": 1.0,
@@ -27,24 +28,25 @@ _PURE_SAMPLING = {
 }
 _GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
-Halt = Callable[[], bool]
+ShouldStop = Callable[[], bool]
+"""Asked before every token; True ends the generation."""
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """One answer as tokens.
+class SampledAnswer:
+    """One generated answer as token ids.
 
     Attributes:
-        prompt: token ids, as the chat template renders the prompt.
-        answer: token ids, the end-of-text token included where the model set one.
+        prompt: as the chat template renders it.
+        answer: with the end-of-text token where the model generated one.
     """
 
     prompt: list[int]
     answer: list[int]
 
 
-def prompt_ids(tokenizer: Any, prompt: list[Message]) -> list[int]:
-    """Return the token ids of a prompt, up to where the assistant begins."""
+def prompt_token_ids(tokenizer: Any, prompt: list[Message]) -> list[int]:
+    """Return the token ids of a prompt, the header of the assistant's turn included."""
     rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)
     ids: list[int] = list(rendered["input_ids"])
     return ids
@@ -58,21 +60,24 @@ def generate(
     max_new_tokens: int,
     *,
     seed: int | None = None,
-    halt: Halt = lambda: False,
-    batch: int = BATCH,
+    should_stop: ShouldStop = lambda: False,
+    batch_size: int = BATCH_SIZE,
     options: dict[str, Any] | None = None,
-) -> Iterator[Sampled]:
-    """Answer prompts, batch by batch; ends early, without the unfinished batch, once ``halt`` says so.
+) -> Iterator[SampledAnswer]:
+    """Answer prompts batch by batch.
 
     Args:
-        model: on its device; it is put back into the mode it was in.
+        model: on its device; its training mode is restored at the end.
         tokenizer: for its padding and end-of-text tokens.
-        prompts: token ids.
+        prompts: token ids of each.
         max_new_tokens: longest answer.
         seed: sample from the model's own distribution with this seed; greedy when None.
-        halt: asked before every token.
-        batch: prompts answered at once.
-        options: of ``generate``, on top; for sampling at another temperature.
+        should_stop: asked before every token; when it is True the generation ends without the unfinished batch.
+        batch_size: prompts answered at once.
+        options: further arguments of transformers' ``generate`` when sampling, such as another temperature.
+
+    Yields:
+        One answer for each prompt, in their order.
     """
     decoding = {
         "max_new_tokens": max_new_tokens,
@@ -81,69 +86,93 @@ def generate(
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(prompts), batch):
-            if halt():
+        for start in range(0, len(prompts), batch_size):
+            if should_stop():
                 return
-            rows = prompts[start : start + batch]
-            with seeded(model.device, seed + start if seed is not None else 0):
-                answers = _batch(model, tokenizer, rows, decoding, halt)
+            rows = prompts[start : start + batch_size]
+            with forked_rng(model.device, seed + start if seed is not None else 0):
+                answers = _answer_batch(model, tokenizer, rows, decoding, should_stop)
             if answers is None:
                 return
-            yield from (Sampled(list(row), answer) for row, answer in zip(rows, answers, strict=True))
+            yield from (SampledAnswer(list(row), answer) for row, answer in zip(rows, answers, strict=True))
     finally:
         model.train(was_training)
 
 
+def greedy_answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[Message]],
+    max_new_tokens: int,
+    should_stop: ShouldStop = lambda: False,
+) -> Iterator[str]:
+    """Answer each prompt greedily and decode the answers; see :func:`generate`.
+
+    Args:
+        model: the policy or the reference, on its device.
+        tokenizer: with a chat template.
+        prompts: conversations that end with a user's message.
+        max_new_tokens: longest answer.
+        should_stop: asked before every token.
+    """
+    rows = [prompt_token_ids(tokenizer, prompt) for prompt in prompts]
+    for sampled in generate(model, tokenizer, rows, max_new_tokens, should_stop=should_stop):
+        yield tokenizer.decode(sampled.answer, skip_special_tokens=True).strip()
+
+
 @contextlib.contextmanager
-def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers of one's own: what is drawn inside does not change what the training draws afterwards."""
+def forked_rng(device: torch.device, seed: int) -> Iterator[None]:
+    """Context with a random state seeded by itself; the state of the training is restored at its end."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
 
-def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Return the tokens that end an answer: the model's, else the tokenizer's."""
-    told = getattr(model.generation_config, "eos_token_id", None)
-    if told is None:
-        told = tokenizer.eos_token_id
-    return [] if told is None else [told] if isinstance(told, int) else list(told)
+def eos_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Return the ids of the tokens that end an answer: the model's, else the tokenizer's; empty without any."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
 
 
-def _batch(
-    model: Any, tokenizer: Any, rows: Sequence[list[int]], decoding: dict[str, Any], halt: Halt
+def _answer_batch(
+    model: Any, tokenizer: Any, rows: Sequence[list[int]], decoding: dict[str, Any], should_stop: ShouldStop
 ) -> list[list[int]] | None:
-    """Answer one batch; None when it was halted."""
-    ends = end_tokens(model, tokenizer)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends or [0])[0]
+    """Answer one batch; None when it was stopped before its end."""
+    eos_ids = eos_token_ids(model, tokenizer)
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos_ids or [0])[0]
+    # Padded on the left: generate() appends tokens on the right, next to the last token of each prompt.
     longest = max(map(len, rows))
     ids = torch.tensor([[padding] * (longest - len(row)) + row for row in rows], device=model.device)
-    seen = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
-    halted = _Halted(halt)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    criterion = _StopCriterion(should_stop)
     output = model.generate(
         input_ids=ids,
-        attention_mask=seen,
+        attention_mask=mask,
         use_cache=True,
         pad_token_id=padding,
-        eos_token_id=ends or None,
-        stopping_criteria=StoppingCriteriaList([halted]),
+        eos_token_id=eos_ids or None,
+        stopping_criteria=StoppingCriteriaList([criterion]),
         **decoding,
     )
-    return None if halted.happened else [_until_end(row, ends) for row in output[:, longest:].tolist()]
+    return None if criterion.stopped else [_until_eos(row, eos_ids) for row in output[:, longest:].tolist()]
 
 
-def _until_end(tokens: list[int], ends: list[int]) -> list[int]:
+def _until_eos(tokens: list[int], eos_ids: list[int]) -> list[int]:
     """Cut off the padding after the first end-of-text token; that token is part of the answer."""
-    stop = next((place for place, token in enumerate(tokens) if token in ends), len(tokens) - 1)
-    return tokens[: stop + 1]
+    last = next((place for place, token in enumerate(tokens) if token in eos_ids), len(tokens) - 1)
+    return tokens[: last + 1]
 
 
-class _Halted(StoppingCriteria):  # type: ignore[misc]
-    def __init__(self, halt: Halt) -> None:
-        self.halt = halt
-        self.happened = False
+class _StopCriterion(StoppingCriteria):  # type: ignore[misc]
+    """Ends the generation of a whole batch once ``should_stop`` returns True, and remembers that it did."""
+
+    def __init__(self, should_stop: ShouldStop) -> None:
+        self.should_stop = should_stop
+        self.stopped = False
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        self.happened = self.happened or self.halt()
-        return torch.full((input_ids.shape[0],), self.happened, dtype=torch.bool, device=input_ids.device)
+        self.stopped = self.stopped or self.should_stop()
+        return torch.full((input_ids.shape[0],), self.stopped, dtype=torch.bool, device=input_ids.device)

@@ -1,4 +1,4 @@
-"""Looks at the model while it trains: the KL estimate and the sampled answers, at each evaluation, in little time."""
+"""In-training evaluation: KL estimate and answers to sample prompts at each of the trainer's evaluations."""
 
 from typing import Any
 
@@ -8,29 +8,29 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs.pair import Message
 from dpo_tui.runs.thresholds import KL_REASONABLE
 from dpo_tui.strategies.registry import strategy_of
-from dpo_tui.train.evaluation.generation import Halt, prompt_ids
+from dpo_tui.train.evaluation.generation import ShouldStop, greedy_answers, prompt_token_ids
 from dpo_tui.train.evaluation.kl import KlEstimate, estimate_kl, has_reference
-from dpo_tui.train.evaluation.samples import answers
-from dpo_tui.train.evaluation.time_budget import EvaluationCost, StepTimer, TimeBudget
+from dpo_tui.train.evaluation.time_budget import EvaluationCost, TimeBudget, TrainingProgress
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
-FEWEST = 4
-"""Answers below which a KL estimate is not worth its name; enough at the start, where it is zero."""
+_MIN_KL_ANSWERS = 4
+"""Fewer answers make no useful KL estimate. At step 0, where KL is 0, no more are used."""
 _OUTSIDE_SECONDS = 60.0
-"""How long answering may take before and after the training."""
+"""Budget of the sample prompts before the first step and after the last one."""
 
 
 class InTrainingEvaluation:
-    """Estimates KL and samples answers; writes metrics, events and samples of a run.
+    """Estimates KL, answers sample prompts, and writes the metrics, events and samples of both.
 
     Args:
         config: of the run.
-        trainer: TRL's, built.
+        trainer: TRL's, ready to train.
         tokenizer: with a chat template.
-        prompts: held-out prompts where there are any: the first are answered for people, more are for KL.
-        journal: where answers and events go.
-        interruption: a request to stop ends a look at once.
+        prompts: held-out ones where there are any; the first ``sample_prompts`` are answered, the first ``kl_prompts``
+            are for the KL estimate.
+        journal: where samples and events are written.
+        stop_requests: a request to stop ends an evaluation at once.
         first_step: the step that this attempt starts from.
     """
 
@@ -42,72 +42,75 @@ class InTrainingEvaluation:
         *,
         prompts: list[list[Message]],
         journal: Journal,
-        interruption: StopRequests,
+        stop_requests: StopRequests,
         first_step: int = 0,
     ) -> None:
         self.config, self.trainer, self.tokenizer = config, trainer, tokenizer
-        self.journal, self.interruption = journal, interruption
-        self.shown = prompts[: config.sample_prompts]
-        self.allowance = TimeBudget(config.looks_share, first_step)
+        self.journal, self.stop_requests = journal, stop_requests
+        self.budget = TimeBudget(config.looks_share, first_step)
+        self._sample_prompts = prompts[: config.sample_prompts]
         self._kl_cost, self._sample_cost = EvaluationCost(), EvaluationCost()
         self._kl_prompts = self._prompts_for_kl(prompts)
-        self._said: set[str] = set()
-        self._above = False
+        self._notes_written: set[str] = set()
+        self._kl_was_high = False
 
     def before(self) -> None:
-        """Answer the prompts before the first step; policy and reference are the same model then."""
-        for sample in self._answer("before", "policy", _OUTSIDE_SECONDS):
+        """Answer the sample prompts before the first step, where policy and reference are the same model."""
+        for sample in self._answer_samples("before", "policy", _OUTSIDE_SECONDS):
             if strategy_of(self.config).has_reference:
                 self.journal.sample({**sample, "when": "reference", "model": "reference"})
 
     def after(self) -> None:
-        """Answer the prompts after the last step."""
-        self._answer("after", "policy", _OUTSIDE_SECONDS)
+        """Answer the sample prompts after the last step."""
+        self._answer_samples("after", "policy", _OUTSIDE_SECONDS)
 
-    def at_evaluation(self, pace: StepTimer) -> bool:
-        """Look at the model after an evaluation.
+    def at_evaluation(self, progress: TrainingProgress) -> bool:
+        """Estimate KL and answer the sample prompts after one of the trainer's evaluations.
 
         Returns:
-            Whether the training should end early, because the KL estimate is above the config's ``kl_stop``.
+            Whether to end the training early, because the KL estimate is above the config's ``kl_stop``.
         """
-        began = self.allowance.clock()
-        allowed = self.allowance.seconds(pace)
-        estimate = self._estimate(pace, allowed)
-        left = allowed - (self.allowance.clock() - began)
-        if pace.step and not pace.is_last:
-            self._sample(left)
-        self.allowance.spend(self.allowance.clock() - began)
-        return estimate is not None and self._judge(estimate, pace.step)
+        began = self.budget.clock()
+        allowed = self.budget.seconds(progress)
+        estimate = self._estimate_kl(progress, allowed)
+        left = allowed - (self.budget.clock() - began)
+        # Before the first step and after the last one the prompts are answered outside of the budget.
+        if progress.step and not progress.is_last:
+            self._sample_within(left)
+        self.budget.spend(self.budget.clock() - began)
+        return estimate is not None and self._exceeds_kl_stop(estimate, progress.step)
 
     def _prompts_for_kl(self, prompts: list[list[Message]]) -> list[list[int]]:
+        """Return the token ids of the prompts for the KL estimate; empty where KL is not estimated."""
         config = self.config
         if not strategy_of(config).has_reference or config.kl_prompts == 0:
             return []
         if not has_reference(self.trainer):
-            self._say_once(
+            self._note_once(
                 "no-reference",
                 "KL is not estimated: with precompute_ref_log_probs and full fine-tuning no reference stays in memory",
             )
             return []
-        rows = [prompt_ids(self.tokenizer, prompt) for prompt in prompts[: config.kl_prompts]]
+        rows = [prompt_token_ids(self.tokenizer, prompt) for prompt in prompts[: config.kl_prompts]]
         return [row for row in rows if len(row) <= config.max_seq_length]
 
-    def _estimate(self, pace: StepTimer, allowed: float) -> KlEstimate | None:
-        wanted = len(self._kl_prompts) if pace.step else min(FEWEST, len(self._kl_prompts))
+    def _estimate_kl(self, progress: TrainingProgress, allowed: float) -> KlEstimate | None:
+        """Estimate KL within ``allowed`` seconds and log it; None where the time or the memory is too short."""
+        wanted = len(self._kl_prompts) if progress.step else min(_MIN_KL_ANSWERS, len(self._kl_prompts))
         if not wanted:
             return None
         count = self._kl_cost.affordable(wanted, allowed)
-        if count < min(FEWEST, wanted):
-            self._say_too_dear("The KL estimate is", self._kl_cost, wanted, allowed, pace.step)
+        if count < min(_MIN_KL_ANSWERS, wanted):
+            self._note_skipped("The KL estimate is", self._kl_cost, wanted, allowed, progress.step)
             return None
         if count < wanted:
-            self._say_once(
+            self._note_once(
                 "kl-fewer",
                 f"KL is estimated from {count} answers instead of {wanted}, to take at most "
                 f"{self.config.looks_share:.0%} of the training time (looks_share)",
             )
         self.journal.progress(0, count, "answers", detail="estimating KL")
-        began = self.allowance.clock()
+        began = self.budget.clock()
         try:
             estimate = estimate_kl(
                 self.trainer,
@@ -115,17 +118,18 @@ class InTrainingEvaluation:
                 self._kl_prompts[:count],
                 self.config.kl_max_new_tokens,
                 seed=self.config.seed,
-                halt=self._halt(self.allowance.deadline(allowed)),
+                should_stop=self._should_stop(self.budget.deadline(allowed)),
             )
         except torch.OutOfMemoryError:
+            # Give the memory of the failed estimate back before the training continues.
             torch.cuda.empty_cache()
             self._kl_prompts = []
-            self._say_once("kl-memory", "KL is not estimated: sampling answers does not fit into the GPU's memory")
+            self._note_once("kl-memory", "KL is not estimated: sampling answers does not fit into the GPU's memory")
             return None
-        self._kl_cost = EvaluationCost(estimate.n if estimate else count, self.allowance.clock() - began)
+        self._kl_cost = EvaluationCost(estimate.n if estimate else count, self.budget.clock() - began)
         if estimate is None:
-            if not self.interruption.stop_wanted():
-                self._say_too_dear("The KL estimate was", self._kl_cost, count, allowed, pace.step)
+            if not self.stop_requests.stop_wanted():
+                self._note_skipped("The KL estimate was", self._kl_cost, count, allowed, progress.step)
             return None
         self.trainer.log(
             {
@@ -137,70 +141,74 @@ class InTrainingEvaluation:
         )
         return estimate
 
-    def _sample(self, allowed: float) -> None:
-        count = self._sample_cost.affordable(len(self.shown), allowed)
-        if count < len(self.shown):
-            which = f"{count} of {len(self.shown)} sample prompts" if count > 0 else "no sample prompts"
-            self._say_once(
+    def _sample_within(self, allowed: float) -> None:
+        """Answer as many sample prompts as ``allowed`` seconds are enough for."""
+        count = self._sample_cost.affordable(len(self._sample_prompts), allowed)
+        if count < len(self._sample_prompts):
+            which = f"{count} of {len(self._sample_prompts)} sample prompts" if count > 0 else "no sample prompts"
+            self._note_once(
                 "sample",
                 f"At evaluations {which} are answered, to take at most {self.config.looks_share:.0%} of the training "
                 "time (looks_share)",
             )
         if count > 0:
-            self._answer("evaluation", "policy", allowed, count)
+            self._answer_samples("evaluation", "policy", allowed, count)
 
-    def _answer(self, when: str, model: str, allowed: float, count: int | None = None) -> list[dict[str, Any]]:
-        prompts = self.shown[:count]
+    def _answer_samples(self, when: str, model: str, allowed: float, count: int | None = None) -> list[dict[str, Any]]:
+        """Answer the first ``count`` sample prompts, write each answer as it comes, and return what was written."""
+        prompts = self._sample_prompts[:count]
         if not prompts:
             return []
         self.journal.phase("sample")
-        began = self.allowance.clock()
-        halt = self._halt(self.allowance.deadline(allowed))
+        began = self.budget.clock()
+        should_stop = self._should_stop(self.budget.deadline(allowed))
         step = self.trainer.state.global_step
-        found: list[dict[str, Any]] = []
+        samples: list[dict[str, Any]] = []
         with self.trainer.accelerator.autocast():
-            texts = answers(self.trainer.model, self.tokenizer, prompts, self.config.sample_max_new_tokens, halt)
-            for prompt, answer in zip(prompts, texts, strict=False):
-                found.append({"when": when, "step": step, "model": model, "prompt": prompt, "answer": answer})
-                self.journal.sample(found[-1])
-                self.journal.progress(len(found), len(prompts), "answers")
-        self._sample_cost = EvaluationCost(max(len(found), 1), self.allowance.clock() - began)
-        if len(found) < len(prompts) and not self.interruption.stop_wanted():
-            self.journal.event(
-                "warning", f"Only {len(found)} of {len(prompts)} sample prompts were answered in the time for it"
+            answers = greedy_answers(
+                self.trainer.model, self.tokenizer, prompts, self.config.sample_max_new_tokens, should_stop
             )
-        return found
+            for prompt, answer in zip(prompts, answers, strict=False):
+                samples.append({"when": when, "step": step, "model": model, "prompt": prompt, "answer": answer})
+                self.journal.sample(samples[-1])
+                self.journal.progress(len(samples), len(prompts), "answers")
+        self._sample_cost = EvaluationCost(max(len(samples), 1), self.budget.clock() - began)
+        if len(samples) < len(prompts) and not self.stop_requests.stop_wanted():
+            self.journal.event(
+                "warning", f"Only {len(samples)} of {len(prompts)} sample prompts were answered in the time for it"
+            )
+        return samples
 
-    def _judge(self, estimate: KlEstimate, step: int) -> bool:
-        words = f"{estimate.mean:.1f} ± {estimate.stderr:.1f} nats an answer ({estimate.n} answers)"
-        if estimate.mean > KL_REASONABLE and not self._above:
+    def _exceeds_kl_stop(self, estimate: KlEstimate, step: int) -> bool:
+        """Warn of a high KL, once while it stays high, and return whether it is above ``kl_stop``."""
+        kl = f"{estimate.mean:.1f} ± {estimate.stderr:.1f} nats an answer ({estimate.n} answers)"
+        if estimate.mean > KL_REASONABLE and not self._kl_was_high:
             self.journal.event(
                 "warning",
-                f"KL to the reference is about {words}, above {KL_REASONABLE:g}: "
-                "the policy drifts far from the reference",
+                f"KL to the reference is about {kl}, above {KL_REASONABLE:g}: the policy drifts far from the reference",
                 rule="kl",
                 step=step,
             )
-        self._above = estimate.mean > KL_REASONABLE
+        self._kl_was_high = estimate.mean > KL_REASONABLE
         if self.config.kl_stop is None or estimate.mean <= self.config.kl_stop:
             return False
         self.journal.event(
-            "warning", f"Training ends at step {step}: KL {words} is above kl_stop = {self.config.kl_stop:g}", step=step
+            "warning", f"Training ends at step {step}: KL {kl} is above kl_stop = {self.config.kl_stop:g}", step=step
         )
         return True
 
-    def _halt(self, deadline: float) -> Halt:
-        return lambda: self.allowance.clock() > deadline or self.interruption.stop_wanted()
+    def _should_stop(self, deadline: float) -> ShouldStop:
+        return lambda: self.budget.clock() > deadline or self.stop_requests.stop_wanted()
 
-    def _say_too_dear(self, what: str, cost: EvaluationCost, wanted: int, allowed: float, step: int) -> None:
+    def _note_skipped(self, what: str, cost: EvaluationCost, wanted: int, allowed: float, step: int) -> None:
         expected = cost.seconds * wanted / max(cost.prompts, 1)
-        self._say_once(
+        self._note_once(
             "kl-skipped",
             f"{what} left out at step {step}: {wanted} answers take about {expected:.1f} s, and {allowed:.1f} s are "
             f"left of {self.config.looks_share:.0%} of the training time (looks_share, kl_prompts)",
         )
 
-    def _say_once(self, key: str, message: str) -> None:
-        if key not in self._said:
-            self._said.add(key)
+    def _note_once(self, key: str, message: str) -> None:
+        if key not in self._notes_written:
+            self._notes_written.add(key)
             self.journal.event("note", message)

@@ -1,9 +1,9 @@
-"""How far the policy has moved from the reference: KL(π ‖ π_ref), estimated from the policy's own answers.
+"""KL divergence of the policy from the reference, KL(π ‖ π_ref), estimated from the policy's own answers.
 
-For an answer y that the policy samples to a prompt x, Σ log π(y|x) − log π_ref(y|x) over its tokens has the KL
-divergence as its mean (of answers of at most so many tokens). The mean over a few answers is an estimate, so it comes
-with its standard error and the number of answers. The rewards that DPO logs are log-ratios too, but on the data's
-answers: they are no KL.
+For answers y that the policy samples to a prompt x, the expectation of log π(y|x) − log π_ref(y|x), summed over the
+tokens of y, is the KL divergence, here of answers of at most ``max_new_tokens`` tokens. The mean over a few answers is
+an estimate, reported with its standard error and the number of answers. The rewards that DPO logs are log-ratios too,
+but of the data's answers and not of the policy's: they are no KL divergence.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from dpo_tui.train.evaluation.generation import Halt, Sampled, generate
+from dpo_tui.train.evaluation.generation import SampledAnswer, ShouldStop, generate
 
-_ROWS = 4
-"""Answers scored at once: their logits are the largest thing in memory here."""
+_LOGPS_BATCH_SIZE = 4
+"""Answers in a forward pass: their logits, vocabulary-wide and in fp32, are what fills the memory here."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class KlEstimate:
     """An estimate of the KL divergence, in nats an answer.
 
     Attributes:
-        mean: over the answers.
+        mean: of the answers' log-ratios.
         stderr: standard error of the mean; 0 for a single answer.
-        n: how many answers.
+        n: number of answers.
     """
 
     mean: float
@@ -39,7 +39,7 @@ class KlEstimate:
 
     @staticmethod
     def of(ratios: Sequence[float]) -> "KlEstimate":
-        """Summarise log-ratios, at least one."""
+        """Return mean and standard error, √(sample variance / n), of one log-ratio or more."""
         n = len(ratios)
         mean = math.fsum(ratios) / n
         variance = math.fsum((ratio - mean) ** 2 for ratio in ratios) / (n - 1) if n > 1 else 0.0
@@ -53,46 +53,46 @@ def estimate_kl(
     max_new_tokens: int,
     *,
     seed: int,
-    halt: Halt = lambda: False,
+    should_stop: ShouldStop = lambda: False,
 ) -> KlEstimate | None:
     """Estimate the KL divergence between a trainer's policy and its reference.
 
     Args:
-        trainer: one of TRL's with a reference, which is a second model, or the policy without its adapter.
-        tokenizer: of both.
-        prompts: token ids; one answer is sampled to each.
+        trainer: one of TRL's, for which :func:`has_reference` holds.
+        tokenizer: of both models.
+        prompts: token ids of each; one answer is sampled to each.
         max_new_tokens: longest answer.
-        seed: of the sampling; the training's random numbers are not touched.
-        halt: asked before every token; when it says so, what was answered until then counts.
+        seed: of the sampling; the random state of the training is left as it is.
+        should_stop: asked before every token; when it is True the answers of the finished batches are used.
 
     Returns:
-        None when not even one batch was answered.
+        None when not even one batch was finished.
     """
     policy = trainer.model
     autocast = trainer.accelerator.autocast
     with autocast():
-        sampled = list(generate(policy, tokenizer, prompts, max_new_tokens, seed=seed, halt=halt))
+        sampled = list(generate(policy, tokenizer, prompts, max_new_tokens, seed=seed, should_stop=should_stop))
     if not sampled:
         return None
     was_training = policy.training
     policy.eval()
     try:
-        ours = answer_logps(policy, sampled, autocast)
+        policy_logps = answer_logps(policy, sampled, autocast)
         with reference_of(trainer) as reference:
-            theirs = answer_logps(reference, sampled, autocast)
+            reference_logps = answer_logps(reference, sampled, autocast)
     finally:
         policy.train(was_training)
-    return KlEstimate.of([mine - other for mine, other in zip(ours, theirs, strict=True)])
+    return KlEstimate.of([log_p - log_q for log_p, log_q in zip(policy_logps, reference_logps, strict=True)])
 
 
 def has_reference(trainer: Any) -> bool:
-    """Whether the reference is at hand; precomputed scores with full fine-tuning leave none."""
+    """Whether a trainer holds its reference: not after full fine-tuning with precomputed log-probabilities."""
     return getattr(trainer, "ref_model", None) is not None or isinstance(trainer.model, PeftModel)
 
 
 @contextlib.contextmanager
 def reference_of(trainer: Any) -> Iterator[Any]:
-    """Give the reference model, ready to score: a model of its own, or the policy with its adapter off."""
+    """Context that yields the reference: the trainer's second model, else the policy with its adapter disabled."""
     if getattr(trainer, "ref_model", None) is not None:
         yield trainer.ref_model
     else:
@@ -102,45 +102,49 @@ def reference_of(trainer: Any) -> Iterator[Any]:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def answer_logps(
-    model: Any, sampled: Sequence[Sampled], autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    model: Any,
+    sampled: Sequence[SampledAnswer],
+    autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> list[float]:
-    """Return Σ log p(token) over each answer, in nats.
+    """Return Σ log p(token) over the tokens of each answer, in nats.
 
     Args:
         model: in evaluation mode.
         sampled: prompts with their answers.
-        autocast: the precision of the training.
+        autocast: context of the training's precision.
     """
-    found: list[float] = []
-    for start in range(0, len(sampled), _ROWS):
+    logps: list[float] = []
+    for start in range(0, len(sampled), _LOGPS_BATCH_SIZE):
         with autocast():
-            found += _score(model, sampled[start : start + _ROWS])
-    return found
+            logps += _batch_logps(model, sampled[start : start + _LOGPS_BATCH_SIZE])
+    return logps
 
 
-def _score(model: Any, rows: Sequence[Sampled]) -> list[float]:
+def _batch_logps(model: Any, rows: Sequence[SampledAnswer]) -> list[float]:
     # Padded on the right: every model counts positions the same way then, whether it takes position ids or not.
     tokens = [row.prompt + row.answer for row in rows]
     longest = max(map(len, tokens))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in tokens], device=model.device)
-    seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in tokens], device=model.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in tokens], device=model.device)
+    # Logits predict the next token: the first that are needed are those at the last token of the shortest prompt.
     first = min(len(row.prompt) for row in rows) - 1
-    kept = torch.arange(first, longest - 1, device=model.device)
-    options = {"logits_to_keep": kept} if _keeps_logits(model) else {}
-    logits = model(input_ids=ids, attention_mask=seen, use_cache=False, **options).logits
-    if logits.shape[1] == longest:
+    positions = torch.arange(first, longest - 1, device=model.device)
+    options = {"logits_to_keep": positions} if _takes_logits_to_keep(model) else {}
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **options).logits
+    if logits.shape[1] == longest:  # of a model that computes every position whatever it is asked
         logits = logits[:, first : longest - 1]
-    found = []
+    sums = []
     for number, row in enumerate(rows):
         begin = len(row.prompt) - 1 - first
         window = logits[number, begin : begin + len(row.answer)].float()
         answer = torch.tensor(row.answer, device=window.device)
         logps = window.gather(1, answer[:, None]).squeeze(1) - window.logsumexp(1)
-        found.append(float(logps.double().sum()))
-    return found
+        # The estimate is the difference of two such sums, which are large beside it: summed in fp64.
+        sums.append(float(logps.double().sum()))
+    return sums
 
 
-def _keeps_logits(model: Any) -> bool:
+def _takes_logits_to_keep(model: Any) -> bool:
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    # Of the class: TRL hangs a forward of its own, with another signature, on the instance.
+    # Of the class: TRL replaces the instance's forward by one with another signature.
     return "logits_to_keep" in inspect.signature(type(base).forward).parameters

@@ -1,7 +1,7 @@
-"""How much time looking at the model may take, so that it stays a small part of the training.
+"""Time budget of in-training evaluation: KL estimates and sample answers take at most a share of the training time.
 
-What KL estimates and answers cost is not known beforehand: it depends on model, device and answer length. So the first
-look is short, what it cost is measured, and later looks use fewer prompts, or are left out, to stay within the share.
+Their cost is not known beforehand: it depends on model, device and answer length. So the first evaluation is short, its
+cost is measured, and later ones use fewer prompts, or are skipped, to stay within the share (``looks_share``).
 """
 
 import math
@@ -9,20 +9,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FIRST_LOOK = 10.0
-"""Seconds that a look may take before the pace of the training is known."""
-LAST_LOOK = 10.0
-"""Seconds that the look after the last step may take, however short the training was: it is the run's result."""
+FIRST_EVALUATION_SECONDS = 10.0
+"""Budget of an evaluation before the time of a training step is known."""
+LAST_EVALUATION_SECONDS = 10.0
+"""Least budget of the evaluation after the last step, however short the training was: it is the run's result."""
 _OVERRUN = 2.0
-"""A look ends by force when it takes this many times what it was expected to."""
+"""An evaluation is interrupted when it takes this many times its budget; estimates of its cost are rough."""
 
 
 @dataclass(frozen=True)
-class StepTimer:
-    """How fast the training goes.
+class TrainingProgress:
+    """Steps of a training and the time that they take.
 
     Attributes:
-        step_seconds: of a step so far; None before the first.
+        step_seconds: mean duration of a step so far; None before the first.
         step: steps done.
         max_steps: steps in all.
         eval_steps: steps between two evaluations.
@@ -35,41 +35,44 @@ class StepTimer:
 
     @property
     def is_last(self) -> bool:
-        """Whether the training is over."""
+        """Whether the last step is done."""
         return self.step >= self.max_steps
 
     @property
     def evaluations_left(self) -> int:
-        """This evaluation and those that will follow."""
+        """Number of evaluations to come, the present one included."""
         return max(self.max_steps - self.step, 0) // max(self.eval_steps, 1) + 1
 
 
 @dataclass
 class EvaluationCost:
-    """What one kind of look cost when it was last taken.
+    """Measured cost of one kind of evaluation, the last time it was made.
 
     Attributes:
-        prompts: how many prompts it had; 0 before the first.
-        seconds: how long it took.
+        prompts: number of prompts; 0 before the first time.
+        seconds: duration.
     """
 
     prompts: int = 0
     seconds: float = 0.0
 
     def affordable(self, wanted: int, allowed: float) -> int:
-        """How many prompts can be answered in the time; before the first look, as many as wanted."""
+        """Return how many of ``wanted`` prompts fit into ``allowed`` seconds; all of them before the first time."""
         if not self.prompts or self.seconds <= 0 or math.isinf(allowed):
             return wanted
         return min(wanted, math.floor(self.prompts * allowed / self.seconds))
 
 
 class TimeBudget:
-    """Time that looks may take: a share of the training, spread over the evaluations that are left, the last favoured.
+    """Seconds for evaluations: a share of the training time, spread evenly over the evaluations that are left.
 
     Args:
-        share: part of the training time; 1 or more is no limit.
+        share: of the training time; 1 or more is no limit.
         first_step: the step that this attempt started from.
-        clock: seconds, monotonic.
+        clock: monotonic, in seconds.
+
+    Attributes:
+        spent: seconds that evaluations took so far.
     """
 
     def __init__(self, share: float, first_step: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -78,20 +81,21 @@ class TimeBudget:
         self.spent = 0.0
         self.clock = clock
 
-    def seconds(self, pace: StepTimer) -> float:
-        """Return how long the looks of this evaluation may take together."""
+    def seconds(self, progress: TrainingProgress) -> float:
+        """Return the budget of the present evaluation."""
         if self.share >= 1:
             return math.inf
-        if pace.step_seconds is None:
-            return FIRST_LOOK
-        training = pace.step_seconds * max(pace.max_steps - self.first_step, 0)
-        left = max(0.0, self.share * training - self.spent) / pace.evaluations_left
-        return max(left, LAST_LOOK) if pace.is_last else left
+        if progress.step_seconds is None:
+            return FIRST_EVALUATION_SECONDS
+        # Of the whole attempt as it is expected to be, so that late evaluations may use what early ones left over.
+        training = progress.step_seconds * max(progress.max_steps - self.first_step, 0)
+        budget = max(0.0, self.share * training - self.spent) / progress.evaluations_left
+        return max(budget, LAST_EVALUATION_SECONDS) if progress.is_last else budget
 
     def spend(self, seconds: float) -> None:
-        """Note what a look took."""
+        """Count the duration of an evaluation."""
         self.spent += seconds
 
     def deadline(self, allowed: float) -> float:
-        """Return the clock's time at which a look that is taking too long ends by force."""
+        """Return the clock's time at which an evaluation with a budget of ``allowed`` seconds is to be interrupted."""
         return self.clock() + _OVERRUN * allowed

@@ -1,4 +1,4 @@
-"""The curves of a run as one SVG picture for its model card: no fonts, no scripts, nothing loaded from elsewhere."""
+"""Training curves of a run as one SVG image for its model card, without fonts, scripts or external resources."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,16 +10,18 @@ _PANELS = (
     ("reward margin", (("rewards/margins", "training"), ("eval_rewards/margins", "held out"))),
     ("KL to the reference (estimate)", (("eval_kl", "nats an answer"),)),
 )
+# In pixels: of a panel, then its margins.
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 360, 200, 46, 30, 24
 _COLOURS = ("#3b6fb6", "#c2571a")
-_POINTS = 300
+_MAX_POINTS = 300
+"""Points of a line; more than a panel has pixels for only make the file larger."""
 
 
 def curves_svg(metrics: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Return the picture; panels without a number are left out.
+    """Return the SVG document; panels without a number are left out.
 
     Args:
-        metrics: log lines in order.
+        metrics: lines of metrics.jsonl, in order.
         title: above the panels.
     """
     panels = [(name, [(label, _points(metrics, key)) for key, label in lines]) for name, lines in _PANELS]
@@ -40,13 +42,14 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], title: str) -> str:
 
 
 def _points(metrics: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    found = [
+    """Return (step, value) of a metric, thinned out evenly; the last one stays."""
+    points = [
         (float(line["step"]), float(line[key]))
         for line in metrics
         if isinstance(line.get(key), (int, float)) and isinstance(line.get("step"), int) and line[key] == line[key]
     ]
-    every = max(1, len(found) // _POINTS)
-    return found[::every] if (len(found) - 1) % every == 0 else [*found[::every], found[-1]]
+    every = max(1, len(points) // _MAX_POINTS)
+    return points[::every] if (len(points) - 1) % every == 0 else [*points[::every], points[-1]]
 
 
 def _panel(name: str, lines: list[tuple[str, list[tuple[float, float]]]]) -> str:
@@ -73,8 +76,7 @@ def _panel(name: str, lines: list[tuple[str, list[tuple[float, float]]]]) -> str
     for number, (label, points) in enumerate(lines):
         colour = _COLOURS[number]
         path = " ".join(place(step, value) for step, value in points)
-        dots = "" if len(points) > 40 else ' marker-mid="none"'  # noqa: PLR2004 - few points are joined all the same
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5"{dots} points="{path}"/>')
+        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{path}"/>')
         x = _LEFT + width - 110 + 60 * number
         parts.append(f'<text x="{x}" y="14" fill="{colour}">{escape(label)}</text>')
     return "".join(parts)

@@ -1,4 +1,4 @@
-"""The model card that goes with what a run made: what it is, what made it, under which licence, how to use it."""
+"""Model card of a run's result (README.md): data, settings, results, licence, and how to use and serve it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,32 +21,32 @@ _WHAT = {"adapter": "A LoRA adapter", "merged": "A model with its LoRA adapter m
 
 @dataclass(frozen=True)
 class CardDetails:
-    """What the card of an export says beyond that of a run.
+    """Parts of a card that only an export has.
 
     Attributes:
-        licence: of the base model, as keys of a card's head.
-        curves: file name of the picture of the curves.
-        merged: what was done to merge, and how well it agrees with the parts.
+        licence: of the base model, as keys of a card's YAML head.
+        curves: file name of the SVG of the training curves; empty without one.
+        merge_check: result of the merge's check, in a sentence; empty without one.
     """
 
     licence: Mapping[str, str] = field(default_factory=dict)
     curves: str = ""
-    merged: str = ""
+    merge_check: str = ""
 
 
 def model_card(
-    config: Config, data: Mapping[str, Any], results: Mapping[str, Any], kind: Kind, extras: CardDetails | None = None
+    config: Config, data: Mapping[str, Any], results: Mapping[str, Any], kind: Kind, details: CardDetails | None = None
 ) -> str:
     """Return the card's Markdown, with the hub's YAML head.
 
     Args:
         config: of the run.
-        data: what it trained on, as in the receipt.
-        results: its steps and last metrics, as in the receipt.
-        kind: what the card goes with.
-        extras: of an export.
+        data: the table ``data`` of the receipt.
+        results: the table ``results`` of the receipt: steps and last metrics.
+        kind: what the folder holds: an adapter, a merged model, or a fully fine-tuned model.
+        details: further parts, for an export.
     """
-    extras = extras or CardDetails()
+    details = details or CardDetails()
     model = printable(root_model(config.model_name), single_line=True)
     stage = "" if model == config.model_name else f" after a first stage (run {Path(config.model_name).parent.name})"
     if stage and kind == "adapter":
@@ -55,24 +55,24 @@ def model_card(
     strategy = strategy_of(config)
     shape = f" (rank {config.lora_r}, alpha {config.alpha})" if config.use_lora else ""
     head: dict[str, Any] = {
-        # The hub refuses a card whose base_model is no model of its own.
+        # The hub rejects a card whose base_model is not a model on the hub.
         **({} if Path(model).is_absolute() else {"base_model": shown}),
         "library_name": "peft" if kind == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
         "tags": [strategy.name, "trl", "dpo-tui"],
-        **extras.licence,
+        **details.licence,
     }
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {printable(config.name or shown, single_line=True)}",
         f"{_WHAT[kind]}{shape} for `{shown}`{stage}, trained with {strategy.method}\n"
         f"([TRL](https://github.com/huggingface/trl)) by dpo-tui {dpo_tui.__version__}.",
-        *([extras.merged] if extras.merged else []),
-        f"## Licence\n\n{_licence(extras.licence, shown)}",
+        *([details.merge_check] if details.merge_check else []),
+        f"## Licence\n\n{_licence(details.licence, shown)}",
         f"## Data\n\n{_data(config, data)}",
         f"## Settings\n\n{_settings(config, strategy, results)}",
         f"## Results\n\n{_results(strategy, results)}",
-        *([f"![Curves of the run]({extras.curves})"] if extras.curves else []),
+        *([f"![Curves of the run]({details.curves})"] if details.curves else []),
         f"## Use\n\n{_usage(kind, model)}",
         f"## Serve\n\n{_serve(config, kind, shown)}",
     ]
@@ -80,10 +80,10 @@ def model_card(
 
 
 def _licence(licence: Mapping[str, str], model: str) -> str:
-    told = licence.get("license_name") or licence.get("license")
+    name = licence.get("license_name") or licence.get("license")
     link = f" ({licence['license_link']})" if licence.get("license_link") else ""
-    if told:
-        return f"That of the base model: {printable(told, single_line=True)}{printable(link, single_line=True)}."
+    if name:
+        return f"That of the base model: {printable(name, single_line=True)}{printable(link, single_line=True)}."
     return f"That of the base model `{model}`; its files here name none, so look at its page before you pass this on."
 
 

@@ -1,4 +1,4 @@
-"""The exact commands that serve what a run made: the answer to "what do I do with it now?".
+"""Shell commands that serve a run's result with vLLM, llama.cpp and Ollama.
 
 Checked against vLLM (`vllm/config/lora.py`), llama.cpp (`convert_*_to_gguf.py`) and Ollama (`docs/import.md`).
 """
@@ -12,21 +12,21 @@ from dpo_tui.config.schema import Config
 
 Commands = list[tuple[str, list[str]]]
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as --max-lora-rank; an adapter's rank may be any up to it."""
+"""Values that vLLM accepts as --max-lora-rank; an adapter's rank may be any up to that."""
 _MERGE = "merge first: dpo-tui export RUN --to DIR --merge"
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What is to be served.
+    """An adapter or a whole model to serve.
 
     Attributes:
-        folder: where it lies, as it is to be written in a command.
-        name: what to call it.
-        base: the base model, of an adapter: hub id or folder; empty for a whole model.
+        folder: its path, as the commands are to name it.
+        name: under which it is served.
+        base: base model of an adapter, a hub id or a folder; empty for a whole model.
         rank: of the adapter.
-        local: whether the base is a folder of this machine, not a hub id.
-        obstacle: why servers do not take the adapter as it is; empty where they do.
+        local: whether the base is a folder of this machine and not a hub id.
+        obstacle: why servers cannot load the adapter unmerged; empty where they can.
     """
 
     folder: str
@@ -38,7 +38,7 @@ class ServedModel:
 
     @staticmethod
     def of(config: Config, folder: str, base: str = "") -> "ServedModel":
-        """Describe what a run with this config made; with a base it is an adapter."""
+        """Describe the result of a run with this config: an adapter if ``base`` is given, else a whole model."""
         obstacle = "servers take no DoRA" if config.use_dora else ""
         if config.modules_to_save:
             obstacle = "servers take no whole modules in an adapter"
@@ -98,5 +98,5 @@ def vllm_rank(rank: int) -> int | None:
 
 
 def _name(name: str) -> str:
-    """The name as every server takes it: letters, digits, dots, dashes and underscores."""
+    """Return the name in characters that every server accepts: letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "tuned"

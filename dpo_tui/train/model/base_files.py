@@ -1,4 +1,4 @@
-"""The base model's own files: where they lie, and under which licence."""
+"""Files of a run's base model: its folder, its licence, and the run that made it where it is an earlier stage."""
 
 import re
 import tomllib
@@ -9,24 +9,24 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import read_json
 
-_WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*")
+_DOWNLOADED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*")
 
 
 def base_folder(config: Config) -> Path:
     """Return the folder of a config's base model: local, in the hub's cache, or downloaded now.
 
     Raises:
-        TrainingError: it is nowhere.
+        TrainingError: it is not on this machine and cannot be downloaded.
     """
     local = Path(config.model_name).expanduser()
     if local.is_dir():
         return local
     from huggingface_hub import snapshot_download
 
-    options: dict[str, Any] = {"revision": config.model_revision, "allow_patterns": list(_WANTED)}
+    options: dict[str, Any] = {"revision": config.model_revision, "allow_patterns": list(_DOWNLOADED)}
     try:
         return Path(snapshot_download(config.model_name, local_files_only=True, **options))
-    except Exception:  # the cache lacks it, in one of several ways
+    except Exception:  # not in the cache; several exception types say so
         try:
             return Path(snapshot_download(config.model_name, **options))
         except Exception as error:
@@ -38,44 +38,47 @@ def base_folder(config: Config) -> Path:
 
 
 def licence_of(base: Path) -> dict[str, str]:
-    """Return the licence keys of a model card's head (license, license_name, license_link); empty without any."""
+    """Return the licence keys of a model card's YAML front matter (license, license_name, license_link).
+
+    Empty where the card has none, or there is no card.
+    """
     import yaml
 
     try:
         text = (base / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
-    head = re.match(r"---\n(.*?)\n---", text, flags=re.DOTALL)
+    front_matter = re.match(r"---\n(.*?)\n---", text, flags=re.DOTALL)
     try:
-        told = yaml.safe_load(head[1]) if head else None
+        values = yaml.safe_load(front_matter[1]) if front_matter else None
     except yaml.YAMLError:
         return {}
-    if not isinstance(told, dict):
+    if not isinstance(values, dict):
         return {}
-    return {key: str(told[key]) for key in ("license", "license_name", "license_link") if told.get(key)}
+    return {key: str(values[key]) for key in ("license", "license_name", "license_link") if values.get(key)}
 
 
-def require_stage(config: Config) -> None:
-    """Refuse to start a stage whose earlier stage has left no model.
+def require_earlier_stage(config: Config) -> None:
+    """Check that the earlier stage of a chain has left the model that this one trains from.
 
     Raises:
-        TrainingError: the config trains from the merged model of another run, and that is not there.
+        TrainingError: the config trains from the merged model of another run, and that does not exist.
     """
-    folder = _stage_of(config.model_name)
+    folder = _earlier_run(config.model_name)
     if folder is None or (folder / "merged").is_dir():
         return
     state = read_json(folder / "state.json") or {}
     reason = str(state.get("reason") or "").partition("\n")[0]
     raise TrainingError(
-        f"run {folder.name}, which this one goes on from, has left no model: it is {state.get('status', 'not there')}"
-        + (f" ({reason})" if reason else ""),
+        f"run {folder.name}, whose result this run trains from, has left no model: it is "
+        f"{state.get('status', 'in an unknown state')}" + (f" ({reason})" if reason else ""),
         hint=f"dpo-tui resume {folder.name}, and when that is done, resume this run",
     )
 
 
 def root_model(model_name: str) -> str:
-    """Return the model at the start of a chain: what the earliest stage trained from."""
-    folder = _stage_of(model_name)
+    """Return the model at the start of a chain of stages: the one that the earliest stage trained from."""
+    folder = _earlier_run(model_name)
     if folder is None:
         return model_name
     try:
@@ -85,6 +88,7 @@ def root_model(model_name: str) -> str:
     return root_model(str(earlier))
 
 
-def _stage_of(model_name: str) -> Path | None:
+def _earlier_run(model_name: str) -> Path | None:
+    """Return the folder of the run whose ``merged/`` a model is; None for any other model."""
     path = Path(model_name)
     return path.parent if path.name == "merged" and (path.parent / "state.json").is_file() else None

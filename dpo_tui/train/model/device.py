@@ -1,4 +1,4 @@
-"""Which device trains, and in which precision; a fall-back is said aloud."""
+"""Choose the torch device and the precision of a run; the choice is described in a sentence, with its reason."""
 
 import os
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ Precision = Literal["bf16", "fp16", "fp32"]
 
 @dataclass(frozen=True)
 class TrainingDevice:
-    """Where and how precisely the model computes.
+    """The device and precision that a model computes with.
 
     Attributes:
-        kind: torch's name of the device.
+        kind: torch's name of the device type.
         precision: of the matrix products.
-        words: the choice in a sentence, with the reason where it is not what the config asked for.
+        description: the choice in a sentence, with the reason where it differs from the config.
     """
 
     kind: Literal["cuda", "mps", "cpu"]
     precision: Precision
-    words: str
+    description: str
 
     @property
     def dtype(self) -> torch.dtype:
-        """The torch type of the precision."""
+        """The torch dtype of the precision."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.precision]
 
 
@@ -57,11 +57,11 @@ def choose_device(config: Config) -> TrainingDevice:
     return TrainingDevice("cpu", "fp32", f"On the CPU in fp32{asked}")
 
 
-def require_gradients(config: Config, device: TrainingDevice) -> None:
-    """Refuse attention code that can only be asked, not trained, on a device.
+def require_trainable_attention(config: Config, device: TrainingDevice) -> None:
+    """Check that the attention implementation has a backward pass on a device.
 
     Raises:
-        TrainingError: FlexAttention without a GPU; torch would say so in the first step.
+        TrainingError: FlexAttention without a GPU; torch would fail in the first step, after the model is loaded.
     """
     if config.attn_implementation == "flex_attention" and device.kind != "cuda":
         raise TrainingError(

@@ -1,4 +1,4 @@
-"""Load the model, its tokenizer and the shape of its adapter."""
+"""Load a model and its tokenizer with transformers, and make the LoraConfig of its adapter."""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.device import TrainingDevice
 
-# One row or several, new lengths, gradients or none, shared prompts or plain rows, generation: each asks for a kernel
-# of its own until torch has seen which sizes change. Past its own limit of 8 torch goes on with unfused code, which
-# holds all scores; 8 steps with evaluations, samples and KL estimates asked for 9.
-_MOST_FLEX_KERNELS = 64
+# torch.compile makes a new FlexAttention kernel for one row or several, other lengths, with or without gradients,
+# shared prompts, generation. Past its default limit of 8 it falls back to unfused code, which materialises all
+# attention scores; 8 steps with evaluations, samples and KL estimates needed 9.
+_FLEX_RECOMPILE_LIMIT = 64
 
 
 def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
     """Load the tokenizer and make sure that it has a chat template.
 
     Returns:
-        The tokenizer, and sentences about what had to be filled in.
+        The tokenizer, and a sentence about each thing that it lacks and gets here.
 
     Raises:
         TrainingError: the chat template's file cannot be read.
@@ -46,15 +46,16 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
 def load_model(config: Config, device: TrainingDevice) -> Any:
     """Load the weights onto the device.
 
-    Frozen weights are held in the computing precision (4-bit: NF4 with double quantisation, QLoRA, arXiv 2305.14314).
-    Weights that are trained themselves stay in fp32 and the products run under autocast, as TRL has it.
+    Frozen weights have the dtype of the computation (4-bit: NF4 with double quantisation, QLoRA, arXiv 2305.14314).
+    In full fine-tuning the weights stay in fp32, and the matrix products run under autocast, as in TRL: bf16 weights
+    would round small updates away.
     """
     dtype = device.dtype if config.use_lora else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
     if config.attn_implementation != "auto":
         options["attn_implementation"] = config.attn_implementation
     if config.attn_implementation == "flex_attention":
-        torch._dynamo.config.recompile_limit = _MOST_FLEX_KERNELS
+        torch._dynamo.config.recompile_limit = _FLEX_RECOMPILE_LIMIT
     if config.use_4bit:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -65,7 +66,7 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
     if device.kind == "cuda":
         options["device_map"] = {"": 0}
     model = AutoModelForCausalLM.from_pretrained(config.model_name, **options)
-    # A cache of keys and values is for generation; with checkpointed activations it only brings warnings.
+    # The key-value cache is for generation, which asks for it; in training with checkpointing it only causes warnings.
     model.config.use_cache = False
     disable_4bit_repacking(model)
     return model
@@ -85,7 +86,7 @@ def disable_4bit_repacking(model: Any) -> None:
 
 
 def lora_config(config: Config) -> LoraConfig | None:
-    """Return the adapter's shape; None for full fine-tuning."""
+    """Return PEFT's config of the adapter; None for full fine-tuning."""
     if not config.use_lora:
         return None
     return LoraConfig(

@@ -1,7 +1,7 @@
-"""Training with Unsloth: its loader and its adapters, under TRL's trainers as Unsloth has rewritten them.
+"""Load model and adapter with Unsloth, for training under TRL's trainers as Unsloth patches them.
 
-The worker of such a run is started by the interpreter of :mod:`dpo_tui.processes.unsloth_environment`. Our own shortcuts stay
-out: Unsloth has replaced the forward passes that they work on.
+The interpreter of :mod:`dpo_tui.processes.unsloth_environment` runs the worker of such a run. Our shortcuts are off,
+because Unsloth replaces the forward passes that they change.
 """
 
 import importlib
@@ -16,25 +16,25 @@ from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import disable_4bit_repacking
 
 SHORTCUTS_OFF = 'provider = "unsloth" has forward passes of its own'
-"""Why such a run takes none of our shortcuts."""
+"""Why such a run has none of our shortcuts, as the end of a sentence."""
 
 
 def import_first() -> None:
-    """Import Unsloth, which must come before everything that it rewrites: transformers, peft, trl.
+    """Import Unsloth, which must come before everything that it patches: transformers, peft, trl.
 
     Raises:
         TrainingError: this interpreter has no Unsloth that can be imported.
     """
-    # It writes the trainers that it generates into the current folder otherwise.
+    # By default it writes the trainers that it generates into the current directory.
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(paths.cache() / "unsloth"))
-    # It fetches a file from the hub to be counted.
+    # By default it downloads a file from the hub, whose downloads count its users.
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
     try:
         importlib.import_module("unsloth")
-    except Exception as error:  # it examines the machine and raises whatever it finds
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # it inspects the machine on import, and raises exceptions of any type
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TrainingError(
-            f'provider = "unsloth": {sys.executable} cannot import it: {words}',
+            f'provider = "unsloth": {sys.executable} cannot import it: {reason}',
             hint="`dpo-tui doctor --provider unsloth` says what is missing, and how to install it",
         ) from error
 
@@ -43,7 +43,7 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
     """Load the weights with Unsloth, and add the adapter where one is trained."""
     from unsloth import FastLanguageModel
 
-    # Its own checkpointing keeps the activations in main memory.
+    # Unsloth's checkpointing offloads the activations to main memory.
     checkpointing = "unsloth" if config.gradient_checkpointing else False
     model, _ = FastLanguageModel.from_pretrained(
         config.model_name,
@@ -54,7 +54,7 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
         use_gradient_checkpointing=checkpointing,
         revision=config.model_revision,
         random_state=config.seed,
-        # Never a quantised copy of somebody else's instead of the model that was named.
+        # Otherwise Unsloth may load a quantised copy from its own hub account instead of the named model.
         use_exact_model_name=True,
         trust_remote_code=False,
     )

@@ -1,9 +1,9 @@
 """Prefix sharing: the prompt of a pair is computed once, not once for each answer (arXiv 2410.20305).
 
-TRL hands the backbone ``[2B, L]`` rows, chosen half first. Between TRL and the backbone stands a forward that lays each
-pair out as prompt + chosen + rejected in one row, gives the rejected answer the positions that follow the prompt, hides
-chosen from rejected with a mask, and gathers the last hidden states back into ``[2B, L]``. TRL's losses never notice. A
-batch that it would not make cheaper, or that is not made of right-padded pairs, goes through as it is.
+TRL passes ``[2B, L]`` rows to the backbone, chosen half first. The wrapped ``forward`` of the backbone packs each pair
+as prompt + chosen + rejected in one row, gives the rejected answer the positions that follow the prompt, masks the
+chosen answer from it, and gathers the last hidden states back into ``[2B, L]``; TRL's losses need no change. A batch
+that packing would not make cheaper, or that is not made of right-padded pairs, passes through unchanged.
 """
 
 import inspect
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from dpo_tui.train.shortcuts.pair_layout import LayoutCost, PairLayout, lay_out, pair_lengths
+from dpo_tui.train.shortcuts.pair_layout import LayoutCost, PairLayout, measure_pairs, plan_layout
 
-# Attention code to which transformers (masking_utils) hands a mask of four dimensions on as it is.
+# Attention implementations to which transformers (masking_utils) passes a four-dimensional mask unchanged.
 _MASKABLE = {"eager", "sdpa", "flex_attention"}
-# What TRL gives a text model; anything else (images, router logits, caches) goes through untouched.
+# What TRL passes to a text model; a call with anything else (images, router logits, caches) passes through unchanged.
 _KNOWN_ARGUMENTS = {"input_ids", "attention_mask", "use_cache"}
 # Softmax and memory traffic make a multiplication in masked attention dearer than one in a linear layer: 1.4 times on
 # an AVX2 processor (SmolLM2-135M, rows of 349 tokens: 34 against 49 GFLOP/s). On GPUs a guess that is not measured yet.
@@ -28,11 +28,11 @@ _ATTENTION_SURCHARGE_ELSEWHERE = 3.0
 
 @dataclass
 class TokenCount:
-    """Tokens through the backbone, padding counted.
+    """Tokens that a part of the model computed, padding included.
 
     Attributes:
-        plain: as TRL would have computed them.
-        computed: that were.
+        plain: as many as plain TRL would have computed.
+        computed: as many as were computed.
     """
 
     plain: int = 0
@@ -40,99 +40,102 @@ class TokenCount:
 
     @property
     def saved(self) -> float:
-        """The part that was not computed, 0 to 1."""
+        """Share of the tokens that was not computed, 0 to 1."""
         return 1 - self.computed / self.plain if self.plain else 0.0
 
 
 class PrefixSharing:
-    """Shares prompts in the backbones it is installed in, while it is entered (a context manager) and enabled.
+    """Context manager within which the backbones it is installed in share prompts, as long as it is enabled.
 
     Attributes:
-        enabled: whether it does anything.
-        count: what it saved.
+        enabled: whether prompts are shared inside the context.
+        count: tokens through the backbones inside the context.
     """
 
     def __init__(self) -> None:
         self.enabled = True
         self.count = TokenCount()
-        self._active = 0
-        # The plan of the latest batch: policy and reference see the same one.
-        self._planned: tuple[torch.Tensor, torch.Tensor, PairLayout | None] | None = None
+        self._depth = 0
+        # Input ids, mask and layout of the latest batch: policy and reference are called with the same tensors.
+        self._latest: tuple[torch.Tensor, torch.Tensor, PairLayout | None] | None = None
 
     def install(self, model: Any, max_length: int | None = None) -> None:
-        """Stand between a causal language model and its backbone.
+        """Wrap the backbone's ``forward`` of a causal language model.
 
         Args:
             model: without its adapter's wrapper.
-            max_length: of a sequence, in tokens; bounds the memory of attention where that holds its scores.
+            max_length: longest sequence, in tokens; bounds the memory of attention where scores are materialised.
         """
         backbone = backbone_of(model)
-        work, plain_forward = _work_of(model, backbone), backbone.forward
+        cost, plain_forward = layout_cost(model, backbone), backbone.forward
         attention = model.config._attn_implementation
-        # SDPA's kernels on CPU and CUDA hold no scores, and memory falls with the tokens that sharing saves. Eager
-        # attention holds them, and torch builds a block mask from one that holds every query and key.
+        # SDPA's kernels on CPU and CUDA materialise no scores, and their memory falls with the tokens that sharing
+        # saves. Eager attention does, and torch builds a block mask from a mask of every query and key.
         longest = None if attention == "sdpa" and model.device.type in ("cpu", "cuda") else max_length
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            layout = None if args or not (self.enabled and self._active) else self._plan(kwargs, work, longest)
+            layout = None if args or not (self.enabled and self._depth) else self._layout_of(kwargs, cost, longest)
             if layout is None:
                 return plain_forward(*args, **kwargs)
             outputs = plain_forward(
-                input_ids=kwargs["input_ids"].reshape(-1)[layout.source],
-                attention_mask=_mask(layout, attention, backbone),
-                position_ids=layout.positions,
+                input_ids=kwargs["input_ids"].reshape(-1)[layout.source_RT],
+                attention_mask=packed_mask(layout, attention, backbone),
+                # Explicit: the model would count positions along the row, across answers and pairs.
+                position_ids=layout.positions_RT,
                 use_cache=False,
             )
-            packed = outputs.last_hidden_state
-            # Also under gradient checkpointing: that recomputes layers, not this.
-            outputs.last_hidden_state = packed.reshape(-1, packed.shape[-1])[layout.target]
+            states_RTD = outputs.last_hidden_state
+            # Gradient checkpointing recomputes layers, not this gather, so the result is the same with it.
+            outputs.last_hidden_state = states_RTD.reshape(-1, states_RTD.shape[-1])[layout.target_NL]
             return outputs
 
+        # Whoever asks which arguments the backbone takes, as sharing_obstacle does, still sees its own.
         forward.__signature__ = inspect.signature(plain_forward)  # type: ignore[attr-defined]
         backbone.forward = forward
 
     def reset(self) -> None:
-        """Begin the count anew."""
+        """Set the count to zero."""
         self.count = TokenCount()
 
     def __enter__(self) -> None:
-        self._active += 1
+        self._depth += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._active -= 1
-        if not self._active:
-            self._planned = None
+        self._depth -= 1
+        if not self._depth:
+            self._latest = None
 
-    def _plan(self, kwargs: dict[str, Any], work: LayoutCost, max_length: int | None) -> PairLayout | None:
+    def _layout_of(self, kwargs: dict[str, Any], cost: LayoutCost, max_length: int | None) -> PairLayout | None:
+        """Return the layout for a call of the backbone, None where the call is to pass through; count its tokens."""
         given = {name for name, value in kwargs.items() if value is not None}
         if not {"input_ids", "attention_mask"} <= given <= _KNOWN_ARGUMENTS or kwargs.get("use_cache"):
             return None
         ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
         if mask.shape != ids.shape:
             return None
-        if self._planned is None or self._planned[0] is not ids or self._planned[1] is not mask:
-            pairs = pair_lengths(ids, mask)
-            layout = lay_out(pairs, ids.shape[1], work, max_length) if pairs else None
-            self._planned = (ids, mask, layout.to(ids.device) if layout else None)
-        layout = self._planned[2]
+        if self._latest is None or self._latest[0] is not ids or self._latest[1] is not mask:
+            pairs = measure_pairs(ids, mask)
+            layout = plan_layout(pairs, ids.shape[1], cost, max_length) if pairs else None
+            self._latest = (ids, mask, layout.to(ids.device) if layout else None)
+        layout = self._latest[2]
         self.count.plain += ids.numel()
-        self.count.computed += layout.source.numel() if layout else ids.numel()
+        self.count.computed += layout.source_RT.numel() if layout else ids.numel()
         return layout
 
 
 def backbone_of(model: Any) -> Any:
-    """Return the part of a causal language model that makes hidden states (transformers' base_model)."""
+    """Return the part of a causal language model below its LM head (transformers' ``base_model``)."""
     return model.base_model
 
 
-def why_not(model: Any, max_length: int) -> str | None:
-    """Return what speaks against sharing for a model, as the end of a sentence; None where nothing is known to.
+def sharing_obstacle(model: Any, max_length: int) -> str | None:
+    """Return why a model cannot share prompts, as a clause for a message; None where nothing is known against it.
 
     Args:
         model: a causal language model without its adapter's wrapper.
-        max_length: of a sequence, in tokens.
+        max_length: longest sequence, in tokens.
     """
     config = model.config
     if config.get_text_config() is not config or config.is_encoder_decoder:
@@ -160,37 +163,53 @@ def _window(config: Any, kinds: set[str]) -> int | None:
     sliding = getattr(config, "sliding_window", None)
     if getattr(config, "layer_types", None) is not None and "sliding_attention" not in kinds:
         sliding = None
-    found = [width for width in (chunk, sliding) if width]
-    return min(found) if found else None
+    return min((width for width in (chunk, sliding) if width), default=None)
 
 
-def _work_of(model: Any, backbone: Any) -> LayoutCost:
-    """Count the multiplications of a forward pass from the model's shape."""
+def layout_cost(model: Any, backbone: Any) -> LayoutCost:
+    """Count the multiplications of a forward pass from the shapes of a model's layers."""
     linear = sum(
         module.in_features * module.out_features
         for module in backbone.modules()
+        # A LoRA layer has the shape of the layer that it wraps, which is counted by itself.
         if hasattr(module, "in_features") and hasattr(module, "out_features") and not hasattr(module, "base_layer")
     )
     config = model.config
     if config._attn_implementation == "flex_attention":
-        # Block-sparse: what no token sees is not computed, and no layout makes a token see more than its own row does.
-        # So attention speaks against no layout, and padding alone counts.
+        # Block-sparse: blocks that no query attends to are skipped, and no layout lets a token attend to more than its
+        # own sequence. So attention counts against no layout; only padding does.
         return LayoutCost(token=linear, attention=0.0)
     heads = getattr(config, "num_attention_heads", 1)
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
     surcharge = _ATTENTION_SURCHARGE.get(model.device.type, _ATTENTION_SURCHARGE_ELSEWHERE)
-    # Queries with keys, and weights with values.
+    # Two products a layer: queries with keys, and attention weights with values.
     return LayoutCost(token=linear, attention=surcharge * 2 * width * config.num_hidden_layers)
 
 
-def _mask(layout: PairLayout, attention: str, backbone: Any) -> torch.Tensor | BlockMask:
+def packed_mask(layout: PairLayout, attention: str, backbone: Any) -> torch.Tensor | BlockMask:
+    """Return the attention mask of packed rows in the form that an attention implementation takes.
+
+    Args:
+        layout: of the batch.
+        attention: ``sdpa``, ``eager`` or ``flex_attention``.
+        backbone: whose embedding names the dtype of an additive mask; used for ``eager`` only.
+
+    Returns:
+        A block mask for FlexAttention; ``[R, 1, T, T]`` boolean for SDPA, additive for eager attention.
+    """
     if attention == "flex_attention":
-        rows, length = layout.source.shape
+        rows, length = layout.source_RT.shape
         return create_block_mask(
-            lambda row, head, query, key: layout.sees(row, query, key), rows, None, length, length, layout.source.device
+            lambda row, attention_head, query, key: layout.may_attend(row, query, key),
+            rows,
+            None,
+            length,
+            length,
+            layout.source_RT.device,
         )
-    allowed = layout.allowed()
+    allowed = layout.attention_mask()
     if attention == "sdpa":
         return allowed
     dtype = backbone.get_input_embeddings().weight.dtype
+    # The smallest finite number rather than -inf, as transformers fills its own additive masks.
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)

@@ -1,7 +1,8 @@
-"""Reference log-probabilities kept between runs, in `$DPO_TUI_HOME/cache/reference`.
+"""Cache of the reference's log-probabilities between runs, in ``$DPO_TUI_HOME/cache/reference``.
 
-One file for one set of pairs under one reference: safetensors, so that reading runs no code. A file is replaced whole,
-so two runs that write the same one at once leave a whole one. Whatever looks odd is deleted and computed again.
+One file holds one set of pairs under one reference, as safetensors, so that reading it runs no code. Files are replaced
+atomically, so two runs that write the same one at once leave a whole one. A file that fails a check is deleted, and its
+log-probabilities are computed again.
 """
 
 import contextlib
@@ -22,40 +23,42 @@ from dpo_tui import paths
 from dpo_tui.runs.atomic_files import write_text_atomic
 
 FORMAT = "1"
-# Eight bytes a pair: this holds tens of millions of pairs.
+"""Part of every key: another format finds none of the files of this one."""
+# At eight bytes a pair this holds 33 million pairs.
 LIMIT_BYTES = 256 * 1024 * 1024
-_CHUNK = 8 * 1024 * 1024
-_WEIGHTS = ("*.safetensors", "*.bin", "config.json")
+_READ_BYTES = 8 * 1024 * 1024
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "config.json")
 
-TOKENS = ("prompt_ids", "chosen_ids", "rejected_ids")
-Scores = tuple[list[float], list[float]]
+TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+ReferenceLogps = tuple[list[float], list[float]]
+"""Log-probabilities of the chosen and of the rejected answers, one of each for every pair."""
 
 
 def folder() -> Path:
-    """Where the files lie."""
+    """Folder of the cache's files."""
     return paths.cache() / "reference"
 
 
 def key_of(parts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return the name of a set of pairs under a reference.
+    """Return the cache key of a set of pairs under a reference.
 
     Args:
-        parts: everything besides the pairs that the scores depend on.
-        rows: the pairs as token ids: they stand for data, tokenizer and template.
+        parts: everything besides the pairs that the log-probabilities depend on.
+        rows: the pairs as token ids, which follow from data, tokenizer and chat template.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, parts], sort_keys=True, default=str).encode())
     for row in rows:
-        ids = [list(row[name]) for name in TOKENS]
+        ids = [list(row[name]) for name in TOKEN_COLUMNS]
         digest.update(json.dumps(ids, separators=(",", ":")).encode())
     return digest.hexdigest()
 
 
-def load(key: str, count: int) -> Scores | None:
-    """Return the scores kept under a key; None where there are none that can be trusted.
+def load(key: str, count: int) -> ReferenceLogps | None:
+    """Return the log-probabilities stored under a key; None where there are none, or the file fails a check.
 
     Args:
-        key: of :func:`key_of`.
-        count: of pairs.
+        key: from :func:`key_of`.
+        count: number of pairs.
     """
     path = folder() / f"{key}.safetensors"
     try:
@@ -65,8 +68,8 @@ def load(key: str, count: int) -> Scores | None:
             chosen, rejected = file.get_tensor("chosen"), file.get_tensor("rejected")
         for tensor in (chosen, rejected):
             if tensor.shape != (count,) or not torch.isfinite(tensor).all():
-                raise ValueError("not the scores of these pairs")
-        # The newest stay when room is needed.
+                raise ValueError("not the log-probabilities of these pairs")
+        # The time of last use, by which _prune deletes.
         os.utime(path)
     except FileNotFoundError:
         return None
@@ -77,32 +80,33 @@ def load(key: str, count: int) -> Scores | None:
     return chosen.tolist(), rejected.tolist()
 
 
-def store(key: str, scores: Scores, limit: int = LIMIT_BYTES) -> None:
-    """Keep scores, and delete the files that were not used for longest until all fit into ``limit`` bytes.
+def store(key: str, logps: ReferenceLogps, limit: int = LIMIT_BYTES) -> None:
+    """Store log-probabilities, and delete the least recently used files until all fit into ``limit`` bytes.
 
-    A full or read-only disk is no reason to end a run: then nothing is kept.
+    On a full or read-only disk nothing is stored: that is no reason to end a run.
     """
     tensors = {
         name: torch.tensor(values, dtype=torch.float32)
-        for name, values in zip(("chosen", "rejected"), scores, strict=True)
+        for name, values in zip(("chosen", "rejected"), logps, strict=True)
     }
     with contextlib.suppress(OSError, SafetensorError):
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
-            written = Path(place) / "scores"
+        with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as temporary:
+            written = Path(temporary) / "scores"
             save_file(tensors, written, metadata={"key": key})
             written.replace(folder() / f"{key}.safetensors")
         _prune(limit)
 
 
 def _prune(limit: int) -> None:
-    found = []
+    by_last_use = []
     for path in folder().glob("*.safetensors"):
+        # Another run may delete the same file at the same time.
         with contextlib.suppress(OSError):
             status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
+            by_last_use.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in by_last_use)
+    for _, size, path in sorted(by_last_use):
         if total <= limit:
             break
         with contextlib.suppress(OSError):
@@ -111,50 +115,54 @@ def _prune(limit: int) -> None:
 
 
 class WeightsDigest:
-    """Names the weights of a model while other work goes on; reading gigabytes takes a while."""
+    """SHA-256 of a model folder's weights, computed in a thread: reading gigabytes takes a while.
+
+    Args:
+        model_name: hub id or folder; only a folder with whole weights has a digest.
+    """
 
     def __init__(self, model_name: str) -> None:
-        self._found: str | None = None
+        self._digest: str | None = None
         self._thread: threading.Thread | None = None
         model = Path(model_name)
-        # An adapter's base lies elsewhere and may change: its scores are not kept.
+        # An adapter's base is another folder, which may change unnoticed: nothing is cached for it.
         if model.is_dir() and not (model / "adapter_config.json").exists():
-            self._thread = threading.Thread(target=self._work, args=(model,), daemon=True)
+            self._thread = threading.Thread(target=self._compute, args=(model,), daemon=True)
             self._thread.start()
 
     def result(self) -> str | None:
-        """Return the digest; None where the weights cannot be named."""
+        """Wait for the digest and return it; None where there is none or the files cannot be read."""
         if self._thread is not None:
             self._thread.join()
-        return self._found
+        return self._digest
 
-    def _work(self, model: Path) -> None:
+    def _compute(self, model: Path) -> None:
         with contextlib.suppress(OSError):
-            self._found = _digest_of(model)
+            self._digest = _digest_of(model)
 
 
 def _digest_of(model: Path) -> str:
-    """Hash a model folder's weights; files that have not changed are not read again."""
+    """Hash a model folder's weights; the digest of a file is stored, so that an unchanged file is read once only."""
     digest = hashlib.sha256()
-    files = sorted({path.resolve() for pattern in _WEIGHTS for path in model.glob(pattern)})
+    files = sorted({path.resolve() for pattern in _WEIGHT_FILES for path in model.glob(pattern)})
     for path in files:
         status = path.stat()
         identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
-        known = folder() / f"{hashlib.sha256(identity.encode()).hexdigest()}.weights"
+        stored = folder() / f"{hashlib.sha256(identity.encode()).hexdigest()}.weights"
         try:
-            found = known.read_text(encoding="ascii")
+            file_digest = stored.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError):
-            found = _hash(path)
+            file_digest = _digest_of_file(path)
             with contextlib.suppress(OSError):
                 folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-                write_text_atomic(known, found)
-        digest.update(found.encode())
+                write_text_atomic(stored, file_digest)
+        digest.update(file_digest.encode())
     return digest.hexdigest()
 
 
-def _hash(path: Path) -> str:
+def _digest_of_file(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_READ_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The shortcuts of a run: what is computed once or not at all, without changing the result. All off is plain TRL."""
+"""The shortcuts of a run: work that is done once or not at all without changing the result. All off is plain TRL."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -6,20 +6,20 @@ from typing import Any, Literal
 from peft import PeftModel
 
 from dpo_tui.errors import TrainingError
-from dpo_tui.train.shortcuts.equivalence_check import disagreement, probe_batch
-from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, why_not
+from dpo_tui.train.shortcuts.equivalence_check import Switch, find_mismatch, probe_batch
+from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, TokenCount, sharing_obstacle
 from dpo_tui.train.shortcuts.sparse_lm_head import SparseLMHead, has_fused_head
 from dpo_tui.train.worker.journal import Journal
 
 
 @dataclass
-class Outcome:
-    """What became of one shortcut.
+class ShortcutStatus:
+    """Whether a run uses one shortcut; a table of ``shortcuts`` in receipt.json.
 
     Attributes:
-        on: whether the run takes it.
-        why: the reason, in a sentence's end.
-        figures: what it saved, for the receipt.
+        on: whether the run uses it.
+        why: the reason, as a clause for a message; empty for a shortcut that is on as usual.
+        figures: what it saved, by the keys of the receipt.
     """
 
     on: bool = False
@@ -28,41 +28,48 @@ class Outcome:
 
 
 class Shortcuts:
-    """Installed in one trainer, checked on one of its batches, active while it computes losses.
+    """The shortcuts of one trainer: installed in its models, checked on a probe batch, active while it computes losses.
+
+    Args:
+        journal: where the outcome of the check is written.
+        share_prefix: the setting of that name.
 
     Attributes:
-        sharing: the prompt of a pair computed once.
-        head: the LM head only where there is a label.
-        reference: what became of scoring the reference once; :mod:`dpo_tui.train.shortcuts.reference_scores` fills it in.
+        sharing: computes the prompt of a pair once; entered by the trainer around each loss.
+        sparse_head: applies the LM head only at positions with a label.
+        has_fused_head: whether TRL gave the models the head that ``sparse_head`` needs.
+        reference: whether the reference is scored once, decided by
+            :mod:`dpo_tui.train.shortcuts.reference_logps`.
     """
 
     def __init__(self, journal: Journal, share_prefix: Literal["auto", "on", "off"]) -> None:
         self.journal = journal
-        self.asked = share_prefix
+        self.share_prefix = share_prefix
         self.sharing = PrefixSharing()
-        self.head = SparseLMHead()
-        self.reference = Outcome()
+        self.sparse_head = SparseLMHead()
+        self.reference = ShortcutStatus()
         self.has_fused_head = False
-        self._prefix = Outcome()
-        self._labels = Outcome()
+        self._sharing_status = ShortcutStatus()
+        self._head_status = ShortcutStatus()
         self._installed = False
 
     def install(self, trainer: Any) -> None:
-        """Install in a trainer's models what suits them and stands the check; only once.
+        """Install what a trainer's models support and turn off what fails the check; later calls do nothing.
 
         Raises:
-            TrainingError: ``share_prefix = "on"`` with a model that cannot.
+            TrainingError: ``share_prefix = "on"`` with a model that cannot share prompts.
         """
         if self._installed:
             return
         self._installed = True
-        models = [_bare(model) for model in (trainer.model, trainer.ref_model) if model is not None]
+        models = [_without_adapter(model) for model in (trainer.model, trainer.ref_model) if model is not None]
         self.has_fused_head = all(has_fused_head(model) for model in models)
-        self.head.active = self.sharing.enabled = False
+        self._switch_head(False)
+        self._switch_sharing(False)
         if self.has_fused_head:
             for model in models:
-                self.head.install(model)
-        obstacle = self._obstacle(models, trainer)
+                self.sparse_head.install(model)
+        obstacle = self._sharing_obstacle(models, trainer)
         if not obstacle:
             for model in models:
                 self.sharing.install(model, trainer.args.max_length)
@@ -70,70 +77,84 @@ class Shortcuts:
             self._check(trainer, obstacle)
 
     def report(self) -> dict[str, Any]:
-        """Return which shortcuts were taken and what they saved, for receipt.json."""
-        count = self.sharing.count
-        self._prefix.figures = {"tokens": count.computed, "tokens_plain": count.plain, "saved": round(count.saved, 4)}
-        self._labels.figures = {
-            "positions": self.head.computed,
-            "positions_plain": self.head.plain,
-            "saved": round(self.head.saved, 4),
+        """Return which shortcuts were on and what they saved, for receipt.json."""
+        tokens, positions = self.sharing.count, self.sparse_head.count
+        self._sharing_status.figures = _figures("tokens", tokens)
+        self._head_status.figures = _figures("positions", positions)
+        statuses = {
+            "share_prefix": self._sharing_status,
+            "labelled_head": self._head_status,
+            "reference_once": self.reference,
         }
-        outcomes = {"share_prefix": self._prefix, "labelled_head": self._labels, "reference_once": self.reference}
-        return {name: {"on": one.on, "why": one.why, **one.figures} for name, one in outcomes.items()}
+        return {name: {"on": status.on, "why": status.why, **status.figures} for name, status in statuses.items()}
 
-    def _obstacle(self, models: list[Any], trainer: Any) -> str | None:
-        if self.asked == "off":
+    def _sharing_obstacle(self, models: list[Any], trainer: Any) -> str | None:
+        if self.share_prefix == "off":
             return 'share_prefix = "off"'
-        length = trainer.args.max_length
-        found = (why_not(model, length) for model in models)
-        return next((words for words in found if words), None)
+        obstacles = (sharing_obstacle(model, trainer.args.max_length) for model in models)
+        return next((obstacle for obstacle in obstacles if obstacle), None)
 
     def _check(self, trainer: Any, obstacle: str | None) -> None:
+        """Check the shortcuts on a probe batch and turn on those without a mismatch."""
         batch = probe_batch(trainer)
         if batch is None and not obstacle:
             obstacle = "the pairs have no common prompt"
-        ways = {"head": self._switch_head} if self.has_fused_head else {}
+        switches: dict[str, Switch] = {"head": self._switch_head} if self.has_fused_head else {}
         if not obstacle:
-            ways["sharing"] = self._switch_sharing
-        mismatches: dict[str, str] = {}
-        # All at once is the usual end; only a disagreement is worth finding its cause.
-        if batch is not None and ways and disagreement(trainer, batch, list(ways.values())):
-            found = {name: disagreement(trainer, batch, [switch]) for name, switch in ways.items()}
-            mismatches = {name: words for name, words in found.items() if words}
-            if not mismatches:
-                mismatches = dict.fromkeys(ways, "scores of a real batch differ with both shortcuts together")
+            switches["sharing"] = self._switch_sharing
+        mismatches = self._find_mismatches(trainer, batch, switches) if batch is not None and switches else {}
         no_head = "" if self.has_fused_head else "this TRL scores every position"
-        self._labels = _outcome(no_head or mismatches.get("head"))
-        self._prefix = _outcome(obstacle or mismatches.get("sharing"))
-        self._switch_head(self._labels.on)
-        self._switch_sharing(self._prefix.on)
+        self._head_status = _status(no_head or mismatches.get("head"))
+        self._sharing_status = _status(obstacle or mismatches.get("sharing"))
+        self._switch_head(self._head_status.on)
+        self._switch_sharing(self._sharing_status.on)
+        # The counts are of the training alone.
         self.sharing.reset()
-        self.head.reset()
-        self._tell(surprised="sharing" in mismatches)
+        self.sparse_head.reset()
+        self._report_check(sharing_mismatch="sharing" in mismatches)
 
-    def _tell(self, *, surprised: bool) -> None:
-        if self._prefix.on:
+    def _find_mismatches(self, trainer: Any, batch: Any, switches: dict[str, Switch]) -> dict[str, str]:
+        """Return the mismatch of each shortcut that has one, by its name."""
+        # Two forward passes with all of them on are enough where there is no mismatch, which is the usual case.
+        if not find_mismatch(trainer, batch, list(switches.values())):
+            return {}
+        alone = {name: find_mismatch(trainer, batch, [switch]) for name, switch in switches.items()}
+        mismatches = {name: mismatch for name, mismatch in alone.items() if mismatch}
+        return mismatches or dict.fromkeys(switches, "scores of a real batch differ with both shortcuts together")
+
+    def _report_check(self, *, sharing_mismatch: bool) -> None:
+        """Write what the check found into the journal.
+
+        Raises:
+            TrainingError: ``share_prefix = "on"`` and prompts are not shared.
+        """
+        status = self._sharing_status
+        if status.on:
             self.journal.event("note", "Each pair's prompt is computed once, not once for each answer")
-        elif self.asked == "on":
+        elif self.share_prefix == "on":
             raise TrainingError(
-                f'share_prefix = "on": {self._prefix.why}', hint='leave share_prefix at "auto", or set it "off"'
+                f'share_prefix = "on": {status.why}', hint='leave share_prefix at "auto", or set it "off"'
             )
-        elif self.asked == "auto":
-            kind = "warning" if surprised else "note"
-            self.journal.event(kind, f"Prompts are computed for each answer anew: {self._prefix.why}")
-        if self.has_fused_head and not self._labels.on:
-            self.journal.event("warning", f"The LM head scores every position: {self._labels.why}")
+        elif self.share_prefix == "auto":
+            kind = "warning" if sharing_mismatch else "note"
+            self.journal.event(kind, f"Prompts are computed for each answer anew: {status.why}")
+        if self.has_fused_head and not self._head_status.on:
+            self.journal.event("warning", f"The LM head scores every position: {self._head_status.why}")
 
     def _switch_head(self, on: bool) -> None:
-        self.head.active = on
+        self.sparse_head.enabled = on
 
     def _switch_sharing(self, on: bool) -> None:
         self.sharing.enabled = on
 
 
-def _outcome(obstacle: str | None) -> Outcome:
-    return Outcome(on=not obstacle, why=obstacle or "")
+def _figures(unit: str, count: TokenCount) -> dict[str, Any]:
+    return {unit: count.computed, f"{unit}_plain": count.plain, "saved": round(count.saved, 4)}
 
 
-def _bare(model: Any) -> Any:
+def _status(obstacle: str | None) -> ShortcutStatus:
+    return ShortcutStatus(on=not obstacle, why=obstacle or "")
+
+
+def _without_adapter(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model

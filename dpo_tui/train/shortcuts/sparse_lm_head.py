@@ -1,8 +1,11 @@
-"""The LM head only where there is a label, on every device.
+"""Sparse LM head: hidden states are projected onto the vocabulary only at positions with a label, on every device.
 
-TRL 1.16 projects hidden states onto the vocabulary without keeping all the logits, but where there is no Triton (CPU,
-MPS) it projects every position, prompts and padding too, and sets what it then does not need to zero. Here only the
-positions with a label reach the head, through TRL's own `shift_labels`; the others are zero, as TRL has them.
+TRL 1.16 projects hidden states without keeping all the logits, but where there is no Triton (CPU, MPS) it projects
+every position, prompts and padding included, and then sets those without a label to zero. Here only the positions with
+a label reach the head, through TRL's own ``shift_labels``; the others are zero, as in TRL.
+
+Dimensions in names with a suffix: ``N`` rows of the batch, ``S`` predicted tokens of a row (its length less one), ``K``
+positions with a label in the whole batch.
 """
 
 import functools
@@ -11,38 +14,31 @@ from typing import Any
 
 import torch
 
-from dpo_tui.train.shortcuts.prefix_sharing import backbone_of
+from dpo_tui.train.shortcuts.prefix_sharing import TokenCount, backbone_of
 
-_IGNORED = -100
+_IGNORE_INDEX = -100
 # Per-token fields of TRL's FusedCausalLMOutput.
 _PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
 class SparseLMHead:
-    """Installed in causal language models that have TRL's fused head.
+    """Projects only labelled positions in the models it is installed in, as long as it is enabled.
 
     Attributes:
-        active: whether it does anything.
-        plain: positions that TRL would have projected.
-        computed: positions that were.
+        enabled: whether positions are left out.
+        count: positions through the LM heads while it is enabled.
     """
 
     def __init__(self) -> None:
-        self.active = True
-        self.plain = 0
-        self.computed = 0
+        self.enabled = True
+        self.count = TokenCount()
 
     def reset(self) -> None:
-        """Begin the count anew."""
-        self.plain = self.computed = 0
-
-    @property
-    def saved(self) -> float:
-        """The part of the positions that was not projected, 0 to 1."""
-        return 1 - self.computed / self.plain if self.plain else 0.0
+        """Set the count to zero."""
+        self.count = TokenCount()
 
     def install(self, model: Any) -> None:
-        """Wrap the forward that `trl.trainer.utils.add_fused_lm_head` gave the model."""
+        """Wrap the ``forward`` that ``trl.trainer.utils.add_fused_lm_head`` gave a causal language model."""
         fused = model.forward
 
         @functools.wraps(type(model).forward)
@@ -54,23 +50,25 @@ class SparseLMHead:
             shift_labels: torch.Tensor | None = None,
             **kwargs: Any,
         ) -> Any:
-            if not (fused_lm_head and self.active) or labels is None or shift_labels is not None:
-                more = {"labels": labels, "shift_labels": shift_labels, "fused_lm_head": fused_lm_head or None}
-                return fused(*args, **kwargs, **{name: value for name, value in more.items() if value is not None})
-            wanted = labels[:, 1:]
-            keep = wanted != _IGNORED
-            chosen = wanted[keep]
-            hook = backbone_of(module).register_forward_hook(functools.partial(_keep_labelled, keep))
+            if not (fused_lm_head and self.enabled) or labels is None or shift_labels is not None:
+                given = {"labels": labels, "shift_labels": shift_labels, "fused_lm_head": fused_lm_head or None}
+                return fused(*args, **kwargs, **{name: value for name, value in given.items() if value is not None})
+            # The hidden state at a position predicts the token after it.
+            labels_NS = labels[:, 1:]
+            labelled_NS = labels_NS != _IGNORE_INDEX
+            labels_K = labels_NS[labelled_NS]
+            # The head is called inside TRL's forward: a hook on the backbone is the one place to drop positions first.
+            hook = backbone_of(module).register_forward_hook(functools.partial(_select_labelled, labelled_NS))
             try:
-                outputs = fused(*args, fused_lm_head=True, shift_labels=chosen.unsqueeze(0), **kwargs)
+                outputs = fused(*args, fused_lm_head=True, shift_labels=labels_K.unsqueeze(0), **kwargs)
             finally:
                 hook.remove()
             for name in _PER_TOKEN:
                 if getattr(outputs, name, None) is not None:
-                    setattr(outputs, name, _spread(getattr(outputs, name), keep))
-            outputs.label_mask = keep
-            self.plain += keep.numel()
-            self.computed += chosen.numel()
+                    setattr(outputs, name, _scatter(getattr(outputs, name), labelled_NS))
+            outputs.label_mask = labelled_NS
+            self.count.plain += labelled_NS.numel()
+            self.count.computed += labels_K.numel()
             return outputs
 
         model.forward = MethodType(forward, model)
@@ -83,14 +81,20 @@ def has_fused_head(model: Any) -> bool:
     return code is not None and {"fused_lm_head", "shift_labels"} <= set(code.co_varnames)
 
 
-def _keep_labelled(keep: torch.Tensor, module: Any, arguments: Any, outputs: Any) -> Any:
+def _select_labelled(labelled_NS: torch.Tensor, module: Any, arguments: Any, outputs: Any) -> Any:
+    """Forward hook that reduces the last hidden states to ``[1, K, D]``."""
+    # The last position predicts nothing that has a label.
     states = outputs.last_hidden_state[:, :-1]
-    # Prompt-learning adapters put virtual tokens before the text.
-    outputs.last_hidden_state = states[:, -keep.shape[1] :][keep.to(states.device)].unsqueeze(0)
+    # Prompt-learning adapters put virtual tokens before the text, so count from the end.
+    states_NSD = states[:, -labelled_NS.shape[1] :]
+    outputs.last_hidden_state = states_NSD[labelled_NS.to(states.device)].unsqueeze(0)
     return outputs
 
 
-def _spread(values: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """Put one row's values back where their labels stand; zero elsewhere, and still tied to the model if none is."""
-    keep = keep.to(values.device)
-    return values.new_zeros(keep.shape).masked_scatter(keep, values.squeeze(0))
+def _scatter(values_1K: torch.Tensor, labelled_NS: torch.Tensor) -> torch.Tensor:
+    """Put values back at the positions of their labels, ``[N, S]``, zero elsewhere.
+
+    The result depends on ``values_1K`` in autograd even where no position has a label, so backward() still works.
+    """
+    labelled_NS = labelled_NS.to(values_1K.device)
+    return values_1K.new_zeros(labelled_NS.shape).masked_scatter(labelled_NS, values_1K.squeeze(0))

@@ -1,4 +1,4 @@
-"""Evaluate a run on pairs: its own held-out ones, or any file. TRL computes, with the run's own settings."""
+"""Child that evaluates a run on its held-out pairs or on any other pairs, with TRL and the run's settings."""
 
 import math
 import sys
@@ -18,12 +18,12 @@ from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import PREFERENCE_ACCURACY
-from dpo_tui.train.evaluation.generation import prompt_ids
+from dpo_tui.train.evaluation.generation import prompt_token_ids
 from dpo_tui.train.evaluation.kl import estimate_kl
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.load import load_model, load_tokenizer
-from dpo_tui.train.model.trained import config_of, result_folder
-from dpo_tui.train.tools.json_service import Tell, serve
+from dpo_tui.train.model.loaded_run import config_of, result_folder
+from dpo_tui.train.tools.json_service import Send, serve
 from dpo_tui.train.trainer.callbacks import RunCallback
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.trainer.trainer_registry import build_trainer
@@ -31,19 +31,20 @@ from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
 
-def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """Do one evaluation.
+def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
+    """Handle a request for an evaluation.
 
     Args:
         request: ``run`` (folder), ``data`` (a dataset, or None for the held-out pairs), ``kl_prompts`` (answers for
             the KL estimate; 0 leaves it out, as does a strategy without a reference).
-        tell: how it goes.
+        send: receives progress.
 
     Returns:
-        ``pairs``, ``data``, ``metrics`` under TRL's ``eval_`` names, and ``accuracy_stderr``.
+        ``run``, ``pairs``, ``data``, ``metrics`` under TRL's ``eval_`` names, and ``accuracy_stderr``, the standard
+        error of a proportion: √(p(1 − p)/n).
 
     Raises:
-        TrainingError: the run has no result, or a strategy without preferences.
+        TrainingError: the run has no result, or its strategy has no preference accuracy.
         DataError: there are no pairs to evaluate on.
     """
     folder = RunFolder(Path(request["run"]))
@@ -56,35 +57,35 @@ def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
             hint="dpo-tui judge RUN compares its answers with those of the model it started from",
         )
     result = result_folder(config, folder)
-    # One pass over the pairs: nothing pays for itself that is prepared beforehand.
+    # Each pair is seen once: reference scores and shared prompts would cost more to prepare than they save.
     changes = {"precompute_ref_log_probs": "off", "share_prefix": "off", "kl_prompts": request["kl_prompts"]}
     config = config.model_copy(update={**changes, "report_to": []})
     rows = _rows(config, folder, request["data"])
     device = choose_device(config)
-    tell("progress", {"message": f"Loading the model. {device.words}", "done": 0, "total": None})
+    send("progress", {"message": f"Loading the model. {device.description}", "done": 0, "total": None})
     tokenizer, _ = load_tokenizer(config)
     with tempfile.TemporaryDirectory() as scratch:
-        # The run's own folder belongs to its worker.
-        aside = RunFolder(Path(scratch))
-        aside.control.mkdir()
-        journal, interruption = Journal(aside), StopRequests(aside)
+        # A run's folder has one writer, its worker; the trainer here writes elsewhere.
+        scratch_folder = RunFolder(Path(scratch))
+        scratch_folder.control.mkdir()
+        journal, stop_requests = Journal(scratch_folder), StopRequests(scratch_folder)
         trainer = build_trainer(
             config,
-            aside,
+            scratch_folder,
             device,
             model=load_model(config, device),
             tokenizer=tokenizer,
             rows=rows,
-            callback=RunCallback(journal, interruption, 1),
+            callback=RunCallback(journal, stop_requests, 1),
             resumes=True,
         )
         _load_result(trainer, config, result)
-        tell("progress", {"message": "Evaluating", "done": 0, "total": len(trainer.eval_dataset)})
+        send("progress", {"message": "Evaluating", "done": 0, "total": len(trainer.eval_dataset)})
         metrics = trainer.evaluate()
         estimate = None
         if request["kl_prompts"] and strategy.has_reference:
-            tell("progress", {"message": "Estimating KL to the reference", "done": 0, "total": None})
-            prompts = [prompt_ids(tokenizer, prompt) for prompt in rows.prompts[: request["kl_prompts"]]]
+            send("progress", {"message": "Estimating KL to the reference", "done": 0, "total": None})
+            prompts = [prompt_token_ids(tokenizer, prompt) for prompt in rows.prompts[: request["kl_prompts"]]]
             estimate = estimate_kl(trainer, tokenizer, prompts, config.kl_max_new_tokens, seed=config.seed)
     if estimate is not None:
         metrics |= {"eval_kl": estimate.mean, "eval_kl_stderr": estimate.stderr, "eval_kl_n": estimate.n}
@@ -100,7 +101,7 @@ def evaluate(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 def _rows(config: Config, folder: RunFolder, data: str | None) -> RunDatasets:
-    """The pairs to evaluate on as the held-out part, beside one row to train on, which TRL wants to see."""
+    """Return the pairs to evaluate on as the held-out rows, and one training row, without which TRL has no trainer."""
     if data is None:
         receipt = read_json(folder.receipt)
         rows = load_datasets(config, version=split_version(receipt))
@@ -118,13 +119,14 @@ def _rows(config: Config, folder: RunFolder, data: str | None) -> RunDatasets:
 
 
 def _load_result(trainer: Any, config: Config, result: Path) -> None:
+    """Load the run's trained weights into a trainer that was built on the base model, which stays the reference."""
     if config.use_lora:
         set_peft_model_state_dict(trainer.model, load_file(result / "adapter_model.safetensors"))
         return
     weights: dict[str, Any] = {}
     for shard in sorted(result.glob("*.safetensors")):
         weights |= load_file(shard)
-    # Tied weights are stored once.
+    # Not strict: of tied weights (embeddings and LM head) only one is stored.
     trainer.model.load_state_dict(weights, strict=False)
 
 

@@ -1,4 +1,4 @@
-"""Write what a run made into a folder of its own, ready to load, to serve or to pass on."""
+"""Child that exports a run's result into a folder that can be loaded, served or published by itself."""
 
 import shutil
 import sys
@@ -17,31 +17,33 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics import read_all
 from dpo_tui.runs.naming import given_name
 from dpo_tui.train.export.curves_svg import curves_svg
-from dpo_tui.train.export.merge_check import AGREEING, EXACT, compare, fits_in_memory
-from dpo_tui.train.export.merged_model import write_model
+from dpo_tui.train.export.merge_check import MAX_LOGIT_DIFFERENCE, MIN_SAME_TOP_TOKEN, check_merge, fits_in_memory
+from dpo_tui.train.export.merged_model import write_merged_model
 from dpo_tui.train.export.model_card import CardDetails, Kind, model_card
 from dpo_tui.train.export.serving_commands import ServedModel, commands
 from dpo_tui.train.model.base_files import licence_of
-from dpo_tui.train.tools.json_service import Tell, serve
+from dpo_tui.train.tools.json_service import Send, serve
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _CURVES = "curves.svg"
-_TEXTS = 4
+_MOST_SAMPLES = 4
+"""SampledAnswer answers of the run on which a merge is checked."""
 
 
-def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """Do one export.
+def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
+    """Handle a request for an export.
 
     Args:
         request: ``run`` and ``target`` (folders), ``merge``, ``precision`` (bf16, fp16, fp32), ``check``, ``share``
-            (whether others will get it: then no file names a folder of this machine).
-        tell: how it goes.
+            (whether it is to be published: then no file names a folder of this machine).
+        send: receives progress.
 
     Returns:
-        ``target``, ``what``, ``check`` (words, or None), ``serve`` (program and lines).
+        ``target``, ``what`` (adapter, merged or model), ``check`` (the result of the merge check in a sentence, or
+        None), ``serve`` (pairs of a program and its command lines).
 
     Raises:
-        TrainingError: there is nothing to export, or the merged model does not agree with its parts.
+        TrainingError: there is nothing to export, or the merged model does not agree with base and adapter.
     """
     folder, target = RunFolder(Path(request["run"])), Path(request["target"])
     config = load(folder.config).config
@@ -49,37 +51,37 @@ def export(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    words: str | None = None
+    merge_check: str | None = None
     try:
         if not config.use_lora:
             kind: Kind = "model"
             _copy(folder.merged, partial, "the trained model")
         elif request["merge"]:
             kind = "merged"
-            tell("progress", {"message": "Merging the adapter into its base", "done": 0, "total": None})
-            base = write_model(
+            send("progress", {"message": "Merging the adapter into its base", "done": 0, "total": None})
+            base = write_merged_model(
                 config,
                 folder,
                 partial,
                 _DTYPES[request["precision"]],
-                lambda done, total: tell("progress", {"message": "Merging", "done": done, "total": total}),
+                lambda done, total: send("progress", {"message": "Merging", "done": done, "total": total}),
             )
-            words = _check(config, folder, base, partial, request=request, tell=tell)
+            merge_check = _check_merge(config, folder, base, partial, request=request, send=send)
         else:
             kind = "adapter"
             _copy(folder.adapter, partial, "the adapter")
-        _embed_template(partial)
+        _embed_chat_template(partial)
         if request.get("share") and kind == "adapter":
-            _name_base(partial)
-        _describe(config, folder, partial, kind, words)
+            _hide_base_path(partial)
+        _write_card(config, folder, partial, kind, merge_check)
         if target.exists():
-            target.rmdir()  # an empty folder was allowed
+            target.rmdir()  # only an empty one is allowed
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     served = ServedModel.of(config, str(target), config.model_name if kind == "adapter" else "")
-    return {"target": str(target), "what": kind, "check": words, "serve": commands(served)}
+    return {"target": str(target), "what": kind, "check": merge_check, "serve": commands(served)}
 
 
 def _copy(source: Path, target: Path, what: str) -> None:
@@ -93,40 +95,54 @@ def _copy(source: Path, target: Path, what: str) -> None:
             shutil.copy2(path, target / path.name)
 
 
-def _check(
-    config: Config, folder: RunFolder, base: Path, merged: Path, *, request: Mapping[str, Any], tell: Tell
+def _check_merge(
+    config: Config, folder: RunFolder, base: Path, merged: Path, *, request: Mapping[str, Any], send: Send
 ) -> str | None:
-    """Compare the merged model with base and adapter; return what came of it in words, None when it was left out."""
+    """Compare the merged model with base and adapter on texts of the run.
+
+    Returns:
+        The result in a sentence; None where the check is not wanted.
+
+    Raises:
+        TrainingError: they do not agree.
+    """
     if not request.get("check", True):
         return None
     if not fits_in_memory(base):
         return "Not compared with its parts: the model does not fit into this machine's memory in fp32."
-    tell("progress", {"message": "Comparing the logits with base + adapter", "done": 0, "total": None})
-    found = compare(base, folder.adapter, merged, _texts(folder), nf4=config.use_4bit)
-    words = (
+    send("progress", {"message": "Comparing the logits with base + adapter", "done": 0, "total": None})
+    found = check_merge(base, folder.adapter, merged, _sampled_texts(folder), nf4=config.use_4bit)
+    result = (
         f"Compared with base + adapter in fp32 at {found.positions} positions: logits differ by at most "
-        f"{found.largest:.2g}, the likeliest token is the same in {found.same_first:.1%}."
+        f"{found.max_logit_difference:.2g}, the likeliest token is the same in {found.same_top_token:.1%}."
     )
-    wrong = found.largest > EXACT if request["precision"] == "fp32" else found.same_first < AGREEING
-    if wrong:
+    # Only in fp32 are equal logits to be expected; bf16 and fp16 round the merged weights.
+    differs = (
+        found.max_logit_difference > MAX_LOGIT_DIFFERENCE
+        if request["precision"] == "fp32"
+        else found.same_top_token < MIN_SAME_TOP_TOKEN
+    )
+    if differs:
         raise TrainingError(
-            f"The merged model does not agree with its parts. {words}",
+            f"The merged model does not agree with its parts. {result}",
             hint="nothing was written; export without --merge, and report this with the base model's name",
         )
-    return words
+    return result
 
 
-def _texts(folder: RunFolder) -> list[str]:
-    """Prompts and answers of the run itself, else a sentence that any model knows."""
+def _sampled_texts(folder: RunFolder) -> list[str]:
+    """Return prompts with answers that the run has sampled, else one common sentence."""
     found = []
     for sample in chain.from_iterable(read_all(folder.samples)):
         prompt = sample.get("prompt")
         if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
             found.append(f"{prompt[-1].get('content', '')}\n{sample.get('answer', '')}")
-    return list(dict.fromkeys(text for text in found if text.strip()))[:_TEXTS] or ["The capital of France is Paris."]
+    different = list(dict.fromkeys(text for text in found if text.strip()))
+    return different[:_MOST_SAMPLES] or ["The capital of France is Paris."]
 
 
-def _describe(config: Config, folder: RunFolder, target: Path, kind: Kind, words: str | None) -> None:
+def _write_card(config: Config, folder: RunFolder, target: Path, kind: Kind, merge_check: str | None) -> None:
+    """Write the model card, and the training curves that it shows."""
     receipt = read_json(folder.receipt) or {}
     metrics = list(chain.from_iterable(read_all(folder.metrics)))
     curves = ""
@@ -134,14 +150,14 @@ def _describe(config: Config, folder: RunFolder, target: Path, kind: Kind, words
         curves = _CURVES
         write_text_atomic(target / curves, curves_svg(metrics, config.name or folder.id))
     local = Path(config.model_name)
-    licence = licence_of(local if local.is_dir() else _cached(config))
-    extras = CardDetails(licence, curves, words or "")
+    licence = licence_of(local if local.is_dir() else _cached_base(config))
+    extras = CardDetails(licence, curves, merge_check or "")
     card = model_card(config, receipt.get("data", {}), receipt.get("results", {}), kind, extras)
     write_text_atomic(target / "README.md", card)
 
 
-def _embed_template(target: Path) -> None:
-    """Write the chat template into tokenizer_config.json too: Ollama, and older readers, look only there."""
+def _embed_chat_template(target: Path) -> None:
+    """Copy the chat template into tokenizer_config.json: Ollama, and older readers, look only there."""
     template, settings = target / "chat_template.jinja", read_json(target / "tokenizer_config.json")
     if settings is None or not template.is_file() or "chat_template" in settings:
         return
@@ -149,8 +165,8 @@ def _embed_template(target: Path) -> None:
     write_json_atomic(target / "tokenizer_config.json", settings)
 
 
-def _name_base(target: Path) -> None:
-    """Leave of the base model's folder its name: others have no use for a path of this machine."""
+def _hide_base_path(target: Path) -> None:
+    """Replace the absolute path of a local base model by its folder's name, before the adapter is published."""
     settings = read_json(target / "adapter_config.json")
     if settings is None or not Path(str(settings.get("base_model_name_or_path", ""))).is_absolute():
         return
@@ -158,13 +174,13 @@ def _name_base(target: Path) -> None:
     write_json_atomic(target / "adapter_config.json", settings)
 
 
-def _cached(config: Config) -> Path:
-    """Return the base's folder in the hub's cache, or a path that is not there: a licence is not worth a download."""
+def _cached_base(config: Config) -> Path:
+    """Return the base's folder in the hub's cache, or a path that does not exist: a licence is not worth a download."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(config.model_name, revision=config.model_revision, local_files_only=True))
-    except Exception:  # not cached, in one of several ways
+    except Exception:  # not in the cache; several exception types say so
         return Path("/nonexistent")
 
 

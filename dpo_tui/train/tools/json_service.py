@@ -1,4 +1,4 @@
-"""The child's side of :mod:`dpo_tui.processes.torch_tool`: requests in, messages out, nothing else on stdout."""
+"""The child's side of :mod:`dpo_tui.processes.torch_tool`: read requests from stdin, write messages to stdout."""
 
 import json
 import os
@@ -9,27 +9,29 @@ from typing import Any
 
 from dpo_tui.errors import DpoTuiError
 
-Tell = Callable[[str, dict[str, Any]], None]
-"""Send a message: its kind, and the rest of it."""
-Work = Callable[[dict[str, Any], Tell], dict[str, Any]]
-"""Do what a request asks, telling how it goes; return the result."""
+Send = Callable[[str, dict[str, Any]], None]
+"""Sends a message: takes its kind, and its other fields."""
+Work = Callable[[dict[str, Any], Send], dict[str, Any]]
+"""Handles a request, sends messages meanwhile, and returns the fields of the result."""
 
 
 def serve(work: Work) -> int:
-    """Answer requests from stdin until it ends; return the exit code.
+    """Handle requests from stdin, one JSON object a line, until it ends.
 
-    What libraries print goes to stderr, so that stdout carries messages only.
+    Returns:
+        The exit code: 1 after the first request that failed, or when nobody reads the messages any more.
     """
+    # Messages go to a copy of descriptor 1, which then becomes stderr: libraries, in C too, print to 1.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def tell(kind: str, message: dict[str, Any]) -> None:
+    def send(kind: str, message: dict[str, Any]) -> None:
         out.write(json.dumps({**message, "kind": kind}) + "\n")
         out.flush()
 
     for line in sys.stdin:
         try:
-            result = work(json.loads(line), tell)
+            result = work(json.loads(line), send)
         except BrokenPipeError:
             return 1
         except Exception as error:
@@ -38,7 +40,7 @@ def serve(work: Work) -> int:
 
             failure = describe_failure(error, unknown="")
             code = error.exit_code if isinstance(error, DpoTuiError) else 1
-            tell("failed", {"message": failure.message, "hint": failure.hint, "exit_code": code})
+            send("failed", {"message": failure.message, "hint": failure.hint, "exit_code": code})
             return 1
-        tell("result", result)
+        send("result", result)
     return 0

@@ -1,7 +1,7 @@
-"""One real step on the longest pairs, to hold the memory estimate against the truth.
+"""Child that measures the memory of real training steps on the longest pairs, to compare with the estimate.
 
-It loads the model and takes two optimizer steps with the run's own micro-batch; the second has the optimizer's state
-from the first. Nothing is kept.
+It loads the model and takes two optimizer steps with the run's micro-batch: the first allocates the optimizer's state,
+the second has its peak with that state present. Nothing is saved.
 """
 
 import sys
@@ -20,15 +20,15 @@ from dpo_tui.errors import TrainingError, UsageError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
-from dpo_tui.train.tools.json_service import Tell, serve
+from dpo_tui.train.tools.json_service import Send, serve
 
 _STEPS = 2
-# TRL drops pairs whose prompt fills max_seq_length, so more of the longest are offered than two steps need.
-_OFFERED = 8
+# Micro-batches of the longest pairs; more than two, because TRL drops pairs whose prompt fills max_seq_length.
+_MICRO_BATCHES = 8
 
 
 def longest_pairs(pairs: list[Pair], count: int) -> list[Pair]:
-    """The pairs with the most text, prompt and longer answer together."""
+    """Return the pairs with the most characters in prompt and longer answer together."""
 
     def size(pair: Pair) -> int:
         return len(text_of(pair.prompt)) + max(len(text_of(pair.chosen)), len(text_of(pair.rejected)))
@@ -36,8 +36,8 @@ def longest_pairs(pairs: list[Pair], count: int) -> list[Pair]:
     return sorted(pairs, key=size, reverse=True)[:count]
 
 
-def probed(config: Config) -> Config:
-    """The config with what a probe changes: two steps, no accumulation, nothing evaluated, logged or sampled."""
+def probe_config(config: Config) -> Config:
+    """Return the config of a probe: two steps, no accumulation, no evaluation, no tracker."""
     changes: dict[str, Any] = {
         "max_steps": _STEPS,
         "gradient_accumulation_steps": 1,
@@ -53,7 +53,9 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Train for two steps and measure.
 
     Returns:
-        What was measured; memory in bytes, None on a CPU.
+        ``device``; ``allocated`` and ``reserved`` (peaks of torch's allocator) and ``taken`` (from the GPU, CUDA
+        context included) in bytes, None on a CPU; ``step_seconds``; ``longest`` sequence in tokens; ``pairs`` that TRL
+        did not drop.
 
     Raises:
         DpoTuiError: data, model or device cannot be used, or memory ran out.
@@ -66,8 +68,9 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
     from dpo_tui.train.trainer.trainer_registry import TRAINERS
 
     device = choose_device(config)
-    chosen = longest_pairs(load_pairs(training_source(config)).pairs, config.per_device_train_batch_size * _OFFERED)
-    rows = {name: [getattr(pair, name) for pair in chosen] for name in ("prompt", "chosen", "rejected")}
+    pairs = load_pairs(training_source(config)).pairs
+    longest = longest_pairs(pairs, config.per_device_train_batch_size * _MICRO_BATCHES)
+    rows = {name: [getattr(pair, name) for pair in longest] for name in ("prompt", "chosen", "rejected")}
     on_gpu = device.kind == "cuda"
     before = torch.cuda.mem_get_info()[0] if on_gpu else 0
     tokenizer, _ = load_tokenizer(config)
@@ -93,7 +96,7 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(0) if on_gpu else device.kind,
         "allocated": torch.cuda.max_memory_allocated() if on_gpu else None,
         "reserved": torch.cuda.max_memory_reserved() if on_gpu else None,
-        # What the driver lost to this process since it began: the allocator's pool and the CUDA context.
+        # Free memory that the driver has lost since the start: the allocator's pool and the CUDA context.
         "taken": before - torch.cuda.mem_get_info()[0] if on_gpu else None,
         "step_seconds": seconds,
         "longest": max(_sequence_length(row) for row in trainer.train_dataset),
@@ -102,32 +105,38 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
 
 
 def _sequence_length(row: Mapping[str, Any]) -> int:
-    """Tokens of the longer sequence of a tokenised pair."""
+    """Return the tokens of the longer sequence of a tokenised pair, prompt included."""
     if "chosen_input_ids" in row:  # TRL's experimental trainers keep the prompt in front of each answer
         return max(len(row["chosen_input_ids"]), len(row["rejected_input_ids"]))
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+    return len(row["prompt_token_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
-def probe(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """Do one probe.
+def probe(request: dict[str, Any], send: Send) -> dict[str, Any]:
+    """Handle a request for a probe.
 
     Args:
         request: ``config`` (a file), ``settings`` (a list of K=V that replace the file's).
-        tell: not used; the libraries' bars are all there is to report.
+        send: not used: a probe has no progress to report.
 
     Returns:
-        What `take_steps` measured.
+        The measurements of `take_steps`.
 
     Raises:
         DpoTuiError: the config, its data or the device cannot be used, or memory ran out.
     """
     config = load(Path(request["config"]), dict(parse_assignment(text) for text in request["settings"])).config
-    _need_gpu(config)
+    _require_probe(config)
     with tempfile.TemporaryDirectory(prefix="dpo-tui-probe-") as folder:
-        return take_steps(probed(config), RunFolder(Path(folder)))
+        return take_steps(probe_config(config), RunFolder(Path(folder)))
 
 
-def _need_gpu(config: Config) -> None:
+def _require_probe(config: Config) -> None:
+    """Check that a probe is possible.
+
+    Raises:
+        UsageError: the strategy does not train on pairs.
+        TrainingError: torch sees no GPU.
+    """
     import torch
 
     form = strategy_of(config).data

@@ -1,4 +1,4 @@
-"""Write the ``merged/`` of a run that has only its adapter, for a next stage to train from."""
+"""Child that merges the adapter of a run into its ``merged/`` folder, for a next stage to train from."""
 
 import sys
 from pathlib import Path
@@ -8,19 +8,30 @@ import torch
 
 from dpo_tui.config.files import load
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.export.merged_model import merge_in_place
-from dpo_tui.train.tools.json_service import Tell, serve
+from dpo_tui.train.export.merged_model import write_merged_folder
+from dpo_tui.train.tools.json_service import Send, serve
 
 
-def merge_run(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """Merge the run whose folder ``run`` names; the result names the merged folder."""
+def merge_run(request: dict[str, Any], send: Send) -> dict[str, Any]:
+    """Handle a request to merge.
+
+    Args:
+        request: ``run`` (folder).
+        send: receives progress.
+
+    Returns:
+        ``merged``, the folder.
+
+    Raises:
+        TrainingError: the run has no adapter, or its base model cannot be found.
+    """
     folder = RunFolder(Path(request["run"]))
     config = load(folder.config).config
-    merge_in_place(
+    write_merged_folder(
         config,
         folder,
         torch.bfloat16 if config.bf16 else torch.float32,
-        lambda done, total: tell("progress", {"message": "Merging", "done": done, "total": total}),
+        lambda done, total: send("progress", {"message": "Merging", "done": done, "total": total}),
     )
     return {"merged": str(folder.merged)}
 

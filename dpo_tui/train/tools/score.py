@@ -1,14 +1,16 @@
-"""Scores for answers: a reward model's, or a run's own DPO reward. More is better.
+"""Child that scores answers, by a reward model or by the DPO reward of a run. Higher is better.
 
 Requests, by ``do``:
 
     load-reward  model      a sequence classifier with one output; result: device
     load-run     run        policy and reference of a run; result: device
     score        items (id, messages, answer)
-                            tells {"kind": "score", "id", "answer", "value"}; result: count
+                            sends {"kind": "score", "id", "answer", "value"}; result: count
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +20,51 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from dpo_tui.config.files import from_values
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.generation import Sampled, end_tokens, prompt_ids
+from dpo_tui.train.evaluation.generation import SampledAnswer, eos_token_ids, prompt_token_ids
 from dpo_tui.train.evaluation.kl import answer_logps
 from dpo_tui.train.model.device import choose_device
-from dpo_tui.train.model.trained import Trained, config_of, load_trained
-from dpo_tui.train.tools.json_service import Tell, serve
+from dpo_tui.train.model.loaded_run import LoadedRun, config_of, load_run
+from dpo_tui.train.tools.json_service import Send, serve
 
-_LONGEST = 4096
+_MOST_TOKENS = 4096
+"""Longer conversations are truncated for the reward model."""
 
 
 class Scorer:
-    """Holds what was loaded last."""
+    """Holds the models that were loaded, and handles the requests above. A run takes precedence over a reward model."""
 
     def __init__(self) -> None:
-        self.trained: Trained | None = None
-        self.reward: tuple[Any, Any] | None = None
+        self.loaded: LoadedRun | None = None
+        self.reward_model: tuple[Any, Any] | None = None
         self.beta = 0.1
 
-    def work(self, request: dict[str, Any], tell: Tell) -> dict[str, Any]:
-        """Do what a request asks.
+    def work(self, request: dict[str, Any], send: Send) -> dict[str, Any]:
+        """Handle a request.
 
         Raises:
-            TrainingError: nothing is loaded, the model gives no single score, or nobody knows the request.
+            TrainingError: nothing is loaded yet, the model has more than one output, or the request is unknown.
         """
         if request["do"] == "load-run":
             folder = RunFolder(Path(request["run"]))
-            self.trained, self.beta = load_trained(folder), config_of(folder).beta
-            return {"device": self.trained.device.words}
+            self.loaded, self.beta = load_run(folder), config_of(folder).beta
+            return {"device": self.loaded.device.description}
         if request["do"] == "load-reward":
-            return self._load_reward(str(request["model"]))
-        if request["do"] != "score" or (self.trained is None and self.reward is None):
-            raise TrainingError(f"nothing is loaded that could {request['do']}")
+            return self._load_reward_model(str(request["model"]))
+        if request["do"] != "score":
+            raise TrainingError(f"unknown request: {request['do']}")
+        score = self._score_function()
         for item in request["items"]:
-            value = self._own(item) if self.trained is not None else self._reward(item)
-            tell("score", {"id": item["id"], "answer": item["answer"], "value": value})
+            send("score", {"id": item["id"], "answer": item["answer"], "value": score(item)})
         return {"count": len(request["items"])}
 
-    def _load_reward(self, name: str) -> dict[str, Any]:
+    def _score_function(self) -> Callable[[dict[str, Any]], float]:
+        if self.loaded is not None:
+            return partial(_dpo_reward, self.loaded, self.beta)
+        if self.reward_model is not None:
+            return partial(_reward_model_score, self.reward_model)
+        raise TrainingError("no run and no reward model is loaded yet: send load-run or load-reward first")
+
+    def _load_reward_model(self, name: str) -> dict[str, Any]:
         device = choose_device(from_values({"model_name": name, "dataset": "-"}))
         options = {"device_map": {"": 0}} if device.kind == "cuda" else {}
         model = AutoModelForSequenceClassification.from_pretrained(name, dtype=device.dtype, **options)
@@ -63,33 +73,34 @@ class Scorer:
                 f"{name} gives {model.config.num_labels} numbers, a reward model gives one",
                 hint="name a reward model, or use --judge-model for a model that talks",
             )
-        self.reward = (model.eval(), AutoTokenizer.from_pretrained(name))
-        return {"device": device.words}
+        self.reward_model = (model.eval(), AutoTokenizer.from_pretrained(name))
+        return {"device": device.description}
 
-    def _own(self, item: dict[str, Any]) -> float:
-        """β (log π − log π_ref) of the answer: the reward that DPO has trained (arXiv 2305.18290, equation 5)."""
-        trained = self.trained
-        assert trained is not None  # noqa: S101 (looked at by the caller)
-        tokens = trained.tokenizer(item["answer"], add_special_tokens=False)["input_ids"]
-        ends = end_tokens(trained.policy, trained.tokenizer)[:1]
-        sampled = [Sampled(prompt_ids(trained.tokenizer, item["messages"]), [*tokens, *ends])]
-        with trained.active_model("tuned") as policy:
-            (ours,) = answer_logps(policy, sampled)
-        with trained.active_model("base") as base:
-            (theirs,) = answer_logps(base, sampled)
-        return float(self.beta * (ours - theirs))
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def _reward(self, item: dict[str, Any]) -> float:
-        assert self.reward is not None  # noqa: S101 (looked at by the caller)
-        model, tokenizer = self.reward
-        talk = [*item["messages"], {"role": "assistant", "content": item["answer"]}]
-        if tokenizer.chat_template:
-            text = tokenizer.apply_chat_template(talk, tokenize=False)
-        else:
-            text = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in talk)
-        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=_LONGEST).to(model.device)
-        return float(model(**inputs).logits[0, 0])
+def _dpo_reward(loaded: LoadedRun, beta: float, item: dict[str, Any]) -> float:
+    """Return β (log π − log π_ref) of an answer: the implicit reward of DPO (arXiv 2305.18290, equation 5)."""
+    tokens = loaded.tokenizer(item["answer"], add_special_tokens=False)["input_ids"]
+    # With the end-of-text token, as the pairs have it in training.
+    ends = eos_token_ids(loaded.policy, loaded.tokenizer)[:1]
+    sampled = [SampledAnswer(prompt_token_ids(loaded.tokenizer, item["messages"]), [*tokens, *ends])]
+    with loaded.active_model("tuned") as policy:
+        (policy_logps,) = answer_logps(policy, sampled)
+    with loaded.active_model("base") as reference:
+        (reference_logps,) = answer_logps(reference, sampled)
+    return float(beta * (policy_logps - reference_logps))
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _reward_model_score(reward_model: tuple[Any, Any], item: dict[str, Any]) -> float:
+    """Return the output of a reward model (and its tokenizer) for a conversation that ends with the answer."""
+    model, tokenizer = reward_model
+    conversation = [*item["messages"], {"role": "assistant", "content": item["answer"]}]
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False)
+    else:
+        text = "\n\n".join(f"{message['role']}: {message['content']}" for message in conversation)
+    inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=_MOST_TOKENS).to(model.device)
+    return float(model(**inputs).logits[0, 0])
 
 
 if __name__ == "__main__":

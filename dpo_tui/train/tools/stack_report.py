@@ -1,7 +1,8 @@
-"""What the training stack says about itself; `dpo-tui doctor` runs this in a process of its own and reads the JSON.
+"""Child that reports versions and devices of torch and bitsandbytes as JSON, for `dpo-tui doctor`.
 
-``python -m dpo_tui.train.tools.stack_report`` imports torch and then bitsandbytes, and prints a line of JSON after each, so that a
-slow import of the second does not hide the first. What cannot be imported is reported with its error.
+``python -m dpo_tui.train.tools.stack_report`` imports torch and then bitsandbytes, and prints a line of JSON after
+each, so that a slow import of the second does not delay the report on the first. A failed import is reported with its
+error.
 """
 
 import json
@@ -10,7 +11,7 @@ from typing import Any
 
 
 def torch_report() -> dict[str, Any]:
-    """Describe torch and its devices."""
+    """Return torch's version, CUDA build, compute architectures and devices."""
     found: dict[str, Any] = {}
     try:
         import torch
@@ -20,13 +21,13 @@ def torch_report() -> dict[str, Any]:
         found["architectures"] = list(torch.cuda.get_arch_list()) if torch.version.cuda else []
         found["available"] = torch.cuda.is_available()
         found["devices"] = [_device(index) for index in range(torch.cuda.device_count())] if found["available"] else []
-    except Exception as error:  # a broken installation fails in many ways, each of them is the answer
+    except Exception as error:  # a broken installation raises anything; that is the report
         found["torch_error"] = f"{type(error).__name__}: {error}"
     return found
 
 
 def bitsandbytes_report() -> dict[str, Any]:
-    """Describe bitsandbytes and its binary."""
+    """Return bitsandbytes' version, and which native library it has loaded."""
     found: dict[str, Any] = {}
     try:
         import bitsandbytes

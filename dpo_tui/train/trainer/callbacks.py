@@ -1,4 +1,7 @@
-"""TrainerCallback that writes metrics and progress, and follows requests to save or to stop on all ranks together."""
+"""TrainerCallback that writes metrics and progress, and follows requests to save or to stop on all ranks together.
+
+Where requests come from: :mod:`dpo_tui.train.worker.stop_requests`.
+"""
 
 import time
 from collections.abc import Callable
@@ -8,34 +11,39 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from dpo_tui.train.evaluation.time_budget import StepTimer
-from dpo_tui.train.trainer.gradient_spikes import SpikeWatch
+from dpo_tui.train.evaluation.time_budget import TrainingProgress
+from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.worker import checkpoints
 from dpo_tui.train.worker.distributed import wait_for_ranks
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
-_GB = 1e9
+_BYTES_PER_GB = 1e9
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]
     """Connects a trainer with the run folder.
 
+    Args:
+        journal: receives metrics, progress and events.
+        stop_requests: asked after every step.
+        keep_checkpoints: how many complete checkpoints stay.
+
     Attributes:
-        stopped: whether training ended because someone asked for it.
+        stopped: whether training ended on request.
         last_evaluation: the step of the latest evaluation, -1 before the first.
-        look: called after each evaluation; its answer says whether training should end early.
-        spikes: told the gradient's norm.
+        after_evaluation: called after each evaluation; returns whether training should end early.
+        spike_detector: receives the gradient norm of each logged step.
     """
 
-    def __init__(self, journal: Journal, interruption: StopRequests, keep_checkpoints: int) -> None:
+    def __init__(self, journal: Journal, stop_requests: StopRequests, keep_checkpoints: int) -> None:
         self.journal = journal
-        self.interruption = interruption
+        self.stop_requests = stop_requests
         self.keep_checkpoints = keep_checkpoints
         self.stopped = False
         self.last_evaluation = -1
-        self.look: Callable[[StepTimer], bool] | None = None
-        self.spikes: SpikeWatch | None = None
+        self.after_evaluation: Callable[[TrainingProgress], bool] | None = None
+        self.spike_detector: SpikeDetector | None = None
         self._step_began = 0.0
         self._idle_since = time.perf_counter()
         self._step_seconds: list[float] = []
@@ -48,32 +56,34 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Loading the model was no waiting for data."""
+        """Start the clock of the first batch; what came before was no waiting for data."""
         self._idle_since = time.perf_counter()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the clock of a step; what passed since the last one, logs and saves apart, went into its batches."""
+        """Start a step's clock; the time since the last one, less logs, saves and evaluations, was data loading."""
         self._step_began = time.perf_counter()
         self._data_seconds.append(self._step_began - self._idle_since)
         self.journal.phase("train")
-        if self.spikes is not None:
-            self.spikes.forget()
+        if self.spike_detector is not None:
+            self.spike_detector.start_step()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Write progress, and turn requests into Trainer's own flags."""
+        """Write progress, and turn requests into Trainer's own control flags."""
         self._idle_since = time.perf_counter()
         self._step_seconds.append(self._idle_since - self._step_began)
         self._trained_seconds += self._step_seconds[-1]
         self._trained_steps += 1
         self._show_steps(state)
-        requests = self.interruption.take_requests()
+        # A collective after every step, so that all ranks save or leave the loop in the same step.
+        requests = self.stop_requests.take_requests()
         if requests.stop:
             self.stopped = True
             control.should_training_stop = True
+            # Whoever stops a run waits for its end: save, but do not evaluate first.
             control.should_evaluate = False
             control.should_save = True
         elif requests.checkpoint:
@@ -88,7 +98,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Append a line of metrics: TRL's own, and what the step cost."""
+        """Append a line of metrics: TRL's own, and seconds, tokens per second and memory.
+
+        Seconds are means over the steps since the last logged loss.
+        """
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         epoch = values.pop("epoch", state.epoch)
         if "loss" in values and self._step_seconds:
@@ -101,10 +114,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self._step_seconds.clear()
             self._data_seconds.clear()
             if torch.cuda.is_available():
-                values["vram_peak_gb"] = torch.cuda.max_memory_reserved() / _GB
+                values["vram_peak_gb"] = torch.cuda.max_memory_reserved() / _BYTES_PER_GB
         self.journal.metrics(state.global_step, epoch, values)
-        if self.spikes is not None and "grad_norm" in values:
-            self.spikes.judge(state.global_step, values["grad_norm"])
+        if self.spike_detector is not None and "grad_norm" in values:
+            self.spike_detector.check(state.global_step, values["grad_norm"])
         self._idle_since = time.perf_counter()
 
     def on_prediction_step(
@@ -115,7 +128,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         eval_dataloader: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Show how far an evaluation is."""
+        """Write the progress of an evaluation."""
         self.journal.phase("evaluate")
         self._evaluated += 1
         total = len(eval_dataloader) if eval_dataloader is not None else None
@@ -124,12 +137,15 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Look closer at the model, then go back to the loop."""
+        """Run the further evaluation (KL estimate, sampled answers), and end the training early if that says so."""
         self._evaluated = 0
         self.last_evaluation = state.global_step
-        if self.look is not None and any(self.interruption.agree((self.look(self._pace(state)),))):
-            control.should_training_stop = True
-            control.should_save = True
+        if self.after_evaluation is not None:
+            ends_early = self.after_evaluation(self._training_progress(state))
+            # A limit may be exceeded in the estimate of one rank alone; all ranks must leave the loop together.
+            if any(self.stop_requests.reduce_flags((ends_early,))):
+                control.should_training_stop = True
+                control.should_save = True
         if 0 < state.global_step < state.max_steps:
             self.journal.phase("train")
             self._show_steps(state)
@@ -137,8 +153,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Mark the checkpoint whole, then delete older ones."""
-        # Each rank saves a part, such as its random state; the marker lists the sizes of all of them.
+        """Mark the checkpoint complete, then delete older ones."""
+        # Each rank saves a part, such as its random state, and the marker lists the sizes of all files.
         wait_for_ranks()
         if self.journal.rank.is_first:
             folder = Path(args.output_dir)
@@ -147,9 +163,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.journal.event("checkpoint", f"Saved a checkpoint at step {state.global_step}", step=state.global_step)
         self._idle_since = time.perf_counter()
 
-    def _pace(self, state: TrainerState) -> StepTimer:
+    def _training_progress(self, state: TrainerState) -> TrainingProgress:
         seconds = self._trained_seconds / self._trained_steps if self._trained_steps else None
-        return StepTimer(seconds, state.global_step, state.max_steps, int(state.eval_steps or 0))
+        return TrainingProgress(seconds, state.global_step, state.max_steps, int(state.eval_steps or 0))
 
     def _show_steps(self, state: TrainerState) -> None:
         self.journal.progress(

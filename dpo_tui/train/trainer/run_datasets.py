@@ -24,11 +24,11 @@ class RunDatasets:
     Attributes:
         train: training rows, in TRL's columns.
         held_out: evaluation rows; None where nothing is held out.
-        prompts: to answer for people and for the KL estimate, from the held-out part where there is one.
+        prompts: prompts for sampled answers and for the KL estimate, from the held-out part where there is one.
         untrained: ids of the held-out prompts that no training row has.
         total: rows in the data.
-        dropped: rows that cannot be used, pairs that the model's chat template refuses among them.
-        format: as recognised.
+        dropped: rows that cannot be used, among them pairs that the model's chat template cannot render.
+        format: of the data, as recognised.
         sha256: of the data's bytes.
         held_out_sha256: of a separate evaluation file's bytes; empty without one.
         split_version: the version of the split.
@@ -55,8 +55,8 @@ def load_datasets(config: Config, progress: Progress | None = None, *, version: 
 
     Args:
         config: the run's settings.
-        progress: told how many bytes of a download are done.
-        version: of the split; a run that is resumed keeps the one it began with.
+        progress: called with the bytes of a download that are done.
+        version: of the split; a resumed run keeps the version of its first attempt.
 
     Raises:
         DataError: the data cannot be read or has no usable row.
@@ -78,11 +78,11 @@ def _demonstration_rows(config: Config, version: int, progress: Progress | None)
 def _rows(
     config: Config, split: Split[Row], convert: Callable[[Sequence[Row]], Dataset], version: int, repeated: int = 0
 ) -> RunDatasets:
-    """Convert a split. The rows themselves are not kept: training would hold them in memory beside the datasets."""
+    """Convert a split into datasets. The rows are not kept: training would hold them in memory beside the datasets."""
     return RunDatasets(
         train=convert(split.train),
         held_out=convert(split.held_out) if split.held_out else None,
-        prompts=different_prompts(prompts_of(split.held_out or split.train), _asked_of(config)),
+        prompts=different_prompts(prompts_of(split.held_out or split.train), _most_prompts(config)),
         untrained=[prompt_id(prompt) for prompt in split.untrained_prompts()],
         total=split.total,
         dropped=split.dropped,
@@ -118,7 +118,7 @@ def _demonstration_dataset(rows: Sequence[Demonstration]) -> Dataset:
 
 
 def _with_tools(columns: dict[str, list[Any]], tools: list[list[dict[str, Any]] | None]) -> dict[str, list[Any]]:
-    # TRL takes the schemas as JSON text, which spares Arrow a union of all their shapes.
+    # TRL takes the schemas as JSON text: in an Arrow column of structs, every schema would get the keys of all others.
     if any(tools):
         columns["tools"] = [json.dumps(item) if item else None for item in tools]
     return columns
@@ -128,5 +128,6 @@ def _key(messages: list[Message]) -> str:
     return json.dumps(messages, sort_keys=True)
 
 
-def _asked_of(config: Config) -> int:
+def _most_prompts(config: Config) -> int:
+    """Return how many prompts in-training evaluation needs at most."""
     return max(config.sample_prompts, config.kl_prompts if strategy_of(config).has_reference else 0)

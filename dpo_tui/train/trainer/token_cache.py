@@ -1,7 +1,7 @@
-"""Tokenised pairs kept between runs, in `$DPO_TUI_HOME/cache/tokens`: rows are tokenised once for a tokenizer.
+"""Cache of tokenised pairs in `$DPO_TUI_HOME/cache/tokens`: the same rows are tokenised once for a tokenizer.
 
-One folder for one set of rows: Arrow files, which are mapped into memory and run no code. A folder appears whole or not
-at all; one that looks odd is deleted and made again.
+Each set of rows is a folder of Arrow files, which are mapped into memory and execute no code. A folder appears complete
+or not at all; a damaged one is deleted, and its rows are tokenised again.
 """
 
 import contextlib
@@ -18,36 +18,40 @@ from datasets import Dataset, load_from_disk
 
 from dpo_tui import paths
 
-# Fewer rows are tokenised faster than they are looked up.
+# Below this many rows, tokenising is faster than the look-up.
 FEWEST = 500
-# A million pairs of 300 tokens take about 8 GB as Arrow has them.
+# Of the whole cache; a million pairs of 300 tokens take about 8 GB in Arrow's format.
 LIMIT_BYTES = 10 * 1000**3
-# A process of its own pays for this many rows (fork, pickle and gather took about as long as 700 rows).
-_ROWS_A_PROCESS = 2000
-_WRITTEN = "rows.json"
+# Rows per worker process that make it worth its start: fork, pickle and collecting took as long as about 700 rows.
+_ROWS_PER_PROCESS = 2000
+# Written last into a folder, with the number of rows.
+_MARKER = "rows.json"
 
 
 def folder() -> Path:
-    """Where the rows lie."""
+    """Return the folder of the cache."""
     return paths.cache() / "tokens"
 
 
 def processes(rows: int) -> int | None:
-    """Return how many processes should tokenise so many rows; None for this one alone."""
+    """Return how many processes should tokenise a number of rows; None for this process alone."""
     if not hasattr(os, "sched_getaffinity"):
-        # macOS, where a fork after torch has started is not safe.
+        # macOS, where forking after torch has started its threads is not safe.
         return None
-    count = min(len(os.sched_getaffinity(0)), rows // _ROWS_A_PROCESS)
+    count = min(len(os.sched_getaffinity(0)), rows // _ROWS_PER_PROCESS)
     return count if count > 1 else None
 
 
 def key_of(dataset: Any, tokenizer: Any, arguments: Any) -> str | None:
-    """Return the name of rows as a tokenizer sees them; None where it cannot be told for certain.
+    """Return the cache key of rows: a digest of the rows and of everything that changes how they are tokenised.
 
     Args:
         dataset: rows as text.
         tokenizer: with its chat template.
         arguments: TRL's; the length decides which pairs are dropped.
+
+    Returns:
+        A SHA-256 in hexadecimal digits; None for a tokenizer that cannot be serialised.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -67,51 +71,51 @@ def key_of(dataset: Any, tokenizer: Any, arguments: Any) -> str | None:
 
 
 def load(key: str) -> Any | None:
-    """Return the rows kept under a key; None where there are none that can be trusted."""
+    """Return the rows stored under a key; None where there are none, or they are damaged."""
     place = folder() / key
     try:
-        written = json.loads((place / _WRITTEN).read_text(encoding="ascii"))
+        written = json.loads((place / _MARKER).read_text(encoding="ascii"))
         rows = load_from_disk(place)
         if not isinstance(rows, Dataset) or len(rows) != written["rows"] or not len(rows):
-            raise ValueError("not these rows")
-        # Reading the ends finds a torn file.
+            raise ValueError("not the rows that the marker describes")
+        # Opening maps the files without reading them; reading both ends finds a truncated one.
         rows[0], rows[-1]
-        os.utime(place)
+        os.utime(place)  # the time of the last use, by which `_prune` deletes
     except FileNotFoundError:
         return None
-    except Exception:  # pyarrow and datasets raise families of their own; whatever it is, the rows are made again
+    except Exception:  # pyarrow and datasets raise exceptions of their own; in any case the rows are tokenised again
         shutil.rmtree(place, ignore_errors=True)
         return None
     return rows
 
 
 def store(key: str, dataset: Any, limit: int = LIMIT_BYTES) -> None:
-    """Keep rows, and delete those that were not used for longest until all fit into ``limit`` bytes.
+    """Store rows under a key, then delete the least recently used sets until all fit into ``limit`` bytes.
 
-    A full or read-only disk is no reason to end a run: then nothing is kept.
+    On a full or read-only disk nothing is stored; the run continues.
     """
     with contextlib.suppress(OSError):
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
-            made = Path(place) / "rows"
-            dataset.save_to_disk(made)
-            (made / _WRITTEN).write_text(json.dumps({"rows": len(dataset)}), encoding="ascii")
-            # Another run may have been first; its rows are the same.
+            partial = Path(place) / "rows"
+            dataset.save_to_disk(partial)
+            (partial / _MARKER).write_text(json.dumps({"rows": len(dataset)}), encoding="ascii")
+            # A rename is atomic. It fails if another run has stored the same rows meanwhile.
             with contextlib.suppress(OSError):
-                made.rename(folder() / key)
+                partial.rename(folder() / key)
         _prune(limit)
 
 
 def _prune(limit: int) -> None:
-    found = []
+    entries = []
     for place in folder().iterdir():
         if not place.name.startswith("."):
             size = sum(path.stat().st_size for path in place.iterdir())
-            found.append((place.stat().st_mtime, size, place))
-    total = sum(size for _, size, _ in found)
-    for _, size, place in sorted(found):
+            entries.append((place.stat().st_mtime, size, place))
+    total = sum(size for _, size, _ in entries)
+    for _, size, place in sorted(entries):
         if total <= limit:
             break
-        # The rows of a run that is still reading stay readable: the files are mapped.
+        # A run that still reads these rows has the files mapped: they stay readable until it unmaps them.
         shutil.rmtree(place, ignore_errors=True)
         total -= size

@@ -1,46 +1,60 @@
-"""TRL's trainers with what a run adds: progress in the journal, cached reference scores and the shortcuts."""
+"""Subclasses of TRL's trainers: phases in the journal, caches of tokens and reference scores, shortcuts.
 
+`trainer_registry` says which strategy uses which, and makes TRL's arguments.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import SequentialSampler
+from transformers import TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
-from dpo_tui.train.shortcuts import reference_cache, reference_scores
+from dpo_tui.train.shortcuts import reference_cache, reference_logps
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer import token_cache
+from dpo_tui.train.trainer.callbacks import RunCallback
+from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
 
 class PairTrainer(DPOTrainer):  # type: ignore[misc]
-    """TRL's DPOTrainer, telling the journal what it prepares, with our shortcuts and our cache of reference scores.
+    """TRL's DPOTrainer with phases in the journal, our shortcuts, and our caches of tokens and reference scores.
 
-    Attributes:
-        shortcuts: what it does not compute, and what that saved.
+    Args:
+        config: the run's settings.
+        journal: receives phases, notes and progress.
+        stop_requests: checked while the reference is scored.
+        shortcuts: to install; also an attribute, for the receipt.
+        **options: of DPOTrainer.
     """
 
-    # Of TRL's trainer.
+    # Declared for mypy; TRL's trainer sets them.
     train_dataset: Any
     eval_dataset: Any
     precompute_ref_logps: bool
 
     def __init__(
-        self, config: Config, journal: Journal, interruption: StopRequests, shortcuts: Shortcuts, **options: Any
+        self, config: Config, journal: Journal, stop_requests: StopRequests, shortcuts: Shortcuts, **options: Any
     ) -> None:
         self.config = config
         self.journal = journal
-        self.interruption = interruption
+        self.stop_requests = stop_requests
         self.shortcuts = shortcuts
         self._weights = reference_cache.WeightsDigest(config.model_name) if shortcuts.reference.on else None
         super().__init__(**options)
         shortcuts.install(self)
-        # With an adapter the reference needs no preparation by TRL, which would hash every weight for its own cache.
+        # With an adapter the reference is the policy without it, and we score it here: TRL would hash every weight for
+        # its own cache first.
         if shortcuts.reference.on and not self.precompute_ref_logps:
             self._score_reference_once()
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        """Tokenise a dataset as TRL does, or take its rows from the token cache."""
         self.journal.phase("load-pairs")
         if len(dataset) < token_cache.FEWEST or "prompt_ids" in dataset.column_names:
             return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
@@ -56,18 +70,20 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         return rows
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Group by length as the Trainer does; it finds no lengths by itself, since pairs have no ``input_ids``."""
+        """Group by length as Trainer does, which reads lengths from ``input_ids``, a column that pairs do not have."""
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         lengths = longer_lengths(self.train_dataset if train_dataset is None else train_dataset)
-        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(together, lengths=lengths)
+        effective_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(effective_batch, lengths=lengths)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        """As they come: nothing is gained by another order of the few held-out pairs."""
+        """Evaluate in the order of the dataset, also when training groups by length; pairs have no ``input_ids``."""
+        # None: accelerate splits the dataset over the processes.
         return None if self.args.world_size > 1 else SequentialSampler(eval_dataset)
 
     def _score_reference_once(self) -> None:
+        """Replace both datasets by datasets with the reference's log-probabilities as columns."""
         if self.accelerator.num_processes > 1:
             self.shortcuts.reference.on = False
             self.shortcuts.reference.why = "several processes train an adapter together"
@@ -83,54 +99,57 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         self.precompute_ref_logps = self.args.precompute_ref_log_probs = True
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """Add the reference's log-probabilities to a dataset: from the cache, else computed without TRL's own cache."""
         self.journal.phase("reference")
+        # TRL may call this from its constructor, before ours has installed them; installing twice is harmless.
         self.shortcuts.install(self)
         if self.accelerator.num_processes > 1:
             return super()._precompute_ref_logps(dataset, name, batch_size)
         weights = self._weights.result() if self._weights else None
-        parts = reference_scores.key_parts(self.config, self, weights)
-        key = reference_cache.key_of(parts, dataset.select_columns(list(reference_cache.TOKENS))) if parts else None
-        scores = reference_cache.load(key, len(dataset)) if key else None
-        self.shortcuts.reference.figures.setdefault("kept_from_before", {})[name] = scores is not None
-        if scores is None:
-            scores = self._score(dataset, batch_size)
+        parts = reference_logps.key_parts(self.config, self, weights)
+        pairs = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
+        key = reference_cache.key_of(parts, pairs) if parts else None
+        logps = reference_cache.load(key, len(dataset)) if key else None
+        self.shortcuts.reference.figures.setdefault("kept_from_before", {})[name] = logps is not None
+        if logps is None:
+            logps = self._score(dataset, batch_size)
             if key:
-                reference_cache.store(key, scores)
+                reference_cache.store(key, logps)
         else:
             self.journal.event("note", f"{len(dataset):,} reference scores are kept from an earlier run ({name})")
-        return reference_scores.with_scores(dataset, scores)
+        return reference_logps.add_logps_columns(dataset, logps)
 
-    def _score(self, dataset: Any, batch_size: int) -> reference_cache.Scores:
+    def _score(self, dataset: Any, batch_size: int) -> reference_cache.ReferenceLogps:
         def progress(done: int) -> None:
             self.journal.progress(done, len(dataset), "pairs")
-            self.interruption.raise_if_stopped()
+            self.stop_requests.raise_if_stopped()
 
         exact = self.args.precompute_ref_batch_size is not None
-        return reference_scores.score(self, dataset, batch_size, exact_batches=exact, progress=progress)
+        return reference_logps.compute_logps(self, dataset, batch_size, exact_batches=exact, progress=progress)
 
     def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
-        """Score a batch with the reference."""
+        """Return the reference's log-probabilities of a batch, with shared prompts where that is on."""
         with self.shortcuts.sharing:
             return super().compute_ref_log_probs(*args, **kwargs)
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute the loss of a batch."""
+        """Compute the loss of a batch, with shared prompts where that is on."""
         with self.shortcuts.sharing:
             return super().compute_loss(*args, **kwargs)
 
 
 def longer_lengths(dataset: Any) -> list[int]:
-    """Return the tokens of the longer sequence of each tokenised pair."""
-    parts = ("prompt_ids", "chosen_ids", "rejected_ids")
-    found: list[int] = []
-    for batch in dataset.select_columns(list(parts)).iter(batch_size=1000):
-        pairs = zip(*(batch[part] for part in parts), strict=True)
-        found += [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in pairs]
-    return found
+    """Return the tokens of the longer sequence of each tokenised pair, prompt included."""
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    lengths: list[int] = []
+    for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
+        pairs = zip(*(batch[column] for column in columns), strict=True)
+        lengths += [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in pairs]
+    return lengths
 
 
 class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's SFTTrainer, telling the journal what it prepares."""
+    """TRL's SFTTrainer with the phase of its tokenising in the journal."""
 
     def __init__(self, journal: Journal, **options: Any) -> None:
         self.journal = journal
@@ -141,7 +160,48 @@ class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
         return super()._prepare_dataset(*args, **kwargs)
 
 
+@dataclass(frozen=True)
+class TrainerInputs:
+    """What the trainer of a run is constructed from.
+
+    Attributes:
+        config: the run's settings.
+        rows: to train and to evaluate on.
+        callback: writes metrics and follows requests.
+        resumes: whether the run resumes from a checkpoint.
+        make_arguments: returns TRL's arguments for this run; its keywords are the extra ones of the strategy, such as
+            ``reference_once`` of :func:`dpo_tui.train.trainer.trainer_registry.dpo_arguments`.
+        options: keyword arguments of TRL's trainer, all but ``args``.
+    """
+
+    config: Config
+    rows: RunDatasets
+    callback: RunCallback
+    resumes: bool
+    make_arguments: Callable[..., TrainingArguments]
+    options: dict[str, Any]
+
+
+def build_pair_trainer(inputs: TrainerInputs) -> Any:
+    """Construct the trainer of DPO: a :class:`PairTrainer`, or TRL's own under Unsloth."""
+    config, rows, journal = inputs.config, inputs.rows, inputs.callback.journal
+    if config.provider == "unsloth":
+        # Unsloth has rewritten the methods that PairTrainer overrides.
+        return DPOTrainer(args=inputs.make_arguments(), **inputs.options)
+    held_out = len(rows.held_out) if rows.held_out is not None else 0
+    shortcuts = Shortcuts(journal, config.share_prefix)
+    shortcuts.reference = reference_logps.decide_precompute(config, len(rows.train), held_out, resumes=inputs.resumes)
+    # Without an adapter, TRL loads a second model as the reference unless its arguments say that it is precomputed.
+    arguments = inputs.make_arguments(reference_once=shortcuts.reference.on and not config.use_lora)
+    return PairTrainer(config, journal, inputs.callback.stop_requests, shortcuts, args=arguments, **inputs.options)
+
+
+def build_demonstration_trainer(inputs: TrainerInputs) -> Any:
+    """Construct the trainer of supervised fine-tuning."""
+    return DemonstrationTrainer(inputs.callback.journal, args=inputs.make_arguments(), **inputs.options)
+
+
 def shortcuts_of(trainer: Any) -> dict[str, Any]:
-    """Return what receipt.json says about a trainer's shortcuts; nothing where it has none."""
-    found: dict[str, Any] = trainer.shortcuts.report() if isinstance(trainer, PairTrainer) else {}
-    return found
+    """Return what receipt.json lists as a trainer's shortcuts; empty where it has none."""
+    report: dict[str, Any] = trainer.shortcuts.report() if isinstance(trainer, PairTrainer) else {}
+    return report

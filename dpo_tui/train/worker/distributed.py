@@ -1,4 +1,4 @@
-"""What the ranks of a run decide together, by torch.distributed."""
+"""Collectives of the worker over torch.distributed, beside those of training: flags, a barrier."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from torch import distributed
 from dpo_tui.train.worker.stop_requests import Flags
 
 
-class AnyRank:
-    """An agreement (`dpo_tui.train.worker.stop_requests.Agreement`): a flag holds for all ranks if it holds for any.
+class AllReduceAny:
+    """All-reduce of flags: a flag holds for all ranks if it holds for any (a `stop_requests.FlagReduction`).
 
-    Until the process group exists, and in a single process, it is each one's own view.
+    Before the process group exists, and in a single process, it returns the flags of this process.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class AnyRank:
         if not has_peers():
             return flags
         if self._group is None:
-            # On the processor, whatever the training uses: over NCCL, reading the answer would make the host wait for
-            # the GPU after every step, which costs the overlap of the two.
+            # gloo, on the CPU, whatever training uses: with NCCL, reading the result would synchronise host and GPU
+            # after every step, and the host could no longer queue kernels ahead.
             self._group = distributed.new_group(backend="gloo")
-        together = torch.tensor(flags, dtype=torch.uint8)
-        distributed.all_reduce(together, op=distributed.ReduceOp.MAX, group=self._group)
-        return tuple(bool(flag) for flag in together.tolist())
+        combined = torch.tensor(flags, dtype=torch.uint8)
+        distributed.all_reduce(combined, op=distributed.ReduceOp.MAX, group=self._group)
+        return tuple(bool(flag) for flag in combined.tolist())
 
 
 def wait_for_ranks() -> None:

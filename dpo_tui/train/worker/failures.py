@@ -1,7 +1,8 @@
-"""Why a worker died: translate what libraries raise into what happened, and what to do about it.
+"""Why a worker died: exceptions of the libraries translated into what happened, and what to do about it.
 
-What the supervisor says of a worker that could not tell is in `dpo_tui.runs.launchers.local`.
-Each translation is a function that takes an exception and returns a :class:`Failure` or None.
+Each translation is a function that takes an exception and returns a :class:`Failure` or None (:data:`TRANSLATIONS`).
+A worker that was killed or crashed cannot say why: then its launcher does (:mod:`dpo_tui.runs.launchers.local`,
+:mod:`dpo_tui.runs.exit_codes`). A worker that ends on request: :mod:`dpo_tui.train.worker.stop_requests`.
 """
 
 import errno
@@ -20,9 +21,9 @@ class Failure:
 
     Attributes:
         message: what happened.
-        hint: what to do; empty where nobody knows.
-        exit_code: for the supervisor.
-        peer_lost: whether this is only the consequence of another rank's end.
+        hint: what to do; empty where no remedy is known.
+        exit_code: of the worker; the supervisor retries an out-of-memory with a smaller micro-batch.
+        peer_lost: whether this rank failed only because another one ended.
     """
 
     message: str
@@ -32,22 +33,27 @@ class Failure:
 
 
 def describe_failure(error: BaseException, unknown: str = "train.log has the whole traceback") -> Failure:
-    """Return the first translation that fits, else the exception's own words with the hint ``unknown``."""
+    """Return the first translation that applies.
+
+    Args:
+        error: what ended the work.
+        unknown: the hint where no translation applies; the message is then the exception's first line.
+    """
     for translate in TRANSLATIONS:
         if failure := translate(error):
             return failure
-    words = str(error).strip().splitlines()
-    first = f": {words[0]}" if words else ""
-    return Failure(f"{type(error).__name__}{first}", unknown)
+    lines = str(error).strip().splitlines()
+    first_line = f": {lines[0]}" if lines else ""
+    return Failure(f"{type(error).__name__}{first_line}", unknown)
 
 
-def our_own(error: BaseException) -> Failure | None:
-    """Our errors are written for people already."""
+def dpo_tui_error(error: BaseException) -> Failure | None:
+    """Our own errors carry their message, hint and exit code."""
     return Failure(error.message, error.hint or "", error.exit_code) if isinstance(error, DpoTuiError) else None
 
 
 def out_of_memory(error: BaseException) -> Failure | None:
-    """The GPU's memory ran out, or the allocator of the CPU gave up."""
+    """Out of memory, on the GPU or in torch's CPU allocator."""
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError | MemoryError)
@@ -63,11 +69,11 @@ def out_of_memory(error: BaseException) -> Failure | None:
 
 
 def disk_full(error: BaseException) -> Failure | None:
-    """Torch and safetensors report a full disk in words of their own."""
+    """A full disk or quota, which torch and safetensors report by messages of their own."""
     text = str(error)
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    torn = "PytorchStreamWriter failed" in text or "No space left" in text or "unexpected pos" in text
-    if not (full or torn):
+    truncated = "PytorchStreamWriter failed" in text or "No space left" in text or "unexpected pos" in text
+    if not (full or truncated):
         return None
     return Failure(
         "No space left on the disk while saving",
@@ -76,7 +82,10 @@ def disk_full(error: BaseException) -> Failure | None:
 
 
 def model_not_found(error: BaseException) -> Failure | None:
-    """Transformers and huggingface_hub: an unknown hub id, a gated model, or no connection."""
+    """An unknown hub id, a gated model, or no connection, as transformers and huggingface_hub report them.
+
+    By name and message, since transformers raises most of them again as OSError.
+    """
     text = str(error)
     name = type(error).__name__
     if name == "GatedRepoError" or "gated repo" in text:
@@ -101,7 +110,7 @@ def model_not_found(error: BaseException) -> Failure | None:
 
 
 def peer_lost(error: BaseException) -> Failure | None:
-    """Another rank went away: gloo and NCCL report the closed connection, and the other rank says why."""
+    """Another rank ended: gloo and NCCL report the closed connection, and that rank reports the cause."""
     text = str(error)
     closed = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
     if not (any(name in text for name in ("gloo", "NCCL")) and any(sign in text for sign in closed)):
@@ -109,18 +118,19 @@ def peer_lost(error: BaseException) -> Failure | None:
     return Failure("Another rank went away", "the rank that ended first says why", peer_lost=True)
 
 
-def file_refused(error: BaseException) -> Failure | None:
-    """The system names the file and the reason."""
+def file_error(error: BaseException) -> Failure | None:
+    """A file that the system cannot open, read or write; it names the file and the reason."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return Failure(f"{error.filename}: {error.strerror}")
     return None
 
 
 TRANSLATIONS: tuple[Callable[[BaseException], Failure | None], ...] = (
-    our_own,
+    dpo_tui_error,
     out_of_memory,
     disk_full,
     peer_lost,
     model_not_found,
-    file_refused,
+    file_error,
 )
+"""In order: a specific translation before the general one of its exception type (disk_full before file_error)."""

@@ -1,6 +1,6 @@
-"""What the worker writes into its run folder while it works: progress, metrics, events, samples.
+"""The worker's writer of its run folder: progress, metrics, events and samples.
 
-Imports nothing heavy, so that the first sign of life appears before torch is loaded.
+It does not import torch, so that a run shows its first progress before torch is loaded.
 """
 
 import sys
@@ -16,18 +16,19 @@ from dpo_tui.runs.full_disk import LineLog, flush_with_patience
 from dpo_tui.runs.phases import PHASES
 from dpo_tui.runs.ranks import Rank, RankReporter
 
-# How often progress.json is replaced at most; a screen redraws no faster.
+# The shortest time between two writes of progress.json; a screen redraws no faster.
 _PROGRESS_SECONDS = 0.5
-# Lines of a file that wait for room on the disk; a line of metrics has about 600 bytes.
-_LINES_KEPT = 20_000
+# Lines of each file that wait in memory for room on the disk; a line of metrics has about 600 bytes.
+_MOST_WAITING_LINES = 20_000
 
 
 class Journal:
-    """The only writer of a run's progress.json, metrics.jsonl, events.jsonl and samples.jsonl; safe for threads.
+    """The only writer of a run's progress.json, metrics.jsonl, events.jsonl and samples.jsonl; thread-safe.
 
-    Rank 0 writes them. Every other rank calls the same methods, which only give its sign of life (`RankReporter`).
+    Rank 0 writes them. Every other rank calls the same methods, which then write only its heartbeat (`RankReporter`).
 
-    A disk that is full for a while does not end the training: lines wait in memory, and :meth:`settle` waits for room.
+    A disk that is full for a while does not end the training: lines wait in memory, and :meth:`flush_at_end` waits for
+    room.
 
     Args:
         folder: the run.
@@ -41,17 +42,18 @@ class Journal:
         self._progress: dict[str, Any] = {"phase": "starting", "done": 0, "total": None, "unit": ""}
         self._progress_lock = threading.Lock()
         self._written = 0.0
-        self._metrics = LineLog(folder.metrics, _LINES_KEPT)
-        self._events = LineLog(folder.events, _LINES_KEPT)
-        self._samples = LineLog(folder.samples, _LINES_KEPT)
-        self._refused = False
+        self._metrics = LineLog(folder.metrics, _MOST_WAITING_LINES)
+        self._events = LineLog(folder.events, _MOST_WAITING_LINES)
+        self._samples = LineLog(folder.samples, _MOST_WAITING_LINES)
+        self._cannot_write = False
 
     def event(self, kind: str, message: str, **details: Any) -> None:
         """Append one event; ``kind`` is one of phase, note, warning, checkpoint, stopped, failed."""
         self._append(self._events, {"kind": kind, "message": message, **details})
 
     def phase(self, name: str) -> None:
-        """Enter a phase: an event, and progress that starts from nothing. Staying in one is no event."""
+        """Enter a phase: write an event and reset the progress. Nothing happens if the run is in it already."""
+        # `_written` is 0 before the first progress: the initial phase "starting" is entered, too.
         if self._progress["phase"] == name and self._written:
             return
         self.event("phase", PHASES[name], phase=name)
@@ -61,39 +63,45 @@ class Journal:
 
     @property
     def current_phase(self) -> str:
-        """The phase that the worker is in."""
+        """Name of the phase that the worker is in."""
         return str(self._progress["phase"])
 
     def progress(self, done: float, total: float | None, unit: str, **more: Any) -> None:
-        """Say how far the phase is; written at most twice a second, and always at the end of a count.
+        """Record the progress of the phase; written at most twice a second, and always when ``done`` reaches ``total``.
 
         Progress bars call it from the threads of their libraries.
 
         Args:
             done: how many units are done.
-            total: how many there are; None where nobody knows.
+            total: how many there are; None where that is unknown.
             unit: of both, such as rows, bytes or steps.
             **more: further keys of progress.json (step, max_steps, epoch, detail).
         """
-        # Held while writing, too: a slower thread would put an older state over a newer one.
+        # The lock is held during the write, too: a slower thread would replace a newer state with an older one.
         with self._progress_lock:
             self._progress |= {"done": done, "total": total, "unit": unit, **more}
             if done == total or time.time() - self._written >= _PROGRESS_SECONDS:
                 self._write_progress()
 
     def metrics(self, step: int, epoch: float | None, values: Mapping[str, float]) -> None:
-        """Append one line of metrics."""
+        """Append one line of metrics.
+
+        Args:
+            step: the optimizer steps done.
+            epoch: the epochs done, as a fraction.
+            values: by TRL's names.
+        """
         self._append(self._metrics, {"step": step, "epoch": epoch, **values})
 
     def sample(self, record: Mapping[str, Any]) -> None:
-        """Append one answer."""
+        """Append one sampled answer."""
         self._append(self._samples, record)
 
     def flush(self) -> bool:
-        """Try to write the lines that a full disk has refused.
+        """Write the lines that wait.
 
         Returns:
-            Whether none is left.
+            Whether all are written; on a full disk the rest waits for the next call.
 
         Raises:
             OSError: the run's folder is gone.
@@ -106,13 +114,13 @@ class Journal:
                     self._events.add({"t": time.time(), "kind": "warning", "message": message})
             self._events.flush()
         except OSError as error:
-            self._refuse(error)
+            self._report_write_error(error)
             return False
-        self._refused = False
+        self._cannot_write = False
         return True
 
-    def settle(self) -> None:
-        """Write what is left, and wait for room on a full disk; called once the work has ended, in whatever way."""
+    def flush_at_end(self) -> None:
+        """Write the lines that wait, and wait for room on a full disk; called when the work has ended, in any way."""
         if self.rank.is_first:
             flush_with_patience(self.flush, self.folder.path)
 
@@ -129,19 +137,19 @@ class Journal:
         try:
             write_json_atomic(self.folder.progress, {**self._progress, "t": self._written}, durable=False)
         except OSError as error:
-            self._refuse(error)  # the next progress replaces this one
+            self._report_write_error(error)  # the next progress replaces this one
 
-    def _refuse(self, error: OSError) -> None:
-        """Go on without the disk, and say so once; without the folder the run was removed, and the work is in vain.
+    def _report_write_error(self, error: OSError) -> None:
+        """Continue without the disk, and report that once.
 
         Raises:
-            OSError: the run's folder is gone.
+            OSError: the run's folder is gone: the run was removed, and nobody can use the result.
         """
         if not self.folder.path.is_dir():
             raise error
-        if not self._refused:
-            self._refused = True
-            # train.log may be on the same disk.
+        if not self._cannot_write:
+            self._cannot_write = True
+            # stderr is train.log, which may be on the same disk.
             with suppress(OSError):
-                sys.stderr.write(f"cannot write in {self.folder.path}, goes on and will try again: {error}\n")
+                sys.stderr.write(f"cannot write in {self.folder.path}, the run continues and will try again: {error}\n")
                 sys.stderr.flush()

@@ -1,7 +1,7 @@
-"""Turn the progress bars of datasets, transformers, huggingface_hub and TRL into the run's progress.
+"""tqdm bars of datasets, transformers, huggingface_hub and TRL, whose counts go into the run's progress.
 
-All of them draw with tqdm. A worker has no terminal, so its bars report where a reader can see them: rows tokenised,
-shards loaded, bytes of a download, pairs scored by the reference.
+A worker has no terminal. Its bars report where a reader sees them: rows tokenised, shards loaded, bytes downloaded,
+pairs scored by the reference.
 """
 
 import io
@@ -11,15 +11,17 @@ from typing import Any
 import tqdm.auto
 import tqdm.std
 
-# (done, total, unit, description)
 Report = Callable[[float, float | None, str, str], None]
+"""Takes how many units are done, how many there are (None where unknown), the unit, and the bar's description."""
+_UNITS = {"it": "", "B": "bytes", "ex": "rows"}
+"""tqdm's units, as progress.json names them."""
 
 
 class ReportingBar(tqdm.std.tqdm):  # type: ignore[misc]
-    """A tqdm bar that draws nothing and reports instead, at tqdm's own pace."""
+    """A tqdm bar that calls ``report`` wherever it would draw, at most twice a second."""
 
     report: Report | None = None
-    # tqdm's watcher thread would only redraw bars that nobody sees.
+    # tqdm's monitor thread would only redraw bars that nobody sees.
     monitor_interval = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,13 +32,16 @@ class ReportingBar(tqdm.std.tqdm):  # type: ignore[misc]
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Report instead of drawing."""
         if self.report is not None:
-            unit = {"it": "", "B": "bytes", "ex": "rows"}.get(self.unit.strip(), self.unit.strip())
-            self.report(self.n, self.total, unit, (self.desc or "").rstrip(": "))
+            unit = self.unit.strip()
+            self.report(self.n, self.total, _UNITS.get(unit, unit), (self.desc or "").rstrip(": "))
         return True
 
 
-def install(report: Report) -> None:
-    """Make every bar that is created from now on report. Call it before the libraries are imported."""
+def report_bars(report: Report) -> None:
+    """Make every bar that is created from now on report.
+
+    Call it before the libraries are imported: they bind the name ``tqdm`` when they are.
+    """
     ReportingBar.report = staticmethod(report)
     for module in (tqdm, tqdm.auto, tqdm.std):
         module.tqdm = ReportingBar

@@ -1,4 +1,4 @@
-"""receipt.json: what exactly ran, so that a result can be told from its neighbour a year later."""
+"""receipt.json, the provenance of a run: versions, command line, device, data with checksums, shortcuts, results."""
 
 import json
 import os
@@ -25,14 +25,14 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "
 
 @dataclass(frozen=True)
 class DataUsed:
-    """Which rows the run trained and evaluated on.
+    """The rows that a run trained and evaluated on, as receipt.json lists them.
 
     Attributes:
         location: of the dataset.
         sha256: of the file's bytes; empty for data that is not one file.
         format: as it was recognised.
         rows: found in the data.
-        unusable: rows that could not be read as pairs.
+        unusable: rows that could not be read as pairs, or that the chat template does not take.
         too_long: pairs that TRL dropped because the prompt alone fills max_seq_length.
         train: pairs trained on.
         held_out: pairs evaluated on.
@@ -61,14 +61,14 @@ def write_receipt(
     split_version: int = SPLIT_VERSION,
     data_changes: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write the receipt; at the start of the training without results, at its end with them.
+    """Write the receipt; without results when training starts, with them when it has ended.
 
     Args:
         folder: of the run.
         config: the run's settings.
-        device: it trained on.
-        data: it trained on.
-        results: the last metrics; empty before the end.
+        device: on which the run trains.
+        data: on which the run trains.
+        results: steps and last metrics; empty before the end.
         shortcuts: which were taken, why or why not, and what they saved.
         split_version: of the split into training and held-out rows.
         data_changes: the data that the run trained on before, where a resume on changed data was accepted.
@@ -107,8 +107,9 @@ def _version(package: str) -> str | None:
 
 
 def _argv() -> list[str]:
+    """Return the command line with which the user started the run, which the launch passes on to the worker."""
     try:
-        return [str(word) for word in json.loads(os.environ[ARGV_VARIABLE])]
+        return [str(argument) for argument in json.loads(os.environ[ARGV_VARIABLE])]
     except (KeyError, ValueError, TypeError):
         return sys.argv
 
@@ -133,6 +134,6 @@ def _driver() -> str | None:
         pynvml.nvmlInit()
         text = pynvml.nvmlSystemGetDriverVersion()
         pynvml.nvmlShutdown()
-    except Exception:  # NVML raises its own family, and ctypes raises when the library is odd
+    except Exception:  # NVML has its own exceptions, and ctypes raises others where the library does not load
         return None
     return text.decode() if isinstance(text, bytes) else str(text)

@@ -1,8 +1,10 @@
-"""Who ends a worker, and when: requests to stop or save, from a file or by SIGTERM, agreed on by all ranks.
+"""Who ends a worker: requests to stop or to save, from a file or by SIGTERM, agreed on by all ranks.
 
-SIGTERM comes from the supervisor, from whatever started the ranks, or from the kernel because that one died
-(`dpo_tui.runs.process.set_pdeathsig`). The training loop asks in `dpo_tui.train.trainer.callbacks`; the phases before it by
-:meth:`StopRequests.raise_if_stopped`.
+SIGTERM comes from the supervisor, from torchrun, or from the kernel because the parent has died
+(:func:`dpo_tui.runs.process.set_pdeathsig`). The training loop acts on requests in
+:class:`dpo_tui.train.trainer.callbacks.RunCallback`, after every step; the phases before it call
+:meth:`StopRequests.raise_if_stopped`. How a worker that dies of an error says why:
+:mod:`dpo_tui.train.worker.failures`.
 """
 
 import signal
@@ -15,89 +17,96 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.ranks import Rank
 
 Flags = tuple[bool, ...]
-Agreement = Callable[[Flags], Flags]
-"""Takes what one rank saw and returns, on every rank, what any of them saw. All ranks must call it equally often."""
+FlagReduction = Callable[[Flags], Flags]
+"""A collective: takes the flags of this rank, returns on every rank the logical or over all ranks."""
 
 
 class StopRequested(BaseException):
-    """Raised where there is nothing to save yet. Not an Exception, so that no library swallows it."""
+    """Ends a worker on request where no checkpoint is to be saved. Not an Exception, so that no library catches it."""
 
 
 @dataclass(frozen=True)
 class Requests:
-    """What was asked for, the same on every rank.
+    """The requests that a step has to follow, the same on every rank.
 
     Attributes:
         stop: save a checkpoint and end.
-        checkpoint: save a checkpoint and go on.
+        checkpoint: save a checkpoint and continue.
     """
 
     stop: bool
     checkpoint: bool
 
 
-def only_process(flags: Flags) -> Flags:
-    """The agreement of a single process with itself."""
+def no_reduction(flags: Flags) -> Flags:
+    """The reduction over a single process."""
     return flags
 
 
 class StopRequests:
     """The worker's view of requests to stop or to save.
 
-    While ``can_save`` is off, SIGTERM ends the worker at once by :class:`StopRequested`; in the training loop it is on,
-    and the loop calls :meth:`take_requests` after every step.
-
     Args:
         folder: the run.
         rank: this process.
-        agree: decides together with the other ranks. Ranks look at the folder at different moments, and SIGTERM may
-            reach only one; if each followed its own view, some would leave the loop or save, and the others wait for
-            them in the next collective for ever.
+        reduce_flags: the reduction over all ranks. Ranks read the folder at different moments, and SIGTERM may reach
+            only one of them. If each followed its own view, one would leave the loop or save, and the others would wait
+            for it in the next collective forever.
+
+    Attributes:
+        can_save: whether the training loop runs, in which a stop saves a checkpoint first: then SIGTERM only sets a
+            flag, which :meth:`take_requests` returns after the step. Until then SIGTERM raises :class:`StopRequested`
+            at once.
     """
 
-    def __init__(self, folder: RunFolder, rank: Rank | None = None, agree: Agreement = only_process) -> None:
+    def __init__(self, folder: RunFolder, rank: Rank | None = None, reduce_flags: FlagReduction = no_reduction) -> None:
         self._folder = folder
         self._rank = rank or Rank()
         self._signalled = False
-        self.agree = agree
+        self.reduce_flags = reduce_flags
         self.can_save = False
 
     def install(self) -> None:
-        """Listen to SIGTERM and SIGINT; ignore the hang-up of a terminal that is gone."""
+        """Handle SIGTERM and SIGINT, and ignore SIGHUP: a run outlives the terminal from which it was started."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def stop_wanted(self) -> bool:
-        """Whether this rank knows of a request to stop. Others may not yet: no reason to leave a collective."""
+        """Whether this rank knows of a request to stop. Others may not yet, so no collective may be left for it."""
         return self._signalled or requests.is_requested(self._folder, requests.STOP)
 
     def take_requests(self) -> Requests:
-        """Decide with all ranks what to do now; a request for a checkpoint is taken away, since it will be followed.
+        """Return the requests of all ranks, and clear one for a checkpoint, since the caller follows it.
 
-        Every rank calls it at the same places, and equally often.
+        A collective: every rank must call it at the same places.
         """
-        stop, checkpoint = self.agree((self.stop_wanted(), requests.is_requested(self._folder, requests.CHECKPOINT)))
+        stop, checkpoint = self.reduce_flags(
+            (self.stop_wanted(), requests.is_requested(self._folder, requests.CHECKPOINT))
+        )
         if checkpoint and not stop:
-            # By every rank: on NFS one may see the file for a while after another has removed it, and would ask again.
+            # By every rank: on NFS one may see the file for a while after another has removed it, and would save again.
             requests.clear(self._folder, requests.CHECKPOINT)
         return Requests(stop, checkpoint)
 
     def raise_if_stopped(self) -> None:
-        """Between two phases, where nothing needs saving; every rank calls it at the same places.
+        """Check for a stop between two phases, where nothing needs saving.
+
+        A collective: every rank must call it at the same places.
 
         Raises:
-            StopRequested: someone asked for a stop.
+            StopRequested: a stop was requested.
         """
-        if any(self.agree((self.stop_wanted(),))):
+        if any(self.reduce_flags((self.stop_wanted(),))):
             raise StopRequested
 
-    def honoured(self) -> None:
-        """Take the request to stop away once it has been followed."""
+    def clear_stop(self) -> None:
+        """Remove the request to stop once it has been followed; rank 0 does it for all."""
         if self._rank.is_first:
             requests.clear(self._folder, requests.STOP)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # The flag first: where StopRequested is swallowed in C code, the next check still sees the request.
         self._signalled = True
         if not self.can_save:
             raise StopRequested

@@ -174,7 +174,7 @@ def lengthening(count: int) -> list[dict[str, str]]:
 @pytest.mark.usefixtures("home")
 def test_training_uses_exactly_the_rows_that_the_report_promises(tmp_path: Path, tiny_model: Path) -> None:
     """Rows used in the receipt = rows promised."""
-    from tests.train.test_run_training import make_config, train
+    from tests.support.training import make_config, train
 
     records: list[Any] = [*lengthening(30), row(40) | {"chosen": ""}, row(41) | {"rejected": None}]
     path = write_lines(tmp_path / "pairs.jsonl", records)

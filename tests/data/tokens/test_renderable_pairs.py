@@ -35,14 +35,14 @@ def twice_user(number: int) -> dict[str, Any]:
 
 
 def config_for(model: Path, data: Path, **changes: Any) -> Any:
-    from tests.train.test_run_training import make_config
+    from tests.support.training import make_config
 
     return make_config(model, data, max_seq_length=96, max_steps=1, sample_prompts=2, **changes)
 
 
 def test_training_leaves_out_exactly_the_pairs_that_the_template_refuses(tmp_path: Path, strict_model: Path) -> None:
     """Rows used in the receipt = rows promised, by the scan and by the check before a start."""
-    from tests.train.test_run_training import lines, train
+    from tests.support.training import lines, train
 
     records: list[Any] = [row(number) for number in range(12)]
     records[2], records[5], records[9] = with_system(2), twice_user(5), with_system(9)

@@ -116,7 +116,7 @@ def test_ranks_are_stopped_together_though_their_agent_answers_1(supervisors: li
 
 
 def test_the_rank_that_failed_is_named_with_its_own_words(supervisors: list[subprocess.Popen[bytes]]) -> None:
-    folder = begin_ranks(supervisors, "--ill", 1)
+    folder = begin_ranks(supervisors, "--failing", 1)
     state = over(supervisors, folder)
     assert (state.status, state.reason) == ("failed", "rank 1: the loss is no number\nLower the learning rate.")
 
@@ -124,7 +124,7 @@ def test_the_rank_that_failed_is_named_with_its_own_words(supervisors: list[subp
 def test_a_rank_that_was_killed_is_named_and_not_those_that_were_ended_for_it(
     supervisors: list[subprocess.Popen[bytes]],
 ) -> None:
-    folder = begin_ranks(supervisors, "--ill", 1, "--code", -9)
+    folder = begin_ranks(supervisors, "--failing", 1, "--code", -9)
     state = over(supervisors, folder)
     assert state.status == "failed"
     assert state.reason.startswith("rank 1 on ") and "was killed or crashed (phase train, step 1)" in state.reason
@@ -132,7 +132,7 @@ def test_a_rank_that_was_killed_is_named_and_not_those_that_were_ended_for_it(
 
 
 def test_a_rank_out_of_memory_is_tried_again_with_a_smaller_batch(supervisors: list[subprocess.Popen[bytes]]) -> None:
-    folder = begin_ranks(supervisors, "--ill", 0, "--code", 75)
+    folder = begin_ranks(supervisors, "--failing", 0, "--code", 75)
     state = over(supervisors, folder)
     assert (state.status, state.attempt, state.per_device_train_batch_size) == ("done", 2, 2)
     assert len(events(folder, "out-of-memory")) == 1

@@ -9,13 +9,13 @@ import pytest
 
 from dpo_tui.app import DpoTui
 from dpo_tui.config.files import from_values
-from dpo_tui.hardware.doctor.registry import DoctorOptions, DoctorFinding
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
+from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions
+from dpo_tui.screens.new_screen import NewScreen
+from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.doctor_findings import machine, relevant, trouble
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.screens.new_screen import NewScreen
-from dpo_tui.screens.steps.check_step import CheckStep
 from tests.test_app import screen_text, until
 
 
@@ -97,7 +97,7 @@ def test_a_child_that_breaks_is_a_finding_too(monkeypatch):
 
 async def test_the_check_shows_the_machine_line_by_line_and_does_not_keep_the_app_from_quitting(home):
     """Trouble stands at the top; quitting while torch is being imported ends the child at once."""
-    app = DpoTui(preferences=UserSettings(theme="dark"))
+    app = DpoTui(settings=UserSettings(theme="dark"))
     async with app.run_test(size=(80, 60)) as pilot:
         await pilot.press("2")
         await until(pilot, lambda: isinstance(app.screen, NewScreen) and app.screen.plan.profile != "")
@@ -105,18 +105,18 @@ async def test_the_check_shows_the_machine_line_by_line_and_does_not_keep_the_ap
         await pilot.press("ctrl+n", "ctrl+n", "ctrl+n", "ctrl+n")
         await until(pilot, lambda: "Choose a model" in screen_text(pilot))
         assert "This machine" not in screen_text(pilot), "there is nothing to look for yet"
-        screen._set(plans.with_demo(screen.plan))
+        screen.set_plan(plans.with_demo(screen.plan))
         await pilot.press("ctrl+b", "ctrl+n")
         await until(pilot, lambda: "This machine" in screen_text(pilot) and "Ready: enter" in screen_text(pilot), 60)
         await until(pilot, lambda: "disk-runs" in screen_text(pilot), 30)
         lines = screen_text(pilot).splitlines()
         told = [line.strip() for line in lines if line.strip()]
         ready = next(at for at, line in enumerate(told) if line.startswith("Ready"))
-        if any(finding.status != "ok" for finding in screen.query_one(CheckStep)._findings):
+        if any(finding.status != "ok" for finding in screen.query_one(CheckStep).findings):
             assert told[ready + 1][0] in "✗!"
         pane = screen.query_one(CheckStep)
         doctor = pane._doctor
-        pane._found(doctor, DoctorFinding("torch", "fail", "no kernels for this card", "pip install torch"))
+        pane._doctor_found(doctor, DoctorFinding("torch", "fail", "no kernels for this card", "pip install torch"))
         await until(pilot, lambda: "likely to fail" in screen_text(pilot))
         assert "Ready" not in screen_text(pilot), "that would be said against the doctor"
     if doctor is not None:

@@ -11,50 +11,19 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
-from dpo_tui.config.toml_text import to_toml
-from dpo_tui.runs import store
-from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.time_budget import LAST_LOOK, EvaluationCost, StepTimer, TimeBudget
-from dpo_tui.train.worker.journal import Journal
-from dpo_tui.train.worker.stop_requests import StopRequests
+from dpo_tui.train.evaluation.time_budget import LAST_EVALUATION_SECONDS, EvaluationCost, TimeBudget, TrainingProgress
+from tests.support.training import lines, make_config, train
 
 
-def make_config(model: Path, pairs: Path, **changes: Any) -> Config:
-    values = {
-        "model_name": str(model),
-        "dataset": str(pairs),
-        "learning_rate": 1e-3,
-        "max_seq_length": 128,
-        "gradient_accumulation_steps": 1,
-        "max_steps": 4,
-        "eval_steps": 2,
-        "sample_prompts": 2,
-        "sample_max_new_tokens": 4,
-        "kl_prompts": 4,
-        "kl_max_new_tokens": 8,
-        "looks_share": 1.0,
-        "gpus": "none",
-        "lora_r": 4,
-    }
-    return from_values(values | changes)
-
-
-def train(config: Config) -> RunFolder:
-    from dpo_tui.train.run_training import run_training
-
-    folder = store.create(to_toml(config), name="test", devices=[])
-    run_training(config, folder, Journal(folder), StopRequests(folder))
-    return folder
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def evaluated_config(model: Path, pairs: Path, **changes: Any) -> Config:
+    """Four steps with an evaluation every second one, as many KL estimates and samples as fit into the whole time."""
+    settings = {"max_steps": 4, "eval_steps": 2, "save_steps": 500, "kl_prompts": 4, "kl_max_new_tokens": 8}
+    return make_config(model, pairs, **(settings | {"looks_share": 1.0} | changes))
 
 
 def toy_model(seed: int) -> Any:
-    """Five words; the sixth token ends an answer. The next token depends on the last one only, so that KL is exact."""
+    """Five tokens; the sixth ends an answer. The next token depends on the last one only, so that KL is exact."""
     import torch
     from transformers import GenerationMixin, GPT2Config, GPT2LMHeadModel
 
@@ -91,8 +60,8 @@ def exact_kl(policy: Any, reference: Any, start: int, length: int) -> float:
 def every_answer(length: int) -> Iterator[tuple[int, ...]]:
     """All answers of at most this many tokens: those that end, and those that are cut."""
     for size in range(1, length + 1):
-        for words in product(range(5), repeat=size - 1):
-            yield (*words, 5)
+        for tokens in product(range(5), repeat=size - 1):
+            yield (*tokens, 5)
     yield from product(range(5), repeat=length)
 
 
@@ -156,7 +125,7 @@ def test_kl_starts_at_zero_and_grows_as_the_policy_moves(
 ) -> None:
     """With an adapter that is switched off for the reference, and with a reference model of its own."""
     folder = train(
-        make_config(tiny_model, tiny_pairs, use_lora=use_lora, eval_split=0.3, kl_prompts=12, learning_rate=0.03)
+        evaluated_config(tiny_model, tiny_pairs, use_lora=use_lora, eval_split=0.3, kl_prompts=12, learning_rate=0.03)
     )
     found = [line for line in lines(folder.metrics) if "eval_kl" in line]
     assert [line["step"] for line in found] == [0, 2, 4]
@@ -171,7 +140,7 @@ def test_answers_are_kept_for_every_evaluation_and_for_the_reference(
     home: Path, tiny_model: Path, tiny_pairs: Path
 ) -> None:
     """The same prompts, by the policy before, at evaluations and after, and by the reference once."""
-    folder = train(make_config(tiny_model, tiny_pairs))
+    folder = train(evaluated_config(tiny_model, tiny_pairs))
     samples = lines(folder.samples)
     assert [(sample["when"], sample["step"], sample["model"]) for sample in samples] == [
         *[("before", 0, "policy")] * 2,
@@ -185,16 +154,18 @@ def test_answers_are_kept_for_every_evaluation_and_for_the_reference(
 def test_looking_does_not_change_the_training(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """Sampling draws random numbers of its own: every loss is the same, to the last digit, with dropout on."""
     changes = {"disable_dropout": False, "lora_dropout": 0.3}
-    with_looks = train(make_config(tiny_model, tiny_pairs, **changes))
-    without = train(make_config(tiny_model, tiny_pairs, kl_prompts=0, sample_prompts=0, **changes))
-    assert [line["loss"] for line in lines(with_looks.metrics) if "loss" in line] == [
+    evaluated = train(evaluated_config(tiny_model, tiny_pairs, **changes))
+    without = train(evaluated_config(tiny_model, tiny_pairs, kl_prompts=0, sample_prompts=0, **changes))
+    assert [line["loss"] for line in lines(evaluated.metrics) if "loss" in line] == [
         line["loss"] for line in lines(without.metrics) if "loss" in line
     ]
 
 
 def test_a_policy_that_drifts_is_warned_of_and_can_be_stopped(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """A warning above 10, once; with kl_stop the run ends early, done and saved."""
-    folder = train(make_config(tiny_model, tiny_pairs, use_lora=False, learning_rate=0.1, max_steps=8, kl_stop=10.0))
+    folder = train(
+        evaluated_config(tiny_model, tiny_pairs, use_lora=False, learning_rate=0.1, max_steps=8, kl_stop=10.0)
+    )
     warnings = [event["message"] for event in lines(folder.events) if event["kind"] == "warning"]
     assert sum("above 10: the policy drifts" in message for message in warnings) == 1
     assert any("above kl_stop = 10" in message for message in warnings)
@@ -205,7 +176,7 @@ def test_a_policy_that_drifts_is_warned_of_and_can_be_stopped(home: Path, tiny_m
 
 def test_what_is_too_dear_is_left_out_and_said(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """At most five percent of the training: here not even one answer, so only the result is looked at."""
-    folder = train(make_config(tiny_model, tiny_pairs, looks_share=1e-6))
+    folder = train(evaluated_config(tiny_model, tiny_pairs, looks_share=1e-6))
     assert [line["step"] for line in lines(folder.metrics) if "eval_kl" in line] == [0, 4]
     assert {sample["when"] for sample in lines(folder.samples)} == {"before", "reference", "after"}
     assert json.loads(folder.receipt.read_text())["results"]["metrics"]["eval_kl_n"] == 4
@@ -214,14 +185,14 @@ def test_what_is_too_dear_is_left_out_and_said(home: Path, tiny_model: Path, tin
 
 
 def test_the_share_is_spread_over_the_evaluations_that_are_left() -> None:
-    allowance = TimeBudget(0.05)
-    pace = StepTimer(step_seconds=2.0, step=100, max_steps=400, eval_steps=100)
-    assert allowance.seconds(pace) == pytest.approx(0.05 * 800 / 4)
-    allowance.spend(20.0)
-    assert allowance.seconds(pace) == pytest.approx(5.0)
-    allowance.spend(30.0)
-    assert allowance.seconds(pace) == 0.0
-    assert allowance.seconds(replace(pace, step=400)) == LAST_LOOK
+    budget = TimeBudget(0.05)
+    progress = TrainingProgress(step_seconds=2.0, step=100, max_steps=400, eval_steps=100)
+    assert budget.seconds(progress) == pytest.approx(0.05 * 800 / 4)
+    budget.spend(20.0)
+    assert budget.seconds(progress) == pytest.approx(5.0)
+    budget.spend(30.0)
+    assert budget.seconds(progress) == 0.0
+    assert budget.seconds(replace(progress, step=400)) == LAST_EVALUATION_SECONDS
 
 
 def test_fewer_prompts_are_answered_in_less_time() -> None:

@@ -11,48 +11,13 @@ from click.testing import CliRunner
 
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values
-from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError, TrainingError, UsageError
 from dpo_tui.processes.json_child import ChildError
 from dpo_tui.runs import store
-from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.naming import rename
 from dpo_tui.train.export.serving_commands import ServedModel, commands, vllm_rank
-from dpo_tui.train.worker.journal import Journal
-from dpo_tui.train.worker.stop_requests import StopRequests
-
-
-def train(model: Path, pairs: Path, **changes: Any) -> RunFolder:
-    from dpo_tui.train.run_training import run_training
-
-    values = {
-        "model_name": str(model),
-        "dataset": str(pairs),
-        "learning_rate": 1e-2,
-        "max_seq_length": 128,
-        "gradient_accumulation_steps": 1,
-        "max_steps": 3,
-        "sample_prompts": 2,
-        "sample_max_new_tokens": 4,
-        "kl_prompts": 0,
-        "gpus": "none",
-        "lora_r": 4,
-        "name": "tiny",
-    }
-    config = from_values(values | changes)
-    folder = store.create(to_toml(config), name="tiny", devices=[])
-    run_training(config, folder, Journal(folder), StopRequests(folder))
-    return folder
-
-
-def sharded(model: Path, folder: Path) -> Path:
-    """The same model in several files, with a card that names a licence."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    AutoModelForCausalLM.from_pretrained(model).save_pretrained(folder, max_shard_size="100KB")
-    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
-    (folder / "README.md").write_text("---\nlicense: llama3.1\nlicense_name: Toy Licence\n---\nA toy.\n")
-    return folder
+from tests.support.tiny import save_sharded
+from tests.support.training import finished_run
 
 
 def logits(model: Any, text: str, tokenizer: Any) -> Any:
@@ -84,8 +49,8 @@ def test_the_merged_model_gives_the_logits_of_base_and_adapter(
     from dpo_tui.train.model.load import disable_4bit_repacking
     from dpo_tui.train.tools.export_run import export
 
-    base = sharded(tiny_model, tmp_path / "base")
-    folder = train(base, tiny_pairs, **changes)
+    base = save_sharded(tiny_model, tmp_path / "base")
+    folder = finished_run(base, tiny_pairs, **changes)
     target = tmp_path / "merged"
     request = {"run": str(folder.path), "target": str(target), "merge": True, "precision": "fp32"}
     result = export(request, lambda kind, message: None)
@@ -118,8 +83,8 @@ def test_the_folder_is_complete_and_its_card_tells_all(
 
     from dpo_tui.train.tools.export_run import export
 
-    base = sharded(tiny_model, tmp_path / "base")
-    folder = train(base, tiny_pairs)
+    base = save_sharded(tiny_model, tmp_path / "base")
+    folder = finished_run(base, tiny_pairs)
     rename(folder, "the good one")
     target = tmp_path / "out"
     export({"run": str(folder.path), "target": str(target), "merge": True, "precision": "bf16"}, lambda *_: None)
@@ -150,11 +115,11 @@ def test_a_merge_that_does_not_agree_leaves_nothing_behind(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The comparison is real: with the adapter's strength read wrong, it refuses."""
-    from dpo_tui.train.export import merge_adapter
+    from dpo_tui.train.export import merge_weights
     from dpo_tui.train.tools.export_run import export
 
-    folder = train(tiny_model, tiny_pairs)
-    monkeypatch.setattr(merge_adapter, "_scale", lambda *_: 0.5)
+    folder = finished_run(tiny_model, tiny_pairs)
+    monkeypatch.setattr(merge_weights, "lora_scale", lambda *_: 0.5)
     request = {"run": str(folder.path), "target": str(tmp_path / "out"), "merge": True, "precision": "fp32"}
     with pytest.raises(TrainingError, match="does not agree"):
         export(request, lambda *_: None)
@@ -166,7 +131,7 @@ def test_an_adapter_of_another_model_is_refused(home: Path, tiny_model: Path, ti
 
     from dpo_tui.train.tools.export_run import export
 
-    folder = train(tiny_model, tiny_pairs)
+    folder = finished_run(tiny_model, tiny_pairs)
     weights = load_file(folder.adapter / "adapter_model.safetensors")
     wrong = {name.replace("layers.1", "layers.9"): weight for name, weight in weights.items()}
     save_file(wrong, folder.adapter / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -179,7 +144,7 @@ def test_an_adapter_of_another_model_is_refused(home: Path, tiny_model: Path, ti
 def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
-    folder = train(tiny_model, tiny_pairs, eval_split=0.0)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0)
     target = tmp_path / "adapter"
     done = CliRunner().invoke(cli, ["export", folder.id, "--to", str(target)], catch_exceptions=False)
     assert done.exit_code == 0
@@ -190,7 +155,7 @@ def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
 
 
 @pytest.mark.parametrize(
-    ("folders", "words"),
+    ("folders", "message"),
     [
         (["adapter"], "works with its base me/base, or merged into it"),
         (["adapter", "merged"], "merged/ is the whole model, base and adapter in one"),
@@ -199,7 +164,7 @@ def test_the_command_exports_an_adapter_in_a_child_and_says_how_to_serve_it(
     ],
 )
 def test_a_run_that_is_done_says_what_there_is_to_merge(
-    home: Path, monkeypatch: pytest.MonkeyPatch, folders: list[str], words: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, folders: list[str], message: str
 ) -> None:
     """What there is to merge is said at the end of every run, and by `status` as long as it is there."""
     monkeypatch.setenv("COLUMNS", "200")
@@ -209,9 +174,9 @@ def test_a_run_that_is_done_says_what_there_is_to_merge(
         (folder.path / name).mkdir()
     if "adapter" in folders:
         (folder.adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "me/base"}')
-    told = CliRunner().invoke(cli, ["status", folder.id], catch_exceptions=False).stdout
-    assert words in told
-    assert ("Result:" in told) == bool(words)
+    stdout = CliRunner().invoke(cli, ["status", folder.id], catch_exceptions=False).stdout
+    assert message in stdout
+    assert ("Result:" in stdout) == bool(message)
 
 
 def whole(**changes: Any) -> dict[str, list[str]]:
@@ -220,22 +185,22 @@ def whole(**changes: Any) -> dict[str, list[str]]:
 
 def test_a_whole_model_is_served_by_commands_that_a_shell_takes() -> None:
     """A folder with a space, and a name that no server takes as it is."""
-    told = whole()
-    assert told["vLLM"] == ["vllm serve '/a b/out' --served-model-name my-model"]
-    assert told["llama.cpp"][0] == "python convert_hf_to_gguf.py '/a b/out' --outfile my-model.gguf"
-    assert told["Ollama"][:2] == [
+    shown = whole()
+    assert shown["vLLM"] == ["vllm serve '/a b/out' --served-model-name my-model"]
+    assert shown["llama.cpp"][0] == "python convert_hf_to_gguf.py '/a b/out' --outfile my-model.gguf"
+    assert shown["Ollama"][:2] == [
         "echo 'FROM /a b/out' > Modelfile", "ollama create my-model -f Modelfile && ollama run my-model",
     ]  # fmt: skip
 
 
 def test_an_adapter_is_served_beside_its_base() -> None:
-    told = whole(base="me/base", rank=24)
-    assert told["vLLM"] == ["vllm serve me/base --enable-lora --max-lora-rank 32 --lora-modules my-model='/a b/out'"], (
-        "vLLM takes 8, 16, 32, 64 … as the highest rank"
-    )
-    assert told["llama.cpp"][0] == "hf download me/base --local-dir base"
-    assert "--base base " in told["llama.cpp"][2]
-    assert "merge first" in told["Ollama"][0]
+    shown = whole(base="me/base", rank=24)
+    assert shown["vLLM"] == [
+        "vllm serve me/base --enable-lora --max-lora-rank 32 --lora-modules my-model='/a b/out'"
+    ], "vLLM takes 8, 16, 32, 64 … as the highest rank"
+    assert shown["llama.cpp"][0] == "hf download me/base --local-dir base"
+    assert "--base base " in shown["llama.cpp"][2]
+    assert "merge first" in shown["Ollama"][0]
     local = whole(base="/models/base", local=True)["llama.cpp"]
     assert "--base /models/base " in local[1]
     assert [vllm_rank(rank) for rank in (1, 8, 16, 65, 512, 513)] == [8, 8, 16, 128, 512, None]
@@ -244,8 +209,8 @@ def test_an_adapter_is_served_beside_its_base() -> None:
 @pytest.mark.parametrize("setting", [{"use_dora": True}, {"modules_to_save": ["embed_tokens"]}])
 def test_an_adapter_that_no_server_takes_is_to_be_merged(setting: dict[str, Any]) -> None:
     config = from_values({"model_name": "m", "dataset": "d", **setting})
-    told = commands(ServedModel.of(config, "x", "m"))
-    assert all("merge first" in line for _, lines in told for line in lines)
+    shown = commands(ServedModel.of(config, "x", "m"))
+    assert all("merge first" in line for _, lines in shown for line in lines)
 
 
 def test_what_cannot_be_exported_is_refused_at_once(home: Path, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import torch
 
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
-from dpo_tui.runs.folder import RunFolder
 from tests.support.flex_on_cpu import unfused
 from tests.support.tiny import WORDS
-from tests.train.test_run_training import make_config, make_run
+from tests.support.trained_both_ways import Trained, ours, plain_trl
+from tests.support.training import make_config, make_run
 
 # Of TRL; before 1.16 it has none that runs everywhere.
 HAS_FUSED_HEAD = importlib.metadata.version("trl") >= "1.16"
@@ -80,73 +80,6 @@ def config_of(model: Path, pairs: Path, **changes: Any) -> Config:
         "save_steps": 1000,
     }
     return make_config(model, pairs, **(values | changes))
-
-
-class Trained:
-    """What a training left: its log by step, and the weights that it trained."""
-
-    def __init__(self, trainer: Any) -> None:
-        trainer.train()
-        self.trainer = trainer
-        self.log = [line for line in trainer.state.log_history if "loss" in line]
-        trained = [whole(weight.detach()) for weight in trainer.model.parameters() if weight.requires_grad]
-        self.weights = torch.cat([weight.flatten() for weight in trained])
-
-
-def whole(weight: Any) -> torch.Tensor:
-    """A weight that may be spread over several processes."""
-    found: torch.Tensor = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-    return found
-
-
-def plain_trl(config: Config) -> Trained:
-    """TRL's own trainer, with the same arguments and nothing of ours in it."""
-    from transformers import set_seed
-    from trl import DPOTrainer
-
-    from dpo_tui.train.model.device import choose_device
-    from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
-    from dpo_tui.train.trainer.arguments import dpo_arguments
-    from dpo_tui.train.trainer.run_datasets import load_datasets
-
-    device = choose_device(config)
-    arguments = dpo_arguments(config, make_run(config), device, evaluates=False, resumes=False)
-    arguments.save_strategy = "no"
-    set_seed(config.seed)
-    return Trained(
-        DPOTrainer(
-            model=load_model(config, device),
-            args=arguments,
-            train_dataset=load_datasets(config).train,
-            processing_class=load_tokenizer(config)[0],
-            peft_config=lora_config(config),
-        )
-    )
-
-
-def ours(config: Config) -> Trained:
-    from dpo_tui.train.model.device import choose_device
-    from dpo_tui.train.model.load import load_model, load_tokenizer
-    from dpo_tui.train.trainer.callbacks import RunCallback
-    from dpo_tui.train.trainer.run_datasets import load_datasets
-    from dpo_tui.train.trainer.trainer_registry import build_trainer
-    from dpo_tui.train.worker.journal import Journal
-    from dpo_tui.train.worker.stop_requests import StopRequests
-
-    folder: RunFolder = make_run(config)
-    device = choose_device(config)
-    trainer = build_trainer(
-        config,
-        folder,
-        device,
-        model=load_model(config, device),
-        tokenizer=load_tokenizer(config)[0],
-        rows=load_datasets(config),
-        callback=RunCallback(Journal(folder), StopRequests(folder), config.save_total_limit),
-        resumes=False,
-    )
-    trainer.args.save_strategy = "no"
-    return Trained(trainer)
 
 
 Log = list[dict[str, float]]
@@ -253,7 +186,7 @@ def test_rounding_differs_no_more_than_trl_from_itself(
     """In half precision and NF4 every batch layout rounds differently; ours is one more layout."""
     import torch.nn.functional as F
 
-    from dpo_tui.train.shortcuts.equivalence_check import difference, probe_batch, token_scores
+    from dpo_tui.train.shortcuts.equivalence_check import largest_difference, probe_batch, token_logps
 
     trainer = ours(config_of(attentive_model, varied_pairs, use_4bit=kind == "nf4", max_steps=1)).trainer
     trainer.model.to(torch.bfloat16)
@@ -263,18 +196,18 @@ def test_rounding_differs_no_more_than_trl_from_itself(
     shortcuts = trainer.shortcuts
 
     def scores(rows: dict[str, torch.Tensor], *, on: bool) -> torch.Tensor:
-        shortcuts.head.active = shortcuts.sharing.enabled = on
+        shortcuts.sparse_head.enabled = shortcuts.sharing.enabled = on
         with shortcuts.sharing:
-            return token_scores(trainer, rows)
+            return token_logps(trainer, rows)
 
     plain = scores(batch, on=False)
     layouts = [
         {name: F.pad(tensor, (0, width)) if tensor.ndim > 1 else tensor for name, tensor in batch.items()}
         for width in (5, 16, 40)
     ]
-    noise = max(difference(plain, scores(rows, on=False)) for rows in layouts)
+    noise = max(largest_difference(plain, scores(rows, on=False)) for rows in layouts)
     shortcuts.sharing.reset()
-    assert difference(plain, scores(batch, on=True)) <= max(2 * noise, HALF_ULP * float(plain.abs().max()))
+    assert largest_difference(plain, scores(batch, on=True)) <= max(2 * noise, HALF_ULP * float(plain.abs().max()))
     assert shortcuts.sharing.count.saved > 0.1
 
 
@@ -289,7 +222,7 @@ def test_the_loss_of_two_tokens_is_the_one_worked_out_on_paper(home: Path, tmp_p
 
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-    from dpo_tui.train.trainer.arguments import dpo_arguments
+    from dpo_tui.train.trainer.trainer_registry import dpo_arguments
     from dpo_tui.train.trainer.trainers import PairTrainer
     from dpo_tui.train.worker.journal import Journal
     from dpo_tui.train.worker.stop_requests import StopRequests
@@ -349,6 +282,6 @@ def two_token_tokenizer() -> Any:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({"0": 0, "1": 1}, unk_token="0"))
-    words.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="1", pad_token="1")
+    tokenizer = Tokenizer(models.WordLevel({"0": 0, "1": 1}, unk_token="0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="1", pad_token="1")

@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_tui.train.shortcuts import prefix_sharing
-from dpo_tui.train.shortcuts.pair_layout import LayoutCost, PairLayout, PairLengths, choose_rows, lay_out, pair_lengths
-from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of, why_not
+from dpo_tui.train.shortcuts.pair_layout import (
+    LayoutCost,
+    PairLayout,
+    PairLengths,
+    measure_pairs,
+    pack_segments,
+    plan_layout,
+)
+from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of, sharing_obstacle
 from tests.support.flex_on_cpu import unfused
 
 # Attention counts for little: what a model of some size says.
@@ -102,7 +109,7 @@ def sharing(way: str, model: Any) -> PrefixSharing:
     with pytest.MonkeyPatch.context() as patch:
         if way == ONE_ROW:
             # Attention that costs nothing: then padding alone counts.
-            patch.setattr(prefix_sharing, "_work_of", lambda model, backbone: LayoutCost(token=1.0, attention=0.0))
+            patch.setattr(prefix_sharing, "layout_cost", lambda model, backbone: LayoutCost(token=1.0, attention=0.0))
         found.install(model)
     return found
 
@@ -135,8 +142,8 @@ def test_hidden_states_are_the_same(
     if size > 1:
         assert sharing.count.saved > 0.1, "nothing was shared, so nothing was tested"
     if way in (ONE_ROW, "flex_attention"):
-        pairs = pair_lengths(batch["input_ids"], batch["attention_mask"])
-        assert sharing.count.computed == sum(pair.shared for pair in pairs or [])
+        pairs = measure_pairs(batch["input_ids"], batch["attention_mask"])
+        assert sharing.count.computed == sum(pair.packed for pair in pairs or [])
 
 
 def test_pairs_without_a_common_prompt_pass_through(model: Any, sharing: PrefixSharing) -> None:
@@ -220,47 +227,47 @@ def test_every_token_has_one_place_and_finds_its_way_back(pairs: list[PairLength
             ids[row, : pair.prompt] = torch.arange(1, pair.prompt + 1) + 100 * number
             ids[row, pair.prompt : pair.prompt + answer] = own
             mask[row, : pair.prompt + answer] = 1
-    assert pair_lengths(ids, mask) == pairs
-    layout = lay_out(pairs, length, WORK)
+    assert measure_pairs(ids, mask) == pairs
+    layout = plan_layout(pairs, length, WORK)
     if layout is None:
         return
-    packed = ids.flatten()[layout.source]
-    assert torch.equal(packed.flatten()[layout.target][mask.bool()], ids[mask.bool()])
-    positions = layout.positions.flatten()[layout.target]
+    packed = ids.flatten()[layout.source_RT]
+    assert torch.equal(packed.flatten()[layout.target_NL][mask.bool()], ids[mask.bool()])
+    positions = layout.positions_RT.flatten()[layout.target_NL]
     assert torch.equal(positions[mask.bool()], torch.arange(length).expand_as(ids)[mask.bool()])
-    assert int((layout.owner >= 0).sum()) == sum(pair.shared for pair in pairs)
+    assert int((layout.pair_RT >= 0).sum()) == sum(pair.packed for pair in pairs)
     _sees_exactly_its_past(layout, ids, mask)
 
 
 def _sees_exactly_its_past(layout: PairLayout, ids: torch.Tensor, mask: torch.Tensor) -> None:
-    allowed = layout.allowed()[:, 0]
-    width = layout.source.shape[1]
+    allowed = layout.attention_mask()[:, 0]
+    width = layout.source_RT.shape[1]
     for row in range(ids.shape[0]):
         last = int(mask[row].sum()) - 1
-        place = int(layout.target[row, last])
+        place = int(layout.target_NL[row, last])
         seen = allowed[place // width, place % width].nonzero().flatten() + place // width * width
-        assert sorted(seen.tolist()) == sorted(layout.target[row, : last + 1].tolist())
+        assert sorted(seen.tolist()) == sorted(layout.target_NL[row, : last + 1].tolist())
 
 
 def test_pairs_share_a_row_where_padding_costs_more_than_attention() -> None:
     cheap_attention, dear_attention = LayoutCost(token=1e6, attention=1.0), LayoutCost(token=1.0, attention=1e6)
-    assert choose_rows([500, 100, 100], cheap_attention) in ([[0], [1, 2]], [[0, 1, 2]])
-    assert choose_rows([100, 100, 100], dear_attention) == [[0], [1], [2]]
+    assert pack_segments([500, 100, 100], cheap_attention) in ([[0], [1, 2]], [[0, 1, 2]])
+    assert pack_segments([100, 100, 100], dear_attention) == [[0], [1], [2]]
 
 
 def test_a_layout_that_saves_nothing_is_not_used() -> None:
-    assert lay_out([PairLengths(0, 50, 50), PairLengths(0, 50, 50)], 50, WORK) is None
+    assert plan_layout([PairLengths(0, 50, 50), PairLengths(0, 50, 50)], 50, WORK) is None
 
 
-def test_flex_attention_is_told_which_blocks_nobody_sees() -> None:
+def test_flex_attention_skips_blocks_that_no_query_attends_to() -> None:
     """Blocks of 128 tokens: a pair's answers do not see each other, and nobody sees another pair."""
     alone = LayoutCost(token=1.0, attention=0.0)
-    layout = lay_out([PairLengths(128, 256, 256), PairLengths(128, 128, 128)], 384, alone)
+    layout = plan_layout([PairLengths(128, 256, 256), PairLengths(128, 128, 128)], 384, alone)
     assert layout is not None
-    assert layout.source.shape == (1, 1024)
-    mask = prefix_sharing._mask(layout, "flex_attention", None)
+    assert layout.source_RT.shape == (1, 1024)
+    mask = prefix_sharing.packed_mask(layout, "flex_attention", None)
     blocks = mask.to_dense()[0, 0]
-    seen = layout.allowed()[0, 0].unflatten(1, (8, 128)).unflatten(0, (8, 128)).any(3).any(1)
+    seen = layout.attention_mask()[0, 0].unflatten(1, (8, 128)).unflatten(0, (8, 128)).any(3).any(1)
     assert torch.equal(blocks.bool(), seen)
     # Of 64: the prompts' own 2, chosen 2 + 3 and rejected 2 + 3 of the first pair, 2 and 2 of the second.
     assert int(blocks.sum()) == 16
@@ -270,19 +277,19 @@ def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -
     """Sharing must not be what runs out of memory."""
     free_attention = LayoutCost(token=1.0, attention=0.0)
     pairs = [PairLengths(10, 500, 400), PairLengths(300, 100, 100)]
-    alone = lay_out(pairs, 510, free_attention, max_length=2000)
+    alone = plan_layout(pairs, 510, free_attention, max_length=2000)
     assert alone is not None
-    assert alone.source.shape == (1, 1410)
+    assert alone.source_RT.shape == (1, 1410)
     for most in (1024, 700, 512):
-        layout = lay_out(pairs, 510, free_attention, max_length=most)
+        layout = plan_layout(pairs, 510, free_attention, max_length=most)
         if layout is not None:
-            rows, width = layout.source.shape
+            rows, width = layout.source_RT.shape
             assert rows * width**2 <= 4 * most**2
     assert layout is None, "910 tokens in a row are more than two rows of 512 allow"
 
 
 @pytest.mark.parametrize(
-    ("settings_of", "word"),
+    ("settings_of", "expected"),
     [
         ({"model_type": "mistral", "sliding_window": 64}, "slides over 64"),
         ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 64, "max_window_layers": 0}, "slides"),
@@ -294,11 +301,11 @@ def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -
     ],
     ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
 )
-def test_models_that_cannot_share_are_known_by_their_config(settings_of: dict[str, Any], word: str | None) -> None:
+def test_models_that_cannot_share_are_known_by_their_config(settings_of: dict[str, Any], expected: str | None) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
     made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**(small | heads | settings_of)))
-    found = why_not(made, 512)
-    assert found is None if word is None else word in (found or "")
+    found = sharing_obstacle(made, 512)
+    assert found is None if expected is None else expected in (found or "")

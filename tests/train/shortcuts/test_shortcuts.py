@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dpo_tui.errors import TrainingError
-from tests.train.test_run_training import lines, losses, make_config, train
+from tests.support.training import lines, losses, make_config, train
 
 HAS_FUSED_HEAD = importlib.metadata.version("trl") >= "1.16"
 OFF = {"on": False, "why": "", "tokens": 0, "tokens_plain": 0, "saved": 0.0}
@@ -65,7 +65,7 @@ def odd_model(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "reason"),
     [
         (_counts_positions_itself, r"scores of a real batch differ by [\d.]+ a token"),
         (_wants_a_flat_mask, "the model refuses it: ValueError: too many values"),
@@ -73,17 +73,17 @@ def odd_model(monkeypatch: pytest.MonkeyPatch) -> Any:
     ids=["positions ignored", "flat mask"],
 )
 def test_a_model_that_sharing_would_change_trains_without_it(
-    home: Path, tiny_model: Path, tiny_pairs: Path, odd_model: Any, *, change: Any, words: str
+    home: Path, tiny_model: Path, tiny_pairs: Path, odd_model: Any, *, change: Any, reason: str
 ) -> None:
     """Never another training; the run goes on, plainly, and says why."""
     odd_model(change)
     folder = train(quick(tiny_model, tiny_pairs))
-    assert re.search(words, notes(folder, "warning"))
-    said = shortcuts(folder)
-    assert not said["share_prefix"]["on"]
-    assert re.search(words, said["share_prefix"]["why"])
-    assert said["share_prefix"]["tokens"] == 0
-    assert said["labelled_head"]["on"] is HAS_FUSED_HEAD
+    assert re.search(reason, notes(folder, "warning"))
+    report = shortcuts(folder)
+    assert not report["share_prefix"]["on"]
+    assert re.search(reason, report["share_prefix"]["why"])
+    assert report["share_prefix"]["tokens"] == 0
+    assert report["labelled_head"]["on"] is HAS_FUSED_HEAD
     plain = train(quick(tiny_model, tiny_pairs, share_prefix="off"))
     assert losses(folder) == losses(plain)
 
@@ -112,20 +112,20 @@ def test_pairs_that_begin_differently_share_nothing(home: Path, tiny_model: Path
 
 def test_the_receipt_says_what_was_saved(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """Which shortcuts were on, and the tokens that nobody had to compute."""
-    said = shortcuts(train(quick(tiny_model, tiny_pairs)))
-    assert said["share_prefix"]["on"]
-    assert 0 < said["share_prefix"]["tokens"] < said["share_prefix"]["tokens_plain"]
-    saved = 1 - said["share_prefix"]["tokens"] / said["share_prefix"]["tokens_plain"]
-    assert said["share_prefix"]["saved"] == pytest.approx(saved, abs=1e-4)
+    report = shortcuts(train(quick(tiny_model, tiny_pairs)))
+    assert report["share_prefix"]["on"]
+    assert 0 < report["share_prefix"]["tokens"] < report["share_prefix"]["tokens_plain"]
+    saved = 1 - report["share_prefix"]["tokens"] / report["share_prefix"]["tokens_plain"]
+    assert report["share_prefix"]["saved"] == pytest.approx(saved, abs=1e-4)
     if HAS_FUSED_HEAD:
-        assert 0 < said["labelled_head"]["positions"] < said["labelled_head"]["positions_plain"]
+        assert 0 < report["labelled_head"]["positions"] < report["labelled_head"]["positions_plain"]
     else:
-        assert said["labelled_head"]["why"] == "this TRL scores every position"
+        assert report["labelled_head"]["why"] == "this TRL scores every position"
 
 
 def test_off_is_off(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    said = shortcuts(train(quick(tiny_model, tiny_pairs, share_prefix="off")))
-    assert said["share_prefix"] == OFF | {"why": 'share_prefix = "off"'}
+    report = shortcuts(train(quick(tiny_model, tiny_pairs, share_prefix="off")))
+    assert report["share_prefix"] == OFF | {"why": 'share_prefix = "off"'}
 
 
 @pytest.mark.skipif(not HAS_FUSED_HEAD, reason="this TRL has no fused head")
@@ -139,29 +139,3 @@ def test_the_models_own_forward_is_not_taken_for_the_fused_one(tiny_model: Path)
     assert not has_fused_head(model)
     add_fused_lm_head(model)
     assert has_fused_head(model)
-
-
-@pytest.mark.parametrize(
-    ("changes", "described", "spared"),
-    [
-        ({}, {"model_type": "llama"}, True),
-        ({"use_4bit": True}, {"model_type": "llama"}, False),
-        ({"optim": "paged_adamw_8bit"}, {"model_type": "llama"}, False),
-        ({}, {"quantization_config": {"load_in_4bit": True}}, False),
-        ({}, None, False),
-    ],
-)
-def test_bitsandbytes_is_spared_only_where_nothing_can_need_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], *, described: Any, spared: bool
-) -> None:
-    import sys
-
-    from dpo_tui.train.worker.lazy_bitsandbytes import skip_bitsandbytes
-
-    modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] != "bitsandbytes"}
-    monkeypatch.setattr(sys, "modules", modules)
-    if described is not None:
-        (tmp_path / "config.json").write_text(json.dumps(described))
-    config = make_config(tmp_path, tmp_path / "pairs.jsonl", **changes)
-    assert skip_bitsandbytes(config) is spared
-    assert ("bitsandbytes" in modules) is spared

@@ -13,7 +13,7 @@ from dpo_tui.processes.json_child import ChildError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from tests.support import tiny
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 
 def evaluate(folder: RunFolder, **request: Any) -> dict[str, Any]:
@@ -43,20 +43,20 @@ def test_the_held_out_pairs_give_what_the_run_itself_measured(
     home: Path, tiny_model: Path, tiny_pairs: Path, use_lora: bool
 ) -> None:
     """The model and the reference are loaded again, and TRL's figures are the run's own."""
-    folder = train(tiny_model, tiny_pairs, use_lora=use_lora, eval_split=0.2)
-    told = last_evaluation(folder)
+    folder = finished_run(tiny_model, tiny_pairs, use_lora=use_lora, eval_split=0.2)
+    measured = last_evaluation(folder)
     events = folder.events.read_text()
     found = evaluate(folder)
     for name in ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_rewards/chosen"):
-        assert found["metrics"][name] == pytest.approx(told[name], abs=1e-4)
-    assert told["eval_loss"] < 0.69, "the run must have learnt something, or this proves nothing"
+        assert found["metrics"][name] == pytest.approx(measured[name], abs=1e-4)
+    assert measured["eval_loss"] < 0.69, "the run must have learnt something, or this proves nothing"
     assert found["pairs"] == 8
     assert folder.events.read_text() == events, "the run's folder belongs to its worker"
 
 
 def test_any_file_of_pairs_will_do(home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path) -> None:
     """In a child process, as JSON: the pairs swapped must come out the other way round."""
-    folder = train(tiny_model, tiny_pairs, eval_split=0.0)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0)
     rows = [json.loads(line) for line in tiny.make_pairs(tmp_path / "more.jsonl", 12).read_text().splitlines()]
     swapped = tmp_path / "swapped.jsonl"
     swapped.write_text(

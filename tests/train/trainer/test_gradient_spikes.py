@@ -1,4 +1,4 @@
-"""A gradient that jumps is told with the rows of its batch."""
+"""Spikes of the gradient norm: which steps count, and the rows that the warning names."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from dpo_tui.advice.evidence import Evidence
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.trainer import gradient_spikes
 from dpo_tui.train.worker.journal import Journal
-from tests.train.export.test_export import train
+from tests.support.training import finished_run
 
 
-def told(folder: RunFolder) -> list[dict[str, Any]]:
+def spike_events(folder: RunFolder) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in folder.events.read_text().splitlines()] if folder.events.exists() else []
     return [line for line in lines if line.get("rule") == "spike"]
 
@@ -28,8 +28,8 @@ def test_the_rows_of_the_step_are_named(
     monkeypatch.setattr(gradient_spikes, "SPIKE", 0.0)
     monkeypatch.setattr(gradient_spikes, "SPIKE_PREDECESSORS", 1)
     options = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "logging_steps": 1}
-    folder = train(tiny_model, tiny_pairs, eval_split=0.0, sample_prompts=0, **options)
-    events = told(folder)
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0, sample_prompts=0, **options)
+    events = spike_events(folder)
     assert [event["step"] for event in events] == [2, 3]
     prompts = [json.loads(line)["prompt"] for line in tiny_pairs.read_text().splitlines()]
     named = [[prompt for prompt in prompts if prompt[-20:] in event["batch"]] for event in events]
@@ -38,22 +38,22 @@ def test_the_rows_of_the_step_are_named(
     assert events[0]["batch"].count(" tokens)") == 6
 
 
-def watch(folder: Path) -> tuple[gradient_spikes.SpikeWatch, RunFolder]:
-    return gradient_spikes.SpikeWatch(None, Journal(RunFolder(folder))), RunFolder(folder)
+def detector_of(folder: Path) -> tuple[gradient_spikes.SpikeDetector, RunFolder]:
+    return gradient_spikes.SpikeDetector(None, Journal(RunFolder(folder))), RunFolder(folder)
 
 
 def test_only_a_jump_far_above_its_neighbours_is_a_spike(tmp_path: Path) -> None:
-    watcher, folder = watch(tmp_path)
+    detector, folder = detector_of(tmp_path)
     for step, norm in enumerate([50.0, *[1.0] * 25, 9.0, 12.0, 8.0, 300.0, 5.0], start=1):
-        watcher.judge(step, norm)
-    assert [event["step"] for event in told(folder)] == [28, 30]
+        detector.check(step, norm)
+    assert [event["step"] for event in spike_events(folder)] == [28, 30]
 
 
 def test_a_gradient_that_is_no_number_is_told_and_not_without_end(tmp_path: Path) -> None:
-    watcher, folder = watch(tmp_path)
+    detector, folder = detector_of(tmp_path)
     for step in range(100):
-        watcher.judge(step, math.nan)
-    assert 1 <= len(told(folder)) <= 10
+        detector.check(step, math.nan)
+    assert 1 <= len(spike_events(folder)) <= 10
 
 
 def test_the_advice_names_the_rows_that_the_worker_saw(tmp_path: Path) -> None:
@@ -63,10 +63,10 @@ def test_the_advice_names_the_rows_that_the_worker_saw(tmp_path: Path) -> None:
         receipt_rules.SPIKE_PREDECESSORS,
     )
     norms = [1.0] * 30 + [80.0] + [1.0] * 9
-    watcher, folder = watch(tmp_path)
+    detector, folder = detector_of(tmp_path)
     for step, norm in enumerate(norms, start=1):
-        watcher.judge(step, norm)
-    (event,) = told(folder)
+        detector.check(step, norm)
+    (event,) = spike_events(folder)
     event |= {"batch": "“…an odd one” (900 tokens)"}
     metrics = [{"step": step, "loss": 0.69 - 0.005 * step, "grad_norm": norm} for step, norm in enumerate(norms, 1)]
     found = apply_rules(Evidence({"strategy": "dpo"}, metrics, events=[event]))

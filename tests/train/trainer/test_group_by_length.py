@@ -10,12 +10,12 @@ import pytest
 
 from dpo_tui.config.files import from_values
 from dpo_tui.data.pair_sizes import pair_sizes
-from dpo_tui.screens.steps.settings_step import beside
+from dpo_tui.screens.steps.settings_step import setting_help
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.padding_savings import PaddingSavings, padding_of
 from dpo_tui.views.run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan
-from tests.train.test_run_training import make_config, train
+from tests.support.training import make_config, train
 
 
 def uneven(count: int) -> list[tuple[int, int]]:
@@ -78,8 +78,8 @@ def test_the_padding_foretold_is_that_of_the_trainers_own_order(micro: int, accu
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
     pairs = uneven(160)
-    told = padding_of(pairs, len(pairs), micro, accumulate)
-    assert told is not None
+    forecast = padding_of(pairs, len(pairs), micro, accumulate)
+    assert forecast is not None
     torch.manual_seed(0)
     lengths = [max(pair) for pair in pairs]
     shares = []
@@ -88,8 +88,8 @@ def test_the_padding_foretold_is_that_of_the_trainers_own_order(micro: int, accu
         batches = [order[start : start + micro] for start in range(0, len(order), micro)]
         computed = sum(2 * len(batch) * max(map(max, batch)) for batch in batches)
         shares.append(1 - sum(map(sum, pairs)) / computed)
-    assert told.grouped == pytest.approx(sum(shares) / len(shares), abs=0.02)
-    assert told.shuffled > told.grouped
+    assert forecast.grouped == pytest.approx(sum(shares) / len(shares), abs=0.02)
+    assert forecast.shuffled > forecast.grouped
 
 
 def test_pairs_of_one_length_have_nothing_to_spare_and_few_pairs_no_answer() -> None:
@@ -111,10 +111,12 @@ def test_the_setting_says_beside_its_help_what_it_would_spare() -> None:
     """A number computed on the data."""
     plan = plans.with_values(RunPlan(), {"model_name": "m", "dataset": "d", "share_prefix": "off"})
     forecast = Forecast(padding=PaddingSavings(0.4, 0.1))
-    words = " ".join(text for text, _ in beside("group_by_length", plan, forecast))
+    words = " ".join(text for text, _ in setting_help("group_by_length", plan, forecast))
     assert "about 40% of a random batch is padding, by length 10%: it spares 33% of the tokens." in words
-    assert "padding" not in " ".join(text for text, _ in beside("learning_rate", plan, forecast))
+    assert "padding" not in " ".join(text for text, _ in setting_help("learning_rate", plan, forecast))
     sharing = plans.with_values(plan, {"share_prefix": "auto"})
-    assert "share_prefix" in " ".join(text for text, _ in beside("group_by_length", sharing, forecast))
-    nothing = " ".join(text for text, _ in beside("group_by_length", plan, Forecast(padding=PaddingSavings(0.2, 0.2))))
+    assert "share_prefix" in " ".join(text for text, _ in setting_help("group_by_length", sharing, forecast))
+    nothing = " ".join(
+        text for text, _ in setting_help("group_by_length", plan, Forecast(padding=PaddingSavings(0.2, 0.2)))
+    )
     assert "next to nothing" in nothing

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from dpo_tui.train.trainer import token_cache
 from tests.support.tiny import make_pairs
-from tests.train.test_run_training import lines, losses, make_config, train
+from tests.support.training import lines, losses, make_config, train
 
 ROWS = Dataset.from_list(
     [{"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, number]} for number in range(5)]

@@ -14,7 +14,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.full_disk import LineLog
 from dpo_tui.train.worker.journal import Journal
 from tests.support.repository import ROOT
-from tests.train.test_run_training import lines
+from tests.support.training import lines
 
 THREADS = 8
 
@@ -114,7 +114,7 @@ journal.progress(39, 39, "steps")
 journal.event("failed", "why")
 print("full:", journal.flush())
 ballast.unlink()
-journal.settle()
+journal.flush_at_end()
 """
 _WORKER = """
 import threading
@@ -150,15 +150,15 @@ def on_a_small_disk(tmp_path: Path, script: str) -> tuple[str, Path]:
 
 def test_a_full_disk_ends_no_training_and_loses_no_line(tmp_path: Path) -> None:
     """On a real file system that is full."""
-    told, kept = on_a_small_disk(tmp_path, _TRAIN)
-    assert told == "full: False\n"
+    output, kept = on_a_small_disk(tmp_path, _TRAIN)
+    assert output == "full: False\n"
     assert [line["step"] for line in read_last_json_lines(kept / "metrics.jsonl", 100)] == list(range(1, 40))
     assert lines(kept / "events.jsonl")[-1]["message"] == "why"
     assert (tmp_path / "stderr").read_text().count("cannot write in") == 1, "said once"
 
 
 def test_a_worker_that_fails_on_a_full_disk_keeps_its_exit_code_and_its_reason(tmp_path: Path) -> None:
-    told, kept = on_a_small_disk(tmp_path, _WORKER)
-    assert told == "exit code: 2\n"
+    output, kept = on_a_small_disk(tmp_path, _WORKER)
+    assert output == "exit code: 2\n"
     failed = [line for line in lines(kept / "events.jsonl") if line["kind"] == "failed"]
     assert len(failed) == 1 and "no_such_setting" in failed[0]["message"]

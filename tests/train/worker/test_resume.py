@@ -14,9 +14,9 @@ import pytest
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs import launch, store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status import status_of
-from tests.train.test_run_training import losses, make_config
+from tests.support.supervised_runs import state_of
+from tests.support.training import losses, make_config
 
 DPO_TUI = [sys.executable, "-c", "from dpo_tui.cli import main; main()"]
 
@@ -26,12 +26,6 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 180) -
     while not condition():
         assert time.monotonic() < deadline, f"gave up waiting for {what}"
         time.sleep(0.1)
-
-
-def state_of(folder: RunFolder) -> State:
-    state = read_state(folder)
-    assert state is not None
-    return state
 
 
 def step_of(folder: RunFolder) -> int:
@@ -64,8 +58,8 @@ def test_killed_worker_then_killed_supervisor_then_done(home: Path, tiny_model: 
     os.kill(supervisor, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{worker}").exists(), "the orphaned worker to save and end")
     assert status_word(folder) == "lost"
-    words = [json.loads(line)["message"] for line in folder.events.read_text().splitlines()]
-    assert any(word.startswith("Resuming from step") for word in words)
+    messages = [json.loads(line)["message"] for line in folder.events.read_text().splitlines()]
+    assert any(message.startswith("Resuming from step") for message in messages)
 
     launch.resume(folder)
     wait_for(lambda: status_word(folder) == "done", "the end")

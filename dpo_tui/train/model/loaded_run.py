@@ -1,4 +1,4 @@
-"""What a run made, loaded again: the policy, and the reference that it came from."""
+"""Load a finished run: its policy, and the reference that it was trained from."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from dpo_tui.train.model.load import load_model
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A run's models on their device.
+class LoadedRun:
+    """Policy and reference of a run on their device; or any other model as the policy, without a reference.
 
     Attributes:
-        policy: what was trained.
-        tokenizer: as it was saved with it.
-        device: where it is.
-        base: the reference, where it is a model of its own; None where it is the policy without its adapter.
+        policy: the trained model.
+        tokenizer: as it was saved with the policy.
+        device: on which the models are.
+        base: the reference, where it is a separate model; None where it is the policy without its adapter.
     """
 
     policy: Any
@@ -36,7 +36,11 @@ class Trained:
 
     @contextlib.contextmanager
     def active_model(self, who: str) -> Iterator[Any]:
-        """Give the model that answers: ``tuned`` or ``base``."""
+        """Enter with the model that is asked for.
+
+        Args:
+            who: ``tuned`` for the policy, ``base`` for the reference.
+        """
         if who == "tuned":
             yield self.policy
         elif self.base is not None:
@@ -47,7 +51,7 @@ class Trained:
 
 
 def config_of(folder: RunFolder) -> Config:
-    """Return a run's config for use after it: on whatever device there is now."""
+    """Return a run's config for use after the training: on a GPU of this machine, or the CPU where it has none."""
     config = load(folder.config).config
     if config.gpus.isdigit() and not torch.cuda.is_available():
         return config.model_copy(update={"gpus": "auto"})
@@ -55,10 +59,10 @@ def config_of(folder: RunFolder) -> Config:
 
 
 def result_folder(config: Config, folder: RunFolder) -> Path:
-    """Return where a run's result lies.
+    """Return the folder of a run's adapter, or of its model after full fine-tuning.
 
     Raises:
-        TrainingError: it has none yet.
+        TrainingError: the run has no result yet.
     """
     result = folder.adapter if config.use_lora else folder.merged
     if not result.is_dir():
@@ -66,11 +70,11 @@ def result_folder(config: Config, folder: RunFolder) -> Path:
     return result
 
 
-def load_trained(folder: RunFolder) -> Trained:
+def load_run(folder: RunFolder) -> LoadedRun:
     """Load the policy and the reference of a run.
 
     Raises:
-        TrainingError: the run has no result, or its base model is not there.
+        TrainingError: the run has no result yet, or this machine lacks the device that it asks for.
     """
     config = config_of(folder)
     result = result_folder(config, folder)
@@ -78,8 +82,8 @@ def load_trained(folder: RunFolder) -> Trained:
     tokenizer = AutoTokenizer.from_pretrained(result)
     if config.use_lora:
         model = PeftModel.from_pretrained(load_model(config, device), str(result))
-        return Trained(model.eval(), tokenizer, device)
+        return LoadedRun(model.eval(), tokenizer, device)
     options = {"dtype": device.dtype, **({"device_map": {"": 0}} if device.kind == "cuda" else {})}
     policy = AutoModelForCausalLM.from_pretrained(result, **options)
     base = AutoModelForCausalLM.from_pretrained(config.model_name, revision=config.model_revision, **options)
-    return Trained(policy.eval(), tokenizer, device, base.eval())
+    return LoadedRun(policy.eval(), tokenizer, device, base.eval())

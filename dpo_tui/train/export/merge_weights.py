@@ -1,7 +1,8 @@
-"""Merge an adapter into its base, one shard after the other, so that the memory of one shard is enough.
+"""Merged weights of a LoRA adapter and its base model, computed shard by shard in the memory of one shard.
 
-W' = W + s·B·A, with s = alpha / r, or alpha / √r where it is rank-stabilised (Hu et al. 2021, arXiv 2106.09685). A run
-in 4-bit trained its adapter over dequantised NF4 weights, so those are what it is added to (QLoRA, arXiv 2305.14314).
+W' = W + s·B·A (Hu et al. 2021, arXiv 2106.09685) with s = alpha / r, or alpha / √r where it is rank-stabilised
+(Kalajdzievski 2023, arXiv 2312.03732). A 4-bit run trained its adapter on top of dequantised NF4 weights, so the
+product is added to those (QLoRA, arXiv 2305.14314).
 """
 
 import json
@@ -22,49 +23,51 @@ from dpo_tui.runs.atomic_files import write_json_atomic
 INDEX = "model.safetensors.index.json"
 _PREFIX = "base_model.model."
 _BLOCK = 64
-"""Weights that share a scale in NF4, as bitsandbytes and transformers have it."""
+"""Weights that share a scale in NF4: the block size that transformers quantises with, through bitsandbytes."""
 
 Progress = Callable[[int, int], None]
+"""Called with the number of shards written and the number of all shards."""
 
 
 @dataclass(frozen=True)
 class LayerDelta:
-    """What an adapter does to one weight.
+    """Change of one weight by an adapter.
 
     Attributes:
-        low: A, of shape (r, in).
-        high: B, of shape (out, r).
-        scale: of their product.
-        magnitude: DoRA's length of each row, None without DoRA.
+        lora_a: A, ``[r, in]``.
+        lora_b: B, ``[out, r]``.
+        scale: s, the factor of B·A.
+        magnitude: DoRA's norm of each row of the merged weight, ``[out]``; None without DoRA.
     """
 
-    low: torch.Tensor
-    high: torch.Tensor
+    lora_a: torch.Tensor
+    lora_b: torch.Tensor
     scale: float
     magnitude: torch.Tensor | None = None
 
     def apply(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return the merged weight, in fp32."""
-        delta = self.scale * (self.high.float() @ self.low.float())
+        """Return the merged weight, computed in fp32 whatever the dtypes of the parts."""
+        delta = self.scale * (self.lora_b.float() @ self.lora_a.float())
+        # Layers such as GPT-2's Conv1D hold their weight as [in, out].
         if delta.shape != weight.shape:
             delta = delta.T
         merged = weight.float() + delta
         if self.magnitude is not None:
-            # DoRA (arXiv 2402.09353): the direction of W + ΔW, at a learnt length.
+            # DoRA (arXiv 2402.09353): the direction of W + s·B·A with a trained norm.
             merged *= (self.magnitude.float() / merged.norm(dim=1))[:, None]
         return merged
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter as what it does to the base's weights.
+    """An adapter, as its effect on the weights of the base model.
 
     Attributes:
-        changes: by the name of the weight that changes.
-        replaced: weights that were trained whole.
+        deltas: changes of LoRA layers, by the name of the weight.
+        replaced: weights that were trained whole (``modules_to_save``), by name.
     """
 
-    changes: Mapping[str, LayerDelta]
+    deltas: Mapping[str, LayerDelta]
     replaced: Mapping[str, torch.Tensor]
 
 
@@ -72,59 +75,62 @@ def read_adapter(folder: Path) -> Adapter:
     """Read an adapter that PEFT saved.
 
     Raises:
-        TrainingError: it is no LoRA adapter, or of a kind that is not merged here.
+        TrainingError: it is not a LoRA adapter, or has biases or replicated layers, which are not supported here.
     """
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     if config.get("peft_type") != "LORA" or config.get("layer_replication") or config.get("bias", "none") != "none":
         raise TrainingError(f"{folder}: only plain LoRA adapters can be merged shard by shard")
     tensors = load_file(folder / "adapter_model.safetensors")
-    changes: dict[str, LayerDelta] = {}
+    deltas: dict[str, LayerDelta] = {}
     replaced: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         module, _, kind = name.removeprefix(_PREFIX).partition(".lora_")
         if kind == "A.weight":
             stem = f"{_PREFIX}{module}.lora_"
-            changes[f"{module}.weight"] = LayerDelta(
+            deltas[f"{module}.weight"] = LayerDelta(
                 tensor,
                 tensors[f"{stem}B.weight"],
-                _scale(config, module, tensor.shape[0]),
+                lora_scale(config, module, tensor.shape[0]),
                 tensors.get(f"{stem}magnitude_vector"),
             )
         elif not kind:
             replaced[module] = tensor
-    return Adapter(changes, replaced)
+    return Adapter(deltas, replaced)
 
 
-def merge(base: Path, adapter: Adapter, target: Path, dtype: torch.dtype, *, nf4: bool, progress: Progress) -> None:
-    """Write the merged weights into a folder, shard by shard.
+def merge_weights(
+    base: Path, adapter: Adapter, target: Path, dtype: torch.dtype, *, nf4: bool, progress: Progress
+) -> None:
+    """Write the merged weights into a folder, shard by shard; no other file of a model.
 
     Args:
         base: folder of the base model, with safetensors.
-        adapter: to merge.
+        adapter: from :func:`read_adapter`.
         target: an existing folder.
-        dtype: of the weights that are written.
-        nf4: the adapter was trained over NF4 weights.
-        progress: told the shards done and in all.
+        dtype: of the floating-point weights that are written.
+        nf4: whether the adapter was trained on top of NF4 weights.
+        progress: called after each shard.
 
     Raises:
         TrainingError: the base has no safetensors, or other weights than the adapter was trained on.
     """
     shards = _shards(base)
-    missing = set(adapter.changes) | set(adapter.replaced)
+    missing = set(adapter.deltas) | set(adapter.replaced)
     quantised = _linear_weights(base) if nf4 else frozenset()
-    total = 0
+    total_bytes = 0
+    # Output shards have the names and tensors of the base's, so the base's index describes them too, its size excepted.
     for number, shard in enumerate(shards, start=1):
         merged = {}
         for name, weight in _weights(base / shard):
             missing.discard(name)
-            # As it was computed with: quantised first, then changed.
-            held = _through_nf4(weight) if name in quantised else weight
+            # In the order of the run's forward pass: the base is quantised, then the adapter's product is added.
+            result = _quantise_and_dequantise(weight) if name in quantised else weight
             if name in adapter.replaced:
-                held = adapter.replaced[name]
-            elif name in adapter.changes:
-                held = adapter.changes[name].apply(held)
-            merged[name] = held.to(dtype).contiguous() if held.is_floating_point() else held
-            total += merged[name].numel() * merged[name].element_size()
+                result = adapter.replaced[name]
+            elif name in adapter.deltas:
+                result = adapter.deltas[name].apply(result)
+            merged[name] = result.to(dtype).contiguous() if result.is_floating_point() else result
+            total_bytes += merged[name].numel() * merged[name].element_size()
         save_file(merged, target / shard, metadata={"format": "pt"})
         progress(number, len(shards))
     if missing:
@@ -134,10 +140,13 @@ def merge(base: Path, adapter: Adapter, target: Path, dtype: torch.dtype, *, nf4
         )
     if (base / INDEX).is_file():
         index = json.loads((base / INDEX).read_text(encoding="utf-8"))
-        write_json_atomic(target / INDEX, {**index, "metadata": {**index.get("metadata", {}), "total_size": total}})
+        write_json_atomic(
+            target / INDEX, {**index, "metadata": {**index.get("metadata", {}), "total_size": total_bytes}}
+        )
 
 
-def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+def lora_scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """Return s of a module; ``alpha_pattern`` gives single modules an alpha, and the tensor's shape tells its rank."""
     alpha = next(
         (value for key, value in (config.get("alpha_pattern") or {}).items() if re.search(rf"(^|\.){key}$", module)),
         config["lora_alpha"],
@@ -146,6 +155,7 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
 
 
 def _shards(base: Path) -> list[str]:
+    """Return the file names of a model's weights."""
     if (base / INDEX).is_file():
         index = json.loads((base / INDEX).read_text(encoding="utf-8"))
         return sorted(set(index["weight_map"].values()))
@@ -158,13 +168,14 @@ def _shards(base: Path) -> list[str]:
 
 
 def _weights(shard: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of a file, one in memory at a time."""
     with safe_open(shard, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (no mapping)
             yield name, file.get_tensor(name)
 
 
 def _linear_weights(base: Path) -> frozenset[str]:
-    """Name the weights that transformers holds in 4 bits: of linear layers, the output layer apart."""
+    """Return the names of the weights that transformers quantises to 4 bits: all linear layers but the output layer."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
@@ -177,8 +188,8 @@ def _linear_weights(base: Path) -> frozenset[str]:
     )
 
 
-def _through_nf4(weight: torch.Tensor) -> torch.Tensor:
-    """Return what is left of a weight after NF4 with double quantisation, as the run computed with it."""
+def _quantise_and_dequantise(weight: torch.Tensor) -> torch.Tensor:
+    """Round a weight to NF4 with double quantisation: the values that the run computed with."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     packed, state = quantize_4bit(weight, blocksize=_BLOCK, compress_statistics=True, quant_type="nf4")

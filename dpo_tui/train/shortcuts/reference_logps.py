@@ -1,0 +1,128 @@
+"""Log-probabilities of the reference computed once, before training: whether that pays, and the pass that does it.
+
+The reference never changes, so its log-probability of an answer is the same in every epoch and at every evaluation.
+TRL takes them from the dataset's columns ``ref_chosen_logps`` and ``ref_rejected_logps``.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import transformers
+import trl
+
+from dpo_tui.config.schema import Config
+from dpo_tui.config.training_steps import training_steps
+from dpo_tui.train.shortcuts import reference_cache
+from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
+
+# Evaluations of a run without eval_steps, the one before the first step not counted (trainer/trainer_registry.py).
+_EVALUATIONS = 5
+
+
+def decide_precompute(config: Config, pairs: int, held_out: int, *, resumes: bool) -> ShortcutStatus:
+    """Decide whether to compute the reference's log-probabilities before training, by counting its forward passes.
+
+    Args:
+        config: the run's settings.
+        pairs: number of training pairs.
+        held_out: number of held-out pairs.
+        resumes: whether the run continues from a checkpoint, and so skips the evaluation before the first step.
+    """
+    setting = config.precompute_ref_log_probs
+    if setting != "auto":
+        return ShortcutStatus(setting == "on", f'precompute_ref_log_probs = "{setting}"')
+    if config.sync_ref_model:
+        return ShortcutStatus(False, "the reference moves")
+    if not config.use_lora and config.kl_prompts:
+        return ShortcutStatus(False, "the KL estimate asks the reference model during training")
+    steps = training_steps(config, pairs)
+    evaluations = (steps // config.eval_steps if config.eval_steps else _EVALUATIONS) + (not resumes)
+    # The last batch of an epoch may be smaller than the effective batch, so both bound the pairs of all steps.
+    trained = min(steps * config.effective_batch, math.ceil(pairs * config.num_train_epochs))
+    every_time, once = trained + evaluations * held_out, pairs + held_out
+    why = f"{once:,} pairs scored instead of {every_time:,}"
+    return ShortcutStatus(True, why) if once < every_time else ShortcutStatus(False, f"it would be {why}")
+
+
+def key_parts(config: Config, trainer: Any, weights: str | None) -> dict[str, Any] | None:
+    """Return what the log-probabilities depend on besides the pairs, for :func:`reference_cache.key_of`.
+
+    Args:
+        config: the run's settings.
+        trainer: TRL's DPOTrainer.
+        weights: digest of the model's weight files, None where it has none (a model of the hub).
+
+    Returns:
+        None where neither a digest nor a commit names the weights for certain.
+    """
+    model = trainer.model.config
+    commit = getattr(model, "_commit_hash", None)
+    if weights is None and commit is None:
+        return None
+    return {
+        "weights": weights or f"{config.model_name}@{commit}",
+        "model": model.to_dict().get("architectures"),
+        "precision": [str(trainer.model.dtype), trainer.args.bf16, trainer.args.fp16, config.use_4bit],
+        "attention": model._attn_implementation,
+        "device": str(trainer.accelerator.device.type),
+        "lengths": [config.max_seq_length, config.truncation_mode, config.ld_alpha],
+        "versions": [torch.__version__, transformers.__version__, trl.__version__],
+    }
+
+
+def compute_logps(
+    trainer: Any, dataset: Any, batch_size: int, *, exact_batches: bool, progress: Callable[[int], None]
+) -> reference_cache.ReferenceLogps:
+    """Compute the reference's log-probabilities of every pair, longest pairs first.
+
+    So a batch that does not fit in memory fails at once, not after an hour.
+
+    Args:
+        trainer: TRL's DPOTrainer.
+        dataset: with prompt_ids, chosen_ids and rejected_ids.
+        batch_size: pairs in the batch of the longest pairs.
+        exact_batches: keep that number of pairs in every batch; otherwise later batches grow to as many tokens.
+        progress: called with the number of pairs done.
+
+    Returns:
+        Log-probabilities of the chosen and of the rejected answers, in nats, in the dataset's order.
+    """
+    dataset = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
+    lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset]
+    model = trainer.ref_model or trainer.model
+    device = trainer.accelerator.device
+    chosen, rejected = [0.0] * len(lengths), [0.0] * len(lengths)
+    done = 0
+    for batch in _batches_by_length(lengths, batch_size, trainer.args.max_length, exact=exact_batches):
+        rows = trainer.data_collator([dataset[index] for index in batch])
+        rows = {name: tensor.to(device) for name, tensor in rows.items()}
+        logps = [answers.float().tolist() for answers in trainer.compute_ref_log_probs(model, rows)]
+        for index, chosen_logp, rejected_logp in zip(batch, *logps, strict=True):
+            chosen[index], rejected[index] = chosen_logp, rejected_logp
+        done += len(batch)
+        progress(done)
+    return chosen, rejected
+
+
+def add_logps_columns(dataset: Any, logps: reference_cache.ReferenceLogps) -> Any:
+    """Return the dataset with the columns from which TRL takes the reference's log-probabilities."""
+    names = ("ref_chosen_logps", "ref_rejected_logps")
+    for name, values in zip(names, logps, strict=True):
+        dataset = dataset.add_column(name, values)
+    return dataset
+
+
+def _batches_by_length(lengths: list[int], size: int, max_length: int | None, *, exact: bool) -> Iterator[list[int]]:
+    """Batch the indices of pairs of similar length, longest first.
+
+    Unless ``exact``, batches of shorter pairs have more of them, but no more tokens, padding included, than the first.
+    """
+    truncated = [min(length, max_length or length) for length in lengths]
+    remaining = sorted(range(len(truncated)), key=lambda index: -truncated[index])
+    max_tokens = size * truncated[remaining[0]] if remaining else 0
+    while remaining:
+        count = size if exact else max(size, max_tokens // max(1, truncated[remaining[0]]))
+        yield remaining[:count]
+        remaining = remaining[count:]

@@ -1,0 +1,50 @@
+"""Exceptions of the libraries become what happened, what to do, and an exit code."""
+
+import errno
+
+import pytest
+import torch
+
+from dpo_tui.errors import DataError
+from dpo_tui.runs import exit_codes
+from dpo_tui.train.worker.failures import Failure, describe_failure
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint", "exit_code"),
+    [
+        (DataError("no rows", hint="add some"), "no rows", "add some", DataError.exit_code),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"),
+            "Out of memory: CUDA out of memory. Tried to allocate 2 GiB",
+            "smaller per_device_train_batch_size",
+            exit_codes.OUT_OF_MEMORY,
+        ),
+        (MemoryError(), "Out of memory: allocation failed", "use_4bit", exit_codes.OUT_OF_MEMORY),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "No space left", "free some space", exit_codes.FAILED),
+        (RuntimeError("PytorchStreamWriter failed writing file"), "No space left", "resume", exit_codes.FAILED),
+        (OSError("You are trying to access a gated repo."), "The model is gated", "hf auth login", exit_codes.FAILED),
+        (OSError("We couldn't connect to the hub"), "the hub cannot be reached", "model_name = ", exit_codes.FAILED),
+        (OSError("x is not a valid model identifier"), "no such model", "check model_name", exit_codes.FAILED),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/b"), "/a/b: Permission denied", "", exit_codes.FAILED),
+        (ValueError("first line\nsecond"), "ValueError: first line", "train.log", exit_codes.FAILED),
+        (ValueError(), "ValueError", "train.log", exit_codes.FAILED),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_exception_is_described_with_its_remedy(error: Exception, message: str, hint: str, exit_code: int) -> None:
+    failure = describe_failure(error)
+    assert message in failure.message
+    assert "\n" not in failure.message
+    assert hint in failure.hint
+    assert failure.exit_code == exit_code
+
+
+def test_a_closed_connection_to_another_rank_is_only_a_consequence() -> None:
+    error = RuntimeError("[gloo/transport/tcp/pair.cc:543] Connection closed by peer [127.0.0.1]:4711")
+    assert describe_failure(error).peer_lost
+    assert not describe_failure(ConnectionResetError("Connection reset by peer")).peer_lost, "of a download, say"
+
+
+def test_the_hint_of_an_unknown_exception_is_the_callers() -> None:
+    assert describe_failure(KeyError("x"), unknown="") == Failure("KeyError: 'x'")
