@@ -81,7 +81,7 @@ def ask_and_push(target: Path, repository: str, *, public: bool, yes: bool) -> N
     manifest = UploadManifest.of(target)
     who = "everyone can read it" if public else "private"
     narrate(f"\nTo upload to {printable(repository, single_line=True)} ({who}), {manifest.total_mb:,.1f} MB:")
-    for line in manifest.words():
+    for line in manifest.lines():
         narrate(f"  {printable(line, single_line=True)}")
     if not yes and not click.confirm("Upload this?", default=False, err=True):
         narrate(f"Nothing was uploaded; {printable(str(target), single_line=True)} is written.")

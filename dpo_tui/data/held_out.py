@@ -1,4 +1,4 @@
-"""The split of a run's data into rows to train on and rows held out: one for the worker, the judge and the screens."""
+"""Read a run's data and split it into training and held-out rows; worker, judge and screens all use this split."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,10 @@ from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
 SPLIT_VERSION = 2
-"""The version of the split that new runs get; ``receipt.json`` records it, since a resume must split as before.
+"""Version of the split that new runs use; ``receipt.json`` records it, since a resumed run must split as before.
 
-Version 1 held out the first demonstrations of the file; version 2 chooses them by prompt, as both do with pairs.
+Version 1 holds out the first demonstrations of the file, version 2 chooses them by prompt. Pairs are split by prompt in
+both.
 """
 
 Row = TypeVar("Row", Pair, Demonstration)
@@ -31,10 +32,10 @@ class Split(Generic[Row]):
     Attributes:
         train: the rows to train on, in the order of the source.
         held_out: the rows to evaluate on; empty where nothing is held out.
-        total: rows in the data to train on.
+        total: rows in the training data, before anything is held out.
         usable: pairs or demonstrations in it that can be used, held out or not.
-        dropped: rows of it that cannot be used, pairs that the model's chat template refuses among them.
-        format: as recognised.
+        dropped: rows of it that cannot be used, including pairs that the model's chat template refuses.
+        format: name of the rows' format.
         sha256: of the training data's bytes.
         held_out_sha256: of the separate evaluation data's bytes; empty where a part of the training data is held out.
     """
@@ -50,7 +51,7 @@ class Split(Generic[Row]):
 
     @property
     def leaked(self) -> int:
-        """Held-out rows whose prompt is trained on as well, which only a separate evaluation file can bring about."""
+        """Number of held-out rows whose prompt is trained on as well: possible only with separate evaluation data."""
         trained = {prompt_id(prompt) for prompt in prompts_of(self.train)}
         return sum(prompt_id(prompt) in trained for prompt in prompts_of(self.held_out))
 
@@ -67,9 +68,9 @@ def split_of(
 
     Args:
         config: the run's settings.
-        download: whether the tokenizer's files, whose chat template may refuse pairs, may be fetched.
+        download: whether the tokenizer's files may be downloaded; without its chat template no pair is refused.
         version: of the split, :data:`SPLIT_VERSION` for a new run, :func:`split_version` for an earlier one.
-        progress: told how many bytes of a download are done.
+        progress: called with the bytes of a download that are done.
 
     Raises:
         DataError: the data cannot be read or has no usable row.
@@ -80,7 +81,7 @@ def split_of(
 
 
 def split_pairs(config: Config, *, download: bool, progress: Progress | None = None) -> Split[Pair]:
-    """Read and split preference pairs, those left out that the chat template refuses; see :func:`split_of`."""
+    """Read and split preference pairs, without those that the chat template refuses; see :func:`split_of`."""
     loaded = load_pairs(training_source(config), progress)
     usable, refused = renderable_pairs(loaded.pairs, config, download=download)
     separate = evaluation_source(config)
@@ -96,7 +97,7 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
 
 
 def hold_out_pairs(pairs: list[Pair], config: Config) -> tuple[list[Pair], list[Pair]]:
-    """Split usable pairs into those to train on and those held out of the same data."""
+    """Split the usable pairs of one dataset into training and held-out pairs, as a config says."""
     return split_by_prompt(pairs, config.eval_split, config.seed)
 
 
@@ -139,7 +140,7 @@ def _split_key(row: Demonstration) -> list[Message]:
 
 
 def prompt_of(row: Pair | Demonstration) -> list[Message]:
-    """What a row asks: a pair's prompt, a conversation without its last message; empty for plain text."""
+    """The prompt of a row: a pair's own, or a conversation without its last message; empty for plain text."""
     return row.prompt if isinstance(row, Pair) else row.messages[:-1]
 
 
@@ -149,21 +150,22 @@ def prompts_of(rows: Sequence[Pair | Demonstration]) -> list[list[Message]]:
 
 
 def split_version(receipt: Mapping[str, Any] | None) -> int:
-    """Return the version of the split that a run was made with.
+    """The version of the split that a run was made with.
 
     Args:
-        receipt: the run's ``receipt.json``; None for a run that has not written one, which gets the newest split.
+        receipt: the run's ``receipt.json``; None when it has not been written yet: the run uses the newest version.
     """
     if receipt is None:
         return SPLIT_VERSION
-    version = receipt.get("split_version")
+    version = receipt.get("split_version")  # absent in receipts older than version 2
     return version if isinstance(version, int) else 1
 
 
 def training_count(config: Config, rows: int) -> int:
-    """Return how many of so many usable rows are trained on if no two have the same prompt."""
+    """How many usable rows are trained on, if no two of them have the same prompt: for data too large to read now."""
     if config.eval_dataset or not config.eval_split or rows < 2:  # noqa: PLR2004 (one on each side)
         return rows
-    # The group that would bring the part as far above the fraction as it was below is left for training.
+    # held_out_keys stops before a row that would leave the part as far above the fraction as it was below: so one half
+    # rounds down.
     held_out = max(1, math.ceil(rows * config.eval_split - 0.5))
     return rows - min(held_out, rows - 1)

@@ -1,11 +1,12 @@
-"""Read demonstrations for supervised fine-tuning, the first of two stages."""
+"""Read demonstrations for supervised fine-tuning (SFT)."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable, sha256_of, usable_turns
 from dpo_tui.data.pairs.pair import Message, RowProblem, Unreadable, pair_of
-from dpo_tui.data.rows.messages import describe, messages_of
+from dpo_tui.data.rows.messages import json_type_name, messages_of
 from dpo_tui.data.rows.recogniser import Recogniser
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import Progress, Source
@@ -13,13 +14,13 @@ from dpo_tui.data.source.source import Progress, Source
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """One conversation to imitate.
+    """One conversation, or one text, to train on with the language modelling loss.
 
     Args:
-        row: the row of the source, from 1.
-        messages: the conversation; empty if the source gave plain text.
-        text: plain text to continue as it is, or None.
-        tools: function schemas for the chat template, if there are any.
+        row: number of the source row, from 1.
+        messages: the conversation; empty for plain text.
+        text: plain text that is trained on without a chat template; None for a conversation.
+        tools: function schemas that the chat template gets, if the source has any.
     """
 
     row: int
@@ -30,7 +31,7 @@ class Demonstration:
 
 @dataclass(frozen=True, slots=True)
 class LoadedDemonstrations:
-    """Every usable demonstration; the fields are those of LoadedPairs."""
+    """The usable demonstrations of a dataset; the other fields are those of ``LoadedPairs``."""
 
     rows: list[Demonstration]
     format: str
@@ -45,15 +46,19 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
 
     Of preference pairs the prompt and the chosen answer are used.
 
+    Args:
+        source: where it is.
+        progress: called with the bytes of a download that are done.
+
     Raises:
-        DataError: it cannot be read, or no row of it can be used.
+        DataError: it cannot be read, or no row of it can be used; the message shows what was found.
     """
     files = locate(source, progress)
     recogniser = Recogniser(source.mapping)
-    kept: list[Demonstration] = []
+    demonstrations: list[Demonstration] = []
     dropped: list[RowProblem] = []
     notes: list[str] = []
-    formats: dict[str, int] = {}
+    formats: Counter[str] = Counter()
     total = 0
     example: tuple[int, Any] | None = None
     for number, row in numbered_rows(files, source.max_rows, recogniser, notes):
@@ -65,18 +70,19 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
         except Unreadable as problem:
             dropped.append(RowProblem(number, problem.check, problem.message))
             continue
-        formats[name] = formats.get(name, 0) + 1
-        kept.append(demonstration)
-    raise_if_unusable(source.location, total, len(kept), DroppedRows.of(dropped), example)
-    names = sorted(formats, key=lambda name: -formats[name])
-    return LoadedDemonstrations(kept, ", ".join(names), total, dropped, sha256_of(files), notes)
+        formats[name] += 1
+        demonstrations.append(demonstration)
+    raise_if_unusable(source.location, total, len(demonstrations), DroppedRows.of(dropped), example)
+    names = [name for name, _ in formats.most_common()]
+    return LoadedDemonstrations(demonstrations, ", ".join(names), total, dropped, sha256_of(files), notes)
 
 
 def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, Demonstration]:
+    """The name of a row's format, and the demonstration in it."""
     if isinstance(row, Unreadable):
         raise row
     if not isinstance(row, dict):
-        raise Unreadable("missing-field", f"the row is {describe(row)}, not an object with columns")
+        raise Unreadable("missing-field", f"the row is {json_type_name(row)}, not an object with columns")
     tools = row.get("tools") if isinstance(row.get("tools"), list) else None
     if "chosen" in row or (recogniser.mapping.chosen or "") in row:
         pair = pair_of(number, usable_turns(row, recogniser)[0])
@@ -84,19 +90,19 @@ def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, 
     for name in ("messages", "conversations", "conversation"):
         if isinstance(row.get(name), list):
             messages = messages_of(row[name], name)
-            if not any(one["role"] == "assistant" and (one["content"] or one.get("tool_calls")) for one in messages):
+            if not any(_is_answer(message) for message in messages):
                 raise Unreadable("empty-answer", f"`{name}` has no answer of the assistant")
             return name, Demonstration(number, messages, None, tools)
-    asked = next((one for one in ("prompt", "instruction", "question") if one in row), None)
-    answer = next((one for one in ("completion", "response", "output", "answer") if one in row), None)
-    if asked and answer:
-        prompt = _messages(row[asked], "user", asked)
-        if asked == "instruction" and isinstance(row.get("input"), str) and row["input"]:
+    prompt_column = next((name for name in ("prompt", "instruction", "question") if name in row), None)
+    answer_column = next((name for name in ("completion", "response", "output", "answer") if name in row), None)
+    if prompt_column and answer_column:
+        prompt = _messages(row[prompt_column], "user", prompt_column)
+        if prompt_column == "instruction" and isinstance(row.get("input"), str) and row["input"]:
             prompt[-1] = {**prompt[-1], "content": f"{prompt[-1]['content']}\n\n{row['input']}"}
-        completion = _messages(row[answer], "assistant", answer)
+        completion = _messages(row[answer_column], "assistant", answer_column)
         if not completion or not completion[-1]["content"].strip():
-            raise Unreadable("empty-answer", f"`{answer}` is empty")
-        return f"{asked} and {answer}", Demonstration(number, [*prompt, *completion], None, tools)
+            raise Unreadable("empty-answer", f"`{answer_column}` is empty")
+        return f"{prompt_column} and {answer_column}", Demonstration(number, [*prompt, *completion], None, tools)
     if isinstance(row.get("text"), str):
         if not row["text"].strip():
             raise Unreadable("empty-answer", "`text` is empty")
@@ -105,9 +111,14 @@ def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, 
     raise Unreadable("missing-field", f"there are no messages, prompt and completion, or text (columns: {found})")
 
 
-def _messages(value: Any, role: str, name: str) -> list[Message]:
+def _is_answer(message: Message) -> bool:
+    return message["role"] == "assistant" and bool(message["content"] or message.get("tool_calls"))
+
+
+def _messages(value: Any, role: str, column: str) -> list[Message]:
+    """The messages in a column; a text is one message of the given role."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     if isinstance(value, list) and value:
-        return messages_of(value, name)
-    raise Unreadable("missing-field", f"`{name}` is {describe(value)}, not text or messages")
+        return messages_of(value, column)
+    raise Unreadable("missing-field", f"`{column}` is {json_type_name(value)}, not text or messages")

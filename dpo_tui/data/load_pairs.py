@@ -1,10 +1,9 @@
-"""Read a whole dataset into pairs, or say in words why that cannot be done."""
+"""Read a whole dataset into preference pairs; what other readers of rows share is here too."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, reason_unusable
@@ -16,21 +15,21 @@ from dpo_tui.data.source.source import DataFile, Progress, Source
 from dpo_tui.errors import DataError
 from dpo_tui.text.printable import printable
 
-EXPECTED = 'One pair a line is expected, such as {"prompt": "…", "chosen": "…", "rejected": "…"}'
+_EXPECTED = 'One pair a line is expected, such as {"prompt": "…", "chosen": "…", "rejected": "…"}'
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPairs:
-    """Every pair of a dataset that training can use.
+    """The pairs of a dataset, and what was found while reading it.
 
     Args:
         pairs: the usable pairs, in the order of the source.
-        format: what the rows were recognised as; several names, the most frequent first, if the file is mixed.
+        format: name of the rows' format; several names, the most frequent first, if the file is mixed.
         total: rows in the source, blank lines not counted.
         dropped: the rows that cannot be used, each with the reason.
         sha256: of the files' bytes, one after the other.
-        columns: which column plays which part.
-        notes: what was odd about the file as a whole (another encoding, a trailing comma).
+        columns: the column that holds each part of a pair, in the most frequent format.
+        notes: what is wrong with a file as a whole, such as a trailing comma.
     """
 
     pairs: list[Pair]
@@ -47,7 +46,7 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
 
     Args:
         source: where it is.
-        progress: told how many bytes of a download are done.
+        progress: called with the bytes of a download that are done.
 
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
@@ -74,35 +73,42 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
         total=total,
         dropped=dropped,
         sha256=sha256_of(files),
-        columns=columns_of(recogniser),
+        columns=_columns(recogniser),
         notes=notes,
     )
 
 
 def usable_turns(row: Row, recogniser: Recogniser) -> list[Turns]:
-    """The pairs of one row that teach something.
+    """The pairs of one row that can be trained on.
+
+    Args:
+        row: as :func:`numbered_rows` yields it.
+        recogniser: finds its format.
 
     Raises:
-        Unreadable: there is none.
+        Unreadable: the row cannot be read, or has no such pair.
     """
     if isinstance(row, Unreadable):
         raise row
     found = recogniser.pairs(row)
     reasons = [reason_unusable(turns) for turns in found]
-    if len(found) == 1:
-        if reasons[0] is not None:
-            raise reasons[0]
-        return found
-    kept = [turns for turns, reason in zip(found, reasons, strict=True) if reason is None]
-    if not kept:
+    usable = [turns for turns, reason in zip(found, reasons, strict=True) if reason is None]
+    if not usable:
         raise next(reason for reason in reasons if reason is not None)
-    return kept
+    return usable
 
 
 def numbered_rows(
     files: list[DataFile], max_rows: int | None, recogniser: Recogniser, notes: list[str]
 ) -> Iterator[tuple[int, dict[str, Any] | Unreadable]]:
-    """Every row that is not blank, with its number; rows of several files are numbered on."""
+    """Yield every row that is not blank, with its number from 1; the rows of further files continue the count.
+
+    Args:
+        files: the files of one dataset.
+        max_rows: rows to yield at most; None yields all.
+        recogniser: gets the flag whether a file is a table of untyped cells.
+        notes: gets what is wrong with a file as a whole.
+    """
     number = 0
     seen = 0
     for file in files:
@@ -123,14 +129,14 @@ def numbered_rows(
 
 @dataclass(frozen=True, slots=True)
 class DroppedRows:
-    """The rows that could not be used, for the decision whether any use is left.
+    """Summary of the rows that cannot be used, for the error when there are too many.
 
     Args:
         count: how many.
-        broken: how many of them are not JSON.
-        first_broken: the first of these.
+        broken: how many of them cannot be parsed.
+        first_broken: the first of those.
         reason: the most frequent reason, in words.
-        reason_count: how many rows have it.
+        reason_count: how many rows are dropped for it.
     """
 
     count: int
@@ -141,47 +147,53 @@ class DroppedRows:
 
     @classmethod
     def of(cls, dropped: list[RowProblem]) -> "DroppedRows":
-        """Sum up a list of problems."""
+        """Summarise a list of problems."""
         broken = [problem for problem in dropped if problem.check == "bad-json"]
         reason, count = Counter(problem.message for problem in dropped).most_common(1)[0] if dropped else ("", 0)
         return cls(len(dropped), len(broken), broken[0] if broken else None, reason, count)
 
 
 def raise_if_unusable(
-    location: str, total: int, usable: int, refusals: DroppedRows, example: tuple[int, Any] | None
+    location: str, total: int, usable: int, dropped: DroppedRows, example: tuple[int, Any] | None
 ) -> None:
-    """Raise if a file holds nothing to train on, or is mostly something other than JSON.
+    """Raise if a dataset has no usable row, or if more than half of its rows cannot be parsed.
+
+    Args:
+        location: the dataset, as the user named it.
+        total: rows in it.
+        usable: pairs or demonstrations in it.
+        dropped: the other rows.
+        example: number and content of the first row that could be parsed, to be shown.
 
     Raises:
-        DataError: what was found, with an example, and what was expected.
+        DataError: with what was found and what was expected.
     """
     if total == 0:
-        raise DataError(f"{location} has no rows", hint=f"{EXPECTED}.")
-    if refusals.first_broken is not None and refusals.broken * 2 > total:
-        first = refusals.first_broken
+        raise DataError(f"{location} has no rows", hint=f"{_EXPECTED}.")
+    if dropped.first_broken is not None and dropped.broken * 2 > total:
+        first = dropped.first_broken
         or_csv = "; CSV files need the suffix .csv" if first.message.startswith("not JSON") else ""
         raise DataError(
-            f"{location}: {refusals.broken} of {total} rows cannot be read, "
+            f"{location}: {dropped.broken} of {total} rows cannot be read, "
             f"the first is row {first.row}: {printable(first.message)}",
-            hint=f"{EXPECTED}{or_csv}.",
+            hint=f"{_EXPECTED}{or_csv}.",
         )
     if usable == 0:
         shown = f"\n  row {example[0]}: {_excerpt(example[1])}" if example else ""
-        every = "every row" if refusals.reason_count == total else f"{refusals.reason_count} of {total} rows"
+        every = "every row" if dropped.reason_count == total else f"{dropped.reason_count} of {total} rows"
         raise DataError(
-            f"{location} has no row that can be used; {every}: {printable(refusals.reason)}{shown}",
-            hint=f"{EXPECTED}. Name other columns by --prompt-field, --chosen-field, --rejected-field.",
+            f"{location} has no row that can be used; {every}: {printable(dropped.reason)}{shown}",
+            hint=f"{_EXPECTED}. Name other columns by --prompt-field, --chosen-field, --rejected-field.",
         )
 
 
 def format_name(formats: Counter[str]) -> str:
-    """Name what the rows are; a mixed file lists its formats, the most frequent first."""
+    """The name of a dataset's format; of a mixed one, all of them, the most frequent first."""
     names = [name for name, _ in formats.most_common()]
     return names[0] if len(names) == 1 else "mixed: " + ", ".join(names) if names else "unknown"
 
 
-def columns_of(recogniser: Recogniser) -> dict[str, str]:
-    """Which column plays which part in the most frequent format."""
+def _columns(recogniser: Recogniser) -> dict[str, str]:
     if not recogniser.formats:
         return {}
     return dict(recogniser.evidence[recogniser.formats.most_common(1)[0][0]])
@@ -191,17 +203,14 @@ def sha256_of(files: list[DataFile]) -> str:
     """The SHA-256 of the files' bytes, one after the other."""
     digest = hashlib.sha256()
     for file in files:
-        _feed(digest, file.path)
+        with file.path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
-def _feed(digest: Any, path: Path) -> None:
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-
-
 def _excerpt(record: Any) -> str:
+    """The beginning of a record as JSON, on one line."""
     import orjson
 
     try:

@@ -1,4 +1,4 @@
-"""What the id of a hub repository looks like, and the suffixes by which files of data are known."""
+"""Tell the id of a hub repository from the name of a data file."""
 
 import re
 from pathlib import Path
@@ -12,9 +12,11 @@ SUFFIXES = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+"""Suffixes of data files, with the kind of file."""
 PACKED = {".gz": "gz", ".zst": "zst"}
+"""Suffixes of packed files, with the kind of packing."""
 
-# As the hub's own check of ids: a name, or ORGANISATION/NAME, of letters, digits, "-", "_" and ".".
+# NAME or ORGANISATION/NAME, of letters, digits, "-", "_" and ".", as huggingface_hub's validate_repo_id has it.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 

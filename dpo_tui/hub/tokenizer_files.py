@@ -1,12 +1,18 @@
-"""Where the tokenizer of a model is: its folder, or the files fetched from the hub (a few megabytes, no weights)."""
+"""The tokenizer files of a model: in its folder, or downloaded from the hub (a few megabytes, no weights)."""
 
 from pathlib import Path
 
 from dpo_tui.errors import DataError
+from dpo_tui.hub.client_errors import first_line
 from dpo_tui.hub.repository import looks_like_hub_id
 
-_NEEDED = ("tokenizer.json", "tokenizer_config.json")
-_WELCOME = ("chat_template.jinja", "chat_template.json", "special_tokens_map.json")
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+)
 
 
 def tokenizer_folder(model: str, revision: str | None = None, *, download: bool = True) -> Path:
@@ -14,8 +20,8 @@ def tokenizer_folder(model: str, revision: str | None = None, *, download: bool 
 
     Args:
         model: a folder or a hub id.
-        revision: of the hub's model.
-        download: whether they may be fetched; if not, only what an earlier download left is taken.
+        revision: branch, tag or commit on the hub.
+        download: whether the network may be used; if not, only the hub's cache is looked at.
 
     Raises:
         DataError: there is no such folder, and no such model that can be reached.
@@ -28,13 +34,10 @@ def tokenizer_folder(model: str, revision: str | None = None, *, download: bool 
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
-            model, revision=revision, allow_patterns=[*_NEEDED, *_WELCOME], local_files_only=not download
-        )
+        found = snapshot_download(model, revision=revision, allow_patterns=list(_FILES), local_files_only=not download)
         return Path(found)
-    except Exception as error:  # one family for each HTTP library; the reason is in the text
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # the hub client raises its HTTP library's errors, which have no base of their own
         raise DataError(
-            f"the tokenizer of {model} cannot be fetched: {reason}",
+            f"the tokenizer of {model} cannot be fetched: {first_line(error)}",
             hint="Without a network give a local model folder; for a gated model set HF_TOKEN.",
         ) from error

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dpo_tui.errors import ConfigError
 from dpo_tui.hub.cache import cached_config
+from dpo_tui.hub.client_errors import first_line, http_status
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _HUB_SECONDS = 5.0
@@ -94,7 +95,7 @@ def _reason(error: Exception) -> str:
         return "HF_HUB_OFFLINE is set"
     if any("Timeout" in name for name in names):
         return f"no answer within {_HUB_SECONDS:.0f} seconds"
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = http_status(error)
     if status is not None:
         return f"it answered with HTTP status {status}"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)

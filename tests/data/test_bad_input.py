@@ -17,7 +17,7 @@ from dpo_tui.data.scan.report import Report
 from dpo_tui.data.scan.report_text import report_text
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
-from dpo_tui.data.source import chunks, csv_rows, json_lines, json_splitter, streams
+from dpo_tui.data.source import archives, chunks, csv_rows, json_lines, json_splitter
 from dpo_tui.data.source.json_splitter import Splitter, split
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError
@@ -163,7 +163,7 @@ def test_nul_bytes_and_lone_surrogates_are_bad_rows(tmp_path: Path) -> None:
 def test_a_line_without_end_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     """A gigabyte on one line; here the limit is a megabyte, and so is the measure."""
     for module in (chunks, json_splitter, csv_rows, json_lines):
-        monkeypatch.setattr(module, "LONGEST", 1 << 20)
+        monkeypatch.setattr(module, "MAX_ROW_BYTES", 1 << 20)
     filler = "x" * (8 << 20)
     endless = json.dumps({"prompt": filler, "chosen": "a", "rejected": "b"})
     if suffix == "json":
@@ -181,7 +181,7 @@ def test_a_line_without_end_costs_no_memory(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_file_that_is_one_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "LONGEST", 1 << 20)
+    monkeypatch.setattr(chunks, "MAX_ROW_BYTES", 1 << 20)
     path = tmp_path / "data.jsonl"
     path.write_bytes(b"x" * (4 << 20))
     with pytest.raises(DataError, match=r"longer than|not JSON"):
@@ -190,7 +190,7 @@ def test_a_file_that_is_one_endless_line_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_an_archive_bomb_is_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "BOMB_BYTES", 1 << 20)
     path = tmp_path / "data.jsonl.gz"
     packer = zlib.compressobj(9, wbits=31)
     path.write_bytes(b"".join(packer.compress(b"\n" * (1 << 20)) for _ in range(8)) + packer.flush())
@@ -289,4 +289,4 @@ def test_a_column_for_every_row_does_not_fill_the_memory(tmp_path: Path) -> None
     recogniser = Recogniser()
     for number in range(1000):
         recogniser.pairs({**row(number), f"column {number}": 1})
-    assert len(recogniser._bindings) <= 256
+    assert recogniser.bindings_held <= 256

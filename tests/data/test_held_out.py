@@ -25,8 +25,7 @@ from dpo_tui.start.prepare import prepare
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.worker.failures import describe_failure
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
-from tests.data.pairs.test_prompt_split import pairs
-from tests.support.data_files import assistant, row, user, write_lines
+from tests.support.data_files import assistant, pairs_of, row, user, write_lines
 from tests.support.strict_template import STRICT, with_system
 from tests.support.training import lines, make_config, train
 
@@ -291,7 +290,7 @@ def test_the_count_for_large_data_is_that_of_the_split_when_no_prompt_comes_twic
     for count in (1, 2, 3, 10, 19, 50, 101):
         for fraction in (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.9, 0.99):
             config = from_values({"model_name": "m", "dataset": "d", "eval_split": fraction})
-            train_part, _ = split_by_prompt(pairs([f"prompt {n}" for n in range(count)]), fraction, 0)
+            train_part, _ = split_by_prompt(pairs_of([f"prompt {n}" for n in range(count)]), fraction, 0)
             assert training_count(config, count) == len(train_part), (count, fraction)
 
 

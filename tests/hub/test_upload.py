@@ -1,6 +1,6 @@
-"""Upload to the hub: the real client against a small HTTP server that answers as the hub does (the machine's edge).
+"""Upload to the hub: the real hub client against a small HTTP server that answers as the hub does.
 
-Files go up inside the commit, as the hub asks for small ones; its stores for large files are the client's own affair.
+The server asks for files inside the commit, as the hub does for small ones; the stores for large files are not tested.
 """
 
 import base64
@@ -31,7 +31,7 @@ TOKEN = "hf_aSecretThatNobodyMaySee"  # noqa: S105 - of no hub
 
 @dataclass
 class Hub:
-    """What the server was told, and how it answers.
+    """The requests that the server got, and how it answers.
 
     Attributes:
         address: of the server.
@@ -112,13 +112,13 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def client(hub_address: str, code: str, *words: str, keys: str = "") -> subprocess.CompletedProcess[str]:
+def client(hub_address: str, code: str, *arguments: str, keys: str = "") -> subprocess.CompletedProcess[str]:
     """Python with the hub client pointed at an address: it reads that from its environment, once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": hub_address, "HF_TOKEN": TOKEN, "NO_PROXY": "*"}
     environment["PYTHONPATH"] = str(ROOT)
     return subprocess.run(
-        [sys.executable, "-c", code, *words],
+        [sys.executable, "-c", code, *arguments],
         capture_output=True, text=True, check=False, env=environment, timeout=120, input=keys,
     )  # fmt: skip
 
@@ -138,11 +138,11 @@ except DpoTuiError as error:
 def test_what_a_run_made_arrives_private_and_whole(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, hub: Hub
 ) -> None:
-    """`export --push --yes`; every file as it is, no path of this machine, the token told to nobody."""
+    """`export --push --yes`; every file as it is, no path of this machine, the token shown nowhere."""
     run = finished_run(tiny_model, tiny_pairs, eval_split=0.0)
     target = tmp_path / "adapter"
-    words = ["export", run.id, "--to", str(target), "--push", "me/toy", "--yes"]
-    done = client(hub.address, "from dpo_tui.cli import main; main()", *words)
+    arguments = ["export", run.id, "--to", str(target), "--push", "me/toy", "--yes"]
+    done = client(hub.address, "from dpo_tui.cli import main; main()", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(target), f"{hub.address}/me/toy"]
     assert [(one["name"], one["visibility"]) for one in hub.created] == [("toy", "private")]
@@ -185,12 +185,14 @@ def test_a_public_repository_takes_nothing_unless_that_is_meant(folder: Path, hu
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "does not know the token"), (403, "may not write there"), (400, "upload to me/toy")]
+    ("status", "reason"), [(401, "does not know the token"), (403, "may not write there"), (400, "upload to me/toy")]
 )
-def test_a_hub_that_refuses_is_told_in_words_without_the_token(folder: Path, hub: Hub, status: int, words: str) -> None:
+def test_a_hub_that_refuses_is_told_in_words_without_the_token(
+    folder: Path, hub: Hub, status: int, reason: str
+) -> None:
     hub.refuse = status
     done = client(hub.address, PUSH, str(folder), "me/toy")
-    assert words in done.stderr
+    assert reason in done.stderr
     assert f"{folder} is written" in done.stderr
     assert f"hf upload --private me/toy {folder}" in done.stderr
     assert TOKEN not in done.stdout + done.stderr
@@ -219,9 +221,9 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_written(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     run = exported(home)
-    words = ["export", run.id, "--to", str(tmp_path / "out"), "--push", "me/toy"]
+    arguments = ["export", run.id, "--to", str(tmp_path / "out"), "--push", "me/toy"]
     with pytest.raises(UsageError, match="no terminal to ask in"):
-        CliRunner().invoke(cli, words, catch_exceptions=False)
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
     with pytest.raises(UsageError, match="--push not/a/name"):
         check_push("not/a/name")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -231,11 +233,11 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_written(
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(PushError, match="nobody is logged in"):
-        CliRunner().invoke(cli, words, catch_exceptions=False)
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert not (tmp_path / "out").exists()
 
 
 def test_what_goes_out_is_listed_largest_first(folder: Path) -> None:
-    parcel = UploadManifest.of(folder)
-    assert [name for name, _ in parcel.files] == ["adapter_model.safetensors", "README.md"]
-    assert parcel.total_mb == pytest.approx((2000 + len((folder / "README.md").read_bytes())) / 1e6)
+    manifest = UploadManifest.of(folder)
+    assert [name for name, _ in manifest.files] == ["adapter_model.safetensors", "README.md"]
+    assert manifest.total_mb == pytest.approx((2000 + len((folder / "README.md").read_bytes())) / 1e6)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.data.pairs.pair import Pair
+
 # Four pairs: two with a clear preference, one too similar, one without a clear winner.
 GOOD = (
     {
@@ -59,3 +61,11 @@ def user(text: str) -> dict[str, str]:
 def assistant(text: str) -> dict[str, str]:
     """A message of the assistant."""
     return {"role": "assistant", "content": text}
+
+
+def pairs_of(prompts: list[str]) -> list[Pair]:
+    """A pair for each prompt, in rows from 1."""
+    return [
+        Pair(number, [user(prompt)], [assistant("a")], [assistant(f"b{number}")])
+        for number, prompt in enumerate(prompts, start=1)
+    ]

@@ -1,15 +1,15 @@
 """The one internal form of preference data: a prompt and two answers, each a list of chat messages.
 
-Everything the product reads ends up as a :class:`Pair`; everything that could not becomes a :class:`RowProblem` that
-names its row. A *row* is what a person would count in the source: the line of a JSON Lines file (blank lines count,
-so that ``sed -n 7p`` shows row 7), the element of a JSON array, the record of a CSV or Parquet file, from 1.
+Rows that can be used become :class:`Pair`, the others :class:`RowProblem` with the row's number. Rows count from 1: the
+line of a JSON Lines file (blank lines count, so that ``sed -n 7p`` shows row 7), the element of a JSON array, or the
+record of a CSV or Parquet file.
 """
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Message = dict[str, Any]
-"""A chat message: ``role`` and ``content``, and what else the source gave it (``tool_calls``, ``name`` …)."""
+"""A chat message: ``role``, ``content``, and any other key of the source (``tool_calls``, ``name`` …)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class Pair:
     """One preference: after ``prompt``, ``chosen`` is better than ``rejected``.
 
     Args:
-        row: the row of the source that it came from, from 1; a ranking gives several pairs with one row.
-        prompt: the conversation so far; never empty.
+        row: number of the source row, from 1; a ranking gives several pairs of one row.
+        prompt: the conversation before the answer; never empty.
         chosen: the preferred continuation, usually one assistant message.
         rejected: the continuation that was not preferred.
         tools: function schemas that the chat template gets, if the source has any.
@@ -37,8 +37,8 @@ class RowProblem:
 
     Args:
         row: the row of the source, from 1.
-        check: the id of the check that says so, such as ``bad-json`` or ``missing-field``.
-        message: what is wrong with it, in words, without the row number.
+        check: the id of the check that found it, such as ``bad-json`` or ``missing-field``.
+        message: what is wrong, in words, without the row number.
     """
 
     row: int
@@ -47,7 +47,7 @@ class RowProblem:
 
 
 class Unreadable(Exception):
-    """Raised while one record is being understood; the reader turns it into a :class:`RowProblem`."""
+    """A row that cannot be used, with the check that found it; the reader turns it into a :class:`RowProblem`."""
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class Unreadable(Exception):
 
 
 class Turns(NamedTuple):
-    """A pair before its messages are built: plain text stays a string, so that a scan of a million rows stays cheap."""
+    """A pair whose texts are still strings: a scan of a million rows need not build messages. See :func:`pair_of`."""
 
     prompt: str | list[Message]
     chosen: str | list[Message]
@@ -76,7 +76,7 @@ def pair_of(row: int, turns: Turns) -> Pair:
 
 
 def text_of(value: str | list[Message]) -> str:
-    """The words of a prompt or an answer, message after message, for checks and for people."""
+    """The text of a prompt or an answer, messages joined by blank lines, for checks and for display."""
     if isinstance(value, str):
         return value
     if len(value) == 1:
@@ -85,11 +85,11 @@ def text_of(value: str | list[Message]) -> str:
 
 
 def reason_unusable(turns: Turns) -> Unreadable | None:
-    """Say why a pair teaches nothing, or None.
+    """Why a pair cannot be trained on, as an exception to raise; None when it can be.
 
-    This is the one rule of what training leaves out before lengths are known: an empty answer (TRL accepts it and
-    trains on the end token alone), an empty prompt, and two answers that are the same (their loss is log 2 whatever the
-    model does, with a gradient of exactly zero).
+    Reader, scan and repair all drop pairs by this rule: an empty answer (TRL accepts it and trains on the
+    end-of-sequence token alone), an empty prompt, and two equal answers (their loss is log 2 whatever the model does,
+    with a gradient of exactly zero).
     """
     prompt, chosen, rejected = turns[:3]
     if not chosen or _blank(chosen):

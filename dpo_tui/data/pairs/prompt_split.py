@@ -1,4 +1,4 @@
-"""Choose which prompts are held out for evaluation, so that no prompt is on both sides."""
+"""Split rows into training and held-out rows by prompt, so that no prompt is in both parts."""
 
 import hashlib
 import json
@@ -31,13 +31,12 @@ def split_by_prompt(pairs: list[Pair], fraction: float, seed: int) -> tuple[list
 
 
 def held_out_rows(prompts: Iterable[list[Message]], fraction: float, seed: int) -> list[bool]:
-    """Say for each row, given by its prompt, whether it is held out.
+    """Whether each row, given by its prompt, is held out.
 
-    Prompts are ordered by a hash of the seed and their text, so the split depends on neither the order of the file nor
-    the platform, and a prompt stays on its side when rows are added elsewhere only as far as the cut moves. Prompt
-    groups go to evaluation while that brings its number of rows closer to ``fraction`` of all. With a fraction above 0
-    and at least two different prompts, each part gets at least one group; with a single prompt nothing can be held out
-    and the evaluation part is empty.
+    Prompts are ordered by a hash of seed and text, so the split depends neither on the order of the file nor on the
+    platform, and adding rows changes the part of few prompts. In that order, the rows of one prompt after the other are
+    held out while this brings their number closer to ``fraction`` of all. With a fraction above 0 and at least two
+    different prompts, each part gets at least one prompt; with a single prompt nothing is held out.
 
     Raises:
         ValueError: the fraction is not in [0, 1).
@@ -53,7 +52,7 @@ def held_out_rows(prompts: Iterable[list[Message]], fraction: float, seed: int) 
 
 
 def held_out_keys(sizes: Mapping[bytes, int], fraction: float) -> set[bytes]:
-    """Choose the prompts to hold out.
+    """Choose the prompts to hold out; see :func:`held_out_rows`.
 
     Args:
         sizes: how many pairs each prompt has, by :func:`prompt_key`.
@@ -63,31 +62,31 @@ def held_out_keys(sizes: Mapping[bytes, int], fraction: float) -> set[bytes]:
         return set()
     wanted = fraction * sum(sizes.values())
     held_out: set[bytes] = set()
-    held = 0
-    # The last group stays for training whatever the fraction.
+    rows_held_out = 0
+    # The last prompt is trained on, whatever the fraction.
     for key in sorted(sizes)[:-1]:
-        if held_out and abs(held + sizes[key] - wanted) >= abs(held - wanted):
+        if held_out and abs(rows_held_out + sizes[key] - wanted) >= abs(rows_held_out - wanted):
             break
         held_out.add(key)
-        held += sizes[key]
+        rows_held_out += sizes[key]
     return held_out
 
 
 def prompt_key(prompt: list[Message], seed: int) -> bytes:
-    """A hash of a prompt and the seed: equal for equal prompts, in no order that anything else has."""
+    """A hash of a prompt, keyed by the seed; sorting by it gives an order that is random but reproducible."""
     text = orjson.dumps(prompt, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=16, key=str(seed).encode()).digest()
 
 
 def prompt_id(prompt: list[Message]) -> str:
-    """A short name of a prompt, the same in every file and for every seed."""
+    """A short hash of a prompt, the same for every seed: what run folders and judgements call it by."""
     return hashlib.blake2b(json.dumps(prompt, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def different_prompts(prompts: Iterable[list[Message]], count: int | None = None) -> list[list[Message]]:
-    """Return the first prompts of a list, each once, ``count`` of them at most; all of them with None."""
+    """The different prompts of a list in order, ``count`` of them at most; all of them with None."""
     found: list[list[Message]] = []
-    # Compared by their text: comparing each with every earlier one takes minutes for a hundred thousand prompts.
+    # By their text, which can be hashed: comparing dicts one by one takes minutes for a hundred thousand prompts.
     seen: set[str] = set()
     for prompt in prompts:
         if count is not None and len(found) >= count:

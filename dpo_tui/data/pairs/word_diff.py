@@ -1,4 +1,4 @@
-"""Word by word, how the rejected answer differs from the chosen one."""
+"""Word diff of the chosen and the rejected answer."""
 
 import re
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from typing import Literal
 
 from rapidfuzz.distance import Indel
 
-# A pair of books would take seconds to compare: beyond this many words the rest is one piece.
-MOST_WORDS = 20_000
+MAX_WORDS = 20_000
+"""Words that are compared; the rest of a longer text is one piece, since the time grows with the square."""
 _PIECES = re.compile(r"\s+|[^\W_]+|[^\w\s]|_+")
 
 
 @dataclass(frozen=True, slots=True)
 class DiffPiece:
-    """Some text of one side: the same on both, or only on this one."""
+    """Some text of one answer: in both answers, or only in this one."""
 
     text: str
     kind: Literal["same", "only"]
 
 
 def word_difference(chosen: str, rejected: str) -> tuple[list[DiffPiece], list[DiffPiece]]:
-    """Cut both texts into pieces that they share and pieces that they do not.
+    """Split both texts into pieces that they share and pieces that they do not.
 
     Returns:
         The pieces of the chosen and of the rejected text; joined, they give the texts again.
     """
-    left, left_rest = _words(chosen)
-    right, right_rest = _words(rejected)
+    left, left_rest = _split_words(chosen)
+    right, right_rest = _split_words(rejected)
     chosen_pieces: list[DiffPiece] = []
     rejected_pieces: list[DiffPiece] = []
     for step in Indel.opcodes(left, right):
@@ -37,12 +37,11 @@ def word_difference(chosen: str, rejected: str) -> tuple[list[DiffPiece], list[D
     return chosen_pieces, rejected_pieces
 
 
-def _words(text: str) -> tuple[list[str], str]:
+def _split_words(text: str) -> tuple[list[str], str]:
     words = _PIECES.findall(text)
-    if len(words) <= MOST_WORDS:
+    if len(words) <= MAX_WORDS:
         return words, ""
-    kept = words[:MOST_WORDS]
-    return kept, "".join(words[MOST_WORDS:])
+    return words[:MAX_WORDS], "".join(words[MAX_WORDS:])
 
 
 def _add(pieces: list[DiffPiece], text: str, same: bool) -> None:

@@ -1,11 +1,11 @@
-"""Chat messages as people write them, made into ``role``/``content`` messages."""
+"""Read chat messages in the spellings that datasets use, as ``role``/``content`` messages."""
 
 import ast
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Message, Unreadable
 
-# The names that ShareGPT, LLaMA-Factory, OpenAssistant and others give to the three parties.
+# The roles of ShareGPT, LLaMA-Factory, OpenAssistant and others, each with the role that chat templates know.
 ROLES = {
     "user": "user",
     "human": "user",
@@ -27,9 +27,10 @@ ROLES = {
     "observation": "tool",
     "ipython": "tool",
 }
-_RENAMED = frozenset({"role", "content", "from", "value"})
-# A table cell that holds a longer Python literal is not parsed: no dataset needs it, and a hostile one could.
+_BASIC_KEYS = frozenset({"role", "content", "from", "value"})
+# Characters. ast.literal_eval needs memory many times the size of its text, and cells are others' data.
 _LONGEST_LITERAL = 1_000_000
+_SHOWN_CHARACTERS = 40
 
 
 def is_messages(value: Any) -> bool:
@@ -41,34 +42,36 @@ def is_messages(value: Any) -> bool:
     )
 
 
-def messages_of(value: list[Any], what: str) -> list[Message]:
+def messages_of(value: list[Any], column: str) -> list[Message]:
     """Turn a list of messages in either spelling into ``role``/``content`` messages.
 
     Args:
         value: a list of ``{"role", "content"}`` or ``{"from", "value"}`` objects.
-        what: the field that it came from, for the error.
+        column: where the list came from, for the error.
 
     Raises:
         Unreadable: an item is no message, its role is unknown, or its content is not text.
     """
-    return [_message_of(item, what) for item in value]
+    return [_message_of(item, column) for item in value]
 
 
-def _message_of(item: Any, what: str) -> Message:
+def _message_of(item: Any, column: str) -> Message:
     if not isinstance(item, dict):
-        raise Unreadable("missing-field", f"`{what}` holds {_kind(item)} where a message should be")
+        raise Unreadable("missing-field", f"`{column}` holds {json_type_name(item)} where a message should be")
     role = item.get("role") or item.get("from")
-    known = ROLES.get(role.lower()) if isinstance(role, str) else None
-    if known is None:
-        raise Unreadable("role-order", f"`{what}` has a message with the role {_short(role)}")
-    message: Message = {"role": known, "content": _content_of(item, what)}
-    for key, extra in item.items():
-        if key not in _RENAMED and extra is not None:  # Parquet spells an absent key as null
-            message[key] = extra
+    known_role = ROLES.get(role.lower()) if isinstance(role, str) else None
+    if known_role is None:
+        raise Unreadable("role-order", f"`{column}` has a message with the role {_shortened(repr(role))}")
+    message: Message = {"role": known_role, "content": _content_of(item, column)}
+    for key, value in item.items():
+        if (
+            key not in _BASIC_KEYS and value is not None
+        ):  # a Parquet struct has every key in every row, absent ones null
+            message[key] = value
     return message
 
 
-def _content_of(item: dict[str, Any], what: str) -> str:
+def _content_of(item: dict[str, Any], column: str) -> str:
     content = item.get("content")
     if content is None:
         content = item.get("value")
@@ -77,17 +80,21 @@ def _content_of(item: dict[str, Any], what: str) -> str:
     if content is None:
         if item.get("tool_calls"):
             return ""
-        raise Unreadable("missing-field", f"`{what}` has a message without `content`")
+        raise Unreadable("missing-field", f"`{column}` has a message without `content`")
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         if all(isinstance(part, str) for part in parts):
             return "".join(str(part) for part in parts)
-        raise Unreadable("missing-field", f"`{what}` has a message with images or other parts that are not text")
-    raise Unreadable("missing-field", f"`{what}` has a message whose content is {_kind(content)}, not text")
+        raise Unreadable("missing-field", f"`{column}` has a message with images or other parts that are not text")
+    raise Unreadable("missing-field", f"`{column}` has a message whose content is {json_type_name(content)}, not text")
 
 
-def literal(cell: str) -> Any:
-    """Read a table cell that holds JSON, or a list as Python prints it; any other text is returned as it is."""
+def parse_cell(cell: str) -> Any:
+    """Parse the text of a table cell that holds a list or an object, in JSON or as Python's ``repr``.
+
+    Returns:
+        Any other text unchanged.
+    """
     start = cell.lstrip()[:1]
     if start not in {"[", "{"}:
         return cell
@@ -105,17 +112,13 @@ def literal(cell: str) -> Any:
     return value if isinstance(value, (list, dict)) else cell
 
 
-def describe(value: Any) -> str:
-    """Name the kind of a JSON value in words."""
-    return _kind(value)
-
-
-def _kind(value: Any) -> str:
+def json_type_name(value: Any) -> str:
+    """The kind of a parsed JSON value, for messages: ``a list``, ``an object``, ``null``."""
     if value is None:
         return "null"
     names = {str: "text", bool: "true/false", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), type(value).__name__)
 
 
-def _short(value: Any) -> str:
-    return repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "…"  # noqa: PLR2004 (a word, not a setting)
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

@@ -1,23 +1,31 @@
-"""One record in, its pairs out: the single recogniser that the reader, the scan and the row view share."""
+"""One record in, the turns of its preference pairs out; the reader, the scan and the app's row view all use this.
+
+:mod:`dpo_tui.data.rows.shapes` says which columns hold the prompt and the answers. What the values are (text, chat
+messages, a whole transcript) is decided here, value by value, so every shape works with every kind of value.
+"""
 
 from collections import Counter
 from typing import Any
 
-from dpo_tui.data.pairs.pair import Turns, Unreadable
-from dpo_tui.data.rows.compose import compose, kind_of
-from dpo_tui.data.rows.messages import describe, literal
-from dpo_tui.data.rows.shapes import Binding, ColumnMapping, Record, bind
+from dpo_tui.data.pairs.pair import Message, Turns, Unreadable
+from dpo_tui.data.rows.messages import is_messages, json_type_name, messages_of, parse_cell
+from dpo_tui.data.rows.shapes import Binding, ColumnMapping, RawPair, Record, bind
+from dpo_tui.data.rows.transcript import is_transcript, parse_prompt, split_transcripts
 
 # How many different sets of columns are remembered. Rows with endless new columns would otherwise fill the memory.
-_REMEMBERED = 256
+_BINDINGS_KEPT = 256
 
 
 class Recogniser:
-    """Understands records, remembers the shape of each set of columns, and counts what it saw.
+    """Finds the format of records, remembers it for each set of columns, and counts the formats it found.
 
     Args:
-        mapping: column names given by hand.
+        mapping: column names that the user set.
         cells: values come from a table without types (CSV), so that text may hold JSON.
+
+    Attributes:
+        formats: pairs found in each format.
+        evidence: for each format, the column that holds each part of a pair, to be shown to the user.
     """
 
     def __init__(self, mapping: ColumnMapping | None = None, *, cells: bool = False) -> None:
@@ -27,47 +35,194 @@ class Recogniser:
         self.evidence: dict[str, dict[str, str]] = {}
         self._bindings: dict[tuple[str, ...], Binding] = {}
 
+    @property
+    def bindings_held(self) -> int:
+        """How many sets of columns are remembered."""
+        return len(self._bindings)
+
     def only_columns(self, record: Record) -> tuple[str, str, str] | None:
-        """Name the three columns if records like this one are nothing but them, so that a scan can take them whole."""
+        """The prompt, chosen and rejected columns, if no other column of such records matters.
+
+        The scan reads rows of that kind a column at a time, without a call of :meth:`pairs` for each.
+        """
         if self.cells:
             return None
         try:
-            return self._binding(record).plain
+            return self._binding(record).only_columns
         except Unreadable:
             return None
 
     def count_rows(self, record: Record, count: int) -> None:
-        """Count rows that were taken whole, as if each had gone through :meth:`pairs`."""
+        """Count rows like a record that were read by their columns, as if each had gone through :meth:`pairs`."""
         if count:
             self.formats["standard"] += count
             self.evidence.setdefault("standard", self._binding(record).columns)
 
     def pairs(self, record: Any) -> list[Turns]:
-        """Return the pairs of one record.
+        """The pairs of one record; a ranking of k answers gives up to k(k-1)/2.
 
         Raises:
             Unreadable: the record is no object, or has no pair in it; the reason names what is missing.
         """
         if type(record) is not dict:
-            raise Unreadable("missing-field", f"the row is {describe(record)}, not an object with columns")
+            raise Unreadable("missing-field", f"the row is {json_type_name(record)}, not an object with columns")
         if self.cells:
-            record = {key: literal(value) if isinstance(value, str) else value for key, value in record.items()}
+            record = {key: parse_cell(value) if isinstance(value, str) else value for key, value in record.items()}
         binding = self._binding(record)
-        turns = []
+        pairs = []
         for raw in binding.read(record):
-            turns.append(compose(raw))
-            name = kind_of(raw) if binding.shape == "columns" else binding.shape
+            pairs.append(_turns_of(raw))
+            name = _format_of(raw) if binding.shape == "columns" else binding.shape
             self.formats[name] += 1
             if name not in self.evidence:
                 self.evidence[name] = binding.columns
-        return turns
+        return pairs
 
     def _binding(self, record: Record) -> Binding:
         names = tuple(record)
         binding = self._bindings.get(names)
         if binding is None:
             binding = bind(record, self.mapping)
-            # A shape that looked at values (an `output` of two answers) may not fit the next row of the same columns.
-            if binding.shape == "columns" and len(self._bindings) < _REMEMBERED:
+            # Other shapes look at values (an `output` of two answers), which may differ in the next row.
+            if binding.shape == "columns" and len(self._bindings) < _BINDINGS_KEPT:
                 self._bindings[names] = binding
         return binding
+
+
+def _turns_of(raw: RawPair) -> Turns:
+    prompt, chosen, rejected = raw.prompt, raw.chosen, raw.rejected
+    # The common case first: three texts. It runs for every row of most datasets.
+    if type(prompt) is str and type(chosen) is str and type(rejected) is str and not raw.system and not raw.tools:
+        if not is_transcript(prompt):
+            return Turns(prompt, chosen, rejected, None, None, raw.margin)
+        return Turns(parse_prompt(prompt), chosen.strip(), rejected.strip(), None, None, raw.margin)
+    system = raw.system if isinstance(raw.system, str) and raw.system.strip() else None
+    turns = _normalised(
+        _text_or_messages(prompt, "prompt"),
+        _text_or_messages(chosen, "chosen"),
+        _text_or_messages(rejected, "rejected"),
+    )
+    # A system message inside the prompt goes before the system column.
+    if system and not isinstance(turns.prompt, str) and turns.prompt and turns.prompt[0]["role"] == "system":
+        system = None
+    return Turns(*turns[:3], system, _tools(raw.tools), raw.margin)
+
+
+def _format_of(raw: RawPair) -> str:
+    """Name the format of a pair's values, as the report prints it; the names are TRL's where it has one."""
+    prompt, chosen = raw.prompt, raw.chosen
+    if prompt is None or prompt == []:
+        if isinstance(chosen, str):
+            return "transcripts with an implicit prompt"
+        return "conversational, implicit prompt"
+    if isinstance(prompt, list):
+        if prompt and isinstance(prompt[0], dict) and "from" in prompt[0]:
+            return "ShareGPT ranking"
+        return "conversational"
+    if isinstance(chosen, str):
+        return "transcript prompt" if isinstance(prompt, str) and is_transcript(prompt) else "standard"
+    return "text prompt, message answers"
+
+
+def _normalised(
+    prompt: str | list[Message] | None, chosen: str | list[Message] | None, rejected: str | list[Message] | None
+) -> Turns:
+    """Separate the prompt from answers that repeat it, and make both answers the same kind of value."""
+    if chosen is None or rejected is None:
+        lacking = "`chosen`" if chosen is None else "`rejected`"
+        raise Unreadable("missing-field", f"{lacking} is missing or null")
+    if isinstance(chosen, list) != isinstance(rejected, list):  # one is text, the other messages: both become messages
+        chosen = [{"role": "assistant", "content": chosen}] if isinstance(chosen, str) else chosen
+        rejected = [{"role": "assistant", "content": rejected}] if isinstance(rejected, str) else rejected
+    if prompt is None or prompt == []:
+        return _with_implicit_prompt(chosen, rejected)
+    if isinstance(prompt, str) and is_transcript(prompt):
+        prompt = parse_prompt(prompt)
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        return Turns(prompt, chosen, rejected)
+    return _with_message_answers(prompt, chosen, rejected)
+
+
+def _with_implicit_prompt(chosen: str | list[Message], rejected: str | list[Message]) -> Turns:
+    """Take the messages that both answers begin with as the prompt: TRL's "implicit prompt"."""
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        if not is_transcript(chosen):
+            raise Unreadable("missing-field", "there is no prompt column, and the answers are no transcripts")
+        return Turns(*split_transcripts(chosen, rejected))
+    assert isinstance(chosen, list)  # noqa: S101 (the caller made both the same kind)
+    assert isinstance(rejected, list)  # noqa: S101
+    shared = _shared_length(chosen, rejected)
+    # Each answer keeps at least one message, also when one conversation is the beginning of the other.
+    shared = min(shared, len(chosen) - 1, len(rejected) - 1)
+    if shared <= 0:
+        raise Unreadable("missing-field", "there is no prompt: chosen and rejected do not begin with the same message")
+    return Turns(chosen[:shared], chosen[shared:], rejected[shared:])
+
+
+def _with_message_answers(prompt: str | list[Message], chosen: list[Message], rejected: list[Message]) -> Turns:
+    """Leave out the prompt from answers that repeat it, as UltraFeedback's do; others begin with the assistant."""
+    if isinstance(prompt, str):
+        repeats = chosen and rejected and chosen[0]["role"] != "assistant" and rejected[0]["role"] != "assistant"
+        return _with_implicit_prompt(chosen, rejected) if repeats else Turns(prompt, chosen, rejected)
+    size = len(prompt)
+    longer = len(chosen) > size and len(rejected) > size
+    if longer and _same_messages(chosen[:size], prompt) and _same_messages(rejected[:size], prompt):
+        return Turns(prompt, chosen[size:], rejected[size:])
+    return Turns(prompt, chosen, rejected)
+
+
+def _shared_length(left: list[Message], right: list[Message]) -> int:
+    """How many messages two conversations have in common at their beginning."""
+    count = 0
+    for one, other in zip(left, right, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _same_messages(left: list[Message], right: list[Message]) -> bool:
+    """Whether two lists of messages of the same length agree in role and content, whatever other keys they have."""
+    return all(
+        one["role"] == other["role"] and one["content"] == other["content"]
+        for one, other in zip(left, right, strict=True)
+    )
+
+
+def _text_or_messages(value: Any, column: str) -> str | list[Message] | None:
+    """Normalise the value of one column: text stays text, messages get ``role`` and ``content``."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        if isinstance(value.get("messages"), list):
+            return messages_of(value["messages"], column)
+        if "role" in value or "from" in value:
+            return messages_of([value], column)
+        if isinstance(value.get("content") or value.get("text"), str):
+            return str(value.get("content") or value.get("text"))
+    if isinstance(value, list):
+        if not value:
+            return None if column == "prompt" else []
+        if is_messages(value):
+            return messages_of(value, column)
+        if len(value) == 1 and isinstance(value[0], str):
+            return str(value[0])
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)  # "2+2?" answered with 4: a CSV or JSON writer took the quotes off
+    raise Unreadable("missing-field", f"`{column}` is {json_type_name(value)}, not text or messages")
+
+
+def _tools(value: Any) -> list[dict[str, Any]] | None:
+    """Function schemas for the chat template; some datasets keep them as JSON text."""
+    if isinstance(value, str) and value.strip():
+        import orjson
+
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise Unreadable("bad-json", "`tools` is text that is not JSON") from None
+    if not value:
+        return None
+    if isinstance(value, list) and all(isinstance(tool, dict) for tool in value):
+        return value
+    raise Unreadable("missing-field", "`tools` is not a list of function schemas")

@@ -1,9 +1,9 @@
 """The registry of shapes: which columns of a dataset hold the prompt and the two answers.
 
-A shape is one small function. It looks at the names of the columns and at one record, and either declines (None) or
-returns a :class:`Binding` that reads such records. The first shape that accepts wins, so the order below goes from the
-particular to the general. What the values are (text, messages, transcripts) is decided later, by
-:mod:`dpo_tui.data.rows.compose`, so every shape works with every kind of value.
+A shape is one small function, registered by :func:`shape`. It looks at the names of the columns and at one record, and
+returns either None or a :class:`Binding` that reads such records. The first shape that does not return None is used, so
+they are defined in the order in which they are tried. What the values are (text, messages, transcripts) is decided by
+:mod:`dpo_tui.data.rows.recogniser`, so every shape works with every kind of value.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from dpo_tui.data.pairs.pair import Unreadable
 
-PROMPTS = (
+# The columns that datasets use, the more specific names first.
+PROMPT_COLUMNS = (
     "prompt",
     "question",
     "instruction",
@@ -24,8 +25,16 @@ PROMPTS = (
     "conversation",
     "messages",
 )
-CHOSENS = ("chosen", "chosen_response", "response_chosen", "preferred_output", "preferred", "accepted", "response_j")
-REJECTEDS = (
+CHOSEN_COLUMNS = (
+    "chosen",
+    "chosen_response",
+    "response_chosen",
+    "preferred_output",
+    "preferred",
+    "accepted",
+    "response_j",
+)
+REJECTED_COLUMNS = (
     "rejected",
     "rejected_response",
     "response_rejected",
@@ -33,8 +42,8 @@ REJECTEDS = (
     "dispreferred",
     "response_k",
 )
-# Scores that came with the answers; the first belongs to the chosen one.
-_SCORES = (
+# Columns of the answers' scores, the chosen one's first.
+_SCORE_COLUMNS = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
@@ -42,8 +51,8 @@ _SCORES = (
 )
 
 
-class Raw(NamedTuple):
-    """The values of one pair as the record holds them, not looked at yet."""
+class RawPair(NamedTuple):
+    """The values of one pair as the record holds them: text, messages, or anything else."""
 
     prompt: Any
     chosen: Any
@@ -54,7 +63,7 @@ class Raw(NamedTuple):
 
 
 class ColumnMapping(NamedTuple):
-    """Column names given by hand; None leaves the choice to the shapes."""
+    """Column names that the user set; None leaves the choice to the shapes."""
 
     prompt: str | None = None
     chosen: str | None = None
@@ -67,29 +76,29 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A shape that fits some records.
+    """How to read the pairs of records that have certain columns.
 
     Args:
-        shape: its name.
-        columns: which column plays which part; the evidence that a person is shown.
-        read: takes a record, gives its raw pairs, or raises Unreadable.
-        plain: prompt, chosen and rejected are simply these columns and nothing else plays a part.
+        shape: the name of the shape that made it.
+        columns: the column that holds each part of a pair, to be shown to the user.
+        read: returns the raw pairs of a record, or raises Unreadable.
+        only_columns: the columns of prompt, chosen and rejected; None when any other column matters as well.
     """
 
     shape: str
     columns: dict[str, str]
-    read: Callable[[Record], Iterable[Raw]] = field(repr=False)
-    plain: tuple[str, str, str] | None = None
+    read: Callable[[Record], Iterable[RawPair]] = field(repr=False)
+    only_columns: tuple[str, str, str] | None = None
 
 
-Recogniser = Callable[[Record, ColumnMapping], Binding | None]
-SHAPES: dict[str, Recogniser] = {}
+Shape = Callable[[Record, ColumnMapping], Binding | None]
+SHAPES: dict[str, Shape] = {}
 
 
-def shape(name: str) -> Callable[[Recogniser], Recogniser]:
-    """Register a shape under its name."""
+def shape(name: str) -> Callable[[Shape], Shape]:
+    """Register a shape under a name; shapes are tried in the order of registration."""
 
-    def register(function: Recogniser) -> Recogniser:
+    def register(function: Shape) -> Shape:
         SHAPES[name] = function
         return function
 
@@ -102,8 +111,8 @@ def bind(record: Record, mapping: ColumnMapping) -> Binding:
     Raises:
         Unreadable: none does; the message names the columns that are there and those that are missing.
     """
-    for recognise in SHAPES.values():
-        binding = recognise(record, mapping)
+    for bind_shape in SHAPES.values():
+        binding = bind_shape(record, mapping)
         if binding is not None:
             return binding
     raise Unreadable("missing-field", _missing(record))
@@ -112,12 +121,12 @@ def bind(record: Record, mapping: ColumnMapping) -> Binding:
 @shape("columns")
 def _columns(record: Record, mapping: ColumnMapping) -> Binding | None:
     """A column for each answer, and usually one for the prompt: most preference sets."""
-    chosen = _given(record, mapping.chosen, CHOSENS)
-    rejected = _given(record, mapping.rejected, REJECTEDS)
+    chosen = _column(record, mapping.chosen, CHOSEN_COLUMNS)
+    rejected = _column(record, mapping.rejected, REJECTED_COLUMNS)
     if chosen is None or rejected is None:
         return None
-    prompt = _given(record, mapping.prompt, PROMPTS)
-    system = _given(record, mapping.system, ("system", "system_prompt"))
+    prompt = _column(record, mapping.prompt, PROMPT_COLUMNS)
+    system = _column(record, mapping.system, ("system", "system_prompt"))
     columns = {"chosen": chosen, "rejected": rejected}
     if prompt is not None:
         columns = {"prompt": prompt, **columns}
@@ -126,24 +135,25 @@ def _columns(record: Record, mapping: ColumnMapping) -> Binding | None:
     tools = "tools" if "tools" in record else None
     if tools:
         columns["tools"] = tools
-    # Alpaca's preference form keeps the task in `instruction` and what it is about in `input`.
+    # Alpaca's form has the task in `instruction` and the text that it is about in `input`: the prompt is both.
     subject = "input" if prompt == "instruction" and isinstance(record.get("input"), str) else None
     if subject:
         columns["subject"] = subject
-    scores = next((names for names in _SCORES if names[0] in record and names[1] in record), None)
+    scores = next((names for names in _SCORE_COLUMNS if names[0] in record and names[1] in record), None)
     # OpenAI's preference files keep the messages and the tools together under `input`.
     nested = prompt == "input" and isinstance(record["input"], dict)
 
-    def read(row: Record) -> tuple[Raw]:
-        asked = row.get(prompt) if prompt else None
-        offered = row.get(tools) if tools else None
-        if nested and isinstance(asked, dict):
-            offered = asked.get("tools") or offered
-            asked = asked.get("messages")
+    def read(row: Record) -> tuple[RawPair]:
+        prompt_value = row.get(prompt) if prompt else None
+        tools_value = row.get(tools) if tools else None
+        if nested and isinstance(prompt_value, dict):
+            tools_value = prompt_value.get("tools") or tools_value
+            prompt_value = prompt_value.get("messages")
         if subject and row.get(subject):
-            asked = f"{asked}\n\n{row[subject]}"
-        said = row.get(system) if system else None
-        return (Raw(asked, row.get(chosen), row.get(rejected), said, offered, _margin(row, scores)),)
+            prompt_value = f"{prompt_value}\n\n{row[subject]}"
+        system_value = row.get(system) if system else None
+        margin = _margin(row, scores)
+        return (RawPair(prompt_value, row.get(chosen), row.get(rejected), system_value, tools_value, margin),)
 
     simple = prompt is not None and not (system or tools or subject or nested or scores)
     return Binding("columns", columns, read, (prompt, chosen, rejected) if simple and prompt else None)
@@ -152,7 +162,7 @@ def _columns(record: Record, mapping: ColumnMapping) -> Binding | None:
 @shape("output-list")
 def _output_list(record: Record, mapping: ColumnMapping) -> Binding | None:
     """LLaMA-Factory's older form: `output` (or `responses`) is a list of the better and the worse answer."""
-    prompt = _given(record, mapping.prompt, PROMPTS)
+    prompt = _column(record, mapping.prompt, PROMPT_COLUMNS)
     for name in ("output", "answer", "responses"):
         value = record.get(name)
         if prompt and isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) for one in value):  # noqa: PLR2004
@@ -160,14 +170,14 @@ def _output_list(record: Record, mapping: ColumnMapping) -> Binding | None:
 
             def read(
                 row: Record, name: str = name, prompt: str = prompt, subject: str | None = subject
-            ) -> Iterable[Raw]:
+            ) -> Iterable[RawPair]:
                 answers = row.get(name)
                 if not isinstance(answers, list) or len(answers) != 2:  # noqa: PLR2004 (a pair has two)
                     raise Unreadable("missing-field", f"`{name}` does not hold two answers")
-                asked = row.get(prompt or "")
+                prompt_value = row.get(prompt or "")
                 if subject and row.get(subject):
-                    asked = f"{asked}\n\n{row[subject]}"
-                return (Raw(asked, answers[0], answers[1], row.get("system")),)
+                    prompt_value = f"{prompt_value}\n\n{row[subject]}"
+                return (RawPair(prompt_value, answers[0], answers[1], row.get("system")),)
 
             return Binding("output-list", {"prompt": prompt, "chosen": f"{name}[0]", "rejected": f"{name}[1]"}, read)
     return None
@@ -176,7 +186,7 @@ def _output_list(record: Record, mapping: ColumnMapping) -> Binding | None:
 @shape("choice")
 def _choice(record: Record, mapping: ColumnMapping) -> Binding | None:
     """Two numbered answers and a column that says which is better (PKU-SafeRLHF, SHP, Chatbot Arena)."""
-    prompt = _given(record, mapping.prompt, (*PROMPTS, "history"))
+    prompt = _column(record, mapping.prompt, (*PROMPT_COLUMNS, "history"))
     forms = (
         ("response_0", "response_1", "better_response_id", {0: 0, 1: 1}),
         ("human_ref_A", "human_ref_B", "labels", {1: 0, 0: 1}),
@@ -195,13 +205,13 @@ def _choice(record: Record, mapping: ColumnMapping) -> Binding | None:
                 second: str = second,
                 label: str = label,
                 meaning: dict[Any, int] = meaning,
-            ) -> Iterable[Raw]:
+            ) -> Iterable[RawPair]:
                 value = row.get(label)
                 better = meaning.get(value) if isinstance(value, (int, str)) else None
                 if better is None:
                     raise Unreadable("no-clear-winner", f"`{label}` names neither answer as the better one")
                 answers = (row.get(first), row.get(second))
-                return (Raw(row.get(prompt) if prompt else None, answers[better], answers[1 - better]),)
+                return (RawPair(row.get(prompt) if prompt else None, answers[better], answers[1 - better]),)
 
             return Binding("choice", columns, read)
     return None
@@ -210,19 +220,19 @@ def _choice(record: Record, mapping: ColumnMapping) -> Binding | None:
 @shape("ranking")
 def _ranking(record: Record, mapping: ColumnMapping) -> Binding | None:
     """Several answers with a rank or a score (Nectar, UltraFeedback before it was binarized)."""
-    prompt = _given(record, mapping.prompt, PROMPTS)
+    prompt = _column(record, mapping.prompt, PROMPT_COLUMNS)
     for name in ("answers", "completions", "responses"):
         value = record.get(name)
         if not (prompt and isinstance(value, list) and value and all(isinstance(one, dict) for one in value)):
             continue
         first: Record = value[0]
-        text = _given(first, None, ("answer", "response", "text", "content", "completion"))
-        order = _given(first, None, ("rank", "overall_score", "fine-grained_score", "score", "rating"))
+        text = _column(first, None, ("answer", "response", "text", "content", "completion"))
+        order = _column(first, None, ("rank", "overall_score", "fine-grained_score", "score", "rating"))
         if text is None or order is None:
             continue
 
-        def read(row: Record, name: str = name, text: str = text, order: str = order) -> Iterable[Raw]:
-            return _expand(row.get(prompt or ""), row.get(name), text, order)
+        def read(row: Record, name: str = name, text: str = text, order: str = order) -> Iterable[RawPair]:
+            return _ranked_pairs(row.get(prompt or ""), row.get(name), text, order)
 
         columns = {"prompt": prompt, "chosen": f"{name}[].{text}", "rejected": f"{name}[].{text}"}
         return Binding("ranking", {**columns, "order": f"{name}[].{order}"}, read)
@@ -231,13 +241,13 @@ def _ranking(record: Record, mapping: ColumnMapping) -> Binding | None:
 
 @shape("unpaired")
 def _unpaired(record: Record, mapping: ColumnMapping) -> Binding | None:
-    """KTO data: one answer with a thumb up or down. DPO compares two answers, so it is refused with the reason."""
-    answer = _given(record, None, ("completion", "response", "answer", "messages", "conversations"))
+    """KTO data: one answer with a thumb up or down. DPO compares two answers, so no row can be used."""
+    answer = _column(record, None, ("completion", "response", "answer", "messages", "conversations"))
     label = next((name for name in ("label", "kto_tag", "thumbs_up") if isinstance(record.get(name), bool)), None)
     if answer is None or label is None:
         return None
 
-    def read(_row: Record) -> Iterable[Raw]:
+    def read(_row: Record) -> Iterable[RawPair]:
         raise Unreadable(
             "missing-field",
             f"one answer with a verdict (`{answer}`, `{label}`) is KTO data; DPO needs two answers to one prompt",
@@ -246,7 +256,7 @@ def _unpaired(record: Record, mapping: ColumnMapping) -> Binding | None:
     return Binding("unpaired", {"completion": answer, "label": label}, read)
 
 
-def _expand(prompt: Any, answers: Any, text: str, order: str) -> list[Raw]:
+def _ranked_pairs(prompt: Any, answers: Any, text: str, order: str) -> list[RawPair]:
     """Every pair of answers whose ranks differ, best first: all k(k-1)/2 of them, as InstructGPT (2022, §3.5) does."""
     if not isinstance(answers, list):
         raise Unreadable("missing-field", "there is no list of answers")
@@ -258,30 +268,33 @@ def _expand(prompt: Any, answers: Any, text: str, order: str) -> list[Raw]:
         except (TypeError, ValueError):
             raise Unreadable("missing-field", f"an answer has no number under `{order}`") from None
     ranked.sort(key=lambda item: item[0], reverse=order != "rank")  # rank 1 is the best, a score of 10 is
-    pairs = [Raw(prompt, better[1], worse[1]) for better, worse in combinations(ranked, 2) if better[0] != worse[0]]
+    pairs = [RawPair(prompt, better[1], worse[1]) for better, worse in combinations(ranked, 2) if better[0] != worse[0]]
     if not pairs:
         raise Unreadable("no-clear-winner", "all answers have the same rank")
     return pairs
 
 
 def _margin(row: Record, names: tuple[str, str] | None) -> float | None:
+    """The chosen answer's score minus the rejected one's."""
     if names is None:
         return None
     better, worse = row.get(names[0]), row.get(names[1])
     return better - worse if isinstance(better, (int, float)) and isinstance(worse, (int, float)) else None
 
 
-def _given(record: Record, by_hand: str | None, names: Sequence[str]) -> str | None:
-    if by_hand is not None:
-        return by_hand if by_hand in record else None
+def _column(record: Record, set_by_user: str | None, names: Sequence[str]) -> str | None:
+    """The column that the user set, or else the first of the usual names, if the record has it."""
+    if set_by_user is not None:
+        return set_by_user if set_by_user in record else None
     return next((name for name in names if name in record), None)
 
 
 def _missing(record: Record) -> str:
+    """Which answer columns a record lacks, and which columns it has."""
     if not record:
         return "the row has no columns"
-    has_chosen = next((name for name in CHOSENS if name in record), None)
-    has_rejected = next((name for name in REJECTEDS if name in record), None)
+    has_chosen = next((name for name in CHOSEN_COLUMNS if name in record), None)
+    has_rejected = next((name for name in REJECTED_COLUMNS if name in record), None)
     found = ", ".join(list(record)[:8]) + (", …" if len(record) > 8 else "")  # noqa: PLR2004 (what fits a line)
     if has_chosen and not has_rejected:
         return f"`rejected` is missing (columns: {found})"

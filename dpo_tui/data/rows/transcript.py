@@ -1,28 +1,28 @@
-r"""Whole conversations written as one string, such as hh-rlhf's ``"\n\nHuman: … \n\nAssistant: …"``."""
+r"""Parse whole conversations written as one string, such as hh-rlhf's ``"\n\nHuman: … \n\nAssistant: …"``."""
 
 import re
 from functools import lru_cache
 
 from dpo_tui.data.pairs.pair import Message, Unreadable
 
-# Speakers at the start of a line, as hh-rlhf, Dahoas' sets, WebGPT and prompt files write them.
+# Names at the start of a line, the user's and the assistant's, of hh-rlhf, Dahoas' sets, WebGPT and prompt files.
 _SPEAKERS = (("Human", "Assistant"), ("User", "Assistant"), ("Question", "Answer"), ("Q", "A"), ("H", "A"))
-_STARTS = tuple(f"{person}:" for person, _ in _SPEAKERS)
-FIRST_LETTERS = frozenset({person[0] for person, _ in _SPEAKERS} | {"\n", "\r", " ", "\t"})
-"""What a transcript can begin with."""
+_STARTS = tuple(f"{user}:" for user, _ in _SPEAKERS)
+FIRST_LETTERS = frozenset({user[0] for user, _ in _SPEAKERS} | {"\n", "\r", " ", "\t"})
+"""The characters that a transcript can begin with."""
 
 
 def is_transcript(text: str) -> bool:
     """Whether a text starts with a named speaker and the other speaker answers on a later line."""
-    # Cheap first: this runs on every prompt of a million rows, and few begin as a speaker's name does.
+    # The cheap tests first: this runs on every prompt of a million rows, and few begin as a speaker's name does.
     return text[:1] in FIRST_LETTERS and text[:16].lstrip().startswith(_STARTS) and _pattern(text) is not None
 
 
 def split_transcripts(chosen: str, rejected: str) -> tuple[list[Message], list[Message], list[Message]]:
     """Split two transcripts that share a beginning into prompt, chosen and rejected messages.
 
-    The prompt ends at the last turn of the assistant that both transcripts begin: words that both answers happen to
-    share stay in the answers.
+    The prompt ends before the last "Assistant:" in the part that both transcripts share. It does not end where the
+    texts first differ: two answers may begin with the same words, which belong to the answers.
 
     Raises:
         Unreadable: they do not begin with the same conversation.
@@ -43,7 +43,7 @@ def split_transcripts(chosen: str, rejected: str) -> tuple[list[Message], list[M
 
 
 def parse_prompt(text: str) -> list[Message]:
-    """Turn a transcript that ends where the assistant should speak into messages."""
+    """The messages of a transcript that is a prompt: a last, empty turn of the assistant is left out."""
     pattern = _pattern(text)
     messages = _turns(text, pattern) if pattern else []
     if messages and messages[-1]["role"] == "assistant" and not messages[-1]["content"]:
@@ -52,40 +52,43 @@ def parse_prompt(text: str) -> list[Message]:
 
 
 @lru_cache(maxsize=len(_SPEAKERS))
-def _compiled(person: str, machine: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:^|\n)[ \t]*({person}|{machine}):")
+def _compiled(user: str, assistant: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:^|\n)[ \t]*({user}|{assistant}):")
 
 
 def _pattern(text: str) -> re.Pattern[str] | None:
+    """Matches the start of a turn of the speakers that a text names; None when it is no transcript."""
     head = text.lstrip()
-    for person, machine in _SPEAKERS:
-        if head.startswith(f"{person}:") and f"\n{machine}:" in text:
-            return _compiled(person, machine)
+    for user, assistant in _SPEAKERS:
+        if head.startswith(f"{user}:") and f"\n{assistant}:" in text:
+            return _compiled(user, assistant)
     return None
 
 
-def _role(speaker: str) -> str:
-    return "assistant" if speaker.startswith("A") else "user"
+def _role(name: str) -> str:
+    # Every assistant of _SPEAKERS begins with an A, and no user does.
+    return "assistant" if name.startswith("A") else "user"
 
 
 def _turns(text: str, pattern: re.Pattern[str]) -> list[Message]:
-    marks = list(pattern.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    starts = list(pattern.finditer(text))
+    ends = [start.start() for start in starts[1:]] + [len(text)]
     return [
-        {"role": _role(mark.group(1)), "content": text[mark.end() : end].strip()}
-        for mark, end in zip(marks, ends, strict=True)
+        {"role": _role(start.group(1)), "content": text[start.end() : end].strip()}
+        for start, end in zip(starts, ends, strict=True)
     ]
 
 
 def _answer(text: str, pattern: re.Pattern[str]) -> list[Message]:
-    first = pattern.search(text)
-    head = text[: first.start()] if first else text
-    rest = _turns(text[first.start() :], pattern) if first else []
-    return [{"role": "assistant", "content": head.strip()}, *rest]
+    """The messages after an "Assistant:": its turn, and any further turns."""
+    following = pattern.search(text)
+    answer = text[: following.start()] if following else text
+    further = _turns(text[following.start() :], pattern) if following else []
+    return [{"role": "assistant", "content": answer.strip()}, *further]
 
 
 def _common_prefix(left: str, right: str) -> int:
-    """The length of the shared beginning, by halving: string comparison runs at memory speed, a loop does not."""
+    """The length of the shared beginning, by bisection: comparing slices is far faster than a Python loop."""
     low, high = 0, min(len(left), len(right))
     while low < high:
         middle = (low + high + 1) // 2

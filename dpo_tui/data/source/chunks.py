@@ -1,7 +1,7 @@
-"""A file as portions: pieces of a few megabytes that can be read in any process, each on its own.
+"""Divide a file into chunks of a few megabytes, each of which any process can read by itself.
 
-The reader goes through them one after the other, the scan hands them to several processes. Both therefore see the same
-rows with the same numbers.
+The reader goes through them in order, the scan spreads them over several processes. Both therefore see the same rows
+with the same numbers.
 """
 
 from collections.abc import Iterator
@@ -10,19 +10,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.data.source.json_lines import LONGEST, TOO_LONG, Row, lines_of, parse_block
+from dpo_tui.data.source.archives import BLOCK_BYTES, head_of
+from dpo_tui.data.source.encodings import utf8_blocks
+from dpo_tui.data.source.json_lines import LINE_TOO_LONG, MAX_ROW_BYTES, Row, lines_of, parse_block
 from dpo_tui.data.source.source import DataFile
-from dpo_tui.data.source.streams import BLOCK, head_of, text
 from dpo_tui.errors import DataError
 
 CHUNK_BYTES = 4 << 20
-"""Bytes of JSON lines in one portion."""
-_TABLE_ROWS = 1024
+"""Bytes of JSON lines in one chunk, about."""
+_PARQUET_BATCH_ROWS = 1024
+_ARROW_BATCHES = 8
+"""Record batches in one chunk of an Arrow file; `datasets` writes a thousand rows in each."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineChunk:
-    """A byte range of a plain UTF-8 file that holds whole JSON lines."""
+    """A range of bytes of a plain UTF-8 file that holds whole JSON lines."""
 
     path: Path
     start: int
@@ -31,7 +34,13 @@ class LineChunk:
 
 @dataclass(frozen=True, slots=True)
 class TextChunk:
-    """JSON lines that were cut from a stream (unpacked, transcoded, an array, a table)."""
+    """JSON lines that were taken from a stream: unpacked, transcoded, from an array or a table.
+
+    Args:
+        data: the lines.
+        cells: they are rows of a table without types (CSV).
+        notes: what is wrong with the file as a whole, in words.
+    """
 
     data: bytes
     cells: bool = False
@@ -51,7 +60,7 @@ Chunk = LineChunk | TextChunk | RowGroupChunk
 
 
 def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
-    """Cut a file into portions, in order.
+    """Divide a file into chunks, in order.
 
     Raises:
         DataError: the file is damaged or is not what its name says.
@@ -60,18 +69,19 @@ def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
         yield from (RowGroupChunk(file.path, group, group + 1) for group in range(_parquet(file.path).num_row_groups))
     elif file.kind == "arrow":
         count = sum(1 for _ in _arrow_batches(file.path))
-        yield from (RowGroupChunk(file.path, at, min(at + 8, count)) for at in range(0, count, 8))
+        for start in range(0, count, _ARROW_BATCHES):
+            yield RowGroupChunk(file.path, start, min(start + _ARROW_BATCHES, count))
     elif file.kind == "csv":
         from dpo_tui.data.source.csv_rows import csv_rows
 
         for data in csv_rows(file, size):
             yield TextChunk(data, cells=True)
     else:
-        yield from _json_portions(file, size)
+        yield from _json_chunks(file, size)
 
 
 def rows(chunk: Chunk) -> Iterator[list[Row]]:
-    """Read a portion: lists of rows, in order, nothing left out."""
+    """The rows of a chunk in order, in lists; blank lines are None, so that rows keep their numbers."""
     if isinstance(chunk, RowGroupChunk):
         yield from _batch_rows(chunk)
         return
@@ -79,7 +89,12 @@ def rows(chunk: Chunk) -> Iterator[list[Row]]:
 
 
 def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
-    """Cut a stream of portions after some rows, blank lines not counted."""
+    """Chunks up to a number of rows, blank lines not counted.
+
+    Args:
+        found: the chunks of a file.
+        count: rows to keep.
+    """
     import orjson
 
     left = count
@@ -100,32 +115,29 @@ def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
         yield TextChunk(b"\n".join(kept) + b"\n", cells=cells)
 
 
-def _json_portions(file: DataFile, size: int) -> Iterator[Chunk]:
-    encoding, blocks = text(file)
+def _json_chunks(file: DataFile, size: int) -> Iterator[Chunk]:
+    encoding, blocks = utf8_blocks(file)
     head = head_of(file)
-    start = _decoded(head, encoding).lstrip()
-    if start[:1] == b"[" or (start[:1] == b"{" and not _is_whole(start)):
+    start = (head if encoding == "utf-8" else head.decode(encoding, "ignore").encode("utf-8", "ignore")).lstrip()
+    if start[:1] == b"[" or (start[:1] == b"{" and not _is_json_lines(start)):
         from dpo_tui.data.source.json_splitter import Splitter, split
 
         splitter = Splitter(1 if start[:1] == b"[" else 0)
-        yield from _gather(split(blocks, splitter), size, splitter.notes)
+        yield from _joined(split(blocks, splitter), size, splitter.notes)
     elif encoding == "utf-8" and file.packed is None:
-        yield from _ranges(file.path, size)
+        yield from _line_chunks(file.path, size)
     else:
-        yield from _cut_at_lines(blocks, size)
+        yield from _text_chunks(blocks, size)
 
 
-def _is_whole(start: bytes) -> bool:
-    """Whether lines are rows. An object printed over several lines goes on with a key, never with a brace."""
+def _is_json_lines(start: bytes) -> bool:
+    """Whether each line is a row: the second line of an object over several lines is a key or a closing brace."""
     second = start.partition(b"\n")[2].lstrip()
     return second[:1] not in {b'"', b"}"}
 
 
-def _decoded(head: bytes, encoding: str) -> bytes:
-    return head.decode(encoding, "ignore").encode("utf-8", "ignore") if encoding != "utf-8" else head
-
-
-def _gather(batches: Iterator[list[bytes]], size: int, notes: list[str]) -> Iterator[TextChunk]:
+def _joined(batches: Iterator[list[bytes]], size: int, notes: list[str]) -> Iterator[TextChunk]:
+    """Join rows to chunks of a size; the last one has the notes, which are complete only then."""
     held: list[bytes] = []
     held_size = 0
     for batch in batches:
@@ -138,7 +150,8 @@ def _gather(batches: Iterator[list[bytes]], size: int, notes: list[str]) -> Iter
         yield TextChunk(b"\n".join(held) + b"\n" if held else b"", notes=tuple(notes))
 
 
-def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[TextChunk]:
+def _text_chunks(blocks: Iterator[bytes], size: int) -> Iterator[TextChunk]:
+    """Join the blocks of a stream to chunks of whole lines; a line that is too long is skipped up to its end."""
     held: list[bytes] = []
     held_size = 0
     skipping = False
@@ -158,8 +171,8 @@ def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[TextChunk]:
         if end:
             yield TextChunk(data[:end])
             held, held_size = [data[end:]], len(data) - end
-        elif held_size > LONGEST:
-            yield TextChunk(TOO_LONG)
+        elif held_size > MAX_ROW_BYTES:
+            yield TextChunk(LINE_TOO_LONG)
             held, held_size, skipping = [], 0, True
         else:
             held = [data]
@@ -168,7 +181,7 @@ def _cut_at_lines(blocks: Iterator[bytes], size: int) -> Iterator[TextChunk]:
 
 
 def read_bytes(chunk: LineChunk) -> bytes:
-    """The bytes of a range; fewer if the file was cut meanwhile."""
+    """The bytes of a range; fewer if the file has been truncated meanwhile."""
     with chunk.path.open("rb", buffering=0) as file:
         file.seek(chunk.start)
         parts = []
@@ -179,32 +192,32 @@ def read_bytes(chunk: LineChunk) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _ranges(path: Path, size: int) -> Iterator[LineChunk | TextChunk]:
-    """Cut a file at line breaks, near every multiple of a size."""
+def _line_chunks(path: Path, size: int) -> Iterator[LineChunk | TextChunk]:
+    """Divide a file at line breaks, about every ``size`` bytes; a line that is too long is replaced by its error."""
     total = path.stat().st_size
     start = 0
     with path.open("rb", buffering=0) as file:
         while start < total:
             wanted = min(start + size, total)
             end = _end_of_line(file, wanted - 1, total) if wanted < total else total
-            if end - wanted > LONGEST:
+            if end - wanted > MAX_ROW_BYTES:
                 begin = _last_line(file, start, wanted)
                 if begin > start:
                     yield LineChunk(path, start, begin)
-                yield TextChunk(TOO_LONG)
+                yield TextChunk(LINE_TOO_LONG)
             else:
                 yield LineChunk(path, start, end)
             start = end
 
 
 def _last_line(file: Any, start: int, end: int) -> int:
-    """Where the line begins that reaches beyond the end of a range."""
+    """The position of the last line's beginning in a range of bytes."""
     file.seek(start)
     return int(start + file.read(end - start).rfind(b"\n") + 1)
 
 
 def _end_of_line(file: Any, at: int, total: int) -> int:
-    """The place after the next line break."""
+    """The position after the next line break."""
     file.seek(at)
     size = 1 << 12  # most lines end soon
     while block := file.read(size):
@@ -212,7 +225,7 @@ def _end_of_line(file: Any, at: int, total: int) -> int:
         if found >= 0:
             return int(at + found + 1)
         at += len(block)
-        size = BLOCK
+        size = BLOCK_BYTES
     return total
 
 
@@ -251,7 +264,7 @@ def _batch_rows(chunk: RowGroupChunk) -> Iterator[list[Row]]:
             yield _records(batch, chunk.path)
         return
     try:
-        for batch in _parquet(chunk.path).iter_batches(batch_size=_TABLE_ROWS, row_groups=[chunk.start]):
+        for batch in _parquet(chunk.path).iter_batches(batch_size=_PARQUET_BATCH_ROWS, row_groups=[chunk.start]):
             yield _records(batch, chunk.path)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]

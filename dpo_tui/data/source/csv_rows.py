@@ -1,29 +1,29 @@
-"""Rows of CSV and TSV files, as JSON lines."""
+"""Read CSV and TSV files as JSON lines."""
 
 import csv
 from collections.abc import Iterator
 from itertools import chain
 
-from dpo_tui.data.source.json_lines import LONGEST, NAMED
+from dpo_tui.data.source.encodings import utf8_blocks
+from dpo_tui.data.source.json_lines import MAX_ROW_BYTES, UNREADABLE_PREFIX
 from dpo_tui.data.source.source import DataFile
-from dpo_tui.data.source.streams import text
 from dpo_tui.errors import DataError
 
 
 def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
-    """Read a table record by record.
+    """Read a table record by record; a record with the wrong number of cells becomes an unreadable row.
 
     Args:
         file: the table; its first record names the columns.
-        size: how many bytes of JSON lines to give at a time.
+        size: bytes of JSON lines in one item, about.
 
     Raises:
         DataError: it has no header, or two columns of one name.
     """
     import orjson
 
-    _, blocks = text(file)
-    csv.field_size_limit(LONGEST)
+    _, blocks = utf8_blocks(file)
+    csv.field_size_limit(MAX_ROW_BYTES)
     lines = _text_lines(blocks)
     first = next(lines, "")
     delimiter = "\t" if ".tsv" in file.path.suffixes else max(",;\t|", key=first.count)
@@ -33,8 +33,8 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
     except (csv.Error, StopIteration) as error:
         raise DataError(f"{file.path} has no header line: {error}") from error
     if twice := sorted({name for name in header if header.count(name) > 1 and name}):
-        words = f"{file.path} has {header.count(twice[0])} columns called {twice[0]}"
-        raise DataError(words, hint="Rename or remove all but one: nobody can tell which is meant.")
+        message = f"{file.path} has {header.count(twice[0])} columns called {twice[0]}"
+        raise DataError(message, hint="Rename or remove all but one: nobody can tell which is meant.")
     held: list[bytes] = []
     held_size = 0
     while True:
@@ -43,14 +43,17 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
         except StopIteration:
             break
         except csv.Error as error:
-            held.append(NAMED + str(error).encode())
+            held.append(UNREADABLE_PREFIX + str(error).encode())
             continue
         if not record:
             continue
         if len(record) == len(header):
-            row = orjson.dumps(dict(zip(header, (_clean(cell) for cell in record), strict=True)))
+            row = orjson.dumps(dict(zip(header, (_without_surrogates(cell) for cell in record), strict=True)))
         else:
-            row = NAMED + f"{len(record)} cells where the header has {len(header)}: is a quote not closed?".encode()
+            row = (
+                UNREADABLE_PREFIX
+                + f"{len(record)} cells where the header has {len(header)}: is a quote not closed?".encode()
+            )
         held.append(row)
         held_size += len(row)
         if held_size >= size:
@@ -60,11 +63,13 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
         yield b"\n".join(held) + b"\n"
 
 
-def _clean(cell: str) -> str:
+def _without_surrogates(cell: str) -> str:
+    """A text that UTF-8 can hold: orjson raises for lone surrogates."""
     return cell.encode("utf-8", "replace").decode("utf-8")
 
 
 def _text_lines(blocks: Iterator[bytes]) -> Iterator[str]:
+    """The lines of a stream for :func:`csv.reader`; one without end is cut off, so that it does not fill the memory."""
     rest = b""
     skipping = False
     for block in blocks:
@@ -77,7 +82,7 @@ def _text_lines(blocks: Iterator[bytes]) -> Iterator[str]:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             yield line.decode("utf-8", "replace") + "\n"
-        if len(rest) > LONGEST:
+        if len(rest) > MAX_ROW_BYTES:
             rest, skipping = b"", True
             yield "<a line that is too long>\n"
     if rest:

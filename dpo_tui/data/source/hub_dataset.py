@@ -1,65 +1,72 @@
-"""Fetch the data files of a hub dataset, and nothing else of it: no loading script is ever run."""
+"""Download the data files of a hub dataset; its loading script, if it has one, is never run."""
 
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
-from dpo_tui.data.source.hub_splits import files_of_split, split_word
-from dpo_tui.data.source.source import Progress, Source
+from dpo_tui.data.source.dataset_splits import files_of_split, split_word
+from dpo_tui.data.source.source import Progress, Source, is_data_file
 from dpo_tui.errors import DataError
-from dpo_tui.hub.repository import SUFFIXES as DATA_SUFFIXES
+from dpo_tui.hub.client_errors import first_line, is_unreachable
 
 # The hub converts every public dataset to Parquet on this branch, as <subset>/<split>/0000.parquet.
 _CONVERTED = "refs/convert/parquet"
 
 
 def download(source: Source, progress: Progress | None = None) -> list[Path]:
-    """Download the data files of one subset and split, or find them in the cache.
+    """Download the data files of one subset and split; without a network, take those in the hub's cache.
+
+    Args:
+        source: names the dataset, the subset and the split.
+        progress: called before each file with the bytes done and the bytes in all.
 
     Raises:
         DataError: the dataset does not exist, may not be read, cannot be reached, or its split is not clear.
     """
-    name = source.location
+    location = source.location
     try:
-        files = _listed(name, None)
+        files = _listed(location, None)
         revision = None
         if not files:
-            files, revision = _listed(name, _CONVERTED), _CONVERTED
+            files, revision = _listed(location, _CONVERTED), _CONVERTED
     except Exception as error:
-        if _is_offline(error):
+        if is_unreachable(error):
             return _from_cache(source, error)
-        raise _refused(name, error) from error
+        raise _rejected(location, error) from error
     chosen = _chosen(files, source)
     paths = []
-    done, total = 0, sum(files[one] for one in chosen)
-    for one in chosen:
+    done, total = 0, sum(files[name] for name in chosen)
+    for name in chosen:
         if progress:
-            progress(f"downloading {one}", done, total)
-        paths.append(_fetch(source, one, revision))
-        done += files[one]
+            progress(f"downloading {name}", done, total)
+        paths.append(_downloaded(source, name, revision))
+        done += files[name]
     if progress:
         progress("downloaded", total, total)
     return paths
 
 
 def _listed(name: str, revision: str | None) -> dict[str, int]:
+    """Names and sizes in bytes of a dataset's data files on the hub."""
     from huggingface_hub import HfApi
 
     info = HfApi().dataset_info(name, revision=revision, files_metadata=True)
     files = {one.rfilename: one.size or 0 for one in info.siblings or []}
-    return {file: size for file, size in files.items() if _is_data(file)}
+    return {file: size for file, size in files.items() if is_data_file(PurePosixPath(file))}
 
 
-def _fetch(source: Source, file: str, revision: str | None) -> Path:
+def _downloaded(source: Source, file: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(source.location, file, repo_type="dataset", revision=revision))
     except Exception as error:
-        if _is_offline(error):
+        if is_unreachable(error):
             raise _unreachable(source.location) from error
-        raise _refused(source.location, error) from error
+        raise _rejected(source.location, error) from error
 
 
-def _chosen(files: dict[str, int], source: Source) -> list[str]:
+def _chosen(files: Iterable[str], source: Source) -> list[str]:
+    """Of a dataset's data files, those of the subset and split that a source names."""
     names = sorted(files)
     if source.subset:
         inside = [one for one in names if source.subset in one.split("/")[:-1] or one.startswith(f"{source.subset}.")]
@@ -80,7 +87,7 @@ def _chosen(files: dict[str, int], source: Source) -> list[str]:
 
 
 def cached(source: Source) -> list[Path]:
-    """Files of one subset and split that an earlier download left; the hub is not asked.
+    """The data files of one subset and split in the hub's cache; the hub itself is not asked.
 
     Raises:
         DataError: there are none.
@@ -89,36 +96,18 @@ def cached(source: Source) -> list[Path]:
 
 
 def _from_cache(source: Source, error: Exception | None) -> list[Path]:
+    """As :func:`cached`; ``error`` is why the hub was not reached, to be the cause of this one's error."""
     from huggingface_hub import snapshot_download
 
     try:
         folder = Path(snapshot_download(source.location, repo_type="dataset", local_files_only=True))
     except Exception:
         raise _unreachable(source.location) from error
-    files = {str(one.relative_to(folder)): 0 for one in folder.rglob("*") if one.is_file() and _is_data(one.name)}
-    if not files:
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    names = [name for name in names if is_data_file(name)]
+    if not names:
         raise _unreachable(source.location) from error
-    return [folder / one for one in _chosen(files, source)]
-
-
-def _is_data(file: str) -> bool:
-    name = file.lower()
-    for packed in (".gz", ".zst"):
-        name = name.removesuffix(packed)
-    about = name.rsplit("/", 1)[-1] in {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-    return not about and not name.startswith(".") and any(name.endswith(suffix) for suffix in DATA_SUFFIXES)
-
-
-def _is_offline(error: Exception) -> bool:
-    """Whether the hub was not reached. The HTTP library differs between hub versions, so its errors go by name."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
-        return True
-    if isinstance(error, HfHubHTTPError):
-        return False
-    names = {base.__name__ for base in type(error).__mro__}
-    return isinstance(error, OSError) or bool(names & {"TransportError", "RequestException"})
+    return [folder / name for name in _chosen([str(name) for name in names], source)]
 
 
 def _unreachable(name: str) -> DataError:
@@ -128,7 +117,7 @@ def _unreachable(name: str) -> DataError:
     )
 
 
-def _refused(name: str, error: Exception) -> DataError:
+def _rejected(name: str, error: Exception) -> DataError:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
@@ -138,5 +127,4 @@ def _refused(name: str, error: Exception) -> DataError:
             f"there is no file {name}, and no dataset of that name on the hub (or it is private)",
             hint="Check the spelling; for a private dataset set HF_TOKEN.",
         )
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"the hub refused {name}: {reason}")
+    return DataError(f"the hub refused {name}: {first_line(error)}")

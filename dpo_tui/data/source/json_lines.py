@@ -1,33 +1,33 @@
-"""JSON lines: cut, parse, and say of every bad one what is wrong with it."""
+"""Parse JSON lines, with a reason for every line that is no row."""
 
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Unreadable
 
-LONGEST = 64 << 20
-"""No row is longer than this many bytes; what is longer is skipped and named."""
-# A row that could not be cut from its file travels as a line with this beginning, which is no JSON, and its reason.
-NAMED = b"\0unreadable: "
-TOO_LONG = NAMED + f"the line is longer than {LONGEST >> 20} MB\n".encode()
+MAX_ROW_BYTES = 64 << 20
+"""A longer row is skipped and becomes a problem of that row, so that memory stays bounded."""
+# A row that a reader cannot extract is passed on as this prefix, with which no JSON begins, and the reason.
+UNREADABLE_PREFIX = b"\0unreadable: "
+LINE_TOO_LONG = UNREADABLE_PREFIX + f"the line is longer than {MAX_ROW_BYTES >> 20} MB\n".encode()
 
-# What is parsed at once: the parsed rows of this many bytes still fit a processor's cache.
-_BLOCK = 1 << 19
+# Bytes that are parsed at once: their rows still fit a processor's cache.
+_PARSED_AT_ONCE = 1 << 19
 _LINE_BREAK = 10
 
 Row = dict[str, Any] | Unreadable | None
-"""One row: a record, the reason why it is none, or None for a blank line."""
+"""One row: a record, the reason why it cannot be read, or None for a blank line."""
 
 
 def parse_block(data: bytes) -> list[Row]:
-    """Parse JSON lines, as :func:`parse` does, but many at a time if nothing speaks against it."""
-    return _parse_whole(data) or parse(lines_of(data))
+    """Parse JSON lines, as :func:`parse` does, but many at a time where every one of them is an object."""
+    return _parse_as_arrays(data) or parse(lines_of(data))
 
 
-def _parse_whole(data: bytes) -> list[Row] | None:
-    """Parse lines as the elements of one array, which spares cutting them; None if they need to be looked at singly.
+def _parse_as_arrays(data: bytes) -> list[Row] | None:
+    """Parse lines as the elements of arrays, which is faster than line by line; None if any needs to be parsed alone.
 
-    Each line is taken for one row if a block gives as many rows as it has lines. Only a block in which one object is
-    broken over two lines and another line holds two objects could deceive this.
+    A block with as many rows as lines is taken to have one row in each. That is wrong only where one object spans two
+    lines and another line of the same block holds two objects with a comma between them.
     """
     import orjson
 
@@ -36,7 +36,7 @@ def _parse_whole(data: bytes) -> list[Row] | None:
     found: list[Row] = []
     start, total = 0, len(data)
     while start < total:
-        end = data.find(b"\n", min(start + _BLOCK, total) - 1) + 1 or total
+        end = data.find(b"\n", min(start + _PARSED_AT_ONCE, total) - 1) + 1 or total
         block = data[start : end - 1] if data[end - 1] == _LINE_BREAK else data[start:end]
         lines = block.count(b"\n") + 1
         try:
@@ -51,7 +51,7 @@ def _parse_whole(data: bytes) -> list[Row] | None:
 
 
 def lines_of(data: bytes) -> list[bytes]:
-    """Cut at line breaks; a line break at the end begins no further line."""
+    """Split at line breaks; one at the end begins no further line."""
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -59,7 +59,7 @@ def lines_of(data: bytes) -> list[bytes]:
 
 
 def parse(lines: list[bytes]) -> list[Row]:
-    """Parse JSON lines, each for itself."""
+    """Parse JSON lines, each by itself."""
     import orjson
 
     loads = orjson.loads
@@ -67,7 +67,7 @@ def parse(lines: list[bytes]) -> list[Row]:
         rows: list[Row] = [loads(line) for line in lines]
     except orjson.JSONDecodeError:
         rows = [None]
-    # One bad line, or a blank one, or a null: go through them one by one.
+    # A bad line, a blank one or a null: each line needs its own answer.
     return [parse_row(line) for line in lines] if None in rows else rows
 
 
@@ -85,10 +85,11 @@ def parse_row(line: bytes) -> Row:
 
 
 def _bad_json(line: bytes, error: Any) -> Unreadable:
-    if line.startswith(NAMED):
-        return Unreadable("bad-json", line.removeprefix(NAMED).decode("utf-8", "replace"))
-    if len(line) > LONGEST:
-        return Unreadable("bad-json", f"the line is longer than {LONGEST >> 20} MB")
+    """Say what is wrong with a line that orjson rejects; a trailing comma is named, since it is the usual fault."""
+    if line.startswith(UNREADABLE_PREFIX):
+        return Unreadable("bad-json", line.removeprefix(UNREADABLE_PREFIX).decode("utf-8", "replace"))
+    if len(line) > MAX_ROW_BYTES:
+        return Unreadable("bad-json", f"the line is longer than {MAX_ROW_BYTES >> 20} MB")
     stripped = line.rstrip()
     if stripped.endswith((b"},", b"],")):
         return Unreadable("bad-json", "not JSON: there is a trailing comma after the row")

@@ -1,4 +1,4 @@
-"""The files behind a source: a file, a folder, a saved `datasets` folder, or what a hub id names."""
+"""Find the files of a dataset: one file, a folder, a saved `datasets` folder, or a hub dataset."""
 
 import difflib
 import os
@@ -6,29 +6,35 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+from dpo_tui.data.source.dataset_splits import choose_split, files_of_split
 from dpo_tui.data.source.hub_dataset import cached, download
-from dpo_tui.data.source.hub_splits import choose_split, files_of_split
-from dpo_tui.data.source.source import READABLE, DataFile, Progress, Source, data_file
+from dpo_tui.data.source.source import READABLE, DataFile, Progress, Source, data_file, is_data_file
 from dpo_tui.errors import DataError
-from dpo_tui.hub.repository import PACKED, SUFFIXES, looks_like_hub_id
+from dpo_tui.hub.repository import looks_like_hub_id
 
-_EVALUATION = ("test", "validation", "valid", "val", "dev", "eval", "test_prefs")
+_EVALUATION_SPLITS = ("test", "validation", "valid", "val", "dev", "eval", "test_prefs")
 
 
 def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
-    """Find the files behind a source, downloading them if it is a hub id.
+    """Find the files of a dataset; those of a hub id are downloaded.
+
+    A path on this machine goes before a hub id of the same spelling.
+
+    Args:
+        source: the dataset, as the user named it.
+        progress: called with the bytes of a download that are done.
 
     Raises:
         DataError: there is nothing there, or nothing that can be read, or it is not clear which split is meant.
     """
-    if not source.location:  # a path of no letters is the working folder
+    if not source.location:  # Path("") is the working folder, which nobody has asked for
         raise DataError("the dataset has no name", hint="Give a file, a folder or a hub id such as org/name.")
     path = Path(source.location).expanduser()
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         if looks_like_hub_id(source.location):
-            return [data_file(one) for one in download(source, progress)]
+            return [data_file(file) for file in download(source, progress)]
         raise _not_found(path) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{source.location}: {error}") from error
@@ -38,23 +44,23 @@ def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
 
 
 def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFile]:
-    """Find the evaluation split that belongs to a dataset, or nothing.
+    """Find the files of the evaluation data that belong to a dataset; an empty list when there is none.
 
     Args:
         source: the training data.
-        evaluation: given by hand; None looks for a split of that kind in the same local folder, or among what was
-            downloaded of a hub dataset before.
+        evaluation: the evaluation data that the user set; None looks for an evaluation split in the same local folder,
+            or in the hub's cache for a hub dataset.
 
     Raises:
-        DataError: a split that was given by hand cannot be read.
+        DataError: the data that the user set cannot be read.
     """
     if evaluation is not None:
         return locate(evaluation)
     path = Path(source.location).expanduser()
-    find = locate if path.is_dir() else _downloaded
+    find = locate if path.is_dir() else _from_hub_cache
     if path.is_file():
         return []
-    for name in _EVALUATION:
+    for name in _EVALUATION_SPLITS:
         try:
             files = find(replace(source, split=name))
             return files if files != find(source) else []
@@ -63,29 +69,31 @@ def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFil
     return []
 
 
-def _downloaded(source: Source) -> list[DataFile]:
+def _from_hub_cache(source: Source) -> list[DataFile]:
     if not looks_like_hub_id(source.location):
         return []
-    return [data_file(one) for one in cached(source)]
+    return [data_file(file) for file in cached(source)]
 
 
 def _folder(path: Path, source: Source) -> list[DataFile]:
+    """The files of a folder: a ``DatasetDict`` or ``Dataset`` saved by `datasets`, or any data files."""
     if source.subset and (path / source.subset).is_dir():
         path = path / source.subset
     if (path / "dataset_dict.json").is_file():
-        splits = sorted(one.parent.name for one in path.glob("*/state.json"))
-        return _folder_of_split(path / choose_split(splits, source.split, path))
+        splits = sorted(state.parent.name for state in path.glob("*/state.json"))
+        return _saved_dataset(path / choose_split(splits, source.split, path))
     if (path / "state.json").is_file():
-        return _folder_of_split(path)
-    found = [one for one in sorted(path.rglob("*")) if one.is_file() and _is_data(one) and not _hidden(one, path)]
+        return _saved_dataset(path)
+    found = [file for file in sorted(path.rglob("*")) if file.is_file() and is_data_file(file.relative_to(path))]
     if not found:
         raise DataError(f"{path} holds no data file", hint=READABLE)
     if len(found) > 1:
-        found = files_of_split(found, [str(one.relative_to(path)) for one in found], source.split, path)
-    return [data_file(one) for one in found]
+        found = files_of_split(found, [str(file.relative_to(path)) for file in found], source.split, path)
+    return [data_file(file) for file in found]
 
 
-def _folder_of_split(path: Path) -> list[DataFile]:
+def _saved_dataset(path: Path) -> list[DataFile]:
+    """The Arrow files of a folder written by ``Dataset.save_to_disk``, in the order of its ``state.json``."""
     import orjson
 
     try:
@@ -98,17 +106,6 @@ def _folder_of_split(path: Path) -> list[DataFile]:
         if not file.is_file():
             raise DataError(f"{file} is missing, though state.json names it", hint="Copy the whole folder again.")
     return [DataFile(file, "arrow") for file in files]
-
-
-def _is_data(path: Path) -> bool:
-    suffixes = path.suffixes[-2:]
-    return bool(suffixes) and (suffixes[-1] in SUFFIXES or (suffixes[-1] in PACKED and suffixes[0] in SUFFIXES))
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    parts = path.relative_to(root).parts
-    about = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-    return any(part.startswith(".") for part in parts) or path.name in about
 
 
 def _not_found(path: Path) -> DataError:

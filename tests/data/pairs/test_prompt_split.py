@@ -6,14 +6,7 @@ import pytest
 
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.pairs.prompt_split import split_by_prompt
-from tests.support.data_files import assistant, user
-
-
-def pairs(prompts: list[str]) -> list[Pair]:
-    return [
-        Pair(number, [user(prompt)], [assistant("a")], [assistant(f"b{number}")])
-        for number, prompt in enumerate(prompts, start=1)
-    ]
+from tests.support.data_files import pairs_of
 
 
 def prompts_of(found: list[Pair]) -> set[str]:
@@ -22,7 +15,7 @@ def prompts_of(found: list[Pair]) -> set[str]:
 
 def test_no_prompt_is_on_both_sides() -> None:
     """Whole prompt groups move together."""
-    everything = pairs([f"prompt {number % 30}" for number in range(300)])
+    everything = pairs_of([f"prompt {number % 30}" for number in range(300)])
     train, held_out = split_by_prompt(everything, 0.2, seed=1)
     assert not prompts_of(train) & prompts_of(held_out)
     assert len(held_out) == 60
@@ -30,7 +23,7 @@ def test_no_prompt_is_on_both_sides() -> None:
 
 
 def test_the_same_seed_gives_the_same_split_whatever_the_order() -> None:
-    everything = pairs([f"prompt {number}" for number in range(50)])
+    everything = pairs_of([f"prompt {number}" for number in range(50)])
     shuffled = random.Random(0).sample(everything, len(everything))
     assert prompts_of(split_by_prompt(everything, 0.1, 7)[1]) == prompts_of(split_by_prompt(shuffled, 0.1, 7)[1])
     assert prompts_of(split_by_prompt(everything, 0.1, 7)[1]) != prompts_of(split_by_prompt(everything, 0.1, 8)[1])
@@ -38,21 +31,21 @@ def test_the_same_seed_gives_the_same_split_whatever_the_order() -> None:
 
 @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
 def test_two_prompts_give_one_to_each_side(fraction: float) -> None:
-    train, held_out = split_by_prompt(pairs(["a", "b", "b", "b"]), fraction, 0)
+    train, held_out = split_by_prompt(pairs_of(["a", "b", "b", "b"]), fraction, 0)
     assert train
     assert held_out
 
 
 def test_a_single_prompt_cannot_be_held_out() -> None:
-    train, held_out = split_by_prompt(pairs(["a", "a"]), 0.5, 0)
+    train, held_out = split_by_prompt(pairs_of(["a", "a"]), 0.5, 0)
     assert (len(train), held_out) == (2, [])
 
 
 def test_nothing_is_held_out_of_nothing() -> None:
-    everything = pairs(["a", "b"])
+    everything = pairs_of(["a", "b"])
     assert split_by_prompt(everything, 0, 0) == (everything, [])
 
 
 def test_a_share_of_everything_is_refused() -> None:
     with pytest.raises(ValueError, match="from 0 to below 1"):
-        split_by_prompt(pairs(["a"]), 1.0, 0)
+        split_by_prompt(pairs_of(["a"]), 1.0, 0)

@@ -1,32 +1,39 @@
-"""Which files, or parts of a dataset, are the split that is meant."""
+"""Choose a dataset's split, and the files that belong to it by their names."""
 
 import re
 from pathlib import Path
 
 from dpo_tui.errors import DataError
 
+# train, test … between separators, and a suffix such as the _prefs of UltraFeedback.
 _SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val|dev|eval)(_[A-Za-z]+)?(?=$|[/_.-])")
 
 
 def files_of_split(files: list[Path], names: list[str], split: str | None, where: Path | str) -> list[Path]:
-    """Choose the files of one split by the words in their names (``train-00000-of-00002.parquet``, ``test.jsonl.gz``).
+    """Choose the files of one split by their names (``train-00000-of-00002.parquet``, ``test.jsonl.gz``).
+
+    Args:
+        files: the data files of a dataset.
+        names: their names relative to the dataset, in the same order.
+        split: the split to take; None takes ``train``, or the only one there is.
+        where: the dataset, for the error.
 
     Raises:
         DataError: there are several splits, none of them ``train``, and none was asked for.
     """
-    split_of = [split_word(name) for name in names]
-    splits = sorted({one for one in split_of if one})
+    found = [split_word(name) for name in names]
+    splits = sorted({word for word in found if word})
     if not splits and split is None:
         raise DataError(
             f"{where} holds {len(files)} data files: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}",  # noqa: PLR2004
             hint="Name the file that is meant.",
         )
     wanted = choose_split(splits, split, where)
-    return [file for file, one in zip(files, split_of, strict=True) if one == wanted]
+    return [file for file, word in zip(files, found, strict=True) if word == wanted]
 
 
 def choose_split(splits: list[str], asked: str | None, where: Path | str) -> str:
-    """Return the split that was asked for, or ``train``, or the only one.
+    """The split that was asked for, or else the only one, or else ``train``.
 
     Raises:
         DataError: the split does not exist, or it is not clear which one is meant.
@@ -44,6 +51,6 @@ def choose_split(splits: list[str], asked: str | None, where: Path | str) -> str
 
 
 def split_word(name: str) -> str:
-    """The split that a file's name speaks of, such as ``train`` or ``test_prefs``, or nothing."""
+    """The split in a file's name, such as ``train`` or ``test_prefs``; empty when there is none."""
     found = _SPLIT.findall(name)
     return "".join(found[-1]) if found else ""
