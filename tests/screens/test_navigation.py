@@ -354,25 +354,25 @@ def glance(status: str, reason: str = "") -> RunSummary:
 
 
 def test_a_run_that_ends_while_the_app_looks_is_told_once():
-    watchman = StatusChangeDetector()
-    assert watchman.look([glance("running")]) == []
-    found = watchman.look([glance("failed", "out of memory\nmore")])
+    detector = StatusChangeDetector()
+    assert detector.look([glance("running")]) == []
+    found = detector.look([glance("failed", "out of memory\nmore")])
     assert [notice.words for notice in found] == ["ab is failed: out of memory"]
-    assert watchman.look([glance("failed")]) == []
+    assert detector.look([glance("failed")]) == []
     assert StatusChangeDetector().look([glance("done")]) == [], "a run that was over before is no news"
 
 
 @pytest.mark.parametrize("status", ["done", "failed", "stalled", "lost"])
 def test_every_way_in_which_a_run_ends_by_itself_is_told(status):
-    watchman = StatusChangeDetector()
-    watchman.look([glance("running")])
-    assert [notice.status for notice in watchman.look([glance(status)])] == [status]
+    detector = StatusChangeDetector()
+    detector.look([glance("running")])
+    assert [notice.status for notice in detector.look([glance(status)])] == [status]
 
 
 def test_a_run_that_the_person_stopped_is_not_told():
-    watchman = StatusChangeDetector()
-    watchman.look([glance("running")])
-    assert watchman.look([glance("stopped")]) == []
+    detector = StatusChangeDetector()
+    detector.look([glance("running")])
+    assert detector.look([glance("stopped")]) == []
 
 
 def test_a_desktop_notice_cannot_smuggle_escape_sequences():
