@@ -54,12 +54,12 @@ class DocumentPane(TextPane):
                 return
             paragraphs = self._paragraphs_of(path)
             if self.is_attached:
-                self.app.call_from_thread(self._show_read, version, paragraphs)
+                self.app.call_from_thread(self._show_paragraphs, version, paragraphs)
         finally:
             self._reading = False  # only now: two reads at once could be shown in the wrong order
 
-    def _show_read(self, version: FileVersion | None, paragraphs: Sequence[Paragraph]) -> None:
-        screen = self.screen
+    def _show_paragraphs(self, version: FileVersion | None, paragraphs: Sequence[Paragraph]) -> None:
+        screen = self.screen if self.is_attached else None
         if not isinstance(screen, FullScreen) or not screen.is_front:
             return  # nothing is drawn behind a dialog: the poll after it reads this version again
         self._shown_version, self._shown_once = version, True

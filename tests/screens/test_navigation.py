@@ -354,25 +354,25 @@ def glance(status: str, reason: str = "") -> RunSummary:
 
 
 def test_a_run_that_ends_while_the_app_looks_is_told_once():
-    watchman = StatusChangeDetector()
-    assert watchman.changes([glance("running")]) == []
-    found = watchman.changes([glance("failed", "out of memory\nmore")])
+    detector = StatusChangeDetector()
+    assert detector.changes([glance("running")]) == []
+    found = detector.changes([glance("failed", "out of memory\nmore")])
     assert [notice.text for notice in found] == ["ab is failed: out of memory"]
-    assert watchman.changes([glance("failed")]) == []
+    assert detector.changes([glance("failed")]) == []
     assert StatusChangeDetector().changes([glance("done")]) == [], "a run that was over before is no news"
 
 
 @pytest.mark.parametrize("status", ["done", "failed", "stalled", "lost"])
 def test_every_way_in_which_a_run_ends_by_itself_is_told(status):
-    watchman = StatusChangeDetector()
-    watchman.changes([glance("running")])
-    assert [notice.status for notice in watchman.changes([glance(status)])] == [status]
+    detector = StatusChangeDetector()
+    detector.changes([glance("running")])
+    assert [notice.status for notice in detector.changes([glance(status)])] == [status]
 
 
 def test_a_run_that_the_person_stopped_is_not_told():
-    watchman = StatusChangeDetector()
-    watchman.changes([glance("running")])
-    assert watchman.changes([glance("stopped")]) == []
+    detector = StatusChangeDetector()
+    detector.changes([glance("running")])
+    assert detector.changes([glance("stopped")]) == []
 
 
 def test_a_desktop_notice_cannot_smuggle_escape_sequences():

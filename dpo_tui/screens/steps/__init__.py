@@ -1,1 +1,1 @@
-"""The five steps of the screen New; each is a pane that shows a plan and says what the person wants."""
+"""The five steps of the New screen: widgets that show the plan and post what the user chooses."""

@@ -110,10 +110,10 @@ async def test_the_check_shows_the_machine_line_by_line_and_does_not_keep_the_ap
         await until(pilot, lambda: "This machine" in screen_text(pilot) and "Ready: enter" in screen_text(pilot), 60)
         await until(pilot, lambda: "disk-runs" in screen_text(pilot), 30)
         lines = screen_text(pilot).splitlines()
-        told = [line.strip() for line in lines if line.strip()]
-        ready = next(at for at, line in enumerate(told) if line.startswith("Ready"))
+        shown = [line.strip() for line in lines if line.strip()]
+        ready = next(at for at, line in enumerate(shown) if line.startswith("Ready"))
         if any(finding.status != "ok" for finding in screen.query_one(CheckStep).findings):
-            assert told[ready + 1][0] in "✗!"
+            assert shown[ready + 1][0] in "✗!"
         pane = screen.query_one(CheckStep)
         doctor = pane._doctor
         pane._doctor_found(doctor, DoctorFinding("torch", "fail", "no kernels for this card", "pip install torch"))
