@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dpo_tui.data.scan.scan_process import ScanProcess
-from dpo_tui.data.scan.scan_process import ScanRequest
+from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess

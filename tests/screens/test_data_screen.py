@@ -9,21 +9,21 @@ from textual.widgets import Input, Static
 
 from dpo_tui.app import DpoTui
 from dpo_tui.data.repair.repair_plan import Edit
-from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.scan.scan_process import ScanRequest
+from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from dpo_tui.demo import assets
-from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
-from dpo_tui.views.run_plan import with_demo
-from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.views.token_lengths import lengths_text
 from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.new_screen import NewScreen
+from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
+from dpo_tui.views.run_plan import with_demo
+from dpo_tui.views.token_lengths import lengths_text
+from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.dialogs import AskDialog
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.tick_list import TickList
-from tests.test_app import screen_text, until
 from tests.support.repository import ROOT
+from tests.test_app import screen_text, until
 
 GOOD = [
     {
