@@ -203,5 +203,5 @@ def test_a_zombie_is_dead() -> None:
         (255, None, "ended with exit code 255"),
     ],
 )
-def test_an_exit_is_told_in_words(returncode: int, out_of_memory: bool | None, words: str) -> None:
-    assert words in describe_exit(returncode, out_of_memory=out_of_memory)
+def test_an_exit_is_told_in_words(returncode: int, out_of_memory: bool | None, text: str) -> None:
+    assert text in describe_exit(returncode, out_of_memory=out_of_memory)

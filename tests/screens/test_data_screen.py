@@ -23,7 +23,7 @@ from dpo_tui.widgets.dialogs import ConfirmDialog
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.compact_inputs import TickList
 from tests.support.repository import ROOT
-from tests.test_app import screen_text, until
+from tests.support.app import screen_text, until
 
 GOOD = [
     {

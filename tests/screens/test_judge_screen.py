@@ -24,8 +24,8 @@ from dpo_tui.widgets.answer_pair_view import AnswerPairView, BlindAnswers
 from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.support.answered_run import answered_run
-from tests.screens.test_pictures import LOOKS, SIZES
-from tests.test_app import screen_text, until
+from tests.support.app import SIZES, SIZES_AND_THEMES
+from tests.support.app import screen_text, until
 
 HOSTILE = "[bold]hi[/bold] \x1b[31mred\x1b]0;title\x07 \x9b2J end"
 

@@ -14,7 +14,7 @@ from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.dialogs import MessageDialog
 from tests.support.fake_run import progress
-from tests.test_app import ended_run, screen_text, until
+from tests.support.app import ended_run, screen_text, until
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.text_pane import TextPane
 from tests.support.repository import ROOT
-from tests.test_app import ended_run, screen_text, until
+from tests.support.app import ended_run, screen_text, until
 
 ROWS = [
     {"prompt": "What is 2+2?", "chosen": "The answer is 4.", "rejected": "2+2 equals 4."},

@@ -25,7 +25,7 @@ from dpo_tui.widgets.compact_inputs import ChoiceList
 from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.schema_form import SchemaForm
 from tests.support.repository import ROOT
-from tests.test_app import screen_text, until
+from tests.support.app import screen_text, until
 from tests.support.training import make_config
 
 PAIR = {"prompt": "Describe [b]a sunset[/b]", "chosen": "Gold over the sea.", "rejected": "It was pretty."}

@@ -3,23 +3,16 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dpo_tui.config.files import LoadedConfig, load
+from dpo_tui.config.files import load
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import ConfigError, DataError, DpoTuiError, RunNotFoundError, UsageError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.start.prepare import create_run, prepare
-from tests.support.training import make_config
-
-
-def loaded(tmp_path: Path, model: Path, pairs: Path, **changes: Any) -> LoadedConfig:
-    path = tmp_path / "config.toml"
-    path.write_text(to_toml(make_config(model, pairs)))
-    return load(path, changes)
+from tests.support.training import loaded, make_config
 
 
 def test_bad_rows_are_named_by_line_before_anything_starts(tmp_path: Path, tiny_model: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.config.files import from_values
+from dpo_tui.config.files import LoadedConfig, from_values, load
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs import store
@@ -61,3 +61,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def losses(folder: RunFolder) -> dict[int, float]:
     """The training loss of every step."""
     return {line["step"]: line["loss"] for line in lines(folder.metrics) if "loss" in line}
+
+
+def loaded(tmp_path: Path, model: Path, pairs: Path, **changes: Any) -> LoadedConfig:
+    """The config of `make_config` as a file that was read, with these settings changed."""
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(make_config(model, pairs)))
+    return load(path, changes)

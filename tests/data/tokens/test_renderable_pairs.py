@@ -63,9 +63,9 @@ def test_training_leaves_out_exactly_the_pairs_that_the_template_refuses(tmp_pat
     used = json.loads(folder.receipt.read_text())["data"]
     assert used["train"] + used["held_out"] == report.usable - report.will_drop == 7
     assert (used["rows"], used["unusable"], used["too_long"]) == (12, 4, 1)
-    told = [event for event in lines(folder.events) if event.get("rows") == 4]
-    assert len(told) == 1
-    assert "row 3: the model's chat template refuses it: System role not supported" in told[0]["message"]
+    warnings = [event for event in lines(folder.events) if event.get("rows") == 4]
+    assert len(warnings) == 1
+    assert "row 3: the model's chat template refuses it: System role not supported" in warnings[0]["message"]
 
 
 def test_refused_pairs_of_an_evaluation_file_are_left_out_as_well(tmp_path: Path, strict_model: Path) -> None:
@@ -90,8 +90,10 @@ def test_a_template_of_the_config_decides_and_not_the_models(tmp_path: Path, str
     template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
     pairs = [Pair(1, [{"role": "system", "content": "s"}, user("a")], [assistant("b")], [assistant("c")])]
     data = write_lines(tmp_path / "pairs.jsonl", [row()])
-    kept, refused = renderable_pairs(pairs, config_for(strict_model, data, chat_template=str(template)), download=False)
-    assert (kept, refused) == (pairs, [])
+    renderable, problems = renderable_pairs(
+        pairs, config_for(strict_model, data, chat_template=str(template)), download=False
+    )
+    assert (renderable, problems) == (pairs, [])
 
 
 def test_conversations_with_more_than_roles_and_texts_are_each_asked_about(tmp_path: Path, tiny_model: Path) -> None:
@@ -102,9 +104,11 @@ def test_conversations_with_more_than_roles_and_texts_are_each_asked_about(tmp_p
         for number, weight in enumerate((1, "x", 2), 1)
     ]
     data = write_lines(tmp_path / "pairs.jsonl", [row()])
-    kept, refused = renderable_pairs(pairs, config_for(tiny_model, data, chat_template=str(template)), download=False)
-    assert [pair.row for pair in kept] == [1, 3]
-    assert [problem.row for problem in refused] == [2]
+    renderable, problems = renderable_pairs(
+        pairs, config_for(tiny_model, data, chat_template=str(template)), download=False
+    )
+    assert [pair.row for pair in renderable] == [1, 3]
+    assert [problem.row for problem in problems] == [2]
 
 
 def test_nothing_is_left_out_where_the_tokenizer_is_not_at_hand(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
 from dpo_tui.views.user_settings import UserSettings
-from tests.test_app import screen_text, until
+from tests.support.app import screen_text, until
 
 
 @pytest.fixture(autouse=True)
