@@ -6,7 +6,7 @@ Every key of the file gets an outcome: taken, renamed, dropped with a reason, or
 from collections.abc import Mapping
 from typing import Any
 
-from dpo_tui.config.dialects.key_outcome import Conversion
+from dpo_tui.config.dialects.conversion import Conversion
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:

@@ -4,7 +4,8 @@ The third file is train/trainer/trainer_registry.py: a row with TRL's trainer cl
 arguments. Screens, estimate, advice, evaluation and the model card follow from the description.
 """
 
-from dpo_tui.strategies.strategy import PREFERENCE_METRICS, DataForm, Metric, Strategy
+from dpo_tui.strategies.metric_expectations import PREFERENCE_METRICS, Metric
+from dpo_tui.strategies.strategy import DataForm, Strategy
 
 ODDS = Strategy(
     name="odds",

@@ -205,3 +205,45 @@ def test_a_zombie_is_dead() -> None:
 )
 def test_an_exit_is_told_in_words(returncode: int, out_of_memory: bool | None, text: str) -> None:
     assert text in describe_exit(returncode, out_of_memory=out_of_memory)
+
+
+@pytest.mark.parametrize("ended", ["done", "failed", "stopped", "lost"])
+def test_a_run_that_is_over_still_says_how_far_it_came(ended: str) -> None:
+    folder = _running()
+    if ended != "lost":
+        edit_state(folder, status=ended)
+    assert status_of(folder).progress == {}
+    _progress(folder, t=time.time())
+    found = status_of(folder)
+    assert (found.status, found.progress["step"], found.progress["max_steps"]) == (ended, 3, 9)
+
+
+def test_a_run_that_waits_or_starts_under_its_supervisor_can_be_stopped() -> None:
+    """It is live: requests are taken, and a second supervisor is refused."""
+    waiting = make()
+    edit_state(waiting, status="queued", reason="waits for gpu:0")
+    with supervised(waiting):
+        found = status_of(waiting)
+        assert (found.status, found.reason, found.live, found.over) == ("queued", "waits for gpu:0", True, False)
+    starting = _running()
+    with supervised(starting):
+        found = status_of(starting)
+        assert (found.status, found.live, found.over) == ("starting", True, False)
+
+
+def test_a_run_that_waits_on_another_host_is_live_and_says_where() -> None:
+    folder = make()
+    edit_state(folder, status="queued", reason="waits for gpu:0", host="node-7", boot_id="another")
+    found = status_of(folder)
+    assert (found.status, found.live) == ("queued", True)
+    assert found.reason.startswith("on host node-7") and found.reason.endswith("waits for gpu:0")
+
+
+def test_a_stop_that_is_asked_for_and_one_that_is_under_way_give_their_own_reasons() -> None:
+    folder = _running()
+    _progress(folder, t=time.time())
+    with supervised(folder):
+        requests.request_stop(folder)
+        assert status_of(folder).reason == "asked to stop at the next step"
+        edit_state(folder, status="stopping", reason="saving a checkpoint")
+        assert status_of(folder).reason == "saving a checkpoint"

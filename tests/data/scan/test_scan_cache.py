@@ -88,3 +88,14 @@ def test_a_changed_file_has_a_cache_of_its_own(tmp_path: Path) -> None:
     write_lines(path, rows(6))
     assert open_index(Source(str(path))).count == 6
     assert len(cached()) == 2
+
+
+def test_a_draft_that_is_given_up_leaves_nothing_and_caches_are_the_owners_alone() -> None:
+    """A cache may hold all rows of a private dataset."""
+    draft = scan_cache.Draft(paths.cache() / "data" / "given-up")
+    (draft.path / "rows.jsonl").write_text("{}\n")
+    draft.discard()
+    assert cached() == set()
+    assert (paths.cache() / "data").stat().st_mode & 0o777 == 0o700
+    cache("one", used=1000)
+    assert (paths.cache() / "data" / "one").stat().st_mode & 0o777 == 0o700
