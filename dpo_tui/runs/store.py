@@ -3,9 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dpo_tui import paths
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
@@ -198,14 +196,14 @@ def _age(path: Path) -> float:
 
 
 def _delete(path: Path, ignore_errors: bool = False) -> None:
-    """Delete a folder; what another process deletes meanwhile is no error."""
     import shutil  # slow to load, and listing runs must be fast
 
-    def refused(function: Callable[..., Any], name: str, error: Any) -> None:
-        if not ignore_errors and not isinstance(error[1], FileNotFoundError):
-            raise error[1]
-
-    shutil.rmtree(path, onerror=refused)
+    while os.path.lexists(path):
+        try:
+            shutil.rmtree(path, ignore_errors=ignore_errors)
+        except FileNotFoundError:
+            continue  # another process deletes it too, and was faster
+        return
 
 
 def _name(run: RunFolder) -> str:
