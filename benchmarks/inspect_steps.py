@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dpo_tui.data.checks.check import PairCheck
 from dpo_tui.data.checks.pair_columns import PairColumns
 from dpo_tui.data.checks.registry import checks
-from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.rows.shapes import ColumnMapping
+from dpo_tui.data.rows.column_shapes import ColumnMapping
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan import chunk_scanner, pair_batcher, scanner
 from dpo_tui.data.source.chunks import chunks_of
 from dpo_tui.data.source.source import data_file

@@ -25,7 +25,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.source.source import Source
 from dpo_tui.runs import start_run, store
-from dpo_tui.runs.metrics import MetricsTail
+from dpo_tui.runs.metrics_reader import MetricsTail
 from dpo_tui.runs.status import status_of
 
 PLAIN = """

@@ -23,7 +23,7 @@ from textual.signal import Signal
 
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.statuses import LIVE
+from dpo_tui.runs.status_names import LIVE
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.text.printable import printable
 from dpo_tui.themes.terminal_choice import ascii_only, theme_for

@@ -22,7 +22,7 @@ from typing import Any
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.auto_profile import shrink_to_fit
+from dpo_tui.hardware.apply_profile import shrink_to_fit
 from dpo_tui.hardware.memory.memory_estimate import CUDA_CONTEXT, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile

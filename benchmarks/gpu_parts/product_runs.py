@@ -10,7 +10,7 @@ from typing import Any
 from dpo_tui.config.files import LoadedConfig
 from dpo_tui.runs import requests
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import read_all
+from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.runs.start_run import resume, start
 from dpo_tui.runs.status import status_of
 from dpo_tui.start.prepare import create_run, prepare

@@ -9,7 +9,8 @@ from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.trainer.callbacks import RunCallback
 from dpo_tui.train.trainer.run_datasets import RunDatasets
-from dpo_tui.train.trainer.trainer_registry import build_trainer, dpo_arguments
+from dpo_tui.train.trainer.trainer_registry import build_trainer
+from dpo_tui.train.trainer.trl_arguments import dpo_arguments
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 

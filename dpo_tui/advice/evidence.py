@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.runs.frozen_config import read_settings
-from dpo_tui.runs.statuses import ENDED
+from dpo_tui.runs.status_names import ENDED
 from dpo_tui.strategies.metric_expectations import LN2
 from dpo_tui.strategies.registry import strategy_in
 from dpo_tui.strategies.strategy import LearningRates, Strategy

@@ -17,7 +17,7 @@ from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load
 from dpo_tui.demo import assets
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import read_all
+from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.runs.start_run import ARGV_VARIABLE, start
 from dpo_tui.runs.status import status_of
 from dpo_tui.start.prepare import create_run, prepare

@@ -8,7 +8,7 @@ from dpo_tui.config.files import LoadedConfig, local_paths
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
 from dpo_tui.hardware import nvml
-from dpo_tui.hardware.auto_profile import resolve_profile
+from dpo_tui.hardware.apply_profile import resolve_profile
 from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
 from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.memory.expected_range import expected_range_note

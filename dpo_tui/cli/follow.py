@@ -15,9 +15,9 @@ from dpo_tui.cli.run_summary_text import next_steps, result_text
 from dpo_tui.errors import RunError
 from dpo_tui.runs import exit_codes, requests
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import MetricsTail
+from dpo_tui.runs.metrics_reader import MetricsTail
 from dpo_tui.runs.status import Status, status_of
-from dpo_tui.runs.statuses import PHASES
+from dpo_tui.runs.status_names import PHASES
 from dpo_tui.runs.summary import eta_of
 from dpo_tui.text.durations import duration
 from dpo_tui.text.printable import printable

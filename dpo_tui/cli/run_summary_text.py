@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.runs.statuses import EXPLAINED, GLYPHS, LIVE, PHASES
+from dpo_tui.runs.status_names import EXPLAINED, GLYPHS, LIVE, PHASES
 from dpo_tui.text.durations import ago, duration
 from dpo_tui.text.numbers import plain_number
 from dpo_tui.text.printable import printable

@@ -11,7 +11,7 @@ from dpo_tui.cli.run_summary_text import table
 from dpo_tui.errors import RunError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.statuses import UNKNOWN
+from dpo_tui.runs.status_names import UNKNOWN
 
 
 @click.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, reason_unusable
-from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows
 from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.locate import locate

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.held_out import hold_out_pairs, training_count
 from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.load_split import hold_out_pairs, training_count
 from dpo_tui.data.pairs.pair import Pair, text_of
 from dpo_tui.data.source.source import data_file, training_source
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter

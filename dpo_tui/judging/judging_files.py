@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.data.pairs.hold_out_by_prompt import prompt_id
 from dpo_tui.data.pairs.pair import Message
-from dpo_tui.data.pairs.prompt_split import prompt_id
 from dpo_tui.errors import DataError, UsageError
 from dpo_tui.judging.run_prompts import TRAINED_ON, run_prompts
 from dpo_tui.runs.atomic_files import append_json_line, read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import MetricsTail
+from dpo_tui.runs.metrics_reader import MetricsTail
 
 _PLAN_VERSION = 2
 """Of plan.json. Plans of version 1 may hold prompts that were trained on, and are made again."""

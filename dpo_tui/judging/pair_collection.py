@@ -11,14 +11,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.data.pairs.hold_out_by_prompt import prompt_id
 from dpo_tui.data.pairs.pair import Message
-from dpo_tui.data.pairs.prompt_split import prompt_id
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.preference_pairs import AnswerPair, preference_row
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs.atomic_files import append_json_line, read_json, write_json_atomic
-from dpo_tui.runs.metrics import MetricsTail
+from dpo_tui.runs.metrics_reader import MetricsTail
 
 _SKIPPED = "skipped"
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts
 from dpo_tui.data.pairs.pair import Message
-from dpo_tui.data.pairs.prompt_split import different_prompts
 from dpo_tui.errors import DataError
 
 _TEXT_KEYS = ("prompt", "question", "instruction", "text")

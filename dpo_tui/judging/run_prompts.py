@@ -6,10 +6,10 @@ from typing import Any
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import DataChange, checksum_change
-from dpo_tui.data.held_out import Split, prompts_of, split_of, split_version
 from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.load_split import Split, prompts_of, split_of, split_version
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id
 from dpo_tui.data.pairs.pair import Message, Pair
-from dpo_tui.data.pairs.prompt_split import different_prompts, prompt_id
 from dpo_tui.errors import DataError
 from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.runs.atomic_files import read_json

@@ -10,8 +10,8 @@ from typing import Literal
 from dpo_tui.errors import RunError
 from dpo_tui.runs import exit_codes, requests
 from dpo_tui.runs.folder import RunFolder, newest_checkpoint
-from dpo_tui.runs.full_disk import seconds_from
 from dpo_tui.runs.launchers.launcher import Launcher, Worker
+from dpo_tui.runs.line_log import seconds_from
 from dpo_tui.runs.process import process_start
 from dpo_tui.runs.signal_wait import SignalWait
 from dpo_tui.runs.state_writer import StateWriter

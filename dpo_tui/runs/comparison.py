@@ -8,7 +8,7 @@ from typing import Any
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
-from dpo_tui.runs.metrics import latest
+from dpo_tui.runs.metrics_reader import latest
 from dpo_tui.runs.status import status_of
 from dpo_tui.strategies.registry import judged_metrics, strategy_in
 from dpo_tui.strategies.strategy import DataForm

@@ -16,7 +16,8 @@ class HeldOutRecord:
     """The held-out prompts of one run.
 
     Attributes:
-        prompts: ids (`dpo_tui.data.pairs.prompt_split.prompt_id`) of the prompts that no attempt of the run trained on.
+        prompts: ids (`dpo_tui.data.pairs.hold_out_by_prompt.prompt_id`) of the prompts that no attempt of the run
+            trained on.
     """
 
     prompts: frozenset[str]

@@ -16,7 +16,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.exit_codes import DONE, FAILED, STOPPED, WorkerEnd
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.full_disk import flush_with_patience
+from dpo_tui.runs.line_log import flush_with_patience
 from dpo_tui.runs.process import host_name
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")

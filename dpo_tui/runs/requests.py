@@ -13,7 +13,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, is_same_process
 from dpo_tui.runs.state import State, read_state
-from dpo_tui.runs.statuses import ENDED
+from dpo_tui.runs.status_names import ENDED
 
 STOP = "stop"
 STOP_NOW = "stop-now"

@@ -8,7 +8,7 @@ from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
 from dpo_tui.runs.naming import given_name
-from dpo_tui.runs.statuses import StateName
+from dpo_tui.runs.status_names import StateName
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from dpo_tui.runs.atomic_files import to_json
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.full_disk import LineLog, flush_with_patience
+from dpo_tui.runs.line_log import LineLog, flush_with_patience
 from dpo_tui.runs.state import State, write_state
 
 _EVENTS_KEPT = 200

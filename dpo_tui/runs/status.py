@@ -13,7 +13,7 @@ from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, read_state
-from dpo_tui.runs.statuses import ENDED, OVER
+from dpo_tui.runs.status_names import ENDED, OVER
 from dpo_tui.text.durations import duration
 
 STALLED_AFTER = 120.0

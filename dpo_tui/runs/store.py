@@ -3,7 +3,9 @@
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dpo_tui import paths
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError

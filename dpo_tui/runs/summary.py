@@ -6,7 +6,7 @@ from typing import Any
 from dpo_tui.runs import throughput
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import latest
+from dpo_tui.runs.metrics_reader import latest
 from dpo_tui.runs.status import Status, status_of
 
 _SEVERITIES = {"info": 0, "notice": 1, "warning": 2, "error": 3, "critical": 4}

@@ -30,7 +30,7 @@ from dpo_tui.runs.process import boot_id, host_name, is_same_process, process_st
 from dpo_tui.runs.signal_wait import SignalWait
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.state_writer import StateWriter
-from dpo_tui.runs.statuses import ENDED
+from dpo_tui.runs.status_names import ENDED
 
 REFUSED = 4
 """The supervisor's own exit code when it cannot take the run."""

@@ -10,8 +10,8 @@ from textual.widgets import ContentSwitcher
 
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
-from dpo_tui.screens.feed_reading import FeedRead, read_feeds
-from dpo_tui.screens.metric_chart_grid import MetricChartGrid
+from dpo_tui.screens.feed_messages import FeedRead, read_feeds
+from dpo_tui.widgets.metric_chart_grid import MetricChartGrid
 from dpo_tui.text.printable import printable
 from dpo_tui.views.chart_registry import ChartEntry
 from dpo_tui.views.comparison_table import differing, results, table

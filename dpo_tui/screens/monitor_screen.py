@@ -13,10 +13,10 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.statuses import OVER
+from dpo_tui.runs.status_names import OVER
 from dpo_tui.screens.document_pane import DocumentPane
-from dpo_tui.screens.feed_reading import FeedRead, read_feeds
-from dpo_tui.screens.metric_chart_grid import MetricChartGrid
+from dpo_tui.screens.feed_messages import FeedRead, read_feeds
+from dpo_tui.widgets.metric_chart_grid import MetricChartGrid
 from dpo_tui.views.chart_registry import lines_for
 from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_watch import GpuWatch

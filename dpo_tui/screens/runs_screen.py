@@ -12,8 +12,8 @@ from textual.message import Message
 from textual.signal import Signal
 
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.statuses import LIVE, OVER
-from dpo_tui.screens.feed_reading import FeedRead, read_feeds
+from dpo_tui.runs.status_names import LIVE, OVER
+from dpo_tui.screens.feed_messages import FeedRead, read_feeds
 from dpo_tui.views.chart_registry import CHARTS, lines_for
 from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_text import GpuHistory, memory_text

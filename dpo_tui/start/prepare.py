@@ -17,11 +17,11 @@ from dpo_tui.config.files import LoadedConfig, load, local_paths, with_changes
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.changed_data import file_change
-from dpo_tui.data.held_out import Split, split_of
+from dpo_tui.data.load_split import Split, split_of
 from dpo_tui.data.pairs.pair import RowProblem
 from dpo_tui.errors import ConfigError, RunError, UsageError
 from dpo_tui.hardware import nvml
-from dpo_tui.hardware.auto_profile import resolve_profile
+from dpo_tui.hardware.apply_profile import resolve_profile
 from dpo_tui.hardware.gpu_choice import placement_for
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of

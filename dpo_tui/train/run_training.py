@@ -11,7 +11,7 @@ from typing import Any
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
-from dpo_tui.data.held_out import split_version
+from dpo_tui.data.load_split import split_version
 from dpo_tui.runs import requests
 from dpo_tui.runs.atomic_files import read_json, write_text_atomic
 from dpo_tui.runs.folder import RunFolder

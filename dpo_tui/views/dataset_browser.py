@@ -10,7 +10,7 @@ from dpo_tui.data.pairs.pair import Unreadable, text_of
 from dpo_tui.data.pairs.word_diff import word_difference
 from dpo_tui.data.repair.repair import Repaired, repair
 from dpo_tui.data.repair.repair_plan import Edit, RepairPlan
-from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.row_index import RowIndex, open_index
 from dpo_tui.data.scan.row_search import next_flagged, search, turns_of
 from dpo_tui.data.scan.scan_cache import cached_flags

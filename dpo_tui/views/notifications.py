@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpo_tui.http_post import post_json
-from dpo_tui.runs.statuses import LIVE
+from dpo_tui.runs.status_names import LIVE
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_list import RunSummary
 

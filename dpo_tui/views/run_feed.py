@@ -19,8 +19,8 @@ import orjson
 from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import parse_line
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import MetricsTail
-from dpo_tui.runs.statuses import OVER
+from dpo_tui.runs.metrics_reader import MetricsTail
+from dpo_tui.runs.status_names import OVER
 from dpo_tui.runs.summary import summary, worst_advice
 from dpo_tui.views.series import Series
 

@@ -9,7 +9,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_setting
-from dpo_tui.runs.statuses import LIVE, UNKNOWN
+from dpo_tui.runs.status_names import LIVE, UNKNOWN
 from dpo_tui.runs.store import all_runs
 from dpo_tui.runs.summary import summary
 from dpo_tui.views.run_feed import finite_number

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dpo_tui.runs.statuses import GLYPHS
+from dpo_tui.runs.status_names import GLYPHS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 
 from dpo_tui.runs import naming, requests, store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.statuses import LIVE, OVER, RESUMABLE, UNKNOWN
+from dpo_tui.runs.status_names import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.text.printable import printable
 from dpo_tui.widgets.dialogs import ConfirmDialog, InputDialog
 from dpo_tui.widgets.full_screen import FullScreen

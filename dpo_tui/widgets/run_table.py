@@ -9,7 +9,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from dpo_tui.runs.statuses import EXPLAINED
+from dpo_tui.runs.status_names import EXPLAINED
 from dpo_tui.text.numbers import short_number
 from dpo_tui.text.printable import printable
 from dpo_tui.views.braille import sparkline

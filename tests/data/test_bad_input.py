@@ -284,7 +284,7 @@ def test_a_file_that_shrinks_while_it_is_read_ends_in_a_report(tmp_path: Path, m
 
 
 def test_a_column_for_every_row_does_not_fill_the_memory(tmp_path: Path) -> None:
-    from dpo_tui.data.rows.recogniser import Recogniser
+    from dpo_tui.data.rows.record_to_pairs import Recogniser
 
     recogniser = Recogniser()
     for number in range(1000):

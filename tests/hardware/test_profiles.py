@@ -6,7 +6,7 @@ import pytest
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.auto_profile import resolve_profile
+from dpo_tui.hardware.apply_profile import resolve_profile
 from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.memory.fit import changes_to_fit, verdict_of
 from dpo_tui.hardware.memory.memory_estimate import GB, estimate

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from dpo_tui.cli import cli
 from dpo_tui.data.load_pairs import load_pairs
-from dpo_tui.data.pairs.prompt_split import prompt_id
+from dpo_tui.data.pairs.hold_out_by_prompt import prompt_id
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.judging.judge_model import JudgeModelError, endpoint_judge, judge_by_model, read_verdict

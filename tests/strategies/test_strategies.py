@@ -270,7 +270,7 @@ def test_a_new_strategy_trains_with_a_trainer_of_trl_by_one_row(
     from dpo_tui.train.tools.evaluate_run import evaluate
     from dpo_tui.train.tools.memory_probe import probe_config, take_steps
     from dpo_tui.train.trainer import trainer_registry
-    from dpo_tui.train.trainer.trainer_registry import trl_arguments
+    from dpo_tui.train.trainer.trl_arguments import trl_arguments
 
     def arguments(*args: Any, **options: Any) -> Any:
         return trl_arguments(ORPOConfig, *args, own={"beta": args[0].beta}, **options)

@@ -34,7 +34,7 @@ def plain_trl(config: Config) -> Trained:
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
     from dpo_tui.train.trainer.run_datasets import load_datasets
-    from dpo_tui.train.trainer.trainer_registry import dpo_arguments
+    from dpo_tui.train.trainer.trl_arguments import dpo_arguments
 
     device = choose_device(config)
     arguments = dpo_arguments(config, make_run(config), device, evaluates=False, resumes=False)

@@ -1,6 +1,6 @@
 """The labels of the statuses."""
 
-from dpo_tui.runs.statuses import GLYPHS
+from dpo_tui.runs.status_names import GLYPHS
 from dpo_tui.themes.glyphs import in_ascii
 from dpo_tui.views.status_labels import STATUS_LABELS, status_label
 

@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import orjson
 
+from dpo_tui.data.pairs.hold_out_by_prompt import prompt_key
 from dpo_tui.data.pairs.pair import Pair, Turns, pair_of
-from dpo_tui.data.pairs.prompt_split import prompt_key
 from dpo_tui.data.repair.repair_plan import PlannedRows, RepairPlan
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source

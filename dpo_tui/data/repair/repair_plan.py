@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.load_pairs import numbered_rows, usable_turns
+from dpo_tui.data.pairs.hold_out_by_prompt import held_out_keys, prompt_key
 from dpo_tui.data.pairs.pair import Message, Turns, Unreadable, pair_of, reason_unusable, text_of
-from dpo_tui.data.pairs.prompt_split import held_out_keys, prompt_key
-from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.scan_cache import cached_flags
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.errors import DataError, UsageError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.pair_columns import PairColumns
-from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.pair_batcher import MESSAGES_A_CHECK, PairBatch, PairBatcher
 from dpo_tui.data.source.chunks import Chunk, LineChunk, RowGroupChunk, TextChunk, read_bytes, rows
 

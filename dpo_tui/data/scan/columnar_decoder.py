@@ -15,8 +15,8 @@ import orjson
 from numpy.typing import NDArray
 
 from dpo_tui.data.checks.pair_columns import TextColumn
-from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.rows.shapes import Record
+from dpo_tui.data.rows.column_shapes import Record
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 
 # Bytes that are decoded at once: with their texts they still fit into the processor's second-level cache, so that the
 # next step (lengths, hashes) finds them there.

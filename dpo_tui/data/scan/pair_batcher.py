@@ -17,8 +17,8 @@ from dpo_tui.data.checks.pair_columns import PairColumns, TextColumn
 from dpo_tui.data.checks.unusual_characters import unusual_rows
 from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
-from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.rows.shapes import Record
+from dpo_tui.data.rows.column_shapes import Record
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.rows.transcript import FIRST_LETTERS, is_transcript
 from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, Columns, MixedColumnsError
 from dpo_tui.data.source.json_lines import Row, parse_block, parse_row

@@ -6,7 +6,7 @@ from typing import Any
 
 from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
-from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.row_index import RowIndex
 from dpo_tui.data.source.json_lines import Row
 

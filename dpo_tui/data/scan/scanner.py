@@ -20,8 +20,8 @@ from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
-from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.rows.shapes import ColumnMapping
+from dpo_tui.data.rows.column_shapes import ColumnMapping
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.chunk_scanner import ChunkScanner, ChunkStats
 from dpo_tui.data.scan.duplicates import PairLog
 from dpo_tui.data.scan.report import Report, make_report

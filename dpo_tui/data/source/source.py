@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from dpo_tui.data.rows.shapes import ColumnMapping
+from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.errors import DataError
 from dpo_tui.hub.repository import PACKED, SUFFIXES
 

@@ -7,11 +7,12 @@ compares the two on real templates.
 """
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.data.pairs.pair import Message
+from dpo_tui.data.pairs.pair import Message, Pair
 from dpo_tui.errors import DataError
 
 DEFAULT_CHAT_TEMPLATE = (
@@ -165,3 +166,28 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Unrenderable:
+    """Why the chat template cannot render a pair; training leaves such a pair out.
+
+    Args:
+        reason: the first line of the template's error.
+    """
+
+    reason: str
+
+
+def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Unrenderable:
+    """Render prompt, prompt and chosen, prompt and rejected, as TRL does; or return why that fails."""
+    import jinja2
+
+    try:
+        return (
+            template.render(pair.prompt, tools=pair.tools, add_generation_prompt=True),
+            template.render(pair.prompt + pair.chosen, tools=pair.tools),
+            template.render(pair.prompt + pair.rejected, tools=pair.tools),
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Pair, Unreadable, pair_of
-from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.rows.shapes import ColumnMapping
+from dpo_tui.data.rows.column_shapes import ColumnMapping
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.source.chunks import Chunk, TextChunk, chunks_of, first_rows, rows
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.data.tokens.length_histogram import LengthHistogram, TokenFigures

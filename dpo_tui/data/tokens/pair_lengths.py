@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.tokens.chat_template import ChatTemplate, load_template
+from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template, render
 from dpo_tui.errors import DataError
 
 _CHECKED_TEXTS = 48
@@ -38,17 +38,6 @@ class Length:
     prompt: int
     chosen: int
     rejected: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unrenderable:
-    """Why the chat template cannot render a pair; training leaves such a pair out.
-
-    Args:
-        reason: the first line of the template's error.
-    """
-
-    reason: str
 
 
 def is_kept(prompt_tokens: int, max_length: int | None, truncation: str = "keep_start") -> bool:
@@ -136,20 +125,6 @@ class TokenCounter:
     def _tokenize_whole(self, batch: list[str]) -> list[list[int]]:
         encoded = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
-
-
-def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Unrenderable:
-    """Render prompt, prompt and chosen, prompt and rejected, as TRL does; or return why that fails."""
-    import jinja2
-
-    try:
-        return (
-            template.render(pair.prompt, tools=pair.tools, add_generation_prompt=True),
-            template.render(pair.prompt + pair.chosen, tools=pair.tools),
-            template.render(pair.prompt + pair.rejected, tools=pair.tools),
-        )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-        return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _split(text: str, special_tokens: re.Pattern[str]) -> list[str]:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs.pair import Pair, RowProblem
-from dpo_tui.data.tokens.chat_template import ChatTemplate, load_template, special_tokens
-from dpo_tui.data.tokens.pair_lengths import Unrenderable, render
+from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template, render, special_tokens
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
 

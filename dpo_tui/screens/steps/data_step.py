@@ -155,7 +155,7 @@ def preview(location: str) -> list[Paragraph]:
     """
     from dpo_tui.data.load_pairs import format_name
     from dpo_tui.data.pairs.pair import Unreadable, text_of
-    from dpo_tui.data.rows.recogniser import Recogniser
+    from dpo_tui.data.rows.record_to_pairs import Recogniser
     from dpo_tui.data.scan.row_index import preview_rows
     from dpo_tui.data.scan.row_search import turns_of
     from dpo_tui.data.source.source import Source

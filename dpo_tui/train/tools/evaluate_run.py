@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
-from dpo_tui.data.held_out import split_version
+from dpo_tui.data.load_split import split_version
 from dpo_tui.errors import DataError, TrainingError
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder

@@ -14,7 +14,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import read_all
+from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.runs.naming import given_name
 from dpo_tui.train.export.curves_svg import curves_svg
 from dpo_tui.train.export.merge_check import MAX_LOGIT_DIFFERENCE, MIN_SAME_TOP_TOKEN, check_merge, fits_in_memory

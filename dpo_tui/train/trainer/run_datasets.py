@@ -8,10 +8,10 @@ from typing import Any
 from datasets import Dataset
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.held_out import SPLIT_VERSION, Row, Split, prompts_of, split_demonstrations, split_pairs
 from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.load_split import SPLIT_VERSION, Row, Split, prompts_of, split_demonstrations, split_pairs
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
-from dpo_tui.data.pairs.prompt_split import different_prompts, prompt_id
 from dpo_tui.data.source.source import Progress
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm

@@ -12,9 +12,9 @@ from typing import Any
 
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.full_disk import LineLog, flush_with_patience
+from dpo_tui.runs.line_log import LineLog, flush_with_patience
 from dpo_tui.runs.ranks import Rank, RankReporter
-from dpo_tui.runs.statuses import PHASES
+from dpo_tui.runs.status_names import PHASES
 
 # The shortest time between two writes of progress.json; a screen redraws no faster.
 _PROGRESS_SECONDS = 0.5

@@ -14,7 +14,7 @@ import torch
 
 import dpo_tui
 from dpo_tui.config.schema import Config
-from dpo_tui.data.held_out import SPLIT_VERSION
+from dpo_tui.data.load_split import SPLIT_VERSION
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.start_run import ARGV_VARIABLE

@@ -117,7 +117,7 @@ def test_long_pairs_are_left_out_not_cut(tmp_path: Path) -> None:
 
 
 def test_held_out_prompts_are_those_that_training_would_hold_out(tmp_path: Path) -> None:
-    from dpo_tui.data.pairs.prompt_split import split_by_prompt
+    from dpo_tui.data.pairs.hold_out_by_prompt import split_by_prompt
 
     path = write_lines(tmp_path / "in.jsonl", [*rows(40), *rows(10)])
     repaired(path, tmp_path / "out.jsonl", RepairPlan(hold_out=0.25, seed=42))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.checks.unusual_characters import unusual_rows
-from dpo_tui.data.rows.recogniser import Recogniser
-from dpo_tui.data.rows.shapes import ColumnMapping
+from dpo_tui.data.rows.column_shapes import ColumnMapping
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, MixedColumnsError
 from dpo_tui.data.scan.pair_batcher import PairBatch, PairBatcher
 from dpo_tui.data.source.json_lines import lines_of, parse

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.pairs.pair import Unreadable
 from dpo_tui.data.pairs.word_diff import word_difference
-from dpo_tui.data.rows.recogniser import Recogniser
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.row_index import open_index, preview_rows
 from dpo_tui.data.scan.row_search import next_flagged, search, turns_of
 from dpo_tui.data.scan.scan_cache import cached_flags

@@ -170,7 +170,7 @@ def test_what_the_screens_use_loads_neither_numpy_nor_arrow() -> None:
     code = (
         "import sys\n"
         "import dpo_tui.data.scan.scan_process, dpo_tui.data.scan.row_index, dpo_tui.data.scan.row_search\n"
-        "import dpo_tui.data.load_pairs, dpo_tui.data.load_demonstrations, dpo_tui.data.pairs.prompt_split\n"
+        "import dpo_tui.data.load_pairs, dpo_tui.data.load_demonstrations, dpo_tui.data.pairs.hold_out_by_prompt\n"
         "import dpo_tui.data.tokens.pair_lengths, dpo_tui.data.scan.report_text\n"
         "import dpo_tui.data.pairs.word_diff, dpo_tui.cli.inspect\n"
         "print([name for name in ('numpy', 'pyarrow', 'torch', 'datasets', 'transformers') if name in sys.modules])"

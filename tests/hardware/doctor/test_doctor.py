@@ -10,8 +10,8 @@ import pytest
 
 from dpo_tui.hardware.doctor import registry
 from dpo_tui.hardware.doctor.login_session import kills_user_processes
+from dpo_tui.hardware.doctor.python_and_torch import problem_of
 from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions, MachineFacts
-from dpo_tui.hardware.doctor.software import problem_of
 from dpo_tui.hardware.gpu_processes import GpuProcess
 from dpo_tui.hardware.nvml import NvmlFault
 from tests.support.doctor_facts import GIB, TORCH, findings, gpu
@@ -125,7 +125,7 @@ def test_the_ranges_are_those_of_the_package() -> None:
     """A range that is changed in pyproject.toml and not in the doctor would lie."""
     import tomllib
 
-    from dpo_tui.hardware.doctor.software import SUPPORTED_VERSIONS
+    from dpo_tui.hardware.doctor.python_and_torch import SUPPORTED_VERSIONS
 
     text = (ROOT / "pyproject.toml").read_text()
     wanted = {entry.partition(">")[0]: entry for entry in tomllib.loads(text)["project"]["dependencies"]}

@@ -222,8 +222,8 @@ def test_the_loss_of_two_tokens_is_the_one_worked_out_on_paper(home: Path, tmp_p
 
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-    from dpo_tui.train.trainer.trainer_registry import dpo_arguments
     from dpo_tui.train.trainer.trainers import PairTrainer
+    from dpo_tui.train.trainer.trl_arguments import dpo_arguments
     from dpo_tui.train.worker.journal import Journal
     from dpo_tui.train.worker.stop_requests import StopRequests
 

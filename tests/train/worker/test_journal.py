@@ -11,7 +11,7 @@ import pytest
 
 from dpo_tui.runs.atomic_files import read_json, read_last_json_lines, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.full_disk import LineLog
+from dpo_tui.runs.line_log import LineLog
 from dpo_tui.train.worker.journal import Journal
 from tests.support.repository import ROOT
 from tests.support.training import lines

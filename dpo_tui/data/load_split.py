@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_demonstrations import Demonstration, load_demonstrations
 from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, split_by_prompt
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
-from dpo_tui.data.pairs.prompt_split import different_prompts, held_out_rows, prompt_id, split_by_prompt
 from dpo_tui.data.source.source import Progress, evaluation_source, training_source
 from dpo_tui.data.tokens.renderable_pairs import renderable_pairs
 from dpo_tui.strategies.registry import strategy_of

@@ -1,15 +1,15 @@
 """One record in, the turns of its preference pairs out; the reader, the scan and the app's row view all use this.
 
-:mod:`dpo_tui.data.rows.shapes` says which columns hold the prompt and the answers. What the values are (text, chat
-messages, a whole transcript) is decided here, value by value, so every shape works with every kind of value.
+:mod:`dpo_tui.data.rows.column_shapes` says which columns hold the prompt and the answers. What the values are (text,
+chat messages, a whole transcript) is decided here, value by value, so every shape works with every kind of value.
 """
 
 from collections import Counter
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Message, Turns, Unreadable
+from dpo_tui.data.rows.column_shapes import Binding, ColumnMapping, RawPair, Record, bind
 from dpo_tui.data.rows.messages import is_messages, json_type_name, messages_of, parse_cell
-from dpo_tui.data.rows.shapes import Binding, ColumnMapping, RawPair, Record, bind
 from dpo_tui.data.rows.transcript import is_transcript, parse_prompt, split_transcripts
 
 # How many different sets of columns are remembered. Rows with endless new columns would otherwise fill the memory.

@@ -3,7 +3,7 @@
 A shape is one small function, registered by :func:`shape`. It looks at the names of the columns and at one record, and
 returns either None or a :class:`Binding` that reads such records. The first shape that does not return None is used, so
 they are defined in the order in which they are tried. What the values are (text, messages, transcripts) is decided by
-:mod:`dpo_tui.data.rows.recogniser`, so every shape works with every kind of value.
+:mod:`dpo_tui.data.rows.record_to_pairs`, so every shape works with every kind of value.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from dpo_tui.data.pairs.hold_out_by_prompt import split_by_prompt
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.pairs.prompt_split import split_by_prompt
 from tests.support.data_files import pairs_of
 
 

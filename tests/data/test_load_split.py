@@ -12,9 +12,9 @@ from dpo_tui.cli import cli
 from dpo_tui.config.files import LoadedConfig, from_values
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
-from dpo_tui.data.held_out import SPLIT_VERSION, split_demonstrations, split_of, split_version, training_count
+from dpo_tui.data.load_split import SPLIT_VERSION, split_demonstrations, split_of, split_version, training_count
 from dpo_tui.data.pair_sizes import pair_sizes
-from dpo_tui.data.pairs.prompt_split import different_prompts, prompt_id, split_by_prompt
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id, split_by_prompt
 from dpo_tui.errors import DataError
 from dpo_tui.judging.run_prompts import TRAINED_ON, run_prompts
 from dpo_tui.runs import requests, store

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_tui.runs import throughput
-from dpo_tui.runs.metrics import MetricsTail, latest, read_all
+from dpo_tui.runs.metrics_reader import MetricsTail, latest, read_all
 
 _NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=8)
 _OBJECTS = st.dictionaries(_NAMES, st.one_of(st.integers(), st.floats(allow_nan=False), st.none(), st.text(max_size=9)))
