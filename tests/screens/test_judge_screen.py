@@ -175,7 +175,7 @@ async def test_the_run_that_is_watched_is_judged_and_nothing_is_drawn_below_a_di
         seen = screen.query_one(AnswerPairView).pair
         screen.action_vote("left")
         await until(pilot, lambda: screen.ballot is not None and screen.ballot.number == 2)
-        assert screen.query_one(AnswerPairView).ballot == seen
+        assert screen.query_one(AnswerPairView).pair == seen
         await pilot.press("escape")
         await judged(pilot, screen, 1)
         assert screen.query_one(AnswerPairView).pair != seen

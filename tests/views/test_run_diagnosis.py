@@ -93,7 +93,7 @@ def test_a_trainer_state_of_another_trainer_is_judged_by_the_same_rules(tmp_path
     assert diagnosis.due(1.0)
     diagnosis.update(1.0)
     assert diagnosis.advice[0].rule == "rate-low"
-    assert "5e-7" in diagnosis.advice[0].words
+    assert "5e-7" in diagnosis.advice[0].message
 
 
 def test_event_files_of_another_trainer_are_judged_too(tmp_path):
@@ -108,7 +108,7 @@ def test_event_files_of_another_trainer_are_judged_too(tmp_path):
     diagnosis = ThrottledDiagnosis(feed)
     diagnosis.update(1.0)
     assert diagnosis.advice[0].rule == "nan"
-    assert "since step 4" in diagnosis.advice[0].words
+    assert "since step 4" in diagnosis.advice[0].message
 
 
 @pytest.mark.parametrize(("first", "reward", "own"), [(2.4, False, False), (0.7, True, True), (25.0, True, False)])
