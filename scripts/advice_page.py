@@ -17,9 +17,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from dpo_tui.advice import config_rules as settings  # noqa: E402
-from dpo_tui.advice import preference_rules as preference  # noqa: E402
+from dpo_tui.advice import optimisation_rules as curve  # noqa: E402
+from dpo_tui.advice import preference_learning_rules as preference  # noqa: E402
 from dpo_tui.advice import receipt_rules as receipt  # noqa: E402
-from dpo_tui.advice import training_curve_rules as curve  # noqa: E402
 from dpo_tui.advice.advice import HEALTHY  # noqa: E402
 from dpo_tui.advice.diagnose import apply_rules, diagnose  # noqa: E402
 from dpo_tui.advice.evidence import read_evidence  # noqa: E402

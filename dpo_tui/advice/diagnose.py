@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.advice import preference_rules, receipt_rules, training_curve_rules
+from dpo_tui.advice import optimisation_rules, preference_learning_rules, receipt_rules
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY, Advice
 from dpo_tui.advice.curve_statistics import mean, part
 from dpo_tui.advice.evidence import Evidence, read_evidence
@@ -24,20 +24,20 @@ from dpo_tui.advice.evidence import Evidence, read_evidence
 Rule = Callable[[Evidence], Advice | None]
 
 RULES: tuple[Rule, ...] = (
-    training_curve_rules.not_a_number,
-    preference_rules.wrong_reference,
+    optimisation_rules.not_a_number,
+    preference_learning_rules.wrong_reference,
     receipt_rules.leak,
     receipt_rules.duplicates,
-    training_curve_rules.beta,
-    preference_rules.swapped,
-    training_curve_rules.rate_high,
-    preference_rules.trivial,
-    training_curve_rules.too_short,
-    preference_rules.weak_signal,
-    training_curve_rules.rate_low,
-    preference_rules.over_fitting,
-    preference_rules.chosen_falls,
-    preference_rules.kl,
+    optimisation_rules.beta,
+    preference_learning_rules.swapped,
+    optimisation_rules.rate_high,
+    preference_learning_rules.trivial,
+    optimisation_rules.too_short,
+    preference_learning_rules.weak_signal,
+    optimisation_rules.rate_low,
+    preference_learning_rules.over_fitting,
+    preference_learning_rules.chosen_falls,
+    preference_learning_rules.kl,
     receipt_rules.out_of_memory,
     receipt_rules.gradient_spikes,
     receipt_rules.dropped_rows,
@@ -73,7 +73,7 @@ def apply_rules(run: Evidence) -> list[Advice]:
 def _nothing_wrong(run: Evidence) -> Advice:
     """Advice on a run to which no rule applies: healthy, or too early to say."""
     losses = run.values("loss")
-    if len(losses) < _MIN_LOG_LINES or run.step < training_curve_rules.SETTLED_STEPS / 2:
+    if len(losses) < _MIN_LOG_LINES or run.step < optimisation_rules.SETTLED_STEPS / 2:
         if run.step and run.step == run.max_steps:
             return Advice(TOO_EARLY, "info", f"Too short to tell: all of it was {run.step} steps.")
         where = f"step {run.step}" + (f" of {run.max_steps}" if run.max_steps else "")

@@ -20,7 +20,7 @@ from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile, main_memory
 from dpo_tui.hardware.run_history import Measurement, measurements, nearest
 from dpo_tui.hub.cache import local_model_folder
-from dpo_tui.start.stages import is_earlier_run, shape_of
+from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
 
 
 @dataclass(frozen=True)

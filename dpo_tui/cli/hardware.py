@@ -9,10 +9,10 @@ import click
 from dpo_tui.cli.output import print_json
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import recommend
-from dpo_tui.hardware.gpu_processes import GpuProcess
 from dpo_tui.hardware.memory.fit import in_gigabytes
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.hardware.nvml import Gpu, Inventory
+from dpo_tui.hardware.process_description import GpuProcess
 from dpo_tui.hardware.profiles import Profile, Ram, fitting_models, main_memory
 
 _WIDTH = 80

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
-from dpo_tui.hardware.gpu_processes import GpuProcess, describe
+from dpo_tui.hardware.process_description import GpuProcess, describe
 from dpo_tui.text.printable import printable
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.runs import requests, run_lock, throughput
+from dpo_tui.runs import remaining_time, requests, run_lock
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
@@ -134,7 +134,7 @@ def _silence(folder: RunFolder, state: State, quiet: float) -> str:
     """A sentence about how long the run has written nothing; empty while that is usual."""
     if quiet <= STALLED_AFTER:
         return ""
-    step = throughput.step_seconds(folder.metrics, state.attempt_started_at)
+    step = remaining_time.step_seconds(folder.metrics, state.attempt_started_at)
     if quiet <= (STALLED_WITHOUT_STEP_TIME if step is None else STALLED_STEPS * step):
         return ""
     usual = f" (a step takes {step:.1f} s)" if step is not None else ""

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from dpo_tui.runs import throughput
+from dpo_tui.runs import remaining_time
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import latest
@@ -53,7 +53,9 @@ def eta_of(folder: RunFolder, status: Status, now: float) -> float | None:
     if status.status not in ("running", "stalled", "stopping") or status.state is None:
         return None
     since = status.state.attempt_started_at
-    return throughput.eta_seconds(status.progress, throughput.step_seconds(folder.metrics, since), since=since, now=now)
+    return remaining_time.eta_seconds(
+        status.progress, remaining_time.step_seconds(folder.metrics, since), since=since, now=now
+    )
 
 
 def worst_advice(folder: RunFolder) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from dpo_tui.screens.steps.settings_step import SettingsStep
 from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.text.printable import printable
 from dpo_tui.views import run_plan as plans
-from dpo_tui.views.run_forecast import Forecast, Forecaster
+from dpo_tui.views.planned_run_forecast import Forecast, Forecaster
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen

@@ -32,9 +32,9 @@ from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.trackers import check_trackers
+from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model
 from dpo_tui.start.providers.registry import provider_of
-from dpo_tui.start.stages import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 
 
 @dataclass(frozen=True)

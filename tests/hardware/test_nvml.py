@@ -233,7 +233,7 @@ def test_hub_tokens_on_a_command_line_are_not_shown() -> None:
     secret = "hf_" + "a" * 30
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", f"--token={secret}"])
     try:
-        from dpo_tui.hardware.gpu_processes import describe
+        from dpo_tui.hardware.process_description import describe
 
         holder = describe(sleeper.pid, 10)
         assert holder.command is not None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_tui.runs import throughput
+from dpo_tui.runs import remaining_time
 from dpo_tui.runs.metrics_reader import MetricsTail, latest, read_all
 
 _NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=8)
@@ -195,14 +195,14 @@ def test_the_pace_is_that_of_the_current_attempt(tmp_path: Path) -> None:
     slow = [{"t": 100 + 50 * step, "step": step, "step_seconds": 50.0} for step in range(10)]
     fast = [{"t": 1000 + 2 * step, "step": 10 + step, "step_seconds": 2.0} for step in range(5)]
     _write(path, *slow)
-    assert throughput.step_seconds(path, since=999) is None, "not known yet"
+    assert remaining_time.step_seconds(path, since=999) is None, "not known yet"
     _write(path, *slow, *fast)
-    assert throughput.step_seconds(path, since=999) == 2.0
+    assert remaining_time.step_seconds(path, since=999) == 2.0
     progress = {"step": 15, "max_steps": 115, "t": 1010.0}
-    assert throughput.eta_seconds(progress, 2.0, since=999, now=1010.0) == 200.0
-    assert throughput.eta_seconds(progress, 2.0, since=1011, now=1012.0) is None, "an earlier attempt's progress"
-    assert throughput.eta_seconds(progress, None, since=999, now=1010.0) is None
-    assert throughput.eta_seconds({}, 2.0, since=999, now=1010.0) is None
+    assert remaining_time.eta_seconds(progress, 2.0, since=999, now=1010.0) == 200.0
+    assert remaining_time.eta_seconds(progress, 2.0, since=1011, now=1012.0) is None, "an earlier attempt's progress"
+    assert remaining_time.eta_seconds(progress, None, since=999, now=1010.0) is None
+    assert remaining_time.eta_seconds({}, 2.0, since=999, now=1010.0) is None
 
 
 def test_the_pace_follows_the_recent_past_and_not_one_slow_step(tmp_path: Path) -> None:
@@ -210,10 +210,10 @@ def test_the_pace_follows_the_recent_past_and_not_one_slow_step(tmp_path: Path) 
     early = [{"t": float(step), "step": step, "step_seconds": 9.0} for step in range(100)]
     late = [{"t": 100.0 + step, "step": 100 + step, "step_seconds": 60.0 if step == 7 else 1.0} for step in range(20)]
     _write(path, *early, *late)
-    assert throughput.step_seconds(path, since=0) == 1.0
+    assert remaining_time.step_seconds(path, since=0) == 1.0
 
 
 def test_a_file_that_tells_no_step_time_still_gives_a_pace(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     _write(path, *({"t": 30.0 * n, "step": 10 * n, "loss": 0.6} for n in range(5)))
-    assert throughput.step_seconds(path, since=None) == 3.0
+    assert remaining_time.step_seconds(path, since=None) == 3.0

@@ -18,7 +18,7 @@ from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.screens.steps.settings_step import outlook
 from dpo_tui.start.prepare import Prepared
 from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
-from dpo_tui.views.run_forecast import Forecast
+from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.views.styled_text import Paragraph

@@ -12,7 +12,7 @@ from dpo_tui.config.schema import SECTIONS, choices, setting_text
 from dpo_tui.config.toml_text import limits
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.text.durations import duration
-from dpo_tui.views.run_forecast import Forecast
+from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan, parse, setting_text as value_text
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.schema_form import FormRow, SchemaForm

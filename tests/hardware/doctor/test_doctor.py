@@ -12,8 +12,8 @@ from dpo_tui.hardware.doctor import registry
 from dpo_tui.hardware.doctor.login_session import kills_user_processes
 from dpo_tui.hardware.doctor.python_and_torch import problem_of
 from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions, MachineFacts
-from dpo_tui.hardware.gpu_processes import GpuProcess
 from dpo_tui.hardware.nvml import NvmlFault
+from dpo_tui.hardware.process_description import GpuProcess
 from tests.support.doctor_facts import GIB, TORCH, findings, gpu
 from tests.support.nvml_standin import compiler, machine
 from tests.support.repository import ROOT

@@ -13,7 +13,7 @@ from dpo_tui.data.pair_sizes import pair_sizes
 from dpo_tui.screens.steps.settings_step import setting_help
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.padding_savings import PaddingSavings, estimate_padding
-from dpo_tui.views.run_forecast import Forecast
+from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan
 from tests.support.training import make_config, train
 

@@ -8,7 +8,7 @@ import math
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.curve_statistics import chance_standard_error, mean, part
 from dpo_tui.advice.evidence import Evidence
-from dpo_tui.advice.training_curve_rules import MOVED_NATS
+from dpo_tui.advice.optimisation_rules import MOVED_NATS
 from dpo_tui.strategies.metric_expectations import KL_REASONABLE, LN2
 
 REFERENCE_GAP, REFERENCE_GAP_WITH_DROPOUT = 1.0, 20.0
