@@ -24,5 +24,5 @@ slow:  ## The second tier of tests, up to an hour; commit its tables with the co
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 pages:  ## Pages that are generated from the code.
-	$(BIN)/python -m dpo_tui.config.page > docs/config.md
+	$(BIN)/python -m dpo_tui.config.docs_page > docs/config.md
 	$(BIN)/python scripts/advice_page.py > docs/advice.md

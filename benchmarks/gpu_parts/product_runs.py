@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from dpo_tui.config.files import LoadedConfig
-from dpo_tui.runs import requests
+from dpo_tui.runs import control_requests
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.runs.start_run import resume, start
@@ -61,7 +61,7 @@ def wait_for(folder: RunFolder, what: Callable[[], bool], seconds: float) -> Non
         if status.over and not what():
             raise RuntimeError(f"the run is {status.status}: {status.reason.splitlines()[0] if status.reason else ''}")
         if time.monotonic() > end:
-            requests.request_stop(folder, now=True)
+            control_requests.request_stop(folder, now=True)
             raise TimeoutError(f"the run is {status.status} after {seconds:.0f} s: {status.progress}")
         time.sleep(_POLL)
 

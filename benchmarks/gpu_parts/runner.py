@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.gpu_parts.session import Part, Session, append, in_words
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.runs import requests, store
+from dpo_tui.runs import control_requests, store
 from dpo_tui.runs.status import status_of
 
 LONGEST = 240.0
@@ -131,4 +131,4 @@ def _stop_runs(home: Path) -> None:
     for folder in store.runs_in(home / "runs"):
         with contextlib.suppress(DpoTuiError):
             if not status_of(folder).over:
-                requests.request_stop(folder, now=True)
+                control_requests.request_stop(folder, now=True)

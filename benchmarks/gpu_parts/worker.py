@@ -11,7 +11,7 @@ from dpo_tui.config.files import LoadedConfig, load
 from dpo_tui.demo import assets
 from dpo_tui.hardware.memory.memory_estimate import estimate
 from dpo_tui.hardware.models.lookup import architecture_of
-from dpo_tui.runs import requests
+from dpo_tui.runs import control_requests
 
 _RUN_SECONDS = 75.0
 _FIRST_LOSS = (0.69314, 0.69316)
@@ -49,14 +49,14 @@ def _to_the_end(session: Session) -> Mapping[str, Any]:
 def _stopped_and_resumed(session: Session) -> Mapping[str, Any]:
     folder = product_runs.launched(_loaded(session, use_4bit=True, max_steps=200, eval_steps=100), "nf4")
     product_runs.wait_for(folder, lambda: len(product_runs.lines(folder)) > 1, session.limit(_RUN_SECONDS))
-    requests.request_stop(folder)
+    control_requests.request_stop(folder)
     stopped = product_runs.wait_for_end(folder, session.limit(_RUN_SECONDS))
     at = product_runs.outcome(folder)["steps"]
     resumed_from = product_runs.resumed(folder, session.limit(_RUN_SECONDS))
     if session.dry:
         # So many steps of NF4 take long on a processor; that it goes on is what can be seen there.
         product_runs.wait_for(folder, lambda: product_runs.outcome(folder)["steps"] > at, session.limit(_RUN_SECONDS))
-        requests.request_stop(folder)
+        control_requests.request_stop(folder)
     product_runs.wait_for_end(folder, session.limit(_RUN_SECONDS))
     ends = {"first_end": f"{stopped} at step {at}", "resumed_from": resumed_from}
     return {**ends, **_checked(product_runs.outcome(folder))}

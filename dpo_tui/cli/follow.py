@@ -13,7 +13,7 @@ from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.run_summary_text import next_steps, result_text
 from dpo_tui.errors import RunError
-from dpo_tui.runs import exit_codes, requests
+from dpo_tui.runs import control_requests, exit_codes
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import MetricsTail
 from dpo_tui.runs.status import Status, status_of
@@ -80,7 +80,7 @@ class _InterruptRequests:
         # Python runs signal handlers in the main thread between two bytecodes, so writing a file is safe here.
         self.count += 1
         try:
-            requests.request_stop(self.folder, now=self.count > 1)
+            control_requests.request_stop(self.folder, now=self.count > 1)
         except RunError:
             return  # it has just ended; `follow` says how
         first = "stopping after this step, with a checkpoint (again: at once)"

@@ -5,7 +5,7 @@ import sys
 import click
 
 from dpo_tui.cli.output import narrate
-from dpo_tui.runs import naming, requests, store
+from dpo_tui.runs import control_requests, naming, store
 from dpo_tui.runs.status import status_of
 from dpo_tui.text.printable import printable
 
@@ -16,7 +16,7 @@ from dpo_tui.text.printable import printable
 def stop(run: str, now: bool) -> None:
     """Stop a run: at its next step it saves a checkpoint and ends. RUN is an id, a unique prefix, a name, or `last`."""
     folder = store.find(run)
-    requests.request_stop(folder, now=now)
+    control_requests.request_stop(folder, now=now)
     effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
     narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
 
@@ -26,7 +26,7 @@ def stop(run: str, now: bool) -> None:
 def checkpoint(run: str) -> None:
     """Save a checkpoint without stopping. RUN is an id, a unique prefix, a name, or `last`."""
     folder = store.find(run)
-    requests.request_checkpoint(folder)
+    control_requests.request_checkpoint(folder)
     narrate(f"Asked run {folder.id}: it saves a checkpoint at its next step and goes on.")
 
 

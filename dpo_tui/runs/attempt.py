@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import exit_codes, requests
+from dpo_tui.runs import control_requests, exit_codes
 from dpo_tui.runs.folder import RunFolder, newest_checkpoint
 from dpo_tui.runs.launchers.launcher import Launcher, Worker
 from dpo_tui.runs.line_log import seconds_from
@@ -87,7 +87,7 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
         if (returncode := worker.poll()) is not None:
             return returncode, cause
         # A request to stop at once also overrides a SIGTERM to the supervisor; each is acted on once.
-        if cause != "stop-now" and requests.is_requested(folder, requests.STOP_NOW):
+        if cause != "stop-now" and control_requests.is_requested(folder, control_requests.STOP_NOW):
             cause = "stop-now"
             _record_stopping(record, "asked to stop at once")
             worker.terminate()
@@ -98,7 +98,7 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
             # Only the worker itself: its data-loader processes must live until it has saved.
             worker.interrupt()
             kill_at = time.monotonic() + _grace()
-        elif record.state.status == "running" and requests.is_requested(folder, requests.STOP):
+        elif record.state.status == "running" and control_requests.is_requested(folder, control_requests.STOP):
             _record_stopping(record, "asked to stop: it saves a checkpoint at its next step")
         if kill_at is not None and time.monotonic() >= kill_at:
             record.event("killing", f"the worker did not end within {_grace():g} s of SIGTERM: SIGKILL")

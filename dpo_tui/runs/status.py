@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.runs import remaining_time, requests, run_lock
+from dpo_tui.runs import control_requests, remaining_time, run_lock
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
@@ -88,7 +88,9 @@ def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Statu
     progress = _current_progress(folder, state)
     quiet = quiet_seconds(folder, now)
     silence = _silence(folder, state, quiet)
-    asked = requests.is_requested(folder, requests.STOP) or requests.is_requested(folder, requests.STOP_NOW)
+    asked = control_requests.is_requested(folder, control_requests.STOP) or control_requests.is_requested(
+        folder, control_requests.STOP_NOW
+    )
     if state.status == "stopping" or asked:
         reason = state.reason if state.status == "stopping" else "asked to stop at the next step"
         return Status("stopping", _join(where, reason, silence), True, state, progress)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import leftover_processes, out_of_memory_retry, queue, requests, run_lock
+from dpo_tui.runs import control_requests, leftover_processes, out_of_memory_retry, queue, run_lock
 from dpo_tui.runs.attempt import AttemptEnd, run_attempt
 from dpo_tui.runs.devices import Machine, read_machine
 from dpo_tui.runs.folder import RunFolder
@@ -103,7 +103,7 @@ def _record_as_queued(folder: RunFolder, state: State, worker_argv: list[str]) -
     record = StateWriter(folder, state)
     resumed = state.attempt > 0
     if resumed:
-        requests.clear(folder)  # requests to an earlier attempt are not for this one
+        control_requests.clear(folder)  # requests to an earlier attempt are not for this one
     if resumed and state.status not in ENDED:
         record.event("lost", f"attempt {state.attempt} was lost: its supervisor went without a word")
     record.update(
@@ -176,11 +176,13 @@ def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) 
 
 
 def _stop_is_requested(folder: RunFolder) -> bool:
-    return requests.is_requested(folder, requests.STOP) or requests.is_requested(folder, requests.STOP_NOW)
+    return control_requests.is_requested(folder, control_requests.STOP) or control_requests.is_requested(
+        folder, control_requests.STOP_NOW
+    )
 
 
 def _record_stop_before_start(folder: RunFolder, record: StateWriter, reason: str) -> bool:
-    requests.clear(folder)
+    control_requests.clear(folder)
     record.update(status="stopped", reason=reason, ended_at=time.time())
     record.event("stopped", reason)
     return False
@@ -228,7 +230,7 @@ def _run_attempts(
 
 def _record_end(folder: RunFolder, record: StateWriter, ending: AttemptEnd) -> None:
     """Record the end, then end leftover processes: readers learn it at once, while the lock keeps the devices taken."""
-    requests.clear(folder)
+    control_requests.clear(folder)
     record.update(status=ending.status, reason=ending.reason, returncode=ending.returncode, ended_at=time.time())
     record.event(ending.status, ending.reason or "done", attempt=record.state.attempt, returncode=ending.returncode)
     if ended := ending.end_leftovers():

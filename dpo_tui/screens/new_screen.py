@@ -33,7 +33,7 @@ from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.widgets.schema_form import SchemaForm
+from dpo_tui.widgets.settings_form import SchemaForm
 from dpo_tui.widgets.tab_strip import TabStrip
 
 STEPS = ("1 Hardware", "2 Model", "3 Data", "4 Settings", "5 Check")

@@ -16,7 +16,7 @@ from dpo_tui.views.user_settings import UserSettings, save
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.widgets.schema_form import FormRow, SchemaForm
+from dpo_tui.widgets.settings_form import FormRow, SchemaForm
 from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow

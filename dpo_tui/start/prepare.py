@@ -26,7 +26,7 @@ from dpo_tui.hardware.gpu_choice import placement_for
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
-from dpo_tui.runs import requests, start_run, store
+from dpo_tui.runs import control_requests, start_run, store
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
@@ -181,7 +181,7 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run
         RunError: it is running, or done, or someone else resumed it at the same time.
     """
     if accept_changed_data:
-        requests.accept_changed_data(folder)
+        control_requests.accept_changed_data(folder)
     elif folder.receipt.exists() and not status_of(folder).live:
         change = file_change(read_json(folder.receipt), load(folder.config).config)
         if change is not None:
@@ -189,7 +189,7 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run
     try:
         return start_run.resume(folder)
     except RunError:
-        requests.clear(folder, requests.ACCEPT_CHANGED_DATA)
+        control_requests.clear(folder, control_requests.ACCEPT_CHANGED_DATA)
         raise
 
 

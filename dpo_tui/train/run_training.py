@@ -12,7 +12,7 @@ from typing import Any
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
 from dpo_tui.data.load_split import split_version
-from dpo_tui.runs import requests
+from dpo_tui.runs import control_requests
 from dpo_tui.runs.atomic_files import read_json, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import write_held_out
@@ -87,7 +87,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         receipt({}, shortcuts=shortcuts_of(trainer))
         # Not before the receipt lists the change: if this attempt fails earlier, the next one still has the user's
         # consent.
-        requests.clear(folder, requests.ACCEPT_CHANGED_DATA)
+        control_requests.clear(folder, control_requests.ACCEPT_CHANGED_DATA)
 
     stop_requests.raise_if_stopped()
     in_training = InTrainingEvaluation(
@@ -155,7 +155,7 @@ def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[Run
     change = change_of(earlier, config, rows)
     if change is None or earlier is None:
         return rows, changes
-    if not requests.is_requested(folder, requests.ACCEPT_CHANGED_DATA):
+    if not control_requests.is_requested(folder, control_requests.ACCEPT_CHANGED_DATA):
         raise change.error(folder.id)
     checkpoint, _ = newest_complete(folder.checkpoints)
     step = step_of(checkpoint) if checkpoint else 0

@@ -5,7 +5,7 @@ from typing import ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 
-from dpo_tui.runs import naming, requests, store
+from dpo_tui.runs import control_requests, naming, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.text.printable import printable
@@ -52,14 +52,14 @@ class RunActionsScreen(FullScreen):
             else "It saves a checkpoint at its next step; r goes on from there later."
         )
         if await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=again)):
-            requests.request_stop(folder, now=again)
+            control_requests.request_stop(folder, now=again)
             self.notify(f"{printable(name)} was asked to stop.", markup=False)
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)
     def action_checkpoint_run(self) -> None:
         """Request a checkpoint at the next step."""
         if (run := self.current_run()) is not None:
-            requests.request_checkpoint(run[0])
+            control_requests.request_checkpoint(run[0])
             self.app.call_from_thread(self.notify, "A checkpoint comes at the next step.", markup=False)
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpo_tui.config.docs_page import page
 from dpo_tui.config.files import from_values, load, parse_assignment, with_changes
-from dpo_tui.config.page import page
 from dpo_tui.config.problems import InvalidConfigError
 from dpo_tui.config.rules import RULES
 from dpo_tui.config.schema import SECTIONS, Config, bounds, choices, fields, section_of, setting_text

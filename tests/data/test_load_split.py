@@ -17,7 +17,7 @@ from dpo_tui.data.pair_sizes import pair_sizes
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id, split_by_prompt
 from dpo_tui.errors import DataError
 from dpo_tui.judging.run_prompts import TRAINED_ON, run_prompts
-from dpo_tui.runs import requests, store
+from dpo_tui.runs import control_requests, store
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import read_held_out, write_held_out
@@ -204,14 +204,14 @@ def test_a_resume_on_changed_data_is_refused_and_goes_on_when_that_is_accepted(
     assert isinstance(refusal.exception, DataError)
     assert before["data"]["sha256"][:12] in refusal.exception.message
 
-    requests.accept_changed_data(folder)
+    control_requests.accept_changed_data(folder)
     train(config, folder)
     after = json.loads(folder.receipt.read_text())
     (change,) = after["data_changes"]
     assert change["data"] == before["data"]
     assert change["until_step"] in (1, 2)
     assert after["data"]["rows"] == 18
-    assert not requests.is_requested(folder, requests.ACCEPT_CHANGED_DATA)
+    assert not control_requests.is_requested(folder, control_requests.ACCEPT_CHANGED_DATA)
     assert any("has changed since the run began" in event["message"] for event in lines(folder.events))
     now = read_held_out(folder)
     assert now is not None

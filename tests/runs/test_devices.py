@@ -14,7 +14,7 @@ import pytest
 
 from dpo_tui.cli.run_summary_text import run_lines
 from dpo_tui.errors import RunError
-from dpo_tui.runs import requests, run_lock, start_run, store
+from dpo_tui.runs import control_requests, run_lock, start_run, store
 from dpo_tui.runs.devices import Device, DeviceRequest, Machine
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.queue import Wait, decide, scheduling_lock
@@ -302,7 +302,7 @@ def test_a_run_that_waits_for_any_gpu_can_be_stopped() -> None:
     holding(first, 1)
     second = wanting("gpu:0")
     waits(second, "any free GPU of 1")
-    requests.request_stop(second)
+    control_requests.request_stop(second)
     state = ended(second)
     assert (state.status, state.attempt, state.devices) == ("stopped", 0, [])
     go(first)
@@ -324,7 +324,7 @@ def test_a_stop_is_honoured_while_another_process_has_the_scheduling_lock(home: 
         assert keeper.stdout is not None and keeper.stdout.readline() == "True\n"
         folder = begin()
         assert status_of(folder).status == "queued"
-        requests.request_stop(folder)
+        control_requests.request_stop(folder)
         state = ended(folder)
         assert (state.status, state.attempt) == ("stopped", 0)
     finally:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dpo_tui.runs import requests, start_run, store
+from dpo_tui.runs import control_requests, start_run, store
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
@@ -102,7 +102,7 @@ def test_a_queued_run_that_is_asked_to_stop_never_starts() -> None:
     holding(first, 1)
     second = begin(devices=GPU)
     waits(second)
-    requests.request_stop(second)
+    control_requests.request_stop(second)
     state = ended(second)
     assert (state.status, state.attempt, state.worker_pid) == ("stopped", 0, None)
     assert not second.train_log.exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import requests
+from dpo_tui.runs import control_requests
 from dpo_tui.runs.exit_codes import describe_exit
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
@@ -68,7 +68,7 @@ def test_a_request_to_stop_shows_at_once() -> None:
     folder = _running()
     _progress(folder, t=time.time())
     with supervised(folder):
-        requests.request_stop(folder)
+        control_requests.request_stop(folder)
         assert status_of(folder).status == "stopping"
 
 
@@ -243,7 +243,7 @@ def test_a_stop_that_is_asked_for_and_one_that_is_under_way_give_their_own_reaso
     folder = _running()
     _progress(folder, t=time.time())
     with supervised(folder):
-        requests.request_stop(folder)
+        control_requests.request_stop(folder)
         assert status_of(folder).reason == "asked to stop at the next step"
         edit_state(folder, status="stopping", reason="saving a checkpoint")
         assert status_of(folder).reason == "saving a checkpoint"

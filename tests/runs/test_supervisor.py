@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dpo_tui.runs import out_of_memory_retry, requests, run_lock, start_run, store
+from dpo_tui.runs import control_requests, out_of_memory_retry, run_lock, start_run, store
 from dpo_tui.runs.out_of_memory_retry import MicroBatch
 from dpo_tui.runs.process import is_same_process, process_start
 from dpo_tui.strategies.dpo import DPO
@@ -76,7 +76,7 @@ def test_the_worker_gets_its_devices_and_an_unbuffered_log(monkeypatch: pytest.M
 def test_a_killed_worker_is_failed_with_the_signal_in_words_and_resumes() -> None:
     folder = begin("--hold-at", 3)
     holding(folder, 3)
-    requests.request_checkpoint(folder)
+    control_requests.request_checkpoint(folder)
     until(lambda: list(folder.checkpoints.glob("*-3")), "the checkpoint")
     send(state_of(folder).worker_pid, signal.SIGKILL)
     assert has_status(folder, "failed") == "failed"

@@ -23,7 +23,7 @@ from dpo_tui.views.run_plan import RunPlan, parse, setting_text
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.compact_inputs import ChoiceList
 from dpo_tui.widgets.dialogs import MessageDialog
-from dpo_tui.widgets.schema_form import SchemaForm
+from dpo_tui.widgets.settings_form import SchemaForm
 from tests.support.repository import ROOT
 from tests.support.app import screen_text, until
 from tests.support.training import make_config

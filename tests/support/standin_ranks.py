@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from dpo_tui.runs import exit_codes, requests
+from dpo_tui.runs import control_requests, exit_codes
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import set_pdeathsig
 from dpo_tui.runs.ranks import Rank, RankReporter
@@ -58,7 +58,7 @@ def rank(arguments: list[str]) -> int:
         reporter.ended(options.code, "the loss is no number", "Lower the learning rate.")
         return int(options.code)
     wait = options.hold or (options.failing >= 0 and first_attempt)
-    while wait and not signals and not requests.is_requested(folder, requests.STOP):
+    while wait and not signals and not control_requests.is_requested(folder, control_requests.STOP):
         time.sleep(0.01)
     code = exit_codes.STOPPED if wait else exit_codes.DONE
     reporter.ended(code)

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from dpo_tui.runs import requests
+from dpo_tui.runs import control_requests
 from dpo_tui.runs.atomic_files import append_json_line, write_json_atomic
 from dpo_tui.runs.folder import CHECKPOINT_MARKER, RunFolder
 from dpo_tui.runs.process import set_pdeathsig
@@ -57,12 +57,12 @@ def main() -> int:
             return 75
         _log(folder, step, options.steps)
         while True:
-            if requests.is_requested(folder, requests.CHECKPOINT):
+            if control_requests.is_requested(folder, control_requests.CHECKPOINT):
                 _save(folder, step)
-                requests.clear(folder, requests.CHECKPOINT)
-            if signals or requests.is_requested(folder, requests.STOP):
+                control_requests.clear(folder, control_requests.CHECKPOINT)
+            if signals or control_requests.is_requested(folder, control_requests.STOP):
                 _save(folder, step)
-                requests.clear(folder, requests.STOP)
+                control_requests.clear(folder, control_requests.STOP)
                 return 130
             holding = options.hold_at == step and attempts <= options.hold_attempts
             if not holding or (folder.path / "go").exists():

@@ -20,7 +20,7 @@ from dpo_tui.views.run_diagnosis import PAUSE, ThrottledDiagnosis, evidence_of
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.schema_form import SchemaForm
+from dpo_tui.widgets.settings_form import SchemaForm
 from tests.support.app import ended_run, screen_text, until
 from tests.support.event_file import scalar_record
 from tests.support.fake_run import begin, metrics_at, progress, write_history

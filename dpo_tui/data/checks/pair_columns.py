@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_tui.data.checks.unusual_characters import UnusualRows
+from dpo_tui.data.checks.byte_prefilter import UnusualRows
 from dpo_tui.data.pairs.pair import Turns
 
 SIMILAR = 0.6

@@ -12,9 +12,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dpo_tui.data.checks.byte_prefilter import unusual_rows
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.pair_columns import PairColumns, TextColumn
-from dpo_tui.data.checks.unusual_characters import unusual_rows
 from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
 from dpo_tui.data.rows.column_shapes import Record

@@ -15,7 +15,7 @@ from dpo_tui.text.durations import duration
 from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan, parse, setting_text as value_text
 from dpo_tui.widgets.compact_inputs import LineInput
-from dpo_tui.widgets.schema_form import FormRow, SchemaForm
+from dpo_tui.widgets.settings_form import FormRow, SchemaForm
 from dpo_tui.widgets.step_bar import bar
 from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane

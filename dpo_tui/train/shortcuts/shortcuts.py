@@ -39,7 +39,7 @@ class Shortcuts:
         sparse_head: applies the LM head only at positions with a label.
         has_fused_head: whether TRL gave the models the head that ``sparse_head`` needs.
         reference: whether the reference is scored once, decided by
-            :mod:`dpo_tui.train.shortcuts.reference_logps`.
+            :mod:`dpo_tui.train.shortcuts.reference_precompute`.
     """
 
     def __init__(self, journal: Journal, share_prefix: Literal["auto", "on", "off"]) -> None:

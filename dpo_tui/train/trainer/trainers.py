@@ -13,7 +13,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
-from dpo_tui.train.shortcuts import reference_cache, reference_logps
+from dpo_tui.train.shortcuts import reference_cache, reference_precompute
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer import token_cache
 from dpo_tui.train.trainer.callbacks import RunCallback
@@ -106,7 +106,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         if self.accelerator.num_processes > 1:
             return super()._precompute_ref_logps(dataset, name, batch_size)
         weights = self._weights.result() if self._weights else None
-        parts = reference_logps.key_parts(self.config, self, weights)
+        parts = reference_precompute.key_parts(self.config, self, weights)
         pairs = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
         key = reference_cache.key_of(parts, pairs) if parts else None
         logps = reference_cache.load(key, len(dataset)) if key else None
@@ -117,7 +117,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
                 reference_cache.store(key, logps)
         else:
             self.journal.event("note", f"{len(dataset):,} reference scores are kept from an earlier run ({name})")
-        return reference_logps.add_logps_columns(dataset, logps)
+        return reference_precompute.add_logps_columns(dataset, logps)
 
     def _score(self, dataset: Any, batch_size: int) -> reference_cache.ReferenceLogps:
         def progress(done: int) -> None:
@@ -125,7 +125,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             self.stop_requests.raise_if_stopped()
 
         exact = self.args.precompute_ref_batch_size is not None
-        return reference_logps.compute_logps(self, dataset, batch_size, exact_batches=exact, progress=progress)
+        return reference_precompute.compute_logps(self, dataset, batch_size, exact_batches=exact, progress=progress)
 
     def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
         """Return the reference's log-probabilities of a batch, with shared prompts where that is on."""
@@ -190,7 +190,9 @@ def build_pair_trainer(inputs: TrainerInputs) -> Any:
         return DPOTrainer(args=inputs.make_arguments(), **inputs.options)
     held_out = len(rows.held_out) if rows.held_out is not None else 0
     shortcuts = Shortcuts(journal, config.share_prefix)
-    shortcuts.reference = reference_logps.decide_precompute(config, len(rows.train), held_out, resumes=inputs.resumes)
+    shortcuts.reference = reference_precompute.decide_precompute(
+        config, len(rows.train), held_out, resumes=inputs.resumes
+    )
     # Without an adapter, TRL loads a second model as the reference unless its arguments say that it is precomputed.
     arguments = inputs.make_arguments(reference_once=shortcuts.reference.on and not config.use_lora)
     return PairTrainer(config, journal, inputs.callback.stop_requests, shortcuts, args=arguments, **inputs.options)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
-from dpo_tui.runs import requests
+from dpo_tui.runs import control_requests
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.ranks import Rank
 
@@ -74,7 +74,7 @@ class StopRequests:
 
     def stop_wanted(self) -> bool:
         """Whether this rank knows of a request to stop. Others may not yet, so no collective may be left for it."""
-        return self._signalled or requests.is_requested(self._folder, requests.STOP)
+        return self._signalled or control_requests.is_requested(self._folder, control_requests.STOP)
 
     def take_requests(self) -> Requests:
         """Return the requests of all ranks, and clear one for a checkpoint, since the caller follows it.
@@ -82,11 +82,11 @@ class StopRequests:
         A collective: every rank must call it at the same places.
         """
         stop, checkpoint = self.reduce_flags(
-            (self.stop_wanted(), requests.is_requested(self._folder, requests.CHECKPOINT))
+            (self.stop_wanted(), control_requests.is_requested(self._folder, control_requests.CHECKPOINT))
         )
         if checkpoint and not stop:
             # By every rank: on NFS one may see the file for a while after another has removed it, and would save again.
-            requests.clear(self._folder, requests.CHECKPOINT)
+            control_requests.clear(self._folder, control_requests.CHECKPOINT)
         return Requests(stop, checkpoint)
 
     def raise_if_stopped(self) -> None:
@@ -103,7 +103,7 @@ class StopRequests:
     def clear_stop(self) -> None:
         """Remove the request to stop once it has been followed; rank 0 does it for all."""
         if self._rank.is_first:
-            requests.clear(self._folder, requests.STOP)
+            control_requests.clear(self._folder, control_requests.STOP)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         # The flag first: where StopRequested is swallowed in C code, the next check still sees the request.

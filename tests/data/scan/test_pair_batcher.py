@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpo_tui.data.checks.byte_prefilter import unusual_rows
 from dpo_tui.data.checks.registry import checks
-from dpo_tui.data.checks.unusual_characters import unusual_rows
 from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, MixedColumnsError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import requests, start_run
+from dpo_tui.runs import control_requests, start_run
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers import registry
 from dpo_tui.runs.launchers.local import LocalLauncher
@@ -108,7 +108,7 @@ def test_ranks_below_another_process_live_and_are_done(supervisors: list[subproc
 def test_ranks_are_stopped_together_though_their_agent_answers_1(supervisors: list[subprocess.Popen[bytes]]) -> None:
     folder = begin_ranks(supervisors, "--hold")
     both_train(folder)
-    requests.request_stop(folder)
+    control_requests.request_stop(folder)
     state = over(supervisors, folder)
     assert (state.status, state.returncode) == ("stopped", 1)
     assert state.reason.startswith("stopped as asked")
@@ -252,5 +252,5 @@ def test_a_run_can_be_submitted_wait_with_a_reason_and_be_stopped_before_it_has_
     assert (found.status, found.reason, found.live) == ("queued", "job 17 waits for resources", True)
     with pytest.raises(RunError, match="is queued: it cannot be resumed meanwhile"):
         start_run.resume(folder)
-    requests.request_stop(folder)
+    control_requests.request_stop(folder)
     assert not (folder.path / "job").exists(), "the batch system was told"

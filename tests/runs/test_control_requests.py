@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import requests, start_run
+from dpo_tui.runs import control_requests, start_run
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("home")
 def test_stop_saves_a_checkpoint_and_resume_goes_on_from_it() -> None:
     folder = begin("--hold-at", 3)
     holding(folder, 3)
-    requests.request_stop(folder)
+    control_requests.request_stop(folder)
     state = ended(folder)
     assert (state.status, state.returncode, state.reason) == ("stopped", 130, "stopped as asked; checkpoint-3 is saved")
     assert (folder.checkpoints / "checkpoint-3").is_dir()
@@ -44,9 +44,9 @@ def test_stop_saves_a_checkpoint_and_resume_goes_on_from_it() -> None:
 def test_checkpoint_saves_and_the_run_goes_on() -> None:
     folder = begin("--hold-at", 2)
     holding(folder, 2)
-    requests.request_checkpoint(folder)
+    control_requests.request_checkpoint(folder)
     until((folder.checkpoints / "checkpoint-2").is_dir, "the checkpoint")
-    until(lambda: not requests.is_requested(folder, requests.CHECKPOINT), "the request to be honoured")
+    until(lambda: not control_requests.is_requested(folder, control_requests.CHECKPOINT), "the request to be honoured")
     assert status_of(folder).status == "running"
     go(folder)
     assert (ended(folder).status, state_of(folder).attempt) == ("done", 1)
@@ -55,7 +55,7 @@ def test_checkpoint_saves_and_the_run_goes_on() -> None:
 def test_stop_now_lets_a_willing_worker_save() -> None:
     folder = begin("--hold-at", 3)
     holding(folder, 3)
-    requests.request_stop(folder, now=True)
+    control_requests.request_stop(folder, now=True)
     state = ended(folder)
     assert (state.status, state.returncode) == ("stopped", 130)
     assert state.reason == "stopped at once, as asked; checkpoint-3 is saved"
@@ -65,7 +65,7 @@ def test_stop_now_ends_a_worker_that_ignores_it() -> None:
     folder = begin("--hold-at", 3, "--stubborn", "--litter")
     holding(folder, 3)
     before = state_of(folder)
-    requests.request_stop(folder, now=True)
+    control_requests.request_stop(folder, now=True)
     has_status(folder, "stopping", "stopped")
     state = ended(folder)
     assert (state.status, state.returncode) == ("stopped", -signal.SIGKILL)
@@ -78,16 +78,16 @@ def test_stop_now_after_stop_escalates() -> None:
     folder = begin("--hold-at", 3, "--stubborn")
     holding(folder, 3)
     send(state_of(folder).worker_pid, signal.SIGSTOP)  # a worker that hangs: it reads no requests
-    requests.request_stop(folder)
+    control_requests.request_stop(folder)
     until(lambda: state_of(folder).status == "stopping", "the supervisor to note the request")
-    requests.request_stop(folder, now=True)
+    control_requests.request_stop(folder, now=True)
     assert ended(folder).returncode == -signal.SIGKILL
 
 
 def test_a_run_that_is_over_takes_no_requests() -> None:
     folder = begin()
     ended(folder)
-    for request in (requests.request_stop, requests.request_checkpoint):
+    for request in (control_requests.request_stop, control_requests.request_checkpoint):
         with pytest.raises(RunError, match=f"run {folder.id} is done"):
             request(folder)
     assert list(folder.control.iterdir()) == []
@@ -97,7 +97,7 @@ def test_a_lost_run_takes_no_requests() -> None:
     folder = make()
     edit_state(folder, status="running", attempt=1, supervisor_pid=1)
     with pytest.raises(RunError, match="is not running"):
-        requests.request_stop(folder)
+        control_requests.request_stop(folder)
 
 
 def test_another_hosts_run_takes_requests() -> None:
@@ -105,8 +105,8 @@ def test_another_hosts_run_takes_requests() -> None:
     folder = make()
     now = time.time()
     edit_state(folder, status="running", attempt=1, boot_id="0" * 36, host="other-box", attempt_started_at=now)
-    requests.request_checkpoint(folder)
-    assert requests.is_requested(folder, requests.CHECKPOINT)
+    control_requests.request_checkpoint(folder)
+    assert control_requests.is_requested(folder, control_requests.CHECKPOINT)
 
 
 def test_an_orphan_that_hangs_is_ended_by_asking_twice() -> None:
@@ -115,9 +115,9 @@ def test_an_orphan_that_hangs_is_ended_by_asking_twice() -> None:
     state = state_of(folder)
     send(state.supervisor_pid, signal.SIGKILL)
     has_status(folder, "lost")
-    requests.request_stop(folder, now=True)
+    control_requests.request_stop(folder, now=True)
     assert is_same_process(state.worker_pid, state.worker_start), "SIGTERM first, which it ignores"
-    requests.request_stop(folder, now=True)
+    control_requests.request_stop(folder, now=True)
     until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the orphan to end")
 
 
@@ -126,4 +126,4 @@ def test_a_request_to_a_folder_that_cannot_be_written_is_an_error() -> None:
     folder.control.rmdir()
     folder.control.write_text("a file in the way")
     with supervised(folder), pytest.raises(RunError, match="cannot write the request"):
-        requests.request_stop(folder)
+        control_requests.request_stop(folder)

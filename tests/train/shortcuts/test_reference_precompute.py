@@ -96,7 +96,7 @@ class _StopWhileScoring(StopRequests):
 def test_auto_counts_which_way_scores_fewer_pairs(
     changes: dict[str, Any], pairs: int, held_out: int, once: bool
 ) -> None:
-    from dpo_tui.train.shortcuts.reference_logps import decide_precompute
+    from dpo_tui.train.shortcuts.reference_precompute import decide_precompute
 
     config = from_values({"model_name": "m", "dataset": "d", **changes})
     assert decide_precompute(config, pairs, held_out, resumes=False).on is once
@@ -104,7 +104,7 @@ def test_auto_counts_which_way_scores_fewer_pairs(
 
 def test_evaluations_are_counted_by_the_steps_that_trainer_takes() -> None:
     """Nine pairs in batches of two make five batches, and two steps of four batches: six steps in three epochs."""
-    from dpo_tui.train.shortcuts.reference_logps import decide_precompute
+    from dpo_tui.train.shortcuts.reference_precompute import decide_precompute
 
     values = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "num_train_epochs": 3}
     config = from_values({"model_name": "m", "dataset": "d", "eval_steps": 1, **values})
@@ -173,7 +173,7 @@ def real_key(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from dpo_tui.train.shortcuts.reference_logps import key_parts
+    from dpo_tui.train.shortcuts.reference_precompute import key_parts
 
     model = AutoModelForCausalLM.from_pretrained(
         model_folder, dtype=getattr(torch, dtype), attn_implementation=attention
@@ -206,7 +206,7 @@ def test_scores_made_under_other_circumstances_are_never_taken(tiny_model: Path,
 def test_scores_of_a_model_that_cannot_be_named_for_certain_are_not_kept(tiny_model: Path) -> None:
     from transformers import AutoConfig
 
-    from dpo_tui.train.shortcuts.reference_logps import key_parts
+    from dpo_tui.train.shortcuts.reference_precompute import key_parts
 
     model = SimpleNamespace(config=AutoConfig.from_pretrained(tiny_model))
     assert key_parts(from_values({"model_name": "m", "dataset": "d"}), SimpleNamespace(model=model), None) is None
