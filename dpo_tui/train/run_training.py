@@ -19,7 +19,7 @@ from dpo_tui.runs.held_out_record import write_held_out
 from dpo_tui.runs.ranks import Rank
 from dpo_tui.runs.trackers import check_trackers, set_environment
 from dpo_tui.train.evaluation.in_training import InTrainingEvaluation
-from dpo_tui.train.export.merged_model import write_merged_folder
+from dpo_tui.train.export.merged_model import NOT_CHECKED, write_merged_folder
 from dpo_tui.train.export.model_card import Kind, model_card
 from dpo_tui.train.model import unsloth
 from dpo_tui.train.model.base_files import require_earlier_stage
@@ -122,9 +122,13 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         return
     kind: Kind = "adapter" if config.use_lora else "model"
     if config.use_lora and config.merge_at_end:
-        write_merged_folder(
-            config, folder, device.dtype, lambda done, total: journal.progress(done, total, "files", detail="merging")
+        checked = write_merged_folder(
+            config,
+            folder,
+            device.dtype,
+            lambda what, done, total: journal.progress(done, total, "files", detail=what.lower()),
         )
+        journal.event("warning" if checked == NOT_CHECKED else "note", f"Merged. {checked}")
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
     receipt(results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")

@@ -1,24 +1,45 @@
-"""Check of a merge: logits of the merged model against those of base + adapter, on texts of the run."""
+"""Check of a merge: what the merged model computes against base + adapter, relative to what the adapter changes.
 
+Logits and last hidden states are compared in fp32, as norms over all positions. Of a merge in 16 bits, two differences
+are bounded instead of one: between base + adapter and the same weights merged in memory by PEFT, in fp32, and between
+those weights, rounded in memory, and the merged files. Rounding alone, which may exceed what the adapter changes, is
+then no fault, and everything else is one.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.metrics import read_all
+from dpo_tui.train.export.adapted_layers import read_adapted_model
+from dpo_tui.train.export.merge_weights import quantise_linear_layers
 from dpo_tui.train.model.load import disable_4bit_repacking
 
-_MAX_TOKENS = 256
+_MAX_TOKENS = 128
+_MOST_SAMPLES = 4
+"""Sampled answers of the run among the texts."""
+_VOCABULARY_TOKENS = 96
+"""Tokens taken at equal distances from the whole vocabulary: texts alone would miss most rows of an embedding."""
+_TEXTS = (
+    "The capital of France is Paris. In 1889 the Eiffel Tower opened there; at 330 metres it was the tallest building.",
+    "def mean(values):\n    return sum(values) / len(values)  # fails for an empty list\n",
+)
 _MEMORY_FACTOR = 2.5
 """Memory for the fp32 model over its size on disk in 16 bits: twice the bytes, and room for activations."""
-MAX_LOGIT_DIFFERENCE = 1e-3
-"""Of a merge in fp32, where only the order of sums differs."""
-MIN_SAME_TOP_TOKEN = 0.9
-"""Share of the positions whose likeliest token a merge in 16 bits must leave unchanged."""
+_MAX_ERROR = 0.01
+"""Largest difference from base + adapter, as a share of what the adapter changes."""
+_ROUNDING = 1e-5
+"""Difference, as a share of the values themselves, that the order of sums alone can make in fp32."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +47,46 @@ class MergeCheck:
     """Agreement of a merged model with base + adapter.
 
     Attributes:
-        max_logit_difference: largest absolute difference of a logit.
-        same_top_token: share of the positions whose likeliest token is the same, 0 to 1.
+        error: largest difference that rounding of the stored weights does not explain, as a share of what the adapter
+            changes; of logits or hidden states, whichever is larger. NaN where the merged model computes none.
+        rounding: difference that the rounding to 16 bits makes, in the same unit; 0 in fp32.
+        agrees: whether the difference is within the bound.
         positions: number of positions compared.
     """
 
-    max_logit_difference: float
-    same_top_token: float
+    error: float
+    rounding: float
+    agrees: bool
     positions: int
+
+    def sentence(self) -> str:
+        """Return the result for people."""
+        rounding = f", and the rounding to 16 bits by {self.rounding:.2g} of it" if self.rounding else ""
+        return (
+            f"Compared with base + adapter in fp32 at {self.positions} positions: logits differ by at most "
+            f"{self.error:.2g} of what the adapter changes{rounding}."
+        )
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What a model computes on all probes.
+
+    Attributes:
+        logits: ``[positions, vocabulary]``.
+        hidden: last hidden states, ``[positions, width]``.
+    """
+
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+    def distances(self, other: "_Outputs") -> tuple[float, float]:
+        """Return the norms of the differences of logits and of hidden states."""
+        return float((self.logits - other.logits).norm()), float((self.hidden - other.hidden).norm())
+
+    def norms(self) -> tuple[float, float]:
+        """Return the norms of logits and of hidden states."""
+        return float(self.logits.norm()), float(self.hidden.norm())
 
 
 def fits_in_memory(base: Path) -> bool:
@@ -42,19 +95,74 @@ def fits_in_memory(base: Path) -> bool:
     return bool(psutil.virtual_memory().available > _MEMORY_FACTOR * stored)
 
 
-def check_merge(base: Path, adapter: Path, merged: Path, probe_texts: Sequence[str], *, nf4: bool) -> MergeCheck:
-    """Compare the logits of a merged model and of base + adapter, in fp32 on the CPU, one loaded after the other.
+def check_merge(
+    base: Path, adapter: Path, merged: Path, probes: Sequence[str], *, dtype: torch.dtype, nf4: bool
+) -> MergeCheck:
+    """Compare a merged model and base + adapter, in fp32 on the CPU, one model in memory at a time.
 
     Args:
         base: folder of the base model.
         adapter: folder of the adapter, with the tokenizer.
         merged: folder of the merged model.
-        probe_texts: texts to run both on, cut to 256 tokens each.
+        probes: texts to run both on, cut to 128 tokens each.
+        dtype: of the merged weights.
         nf4: whether the run held the base model in 4 bits; it is loaded so here.
     """
+    rows = _rows(adapter, probes)
+    model = _load(base, nf4=nf4)
+    unchanged = _outputs(model, rows)
+    model = PeftModel.from_pretrained(model, str(adapter))
+    expected = _outputs(model, rows)
+    moved, sizes = expected.distances(unchanged), expected.norms()
+    del unchanged
+    error, rounding = (0.0, 0.0), (0.0, 0.0)
+    if dtype != torch.float32:
+        if nf4:  # its layers would be merged into 4 bits again
+            del model
+            model = _load(base, nf4=False)
+            quantise_linear_layers(model, read_adapted_model(base, adapter).linear)
+            model = PeftModel.from_pretrained(model, str(adapter))
+        model = _merge_in_memory(model)
+        exact = _outputs(model, rows)
+        error = exact.distances(expected)
+        _round_weights(model, dtype)
+        expected = _outputs(model, rows)
+        rounding = expected.distances(exact)
+        del exact
+    del model
+    found = _outputs(_load(merged, nf4=False), rows).distances(expected)
+    worst = [_largest(both) for both in zip(error, found, strict=True)]
+    bounds = [_MAX_ERROR * move + _ROUNDING * size for move, size in zip(moved, sizes, strict=True)]
+    return MergeCheck(
+        error=_largest_share(worst, moved),
+        rounding=_largest_share(rounding, moved),
+        agrees=all(difference <= bound for difference, bound in zip(worst, bounds, strict=True)),  # false for NaN
+        positions=len(expected.logits),
+    )
+
+
+def probe_texts(folder: RunFolder) -> list[str]:
+    """Return prompts with answers that a run has sampled, and texts that are always there."""
+    found = []
+    for sample in chain.from_iterable(read_all(folder.samples)):
+        prompt = sample.get("prompt")
+        if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
+            found.append(f"{prompt[-1].get('content', '')}\n{sample.get('answer', '')}")
+    different = list(dict.fromkeys(text for text in found if text.strip()))
+    return [*different[:_MOST_SAMPLES], *_TEXTS]
+
+
+def _rows(adapter: Path, probes: Sequence[str]) -> list[torch.Tensor]:
+    """Return rows of token ids, ``[1, tokens]`` each: the texts, and tokens from the whole vocabulary."""
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    tokenized = [tokenizer(text, return_tensors="pt", truncation=True, max_length=_MAX_TOKENS) for text in probe_texts]
-    rows = [encoding.input_ids for encoding in tokenized]
+    rows = [tokenizer(text, return_tensors="pt", truncation=True, max_length=_MAX_TOKENS).input_ids for text in probes]
+    # Without added tokens: a placeholder for an image cannot be run without an image.
+    ordinary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder))
+    spread = ordinary[:: max(1, len(ordinary) // _VOCABULARY_TOKENS)][:_VOCABULARY_TOKENS]
+    return [row for row in (*rows, torch.tensor([spread])) if row.shape[1]]
+
+
+def _load(folder: Path, *, nf4: bool) -> Any:
     options: dict[str, Any] = {"dtype": torch.float32}
     if nf4:
         quantised = BitsAndBytesConfig(
@@ -63,22 +171,52 @@ def check_merge(base: Path, adapter: Path, merged: Path, probe_texts: Sequence[s
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.float32,
         )
-        options["quantization_config"] = quantised
-    base_model = AutoModelForCausalLM.from_pretrained(base, **options)
-    disable_4bit_repacking(base_model)  # the repacked kernel computes in bf16
-    unmerged_model = PeftModel.from_pretrained(base_model, str(adapter))
-    unmerged = _logits(unmerged_model, rows)
-    del unmerged_model, base_model  # fits_in_memory counts one model
-    merged_logits = _logits(AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32), rows)
-    pairs = list(zip(unmerged, merged_logits, strict=True))
-    positions = sum(logits.shape[0] for logits in unmerged)
-    same = sum(int((one.argmax(1) == other.argmax(1)).sum()) for one, other in pairs)
-    largest = max(float((one - other).abs().max()) for one, other in pairs)
-    return MergeCheck(largest, same / positions, positions)
+        # transformers puts a model in 4 bits on a GPU where there is one.
+        options |= {"quantization_config": quantised, "device_map": {"": "cpu"}}
+    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    disable_4bit_repacking(model)  # the repacked kernel computes in bf16
+    return model
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def _logits(model: Any, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the logits of each row, ``[tokens, vocabulary]``; row by row, so that padding plays no part."""
+def _outputs(model: Any, rows: Sequence[torch.Tensor]) -> _Outputs:
+    """Run a model row by row, so that padding plays no part."""
     model.eval()
-    return [model(input_ids=row).logits[0].float() for row in rows]
+    logits, hidden = [], []
+    for row in rows:
+        found = model(input_ids=row, output_hidden_states=True, use_cache=False)
+        logits.append(found.logits[0].float())
+        hidden.append(found.hidden_states[-1][0].float())
+    return _Outputs(torch.cat(logits), torch.cat(hidden))
+
+
+def _merge_in_memory(model: PeftModel) -> Any:
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            # PEFT adds in place: the output layer tied to an embedding would change with it.
+            layer = module.get_base_layer()
+            layer.weight = torch.nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+    return model.merge_and_unload()
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Round every stored weight in place to a dtype, as writing it in that dtype does."""
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.to(dtype))
+
+
+def _largest(values: Sequence[float]) -> float:
+    """Return the largest value; NaN where one is NaN, which max() may pass over."""
+    return math.nan if any(math.isnan(value) for value in values) else max(values)
+
+
+def _largest_share(differences: Sequence[float], of: Sequence[float]) -> float:
+    """Return the largest ratio; infinite where there is a difference and nothing was changed, NaN with any NaN."""
+    return _largest(
+        [
+            difference / whole if whole else (math.inf if difference else 0.0)
+            for difference, whole in zip(differences, of, strict=True)
+        ]
+    )

@@ -1,8 +1,12 @@
-"""Folder of a whole model made from a run's adapter and its base: merged weights, config, tokenizer, licence."""
+"""Folder of a whole model made from a run's adapter and its base: merged weights, config, tokenizer, licence.
+
+Every merge is made here, and none is kept that does not agree with base + adapter.
+"""
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
@@ -10,28 +14,44 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.export.merge_weights import Progress, merge_weights, read_adapter
+from dpo_tui.train.export.adapted_layers import read_adapted_model
+from dpo_tui.train.export.merge_check import check_merge, fits_in_memory, probe_texts
+from dpo_tui.train.export.merge_weights import merge_weights
 from dpo_tui.train.model.base_files import base_folder
 
 # Files of an adapter's folder that describe the adapter; the others are its tokenizer.
 _ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
 
 
-def write_merged_model(config: Config, folder: RunFolder, target: Path, dtype: torch.dtype, progress: Progress) -> Path:
-    """Merge a run's adapter into its base model and write a folder that transformers loads.
+NOT_CHECKED = "Not compared with its parts: the model does not fit into this machine's memory in fp32."
+
+
+class MergeProgress(Protocol):
+    """Receives how far a merge is."""
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Receive what is done now, and how many of the files, where they are known, are written."""
+
+
+def write_merged_model(
+    config: Config, folder: RunFolder, target: Path, dtype: torch.dtype, progress: MergeProgress, *, check: bool = True
+) -> str | None:
+    """Merge a run's adapter into its base model, write a folder that transformers loads, and check it.
 
     Args:
         config: of the run.
         folder: of the run.
-        target: an existing, empty folder.
+        target: an existing, empty folder, which the caller removes where this raises.
         dtype: of the weights.
-        progress: called after each shard.
+        progress: called after each shard, and before the check.
+        check: whether to compare the merged model with base + adapter.
 
     Returns:
-        The base model's folder.
+        The result of the check in a sentence; None without one.
 
     Raises:
-        TrainingError: the adapter or its base model is missing, or the adapter was trained on another model.
+        TrainingError: the adapter or its base model is missing, the adapter was trained on another model, or the merged
+            model does not compute what base and adapter compute.
     """
     if not folder.adapter.is_dir():
         raise TrainingError(
@@ -39,12 +59,22 @@ def write_merged_model(config: Config, folder: RunFolder, target: Path, dtype: t
             hint=f"It is saved when a run is done. `dpo-tui status {folder.id}` shows how this one ended.",
         )
     base = base_folder(config)
-    merge_weights(base, read_adapter(folder.adapter), target, dtype, nf4=config.use_4bit, progress=progress)
+    adapted = read_adapted_model(base, folder.adapter)
+    untied = merge_weights(
+        base,
+        adapted,
+        target,
+        dtype,
+        nf4=config.use_4bit,
+        progress=lambda done, total: progress("Merging", done, total),
+    )
     settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
     # The merged weights are not quantised; torch_dtype is the older name of dtype and would contradict it.
     settings.pop("quantization_config", None)
     settings.pop("torch_dtype", None)
     settings["dtype"] = str(dtype).removeprefix("torch.")
+    if untied:
+        _untie(settings)
     write_json_atomic(target / "config.json", settings)
     for path in folder.adapter.iterdir():
         if path.is_file() and path.name not in _ADAPTER_FILES:
@@ -52,15 +82,41 @@ def write_merged_model(config: Config, folder: RunFolder, target: Path, dtype: t
     for path in (base / "generation_config.json", *base.glob("LICENSE*"), base / "README.md"):
         if path.is_file():
             shutil.copy2(path, target / path.name)
-    return base
+    if not check:
+        return None
+    if not fits_in_memory(base):
+        return NOT_CHECKED
+    progress("Comparing the logits with base + adapter", 0, None)
+    found = check_merge(base, folder.adapter, target, probe_texts(folder), dtype=dtype, nf4=config.use_4bit)
+    if not found.agrees:
+        raise TrainingError(
+            f"The merged model does not agree with its parts. {found.sentence()}",
+            hint="the merged model was removed; use base and adapter together, and report this with the base's name",
+        )
+    return found.sentence()
 
 
-def write_merged_folder(config: Config, folder: RunFolder, dtype: torch.dtype, progress: Progress) -> None:
-    """Write ``merged/`` of a run's folder; see :func:`write_merged_model`."""
+def write_merged_folder(config: Config, folder: RunFolder, dtype: torch.dtype, progress: MergeProgress) -> str | None:
+    """Write ``merged/`` of a run's folder, or leave none; see :func:`write_merged_model`."""
     # Under another name first, so that merged/ appears whole or not at all.
     partial = folder.merged.with_name(f".{folder.merged.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    write_merged_model(config, folder, partial, dtype, progress)
+    try:
+        result = write_merged_model(config, folder, partial, dtype, progress)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        # One that an earlier attempt left is of another adapter, and the next stage would train from it.
+        shutil.rmtree(folder.merged, ignore_errors=True)
+        raise
     shutil.rmtree(folder.merged, ignore_errors=True)
     partial.rename(folder.merged)
+    return result
+
+
+def _untie(settings: dict[str, Any]) -> None:
+    """Set a config, and those nested in it, to an output layer with weights of its own."""
+    for nested in settings.values():
+        if isinstance(nested, dict) and "tie_word_embeddings" in nested:
+            nested["tie_word_embeddings"] = False
+    settings["tie_word_embeddings"] = False

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.runs.naming import given_name
 from dpo_tui.train.export.curves_svg import curves_svg
-from dpo_tui.train.export.merge_check import MAX_LOGIT_DIFFERENCE, MIN_SAME_TOP_TOKEN, check_merge, fits_in_memory
 from dpo_tui.train.export.merged_model import write_merged_model
 from dpo_tui.train.export.model_card import CardDetails, Kind, model_card
 from dpo_tui.train.export.serving_commands import ServedModel, commands
@@ -26,8 +24,6 @@ from dpo_tui.train.tools.json_service import Send, serve
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _CURVES = "curves.svg"
-_MOST_SAMPLES = 4
-"""SampledAnswer answers of the run on which a merge is checked."""
 
 
 def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
@@ -59,14 +55,14 @@ def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
         elif request["merge"]:
             kind = "merged"
             send("progress", {"message": "Merging the adapter into its base", "done": 0, "total": None})
-            base = write_merged_model(
+            merge_check = write_merged_model(
                 config,
                 folder,
                 partial,
                 _DTYPES[request["precision"]],
-                lambda done, total: send("progress", {"message": "Merging", "done": done, "total": total}),
+                lambda what, done, total: send("progress", {"message": what, "done": done, "total": total}),
+                check=request.get("check", True),
             )
-            merge_check = _check_merge(config, folder, base, partial, request=request, send=send)
         else:
             kind = "adapter"
             _copy(folder.adapter, partial, "the adapter")
@@ -93,52 +89,6 @@ def _copy(source: Path, target: Path, what: str) -> None:
     for path in source.iterdir():
         if path.is_file():
             shutil.copy2(path, target / path.name)
-
-
-def _check_merge(
-    config: Config, folder: RunFolder, base: Path, merged: Path, *, request: Mapping[str, Any], send: Send
-) -> str | None:
-    """Compare the merged model with base and adapter on texts of the run.
-
-    Returns:
-        The result in a sentence; None where the check is not wanted.
-
-    Raises:
-        TrainingError: they do not agree.
-    """
-    if not request.get("check", True):
-        return None
-    if not fits_in_memory(base):
-        return "Not compared with its parts: the model does not fit into this machine's memory in fp32."
-    send("progress", {"message": "Comparing the logits with base + adapter", "done": 0, "total": None})
-    found = check_merge(base, folder.adapter, merged, _sampled_texts(folder), nf4=config.use_4bit)
-    result = (
-        f"Compared with base + adapter in fp32 at {found.positions} positions: logits differ by at most "
-        f"{found.max_logit_difference:.2g}, the likeliest token is the same in {found.same_top_token:.1%}."
-    )
-    # Only in fp32 are equal logits to be expected; bf16 and fp16 round the merged weights.
-    differs = (
-        found.max_logit_difference > MAX_LOGIT_DIFFERENCE
-        if request["precision"] == "fp32"
-        else found.same_top_token < MIN_SAME_TOP_TOKEN
-    )
-    if differs:
-        raise TrainingError(
-            f"The merged model does not agree with its parts. {result}",
-            hint="nothing was written; export without --merge, and report this with the base model's name",
-        )
-    return result
-
-
-def _sampled_texts(folder: RunFolder) -> list[str]:
-    """Return prompts with answers that the run has sampled, else one common sentence."""
-    found = []
-    for sample in chain.from_iterable(read_all(folder.samples)):
-        prompt = sample.get("prompt")
-        if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
-            found.append(f"{prompt[-1].get('content', '')}\n{sample.get('answer', '')}")
-    different = list(dict.fromkeys(text for text in found if text.strip()))
-    return different[:_MOST_SAMPLES] or ["The capital of France is Paris."]
 
 
 def _write_card(config: Config, folder: RunFolder, target: Path, kind: Kind, merge_check: str | None) -> None:

@@ -20,20 +20,22 @@ def merge_run(request: dict[str, Any], send: Send) -> dict[str, Any]:
         send: receives progress.
 
     Returns:
-        ``merged``, the folder.
+        ``merged``, the folder, and ``check``, the result of the merge check in a sentence.
 
     Raises:
-        TrainingError: the run has no adapter, or its base model cannot be found.
+        TrainingError: the run has no adapter, its base model cannot be found, or the merged model does not agree with
+            base and adapter.
     """
     folder = RunFolder(Path(request["run"]))
     config = load(folder.config).config
-    write_merged_folder(
+    check = write_merged_folder(
         config,
         folder,
         torch.bfloat16 if config.bf16 else torch.float32,
-        lambda done, total: send("progress", {"message": "Merging", "done": done, "total": total}),
+        lambda what, done, total: send("progress", {"message": what, "done": done, "total": total}),
     )
-    return {"merged": str(folder.merged)}
+    send("progress", {"message": f"Merged. {check}", "done": 0, "total": None})
+    return {"merged": str(folder.merged), "check": check}
 
 
 if __name__ == "__main__":

@@ -115,11 +115,17 @@ def test_a_merge_that_does_not_agree_leaves_nothing_behind(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The comparison is real: with the adapter's strength read wrong, it refuses."""
-    from dpo_tui.train.export import merge_weights
+    from dpo_tui.train.export import adapted_layers
     from dpo_tui.train.tools.export_run import export
 
     folder = finished_run(tiny_model, tiny_pairs)
-    monkeypatch.setattr(merge_weights, "lora_scale", lambda *_: 0.5)
+    merge_layer = adapted_layers.merge_layer
+
+    def merge_at_half_the_strength(layer: Any, tensors: Any) -> Any:
+        layer.scaling["default"] = 0.5
+        return merge_layer(layer, tensors)
+
+    monkeypatch.setattr(adapted_layers, "merge_layer", merge_at_half_the_strength)
     request = {"run": str(folder.path), "target": str(tmp_path / "out"), "merge": True, "precision": "fp32"}
     with pytest.raises(TrainingError, match="does not agree"):
         export(request, lambda *_: None)
