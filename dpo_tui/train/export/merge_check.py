@@ -20,7 +20,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics import read_all
+from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.train.export.adapted_layers import read_adapted_model
 from dpo_tui.train.export.merge_weights import quantise_linear_layers
 from dpo_tui.train.model.load import disable_4bit_repacking
