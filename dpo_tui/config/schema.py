@@ -17,6 +17,7 @@ from dpo_tui.config.sections.model import ModelSection
 from dpo_tui.config.sections.run import RunSection
 from dpo_tui.config.sections.training import TrainingSection
 from dpo_tui.config.setting import OneOf, Section, SettingText
+from dpo_tui.strategies.registry import strategy_of
 
 # table name -> the section's class, in the order in which files and forms show them.
 SECTIONS: dict[str, type[Section]] = {
@@ -70,6 +71,12 @@ class Config(
         """LoRA's target modules as PEFT takes them: ``all-linear`` is a string there, not a list with one item."""
         targets = list(self.lora_target_modules)
         return "all-linear" if targets == ["all-linear"] else targets
+
+    @property
+    def adapter_dropout(self) -> float:
+        """The rate of dropout that the adapter trains with: 0 where the strategy's trainer switches dropout off."""
+        disabled = strategy_of(self).disables_dropout({"disable_dropout": self.disable_dropout})
+        return 0.0 if disabled else self.lora_dropout
 
 
 def fields() -> dict[str, FieldInfo]:

@@ -20,6 +20,10 @@ def _loss_summary(settings: Settings) -> str:
     return f"β {settings.get('beta', 0.1):g} · loss {', '.join(_losses(settings))}"
 
 
+def _disables_dropout(settings: Settings) -> bool:
+    return bool(settings.get("disable_dropout", True))
+
+
 def _micro_batch_changes_loss(settings: Settings) -> bool:
     return not _BATCH_LOSSES.isdisjoint(_losses(settings))
 
@@ -42,5 +46,6 @@ DPO = Strategy(
     # Below 0.01 the reference hardly holds the policy; above 2.0 the policy hardly moves.
     betas=(0.01, 2.0),
     memory_7b_gb=(8.0, 10.0),
+    disables_dropout=_disables_dropout,
     micro_batch_changes_loss=_micro_batch_changes_loss,
 )

@@ -89,6 +89,7 @@ class Strategy:
         betas: lowest and highest sensible β; None where the loss has no β that weighs the reference.
         memory_7b_gb: expected memory for a 7B model in 4-bit with LoRA, from and to, in decimal gigabytes.
         smallest_micro_batch: fewest examples that the loss can be computed on at once.
+        disables_dropout: whether its trainer sets the rate of every dropout to 0, the adapter's included.
         micro_batch_changes_loss: whether the loss of an example depends on the others of its micro-batch, so that a
             smaller one with more accumulation is not the same training.
     """
@@ -109,6 +110,7 @@ class Strategy:
     betas: tuple[float, float] | None = None
     memory_7b_gb: tuple[float, float] | None = None
     smallest_micro_batch: int = 1
+    disables_dropout: Callable[[Settings], bool] = _never
     micro_batch_changes_loss: Callable[[Settings], bool] = _never
 
     def scores_reference_in_steps(self, precompute_ref_log_probs: str) -> bool:

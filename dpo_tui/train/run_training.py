@@ -25,7 +25,7 @@ from dpo_tui.train.model import unsloth
 from dpo_tui.train.model.base_files import require_earlier_stage
 from dpo_tui.train.model.device import TrainingDevice, choose_device, require_trainable_attention
 from dpo_tui.train.model.load import load_model, load_tokenizer
-from dpo_tui.train.trainer.callbacks import RunCallback
+from dpo_tui.train.trainer.callbacks import NothingLeftToTrain, RunCallback
 from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.trainer.trainer_registry import build_trainer
@@ -107,7 +107,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     # From here on SIGTERM no longer raises: the callback ends the loop after the step, with a checkpoint.
     stop_requests.can_save = True
     journal.phase("train")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    _train(trainer, checkpoint, journal)
     if callback.stopped:
         raise StopRequested
     # Every run ends with an evaluation, also where eval_steps does not divide its steps.
@@ -132,6 +132,18 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
     receipt(results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")
+
+
+def _train(trainer: Any, checkpoint: Path | None, journal: Journal) -> None:
+    """Train to the end, or only load a checkpoint of an attempt that ended after its last step, before its result."""
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except NothingLeftToTrain:
+        step = trainer.state.global_step
+        journal.event("note", f"Nothing is left to train after step {step}: the result is made from it", step=step)
+        # Trainer did not come to the end of its `train`, where trackers close what they opened.
+        trainer.is_in_train = False
+        trainer.control = trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
 
 
 def _load_policy(config: Config, device: TrainingDevice, journal: Journal) -> tuple[Any, Any]:

@@ -139,7 +139,7 @@ def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest:
         rank=config.lora_r if config.use_lora else 0,
         adapted=frozenset(linear.name for linear in adapted_linears(config, arch)),
         adapter_width=adapter_width(config),
-        dropout=config.use_lora and config.lora_dropout > 0 and not config.disable_dropout,
+        dropout=config.use_lora and config.adapter_dropout > 0,
         attention=_attention(config, arch),
         packed=config.use_4bit,
     )

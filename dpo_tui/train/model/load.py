@@ -93,7 +93,9 @@ def lora_config(config: Config) -> LoraConfig | None:
         task_type="CAUSAL_LM",
         r=config.lora_r,
         lora_alpha=config.alpha,
-        lora_dropout=config.lora_dropout,
+        # Not lora_dropout where TRL would set it to 0 in the finished adapter: PEFT makes none with dropout on experts
+        # that are fused into one parameter (ParamWrapper, for Mixtral, Qwen3-MoE, DeepSeek-V3 and others).
+        lora_dropout=config.adapter_dropout,
         target_modules=config.adapted_modules,
         modules_to_save=list(config.modules_to_save) or None,
         use_rslora=config.use_rslora,

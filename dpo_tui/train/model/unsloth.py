@@ -65,7 +65,7 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
         model,
         r=config.lora_r,
         lora_alpha=config.alpha,
-        lora_dropout=config.lora_dropout,
+        lora_dropout=config.adapter_dropout,
         target_modules=config.adapted_modules,
         modules_to_save=list(config.modules_to_save) or None,
         use_rslora=config.use_rslora,

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
 from dpo_tui.train.evaluation.time_budget import TrainingProgress
 from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
@@ -21,7 +22,15 @@ from dpo_tui.train.worker.stop_requests import StopRequests
 _BYTES_PER_GB = 1e9
 
 
-class RunCallback(TrainerCallback):  # type: ignore[misc]
+class NothingLeftToTrain(Exception):
+    """Ends Trainer's ``train`` after it has loaded a checkpoint whose training had come to its end.
+
+    Trainer itself looks whether it is done only after a step (transformers 5.23, Trainer._run_epoch), so it would make
+    one step more, unless the last one also ends an epoch.
+    """
+
+
+class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
     """Connects a trainer with the run folder.
 
     Args:
@@ -31,7 +40,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
 
     Attributes:
         stopped: whether training ended on request.
-        last_evaluation: the step of the latest evaluation, -1 before the first.
+        ended_early: whether :attr:`after_evaluation` has ended the training; kept in the checkpoints.
+        last_evaluation: the step of the latest evaluation, -1 before the first; after a resume that of the checkpoint.
         after_evaluation: called after each evaluation; returns whether training should end early.
         spike_detector: receives the gradient norm of each logged step.
     """
@@ -41,6 +51,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.stop_requests = stop_requests
         self.keep_checkpoints = keep_checkpoints
         self.stopped = False
+        self.ended_early = False
         self.last_evaluation = -1
         self.after_evaluation: Callable[[TrainingProgress], bool] | None = None
         self.spike_detector: SpikeDetector | None = None
@@ -56,8 +67,21 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the clock of the first batch; what came before was no waiting for data."""
+        """Start the clock of the first batch; what came before was no waiting for data.
+
+        Raises:
+            NothingLeftToTrain: the checkpoint that was loaded is the last one of a training that had ended.
+        """
         self._idle_since = time.perf_counter()
+        self.last_evaluation = max((line["step"] for line in state.log_history if "eval_loss" in line), default=-1)
+        earlier = state.stateful_callbacks.get(type(self).__name__) or {}
+        self.ended_early = bool(earlier.get("attributes", {}).get("ended_early"))
+        if state.global_step >= state.max_steps or self.ended_early:
+            raise NothingLeftToTrain
+
+    def state(self) -> dict[str, Any]:
+        """Return what Trainer writes into ``trainer_state.json`` of each checkpoint."""
+        return {"args": {}, "attributes": {"ended_early": self.ended_early}}
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -144,6 +168,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             ends_early = self.after_evaluation(self._training_progress(state))
             # A limit may be exceeded in the estimate of one rank alone; all ranks must leave the loop together.
             if any(self.stop_requests.reduce_flags((ends_early,))):
+                self.ended_early = True
                 control.should_training_stop = True
                 control.should_save = True
         if 0 < state.global_step < state.max_steps:

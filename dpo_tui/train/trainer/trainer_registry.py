@@ -91,6 +91,12 @@ def build_trainer(
         journal.event("note", f"Our shortcuts are off: {SHORTCUTS_OFF}")
         # Unsloth offloads the activations itself when it checkpoints them.
         config = config.model_copy(update={"activation_offloading": False})
+    if config.use_lora and config.adapter_dropout != config.lora_dropout:
+        journal.event(
+            "note",
+            f"The adapter trains without dropout: TRL switches it off (disable_dropout = true), and "
+            f"lora_dropout = {config.lora_dropout:g} has no effect",
+        )
     journal.phase("add-adapters" if config.use_lora and not unsloth else "load-pairs")
     options = {
         "model": model,

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch.utils.data import SequentialSampler
 from transformers import TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
@@ -17,6 +16,7 @@ from dpo_tui.train.shortcuts import reference_cache, reference_precompute
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer import token_cache
 from dpo_tui.train.trainer.callbacks import RunCallback
+from dpo_tui.train.trainer.grouped_sampler import grouped_sampler
 from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
@@ -73,9 +73,9 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         """Group by length as Trainer does, which reads lengths from ``input_ids``, a column that pairs do not have."""
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        lengths = longer_lengths(self.train_dataset if train_dataset is None else train_dataset)
-        effective_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(effective_batch, lengths=lengths)
+        return grouped_sampler(
+            self.args, longer_lengths(self.train_dataset if train_dataset is None else train_dataset)
+        )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         """Evaluate in the order of the dataset, also when training groups by length; pairs have no ``input_ids``."""
@@ -158,6 +158,13 @@ class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
         self.journal.phase("load-pairs")
         return super()._prepare_dataset(*args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Group by length in an order that a resume repeats, which Trainer's own sampler does not."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or "input_ids" not in dataset.column_names:
+            return super()._get_train_sampler(train_dataset)
+        return grouped_sampler(self.args, [len(ids) for ids in dataset["input_ids"]])
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,17 @@ A worker that was killed or crashed cannot say why: then its launcher does (:mod
 """
 
 import errno
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
-from dpo_tui.errors import DpoTuiError
+from dpo_tui.errors import ConfigError, DpoTuiError
 from dpo_tui.runs import exit_codes
+
+_NO_MODEL_URL = re.compile(r"https?://\S+?/(?:datasets|spaces|buckets|repos|whoami-v2)\b")
+"""An address of the hub that belongs to no model: of a data set or a space, of creating a repository, of a login."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,25 @@ def disk_full(error: BaseException) -> Failure | None:
 def model_not_found(error: BaseException) -> Failure | None:
     """An unknown hub id, a gated model, or no connection, as transformers and huggingface_hub report them.
 
-    By name and message, since transformers raises most of them again as OSError.
+    By name and message, since transformers raises most of them again as OSError. Trackers, webhooks and uploads need
+    the network too: an error that only says "connection" is not about the model, nor is one of the hub whose address
+    belongs to something else.
     """
     text = str(error)
     name = type(error).__name__
+    if any(_NO_MODEL_URL.search(str(one)) for one in _with_causes(error)):
+        return None
     if name == "GatedRepoError" or "gated repo" in text:
         return Failure(
             "The model is gated: its owner asks you to accept a licence",
             "accept it on the model's hub page, then log in with `hf auth login` or set HF_TOKEN",
         )
-    offline = ("couldn't connect", "Cannot find the requested files", "offline mode", "ConnectError", "ConnectionError")
-    if name in {"LocalEntryNotFoundError", "OfflineModeIsEnabled"} or any(sign in text for sign in offline):
+    # The first is how transformers begins; the others are of huggingface_hub, which names the address it did not reach.
+    if (
+        (isinstance(error, OSError) and text.startswith("We couldn't connect to "))
+        or name == "LocalEntryNotFoundError"
+        or (name == "OfflineModeIsEnabled" and ("/api/models/" in text or "/resolve/" in text))
+    ):
         return Failure(
             "The model is not on this machine and the hub cannot be reached",
             'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"',
@@ -107,6 +119,22 @@ def model_not_found(error: BaseException) -> Failure | None:
             "check model_name; for a private model log in with `hf auth login` or set HF_TOKEN",
         )
     return None
+
+
+def fused_experts(error: BaseException) -> Failure | None:
+    """An adapter that PEFT cannot make on experts that are fused into one parameter."""
+    refused = re.search(r"ParamWrapper does not work with (lora_dropout|use_dora)", str(error))
+    if refused is None:
+        return None
+    remedy = {
+        "lora_dropout": "set lora_dropout = 0 (for DPO, disable_dropout = true does so too)",
+        "use_dora": "set use_dora = false",
+    }[refused[1]]
+    return Failure(
+        f"The experts of this model are fused into one parameter, and PEFT has no {refused[1]} for an adapter on those",
+        f'{remedy}, or adapt the attention only: lora_target_modules = ["q_proj", "k_proj", "v_proj", "o_proj"]',
+        ConfigError.exit_code,
+    )
 
 
 def peer_lost(error: BaseException) -> Failure | None:
@@ -125,12 +153,21 @@ def file_error(error: BaseException) -> Failure | None:
     return None
 
 
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
 TRANSLATIONS: tuple[Callable[[BaseException], Failure | None], ...] = (
     dpo_tui_error,
     out_of_memory,
     disk_full,
     peer_lost,
     model_not_found,
+    fused_experts,
     file_error,
 )
 """In order: a specific translation before the general one of its exception type (disk_full before file_error)."""

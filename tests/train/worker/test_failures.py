@@ -40,6 +40,67 @@ def test_an_exception_is_described_with_its_remedy(error: Exception, message: st
     assert failure.exit_code == exit_code
 
 
+class LocalEntryNotFoundError(FileNotFoundError):
+    """As huggingface_hub names its exception."""
+
+
+class OfflineModeIsEnabled(ConnectionError):
+    """As huggingface_hub names its exception."""
+
+
+class RepositoryNotFoundError(Exception):
+    """As huggingface_hub names its exception."""
+
+
+HUB = "https://huggingface.co"
+NO_FILE = "An error happened while trying to locate the file on the Hub and we cannot find the requested files"
+
+
+def raised_from(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(
+            f"We couldn't connect to '{HUB}' to load the files, and couldn't find them in the cached files.\nCheck"
+        ),
+        LocalEntryNotFoundError(NO_FILE),
+        OfflineModeIsEnabled(f"Cannot reach {HUB}/api/models/a/b: offline mode is enabled."),
+        OfflineModeIsEnabled(f"Cannot reach {HUB}/a/b/resolve/main/config.json: offline mode is enabled."),
+    ],
+)
+def test_the_hub_that_cannot_be_reached_for_the_model_is_named(error: Exception) -> None:
+    assert describe_failure(error).message == "The model is not on this machine and the hub cannot be reached"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        # requests, in mlflow with its server gone; and the same from a webhook with urllib3 alone
+        ConnectionError(
+            "HTTPConnectionPool(host='127.0.0.1', port=5000): Max retries exceeded with url: /api/mlflow/runs/create "
+            "(Caused by NewConnectionError('<HTTPConnection object>: Failed to establish a new connection'))"
+        ),
+        RuntimeError("API request to http://127.0.0.1:5000 failed with exception ConnectionError: refused"),
+        RuntimeError("httpx.ConnectError: [Errno 111] Connection refused"),
+        RuntimeError("wandb: offline mode cannot be used with this server"),
+        OSError("The tracker couldn't connect to https://tracker.example"),
+        OfflineModeIsEnabled(f"Cannot reach {HUB}/api/datasets/a/b: offline mode is enabled."),
+        OfflineModeIsEnabled(f"Cannot reach {HUB}/api/repos/create: offline mode is enabled."),
+        OfflineModeIsEnabled("Offline mode is enabled."),
+        raised_from(LocalEntryNotFoundError(NO_FILE), OSError(f"503 for url: {HUB}/datasets/a/b/resolve/main/x")),
+        RepositoryNotFoundError(f"404 Client Error. Repository Not Found for url: {HUB}/api/spaces/a/trackio."),
+    ],
+)
+def test_a_connection_that_is_not_for_the_model_keeps_its_own_words(error: Exception) -> None:
+    failure = describe_failure(error)
+    assert failure.message == f"{type(error).__name__}: {error}"
+    assert "model" not in failure.hint
+
+
 def test_a_closed_connection_to_another_rank_is_only_a_consequence() -> None:
     error = RuntimeError("[gloo/transport/tcp/pair.cc:543] Connection closed by peer [127.0.0.1]:4711")
     assert describe_failure(error).peer_lost
