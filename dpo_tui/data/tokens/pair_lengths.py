@@ -16,8 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.data.pairs.pair import Pair
+from dpo_tui.data.pairs.pair import Message, Pair
 from dpo_tui.data.tokens.chat_template import ChatTemplate, load_template
+from dpo_tui.data.tokens.tool_arguments import with_pair_arguments_for
 from dpo_tui.errors import DataError
 
 _CHECKED_TEXTS = 48
@@ -106,7 +107,7 @@ class TokenCounter:
 
     def lengths(self, pairs: list[Pair]) -> list[Length | Unrenderable]:
         """Count the tokens of some pairs; call it with hundreds of pairs at a time."""
-        rendered = [render(self._template, pair) for pair in pairs]
+        rendered = [render(self._template, pair) for pair in with_pair_arguments_for(self._template, pairs)]
         texts = [text for item in rendered if not isinstance(item, Unrenderable) for text in item]
         ids = iter(self._tokenize(texts))
         return [
@@ -140,16 +141,35 @@ class TokenCounter:
 
 def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Unrenderable:
     """Render prompt, prompt and chosen, prompt and rejected, as TRL does; or return why that fails."""
-    import jinja2
-
     try:
         return (
             template.render(pair.prompt, tools=pair.tools, add_generation_prompt=True),
             template.render(pair.prompt + pair.chosen, tools=pair.tools),
             template.render(pair.prompt + pair.rejected, tools=pair.tools),
         )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-        return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])
+    except _template_errors() as error:
+        return _reason(error)
+
+
+def unrenderable(
+    template: ChatTemplate, messages: list[Message], tools: list[dict[str, Any]] | None
+) -> Unrenderable | None:
+    """Return why a template cannot render a conversation; None where it can."""
+    try:
+        template.render(messages, tools=tools)
+    except _template_errors() as error:
+        return _reason(error)
+    return None
+
+
+def _template_errors() -> tuple[type[Exception], ...]:
+    import jinja2
+
+    return (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError)
+
+
+def _reason(error: Exception) -> Unrenderable:
+    return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _split(text: str, special_tokens: re.Pattern[str]) -> list[str]:
