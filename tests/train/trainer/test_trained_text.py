@@ -132,6 +132,19 @@ def test_a_parquet_file_trains_as_the_rows_it_was_written_from(tmp_path: Path, e
     assert found == texts_of(encoding_model, rows)
 
 
+def test_messages_survive_every_step_of_a_preparation(tmp_path: Path, encoding_model: Path) -> None:
+    """Other trainers of TRL map several times, return the row itself, and render messages to text in their column."""
+    rows = [tool_row(number, arguments) for number, arguments in enumerate(ARGUMENTS)]
+    made: Any = load_datasets(config_of(encoding_model, write_lines(tmp_path / "tools.jsonl", rows))).train
+    for step in (lambda row: row, lambda row: {"asked": len(row["prompt"])}, lambda row: {"rejected": "12"}):
+        made = made.map(step)
+    made = made.filter(lambda row: row["asked"] == 2).map(lambda batch: {"n": [1] * len(batch["chosen"])}, batched=True)
+    made = made.filter(lambda row: "1" not in row["prompt"][1]["content"]).map(lambda row: None)
+    assert [one["chosen"] for one in made] == [row["chosen"] for number, row in enumerate(rows) if number != 1]
+    assert set(made["rejected"]) == {"12"}
+    assert "prompt" not in made.map(lambda row: {"n": len(row["prompt"])}, remove_columns="prompt").column_names
+
+
 @pytest.mark.parametrize("template", [TAKES_BOTH, TAKES_TEXT], ids=["both", "text"])
 def test_arguments_in_json_text_stay_text_where_the_template_takes_it(
     tmp_path: Path, tiny_model: Path, template: str
