@@ -6,8 +6,8 @@ from typing import Any
 
 from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable, sha256_of, usable_turns
 from dpo_tui.data.pairs.pair import Message, RowProblem, Unreadable, pair_of
-from dpo_tui.data.rows.messages import json_type_name, messages_of
-from dpo_tui.data.rows.record_to_pairs import Recogniser
+from dpo_tui.data.rows.messages import decoded_messages, json_type_name, messages_of
+from dpo_tui.data.rows.record_to_pairs import Recogniser, tools_of
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import Progress, Source
 
@@ -83,13 +83,14 @@ def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, 
         raise row
     if not isinstance(row, dict):
         raise Unreadable("missing-field", f"the row is {json_type_name(row)}, not an object with columns")
-    tools = row.get("tools") if isinstance(row.get("tools"), list) else None
     if "chosen" in row or (recogniser.mapping.chosen or "") in row:
         pair = pair_of(number, usable_turns(row, recogniser)[0])
         return "preference pairs", Demonstration(number, [*pair.prompt, *pair.chosen], None, pair.tools)
+    tools = tools_of(row.get("tools"))
     for name in ("messages", "conversations", "conversation"):
-        if isinstance(row.get(name), list):
-            messages = messages_of(row[name], name)
+        value = decoded_messages(row.get(name))
+        if isinstance(value, list):
+            messages = messages_of(value, name)
             if not any(_is_answer(message) for message in messages):
                 raise Unreadable("empty-answer", f"`{name}` has no answer of the assistant")
             return name, Demonstration(number, messages, None, tools)
@@ -98,9 +99,9 @@ def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, 
     if prompt_column and answer_column:
         prompt = _messages(row[prompt_column], "user", prompt_column)
         if prompt_column == "instruction" and isinstance(row.get("input"), str) and row["input"]:
-            prompt[-1] = {**prompt[-1], "content": f"{prompt[-1]['content']}\n\n{row['input']}"}
+            prompt[-1] = {**prompt[-1], "content": f"{prompt[-1]['content'] or ''}\n\n{row['input']}"}
         completion = _messages(row[answer_column], "assistant", answer_column)
-        if not completion or not completion[-1]["content"].strip():
+        if not completion or not (completion[-1].get("tool_calls") or (completion[-1]["content"] or "").strip()):
             raise Unreadable("empty-answer", f"`{answer_column}` is empty")
         return f"{prompt_column} and {answer_column}", Demonstration(number, [*prompt, *completion], None, tools)
     if isinstance(row.get("text"), str):
@@ -117,6 +118,7 @@ def _is_answer(message: Message) -> bool:
 
 def _messages(value: Any, role: str, column: str) -> list[Message]:
     """The messages in a column; a text is one message of the given role."""
+    value = decoded_messages(value)
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     if isinstance(value, list) and value:

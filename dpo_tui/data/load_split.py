@@ -11,7 +11,7 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, split_by_prompt
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.source.source import Progress, evaluation_source, training_source
-from dpo_tui.data.tokens.renderable_pairs import renderable_pairs
+from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_pairs
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
@@ -76,7 +76,7 @@ def split_of(
         DataError: the data cannot be read or has no usable row.
     """
     if strategy_of(config).data is DataForm.DEMONSTRATIONS:
-        return split_demonstrations(config, version=version, progress=progress)
+        return split_demonstrations(config, download=download, version=version, progress=progress)
     return split_pairs(config, download=download, progress=progress)
 
 
@@ -102,20 +102,22 @@ def hold_out_pairs(pairs: list[Pair], config: Config) -> tuple[list[Pair], list[
 
 
 def split_demonstrations(
-    config: Config, *, version: int = SPLIT_VERSION, progress: Progress | None = None
+    config: Config, *, download: bool = True, version: int = SPLIT_VERSION, progress: Progress | None = None
 ) -> Split[Demonstration]:
     """Read and split demonstrations; see :func:`split_of`."""
     loaded = load_demonstrations(training_source(config), progress)
+    usable, refused = renderable_demonstrations(loaded.rows, config, download=download)
     separate = evaluation_source(config)
     if separate is None:
         hold_out = _first_demonstrations if version == 1 else _demonstrations_by_prompt
-        train, held_out = hold_out(loaded.rows, config)
+        train, held_out = hold_out(usable, config)
         sha256 = ""
     else:
         evaluation = load_demonstrations(separate, progress)
-        train, held_out, sha256 = loaded.rows, evaluation.rows, evaluation.sha256
-    count = len(loaded.rows)
-    return Split(train, held_out, loaded.total, count, loaded.dropped, loaded.format, loaded.sha256, sha256)
+        train, held_out = usable, renderable_demonstrations(evaluation.rows, config, download=download)[0]
+        sha256 = evaluation.sha256
+    dropped = [*loaded.dropped, *refused]
+    return Split(train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256)
 
 
 def _demonstrations_by_prompt(

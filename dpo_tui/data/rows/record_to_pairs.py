@@ -9,9 +9,11 @@ from typing import Any
 
 from dpo_tui.data.pairs.pair import Message, Turns, Unreadable
 from dpo_tui.data.rows.column_shapes import Binding, ColumnMapping, RawPair, Record, bind
-from dpo_tui.data.rows.messages import is_messages, json_type_name, messages_of, parse_cell
+from dpo_tui.data.rows.messages import decoded_messages, is_messages, json_type_name, messages_of, parse_cell
 from dpo_tui.data.rows.transcript import is_transcript, parse_prompt, split_transcripts
 
+# The roles that begin a conversation.
+_OPENING_ROLES = frozenset({"user", "system", "developer"})
 # How many different sets of columns are remembered. Rows with endless new columns would otherwise fill the memory.
 _BINDINGS_KEPT = 256
 
@@ -70,7 +72,8 @@ class Recogniser:
             record = {key: parse_cell(value) if isinstance(value, str) else value for key, value in record.items()}
         binding = self._binding(record)
         pairs = []
-        for raw in binding.read(record):
+        for found in binding.read(record):
+            raw = _with_decoded_messages(found)
             pairs.append(_turns_of(raw))
             name = _format_of(raw) if binding.shape == "columns" else binding.shape
             self.formats[name] += 1
@@ -89,6 +92,14 @@ class Recogniser:
         return binding
 
 
+def _with_decoded_messages(raw: RawPair) -> RawPair:
+    """Decode prompt and answers that are lists of messages in JSON text, which occur in every kind of file."""
+    prompt, chosen, rejected = map(decoded_messages, raw[:3])
+    if prompt is raw.prompt and chosen is raw.chosen and rejected is raw.rejected:
+        return raw
+    return raw._replace(prompt=prompt, chosen=chosen, rejected=rejected)
+
+
 def _turns_of(raw: RawPair) -> Turns:
     prompt, chosen, rejected = raw.prompt, raw.chosen, raw.rejected
     # The common case first: three texts. It runs for every row of most datasets.
@@ -105,7 +116,7 @@ def _turns_of(raw: RawPair) -> Turns:
     # A system message inside the prompt goes before the system column.
     if system and not isinstance(turns.prompt, str) and turns.prompt and turns.prompt[0]["role"] == "system":
         system = None
-    return Turns(*turns[:3], system, _tools(raw.tools), raw.margin)
+    return Turns(*turns[:3], system, tools_of(raw.tools), raw.margin)
 
 
 def _format_of(raw: RawPair) -> str:
@@ -139,6 +150,8 @@ def _normalised(
     if isinstance(prompt, str) and is_transcript(prompt):
         prompt = parse_prompt(prompt)
     if isinstance(chosen, str) or isinstance(rejected, str):
+        if isinstance(prompt, list) and isinstance(chosen, str):
+            prompt = _without_ending(prompt, [{"role": "assistant", "content": chosen}])
         return Turns(prompt, chosen, rejected)
     return _with_message_answers(prompt, chosen, rejected)
 
@@ -160,15 +173,32 @@ def _with_implicit_prompt(chosen: str | list[Message], rejected: str | list[Mess
 
 
 def _with_message_answers(prompt: str | list[Message], chosen: list[Message], rejected: list[Message]) -> Turns:
-    """Leave out the prompt from answers that repeat it, as UltraFeedback's do; others begin with the assistant."""
+    """Leave out the prompt from answers that repeat it, as UltraFeedback's do; others begin with the assistant.
+
+    What is called the prompt may itself go on to an answer, as the ``messages`` column of UltraFeedback does. The
+    prompt is then the part of it with which both answers begin.
+    """
     if isinstance(prompt, str):
         repeats = chosen and rejected and chosen[0]["role"] != "assistant" and rejected[0]["role"] != "assistant"
         return _with_implicit_prompt(chosen, rejected) if repeats else Turns(prompt, chosen, rejected)
-    size = len(prompt)
-    longer = len(chosen) > size and len(rejected) > size
-    if longer and _same_messages(chosen[:size], prompt) and _same_messages(rejected[:size], prompt):
-        return Turns(prompt, chosen[size:], rejected[size:])
-    return Turns(prompt, chosen, rejected)
+    shared = min(_repeated_length(prompt, chosen), _repeated_length(prompt, rejected))
+    # Each answer keeps at least one message.
+    shared = min(shared, len(chosen) - 1, len(rejected) - 1)
+    start = max(shared, 0)
+    # Where a turn of the user comes next, the prompt differs from the conversations before their answers begin.
+    if all(answer[start:] and answer[start]["role"] in _OPENING_ROLES for answer in (chosen, rejected)):
+        return _with_implicit_prompt(chosen, rejected)
+    if shared > 0:
+        return Turns(prompt[:shared], chosen[shared:], rejected[shared:])
+    return Turns(_without_ending(prompt, chosen), chosen, rejected)
+
+
+def _without_ending(prompt: list[Message], answer: list[Message]) -> list[Message]:
+    """The prompt without an answer that it ends with: the model would read what it has to learn."""
+    start = len(prompt) - len(answer)
+    return (
+        prompt[:start] if answer and start > 0 and _repeated_length(prompt[start:], answer) == len(answer) else prompt
+    )
 
 
 def _shared_length(left: list[Message], right: list[Message]) -> int:
@@ -181,12 +211,13 @@ def _shared_length(left: list[Message], right: list[Message]) -> int:
     return count
 
 
-def _same_messages(left: list[Message], right: list[Message]) -> bool:
-    """Whether two lists of messages of the same length agree in role and content, whatever other keys they have."""
-    return all(
-        one["role"] == other["role"] and one["content"] == other["content"]
-        for one, other in zip(left, right, strict=True)
-    )
+def _repeated_length(left: list[Message], right: list[Message]) -> int:
+    """Like :func:`_shared_length`, of role, content and tool calls, whatever other keys the messages have."""
+    return _shared_length([_essence(message) for message in left], [_essence(message) for message in right])
+
+
+def _essence(message: Message) -> Message:
+    return {key: message.get(key) for key in ("role", "content", "tool_calls")}
 
 
 def _text_or_messages(value: Any, column: str) -> str | list[Message] | None:
@@ -212,7 +243,7 @@ def _text_or_messages(value: Any, column: str) -> str | list[Message] | None:
     raise Unreadable("missing-field", f"`{column}` is {json_type_name(value)}, not text or messages")
 
 
-def _tools(value: Any) -> list[dict[str, Any]] | None:
+def tools_of(value: Any) -> list[dict[str, Any]] | None:
     """Function schemas for the chat template; some datasets keep them as JSON text."""
     if isinstance(value, str) and value.strip():
         import orjson

@@ -18,6 +18,7 @@ from dpo_tui.data.checks.pair_columns import PairColumns, TextColumn
 from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
 from dpo_tui.data.rows.column_shapes import Record
+from dpo_tui.data.rows.messages import LIST_STARTS, may_be_messages
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.rows.transcript import FIRST_LETTERS, is_transcript
 from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, Columns, MixedColumnsError
@@ -173,7 +174,7 @@ class PairBatcher:
 
 
 def _without_special_rows(columns: Columns) -> tuple[NDArray[np.int64], tuple[TextColumn, TextColumn, TextColumn]]:
-    """Drop the rows that the recogniser must handle: blank texts, equal answers, transcripts as prompts.
+    """Drop the rows for the recogniser: blank texts, equal answers, transcripts as prompts, messages in JSON text.
 
     Returns:
         The indexes of the other rows, and their columns.
@@ -183,6 +184,8 @@ def _without_special_rows(columns: Columns) -> tuple[NDArray[np.int64], tuple[Te
     for column in (prompts, chosens, rejecteds):
         if not column.lengths.all() or any(map(str.isspace, column.texts)):
             special.update(index for index, text in enumerate(column.texts) if not text or text.isspace())
+        if not LIST_STARTS.isdisjoint(map(_FIRST_CHARACTER, column.texts)):
+            special.update(index for index, text in enumerate(column.texts) if may_be_messages(text))
     # The first character rules out most prompts before a pattern is matched.
     first_characters = map(_FIRST_CHARACTER, prompts.texts)
     special.update(

@@ -278,4 +278,18 @@ def _records(batch: Any, path: Path) -> list[Row]:
         found: list[Row] = batch.to_pylist()
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise DataError(f"{path} has values that cannot be read: {error}", hint="Write the file again.") from error
+    nested = [field.name for field in batch.schema if pa.types.is_nested(field.type)]
+    for row in found if nested else ():
+        if isinstance(row, dict):
+            row.update((name, _without_absent_keys(row[name])) for name in nested)
     return found
+
+
+def _without_absent_keys(value: Any) -> Any:
+    """A nested value without the nulls that Arrow adds: its structs have the keys of every row, absent ones as null.
+
+    The file does not say which nulls were written on purpose; those go as well.
+    """
+    if isinstance(value, dict):
+        return {key: _without_absent_keys(one) for key, one in value.items() if one is not None}
+    return [_without_absent_keys(one) for one in value] if isinstance(value, list) else value

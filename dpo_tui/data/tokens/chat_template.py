@@ -181,13 +181,32 @@ class Unrenderable:
 
 def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Unrenderable:
     """Render prompt, prompt and chosen, prompt and rejected, as TRL does; or return why that fails."""
-    import jinja2
-
     try:
         return (
             template.render(pair.prompt, tools=pair.tools, add_generation_prompt=True),
             template.render(pair.prompt + pair.chosen, tools=pair.tools),
             template.render(pair.prompt + pair.rejected, tools=pair.tools),
         )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-        return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])
+    except _template_errors() as error:
+        return _reason(error)
+
+
+def unrenderable(
+    template: ChatTemplate, messages: list[Message], tools: list[dict[str, Any]] | None
+) -> Unrenderable | None:
+    """Return why a template cannot render a conversation; None where it can."""
+    try:
+        template.render(messages, tools=tools)
+    except _template_errors() as error:
+        return _reason(error)
+    return None
+
+
+def _template_errors() -> tuple[type[Exception], ...]:
+    import jinja2  # slow to import, and not every scan counts tokens
+
+    return (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError)
+
+
+def _reason(error: Exception) -> Unrenderable:
+    return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])

@@ -18,6 +18,7 @@ from typing import Any
 
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template, render
+from dpo_tui.data.tokens.tool_arguments import with_pair_arguments_for
 from dpo_tui.errors import DataError
 
 _CHECKED_TEXTS = 48
@@ -95,7 +96,7 @@ class TokenCounter:
 
     def lengths(self, pairs: list[Pair]) -> list[Length | Unrenderable]:
         """Count the tokens of some pairs; call it with hundreds of pairs at a time."""
-        rendered = [render(self._template, pair) for pair in pairs]
+        rendered = [render(self._template, pair) for pair in with_pair_arguments_for(self._template, pairs)]
         texts = [text for item in rendered if not isinstance(item, Unrenderable) for text in item]
         ids = iter(self._tokenize(texts))
         return [

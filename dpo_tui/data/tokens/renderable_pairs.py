@@ -1,24 +1,38 @@
-"""Drop the pairs that a model's chat template cannot render, for instance because it takes no system message.
+"""Fit rows to a model's chat template: drop those that it cannot render, and decode arguments that it encodes.
 
-Training would otherwise stop at the first such pair. The check before a start and the worker use the same function, so
-that the run trains on as many rows as the check promised; the scan counts the others.
+A template may take no system message, and training would stop at the first row with one. The check before a start and
+the worker use the same function, so that the run trains on as many rows as the check promised; the scan counts the
+others.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.pairs.pair import Pair, RowProblem
-from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template, render, special_tokens
+from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
+from dpo_tui.data.tokens.chat_template import (
+    ChatTemplate,
+    Unrenderable,
+    load_template,
+    render,
+    special_tokens,
+    unrenderable,
+)
+from dpo_tui.data.tokens.tool_arguments import with_arguments_for, with_pair_arguments_for
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
+
+Row = TypeVar("Row", Pair, Demonstration)
 
 
 def renderable_pairs(pairs: list[Pair], config: Config, *, download: bool) -> tuple[list[Pair], list[RowProblem]]:
     """Return the pairs that the chat template of a config's model renders, and the reasons for the others.
 
     Args:
-        pairs: usable pairs.
+        pairs: usable pairs; they are returned with the arguments of tool calls as the template takes them.
         config: names the model, and a template file if it sets one.
         download: whether the tokenizer's files may be downloaded. Without the files all pairs are returned.
 
@@ -28,22 +42,53 @@ def renderable_pairs(pairs: list[Pair], config: Config, *, download: bool) -> tu
     template = _template(config, download=download)
     if template is None:
         return pairs, []
+    pairs = with_pair_arguments_for(template, pairs)
+
+    def attempt(pair: Pair) -> Unrenderable | None:
+        result = render(template, pair)
+        return result if isinstance(result, Unrenderable) else None
+
+    return _without_refused(
+        pairs, lambda pair: _shape(pair.tools, pair.prompt, pair.chosen, pair.rejected), attempt, config
+    )
+
+
+def renderable_demonstrations(
+    rows: list[Demonstration], config: Config, *, download: bool
+) -> tuple[list[Demonstration], list[RowProblem]]:
+    """Do for demonstrations what :func:`renderable_pairs` does for pairs; plain text passes without the template."""
+    template = _template(config, download=download)
+    if template is None:
+        return rows, []
+    messages = with_arguments_for(template, [row.messages for row in rows])
+    rows = [row if row.messages is one else replace(row, messages=one) for row, one in zip(rows, messages, strict=True)]
+
+    def attempt(row: Demonstration) -> Unrenderable | None:
+        return None if row.text is not None else unrenderable(template, row.messages, row.tools)
+
+    return _without_refused(rows, lambda row: _shape(row.tools, row.messages), attempt, config)
+
+
+def _without_refused(
+    rows: list[Row], shape_of: Callable[[Row], Hashable], attempt: Callable[[Row], Unrenderable | None], config: Config
+) -> tuple[list[Row], list[RowProblem]]:
+    """Divide rows into those that render and the reasons of the others; rows of one shape are attempted once."""
     renderable, problems = [], []
     known: dict[Hashable, Unrenderable | None] = {}
-    for pair in pairs:
-        shape = _shape(pair)
+    for row in rows:
+        shape = shape_of(row)
         if shape is None or shape not in known:
-            result = render(template, pair)
-            known[shape] = result if isinstance(result, Unrenderable) else None
+            known[shape] = attempt(row)
         error = known[shape]
         if error is None:
-            renderable.append(pair)
+            renderable.append(row)
         else:
             reason = f"the model's chat template refuses it: {error.reason}"
-            problems.append(RowProblem(pair.row, "chat-template", reason))
-    if pairs and not renderable:
+            problems.append(RowProblem(row.row, "chat-template", reason))
+    if rows and not renderable:
+        what = "pair" if isinstance(rows[0], Pair) else "row"
         raise DataError(
-            f"{config.dataset}: the chat template of {config.model_name} refuses every pair: row {problems[0].row}: "
+            f"{config.dataset}: the chat template of {config.model_name} refuses every {what}: row {problems[0].row}: "
             f"{problems[0].message}",
             hint="Leave out the messages that it names, or give a template that takes them: chat_template = FILE",
         )
@@ -63,16 +108,16 @@ def _template(config: Config, *, download: bool) -> ChatTemplate | None:
         return None  # loading the tokenizer for training reports what is wrong with it
 
 
-def _shape(pair: Pair) -> Hashable:
-    """What the success of rendering depends on: the roles of a conversation, and which messages are empty.
+def _shape(tools: list[dict[str, Any]] | None, *conversations: list[Message]) -> Hashable:
+    """What the success of rendering depends on: the roles of conversations, and which messages are empty.
 
-    One pair of each shape is rendered, since rendering a million pairs takes minutes. None for pairs with tools or with
+    One row of each shape is rendered, since rendering a million of them takes minutes. None for rows with tools or with
     messages of more than a role and a text: each of them is rendered.
     """
-    if pair.tools:
+    if tools:
         return None
     shape: list[tuple[str, bool] | None] = []
-    for messages in (pair.prompt, pair.chosen, pair.rejected):
+    for messages in conversations:
         for message in messages:
             content = message.get("content")
             if len(message) != 2 or type(content) is not str:  # noqa: PLR2004 (role and content)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Value
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_demonstrations import Demonstration
@@ -15,6 +15,7 @@ from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.source.source import Progress
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
+from dpo_tui.train.trainer.message_dataset import MessageDataset
 
 
 @dataclass(frozen=True)
@@ -107,21 +108,21 @@ def _pair_dataset(pairs: Sequence[Pair]) -> Dataset:
         "chosen": [pair.chosen for pair in pairs],
         "rejected": [pair.rejected for pair in pairs],
     }
-    return Dataset.from_dict(_with_tools(columns, [pair.tools for pair in pairs]))
+    return _message_dataset(columns, [pair.tools for pair in pairs])
 
 
 def _demonstration_dataset(rows: Sequence[Demonstration]) -> Dataset:
     if all(row.text is not None for row in rows):
         return Dataset.from_dict({"text": [row.text for row in rows]})
     columns: dict[str, list[Any]] = {"messages": [row.messages for row in rows]}
-    return Dataset.from_dict(_with_tools(columns, [row.tools for row in rows]))
+    return _message_dataset(columns, [row.tools for row in rows])
 
 
-def _with_tools(columns: dict[str, list[Any]], tools: list[list[dict[str, Any]] | None]) -> dict[str, list[Any]]:
+def _message_dataset(columns: dict[str, list[Any]], tools: list[list[dict[str, Any]] | None]) -> Dataset:
     # TRL takes the schemas as JSON text: in an Arrow column of structs, every schema would get the keys of all others.
     if any(tools):
         columns["tools"] = [json.dumps(item) if item else None for item in tools]
-    return columns
+    return MessageDataset.from_columns(columns, {"tools": Value("string")})
 
 
 def _key(messages: list[Message]) -> str:

@@ -66,7 +66,8 @@ def key_of(dataset: Any, tokenizer: Any, arguments: Any) -> str | None:
     ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for row in dataset:
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
+        # Keys in their order: a template writes the arguments of a tool call in the order in which the row has them.
+        digest.update(json.dumps(row, ensure_ascii=False).encode())
     return digest.hexdigest()
 
 

@@ -113,14 +113,24 @@ def test_lines_that_do_not_all_begin_as_rows_are_left_to_the_other_way(data: byt
 
 def test_cells_of_a_table_are_never_taken_as_they_are_even_after_lines_of_the_same_columns() -> None:
     """A CSV cell may hold JSON: a folder of JSON lines and CSV shares one recogniser."""
-    answer = json.dumps([{"role": "assistant", "content": "yes"}])
-    other = json.dumps([{"role": "assistant", "content": "no"}])
+    answer, other = json.dumps(["yes"]), json.dumps(["no"])
     data = json.dumps({"prompt": "is it?", "chosen": answer, "rejected": other}).encode() + b"\n"
     recogniser = Recogniser()
     batcher = PairBatcher(recogniser, checks())
     assert batcher.from_lines(data).pairs.chosens == [answer]
     recogniser.cells = True
     assert batcher.from_lines(data).pairs.chosens == ["yes"]
+
+
+@pytest.mark.parametrize("space", ["", "\n "])
+def test_messages_in_json_text_are_messages_by_columns_and_by_rows(space: str) -> None:
+    texts = [space + json.dumps([{"role": "assistant", "content": one}]) for one in ("yes", "no")]
+    plain = {"prompt": "is it?", "chosen": "[1] role", "rejected": "b"}
+    found = [{"prompt": "is it?", "chosen": texts[0], "rejected": texts[1]}, plain]
+    batcher = PairBatcher(Recogniser(), checks())
+    lines = "".join(json.dumps(row) + "\n" for row in found).encode()
+    for batch in (batcher.from_rows(found), batcher.from_lines(lines)):
+        assert sorted(batch.pairs.chosens) == ["[1] role", "yes"]
 
 
 def test_a_column_that_plays_two_parts_is_left_to_the_other_way() -> None:

@@ -1,0 +1,110 @@
+"""Datasets whose rows hold lists of chat messages unchanged."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from datasets import Dataset, Features
+from datasets.features.features import register_feature
+
+_TYPE_NAME = "DpoTuiMessages"
+# Before messages; no text of a dataset begins so: the ASCII record separator.
+_MARK = "\x1emessages "
+
+
+@dataclass
+class MessageColumn:
+    """Lists of messages, or text: JSON text in Arrow, Python objects wherever a row is read, ``map`` included.
+
+    As Arrow structs every message, and the arguments of every tool call, would get the keys of all rows with null as
+    their value, and arguments whose types differ between rows could not be stored. The ``Json`` type of `datasets` has
+    neither problem, but its encoder rounds numbers to ten digits and it exists in newer versions only.
+
+    Args:
+        decode: whether rows are decoded; `datasets` reads it.
+        id: `datasets` gives every column type one.
+    """
+
+    decode: bool = True
+    id: str | None = field(default=None, repr=False)
+    pa_type: ClassVar[Any] = pa.string()
+    # The name under which saved datasets refer to this class.
+    _type: str = field(default=_TYPE_NAME, init=False, repr=False)
+
+    def __call__(self) -> Any:
+        """Return the Arrow type."""
+        return self.pa_type
+
+    def encode_example(self, value: Any) -> str | None:
+        """Return the JSON text of messages; other text is stored as it is, since ``map`` may render messages to it."""
+        return value if value is None or isinstance(value, str) else _MARK + json.dumps(value, ensure_ascii=False)
+
+    def decode_example(self, value: str | None, token_per_repo_id: Any = None) -> Any:
+        """Return the messages of a JSON text, or other text as it is."""
+        return json.loads(value.removeprefix(_MARK)) if value is not None and value.startswith(_MARK) else value
+
+
+class MessageDataset(Dataset):  # type: ignore[misc]
+    """A dataset with columns of messages, which ``map`` keeps as they are."""
+
+    @classmethod
+    def from_columns(cls, columns: dict[str, list[Any]], others: dict[str, Any]) -> "MessageDataset":
+        """Make a dataset from columns by name, of messages but for those of which ``others`` has the type."""
+        features = Features({name: others.get(name) or MessageColumn() for name in columns})
+        made: MessageDataset = cls.from_dict(columns, features=features)
+        return made
+
+    def map(self, function: Any = None, **options: Any) -> Any:
+        """Return what ``Dataset.map`` does, with the messages written as text.
+
+        It writes a row as its function leaves it, with the messages decoded, and guesses their Arrow type anew: TRL's
+        tokenising would end at arguments of mixed types.
+        """
+        columns = [name for name, feature in self.features.items() if isinstance(feature, MessageColumn)]
+        if function is None or not columns or options.get("input_columns"):
+            return super().map(function, **options)
+        removed = options.get("remove_columns") or []
+        kept = set(columns) - set([removed] if isinstance(removed, str) else removed)
+        encoding = _Encoding(function, tuple(columns), frozenset(kept), batched=bool(options.get("batched")))
+        mapped = super().map(encoding, **options)
+        return MessageDataset(
+            mapped.data, mapped.info, mapped.split, indices_table=mapped._indices, fingerprint=mapped._fingerprint
+        )
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """A function for ``map`` whose messages leave it as text; a class, so that other processes can be sent it.
+
+    Args:
+        function: gets a row, or a batch of rows.
+        columns: the columns of messages.
+        kept: those of them that the new dataset has as well.
+        batched: whether the function gets batches.
+    """
+
+    function: Any
+    columns: tuple[str, ...]
+    kept: frozenset[str]
+    batched: bool
+
+    def __call__(self, example: Any, *arguments: Any, **options: Any) -> Any:
+        result = self.function(example, *arguments, **options)
+        if not isinstance(result, Mapping):
+            return result
+        # What the function has not read is still Arrow, and is written as that.
+        read = self.kept - set(getattr(example, "keys_to_format", ()))
+        found = {**{name: example[name] for name in self.columns if name in read}, **result}
+        return {name: self._encoded(value) if name in self.columns else value for name, value in found.items()}
+
+    def _encoded(self, value: Any) -> Any:
+        encode = MessageColumn().encode_example
+        return [encode(one) for one in value] if self.batched else encode(value)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it is called experimental, and the run's log would begin with that
+    register_feature(MessageColumn, _TYPE_NAME)
