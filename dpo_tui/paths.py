@@ -26,11 +26,6 @@ def cache() -> Path:
     return home() / "cache"
 
 
-def locks() -> Path:
-    """Lock files that belong to no run."""
-    return home() / "locks"
-
-
 def settings() -> Path:
     """The user's settings of the app: theme, keys, notifications."""
     return home() / "settings.toml"

@@ -1,6 +1,7 @@
 """A worker killed after its last checkpoint and before its result: a resume makes the result, and no further step."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train import run_training
+from dpo_tui.train.worker.checkpoints import mark_complete
 from tests.support.training import lines, losses, make_config, make_run, train
 
 
@@ -85,3 +87,21 @@ def test_a_training_that_kl_stop_ended_is_not_continued(
     folder = killed_before_saving(config, monkeypatch)
     train(config, folder)
     assert_same_result(folder, whole)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_continued_and_saved_again(
+    home: Path, tiny_model: Path, tiny_pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trainer_state.json does not name our callback."""
+    config = make_config(tiny_model, tiny_pairs, max_steps=4, save_steps=2)
+    whole = train(config)
+    folder = killed_before_saving(config, monkeypatch)
+    shutil.rmtree(folder.checkpoints / "checkpoint-4")
+    earlier = folder.checkpoints / "checkpoint-2"
+    state = json.loads((earlier / "trainer_state.json").read_text())
+    assert state["stateful_callbacks"].pop("RunCallback")
+    (earlier / "trainer_state.json").write_text(json.dumps(state))
+    mark_complete(earlier)
+    train(config, folder)
+    assert losses(folder) == losses(whole)
+    assert (folder.checkpoints / "checkpoint-4").is_dir()

@@ -74,7 +74,8 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         """
         self._idle_since = time.perf_counter()
         self.last_evaluation = max((line["step"] for line in state.log_history if "eval_loss" in line), default=-1)
-        earlier = state.stateful_callbacks.get(type(self).__name__) or {}
+        # Checkpoints of earlier versions do not have this callback, without which Trainer fails at the next save.
+        earlier = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         self.ended_early = bool(earlier.get("attributes", {}).get("ended_early"))
         if state.global_step >= state.max_steps or self.ended_early:
             raise NothingLeftToTrain
