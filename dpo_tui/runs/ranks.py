@@ -166,14 +166,17 @@ def end_of_ranks(reports: Sequence[RankReport], world_size: int) -> WorkerEnd:
 
     Returns:
         In this order: the rank that failed first for its own reason, with its code; a rank that left no exit code, as
-        one that was killed; the first that failed because it lost a peer; stopped if any was; done.
+        one that was killed, before one that never wrote; the first that failed because it lost a peer; stopped if any
+        was; done.
     """
     failed = sorted(
         (report for report in reports if report.code not in (None, DONE, STOPPED)),
         key=lambda report: report.ended_at or 0.0,
     )
     by_rank = {report.rank: report for report in reports}
-    silent = [rank for rank in range(world_size) if rank not in by_rank or by_rank[rank].code is None]
+    # A rank that was killed had begun; one without a report was still starting when it was ended for the other's sake.
+    silent = [rank for rank in sorted(by_rank) if by_rank[rank].code is None]
+    silent += [rank for rank in range(world_size) if rank not in by_rank]
     for report in (report for report in failed if not report.peer_lost):
         return _failure(report)
     if silent:

@@ -128,13 +128,27 @@ LOST = {"peer_lost": True, "message": "Another rank went away"}
             [report(1, 130), report(2, 130)],
             WorkerEnd(1, "rank 0 ended before it wrote anything\ntrain.log may say why"),
         ),
+        (
+            [report(1, 130), report(2, None, step=1)],
+            WorkerEnd(1, "rank 2 on box was killed or crashed (phase train, step 1)\nranks/2.log may say why"),
+        ),
         ([report(0, 3), report(1, 0), report(2, 0)], WorkerEnd(3, "rank 0: ended with exit code 3")),
         (
             [report(0, 1, ended_at=7.0, **LOST), report(1, 130), report(2, 130)],
             WorkerEnd(1, "rank 0: Another rank went away"),
         ),
     ],
-    ids=["done", "stopped", "first failure", "not its consequence", "killed", "never came", "code alone", "only lost"],
+    ids=[
+        "done",
+        "stopped",
+        "first failure",
+        "not its consequence",
+        "killed",
+        "never came",
+        "killed while another was starting",
+        "code alone",
+        "only lost",
+    ],
 )
 def test_the_end_of_all_ranks_is_the_first_failure(reports: list[RankReport], end: WorkerEnd) -> None:
     assert end_of_ranks(reports, 3) == end
