@@ -13,6 +13,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
+from dpo_tui.hub.repository import PACKED, SUFFIXES
 from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.text.printable import printable
@@ -22,7 +23,7 @@ from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst")
+_SUFFIXES = frozenset({*SUFFIXES, *PACKED})
 _ROWS_READ = 40
 """Rows that a preview reads to recognise the format."""
 _PAIRS_SHOWN = 3
@@ -142,7 +143,7 @@ def data_files() -> list[tuple[str, str]]:
     for path in (path for pattern in ("*", "*/*") for path in sorted(here.glob(pattern))):
         relative = path.relative_to(here)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if path.suffix in SUFFIXES and not hidden and path.is_file() and path.name not in _NO_DATA_FILES:
+        if path.suffix in _SUFFIXES and not hidden and path.is_file() and path.name not in _NO_DATA_FILES:
             files.append((str(relative), str(path)))
     return files[:_FILES_LISTED]
 
