@@ -10,7 +10,7 @@ from typing import Any
 
 from dpo_tui.runs.status_names import EXPLAINED, GLYPHS, LIVE, PHASES
 from dpo_tui.text.durations import ago, duration
-from dpo_tui.text.numbers import plain_number
+from dpo_tui.text.numbers import plain_number, whole_percent
 from dpo_tui.text.printable import printable
 
 # Where the terminal has no UTF-8.
@@ -205,7 +205,7 @@ def _progress(run: dict[str, Any]) -> str:
     step, last, epoch = (_number(run.get(key)) for key in ("step", "max_steps", "epoch"))
     parts = [_phase(run)] if run.get("phase") and run["status"] in LIVE else []
     if step is not None and last:
-        parts.append(f"step {step:,.0f} of {last:,.0f} ({100 * step / last:.0f} %)")
+        parts.append(f"step {step:,.0f} of {last:,.0f} ({whole_percent(step / last)} %)")
     if epoch is not None:
         parts.append(f"epoch {epoch:.2f}")
     if run.get("eta_seconds") is not None:

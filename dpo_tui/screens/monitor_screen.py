@@ -41,6 +41,8 @@ POLL_SECONDS = 0.25
 ENDED_POLL_SECONDS = 1.0
 """The same after the run has ended: only resuming it would change the files."""
 REDRAW_SECONDS = 0.5
+AGE_SECONDS = 10.0
+"""Seconds between redraws of a run of which nothing new is read: how long ago it ended changes all the same."""
 """Least seconds between two redraws: more than two a second only fill a slow line."""
 GPU_POLL_SECONDS = 2.0
 SHORT_HEIGHT = 30
@@ -156,6 +158,7 @@ class MonitorScreen(RunActionsScreen):
         self._update_charts()
         self._poll_every(POLL_SECONDS)
         self.set_interval(GPU_POLL_SECONDS, self._show_gpus)
+        self.set_interval(AGE_SECONDS, self._request_redraw)
         self._poll()
         self._show_gpus()
 

@@ -40,6 +40,8 @@ SHORT_HEIGHT = 24
 TALL_HEIGHT = 40
 """Rows from which the preview gets more of them."""
 PREVIEW_POLL = 0.5
+AGE_SECONDS = 10.0
+"""Seconds between redraws while nothing changes but how long ago runs ended."""
 """Seconds between two polls of the previewed run's files."""
 FIRST_STEPS = (
     "No runs yet.",
@@ -135,6 +137,7 @@ class RunsScreen(RunActionsScreen):
         """Show the runs known so far, and subscribe to changes."""
         self._changed.subscribe(self, lambda _: self._show())
         self.set_interval(PREVIEW_POLL, self._poll_preview)
+        self.set_interval(AGE_SECONDS, self._show_ages)
         self.query_one(RunTable).focus()
         self._show()
 
@@ -158,6 +161,10 @@ class RunsScreen(RunActionsScreen):
         table.show([run_row(run, now, run.id in self._selected) for run in runs])
         self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_row(self._gpus.now(), self._gpus.absence))
         self.refresh_bindings()
+
+    def _show_ages(self) -> None:
+        self._show()
+        self._show_preview()
 
     def _run_at_cursor(self) -> RunSummary | None:
         run_id = self.query_one(RunTable).cursor

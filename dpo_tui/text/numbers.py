@@ -42,6 +42,12 @@ def grouped_number(value: float) -> str:
     return f"{round(value):,}"
 
 
+def whole_percent(share: float) -> int:
+    """A share of a whole in percent, rounded down: 100 only where all is done."""
+    # Without the margin 0.29 would be 28.
+    return int(share * 100 + 1e-9)
+
+
 def parameter_count(count: int) -> str:
     """The size of a model in parameters: ``8.03 B``, ``134.5 M``."""
     return f"{count / 1e9:.2f} B" if count >= 500_000_000 else f"{count / 1e6:.1f} M"  # noqa: PLR2004 (half a billion)

@@ -99,6 +99,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         stop_requests=stop_requests,
         first_step=step_of(checkpoint) if checkpoint else 0,
     )
+    callback.trainer = trainer
     callback.after_evaluation = in_training.at_evaluation
     callback.spike_detector = SpikeDetector(tokenizer, journal)
     callback.spike_detector.attach(trainer)

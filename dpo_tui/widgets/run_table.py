@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from dpo_tui.runs.status_names import EXPLAINED
-from dpo_tui.text.numbers import short_number
+from dpo_tui.text.numbers import short_number, whole_percent
 from dpo_tui.text.printable import printable
 from dpo_tui.views.braille import sparkline
 from dpo_tui.views.status_labels import LABEL_WIDTH, status_label
@@ -215,7 +215,7 @@ class RunTable(RowsWidget, can_focus=True):
 
     def _row(self, run: RunRow, width: int) -> StyledRow:
         label = status_label(run.status)
-        percent = "" if run.fraction is None else f"{int(run.fraction * 100)} %"
+        percent = "" if run.fraction is None else f"{whole_percent(run.fraction)} %"
         name_width = 24 if width >= WIDE else 16
         note_width = max(width - 2 - LABEL_WIDTH - 2 - name_width - 7 - 22, 12)
         row: StyledRow = [

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import isnan
 from typing import ClassVar
 
+from dpo_tui.text.numbers import whole_percent
 from dpo_tui.views.styled_text import StyledRow, join_parts, row_width
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
@@ -64,7 +65,7 @@ class StepBar(RowsWidget):
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """The bar, the percentage right-aligned in five cells, and what did not fit into the row above."""
-        percent = "     " if self.fraction is None else f"{int(self.fraction * 100):>3} %"
+        percent = "     " if self.fraction is None else f"{whole_percent(self.fraction):>3} %"
         _, left = join_parts(self._above, width)
         most = width - 7 - 3 - _SHORTEST
         beside, _ = join_parts(left, most)

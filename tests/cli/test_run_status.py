@@ -39,7 +39,7 @@ def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: CommandLine) -> No
         code, out, _ = dpo_tui("status", "helpful")
     assert code == 0
     assert "● running helpful" in out
-    assert "step 412 of 1,125 (37 %)" in out and "ETA 1 h 11 min" in out
+    assert "step 412 of 1,125 (36 %)" in out and "ETA 1 h 11 min" in out
     assert "loss 0.512 · accuracy 0.713 · margin 0.38" in out
     assert "started 2 h ago · attempt 2" in out and "advice: Healthy." in out
     assert str(folder.path) in out and f"dpo-tui stop {folder.id}" in out

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,13 @@ async def test_samples_that_were_read_behind_a_dialog_appear_when_it_is_closed(r
         await until(pilot, read.is_set)
         await pilot.press("escape")
         await until(pilot, lambda: "before training" in screen_text(pilot))
+
+
+async def test_how_long_ago_a_run_ended_goes_on_being_true(run, monkeypatch):
+    """Nothing new is read of a run that has ended, and yet its age changes."""
+    monkeypatch.setattr(monitor_screen, "AGE_SECONDS", 0.1)
+    async with app(run).run_test(size=(100, 24)) as pilot:
+        await until(pilot, lambda: "0 s ago" in screen_text(pilot) or "1 s ago" in screen_text(pilot))
+        later = time.time() + 600
+        monkeypatch.setattr("dpo_tui.views.monitor_text.time.time", lambda: later)
+        await until(pilot, lambda: "10 min ago" in screen_text(pilot))

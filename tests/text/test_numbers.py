@@ -4,7 +4,7 @@ from math import nan
 
 import pytest
 
-from dpo_tui.text.numbers import grouped_number, parameter_count, plain_number, short_number
+from dpo_tui.text.numbers import grouped_number, parameter_count, plain_number, short_number, whole_percent
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_counts_have_their_thousands_separated() -> None:
 @pytest.mark.parametrize(("count", "text"), [(8_030_000_000, "8.03 B"), (134_500_000, "134.5 M")])
 def test_the_size_of_a_model_is_given_in_parameters(count: int, text: str) -> None:
     assert parameter_count(count) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "percent"), [(0.0, 0), (412 / 1125, 36), (0.29, 29), (0.57, 57), (0.999, 99), (1.0, 100)]
+)
+def test_a_percentage_is_rounded_down_the_same_way_everywhere(share: float, percent: int) -> None:
+    """The list of runs, the bar and `status` agree, and 100 % is said of what is done."""
+    assert whole_percent(share) == percent

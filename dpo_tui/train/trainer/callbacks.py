@@ -44,6 +44,7 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         last_evaluation: the step of the latest evaluation, -1 before the first; after a resume that of the checkpoint.
         after_evaluation: called after each evaluation; returns whether training should end early.
         spike_detector: receives the gradient norm of each logged step.
+        trainer: counts the tokens; TRL's count begins at 0 in each attempt, and is restored from the checkpoint.
     """
 
     def __init__(self, journal: Journal, stop_requests: StopRequests, keep_checkpoints: int) -> None:
@@ -55,6 +56,7 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.last_evaluation = -1
         self.after_evaluation: Callable[[TrainingProgress], bool] | None = None
         self.spike_detector: SpikeDetector | None = None
+        self.trainer: Any = None
         self._step_began = 0.0
         self._idle_since = time.perf_counter()
         self._step_seconds: list[float] = []
@@ -76,13 +78,20 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.last_evaluation = max((line["step"] for line in state.log_history if "eval_loss" in line), default=-1)
         # Checkpoints of earlier versions do not have this callback, without which Trainer fails at the next save.
         earlier = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-        self.ended_early = bool(earlier.get("attributes", {}).get("ended_early"))
+        attributes = earlier.get("attributes", {})
+        self.ended_early = bool(attributes.get("ended_early"))
+        if state.global_step and hasattr(self.trainer, "_total_train_tokens"):
+            logged = max((line["num_tokens"] for line in state.log_history if "num_tokens" in line), default=0)
+            self.trainer._total_train_tokens = self._tokens_logged = attributes.get("tokens", logged)
         if state.global_step >= state.max_steps or self.ended_early:
             raise NothingLeftToTrain
 
     def state(self) -> dict[str, Any]:
         """Return what Trainer writes into ``trainer_state.json`` of each checkpoint."""
-        return {"args": {}, "attributes": {"ended_early": self.ended_early}}
+        attributes = {"ended_early": self.ended_early}
+        if (tokens := getattr(self.trainer, "_total_train_tokens", None)) is not None:
+            attributes["tokens"] = tokens
+        return {"args": {}, "attributes": attributes}
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

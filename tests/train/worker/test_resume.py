@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from dpo_tui.runs import start_run, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import state_of
-from tests.support.training import losses, make_config
+from tests.support.training import lines, losses, make_config, make_run, train
 
 DPO_TUI = [sys.executable, "-c", "from dpo_tui.cli import main; main()"]
 
@@ -113,3 +114,20 @@ def test_no_space_for_a_checkpoint_fails_with_the_reason(home: Path, tiny_model:
         assert set(losses(folder)) == set(range(1, 7))
     finally:
         subprocess.run(["umount", "-l", str(folder.checkpoints)], check=False)
+
+
+def test_tokens_are_counted_on_after_a_resume(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
+    """TRL's count begins at 0 in each attempt; the checkpoint lies between two logged lines."""
+    config = make_config(
+        tiny_model, tiny_pairs, max_steps=8, save_steps=3, logging_steps=2, save_total_limit=9, eval_split=0.0
+    )
+    whole, resumed = train(config), make_run(config, name="resumed")
+    shutil.copytree(whole.checkpoints / "checkpoint-3", resumed.checkpoints / "checkpoint-3")
+    train(config, resumed)
+    assert tokens(resumed) == {step: count for step, count in tokens(whole).items() if step > 3}
+    speeds = [line["tokens_per_second"] for line in lines(resumed.metrics) if "tokens_per_second" in line]
+    assert all(speed > 0 for speed in speeds)
+
+
+def tokens(folder: RunFolder) -> dict[int, float]:
+    return {line["step"]: line["num_tokens"] for line in lines(folder.metrics) if "num_tokens" in line}
