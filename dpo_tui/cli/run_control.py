@@ -45,7 +45,7 @@ def resume(run: str, accept_changed_data: bool) -> None:
     if resumed.checkpoint is None:
         narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
     else:
-        narrate(f"Run {folder.id} goes on from {resumed.checkpoint.name}, its newest whole checkpoint.")
+        narrate(f"Run {folder.id} goes on from {resumed.checkpoint.name}, if its files are as they were written.")
     narrate(f"Watch it with: dpo-tui logs -f {folder.id}")
     click.echo(folder.id)
 

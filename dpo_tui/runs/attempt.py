@@ -9,7 +9,8 @@ from typing import Literal
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import control_requests, exit_codes
-from dpo_tui.runs.folder import RunFolder, newest_checkpoint
+from dpo_tui.runs.complete_checkpoints import newest_complete
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import Launcher, Worker
 from dpo_tui.runs.line_log import seconds_from
 from dpo_tui.runs.process import process_start
@@ -114,7 +115,7 @@ def _record_stopping(record: StateWriter, reason: str) -> None:
 
 
 def _stopped_reason(folder: RunFolder, cause: StopCause) -> str:
-    newest = newest_checkpoint(folder)
+    newest, _ = newest_complete(folder.checkpoints)
     saved = f"{newest.name} is saved" if newest else "it had saved no checkpoint yet"
     if cause == "stop-now":
         return f"stopped at once, as asked; {saved}"

@@ -1,4 +1,4 @@
-"""The run folder: the paths of its files, and which of its checkpoints is complete.
+"""The run folder: the paths of its files.
 
 The folder is the only channel between the app, the command line, the supervisor and the worker; `docs/runs.md` is the
 contract that other programs rely on. Standard library only.
@@ -9,9 +9,6 @@ from pathlib import Path
 
 CONTRACT_VERSION = 1
 """The version of the contract that this package writes, and the newest that it reads."""
-
-CHECKPOINT_MARKER = "complete.json"
-"""Written into a ``checkpoint-N`` folder after its last file; a checkpoint without it was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -141,16 +138,3 @@ class RunFolder:
     def model_card(self) -> Path:
         """The model card."""
         return self.path / "README.md"
-
-
-def newest_checkpoint(folder: RunFolder) -> Path | None:
-    """The complete checkpoint with the highest step; ``None`` when there is none.
-
-    Only the marker is looked for. The worker compares the sizes of the files before it loads them.
-    """
-    steps = [
-        (int(number), path)
-        for path in folder.checkpoints.glob("checkpoint-*")
-        if (number := path.name.removeprefix("checkpoint-")).isdigit() and (path / CHECKPOINT_MARKER).exists()
-    ]
-    return max(steps)[1] if steps else None

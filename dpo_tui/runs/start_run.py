@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs.folder import RunFolder, newest_checkpoint
+from dpo_tui.runs.complete_checkpoints import newest_complete
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State, read_state
@@ -75,7 +76,7 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
     if status.live:
         raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile", hint=_watch(folder))
     _wait_for_orphan(folder, state)
-    checkpoint = newest_checkpoint(folder)
+    checkpoint, _ = newest_complete(folder.checkpoints)
     _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state))
     return Resumed(checkpoint)
 

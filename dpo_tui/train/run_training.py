@@ -14,6 +14,7 @@ from dpo_tui.data.changed_data import change_of
 from dpo_tui.data.load_split import split_version
 from dpo_tui.runs import control_requests
 from dpo_tui.runs.atomic_files import read_json, write_text_atomic
+from dpo_tui.runs.complete_checkpoints import newest_complete, step_of
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import write_held_out
 from dpo_tui.runs.ranks import Rank
@@ -30,7 +31,7 @@ from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.trainer.trainer_registry import build_trainer
 from dpo_tui.train.trainer.trainers import shortcuts_of
-from dpo_tui.train.worker.checkpoints import newest_complete, step_of
+from dpo_tui.train.worker.checkpoints import checkpoint_to_resume
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.receipt import DataUsed, write_receipt
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
@@ -65,7 +66,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     model, tokenizer = _load_policy(config, device, journal)
 
     stop_requests.raise_if_stopped()
-    checkpoint = _checkpoint_to_resume(folder, journal)
+    checkpoint = checkpoint_to_resume(folder.checkpoints, journal)
     callback = RunCallback(journal, stop_requests, config.save_total_limit)
     trainer = build_trainer(
         config,
@@ -198,15 +199,6 @@ def _report_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
     if data.too_long:
         reason = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
         journal.event("warning", f"{data.too_long:,} pairs dropped: {reason}", rows=data.too_long)
-
-
-def _checkpoint_to_resume(folder: RunFolder, journal: Journal) -> Path | None:
-    checkpoint, incomplete = newest_complete(folder.checkpoints)
-    for path in incomplete:
-        journal.event("warning", f"{path.name} is incomplete and is not used")
-    if checkpoint is not None:
-        journal.event("note", f"Resuming from step {step_of(checkpoint)}", step=step_of(checkpoint))
-    return checkpoint
 
 
 def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:

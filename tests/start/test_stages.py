@@ -16,12 +16,12 @@ import pytest
 from dpo_tui.config.files import load
 from dpo_tui.errors import RunError, RunNotFoundError, TrainingError, UsageError
 from dpo_tui.runs import start_run, store
+from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import read_state, write_state
 from dpo_tui.runs.status import status_of
 from dpo_tui.start.earlier_run_model import model_of
 from dpo_tui.start.prepare import create_stages, prepare_stages
-from dpo_tui.train.worker.checkpoints import newest_complete
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 from tests.support.repository import ROOT

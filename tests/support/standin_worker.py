@@ -16,7 +16,8 @@ from pathlib import Path
 
 from dpo_tui.runs import control_requests
 from dpo_tui.runs.atomic_files import append_json_line, write_json_atomic
-from dpo_tui.runs.folder import CHECKPOINT_MARKER, RunFolder
+from dpo_tui.runs.complete_checkpoints import MARKER
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import set_pdeathsig
 
 PARSER = argparse.ArgumentParser()
@@ -88,7 +89,7 @@ def _log(folder: RunFolder, step: int, last: int) -> None:
 def _save(folder: RunFolder, step: int) -> None:
     target = folder.checkpoints / f"checkpoint-{step}"
     target.mkdir(parents=True, exist_ok=True)
-    (target / CHECKPOINT_MARKER).write_text("{}")
+    (target / MARKER).write_text('{"files": {}}')
     append_json_line(folder.events, {"t": time.time(), "kind": "checkpoint", "message": f"saved step {step}"})
 
 

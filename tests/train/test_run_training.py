@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.errors import DataError, TrainingError
+from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.worker.checkpoints import newest_complete
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 from tests.support.training import lines, losses, make_config, make_run, train
 

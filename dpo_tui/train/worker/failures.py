@@ -146,6 +146,17 @@ def peer_lost(error: BaseException) -> Failure | None:
     return Failure("Another rank went away", "the rank that ended first says why", peer_lost=True)
 
 
+def unsafe_pickle(error: BaseException) -> Failure | None:
+    """A file that torch refuses to unpickle; torch's own words advise to switch the protection off."""
+    if type(error).__name__ != "UnpicklingError" and "weights_only" not in str(error):
+        return None
+    return Failure(
+        "A file of weights cannot be loaded: it is damaged, or made to run code when it is loaded",
+        "of a model: convert it to safetensors where you trust it. Of a checkpoint: delete the newest folder in "
+        "checkpoints/ of the run and resume",
+    )
+
+
 def file_error(error: BaseException) -> Failure | None:
     """A file that the system cannot open, read or write; it names the file and the reason."""
     if isinstance(error, OSError) and error.filename and error.strerror:
@@ -168,6 +179,7 @@ TRANSLATIONS: tuple[Callable[[BaseException], Failure | None], ...] = (
     peer_lost,
     model_not_found,
     fused_experts,
+    unsafe_pickle,
     file_error,
 )
 """In order: a specific translation before the general one of its exception type (disk_full before file_error)."""

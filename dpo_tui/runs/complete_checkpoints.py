@@ -1,0 +1,55 @@
+"""Which checkpoint of a run is resumed from: the newest that is marked complete and whose files have their sizes.
+
+Trainer writes a checkpoint file by file; a full disk or a kill in between leaves an incomplete one. After the last file
+the worker adds a marker with the size and the checksum of every file. Supervisor, command line and worker all ask here,
+so that they name the same checkpoint. The worker compares the checksums too, before it loads the files
+(:mod:`dpo_tui.train.worker.checkpoints`), and takes the marker from a checkpoint that is damaged.
+"""
+
+from pathlib import Path
+
+from dpo_tui.runs.atomic_files import read_json
+
+MARKER = "complete.json"
+"""File in a checkpoint that is complete."""
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step of a ``checkpoint-N`` folder."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def all_checkpoints(folder: Path) -> list[Path]:
+    """Return the ``checkpoint-N`` folders, newest first, incomplete ones included."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint is marked and its files still have the sizes that the marker lists."""
+    marker = read_json(checkpoint / MARKER)
+    if marker is None or not isinstance(marker.get("files"), dict):
+        return False
+    return all(_size(checkpoint / name) == size for name, size in marker["files"].items())
+
+
+def newest_complete(folder: Path) -> tuple[Path | None, list[Path]]:
+    """Return the checkpoint to resume from, None where there is none, and the newer ones that are incomplete.
+
+    Args:
+        folder: of the checkpoints.
+    """
+    incomplete: list[Path] = []
+    for checkpoint in all_checkpoints(folder):
+        if is_complete(checkpoint):
+            return checkpoint, incomplete
+        incomplete.append(checkpoint)
+    return None, incomplete
+
+
+def _size(path: Path) -> int:
+    """Return a file's size in bytes; -1, which no marker lists, where it is missing."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
