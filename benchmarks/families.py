@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,8 +25,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.families import FAMILIES, IN_4BIT, build
-from tests.support.family_comparison import BOUNDS, Comparison, broken_bounds, compare
+from tests.support.families import FAMILIES, IN_4BIT, build  # noqa: E402
+from tests.support.family_comparison import BOUNDS, Comparison, broken_bounds, compare  # noqa: E402
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 COLUMNS = {
@@ -97,10 +97,11 @@ def report(results: dict[str, Comparison]) -> str:
             "",
             "    python benchmarks/families.py >benchmarks/results/families.md",
             "",
-            f"Commit {commit.stdout.strip()}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {packages};",
-            "on the CPU in fp32, random models of hidden size 64, three steps with adapters on 12 pairs of many lengths,",
-            "four steps of full fine-tuning. Δ is the largest absolute difference; `tests/support/family_comparison.py`",
-            "says of what.",
+            f"Commit {commit.stdout.strip()}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()},",
+            f"{packages};",
+            "on the CPU in fp32, random models of hidden size 64, three steps with adapters on 12 pairs of many",
+            "lengths, four steps of full fine-tuning. Δ is the largest absolute difference;",
+            "`tests/support/family_comparison.py` says of what.",
             "",
             f"Bounds: {bounds}.",
             "",
@@ -134,5 +135,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    assert set(COLUMNS) <= {field.name for field in fields(Comparison)}
     sys.exit(main())

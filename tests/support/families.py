@@ -46,6 +46,7 @@ _LATENT_ATTENTION = {
     "v_head_dim": 16,
     "first_k_dense_replace": 1,
     "num_key_value_heads": 4,
+    "head_dim": 8,
 }
 _DELTA_NET = {
     "num_hidden_layers": 4,

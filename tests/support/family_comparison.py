@@ -48,7 +48,7 @@ class Comparison:
         left_start: how far plain TRL's last loss is from where it started.
         merge: largest difference of a merged logit from base + adapter.
         merge_share: norm of that difference over the norm of what the adapter changes.
-        evaluation: difference of `eval`'s loss from one computed here.
+        evaluation: difference of `eval`'s loss and margin from those computed here.
         resumed: largest difference of a resumed full fine-tuning from an undisturbed one, of losses and weights.
         full_evaluation: as ``evaluation``, of the full fine-tuning.
         loss_4bit: as ``loss``, with the base in NF4.
@@ -220,8 +220,8 @@ def sequence_log_probabilities(model: Any, tokenizer: Any, row: dict[str, Any]) 
 SIDES = ("chosen", "rejected")
 
 
-def own_evaluation_loss(policy: Any, reference: Any, tokenizer: Any, pairs: Path) -> float:
-    """The mean DPO loss (Rafailov et al. 2023, equation 7) on a file of pairs, computed pair by pair.
+def own_evaluation(policy: Any, reference: Any, tokenizer: Any, pairs: Path) -> tuple[float, float]:
+    """Loss (Rafailov et al. 2023, equation 7) and reward margin on a file of pairs, means computed pair by pair.
 
     Args:
         policy: the trained model.
@@ -229,7 +229,7 @@ def own_evaluation_loss(policy: Any, reference: Any, tokenizer: Any, pairs: Path
         tokenizer: of both.
         pairs: the file.
     """
-    found = []
+    margins = []
     for row in plain_rows(pairs):
         trained = sequence_log_probabilities(policy, tokenizer, row)
         if reference is None:
@@ -237,17 +237,19 @@ def own_evaluation_loss(policy: Any, reference: Any, tokenizer: Any, pairs: Path
                 started = sequence_log_probabilities(policy, tokenizer, row)
         else:
             started = sequence_log_probabilities(reference, tokenizer, row)
-        margin = _BETA * ((trained[0] - started[0]) - (trained[1] - started[1]))
-        found.append(math.log1p(math.exp(-margin)))
-    return sum(found) / len(found)
+        margins.append(_BETA * ((trained[0] - started[0]) - (trained[1] - started[1])))
+    return sum(math.log1p(math.exp(-margin)) for margin in margins) / len(margins), sum(margins) / len(margins)
 
 
-def evaluation_loss(folder: RunFolder, pairs: Path) -> float:
-    """The loss that `dpo-tui eval` finds on a file of pairs."""
+def evaluation_difference(folder: RunFolder, pairs: Path, own: tuple[float, float]) -> float:
+    """How far the loss and the margin that `dpo-tui eval` finds on a file of pairs are from those computed here."""
     from dpo_tui.train.tools.evaluate_run import evaluate
 
     request = {"run": str(folder.path), "data": str(pairs), "kl_prompts": 0}
-    return float(evaluate(request, lambda *_: None)["metrics"]["eval_loss"])
+    metrics = evaluate(request, lambda *_: None)["metrics"]
+    margin = abs(metrics["eval_rewards/margins"] - own[1])
+    # TRL adds the loss of the router to that of mixtures of experts.
+    return float(margin if "eval_aux_loss" in metrics else max(margin, abs(metrics["eval_loss"] - own[0])))
 
 
 def logits_of(model: Any) -> torch.Tensor:
@@ -278,8 +280,8 @@ def _lora(model: Path, family: Family, data: Path, held_out: Path, scratch: Path
     unchanged = logits_of(base)
     policy = PeftModel.from_pretrained(base, str(folder.adapter)).eval()
     apart = logits_of(policy)
-    own = own_evaluation_loss(policy, None, tokenizer, held_out)
-    result["evaluation"] = abs(evaluation_loss(folder, held_out) - own)
+    own = own_evaluation(policy, None, tokenizer, held_out)
+    result["evaluation"] = evaluation_difference(folder, held_out, own)
     try:
         _export(folder, scratch / "merged")
     except DpoTuiError as error:
@@ -318,8 +320,8 @@ def _full(model: Path, family: Family, data: Path, held_out: Path) -> dict[str, 
     again = load_plain(resumed.merged)
     weights = zip(policy.state_dict().values(), again.state_dict().values(), strict=True)
     apart += [float((first - second).abs().max()) for first, second in weights if first.numel()]
-    own = own_evaluation_loss(policy, load_plain(model), AutoTokenizer.from_pretrained(model), held_out)
-    return {"resumed": max(apart), "full_evaluation": abs(evaluation_loss(whole, held_out) - own)}
+    own = own_evaluation(policy, load_plain(model), AutoTokenizer.from_pretrained(model), held_out)
+    return {"resumed": max(apart), "full_evaluation": evaluation_difference(whole, held_out, own)}
 
 
 def _in_4bit(model: Path, family: Family, data: Path) -> dict[str, Any]:
