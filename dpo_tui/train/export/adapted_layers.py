@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from peft.utils import ModulesToSaveWrapper
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -58,7 +59,7 @@ class AdaptedModel:
         replaced: keys in ``file`` of weights that were trained whole (``modules_to_save``), by the name of the weight.
         tied: pairs of weights that are one tensor in the base model, the one that its files leave out first.
         linear: weights that transformers quantises to 4 bits: all linear layers but the output layer.
-        prefix: name of the submodule without the output layer; files of some models leave it out (GPT-2's).
+        base: the base model without the adapter, on the meta device.
     """
 
     file: Path
@@ -66,7 +67,7 @@ class AdaptedModel:
     replaced: Mapping[str, str]
     tied: tuple[tuple[str, str], ...]
     linear: frozenset[str]
-    prefix: str
+    base: Any
 
     @property
     def changed(self) -> frozenset[str]:
@@ -96,9 +97,11 @@ def merge_layer(layer: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor
     """
     # A copy, as PEFT adds to the base's weight in place.
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+    base_layer, parameter = layer.get_base_layer(), getattr(layer, "parameter_name", "weight")
+    setattr(base_layer, parameter, torch.nn.Parameter(copies.pop("base_layer.weight"), requires_grad=False))
     layer.load_state_dict(copies, strict=False, assign=True)
     layer.merge(adapter_names=[_ADAPTER])
-    merged: torch.Tensor = layer.get_base_layer().weight.detach()
+    merged: torch.Tensor = getattr(base_layer, parameter).detach()
     layer.merged_adapters.clear()
     layer.to("meta")
     return merged
@@ -113,12 +116,11 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
 
     Raises:
         TrainingError: it is not a LoRA adapter, was trained on another model, or changes what is not supported here:
-            biases, replicated layers, single tokens, parameters of fused experts.
+            biases, replicated layers, single tokens.
     """
     settings = LoraConfig.from_pretrained(str(adapter))
     _require_supported(settings, adapter)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    model = _on_meta_device(base)
     head = model.get_output_embeddings()
     linear = frozenset(
         f"{name}.weight"
@@ -149,7 +151,7 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
                     keys[parameter] = f"{_PREFIX}{name}.{saved}"
                 elif parameter in parameters and parameter != "base_layer.weight":
                     absent.append(f"{name}.{saved}")
-            layers[f"{name}.weight"] = AdaptedLayer(module, keys)
+            layers[_weight_name(name, module)] = AdaptedLayer(module, keys)
         elif isinstance(module, ModulesToSaveWrapper):
             for parameter, value in module.modules_to_save[_ADAPTER].state_dict().items():
                 shape = unread.pop(f"{name}.{parameter}", None)
@@ -162,7 +164,23 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
         raise _other_model(f"the base model has no layer for {min(unread)}")
     if absent:
         raise _other_model(f"the adapter has no tensor named {absent[0]}")
-    return AdaptedModel(file, layers, replaced, tied, linear, model.base_model_prefix)
+    # PEFT has changed the first one.
+    return AdaptedModel(file, layers, replaced, tied, linear, _on_meta_device(base))
+
+
+def _on_meta_device(base: Path) -> Any:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+
+
+def _weight_name(name: str, layer: LoraLayer) -> str:
+    """Return the name in the base model of the weight that one of PEFT's layers adapts."""
+    if not isinstance(layer, ParamWrapper):
+        return f"{name}.weight"
+    # Wrappers of several parameters of one module are nested in each other.
+    while name.endswith(".base_layer"):
+        name = name.removesuffix(".base_layer")
+    return f"{name}.{layer.parameter_name}"
 
 
 def _require_supported(settings: LoraConfig, adapter: Path) -> None:
@@ -171,7 +189,6 @@ def _require_supported(settings: LoraConfig, adapter: Path) -> None:
         "lora_bias": settings.lora_bias,
         "layer_replication": settings.layer_replication,
         "trainable_token_indices": settings.trainable_token_indices,
-        "target_parameters": settings.target_parameters,
         "ensure_weight_tying": settings.ensure_weight_tying,
     }
     for name, used in unsupported.items():

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.train.export.adapted_layers import UNMERGED, AdaptedModel
+from dpo_tui.train.export.weight_conversion import WeightConversion, WeightGroup
 
 INDEX = "model.safetensors.index.json"
 _BLOCK = 64
@@ -41,32 +42,19 @@ def merge_weights(
         Whether weights that the base model ties are two in the merged one.
 
     Raises:
-        TrainingError: the base has no safetensors, or its files do not hold the weights under their names in memory.
+        TrainingError: the base has no safetensors, or its files do not hold the weights that the adapter changes.
     """
     shards = {shard: _names(base / shard) for shard in _shards(base)}
-    names = _names_in_memory(adapted, {name for stored in shards.values() for name in stored})
-    untied = _untied(adapted, set(names.values()))
-    written = [*names.values(), *untied.values()]
-    missing = sorted(adapted.changed - set(written))
-    if missing:
-        raise TrainingError(
-            f"{base}: no file holds a weight named {missing[0]}, which the adapter changes: transformers renames or "
-            "fuses the weights of this family when it loads them, and such a model cannot be merged shard by shard",
-            hint=UNMERGED,
-        )
+    conversion = WeightConversion(adapted.base, (name for stored in shards.values() for name in stored))
+    merge = _Merge(base, adapted, conversion, {name: shard for shard, stored in shards.items() for name in stored}, nf4)
+    merge.require_all_weights()
     total_bytes = 0
     weight_map: dict[str, str] = {}
     # Output shards have the names of the base's.
     for number, shard in enumerate(shards, start=1):
         merged = {}
         for stored, weight in _weights(base / shard):
-            name = names[stored]
-            # In the order of the run's forward pass: the base is quantised, then the adapter's product is added.
-            start = _quantise_and_dequantise(weight) if nf4 and name in adapted.linear else weight
-            results = {stored: adapted.merge(name, start)}
-            if name in untied:
-                results[untied[name]] = adapted.merge(untied[name], start)
-            for key, result in results.items():
+            for key, result in merge.tensors(stored, weight).items():
                 merged[key] = result.to(dtype).contiguous() if result.is_floating_point() else result
                 total_bytes += merged[key].numel() * merged[key].element_size()
                 weight_map[key] = shard
@@ -86,11 +74,90 @@ def quantise_linear_layers(model: torch.nn.Module, linear: frozenset[str]) -> No
             parameter.data = _quantise_and_dequantise(parameter.data)
 
 
-def _names_in_memory(adapted: AdaptedModel, stored: set[str]) -> dict[str, str]:
-    """Return the name in memory of each stored weight: its own, or that with the prefix that transformers adds."""
-    known = adapted.changed | adapted.linear | {name for pair in adapted.tied for name in pair}
-    prefixed = {name: f"{adapted.prefix}.{name}" for name in stored}
-    return {name: prefixed[name] if name not in known and prefixed[name] in known else name for name in stored}
+class _Merge:
+    """Merged tensors for the files, by the tensors of the base's files.
+
+    Args:
+        base: folder of the base model.
+        adapted: effect of the adapter.
+        conversion: from the tensors in the files to the weights in memory and back.
+        shard_of: the file of each stored tensor.
+        nf4: whether the adapter was trained on top of NF4 weights.
+    """
+
+    def __init__(
+        self, base: Path, adapted: AdaptedModel, conversion: WeightConversion, shard_of: dict[str, str], nf4: bool
+    ) -> None:
+        self._base, self._adapted, self._conversion, self._shard_of, self._nf4 = (
+            base,
+            adapted,
+            conversion,
+            shard_of,
+            nf4,
+        )
+        # Shapes alone tell which weights a group becomes.
+        self._names = {group: tuple(conversion.load(group, self._on_meta(group))) for group in conversion.groups}
+        self._in_memory = {name for names in self._names.values() for name in names}
+        self._untied = _untied(adapted, self._in_memory)
+        # Tensors of a group that lie in another file than the first of it.
+        self._waiting: dict[str, torch.Tensor] = {}
+
+    def require_all_weights(self) -> None:
+        """Check that the files hold every weight that the adapter changes.
+
+        Raises:
+            TrainingError: they do not.
+        """
+        missing = sorted(self._adapted.changed - self._in_memory - set(self._untied.values()))
+        if missing:
+            raise TrainingError(
+                f"{self._base}: no file holds a weight that transformers loads as {missing[0]}, "
+                "which the adapter changes",
+                hint=UNMERGED,
+            )
+
+    def tensors(self, stored: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what is written in place of a tensor of the base's files, by name.
+
+        It is that tensor, merged; and where it is one of two tied weights of which the adapter changes one, both.
+        """
+        group = self._conversion.group_of(stored)
+        if group.converter is None:
+            name = self._names[group][0]
+            start = self._quantised(name, weight)
+            results = {stored: self._adapted.merge(name, start)}
+            if name in self._untied:
+                other = self._untied[name]
+                results |= self._conversion.stored_as({other: self._adapted.merge(other, start)})
+            return results
+        if stored not in self._waiting:
+            touched = self._adapted.changed | (self._adapted.linear if self._nf4 else frozenset())
+            if not touched & set(self._names[group]):
+                return {stored: weight}
+            loaded = self._conversion.load(group, self._read(group))
+            merged = {name: self._adapted.merge(name, self._quantised(name, value)) for name, value in loaded.items()}
+            self._waiting |= self._conversion.save(group, merged)
+        return {stored: self._waiting.pop(stored)}
+
+    def _quantised(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """Return the weight that the run computed with: the base is quantised, then the adapter's product is added."""
+        return _quantise_and_dequantise(weight) if self._nf4 and name in self._adapted.linear else weight
+
+    def _read(self, group: WeightGroup) -> dict[str, torch.Tensor]:
+        tensors = {}
+        for name in group.stored:
+            with safe_open(self._base / self._shard_of[name], framework="pt") as file:
+                tensors[name] = file.get_tensor(name)
+        return tensors
+
+    def _on_meta(self, group: WeightGroup) -> dict[str, torch.Tensor]:
+        if group.converter is None:
+            return {group.stored[0]: torch.empty(0, device="meta")}
+        tensors = {}
+        for name in group.stored:
+            with safe_open(self._base / self._shard_of[name], framework="pt") as file:
+                tensors[name] = torch.empty(file.get_slice(name).get_shape(), device="meta")
+        return tensors
 
 
 def _untied(adapted: AdaptedModel, stored: set[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Merges of layers stored as [in, out] and of tied embeddings; and the check that no wrong merge passes."""
+"""Merges of layers stored as [in, out], of experts and of tied embeddings; and the check that no wrong merge passes."""
 
 import re
 import shutil
@@ -130,6 +130,49 @@ def test_a_tied_model_stays_tied_where_the_adapter_changes_neither(
     export_merged(folder, tmp_path / "merged", "bf16")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert merged.lm_head.weight is merged.model.embed_tokens.weight
+
+
+@pytest.fixture(scope="module")
+def scattered_mixtral(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mixtral, one tensor an expert in its files, in so many files that the experts of a layer lie in several."""
+    import json
+
+    import torch
+    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+
+    folder = tmp_path_factory.mktemp("mixtral")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 512}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(tokenizer)}
+    torch.manual_seed(0)
+    config = MixtralConfig(**sizes, **heads, num_local_experts=12, num_experts_per_tok=2, initializer_range=0.08)
+    MixtralForCausalLM(config).save_pretrained(folder, max_shard_size="50KB")
+    tokenizer.save_pretrained(folder)
+    shard_of = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len({shard for name, shard in shard_of.items() if "layers.0.block_sparse_moe.experts" in name}) > 1
+    return folder
+
+
+def test_experts_are_merged_into_the_tensors_of_the_files(
+    home: Path, scattered_mixtral: Path, tiny_pairs: Path, tmp_path: Path
+) -> None:
+    """PEFT adapts one parameter for all experts of a layer; the files hold one tensor an expert, over several files."""
+    import json
+
+    folder = finished_run(scattered_mixtral, tiny_pairs)
+    assert json.loads((folder.adapter / "adapter_config.json").read_text())["target_parameters"]
+    export_merged(folder, tmp_path / "merged")
+    assert share_of_the_change(scattered_mixtral, folder.adapter, tmp_path / "merged") < 1e-3
+    index = "model.safetensors.index.json"
+    base, merged = (json.loads((path / index).read_text()) for path in (scattered_mixtral, tmp_path / "merged"))
+    assert merged["weight_map"] == base["weight_map"]
+
+
+def test_a_merge_of_experts_in_4_bits_agrees_with_its_parts(
+    home: Path, scattered_mixtral: Path, tiny_pairs: Path, tmp_path: Path
+) -> None:
+    folder = finished_run(scattered_mixtral, tiny_pairs, use_4bit=True)
+    assert "logits differ by at most" in export_merged(folder, tmp_path / "merged")["check"]
 
 
 @pytest.fixture

@@ -1,0 +1,41 @@
+"""Model families by dpo-tui and by TRL, PEFT and transformers: the same losses, merges, evaluations and resumes."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.families import FAMILIES, IN_4BIT, build
+from tests.support.family_comparison import broken_bounds, compare
+
+# One of each kind that has been wrong: a local window by names of its own, dropout outside of nn.Dropout, positions
+# that depend on the batch, fused experts, a multimodal wrapper, layers stored as [in, out], names that differ on disk.
+FAST = ("gpt-neo", "opt", "phi3-longrope", "mixtral", "gemma3-wrapper", "gpt2", "gpt-neox")
+TRAINED = [name for name, family in FAMILIES.items() if family.plain_trl_trains]
+
+
+def within_bounds(name: str, folder: Path) -> None:
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    parts = ["lora", "full", *(["4bit"] if name in IN_4BIT else [])]
+    found = compare(name, build(name, folder / "model"), scratch, parts)
+    assert not broken_bounds(found), found
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_family_is_trained_merged_evaluated_and_resumed_as_it_should_be(
+    home: Path, tmp_path: Path, name: str
+) -> None:
+    within_bounds(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in FAST])
+def test_every_family_is_trained_merged_evaluated_and_resumed_as_it_should_be(
+    home: Path, tmp_path: Path, name: str
+) -> None:
+    within_bounds(name, tmp_path)
+
+
+def test_as_many_families_are_compared_as_are_promised() -> None:
+    assert len(TRAINED) >= 45 and len(IN_4BIT) >= 12
+    assert set(FAST) | set(IN_4BIT) <= set(TRAINED)
