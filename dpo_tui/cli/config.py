@@ -10,8 +10,10 @@ from dpo_tui.advice.config_rules import advise
 from dpo_tui.advice.remedies import config_with_remedy, remedy_lines
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import LoadedConfig, load
-from dpo_tui.config.schema import SECTIONS
-from dpo_tui.config.toml_text import template, to_toml
+from dpo_tui.config.files import convert as convert_file
+from dpo_tui.config.passthrough import require_passthrough
+from dpo_tui.config.schema import PASSTHROUGH, SECTIONS
+from dpo_tui.config.toml_text import inline, template, to_toml
 from dpo_tui.errors import UsageError
 from dpo_tui.runs import store
 from dpo_tui.text.printable import printable
@@ -37,6 +39,7 @@ def init(output: Path | None) -> None:
 def check(file: Path) -> None:
     """Say everything that is wrong, or unwise, in a config file."""
     loaded = load(file)
+    require_passthrough(loaded)
     for advice in advise(loaded.config):
         click.echo(textwrap.fill(f"{advice.severity}: {advice.message}", _WIDTH, subsequent_indent="  "))
     click.echo(f"{printable(str(file))}: {len(loaded.origins)} settings, all valid{_dialect(loaded)}")
@@ -49,24 +52,36 @@ def show(file: Path) -> None:
     loaded = load(file)
     for table, section in SECTIONS.items():
         click.echo(f"[{table}]")
+        if table in PASSTHROUGH:
+            for name, value in getattr(loaded.config, table).items():
+                _show_row(name, inline(value), loaded.origin(f"{table}.{name}"))
+            continue
         for name in section.model_fields:
             value = getattr(loaded.config, name)
-            shown = "—" if value is None else printable(str(value), single_line=True)
-            click.echo(f"  {name:<30} {shown:<34} {loaded.origin(name)}")
+            unused = name == "warmup_ratio" and loaded.config.warmup_steps is not None
+            _show_row(name, "—" if value is None or unused else str(value), loaded.origin(name))
 
 
 @config.command()
 @click.argument("file", type=_FILE)
 @click.option("-o", "--output", type=_FILE, help="Write to this file instead of stdout; it must not exist.")
 def convert(file: Path, output: Path | None) -> None:
-    """Turn a config of another tool into ours and say what became of every key."""
-    loaded = load(file)
-    for row in loaded.key_outcomes:
+    """Turn a config of another tool into ours and say what became of every key.
+
+    Keys that would change the training and have no counterpart are written into the table [undecided] of the result,
+    from which no run starts until they are removed.
+    """
+    converted = convert_file(file)
+    for row in converted.outcomes:
         target = f" → {row.to}" if row.outcome == "renamed" else ""
         why = f": {row.why}" if row.why else ""
-        narrate(f"{row.outcome:<9} {printable(row.key, single_line=True)}{target}{why}")
-    narrate(f"read as {loaded.dialect or 'a dpo-tui config'}")
-    _write_or_print(to_toml(loaded.config), output)
+        narrate(f"{row.outcome:<9} {printable(row.key, single_line=True)}{target}{printable(why, single_line=True)}")
+    for name in sorted(converted.missing):
+        narrate(f"missing   {name}: the file names none")
+    narrate(f"read as {converted.dialect or 'a dpo-tui config'}")
+    if converted.undecided:
+        narrate(f"! {len(converted.undecided)} to decide about: see [undecided] at the end of the result")
+    _write_or_print(converted.to_toml(), output)
 
 
 @config.command()
@@ -85,6 +100,10 @@ def fix(run: str, output: Path | None) -> None:
     _write_or_print(f"# {advice.rule}: {' '.join(advice.message.split())}\n\n{to_toml(mended)}", target)
     click.echo(target)
     narrate(f"  dpo-tui train {target}   starts it")
+
+
+def _show_row(name: str, value: str, origin: str) -> None:
+    click.echo(f"  {printable(name, single_line=True):<30} {printable(value, single_line=True):<34} {origin}")
 
 
 def _write_or_print(text: str, output: Path | None) -> None:

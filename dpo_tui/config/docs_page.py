@@ -6,7 +6,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dpo_tui.config.schema import SECTIONS, setting_text
+from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, setting_text
 from dpo_tui.config.toml_text import limits
 from dpo_tui.text.numbers import plain_number
 
@@ -21,10 +21,26 @@ def page() -> str:
         "A config file is TOML with one table a section. Flat files (`learning_rate = 5e-7` without tables), JSON and",
         "the YAML of `trl dpo` load too. `dpo-tui config init` prints a file with every setting explained,",
         "`dpo-tui config check FILE` lists everything that is wrong with one, `dpo-tui config show FILE` says where",
-        "each value came from. Unknown keys are errors, with the nearest name.",
+        "each value came from. Unknown keys are errors, with the setting of the same meaning where there is one.",
+        "",
+        "What no setting names can still be set: the tables [[trl]](#trl), [[peft]](#peft) and",
+        "[[model_init]](#model_init) are passed on as they are to TRL's arguments, LoraConfig and from_pretrained.",
+        "Before a run starts they are checked against the installed libraries: an argument that a library does not",
+        "have is an error with the nearest one, and so is one that has a setting here or that would break the run.",
+        "`--set trl.neftune_noise_alpha=5` sets one of them; receipt.json lists them under `passed_on`.",
+        "",
+        "`dpo-tui config convert FILE` turns a file of another tool into this format: of `trl dpo`, the alignment",
+        "handbook, LLaMA-Factory (with its dataset_info.json), Axolotl, AutoTrain, H2O LLM Studio and ms-swift. It",
+        "always writes a result and says what became of every key: taken, renamed, passed on, dropped and why, filled",
+        "in with that tool's default, or undecided. The undecided would change the training and are written, each with",
+        "the reason, into a table `[undecided]`; a run starts when nothing is left there. `dpo-tui train` takes such a",
+        "file as it is where nothing in it needs a decision.",
     ]
     for table, section in SECTIONS.items():
         lines += ["", f"## [{table}]", "", (section.__doc__ or "").strip().splitlines()[0], ""]
+        if table in PASSTHROUGH:
+            lines.append(setting_text(section.model_fields[table]).help)
+            continue
         lines += ["| setting | default | limits | what it does |", "|---|---|---|---|"]
         lines += [_row(name, info) for name, info in section.model_fields.items()]
     return "\n".join(lines) + "\n"

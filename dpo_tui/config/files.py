@@ -7,13 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from dpo_tui.config.dialects.conversion import KeyOutcome
-from dpo_tui.config.dialects.registry import dialect_of
-from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, from_validation, line_of, unknown_key
-from dpo_tui.config.rules import broken_rules
-from dpo_tui.config.schema import SECTIONS, Config, fields, section_of
+from dpo_tui.config.dialects.conversion import UNDECIDED, KeyOutcome
+from dpo_tui.config.dialects.registry import Dialect, dialect_of
+from dpo_tui.config.foreign_files import (
+    ConvertedFile,
+    convert_foreign,
+    settings_of,
+    undecided_problems,
+    undecided_table,
+)
+from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, line_of, unknown_key
+from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, Config, fields, section_of
+from dpo_tui.config.validation import validate, with_newer
 from dpo_tui.errors import ConfigError
 
 Origin = Literal["default", "file", "command line", "profile"]
@@ -38,8 +43,8 @@ class LoadedConfig:
     key_outcomes: tuple[KeyOutcome, ...] = ()
 
     def origin(self, name: str) -> Origin:
-        """Return where a setting came from."""
-        return self.origins.get(name, "default")
+        """Return where a setting, or an argument in a passthrough table such as ``trl.NAME``, came from."""
+        return self.origins.get(name) or self.origins.get(name.partition(".")[0], "default")
 
 
 def load(path: Path | str, changes: Mapping[str, Any] | None = None) -> LoadedConfig:
@@ -54,20 +59,37 @@ def load(path: Path | str, changes: Mapping[str, Any] | None = None) -> LoadedCo
         InvalidConfigError: it can be read, and these are all its problems.
     """
     path = Path(path)
-    text = _read(path)
-    raw = _parse(path, text)
-    values, problems = _flatten(raw)
-    dialect = dialect_of(values)
-    outcomes: tuple[KeyOutcome, ...] = ()
-    if dialect is not None:
-        conversion = dialect.convert(values)
-        values, outcomes = conversion.values, tuple(conversion.outcomes)
+    text, raw = _read_mapping(path)
+    dialect = _dialect_of(raw)
+    if dialect is None:
+        values, problems = _flatten(raw)
+        problems += _both_warmups(values, changes or {})
+        outcomes: tuple[KeyOutcome, ...] = ()
+    else:
+        converted = convert_foreign(dialect, raw, path.parent)
+        values, problems, outcomes = settings_of(converted), undecided_problems(converted), converted.outcomes
     origins: dict[str, Origin] = dict.fromkeys(values, "file")
-    for name, value in (changes or {}).items():
-        values[name] = value
-        origins[name] = "command line"
+    values = with_newer(values, changes or {})
+    origins |= dict.fromkeys(changes or {}, "command line")
     config = _build(values, problems, source=path.name, text=text, given=frozenset(changes or {}))
     return LoadedConfig(config, path, origins, dialect.name if dialect else "", outcomes)
+
+
+def convert(path: Path | str) -> ConvertedFile:
+    """Read a config file of another tool, whatever is wrong in it: its problems are outcomes of its keys.
+
+    A file of ours is read as by :func:`load`, and converted as it is.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not in its format, or configures no training.
+        InvalidConfigError: it is a file of ours and is not valid.
+    """
+    path = Path(path)
+    _, raw = _read_mapping(path)
+    dialect = _dialect_of(raw)
+    if dialect is None:
+        return ConvertedFile(load(path).config, (), "", frozenset())
+    return convert_foreign(dialect, raw, path.parent)
 
 
 def from_values(values: Mapping[str, Any], source: str = "settings") -> Config:
@@ -85,7 +107,7 @@ def with_changes(loaded: LoadedConfig, changes: Mapping[str, Any], origin: Origi
     Raises:
         InvalidConfigError: the result is not valid.
     """
-    values = loaded.config.model_dump() | dict(changes)
+    values = with_newer(loaded.config.model_dump(), changes)
     source = loaded.path.name if loaded.path else "settings"
     origins = {**loaded.origins, **dict.fromkeys(changes, origin)}
     return replace(loaded, config=_build(values, [], source=source, text=""), origins=origins)
@@ -113,14 +135,20 @@ def local_paths(loaded: LoadedConfig) -> dict[str, str]:
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Read ``KEY=VALUE`` as ``--set`` gives it; the value is TOML where it can be, else plain text.
 
+    ``trl.NAME``, ``peft.NAME`` and ``model_init.NAME`` are arguments in the tables of these names.
+
     Raises:
         ConfigError: there is no ``=``, or no such setting.
     """
     key, separator, value = text.partition("=")
-    key = key.strip().rpartition(".")[2]
+    key = key.strip()
+    table, _, argument = key.partition(".")
+    passed_on = table in PASSTHROUGH and bool(argument)
+    if not passed_on:
+        key = key.rpartition(".")[2]
     if not separator or not key:
         raise ConfigError(f"--set {text}: expected KEY=VALUE", hint="for example: --set learning_rate=1e-6")
-    if key not in fields():
+    if key not in fields() and not passed_on:
         raise InvalidConfigError([unknown_key(key, value)], "--set")
     try:
         return key, tomllib.loads(f"value = {value.strip()}")["value"]
@@ -137,21 +165,17 @@ def _build(
     given: frozenset[str] = frozenset(),
 ) -> Config:
     """Validate; ``given`` are the settings that came from the command line, not from the file's ``text``."""
-    known = {name: value for name, value in values.items() if name in fields() and value is not None}
-    problems = [*problems, *(unknown_key(name, value) for name, value in values.items() if name not in fields())]
-    try:
-        config = Config(**known)
-    except ValidationError as error:
-        problems += from_validation(error, known)
-    else:
-        problems += broken_rules(config)
+    result = validate(values)
+    if isinstance(result, Config):
         if not problems:
-            return config
+            return result
+    else:
+        problems = [*problems, *result]
     placed = [
         replace(problem, source="--set") if problem.key in given else replace(problem, line=line_of(problem.key, text))
         for problem in problems
     ]
-    raise InvalidConfigError(placed, source) from None
+    raise InvalidConfigError(placed, source)
 
 
 def _flatten(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[ConfigProblem]]:
@@ -159,7 +183,11 @@ def _flatten(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[ConfigProblem
     values: dict[str, Any] = {}
     problems: list[ConfigProblem] = []
     for key, value in raw.items():
-        inner = value.items() if key in SECTIONS and isinstance(value, Mapping) else [(key, value)]
+        if key == UNDECIDED:
+            problems += undecided_table(value)
+            continue
+        table = key in SECTIONS and key not in PASSTHROUGH and isinstance(value, Mapping)
+        inner = value.items() if table else [(key, value)]
         for name, item in inner:
             if name in values:
                 problems.append(ConfigProblem(name, item, f"is set twice, as {values[name]!r} too; keep one"))
@@ -168,6 +196,24 @@ def _flatten(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[ConfigProblem
             else:
                 values[name] = item
     return values, problems
+
+
+def _both_warmups(values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[ConfigProblem]:
+    """A file with both forms of the warm-up is ambiguous; on the command line the one given there wins."""
+    names = {"warmup_steps", "warmup_ratio"}
+    if names & changes.keys() or any(values.get(name) is None for name in names):
+        return []
+    return [ConfigProblem("warmup_steps", values["warmup_steps"], "warmup_ratio is set too; keep one of them")]
+
+
+def _dialect_of(raw: Mapping[str, Any]) -> Dialect | None:
+    # Tables of ours are no keys of another tool, although AutoTrain and others have tables of the same names.
+    return None if UNDECIDED in raw else dialect_of(raw)
+
+
+def _read_mapping(path: Path) -> tuple[str, Mapping[str, Any]]:
+    text = _read(path)
+    return text, _parse(path, text)
 
 
 def _read(path: Path) -> str:

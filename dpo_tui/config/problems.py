@@ -1,6 +1,5 @@
 """Problems of a config: all at once, each with its file, line, key, value and bound."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,29 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dpo_tui.config.library_fields import peft_fields, trl_fields
+from dpo_tui.config.passthrough_names import REFUSED
+from dpo_tui.config.same_meaning import LOSS_MEANING, MEANING, SAME_SETTING, nearest
 from dpo_tui.config.schema import bounds, choices, fields, section_of
 from dpo_tui.errors import ConfigError
 from dpo_tui.text.printable import printable
 
 _SIGNS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
-# Names that other tools use for the same thing, for the did-you-mean on unknown keys.
-KNOWN_ELSEWHERE = {
-    "model_name_or_path": "model_name",
-    "base_model": "model_name",
-    "model": "model_name",
-    "dataset_name": "dataset",
-    "max_length": "max_seq_length",
-    "cutoff_len": "max_seq_length",
-    "sequence_len": "max_seq_length",
-    "max_prompt_length": "max_seq_length",
-    "load_in_4bit": "use_4bit",
-    "pref_beta": "beta",
-    "lr": "learning_rate",
-    "epochs": "num_train_epochs",
-    "batch_size": "per_device_train_batch_size",
-    "lora_rank": "lora_r",
-    "warmup_steps": "warmup_ratio",
-}
 
 
 @dataclass(frozen=True)
@@ -70,12 +54,29 @@ class InvalidConfigError(ConfigError):
 
 
 def unknown_key(key: str, value: Any) -> ConfigProblem:
-    """Describe a key that is no setting, with the nearest name that is."""
-    meant = KNOWN_ELSEWHERE.get(key) or next(iter(difflib.get_close_matches(key, fields(), n=1, cutoff=0.6)), None)
-    advice = (
-        f"did you mean {meant}, in [{section_of(meant)}]?" if meant else "`dpo-tui config init` lists every setting"
+    """Describe a key that is no setting, with the setting of the same meaning, or of nearly the same name."""
+    return ConfigProblem(
+        key, value, f"no such setting; {advice_on(key) or '`dpo-tui config init` lists every setting'}"
     )
-    return ConfigProblem(key, value, f"no such setting; {advice}")
+
+
+def advice_on(key: str) -> str:
+    """What to do about a key that is no setting: what stands for it, or what it is a misspelling of; may be empty."""
+    if key in MEANING:
+        return MEANING[key]
+    if key not in SAME_SETTING and (table := table_of_library(key)):
+        if key in REFUSED[table]:
+            return REFUSED[table][key]
+        return f"it is an argument that can be passed on, in [{table}]"
+    near = nearest(key, [*fields(), *SAME_SETTING])
+    meant = SAME_SETTING.get(near, near)
+    return f"did you mean {meant}, in [{section_of(meant)}]?" if meant else ""
+
+
+def table_of_library(key: str) -> str:
+    """The table that passes a key on to TRL or PEFT; empty where the installed ones have no such argument."""
+    known = (("trl", trl_fields("DPOConfig")), ("peft", peft_fields()))
+    return next((table for table, names in known if names is not None and key in names), "")
 
 
 def from_validation(error: ValidationError, values: Mapping[str, Any]) -> list[ConfigProblem]:
@@ -99,18 +100,25 @@ def line_of(key: str, text: str) -> int | None:
     return None
 
 
+def _meant_choice(key: str, found: Any, allowed: tuple[str, ...]) -> str:
+    """The end of a message about a value that is none of those allowed; empty where none is meant for certain."""
+    if key in {"loss_type", "strategy"} and (meaning := LOSS_MEANING.get(str(found).lower())):
+        return f". {found}: {meaning}"
+    near = nearest(str(found), allowed)
+    return f"; did you mean {near}?" if near else ""
+
+
 def _message(key: str, kind: str, text: str, found: Any) -> str:
     info = fields()[key]
     if kind == "missing":
         return f"is required, in [{section_of(key)}]"
     if allowed := choices(info):
-        near = difflib.get_close_matches(str(found), allowed, n=1)
-        guess = f"; did you mean {near[0]}?" if near else ""
-        return f"must be one of {', '.join(allowed)}{guess}"
+        return f"must be one of {', '.join(allowed)}{_meant_choice(key, found, allowed)}"
     limits = " and ".join(f"{_SIGNS[sign]} {limit:,.10g}" for sign, limit in bounds(info).items())
     if kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
         return f"must be {limits}"
     for marker, noun in (
+        ("dict", "a table of arguments, each with its value"),
         ("bool", "true or false"),
         ("int", "a whole number"),
         ("float", "a number"),

@@ -7,7 +7,7 @@ it: who would raise, or which setting would be ignored. A new rule is one functi
 from collections.abc import Callable
 
 from dpo_tui.config.problems import ConfigProblem
-from dpo_tui.config.schema import Config
+from dpo_tui.config.schema import Config, fields
 from dpo_tui.strategies.registry import strategy_of
 
 Rule = Callable[[Config], ConfigProblem | None]
@@ -17,6 +17,13 @@ RULES: list[Rule] = []
 DIFFERENCE_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"})
 # The losses whose formula has label_smoothing in it (trl 1.16, DPOTrainer._compute_loss).
 SMOOTHED_LOSSES = frozenset({"robust", "exo_pair", "aot", "aot_unpaired"})
+
+# What a schedule cannot be made without, any one of each (transformers 5, optimization.py).
+_SCHEDULE_ARGUMENTS = {
+    "cosine_with_min_lr": ("min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("min_lr", "min_lr_rate"),
+    "warmup_stable_decay": ("num_decay_steps",),
+}
 
 IGNORED_BY_PROVIDER: dict[str, tuple[str, dict[str, Callable[[Config], bool]]]] = {
     "unsloth": (
@@ -40,6 +47,25 @@ def rule(function: Rule) -> Rule:
 def broken_rules(config: Config) -> list[ConfigProblem]:
     """Return a problem for every rule that the config breaks."""
     return [problem for check in RULES if (problem := check(config))]
+
+
+@rule
+def one_warmup(config: Config) -> ConfigProblem | None:
+    """Trainer would use the steps, and ignore the ratio."""
+    if config.warmup_steps is None or config.warmup_ratio == fields()["warmup_ratio"].default:
+        return None
+    return ConfigProblem("warmup_steps", config.warmup_steps, "warmup_ratio is set too; keep one of them")
+
+
+@rule
+def schedule_has_its_arguments(config: Config) -> ConfigProblem | None:
+    """Transformers raises when it makes the schedule, after the model is loaded."""
+    needed = _SCHEDULE_ARGUMENTS.get(config.lr_scheduler_type, ())
+    given = config.trl.get("lr_scheduler_kwargs")
+    if not needed or not isinstance(given or {}, dict) or any(name in (given or {}) for name in needed):
+        return None
+    message = f"needs {' or '.join(needed)}: in [trl], lr_scheduler_kwargs = {{{needed[-1]} = …}}"
+    return ConfigProblem("lr_scheduler_type", config.lr_scheduler_type, message)
 
 
 @rule

@@ -12,6 +12,7 @@ from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.config.sections.data import DataSection
 from dpo_tui.config.sections.dpo_loss import DpoSection
 from dpo_tui.config.sections.evaluation import EvalSection
+from dpo_tui.config.sections.library_tables import ModelInitTable, PeftTable, TrlTable
 from dpo_tui.config.sections.lora import LoraSection
 from dpo_tui.config.sections.model import ModelSection
 from dpo_tui.config.sections.run import RunSection
@@ -29,11 +30,26 @@ SECTIONS: dict[str, type[Section]] = {
     "eval": EvalSection,
     "compute": ComputeSection,
     "run": RunSection,
+    "trl": TrlTable,
+    "peft": PeftTable,
+    "model_init": ModelInitTable,
 }
+PASSTHROUGH = ("trl", "peft", "model_init")
+"""The tables whose keys are not settings but arguments of a library; each is one setting, a mapping."""
 
 
 class Config(
-    ModelSection, DataSection, LoraSection, TrainingSection, DpoSection, EvalSection, ComputeSection, RunSection
+    ModelSection,
+    DataSection,
+    LoraSection,
+    TrainingSection,
+    DpoSection,
+    EvalSection,
+    ComputeSection,
+    RunSection,
+    TrlTable,
+    PeftTable,
+    ModelInitTable,
 ):
     """All settings of a run; immutable. :func:`dpo_tui.config.files.with_changes` makes changed copies."""
 

@@ -18,7 +18,7 @@ class Section(BaseModel):
     def _as_declared(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = str(cls.model_fields[info.field_name or ""].annotation)
         # Pydantic would read `lora_r = true` as 1.
-        if isinstance(value, bool) and "bool" not in annotation:
+        if isinstance(value, bool) and "bool" not in annotation and "dict[" not in annotation:
             raise ValueError("must be a number or text, not true/false")
         # Config files of TRL and similar tools write a single loss or module without brackets.
         if isinstance(value, str) and "list[" in annotation:

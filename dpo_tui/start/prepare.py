@@ -14,6 +14,7 @@ from typing import Any
 
 from dpo_tui.advice.config_rules import Advice, advise
 from dpo_tui.config.files import LoadedConfig, load, local_paths, with_changes
+from dpo_tui.config.passthrough import require_passthrough
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.changed_data import file_change
@@ -90,7 +91,8 @@ def prepare(
         UsageError: the config starts from a previous stage, and there is none.
         RunNotFoundError: it starts from a run that does not exist.
         RunError: it starts from a run that has no result.
-        ConfigError: the model folder is incomplete, or the provider or a tracker is not installed.
+        ConfigError: the model folder is incomplete, the provider or a tracker is not installed, or the config passes
+            on what a library does not take.
         DataError: the data cannot be read or has no usable row.
     """
     follows = loaded.config.model_name == PREVIOUS
@@ -100,6 +102,7 @@ def prepare(
     }
     resolved = with_changes(with_model, changes, "command line")
     check_trackers(resolved.config.report_to)
+    require_passthrough(resolved)
     check_model(resolved.config.model_name, resolved.config.model_revision)
     split: Split[Any] = split_of(resolved.config, download=False)
     config, devices, request, notes = _with_profile_and_devices(resolved)

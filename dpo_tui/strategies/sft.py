@@ -11,5 +11,6 @@ SFT = Strategy(
     data=DataForm.DEMONSTRATIONS,
     sequences_per_example=1,
     metrics=(Metric("loss", "loss", "down"), Metric("entropy"), Metric("mean_token_accuracy")),
+    trl_arguments="SFTConfig",
     memory_7b_gb=(6.0, 8.0),
 )

@@ -80,6 +80,7 @@ class Strategy:
         data: form of the rows it reads.
         sequences_per_example: how many sequences one example puts through the model.
         metrics: logged by its trainer, the most informative first.
+        trl_arguments: name of TRL's class of arguments, whose fields the table [trl] of a config may set.
         enough_examples: number of training examples from which a result can be expected; None where no rule is known.
         has_reference: whether the loss compares the policy with a frozen reference. KL is estimated against it.
         reference_scored_once: whether TRL can score the reference before the training (``precompute_ref_log_probs``).
@@ -101,6 +102,7 @@ class Strategy:
     data: DataForm
     sequences_per_example: int
     metrics: tuple[Metric, ...]
+    trl_arguments: str = "DPOConfig"
     enough_examples: int | None = None
     has_reference: bool = False
     reference_scored_once: bool = False

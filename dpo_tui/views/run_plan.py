@@ -9,6 +9,7 @@ from typing import Any
 from dpo_tui.config.files import LoadedConfig, from_values, load
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError
 from dpo_tui.config.schema import Config, choices, fields
+from dpo_tui.config.toml_text import inline
 from dpo_tui.demo import assets
 from dpo_tui.text.numbers import plain_number
 
@@ -141,6 +142,11 @@ def parse(name: str, text: str) -> Any:
         return None
     info = fields()[name]
     annotation = str(info.annotation)
+    if "dict[" in annotation:
+        try:
+            return tomllib.loads(f"value = {{{text}}}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
     if "list[" in annotation:
         kind = float if "float" in annotation else str
         try:
@@ -156,11 +162,13 @@ def parse(name: str, text: str) -> Any:
 
 
 def setting_text(value: Any) -> str:
-    """A setting's value as text: ``yes`` and ``no`` for booleans, empty for None, lists with commas."""
+    """A setting's value as text: ``yes`` and ``no`` for booleans, empty for None, lists and tables with commas."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return inline(value)[1:-1]
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return plain_number(value) if isinstance(value, float) else str(value)
@@ -171,6 +179,9 @@ def _with_config(plan: RunPlan) -> RunPlan:
     values = {"model_name": UNNAMED, "dataset": UNNAMED, **plan.profile_values, **plan.file_values, **plan.own}
     if "lora_r" in {*plan.own, *plan.file_values} and not {"lora_alpha"} & {*plan.own, *plan.file_values}:
         values.pop("lora_alpha", None)  # without a value, alpha follows the rank that was set over the profile's
+    for one, other in (("warmup_steps", "warmup_ratio"), ("warmup_ratio", "warmup_steps")):
+        if plan.own.get(one) is not None and plan.own.get(other) is None:
+            values.pop(other, None)  # the user's form of the warm-up replaces the file's
     try:
         return replace(plan, config=from_values(values), problems=())
     except InvalidConfigError as error:

@@ -13,7 +13,7 @@ from dpo_tui.config.docs_page import page
 from dpo_tui.config.files import from_values, load, parse_assignment, with_changes
 from dpo_tui.config.problems import InvalidConfigError
 from dpo_tui.config.rules import RULES
-from dpo_tui.config.schema import SECTIONS, Config, bounds, choices, fields, section_of, setting_text
+from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, Config, bounds, choices, fields, section_of, setting_text
 from dpo_tui.config.toml_text import template, to_toml
 from dpo_tui.errors import ConfigError
 from tests.support.repository import ROOT
@@ -155,6 +155,8 @@ def test_yaml_of_trl_dpo_keeps_its_meaning(tmp_path: Path) -> None:
         ("adapter_not_on_the_head", {"lora_target_modules": ["q_proj", "lm_head"]}),
         ("four_bit_needs_an_adapter", {"use_4bit": True, "use_lora": False}),
         ("the_newest_run_goes_by_last", {"name": "last"}),
+        ("schedule_has_its_arguments", {"lr_scheduler_type": "cosine_with_min_lr"}),
+        ("one_warmup", {"warmup_steps": 10, "warmup_ratio": 0.2}),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(rule: str, values: dict[str, Any]) -> None:
@@ -162,6 +164,11 @@ def test_settings_that_do_not_go_together_are_refused(rule: str, values: dict[st
     with pytest.raises(InvalidConfigError) as caught:
         from_values(NEEDED | values)
     assert caught.value.problems[0].key in values or caught.value.problems[0].key == "label_smoothing"
+
+
+def test_a_schedule_with_its_arguments_is_accepted() -> None:
+    kwargs = {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}}
+    assert from_values(NEEDED | {"lr_scheduler_type": "cosine_with_min_lr", "trl": kwargs}).trl == kwargs
 
 
 def test_the_rules_refuse_what_trl_refuses_and_nothing_that_it_takes() -> None:
@@ -192,12 +199,41 @@ def test_changes_make_a_copy_and_remember_where_they_came_from(tmp_path: Path) -
     assert (changed.origin("beta"), changed.origin("lora_r")) == ("command line", "profile")
 
 
+@pytest.mark.parametrize(
+    ("file", "changes", "expected"),
+    [
+        ("warmup_steps = 150", {}, (150, 0.1)),
+        ("warmup_steps = 0", {}, (0, 0.1)),
+        ("warmup_ratio = 0.2", {"warmup_steps": 150}, (150, 0.1)),
+        ("warmup_steps = 150", {"warmup_ratio": 0.2}, (None, 0.2)),
+        ("", {}, (None, 0.1)),
+    ],
+)
+def test_a_warmup_is_a_ratio_or_a_number_of_steps(
+    tmp_path: Path, file: str, changes: dict[str, Any], expected: tuple[int | None, float]
+) -> None:
+    loaded = load(write(tmp_path / "a.toml", f'model_name = "m"\ndataset = "d"\n{file}\n'), changes)
+    assert (loaded.config.warmup_steps, loaded.config.warmup_ratio) == expected
+    frozen = write(tmp_path / "config.toml", to_toml(loaded.config))
+    assert load(frozen).config == loaded.config
+
+
+def test_both_forms_of_the_warmup_are_refused_and_a_later_one_replaces_the_other(tmp_path: Path) -> None:
+    both = write(tmp_path / "a.toml", 'model_name = "m"\ndataset = "d"\nwarmup_ratio = 0.1\nwarmup_steps = 5\n')
+    assert "warmup_ratio is set too" in problems_of(both)["warmup_steps"]
+    share = write(tmp_path / "b.toml", 'model_name = "m"\ndataset = "d"\nwarmup_steps = 0.1\n')
+    assert "whole number" in problems_of(share)["warmup_steps"]
+    steps = load(write(tmp_path / "c.toml", 'model_name = "m"\ndataset = "d"\nwarmup_steps = 5\n'))
+    assert with_changes(steps, {"warmup_ratio": 0.2}, "profile").config.warmup_steps is None
+    assert with_changes(steps, {"beta": 0.2}, "profile").config.warmup_steps == 5
+
+
 def test_the_template_loads_and_explains_every_setting() -> None:
     text = template()
     values = {name: value for table in tomllib.loads(text).values() for name, value in table.items()}
     assert from_values(values) == from_values({**values})
     for name in fields():
-        assert f"\n{name} = " in text or f"\n# {name} =" in text
+        assert f"\n{name} = " in text or f"\n# {name} =" in text or (name in PASSTHROUGH and f"\n[{name}]\n" in text)
 
 
 config_values = st.fixed_dictionaries(

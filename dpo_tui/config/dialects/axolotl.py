@@ -1,9 +1,27 @@
 """Axolotl's YAML (`axolotl train FILE`) with `rl: dpo`, or without `rl` for stage one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from dpo_tui.config.dialects.conversion import ONE_GPU, OWN_FOLDER, Conversion, held_out, number, warmup
+from dpo_tui.config.dialects.axolotl_datasets import convert_datasets
+from dpo_tui.config.dialects.conversion import (
+    EXPORT,
+    NO_8BIT,
+    ONE_GPU,
+    OWN_FOLDER,
+    Conversion,
+    Convert,
+    convert_keys,
+    held_out,
+    loss,
+    number,
+    strategy,
+    supervised_loss,
+    switch,
+    text_list,
+    warmup,
+)
 from dpo_tui.config.schema import fields
 
 RENAMED = {
@@ -13,15 +31,12 @@ RENAMED = {
     "micro_batch_size": "per_device_train_batch_size",
     "eval_batch_size": "per_device_eval_batch_size",
     "num_epochs": "num_train_epochs",
-    "lr_scheduler": "lr_scheduler_type",
     "rl_beta": "beta",
     "dpo_beta": "beta",
     "dpo_label_smoothing": "label_smoothing",
     "peft_use_rslora": "use_rslora",
     "peft_use_dora": "use_dora",
     "lora_modules_to_save": "modules_to_save",
-    "val_set_size": "eval_split",
-    "attn_implementation": "attn_implementation",
     "dataset_processes": "dataset_num_proc",
     "dpo_use_weighting": "use_weighting",
 }
@@ -29,7 +44,6 @@ DROPPED = {
     "output_dir": OWN_FOLDER,
     "model_type": "the model's own config says what it is",
     "tokenizer_type": "the model's own tokenizer is used",
-    "tokenizer_config": "the model's own tokenizer is used",
     "strict": "all weights must be there",
     "trust_remote_code": "code from the hub is never run",
     "save_safetensors": "weights are always safetensors",
@@ -42,17 +56,14 @@ DROPPED = {
     "fp16": "the precision follows bf16 and the device",
     "float16": "the precision follows bf16 and the device",
     "bfloat16": "the precision follows bf16 and the device",
-    "tf32": "the precision follows bf16 and the device",
     "xformers_attention": "attention is chosen by attn_implementation",
     "sdp_attention": "SDPA is the default",
-    "gradient_checkpointing_kwargs": "chosen by TRL",
     "resume_from_checkpoint": "`dpo-tui resume` finds the checkpoint",
     "local_rank": ONE_GPU,
     "ddp": ONE_GPU,
     "deepspeed": ONE_GPU,
     "fsdp": ONE_GPU,
     "fsdp_config": ONE_GPU,
-    "special_tokens": "the tokenizer's own are used",
     "evals_per_epoch": "five evaluations a run, or eval_steps",
     "saves_per_epoch": "checkpoints follow save_steps",
     "evaluation_strategy": "evaluation follows eval_split and eval_steps",
@@ -64,12 +75,30 @@ DROPPED = {
     "debug": "train.log has everything",
     "is_llama_derived_model": "the model's own config says what it is",
     "is_mistral_derived_model": "the model's own config says what it is",
-    "hub_model_id": "use `dpo-tui export --push` when the run is done",
-    "hub_strategy": "use `dpo-tui export --push` when the run is done",
+    "hub_model_id": EXPORT,
+    "hub_strategy": EXPORT,
+    "lora_mlp_kernel": "a faster kernel for the same numbers",
+    "lora_qkv_kernel": "a faster kernel for the same numbers",
+    "lora_o_kernel": "a faster kernel for the same numbers",
+    "lora_on_cpu": "the adapter is on the device",
+    "dpo_use_logits_to_keep": "the LM head is computed only where a token is scored",
+    "dpo_padding_free": "does nothing in TRL since 0.29",
+    "dpo_generate_during_eval": "answers are sampled while a run trains: sample_prompts, in [eval]",
+    "max_prompt_len": "sequence_len limits prompt and answer together",
+    "hf_use_auth_token": "`hf auth login`, or HF_TOKEN in the environment",
+    "is_falcon_derived_model": "the model's own config says what it is",
+    "is_qwen_derived_model": "the model's own config says what it is",
+    "sample_packing_eff_est": "pairs are not packed",
+    "total_num_tokens": "rows are counted for each run",
+    "shuffle_merged_datasets": "rows are shuffled, by seed",
+    "skip_prepare_dataset": "rows are tokenised for each run",
+    "remove_unused_columns": "the columns of the rows are chosen by dpo-tui",
+    "use_tensorboard": 'metrics are shown by dpo-tui; report_to = ["tensorboard"] adds it',
+    "bench_dataset": "`dpo-tui eval` and `dpo-tui judge` measure a run",
+    "do_bench_eval": "`dpo-tui eval` and `dpo-tui judge` measure a run",
     "plugins": "no code of others is loaded",
     "chat_template": "the tokenizer's own chat template is used; a Jinja file can be named",
     "chat_template_jinja": "the tokenizer's own chat template is used; a Jinja file can be named",
-    "cosine_min_lr_ratio": "the schedule falls to zero",
 }
 OPTIMIZERS = {"adamw_bnb_8bit": "adamw_8bit", "adamw_hf": "adamw_torch"}
 # Where Axolotl differs from our defaults, or asks for a value that a file may leave out.
@@ -93,35 +122,27 @@ def recognises(raw: Mapping[str, Any]) -> bool:
     return "base_model" in raw and bool(_TYPICAL_KEYS & raw.keys())
 
 
-def convert(raw: Mapping[str, Any]) -> Conversion:
-    """Read an Axolotl file; keys that would change the training and have no counterpart are reported as unknown."""
+def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
+    """Read an Axolotl file."""
     conversion = Conversion()
-    if "rl" not in raw:
+    if not raw.get("rl"):
         conversion.values["strategy"] = "sft"
-    for key, value in raw.items():
-        if value is None:
-            conversion.drop(key, "is empty")
-        elif key in _CONVERTED:
-            _CONVERTED[key](conversion, key, value, raw)
-        elif key in RENAMED:
-            conversion.take(key, RENAMED[key], number(value))
-        elif key.startswith(("wandb_", "mlflow_", "comet_")):
-            conversion.drop(key, "trackers are named in report_to, and set up by their own variables")
-        elif key in DROPPED:
-            conversion.drop(key, DROPPED[key])
-        else:
-            conversion.take(key, key, number(value))
+    foreign = {key for key in raw if key.startswith(("wandb_", "mlflow_", "comet_"))}
+    trackers = dict.fromkeys(foreign, "trackers are named in report_to, and set up by their own variables")
+    arguments = "DPOConfig" if raw.get("rl") else "SFTConfig"
+    convert_keys(
+        conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped={**DROPPED, **trackers}, arguments=arguments
+    )
     conversion.fill_in(DEFAULTS, "Axolotl")
     return conversion
 
 
 def _rl(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    if value in {"dpo", "ipo"}:
+    if value == "ipo":
         conversion.take(key, "strategy", "dpo")
-        if value == "ipo":
-            conversion.values["loss_type"] = ["ipo"]
+        conversion.values["loss_type"] = ["ipo"]
     else:
-        conversion.take(key, key, value, "only dpo and ipo are offered")
+        strategy(conversion, key, value)
 
 
 def _adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -130,85 +151,135 @@ def _adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any])
     if value in {"lora", "qlora"}:
         conversion.take(key, "use_lora", True)
     else:
-        conversion.take(key, key, value, "only lora and qlora are offered")
+        conversion.leave_undecided(key, value, "only lora and qlora are offered")
 
 
-def _four_bit(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, "use_4bit", bool(value))
+def _four_bit(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    # With adapter: qlora the weights are in 4-bit in any case.
+    conversion.take(key, "use_4bit", switch(value) or raw.get("adapter") == "qlora")
 
 
 def _eight_bit(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.drop(key, "8-bit weights are not offered; use_4bit is" if value else "is off")
+    conversion.drop(key, NO_8BIT if switch(value) else "is off")
 
 
 def _linear(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    if value:
+    if switch(value):
         conversion.take(key, "lora_target_modules", ["all-linear"])
     else:
         conversion.drop(key, "is off")
 
 
 def _modules(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    if raw.get("lora_target_linear"):
+    if switch(raw.get("lora_target_linear")):
         conversion.drop(key, "lora_target_linear covers every linear layer")
     else:
-        conversion.take(key, "lora_target_modules", value)
+        conversion.take(key, "lora_target_modules", text_list(value))
 
 
 def _bf16(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, key, value if isinstance(value, bool) else value in {"auto", "full", "true"})
+    conversion.take(key, key, value in {"auto", "full"} or switch(value))
 
 
 def _flash(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    if value:
+    if switch(value):
         conversion.take(key, "attn_implementation", "flash_attention_2")
     else:
         conversion.drop(key, "is off")
 
 
 def _optimizer(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, "optim", OPTIMIZERS.get(str(value), value))
+    conversion.other("optim", OPTIMIZERS.get(str(value), value), shown=key)
 
 
 def _checkpointing(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, key, bool(value))
+    conversion.take(key, key, switch(value))
+    if value in {"offload", "offload_disk"}:
+        conversion.values["activation_offloading"] = True
 
 
 def _held_out(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     held_out(conversion, key, value, fields()["eval_split"].default)
 
 
+def _dpo_loss(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    loss(conversion, key, text_list(value))
+
+
+def _dpo_weights(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if raw.get("dpo_loss_type"):
+        conversion.take(key, "loss_weights", [number(one) for one in (value if isinstance(value, list) else [value])])
+    else:
+        conversion.leave_undecided(key, value, "dpo_loss_type does not say for which losses")
+
+
+def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    names = text_list(raw["dpo_loss_type"]) if raw.get("dpo_loss_type") else ["sigmoid"]
+    supervised_loss(conversion, key, value, ["ipo"] if raw.get("rl") == "ipo" else names)
+
+
+def _normed(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if switch(value):
+        conversion.leave_undecided(key, value, 'loss_type = ["sigmoid_norm"], in [dpo], is DPO per token')
+    else:
+        conversion.drop(key, "is off")
+
+
+def _special_tokens(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    tokens = value if isinstance(value, Mapping) else {}
+    if not tokens:
+        conversion.drop(key, "is empty")
+    for name, token in tokens.items():
+        if name == "pad_token" and token:
+            conversion.pass_on(f"{key}.{name}", "trl", "pad_token", str(token))
+        elif token:
+            conversion.leave_undecided(
+                f"{key}.{name}", token, "the tokenizer's own is used: change it in the model's tokenizer_config.json"
+            )
+        else:
+            conversion.drop(f"{key}.{name}", "is empty")
+
+
+def _own_tokenizer(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if value == raw.get("base_model"):
+        conversion.drop(key, "the model's own is used")
+    else:
+        conversion.leave_undecided(key, value, "the model's own is used: copy the other into the model's folder")
+
+
+def _min_rate(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    conversion.values["lr_scheduler_type"] = "cosine_with_min_lr"
+    conversion.pass_on(key, "trl", "lr_scheduler_kwargs", {"min_lr_rate": number(value)})
+
+
+def _schedule(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if not raw.get("cosine_min_lr_ratio"):
+        conversion.other("lr_scheduler_type", value, shown=key)
+    elif value == "cosine":
+        conversion.take(key, "lr_scheduler_type", "cosine_with_min_lr", "with cosine_min_lr_ratio")
+    else:
+        conversion.leave_undecided(key, value, "cosine_min_lr_ratio is given too, and is for cosine")
+
+
+def _layers(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.pass_on(key, "peft", {"peft_layers_to_transform": "layers_to_transform"}[key], value)
+
+
+def _trl_table(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    for name, item in value.items() if isinstance(value, Mapping) else ():
+        if name == "beta" and ("rl_beta" in raw or "dpo_beta" in raw):
+            conversion.drop(f"{key}.{name}", "rl_beta is given too")
+        elif item is None:
+            conversion.drop(f"{key}.{name}", "is empty")
+        else:
+            conversion.other(name, item, shown=f"{key}.{name}")
+
+
 def _datasets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    entries = [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
-    if not entries or not entries[0].get("path"):
-        conversion.take(key, key, value, "expected a list of entries with a path")
-        return
-    first = entries[0]
-    files = first.get("data_files")
-    files = [files] if isinstance(files, str) else list(files or [])
-    # A generic loader's name (`path: json`) stands for its data_files.
-    place = (
-        str(files[0])
-        if files and (first.get("ds_type") or first["path"] in {"json", "csv", "parquet"})
-        else first["path"]
-    )
-    why = f"the first of {len(entries)}: join them into one file to train on all" if len(entries) > 1 else ""
-    conversion.take(key, "dataset" if key == "datasets" else "eval_dataset", str(place), why)
-    if key == "datasets":
-        for name, ours in (("split", "dataset_split"), ("name", "dataset_config")):
-            if first.get(name) and not files:
-                conversion.take(f"{key}[0].{name}", ours, first[name])
-        for name, ours in (("field_chosen", "chosen_field"), ("field_rejected", "rejected_field")):
-            if first.get(name) and first[name] != ours.removesuffix("_field"):
-                conversion.take(f"{key}[0].{name}", ours, first[name])
-        others = sorted(
-            set(first) - {"path", "split", "name", "data_files", "ds_type", "field_chosen", "field_rejected"}
-        )
-        for name in others:
-            conversion.drop(f"{key}[0].{name}", "the shape of the rows is recognised by itself")
+    convert_datasets(conversion, key, value)
 
 
-_CONVERTED: dict[str, Callable[[Conversion, str, Any, Mapping[str, Any]], None]] = {
+_CONVERTED: dict[str, Convert] = {
     "rl": _rl,
     "adapter": _adapter,
     "load_in_4bit": _four_bit,
@@ -218,10 +289,21 @@ _CONVERTED: dict[str, Callable[[Conversion, str, Any, Mapping[str, Any]], None]]
     "bf16": _bf16,
     "flash_attention": _flash,
     "optimizer": _optimizer,
+    "lr_scheduler": _schedule,
+    "cosine_min_lr_ratio": _min_rate,
     "gradient_checkpointing": _checkpointing,
     "val_set_size": _held_out,
     "datasets": _datasets,
     "test_datasets": _datasets,
     "warmup_steps": warmup,
     "warmup_ratio": warmup,
+    "dpo_loss_type": _dpo_loss,
+    "dpo_loss_weights": _dpo_weights,
+    "dpo_norm_loss": _normed,
+    "rpo_alpha": _rpo,
+    "special_tokens": _special_tokens,
+    "base_model_config": _own_tokenizer,
+    "tokenizer_config": _own_tokenizer,
+    "peft_layers_to_transform": _layers,
+    "trl": _trl_table,
 }

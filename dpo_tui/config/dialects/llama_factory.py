@@ -1,11 +1,28 @@
 """LLaMA-Factory's YAML (`llamafactory-cli train FILE`), stages dpo and sft; keys as of its 0.9.x argument classes."""
 
-import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.config.dialects.conversion import ONE_GPU, OWN_FOLDER, Conversion, held_out, number, trackers, warmup
+from dpo_tui.config.dialects.conversion import (
+    EXPORT,
+    ONE_GPU,
+    OWN_FOLDER,
+    Conversion,
+    Convert,
+    convert_keys,
+    held_out,
+    loss,
+    number,
+    strategy,
+    supervised_loss,
+    switch,
+    text_list,
+    trackers,
+    warmup,
+)
+from dpo_tui.config.dialects.llama_factory_datasets import convert_datasets, take_sample_limit
 from dpo_tui.config.schema import fields
 
 RENAMED = {
@@ -25,6 +42,27 @@ DROPPED = {
     "do_train": "training is what a run does",
     "do_eval": "evaluation follows eval_split",
     "dataset_dir": "the dataset was looked up there",
+    "media_dir": "models are trained on text",
+    "simpo_gamma": "is read with pref_loss: simpo only",
+    "plot_loss_smoothing": "the curves are shown while the run goes",
+    "print_param_status": "the run says how many weights are trained",
+    "streaming": "rows are read from disk as they are needed",
+    "buffer_size": "rows are read from disk as they are needed",
+    "mix_strategy": "is for several datasets",
+    "interleave_probs": "is for several datasets",
+    "data_shared_file_system": ONE_GPU,
+    "preprocessing_batch_size": "changes nothing in the rows",
+    "upcast_layernorm": "the precision follows bf16 and the device",
+    "upcast_lmhead_output": "the precision follows bf16 and the device",
+    "use_reentrant_gc": "chosen by TRL",
+    "cache_dir": "HF_HOME, in the environment, says where downloads are kept",
+    "hf_hub_token": "`hf auth login`, or HF_TOKEN in the environment",
+    "ms_hub_token": "models come from the Hugging Face hub",
+    "om_hub_token": "models come from the Hugging Face hub",
+    "export_dir": "`dpo-tui export --to DIR`",
+    "swanlab_project": "trackers are named in report_to",
+    "infer_backend": "is for chatting with a model",
+    "eval_on_each_dataset": "is for several evaluation sets",
     "overwrite_cache": "rows are tokenised for each run",
     "plot_loss": "the curves are shown while the run goes, and exported with it",
     "ddp_timeout": ONE_GPU,
@@ -50,8 +88,8 @@ DROPPED = {
     "include_num_input_tokens_seen": "tokens are counted",
     "use_fast_tokenizer": "fast tokenizers are used where there is one",
     "low_cpu_mem_usage": "always on",
-    "push_to_hub": "use `dpo-tui export --push` when the run is done",
-    "hub_model_id": "use `dpo-tui export --push` when the run is done",
+    "push_to_hub": EXPORT,
+    "hub_model_id": EXPORT,
 }
 ATTENTION = {
     "fa2": "flash_attention_2",
@@ -80,57 +118,55 @@ def recognises(raw: Mapping[str, Any]) -> bool:
     return "model_name_or_path" in raw and bool(_TYPICAL_KEYS & raw.keys())
 
 
-def convert(raw: Mapping[str, Any]) -> Conversion:
-    """Read a LLaMA-Factory file; keys without a counterpart that would change the training are unknown."""
+def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
+    """Read a LLaMA-Factory file, with the dataset_info.json that it names its data by."""
     conversion = Conversion()
-    for key, value in raw.items():
-        if value is None:
-            conversion.drop(key, "is empty")
-        elif key in _CONVERTED:
-            _CONVERTED[key](conversion, key, value, raw)
-        elif key in RENAMED:
-            conversion.take(key, RENAMED[key], number(value))
-        elif key in DROPPED and key not in fields():
-            conversion.drop(key, DROPPED[key])
-        else:
-            conversion.take(key, key, number(value))
+    datasets: dict[str, Convert] = {
+        "dataset": partial(_dataset, folder=folder),
+        "eval_dataset": partial(_dataset, folder=folder),
+    }
+    if raw.get("pref_loss") == "simpo":
+        datasets["simpo_gamma"] = _simpo_gamma
+    convert_keys(conversion, raw, converted={**_CONVERTED, **datasets}, renamed=RENAMED, dropped=DROPPED)
     conversion.fill_in(DEFAULTS, "LLaMA-Factory")
     return conversion
 
 
+def _dataset(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any], *, folder: Path) -> None:
+    convert_datasets(conversion, key, value, raw, folder)
+
+
 def _stage(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, "strategy", value)
+    strategy(conversion, key, value)
 
 
 def _finetuning(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     if value in {"lora", "full"}:
         conversion.take(key, "use_lora", value == "lora")
     else:
-        conversion.take(key, key, value, "only lora and full are offered")
+        conversion.leave_undecided(key, value, "only lora and full are offered")
 
 
 def _target(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    names = [name.strip() for name in str(value).split(",")]
+    names = text_list(value)
     conversion.take(key, "lora_target_modules", ["all-linear"] if names == ["all"] else names)
 
 
 def _modules(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, "modules_to_save", [name.strip() for name in str(value).split(",")])
+    conversion.take(key, "modules_to_save", text_list(value))
 
 
 def _loss(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
     extra = number(raw.get("pref_ftx") or 0.0)
-    conversion.take(key, "loss_type", [value, "sft"] if extra else [value])
+    loss(conversion, key, [str(value), "sft"] if extra and value not in {"orpo", "simpo"} else [str(value)])
 
 
 def _supervised(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    weight = number(value)
-    if not weight:
-        conversion.drop(key, "is 0")
-        return
-    if "pref_loss" not in raw:
-        conversion.values["loss_type"] = ["sigmoid", "sft"]
-    conversion.take(key, "loss_weights", [1.0, weight], "the weight of the added sft loss")
+    supervised_loss(conversion, key, value, [str(raw.get("pref_loss") or "sigmoid")])
+
+
+def _simpo_gamma(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.leave_undecided(key, value, "is SimPO's margin; no loss of DPO has it")
 
 
 def _bits(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -145,42 +181,34 @@ def _attention(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any
 
 
 def _unsloth(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, "provider", "unsloth" if value else "huggingface")
+    conversion.take(key, "provider", "unsloth" if switch(value) else "huggingface")
 
 
 def _no_checkpointing(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, "gradient_checkpointing", not value)
+    conversion.take(key, "gradient_checkpointing", not switch(value))
 
 
 def _held_out(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     held_out(conversion, key, value, fields()["eval_split"].default)
 
 
-def _dataset(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else [str(name) for name in value]
-    place, why = _located(names[0], Path(str(raw.get("dataset_dir") or "data")))
-    if len(names) > 1:
-        why = f"{why}; the first of {len(names)}: join them into one file to train on all".removeprefix("; ")
-    conversion.take(key, key, place, why)
+def _adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    why = "a run does not start from an adapter: merge it into its base model, and give that folder as model_name"
+    conversion.leave_undecided(key, value, why)
 
 
-def _located(name: str, folder: Path) -> tuple[str, str]:
-    """Look a dataset's name up in LLaMA-Factory's dataset_info.json, where that is at hand."""
-    try:
-        entry = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))[name]
-    except (OSError, ValueError, KeyError, TypeError):
-        return (
-            name,
-            f"if it is a name from dataset_info.json (none found in {folder}/), give the file or hub id instead",
-        )
-    if isinstance(entry, dict) and entry.get("file_name"):
-        return str(folder / entry["file_name"]), f"{name} of {folder}/dataset_info.json"
-    if isinstance(entry, dict) and entry.get("hf_hub_url"):
-        return str(entry["hf_hub_url"]), f"{name} of {folder}/dataset_info.json"
-    return name, ""
+def _initialisation(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if switch(value):
+        conversion.leave_undecided(key, value, "PiSSA changes the base model's weights, which are the reference too")
+    else:
+        conversion.drop(key, "is off")
 
 
-_CONVERTED = {
+def _samples(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    take_sample_limit(conversion, key, value)
+
+
+_CONVERTED: dict[str, Convert] = {
     "stage": _stage,
     "finetuning_type": _finetuning,
     "lora_target": _target,
@@ -192,8 +220,9 @@ _CONVERTED = {
     "use_unsloth": _unsloth,
     "disable_gradient_checkpointing": _no_checkpointing,
     "val_size": _held_out,
-    "dataset": _dataset,
-    "eval_dataset": _dataset,
+    "max_samples": _samples,
+    "adapter_name_or_path": _adapter,
+    "pissa_init": _initialisation,
     "report_to": trackers,
     "warmup_steps": warmup,
     "warmup_ratio": warmup,

@@ -1,35 +1,59 @@
 """The YAML of `trl dpo --config FILE`: ScriptArguments, DPOConfig and ModelConfig of trl 1.14–1.16, flat."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from dpo_tui.config.dialects.conversion import OWN_FOLDER, Conversion, trackers, warmup_share
-from dpo_tui.config.schema import fields
+from dpo_tui.config.dialects.conversion import (
+    EXPORT,
+    NO_8BIT,
+    ONE_GPU,
+    OWN_FOLDER,
+    Conversion,
+    Convert,
+    DataSource,
+    KeyOutcome,
+    convert_keys,
+    loss,
+    number,
+    supervised_loss,
+    switch,
+    take_sources,
+    text_list,
+    trackers,
+    warmup,
+)
+from dpo_tui.config.library_fields import UNKNOWN_DEFAULT, trl_fields
+from dpo_tui.config.passthrough_names import REFUSED, SETTING_FOR
 
 RENAMED = {
     "model_name_or_path": "model_name",
     "dataset_name": "dataset",
     "dataset_train_split": "dataset_split",
-    "max_length": "max_seq_length",
     "load_in_4bit": "use_4bit",
     "use_peft": "use_lora",
-    "lora_modules_to_save": "modules_to_save",
     "activation_checkpointing": "gradient_checkpointing",
+    "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
     "run_name": "name",
     "lr": "learning_rate",
+    "lora_rank": "lora_r",
 }
+_PRECISION = "the precision follows bf16 and the device"
 DROPPED = {
     "output_dir": OWN_FOLDER,
     "trust_remote_code": "code from the hub is never run",
-    "push_to_hub": "use `dpo-tui export --push` when the run is done",
-    "hub_model_id": "use `dpo-tui export --push` when the run is done",
+    "push_to_hub": EXPORT,
+    "hub_model_id": EXPORT,
     "padding_free": "does nothing in TRL since 0.29",
-    "dtype": "the precision follows bf16 and the device",
-    "torch_dtype": "the precision follows bf16 and the device",
+    "dtype": _PRECISION,
+    "torch_dtype": _PRECISION,
+    "fp16": _PRECISION,
     "bnb_4bit_quant_type": "always NF4",
+    "bnb_4bit_quant_storage": "always bytes",
     "use_bnb_nested_quant": "always on",
     "lora_task_type": "always causal language modelling",
     "eval_strategy": "evaluation follows eval_split and eval_steps",
+    "evaluation_strategy": "evaluation follows eval_split and eval_steps",
     "save_strategy": "checkpoints follow save_steps",
     "logging_strategy": "metrics follow logging_steps",
     "logging_first_step": "the first step is logged",
@@ -38,6 +62,15 @@ DROPPED = {
     "dataset_test_split": "evaluation uses eval_split or eval_dataset",
     "overwrite_output_dir": "a run never overwrites another",
     "disable_tqdm": "progress is shown by dpo-tui",
+    "dataset_streaming": "rows are read from disk as they are needed",
+    "ignore_bias_buffers": ONE_GPU,
+    "max_prompt_length": "is no part of TRL since 0.29: max_length limits prompt and answer together",
+    "max_completion_length": "is no part of TRL since 0.29: max_length limits prompt and answer together",
+    "generate_during_eval": "answers are sampled while a run trains: sample_prompts, in [eval]",
+    "save_safetensors": "weights are always safetensors",
+    "use_legacy_prediction_loop": "is no part of transformers any more",
+    "tokenizer_name_or_path": "the model's own tokenizer is used",
+    "config": "the command line of `trl dpo` reads it",
 }
 # Where TRL's command line differs from our defaults (DPOConfig, ModelConfig and TrainingArguments, trl 1.16).
 DEFAULTS: dict[str, Any] = {
@@ -51,6 +84,7 @@ DEFAULTS: dict[str, Any] = {
     "save_steps": 500,
     "eval_split": 0.0,
 }
+_BEST = "the weights after the last step are kept; remove it to train so"
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:
@@ -58,29 +92,204 @@ def recognises(raw: Mapping[str, Any]) -> bool:
     return "model_name_or_path" in raw or "dataset_name" in raw
 
 
-def convert(raw: Mapping[str, Any]) -> Conversion:
-    """Read a `trl dpo` file; unknown keys stay as they are, so that they are reported as unknown."""
+def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
+    """Read a `trl dpo` file."""
     conversion = Conversion()
-    for key, value in raw.items():
-        if key in RENAMED:
-            conversion.take(key, RENAMED[key], value)
-        elif key in {"warmup_steps", "warmup_ratio"}:
-            _warmup(conversion, key, value)
-        elif key == "report_to":
-            trackers(conversion, key, value, raw)
-        elif key == "load_in_8bit":
-            conversion.drop(key, "8-bit weights are not offered; use_4bit is")
-        elif key in DROPPED and key not in fields():
-            conversion.drop(key, DROPPED[key])
-        else:
-            conversion.take(key, key, value)
-    conversion.fill_in(DEFAULTS, "TRL")
+    convert_arguments(conversion, raw)
     return conversion
 
 
-def _warmup(conversion: Conversion, key: str, value: Any) -> None:
-    share = warmup_share(value)
-    if share is not None:
-        conversion.take(key, "warmup_ratio", share)
+def convert_arguments(
+    conversion: Conversion, raw: Mapping[str, Any], more: Mapping[str, Convert] | None = None, tool: str = "TRL"
+) -> None:
+    """Convert the arguments of TRL in a file.
+
+    Args:
+        conversion: receives the outcomes.
+        raw: the file.
+        more: functions for keys that TRL does not have, or that mean something else.
+        tool: name of the tool whose defaults are filled in; they are TRL's.
+    """
+    convert_keys(
+        conversion,
+        raw,
+        converted={**_CONVERTED, **(more or {})},
+        renamed=RENAMED,
+        dropped=DROPPED,
+        nulls=_nulls(raw),
+    )
+    conversion.fill_in(DEFAULTS, tool)
+    if conversion.values.get("use_lora") and "lora_target_modules" not in conversion.values:
+        conversion.values["lora_target_modules"] = ["all-linear"]
+        why = "every linear layer; without names PEFT chooses by the kind of model, often q_proj and v_proj alone"
+        conversion.outcomes.append(KeyOutcome("lora_target_modules", "filled in", "lora_target_modules", why))
+
+
+def _nulls(raw: Mapping[str, Any]) -> dict[str, Convert]:
+    """Functions for keys that are null where TRL's own default is something else: null is a value there."""
+    known = trl_fields("DPOConfig") or {}
+    return {
+        key: _null
+        for key, value in raw.items()
+        if value is None and key in known and known[key].default not in (None, UNKNOWN_DEFAULT)
+    }
+
+
+def _null(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    what = "means no limit" if key == "max_length" else "is not TRL's default"
+    conversion.leave_undecided(key, "null", f"null {what}, and cannot be passed on: give a value")
+
+
+def _length(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.take(key, "max_seq_length", number(value))
+
+
+def _dataset(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.take(key, "dataset", value)
+
+
+def _loss(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    loss(conversion, key, text_list(value))
+
+
+def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    supervised_loss(conversion, key, value, text_list(raw.get("loss_type") or ["sigmoid"]))
+
+
+def _eight_bit(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.drop(key, NO_8BIT if switch(value) else "is off")
+
+
+def _best(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if switch(value):
+        conversion.leave_undecided(key, value, _BEST)
     else:
-        conversion.drop(key, "a number of steps; dpo-tui has warmup_ratio, a part of all steps")
+        conversion.drop(key, "is off")
+
+
+def _best_metric(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.drop(key, "is read with load_best_model_at_end only; the weights after the last step are kept")
+
+
+def _modules(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.take(key, {"lora_modules_to_save": "modules_to_save"}.get(key, key), text_list(value))
+
+
+def _parameters(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.pass_on(key, "peft", "target_parameters", text_list(value))
+
+
+def _model_init(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if not isinstance(value, Mapping) or not value:
+        conversion.drop(key, "is empty") if not value else conversion.leave_undecided(key, value, "is no table")
+        return
+    for name, item in value.items():
+        model_init_argument(conversion, f"{key}.{name}", str(name), item)
+
+
+def model_init_argument(conversion: Conversion, key: str, name: str, value: Any) -> None:
+    """Convert one argument of from_pretrained: a setting of ours, or passed on in [model_init]."""
+    ours = {"attn_implementation": "attn_implementation", **SETTING_FOR["model_init"]}.get(name)
+    if value is None:
+        conversion.drop(key, "is empty")
+    elif ours == "bf16":
+        conversion.drop(key, _PRECISION)
+    elif ours is not None:
+        conversion.take(key, ours, value)
+    elif name in REFUSED["model_init"]:
+        conversion.drop(key, REFUSED["model_init"][name])
+    else:
+        conversion.pass_on(key, "model_init", name, value)
+
+
+def _grouped(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if value in {"random", "group_by_length"}:
+        conversion.take(key, "group_by_length", value == "group_by_length")
+    else:
+        conversion.leave_undecided(key, value, "rows are shuffled, or grouped by length with group_by_length")
+
+
+def _steps(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    steps = number(value)
+    if key == "max_steps" and steps in (-1, 0):
+        conversion.drop(key, "is off")
+    elif isinstance(steps, float) and 0 < steps < 1:
+        conversion.drop(key, "a share of the steps; give a number, or leave the default")
+    elif steps == 0:
+        conversion.drop(key, "is off")
+    else:
+        conversion.take(key, key, int(steps) if isinstance(steps, float) and steps.is_integer() else steps)
+
+
+def _template(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if "{{" in str(value) or "{%" in str(value):
+        conversion.leave_undecided(
+            key, value, "is a template itself: write it to a file, and name that as chat_template"
+        )
+    else:
+        conversion.take(key, "chat_template", value)
+
+
+def _mixture(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    """TRL's `datasets:`, a list of sources that are joined."""
+    entries = [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+    sources = [source_of(entry) for entry in entries]
+    if not sources or not all(source.place for source in sources):
+        conversion.leave_undecided(key, value, "expected a list of data sets, each with a path")
+        return
+    take_sources(conversion, key, sources)
+    tell_entries(conversion, key, entries)
+
+
+def source_of(entry: Mapping[str, Any]) -> DataSource:
+    """A source from one entry of a mixture, in TRL's words or in the alignment handbook's."""
+    files = text_list(entry.get("data_files") or [])
+    place = str(entry.get("path") or entry.get("id") or "")
+    generic = place in {"json", "csv", "parquet"} and files
+    weight = number(entry.get("weight"))
+    return DataSource(
+        str(files[0]) if generic else place,
+        "" if generic else str(entry.get("name") or entry.get("config") or ""),
+        str(entry.get("split") or "") if not generic else "",
+        float(weight) if isinstance(weight, int | float) else None,
+    )
+
+
+def tell_entries(conversion: Conversion, key: str, entries: list[Mapping[str, Any]]) -> None:
+    """Add an outcome for every key of a mixture's entries that is no part of a source."""
+    told = {"path", "id", "name", "config", "split", "weight", "data_files"}
+    for index, entry in enumerate(entries):
+        for name, value in entry.items():
+            shown = f"{key}[{index}].{name}"
+            if name == "columns":
+                conversion.drop(shown, "the columns are recognised by their names; others are left alone")
+            elif name not in told and value:
+                conversion.leave_undecided(shown, value, "of one source; a config has one for all")
+
+
+_CONVERTED: dict[str, Convert] = {
+    "max_length": _length,
+    "dataset_name": _dataset,
+    "datasets": _mixture,
+    "warmup_steps": warmup,
+    "warmup_ratio": warmup,
+    "report_to": trackers,
+    "loss_type": _loss,
+    "rpo_alpha": _rpo,
+    "load_in_8bit": _eight_bit,
+    "load_best_model_at_end": _best,
+    "metric_for_best_model": _best_metric,
+    "greater_is_better": _best_metric,
+    "lora_target_modules": _modules,
+    "lora_modules_to_save": _modules,
+    "lora_target_parameters": _parameters,
+    "model_init_kwargs": _model_init,
+    "ref_model_init_kwargs": _model_init,
+    "train_sampling_strategy": _grouped,
+    "max_steps": _steps,
+    "eval_steps": _steps,
+    "save_steps": _steps,
+    "logging_steps": _steps,
+    "chat_template": _template,
+    "chat_template_path": _template,
+}

@@ -13,7 +13,19 @@ Optimizer = Literal[
     "adafactor",
     "sgd",
 ]
-Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
+# transformers.trainer_utils.SchedulerType; what a schedule needs besides goes into [trl] lr_scheduler_kwargs.
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "constant",
+    "constant_with_warmup",
+    "polynomial",
+    "inverse_sqrt",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+]
 
 
 class TrainingSection(Section):
@@ -36,6 +48,14 @@ class TrainingSection(Section):
     )
     warmup_ratio: float = setting(
         0.1, "warm-up ratio", "Part of the steps in which the rate climbs from zero.", ge=0, lt=1
+    )
+    warmup_steps: int | None = setting(
+        None,
+        "warm-up steps",
+        "The same as a number of steps, instead of warmup_ratio.",
+        unit="steps",
+        advanced=True,
+        ge=0,
     )
     max_steps: int | None = setting(
         None, "steps at most", "Stop after so many steps, whatever the epochs say.", advanced=True, ge=1

@@ -21,7 +21,7 @@ from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane
 
 # The order in which people need the sections; model and data have steps of their own and come last.
-ORDER = ("training", "dpo", "lora", "data", "model", "eval", "compute", "run")
+ORDER = ("training", "dpo", "lora", "data", "model", "eval", "compute", "run", "trl", "peft", "model_init")
 _TITLES = {
     "training": "Training",
     "dpo": "DPO",
@@ -31,6 +31,9 @@ _TITLES = {
     "eval": "Evaluation",
     "compute": "Machine",
     "run": "Run",
+    "trl": "TRL",
+    "peft": "PEFT",
+    "model_init": "Loading",
 }
 BAR_WIDTH = 24
 """Cells of the memory bar."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from transformers import AutoConfig
 
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
@@ -18,6 +19,7 @@ from dpo_tui.train.export.adapted_layers import read_adapted_model
 from dpo_tui.train.export.merge_check import check_merge, fits_in_memory, probe_texts
 from dpo_tui.train.export.merge_weights import merge_weights
 from dpo_tui.train.model.base_files import base_folder
+from dpo_tui.train.model.load import model_config_values
 
 # Files of an adapter's folder that describe the adapter; the others are its tokenizer.
 _ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
@@ -82,8 +84,22 @@ def write_merged_model(
     for path in (base / "generation_config.json", *base.glob("LICENSE*"), base / "README.md"):
         if path.is_file():
             shutil.copy2(path, target / path.name)
-    if not check:
-        return None
+    result = _checked(config, folder, base, target, dtype=dtype, progress=progress) if check else None
+    # After the check, which compares with the base as it is.
+    values = model_config_values(config)
+    if values:
+        _write_config_values(target, values)
+    return result
+
+
+def _checked(
+    config: Config, folder: RunFolder, base: Path, target: Path, *, dtype: torch.dtype, progress: MergeProgress
+) -> str:
+    """Compare a merged model with base and adapter, and say how they agree.
+
+    Raises:
+        TrainingError: they do not.
+    """
     if not fits_in_memory(base):
         return NOT_CHECKED
     progress("Comparing the logits with base + adapter", 0, None)
@@ -94,6 +110,15 @@ def write_merged_model(
             hint="the merged model was removed; use base and adapter together, and report this with the base's name",
         )
     return found.sentence()
+
+
+def _write_config_values(target: Path, values: dict[str, Any]) -> None:
+    """Write the values of [model_init] into a merged model's config.json: the adapter was trained with them."""
+    plain = AutoConfig.from_pretrained(target).to_dict()
+    changed = AutoConfig.from_pretrained(target, **values).to_dict()
+    settings = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    settings |= {name: value for name, value in changed.items() if value != plain.get(name)}
+    write_json_atomic(target / "config.json", settings)
 
 
 def write_merged_folder(config: Config, folder: RunFolder, dtype: torch.dtype, progress: MergeProgress) -> str | None:

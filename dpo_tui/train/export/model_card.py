@@ -8,7 +8,8 @@ from typing import Any, Literal
 import yaml
 
 import dpo_tui
-from dpo_tui.config.schema import Config
+from dpo_tui.config.schema import PASSTHROUGH, Config
+from dpo_tui.config.toml_text import inline
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import Strategy
 from dpo_tui.text.printable import printable
@@ -102,11 +103,22 @@ def _settings(config: Config, strategy: Strategy, results: Mapping[str, Any]) ->
     loss = strategy.loss_summary(config.model_dump())
     loss = f"{loss} · " if loss else ""
     return (
-        f"{loss}learning rate {config.learning_rate:g}, {config.lr_scheduler_type}, warm-up {config.warmup_ratio:g} ·\n"
+        f"{loss}learning rate {config.learning_rate:g}, {config.lr_scheduler_type}, warm-up {_warmup(config)} ·\n"
         f"effective batch {config.effective_batch} · {results.get('steps', '?')} steps · seed {config.seed} · "
         f"{'NF4 4-bit base' if config.use_4bit else '16- or 32-bit base'} ·\n"
-        f"longest sequence {config.max_seq_length:,} tokens."
+        f"longest sequence {config.max_seq_length:,} tokens.{_passed_on(config)}"
     )
+
+
+def _warmup(config: Config) -> str:
+    return f"{config.warmup_ratio:g}" if config.warmup_steps is None else f"{config.warmup_steps:,} steps"
+
+
+def _passed_on(config: Config) -> str:
+    """The arguments of libraries that no setting names, which whoever uses the result has to know."""
+    tables = {table: getattr(config, table) for table in PASSTHROUGH if getattr(config, table)}
+    lines = [f"`[{table}]` `{printable(inline(values), single_line=True)}`" for table, values in tables.items()]
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _results(strategy: Strategy, results: Mapping[str, Any]) -> str:

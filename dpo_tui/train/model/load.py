@@ -1,12 +1,15 @@
 """Load a model and its tokenizer with transformers, and make the LoraConfig of its adapter."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from dpo_tui.config.library_fields import loading_keywords
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
@@ -65,11 +68,25 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
         )
     if device.kind == "cuda":
         options["device_map"] = {"": 0}
-    model = AutoModelForCausalLM.from_pretrained(config.model_name, **options)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(config.model_name, **(options | copy.deepcopy(config.model_init)))
+    except (TypeError, ValueError) as error:
+        if not config.model_init:
+            raise
+        raise TrainingError(
+            f"[model_init] {', '.join(config.model_init)}: the model cannot be loaded with them: {error}",
+            hint="mend or remove them in the config",
+        ) from error
     # The key-value cache is for generation, which asks for it; in training with checkpointing it only causes warnings.
     model.config.use_cache = False
     disable_4bit_repacking(model)
     return model
+
+
+def model_config_values(config: Config) -> dict[str, Any]:
+    """Return what [model_init] changes in the model's own config, without the keywords of ``from_pretrained``."""
+    keywords = loading_keywords() or frozenset()
+    return {name: copy.deepcopy(value) for name, value in config.model_init.items() if name not in keywords}
 
 
 def disable_4bit_repacking(model: Any) -> None:
@@ -86,18 +103,31 @@ def disable_4bit_repacking(model: Any) -> None:
 
 
 def lora_config(config: Config) -> LoraConfig | None:
-    """Return PEFT's config of the adapter; None for full fine-tuning."""
+    """Return PEFT's config of the adapter; None for full fine-tuning.
+
+    Raises:
+        TrainingError: PEFT does not take what the table [peft] sets.
+    """
     if not config.use_lora:
         return None
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.lora_r,
-        lora_alpha=config.alpha,
+    values: dict[str, Any] = {
+        "task_type": "CAUSAL_LM",
+        "r": config.lora_r,
+        "lora_alpha": config.alpha,
         # Not lora_dropout where TRL would set it to 0 in the finished adapter: PEFT makes none with dropout on experts
         # that are fused into one parameter (ParamWrapper, for Mixtral, Qwen3-MoE, DeepSeek-V3 and others).
-        lora_dropout=config.adapter_dropout,
-        target_modules=config.adapted_modules,
-        modules_to_save=list(config.modules_to_save) or None,
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
-    )
+        "lora_dropout": config.adapter_dropout,
+        "target_modules": config.adapted_modules,
+        "modules_to_save": list(config.modules_to_save) or None,
+        "use_rslora": config.use_rslora,
+        "use_dora": config.use_dora,
+    }
+    try:
+        return LoraConfig(**(values | copy.deepcopy(config.peft)))
+    except (TypeError, ValueError) as error:
+        if not config.peft:
+            raise
+        raise TrainingError(
+            f"[peft] {', '.join(config.peft)}: PEFT {peft.__version__} refuses them: {error}",
+            hint="mend or remove them in the config",
+        ) from error

@@ -85,5 +85,6 @@ def load_run(folder: RunFolder) -> LoadedRun:
         return LoadedRun(model.eval(), tokenizer, device)
     options = {"dtype": device.dtype, **({"device_map": {"": 0}} if device.kind == "cuda" else {})}
     policy = AutoModelForCausalLM.from_pretrained(result, **options)
-    base = AutoModelForCausalLM.from_pretrained(config.model_name, revision=config.model_revision, **options)
+    loading = {"revision": config.model_revision, **options, **config.model_init}
+    base = AutoModelForCausalLM.from_pretrained(config.model_name, **loading)
     return LoadedRun(policy.eval(), tokenizer, device, base.eval())

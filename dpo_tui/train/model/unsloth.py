@@ -57,6 +57,7 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
         # Otherwise Unsloth may load a quantised copy from its own hub account instead of the named model.
         use_exact_model_name=True,
         trust_remote_code=False,
+        **config.model_init,
     )
     disable_4bit_repacking(model)
     if not config.use_lora:
@@ -72,4 +73,5 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
         use_dora=config.use_dora,
         use_gradient_checkpointing=checkpointing,
         random_state=config.seed,
+        **config.peft,
     )

@@ -34,6 +34,8 @@ def decide_precompute(config: Config, pairs: int, held_out: int, *, resumes: boo
         return ShortcutStatus(setting == "on", f'precompute_ref_log_probs = "{setting}"')
     if config.sync_ref_model:
         return ShortcutStatus(False, "the reference moves")
+    if config.trl.get("neftune_noise_alpha"):
+        return ShortcutStatus(False, "neftune_noise_alpha adds noise to every forward of a training step")
     if not config.use_lora and config.kl_prompts:
         return ShortcutStatus(False, "the KL estimate asks the reference model during training")
     steps = config.training_steps(pairs)
@@ -67,6 +69,7 @@ def key_parts(config: Config, trainer: Any, weights: str | None) -> dict[str, An
         "attention": model._attn_implementation,
         "device": str(trainer.accelerator.device.type),
         "lengths": [config.max_seq_length, config.truncation_mode, config.ld_alpha],
+        **({"model_init": config.model_init} if config.model_init else {}),
         "versions": [torch.__version__, transformers.__version__, trl.__version__],
     }
 

@@ -196,7 +196,9 @@ def build_pair_trainer(inputs: TrainerInputs) -> Any:
         # Unsloth has rewritten the methods that PairTrainer overrides.
         return DPOTrainer(args=inputs.make_arguments(), **inputs.options)
     held_out = len(rows.held_out) if rows.held_out is not None else 0
-    shortcuts = Shortcuts(journal, config.share_prefix)
+    # NEFTune's noise depends on the length of a row, and shared prompts are in longer rows.
+    noise = bool(config.trl.get("neftune_noise_alpha"))
+    shortcuts = Shortcuts(journal, "off" if noise else config.share_prefix)
     shortcuts.reference = reference_precompute.decide_precompute(
         config, len(rows.train), held_out, resumes=inputs.resumes
     )

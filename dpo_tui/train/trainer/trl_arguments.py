@@ -1,5 +1,6 @@
 """Our settings as the arguments of TRL's trainers: DPOConfig, SFTConfig, and those of any other of its trainers."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -84,6 +85,8 @@ def dpo_arguments(
     )
     own["loss_type"] = list(config.loss_type)
     own["loss_weights"] = list(config.loss_weights) if config.loss_weights else None
+    if config.model_init and not config.use_lora:
+        own["model_init_kwargs"] = copy.deepcopy(config.model_init)  # TRL loads the reference itself, with these
     return trl_arguments(DPOConfig, config, folder, device, evaluates=evaluates, resumes=resumes, own=own)
 
 
@@ -115,11 +118,30 @@ def trl_arguments(
         resumes: whether the run resumes from a checkpoint.
         own: arguments that only this strategy has.
 
+    What the table [trl] of the config sets comes last.
+
     Raises:
-        TrainingError: a setting that was changed from its default is unknown to the installed TRL.
+        TrainingError: a setting that was changed from its default is unknown to the installed TRL, or an argument in
+            [trl] is, or its value is refused by it.
     """
     values = _shared_arguments(config, folder, device, evaluates=evaluates, resumes=resumes) | dict(own or {})
-    return arguments_class(**_known_to_trl(arguments_class, values))
+    arguments = _known_to_trl(arguments_class, values)
+    if not config.trl:
+        return arguments_class(**arguments)
+    # transformers refuses it where there is no TF32, although it changes nothing there.
+    passed_on = {name: value for name, value in config.trl.items() if not (name == "tf32" and device.kind == "cpu")}
+    unknown = sorted(passed_on.keys() - {field.name for field in dataclasses.fields(arguments_class)})
+    if unknown:
+        raise TrainingError(
+            f"[trl] {', '.join(unknown)}: {arguments_class.__name__} of TRL {trl.__version__} has no such argument",
+            hint="remove it, or install the TRL that it was written for",
+        )
+    try:
+        return arguments_class(**(arguments | copy.deepcopy(passed_on)))
+    except (TypeError, ValueError, ImportError) as error:
+        raise TrainingError(
+            f"[trl] {', '.join(config.trl)}: TRL refuses them: {error}", hint="mend or remove them in the config"
+        ) from error
 
 
 def _shared_arguments(
@@ -131,7 +153,7 @@ def _shared_arguments(
         "max_steps": config.max_steps or -1,
         "max_length": config.max_seq_length,
         # transformers 5 reads a number below 1 as a fraction of all steps.
-        "warmup_steps": config.warmup_ratio,
+        "warmup_steps": config.warmup_ratio if config.warmup_steps is None else config.warmup_steps,
         "per_device_eval_batch_size": config.per_device_eval_batch_size or config.per_device_train_batch_size,
         "bf16": device.precision == "bf16",
         "fp16": device.precision == "fp16",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import dpo_tui
-from dpo_tui.config.schema import Config
+from dpo_tui.config.schema import PASSTHROUGH, Config
 from dpo_tui.data.load_split import SPLIT_VERSION
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
@@ -73,6 +73,7 @@ def write_receipt(
         split_version: of the split into training and held-out rows.
         data_changes: the data that the run trained on before, where a resume on changed data was accepted.
     """
+    passed_on = {table: getattr(config, table) for table in PASSTHROUGH if getattr(config, table)}
     write_json_atomic(
         folder.receipt,
         {
@@ -89,6 +90,7 @@ def write_receipt(
             "split_version": split_version,
             **({"data_changes": list(data_changes)} if data_changes else {}),
             "effective_batch": config.effective_batch,
+            **({"passed_on": passed_on} if passed_on else {}),
             "memory_gb": {
                 "estimated": (read_json(folder.estimate) or {}).get("total"),
                 "measured": results.get("metrics", {}).get("vram_peak_gb"),

@@ -1,0 +1,269 @@
+"""ms-swift's arguments (`swift rlhf --config FILE`, or the args.json of a run), rlhf_type dpo, and `swift sft`."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.config.dialects.conversion import (
+    EXPORT,
+    ONE_GPU,
+    OWN_FOLDER,
+    Conversion,
+    Convert,
+    DataSource,
+    beside,
+    convert_keys,
+    held_out,
+    loss,
+    number,
+    strategy,
+    supervised_loss,
+    take_sources,
+    text_list,
+    trackers,
+    warmup,
+)
+from dpo_tui.config.schema import fields
+
+_RENAMED = {
+    "model": "model_name",
+    "model_id_or_path": "model_name",
+    "max_length": "max_seq_length",
+    "lora_rank": "lora_r",
+    "run_name": "name",
+}
+_PRECISION = "the precision follows bf16 and the device"
+_SHAPE = "the shape of the rows is recognised by itself"
+_DROPPED = {
+    "model_type": "the model's own config says what it is",
+    "task_type": "always causal language modelling",
+    "template": "the tokenizer's own chat template is used; a Jinja file can be named in [model]",
+    "template_type": "the tokenizer's own chat template is used; a Jinja file can be named in [model]",
+    "template_backend": "the tokenizer's own chat template is used",
+    "torch_dtype": _PRECISION,
+    "dtype": _PRECISION,
+    "fp16": _PRECISION,
+    "bnb_4bit_compute_dtype": _PRECISION,
+    "bnb_4bit_quant_type": "always NF4",
+    "bnb_4bit_use_double_quant": "always on",
+    "output_dir": OWN_FOLDER,
+    "add_version": OWN_FOLDER,
+    "logging_dir": OWN_FOLDER,
+    "use_hf": "models and data come from the Hugging Face hub",
+    "hub_token": "`hf auth login`, or HF_TOKEN in the environment",
+    "push_to_hub": EXPORT,
+    "hub_model_id": EXPORT,
+    "dataset_shuffle": "rows are shuffled, by seed",
+    "train_dataloader_shuffle": "rows are shuffled, by seed",
+    "load_from_cache_file": "rows are tokenised for each run",
+    "lazy_tokenize": "rows are tokenised for each run",
+    "streaming": "rows are read from disk as they are needed",
+    "strict": "rows that cannot be used are named",
+    "model_author": "is asked of no model here",
+    "save_safetensors": "weights are always safetensors",
+    "save_strategy": "checkpoints follow save_steps",
+    "eval_strategy": "evaluation follows eval_split and eval_steps",
+    "evaluation_strategy": "evaluation follows eval_split and eval_steps",
+    "logging_strategy": "metrics follow logging_steps",
+    "ddp_backend": ONE_GPU,
+    "ddp_timeout": ONE_GPU,
+    "deepspeed": ONE_GPU,
+    "device_map": ONE_GPU,
+    "max_memory": ONE_GPU,
+    "local_rank": ONE_GPU,
+    "global_world_size": ONE_GPU,
+    "local_world_size": ONE_GPU,
+    "rank": ONE_GPU,
+    "freeze_vit": "models are trained on text",
+    "freeze_aligner": "models are trained on text",
+    "freeze_llm": "the adapter, or every weight, is trained",
+    "quant_method": "4-bit weights are bitsandbytes NF4",
+    "truncation_strategy": "an answer that is too long is cut, a pair whose prompt is too long is left out",
+    "create_checkpoint_symlink": OWN_FOLDER,
+    "rescale_image": "models are trained on text",
+    "acc_strategy": "accuracy is of the answers' tokens",
+    "predict_with_generate": "answers are sampled while a run trains: sample_prompts, in [eval]",
+    "ignore_args_error": "an argument that is not known is named",
+    "swift_version": "of the tool itself",
+    "ref_model_type": "the reference is the model that training starts from",
+}
+# Where ms-swift's command line differs from our defaults (swift/llm/argument, 3.x).
+_DEFAULTS: dict[str, Any] = {
+    "use_lora": True,
+    "learning_rate": 1e-4,
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 16,
+    "lora_r": 8,
+    "lora_alpha": 32,
+    "num_train_epochs": 3,
+    "lr_scheduler_type": "cosine",
+    "warmup_ratio": 0.05,
+    "weight_decay": 0.1,
+    "eval_split": 0.0,
+    "logging_steps": 5,
+    "save_steps": 500,
+}
+_ATTENTION = {
+    "flash_attn": "flash_attention_2",
+    "flash_attention_2": "flash_attention_2",
+    "flash_attention_3": "flash_attention_3",
+    "sdpa": "sdpa",
+    "eager": "eager",
+    "flex_attention": "flex_attention",
+}
+_TYPICAL_KEYS = {"rlhf_type", "train_type", "tuner_type", "sft_type", "split_dataset_ratio", "quant_bits"}
+_MODEL_KEYS = {"model", "model_id_or_path"}
+# PATH:SUBSET1/SUBSET2#COUNT; a path on Windows has a colon too, and is no dataset of a hub.
+_DATASET = re.compile(r"^(?:(?P<hub>HF|MS)::)?(?P<path>[^:#]+)(?::(?P<subset>[^#:]+))?(?:#(?P<count>\d+))?$")
+
+
+def recognises(raw: Mapping[str, Any]) -> bool:
+    """Whether a flat file is in this format."""
+    return bool(_MODEL_KEYS & raw.keys()) and bool(_TYPICAL_KEYS & raw.keys())
+
+
+def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
+    """Read a file of arguments."""
+    conversion = Conversion()
+    if not raw.get("rlhf_type"):
+        conversion.values["strategy"] = "sft"
+
+    def dataset(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+        _datasets(conversion, key, text_list(value), folder)
+
+    converted = {**_CONVERTED, "dataset": dataset, "val_dataset": dataset}
+    arguments = "DPOConfig" if raw.get("rlhf_type") else "SFTConfig"
+    convert_keys(conversion, raw, converted=converted, renamed=_RENAMED, dropped=_DROPPED, arguments=arguments)
+    conversion.fill_in(_DEFAULTS, "ms-swift")
+    return conversion
+
+
+def _datasets(conversion: Conversion, key: str, names: list[str], folder: Path) -> None:
+    sources, counts = [], []
+    for name in names:
+        found = _DATASET.match(name)
+        path = found["path"] if found else name
+        subset = (found["subset"] or "") if found else ""
+        local = beside(folder, path)
+        sources.append(DataSource(str(local) if local.exists() else path, "" if subset == "default" else subset))
+        counts.append(int(found["count"]) if found and found["count"] else None)
+    if not sources:
+        conversion.drop(key, "is empty")
+        return
+    if key == "val_dataset":
+        conversion.take(key, "eval_dataset", sources[0].place)
+        if len(sources) > 1:
+            others = [source.place for source in sources[1:]]
+            conversion.leave_undecided(f"{key}_others", others, "a run evaluates on one data set: join the files")
+        return
+    take_sources(conversion, key, sources)
+    if len(sources) == 1 and counts[0]:
+        conversion.take(f"{key}#{counts[0]}", "max_samples", counts[0], "the first so many rows")
+    elif any(counts):
+        limits = [count or 0 for count in counts]
+        conversion.leave_undecided(f"{key}_counts", limits, "rows of each; max_samples is for all data sets")
+
+
+def _rlhf(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    strategy(conversion, key, value)
+
+
+def _tuner(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if value in {"lora", "full", "qlora"}:
+        conversion.take(key, "use_lora", value != "full")
+    else:
+        conversion.leave_undecided(key, value, "only lora and full are offered")
+
+
+def _targets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    names = text_list(value)
+    conversion.take(key, "lora_target_modules", ["all-linear"] if names in (["ALL"], ["all"]) else names)
+
+
+def _bits(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if number(value) == 4:  # noqa: PLR2004 - bits
+        conversion.take(key, "use_4bit", True)
+    else:
+        conversion.drop(key, f"{value}-bit weights are not offered; use_4bit is" if number(value) else "is off")
+
+
+def _attention(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.take(key, "attn_implementation", _ATTENTION.get(str(value), value))
+
+
+def _held_out(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    held_out(conversion, key, value, fields()["eval_split"].default)
+
+
+def _loss(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    loss(conversion, key, text_list(value))
+
+
+def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    supervised_loss(conversion, key, value, text_list(raw.get("loss_type") or ["sigmoid"]))
+
+
+def _adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if value:
+        why = "a run does not start from an adapter: merge it into its base model, and give that folder as model_name"
+        conversion.leave_undecided(key, value, why)
+    else:
+        conversion.drop(key, "is empty")
+
+
+def _system(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    conversion.leave_undecided(key, value, "one for all rows: write it into the data, as a column system")
+
+
+def _columns(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    ours = {
+        "query": "prompt_field",
+        "response": "chosen_field",
+        "rejected_response": "rejected_field",
+        "system": "system_field",
+    }
+    ours |= {"prompt": "prompt_field", "messages": "prompt_field"}
+    for column, role in value.items() if isinstance(value, Mapping) else ():
+        if role in ours and column not in {"prompt", "chosen", "rejected", "system", "messages"}:
+            conversion.take(f"{key}.{column}", ours[role], column)
+        else:
+            conversion.drop(f"{key}.{column}", _SHAPE)
+
+
+def _scale(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if value in {"default", "last_round"}:
+        conversion.drop(key, "only the answer is scored")
+    else:
+        conversion.leave_undecided(key, value, "tokens of the answer count alike")
+
+
+def _initialisation(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if str(value).lower() == "true":
+        conversion.drop(key, "is the default")
+    else:
+        conversion.pass_on(key, "peft", "init_lora_weights", value)
+
+
+_CONVERTED: dict[str, Convert] = {
+    "rlhf_type": _rlhf,
+    "train_type": _tuner,
+    "tuner_type": _tuner,
+    "sft_type": _tuner,
+    "target_modules": _targets,
+    "lora_target_modules": _targets,
+    "quant_bits": _bits,
+    "quantization_bit": _bits,
+    "attn_impl": _attention,
+    "split_dataset_ratio": _held_out,
+    "loss_type": _loss,
+    "rpo_alpha": _rpo,
+    "adapters": _adapter,
+    "system": _system,
+    "columns": _columns,
+    "loss_scale": _scale,
+    "init_weights": _initialisation,
+    "warmup_steps": warmup,
+    "warmup_ratio": warmup,
+    "report_to": trackers,
+}

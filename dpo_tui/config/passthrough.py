@@ -1,0 +1,187 @@
+"""Check the tables [trl], [peft] and [model_init] against the installed libraries, before a run starts.
+
+The checks are no part of reading a config: a run's frozen config means the same for ever, also after a library has
+dropped a field or dpo-tui has got a setting of its name.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.config.files import LoadedConfig
+from dpo_tui.config.library_fields import (
+    LibraryField,
+    loading_keywords,
+    model_config_fields,
+    peft_fields,
+    trl_fields,
+)
+from dpo_tui.config.passthrough_names import (
+    MODEL_CONFIG_ALIASES,
+    PLAIN_INITIALISATIONS,
+    REFUSED,
+    SECRETS,
+    SETTING_FOR,
+)
+from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, line_of
+from dpo_tui.config.same_meaning import nearest
+from dpo_tui.config.schema import PASSTHROUGH, Config, choices, fields, section_of
+from dpo_tui.hub.cache import cached_config
+from dpo_tui.strategies.registry import strategy_of
+
+_MERGE_LACKS = ("bias", "lora_bias", "trainable_token_indices", "target_parameters", "ensure_weight_tying")
+"""Fields of an adapter that `dpo_tui.train.export.adapted_layers` cannot merge."""
+
+
+def require_passthrough(loaded: LoadedConfig) -> None:
+    """Check what a config passes on to TRL, PEFT and from_pretrained.
+
+    Raises:
+        InvalidConfigError: an argument is unknown to the installed library, has a setting of ours, would break the
+            run, or has a value of another type than the library's field.
+    """
+    problems = passthrough_problems(loaded.config)
+    if problems:
+        text = loaded.path.read_text(encoding="utf-8", errors="replace") if loaded.path else ""
+        raise InvalidConfigError(
+            [_placed(problem, loaded, text) for problem in problems], loaded.path.name if loaded.path else "settings"
+        )
+
+
+def passthrough_problems(config: Config) -> list[ConfigProblem]:
+    """Return what is wrong with the tables of a config, in words; an unknown library is not a problem."""
+    problems = []
+    for table in PASSTHROUGH:
+        known = _known_fields(table, config)
+        for name, value in getattr(config, table).items():
+            message = refusal(table, name, value) or _unknown(table, name, known) or _type_problem(name, value, known)
+            if message:
+                problems.append(ConfigProblem(f"{table}.{name}", None if name in SECRETS else value, message))
+    return [*problems, *_useless_tables(config)]
+
+
+def refusal(table: str, name: str, value: Any) -> str:
+    """Why an argument that a library has cannot be passed on by a table; empty where it can."""
+    if name in REFUSED[table]:
+        return f"cannot be set: {REFUSED[table][name]}"
+    ours = SETTING_FOR[table].get(name, name)
+    if ours not in fields():
+        return _initialisation(value) if (table, name) == ("peft", "init_lora_weights") else ""
+    # A setting with a fixed list of values does not stand for what the library takes besides.
+    allowed = choices(fields()[ours])
+    if ours == name and allowed and isinstance(value, str) and value not in allowed:
+        return ""
+    return f"has a setting: {ours}, in [{section_of(ours)}]"
+
+
+def passes(table: str, name: str, value: Any, class_name: str = "DPOConfig") -> bool:
+    """Whether a dialect may write an argument into a table."""
+    known = trl_fields(class_name) if table == "trl" else peft_fields()
+    return known is not None and name in known and not refusal(table, name, value)
+
+
+def _known_fields(table: str, config: Config) -> Mapping[str, LibraryField] | Collection[str] | None:
+    """The names that a library takes, with their declarations where it has any; None where that is not known."""
+    if config.provider != "huggingface":
+        return None  # it trains in an environment of its own, with other versions; the worker checks
+    if table == "trl":
+        return trl_fields(strategy_of(config).trl_arguments)
+    if table == "peft":
+        return peft_fields()
+    keywords, declared = loading_keywords(), _model_config_names(config)
+    return None if keywords is None or declared is None else keywords | declared | MODEL_CONFIG_ALIASES
+
+
+def _model_config_names(config: Config) -> frozenset[str] | None:
+    """Every name that the model's config has; None where its files are not on this machine, or their kind unknown."""
+    folder = Path(config.model_name).expanduser()
+    place = folder / "config.json" if folder.is_dir() else cached_config(config.model_name, config.model_revision)
+    try:
+        values = json.loads(place.read_text(encoding="utf-8")) if place else None
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    declared = model_config_fields(str(values.get("model_type")))
+    return declared | values.keys() if declared is not None else None
+
+
+def _unknown(table: str, name: str, known: Mapping[str, LibraryField] | Collection[str] | None) -> str:
+    if known is None or name in known:
+        return ""
+    library = {"trl": "TRL", "peft": "PEFT's LoraConfig", "model_init": "transformers, and the model's config,"}[table]
+    meant = nearest(name, known)
+    return f"the installed {library} has no such argument{f'; did you mean {meant}?' if meant else ''}"
+
+
+def _type_problem(name: str, value: Any, known: Mapping[str, LibraryField] | Collection[str] | None) -> str:
+    """Compare a value with the type in the library's source, where that is made of plain types only."""
+    if not isinstance(known, Mapping):
+        return ""
+    words = set(
+        re.findall(r"[A-Za-z_.]+", re.sub(r"\[[^\[\]]*\]", "", re.sub(r"\[[^\[\]]*\]", "", _bare(known[name]))))
+    )
+    if not words - {"None"} <= _FITS.keys():
+        objects = sorted(word for word in words if word.endswith("Config"))
+        return f"takes a {objects[0]}, an object that a file cannot hold" if objects and "dict" not in words else ""
+    if any(_FITS[word](value) for word in words - {"None"}):
+        return ""
+    return f"must be {' or '.join(sorted(_NOUNS[word] for word in words - {'None'}))}"
+
+
+def _bare(field: LibraryField) -> str:
+    text = field.annotation
+    while found := re.search(r"\b(?:Optional|Union)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]", text):
+        text = text[: found.start()] + found[1].replace(",", "|") + text[found.end() :]
+    return text
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "dict": lambda value: isinstance(value, dict),
+    "list": lambda value: isinstance(value, list),
+}
+_NOUNS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "dict": "a table",
+    "list": "a list",
+}
+
+
+def _initialisation(value: Any) -> str:
+    if value in PLAIN_INITIALISATIONS:
+        return ""
+    return (
+        f"cannot be {value!r}: it changes the base model's weights, which are the reference too, or needs data first; "
+        "true, false, gaussian and orthogonal can be had"
+    )
+
+
+def _useless_tables(config: Config) -> list[ConfigProblem]:
+    """Arguments that go with the others in no way, or that nothing would read."""
+    if config.peft and not config.use_lora:
+        return [ConfigProblem("peft", config.peft, "does nothing with use_lora = false: no adapter is trained")]
+    layers = next((name for name in ("layers_to_transform", "layers_pattern") if config.peft.get(name)), None)
+    if layers and isinstance(config.adapted_modules, str):
+        message = 'needs names in lora_target_modules, in [lora], such as ["q_proj", "v_proj"]; PEFT refuses all-linear'
+        return [ConfigProblem(f"peft.{layers}", config.peft[layers], message)]
+    unmerged = [name for name in _MERGE_LACKS if config.peft.get(name) not in (None, False, "none", [])]
+    if config.merge_at_end and unmerged:
+        message = "an adapter with it cannot be merged, which merge_at_end asks for"
+        return [ConfigProblem(f"peft.{unmerged[0]}", config.peft[unmerged[0]], message)]
+    return []
+
+
+def _placed(problem: ConfigProblem, loaded: LoadedConfig, text: str) -> ConfigProblem:
+    if loaded.origin(problem.key) == "command line":
+        return replace(problem, source="--set")
+    return replace(problem, line=line_of(problem.key.partition(".")[2], text))

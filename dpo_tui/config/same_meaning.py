@@ -1,0 +1,185 @@
+"""Which setting an unknown name means: names of other tools by their meaning, and misspellings by one letter or two.
+
+A name that is a real key of another tool is no misspelling of ours, however near the letters are: `rpo_alpha` is not
+`lora_alpha`, `deepspeed` not `seed`. So the table comes first, and the distance that counts as a slip is small.
+"""
+
+from collections.abc import Iterable
+
+SAME_SETTING = {
+    "model_name_or_path": "model_name",
+    "base_model": "model_name",
+    "model": "model_name",
+    "model_id": "model_name",
+    "model_id_or_path": "model_name",
+    "llm_backbone": "model_name",
+    "pretrained_model_name_or_path": "model_name",
+    "revision": "model_revision",
+    "revision_of_model": "model_revision",
+    "dataset_name": "dataset",
+    "datasets": "dataset",
+    "data": "dataset",
+    "data_path": "dataset",
+    "train_file": "dataset",
+    "subset": "dataset_config",
+    "split": "dataset_split",
+    "dataset_train_split": "dataset_split",
+    "field_prompt": "prompt_field",
+    "field_chosen": "chosen_field",
+    "field_rejected": "rejected_field",
+    "field_system": "system_field",
+    "num_samples": "max_samples",
+    "max_length": "max_seq_length",
+    "max_seq_len": "max_seq_length",
+    "model_max_length": "max_seq_length",
+    "cutoff_len": "max_seq_length",
+    "sequence_len": "max_seq_length",
+    "block_size": "max_seq_length",
+    "max_prompt_length": "max_seq_length",
+    "load_in_4bit": "use_4bit",
+    "qlora": "use_4bit",
+    "attn_impl": "attn_implementation",
+    "flash_attn": "attn_implementation",
+    "flash_attention": "attn_implementation",
+    "fp16": "bf16",
+    "mixed_precision": "bf16",
+    "dtype": "bf16",
+    "torch_dtype": "bf16",
+    "precision": "bf16",
+    "pref_beta": "beta",
+    "dpo_beta": "beta",
+    "rl_beta": "beta",
+    "loss": "loss_type",
+    "loss_function": "loss_type",
+    "dpo_loss_type": "loss_type",
+    "pref_loss": "loss_type",
+    "dpo_loss_weights": "loss_weights",
+    "dpo_label_smoothing": "label_smoothing",
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "train_batch_size": "per_device_train_batch_size",
+    "micro_batch_size": "per_device_train_batch_size",
+    "per_device_batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "grad_accumulation": "gradient_accumulation_steps",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "accumulation_steps": "gradient_accumulation_steps",
+    "lr_scheduler": "lr_scheduler_type",
+    "scheduler": "lr_scheduler_type",
+    "schedule": "lr_scheduler_type",
+    "optimizer": "optim",
+    "beta1": "adam_beta1",
+    "beta2": "adam_beta2",
+    "adam_eps": "adam_epsilon",
+    "gradient_clip": "max_grad_norm",
+    "warmup": "warmup_ratio",
+    "warmup_proportion": "warmup_ratio",
+    "num_warmup_steps": "warmup_steps",
+    "activation_checkpointing": "gradient_checkpointing",
+    "train_sampling_strategy": "group_by_length",
+    "use_peft": "use_lora",
+    "lora": "use_lora",
+    "r": "lora_r",
+    "rank": "lora_r",
+    "lora_rank": "lora_r",
+    "target_modules": "lora_target_modules",
+    "lora_target": "lora_target_modules",
+    "additional_target": "modules_to_save",
+    "lora_modules_to_save": "modules_to_save",
+    "val_size": "eval_split",
+    "val_set_size": "eval_split",
+    "validation_size": "eval_split",
+    "split_dataset_ratio": "eval_split",
+    "val_dataset": "eval_dataset",
+    "run_name": "name",
+    "experiment_name": "name",
+    "project_name": "name",
+    "stage": "strategy",
+    "rl": "strategy",
+    "rlhf_type": "strategy",
+    "trainer": "strategy",
+    "precompute_ref_logps": "precompute_ref_log_probs",
+    "dataset_processes": "dataset_num_proc",
+    "preprocessing_num_workers": "dataset_num_proc",
+}
+"""Names that other tools use for a setting of ours."""
+
+_MIXED_LOSS = (
+    'add the loss on the chosen answers by name: loss_type = ["sigmoid", "sft"] and loss_weights = [1.0, {0}], in [dpo]'
+)
+_NO_REFERENCE = (
+    "{0} trains without a reference, by a trainer of its own and not by a loss of DPO; it is not offered. loss_type = "
+    '["sigmoid_norm"] is DPO on log-probabilities per token, with a reference'
+)
+MEANING = {
+    "rpo_alpha": _MIXED_LOSS.format("its value"),
+    "pref_ftx": _MIXED_LOSS.format("its value"),
+    "simpo_gamma": _NO_REFERENCE.format("SimPO"),
+    "cpo_alpha": _NO_REFERENCE.format("CPO"),
+    "orpo_beta": _NO_REFERENCE.format("ORPO"),
+    "orpo_alpha": _NO_REFERENCE.format("ORPO"),
+    "deepspeed": "DeepSpeed is not used: a run trains on one GPU; use_4bit, gradient_checkpointing and "
+    "activation_offloading save memory",
+    "fsdp": "FSDP is not used: a run trains on one GPU; use_4bit, gradient_checkpointing and activation_offloading "
+    "save memory",
+    "load_in_8bit": "8-bit weights are not offered; use_4bit, in [model], is",
+    "adapter_name_or_path": "a run does not start from an adapter: merge it into its base model, and give that folder "
+    "as model_name",
+    "lora_model_dir": "a run does not start from an adapter: merge it into its base model, and give that folder as "
+    "model_name",
+    "ref_model": "the reference is the model that training starts from",
+    "ref_model_name_or_path": "the reference is the model that training starts from",
+    "trust_remote_code": "code from the hub is never run",
+    "output_dir": "a run has a folder of its own; `dpo-tui paths` says where",
+    "push_to_hub": "`dpo-tui export RUN --push REPO` uploads the result",
+    "template": "the tokenizer's own chat template is used; chat_template, in [model], names a Jinja file instead",
+}
+"""Names that no single setting stands for, and what to do instead."""
+
+LOSS_MEANING = {
+    "dpo": 'it is called "sigmoid"',
+    "simpo": _NO_REFERENCE.format("SimPO"),
+    "orpo": _NO_REFERENCE.format("ORPO"),
+    "cpo": _NO_REFERENCE.format("CPO"),
+    "kto": "KTO trains on single answers, each marked good or bad, by a trainer of its own; it is not offered. "
+    "apo_zero, and bco_pair, weigh the two answers of a pair apart as KTO does",
+    "kto_pair": "TRL removed it in favour of KTO on single answers, by a trainer of its own, which is not offered. "
+    "apo_zero, and bco_pair, weigh the two answers of a pair apart as it did",
+    "rpo": _MIXED_LOSS.format("α"),
+    "cdpo": 'it is "robust" with label_smoothing, or "exo_pair"',
+    "sppo": 'it is called "sppo_hard"',
+    "bco": 'it is called "bco_pair"',
+    "nca": 'it is called "nca_pair"',
+    "exo": 'it is called "exo_pair"',
+    "apo": 'there are "apo_zero", where the chosen answers are better than the model, and "apo_down", where not',
+    "slic": 'it is called "hinge"',
+    "length_norm": 'it is called "sigmoid_norm"',
+}
+"""Losses of other tools and papers that are no value of loss_type, and what stands for them."""
+_LETTERS_FOR_SLIPS = (4, 8)
+"""From how many letters on one slip is allowed, and two."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that ``name`` is a misspelling of; empty where none is within a slip or two.
+
+    One wrong, missing, added or exchanged letter counts as a slip: one is allowed from four letters on, a second from
+    eight on. Case, ``-`` and ``_`` do not count.
+    """
+    from rapidfuzz.distance import OSA
+
+    def letters(text: str) -> str:
+        return text.lower().replace("-", "").replace("_", "")
+
+    written = letters(name)
+    allowed = sum(len(written) >= letters_needed for letters_needed in _LETTERS_FOR_SLIPS)
+    best = ("", allowed + 1)
+    for one in known:
+        distance = OSA.distance(written, letters(one), score_cutoff=allowed)
+        # A digit tells names apart that are otherwise the same: adam_beta1 and adam_beta2.
+        same_digits = [c for c in written if c.isdigit()] == [c for c in letters(one) if c.isdigit()]
+        if distance < best[1] and (same_digits or distance == 0):
+            best = (one, distance)
+    return best[0]

@@ -1,0 +1,242 @@
+"""The tables [trl], [peft] and [model_init]: checked against the installed libraries, and kept as they are."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dpo_tui.cli import cli
+from dpo_tui.config.files import from_values, load, parse_assignment, with_changes
+from dpo_tui.config.library_fields import LibraryField, peft_fields, trl_fields
+from dpo_tui.config.passthrough import passthrough_problems, require_passthrough
+from dpo_tui.config.problems import InvalidConfigError
+from dpo_tui.config.schema import Config
+from dpo_tui.config.toml_text import to_toml
+from dpo_tui.runs.frozen_config import read_settings
+from dpo_tui.strategies.registry import STRATEGIES
+
+NEEDED = 'model_name = "m"\ndataset = "d"\n'
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def config(**tables: dict[str, Any]) -> Config:
+    return from_values({"model_name": "m", "dataset": "d", **tables})
+
+
+def problem_of(**tables: dict[str, Any]) -> str:
+    (problem,) = passthrough_problems(config(**tables))
+    return problem.message
+
+
+def test_the_fields_read_from_source_are_those_of_the_installed_classes() -> None:
+    from peft import LoraConfig
+    from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
+
+    for installed in (DPOConfig, SFTConfig, ModelConfig, ScriptArguments):
+        assert set(trl_fields(installed.__name__) or {}) == {one.name for one in dataclasses.fields(installed)}
+    assert set(peft_fields() or {}) == {one.name for one in dataclasses.fields(LoraConfig)}
+
+
+def test_a_default_read_from_source_is_the_class_s_default() -> None:
+    from trl import DPOConfig
+
+    defaults = {one.name: one.default for one in dataclasses.fields(DPOConfig)}
+    literals = {
+        name: one.default
+        for name, one in (trl_fields("DPOConfig") or {}).items()
+        if isinstance(one.default, int | float | str | None)
+    }
+    assert len(literals) > 100
+    assert {name: defaults[name] for name in literals} == literals
+
+
+def test_no_torch_is_imported_to_check_a_config(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", NEEDED + "[trl]\nneftune_noise_alpha = 5\n[model_init]\nuse_safetensors = true\n")
+    code = (
+        "import sys; from dpo_tui.config.files import load; from dpo_tui.config.passthrough import require_passthrough;"
+        "require_passthrough(load(sys.argv[1])); "
+        "print([name for name in ('torch', 'trl', 'peft', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_strategy_names_the_class_of_its_trainer_s_arguments() -> None:
+    for strategy in STRATEGIES.values():
+        assert trl_fields(strategy.trl_arguments), strategy.name
+    assert "completion_only_loss" in (trl_fields(STRATEGIES["sft"].trl_arguments) or {})
+    assert "completion_only_loss" not in (trl_fields(STRATEGIES["dpo"].trl_arguments) or {})
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({"trl": {"neftune_noise_alfa": 5}}, "did you mean neftune_noise_alpha?"),
+        ({"trl": {"no_such_argument": 5}}, "no such argument"),
+        ({"trl": {"learning_rate": 1e-6}}, "has a setting: learning_rate, in [training]"),
+        ({"trl": {"max_length": 512}}, "has a setting: max_seq_length, in [data]"),
+        ({"trl": {"optim": "sgd"}}, "has a setting: optim"),
+        ({"trl": {"output_dir": "out"}}, "a run has a folder of its own"),
+        ({"trl": {"push_to_hub": True}}, "dpo-tui export"),
+        ({"trl": {"hub_token": "secret"}}, "HF_TOKEN"),
+        ({"trl": {"report_to": ["wandb"]}}, "has a setting: report_to, in [run]"),
+        ({"trl": {"resume_from_checkpoint": "x"}}, "dpo-tui resume"),
+        ({"trl": {"trust_remote_code": True}}, "never run"),
+        ({"trl": {"remove_unused_columns": False}}, "columns"),
+        ({"trl": {"neftune_noise_alpha": "five"}}, "must be a number"),
+        ({"trl": {"dataloader_drop_last": "yes"}}, "must be true or false"),
+        ({"trl": {"data_seed": 1.5}}, "must be a whole number"),
+        ({"trl": {"model_init_kwargs": {}}}, "[model_init]"),
+        ({"peft": {"r": 8}}, "has a setting: lora_r, in [lora]"),
+        ({"peft": {"layers_to_transfrom": [1]}}, "did you mean layers_to_transform?"),
+        ({"peft": {"init_lora_weights": "pissa"}}, "changes the base model's weights"),
+        ({"peft": {"eva_config": {"rho": 2}}}, "EvaConfig, an object"),
+        ({"peft": {"task_type": "SEQ_CLS"}}, "causal language modelling"),
+        ({"model_init": {"device_map": "auto"}}, "[compute] gpus"),
+        ({"model_init": {"torch_dtype": "float16"}}, "has a setting: bf16"),
+        ({"model_init": {"trust_remote_code": True}}, "never run"),
+        ({"model_init": {"load_in_4bit": True}}, "has a setting: use_4bit"),
+    ],
+)
+def test_what_cannot_be_passed_on_is_refused_in_words(tables: dict[str, Any], said: str) -> None:
+    assert said in problem_of(**tables)
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"trl": {"neftune_noise_alpha": 5, "data_seed": 3, "lr_scheduler_kwargs": {"min_lr_rate": 0.1}}},
+        {"trl": {"neftune_noise_alpha": 5.5, "gradient_checkpointing_kwargs": {"use_reentrant": False}}},
+        {"trl": {"optim": "rmsprop", "optim_args": "alpha=0.9", "lr_scheduler_type": "reduce_lr_on_plateau"}},
+        {"trl": {"pad_to_multiple_of": 8}},
+        {"trl": {"pad_to_multiple_of": "auto"}},
+        {"peft": {"exclude_modules": ["lm_head"], "rank_pattern": {"q_proj": 4}}},
+        {"peft": {"exclude_modules": "lm_head", "alpha_pattern": {}, "init_lora_weights": "gaussian"}},
+        {"peft": {"init_lora_weights": True, "bias": "lora_only"}},
+        # Nothing of the model is on this machine: whether its config has such a value cannot be known.
+        {"model_init": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}, "anything": 1}},
+    ],
+)
+def test_what_can_be_right_is_not_refused(tables: dict[str, Any]) -> None:
+    assert passthrough_problems(config(**tables)) == []
+
+
+def test_values_of_the_model_s_config_are_known_where_it_is_here(tmp_path: Path) -> None:
+    write(tmp_path / "config.json", json.dumps({"model_type": "llama", "hidden_size": 8, "own_value": 1}))
+
+    def problems(**values: Any) -> list[str]:
+        found = from_values({"model_name": str(tmp_path), "dataset": "d", "model_init": values})
+        return [problem.message for problem in passthrough_problems(found)]
+
+    assert problems(rope_scaling={"factor": 2.0}, attention_dropout=0.1, own_value=2, use_safetensors=True) == []
+    assert "did you mean attention_dropout?" in problems(attention_dropuot=0.1)[0]
+
+
+def test_an_argument_of_the_adapter_that_goes_with_another_setting_in_no_way_is_refused() -> None:
+    values = {"model_name": "m", "dataset": "d", "peft": {"lora_bias": True}}
+    assert passthrough_problems(from_values(values)) == []
+    assert "cannot be merged" in passthrough_problems(from_values(values | {"merge_at_end": True}))[0].message
+    layers = values | {"peft": {"layers_to_transform": [0]}}
+    assert "such as" in passthrough_problems(from_values(layers))[0].message
+    assert passthrough_problems(from_values(layers | {"lora_target_modules": ["q_proj"]})) == []
+    assert "no adapter" in passthrough_problems(from_values(values | {"use_lora": False}))[0].message
+
+
+def test_the_fields_are_those_of_the_strategy_and_of_no_other_provider() -> None:
+    values: dict[str, Any] = {"model_name": "m", "dataset": "d", "trl": {"packing": True}}
+    assert "no such argument" in passthrough_problems(from_values(values))[0].message
+    assert passthrough_problems(from_values(values | {"strategy": "sft"})) == []
+    assert passthrough_problems(from_values(values | {"provider": "unsloth"})) == []
+
+
+def test_a_check_names_the_line_and_a_command_line_its_option(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", NEEDED + "[trl]\nnefttune = 5\n")
+    with pytest.raises(InvalidConfigError, match=r"a\.toml:4: trl\.nefttune = 5") as caught:
+        CliRunner().invoke(cli, ["config", "check", str(path)], catch_exceptions=False)
+    assert caught.value.exit_code == 2
+    good = write(tmp_path / "b.toml", NEEDED)
+    with pytest.raises(InvalidConfigError, match=r"--set: trl\.output_dir"):
+        require_passthrough(load(good, dict([parse_assignment("trl.output_dir=out")])))
+
+
+def test_the_command_line_sets_single_arguments(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", NEEDED + "[trl]\ndata_seed = 1\n")
+    assignments = ["trl.neftune_noise_alpha=5", "trl.lr_scheduler_kwargs.min_lr_rate=0.1", "peft.bias=all"]
+    loaded = load(path, dict(parse_assignment(one) for one in assignments))
+    kwargs = {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}}
+    assert loaded.config.trl == {"data_seed": 1, "neftune_noise_alpha": 5, **kwargs}
+    assert loaded.config.peft == {"bias": "all"}
+    assert loaded.origin("trl.data_seed") == "file"
+    assert loaded.origin("trl.neftune_noise_alpha") == "command line"
+    assert with_changes(loaded, {"trl.data_seed": 2}, "profile").config.trl["data_seed"] == 2
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json", ".yaml"])
+def test_every_kind_of_file_has_the_tables(tmp_path: Path, suffix: str) -> None:
+    import yaml
+
+    trl = {"neftune_noise_alpha": 5, "lr_scheduler_kwargs": {"a b": [1, {"c": True}]}, "data_seed": None}
+    written = {
+        ".toml": NEEDED + '[trl]\nneftune_noise_alpha = 5\nlr_scheduler_kwargs = {"a b" = [1, {c = true}]}\n',
+        ".json": json.dumps({"model_name": "m", "dataset": "d", "trl": trl}),
+        ".yaml": yaml.safe_dump({"model_name": "m", "dataset": "d", "trl": trl}),
+    }
+    found = load(write(tmp_path / f"a{suffix}", written[suffix])).config
+    assert found.trl == {"neftune_noise_alpha": 5, "lr_scheduler_kwargs": {"a b": [1, {"c": True}]}}
+
+
+def test_a_frozen_config_keeps_the_tables_whatever_the_libraries_are_then(tmp_path: Path) -> None:
+    """A later dpo-tui may have a setting for an argument, and a later TRL not have it: old runs open all the same."""
+    made = config(trl={"learning_rate": 1.0, "gone": "x\ty"}, model_init={"rope_scaling": {"factor": 2.0}}, peft={})
+    frozen = write(tmp_path / "config.toml", to_toml(made))
+    assert load(frozen).config == made
+    assert read_settings(frozen)["trl.gone"] == "x\ty"
+    assert read_settings(frozen)["learning_rate"] == made.learning_rate
+    assert "[peft]" not in frozen.read_text()
+
+
+def test_show_prints_each_argument_with_its_origin(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.toml", NEEDED + '[trl]\nlr_scheduler_kwargs = {min_lr_rate = 0.1}\n[peft]\nbias = "all"\n'
+    )
+    lines = CliRunner().invoke(cli, ["config", "show", str(path)]).output.splitlines()
+    shown = [line.split() for line in lines[lines.index("[trl]") :]]
+    assert ["lr_scheduler_kwargs", "{min_lr_rate", "=", "0.1}", "file"] in shown
+    assert ["bias", '"all"', "file"] in shown
+
+
+def test_what_no_file_of_ours_can_hold_is_refused() -> None:
+    with pytest.raises(InvalidConfigError, match="only text, numbers"):
+        config(trl={"a": {"b": [object()]}})
+    with pytest.raises(InvalidConfigError, match="finite"):
+        config(trl={"a": float("inf")})
+    for wrong in ([1], True, "x"):
+        with pytest.raises(InvalidConfigError, match="a table of arguments"):
+            from_values({"model_name": "m", "dataset": "d", "trl": wrong})
+
+
+def test_unknown_sources_refuse_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpo_tui.config.passthrough.trl_fields", lambda name: None)
+    assert passthrough_problems(config(trl={"anything": 1})) == []
+    monkeypatch.setattr(
+        "dpo_tui.config.passthrough.trl_fields", lambda name: {"anything": LibraryField("Union[Odd, Other]")}
+    )
+    assert passthrough_problems(config(trl={"anything": 1})) == []
+
+
+def test_the_app_reads_and_writes_a_table_as_text() -> None:
+    from dpo_tui.views.run_plan import RunPlan, parse, setting_text, with_values
+
+    plan = with_values(RunPlan(), {"trl": parse("trl", 'neftune_noise_alpha = 5, optim = "rmsprop"')})
+    assert plan.config.trl == {"neftune_noise_alpha": 5, "optim": "rmsprop"}
+    assert setting_text(plan.config.trl) == 'neftune_noise_alpha = 5, optim = "rmsprop"'
+    assert with_values(plan, {"trl": parse("trl", "neftune = ")}).problem("trl")
