@@ -5,7 +5,7 @@ The model and its adapter are made on torch's meta device, which allocates nothi
 W' = W + s·B·A, under rsLoRA and ``alpha_pattern`` too) is then computed by PEFT, which trained the adapter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.model_class import model_without_weights
 
 UNMERGED = "use base and adapter together, or merge with PEFT's merge_and_unload, which holds the whole model"
 """What to do where no merge is possible here."""
@@ -58,7 +60,9 @@ class AdaptedModel:
         replaced: keys in ``file`` of weights that were trained whole (``modules_to_save``), by the name of the weight.
         tied: pairs of weights that are one tensor in the base model, the one that its files leave out first.
         linear: weights that transformers quantises to 4 bits: all linear layers but the output layer.
-        prefix: name of the submodule without the output layer; files of some models leave it out (GPT-2's).
+        name_in_memory: name of the weight that transformers loads from a name in the model's files. The two differ
+            where files leave out the base model's prefix (GPT-2) or have names of an earlier version (Gemma 3). A
+            stored weight that transformers fuses with others keeps its name.
     """
 
     file: Path
@@ -66,7 +70,7 @@ class AdaptedModel:
     replaced: Mapping[str, str]
     tied: tuple[tuple[str, str], ...]
     linear: frozenset[str]
-    prefix: str
+    name_in_memory: Callable[[str], str]
 
     @property
     def changed(self) -> frozenset[str]:
@@ -117,8 +121,7 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
     """
     settings = LoraConfig.from_pretrained(str(adapter))
     _require_supported(settings, adapter)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    model = model_without_weights(base, adapter)
     head = model.get_output_embeddings()
     linear = frozenset(
         f"{name}.weight"
@@ -126,6 +129,7 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
         if isinstance(module, torch.nn.Linear) and module is not head
     )
     tied = tuple(dict(model.all_tied_weights_keys).items())
+    name_in_memory = renaming_on_load(model)
     try:
         adapted = get_peft_model(model, settings, adapter_name=_ADAPTER, low_cpu_mem_usage=True).base_model.model
     except ValueError as error:  # PEFT's word for target modules that are not there
@@ -162,7 +166,21 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
         raise _other_model(f"the base model has no layer for {min(unread)}")
     if absent:
         raise _other_model(f"the adapter has no tensor named {absent[0]}")
-    return AdaptedModel(file, layers, replaced, tied, linear, model.base_model_prefix)
+    return AdaptedModel(file, layers, replaced, tied, linear, name_in_memory)
+
+
+def renaming_on_load(model: Any) -> Callable[[str], str]:
+    """Return :attr:`AdaptedModel.name_in_memory`, by transformers' own conversion of the names in a model's files."""
+    conversions = get_model_conversion_mapping(model)
+    renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
+    converters = [one for one in conversions if isinstance(one, WeightConverter)]
+    weights = dict.fromkeys(model.state_dict(), True)
+
+    def rename(stored: str) -> str:
+        name, fused = rename_source_key(stored, renamings, converters, model.base_model_prefix, weights)
+        return stored if fused else str(name)
+
+    return rename
 
 
 def _require_supported(settings: LoraConfig, adapter: Path) -> None:

@@ -1,7 +1,8 @@
 """Merged weights of a LoRA adapter and its base model, computed in the memory of one shard and one layer.
 
 W' = W + s·B·A (Hu et al. 2021, arXiv 2106.09685) in fp32, by PEFT's own layers (:mod:`adapted_layers`). A 4-bit run
-trained its adapter on top of dequantised NF4 weights, so the product is added to those (QLoRA, arXiv 2305.14314).
+trained its adapter on top of dequantised NF4 weights, so the product is added to those (QLoRA, arXiv 2305.14314); a
+base that is stored in 4 bits is written dequantised.
 """
 
 import json
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.train.export.adapted_layers import UNMERGED, AdaptedModel
+from dpo_tui.train.export.bnb_4bit_files import Bnb4BitFiles
 
 INDEX = "model.safetensors.index.json"
 _BLOCK = 64
@@ -34,7 +36,7 @@ def merge_weights(
         adapted: from :func:`adapted_layers.read_adapted_model`, of the same base.
         target: an existing folder.
         dtype: of the floating-point weights that are written.
-        nf4: whether the adapter was trained on top of NF4 weights.
+        nf4: whether the adapter was trained on top of weights that the run itself rounded to NF4.
         progress: called after each shard.
 
     Returns:
@@ -43,15 +45,21 @@ def merge_weights(
     Raises:
         TrainingError: the base has no safetensors, or its files do not hold the weights under their names in memory.
     """
-    shards = {shard: _names(base / shard) for shard in _shards(base)}
-    names = _names_in_memory(adapted, {name for stored in shards.values() for name in stored})
+    shards = {shard: names_in(base / shard) for shard in shards_of(base)}
+    quantised = Bnb4BitFiles(base, shards)
+    names = {
+        name: adapted.name_in_memory(name)
+        for stored in shards.values()
+        for name in stored
+        if not quantised.is_part(name)
+    }
     untied = _untied(adapted, set(names.values()))
     written = [*names.values(), *untied.values()]
     missing = sorted(adapted.changed - set(written))
     if missing:
         raise TrainingError(
-            f"{base}: no file holds a weight named {missing[0]}, which the adapter changes: transformers renames or "
-            "fuses the weights of this family when it loads them, and such a model cannot be merged shard by shard",
+            f"{base}: no file holds a weight named {missing[0]}, which the adapter changes: transformers fuses "
+            "the weights of this family when it loads them, and such a model cannot be merged shard by shard",
             hint=UNMERGED,
         )
     total_bytes = 0
@@ -60,9 +68,13 @@ def merge_weights(
     for number, shard in enumerate(shards, start=1):
         merged = {}
         for stored, weight in _weights(base / shard):
+            if quantised.is_part(stored):
+                continue
             name = names[stored]
             # In the order of the run's forward pass: the base is quantised, then the adapter's product is added.
-            start = _quantise_and_dequantise(weight) if nf4 and name in adapted.linear else weight
+            start = quantised.dequantise(stored, weight)
+            if nf4 and name in adapted.linear:
+                start = _quantise_and_dequantise(start)
             results = {stored: adapted.merge(name, start)}
             if name in untied:
                 results[untied[name]] = adapted.merge(untied[name], start)
@@ -72,7 +84,7 @@ def merge_weights(
                 weight_map[key] = shard
         save_file(merged, target / shard, metadata={"format": "pt"})
         progress(number, len(shards))
-    if (base / INDEX).is_file():
+    if list(shards) != ["model.safetensors"]:
         index = json.loads((base / INDEX).read_text(encoding="utf-8"))
         metadata = {**index.get("metadata", {}), "total_size": total_bytes}
         write_json_atomic(target / INDEX, {**index, "metadata": metadata, "weight_map": weight_map})
@@ -84,13 +96,6 @@ def quantise_linear_layers(model: torch.nn.Module, linear: frozenset[str]) -> No
     for name, parameter in model.named_parameters():
         if name in linear:
             parameter.data = _quantise_and_dequantise(parameter.data)
-
-
-def _names_in_memory(adapted: AdaptedModel, stored: set[str]) -> dict[str, str]:
-    """Return the name in memory of each stored weight: its own, or that with the prefix that transformers adds."""
-    known = adapted.changed | adapted.linear | {name for pair in adapted.tied for name in pair}
-    prefixed = {name: f"{adapted.prefix}.{name}" for name in stored}
-    return {name: prefixed[name] if name not in known and prefixed[name] in known else name for name in stored}
 
 
 def _untied(adapted: AdaptedModel, stored: set[str]) -> dict[str, str]:
@@ -108,20 +113,21 @@ def _untied(adapted: AdaptedModel, stored: set[str]) -> dict[str, str]:
     return found
 
 
-def _shards(base: Path) -> list[str]:
+def shards_of(base: Path) -> list[str]:
     """Return the file names of a model's weights."""
+    if (base / "model.safetensors").is_file():  # transformers looks for it before it looks for an index
+        return ["model.safetensors"]
     if (base / INDEX).is_file():
         index = json.loads((base / INDEX).read_text(encoding="utf-8"))
         return sorted(set(index["weight_map"].values()))
-    if (base / "model.safetensors").is_file():
-        return ["model.safetensors"]
     raise TrainingError(
         f"{base}: the base model has no safetensors weights",
         hint="save it with transformers once (model.save_pretrained), which writes safetensors, and merge again",
     )
 
 
-def _names(shard: Path) -> list[str]:
+def names_in(shard: Path) -> list[str]:
+    """Return the names of the tensors in a file."""
     with safe_open(shard, framework="pt") as file:
         return list(file.keys())
 
