@@ -21,6 +21,7 @@ from dpo_tui.hardware.profiles import Profile, main_memory
 from dpo_tui.hardware.run_history import Measurement, measurements, nearest
 from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
+from dpo_tui.start.model_check import model_remarks
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class EstimateResult:
         steps: None when neither the pairs nor ``max_steps`` are known.
         duration: None when the tokens are not known.
         earlier: measured runs that are most like this one.
-        reasons: sentences about what the profile set.
+        reasons: sentences about what the profile set, and what a check of the model's files found.
     """
 
     config: Config
@@ -72,18 +73,13 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))
     config = resolved.config
     arch = architecture_of(config.model_name, config.model_revision)
+    reasons = (*resolved.reasons, *model_remarks(config, has_gpu=vram is not None or profile.gpu is not None))
     if vram is not None:
-        return _estimate_on(
-            config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=resolved.reasons
-        )
+        return _estimate_on(config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=reasons)
     if profile.gpu is None:
-        return _estimate_on(
-            config, arch, device="cpu", name="cpu", gpu=None, free=profile.free, reasons=resolved.reasons
-        )
+        return _estimate_on(config, arch, device="cpu", name="cpu", gpu=None, free=profile.free, reasons=reasons)
     name = next(gpu.name for gpu in inventory.gpus if gpu.index == profile.gpu)
-    return _estimate_on(
-        config, arch, device="cuda", name=name, gpu=profile.gpu, free=profile.free, reasons=resolved.reasons
-    )
+    return _estimate_on(config, arch, device="cuda", name=name, gpu=profile.gpu, free=profile.free, reasons=reasons)
 
 
 def _estimate_on(

@@ -19,6 +19,7 @@ _TASKS = {
     "evaluate_run": "the evaluation",
     "export_run": "the export",
     "merge": "merging the adapter",
+    "adapter_plan": "the check of the adapter",
     "memory_probe": "the probe",
     "score": "scoring answers",
     "generate": "generating answers",

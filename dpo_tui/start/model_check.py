@@ -1,56 +1,118 @@
-"""Check without torch whether a model can be loaded: the files of a folder, or the hub's answer within seconds."""
+"""Check whether a run can load its model: the files on this machine, or the hub's answer within seconds; no torch."""
 
+import os
 from pathlib import Path
 
+from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError
-from dpo_tui.hub.cache import cached_config
+from dpo_tui.hub.cache import cached_config, local_model_folder
 from dpo_tui.hub.client_errors import first_line, http_status
+from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.start.model_checks.adapter_targets import check_merge_at_end
+from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.start.model_checks.registry import CHECKS, ModelUse
+from dpo_tui.start.model_checks.weight_files import has_weights
+from dpo_tui.start.model_checks.worker_packages import WorkerPackages
+from dpo_tui.start.providers.registry import provider_of
 
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _HUB_SECONDS = 5.0
 _HUB_ID = (
     "a hub id is a name, or an organisation and a name: Qwen/Qwen3-0.6B, of letters, digits, - _ and . ; "
     "a folder is given by its path; run:ID means the model of an earlier run"
 )
 _LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"'
+_MERGE_FIRST = "merge it into its base model first, and train from the merged folder"
 
 
-def check_model(name: str, revision: str | None = None) -> None:
-    """Check that the worker will be able to load a model.
+def check_model(config: Config, *, has_gpu: bool = True) -> list[str]:
+    """Check that the worker will be able to load, train and, where it must, merge a model.
 
     Args:
-        name: an absolute folder, or a hub id.
-        revision: branch, tag or commit on the hub.
+        config: its ``model_name`` is an absolute folder or a hub id.
+        has_gpu: whether the run may use a GPU.
+
+    Returns:
+        What is unusual and may be right, in sentences.
 
     Raises:
-        ConfigError: the folder is not a complete model, the name is no valid hub id, the hub does not know it or
-            requires a login, or the model is not on this machine and the hub cannot be reached.
+        ConfigError: the folder is not a complete model, or one that cannot be trained so; the name is no valid hub id,
+            the hub does not know it or requires a login, or the model is not on this machine and the hub cannot be
+            reached.
     """
+    folder = _folder_of(config.model_name, config.model_revision)
+    if folder is None:
+        return []
+    use = ModelUse(config, WorkerPackages(provider_of(config).interpreter()), has_gpu)
+    notes = [note for check in CHECKS for note in check(folder, use)]
+    if config.merge_at_end:
+        check_merge_at_end(folder, config)
+    return notes
+
+
+def check_next_stage(config: Config) -> None:
+    """Check that a next stage can train from the result of a run, whose adapter is merged for it.
+
+    Args:
+        config: of the run, which :func:`check_model` has accepted.
+
+    Raises:
+        ConfigError: the adapter cannot be merged.
+    """
+    folder = None if config.merge_at_end else _folder_of(config.model_name, config.model_revision)
+    if folder is not None:
+        check_merge_at_end(folder, config)
+
+
+def model_remarks(config: Config, *, has_gpu: bool = True) -> tuple[str, ...]:
+    """Return what :func:`check_model` finds, its error too, in sentences; nothing without weights on this machine."""
+    found = local_model_folder(config.model_name, config.model_revision)
+    if found is None or not has_weights(found):
+        return ()
+    try:
+        return tuple(check_model(config, has_gpu=has_gpu))
+    except ConfigError as error:
+        return (f"A run would not start: {error.message}. {error.hint or ''}".strip(),)
+
+
+def _folder_of(name: str, revision: str | None) -> ModelFolder | None:
+    """Return where a model's files are; None where the hub has to be asked for them, and has answered."""
     if Path(name).is_absolute():
-        _check_folder(Path(name))
-    elif name.startswith((".", "~")) or name.count("/") > 1:
+        folder = ModelFolder(Path(name), name)
+        if not folder.path.is_dir():
+            raise folder.error("no such folder", "check the path")
+        _require_no_adapter(folder)
+        return folder
+    if name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(f"model_name = {name}: no such folder")
-    elif cached_config(name) is None:
+    cached = cached_config(name, revision)
+    if cached is None:
         _check_hub_id(name)
         _ask_hub(name, revision)
+        return None
+    folder = ModelFolder(cached.parent, name, cached=True)
+    if _is_complete(folder):
+        return folder
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise folder.error(
+            "only a part of its files has been downloaded, and HF_HUB_OFFLINE is set",
+            f"where there is a connection: hf download {name}",
+        )
+    _ask_hub(name, revision)  # the worker downloads the rest
+    return None
 
 
-def _check_folder(folder: Path) -> None:
-    place = f"model_name = {folder}"
-    if not folder.is_dir():
-        raise ConfigError(f"{place}: no such folder")
-    if (folder / "adapter_config.json").is_file():
-        raise ConfigError(
-            f"{place}: is an adapter, not a model",
-            hint="merge it into its base model first, and train from the merged folder",
-        )
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{place}: the folder has no config.json, so it is no model")
-    if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
-        raise ConfigError(
-            f"{place}: the folder has no weights (*.safetensors)",
-            hint="copy the whole model folder, or download it again",
-        )
+def _is_complete(folder: ModelFolder) -> bool:
+    """Whether a snapshot of the hub has files of weights, and every part that an index names."""
+    if not has_weights(folder.path):
+        return False
+    return all((folder.path / file).is_file() for file in folder.weight_files)
+
+
+def _require_no_adapter(folder: ModelFolder) -> None:
+    adapter = folder.path / "adapter_config.json"
+    if adapter.is_file():
+        base = (read_json(adapter) or {}).get("base_model_name_or_path")
+        raise folder.error(f"is an adapter{f' of {base}' if base else ''}, not a model", _MERGE_FIRST)
 
 
 def _check_hub_id(name: str) -> None:
@@ -69,7 +131,7 @@ def _ask_hub(name: str, revision: str | None) -> None:
 
     place = f"model_name = {name}"
     try:
-        HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS)
+        found = HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS)
     except GatedRepoError:
         raise ConfigError(
             f"{place}: is gated: its owner asks you to accept a licence",
@@ -86,6 +148,21 @@ def _ask_hub(name: str, revision: str | None) -> None:
         raise ConfigError(
             f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}", hint=_LOCAL_FOLDER
         ) from None
+    _check_repository({file.rfilename for file in found.siblings or ()}, place)
+
+
+def _check_repository(files: set[str], place: str) -> None:
+    """Check by the names of a repository's files that it holds a model; the hub may not list them."""
+    if not files or "config.json" in files:
+        return
+    if "adapter_config.json" in files:
+        raise ConfigError(f"{place}: is an adapter, not a model", hint=_MERGE_FIRST)
+    if any(file.endswith(".gguf") for file in files):
+        raise ConfigError(
+            f"{place}: the repository has GGUF files only, which llama.cpp and Ollama read",
+            hint="name the repository that they were made from: the model's page names it",
+        )
+    raise ConfigError(f"{place}: the repository has no config.json, so it is no model", hint="check the name")
 
 
 def _reason(error: Exception) -> str:

@@ -34,7 +34,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
-from dpo_tui.start.model_check import check_model
+from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
 
 
@@ -54,6 +54,7 @@ class Prepared:
         dropped: rows that cannot be used, with the reason.
         notes: settings that the profile chose, and why.
         advice: what is allowed but unwise.
+        model_notes: what is unusual about the model and may be right, in sentences.
         follows: whether it starts from the model of the stage before it, which does not exist yet. Until the run's
             folder is made, ``config`` names a model of the same shape instead.
     """
@@ -68,6 +69,7 @@ class Prepared:
     notes: tuple[str, ...]
     advice: tuple[Advice, ...]
     device_request: DeviceRequest | None = None
+    model_notes: tuple[str, ...] = ()
     follows: bool = False
 
 
@@ -103,9 +105,13 @@ def prepare(
     resolved = with_changes(with_model, changes, "command line")
     check_trackers(resolved.config.report_to)
     require_passthrough(resolved)
-    check_model(resolved.config.model_name, resolved.config.model_revision)
+    may_use_gpu = resolved.config.gpus != "none" and bool(nvml.read().gpus)
+    # The model of the stage before it has been checked, and is another one by then: merged, and not quantised.
+    model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
     split: Split[Any] = split_of(resolved.config, download=False)
     config, devices, request, notes = _with_profile_and_devices(resolved)
+    if config.use_4bit != resolved.config.use_4bit and not follows:
+        model_notes = check_model(config, has_gpu=may_use_gpu)
     has_gpu = bool(devices) or request is not None
     provider_of(config).check(has_gpu=has_gpu)
     return Prepared(
@@ -119,6 +125,7 @@ def prepare(
         notes=tuple(notes),
         advice=tuple(advise(config)),
         device_request=request,
+        model_notes=tuple(model_notes),
         follows=follows,
     )
 
@@ -130,6 +137,8 @@ def prepare_stages(
     stages: list[Prepared] = []
     for one in loaded:
         stages.append(prepare(one, name, before=stages[-1] if stages else None, report=report))
+        if stages[-1].follows:
+            check_next_stage(stages[-2].config)
     return stages
 
 

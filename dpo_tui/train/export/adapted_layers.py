@@ -16,9 +16,9 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
 from peft.utils import ModulesToSaveWrapper
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.model_class import model_without_weights
 
 UNMERGED = "use base and adapter together, or merge with PEFT's merge_and_unload, which holds the whole model"
 """What to do where no merge is possible here."""
@@ -120,7 +120,7 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
     """
     settings = LoraConfig.from_pretrained(str(adapter))
     _require_supported(settings, adapter)
-    model = _on_meta_device(base)
+    model = model_without_weights(base, adapter)
     head = model.get_output_embeddings()
     linear = frozenset(
         f"{name}.weight"
@@ -151,7 +151,7 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
                     keys[parameter] = f"{_PREFIX}{name}.{saved}"
                 elif parameter in parameters and parameter != "base_layer.weight":
                     absent.append(f"{name}.{saved}")
-            layers[_weight_name(name, module)] = AdaptedLayer(module, keys)
+            layers[adapted_weight(name, module)] = AdaptedLayer(module, keys)
         elif isinstance(module, ModulesToSaveWrapper):
             for parameter, value in module.modules_to_save[_ADAPTER].state_dict().items():
                 shape = unread.pop(f"{name}.{parameter}", None)
@@ -165,16 +165,11 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
     if absent:
         raise _other_model(f"the adapter has no tensor named {absent[0]}")
     # PEFT has changed the first one.
-    return AdaptedModel(file, layers, replaced, tied, linear, _on_meta_device(base))
+    return AdaptedModel(file, layers, replaced, tied, linear, model_without_weights(base, adapter))
 
 
-def _on_meta_device(base: Path) -> Any:
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
-
-
-def _weight_name(name: str, layer: LoraLayer) -> str:
-    """Return the name in the base model of the weight that one of PEFT's layers adapts."""
+def adapted_weight(name: str, layer: LoraLayer) -> str:
+    """Return the name in the base model of the weight that one of PEFT's layers, itself of this name, adapts."""
     if not isinstance(layer, ParamWrapper):
         return f"{name}.weight"
     # Wrappers of several parameters of one module are nested in each other.

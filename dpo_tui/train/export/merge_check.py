@@ -17,13 +17,15 @@ import psutil
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoTokenizer, BitsAndBytesConfig
 
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.train.export.adapted_layers import read_adapted_model
+from dpo_tui.train.export.bnb_4bit_files import is_stored_in_4_bits
 from dpo_tui.train.export.merge_weights import quantise_linear_layers
 from dpo_tui.train.model.load import disable_4bit_repacking
+from dpo_tui.train.model.model_class import model_class
 
 _MAX_TOKENS = 128
 _MOST_SAMPLES = 4
@@ -106,10 +108,11 @@ def check_merge(
         merged: folder of the merged model.
         probes: texts to run both on, cut to 128 tokens each.
         dtype: of the merged weights.
-        nf4: whether the run held the base model in 4 bits; it is loaded so here.
+        nf4: whether the run held the base model in 4 bits; it is loaded so here. A base that is stored in 4 bits is
+            loaded so in any case.
     """
     rows = _rows(adapter, probes)
-    model = _load(base, nf4=nf4)
+    model = _load(base, adapter, nf4=nf4)
     unchanged = _outputs(model, rows)
     model = PeftModel.from_pretrained(model, str(adapter))
     expected = _outputs(model, rows)
@@ -117,10 +120,13 @@ def check_merge(
     del unchanged
     error, rounding = (0.0, 0.0), (0.0, 0.0)
     if dtype != torch.float32:
-        if nf4:  # its layers would be merged into 4 bits again
+        if nf4 or is_stored_in_4_bits(base):  # its layers would be merged into 4 bits again
             del model
-            model = _load(base, nf4=False)
-            quantise_linear_layers(model, read_adapted_model(base, adapter).linear)
+            model = _load(base, adapter, nf4=False)
+            if is_stored_in_4_bits(base):
+                model = model.dequantize()
+            else:
+                quantise_linear_layers(model, read_adapted_model(base, adapter).linear)
             model = PeftModel.from_pretrained(model, str(adapter))
         model = _merge_in_memory(model)
         exact = _outputs(model, rows)
@@ -130,7 +136,7 @@ def check_merge(
         rounding = expected.distances(exact)
         del exact
     del model
-    found = _outputs(_load(merged, nf4=False), rows).distances(expected)
+    found = _outputs(_load(merged, adapter, nf4=False), rows).distances(expected)
     worst = [_largest(both) for both in zip(error, found, strict=True)]
     bounds = [_MAX_ERROR * move + _ROUNDING * size for move, size in zip(moved, sizes, strict=True)]
     return MergeCheck(
@@ -162,7 +168,7 @@ def _rows(adapter: Path, probes: Sequence[str]) -> list[torch.Tensor]:
     return [row for row in (*rows, torch.tensor([spread])) if row.shape[1]]
 
 
-def _load(folder: Path, *, nf4: bool) -> Any:
+def _load(folder: Path, adapter: Path, *, nf4: bool) -> Any:
     options: dict[str, Any] = {"dtype": torch.float32}
     if nf4:
         quantised = BitsAndBytesConfig(
@@ -173,7 +179,7 @@ def _load(folder: Path, *, nf4: bool) -> Any:
         )
         # transformers puts a model in 4 bits on a GPU where there is one.
         options |= {"quantization_config": quantised, "device_map": {"": "cpu"}}
-    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    model = model_class(folder, adapter=adapter).from_pretrained(folder, **options)
     disable_4bit_repacking(model)  # the repacked kernel computes in bf16
     return model
 

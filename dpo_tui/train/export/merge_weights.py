@@ -1,11 +1,12 @@
 """Merged weights of a LoRA adapter and its base model, computed in the memory of one shard and one layer.
 
 W' = W + s·B·A (Hu et al. 2021, arXiv 2106.09685) in fp32, by PEFT's own layers (:mod:`adapted_layers`). A 4-bit run
-trained its adapter on top of dequantised NF4 weights, so the product is added to those (QLoRA, arXiv 2305.14314).
+trained its adapter on top of dequantised NF4 weights, so the product is added to those (QLoRA, arXiv 2305.14314); a
+base that is stored in 4 bits is written dequantised.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.train.export.adapted_layers import UNMERGED, AdaptedModel
+from dpo_tui.train.export.bnb_4bit_files import Bnb4BitFiles
 from dpo_tui.train.export.weight_conversion import WeightConversion, WeightGroup
 
 INDEX = "model.safetensors.index.json"
@@ -35,7 +37,7 @@ def merge_weights(
         adapted: from :func:`adapted_layers.read_adapted_model`, of the same base.
         target: an existing folder.
         dtype: of the floating-point weights that are written.
-        nf4: whether the adapter was trained on top of NF4 weights.
+        nf4: whether the adapter was trained on top of weights that the run itself rounded to NF4.
         progress: called after each shard.
 
     Returns:
@@ -44,9 +46,8 @@ def merge_weights(
     Raises:
         TrainingError: the base has no safetensors, or its files do not hold the weights that the adapter changes.
     """
-    shards = {shard: _names(base / shard) for shard in _shards(base)}
-    conversion = WeightConversion(adapted.base, (name for stored in shards.values() for name in stored))
-    merge = _Merge(base, adapted, conversion, {name: shard for shard, stored in shards.items() for name in stored}, nf4)
+    shards = {shard: names_in(base / shard) for shard in shards_of(base)}
+    merge = _Merge(base, adapted, shards, nf4=nf4)
     merge.require_all_weights()
     total_bytes = 0
     weight_map: dict[str, str] = {}
@@ -60,7 +61,7 @@ def merge_weights(
                 weight_map[key] = shard
         save_file(merged, target / shard, metadata={"format": "pt"})
         progress(number, len(shards))
-    if (base / INDEX).is_file():
+    if list(shards) != ["model.safetensors"]:
         index = json.loads((base / INDEX).read_text(encoding="utf-8"))
         metadata = {**index.get("metadata", {}), "total_size": total_bytes}
         write_json_atomic(target / INDEX, {**index, "metadata": metadata, "weight_map": weight_map})
@@ -80,25 +81,16 @@ class _Merge:
     Args:
         base: folder of the base model.
         adapted: effect of the adapter.
-        conversion: from the tensors in the files to the weights in memory and back.
-        shard_of: the file of each stored tensor.
+        shards: names of the tensors in each of the base's files, by the file's name.
         nf4: whether the adapter was trained on top of NF4 weights.
     """
 
-    def __init__(
-        self, base: Path, adapted: AdaptedModel, conversion: WeightConversion, shard_of: dict[str, str], nf4: bool
-    ) -> None:
-        self._base, self._adapted, self._conversion, self._shard_of, self._nf4 = (
-            base,
-            adapted,
-            conversion,
-            shard_of,
-            nf4,
-        )
-        # Shapes alone tell which weights a group becomes.
-        self._names = {group: tuple(conversion.load(group, self._on_meta(group))) for group in conversion.groups}
-        self._in_memory = {name for names in self._names.values() for name in names}
-        self._untied = _untied(adapted, self._in_memory)
+    def __init__(self, base: Path, adapted: AdaptedModel, shards: dict[str, list[str]], *, nf4: bool) -> None:
+        self._base, self._adapted, self._nf4 = base, adapted, nf4
+        self._shard_of = {name: shard for shard, stored in shards.items() for name in stored}
+        self._quantised_files = Bnb4BitFiles(base, shards)
+        self._conversion = conversion = WeightConversion(adapted.base, shapes_of_weights(base, shards))
+        self._untied = _untied(adapted, conversion.in_memory)
         # Tensors of a group that lie in another file than the first of it.
         self._waiting: dict[str, torch.Tensor] = {}
 
@@ -108,7 +100,7 @@ class _Merge:
         Raises:
             TrainingError: they do not.
         """
-        missing = sorted(self._adapted.changed - self._in_memory - set(self._untied.values()))
+        missing = sorted(self._adapted.changed - self._conversion.in_memory - set(self._untied.values()))
         if missing:
             raise TrainingError(
                 f"{self._base}: no file holds a weight that transformers loads as {missing[0]}, "
@@ -119,11 +111,15 @@ class _Merge:
     def tensors(self, stored: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return what is written in place of a tensor of the base's files, by name.
 
-        It is that tensor, merged; and where it is one of two tied weights of which the adapter changes one, both.
+        It is that tensor, merged; where it is one of two tied weights of which the adapter changes one, both; and
+        nothing where it is only a part of how a weight is quantised.
         """
+        if self._quantised_files.is_part(stored):
+            return {}
+        weight = self._quantised_files.dequantise(stored, weight)
         group = self._conversion.group_of(stored)
         if group.converter is None:
-            name = self._names[group][0]
+            name = self._conversion.names[group][0]
             start = self._quantised(name, weight)
             results = {stored: self._adapted.merge(name, start)}
             if name in self._untied:
@@ -132,7 +128,7 @@ class _Merge:
             return results
         if stored not in self._waiting:
             touched = self._adapted.changed | (self._adapted.linear if self._nf4 else frozenset())
-            if not touched & set(self._names[group]):
+            if not touched & set(self._conversion.names[group]):
                 return {stored: weight}
             loaded = self._conversion.load(group, self._read(group))
             merged = {name: self._adapted.merge(name, self._quantised(name, value)) for name, value in loaded.items()}
@@ -147,16 +143,7 @@ class _Merge:
         tensors = {}
         for name in group.stored:
             with safe_open(self._base / self._shard_of[name], framework="pt") as file:
-                tensors[name] = file.get_tensor(name)
-        return tensors
-
-    def _on_meta(self, group: WeightGroup) -> dict[str, torch.Tensor]:
-        if group.converter is None:
-            return {group.stored[0]: torch.empty(0, device="meta")}
-        tensors = {}
-        for name in group.stored:
-            with safe_open(self._base / self._shard_of[name], framework="pt") as file:
-                tensors[name] = torch.empty(file.get_slice(name).get_shape(), device="meta")
+                tensors[name] = self._quantised_files.dequantise(name, file.get_tensor(name))
         return tensors
 
 
@@ -175,20 +162,36 @@ def _untied(adapted: AdaptedModel, stored: set[str]) -> dict[str, str]:
     return found
 
 
-def _shards(base: Path) -> list[str]:
+def shards_of(base: Path) -> list[str]:
     """Return the file names of a model's weights."""
+    if (base / "model.safetensors").is_file():  # transformers looks for it before it looks for an index
+        return ["model.safetensors"]
     if (base / INDEX).is_file():
         index = json.loads((base / INDEX).read_text(encoding="utf-8"))
         return sorted(set(index["weight_map"].values()))
-    if (base / "model.safetensors").is_file():
-        return ["model.safetensors"]
     raise TrainingError(
         f"{base}: the base model has no safetensors weights",
         hint="save it with transformers once (model.save_pretrained), which writes safetensors, and merge again",
     )
 
 
-def _names(shard: Path) -> list[str]:
+def shapes_of_weights(base: Path, shards: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Return the shapes of a model's weights in its files, by name, without the parts of how they are quantised.
+
+    Args:
+        base: folder of the model.
+        shards: names of the tensors in each of its files, by the file's name.
+    """
+    quantised = Bnb4BitFiles(base, shards)
+    shapes: dict[str, list[int]] = {}
+    for shard, names in shards.items():
+        with safe_open(base / shard, framework="pt") as file:
+            shapes |= {name: file.get_slice(name).get_shape() for name in names if not quantised.is_part(name)}
+    return shapes
+
+
+def names_in(shard: Path) -> list[str]:
+    """Return the names of the tensors in a file."""
     with safe_open(shard, framework="pt") as file:
         return list(file.keys())
 

@@ -16,6 +16,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.export.adapted_layers import read_adapted_model
+from dpo_tui.train.export.bnb_4bit_files import is_stored_in_4_bits
 from dpo_tui.train.export.merge_check import check_merge, fits_in_memory, probe_texts
 from dpo_tui.train.export.merge_weights import merge_weights
 from dpo_tui.train.model.base_files import base_folder
@@ -24,6 +25,14 @@ from dpo_tui.train.model.load import model_config_values
 # Files of an adapter's folder that describe the adapter; the others are its tokenizer.
 _ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
 
+_BASE_FILES = (
+    "generation_config.json",
+    "README.md",
+    # Servers of a language model with a vision tower read how its images are cut into patches.
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
 
 NOT_CHECKED = "Not compared with its parts: the model does not fit into this machine's memory in fp32."
 
@@ -67,7 +76,7 @@ def write_merged_model(
         adapted,
         target,
         dtype,
-        nf4=config.use_4bit,
+        nf4=_in_nf4(config, base),
         progress=lambda done, total: progress("Merging", done, total),
     )
     settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
@@ -81,7 +90,7 @@ def write_merged_model(
     for path in folder.adapter.iterdir():
         if path.is_file() and path.name not in _ADAPTER_FILES:
             shutil.copy2(path, target / path.name)
-    for path in (base / "generation_config.json", *base.glob("LICENSE*"), base / "README.md"):
+    for path in (*(base / name for name in _BASE_FILES), *base.glob("LICENSE*")):
         if path.is_file():
             shutil.copy2(path, target / path.name)
     result = _checked(config, folder, base, target, dtype=dtype, progress=progress) if check else None
@@ -90,6 +99,11 @@ def write_merged_model(
     if values:
         _write_config_values(target, values)
     return result
+
+
+def _in_nf4(config: Config, base: Path) -> bool:
+    """Whether the run quantised its base: transformers leaves one as it is whose files hold it in 4 bits already."""
+    return config.use_4bit and not is_stored_in_4_bits(base)
 
 
 def _checked(
@@ -103,7 +117,7 @@ def _checked(
     if not fits_in_memory(base):
         return NOT_CHECKED
     progress("Comparing the logits with base + adapter", 0, None)
-    found = check_merge(base, folder.adapter, target, probe_texts(folder), dtype=dtype, nf4=config.use_4bit)
+    found = check_merge(base, folder.adapter, target, probe_texts(folder), dtype=dtype, nf4=_in_nf4(config, base))
     if not found.agrees:
         raise TrainingError(
             f"The merged model does not agree with its parts. {found.sentence()}",

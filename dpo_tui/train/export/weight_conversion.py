@@ -5,7 +5,7 @@ experts of a layer; Gemma 3 has other prefixes. transformers can apply its rules
 both directions, so that nothing here needs the whole model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -46,10 +46,13 @@ class WeightConversion:
 
     Args:
         model: the model on the meta device.
-        stored: names of all tensors in the files.
+        shapes: of all tensors in the files, by name.
+
+    Attributes:
+        names: of the weights in memory that each group becomes.
     """
 
-    def __init__(self, model: Any, stored: Iterable[str]) -> None:
+    def __init__(self, model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
         self._model = model
         rules = get_model_conversion_mapping(model)
         renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
@@ -59,7 +62,7 @@ class WeightConversion:
         found: dict[str, list[tuple[str, str]]] = {}
         group_rules: dict[str, Any] = {}
         # transformers converts in this order, in which expert 10 follows expert 9.
-        for name in sorted(stored, key=dot_natural_key):
+        for name in sorted(shapes, key=dot_natural_key):
             options = (name, model.base_model_prefix, in_memory)
             key, pattern = _renamed(*options, renamings, converters)
             if key not in in_memory and name in in_memory:
@@ -79,11 +82,16 @@ class WeightConversion:
             for key, members in found.items()
             for name, _ in members
         }
+        # Shapes alone tell the names.
+        self.names: dict[WeightGroup, tuple[str, ...]] = {
+            group: tuple(self.load(group, {name: torch.empty(shapes[name], device="meta") for name in group.stored}))
+            for group in set(self._groups.values())
+        }
 
     @property
-    def groups(self) -> set[WeightGroup]:
-        """All groups."""
-        return set(self._groups.values())
+    def in_memory(self) -> set[str]:
+        """Names of all weights in memory that the files hold."""
+        return {name for names in self.names.values() for name in names}
 
     def group_of(self, stored: str) -> WeightGroup:
         """Return the group of a tensor in the files."""

@@ -7,13 +7,14 @@ from typing import Any
 import peft
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoTokenizer, BitsAndBytesConfig
 
 from dpo_tui.config.library_fields import loading_keywords
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.device import TrainingDevice
+from dpo_tui.train.model.model_class import model_class
 
 # torch.compile makes a new FlexAttention kernel for one row or several, other lengths, with or without gradients,
 # shared prompts, generation. Past its default limit of 8 it falls back to unfused code, which materialises all
@@ -46,12 +47,17 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
     return tokenizer, notes
 
 
-def load_model(config: Config, device: TrainingDevice) -> Any:
+def load_model(config: Config, device: TrainingDevice, adapter: Path | None = None) -> Any:
     """Load the weights onto the device.
 
     Frozen weights have the dtype of the computation (4-bit: NF4 with double quantisation, QLoRA, arXiv 2305.14314).
     In full fine-tuning the weights stay in fp32, and the matrix products run under autocast, as in TRL: bf16 weights
     would round small updates away.
+
+    Args:
+        config: of the run.
+        device: to load them onto.
+        adapter: folder of an adapter that will be put on the model; see :func:`model_class`.
     """
     dtype = device.dtype if config.use_lora else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
@@ -68,8 +74,9 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
         )
     if device.kind == "cuda":
         options["device_map"] = {"": 0}
+    chosen = model_class(config.model_name, config.model_revision, adapter)
     try:
-        model = AutoModelForCausalLM.from_pretrained(config.model_name, **(options | copy.deepcopy(config.model_init)))
+        model = chosen.from_pretrained(config.model_name, **(options | copy.deepcopy(config.model_init)))
     except (TypeError, ValueError) as error:
         if not config.model_init:
             raise

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
@@ -16,6 +16,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.model.device import TrainingDevice, choose_device
 from dpo_tui.train.model.load import load_model
+from dpo_tui.train.model.model_class import model_class
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,11 @@ def load_run(folder: RunFolder) -> LoadedRun:
     device = choose_device(config)
     tokenizer = AutoTokenizer.from_pretrained(result)
     if config.use_lora:
-        model = PeftModel.from_pretrained(load_model(config, device), str(result))
+        model = PeftModel.from_pretrained(load_model(config, device, result), str(result))
         return LoadedRun(model.eval(), tokenizer, device)
     options = {"dtype": device.dtype, **({"device_map": {"": 0}} if device.kind == "cuda" else {})}
-    policy = AutoModelForCausalLM.from_pretrained(result, **options)
-    loading = {"revision": config.model_revision, **options, **config.model_init}
-    base = AutoModelForCausalLM.from_pretrained(config.model_name, **loading)
+    policy = model_class(result).from_pretrained(result, **options)
+    revision = config.model_revision or "main"
+    loading = {"revision": revision, **options, **config.model_init}
+    base = model_class(config.model_name, revision).from_pretrained(config.model_name, **loading)
     return LoadedRun(policy.eval(), tokenizer, device, base.eval())

@@ -73,7 +73,7 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
             config,
             scratch_folder,
             device,
-            model=load_model(config, device),
+            model=load_model(config, device, result),
             tokenizer=tokenizer,
             rows=rows,
             callback=RunCallback(journal, stop_requests, 1),

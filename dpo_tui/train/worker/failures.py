@@ -137,6 +137,25 @@ def fused_experts(error: BaseException) -> Failure | None:
     )
 
 
+def untrainable_experts(error: BaseException) -> Failure | None:
+    """A mixture of experts whose config or router is not as TRL's load-balancing loss or PEFT expects it."""
+    if not isinstance(error, AttributeError):
+        return None
+    if str(error).endswith("Config' object has no attribute 'num_experts'"):
+        return Failure(
+            "TRL cannot compute the load-balancing loss of this mixture of experts: its config has no num_experts",
+            'set router_aux_loss_coef = 0, or write "router_aux_loss_coef": 0.0 into a copy of its config.json',
+            ConfigError.exit_code,
+        )
+    if str(error) == "'tuple' object has no attribute 'dtype'":
+        return Failure(
+            "PEFT cannot adapt a layer in lora_target_modules, which returns several values: a router, perhaps",
+            'adapt the attention only: lora_target_modules = ["q_proj", "k_proj", "v_proj", "o_proj"]',
+            ConfigError.exit_code,
+        )
+    return None
+
+
 def peer_lost(error: BaseException) -> Failure | None:
     """Another rank ended: gloo and NCCL report the closed connection, and that rank reports the cause."""
     text = str(error)
@@ -180,6 +199,7 @@ TRANSLATIONS: tuple[Callable[[BaseException], Failure | None], ...] = (
     model_not_found,
     fused_experts,
     unsafe_pickle,
+    untrainable_experts,
     file_error,
 )
 """In order: a specific translation before the general one of its exception type (disk_full before file_error)."""

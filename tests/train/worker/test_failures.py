@@ -24,6 +24,13 @@ from dpo_tui.train.worker.failures import Failure, describe_failure
         (OSError(errno.ENOSPC, "No space left on device", "x"), "No space left", "free some space", exit_codes.FAILED),
         (RuntimeError("PytorchStreamWriter failed writing file"), "No space left", "resume", exit_codes.FAILED),
         (OSError("You are trying to access a gated repo."), "The model is gated", "hf auth login", exit_codes.FAILED),
+        (
+            AttributeError("'NewMoeConfig' object has no attribute 'num_experts'"),
+            "load-balancing loss",
+            "router_aux_loss_coef = 0",
+            DataError.exit_code,
+        ),
+        (AttributeError("'tuple' object has no attribute 'dtype'"), "router", "q_proj", DataError.exit_code),
         (OSError("We couldn't connect to the hub"), "the hub cannot be reached", "model_name = ", exit_codes.FAILED),
         (OSError("x is not a valid model identifier"), "no such model", "check model_name", exit_codes.FAILED),
         (PermissionError(errno.EACCES, "Permission denied", "/a/b"), "/a/b: Permission denied", "", exit_codes.FAILED),

@@ -1,0 +1,1 @@
+"""Checks of a model folder before a run starts, without torch: configuration, weights, tokenizer, adapter."""

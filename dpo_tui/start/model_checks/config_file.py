@@ -1,0 +1,65 @@
+"""Check of ``config.json``: that it describes a language model which the worker's transformers can make."""
+
+import difflib
+import re
+
+from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.start.model_checks.worker_packages import WorkerPackages
+
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_NO_LANGUAGE_MODEL = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering)$")
+
+
+def check_config_file(folder: ModelFolder, packages: WorkerPackages) -> list[str]:
+    """Check a model's type and sizes.
+
+    Raises:
+        ConfigError: transformers has no such type, it is no model that continues a text, or a size is no number.
+    """
+    model_type, known = folder.config.get("model_type"), packages.model_types()
+    if known and not (isinstance(model_type, str) and model_type in known):
+        raise _unknown_type(folder, model_type, known, packages)
+    models = packages.language_model_types()
+    if (models and model_type not in models) or folder.config.get("is_encoder_decoder") is True:
+        raise folder.error(
+            f"config.json: model_type {model_type!r} is not a language model that continues a text",
+            "name a causal language model, such as those that `dpo-tui estimate` and the app list",
+        )
+    architectures = folder.config.get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else ""
+    if isinstance(first, str) and _NO_LANGUAGE_MODEL.search(first):
+        raise folder.error(
+            f"config.json: {first} is a classifier or reward model; its output layer does not give a next token",
+            "name the language model that it was made from",
+        )
+    for name in _SIZES:
+        size = folder.text_config.get(name)
+        wrong = isinstance(size, str | dict | bool) or (
+            isinstance(size, int | float) and (size <= 0 or size != size // 1)
+        )
+        if wrong:
+            raise folder.error(f"config.json: {name} = {size!r} is no size", folder.download_again("config.json"))
+    return []
+
+
+def _unknown_type(
+    folder: ModelFolder, model_type: object, known: frozenset[str], packages: WorkerPackages
+) -> Exception:
+    version = f"transformers {packages.version('transformers')}".strip()
+    if model_type is None:
+        return folder.error(
+            "config.json names no model_type, so transformers cannot tell what model it is",
+            folder.download_again("config.json"),
+        )
+    what = f"config.json: model_type {model_type!r} is not known to {version}, which trains here"
+    if folder.config.get("auto_map"):
+        return folder.error(
+            f"{what}; the model brings code of its own (auto_map), and dpo-tui runs no code out of a model",
+            "name a model whose type transformers knows, or a newer transformers that has this type",
+        )
+    near = difflib.get_close_matches(str(model_type), known, n=1, cutoff=0.85)
+    return folder.error(
+        what,
+        f"update it if the model is newer: {packages.python} -m pip install --upgrade transformers"
+        + (f"; {near[0]} is the nearest type that it knows" if near else ""),
+    )

@@ -1,0 +1,95 @@
+"""The adapter that a config will train, made without weights before a run: what it adapts, and if it can be merged.
+
+It takes the base's config and the names in its files. What cannot be merged is what :mod:`merge_weights` would refuse
+after the training: adapters on weights that are in no file.
+"""
+
+from pathlib import Path
+
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
+
+from dpo_tui.errors import ConfigError
+from dpo_tui.train.export.adapted_layers import adapted_weight
+from dpo_tui.train.export.merge_weights import names_in, shapes_of_weights, shards_of
+from dpo_tui.train.export.weight_conversion import WeightConversion
+from dpo_tui.train.model.model_class import model_without_weights
+
+_MOST_NAMED = 12
+_TRAINED_WHOLE = {"embed_tokens", "lm_head", "wte", "wpe", "embed_in", "embed_out", "norm", "ln_f", "word_embeddings"}
+"""Modules that people train whole beside an adapter."""
+
+
+def plan_adapter(base: Path, settings: LoraConfig, *, merge: bool) -> list[str]:
+    """Make an adapter on a model, both without weights.
+
+    Args:
+        base: folder of the model.
+        settings: of the adapter.
+        merge: whether it has to be merged into the model at the end.
+
+    Returns:
+        The names in ``target_modules`` that match no module, where others do.
+
+    Raises:
+        TrainingError: it is to be merged, and the model has no safetensors.
+        ConfigError: PEFT makes no such adapter on this model, ``modules_to_save`` has a name that matches nothing, or
+            the adapter could not be merged.
+    """
+    model = model_without_weights(base)
+    tied = dict(model.all_tied_weights_keys)
+    linear = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
+    targets, whole = settings.target_modules, settings.modules_to_save or []
+    try:
+        adapted = get_peft_model(model, settings, low_cpu_mem_usage=True).base_model.model
+    except (ValueError, AttributeError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(" Please ")[0]
+        raise ConfigError(
+            f"PEFT makes no adapter with these lora_target_modules on it: {reason}",
+            hint=f"name some of its linear layers in lora_target_modules: {', '.join(linear[:_MOST_NAMED])}",
+        ) from error
+    changed = {name: module for name, module in adapted.named_modules() if isinstance(module, LoraLayer)}
+    saved = {name: module for name, module in adapted.named_modules() if isinstance(module, ModulesToSaveWrapper)}
+    for name in whole:
+        if not _matches(name, saved):
+            modules = sorted({module.rpartition(".")[2] for module, _ in adapted.named_modules()} & _TRAINED_WHOLE)
+            raise ConfigError(
+                f"modules_to_save: the model has no module {name}",
+                hint=f"name one that it has, such as {', '.join(modules)}; or leave modules_to_save out",
+            )
+    if merge:
+        weights = [adapted_weight(name, module) for name, module in sorted(changed.items())]
+        weights += [
+            f"{name}.{part}"
+            for name, module in saved.items()
+            for part in module.modules_to_save["default"].state_dict()
+        ]
+        shapes = shapes_of_weights(base, {shard: names_in(base / shard) for shard in shards_of(base)})
+        present = WeightConversion(model_without_weights(base), shapes).in_memory
+        _require_present(weights, present | {name for pair in tied.items() if present & set(pair) for name in pair})
+    return [] if isinstance(targets, str) else [name for name in targets or [] if not _matches(name, changed)]
+
+
+def _is_linear(module: object) -> bool:
+    """Whether PEFT can adapt a module as a linear layer."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Linear | Conv1D)
+
+
+def _matches(name: str, modules: object) -> bool:
+    return any(module == name or module.endswith(f".{name}") for module in modules)  # type: ignore[attr-defined]
+
+
+def _require_present(changed: list[str], present: set[str]) -> None:
+    """Check that each weight that an adapter changes is in the model's files."""
+    for name in changed:
+        if name not in present:
+            raise ConfigError(
+                f"the adapter would change {name.removesuffix('.weight')}, which is in no file of the model, and such "
+                "an adapter cannot be merged into its base",
+                hint="leave it out of lora_target_modules and modules_to_save; or train one stage, without "
+                "merge_at_end, and use base and adapter together",
+            )
