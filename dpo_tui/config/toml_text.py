@@ -53,5 +53,22 @@ def _comment(info: FieldInfo) -> str:
     return f"{text.help} ({extra})" if extra else text.help
 
 
+def inline_table(value: Any) -> str:
+    """Return a value as TOML on one line; line breaks are allowed in an array there, but not in an inline table."""
+    if isinstance(value, dict):
+        items = [f"{_assignment(name)} = {inline_table(item)}" for name, item in value.items()]
+        return "{ " + ", ".join(items) + " }" if items else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(inline_table, value))}]"
+    return tomli_w.dumps({"_": value}).removeprefix("_ = ").strip()
+
+
 def _line(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        # tomli_w would begin a table, which would take the settings after it.
+        return f"{name} = {inline_table(value)}"
     return tomli_w.dumps({name: list(value) if isinstance(value, tuple) else value}).strip()
+
+
+def _assignment(name: str) -> str:
+    return tomli_w.dumps({name: 0}).removesuffix(" = 0\n")

@@ -9,6 +9,7 @@ from typing import Any
 from dpo_tui.config.files import LoadedConfig, from_values, load
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError
 from dpo_tui.config.schema import Config, choices, fields
+from dpo_tui.config.toml_text import inline_table
 from dpo_tui.demo import assets
 from dpo_tui.text.numbers import plain_number
 
@@ -147,6 +148,11 @@ def parse(name: str, text: str) -> Any:
             return [kind(part.strip()) for part in text.strip("[]").split(",") if part.strip()]
         except ValueError:
             return text
+    if annotation.startswith("dict["):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
     if choices(info) or info.annotation is str or annotation in ("str | None", "typing.Optional[str]"):
         return text
     try:
@@ -163,6 +169,8 @@ def setting_text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return inline_table(value) if value else ""
     return plain_number(value) if isinstance(value, float) else str(value)
 
 

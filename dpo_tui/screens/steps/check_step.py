@@ -169,6 +169,8 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     text += [(f"        row {row.row}: {row.message}", "warn") for row in prepared.dropped[:_ROWS_NAMED]]
     if len(prepared.dropped) > _ROWS_NAMED:
         text.append((f"        and {len(prepared.dropped) - _ROWS_NAMED:,} more", "warn"))
+    for found in prepared.template:
+        text.append((found.sentence, "warn" if found.severity == "warning" else "muted"))
     home = paths.runs()
     text += [
         (f"runs on {_devices(prepared)}", "text"),

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import torch
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.tokens.tokenizer_settings import TokenizerSettings
 from dpo_tui.errors import TrainingError
-from dpo_tui.runs.atomic_files import write_json_atomic
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.export.adapted_layers import read_adapted_model
 from dpo_tui.train.export.merge_check import check_merge, fits_in_memory, probe_texts
@@ -82,6 +83,7 @@ def write_merged_model(
     for path in (base / "generation_config.json", *base.glob("LICENSE*"), base / "README.md"):
         if path.is_file():
             shutil.copy2(path, target / path.name)
+    _add_eos_token(target, also_to_model=config.eos_token is not None)
     if not check:
         return None
     if not fits_in_memory(base):
@@ -94,6 +96,27 @@ def write_merged_model(
             hint="the merged model was removed; use base and adapter together, and report this with the base's name",
         )
     return found.sentence()
+
+
+def _add_eos_token(target: Path, *, also_to_model: bool) -> None:
+    """Let generation end at the end-of-text token of the tokenizer too, which the answers were trained with.
+
+    Args:
+        target: the merged model's folder.
+        also_to_model: whether config.json shall name that token as well, because the run's config sets it.
+    """
+    tokenizer = TokenizerSettings(target)
+    number = tokenizer.id_of(tokenizer.special_tokens.get("eos_token"))
+    if number is None:
+        return
+    model = read_json(target / "config.json") or {}
+    generation = read_json(target / "generation_config.json") or {"eos_token_id": model.get("eos_token_id")}
+    named = generation.get("eos_token_id")
+    numbers = named if isinstance(named, list) else [] if named is None else [named]
+    if number not in numbers:
+        write_json_atomic(target / "generation_config.json", {**generation, "eos_token_id": [number, *numbers]})
+    if also_to_model:
+        write_json_atomic(target / "config.json", {**model, "eos_token_id": number})
 
 
 def write_merged_folder(config: Config, folder: RunFolder, dtype: torch.dtype, progress: MergeProgress) -> str | None:
