@@ -3,6 +3,7 @@
 from typing import Any
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.load_split import Split
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens.template_check import check_config
@@ -30,7 +31,8 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
     except DataError:
         tokenizer = None
     if tokenizer is not None:
-        require_special_tokens(tokenizer, config)
+        ends_text = any(isinstance(row, Demonstration) and row.text is not None for row in split.train[:1])
+        require_special_tokens(tokenizer, config, ends_text=ends_text)
     for rows, part in ((split.train, "training"), (split.held_out, "held-out")):
         require_room(config, [row for row in rows if isinstance(row, Pair)], part)
     return tuple(check_config(config, split.train))

@@ -16,6 +16,7 @@ from dpo_tui.data.tokens.template_findings import TemplateFinding
 MANY_UNUSABLE = 0.1
 # Warnings about more than this share of the pairs concern the dataset, not a few rows.
 MANY_FLAGGED = 0.1
+_TEMPLATE_MATTERS = "What is trained is the text that the chat template makes of a row, not the row."
 EFFECTIVE_BATCH = 8
 """Pairs in one optimizer step with both hardware presets."""
 
@@ -156,7 +157,8 @@ def _sorted(problems: list[ReportedProblem]) -> list[ReportedProblem]:
 
 def _template_problem(found: TemplateFinding) -> ReportedProblem:
     detail = f"{found.message[:1].upper()}{found.message[1:]}."
-    return ReportedProblem(found.check, found.severity, found.count, [], found.title, detail, "", found.remedy)
+    why = _TEMPLATE_MATTERS
+    return ReportedProblem(found.check, found.severity, found.count, [], found.title, detail, why, found.remedy)
 
 
 def _problem(check: Check, count: int, rows: list[int], detail: str) -> ReportedProblem:

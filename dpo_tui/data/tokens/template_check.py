@@ -4,6 +4,7 @@ Everything here renders text and compares it, without transformers and without t
 worker and the scan of a dataset all call :func:`check_rows` or :func:`check_config`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ _TIMES = (datetime(2001, 2, 3, 4, 5, 6), datetime(2022, 11, 18, 17, 38, 49))
 _MOST_VARIABLES = 12
 """Variables of a template that are tried as a remedy."""
 _A_DATE = "26 Jul 2024"
+_TOKEN_LIKE = re.compile(r"<[^<>\s]+>")
+"""How special tokens are written, where no file lists them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ class _Check:
 
     def _added_tokens_in(self, text: str) -> list[str]:
         """The tokens of the tokenizer's own in a text, in their order there."""
+        if not self._tokenizer.added_tokens:
+            return _TOKEN_LIKE.findall(text)  # no file says which they are
         places = ((text.find(token), token) for token in self._tokenizer.added_tokens.values() if token.strip())
         return [token for place, token in sorted(places, key=lambda one: (one[0], -len(one[1]))) if place >= 0]
 

@@ -65,8 +65,18 @@ class TokenizerSettings:
     @property
     def lacks_padding(self) -> bool:
         """Whether the tokenizer has neither a padding token nor an end-of-text token to pad with."""
-        named = self.special_tokens.keys() & {"pad_token", "eos_token"}
-        return not named and bool(self._config) and self._config.get("tokenizer_class") in _PLAIN_CLASSES
+        return self._lacks({"pad_token", "eos_token"})
+
+    @property
+    def lacks_end(self) -> bool:
+        """Whether the tokenizer has no end-of-text token."""
+        return self._lacks({"eos_token"})
+
+    def _lacks(self, needed: set[str]) -> bool:
+        if self.special_tokens.keys() & needed:
+            return False
+        # Other classes have defaults for what their files leave out, and none for what these set to null.
+        return self._config.get("tokenizer_class") in _PLAIN_CLASSES or needed <= self._config.keys()
 
     @cached_property
     def added_tokens(self) -> dict[int, str]:
@@ -118,16 +128,26 @@ class TokenizerSettings:
         return read_object(self.folder / "tokenizer.json")
 
 
-def require_special_tokens(tokenizer: TokenizerSettings, config: "Config") -> None:
+def require_special_tokens(tokenizer: TokenizerSettings, config: "Config", *, ends_text: bool = False) -> None:
     """Refuse a tokenizer with which training cannot start.
 
+    Args:
+        tokenizer: of the model.
+        config: of the run.
+        ends_text: whether rows are plain text, which TRL ends with the end-of-text token.
+
     Raises:
-        ConfigError: ``eos_token`` is not a token, or there is nothing to pad batches with.
+        ConfigError: ``eos_token`` is not a token, or there is nothing to pad batches or to end texts with.
     """
     if config.eos_token and not tokenizer.has_token(config.eos_token):
         raise unknown_eos_token(config, tokenizer.added_tokens.values())
     if tokenizer.lacks_padding:
         raise no_padding_token(config, tokenizer.added_tokens.values())
+    if ends_text and tokenizer.lacks_end:
+        raise ConfigError(
+            f"the tokenizer of {config.model_name} has no end-of-text token to end plain text with",
+            hint=f'Name one: eos_token = "…". Its special tokens are: {_some(tokenizer.added_tokens.values())}',
+        )
 
 
 def unknown_eos_token(config: "Config", known: Any) -> ConfigError:

@@ -10,6 +10,7 @@ import pytest
 
 from dpo_tui.config.files import LoadedConfig, from_values
 from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
@@ -19,6 +20,7 @@ from dpo_tui.data.tokens.template_check import check_config, check_rows
 from dpo_tui.data.tokens.template_clock import clock_texts
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
+from dpo_tui.demo import assets
 from dpo_tui.start.prepare import prepare
 from tests.support.chat_families import (
     CHATML,
@@ -69,6 +71,10 @@ def test_no_well_known_family_is_warned_of(tmp_path: Path, name: str) -> None:
         *(pairs(SYSTEM, user("a")) if family.takes_system else []),
     ]
     assert [one.check for one in found(tmp_path, family, data).values() if one.severity == "warning"] == []
+
+
+def test_the_demo_is_not_warned_of() -> None:
+    assert check_rows(assets.model_dir(), load_pairs(Source(str(assets.pairs_file()))).pairs) == []
 
 
 @pytest.mark.parametrize("name", ["qwen-2.5", "qwen-3"])

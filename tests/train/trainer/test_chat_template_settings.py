@@ -150,12 +150,21 @@ def test_a_tokenizer_without_padding_and_end_is_refused_in_words_before_the_star
     config = make_config(model, write_lines(tmp_path / "pairs.jsonl", rows(8)), max_steps=1, profile="none", **setting)
     if setting:
         prepare(LoadedConfig(config, None, {}))
-        assert load_tokenizer(config)[0].pad_token == "<|im_end|>"
+        assert load_tokenizer(config)[0].pad_token == "<|im_end|>"  # noqa: S105 (no password)
         return
     for attempt in (lambda: prepare(LoadedConfig(config, None, {})), lambda: load_tokenizer(config)):
         with pytest.raises(ConfigError, match="no padding token, and no end-of-text token") as caught:
             attempt()
         assert "<|im_end|>" in (caught.value.hint or "")
+
+
+def test_plain_text_that_nothing_can_end_is_refused_before_the_start(tiny_model: Path, tmp_path: Path) -> None:
+    model = with_template(tiny_model, tmp_path / "endless", CHATML, eos_token=None)
+    data = write_lines(tmp_path / "text.jsonl", [{"text": f"line {number}"} for number in range(8)])
+    config = make_config(model, data, strategy="sft", profile="none")
+    with pytest.raises(ConfigError, match="no end-of-text token to end plain text with"):
+        prepare(LoadedConfig(config, None, {}))
+    prepare(LoadedConfig(config.model_copy(update={"eos_token": "<|im_end|>"}), None, {}))
 
 
 def test_an_end_token_that_is_none_is_refused_before_the_start(model: Path, tmp_path: Path) -> None:
