@@ -10,6 +10,7 @@ import click
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 @click.argument("data")
 @click.option("--model", help="Count tokens with this model's tokenizer: a folder or a hub id.")
 @click.option("--max-length", type=click.IntRange(1), help="Tokens of prompt and answer that training keeps. [1024]")
+@click.option("--truncation", type=click.Choice(["keep_start", "keep_end"]), help="The end that is kept. [keep_start]")
+@click.option("--chat-template", metavar="FILE", help="A template instead of the model's own, as in a config.")
+@click.option("--chat-template-kwargs", "variables", metavar="TABLE", help="As in a config: {enable_thinking = false}")
+@click.option("--eos-token", metavar="TOKEN", help="The end-of-text token, if not the tokenizer's.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--write", type=click.Path(path_type=Path), help="Write the repaired pairs to this JSONL file.")
 @click.option("--drop", multiple=True, metavar="CHECK", help="Leave out the rows that a check names; repeatable.")
@@ -40,6 +45,10 @@ def inspect(
     data: str,
     model: str | None,
     max_length: int | None,
+    truncation: str | None,
+    chat_template: str | None,
+    variables: str | None,
+    eos_token: str | None,
     as_json: bool,
     write: Path | None,
     drop: tuple[str, ...],
@@ -62,12 +71,16 @@ def inspect(
         raise UsageError("--drop, --flip, --cap and --hold-out change what is written", hint="Add --write OUT.")
     if max_length and not model:
         raise UsageError("--max-length counts tokens, which only a model's tokenizer can", hint="Add --model MODEL.")
+    if not model and (truncation or chat_template or variables or eos_token):
+        raise UsageError("these options are about a model's tokens and template", hint="Add --model MODEL.")
     source = Source(data, subset, split, prompt_field, chosen_field, rejected_field, system_field)
     request = ScanRequest(
         source=source,
         model=model,
         max_length=max_length or (1024 if model else None),  # TRL's default, and the mid-range profile's
         evaluation=Source(evaluation) if evaluation else None,
+        truncation=truncation or "keep_start",
+        template=_template_settings(chat_template, variables, eos_token),
     )
     with ScanProcess(request) as process:
         report = _report_of(process.events())
@@ -82,6 +95,17 @@ def inspect(
 
         plan = RepairPlan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
         _write_repaired(source, write, plan)
+
+
+def _template_settings(file: str | None, variables: str | None, eos_token: str | None) -> TemplateSettings:
+    """The settings of the options, checked as those of a config are."""
+    from dpo_tui.config.files import from_values, parse_assignment
+
+    values = {"model_name": "-", "dataset": "-", "chat_template": file, "eos_token": eos_token}
+    if variables:
+        name, table = parse_assignment(f"chat_template_kwargs={variables}")
+        values[name] = table
+    return TemplateSettings.of(from_values(values, "inspect"))
 
 
 def _report_of(events: Iterator[dict[str, Any]]) -> dict[str, Any]:

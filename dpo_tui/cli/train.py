@@ -60,6 +60,8 @@ def narrate_checks(prepared: Prepared, source: str) -> None:
         narrate(f"  and {len(prepared.dropped) - _MOST_ROWS_NAMED:,} more")
     for note in prepared.model_notes:
         narrate(f"model: {printable(note, single_line=True)}")
+    for found in prepared.template:
+        narrate(f"{found.severity}: {printable(found.sentence, single_line=True)}")
     for note in prepared.notes:
         narrate(f"profile: {note}")
     for advice in prepared.advice:

@@ -60,6 +60,11 @@ class Split(Generic[Row]):
         trained = {prompt_id(prompt) for prompt in prompts_of(self.train)}
         return [prompt for prompt in different_prompts(prompts_of(self.held_out)) if prompt_id(prompt) not in trained]
 
+    def tools_of(self, prompts: Sequence[list[Message]]) -> list[list[dict[str, Any]] | None]:
+        """The schemas of tools that rows with each of some prompts have; None where they have none."""
+        found = {prompt_id(prompt_of(row)): row.tools for row in reversed([*self.held_out, *self.train]) if row.tools}
+        return [found.get(prompt_id(prompt)) if found else None for prompt in prompts]
+
 
 def split_of(
     config: Config, *, download: bool, version: int = SPLIT_VERSION, progress: Progress | None = None

@@ -10,6 +10,7 @@ from dpo_tui.data.pairs.pair import Pair, text_of
 from dpo_tui.data.source.source import data_file, training_source
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter
 from dpo_tui.data.tokens.renderable_pairs import renderable_pairs
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
@@ -103,7 +104,7 @@ def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None,
     """
     spread = pairs[:: max(1, len(pairs) // _TOKENIZED_PAIRS)]
     longest_pairs = sorted(pairs, key=_longer_sequence_characters, reverse=True)[: _TOKENIZED_PAIRS // 4]
-    counter = _token_counter(folder)
+    counter = _token_counter(folder, config)
     about = "" if whole else "about "
     limit = config.max_seq_length
     if counter is None:
@@ -121,11 +122,11 @@ def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None,
     return PairSizes(rows, mean, min(limit, top) if whole else None, basis, cut)
 
 
-def _token_counter(folder: Path | None) -> TokenCounter | None:
+def _token_counter(folder: Path | None, config: Config) -> TokenCounter | None:
     if folder is None:
         return None
     try:
-        return TokenCounter.from_folder(folder)
+        return TokenCounter.from_folder(folder, TemplateSettings.of(config))
     except DpoTuiError:
         return None
 

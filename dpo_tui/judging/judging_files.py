@@ -6,7 +6,7 @@ logs only grow, and each line is written before the next key is read: a kill los
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class JudgingPlan:
         prompts: conversations by prompt id, in the order in which they are judged.
         held_out: whether the prompts were kept out of the training.
         caution: what to know before believing the result, as a sentence; empty without anything.
+        tools: the schemas of tools by the id of the prompt that they are for.
     """
 
     seed: str
@@ -39,10 +40,11 @@ class JudgingPlan:
     prompts: dict[str, list[Message]]
     held_out: bool
     caution: str
+    tools: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @staticmethod
     def of(document: dict[str, Any]) -> "JudgingPlan":
-        """Read the document of a plan; earlier ones have no ``caution``."""
+        """Read the document of a plan; earlier ones have no ``caution`` and no ``tools``."""
         held_out = bool(document["held_out"])
         return JudgingPlan(
             seed=str(document["seed"]),
@@ -50,6 +52,7 @@ class JudgingPlan:
             prompts={prompt_id(prompt): prompt for prompt in document["prompts"]},
             held_out=held_out,
             caution=str(document.get("caution", "" if held_out else TRAINED_ON)),
+            tools=dict(document.get("tools", {})),
         )
 
 
@@ -83,6 +86,7 @@ def make_plan(run: RunFolder, count: int, max_new_tokens: int, seed: str | None)
         "held_out": found.held_out,
         "caution": found.caution,
         "prompts": found.prompts,
+        "tools": found.tools,
     }
     _file(run, "").mkdir(exist_ok=True)
     write_json_atomic(_file(run, "plan.json"), document)

@@ -117,7 +117,9 @@ class Session:
             pass
         request = {
             "do": "answers",
-            "prompts": [{"id": key, "messages": self._plan.prompts[key]} for key in missing],
+            "prompts": [
+                {"id": key, "messages": self._plan.prompts[key], "tools": self._plan.tools.get(key)} for key in missing
+            ],
             "who": list(SIDES),
             "max_new_tokens": self._plan.max_new_tokens,
         }

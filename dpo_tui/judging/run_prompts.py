@@ -1,6 +1,6 @@
 """Prompts of a run's data to judge it on: the held-out ones, which it was not trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dpo_tui.config.files import load
@@ -27,11 +27,13 @@ class Prompts:
         prompts: distinct conversations, in the order of the data.
         held_out: whether they were kept out of the training.
         caution: what to know before believing the result, as a sentence; empty without anything.
+        tools: the schemas of tools by the id of the prompt that they are for.
     """
 
     prompts: list[list[Message]]
     held_out: bool
     caution: str = ""
+    tools: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def run_prompts(folder: RunFolder, count: int) -> Prompts:
@@ -47,7 +49,13 @@ def run_prompts(folder: RunFolder, count: int) -> Prompts:
     config = load(folder.config).config
     receipt = read_json(folder.receipt)
     split: Split[Any] = split_of(_with_tokenizer(config, folder), download=False, version=split_version(receipt))
-    change = checksum_change(receipt, config, split)
+    found = _prompts_of(folder, split, receipt, count)
+    tools = zip(found.prompts, split.tools_of(found.prompts), strict=True)
+    return replace(found, tools={prompt_id(prompt): schemas for prompt, schemas in tools if schemas})
+
+
+def _prompts_of(folder: RunFolder, split: Split[Any], receipt: Any, count: int) -> Prompts:
+    change = checksum_change(receipt, load(folder.config).config, split)
     record = read_held_out(folder)
     if record is None:
         return _split_again(split, change, count)

@@ -20,6 +20,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.changed_data import file_change
 from dpo_tui.data.load_split import Split, split_of
 from dpo_tui.data.pairs.pair import RowProblem
+from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.errors import ConfigError, RunError, UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.apply_profile import resolve_profile
@@ -36,6 +37,7 @@ from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
+from dpo_tui.start.trained_text_check import check_trained_text
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Prepared:
         notes: settings that the profile chose, and why.
         advice: what is allowed but unwise.
         model_notes: what is unusual about the model and may be right, in sentences.
+        template: what is wrong with the text that the chat template makes of the rows.
         follows: whether it starts from the model of the stage before it, which does not exist yet. Until the run's
             folder is made, ``config`` names a model of the same shape instead.
     """
@@ -68,6 +71,7 @@ class Prepared:
     dropped: tuple[RowProblem, ...]
     notes: tuple[str, ...]
     advice: tuple[Advice, ...]
+    template: tuple[TemplateFinding, ...] = ()
     device_request: DeviceRequest | None = None
     model_notes: tuple[str, ...] = ()
     follows: bool = False
@@ -93,9 +97,9 @@ def prepare(
         UsageError: the config starts from a previous stage, and there is none.
         RunNotFoundError: it starts from a run that does not exist.
         RunError: it starts from a run that has no result.
-        ConfigError: the model folder is incomplete, the provider or a tracker is not installed, or the config passes
-            on what a library does not take.
-        DataError: the data cannot be read or has no usable row.
+        ConfigError: the model folder is incomplete, its tokenizer has nothing to pad with, the provider or a tracker
+            is not installed, or the config passes on what a library does not take.
+        DataError: the data cannot be read, has no usable row, or none that fits.
     """
     follows = loaded.config.model_name == PREVIOUS
     with_model = _with_resolved_model(loaded, before, report)
@@ -109,6 +113,7 @@ def prepare(
     # The model of the stage before it has been checked, and is another one by then: merged, and not quantised.
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
     split: Split[Any] = split_of(resolved.config, download=False)
+    template = check_trained_text(resolved.config, split)
     config, devices, request, notes = _with_profile_and_devices(resolved)
     if config.use_4bit != resolved.config.use_4bit and not follows:
         model_notes = check_model(config, has_gpu=may_use_gpu)
@@ -124,6 +129,7 @@ def prepare(
         dropped=tuple(split.dropped),
         notes=tuple(notes),
         advice=tuple(advise(config)),
+        template=template,
         device_request=request,
         model_notes=tuple(model_notes),
         follows=follows,

@@ -96,6 +96,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         trainer,
         tokenizer,
         prompts=rows.prompts,
+        tools=rows.prompt_tools,
         journal=journal,
         stop_requests=stop_requests,
         first_step=step_of(checkpoint) if checkpoint else 0,
@@ -190,6 +191,9 @@ def _report_rows(rows: RunDatasets, journal: Journal) -> None:
     if rows.repeated > _FEW_DUPLICATES * len(rows.train):
         message = f"{rows.repeated:,} of {len(rows.train):,} training rows are copies of earlier ones"
         journal.event("warning", message, rule="duplicates", rows=rows.repeated, of=len(rows.train))
+    for found in rows.template:
+        kind = "warning" if found.severity == "warning" else "note"
+        journal.event(kind, found.sentence, rule=found.check)
     if rows.leaked:
         message = f"{rows.leaked:,} of {held_out:,} held-out prompts are trained on as well"
         journal.event("warning", message, rule="leak", rows=rows.leaked, of=held_out)

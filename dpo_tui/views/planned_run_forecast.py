@@ -93,7 +93,8 @@ class Forecaster:
 
     def _pair_sizes(self, config: Config, plan: RunPlan) -> PairSizes:
         data = (config.dataset, config.eval_dataset, config.eval_split, config.seed, config.max_samples)
-        key = (*data, config.model_name, config.chat_template, config.max_seq_length, config.strategy)
+        template = (config.chat_template, repr(config.chat_template_kwargs), config.eos_token)
+        key = (*data, config.model_name, *template, config.max_seq_length, config.strategy)
         found = self._sizes.get(key)
         if found is None:
             located = config.model_copy(update={"dataset": str(Path(config.dataset).expanduser().absolute())})

@@ -144,7 +144,7 @@ def parse(name: str, text: str) -> Any:
     annotation = str(info.annotation)
     if "dict[" in annotation:
         try:
-            return tomllib.loads(f"value = {{{text}}}")["value"]
+            return tomllib.loads(f"value = {text if text.startswith('{') else f'{{{text}}}'}")["value"]
         except tomllib.TOMLDecodeError:
             return text
     if "list[" in annotation:

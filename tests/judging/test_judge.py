@@ -16,6 +16,7 @@ from dpo_tui.data.pairs.hold_out_by_prompt import prompt_id
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.judging.judge_model import JudgeModelError, endpoint_judge, judge_by_model, read_verdict
+from dpo_tui.judging.judging_files import read_plan
 from dpo_tui.judging.judging_session import Session
 from dpo_tui.judging.win_rate import WinRate, wilson
 from dpo_tui.runs import store
@@ -291,3 +292,23 @@ def test_no_interval_begins_below_nothing() -> None:
         assert 0 <= wilson(0, n)[0] < 1e-12
         assert 1 - 1e-12 < wilson(n, n)[1] <= 1
         assert "-0%" not in WinRate(base=n).summary()
+
+
+def test_judged_prompts_keep_the_tools_that_their_rows_have(home: Path, tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    data = make_pairs(tmp_path / "pairs.jsonl", 20)
+    rows = [json.loads(line) for line in data.open()]
+    data.write_text("".join(json.dumps(row | {"tools": tools}) + "\n" for row in rows))
+    folder = answered_run(data, count=5)
+    plan = read_plan(folder)
+    assert plan is not None
+    assert plan.tools == dict.fromkeys(plan.prompts, tools)
+    asked: list[dict[str, Any]] = []
+
+    class Tool:
+        def ask(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+            asked.append(request)
+            return iter(())
+
+    list(Session(folder, plan)._request_answers(Tool(), list(plan.prompts)))  # type: ignore[arg-type]
+    assert [prompt["tools"] for prompt in asked[-1]["prompts"]] == [tools] * len(plan.prompts)

@@ -1,8 +1,29 @@
 """[model]: what is trained."""
 
-from typing import Literal
+import math
+from typing import Any, Literal
+
+from pydantic import field_validator
 
 from dpo_tui.config.setting import Section, setting
+
+# What the code that renders a template passes itself.
+_NOT_TO_SET = {
+    "messages",
+    "conversation",
+    "tools",
+    "documents",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "return_dict",
+    "return_tensors",
+    "bos_token",
+    "eos_token",
+    "pad_token",
+    "unk_token",
+}
 
 
 class ModelSection(Section):
@@ -49,3 +70,39 @@ class ModelSection(Section):
         "says so.",
         advanced=True,
     )
+    chat_template_kwargs: dict[str, Any] = setting(
+        {},
+        "template variables",
+        "Values for variables of the chat template, as a table: { enable_thinking = false }. They become the "
+        "template's defaults in training, evaluation, judging, chat and export.",
+        advanced=True,
+    )
+    eos_token: str | None = setting(
+        None,
+        "end-of-text token",
+        "The token that ends an answer, if it is not the tokenizer's: for training, chat, and the tokenizer and "
+        "generation settings of what is exported.",
+        advanced=True,
+        min_length=1,
+    )
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _variables(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name, value in values.items():
+            if not (name.isidentifier() and name.isascii()):
+                raise ValueError(f"{name!r} is no name of a variable")
+            if name in _NOT_TO_SET:
+                raise ValueError(f"{name} is passed by what renders the template, and cannot be set here")
+            if not _is_plain(value):
+                raise ValueError(f"{name} must be text, a number, true, false, or a list or table of these")
+        return values
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be written into a TOML file and into a template."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
+    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))

@@ -3,17 +3,20 @@
 Its fields are a contract (``dpo-tui inspect --json``); docs/data.md describes them.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.scan.totals import LISTED_ROWS, Totals
 from dpo_tui.data.tokens.length_histogram import TokenFigures
+from dpo_tui.data.tokens.template_findings import TemplateFinding
 
 # More than this share of unusable rows is no longer an accident of a few lines. Ours, as the next one.
 MANY_UNUSABLE = 0.1
 # Warnings about more than this share of the pairs concern the dataset, not a few rows.
 MANY_FLAGGED = 0.1
+_TEMPLATE_MATTERS = "What is trained is the text that the chat template makes of a row, not the row."
 EFFECTIVE_BATCH = 8
 """Pairs in one optimizer step with both hardware presets."""
 
@@ -77,6 +80,7 @@ def make_report(
     model: str | None = None,
     max_length: int | None = None,
     tokens: TokenFigures | None = None,
+    template: Sequence[TemplateFinding] = (),
     complete: bool = True,
 ) -> Report:
     """Make a report of what is known so far.
@@ -88,6 +92,7 @@ def make_report(
         model: the model whose tokenizer counted tokens.
         max_length: tokens that TRL keeps of prompt and answer.
         tokens: the token counts; None where only characters were counted.
+        template: what is wrong with the text that the model's chat template makes of the pairs.
         complete: whether all rows were read; the checks of the whole dataset need all of them.
     """
     names = [name for name, _ in totals.formats.most_common()]
@@ -98,7 +103,7 @@ def make_report(
         unrenderable = _scaled(tokens.unrenderable, tokens, totals)
         notes.append(f"the model's chat template refuses {unrenderable:,} of the pairs: training leaves them out")
     dropped = _scaled(tokens.will_drop + tokens.unrenderable, tokens, totals) if tokens else None
-    problems = _problems(totals, checks, complete=complete)
+    problems = _sorted([*_problems(totals, checks, complete=complete), *map(_template_problem, template)])
     trained = totals.usable - (dropped or 0)
     lengths: dict[str, Any] = {
         "characters": {name: histogram.summary() for name, histogram in totals.characters.items()},
@@ -142,8 +147,18 @@ def _problems(totals: Totals, checks: dict[str, Check], *, complete: bool) -> li
             reasons = totals.messages.get(check.id, [])
             detail = f"row {reasons[0][0]}: {reasons[0][1]}" if reasons else ""
             found.append(_problem(check, count, totals.first_rows[check.bit][:LISTED_ROWS], detail))
+    return found
+
+
+def _sorted(problems: list[ReportedProblem]) -> list[ReportedProblem]:
     order = {"error": 0, "warning": 1, "info": 2}
-    return sorted(found, key=lambda problem: (order[problem.severity], -problem.count))
+    return sorted(problems, key=lambda problem: (order[problem.severity], -problem.count))
+
+
+def _template_problem(found: TemplateFinding) -> ReportedProblem:
+    detail = f"{found.message[:1].upper()}{found.message[1:]}."
+    why = _TEMPLATE_MATTERS
+    return ReportedProblem(found.check, found.severity, found.count, [], found.title, detail, why, found.remedy)
 
 
 def _problem(check: Check, count: int, rows: list[int], detail: str) -> ReportedProblem:

@@ -4,9 +4,10 @@ import dataclasses
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dpo_tui.data.source.source import Source
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import DataError
 from dpo_tui.processes.json_child import ChildError, JsonChild, Message
 
@@ -21,6 +22,8 @@ class ScanRequest:
         max_length: tokens that TRL keeps of prompt and answer; None drops and truncates nothing.
         workers: processes; None for one per core.
         evaluation: the evaluation split, to find leaks; None for the one next to the training split.
+        truncation: which end of a pair that is too long TRL keeps.
+        template: settings of the model's chat template.
     """
 
     source: Source
@@ -28,6 +31,8 @@ class ScanRequest:
     max_length: int | None = None
     workers: int | None = None
     evaluation: Source | None = None
+    truncation: str = "keep_start"
+    template: TemplateSettings = field(default_factory=TemplateSettings)
 
     @classmethod
     def from_json(cls, line: bytes) -> "ScanRequest":
@@ -35,7 +40,10 @@ class ScanRequest:
         document = json.loads(line)
         source = Source(**document.pop("source"))
         evaluation = document.pop("evaluation")
-        return cls(source=source, evaluation=Source(**evaluation) if evaluation else None, **document)
+        template = TemplateSettings(**document.pop("template"))
+        return cls(
+            source=source, template=template, evaluation=Source(**evaluation) if evaluation else None, **document
+        )
 
 
 class ScanProcess(JsonChild):

@@ -32,8 +32,13 @@ from dpo_tui.data.scan.totals import Totals
 from dpo_tui.data.source.chunks import Chunk, LineChunk, chunks_of, first_rows
 from dpo_tui.data.source.locate import locate, locate_evaluation
 from dpo_tui.data.source.source import DataFile, Source
-from dpo_tui.data.tokens.count_tokens import count_tokens
+from dpo_tui.data.tokens.chat_template import load_template
+from dpo_tui.data.tokens.count_tokens import count_tokens, sample_pairs
+from dpo_tui.data.tokens.template_check import check_rows
+from dpo_tui.data.tokens.template_findings import TemplateFinding
+from dpo_tui.data.tokens.tool_arguments import with_pair_arguments_for
 from dpo_tui.errors import DpoTuiError, HomeError
+from dpo_tui.hub.tokenizer_files import tokenizer_folder
 from dpo_tui.processes.process_pool import cores, run_in_order
 
 # Seconds between two events of a kind.
@@ -150,8 +155,16 @@ class _Scan:
     def _with_tokens(self) -> Report:
         model, limit = self.request.model or "", self.request.max_length
         report = self._report(complete=True)
+        template = self._check_template()
         for figures in count_tokens(
-            self.files, self.request.source, model, limit, usable=self.totals.usable, workers=self.workers
+            self.files,
+            self.request.source,
+            model,
+            limit,
+            usable=self.totals.usable,
+            workers=self.workers,
+            truncation=self.request.truncation,
+            settings=self.request.template,
         ):
             self._progress("counting tokens", figures.counted, self.totals.usable)
             report = make_report(
@@ -161,10 +174,17 @@ class _Scan:
                 model=model,
                 max_length=limit,
                 tokens=figures,
+                template=template,
             )
             if not figures.exact and self._is_time_for_partial():
                 self.emit({"event": "partial", "report": report.to_json()})
         return report
+
+    def _check_template(self) -> list[TemplateFinding]:
+        pairs = sample_pairs(self.files, self.request.source)
+        folder = tokenizer_folder(self.request.model or "")
+        pairs = with_pair_arguments_for(load_template(folder, self.request.template)[0], pairs)
+        return check_rows(folder, pairs, self.request.template)
 
     def _report(self, *, complete: bool) -> Report:
         return make_report(self.totals, self.checks, location=self.request.source.location, complete=complete)

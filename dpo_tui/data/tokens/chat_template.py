@@ -7,12 +7,15 @@ compares the two on real templates.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Message, Pair
+from dpo_tui.data.tokens.template_defaults import with_defaults
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings, TokenizerSettings, read_object
 from dpo_tui.errors import DataError
 
 DEFAULT_CHAT_TEMPLATE = (
@@ -25,7 +28,9 @@ DEFAULT_CHAT_TEMPLATE = (
 """ChatML, for models without a chat template. The end-of-text token after an answer ends generation with tokenizers to
 which ``<|im_end|>`` is ordinary text."""
 
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_FOR_TOOLS = "tool_use"
+"""Name of the template that transformers takes for conversations with tools, where a model has several."""
+_PASSED = ("messages", "tools", "documents", "add_generation_prompt")
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -35,12 +40,47 @@ class ChatTemplate:
     Args:
         source: the jinja text.
         special_tokens: the variables of special tokens, such as ``bos_token``.
+        for_tools: the jinja text for conversations with tools, where it is another.
+        clock: tells ``strftime_now`` the time.
     """
 
-    def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
+    def __init__(
+        self,
+        source: str,
+        special_tokens: dict[str, str],
+        *,
+        for_tools: str | None = None,
+        clock: Callable[[], datetime] = datetime.now,
+    ) -> None:
         self.source = source
-        self._special = special_tokens
-        self._template = _compile(source)
+        self.for_tools = for_tools
+        self.special_tokens = special_tokens
+        self._template = _compile(source, clock)
+        self._template_for_tools = self._template if for_tools is None else _compile(for_tools, clock)
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names that the template looks up and nobody has to pass, such as ``enable_thinking``."""
+        import jinja2.meta
+
+        found = (jinja2.meta.find_undeclared_variables(parse_template(one)) for one in self.sources)
+        return frozenset().union(*found) - {*_PASSED, *self.special_tokens}
+
+    def with_defaults(self, values: Mapping[str, Any]) -> "ChatTemplate":
+        """Return the template with other defaults of its variables."""
+        if not values:
+            return self
+        for_tools = None if self.for_tools is None else with_defaults(self.for_tools, values)
+        return ChatTemplate(with_defaults(self.source, values), self.special_tokens, for_tools=for_tools)
+
+    def at(self, time: datetime) -> "ChatTemplate":
+        """Return the template at another time."""
+        return ChatTemplate(self.source, self.special_tokens, for_tools=self.for_tools, clock=lambda: time)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The jinja text, or both."""
+        return (self.source,) if self.for_tools is None else (self.source, self.for_tools)
 
     def render(
         self, messages: list[Message], *, tools: list[dict[str, Any]] | None = None, add_generation_prompt: bool = False
@@ -56,66 +96,65 @@ class ChatTemplate:
             jinja2.TemplateError: the template raised an error, for instance because roles do not alternate.
         """
         chat = [_message(message) for message in messages]
-        rendered: str = self._template.render(
+        template = self._template if tools is None else self._template_for_tools
+        rendered: str = template.render(
             messages=chat,
             tools=tools,
             documents=None,
             add_generation_prompt=add_generation_prompt,
-            **self._special,
+            **self.special_tokens,
         )
         return rendered
 
 
-def load_template(folder: Path) -> tuple[ChatTemplate, bool]:
+def load_template(folder: Path, settings: TemplateSettings | None = None) -> tuple[ChatTemplate, bool]:
     """Load the chat template of a model folder.
 
+    Args:
+        folder: of the model.
+        settings: of the run.
+
     Returns:
-        The template, and whether it is the model's own; if not, it is DEFAULT_CHAT_TEMPLATE.
+        The template, and whether it is the model's own or that of the settings; if not, it is DEFAULT_CHAT_TEMPLATE.
 
     Raises:
         DataError: a file cannot be read, or the template is not valid jinja.
     """
     import jinja2
 
-    config = _json(folder / "tokenizer_config.json")
-    source = _source(folder, config)
+    settings = settings or TemplateSettings()
+    special = TokenizerSettings(folder, settings).special_tokens
+    source, for_tools = _sources(folder)
     try:
-        return ChatTemplate(source or DEFAULT_CHAT_TEMPLATE, special_tokens(folder, config)), source is not None
-    except jinja2.TemplateError as error:
-        raise DataError(f"the chat template of {folder} cannot be read: {error}") from error
+        if settings.file:
+            source, for_tools = Path(settings.file).read_text(encoding="utf-8"), None
+    except (OSError, ValueError) as error:
+        raise DataError(f"chat_template = {settings.file}: cannot be read: {error}") from error
+    try:
+        found = ChatTemplate(source or DEFAULT_CHAT_TEMPLATE, special, for_tools=for_tools)
+        return found.with_defaults(settings.defaults), source is not None
+    except (jinja2.TemplateError, RecursionError) as error:
+        place = settings.file or folder
+        raise DataError(f"the chat template of {place} cannot be read: {error}") from error
 
 
-def special_tokens(folder: Path, config: dict[str, Any] | None = None) -> dict[str, str]:
-    """The special tokens of a tokenizer by name, from its config and the older special_tokens_map.json."""
-    named: dict[str, str] = {}
-    for settings in (_json(folder / "special_tokens_map.json"), config or _json(folder / "tokenizer_config.json")):
-        for name in _SPECIAL:
-            value = settings.get(name)
-            value = value.get("content") if isinstance(value, dict) else value
-            if isinstance(value, str):
-                named[name] = value
-    return named
-
-
-def _source(folder: Path, config: dict[str, Any]) -> str | None:
+def _sources(folder: Path) -> tuple[str | None, str | None]:
+    """The model's template, and the one for conversations with tools where there is another."""
     file = folder / "chat_template.jinja"
+    template = read_object(folder / "chat_template.json").get("chat_template")
+    template = template or read_object(folder / "tokenizer_config.json").get("chat_template")
     if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = _json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
+        template = file.read_text(encoding="utf-8")
+    named: dict[Any, Any] = {}
     if isinstance(template, list):  # several templates, each with a name
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
-    return template if isinstance(template, str) else None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="Download the model's tokenizer again.") from error
-    return loaded if isinstance(loaded, dict) else {}
+    more = folder / "additional_chat_templates" / f"{_FOR_TOOLS}.jinja"
+    for_tools = more.read_text(encoding="utf-8") if more.is_file() else named.get(_FOR_TOOLS)
+    return (
+        template if isinstance(template, str) else None,
+        for_tools if isinstance(for_tools, str) else None,
+    )
 
 
 def _message(message: Message) -> Message:
@@ -127,7 +166,20 @@ def _message(message: Message) -> Message:
     return message
 
 
-def _compile(source: str) -> Any:
+def _compile(source: str, clock: Callable[[], datetime]) -> Any:
+    return _environment(clock).from_string(source)
+
+
+def parse_template(source: str) -> Any:
+    """Parse a template into jinja's syntax tree.
+
+    Raises:
+        jinja2.TemplateError: it is not valid.
+    """
+    return _environment(datetime.now).parse(source)
+
+
+def _environment(clock: Callable[[], datetime]) -> Any:
     import jinja2
     import jinja2.ext
     import jinja2.nodes
@@ -148,8 +200,8 @@ def _compile(source: str) -> Any:
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(source)
+    environment.globals["strftime_now"] = lambda form: clock().strftime(form)
+    return environment
 
 
 def _raise(message: str) -> None:
@@ -189,6 +241,16 @@ def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Unrende
         )
     except _template_errors() as error:
         return _reason(error)
+
+
+def render_or_none(
+    template: ChatTemplate, messages: list[Message], tools: Any = None, *, add_generation_prompt: bool = False
+) -> str | None:
+    """Render a conversation; None where the template cannot."""
+    try:
+        return template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
+    except _template_errors():
+        return None
 
 
 def unrenderable(

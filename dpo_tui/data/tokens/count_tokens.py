@@ -17,6 +17,7 @@ from dpo_tui.data.source.chunks import Chunk, TextChunk, chunks_of, first_rows, 
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.data.tokens.length_histogram import LengthHistogram, TokenFigures
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, is_kept, truncated_answers
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
 from dpo_tui.processes.process_pool import run_in_order
 
@@ -46,7 +47,15 @@ class _ChunkLengths:
 
 
 def count_tokens(
-    files: list[DataFile], source: Source, model: str, max_length: int | None, *, usable: int, workers: int
+    files: list[DataFile],
+    source: Source,
+    model: str,
+    max_length: int | None,
+    *,
+    usable: int,
+    workers: int,
+    truncation: str = "keep_start",
+    settings: TemplateSettings | None = None,
 ) -> Iterator[TokenFigures]:
     """Count the tokens that training with TRL will see.
 
@@ -57,6 +66,8 @@ def count_tokens(
         max_length: tokens that TRL keeps of prompt and answer.
         usable: how many pairs there are.
         workers: how many processes.
+        truncation: which end of a pair that is too long TRL keeps; with ``keep_end`` it drops none.
+        settings: of the chat template.
 
     Yields:
         For a large dataset an estimate first, then ever better ones; the exact counts last.
@@ -65,24 +76,35 @@ def count_tokens(
         DataError: the model has no tokenizer that can be read.
     """
     folder = tokenizer_folder(model)
-    own_template = TokenCounter.from_folder(folder).own_template
+    own_template = TokenCounter.from_folder(folder, settings).own_template
     if usable > 2 * SAMPLED:
-        tally = _Tally(max_length, own_template)
-        for counted in _count_chunks(_sample(files, source), source.mapping, folder, 1):
+        tally = _Tally(max_length, own_template, truncation)
+        for counted in _count_chunks(_sample(files, source), source.mapping, folder, settings, 1):
             tally.add(counted)
         yield tally.figures(exact=False)
-    tally = _Tally(max_length, own_template)
-    for counted in _count_chunks(_all(files, source), source.mapping, folder, workers):
+    tally = _Tally(max_length, own_template, truncation)
+    for counted in _count_chunks(_all(files, source), source.mapping, folder, settings, workers):
         tally.add(counted)
         if usable > 2 * SAMPLED:
             yield tally.figures(exact=False)
     yield tally.figures(exact=True)
 
 
+def sample_pairs(files: list[DataFile], source: Source) -> list[Pair]:
+    """Read pairs that are spread over the files, to render some of them."""
+    recogniser = Recogniser(source.mapping)
+    found: list[Pair] = []
+    for task in _sample(files, source):
+        recogniser.cells = isinstance(task.chunk, TextChunk) and task.chunk.cells
+        found += islice(_pairs(task.chunk, recogniser), task.limit)
+    return found
+
+
 class _Tally:
     """The running token counts."""
 
-    def __init__(self, max_length: int | None, own_template: bool) -> None:
+    def __init__(self, max_length: int | None, own_template: bool, truncation: str) -> None:
+        self._truncation = truncation
         self._max_length = max_length
         self._own_template = own_template
         self._counted = self._drop = self._truncate = self._unrenderable = 0
@@ -96,7 +118,7 @@ class _Tally:
             self._histograms[name].add(lengths[:, column])
         self._histograms["longest"].add(lengths[:, 0] + np.maximum(lengths[:, 1], lengths[:, 2]))
         for prompt, chosen, rejected in lengths.tolist():
-            if is_kept(prompt, self._max_length):
+            if is_kept(prompt, self._max_length, self._truncation):
                 self._truncate += truncated_answers(Length(prompt, chosen, rejected), self._max_length)
             else:
                 self._drop += 1
@@ -137,19 +159,19 @@ def _chunks(file: DataFile, source: Source, size: int) -> Iterator[Chunk]:
 
 
 def _count_chunks(
-    tasks: Iterator[_Task], mapping: ColumnMapping, folder: Path, workers: int
+    tasks: Iterator[_Task], mapping: ColumnMapping, folder: Path, settings: TemplateSettings | None, workers: int
 ) -> Iterator[_ChunkLengths]:
     # The threads of the tokenizers library would compete with the processes for the cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    return run_in_order(_count_chunk, tasks, workers=workers, prepare=_load, arguments=(mapping, folder))
+    return run_in_order(_count_chunk, tasks, workers=workers, prepare=_load, arguments=(mapping, folder, settings))
 
 
 # The recogniser and tokenizer of this process of the pool: one element once `_load` was called.
 _LOADED: list[tuple[Recogniser, TokenCounter]] = []
 
 
-def _load(mapping: ColumnMapping, folder: Path) -> None:
-    _LOADED[:] = [(Recogniser(mapping), TokenCounter.from_folder(folder))]
+def _load(mapping: ColumnMapping, folder: Path, settings: TemplateSettings | None) -> None:
+    _LOADED[:] = [(Recogniser(mapping), TokenCounter.from_folder(folder, settings))]
 
 
 def _count_chunk(task: _Task) -> _ChunkLengths:

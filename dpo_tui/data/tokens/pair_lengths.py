@@ -18,6 +18,7 @@ from typing import Any
 
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template, render
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.data.tokens.tool_arguments import with_pair_arguments_for
 from dpo_tui.errors import DataError
 
@@ -73,8 +74,8 @@ class TokenCounter:
         self._unchecked = _CHECKED_TEXTS
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "TokenCounter":
-        """Load the tokenizer of a model folder.
+    def from_folder(cls, folder: Path, settings: TemplateSettings | None = None) -> "TokenCounter":
+        """Load the tokenizer of a model folder, and its chat template with the settings of a run.
 
         Raises:
             DataError: there is none, or it cannot be read.
@@ -91,7 +92,7 @@ class TokenCounter:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise DataError(f"{file} cannot be read: {error}", hint="Download the model's tokenizer again.") from error
-        template, own = load_template(folder)
+        template, own = load_template(folder, settings)
         return cls(tokenizer, template, own_template=own)
 
     def lengths(self, pairs: list[Pair]) -> list[Length | Unrenderable]:

@@ -7,7 +7,6 @@ others.
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from dpo_tui.config.schema import Config
@@ -18,9 +17,9 @@ from dpo_tui.data.tokens.chat_template import (
     Unrenderable,
     load_template,
     render,
-    special_tokens,
     unrenderable,
 )
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.data.tokens.tool_arguments import with_arguments_for, with_pair_arguments_for
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
@@ -97,14 +96,10 @@ def _without_refused(
 
 def _template(config: Config, *, download: bool) -> ChatTemplate | None:
     """The template that training will use; None where its files are missing or cannot be used."""
-    import jinja2
-
     try:
         folder = tokenizer_folder(config.model_name, config.model_revision, download=download)
-        if config.chat_template:
-            return ChatTemplate(Path(config.chat_template).read_text(encoding="utf-8"), special_tokens(folder))
-        return load_template(folder)[0]
-    except (DataError, OSError, ValueError, jinja2.TemplateError):
+        return load_template(folder, TemplateSettings.of(config))[0]
+    except DataError:
         return None  # loading the tokenizer for training reports what is wrong with it
 
 

@@ -170,6 +170,8 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     if len(prepared.dropped) > _ROWS_NAMED:
         text.append((f"        and {len(prepared.dropped) - _ROWS_NAMED:,} more", "warn"))
     text[1:1] = [(f"        {note}", "warn") for note in prepared.model_notes]
+    for found in prepared.template:
+        text.append((found.sentence, "warn" if found.severity == "warning" else "muted"))
     home = paths.runs()
     text += [
         (f"runs on {_devices(prepared)}", "text"),

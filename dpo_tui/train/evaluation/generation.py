@@ -45,9 +45,9 @@ class SampledAnswer:
     answer: list[int]
 
 
-def prompt_token_ids(tokenizer: Any, prompt: list[Message]) -> list[int]:
-    """Return the token ids of a prompt, the header of the assistant's turn included."""
-    rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)
+def prompt_token_ids(tokenizer: Any, prompt: list[Message], tools: list[dict[str, Any]] | None = None) -> list[int]:
+    """Return the token ids of a prompt, with the schemas of its tools and the header of the assistant's turn."""
+    rendered = tokenizer.apply_chat_template(prompt, tools=tools, add_generation_prompt=True, return_dict=True)
     ids: list[int] = list(rendered["input_ids"])
     return ids
 
@@ -102,7 +102,7 @@ def generate(
 def greedy_answers(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[list[Message]],
+    prompts: Sequence[list[int]],
     max_new_tokens: int,
     should_stop: ShouldStop = lambda: False,
 ) -> Iterator[str]:
@@ -110,13 +110,12 @@ def greedy_answers(
 
     Args:
         model: the policy or the reference, on its device.
-        tokenizer: with a chat template.
-        prompts: conversations that end with a user's message.
+        tokenizer: of both.
+        prompts: token ids of each.
         max_new_tokens: longest answer.
         should_stop: asked before every token.
     """
-    rows = [prompt_token_ids(tokenizer, prompt) for prompt in prompts]
-    for sampled in generate(model, tokenizer, rows, max_new_tokens, should_stop=should_stop):
+    for sampled in generate(model, tokenizer, prompts, max_new_tokens, should_stop=should_stop):
         yield tokenizer.decode(sampled.answer, skip_special_tokens=True).strip()
 
 
@@ -130,11 +129,11 @@ def forked_rng(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Return the ids of the tokens that end an answer: the model's, else the tokenizer's; empty without any."""
+    """Return the ids of the tokens that end an answer: the tokenizer's, which training used, then the model's."""
     ids = getattr(model.generation_config, "eos_token_id", None)
-    if ids is None:
-        ids = tokenizer.eos_token_id
-    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+    of_model = [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+    of_tokenizer = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return list(dict.fromkeys([*of_tokenizer, *of_model]))
 
 
 def _answer_batch(

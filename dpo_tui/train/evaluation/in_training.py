@@ -1,5 +1,6 @@
 """In-training evaluation: KL estimate and answers to sample prompts at each of the trainer's evaluations."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ class InTrainingEvaluation:
         tokenizer: with a chat template.
         prompts: held-out ones where there are any; the first ``sample_prompts`` are answered, the first ``kl_prompts``
             are for the KL estimate.
+        tools: for each prompt the schemas of tools that it is trained with; empty without any.
         journal: where samples and events are written.
         stop_requests: a request to stop ends an evaluation at once.
         first_step: the step that this attempt starts from.
@@ -41,6 +43,7 @@ class InTrainingEvaluation:
         tokenizer: Any,
         *,
         prompts: list[list[Message]],
+        tools: Sequence[list[dict[str, Any]] | None] = (),
         journal: Journal,
         stop_requests: StopRequests,
         first_step: int = 0,
@@ -50,6 +53,7 @@ class InTrainingEvaluation:
         self.budget = TimeBudget(config.looks_share, first_step)
         self._sample_prompts = prompts[: config.sample_prompts]
         self._kl_cost, self._sample_cost = EvaluationCost(), EvaluationCost()
+        self._tools = list(tools) or [None] * len(prompts)
         self._kl_prompts = self._prompts_for_kl(prompts)
         self._notes_written: set[str] = set()
         self._kl_was_high = False
@@ -91,8 +95,12 @@ class InTrainingEvaluation:
                 "KL is not estimated: with precompute_ref_log_probs and full fine-tuning no reference stays in memory",
             )
             return []
-        rows = [prompt_token_ids(self.tokenizer, prompt) for prompt in prompts[: config.kl_prompts]]
+        rows = self._token_ids(prompts[: config.kl_prompts])
         return [row for row in rows if len(row) <= config.max_seq_length]
+
+    def _token_ids(self, prompts: Sequence[list[Message]]) -> list[list[int]]:
+        """Return the token ids of the first prompts."""
+        return [prompt_token_ids(self.tokenizer, *one) for one in zip(prompts, self._tools, strict=False)]
 
     def _estimate_kl(self, progress: TrainingProgress, allowed: float) -> KlEstimate | None:
         """Estimate KL within ``allowed`` seconds and log it; None where the time or the memory is too short."""
@@ -166,7 +174,11 @@ class InTrainingEvaluation:
         samples: list[dict[str, Any]] = []
         with self.trainer.accelerator.autocast():
             answers = greedy_answers(
-                self.trainer.model, self.tokenizer, prompts, self.config.sample_max_new_tokens, should_stop
+                self.trainer.model,
+                self.tokenizer,
+                self._token_ids(prompts),
+                self.config.sample_max_new_tokens,
+                should_stop,
             )
             for prompt, answer in zip(prompts, answers, strict=False):
                 samples.append({"when": when, "step": step, "model": model, "prompt": prompt, "answer": answer})

@@ -12,6 +12,8 @@ from transformers import AutoTokenizer, BitsAndBytesConfig
 from dpo_tui.config.library_fields import loading_keywords
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
+from dpo_tui.data.tokens.template_defaults import with_defaults
+from dpo_tui.data.tokens.tokenizer_settings import no_padding_token, unknown_eos_token
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.model_class import model_class
@@ -30,6 +32,7 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
 
     Raises:
         TrainingError: the chat template's file cannot be read.
+        ConfigError: ``eos_token`` is no token, or there is nothing to pad with.
     """
     notes = []
     tokenizer = AutoTokenizer.from_pretrained(config.model_name, revision=config.model_revision or "main")
@@ -41,10 +44,24 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
     elif tokenizer.chat_template is None:
         tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
         notes.append("The tokenizer has no chat template; ChatML is used, and saved with the adapter")
+    tokenizer.chat_template = _with_variables(tokenizer.chat_template, config)
+    if config.eos_token:
+        if config.eos_token not in tokenizer.get_vocab():
+            raise unknown_eos_token(config, tokenizer.all_special_tokens)
+        tokenizer.eos_token = config.eos_token
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise no_padding_token(config, list(tokenizer.get_added_vocab()))
         tokenizer.pad_token = tokenizer.eos_token
         notes.append(f"The tokenizer has no padding token; {tokenizer.eos_token!r} is used")
     return tokenizer, notes
+
+
+def _with_variables(template: Any, config: Config) -> Any:
+    """The template, or each of several by name, with the values of ``chat_template_kwargs`` as defaults."""
+    if isinstance(template, dict):
+        return {name: with_defaults(one, config.chat_template_kwargs) for name, one in template.items()}
+    return with_defaults(template, config.chat_template_kwargs)
 
 
 def load_model(config: Config, device: TrainingDevice, adapter: Path | None = None) -> Any:

@@ -85,7 +85,8 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
         estimate = None
         if request["kl_prompts"] and strategy.has_reference:
             send("progress", {"message": "Estimating KL to the reference", "done": 0, "total": None})
-            prompts = [prompt_token_ids(tokenizer, prompt) for prompt in rows.prompts[: request["kl_prompts"]]]
+            with_tools = zip(rows.prompts, rows.prompt_tools, strict=True)
+            prompts = [prompt_token_ids(tokenizer, *one) for one in with_tools][: request["kl_prompts"]]
             estimate = estimate_kl(trainer, tokenizer, prompts, config.kl_max_new_tokens, seed=config.seed)
     if estimate is not None:
         metrics |= {"eval_kl": estimate.mean, "eval_kl_stderr": estimate.stderr, "eval_kl_n": estimate.n}

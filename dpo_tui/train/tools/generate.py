@@ -4,7 +4,7 @@ Requests, by ``do``:
 
     load-run     run                  policy and reference of a run; result: device
     load-model   model, use_4bit      any model; result: device
-    answers      prompts (id, messages), who, max_new_tokens, n, temperature, top_p, seed
+    answers      prompts (id, messages, tools), who, max_new_tokens, n, temperature, top_p, seed
                                       sends {"kind": "answer", "id", "who", "number", "text"}; result: count
     reply        messages, who, max_new_tokens, temperature, seed
                                       sends {"kind": "text", "text"} while it generates; result: text, tokens, stopped
@@ -81,7 +81,7 @@ def _answers(loaded: LoadedRun, request: dict[str, Any], send: Send) -> int:
     count = 0
     for start in range(0, len(wanted), BATCH_SIZE):
         batch = wanted[start : start + BATCH_SIZE]
-        rows = [prompt_token_ids(tokenizer, prompt["messages"]) for prompt, _ in batch]
+        rows = [prompt_token_ids(tokenizer, prompt["messages"], prompt.get("tools")) for prompt, _ in batch]
         for who in request.get("who", ["tuned"]):
             with loaded.active_model(who) as model:
                 answers = generate(

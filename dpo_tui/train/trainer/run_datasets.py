@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset, Value
@@ -13,6 +13,8 @@ from dpo_tui.data.load_split import SPLIT_VERSION, Row, Split, prompts_of, split
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.source.source import Progress
+from dpo_tui.data.tokens.template_check import check_config
+from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 from dpo_tui.train.trainer.message_dataset import MessageDataset
@@ -26,6 +28,7 @@ class RunDatasets:
         train: training rows, in TRL's columns.
         held_out: evaluation rows; None where nothing is held out.
         prompts: prompts for sampled answers and for the KL estimate, from the held-out part where there is one.
+        prompt_tools: for each of these prompts the schemas of tools that its row has; None without any.
         untrained: ids of the held-out prompts that no training row has.
         total: rows in the data.
         dropped: rows that cannot be used, among them pairs that the model's chat template cannot render.
@@ -35,6 +38,7 @@ class RunDatasets:
         split_version: the version of the split.
         repeated: training rows that are exact copies of an earlier one.
         leaked: held-out rows whose prompt is trained on as well.
+        template: what is wrong with the text that the chat template makes of the rows.
     """
 
     train: Dataset
@@ -49,6 +53,8 @@ class RunDatasets:
     split_version: int = SPLIT_VERSION
     repeated: int = 0
     leaked: int = 0
+    template: tuple[TemplateFinding, ...] = ()
+    prompt_tools: list[list[dict[str, Any]] | None] = field(default_factory=list)
 
 
 def load_datasets(config: Config, progress: Progress | None = None, *, version: int = SPLIT_VERSION) -> RunDatasets:
@@ -80,10 +86,12 @@ def _rows(
     config: Config, split: Split[Row], convert: Callable[[Sequence[Row]], Dataset], version: int, repeated: int = 0
 ) -> RunDatasets:
     """Convert a split into datasets. The rows are not kept: training would hold them in memory beside the datasets."""
+    prompts = different_prompts(prompts_of(split.held_out or split.train), _most_prompts(config))
     return RunDatasets(
         train=convert(split.train),
         held_out=convert(split.held_out) if split.held_out else None,
-        prompts=different_prompts(prompts_of(split.held_out or split.train), _most_prompts(config)),
+        prompts=prompts,
+        prompt_tools=split.tools_of(prompts),
         untrained=[prompt_id(prompt) for prompt in split.untrained_prompts()],
         total=split.total,
         dropped=split.dropped,
@@ -93,6 +101,7 @@ def _rows(
         split_version=version,
         repeated=repeated,
         leaked=split.leaked,
+        template=tuple(check_config(config, split.train, download=True)),
     )
 
 

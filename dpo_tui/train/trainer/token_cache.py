@@ -17,6 +17,7 @@ from typing import Any
 from datasets import Dataset, load_from_disk
 
 from dpo_tui import paths
+from dpo_tui.data.tokens.template_clock import clock_texts
 
 # Below this many rows, tokenising is faster than the look-up.
 FEWEST = 500
@@ -42,6 +43,13 @@ def processes(rows: int) -> int | None:
     return count if count > 1 else None
 
 
+def dates_in(tokenizer: Any) -> list[str] | None:
+    """Return what the tokenizer's chat template writes of the date now; None where it cannot be known."""
+    template = getattr(tokenizer, "chat_template", None)
+    sources = template.values() if isinstance(template, dict) else [template] if template else []
+    return clock_texts(sources)
+
+
 def key_of(dataset: Any, tokenizer: Any, arguments: Any) -> str | None:
     """Return the cache key of rows: a digest of the rows and of everything that changes how they are tokenised.
 
@@ -51,14 +59,17 @@ def key_of(dataset: Any, tokenizer: Any, arguments: Any) -> str | None:
         arguments: TRL's; the length decides which pairs are dropped.
 
     Returns:
-        A SHA-256 in hexadecimal digits; None for a tokenizer that cannot be serialised.
+        A SHA-256 in hexadecimal digits; None for a tokenizer that cannot be serialised, and for a template whose text
+        may be another each time.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    dates = dates_in(tokenizer)
+    if backend is None or dates is None:
         return None
     parts = [
         backend.to_str(),
         tokenizer.chat_template,
+        dates,
         tokenizer.special_tokens_map,
         arguments.max_length,
         arguments.truncation_mode,

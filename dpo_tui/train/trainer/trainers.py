@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.train.shortcuts import reference_cache, reference_precompute
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer import token_cache
@@ -56,8 +57,17 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Tokenise a dataset as TRL does, or take its rows from the token cache."""
         self.journal.phase("load-pairs")
-        if len(dataset) < token_cache.FEWEST or "prompt_ids" in dataset.column_names:
+        if "prompt_ids" in dataset.column_names:
             return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        rows = self._tokenised(dataset, processing_class, args, dataset_name)
+        if not len(rows):
+            raise nothing_fits(self.config, len(dataset), "training" if dataset_name == "train" else "held-out")
+        return rows
+
+    def _tokenised(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        if len(dataset) < token_cache.FEWEST:
+            return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        dates = token_cache.dates_in(processing_class)
         key = token_cache.key_of(dataset, processing_class, args)
         rows = token_cache.load(key) if key else None
         if rows is not None:
@@ -65,7 +75,8 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             return rows
         args.dataset_num_proc = args.dataset_num_proc or token_cache.processes(len(dataset))
         rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        if key:
+        # Not if the template writes the date, and that has changed meanwhile.
+        if key and dates == token_cache.dates_in(processing_class):
             token_cache.store(key, rows)
         return rows
 

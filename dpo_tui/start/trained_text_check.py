@@ -1,0 +1,38 @@
+"""Check before a start the text that will be trained: special tokens, chat template, and whether anything fits."""
+
+from typing import Any
+
+from dpo_tui.config.schema import Config
+from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.load_split import Split
+from dpo_tui.data.pairs.pair import Pair
+from dpo_tui.data.tokens.template_check import check_config
+from dpo_tui.data.tokens.template_findings import TemplateFinding
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings, TokenizerSettings, require_special_tokens
+from dpo_tui.data.tokens.too_long import require_room
+from dpo_tui.errors import DataError
+from dpo_tui.hub.tokenizer_files import tokenizer_folder
+
+
+def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFinding, ...]:
+    """Return what is wrong with the text that the chat template makes of a run's rows.
+
+    Args:
+        config: with a model that is on this machine, or not yet: then the worker checks.
+        split: the run's rows.
+
+    Raises:
+        ConfigError: ``eos_token`` is no token, or the tokenizer has nothing to pad with.
+        DataError: the prompt of every pair fills ``max_seq_length`` alone.
+    """
+    try:
+        folder = tokenizer_folder(config.model_name, config.model_revision, download=False)
+        tokenizer: TokenizerSettings | None = TokenizerSettings(folder, TemplateSettings.of(config))
+    except DataError:
+        tokenizer = None
+    if tokenizer is not None:
+        ends_text = any(isinstance(row, Demonstration) and row.text is not None for row in split.train[:1])
+        require_special_tokens(tokenizer, config, ends_text=ends_text)
+    for rows, part in ((split.train, "training"), (split.held_out, "held-out")):
+        require_room(config, [row for row in rows if isinstance(row, Pair)], part)
+    return tuple(check_config(config, split.train))
