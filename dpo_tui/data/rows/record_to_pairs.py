@@ -8,8 +8,10 @@ from collections import Counter
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Message, Turns, Unreadable
-from dpo_tui.data.rows.column_shapes import Binding, ColumnMapping, RawPair, Record, bind
+from dpo_tui.data.rows.column_shapes import Binding, ColumnMapping, RawPair, Record, UnclearColumnError, bind
+from dpo_tui.data.rows.column_use import ColumnUse
 from dpo_tui.data.rows.messages import decoded_messages, is_messages, json_type_name, messages_of, parse_cell
+from dpo_tui.data.rows.text_lists import conversations_of, may_be_turns
 from dpo_tui.data.rows.transcript import is_transcript, parse_prompt, split_transcripts
 
 # The roles that begin a conversation.
@@ -28,6 +30,9 @@ class Recogniser:
     Attributes:
         formats: pairs found in each format.
         evidence: for each format, the column that holds each part of a pair, to be shown to the user.
+        notes: how columns were read and what was left out of rows, in words, with the number of rows.
+        unclear: contradictions between rows that make all of them doubtful, in words, with the number of rows.
+        columns: which columns are read and which are not.
     """
 
     def __init__(self, mapping: ColumnMapping | None = None, *, cells: bool = False) -> None:
@@ -35,6 +40,9 @@ class Recogniser:
         self.cells = cells
         self.formats: Counter[str] = Counter()
         self.evidence: dict[str, dict[str, str]] = {}
+        self.notes: Counter[str] = Counter()
+        self.unclear: Counter[str] = Counter()
+        self.columns = ColumnUse()
         self._bindings: dict[tuple[str, ...], Binding] = {}
 
     @property
@@ -45,7 +53,8 @@ class Recogniser:
     def only_columns(self, record: Record) -> tuple[str, str, str] | None:
         """The prompt, chosen and rejected columns, if no other column of such records matters.
 
-        The scan reads rows of that kind a column at a time, without a call of :meth:`pairs` for each.
+        The scan reads rows of that kind a column at a time, without a call of :meth:`pairs` for each. Rows that one of
+        :meth:`tie_columns` calls a tie are the exception.
         """
         if self.cells:
             return None
@@ -54,11 +63,16 @@ class Recogniser:
         except Unreadable:
             return None
 
+    def tie_columns(self, record: Record) -> tuple[str, ...]:
+        """Columns of such records that may call a row a tie."""
+        return self._binding(record).tie_columns
+
     def count_rows(self, record: Record, count: int) -> None:
         """Count rows like a record that were read by their columns, as if each had gone through :meth:`pairs`."""
         if count:
+            binding = self._binding(record)
             self.formats["standard"] += count
-            self.evidence.setdefault("standard", self._binding(record).columns)
+            self.evidence.setdefault("standard", binding.columns)
 
     def pairs(self, record: Any) -> list[Turns]:
         """The pairs of one record; a ranking of k answers gives up to k(k-1)/2.
@@ -72,13 +86,22 @@ class Recogniser:
             record = {key: parse_cell(value) if isinstance(value, str) else value for key, value in record.items()}
         binding = self._binding(record)
         pairs = []
-        for found in binding.read(record):
-            raw = _with_decoded_messages(found)
-            pairs.append(_turns_of(raw))
-            name = _format_of(raw) if binding.shape == "columns" else binding.shape
-            self.formats[name] += 1
-            if name not in self.evidence:
-                self.evidence[name] = binding.columns
+        notes = dict.fromkeys(binding.notes)
+        try:
+            for found in binding.read(record):
+                raw = _with_decoded_messages(found)
+                pairs.append(_turns_of(raw))
+                name = _format_of(raw) if binding.shape == "columns" else binding.shape
+                self.formats[name] += 1
+                if name not in self.evidence:
+                    self.evidence[name] = binding.columns
+                if raw.note:
+                    notes[raw.note] = None
+        except UnclearColumnError as problem:
+            self.unclear[problem.message] += 1
+            raise
+        if notes:
+            self.notes.update(notes.keys())
         return pairs
 
     def _binding(self, record: Record) -> Binding:
@@ -86,8 +109,10 @@ class Recogniser:
         binding = self._bindings.get(names)
         if binding is None:
             binding = bind(record, self.mapping)
+            if binding.used:
+                self.columns.add(record, binding.used)
             # Other shapes look at values (an `output` of two answers), which may differ in the next row.
-            if binding.shape == "columns" and len(self._bindings) < _BINDINGS_KEPT:
+            if binding.by_names and len(self._bindings) < _BINDINGS_KEPT:
                 self._bindings[names] = binding
         return binding
 
@@ -96,11 +121,20 @@ def _with_decoded_messages(raw: RawPair) -> RawPair:
     """Decode prompt and answers that are lists of messages in JSON text, which occur in every kind of file."""
     prompt, chosen, rejected = map(decoded_messages, raw[:3])
     if prompt is raw.prompt and chosen is raw.chosen and rejected is raw.rejected:
+        if may_be_turns(prompt) or (type(prompt) is list and prompt and type(prompt[0]) is str):
+            turns = conversations_of(prompt, (chosen, rejected), certain=False)
+            if turns is not None:
+                note = "prompt and answers are read as lists of turns"
+                return raw._replace(prompt=turns[0], chosen=turns[1], rejected=turns[2], note=note)
         return raw
     return raw._replace(prompt=prompt, chosen=chosen, rejected=rejected)
 
 
 def _turns_of(raw: RawPair) -> Turns:
+    return _turns_without_prefix(raw) if raw.prefix is None else _with_prefix(_turns_without_prefix(raw), raw.prefix)
+
+
+def _turns_without_prefix(raw: RawPair) -> Turns:
     prompt, chosen, rejected = raw.prompt, raw.chosen, raw.rejected
     # The common case first: three texts. It runs for every row of most datasets.
     if type(prompt) is str and type(chosen) is str and type(rejected) is str and not raw.system and not raw.tools:
@@ -117,6 +151,28 @@ def _turns_of(raw: RawPair) -> Turns:
     if system and not isinstance(turns.prompt, str) and turns.prompt and turns.prompt[0]["role"] == "system":
         system = None
     return Turns(*turns[:3], system, tools_of(raw.tools), raw.margin)
+
+
+def _with_prefix(turns: Turns, prefix: str) -> Turns:
+    """The pair whose answers both begin with a prefix, character for character; unless both begin with it already.
+
+    The prefix has the same log-probability in both answers, so that it adds nothing to their difference.
+    """
+    if all(_first_text(answer).startswith(prefix) for answer in (turns.chosen, turns.rejected)):
+        return turns
+    return turns._replace(chosen=_prefixed(turns.chosen, prefix), rejected=_prefixed(turns.rejected, prefix))
+
+
+def _first_text(answer: str | list[Message]) -> str:
+    return answer if isinstance(answer, str) else str(answer[0].get("content") or "") if answer else ""
+
+
+def _prefixed(answer: str | list[Message], prefix: str) -> str | list[Message]:
+    if isinstance(answer, str):
+        return prefix + answer if answer and not answer.isspace() else answer
+    if not answer:
+        return answer
+    return [{**answer[0], "content": prefix + str(answer[0].get("content") or "")}, *answer[1:]]
 
 
 def _format_of(raw: RawPair) -> str:
@@ -164,7 +220,7 @@ def _with_implicit_prompt(chosen: str | list[Message], rejected: str | list[Mess
         return Turns(*split_transcripts(chosen, rejected))
     assert isinstance(chosen, list)  # noqa: S101 (the caller made both the same kind)
     assert isinstance(rejected, list)  # noqa: S101
-    shared = _shared_length(chosen, rejected)
+    shared = _repeated_length(chosen, rejected)
     # Each answer keeps at least one message, also when one conversation is the beginning of the other.
     shared = min(shared, len(chosen) - 1, len(rejected) - 1)
     if shared <= 0:
