@@ -9,6 +9,11 @@ from dpo_tui.data.rows.messages import is_messages, json_type_name, parse_cell
 
 TEXT_KEYS = ("answer", "response", "text", "content", "completion", "output", "generation", "summary")
 """The keys under which an answer that is an object has its text."""
+ANSWER_LISTS = (
+    *("summaries", "responses", "answers", "completions", "outputs", "generations", "candidates", "options"),
+    "replies",
+)
+"""Columns that hold a list of answers."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TURN_LIST_STARTS = ('["', "['", "[null", "[None", "[]")
 

@@ -145,6 +145,10 @@ LAYOUTS: list[tuple[str, dict[str, Any], list[Message], dict[str, Any] | None]] 
     ("better and worse", {"question": Q, "better_answer": G, "worse_answer": B}, ASKED, None),
     ("LLaMA-Factory's example", {"question": Q, "pos_answer": G, "neg_answer": B}, ASKED, None),
     ("y_w and y_l", {"prompt": Q, "response_w": G, "response_l": B}, ASKED, None),
+    ("positions in a list", {"prompt": Q, "responses": ["So so.", B, G], "chosen": 2, "rejected": 1}, ASKED, None),
+    ("one position", {"prompt": Q, "answers": [B, G], "better": 1}, ASKED, None),
+    ("reward scores", {"instruction": Q, "responses": [B, G, "So so."], "reward_scores": [1.5, 3.5, 2.0]}, ASKED, None),
+    ("OpenAssistant", {"prompt": Q, "replies": [{"text": B, "rank": 1}, {"text": G, "rank": 0}]}, ASKED, None),
     ("lists of turns", {"prompt": [Q], "chosen": [G], "rejected": [B]}, ASKED, None),
 ]
 CONTAINERS = ["jsonl", "jsonl with text", "csv", "parquet"]
@@ -306,6 +310,7 @@ def test_another_label_is_chosen_by_its_name(tmp_path: Path) -> None:
         ),
         ({"messages": [*ASKED], "rejected_response": B}, "`messages` does not end with a question and its answer"),
         ({"prompt": Q, "rejected": B}, "`chosen` is missing"),
+        ({**SIDES, "preference_score": 2}, "two answers .* no column that says which is better; label_field names one"),
     ],
 )
 def test_a_row_without_two_answers_is_refused_with_the_reason(
@@ -326,6 +331,12 @@ def test_a_prefix_is_put_before_both_answers_character_for_character(tmp_path: P
     assert pair.chosen == [assistant("Step 1: think.\nStep 2: yes")]
 
 
+def test_a_prefix_makes_no_answer_of_an_empty_one(tmp_path: Path) -> None:
+    record = {"prompt": Q, "steps": "Step 1:", "chosen": G, "rejected": [assistant(" ")]}
+    loaded = load(tmp_path, [{**record, "rejected": B}, record, {**record, "rejected": ""}], prefix_field="steps")
+    assert [(one.row, one.check) for one in loaded.dropped] == [(2, "empty-answer"), (3, "empty-answer")]
+
+
 def test_a_prefix_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no column `steps`, which prefix_field names"):
         load(tmp_path, [{"prompt": Q, "chosen": G, "rejected": B}], prefix_field="steps")
@@ -342,3 +353,40 @@ def test_conversations_share_a_beginning_whatever_other_keys_their_messages_have
     (pair,) = load(tmp_path, [{"winner": "model_a", "conversation_a": sides[0], "conversation_b": sides[1]}]).pairs
     assert [one["content"] for one in pair.prompt] == [Q]
     assert [one["content"] for one in pair.rejected] == [B]
+
+
+def test_a_position_beyond_the_list_is_never_taken_for_an_answer(tmp_path: Path) -> None:
+    record = {"prompt": Q, "responses": [B, G], "chosen": 1, "rejected": 0}
+    loaded = load(tmp_path, [{**record, "chosen": None}, record])
+    assert [(one.row, one.chosen[0]["content"]) for one in loaded.pairs] == [(2, G)]
+    with pytest.raises(DataError, match="`chosen` is 7, and `responses` has 2 answers"):
+        load(tmp_path, [{**record, "chosen": 7}, record])
+
+
+def test_each_of_several_worse_answers_makes_a_pair(tmp_path: Path) -> None:
+    loaded = load(tmp_path, [{"query": Q, "response": G, "rejected_response": [B, "So so."]}])
+    assert [one.rejected for one in loaded.pairs] == [[assistant(B)], [assistant("So so.")]]
+    assert {one.chosen[0]["content"] for one in loaded.pairs} == {G}
+    assert any("each of them is set against `response`" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("container", ["jsonl", "parquet"])
+def test_an_answer_that_is_an_object_is_the_text_in_it(tmp_path: Path, container: str) -> None:
+    record = {"prompt": Q, "chosen": {"answer": G, "score": 3}, "rejected": {"answer": B, "score": 1}}
+    (pair,) = load(tmp_path, [record], container).pairs
+    assert (pair.chosen, pair.rejected) == ([assistant(G)], [assistant(B)])
+
+
+@pytest.mark.parametrize("container", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("answers", [('{"answer": 4}', '{"answer": 5}'), ("[1, 2, 3]", "[3, 2]"), ("4", "5")])
+def test_json_that_is_the_answer_stays_text(tmp_path: Path, answers: tuple[str, str], container: str) -> None:
+    record = {"prompt": "Answer in JSON.", "chosen": answers[0], "rejected": answers[1]}
+    (pair,) = load(tmp_path, [record], container).pairs
+    assert (pair.chosen, pair.rejected) == ([assistant(answers[0])], [assistant(answers[1])])
+
+
+def test_numbers_beside_the_list_that_they_are_from_are_answers(tmp_path: Path) -> None:
+    (pair,) = load(
+        tmp_path, [{"prompt": "2+2?", "chosen": "4", "rejected": "3", "options": ["3", "4", "5", "6", "7"]}]
+    ).pairs
+    assert pair.chosen == [assistant("4")]

@@ -10,6 +10,7 @@ from dpo_tui.data.rows.column_shapes import Binding, ColumnMapping, RawPair, Rec
 from dpo_tui.data.rows.messages import decoded_messages, is_messages
 from dpo_tui.data.rows.shapes.better_answer import is_tie, may_mark_ties
 from dpo_tui.data.rows.shapes.prompt_columns import PromptColumns
+from dpo_tui.data.rows.text_lists import ANSWER_LISTS, list_of
 
 # The columns that datasets use, the more specific names first.
 _CHOSEN = (
@@ -58,7 +59,7 @@ _BESIDE_REJECTED = ("response", "output", "answer", "completion", "messages", "c
 def chosen_and_rejected(record: Record, mapping: ColumnMapping) -> Binding | None:
     """A column for each answer, and usually one for the prompt."""
     chosen, rejected = answer_columns(record, mapping)
-    if chosen is None or rejected is None:
+    if chosen is None or rejected is None or _are_positions(record, chosen, rejected):
         return None
     names = column_names(record)
     whole = _is_conversation(chosen, rejected) and mapping.prompt is None
@@ -66,7 +67,7 @@ def chosen_and_rejected(record: Record, mapping: ColumnMapping) -> Binding | Non
     scores = _scores(names, chosen, rejected)
     ties = tuple(name for name in names.names if may_mark_ties(name) and name not in {chosen, rejected, prompts.prompt})
 
-    def read(row: Record) -> tuple[RawPair]:
+    def read(row: Record) -> list[RawPair]:
         for name in ties:
             if is_tie(name, row.get(name)):
                 raise Unreadable("tie", f"`{name}` calls the answers equally good")
@@ -74,7 +75,11 @@ def chosen_and_rejected(record: Record, mapping: ColumnMapping) -> Binding | Non
         better, worse = row.get(chosen), row.get(rejected)
         if whole:
             prompt, better = _prompt_and_last_answer(prompt, better, worse, chosen)
-        return (RawPair(prompt, better, worse, system, tools, _margin(row, scores), prefix),)
+        margin = _margin(row, scores)
+        if isinstance(better, str) and isinstance(worse, list) and _are_texts(worse):
+            note = f"`{rejected}` holds several answers: each of them is set against `{chosen}`"
+            return [RawPair(prompt, better, one, system, tools, margin, prefix, note) for one in worse]
+        return [RawPair(prompt, better, worse, system, tools, margin, prefix)]
 
     columns = {"chosen": chosen, "rejected": rejected}
     if prompts.prompt is not None:
@@ -90,7 +95,8 @@ def chosen_and_rejected(record: Record, mapping: ColumnMapping) -> Binding | Non
         used=frozenset({chosen, rejected, *prompts.named.values(), *(scores or ()), *_recognised_ties(record, ties)}),
         only_columns=(prompts.prompt, chosen, rejected) if simple and prompts.prompt else None,
         tie_columns=ties,
-        by_names=True,
+        # Beside a list of answers a number may be a position in it, as the next row may show.
+        by_names=names.find(ANSWER_LISTS) is None or _is_no_number(record[chosen]),
     )
 
 
@@ -130,6 +136,25 @@ def _each_pair_of_names(names: ColumnNames) -> Iterator[tuple[str, str]]:
             beside = names.find(("_".join(rest), *_BESIDE_REJECTED))
             if beside is not None:
                 yield beside, name
+
+
+def _are_positions(record: Record, chosen: str, rejected: str) -> bool:
+    """Whether the columns hold positions in a list of answers that stands beside them, and no answers."""
+    positions = number_of(record.get(chosen)), number_of(record.get(rejected))
+    if None in positions:
+        return False
+    name = column_names(record).find(ANSWER_LISTS)
+    answers = list_of(record[name]) if name is not None else None
+    # "4" and "5" beside their list are answers.
+    return answers is not None and record[chosen] not in answers and record[rejected] not in answers
+
+
+def _is_no_number(value: Any) -> bool:
+    return value is not None and number_of(value) is None
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return len(values) > 1 and all(isinstance(text, str) for text in values)
 
 
 def _is_conversation(chosen: str, rejected: str) -> bool:

@@ -6,19 +6,30 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from dpo_tui.data.pairs.pair import Unreadable
-from dpo_tui.data.rows.column_names import column_names, number_of
+from dpo_tui.data.rows.column_names import SCORE_TERMS, column_names, number_of, terms_of
 from dpo_tui.data.rows.column_shapes import Binding, ColumnMapping, RawPair, Record, shape
 from dpo_tui.data.rows.messages import is_messages
 from dpo_tui.data.rows.shapes.prompt_columns import PromptColumns, PromptParts
 from dpo_tui.data.rows.text_lists import answer_of, list_of, text_key
 
-_LISTS = ("answers", "completions", "responses", "generations", "outputs", "candidates", "output", "generation")
+_LISTS = (
+    "answers",
+    "completions",
+    "responses",
+    "generations",
+    "outputs",
+    "candidates",
+    "replies",
+    "output",
+    "generation",
+)
 # Lists of any length whose order says which answer is better, and those that do so with two answers: others may just as
 # well be samples in no order.
 _ORDERED_LISTS = ("output", "ranked_responses", "ranked_answers", "ranked_candidates", "ranked_generations")
 _ORDERED_PAIRS = ("answer", "responses")
 _INSIDE = ("rank", "overall_score", "fine-grained_score", "score", "rating", "pm_score", "reward")
 _BESIDE = ("ranks", "rank", "ranking", "ratings", "rating", "scores", "score", "rewards", "reward", "overall_scores")
+_GRADE_TERMS = frozenset({"ranks", *(f"{term}s" for term in SCORE_TERMS)})
 _RANKS = frozenset({"rank", "ranks", "ranking"})
 _PAIR = 2
 ALL_PAIRS, BEST_AND_WORST = "all", "best-worst"
@@ -192,13 +203,14 @@ def _notes(count: int, order: str, mapping: ColumnMapping) -> tuple[str, ...]:
 
 
 def _is_rank(order: str) -> bool:
-    return order.rpartition(".")[2].lower() in _RANKS
+    return bool(_RANKS.intersection(terms_of(order.rpartition(".")[2])))
 
 
 def _grades_of(record: Record, answers: list[Any]) -> str | None:
     """The column of the answers' grades: one with a number for at least one of them, or else one that lacks them."""
     names = column_names(record)
     found = [name for each in _BESIDE if (name := names.find((each,))) is not None]
+    found += [name for name in names.names if name not in found and _GRADE_TERMS.intersection(terms_of(name))]
     lists = {name: list_of(record[name]) for name in found}
     # One number beside the list is none of its answers; a name in the plural says that there should be a list.
     lists = {

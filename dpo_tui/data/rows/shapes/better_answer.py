@@ -84,7 +84,7 @@ def label_note(label: str, answers: PairedColumns) -> str:
 def is_signed(label: str) -> bool:
     """Whether a label is a number with a sign, by its name: HelpSteer's strength of a preference."""
     terms = terms_of(label)
-    return "strength" in terms or terms in {("overall", "preference"), ("preference", "score")}
+    return "strength" in terms or terms == ("overall", "preference")
 
 
 def better_answer(row: Record, label: str, answers: PairedColumns) -> Verdict:

@@ -17,10 +17,20 @@ from dpo_tui.data.rows.shapes.better_answer import (
     may_mark_ties,
 )
 from dpo_tui.data.rows.shapes.prompt_columns import PromptColumns
-from dpo_tui.data.rows.text_lists import answer_of, conversations_of, list_of
+from dpo_tui.data.rows.text_lists import ANSWER_LISTS, answer_of, conversations_of, list_of
 
-_LISTS = ("summaries", "responses", "answers", "completions", "outputs", "generations", "candidates", "options")
-_POSITIONS = ("choice", "chosen", "best", "preferred", "selected", "winner", "best_response", "preference", "label")
+_POSITIONS = (
+    "choice",
+    "chosen",
+    "best",
+    "better",
+    "preferred",
+    "selected",
+    "winner",
+    "best_response",
+    "preference",
+    "label",
+)
 _PAIR = 2
 
 
@@ -68,12 +78,13 @@ def two_answers(record: Record, mapping: ColumnMapping) -> Binding | None:
 def answers_and_position(record: Record, mapping: ColumnMapping) -> Binding | None:
     """A list of answers and the position of the best one (OpenAI's comparisons of summaries)."""
     names = column_names(record)
-    name, label = names.find(_LISTS), names.find(_POSITIONS, mapping.label)
+    name, label = names.find(ANSWER_LISTS), names.find(_POSITIONS, mapping.label)
     answers = list_of(record.get(name)) if name else None
     if name is None or label is None or answers is None or len(answers) < _PAIR:
         return None
     if isinstance(record.get(label), bool) or number_of(record.get(label)) is None:
         return None
+    worst = names.find(("rejected",)) if label == names.find(("chosen",)) else None
     info = names.find(("info",)) if mapping.prompt is None else None
     is_summary = info is not None and _summary_prompt(record.get(info)) is not None
     prompts = PromptColumns.of(record, mapping, taken=(name, label))
@@ -88,17 +99,21 @@ def answers_and_position(record: Record, mapping: ColumnMapping) -> Binding | No
         found = list_of(row.get(name)) or []
         best = _position(row.get(label), len(found), name, label)
         texts = [answer_of(item, name) for item in found]
+        if worst is not None:
+            texts = [texts[best], texts[_position(row.get(worst), len(found), name, worst)]]
+            best = 0
         others = (text for number, text in enumerate(texts) if number != best)
         return [RawPair(prompt, texts[best], other, system, tools, None, prefix) for other in others]
 
+    columns = {"chosen": f"{name}[]", "rejected": f"{name}[]", "label": f"{label}, {worst}" if worst else label}
     notes = [f"`{label}` is read as a position in `{name}`, counted from 0"]
     if is_summary:
         notes.append(f"the prompt is made of the post in `{info}` as Stiennon et al. (2020) do: it ends with TL;DR:")
     return Binding(
         "choice",
-        {**prompts.named, "prompt": prompt_name, "chosen": f"{name}[]", "rejected": f"{name}[]", "label": label},
+        {**prompts.named, "prompt": prompt_name, **columns},
         read,
-        used=frozenset({name, label, prompt_name, *prompts.named.values()}),
+        used=frozenset({name, label, prompt_name, worst or label, *prompts.named.values()}),
         notes=tuple(notes),
     )
 

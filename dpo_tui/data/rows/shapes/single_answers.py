@@ -53,6 +53,12 @@ def incomplete(record: Record, mapping: ColumnMapping) -> Binding:
     for setting, name in named.items():
         if name is not None and name not in record:
             return _refused("incomplete", f"there is no column `{name}`, which {setting} names (columns: {found})", {})
+    answers = column_names(record).answers
+    if not chosen and not rejected and answers is not None:
+        message = (
+            f"there are two answers (`{answers.first}`, `{answers.second}`) and no column that says which is better"
+        )
+        return _refused("incomplete", f"{message}; label_field names one (columns: {found})", {})
     lacking = "`rejected` is" if chosen else "`chosen` is" if rejected else "`chosen` and `rejected` are"
     return _refused("incomplete", f"{lacking} missing (columns: {found})", {})
 
