@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 from rapidfuzz.distance import Indel
@@ -141,13 +141,11 @@ def _is_fact(word: str) -> bool:
 )
 def swapped_suspect(batch: PairColumns) -> Iterable[int]:
     """The dataset's own scores prefer the rejected answer; or chosen is a few words, and rejected a full answer."""
-    for index, turns in batch.turns.items():
-        if turns.margin is not None and turns.margin < 0:
-            yield index
-    scored = {index for index, turns in batch.turns.items() if turns.margin is not None and not isnan(turns.margin)}
+    margins = batch.margins
+    yield from (index for index, margin in margins.items() if margin < 0)
     shorter = batch.rejected_lengths >= MUCH_SHORTER * np.maximum(batch.chosen_lengths, 10)
     for index in np.flatnonzero(shorter).tolist():
-        if index not in scored and len(batch.chosens[index].split(None, FEW_WORDS)) <= FEW_WORDS:
+        if isnan(margins.get(index, nan)) and len(batch.chosens[index].split(None, FEW_WORDS)) <= FEW_WORDS:
             yield index
 
 
@@ -161,7 +159,7 @@ def swapped_suspect(batch: PairColumns) -> Iterable[int]:
 )
 def equal_scores(batch: PairColumns) -> Iterable[int]:
     """The score of the chosen answer is the rejected one's."""
-    return [index for index, turns in batch.turns.items() if turns.margin == 0]
+    return [index for index, margin in batch.margins.items() if margin == 0]
 
 
 @pair_check(
@@ -174,4 +172,4 @@ def equal_scores(batch: PairColumns) -> Iterable[int]:
 )
 def nan_score(batch: PairColumns) -> Iterable[int]:
     """The score of the chosen or of the rejected answer is not a number."""
-    return [index for index, turns in batch.turns.items() if turns.margin is not None and isnan(turns.margin)]
+    return [index for index, margin in batch.margins.items() if isnan(margin)]

@@ -87,6 +87,13 @@ class PromptColumns:
             prefix=mapping.prefix,
         )
 
+    def _with_other_texts(self, prompt: str, row: Record) -> Any:
+        if prompt.startswith("{") and '"full_text"' in prompt and isinstance(question := parse_cell(prompt), dict):
+            return _text_in(question)
+        if self.subject and isinstance(subject := row.get(self.subject), str) and subject:
+            prompt = f"{prompt}\n\n{subject}"
+        return _with_history(prompt, row.get(self.history), self.history) if self.history else prompt
+
     @property
     def named(self) -> dict[str, str]:
         """The column of each part, to be shown to the user."""
@@ -107,31 +114,29 @@ class PromptColumns:
         """
         prompt = row.get(self.prompt) if self.prompt else None
         tools = row.get(self.tools) if self.tools else None
-        if isinstance(prompt, str) and prompt.startswith("{") and '"full_text"' in prompt:
-            prompt = parse_cell(prompt)
-        if isinstance(prompt, dict) and isinstance(prompt.get("messages"), list):
+        if isinstance(prompt, str):
+            prompt = self._with_other_texts(prompt, row)
+        elif isinstance(prompt, dict) and isinstance(prompt.get("messages"), list):
             # OpenAI's preference files keep the messages and the tools together under `input`.
             tools = prompt.get("tools") or tools
             prompt = prompt["messages"]
         elif isinstance(prompt, dict) and "role" not in prompt and "from" not in prompt:
-            prompt = next((prompt[key] for key in _TEXT_KEYS if isinstance(prompt.get(key), str)), prompt)
-        subject = row.get(self.subject) if self.subject else None
-        if isinstance(subject, str) and subject and isinstance(prompt, str):
-            prompt = f"{prompt}\n\n{subject}"
-        if self.history and isinstance(prompt, str):
-            prompt = _with_history(prompt, row.get(self.history), self.history)
+            prompt = _text_in(prompt)
         system = row.get(self.system) if self.system else None
-        return PromptParts(prompt, system, tools, self._prefix(row))
+        return PromptParts(prompt, system, tools, _prefix_of(row, self.prefix) if self.prefix else None)
 
-    def _prefix(self, row: Record) -> str | None:
-        if self.prefix is None:
-            return None
-        if self.prefix not in row:
-            raise Unreadable("missing-field", f"there is no column `{self.prefix}`, which prefix_field names")
-        value = row[self.prefix]
-        if value is not None and not isinstance(value, str):
-            raise Unreadable("missing-field", f"`{self.prefix}` is {json_type_name(value)}, not text")
-        return value or None
+
+def _text_in(question: dict[str, Any]) -> Any:
+    return next((question[key] for key in _TEXT_KEYS if isinstance(question.get(key), str)), question)
+
+
+def _prefix_of(row: Record, name: str) -> str | None:
+    if name not in row:
+        raise Unreadable("missing-field", f"there is no column `{name}`, which prefix_field names")
+    value = row[name]
+    if value is not None and not isinstance(value, str):
+        raise Unreadable("missing-field", f"`{name}` is {json_type_name(value)}, not text")
+    return value or None
 
 
 def _with_history(prompt: str, history: Any, name: str) -> Any:
