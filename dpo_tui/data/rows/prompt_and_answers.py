@@ -7,6 +7,7 @@ from dpo_tui.data.rows.messages import is_messages, json_type_name, messages_of
 from dpo_tui.data.rows.text_lists import text_key
 from dpo_tui.data.rows.transcript import is_transcript, parse_prompt, split_transcripts
 
+_COMPARED = ("role", "content", "tool_calls")
 # The roles that begin a conversation.
 _OPENING_ROLES = frozenset({"user", "system", "developer"})
 
@@ -77,23 +78,17 @@ def _without_ending(prompt: list[Message], answer: list[Message]) -> list[Messag
     )
 
 
-def _shared_length(left: list[Message], right: list[Message]) -> int:
-    """How many messages two conversations have in common at their beginning."""
+def _repeated_length(left: list[Message], right: list[Message]) -> int:
+    """How many messages two conversations have in common at their beginning.
+
+    Role, content and tool calls are compared, whatever other keys the messages have.
+    """
     count = 0
     for one, other in zip(left, right, strict=False):
-        if one != other:
+        if any(one.get(key) != other.get(key) for key in _COMPARED):
             break
         count += 1
     return count
-
-
-def _repeated_length(left: list[Message], right: list[Message]) -> int:
-    """Like :func:`_shared_length`, of role, content and tool calls, whatever other keys the messages have."""
-    return _shared_length([_essence(message) for message in left], [_essence(message) for message in right])
-
-
-def _essence(message: Message) -> Message:
-    return {key: message.get(key) for key in ("role", "content", "tool_calls")}
 
 
 def text_or_messages(value: Any, column: str) -> str | list[Message] | None:
