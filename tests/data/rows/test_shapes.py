@@ -9,8 +9,13 @@ import pytest
 
 from dpo_tui.data.load_pairs import LoadedPairs, load_pairs
 from dpo_tui.data.pairs.pair import Message
+from dpo_tui.data.repair.repair import repair
+from dpo_tui.data.repair.repair_plan import RepairPlan
+from dpo_tui.data.scan.scan_process import ScanRequest
+from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError
+from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
 from tests.support.data_files import assistant, user, write_lines
 
 
@@ -267,11 +272,12 @@ def test_samples_in_no_order_are_refused(tmp_path: Path) -> None:
         load(tmp_path, [{"prompt": Q, "responses": [G, "So so.", B]}])
 
 
-def test_a_label_that_is_now_a_number_and_now_a_sign_stops_the_whole_file(tmp_path: Path) -> None:
+def test_a_label_that_is_now_a_number_and_now_a_sign_stops_the_whole_file(home: Path, tmp_path: Path) -> None:
     """Read as the number of the better answer, 2 and 1 of a signed strength would be half wrong."""
     records = [{**TWO, "preference": value} for value in (2, 1, -1)]
-    with pytest.raises(DataError, match=r"`preference` is -1.* call the column preference_strength"):
-        load(tmp_path, records)
+    for read in (load_pairs, lambda source: scan(ScanRequest(source, workers=1), lambda _event: None)):
+        with pytest.raises(DataError, match=r"`preference` is -1.* call the column preference_strength"):
+            read(Source(str(write(tmp_path, records))))
     with pytest.raises(DataError, match="`choice` is 2, and `summaries` has 2 answers"):
         load(tmp_path, [{**SUMMARY, "choice": 1}, {**SUMMARY, "choice": 2}])
 
@@ -390,3 +396,12 @@ def test_numbers_beside_the_list_that_they_are_from_are_answers(tmp_path: Path) 
         tmp_path, [{"prompt": "2+2?", "chosen": "4", "rejected": "3", "options": ["3", "4", "5", "6", "7"]}]
     ).pairs
     assert pair.chosen == [assistant("4")]
+
+
+def test_a_preview_of_a_repair_counts_ties_as_left_out(home: Path, tmp_path: Path) -> None:
+    found = [{"prompt": f"{Q} {n}", "chosen": G, "rejected": B, "status": "tie" if n % 2 else "ok"} for n in range(5)]
+    path = write(tmp_path, found)
+    scan(ScanRequest(Source(str(path)), workers=1), lambda _event: None)
+    assert DatasetBrowser(str(path)).remaining(Decisions(), ()).summary().startswith("3 of 5 rows stay; left out: 2")
+    out = tmp_path / "out.jsonl"
+    assert repair(Source(str(path)), RepairPlan(), out).written == 3
