@@ -298,6 +298,11 @@ def test_a_label_that_names_nobody_is_named(tmp_path: Path, value: Any) -> None:
     assert (problem.row, problem.check) == (2, "missing-field")
 
 
+def test_scores_do_not_stand_in_for_a_label_that_was_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no column `verdict`, which label_field names"):
+        load(tmp_path, [{**SIDES, "score_a": 1, "score_b": 2}], label_field="verdict")
+
+
 def test_another_label_is_chosen_by_its_name(tmp_path: Path) -> None:
     record = {"prompt": Q, "response_0": G, "response_1": B, "better_response_id": 1, "safer_response_id": 0}
     loaded = load(tmp_path, [record])

@@ -68,7 +68,9 @@ def two_answers(record: Record, mapping: ColumnMapping) -> Binding | None:
         "choice",
         {**prompts.named, "chosen": answers.first, "rejected": answers.second, **verdicts},
         read,
-        used=frozenset({answers.first, answers.second, *prompts.named.values(), *score_names, *flags, label or ""}),
+        used=frozenset(
+            {answers.first, answers.second, *prompts.named.values(), *score_names, *flags, *filter(None, [label])}
+        ),
         notes=_notes(names, answers, label),
         by_names=True,
     )
@@ -124,7 +126,8 @@ def _verdict_columns(
     """The label and the scores of two answers; a label that might mean something else counts without scores only."""
     scores = names.scores(answers.side)
     if mapping.label is not None:
-        return names.find((), mapping.label), scores
+        label = names.find((), mapping.label)
+        return label, scores if label else None
     label = names.find(CERTAIN_LABELS)
     if label is None and scores is None:
         label = names.find(LIKELY_LABELS)
