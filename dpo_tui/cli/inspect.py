@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.option("--chosen-field", help="The column of the preferred answer.")
 @click.option("--rejected-field", help="The column of the other answer.")
 @click.option("--system-field", help="The column of the system message.")
+@click.option("--prefix-field", help="The column of the beginning that both answers share.")
+@click.option("--label-field", help="The column that says which of two answers is better.")
+@click.option("--ranking-pairs", type=click.Choice(["all", "best-worst"]), help="Which pairs of a list of answers.")
 @click.option("--eval", "evaluation", help="Evaluation data, to look for prompts that are in both.")
 def inspect(
     *,
@@ -61,6 +64,9 @@ def inspect(
     chosen_field: str | None,
     rejected_field: str | None,
     system_field: str | None,
+    prefix_field: str | None,
+    label_field: str | None,
+    ranking_pairs: str | None,
     evaluation: str | None,
 ) -> None:
     """Say what DATA is, what training will do with it and what is wrong; with --write, repair it.
@@ -73,7 +79,18 @@ def inspect(
         raise UsageError("--max-length counts tokens, which only a model's tokenizer can", hint="Add --model MODEL.")
     if not model and (truncation or chat_template or variables or eos_token):
         raise UsageError("these options are about a model's tokens and template", hint="Add --model MODEL.")
-    source = Source(data, subset, split, prompt_field, chosen_field, rejected_field, system_field)
+    source = Source(
+        data,
+        subset,
+        split,
+        prompt_field,
+        chosen_field,
+        rejected_field,
+        system_field,
+        prefix_field=prefix_field,
+        label_field=label_field,
+        ranking_pairs=ranking_pairs,
+    )
     request = ScanRequest(
         source=source,
         model=model,

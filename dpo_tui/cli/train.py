@@ -54,10 +54,13 @@ def narrate_checks(prepared: Prepared, source: str) -> None:
     """Print what the checks of a config found: rows that cannot be used, settings that are unwise."""
     held_out = f", {prepared.held_out:,} of them held out" if prepared.held_out else ""
     narrate(f"{printable(source)}: {prepared.usable:,} of {prepared.rows:,} rows can be used{held_out}")
-    for problem in prepared.dropped[:_MOST_ROWS_NAMED]:
+    unusable = [problem for problem in prepared.dropped if problem.check != "tie"]  # the notes count these
+    for problem in unusable[:_MOST_ROWS_NAMED]:
         narrate(f"  row {problem.row}: {printable(problem.message, single_line=True)}")
-    if len(prepared.dropped) > _MOST_ROWS_NAMED:
-        narrate(f"  and {len(prepared.dropped) - _MOST_ROWS_NAMED:,} more")
+    if len(unusable) > _MOST_ROWS_NAMED:
+        narrate(f"  and {len(unusable) - _MOST_ROWS_NAMED:,} more")
+    for note in prepared.data_notes:
+        narrate(f"data: {printable(note, single_line=True)}")
     for note in prepared.model_notes:
         narrate(f"model: {printable(note, single_line=True)}")
     for found in prepared.template:

@@ -7,7 +7,8 @@ from typing import Any
 from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable, sha256_of, usable_turns
 from dpo_tui.data.pairs.pair import Message, RowProblem, Unreadable, pair_of
 from dpo_tui.data.rows.messages import decoded_messages, json_type_name, messages_of
-from dpo_tui.data.rows.record_to_pairs import Recogniser, tools_of
+from dpo_tui.data.rows.prompt_and_answers import tools_of
+from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import Progress, Source
 

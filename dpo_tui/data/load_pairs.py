@@ -2,11 +2,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, reason_unusable
+from dpo_tui.data.rows.column_use import reading_notes, unused_notes
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows
 from dpo_tui.data.source.json_lines import Row
@@ -29,7 +30,8 @@ class LoadedPairs:
         dropped: the rows that cannot be used, each with the reason.
         sha256: of the files' bytes, one after the other.
         columns: the column that holds each part of a pair, in the most frequent format.
-        notes: what is wrong with a file as a whole, such as a trailing comma.
+        notes: what is wrong with a file as a whole, such as a trailing comma; how columns were read where they could be
+            read otherwise; and the columns that nobody reads.
     """
 
     pairs: list[Pair]
@@ -66,6 +68,7 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
             pairs += [pair_of(number, turns) for turns in usable_turns(row, recogniser)]
         except Unreadable as problem:
             dropped.append(RowProblem(number, problem.check, problem.message))
+    raise_if_unclear(source.location, recogniser.unclear)
     raise_if_unusable(source.location, total, len(pairs), DroppedRows.of(dropped), example)
     return LoadedPairs(
         pairs=pairs,
@@ -74,8 +77,19 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
         dropped=dropped,
         sha256=sha256_of(files),
         columns=_columns(recogniser),
-        notes=notes,
+        notes=[
+            *notes,
+            *tie_notes(dropped, total),
+            *reading_notes(recogniser.notes),
+            *unused_notes(recogniser.columns.unused),
+        ],
     )
+
+
+def tie_notes(dropped: list[RowProblem], total: int) -> list[str]:
+    """The sentence about rows whose answers are equally good; none where there is no such row."""
+    ties = sum(problem.check == "tie" for problem in dropped)
+    return [f"{ties:,} of {total:,} rows are ties and are left out"] if ties else []
 
 
 def usable_turns(row: Row, recogniser: Recogniser) -> list[Turns]:
@@ -185,6 +199,20 @@ def raise_if_unusable(
             f"{location} has no row that can be used; {every}: {printable(dropped.reason)}{shown}",
             hint=f"{_EXPECTED}. Name other columns by --prompt-field, --chosen-field, --rejected-field.",
         )
+
+
+def raise_if_unclear(location: str, unclear: Mapping[str, int]) -> None:
+    """Raise if rows contradict each other about what a column means: a part of them would be trained the wrong way.
+
+    Args:
+        location: the dataset, as the user named it.
+        unclear: the contradictions, in words, with the number of rows.
+
+    Raises:
+        DataError: there is one.
+    """
+    for message, count in unclear.items():
+        raise DataError(f"{location}: what a column means is unclear from {count:,} of its rows: {message}")
 
 
 def format_name(formats: Counter[str]) -> str:

@@ -58,6 +58,7 @@ class Prepared:
         advice: what is allowed but unwise.
         model_notes: what is unusual about the model and may be right, in sentences.
         template: what is wrong with the text that the chat template makes of the rows.
+        data_notes: what was assumed about the data's files as a whole, such as their encoding.
         follows: whether it starts from the model of the stage before it, which does not exist yet. Until the run's
             folder is made, ``config`` names a model of the same shape instead.
     """
@@ -75,6 +76,7 @@ class Prepared:
     device_request: DeviceRequest | None = None
     model_notes: tuple[str, ...] = ()
     follows: bool = False
+    data_notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -133,6 +135,7 @@ def prepare(
         device_request=request,
         model_notes=tuple(model_notes),
         follows=follows,
+        data_notes=split.notes,
     )
 
 

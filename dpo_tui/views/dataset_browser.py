@@ -207,7 +207,7 @@ class DatasetBrowser:
             raise DataError("the dataset was changed while it was looked at", hint="Open it again.")
         flags = np.fromfile(path, dtype=np.uint32)
         blank = flags == BLANK
-        unusable = flags & np.uint32(self._mask(lambda check: check.severity == "error")) != 0
+        unusable = flags & np.uint32(self._mask(lambda check: check.is_left_out)) != 0
         flagged = flags & np.uint32(self._mask(lambda check: check.id in drop_checks)) != 0
         left_out = unusable | flagged | blank
 

@@ -30,6 +30,24 @@ class DataSection(Section):
     chosen_field: str | None = setting(None, "chosen column", "Column that holds the better answer.", advanced=True)
     rejected_field: str | None = setting(None, "rejected column", "Column that holds the worse answer.", advanced=True)
     system_field: str | None = setting(None, "system column", "Column that holds a system message.", advanced=True)
+    prefix_field: str | None = setting(
+        None,
+        "prefix column",
+        "Column that holds the beginning of both answers, such as the first steps of a solution; put before both.",
+        advanced=True,
+    )
+    label_field: str | None = setting(
+        None,
+        "label column",
+        "Column that says which of two answers is better, where there are several such columns.",
+        advanced=True,
+    )
+    ranking_pairs: Literal["all", "best-worst"] | None = setting(
+        None,
+        "pairs of a ranking",
+        "Which pairs of a list of answers are made. Left out: all of ranked answers, best and worst of scored ones.",
+        advanced=True,
+    )
     max_samples: int | None = setting(
         None,
         "rows at most",

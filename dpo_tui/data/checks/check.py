@@ -76,6 +76,7 @@ class Check:
         bit: its bit in the flags of a row. Flags are stored in the cache, so the bit of a check never changes.
         find_pairs: the function of a pair check.
         judge_dataset: the function of a dataset check.
+        leaves_out: training leaves the rows out although nothing is wrong with them.
     """
 
     id: str
@@ -86,6 +87,12 @@ class Check:
     bit: int
     find_pairs: PairCheck | None = None
     judge_dataset: DatasetCheck | None = None
+    leaves_out: bool = False
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether training leaves the rows out that it flags."""
+        return self.leaves_out or self.severity == "error"
 
     @property
     def flags_rows(self) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from math import isnan, nan
 
 import numpy as np
 from rapidfuzz.distance import Indel
@@ -140,11 +141,35 @@ def _is_fact(word: str) -> bool:
 )
 def swapped_suspect(batch: PairColumns) -> Iterable[int]:
     """The dataset's own scores prefer the rejected answer; or chosen is a few words, and rejected a full answer."""
-    for index, turns in batch.turns.items():
-        if turns.margin is not None and turns.margin < 0:
-            yield index
+    margins = batch.margins
+    yield from (index for index, margin in margins.items() if margin < 0)
     shorter = batch.rejected_lengths >= MUCH_SHORTER * np.maximum(batch.chosen_lengths, 10)
     for index in np.flatnonzero(shorter).tolist():
-        scored = index in batch.turns and batch.turns[index].margin is not None
-        if not scored and len(batch.chosens[index].split(None, FEW_WORDS)) <= FEW_WORDS:
+        if isnan(margins.get(index, nan)) and len(batch.chosens[index].split(None, FEW_WORDS)) <= FEW_WORDS:
             yield index
+
+
+@pair_check(
+    "equal-scores",
+    "warning",
+    bit=21,
+    title="the scores of both answers are equal",
+    explanation="The source chose one of them all the same; its own scores say that neither is better.",
+    remedy="Drop them with `--drop equal-scores`, or keep them if something else decided.",
+)
+def equal_scores(batch: PairColumns) -> Iterable[int]:
+    """The score of the chosen answer is the rejected one's."""
+    return [index for index, margin in batch.margins.items() if margin == 0]
+
+
+@pair_check(
+    "nan-score",
+    "warning",
+    bit=22,
+    title="a score is NaN",
+    explanation="Something that computed the scores failed; who is the better one in such a row may be wrong, too.",
+    remedy="Look at where the scores come from, or drop the rows with `--drop nan-score`.",
+)
+def nan_score(batch: PairColumns) -> Iterable[int]:
+    """The score of the chosen or of the rejected answer is not a number."""
+    return [index for index, margin in batch.margins.items() if isnan(margin)]

@@ -125,6 +125,11 @@ class PairColumns:
         return self.rejected.lengths
 
     @cached_property
+    def margins(self) -> dict[int, float]:
+        """The margin of each pair whose source has scores, by its index; NaN where a score is."""
+        return {index: turns.margin for index, turns in self.turns.items() if turns.margin is not None}
+
+    @cached_property
     def similarity(self) -> NDArray[np.float32]:
         """Normalised Levenshtein similarity of the two answers' characters, 0 where it is too low to matter.
 

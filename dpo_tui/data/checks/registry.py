@@ -16,9 +16,18 @@ _MODULES = ("unusable_and_duplicate_rows", "contrast", "text_content", "whole_da
 _CHECKS: dict[str, Check] = {}
 
 
-def scan_check(identity: str, severity: Severity, *, bit: int, title: str, explanation: str, remedy: str) -> None:
+def scan_check(
+    identity: str,
+    severity: Severity,
+    *,
+    bit: int,
+    title: str,
+    explanation: str,
+    remedy: str,
+    leaves_out: bool = False,
+) -> None:
     """Register a check that the scan itself carries out."""
-    _register(Check(identity, severity, title, explanation, remedy, bit))
+    _register(Check(identity, severity, title, explanation, remedy, bit, leaves_out=leaves_out))
 
 
 def pair_check(

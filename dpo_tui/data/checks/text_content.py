@@ -22,6 +22,7 @@ TEMPLATE_TOKEN = re.compile(
     r"|</?s>(?!\w)"  # SentencePiece; <s> in HTML is struck-out text and is followed by it
     r"|<｜[^｜<>\n]{2,30}｜>"  # DeepSeek
     r"|<\|(?:START|END)_OF_TURN_TOKEN\|>"
+    r"|<extra_id_\d+>"  # Nemotron; HelpSteer 2 has them in its longer prompts
 )
 # Terminal escapes and invisible characters: C0 but tab, newline and carriage return, DEL, C1, bidirectional overrides.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

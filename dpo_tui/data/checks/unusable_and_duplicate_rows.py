@@ -35,6 +35,15 @@ scan_check(
     explanation="The loss of such a pair is log 2 whatever the model does, and its gradient is exactly zero.",
     remedy="Leave the rows out.",
 )
+scan_check(
+    "tie",
+    "info",
+    bit=20,
+    title="neither answer is better",
+    explanation="The source calls them equally good, by a label or by equal scores: there is no preference to learn.",
+    remedy="Nothing: training leaves these rows out.",
+    leaves_out=True,
+)
 
 # Found when all rows have been read and are compared (`dpo_tui.data.scan.duplicates`).
 scan_check(

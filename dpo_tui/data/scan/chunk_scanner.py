@@ -68,6 +68,9 @@ class ChunkStats:
         evidence: the columns of each format.
         messages: for each check, a few rows that the reader could not use, with the reason.
         notes: what was unusual about the file, such as its encoding.
+        reading: how columns were read and what was left out of rows, in words, with the number of rows.
+        unclear: contradictions between rows that make all of them doubtful, with the number of rows.
+        columns: which columns were read, in this chunk or an earlier one of the same process.
     """
 
     flags: NDArray[np.uint32]
@@ -83,6 +86,9 @@ class ChunkStats:
     evidence: dict[str, dict[str, str]]
     messages: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    reading: Counter[str] = field(default_factory=Counter)
+    unclear: Counter[str] = field(default_factory=Counter)
+    columns: tuple[frozenset[str], dict[str, str]] = (frozenset(), {})  # names read, and the roles of the others
 
 
 class ChunkScanner:
@@ -96,6 +102,7 @@ class ChunkScanner:
     def scan(self, chunk: Chunk) -> ChunkStats:
         """Read a chunk and run every pair check over it."""
         self.recogniser.formats = Counter()
+        self.recogniser.notes, self.recogniser.unclear = Counter(), Counter()
         self.recogniser.cells = isinstance(chunk, TextChunk) and chunk.cells
         parts: list[ChunkStats] = []
         first_row = 0
@@ -197,4 +204,7 @@ def _concatenate(parts: list[ChunkStats], recogniser: Recogniser, notes: tuple[s
         evidence=dict(recogniser.evidence),
         messages=messages,
         notes=notes,
+        reading=recogniser.notes,
+        unclear=recogniser.unclear,
+        columns=(frozenset(recogniser.columns.read), dict(recogniser.columns.unread)),
     )

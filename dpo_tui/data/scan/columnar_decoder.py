@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dpo_tui.data.checks.pair_columns import TextColumn
 from dpo_tui.data.rows.column_shapes import Record
 from dpo_tui.data.rows.record_to_pairs import Recogniser
+from dpo_tui.data.rows.shapes.better_answer import is_tie
 
 # Bytes that are decoded at once: with their texts they still fit into the processor's second-level cache, so that the
 # next step (lengths, hashes) finds them there.
@@ -34,12 +35,14 @@ class Columns:
         prompts: the prompts.
         chosens: the preferred answers.
         rejecteds: the other answers.
+        ties: the indexes of rows whose other columns call the two answers equally good.
     """
 
     record: Record
     prompts: TextColumn
     chosens: TextColumn
     rejecteds: TextColumn
+    ties: frozenset[int] = frozenset()
 
 
 class MixedColumnsError(Exception):
@@ -78,16 +81,22 @@ class ColumnarDecoder:
         try:
             record = orjson.loads(view[: ends[0]])
             decoder = self._decoder(record)
+            tie_columns = self._tie_columns(record)
             while line < len(ends):
                 last = min(int(np.searchsorted(ends, start + _BLOCK)), len(ends) - 1)
                 end = int(ends[last])
                 rows = decoder.decode_lines(view[start:end])
                 if len(rows) != last + 1 - line:
                     raise MixedColumnsError
-                yield Columns(record, *(TextColumn.of(list(map(get, rows))) for get in _TEXTS))
+                prompts, chosens, rejecteds = (TextColumn.of(list(map(get, rows))) for get in _TEXTS)
+                yield Columns(record, prompts, chosens, rejecteds, _ties(rows, tie_columns))
                 start, line = end, last + 1
         except (ValueError, RecursionError) as error:  # of both parsers, and of the text's encoding
             raise MixedColumnsError from error
+
+    def _tie_columns(self, record: Record) -> list[tuple[str, str]]:
+        """Name and field of the columns that may call a row a tie."""
+        return [(name, f"other_{tuple(record).index(name)}") for name in self._recogniser.tie_columns(record)]
 
     def _decoder(self, record: Record) -> msgspec.json.Decoder[Any]:
         # Not cached: whether these columns are three plain texts depends on the recogniser's state, such as whether the
@@ -99,6 +108,15 @@ class ColumnarDecoder:
         if names not in self._decoders:
             self._decoders[names] = _decoder(names, columns)
         return self._decoders[names]
+
+
+def _ties(rows: list[Any], tie_columns: list[tuple[str, str]]) -> frozenset[int]:
+    if not tie_columns:
+        return frozenset()
+    found: set[int] = set()
+    for name, column in tie_columns:
+        found.update(index for index, value in enumerate(map(attrgetter(column), rows)) if is_tie(name, value))
+    return frozenset(found)
 
 
 _TEXTS = (attrgetter("prompt"), attrgetter("chosen"), attrgetter("rejected"))

@@ -20,6 +20,8 @@ from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
 from dpo_tui.data.rows.column_shapes import Record
 from dpo_tui.data.rows.messages import LIST_STARTS, may_be_messages
 from dpo_tui.data.rows.record_to_pairs import Recogniser
+from dpo_tui.data.rows.shapes.better_answer import is_tie
+from dpo_tui.data.rows.text_lists import may_be_turns
 from dpo_tui.data.rows.transcript import FIRST_LETTERS, is_transcript
 from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, Columns, MixedColumnsError
 from dpo_tui.data.source.json_lines import Row, parse_block, parse_row
@@ -168,24 +170,29 @@ class PairBatcher:
             return _NO_PLAIN_ROWS
         if {kind for column in texts for kind in set(map(type, column))} != {str}:
             return _NO_PLAIN_ROWS
-        usable, usable_columns = _without_special_rows(Columns(first, *map(TextColumn.of, texts)))
+        ties = self.recogniser.tie_columns(first)
+        tied = [number for number, row in enumerate(records) if any(is_tie(name, row.get(name)) for name in ties)]
+        prompts, chosens, rejecteds = map(TextColumn.of, texts)
+        usable, usable_columns = _without_special_rows(Columns(first, prompts, chosens, rejecteds, frozenset(tied)))
         self.recogniser.count_rows(first, len(usable))
         return _PlainRows(np.array(rows, dtype=np.int64)[usable], usable_columns)
 
 
 def _without_special_rows(columns: Columns) -> tuple[NDArray[np.int64], tuple[TextColumn, TextColumn, TextColumn]]:
-    """Drop the rows for the recogniser: blank texts, equal answers, transcripts as prompts, messages in JSON text.
+    """Drop the rows for the recogniser: ties, blank texts, equal answers, transcripts as prompts, messages as text.
 
     Returns:
         The indexes of the other rows, and their columns.
     """
     prompts, chosens, rejecteds = columns.prompts, columns.chosens, columns.rejecteds
-    special: set[int] = set()
+    special: set[int] = set(columns.ties)
     for column in (prompts, chosens, rejecteds):
         if not column.lengths.all() or any(map(str.isspace, column.texts)):
             special.update(index for index, text in enumerate(column.texts) if not text or text.isspace())
         if not LIST_STARTS.isdisjoint(map(_FIRST_CHARACTER, column.texts)):
-            special.update(index for index, text in enumerate(column.texts) if may_be_messages(text))
+            special.update(
+                index for index, text in enumerate(column.texts) if may_be_messages(text) or may_be_turns(text)
+            )
     # The first character rules out most prompts before a pattern is matched.
     first_characters = map(_FIRST_CHARACTER, prompts.texts)
     special.update(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpo_tui.data.checks.check import Check
+from dpo_tui.data.rows.column_use import reading_notes, unused_notes
 from dpo_tui.data.scan.totals import LISTED_ROWS, Totals
 from dpo_tui.data.tokens.length_histogram import TokenFigures
 from dpo_tui.data.tokens.template_findings import TemplateFinding
@@ -66,6 +67,7 @@ class Report:
     steps_per_epoch: int = 0
     notes: list[str] = field(default_factory=list)
     complete: bool = True
+    unused_columns: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON document."""
@@ -96,7 +98,8 @@ def make_report(
         complete: whether all rows were read; the checks of the whole dataset need all of them.
     """
     names = [name for name, _ in totals.formats.most_common()]
-    notes = list(totals.notes)
+    unused = totals.columns.unused
+    notes = [*totals.notes, *reading_notes(totals.reading), *unused_notes(unused)]
     if tokens is not None and not tokens.own_template:
         notes.append("the model has no chat template: ChatML is used")
     if tokens is not None and tokens.unrenderable:
@@ -128,6 +131,7 @@ def make_report(
         steps_per_epoch=-(-trained // EFFECTIVE_BATCH),
         notes=notes,
         complete=complete and (tokens is None or tokens.exact),
+        unused_columns=unused,
     )
 
 
@@ -169,7 +173,8 @@ def _verdict(totals: Totals, problems: list[ReportedProblem], dropped: int) -> s
     trained = totals.usable - dropped
     if trained <= 0:
         return "Not usable: no pair is left to train on."
-    unusable = totals.rows and sum(problem.count for problem in problems if problem.severity == "error") / totals.rows
+    faulty = sum(problem.count for problem in problems if problem.severity == "error")
+    unusable = totals.rows and faulty / totals.rows
     warnings = [problem for problem in problems if problem.severity == "warning"]
     heavy = [problem.check for problem in warnings if _is_heavy(problem, totals)]
     light = [problem.check for problem in warnings if not _is_heavy(problem, totals)]

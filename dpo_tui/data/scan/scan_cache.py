@@ -19,7 +19,7 @@ from dpo_tui import paths
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source
 
-VERSION = 2
+VERSION = 3
 _MOST_FOLDERS = 20
 # The unpacked rows of a large archive take as much as this; the token cache has the same bound.
 LIMIT_BYTES = 10 * 1000**3

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dpo_tui import paths
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.registry import checks
-from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable
+from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unclear, raise_if_unusable
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
 from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
@@ -146,6 +146,7 @@ class _Scan:
         return np.unique(np.concatenate(hashes)) if hashes else None
 
     def _raise_if_unusable(self) -> None:
+        raise_if_unclear(self.request.source.location, self.totals.unclear)
         if self.totals.usable and self.totals.counts[self.checks["bad-json"].bit] * 2 <= self.totals.rows:
             return
         dropped = _dropped_rows(self.totals, self.checks)

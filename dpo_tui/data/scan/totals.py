@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
+from dpo_tui.data.rows.column_use import ColumnUse
 from dpo_tui.data.scan.chunk_scanner import BUCKETS, ChunkStats
 from dpo_tui.data.scan.pair_batcher import BLANK, MESSAGES_A_CHECK
 from dpo_tui.data.tokens.length_histogram import LengthHistogram
@@ -24,6 +25,10 @@ class Totals:
         counts: how many rows have each bit of the flags.
         first_rows: the first LISTED_ROWS rows, from 1, that have each bit.
         messages: for each check, a few rows (from 1) that cannot be used, with the reason.
+        notes: what was unusual about the files.
+        reading: how columns were read and what was left out of rows, in words, with the number of rows.
+        unclear: contradictions between rows that make all of them doubtful, with the number of rows.
+        columns: which columns were read.
         distinct_prompts: different prompts; known at the end only.
         characters: lengths of prompts, chosen and rejected answers.
         sampled: pairs in which refusals and openings were counted.
@@ -44,6 +49,9 @@ class Totals:
         self.formats: Counter[str] = Counter()
         self.evidence: dict[str, dict[str, str]] = {}
         self.notes: list[str] = []
+        self.reading: Counter[str] = Counter()
+        self.unclear: Counter[str] = Counter()
+        self.columns = ColumnUse()
         self.characters = {"prompt": LengthHistogram(), "chosen": LengthHistogram(), "rejected": LengthHistogram()}
         self.sampled = 0
         self.chosen_refusals = 0
@@ -76,6 +84,9 @@ class Totals:
             first = self.messages.setdefault(check, [])
             first += [(row + self.lines + 1, text) for row, text in found[: MESSAGES_A_CHECK - len(first)]]
         self.notes += [note for note in part.notes if note not in self.notes]
+        self.reading.update(part.reading)
+        self.unclear.update(part.unclear)
+        self.columns.merge(*part.columns)
         self.lines += len(part.flags)
 
     def add_flagged(self, bit: int, rows: NDArray[np.int64]) -> None:

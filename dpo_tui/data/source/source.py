@@ -44,6 +44,10 @@ class Source:
         rejected_field: the column of the other answer; None finds it by its name.
         system_field: the column of the system message; None finds it by its name.
         max_rows: read no more than this many rows; None reads all.
+        prefix_field: the column of the beginning that both answers share; None where there is none.
+        label_field: the column that says which of two answers is better; None finds it by its name.
+        ranking_pairs: ``all`` or ``best-worst``; None takes every pair of ranked, and the best and worst of scored
+            answers.
     """
 
     location: str
@@ -54,11 +58,22 @@ class Source:
     rejected_field: str | None = None
     system_field: str | None = None
     max_rows: int | None = None
+    prefix_field: str | None = None
+    label_field: str | None = None
+    ranking_pairs: str | None = None
 
     @property
     def mapping(self) -> ColumnMapping:
         """The column names that the user set."""
-        return ColumnMapping(self.prompt_field, self.chosen_field, self.rejected_field, self.system_field)
+        return ColumnMapping(
+            prompt=self.prompt_field,
+            chosen=self.chosen_field,
+            rejected=self.rejected_field,
+            system=self.system_field,
+            prefix=self.prefix_field,
+            label=self.label_field,
+            ranking_pairs=self.ranking_pairs,
+        )
 
 
 def training_source(config: "Config") -> Source:
@@ -81,6 +96,9 @@ def _source(config: "Config", location: str, split: str | None, max_rows: int | 
         rejected_field=config.rejected_field,
         system_field=config.system_field,
         max_rows=max_rows,
+        prefix_field=config.prefix_field,
+        label_field=config.label_field,
+        ranking_pairs=config.ranking_pairs,
     )
 
 

@@ -166,9 +166,11 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
         (f"data    {config.dataset}", "text"),
         (f"rows    {prepared.usable:,} of {prepared.rows:,} can be used", "text"),
     ]
-    text += [(f"        row {row.row}: {row.message}", "warn") for row in prepared.dropped[:_ROWS_NAMED]]
-    if len(prepared.dropped) > _ROWS_NAMED:
-        text.append((f"        and {len(prepared.dropped) - _ROWS_NAMED:,} more", "warn"))
+    unusable = [row for row in prepared.dropped if row.check != "tie"]  # the notes count these
+    text += [(f"        row {row.row}: {row.message}", "warn") for row in unusable[:_ROWS_NAMED]]
+    if len(unusable) > _ROWS_NAMED:
+        text.append((f"        and {len(unusable) - _ROWS_NAMED:,} more", "warn"))
+    text += [(f"        {note}", "warn") for note in prepared.data_notes]
     text[1:1] = [(f"        {note}", "warn") for note in prepared.model_notes]
     for found in prepared.template:
         text.append((found.sentence, "warn" if found.severity == "warning" else "muted"))

@@ -154,8 +154,9 @@ def preview(location: str) -> list[Paragraph]:
     Args:
         location: a file, a folder or a hub id; read in the calling thread.
     """
-    from dpo_tui.data.load_pairs import format_name
-    from dpo_tui.data.pairs.pair import Unreadable, text_of
+    from dpo_tui.data.load_pairs import format_name, tie_notes
+    from dpo_tui.data.pairs.pair import RowProblem, Unreadable, text_of
+    from dpo_tui.data.rows.column_use import reading_notes, unused_notes
     from dpo_tui.data.rows.record_to_pairs import Recogniser
     from dpo_tui.data.scan.row_index import preview_rows
     from dpo_tui.data.scan.row_search import turns_of
@@ -163,14 +164,18 @@ def preview(location: str) -> list[Paragraph]:
 
     recogniser = Recogniser()
     text: list[Paragraph] = []
+    notes: list[str] = []
     try:
-        rows = preview_rows(Source(location), _ROWS_READ)
+        rows = preview_rows(Source(location), _ROWS_READ, notes)
     except DpoTuiError as error:
         return [(error.message, "bad"), (error.hint or "", "muted")]
+    ties: list[RowProblem] = []
     shown = 0
     for number, row in rows:
         pairs = turns_of(row, recogniser)
-        if isinstance(pairs, Unreadable):
+        if isinstance(pairs, Unreadable) and pairs.check == "tie":
+            ties.append(RowProblem(number, pairs.check, pairs.message))
+        elif isinstance(pairs, Unreadable):
             text.append((f"row {number}: {pairs.message}", "bad"))
         elif pairs and shown < _PAIRS_SHOWN:
             shown += 1
@@ -181,8 +186,9 @@ def preview(location: str) -> list[Paragraph]:
                 (f"- {_shortened(text_of(pair.rejected))}", "muted"),
                 ("", "text"),
             ]
+    notes += tie_notes(ties, len(rows)) + reading_notes(recogniser.notes) + unused_notes(recogniser.columns.unused)
     heading = f"format: {format_name(recogniser.formats)}" if recogniser.formats else "no pair recognised"
-    return [(heading, "accent"), ("", "text"), *text[:_PARAGRAPHS_SHOWN]]
+    return [(heading, "accent"), *((note, "warn") for note in notes), ("", "text"), *text[:_PARAGRAPHS_SHOWN]]
 
 
 def _shortened(text: str) -> str:

@@ -24,6 +24,7 @@ BITS = {
     "prompt-in-answer": 7, "template-tokens": 8, "control-characters": 9, "mixed-language": 10, "role-order": 11,
     "duplicate-pair": 12, "duplicate-prompt": 13, "contradicting-pair": 14, "leak": 15,
     "few-pairs": 16, "low-diversity": 17, "length-bias": 18, "refusal-imbalance": 19,
+    "tie": 20, "equal-scores": 21, "nan-score": 22,
 }  # fmt: skip
 
 
@@ -39,11 +40,11 @@ def found(report: Report) -> set[str]:
     return {problem.check for problem in report.problems}
 
 
-def test_all_twenty_checks_are_registered_and_say_what_to_do() -> None:
+def test_all_checks_are_registered_and_say_what_to_do() -> None:
     known = checks()
     assert set(known) == set(BITS)
     assert all(check.title and check.explanation and check.remedy for check in known.values())
-    assert sorted(check.bit for check in known.values()) == list(range(20))
+    assert sorted(check.bit for check in known.values()) == list(range(len(BITS)))
 
 
 def test_every_check_keeps_its_id_and_its_bit() -> None:
@@ -105,6 +106,13 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         pair("p", "A fair answer.", "Another of them.", score_chosen=2, score_rejected=8),
         pair("p", "A fair answer.", "Another of them.", score_chosen=8, score_rejected=2),
     ),
+    ("tie", pair("p", "a", "b", status="tie"), pair("p", "a", "b", status="swapped")),
+    ("tie", pair("p", "a", "b", is_tie=True), pair("p", "a", "b", is_tie=False)),
+    (
+        "equal-scores",
+        pair("p", "A fair answer.", "Another of them.", chosen_rating=5, rejected_rating=5),
+        pair("p", "A fair answer.", "Another of them.", chosen_rating=5, rejected_rating=4),
+    ),
     (
         "prompt-in-answer",
         pair("How do I cancel an order?", "How do I cancel an order? From the orders page.", "No."),
@@ -113,6 +121,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("template-tokens", pair("p", "Sure.<|im_end|>", "No."), pair("p", "a < b | c > d", "No.")),
     ("template-tokens", pair("[INST] p [/INST]", "a", "b"), pair("see [1]", "a", "b")),
     ("template-tokens", pair("p", "a</s>", "b"), pair("p", "<span>a</span>", "b")),
+    ("template-tokens", pair("p\n<extra_id_1>Assistant\nq", "a", "b"), pair("p", "<extra>", "b")),
     ("template-tokens", pair("p", "<｜Assistant｜> a", "b"), pair("p", "｜a", "b")),
     ("control-characters", pair("p", "\x1b[31mred", "b"), pair("p", "tab\tand\r\nline", "b")),
     ("control-characters", pair("p", "a", "b\u202e"), pair("p", "a", "b – “c”")),
@@ -167,6 +176,32 @@ def test_a_check_sees_the_same_in_parquet(
 
     pyarrow.parquet.write_table(pa.Table.from_pylist([bad, good]), tmp_path / "data.parquet")
     assert named(report_on(tmp_path / "data.parquet"), check) == [1]
+
+
+def test_a_score_that_is_nan_is_named_and_says_nothing_about_a_swap(tmp_path: Path) -> None:
+    """Only Parquet and Arrow files can hold it: it is not JSON."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    scores = [(8.0, 2.0), (float("nan"), 2.0), (2.0, 8.0)]
+    found = [row(number) | {"score_chosen": a, "score_rejected": b} for number, (a, b) in enumerate(scores)]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(found), tmp_path / "data.parquet")
+    report = report_on(tmp_path / "data.parquet")
+    assert (named(report, "nan-score"), named(report, "swapped-suspect")) == ([2], [3])
+
+
+def test_ties_are_no_answers_that_are_alike_and_no_fault_of_the_source(tmp_path: Path) -> None:
+    labels = ("a", "tie", "b", "tie")
+    found = [
+        {"prompt": one["prompt"], "response_a": one["chosen"], "response_b": one["rejected"], "winner": label}
+        for one, label in zip(rows(4), labels, strict=True)
+    ]
+    report = report_on(write_lines(tmp_path / "data.jsonl", found))
+    (tie,) = (problem for problem in report.problems if problem.check == "tie")
+    assert (tie.count, tie.rows, tie.severity) == (2, [2, 4], "info")
+    assert "no-clear-winner" not in {problem.check for problem in report.problems}
+    assert report.usable == 2
+    assert not report.verdict.startswith("Doubtful")
 
 
 def test_lines_that_are_no_json_are_named(tmp_path: Path) -> None:

@@ -23,7 +23,11 @@ PIECES += ("<|im_end|>", "<s>", "[INST]", "<b>", "[x]", "Human: hi\n\nAssistant:
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=5).map("".join)
 ROWS = st.fixed_dictionaries(
     {"prompt": TEXTS, "chosen": TEXTS, "rejected": TEXTS},
-    optional={"id": st.integers() | st.none() | st.lists(TEXTS, max_size=2), "tag": TEXTS},
+    optional={
+        "id": st.integers() | st.none() | st.lists(TEXTS, max_size=2),
+        "tag": TEXTS,
+        "status": st.sampled_from(("tie", "swapped", None, 1)),
+    },
 )
 PLAIN_LINES = st.builds(lambda row, ascii_: json.dumps(row, ensure_ascii=ascii_), ROWS, st.booleans())
 ODD_LINES = st.sampled_from(
@@ -59,6 +63,8 @@ def scanned(batch: PairBatch, recogniser: Recogniser) -> dict[str, Any]:
         "named": named,
         "formats": recogniser.formats,
         "evidence": recogniser.evidence,
+        "notes": recogniser.notes,
+        "unused": recogniser.columns.unused,
         "lengths": sorted(pairs.prompt_lengths.tolist()),
     }
 
