@@ -11,6 +11,7 @@ from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import UsageError
+from dpo_tui.text.encoding_names import is_text_encoding
 
 if TYPE_CHECKING:
     from dpo_tui.data.repair.repair_plan import RepairPlan
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--chosen-field", help="The column of the preferred answer.")
 @click.option("--rejected-field", help="The column of the other answer.")
 @click.option("--system-field", help="The column of the system message.")
+@click.option("--encoding", help="The encoding of files that are not UTF-8. [recognised]")
 @click.option("--eval", "evaluation", help="Evaluation data, to look for prompts that are in both.")
 def inspect(
     *,
@@ -52,6 +54,7 @@ def inspect(
     chosen_field: str | None,
     rejected_field: str | None,
     system_field: str | None,
+    encoding: str | None,
     evaluation: str | None,
 ) -> None:
     """Say what DATA is, what training will do with it and what is wrong; with --write, repair it.
@@ -62,12 +65,16 @@ def inspect(
         raise UsageError("--drop, --flip, --cap and --hold-out change what is written", hint="Add --write OUT.")
     if max_length and not model:
         raise UsageError("--max-length counts tokens, which only a model's tokenizer can", hint="Add --model MODEL.")
-    source = Source(data, subset, split, prompt_field, chosen_field, rejected_field, system_field)
+    if encoding and not is_text_encoding(encoding):
+        raise UsageError(f"--encoding {encoding}: Python knows no encoding of text by that name")
+    source = Source(
+        data, subset, split, prompt_field, chosen_field, rejected_field, system_field, encoding=encoding or None
+    )
     request = ScanRequest(
         source=source,
         model=model,
         max_length=max_length or (1024 if model else None),  # TRL's default, and the mid-range profile's
-        evaluation=Source(evaluation) if evaluation else None,
+        evaluation=Source(evaluation, encoding=encoding or None) if evaluation else None,
     )
     with ScanProcess(request) as process:
         report = _report_of(process.events())

@@ -58,6 +58,8 @@ def narrate_checks(prepared: Prepared, source: str) -> None:
         narrate(f"  row {problem.row}: {printable(problem.message, single_line=True)}")
     if len(prepared.dropped) > _MOST_ROWS_NAMED:
         narrate(f"  and {len(prepared.dropped) - _MOST_ROWS_NAMED:,} more")
+    for note in prepared.data_notes:
+        narrate(f"data: {printable(note, single_line=True)}")
     for note in prepared.notes:
         narrate(f"profile: {note}")
     for advice in prepared.advice:

@@ -38,6 +38,7 @@ class Split(Generic[Row]):
         format: name of the rows' format.
         sha256: of the training data's bytes.
         held_out_sha256: of the separate evaluation data's bytes; empty where a part of the training data is held out.
+        notes: what was assumed about the files as a whole, such as their encoding, and what is doubtful about them.
     """
 
     train: list[Row]
@@ -48,6 +49,7 @@ class Split(Generic[Row]):
     format: str
     sha256: str
     held_out_sha256: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def leaked(self) -> int:
@@ -84,6 +86,7 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
     """Read and split preference pairs, without those that the chat template refuses; see :func:`split_of`."""
     loaded = load_pairs(training_source(config), progress)
     usable, refused = renderable_pairs(loaded.pairs, config, download=download)
+    notes = loaded.notes
     separate = evaluation_source(config)
     if separate is None:
         train, held_out = hold_out_pairs(usable, config)
@@ -92,8 +95,11 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
         evaluation = load_pairs(separate, progress)
         train, held_out = usable, renderable_pairs(evaluation.pairs, config, download=download)[0]
         sha256 = evaluation.sha256
+        notes = [*notes, *evaluation.notes]
     dropped = [*loaded.dropped, *refused]
-    return Split(train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256)
+    return Split(
+        train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256, tuple(notes)
+    )
 
 
 def hold_out_pairs(pairs: list[Pair], config: Config) -> tuple[list[Pair], list[Pair]]:
@@ -107,6 +113,7 @@ def split_demonstrations(
     """Read and split demonstrations; see :func:`split_of`."""
     loaded = load_demonstrations(training_source(config), progress)
     usable, refused = renderable_demonstrations(loaded.rows, config, download=download)
+    notes = loaded.notes
     separate = evaluation_source(config)
     if separate is None:
         hold_out = _first_demonstrations if version == 1 else _demonstrations_by_prompt
@@ -116,8 +123,11 @@ def split_demonstrations(
         evaluation = load_demonstrations(separate, progress)
         train, held_out = usable, renderable_demonstrations(evaluation.rows, config, download=download)[0]
         sha256 = evaluation.sha256
+        notes = [*notes, *evaluation.notes]
     dropped = [*loaded.dropped, *refused]
-    return Split(train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256)
+    return Split(
+        train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256, tuple(notes)
+    )
 
 
 def _demonstrations_by_prompt(

@@ -53,6 +53,7 @@ class Prepared:
         dropped: rows that cannot be used, with the reason.
         notes: settings that the profile chose, and why.
         advice: what is allowed but unwise.
+        data_notes: what was assumed about the data's files as a whole, such as their encoding.
         follows: whether it starts from the model of the stage before it, which does not exist yet. Until the run's
             folder is made, ``config`` names a model of the same shape instead.
     """
@@ -68,6 +69,7 @@ class Prepared:
     advice: tuple[Advice, ...]
     device_request: DeviceRequest | None = None
     follows: bool = False
+    data_notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -117,6 +119,7 @@ def prepare(
         advice=tuple(advise(config)),
         device_request=request,
         follows=follows,
+        data_notes=split.notes,
     )
 
 

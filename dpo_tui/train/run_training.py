@@ -182,6 +182,8 @@ def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[Run
 def _report_rows(rows: RunDatasets, journal: Journal) -> None:
     held_out = len(rows.held_out) if rows.held_out is not None else 0
     journal.event("note", f"{len(rows.train):,} rows to train on, {held_out:,} held out ({rows.format})")
+    for note in rows.notes:
+        journal.event("note", note)
     if rows.dropped:
         first = "; ".join(f"row {problem.row}: {problem.message}" for problem in rows.dropped[:3])
         journal.event("warning", f"{len(rows.dropped):,} rows cannot be used: {first}", rows=len(rows.dropped))
@@ -222,6 +224,7 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
         train=train,
         held_out=held_out,
         held_out_sha256=rows.held_out_sha256,
+        notes=rows.notes,
     )
 
 

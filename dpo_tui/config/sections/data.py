@@ -2,7 +2,10 @@
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from dpo_tui.config.setting import Section, setting
+from dpo_tui.text.encoding_names import is_text_encoding
 
 
 class DataSection(Section):
@@ -26,6 +29,12 @@ class DataSection(Section):
     dataset_split: str | None = setting(
         None, "split", "Which split to train on. Left out: train, or the only one there is.", advanced=True
     )
+    encoding: str | None = setting(
+        None,
+        "encoding",
+        "Encoding of data files that are not UTF-8, such as gb18030 or cp1251. Empty: recognised from the bytes.",
+        advanced=True,
+    )
     prompt_field: str | None = setting(None, "prompt column", "Column that holds the prompt.", advanced=True)
     chosen_field: str | None = setting(None, "chosen column", "Column that holds the better answer.", advanced=True)
     rejected_field: str | None = setting(None, "rejected column", "Column that holds the worse answer.", advanced=True)
@@ -43,3 +52,12 @@ class DataSection(Section):
     dataset_num_proc: int | None = setting(
         None, "tokenising processes", "Processes that tokenise the data.", advanced=True, ge=1, le=256
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is None or not value.strip():
+            return None
+        if not is_text_encoding(value):
+            raise ValueError("is no encoding of text that Python knows; for example utf-8, cp1252, gb18030, shift_jis")
+        return value.strip()

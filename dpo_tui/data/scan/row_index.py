@@ -188,8 +188,13 @@ def build_index(source: Source, files: list[DataFile], progress: Callable[[int],
     return RowIndex.load(target, files) or index
 
 
-def preview_rows(source: Source, count: int = 100) -> list[tuple[int, Row]]:
+def preview_rows(source: Source, count: int = 100, notes: list[str] | None = None) -> list[tuple[int, Row]]:
     """The first rows of a dataset with their numbers, within a fraction of a second whatever its size.
+
+    Args:
+        source: the dataset.
+        count: rows to read.
+        notes: gets what was assumed about the files as a whole, such as their encoding.
 
     Raises:
         DataError: it cannot be read.
@@ -197,6 +202,8 @@ def preview_rows(source: Source, count: int = 100) -> list[tuple[int, Row]]:
     found: list[tuple[int, Row]] = []
     for file in locate(source):
         for chunk in chunks_of(file, _FIRST_BYTES):
+            if notes is not None and isinstance(chunk, TextChunk):
+                notes += chunk.notes
             for batch in rows(chunk):
                 found += [(len(found) + at + 1, row) for at, row in enumerate(batch[: count - len(found)])]
                 if len(found) >= count:

@@ -1,7 +1,7 @@
 """The cache of scans: for each dataset a folder with the flags of every row, the index of its rows, and the report.
 
-The folder is named by a hash of the files' paths, sizes and modification times and of the column mapping, so that a
-changed file has another folder. Everything in it can be computed again.
+The folder is named by a hash of the files' paths, sizes and modification times and of the settings that decide how they
+are read, so that a changed file has another folder. Everything in it can be computed again.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from dpo_tui import paths
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source
 
-VERSION = 2
+VERSION = 3
 _MOST_FOLDERS = 20
 # The unpacked rows of a large archive take as much as this; the token cache has the same bound.
 LIMIT_BYTES = 10 * 1000**3
@@ -33,7 +33,7 @@ def file_versions(files: list[DataFile]) -> list[list[Any]]:
 
 def cache_folder(files: list[DataFile], source: Source) -> Path:
     """The cache folder of a dataset in its present state; it may not exist yet."""
-    known = orjson.dumps([VERSION, file_versions(files), list(source.mapping), source.max_rows])
+    known = orjson.dumps([VERSION, file_versions(files), list(source.mapping), source.max_rows, source.encoding])
     return paths.cache() / "data" / hashlib.sha256(known).hexdigest()[:24]
 
 

@@ -4,6 +4,7 @@ The reader goes through them in order, the scan spreads them over several proces
 with the same numbers.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.source.archives import BLOCK_BYTES, head_of
-from dpo_tui.data.source.encodings import utf8_blocks
+from dpo_tui.data.source.encodings import encoding_of, utf8_blocks
 from dpo_tui.data.source.json_lines import LINE_TOO_LONG, MAX_ROW_BYTES, Row, lines_of, parse_block
 from dpo_tui.data.source.source import DataFile
 from dpo_tui.errors import DataError
 
 CHUNK_BYTES = 4 << 20
 """Bytes of JSON lines in one chunk, about."""
+TEXT_KINDS = frozenset({"json", "csv"})
+"""The kinds of files that have an encoding."""
 _PARQUET_BATCH_ROWS = 1024
 _ARROW_BATCHES = 8
 """Record batches in one chunk of an Arrow file; `datasets` writes a thousand rows in each."""
@@ -60,11 +63,13 @@ Chunk = LineChunk | TextChunk | RowGroupChunk
 
 
 def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
-    """Divide a file into chunks, in order.
+    """Divide a file into chunks, in order. What was assumed about its encoding comes first, in a chunk without rows.
 
     Raises:
-        DataError: the file is damaged or is not what its name says.
+        DataError: the file is damaged or is not what its name says, or its encoding is not certain.
     """
+    if file.kind in TEXT_KINDS and (note := encoding_of(file).note):
+        yield TextChunk(b"", notes=(note,))
     if file.kind == "parquet":
         yield from (RowGroupChunk(file.path, group, group + 1) for group in range(_parquet(file.path).num_row_groups))
     elif file.kind == "arrow":
@@ -101,6 +106,10 @@ def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
     for chunk in found:
         if left <= 0:
             return
+        if isinstance(chunk, TextChunk) and chunk.notes:
+            yield TextChunk(b"", notes=chunk.notes)
+            if not chunk.data:
+                continue
         cells = isinstance(chunk, TextChunk) and chunk.cells
         if isinstance(chunk, RowGroupChunk):
             lines = [orjson.dumps(row, default=str) for batch in rows(chunk) for row in batch]
@@ -117,14 +126,14 @@ def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
 
 def _json_chunks(file: DataFile, size: int) -> Iterator[Chunk]:
     encoding, blocks = utf8_blocks(file)
-    head = head_of(file)
-    start = (head if encoding == "utf-8" else head.decode(encoding, "ignore").encode("utf-8", "ignore")).lstrip()
+    head = head_of(file).removeprefix(BOM_UTF8)
+    start = (head if encoding.is_utf8 else head.decode(encoding.name, "ignore").encode("utf-8", "ignore")).lstrip()
     if start[:1] == b"[" or (start[:1] == b"{" and not _is_json_lines(start)):
         from dpo_tui.data.source.json_splitter import Splitter, split
 
         splitter = Splitter(1 if start[:1] == b"[" else 0)
         yield from _joined(split(blocks, splitter), size, splitter.notes)
-    elif encoding == "utf-8" and file.packed is None:
+    elif encoding.name == "utf-8" and file.packed is None:
         yield from _line_chunks(file.path, size)
     else:
         yield from _text_chunks(blocks, size)

@@ -90,6 +90,11 @@ def _bad_json(line: bytes, error: Any) -> Unreadable:
         return Unreadable("bad-json", line.removeprefix(UNREADABLE_PREFIX).decode("utf-8", "replace"))
     if len(line) > MAX_ROW_BYTES:
         return Unreadable("bad-json", f"the line is longer than {MAX_ROW_BYTES >> 20} MB")
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        shown = line[wrong.start : wrong.end].hex(" ")
+        return Unreadable("bad-json", f"not UTF-8: the byte {shown} at column {wrong.start + 1}")
     stripped = line.rstrip()
     if stripped.endswith((b"},", b"],")):
         return Unreadable("bad-json", "not JSON: there is a trailing comma after the row")

@@ -27,6 +27,10 @@ def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
     Raises:
         DataError: there is nothing there, or nothing that can be read, or it is not clear which split is meant.
     """
+    return [replace(file, encoding=source.encoding) for file in _located(source, progress)]
+
+
+def _located(source: Source, progress: Progress | None) -> list[DataFile]:
     if not source.location:  # Path("") is the working folder, which nobody has asked for
         raise DataError("the dataset has no name", hint="Give a file, a folder or a hub id such as org/name.")
     path = Path(source.location).expanduser()

@@ -44,6 +44,7 @@ class Source:
         rejected_field: the column of the other answer; None finds it by its name.
         system_field: the column of the system message; None finds it by its name.
         max_rows: read no more than this many rows; None reads all.
+        encoding: of its text files that are not UTF-8; None finds it from the bytes.
     """
 
     location: str
@@ -54,6 +55,7 @@ class Source:
     rejected_field: str | None = None
     system_field: str | None = None
     max_rows: int | None = None
+    encoding: str | None = None
 
     @property
     def mapping(self) -> ColumnMapping:
@@ -81,6 +83,7 @@ def _source(config: "Config", location: str, split: str | None, max_rows: int | 
         rejected_field=config.rejected_field,
         system_field=config.system_field,
         max_rows=max_rows,
+        encoding=config.encoding,
     )
 
 
@@ -92,11 +95,13 @@ class DataFile:
         path: where it is.
         kind: ``json`` (lines or an array), ``csv``, ``parquet`` or ``arrow``.
         packed: None, ``gz`` or ``zst``.
+        encoding: of a text file that is not UTF-8, as the user named it; None finds it from the bytes.
     """
 
     path: Path
     kind: str
     packed: str | None = None
+    encoding: str | None = None
 
 
 def is_data_file(name: PurePath) -> bool:

@@ -169,6 +169,7 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     text += [(f"        row {row.row}: {row.message}", "warn") for row in prepared.dropped[:_ROWS_NAMED]]
     if len(prepared.dropped) > _ROWS_NAMED:
         text.append((f"        and {len(prepared.dropped) - _ROWS_NAMED:,} more", "warn"))
+    text += [(f"        {note}", "warn") for note in prepared.data_notes]
     home = paths.runs()
     text += [
         (f"runs on {_devices(prepared)}", "text"),

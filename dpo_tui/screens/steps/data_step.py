@@ -163,8 +163,9 @@ def preview(location: str) -> list[Paragraph]:
 
     recogniser = Recogniser()
     text: list[Paragraph] = []
+    notes: list[str] = []
     try:
-        rows = preview_rows(Source(location), _ROWS_READ)
+        rows = preview_rows(Source(location), _ROWS_READ, notes)
     except DpoTuiError as error:
         return [(error.message, "bad"), (error.hint or "", "muted")]
     shown = 0
@@ -182,7 +183,7 @@ def preview(location: str) -> list[Paragraph]:
                 ("", "text"),
             ]
     heading = f"format: {format_name(recogniser.formats)}" if recogniser.formats else "no pair recognised"
-    return [(heading, "accent"), ("", "text"), *text[:_PARAGRAPHS_SHOWN]]
+    return [(heading, "accent"), *((note, "warn") for note in notes), ("", "text"), *text[:_PARAGRAPHS_SHOWN]]
 
 
 def _shortened(text: str) -> str:

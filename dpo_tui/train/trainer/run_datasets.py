@@ -35,6 +35,7 @@ class RunDatasets:
         split_version: the version of the split.
         repeated: training rows that are exact copies of an earlier one.
         leaked: held-out rows whose prompt is trained on as well.
+        notes: what was assumed about the data's files as a whole, such as their encoding.
     """
 
     train: Dataset
@@ -49,6 +50,7 @@ class RunDatasets:
     split_version: int = SPLIT_VERSION
     repeated: int = 0
     leaked: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def load_datasets(config: Config, progress: Progress | None = None, *, version: int = SPLIT_VERSION) -> RunDatasets:
@@ -93,6 +95,7 @@ def _rows(
         split_version=version,
         repeated=repeated,
         leaked=split.leaked,
+        notes=split.notes,
     )
 
 

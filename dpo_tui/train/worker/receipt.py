@@ -37,6 +37,7 @@ class DataUsed:
         train: pairs trained on.
         held_out: pairs evaluated on.
         held_out_sha256: of a separate evaluation file's bytes; empty without one.
+        notes: what was assumed about the files as a whole, such as their encoding.
     """
 
     location: str
@@ -48,6 +49,7 @@ class DataUsed:
     train: int
     held_out: int
     held_out_sha256: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def write_receipt(
