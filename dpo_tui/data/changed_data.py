@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.load_pairs import sha256_of
+from dpo_tui.data.load_rows import sha256_of
 from dpo_tui.data.pairs.pair import RowProblem
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import Source, evaluation_source, training_source

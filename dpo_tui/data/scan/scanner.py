@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from dpo_tui import paths
 from dpo_tui.data.checks.check import Check
-from dpo_tui.data.checks.registry import checks
-from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable
+from dpo_tui.data.checks.registry import HIGHEST_BIT, checks
+from dpo_tui.data.load_rows import DroppedRows, numbered_rows, raise_if_unusable
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
 from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
@@ -67,7 +67,7 @@ class _Scan:
         self.request = request
         self.emit = emit
         self.checks = checks()
-        self.totals = Totals(len(self.checks))
+        self.totals = Totals(HIGHEST_BIT + 1)
         self.pair_log = PairLog()
         self.files = locate(request.source, self._download_progress)
         self.size = sum(file.path.stat().st_size for file in self.files)

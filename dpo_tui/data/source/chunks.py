@@ -13,7 +13,15 @@ from typing import Any
 
 from dpo_tui.data.source.archives import BLOCK_BYTES, head_of
 from dpo_tui.data.source.encodings import encoding_of, utf8_blocks
-from dpo_tui.data.source.json_lines import LINE_TOO_LONG, MAX_ROW_BYTES, Row, lines_of, parse_block
+from dpo_tui.data.source.json_lines import (
+    LINE_TOO_LONG,
+    MAX_ROW_BYTES,
+    Row,
+    lines_of,
+    parse_block,
+    parse_block_with_warnings,
+)
+from dpo_tui.data.source.row_warnings import RowWarning, finite, not_a_number
 from dpo_tui.data.source.source import DataFile
 from dpo_tui.errors import DataError
 
@@ -85,12 +93,35 @@ def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
         yield from _json_chunks(file, size)
 
 
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Some rows of a chunk.
+
+    Args:
+        rows: in order; blank lines are None, so that rows keep their numbers.
+        warnings: what is doubtful about rows that can be used; they count from the beginning of the batch.
+    """
+
+    rows: list[Row]
+    warnings: list[RowWarning]
+
+
 def rows(chunk: Chunk) -> Iterator[list[Row]]:
     """The rows of a chunk in order, in lists; blank lines are None, so that rows keep their numbers."""
     if isinstance(chunk, RowGroupChunk):
-        yield from _batch_rows(chunk)
+        yield from (batch.rows for batch in _row_group(chunk))
         return
     yield parse_block(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk))
+
+
+def rows_with_warnings(chunk: Chunk) -> Iterator[RowBatch]:
+    """The rows of a chunk as :func:`rows` yields them, with what is doubtful about them."""
+    if isinstance(chunk, RowGroupChunk):
+        yield from _row_group(chunk)
+    elif isinstance(chunk, TextChunk) and chunk.cells:  # a table has each column once, and no numbers
+        yield RowBatch(parse_block(chunk.data), [])
+    else:
+        yield RowBatch(*parse_block_with_warnings(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk)))
 
 
 def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
@@ -265,7 +296,7 @@ def _arrow_batches(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} is a damaged Arrow file: {reason}", hint="Save the dataset again.") from error
 
 
-def _batch_rows(chunk: RowGroupChunk) -> Iterator[list[Row]]:
+def _row_group(chunk: RowGroupChunk) -> Iterator[RowBatch]:
     import pyarrow as pa
 
     if chunk.path.suffix == ".arrow":
@@ -280,8 +311,9 @@ def _batch_rows(chunk: RowGroupChunk) -> Iterator[list[Row]]:
         raise DataError(f"{chunk.path} is a damaged Parquet file: {reason}", hint="Copy it again.") from error
 
 
-def _records(batch: Any, path: Path) -> list[Row]:
+def _records(batch: Any, path: Path) -> RowBatch:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     try:
         found: list[Row] = batch.to_pylist()
@@ -291,7 +323,22 @@ def _records(batch: Any, path: Path) -> list[Row]:
     for row in found if nested else ():
         if isinstance(row, dict):
             row.update((name, _without_absent_keys(row[name])) for name in nested)
-    return found
+    numbers = [
+        field.name
+        for field in batch.schema
+        if "float" in str(field.type) or "double" in str(field.type) or "halffloat" in str(field.type)
+    ]
+    doubtful = [name for name in numbers if name in nested or not pc.all(pc.is_finite(batch[name])).as_py()]
+    return RowBatch(found, list(_without_not_numbers(found, doubtful)) if doubtful else [])
+
+
+def _without_not_numbers(found: list[Row], columns: list[str]) -> Iterator[RowWarning]:
+    for number, row in enumerate(found):
+        if isinstance(row, dict):
+            named: dict[str, str] = {}
+            row.update([(name, finite(row[name], name, named)) for name in columns])
+            if named:
+                yield not_a_number(number, named)
 
 
 def _without_absent_keys(value: Any) -> Any:
