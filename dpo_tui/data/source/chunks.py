@@ -7,6 +7,7 @@ with the same numbers.
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,14 @@ def _json_chunks(file: DataFile, size: int) -> Iterator[Chunk]:
     encoding, blocks = utf8_blocks(file)
     head = head_of(file).removeprefix(BOM_UTF8)
     start = (head if encoding.is_utf8 else head.decode(encoding.name, "ignore").encode("utf-8", "ignore")).lstrip()
+    if start[:1] == b"{" and _may_be_document(start):
+        from dpo_tui.data.source.json_document import json_document
+
+        document = json_document(file, partial(_text_from, file))
+        if document is not None:
+            yield TextChunk(b"", notes=(document.note,))
+            yield from _joined(document.rows, size, document.notes)
+            return
     if start[:1] == b"[" or (start[:1] == b"{" and not _is_json_lines(start)):
         from dpo_tui.data.source.json_splitter import Splitter, split
 
@@ -168,6 +177,31 @@ def _json_chunks(file: DataFile, size: int) -> Iterator[Chunk]:
         yield from _line_chunks(file.path, size)
     else:
         yield from _text_chunks(blocks, size)
+
+
+def _may_be_document(start: bytes) -> bool:
+    """Whether a text may be one object: nothing follows its end, as far as the beginning of the text shows."""
+    from dpo_tui.data.source.json_structure import JsonStructure
+
+    found = JsonStructure().feed(start)
+    ends = found.offsets[found.depths <= 0]
+    return not len(ends) or not start[int(ends[0]) + 1 :].strip()
+
+
+def _text_from(file: DataFile, offset: int) -> Iterator[bytes]:
+    """The text of a file, as UTF-8 without a byte-order mark, from an offset on."""
+    encoding, blocks = utf8_blocks(file)
+    if encoding.name == "utf-8" and file.packed is None:
+        with file.path.open("rb") as stream:
+            stream.seek(offset)
+            while block := stream.read(BLOCK_BYTES):
+                yield block
+        return
+    left = offset
+    for block in blocks:
+        if left < len(block):
+            yield block[left:] if left else block
+        left = max(left - len(block), 0)
 
 
 def _is_json_lines(start: bytes) -> bool:

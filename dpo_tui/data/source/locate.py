@@ -27,7 +27,7 @@ def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
     Raises:
         DataError: there is nothing there, or nothing that can be read, or it is not clear which split is meant.
     """
-    return [replace(file, encoding=source.encoding) for file in _located(source, progress)]
+    return [replace(file, encoding=source.encoding, split=source.split) for file in _located(source, progress)]
 
 
 def _located(source: Source, progress: Progress | None) -> list[DataFile]:

@@ -96,12 +96,14 @@ class DataFile:
         kind: ``json`` (lines or an array), ``csv``, ``parquet`` or ``arrow``.
         packed: None, ``gz`` or ``zst``.
         encoding: of a text file that is not UTF-8, as the user named it; None finds it from the bytes.
+        split: the split that the user named, for a file that holds several; None takes ``train`` or the only one.
     """
 
     path: Path
     kind: str
     packed: str | None = None
     encoding: str | None = None
+    split: str | None = None
 
 
 def is_data_file(name: PurePath) -> bool:
