@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("data")
+@click.argument("data", nargs=-1, required=True)
 @click.option("--model", help="Count tokens with this model's tokenizer: a folder or a hub id.")
 @click.option("--max-length", type=click.IntRange(1), help="Tokens of prompt and answer that training keeps. [1024]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 @click.option("--chosen-field", help="The column of the preferred answer.")
 @click.option("--rejected-field", help="The column of the other answer.")
 @click.option("--system-field", help="The column of the system message.")
+@click.option("--weights", metavar="W,W…", help="The share of each DATA in the mix, such as 0.7,0.3.")
 @click.option("--encoding", help="The encoding of files that are not UTF-8. [recognised]")
 @click.option("--eval", "evaluation", help="Evaluation data, to look for prompts that are in both.")
 def inspect(
     *,
-    data: str,
+    data: tuple[str, ...],
     model: str | None,
     max_length: int | None,
     as_json: bool,
@@ -54,12 +55,14 @@ def inspect(
     chosen_field: str | None,
     rejected_field: str | None,
     system_field: str | None,
+    weights: str | None,
     encoding: str | None,
     evaluation: str | None,
 ) -> None:
     """Say what DATA is, what training will do with it and what is wrong; with --write, repair it.
 
-    DATA is a file (JSONL, JSON, CSV, Parquet, also .gz and .zst), a folder or a hub id. It is never changed.
+    DATA is a file (JSONL, JSON, CSV, Parquet, also .gz and .zst), a folder, a pattern such as "parts/*.jsonl" or a hub
+    id; several are one dataset. It is never changed.
     """
     if write is None and (drop or flip or cap or hold_out):
         raise UsageError("--drop, --flip, --cap and --hold-out change what is written", hint="Add --write OUT.")
@@ -67,8 +70,16 @@ def inspect(
         raise UsageError("--max-length counts tokens, which only a model's tokenizer can", hint="Add --model MODEL.")
     if encoding and not is_text_encoding(encoding):
         raise UsageError(f"--encoding {encoding}: Python knows no encoding of text by that name")
-    source = Source(
-        data, subset, split, prompt_field, chosen_field, rejected_field, system_field, encoding=encoding or None
+    source = Source.of(
+        data,
+        subset=subset,
+        split=split,
+        prompt_field=prompt_field,
+        chosen_field=chosen_field,
+        rejected_field=rejected_field,
+        system_field=system_field,
+        encoding=encoding or None,
+        weights=_weights(weights, len(data), write),
     )
     request = ScanRequest(
         source=source,
@@ -89,6 +100,21 @@ def inspect(
 
         plan = RepairPlan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
         _write_repaired(source, write, plan)
+
+
+def _weights(text: str | None, count: int, write: Path | None) -> tuple[float, ...]:
+    """The weights of the datasets, as ``dataset_weights`` of a config has them."""
+    if text is None:
+        return ()
+    try:
+        weights = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        weights = ()
+    if len(weights) != count or not all(weight > 0 for weight in weights) or count == 1:
+        raise UsageError(f"--weights {text}: give one number above 0 for each of several DATA, with commas between")
+    if write is not None:
+        raise UsageError("--write keeps all rows, and --weights uses a part of them", hint="Leave one of them out.")
+    return weights
 
 
 def _report_of(events: Iterator[dict[str, Any]]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def narrate_checks(prepared: Prepared, source: str) -> None:
     held_out = f", {prepared.held_out:,} of them held out" if prepared.held_out else ""
     narrate(f"{printable(source)}: {prepared.usable:,} of {prepared.rows:,} rows can be used{held_out}")
     for problem in prepared.dropped[:_MOST_ROWS_NAMED]:
-        narrate(f"  row {problem.row}: {printable(problem.message, single_line=True)}")
+        narrate(f"  {problem.label}: {printable(problem.message, single_line=True)}")
     if len(prepared.dropped) > _MOST_ROWS_NAMED:
         narrate(f"  and {len(prepared.dropped) - _MOST_ROWS_NAMED:,} more")
     for note in prepared.data_notes:

@@ -10,7 +10,9 @@ from dpo_tui.data.pairs.pair import Message, RowProblem, Unreadable, pair_of
 from dpo_tui.data.rows.messages import decoded_messages, json_type_name, messages_of
 from dpo_tui.data.rows.record_to_pairs import Recogniser, tools_of
 from dpo_tui.data.source.json_lines import Row
+from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import Progress, Source
+from dpo_tui.data.source_mix import SourceRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class LoadedDemonstrations:
     dropped: list[RowProblem]
     sha256: str
     notes: list[str] = field(default_factory=list)
+    sources: list[SourceRows] = field(default_factory=list)
+    places: RowPlaces = field(default_factory=lambda: RowPlaces([], []))
 
 
 def load_demonstrations(source: Source, progress: Progress | None = None) -> LoadedDemonstrations:
@@ -64,7 +68,16 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
 
     loaded = load_rows(source, progress, recogniser, demonstrations_of)
     names = ", ".join(name for name, _ in formats.most_common())
-    return LoadedDemonstrations(loaded.items, names, loaded.total, loaded.dropped, loaded.sha256, loaded.notes)
+    return LoadedDemonstrations(
+        rows=loaded.items,
+        format=names,
+        total=loaded.total,
+        dropped=loaded.dropped,
+        sha256=loaded.sha256,
+        notes=loaded.notes,
+        sources=loaded.sources,
+        places=loaded.places,
+    )
 
 
 def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, Demonstration]:

@@ -7,7 +7,9 @@ from dpo_tui.data.load_rows import load_rows
 from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, reason_unusable
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.source.json_lines import Row
+from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import Progress, Source
+from dpo_tui.data.source_mix import SourceRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class LoadedPairs:
         sha256: of the files' bytes, one after the other.
         columns: the column that holds each part of a pair, in the most frequent format.
         notes: what was assumed about files as a whole or is wrong with them, and what is doubtful about rows.
+        sources: the rows of each location, where there are several.
+        places: names the file of a row.
     """
 
     pairs: list[Pair]
@@ -31,6 +35,8 @@ class LoadedPairs:
     sha256: str
     columns: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    sources: list[SourceRows] = field(default_factory=list)
+    places: RowPlaces = field(default_factory=lambda: RowPlaces([], []))
 
 
 def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
@@ -57,6 +63,8 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
         sha256=loaded.sha256,
         columns=_columns(recogniser),
         notes=loaded.notes,
+        sources=loaded.sources,
+        places=loaded.places,
     )
 
 

@@ -1,8 +1,9 @@
 """Read the rows of a dataset: what loading pairs and loading demonstrations have in common."""
 
+import bisect
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,13 +12,16 @@ from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows_with_warnings
 from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.locate import locate
+from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.row_warnings import NOT_A_NUMBER, REPEATED_KEY
 from dpo_tui.data.source.source import DataFile, Progress, Source
+from dpo_tui.data.source_mix import SourceRows, chosen_rows, sources_of
 from dpo_tui.errors import DataError
 from dpo_tui.text.printable import printable
 
 _EXPECTED = 'One pair a line is expected, such as {"prompt": "…", "chosen": "…", "rejected": "…"}'
 _WARNINGS = {REPEATED_KEY: "a key occurs twice", NOT_A_NUMBER: "a number is NaN or infinite"}
+_FILES_NAMED = 4
 _ROWS_NAMED = 5
 """Rows that a note names."""
 
@@ -42,6 +46,8 @@ class LoadedRows(Generic[Item]):
         dropped: the rows that cannot be used, each with the reason.
         sha256: of the files' bytes, one after the other.
         notes: what was assumed about files as a whole, and what is doubtful about rows that can be used.
+        sources: the rows of each location of the dataset, where it has several.
+        places: names the file of a row.
     """
 
     items: list[Item]
@@ -49,6 +55,8 @@ class LoadedRows(Generic[Item]):
     dropped: list[RowProblem]
     sha256: str
     notes: list[str]
+    sources: list[SourceRows]
+    places: RowPlaces
 
 
 def load_rows(
@@ -68,23 +76,69 @@ def load_rows(
     files = locate(source, progress)
     items: list[Item] = []
     dropped: list[RowProblem] = []
-    notes: list[str] = []
+    notes = notes_on(files)
+    first_rows: list[int] = []
+    places = RowPlaces([file.path for file in files], first_rows)
+    rows = [0] * len(source.locations)
     total = 0
     example: tuple[int, Any] | None = None
-    for number, row in numbered_rows(files, source.max_rows, recogniser, notes):
+    # Of a mix, max_rows is the size of the whole.
+    most = None if source.weights else source.max_rows
+    for number, row in numbered_rows(files, most, recogniser, notes, first_rows):
         total += 1
+        rows[files[len(first_rows) - 1].part] += 1
         if example is None and not isinstance(row, Unreadable):
             example = (number, row)
         try:
             items += convert(number, row)
         except Unreadable as problem:
-            dropped.append(RowProblem(number, problem.check, problem.message))
-    raise_if_unusable(source.location, total, len(items), DroppedRows.of(dropped), example)
-    return LoadedRows(items, total, dropped, sha256_of(files), notes)
+            dropped.append(RowProblem(number, problem.check, problem.message, places.of(number)))
+    raise_if_unusable(source.name, total, len(items), DroppedRows.of(dropped), example)
+    sources: list[SourceRows] = []
+    if source.more:
+        numbers = _rows_of_sources(items, files, first_rows, len(rows))
+        usable = [len(one) for one in numbers]
+        sources = sources_of(source.locations, rows, usable, source.weights, source.max_rows)
+        notes += [one.note() for one in sources]
+        if source.weights:
+            used = [
+                chosen_rows(one, found.used, source.seed, part)
+                for part, (one, found) in enumerate(zip(numbers, sources, strict=True))
+            ]
+            chosen = set().union(*used)
+            items = [item for item in items if item.row in chosen]
+    return LoadedRows(items, total, dropped, sha256_of(files), notes, sources, places)
+
+
+def notes_on(files: list[DataFile]) -> list[str]:
+    """What is to be said about the files of a dataset: that several are read as one, and which are named twice."""
+    paths = [file.path for file in files]
+    if len(paths) < 2 or all(file.kind == "arrow" for file in files):  # noqa: PLR2004 (parts of a saved dataset)
+        return []
+    names = ", ".join(path.name for path in paths[:_FILES_NAMED]) + (", …" if len(paths) > _FILES_NAMED else "")
+    notes = [f"{len(paths):,} files are read as one dataset: {names}"]
+    twice = sorted({path.name for path in paths if paths.count(path) > 1})
+    return notes + ([f"{', '.join(twice[:_FILES_NAMED])}: named twice, and read twice"] if twice else [])
+
+
+def _rows_of_sources(
+    items: Sequence[Numbered], files: list[DataFile], first_rows: list[int], count: int
+) -> list[list[int]]:
+    """The numbers of the rows of each source that items were made of, in order."""
+    numbers: list[list[int]] = [[] for _ in range(count)]
+    for item in items:
+        found = numbers[files[bisect.bisect_right(first_rows, item.row - 1) - 1].part]
+        if not found or found[-1] != item.row:
+            found.append(item.row)
+    return numbers
 
 
 def numbered_rows(
-    files: list[DataFile], max_rows: int | None, recogniser: Recogniser, notes: list[str]
+    files: list[DataFile],
+    max_rows: int | None,
+    recogniser: Recogniser,
+    notes: list[str],
+    first_rows: list[int] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any] | Unreadable]]:
     """Yield every row that is not blank, with its number from 1; the rows of further files continue the count.
 
@@ -93,11 +147,14 @@ def numbered_rows(
         max_rows: rows to yield at most; None yields all.
         recogniser: gets the flag whether a file is a table of untyped cells.
         notes: gets what is wrong with a file as a whole, and at the end what is doubtful about rows.
+        first_rows: gets for each file, when it is begun, how many rows come before it.
     """
     number = 0
     seen = 0
-    doubtful = _DoubtfulRows()
+    starts: list[int] = [] if first_rows is None else first_rows
+    doubtful = _DoubtfulRows(RowPlaces([file.path for file in files], starts))
     for file in files:
+        starts.append(number)
         recogniser.cells = file.kind == "csv"
         for chunk in chunks_of(file):
             if isinstance(chunk, TextChunk):
@@ -121,6 +178,7 @@ def numbered_rows(
 class _DoubtfulRows:
     """Rows that can be used and that a check warns of: how many there are, the first ones, and the first reason."""
 
+    places: RowPlaces
     rows: dict[str, list[int]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -137,7 +195,8 @@ class _DoubtfulRows:
             more = ", …" if len(found) > _ROWS_NAMED else ""
             named = ", ".join(map(str, found[:_ROWS_NAMED]))
             rows = "row" if len(found) == 1 else "rows"
-            yield f"{_WARNINGS[check]} in {len(found):,} {rows} ({named}{more}): row {found[0]}: {self.reasons[check]}"
+            first = f"{self.places.label(found[0])}: {self.reasons[check]}"
+            yield f"{_WARNINGS[check]} in {len(found):,} {rows} ({named}{more}): {first}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +247,7 @@ def raise_if_unusable(
         or_csv = "; CSV files need the suffix .csv" if first.message.startswith("not JSON") else ""
         raise DataError(
             f"{location}: {dropped.broken} of {total} rows cannot be read, "
-            f"the first is row {first.row}: {printable(first.message)}",
+            f"the first is {first.label}: {printable(first.message)}",
             hint=f"{_EXPECTED}{or_csv}.",
         )
     if usable == 0:

@@ -185,7 +185,7 @@ def _report_rows(rows: RunDatasets, journal: Journal) -> None:
     for note in rows.notes:
         journal.event("note", note)
     if rows.dropped:
-        first = "; ".join(f"row {problem.row}: {problem.message}" for problem in rows.dropped[:3])
+        first = "; ".join(f"{problem.label}: {problem.message}" for problem in rows.dropped[:3])
         journal.event("warning", f"{len(rows.dropped):,} rows cannot be used: {first}", rows=len(rows.dropped))
     if rows.repeated > _FEW_DUPLICATES * len(rows.train):
         message = f"{rows.repeated:,} of {len(rows.train):,} training rows are copies of earlier ones"
@@ -215,7 +215,7 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
     held_out = len(trainer.eval_dataset) if trainer.eval_dataset is not None else 0
     usable = len(rows.train) + (len(rows.held_out) if rows.held_out is not None else 0)
     return DataUsed(
-        location=config.dataset,
+        location=config.dataset_text,
         sha256=rows.sha256,
         format=rows.format,
         rows=rows.total,
@@ -225,6 +225,7 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
         held_out=held_out,
         held_out_sha256=rows.held_out_sha256,
         notes=rows.notes,
+        sources=[one.to_json() for one in rows.sources],
     )
 
 

@@ -10,6 +10,7 @@ from dpo_tui.config.files import LoadedConfig, from_values, load
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError
 from dpo_tui.config.schema import Config, choices, fields
 from dpo_tui.demo import assets
+from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.numbers import plain_number
 
 _CHOSEN_HERE = ("model_name", "dataset")
@@ -141,6 +142,8 @@ def parse(name: str, text: str) -> Any:
         return None
     info = fields()[name]
     annotation = str(info.annotation)
+    if "tuple[str" in annotation:
+        return locations_of(text)
     if "list[" in annotation:
         kind = float if "float" in annotation else str
         try:

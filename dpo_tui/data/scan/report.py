@@ -3,11 +3,14 @@
 Its fields are a contract (``dpo-tui inspect --json``); docs/data.md describes them.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.scan.totals import LISTED_ROWS, Totals
+from dpo_tui.data.source.row_places import RowPlaces
+from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.tokens.length_histogram import TokenFigures
 
 # More than this share of unusable rows is no longer an accident of a few lines. Ours, as the next one.
@@ -63,6 +66,8 @@ class Report:
     steps_per_epoch: int = 0
     notes: list[str] = field(default_factory=list)
     complete: bool = True
+    files: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON document."""
@@ -78,6 +83,9 @@ def make_report(
     max_length: int | None = None,
     tokens: TokenFigures | None = None,
     complete: bool = True,
+    places: RowPlaces | None = None,
+    files: Sequence[tuple[str, int]] = (),
+    sources: Sequence[SourceRows] = (),
 ) -> Report:
     """Make a report of what is known so far.
 
@@ -89,6 +97,9 @@ def make_report(
         max_length: tokens that TRL keeps of prompt and answer.
         tokens: the token counts; None where only characters were counted.
         complete: whether all rows were read; the checks of the whole dataset need all of them.
+        places: names the file of a row.
+        files: path of each file, and how many rows come before it.
+        sources: what is used of each location, where the dataset has several.
     """
     names = [name for name, _ in totals.formats.most_common()]
     notes = list(totals.notes)
@@ -98,8 +109,9 @@ def make_report(
         unrenderable = _scaled(tokens.unrenderable, tokens, totals)
         notes.append(f"the model's chat template refuses {unrenderable:,} of the pairs: training leaves them out")
     dropped = _scaled(tokens.will_drop + tokens.unrenderable, tokens, totals) if tokens else None
-    problems = _problems(totals, checks, complete=complete)
-    trained = totals.usable - (dropped or 0)
+    problems = _problems(totals, checks, places or RowPlaces([], []), complete=complete)
+    used = sum(one.used for one in sources) / max(sum(one.usable for one in sources), 1) if sources else 1.0
+    trained = round((totals.usable - (dropped or 0)) * used)
     lengths: dict[str, Any] = {
         "characters": {name: histogram.summary() for name, histogram in totals.characters.items()},
         "tokens": None,
@@ -123,6 +135,8 @@ def make_report(
         steps_per_epoch=-(-trained // EFFECTIVE_BATCH),
         notes=notes,
         complete=complete and (tokens is None or tokens.exact),
+        files=[{"path": path, "rows_before": first} for path, first in files],
+        sources=[one.to_json() for one in sources],
     )
 
 
@@ -131,7 +145,7 @@ def _scaled(count: int, tokens: TokenFigures, totals: Totals) -> int:
     return count if tokens.exact or not tokens.counted else round(count * totals.usable / tokens.counted)
 
 
-def _problems(totals: Totals, checks: dict[str, Check], *, complete: bool) -> list[ReportedProblem]:
+def _problems(totals: Totals, checks: dict[str, Check], places: RowPlaces, *, complete: bool) -> list[ReportedProblem]:
     found = []
     for check in checks.values():
         if check.judge_dataset is not None:
@@ -140,7 +154,7 @@ def _problems(totals: Totals, checks: dict[str, Check], *, complete: bool) -> li
                 found.append(_problem(check, finding.count, [], finding.detail))
         elif count := totals.counts[check.bit]:
             reasons = totals.messages.get(check.id, [])
-            detail = f"row {reasons[0][0]}: {reasons[0][1]}" if reasons else ""
+            detail = f"{places.label(reasons[0][0])}: {reasons[0][1]}" if reasons else ""
             found.append(_problem(check, count, totals.first_rows[check.bit][:LISTED_ROWS], detail))
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(found, key=lambda problem: (order[problem.severity], -problem.count))

@@ -33,7 +33,17 @@ def file_versions(files: list[DataFile]) -> list[list[Any]]:
 
 def cache_folder(files: list[DataFile], source: Source) -> Path:
     """The cache folder of a dataset in its present state; it may not exist yet."""
-    known = orjson.dumps([VERSION, file_versions(files), list(source.mapping), source.max_rows, source.encoding])
+    known = orjson.dumps(
+        [
+            VERSION,
+            file_versions(files),
+            list(source.mapping),
+            source.max_rows,
+            source.encoding,
+            source.split,
+            source.weights,
+        ]
+    )
     return paths.cache() / "data" / hashlib.sha256(known).hexdigest()[:24]
 
 

@@ -33,9 +33,9 @@ class ScanRequest:
     def from_json(cls, line: bytes) -> "ScanRequest":
         """Read the request that `ScanProcess` sends to the child."""
         document = json.loads(line)
-        source = Source(**document.pop("source"))
+        source = Source.from_json(document.pop("source"))
         evaluation = document.pop("evaluation")
-        return cls(source=source, evaluation=Source(**evaluation) if evaluation else None, **document)
+        return cls(source=source, evaluation=Source.from_json(evaluation) if evaluation else None, **document)
 
 
 class ScanProcess(JsonChild):

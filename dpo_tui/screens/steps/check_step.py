@@ -163,10 +163,10 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     config = prepared.config
     text: list[Paragraph] = [
         (f"model   {config.model_name}", "text"),
-        (f"data    {config.dataset}", "text"),
+        (f"data    {config.dataset_text}", "text"),
         (f"rows    {prepared.usable:,} of {prepared.rows:,} can be used", "text"),
     ]
-    text += [(f"        row {row.row}: {row.message}", "warn") for row in prepared.dropped[:_ROWS_NAMED]]
+    text += [(f"        {row.label}: {row.message}", "warn") for row in prepared.dropped[:_ROWS_NAMED]]
     if len(prepared.dropped) > _ROWS_NAMED:
         text.append((f"        and {len(prepared.dropped) - _ROWS_NAMED:,} more", "warn"))
     text += [(f"        {note}", "warn") for note in prepared.data_notes]

@@ -13,6 +13,7 @@ from dpo_tui.data.load_split import SPLIT_VERSION, Row, Split, prompts_of, split
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.source.source import Progress
+from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 from dpo_tui.train.trainer.message_dataset import MessageDataset
@@ -36,6 +37,7 @@ class RunDatasets:
         repeated: training rows that are exact copies of an earlier one.
         leaked: held-out rows whose prompt is trained on as well.
         notes: what was assumed about the data's files as a whole, such as their encoding.
+        sources: the rows of each location of the training data, where it has several.
     """
 
     train: Dataset
@@ -51,6 +53,7 @@ class RunDatasets:
     repeated: int = 0
     leaked: int = 0
     notes: tuple[str, ...] = ()
+    sources: tuple[SourceRows, ...] = ()
 
 
 def load_datasets(config: Config, progress: Progress | None = None, *, version: int = SPLIT_VERSION) -> RunDatasets:
@@ -96,6 +99,7 @@ def _rows(
         repeated=repeated,
         leaked=split.leaked,
         notes=split.notes,
+        sources=split.sources,
     )
 
 
