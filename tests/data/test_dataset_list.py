@@ -106,6 +106,9 @@ def test_a_pattern_without_a_match_and_a_name_with_brackets_are_told_apart(tmp_p
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(DataError, match=r"matches no data file, only a.txt"):
         load_pairs(Source(str(tmp_path / "*.txt")))
+    with pytest.raises(DataError, match="does not exist") as caught:
+        load_pairs(Source("a.jsonl,b.jsonl"))
+    assert "Several are a list" in str(caught.value.hint)
     path = write_rows(tmp_path / "data[1].jsonl", numbered(0, 3))
     assert len(load_pairs(Source(str(path))).pairs) == 3
 

@@ -31,6 +31,8 @@ _READINGS_SHOWN = 5
 _EXCERPT = 24
 # Symbols of ordinary text. Others are letters of another encoding.
 _PUNCTUATION = frozenset("–—‘’‚“”„†•…‰‹›€™«»°±²³µ·¼½¾¿¡§©®£¥¢×÷ªº¹\u00a0\u00ad№")
+_FIRST_EMOJI = "\U0001f000"
+"""Emoji and rare ideographs say nothing about a language; of the encodings here only GB 18030 has them."""
 _IN_WORDS = frozenset("’·\u00ad")
 
 
@@ -270,7 +272,7 @@ def _in_characters(
     def share(text: str) -> float:
         total = natural = own = 0
         for at, sign in enumerate(text):
-            if sign.isascii():
+            if sign.isascii() or sign >= _FIRST_EMOJI:
                 continue
             total += 1
             own += bool(script) and unicodedata.name(sign, "").startswith(script)

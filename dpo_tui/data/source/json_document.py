@@ -7,7 +7,7 @@ whole: a table by columns is read with a position in each column, side by side.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -106,6 +106,11 @@ def json_document(file: DataFile, read: ReadFrom) -> JsonDocument | None:
     if (rows_member := _list_of_rows(members, firsts, file)) is not None:
         note = f'the rows of {name} are those under "{rows_member.name}"'
         return JsonDocument(note, _values_of(read, rows_member, notes), notes)
+    inner = [member for member in members if member.kind]
+    if len(inner) == 1 and inner[0].kind == "{" and not any(member.name.lower() in _COLUMNS for member in members):
+        # A web interface's wrapping, such as {"result": {"data": [...]}}.
+        wrapped = inner[0]
+        return json_document(file, lambda offset: _between(read, replace(wrapped, start=wrapped.start + offset)))
     return None
 
 

@@ -143,6 +143,8 @@ def _saved_dataset(path: Path) -> list[DataFile]:
 
 
 def _not_found(path: Path) -> DataError:
+    if "," in str(path):
+        return DataError(f"{path} does not exist", hint='Several are a list: dataset = ["a.jsonl", "b.jsonl"].')
     folder = path.parent if path.parent.is_dir() else None
     near = difflib.get_close_matches(path.name, os.listdir(folder), n=1) if folder else []
     hint = (

@@ -110,6 +110,11 @@ def test_letters_and_words_tell_encodings_of_one_script_apart(tmp_path: Path, en
         assert "encoding = " in str(error.hint)  # to ask is right as well, to read other text is not
 
 
+def test_emoji_do_not_hide_an_encoding(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.jsonl", [f"{text} 🙂😀" for text in CHINESE], "gb18030")
+    assert prompts(load(path))[0] == f"{CHINESE[0]} 🙂😀"
+
+
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [

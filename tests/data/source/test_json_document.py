@@ -55,6 +55,7 @@ LISTS = {
     "two lists": {"features": [{"name": "prompt"}, {"name": "chosen"}], "rows": ROWS},
     "train and test": {"test": rows(2), "train": ROWS},
     "conversations": {"data": CONVERSATIONS},
+    "wrapped": {"status": "ok", "result": {"page": 1, "data": ROWS}},
     "columns": COLUMNS,
     "columns and metadata": {"version": 1, **COLUMNS},
     "columns of conversations": {name: [one[name] for one in CONVERSATIONS] for name in CONVERSATIONS[0]},
