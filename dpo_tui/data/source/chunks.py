@@ -347,7 +347,6 @@ def _row_group(chunk: RowGroupChunk) -> Iterator[RowBatch]:
 
 def _records(batch: Any, path: Path) -> RowBatch:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     try:
         found: list[Row] = batch.to_pylist()
@@ -357,21 +356,17 @@ def _records(batch: Any, path: Path) -> RowBatch:
     for row in found if nested else ():
         if isinstance(row, dict):
             row.update((name, _without_absent_keys(row[name])) for name in nested)
-    numbers = [
-        field.name
-        for field in batch.schema
-        if "float" in str(field.type) or "double" in str(field.type) or "halffloat" in str(field.type)
-    ]
-    doubtful = [name for name in numbers if name in nested or not pc.all(pc.is_finite(batch[name])).as_py()]
-    return RowBatch(found, list(_without_not_numbers(found, doubtful)) if doubtful else [])
+    numbers = [field.name for field in batch.schema if "float" in str(field.type) or "double" in str(field.type)]
+    return RowBatch(found, list(_without_not_numbers(found, numbers)) if numbers else [])
 
 
 def _without_not_numbers(found: list[Row], columns: list[str]) -> Iterator[RowWarning]:
     for number, row in enumerate(found):
         if isinstance(row, dict):
             named: dict[str, str] = {}
-            row.update([(name, finite(row[name], name, named)) for name in columns])
+            values = {name: finite(row[name], name, named) for name in columns}
             if named:
+                row.update(values)
                 yield not_a_number(number, named)
 
 

@@ -27,9 +27,9 @@ def parse_block(data: bytes) -> list[Row]:
 def parse_block_with_warnings(data: bytes) -> tuple[list[Row], list[RowWarning]]:
     """Parse JSON lines as :func:`parse_block` does, and find what is doubtful about rows that can be used."""
     rows = _parse_as_arrays(data)
-    lines = lines_of(data)
     if rows is not None:
-        return rows, list(repeated_keys(data, lines, rows))
+        return rows, list(repeated_keys(data, None, rows))
+    lines = lines_of(data)
     rows = parse(lines)
     return rows, [*repeated_keys(data, lines, rows), *numbers_that_are_none(lines, rows)]
 

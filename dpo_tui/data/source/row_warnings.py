@@ -36,18 +36,20 @@ class RowWarning:
     message: str
 
 
-def repeated_keys(data: bytes, lines: list[bytes], rows: list[Any]) -> Iterator[RowWarning]:
+def repeated_keys(data: bytes, lines: list[bytes] | None, rows: list[Any]) -> Iterator[RowWarning]:
     """Find the rows in which a key occurs twice in one object.
 
     Args:
         data: the lines as one block.
-        lines: the lines.
-        rows: what each of them was parsed to.
+        lines: the lines; None divides the block where that is needed.
+        rows: what each line was parsed to.
     """
-    records = [row for row in rows if type(row) is dict]
-    if len(records) == len(rows) and _count_keys(data) == sum(map(_keys_in, records)):
-        return
-    for number, (line, row) in enumerate(zip(lines, rows, strict=True)):
+    if set(map(type, rows)) == {dict}:
+        found = _count_keys(data)
+        # The rows' own keys first: most rows hold no objects, and to look for them takes longer than to parse.
+        if found == sum(map(len, rows)) or found == sum(map(_keys_in, rows)):
+            return
+    for number, (line, row) in enumerate(zip(data.split(b"\n") if lines is None else lines, rows, strict=False)):
         if type(row) is dict and len(_SPACED_KEY.findall(line)) != _keys_in(row):
             twice: list[str] = []
 
