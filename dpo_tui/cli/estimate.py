@@ -1,5 +1,6 @@
 """`dpo-tui estimate`: the memory of a run, whether it fits, what would make it fit, and how long it takes."""
 
+import json
 import math
 from pathlib import Path
 
@@ -51,7 +52,11 @@ def _probe(config: Path, assignments: tuple[str, ...], result: EstimateResult, *
     """
     if result.device == "cpu":
         raise RunError("the probe needs a GPU, and none can be used here", hint="`dpo-tui doctor` says why")
-    located = (f"model_name={result.config.model_name}", f"dataset={result.config.dataset}")
+    datasets = result.config.dataset
+    located = (
+        f"model_name={result.config.model_name}",
+        f"dataset={datasets if isinstance(datasets, str) else json.dumps(datasets)}",
+    )
     narrate("Loading the model for one real step; this takes as long as the start of a run…")
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **tool_environment(result.config.gpus, narrate)}
     request = {"config": str(config.absolute()), "settings": [*assignments, *located]}

@@ -12,13 +12,14 @@ from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import UsageError
+from dpo_tui.text.encoding_names import is_text_encoding
 
 if TYPE_CHECKING:
     from dpo_tui.data.repair.repair_plan import RepairPlan
 
 
 @click.command()
-@click.argument("data")
+@click.argument("data", nargs=-1, required=True)
 @click.option("--model", help="Count tokens with this model's tokenizer: a folder or a hub id.")
 @click.option("--max-length", type=click.IntRange(1), help="Tokens of prompt and answer that training keeps. [1024]")
 @click.option("--truncation", type=click.Choice(["keep_start", "keep_end"]), help="The end that is kept. [keep_start]")
@@ -42,10 +43,12 @@ if TYPE_CHECKING:
 @click.option("--prefix-field", help="The column of the beginning that both answers share.")
 @click.option("--label-field", help="The column that says which of two answers is better.")
 @click.option("--ranking-pairs", type=click.Choice(["all", "best-worst"]), help="Which pairs of a list of answers.")
+@click.option("--weights", metavar="W,W…", help="The share of each DATA in the mix, such as 0.7,0.3.")
+@click.option("--encoding", help="The encoding of files that are not UTF-8. [recognised]")
 @click.option("--eval", "evaluation", help="Evaluation data, to look for prompts that are in both.")
 def inspect(
     *,
-    data: str,
+    data: tuple[str, ...],
     model: str | None,
     max_length: int | None,
     truncation: str | None,
@@ -67,11 +70,14 @@ def inspect(
     prefix_field: str | None,
     label_field: str | None,
     ranking_pairs: str | None,
+    weights: str | None,
+    encoding: str | None,
     evaluation: str | None,
 ) -> None:
     """Say what DATA is, what training will do with it and what is wrong; with --write, repair it.
 
-    DATA is a file (JSONL, JSON, CSV, Parquet, also .gz and .zst), a folder or a hub id. It is never changed.
+    DATA is a file (JSONL, JSON, CSV, Parquet, also .gz and .zst), a folder, a pattern such as "parts/*.jsonl" or a hub
+    id; several are one dataset. It is never changed.
     """
     if write is None and (drop or flip or cap or hold_out):
         raise UsageError("--drop, --flip, --cap and --hold-out change what is written", hint="Add --write OUT.")
@@ -79,23 +85,27 @@ def inspect(
         raise UsageError("--max-length counts tokens, which only a model's tokenizer can", hint="Add --model MODEL.")
     if not model and (truncation or chat_template or variables or eos_token):
         raise UsageError("these options are about a model's tokens and template", hint="Add --model MODEL.")
-    source = Source(
+    if encoding and not is_text_encoding(encoding):
+        raise UsageError(f"--encoding {encoding}: Python knows no encoding of text by that name")
+    source = Source.of(
         data,
-        subset,
-        split,
-        prompt_field,
-        chosen_field,
-        rejected_field,
-        system_field,
+        subset=subset,
+        split=split,
+        prompt_field=prompt_field,
+        chosen_field=chosen_field,
+        rejected_field=rejected_field,
+        system_field=system_field,
         prefix_field=prefix_field,
         label_field=label_field,
         ranking_pairs=ranking_pairs,
+        encoding=encoding or None,
+        weights=_weights(weights, len(data), write),
     )
     request = ScanRequest(
         source=source,
         model=model,
         max_length=max_length or (1024 if model else None),  # TRL's default, and the mid-range profile's
-        evaluation=Source(evaluation) if evaluation else None,
+        evaluation=Source(evaluation, encoding=encoding or None) if evaluation else None,
         truncation=truncation or "keep_start",
         template=_template_settings(chat_template, variables, eos_token),
     )
@@ -123,6 +133,21 @@ def _template_settings(file: str | None, variables: str | None, eos_token: str |
         name, table = parse_assignment(f"chat_template_kwargs={variables}")
         values[name] = table
     return TemplateSettings.of(from_values(values, "inspect"))
+
+
+def _weights(text: str | None, count: int, write: Path | None) -> tuple[float, ...]:
+    """The weights of the datasets, as ``dataset_weights`` of a config has them."""
+    if text is None:
+        return ()
+    try:
+        weights = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        weights = ()
+    if len(weights) != count or not all(weight > 0 for weight in weights) or count == 1:
+        raise UsageError(f"--weights {text}: give one number above 0 for each of several DATA, with commas between")
+    if write is not None:
+        raise UsageError("--write keeps all rows, and --weights uses a part of them", hint="Leave one of them out.")
+    return weights
 
 
 def _report_of(events: Iterator[dict[str, Any]]) -> dict[str, Any]:

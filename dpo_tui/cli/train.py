@@ -56,7 +56,7 @@ def narrate_checks(prepared: Prepared, source: str) -> None:
     narrate(f"{printable(source)}: {prepared.usable:,} of {prepared.rows:,} rows can be used{held_out}")
     unusable = [problem for problem in prepared.dropped if problem.check != "tie"]  # the notes count these
     for problem in unusable[:_MOST_ROWS_NAMED]:
-        narrate(f"  row {problem.row}: {printable(problem.message, single_line=True)}")
+        narrate(f"  {problem.label}: {printable(problem.message, single_line=True)}")
     if len(unusable) > _MOST_ROWS_NAMED:
         narrate(f"  and {len(unusable) - _MOST_ROWS_NAMED:,} more")
     for note in prepared.data_notes:

@@ -1,5 +1,6 @@
 """Read config files (TOML, JSON, YAML, other tools') into an immutable :class:`Config` with each value's origin."""
 
+import glob
 import json
 import tomllib
 from collections.abc import Callable, Mapping
@@ -113,23 +114,31 @@ def with_changes(loaded: LoadedConfig, changes: Mapping[str, Any], origin: Origi
     return replace(loaded, config=_build(values, [], source=source, text=""), origins=origins)
 
 
-def local_paths(loaded: LoadedConfig) -> dict[str, str]:
+def local_paths(loaded: LoadedConfig) -> dict[str, Any]:
     """Return the settings that name something on this disk, made absolute.
 
     Relative ones are tried from the current folder, then from the config file's: the worker may run in another folder.
     """
     folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
-    found = {}
+    found: dict[str, Any] = {}
     for name in ("model_name", "dataset", "eval_dataset", "chat_template"):
         value = getattr(loaded.config, name)
-        if value is None:
-            continue
-        for folder in folders:
-            candidate = folder / Path(value).expanduser()
-            if candidate.exists():
-                found[name] = str(candidate.resolve())
-                break
+        if isinstance(value, tuple):
+            found[name] = tuple(_local_path(one, folders) or one for one in value)
+        elif value is not None and (path := _local_path(value, folders)) is not None:
+            found[name] = path
     return found
+
+
+def _local_path(value: str, folders: list[Path]) -> str | None:
+    """A path, or a pattern of paths, made absolute by the first folder in which there is one; None for none."""
+    for folder in folders:
+        candidate = folder / Path(value).expanduser()
+        if candidate.exists():
+            return str(candidate.resolve())
+        if any(sign in value for sign in "*?[") and next(glob.iglob(str(candidate), recursive=True), None) is not None:
+            return str(candidate.absolute())
+    return None
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -79,6 +79,16 @@ def one_weight_per_loss(config: Config) -> ConfigProblem | None:
 
 
 @rule
+def one_weight_per_dataset(config: Config) -> ConfigProblem | None:
+    """Nothing else would tell which dataset a weight is of."""
+    if config.dataset_weights is None or len(config.dataset_weights) == len(config.datasets):
+        return None
+    count = len(config.datasets)
+    needed = f"must have {count} numbers, one for each dataset" if count > 1 else "is for several datasets"
+    return ConfigProblem("dataset_weights", config.dataset_weights, needed)
+
+
+@rule
 def divergence_needs_a_difference_loss(config: Config) -> ConfigProblem | None:
     """DPOTrainer raises: β·log Z only cancels in the difference of chosen and rejected."""
     odd = sorted(set(config.loss_type) - DIFFERENCE_LOSSES)

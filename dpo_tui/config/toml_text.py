@@ -96,7 +96,3 @@ def _line(name: str, value: Any) -> str:
         # tomli_w would begin a table, which would take the settings after it.
         return f"{name} = {inline(value)}"
     return tomli_w.dumps({name: list(value) if isinstance(value, tuple) else value}).strip()
-
-
-def _assignment(name: str) -> str:
-    return tomli_w.dumps({name: 0}).removesuffix(" = 0\n")

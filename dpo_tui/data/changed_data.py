@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.load_pairs import sha256_of
+from dpo_tui.data.load_rows import sha256_of
 from dpo_tui.data.pairs.pair import RowProblem
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import Source, evaluation_source, training_source
@@ -79,7 +79,7 @@ def change_of(receipt: Mapping[str, Any] | None, config: Config, loaded: LoadedD
     # The same bytes can give other rows: the model's chat template decides which pairs are usable.
     if not same_bytes or (None not in recorded_counts and recorded_counts != counts):
         before = _described(str(data.get("sha256") or ""), *recorded_counts)
-        return DataChange(config.dataset, before, _described(loaded.sha256, *counts))
+        return DataChange(config.dataset_text, before, _described(loaded.sha256, *counts))
     recorded = str(data.get("held_out_sha256") or "")
     if recorded and loaded.held_out_sha256 and recorded != loaded.held_out_sha256:
         return DataChange(str(config.eval_dataset), _described(recorded), _described(loaded.held_out_sha256))
@@ -109,12 +109,12 @@ def file_change(receipt: Mapping[str, Any] | None, config: Config) -> DataChange
         (evaluation_source(config), str(data.get("held_out_sha256") or "")),
     ]
     for source, recorded in sources:
-        if source is None or not recorded or not Path(source.location).is_absolute():
+        if source is None or not recorded or not all(Path(one).is_absolute() for one in source.locations):
             continue
         now = sha256_of(locate(source))
         if now != recorded:
-            counts = (_count(data, "rows"), _count(data, "unusable")) if source.location == config.dataset else ()
-            return DataChange(source.location, _described(recorded, *counts), _described(now))
+            counts = (_count(data, "rows"), _count(data, "unusable")) if source.name == config.dataset_text else ()
+            return DataChange(source.name, _described(recorded, *counts), _described(now))
     return None
 
 

@@ -4,13 +4,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unusable, sha256_of, usable_turns
+from dpo_tui.data.load_pairs import usable_turns
+from dpo_tui.data.load_rows import load_rows
 from dpo_tui.data.pairs.pair import Message, RowProblem, Unreadable, pair_of
 from dpo_tui.data.rows.messages import decoded_messages, json_type_name, messages_of
 from dpo_tui.data.rows.prompt_and_answers import tools_of
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.source.locate import locate
+from dpo_tui.data.source.json_lines import Row
+from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import Progress, Source
+from dpo_tui.data.source_mix import SourceRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class LoadedDemonstrations:
     dropped: list[RowProblem]
     sha256: str
     notes: list[str] = field(default_factory=list)
+    sources: list[SourceRows] = field(default_factory=list)
+    places: RowPlaces = field(default_factory=lambda: RowPlaces([], []))
 
 
 def load_demonstrations(source: Source, progress: Progress | None = None) -> LoadedDemonstrations:
@@ -54,28 +59,26 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
     """
-    files = locate(source, progress)
     recogniser = Recogniser(source.mapping)
-    demonstrations: list[Demonstration] = []
-    dropped: list[RowProblem] = []
-    notes: list[str] = []
     formats: Counter[str] = Counter()
-    total = 0
-    example: tuple[int, Any] | None = None
-    for number, row in numbered_rows(files, source.max_rows, recogniser, notes):
-        total += 1
-        if example is None and not isinstance(row, Unreadable):
-            example = (number, row)
-        try:
-            name, demonstration = _demonstration(number, row, recogniser)
-        except Unreadable as problem:
-            dropped.append(RowProblem(number, problem.check, problem.message))
-            continue
+
+    def demonstrations_of(number: int, row: Row) -> list[Demonstration]:
+        name, demonstration = _demonstration(number, row, recogniser)
         formats[name] += 1
-        demonstrations.append(demonstration)
-    raise_if_unusable(source.location, total, len(demonstrations), DroppedRows.of(dropped), example)
-    names = [name for name, _ in formats.most_common()]
-    return LoadedDemonstrations(demonstrations, ", ".join(names), total, dropped, sha256_of(files), notes)
+        return [demonstration]
+
+    loaded = load_rows(source, progress, recogniser, demonstrations_of)
+    names = ", ".join(name for name, _ in formats.most_common())
+    return LoadedDemonstrations(
+        rows=loaded.items,
+        format=names,
+        total=loaded.total,
+        dropped=loaded.dropped,
+        sha256=loaded.sha256,
+        notes=loaded.notes,
+        sources=loaded.sources,
+        places=loaded.places,
+    )
 
 
 def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, Demonstration]:

@@ -1,22 +1,16 @@
-"""Read a whole dataset into preference pairs; what other readers of rows share is here too."""
+"""Read a whole dataset into preference pairs."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from dpo_tui.data.load_rows import load_rows
 from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, reason_unusable
 from dpo_tui.data.rows.column_use import reading_notes, unused_notes
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows
 from dpo_tui.data.source.json_lines import Row
-from dpo_tui.data.source.locate import locate
-from dpo_tui.data.source.source import DataFile, Progress, Source
-from dpo_tui.errors import DataError
-from dpo_tui.text.printable import printable
-
-_EXPECTED = 'One pair a line is expected, such as {"prompt": "…", "chosen": "…", "rejected": "…"}'
+from dpo_tui.data.source.row_places import RowPlaces
+from dpo_tui.data.source.source import Progress, Source
+from dpo_tui.data.source_mix import SourceRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +24,10 @@ class LoadedPairs:
         dropped: the rows that cannot be used, each with the reason.
         sha256: of the files' bytes, one after the other.
         columns: the column that holds each part of a pair, in the most frequent format.
-        notes: what is wrong with a file as a whole, such as a trailing comma; how columns were read where they could be
-            read otherwise; and the columns that nobody reads.
+        notes: what was assumed about files as a whole or is wrong with them; what is doubtful about rows; how columns
+            were read where they could be read otherwise; and the columns that nobody reads.
+        sources: the rows of each location, where there are several.
+        places: names the file of a row.
     """
 
     pairs: list[Pair]
@@ -41,6 +37,8 @@ class LoadedPairs:
     sha256: str
     columns: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    sources: list[SourceRows] = field(default_factory=list)
+    places: RowPlaces = field(default_factory=lambda: RowPlaces([], []))
 
 
 def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
@@ -53,36 +51,27 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
     """
-    files = locate(source, progress)
     recogniser = Recogniser(source.mapping)
-    pairs: list[Pair] = []
-    dropped: list[RowProblem] = []
-    notes: list[str] = []
-    total = 0
-    example: tuple[int, Any] | None = None
-    for number, row in numbered_rows(files, source.max_rows, recogniser, notes):
-        total += 1
-        if example is None and not isinstance(row, Unreadable):
-            example = (number, row)
-        try:
-            pairs += [pair_of(number, turns) for turns in usable_turns(row, recogniser)]
-        except Unreadable as problem:
-            dropped.append(RowProblem(number, problem.check, problem.message))
-    raise_if_unclear(source.location, recogniser.unclear)
-    raise_if_unusable(source.location, total, len(pairs), DroppedRows.of(dropped), example)
+
+    def pairs_of(number: int, row: Row) -> list[Pair]:
+        return [pair_of(number, turns) for turns in usable_turns(row, recogniser)]
+
+    loaded = load_rows(source, progress, recogniser, pairs_of)
     return LoadedPairs(
-        pairs=pairs,
+        pairs=loaded.items,
         format=format_name(recogniser.formats),
-        total=total,
-        dropped=dropped,
-        sha256=sha256_of(files),
+        total=loaded.total,
+        dropped=loaded.dropped,
+        sha256=loaded.sha256,
         columns=_columns(recogniser),
         notes=[
-            *notes,
-            *tie_notes(dropped, total),
+            *loaded.notes,
+            *tie_notes(loaded.dropped, loaded.total),
             *reading_notes(recogniser.notes),
             *unused_notes(recogniser.columns.unused),
         ],
+        sources=loaded.sources,
+        places=loaded.places,
     )
 
 
@@ -96,7 +85,7 @@ def usable_turns(row: Row, recogniser: Recogniser) -> list[Turns]:
     """The pairs of one row that can be trained on.
 
     Args:
-        row: as :func:`numbered_rows` yields it.
+        row: as :func:`dpo_tui.data.load_rows.numbered_rows` yields it.
         recogniser: finds its format.
 
     Raises:
@@ -112,109 +101,6 @@ def usable_turns(row: Row, recogniser: Recogniser) -> list[Turns]:
     return usable
 
 
-def numbered_rows(
-    files: list[DataFile], max_rows: int | None, recogniser: Recogniser, notes: list[str]
-) -> Iterator[tuple[int, dict[str, Any] | Unreadable]]:
-    """Yield every row that is not blank, with its number from 1; the rows of further files continue the count.
-
-    Args:
-        files: the files of one dataset.
-        max_rows: rows to yield at most; None yields all.
-        recogniser: gets the flag whether a file is a table of untyped cells.
-        notes: gets what is wrong with a file as a whole.
-    """
-    number = 0
-    seen = 0
-    for file in files:
-        recogniser.cells = file.kind == "csv"
-        for chunk in chunks_of(file):
-            if isinstance(chunk, TextChunk):
-                notes += [note for note in chunk.notes if note not in notes]
-            for batch in rows(chunk):
-                for row in batch:
-                    number += 1
-                    if row is None:
-                        continue
-                    if max_rows is not None and seen >= max_rows:
-                        return
-                    seen += 1
-                    yield number, row
-
-
-@dataclass(frozen=True, slots=True)
-class DroppedRows:
-    """Summary of the rows that cannot be used, for the error when there are too many.
-
-    Args:
-        count: how many.
-        broken: how many of them cannot be parsed.
-        first_broken: the first of those.
-        reason: the most frequent reason, in words.
-        reason_count: how many rows are dropped for it.
-    """
-
-    count: int
-    broken: int
-    first_broken: RowProblem | None
-    reason: str
-    reason_count: int
-
-    @classmethod
-    def of(cls, dropped: list[RowProblem]) -> "DroppedRows":
-        """Summarise a list of problems."""
-        broken = [problem for problem in dropped if problem.check == "bad-json"]
-        reason, count = Counter(problem.message for problem in dropped).most_common(1)[0] if dropped else ("", 0)
-        return cls(len(dropped), len(broken), broken[0] if broken else None, reason, count)
-
-
-def raise_if_unusable(
-    location: str, total: int, usable: int, dropped: DroppedRows, example: tuple[int, Any] | None
-) -> None:
-    """Raise if a dataset has no usable row, or if more than half of its rows cannot be parsed.
-
-    Args:
-        location: the dataset, as the user named it.
-        total: rows in it.
-        usable: pairs or demonstrations in it.
-        dropped: the other rows.
-        example: number and content of the first row that could be parsed, to be shown.
-
-    Raises:
-        DataError: with what was found and what was expected.
-    """
-    if total == 0:
-        raise DataError(f"{location} has no rows", hint=f"{_EXPECTED}.")
-    if dropped.first_broken is not None and dropped.broken * 2 > total:
-        first = dropped.first_broken
-        or_csv = "; CSV files need the suffix .csv" if first.message.startswith("not JSON") else ""
-        raise DataError(
-            f"{location}: {dropped.broken} of {total} rows cannot be read, "
-            f"the first is row {first.row}: {printable(first.message)}",
-            hint=f"{_EXPECTED}{or_csv}.",
-        )
-    if usable == 0:
-        shown = f"\n  row {example[0]}: {_excerpt(example[1])}" if example else ""
-        every = "every row" if dropped.reason_count == total else f"{dropped.reason_count} of {total} rows"
-        raise DataError(
-            f"{location} has no row that can be used; {every}: {printable(dropped.reason)}{shown}",
-            hint=f"{_EXPECTED}. Name other columns by --prompt-field, --chosen-field, --rejected-field.",
-        )
-
-
-def raise_if_unclear(location: str, unclear: Mapping[str, int]) -> None:
-    """Raise if rows contradict each other about what a column means: a part of them would be trained the wrong way.
-
-    Args:
-        location: the dataset, as the user named it.
-        unclear: the contradictions, in words, with the number of rows.
-
-    Raises:
-        DataError: there is one.
-    """
-    for message, count in unclear.items():
-        raise DataError(f"{location}: what a column means is unclear from {count:,} of its rows: {message}")
-
-
 def format_name(formats: Counter[str]) -> str:
     """The name of a dataset's format; of a mixed one, all of them, the most frequent first."""
     names = [name for name, _ in formats.most_common()]
@@ -225,25 +111,3 @@ def _columns(recogniser: Recogniser) -> dict[str, str]:
     if not recogniser.formats:
         return {}
     return dict(recogniser.evidence[recogniser.formats.most_common(1)[0][0]])
-
-
-def sha256_of(files: list[DataFile]) -> str:
-    """The SHA-256 of the files' bytes, one after the other."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _excerpt(record: Any) -> str:
-    """The beginning of a record as JSON, on one line."""
-    import orjson
-
-    try:
-        shown = orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except (TypeError, ValueError):
-        shown = repr(record)
-    shown = printable(shown, single_line=True)
-    return shown if len(shown) <= 160 else shown[:160] + "…"  # noqa: PLR2004 (two lines of a terminal)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from dpo_tui.config.schema import Config
@@ -11,6 +11,7 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, split_by_prompt
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.source.source import Progress, evaluation_source, training_source
+from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_pairs
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
@@ -39,6 +40,7 @@ class Split(Generic[Row]):
         sha256: of the training data's bytes.
         held_out_sha256: of the separate evaluation data's bytes; empty where a part of the training data is held out.
         notes: what was assumed about the files as a whole, such as their encoding, and what is doubtful about them.
+        sources: the rows of each location of the training data, where it has several.
     """
 
     train: list[Row]
@@ -50,6 +52,7 @@ class Split(Generic[Row]):
     sha256: str
     held_out_sha256: str = ""
     notes: tuple[str, ...] = ()
+    sources: tuple[SourceRows, ...] = ()
 
     @property
     def leaked(self) -> int:
@@ -101,9 +104,18 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
         train, held_out = usable, renderable_pairs(evaluation.pairs, config, download=download)[0]
         sha256 = evaluation.sha256
         notes = [*notes, *evaluation.notes]
-    dropped = [*loaded.dropped, *refused]
+    dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
     return Split(
-        train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256, tuple(notes)
+        train=train,
+        held_out=held_out,
+        total=loaded.total,
+        usable=len(usable),
+        dropped=dropped,
+        format=loaded.format,
+        sha256=loaded.sha256,
+        held_out_sha256=sha256,
+        notes=tuple(notes),
+        sources=tuple(loaded.sources),
     )
 
 
@@ -129,9 +141,18 @@ def split_demonstrations(
         train, held_out = usable, renderable_demonstrations(evaluation.rows, config, download=download)[0]
         sha256 = evaluation.sha256
         notes = [*notes, *evaluation.notes]
-    dropped = [*loaded.dropped, *refused]
+    dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
     return Split(
-        train, held_out, loaded.total, len(usable), dropped, loaded.format, loaded.sha256, sha256, tuple(notes)
+        train=train,
+        held_out=held_out,
+        total=loaded.total,
+        usable=len(usable),
+        dropped=dropped,
+        format=loaded.format,
+        sha256=loaded.sha256,
+        held_out_sha256=sha256,
+        notes=tuple(notes),
+        sources=tuple(loaded.sources),
     )
 
 

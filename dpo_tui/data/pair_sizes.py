@@ -7,7 +7,8 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.load_split import hold_out_pairs, training_count
 from dpo_tui.data.pairs.pair import Pair, text_of
-from dpo_tui.data.source.source import data_file, training_source
+from dpo_tui.data.source.locate import is_pattern, locate
+from dpo_tui.data.source.source import training_source
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter
 from dpo_tui.data.tokens.renderable_pairs import renderable_pairs
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
@@ -57,22 +58,22 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         config: with local paths made absolute.
         tokenizer_folder: holds the model's tokenizer.json; None when it is not on this machine.
     """
-    path = Path(config.dataset).expanduser()
+    paths = [Path(location).expanduser() for location in config.datasets]
     try:
-        if not path.is_file():
-            where = "is a folder" if path.is_dir() else "is not on this machine"
-            return PairSizes(basis=f"the dataset {where}: steps are not counted")
+        if not all(path.exists() or is_pattern(str(path)) for path in paths):
+            return PairSizes(basis="the dataset is not on this machine: steps are not counted")
         if strategy_of(config).data is not DataForm.PAIRS:
             return PairSizes(basis="steps are counted for preference pairs only")
-        file = data_file(path)
-        size = path.stat().st_size
-        if size <= (_READ_WHOLE_PACKED_BYTES if file.packed else _READ_WHOLE_BYTES):
+        files = locate(training_source(config))
+        file = files[0]
+        size = sum(one.path.stat().st_size for one in files)
+        if size <= (_READ_WHOLE_PACKED_BYTES if any(one.packed for one in files) else _READ_WHOLE_BYTES):
             pairs = _accepted_by_template(load_pairs(training_source(config)).pairs, config, tokenizer_folder)
             trained = len(pairs) if config.eval_dataset else len(hold_out_pairs(pairs, config)[0])
             return replace(_measured(pairs, len(pairs), config, tokenizer_folder, whole=True), trained=trained)
-        if file.kind != "json" or file.packed:
+        if len(files) > 1 or file.kind != "json" or file.packed:
             return PairSizes(basis="the dataset is large: steps are counted when training starts")
-        with path.open("rb") as stream:
+        with file.path.open("rb") as stream:
             lines = stream.read(_SAMPLE_BYTES).count(b"\n")
         rows = max(1, round(lines * size / _SAMPLE_BYTES))
         sample = load_pairs(training_source(config.model_copy(update={"max_samples": min(rows, _SAMPLE_ROWS)})))

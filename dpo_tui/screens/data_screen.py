@@ -14,6 +14,7 @@ from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.screens.pair_screen import PAIR_ACTIONS, PairScreen
 from dpo_tui.screens.steps.data_step import DataStep
+from dpo_tui.text.location_list import locations_of
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
 from dpo_tui.views.dataset_text import droppable_checks, report_page, title_parts
 from dpo_tui.views.run_plan import RunPlan
@@ -131,7 +132,7 @@ class DataScreen(PairScreen):
             self._scan.close()
         self._tokens_error = ""
         model, max_length = self._model or (None, None)
-        self._scan = ScanProcess(ScanRequest(Source(self._location), model=model, max_length=max_length))
+        self._scan = ScanProcess(ScanRequest(Source.of(locations_of(self._location) or (self._location,)), model=model, max_length=max_length))
         self._follow_scan(self._scan, self._location)
 
     @work(thread=True, exclusive=True, group="scan", exit_on_error=False)
@@ -221,7 +222,8 @@ class DataScreen(PairScreen):
         dataset, decisions = self.dataset, self._decisions
         if dataset is None:
             return
-        stem = Path(self._location).expanduser().name.partition(".")[0] or "pairs"
+        first = (locations_of(self._location) or (self._location,))[0]
+        stem = Path(first).expanduser().name.partition(".")[0].strip("*?[]") or "pairs"
         out = Path.cwd() / f"{stem}.repaired.jsonl"
 
         def remaining(checks: tuple[str, ...]) -> str:

@@ -26,6 +26,7 @@ from dpo_tui.screens.steps.hardware_step import HardwareStep
 from dpo_tui.screens.steps.model_step import DEMO, ModelStep
 from dpo_tui.screens.steps.settings_step import SettingsStep
 from dpo_tui.start.prepare import create_run, prepare
+from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.printable import printable
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.planned_run_forecast import Forecast, Forecaster
@@ -212,7 +213,7 @@ class NewScreen(FullScreen):
     @on(DataStep.Chosen)
     def _data_chosen(self, message: DataStep.Chosen) -> None:
         message.stop()
-        self.set_plan(plans.with_values(self.plan, {"dataset": message.location}))
+        self.set_plan(plans.with_values(self.plan, {"dataset": locations_of(message.location)}))
         self.go(3)
 
     @on(SettingsStep.Changed)

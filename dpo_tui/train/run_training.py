@@ -185,8 +185,10 @@ def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[Run
 def _report_rows(rows: RunDatasets, journal: Journal) -> None:
     held_out = len(rows.held_out) if rows.held_out is not None else 0
     journal.event("note", f"{len(rows.train):,} rows to train on, {held_out:,} held out ({rows.format})")
+    for note in rows.notes:
+        journal.event("note", note)
     if rows.dropped:
-        first = "; ".join(f"row {problem.row}: {problem.message}" for problem in rows.dropped[:3])
+        first = "; ".join(f"{problem.label}: {problem.message}" for problem in rows.dropped[:3])
         journal.event("warning", f"{len(rows.dropped):,} rows cannot be used: {first}", rows=len(rows.dropped))
     if rows.repeated > _FEW_DUPLICATES * len(rows.train):
         message = f"{rows.repeated:,} of {len(rows.train):,} training rows are copies of earlier ones"
@@ -210,7 +212,7 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
     held_out = len(trainer.eval_dataset) if trainer.eval_dataset is not None else 0
     usable = len(rows.train) + (len(rows.held_out) if rows.held_out is not None else 0)
     return DataUsed(
-        location=config.dataset,
+        location=config.dataset_text,
         sha256=rows.sha256,
         format=rows.format,
         rows=rows.total,
@@ -219,6 +221,8 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
         train=train,
         held_out=held_out,
         held_out_sha256=rows.held_out_sha256,
+        notes=rows.notes,
+        sources=[one.to_json() for one in rows.sources],
     )
 
 

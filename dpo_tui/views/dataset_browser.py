@@ -16,6 +16,7 @@ from dpo_tui.data.scan.row_search import next_flagged, search, turns_of
 from dpo_tui.data.scan.scan_cache import cached_flags
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError
+from dpo_tui.text.location_list import locations_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class BrowsedPair:
         problem: why the row gives no pair; empty when it does.
         flagged_by: ids of the checks that flagged the row.
         more: number of further pairs in the same row.
+        place: the file and the row in it, where the dataset has several files.
     """
 
     row: int
@@ -78,6 +80,7 @@ class BrowsedPair:
     problem: str = ""
     flagged_by: tuple[str, ...] = ()
     more: int = 0
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +123,14 @@ class DatasetBrowser:
     """A dataset opened for reading any row. Every method may read the disk: call them from a thread.
 
     Args:
-        location: a path or a hub id.
+        location: a path or a hub id, or several with commas between.
 
     Raises:
         DataError: it cannot be read.
     """
 
     def __init__(self, location: str) -> None:
-        self.source = Source(location)
+        self.source = Source.of(locations_of(location) or (location,))
         self._index: RowIndex = open_index(self.source)
         self._recogniser = Recogniser()
         self._checks = checks()
@@ -148,11 +151,12 @@ class DatasetBrowser:
             DataError: the file was changed since it was indexed.
         """
         found = turns_of(self._index.row(row), self._recogniser)
+        place = self._index.places.of(row)
         flagged_by = self._checks_of(row)
         if found is None:
-            return BrowsedPair(row, problem="a blank line", flagged_by=flagged_by)
+            return BrowsedPair(row, problem="a blank line", flagged_by=flagged_by, place=place)
         if isinstance(found, Unreadable):
-            return BrowsedPair(row, problem=found.message, flagged_by=flagged_by)
+            return BrowsedPair(row, problem=found.message, flagged_by=flagged_by, place=place)
         turns = found[0]
         prompt, chosen, rejected = text_of(turns.prompt), text_of(turns.chosen), text_of(turns.rejected)
         if (edit := decisions.edits.get(row)) is not None:
@@ -166,7 +170,8 @@ class DatasetBrowser:
             tuple((piece.text, piece.kind == "only") for piece in left),
             tuple((piece.text, piece.kind == "only") for piece in right),
         )
-        return BrowsedPair(row, prompt, chosen, rejected, difference, flagged_by=flagged_by, more=len(found) - 1)
+        more = len(found) - 1
+        return BrowsedPair(row, prompt, chosen, rejected, difference, flagged_by=flagged_by, more=more, place=place)
 
     def next_flagged(self, check: str, row: int, *, backwards: bool = False) -> int | None:
         """The nearest row that a check flagged.

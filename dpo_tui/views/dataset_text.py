@@ -30,6 +30,8 @@ def title_parts(
     if pairs is None or at is None:
         return [*parts, [(location, "value")]] if location else parts
     parts.append([("pair ", "muted"), (f"{at.row:,} of {pairs.count:,}", "value")])
+    if at.place:
+        parts.append([(at.place, "muted")])
     if at.flagged_by:
         parts.append([("⚠ ", "warn"), (", ".join(at.flagged_by), "warn")])
     if check:

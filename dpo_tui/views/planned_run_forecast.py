@@ -6,6 +6,7 @@ from pathlib import Path
 from dpo_tui.advice.config_rules import Advice, advise
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
+from dpo_tui.data.source.locate import is_pattern
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
 from dpo_tui.hardware.memory.fit import FitChange, Verdict, changes_to_fit, verdict_of
@@ -92,16 +93,23 @@ class Forecaster:
         return replace(known, memory=memory, free=profile.free, verdict=verdict, changes=changes, duration=duration)
 
     def _pair_sizes(self, config: Config, plan: RunPlan) -> PairSizes:
-        data = (config.dataset, config.eval_dataset, config.eval_split, config.seed, config.max_samples)
+        data = (config.datasets, tuple(config.dataset_weights or ()), config.encoding, config.max_samples)
+        held_out = (config.eval_dataset, config.eval_split, config.seed)
         template = (config.chat_template, repr(config.chat_template_kwargs), config.eos_token)
-        key = (*data, config.model_name, *template, config.max_seq_length, config.strategy)
+        key = (*data, *held_out, config.model_name, *template, config.max_seq_length, config.strategy)
         found = self._sizes.get(key)
         if found is None:
-            located = config.model_copy(update={"dataset": str(Path(config.dataset).expanduser().absolute())})
-            config = located if Path(located.dataset).exists() else config
+            local = tuple(map(_absolute, config.datasets))
+            config = config.model_copy(update={"dataset": local if len(local) > 1 else local[0]})
             folder = local_model_folder(config.model_name, config.model_revision) if plan.has_model else None
             found = self._sizes[key] = pair_sizes(config, folder)
         return found
+
+
+def _absolute(location: str) -> str:
+    """A dataset on this machine by its absolute path; another one as it is named."""
+    path = Path(location).expanduser().absolute()
+    return str(path) if path.exists() or is_pattern(location) else location
 
 
 def _with_known_model(config: Config) -> Config:

@@ -11,6 +11,7 @@ from dpo_tui.config.problems import ConfigProblem, InvalidConfigError
 from dpo_tui.config.schema import Config, choices, fields
 from dpo_tui.config.toml_text import inline
 from dpo_tui.demo import assets
+from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.numbers import plain_number
 
 _CHOSEN_HERE = ("model_name", "dataset")
@@ -147,6 +148,8 @@ def parse(name: str, text: str) -> Any:
             return tomllib.loads(f"value = {text if text.startswith('{') else f'{{{text}}}'}")["value"]
         except tomllib.TOMLDecodeError:
             return text
+    if "tuple[str" in annotation:
+        return locations_of(text)
     if "list[" in annotation:
         kind = float if "float" in annotation else str
         try:

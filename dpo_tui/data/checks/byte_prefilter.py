@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_LINE_BREAK, _ESCAPE = ord("\n"), ord("\\")
+_LINE_BREAK, _ESCAPE, _QUOTE = ord("\n"), ord("\\"), ord('"')
 _C1_LEAD, _C1_END, _PUNCTUATION, _PRIVATE = 0xC2, 0xA0, 0xE2, 0xEE
 _OVERRIDES = ((0x80, 0xAA, 0xAE), (0x81, 0xA6, 0xA9))  # U+202A to U+202E and U+2066 to U+2069, after E2
 _FIRST_FOREIGN = 0xCD  # UTF-8 lead byte of Greek; the letters before it are Latin
@@ -41,12 +41,14 @@ class UnusualRows:
         controls: may hold a control character or a bidirectional override.
         tokens: may hold a special token of a chat template.
         foreign: may hold letters that are not Latin.
+        quotes: how many quotes begin or end a text. Where a text ends in a backslash it may be fewer.
     """
 
     ends: NDArray[np.int64]
     controls: NDArray[np.int64]
     tokens: NDArray[np.int64]
     foreign: NDArray[np.int64]
+    quotes: int
 
 
 def unusual_rows(raw: bytes) -> UnusualRows:
@@ -57,7 +59,7 @@ def unusual_rows(raw: bytes) -> UnusualRows:
             first one of a character or an escape never lie beyond the end.
     """
     data = np.frombuffer(raw, dtype=np.uint8)
-    unusual = _unusual(data)
+    unusual, quotes = _unusual(data)
     codes = data[unusual]
     ends = unusual[codes == _LINE_BREAK] + 1
     if len(data) and (not len(ends) or ends[-1] != len(data)):
@@ -78,6 +80,7 @@ def unusual_rows(raw: bytes) -> UnusualRows:
         controls=_rows(ends, controls),
         tokens=_rows(ends, _tokens(raw, data, unicode_escapes)),
         foreign=_rows(ends, [letters, *_escaped_letters(data, unicode_escapes)]),
+        quotes=quotes - int(np.count_nonzero(escapes & (after == _QUOTE))),
     )
 
 
@@ -99,13 +102,14 @@ def _find(raw: bytes, byte: bytes) -> NDArray[np.int64]:
     return np.array(found, dtype=np.int64)
 
 
-def _unusual(data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Offsets of backslashes, control characters (line breaks, tabs) and lead bytes of characters beyond ASCII.
+def _unusual(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
+    """Offsets of backslashes, control characters (line breaks, tabs) and lead bytes beyond ASCII; the number of quotes.
 
     One search for all, since comparing bytes is nearly free and collecting offsets is not; and block by block, since
     allocating memory for a whole chunk costs more than the comparisons.
     """
     found = [np.zeros(0, dtype=np.int64)]
+    quotes = 0
     shifted = np.empty(_BLOCK, dtype=np.uint8)
     marked, compared = np.empty(_BLOCK, dtype=bool), np.empty(_BLOCK, dtype=bool)
     for start in range(0, len(data), _BLOCK):
@@ -118,7 +122,9 @@ def _unusual(data: NDArray[np.uint8]) -> NDArray[np.int64]:
         (offsets,) = marks.nonzero()
         offsets += start
         found.append(offsets)
-    return np.concatenate(found)
+        np.equal(block, _QUOTE, out=equal)
+        quotes += int(np.count_nonzero(equal))
+    return np.concatenate(found), quotes
 
 
 def _rows(ends: NDArray[np.int64], offsets: list[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Checks that the scan itself carries out: rows that cannot be used, and rows that repeat or contradict each other."""
+"""Checks that the scan itself carries out: rows that are unusable or doubtful, and rows that repeat or contradict."""
 
 from dpo_tui.data.checks.registry import scan_check
 
@@ -43,6 +43,24 @@ scan_check(
     explanation="The source calls them equally good, by a label or by equal scores: there is no preference to learn.",
     remedy="Nothing: training leaves these rows out.",
     leaves_out=True,
+)
+
+# Found while rows are read, too; these rows can be used.
+scan_check(
+    "repeated-key",
+    "warning",
+    bit=23,
+    title="a key occurs twice in a row",
+    explanation="JSON parsers keep the last value and say nothing: what the first one held is not trained on.",
+    remedy="Correct the script that writes the rows; `--drop repeated-key` leaves them out.",
+)
+scan_check(
+    "not-a-number",
+    "warning",
+    bit=24,
+    title="a number is NaN or infinite",
+    explanation="JSON has no such number, and a score of that kind ranks nothing: it is read as missing.",
+    remedy="Correct the scores, or leave the rows out with `--drop not-a-number`.",
 )
 
 # Found when all rows have been read and are compared (`dpo_tui.data.scan.duplicates`).

@@ -39,11 +39,18 @@ class RowProblem:
         row: the row of the source, from 1.
         check: the id of the check that found it, such as ``bad-json`` or ``missing-field``.
         message: what is wrong, in words, without the row number.
+        place: the file and the row in it, where the dataset has several files; else empty.
     """
 
     row: int
     check: str
     message: str
+    place: str = ""
+
+    @property
+    def label(self) -> str:
+        """The row as people find it: ``row 12``, or ``row 12 (b.jsonl row 3)``."""
+        return f"row {self.row} ({self.place})" if self.place else f"row {self.row}"
 
 
 class Unreadable(Exception):

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dpo_tui.data.checks.registry import checks
-from dpo_tui.data.load_pairs import numbered_rows, usable_turns
+from dpo_tui.data.load_pairs import usable_turns
+from dpo_tui.data.load_rows import numbered_rows
 from dpo_tui.data.pairs.hold_out_by_prompt import held_out_keys, prompt_key
 from dpo_tui.data.pairs.pair import Message, Turns, Unreadable, pair_of, reason_unusable, text_of
 from dpo_tui.data.rows.record_to_pairs import Recogniser

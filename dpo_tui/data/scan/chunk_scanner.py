@@ -15,7 +15,7 @@ from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.pair_columns import PairColumns
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.pair_batcher import MESSAGES_A_CHECK, PairBatch, PairBatcher
-from dpo_tui.data.source.chunks import Chunk, LineChunk, RowGroupChunk, TextChunk, read_bytes, rows
+from dpo_tui.data.source.chunks import Chunk, LineChunk, RowGroupChunk, TextChunk, read_bytes, rows_with_warnings
 
 OPENING = 20
 """Characters of a prompt that count as its opening."""
@@ -145,8 +145,8 @@ class ChunkScanner:
 
 def _batches(chunk: Chunk, batcher: PairBatcher) -> Iterator[PairBatch]:
     if isinstance(chunk, RowGroupChunk):
-        for found in rows(chunk):
-            yield batcher.from_rows(found)
+        for found in rows_with_warnings(chunk):
+            yield batcher.from_rows(found.rows, found.warnings)
         return
     if data := read_bytes(chunk) if isinstance(chunk, LineChunk) else chunk.data:
         yield batcher.from_lines(data)

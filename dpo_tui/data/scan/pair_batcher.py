@@ -4,7 +4,7 @@ Rows that consist of three plain texts are taken by column, which is several tim
 the recogniser by itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import cast
@@ -24,7 +24,8 @@ from dpo_tui.data.rows.shapes.better_answer import is_tie
 from dpo_tui.data.rows.text_lists import may_be_turns
 from dpo_tui.data.rows.transcript import FIRST_LETTERS, is_transcript
 from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, Columns, MixedColumnsError
-from dpo_tui.data.source.json_lines import Row, parse_block, parse_row
+from dpo_tui.data.source.json_lines import Row, parse_block, parse_block_with_warnings, parse_row
+from dpo_tui.data.source.row_warnings import RowWarning
 
 BLANK = np.uint32(1 << 31)
 """The flag of a blank line, which is no row."""
@@ -40,7 +41,7 @@ class PairBatch:
     Args:
         pairs: the usable pairs.
         flags: 32 bits for each row: the bit of the check that made it unusable, or BLANK.
-        messages: for each check, a few rows (from 0) that cannot be used, with the reason.
+        messages: for each check, a few rows (from 0) that cannot be used or are doubtful, with the reason.
     """
 
     pairs: PairColumns
@@ -71,6 +72,7 @@ class PairBatcher:
         self.recogniser = recogniser
         self._checks = checks
         self._decoder = ColumnarDecoder(recogniser)
+        self._width = 0  # columns of the lines that were decoded last
 
     def from_lines(self, data: bytes) -> PairBatch:
         """Make a batch from whole JSON lines."""
@@ -78,16 +80,35 @@ class PairBatcher:
         try:
             plain = self._plain_lines(data, unusual.ends)
         except MixedColumnsError:
-            batch = self.from_rows(parse_block(data))
+            batch = self.from_rows(parse_block(data)) if self.recogniser.cells else self._with_warnings(data)
         else:
             ends = unusual.ends.tolist()
             batch = self._batch(len(ends), plain, lambda row: parse_row(data[ends[row - 1] if row else 0 : ends[row]]))
+            # Rows with three texts and nothing else have four quotes a column; others are parsed for a closer look.
+            if unusual.quotes != 4 * self._width * len(ends):
+                self._add_warnings(batch, parse_block_with_warnings(data)[1])
         batch.pairs.unusual = unusual
         return batch
 
-    def from_rows(self, found: list[Row]) -> PairBatch:
-        """Make a batch from rows that are parsed already."""
-        return self._batch(len(found), self._plain_rows(found), found.__getitem__)
+    def from_rows(self, found: list[Row], warnings: Iterable[RowWarning] = ()) -> PairBatch:
+        """Make a batch from rows that are parsed already.
+
+        Args:
+            found: the rows.
+            warnings: what is doubtful about them.
+        """
+        batch = self._batch(len(found), self._plain_rows(found), found.__getitem__)
+        self._add_warnings(batch, warnings)
+        return batch
+
+    def _with_warnings(self, data: bytes) -> PairBatch:
+        return self.from_rows(*parse_block_with_warnings(data))
+
+    def _add_warnings(self, batch: PairBatch, warnings: Iterable[RowWarning]) -> None:
+        for warning in warnings:
+            batch.flags[warning.row] |= np.uint32(1 << self._checks[warning.check].bit)
+            if len(batch.messages.setdefault(warning.check, [])) < MESSAGES_A_CHECK:
+                batch.messages[warning.check].append((warning.row, warning.message))
 
     def _batch(self, count: int, plain: _PlainRows, parse: Callable[[int], Row]) -> PairBatch:
         """Put the pairs of plain rows first, and those that the recogniser finds in the other rows after them.
@@ -150,6 +171,7 @@ class PairBatcher:
         plain = np.concatenate(rows)
         if record is not None:
             self.recogniser.count_rows(record, len(plain))
+            self._width = len(record)
         prompts, chosens, rejecteds = map(TextColumn.concatenate, zip(*usable, strict=True))
         return _PlainRows(plain, (prompts, chosens, rejecteds))
 

@@ -10,6 +10,8 @@ from typing import Any
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.rows.column_use import reading_notes, unused_notes
 from dpo_tui.data.scan.totals import LISTED_ROWS, Totals
+from dpo_tui.data.source.row_places import RowPlaces
+from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.tokens.length_histogram import TokenFigures
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 
@@ -68,6 +70,8 @@ class Report:
     notes: list[str] = field(default_factory=list)
     complete: bool = True
     unused_columns: dict[str, str] = field(default_factory=dict)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON document."""
@@ -84,6 +88,9 @@ def make_report(
     tokens: TokenFigures | None = None,
     template: Sequence[TemplateFinding] = (),
     complete: bool = True,
+    places: RowPlaces | None = None,
+    files: Sequence[tuple[str, int]] = (),
+    sources: Sequence[SourceRows] = (),
 ) -> Report:
     """Make a report of what is known so far.
 
@@ -96,6 +103,9 @@ def make_report(
         tokens: the token counts; None where only characters were counted.
         template: what is wrong with the text that the model's chat template makes of the pairs.
         complete: whether all rows were read; the checks of the whole dataset need all of them.
+        places: names the file of a row.
+        files: path of each file, and how many rows come before it.
+        sources: what is used of each location, where the dataset has several.
     """
     names = [name for name, _ in totals.formats.most_common()]
     unused = totals.columns.unused
@@ -106,8 +116,10 @@ def make_report(
         unrenderable = _scaled(tokens.unrenderable, tokens, totals)
         notes.append(f"the model's chat template refuses {unrenderable:,} of the pairs: training leaves them out")
     dropped = _scaled(tokens.will_drop + tokens.unrenderable, tokens, totals) if tokens else None
-    problems = _sorted([*_problems(totals, checks, complete=complete), *map(_template_problem, template)])
-    trained = totals.usable - (dropped or 0)
+    problems = _problems(totals, checks, places or RowPlaces([], []), complete=complete)
+    problems = _sorted([*problems, *map(_template_problem, template)])
+    used = sum(one.used for one in sources) / max(sum(one.usable for one in sources), 1) if sources else 1.0
+    trained = round((totals.usable - (dropped or 0)) * used)
     lengths: dict[str, Any] = {
         "characters": {name: histogram.summary() for name, histogram in totals.characters.items()},
         "tokens": None,
@@ -132,6 +144,8 @@ def make_report(
         notes=notes,
         complete=complete and (tokens is None or tokens.exact),
         unused_columns=unused,
+        files=[{"path": path, "rows_before": first} for path, first in files],
+        sources=[one.to_json() for one in sources],
     )
 
 
@@ -140,7 +154,7 @@ def _scaled(count: int, tokens: TokenFigures, totals: Totals) -> int:
     return count if tokens.exact or not tokens.counted else round(count * totals.usable / tokens.counted)
 
 
-def _problems(totals: Totals, checks: dict[str, Check], *, complete: bool) -> list[ReportedProblem]:
+def _problems(totals: Totals, checks: dict[str, Check], places: RowPlaces, *, complete: bool) -> list[ReportedProblem]:
     found = []
     for check in checks.values():
         if check.judge_dataset is not None:
@@ -149,7 +163,7 @@ def _problems(totals: Totals, checks: dict[str, Check], *, complete: bool) -> li
                 found.append(_problem(check, finding.count, [], finding.detail))
         elif count := totals.counts[check.bit]:
             reasons = totals.messages.get(check.id, [])
-            detail = f"row {reasons[0][0]}: {reasons[0][1]}" if reasons else ""
+            detail = f"{places.label(reasons[0][0])}: {reasons[0][1]}" if reasons else ""
             found.append(_problem(check, count, totals.first_rows[check.bit][:LISTED_ROWS], detail))
     return found
 

@@ -1,8 +1,10 @@
 """Format the report of a scan as plain text of 80 columns that ends with the verdict."""
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
+from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.text.printable import printable
 
 WIDTH = 80
@@ -30,7 +32,7 @@ def report_text(report: dict[str, Any], *, ascii_only: bool = False) -> str:
         *_training(report),
         *(_field("note", note) for note in report["notes"]),
         "",
-        *_problems(report["problems"], ascii_only),
+        *_problems(report, ascii_only),
         *textwrap.wrap(printable(report["verdict"], single_line=True), WIDTH, break_on_hyphens=False),
     ]
     text = "\n".join(line.rstrip() for line in lines)
@@ -88,17 +90,24 @@ def _training(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _row(row: int, places: RowPlaces) -> str:
+    place = places.of(row)
+    return f"{row} ({place})" if place else str(row)
+
+
 def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _problems(problems: list[dict[str, Any]], ascii_only: bool) -> list[str]:
+def _problems(report: dict[str, Any], ascii_only: bool) -> list[str]:
+    problems, files = report["problems"], report.get("files", [])
+    places = RowPlaces([Path(file["path"]) for file in files], [file["rows_before"] for file in files])
     marks = _ASCII_MARKS if ascii_only else _MARKS
     lines: list[str] = []
     for problem in problems:
         head = f"{marks[problem['severity']]} {problem['check']:<19}{problem['count']:>9,}  {problem['title']}"
         lines.append(head[:WIDTH])
-        shown = ", ".join(str(row) for row in problem["rows"][:_ROWS_SHOWN])
+        shown = ", ".join(_row(row, places) for row in problem["rows"][:_ROWS_SHOWN])
         more = ", …" if len(problem["rows"]) > _ROWS_SHOWN else ""
         for text in (f"rows {shown}{more}" if shown else "", problem["detail"], problem["remedy"]):
             if text:

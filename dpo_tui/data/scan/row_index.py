@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from dpo_tui.data.source.chunks import (
 )
 from dpo_tui.data.source.json_lines import Row, lines_of
 from dpo_tui.data.source.locate import locate
+from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.errors import DataError
 
@@ -72,16 +73,24 @@ class RowIndex:
         positions: their chunks, in order.
         count: how many rows there are, blank lines included.
         written: the rows of files that are not seekable, as JSON lines.
+        first_rows: for each file, how many rows come before it.
     """
 
     def __init__(
-        self, files: list[DataFile], positions: list[RowPosition], count: int, written: Path | None = None
+        self,
+        files: list[DataFile],
+        positions: list[RowPosition],
+        count: int,
+        written: Path | None = None,
+        first_rows: Sequence[int] = (),
     ) -> None:
         self.files = files
         self.positions = positions
         self.count = count
         self._written = written
         self._first_rows = [position.row for position in positions]
+        self._file_rows = list(first_rows)
+        self.places = RowPlaces([file.path for file in files], self._file_rows)
         self._cached: OrderedDict[int, list[Row]] = OrderedDict()
 
     @property
@@ -113,7 +122,9 @@ class RowIndex:
     def save(self, folder: Path) -> None:
         """Write the index into a cache folder."""
         known = [[one.file, one.kind, one.start, one.stop, one.row] for one in self.positions]
-        (folder / "index.json").write_bytes(orjson.dumps({"count": self.count, "places": known}))
+        (folder / "index.json").write_bytes(
+            orjson.dumps({"count": self.count, "places": known, "files": self._file_rows})
+        )
 
     @classmethod
     def load(cls, folder: Path, files: list[DataFile]) -> "RowIndex | None":
@@ -124,7 +135,7 @@ class RowIndex:
             written = folder / "rows.jsonl"
             with contextlib.suppress(OSError):  # a cache that only others may write
                 os.utime(folder)  # the folder that was used longest ago is deleted first
-            return cls(files, positions, known["count"], written if written.is_file() else None)
+            return cls(files, positions, known["count"], written if written.is_file() else None, known["files"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -215,8 +226,10 @@ def _build(source: Source, files: list[DataFile], folder: Path, progress: Callab
     positions: list[RowPosition] = []
     count = 0
     written = folder / "rows.jsonl"
+    first_rows: list[int] = []
     with written.open("wb") as out:
         for number, file in enumerate(files):
+            first_rows.append(count)
             for chunk in _chunks(file, source):
                 if isinstance(chunk, TextChunk):
                     start = out.tell()
@@ -230,7 +243,7 @@ def _build(source: Source, files: list[DataFile], folder: Path, progress: Callab
                     progress(count)
     if not written.stat().st_size:
         written.unlink()
-    return RowIndex(files, positions, count, written if written.exists() else None)
+    return RowIndex(files, positions, count, written if written.exists() else None, first_rows)
 
 
 def _chunks(file: DataFile, source: Source) -> Iterator[Chunk]:

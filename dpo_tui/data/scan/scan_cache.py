@@ -1,7 +1,7 @@
 """The cache of scans: for each dataset a folder with the flags of every row, the index of its rows, and the report.
 
-The folder is named by a hash of the files' paths, sizes and modification times and of the column mapping, so that a
-changed file has another folder. Everything in it can be computed again.
+The folder is named by a hash of the files' paths, sizes and modification times and of the settings that decide how they
+are read, so that a changed file has another folder. Everything in it can be computed again.
 """
 
 import contextlib
@@ -33,7 +33,17 @@ def file_versions(files: list[DataFile]) -> list[list[Any]]:
 
 def cache_folder(files: list[DataFile], source: Source) -> Path:
     """The cache folder of a dataset in its present state; it may not exist yet."""
-    known = orjson.dumps([VERSION, file_versions(files), list(source.mapping), source.max_rows])
+    known = orjson.dumps(
+        [
+            VERSION,
+            file_versions(files),
+            list(source.mapping),
+            source.max_rows,
+            source.encoding,
+            source.split,
+            source.weights,
+        ]
+    )
     return paths.cache() / "data" / hashlib.sha256(known).hexdigest()[:24]
 
 

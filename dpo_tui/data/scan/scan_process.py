@@ -38,11 +38,13 @@ class ScanRequest:
     def from_json(cls, line: bytes) -> "ScanRequest":
         """Read the request that `ScanProcess` sends to the child."""
         document = json.loads(line)
-        source = Source(**document.pop("source"))
+        source = Source.from_json(document.pop("source"))
         evaluation = document.pop("evaluation")
-        template = TemplateSettings(**document.pop("template"))
         return cls(
-            source=source, template=template, evaluation=Source(**evaluation) if evaluation else None, **document
+            source=source,
+            template=TemplateSettings(**document.pop("template")),
+            evaluation=Source.from_json(evaluation) if evaluation else None,
+            **document,
         )
 
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from dpo_tui import paths
 from dpo_tui.data.checks.check import Check
-from dpo_tui.data.checks.registry import checks
-from dpo_tui.data.load_pairs import DroppedRows, numbered_rows, raise_if_unclear, raise_if_unusable
+from dpo_tui.data.checks.registry import HIGHEST_BIT, checks
+from dpo_tui.data.load_rows import DroppedRows, notes_on, numbered_rows, raise_if_unclear, raise_if_unusable
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
 from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.chunk_scanner import ChunkScanner, ChunkStats
 from dpo_tui.data.scan.duplicates import PairLog
+from dpo_tui.data.scan.pair_batcher import BLANK
 from dpo_tui.data.scan.report import Report, make_report
 from dpo_tui.data.scan.row_index import RowIndex, RowPosition
 from dpo_tui.data.scan.scan_cache import Draft, cache_folder
@@ -31,7 +32,9 @@ from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.totals import Totals
 from dpo_tui.data.source.chunks import Chunk, LineChunk, chunks_of, first_rows
 from dpo_tui.data.source.locate import locate, locate_evaluation
+from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import DataFile, Source
+from dpo_tui.data.source_mix import SourceRows, sources_of
 from dpo_tui.data.tokens.chat_template import load_template
 from dpo_tui.data.tokens.count_tokens import count_tokens, sample_pairs
 from dpo_tui.data.tokens.template_check import check_rows
@@ -72,13 +75,19 @@ class _Scan:
         self.request = request
         self.emit = emit
         self.checks = checks()
-        self.totals = Totals(len(self.checks))
+        self.totals = Totals(HIGHEST_BIT + 1)
         self.pair_log = PairLog()
         self.files = locate(request.source, self._download_progress)
         self.size = sum(file.path.stat().st_size for file in self.files)
         self.workers = request.workers or (1 if self.size <= _ONE_PROCESS else cores())
         self.draft = Draft(cache_folder(self.files, request.source))
         self.positions: list[RowPosition] = []
+        self.first_rows: list[int] = []
+        self.places = RowPlaces([file.path for file in self.files], self.first_rows)
+        self.rows = [0] * len(request.source.locations)
+        self.usable = [0] * len(request.source.locations)
+        self.sources: list[SourceRows] = []
+        self.totals.notes += notes_on(self.files)
         self._last_progress = self._last_partial = time.monotonic()
 
     def run(self) -> Report:
@@ -86,8 +95,13 @@ class _Scan:
             self._first_pass(flags)
             self._compare_rows(flags)
         self._raise_if_unusable()
+        self.first_rows += [self.totals.lines] * (len(self.files) - len(self.first_rows))
+        if len(self.rows) > 1:
+            source = self.request.source
+            self.sources = sources_of(source.locations, self.rows, self.usable, source.weights)
+            self.totals.notes += [one.note() for one in self.sources]
         report = self._report(complete=True)
-        RowIndex(self.files, self.positions, self.totals.lines).save(self.draft.path)
+        RowIndex(self.files, self.positions, self.totals.lines, first_rows=self.first_rows).save(self.draft.path)
         (self.draft.path / "report.json").write_bytes(orjson.dumps(report.to_json()))
         self.draft.commit()
         if self.request.model is None:
@@ -107,6 +121,9 @@ class _Scan:
         for part in self._scan_chunks(self.files, submitted):
             # Results come in the order in which chunks were submitted.
             file, chunk = submitted.popleft()
+            self.first_rows += [self.totals.lines] * (file + 1 - len(self.first_rows))
+            self.rows[self.files[file].part] += int((part.flags != BLANK).sum())
+            self.usable[self.files[file].part] += len(np.unique(part.row_of_pair))
             self.positions.append(RowPosition.of(file, chunk, self.totals.lines))
             self.pair_log.add(part.row_of_pair.astype(np.int64) + self.totals.lines, part.prompts, part.pairs)
             flags.write(part.flags.tobytes())
@@ -146,12 +163,12 @@ class _Scan:
         return np.unique(np.concatenate(hashes)) if hashes else None
 
     def _raise_if_unusable(self) -> None:
-        raise_if_unclear(self.request.source.location, self.totals.unclear)
+        raise_if_unclear(self.request.source.name, self.totals.unclear)
         if self.totals.usable and self.totals.counts[self.checks["bad-json"].bit] * 2 <= self.totals.rows:
             return
-        dropped = _dropped_rows(self.totals, self.checks)
+        dropped = _dropped_rows(self.totals, self.checks, self.places)
         example = _example(self.files, self.request.source)
-        raise_if_unusable(self.request.source.location, self.totals.rows, self.totals.usable, dropped, example)
+        raise_if_unusable(self.request.source.name, self.totals.rows, self.totals.usable, dropped, example)
 
     def _with_tokens(self) -> Report:
         model, limit = self.request.model or "", self.request.max_length
@@ -168,15 +185,7 @@ class _Scan:
             settings=self.request.template,
         ):
             self._progress("counting tokens", figures.counted, self.totals.usable)
-            report = make_report(
-                self.totals,
-                self.checks,
-                location=self.request.source.location,
-                model=model,
-                max_length=limit,
-                tokens=figures,
-                template=template,
-            )
+            report = self._report(complete=True, model=model, max_length=limit, tokens=figures, template=template)
             if not figures.exact and self._is_time_for_partial():
                 self.emit({"event": "partial", "report": report.to_json()})
         return report
@@ -187,8 +196,17 @@ class _Scan:
         pairs = with_pair_arguments_for(load_template(folder, self.request.template)[0], pairs)
         return check_rows(folder, pairs, self.request.template)
 
-    def _report(self, *, complete: bool) -> Report:
-        return make_report(self.totals, self.checks, location=self.request.source.location, complete=complete)
+    def _report(self, *, complete: bool, **counted: Any) -> Report:
+        return make_report(
+            self.totals,
+            self.checks,
+            location=self.request.source.name,
+            places=self.places,
+            files=[(str(file.path), first) for file, first in zip(self.files, self.first_rows, strict=False)],
+            sources=self.sources,
+            complete=complete,
+            **counted,
+        )
 
     def _download_progress(self, phase: str, done: int, total: int) -> None:
         self.emit({"event": "progress", "phase": phase, "done": done, "total": total})
@@ -233,14 +251,14 @@ def _scan_chunk(chunk: Chunk) -> ChunkStats:
     return _SCANNER[0].scan(chunk)
 
 
-def _dropped_rows(totals: Totals, known: dict[str, Check]) -> DroppedRows:
+def _dropped_rows(totals: Totals, known: dict[str, Check], places: RowPlaces) -> DroppedRows:
     reported = [check for check in known.values() if totals.messages.get(check.id)]
     worst = max(reported, key=lambda check: totals.counts[check.bit], default=None)
     broken = totals.messages.get("bad-json", [])
     return DroppedRows(
         count=sum(totals.counts[check.bit] for check in reported),
         broken=totals.counts[known["bad-json"].bit],
-        first_broken=RowProblem(broken[0][0], "bad-json", broken[0][1]) if broken else None,
+        first_broken=RowProblem(broken[0][0], "bad-json", broken[0][1], places.of(broken[0][0])) if broken else None,
         reason=totals.messages[worst.id][0][1] if worst else "",
         reason_count=totals.counts[worst.bit] if worst else 0,
     )

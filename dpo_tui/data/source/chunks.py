@@ -4,20 +4,32 @@ The reader goes through them in order, the scan spreads them over several proces
 with the same numbers.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.source.archives import BLOCK_BYTES, head_of
-from dpo_tui.data.source.encodings import utf8_blocks
-from dpo_tui.data.source.json_lines import LINE_TOO_LONG, MAX_ROW_BYTES, Row, lines_of, parse_block
+from dpo_tui.data.source.encodings import encoding_of, utf8_blocks
+from dpo_tui.data.source.json_lines import (
+    LINE_TOO_LONG,
+    MAX_ROW_BYTES,
+    Row,
+    lines_of,
+    parse_block,
+    parse_block_with_warnings,
+)
+from dpo_tui.data.source.row_warnings import RowWarning, finite, not_a_number
 from dpo_tui.data.source.source import DataFile
 from dpo_tui.errors import DataError
 
 CHUNK_BYTES = 4 << 20
 """Bytes of JSON lines in one chunk, about."""
+TEXT_KINDS = frozenset({"json", "csv"})
+"""The kinds of files that have an encoding."""
 _PARQUET_BATCH_ROWS = 1024
 _ARROW_BATCHES = 8
 """Record batches in one chunk of an Arrow file; `datasets` writes a thousand rows in each."""
@@ -60,11 +72,13 @@ Chunk = LineChunk | TextChunk | RowGroupChunk
 
 
 def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
-    """Divide a file into chunks, in order.
+    """Divide a file into chunks, in order. What was assumed about its encoding comes first, in a chunk without rows.
 
     Raises:
-        DataError: the file is damaged or is not what its name says.
+        DataError: the file is damaged or is not what its name says, or its encoding is not certain.
     """
+    if file.kind in TEXT_KINDS and (note := encoding_of(file).note):
+        yield TextChunk(b"", notes=(note,))
     if file.kind == "parquet":
         yield from (RowGroupChunk(file.path, group, group + 1) for group in range(_parquet(file.path).num_row_groups))
     elif file.kind == "arrow":
@@ -80,12 +94,35 @@ def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
         yield from _json_chunks(file, size)
 
 
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Some rows of a chunk.
+
+    Args:
+        rows: in order; blank lines are None, so that rows keep their numbers.
+        warnings: what is doubtful about rows that can be used; they count from the beginning of the batch.
+    """
+
+    rows: list[Row]
+    warnings: list[RowWarning]
+
+
 def rows(chunk: Chunk) -> Iterator[list[Row]]:
     """The rows of a chunk in order, in lists; blank lines are None, so that rows keep their numbers."""
     if isinstance(chunk, RowGroupChunk):
-        yield from _batch_rows(chunk)
+        yield from (batch.rows for batch in _row_group(chunk))
         return
     yield parse_block(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk))
+
+
+def rows_with_warnings(chunk: Chunk) -> Iterator[RowBatch]:
+    """The rows of a chunk as :func:`rows` yields them, with what is doubtful about them."""
+    if isinstance(chunk, RowGroupChunk):
+        yield from _row_group(chunk)
+    elif isinstance(chunk, TextChunk) and chunk.cells:  # a table has each column once, and no numbers
+        yield RowBatch(parse_block(chunk.data), [])
+    else:
+        yield RowBatch(*parse_block_with_warnings(chunk.data if isinstance(chunk, TextChunk) else read_bytes(chunk)))
 
 
 def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
@@ -101,6 +138,10 @@ def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
     for chunk in found:
         if left <= 0:
             return
+        if isinstance(chunk, TextChunk) and chunk.notes:
+            yield TextChunk(b"", notes=chunk.notes)
+            if not chunk.data:
+                continue
         cells = isinstance(chunk, TextChunk) and chunk.cells
         if isinstance(chunk, RowGroupChunk):
             lines = [orjson.dumps(row, default=str) for batch in rows(chunk) for row in batch]
@@ -117,17 +158,50 @@ def first_rows(found: Iterator[Chunk], count: int) -> Iterator[Chunk]:
 
 def _json_chunks(file: DataFile, size: int) -> Iterator[Chunk]:
     encoding, blocks = utf8_blocks(file)
-    head = head_of(file)
-    start = (head if encoding == "utf-8" else head.decode(encoding, "ignore").encode("utf-8", "ignore")).lstrip()
+    head = head_of(file).removeprefix(BOM_UTF8)
+    start = (head if encoding.is_utf8 else head.decode(encoding.name, "ignore").encode("utf-8", "ignore")).lstrip()
+    if start[:1] == b"{" and _may_be_document(start):
+        from dpo_tui.data.source.json_document import json_document
+
+        document = json_document(file, partial(_text_from, file))
+        if document is not None:
+            yield TextChunk(b"", notes=(document.note,))
+            yield from _joined(document.rows, size, document.notes)
+            return
     if start[:1] == b"[" or (start[:1] == b"{" and not _is_json_lines(start)):
         from dpo_tui.data.source.json_splitter import Splitter, split
 
         splitter = Splitter(1 if start[:1] == b"[" else 0)
         yield from _joined(split(blocks, splitter), size, splitter.notes)
-    elif encoding == "utf-8" and file.packed is None:
+    elif encoding.name == "utf-8" and file.packed is None:
         yield from _line_chunks(file.path, size)
     else:
         yield from _text_chunks(blocks, size)
+
+
+def _may_be_document(start: bytes) -> bool:
+    """Whether a text may be one object: nothing follows its end, as far as the beginning of the text shows."""
+    from dpo_tui.data.source.json_structure import JsonStructure
+
+    found = JsonStructure().feed(start)
+    ends = found.offsets[found.depths <= 0]
+    return not len(ends) or not start[int(ends[0]) + 1 :].strip()
+
+
+def _text_from(file: DataFile, offset: int) -> Iterator[bytes]:
+    """The text of a file, as UTF-8 without a byte-order mark, from an offset on."""
+    encoding, blocks = utf8_blocks(file)
+    if encoding.name == "utf-8" and file.packed is None:
+        with file.path.open("rb") as stream:
+            stream.seek(offset)
+            while block := stream.read(BLOCK_BYTES):
+                yield block
+        return
+    left = offset
+    for block in blocks:
+        if left < len(block):
+            yield block[left:] if left else block
+        left = max(left - len(block), 0)
 
 
 def _is_json_lines(start: bytes) -> bool:
@@ -256,7 +330,7 @@ def _arrow_batches(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} is a damaged Arrow file: {reason}", hint="Save the dataset again.") from error
 
 
-def _batch_rows(chunk: RowGroupChunk) -> Iterator[list[Row]]:
+def _row_group(chunk: RowGroupChunk) -> Iterator[RowBatch]:
     import pyarrow as pa
 
     if chunk.path.suffix == ".arrow":
@@ -271,7 +345,7 @@ def _batch_rows(chunk: RowGroupChunk) -> Iterator[list[Row]]:
         raise DataError(f"{chunk.path} is a damaged Parquet file: {reason}", hint="Copy it again.") from error
 
 
-def _records(batch: Any, path: Path) -> list[Row]:
+def _records(batch: Any, path: Path) -> RowBatch:
     import pyarrow as pa
 
     try:
@@ -282,7 +356,18 @@ def _records(batch: Any, path: Path) -> list[Row]:
     for row in found if nested else ():
         if isinstance(row, dict):
             row.update((name, _without_absent_keys(row[name])) for name in nested)
-    return found
+    numbers = [field.name for field in batch.schema if "float" in str(field.type) or "double" in str(field.type)]
+    return RowBatch(found, list(_without_not_numbers(found, numbers)) if numbers else [])
+
+
+def _without_not_numbers(found: list[Row], columns: list[str]) -> Iterator[RowWarning]:
+    for number, row in enumerate(found):
+        if isinstance(row, dict):
+            named: dict[str, str] = {}
+            values = {name: finite(row[name], name, named) for name in columns}
+            if named:
+                row.update(values)
+                yield not_a_number(number, named)
 
 
 def _without_absent_keys(value: Any) -> Any:

@@ -20,8 +20,6 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
     Raises:
         DataError: it has no header, or two columns of one name.
     """
-    import orjson
-
     _, blocks = utf8_blocks(file)
     csv.field_size_limit(MAX_ROW_BYTES)
     lines = _text_lines(blocks)
@@ -32,6 +30,11 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
         header = [name.strip() for name in next(table)]
     except (csv.Error, StopIteration) as error:
         raise DataError(f"{file.path} has no header line: {error}") from error
+    if not all(map(_is_unicode, header)):
+        raise DataError(
+            f"{file.path} has names of columns that are not UTF-8",
+            hint='Name its encoding with encoding = "…" (inspect: --encoding), or save the file as UTF-8.',
+        )
     if twice := sorted({name for name in header if header.count(name) > 1 and name}):
         message = f"{file.path} has {header.count(twice[0])} columns called {twice[0]}"
         raise DataError(message, hint="Rename or remove all but one: nobody can tell which is meant.")
@@ -48,7 +51,7 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
         if not record:
             continue
         if len(record) == len(header):
-            row = orjson.dumps(dict(zip(header, (_without_surrogates(cell) for cell in record), strict=True)))
+            row = _json_line(header, record)
         else:
             row = (
                 UNREADABLE_PREFIX
@@ -63,9 +66,27 @@ def csv_rows(file: DataFile, size: int) -> Iterator[bytes]:
         yield b"\n".join(held) + b"\n"
 
 
-def _without_surrogates(cell: str) -> str:
-    """A text that UTF-8 can hold: orjson raises for lone surrogates."""
-    return cell.encode("utf-8", "replace").decode("utf-8")
+def _json_line(header: list[str], record: list[str]) -> bytes:
+    """A record as a JSON line, or the reason why it is none.
+
+    Bytes that are not UTF-8 are lone surrogates by now, for which orjson raises: to replace them would train on other
+    text than the file has.
+    """
+    import orjson
+
+    try:
+        return orjson.dumps(dict(zip(header, record, strict=True)))
+    except TypeError:
+        column = next(name for name, cell in zip(header, record, strict=True) if not _is_unicode(cell))
+        return UNREADABLE_PREFIX + f"`{column}` has bytes that are not UTF-8".encode("utf-8", "replace")
+
+
+def _is_unicode(cell: str) -> bool:
+    try:
+        cell.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text_lines(blocks: Iterator[bytes]) -> Iterator[str]:
@@ -81,9 +102,9 @@ def _text_lines(blocks: Iterator[bytes]) -> Iterator[str]:
             skipping = False
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
-            yield line.decode("utf-8", "replace") + "\n"
+            yield line.decode("utf-8", "surrogateescape") + "\n"
         if len(rest) > MAX_ROW_BYTES:
             rest, skipping = b"", True
             yield "<a line that is too long>\n"
     if rest:
-        yield rest.decode("utf-8", "replace")
+        yield rest.decode("utf-8", "surrogateescape")

@@ -26,10 +26,19 @@ def files_of_split(files: list[Path], names: list[str], split: str | None, where
     if not splits and split is None:
         raise DataError(
             f"{where} holds {len(files)} data files: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}",  # noqa: PLR2004
-            hint="Name the file that is meant.",
+            hint="Name the file that is meant; or all of a kind by a pattern such as *.jsonl, or several as a list.",
         )
     wanted = choose_split(splits, split, where)
     return [file for file, word in zip(files, found, strict=True) if word == wanted]
+
+
+def are_parts(names: list[str]) -> bool:
+    """Whether files can be parts of one dataset: no name has a split in it, and all are of one kind.
+
+    Args:
+        names: relative to the dataset.
+    """
+    return not any(map(split_word, names)) and len({tuple(Path(name).suffixes[-2:]) for name in names}) == 1
 
 
 def choose_split(splits: list[str], asked: str | None, where: Path | str) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Unreadable
+from dpo_tui.data.source.row_warnings import RowWarning, numbers_that_are_none, parse_not_numbers, repeated_keys
 
 MAX_ROW_BYTES = 64 << 20
 """A longer row is skipped and becomes a problem of that row, so that memory stays bounded."""
@@ -21,6 +22,16 @@ Row = dict[str, Any] | Unreadable | None
 def parse_block(data: bytes) -> list[Row]:
     """Parse JSON lines, as :func:`parse` does, but many at a time where every one of them is an object."""
     return _parse_as_arrays(data) or parse(lines_of(data))
+
+
+def parse_block_with_warnings(data: bytes) -> tuple[list[Row], list[RowWarning]]:
+    """Parse JSON lines as :func:`parse_block` does, and find what is doubtful about rows that can be used."""
+    rows = _parse_as_arrays(data)
+    if rows is not None:
+        return rows, list(repeated_keys(data, None, rows))
+    lines = lines_of(data)
+    rows = parse(lines)
+    return rows, [*repeated_keys(data, lines, rows), *numbers_that_are_none(lines, rows)]
 
 
 def _parse_as_arrays(data: bytes) -> list[Row] | None:
@@ -80,6 +91,8 @@ def parse_row(line: bytes) -> Row:
     try:
         row: Row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
+        if (found := parse_not_numbers(line)) is not None:
+            return found[0]  # type: ignore[no-any-return]
         return _bad_json(line, error)
     return Unreadable("bad-json", "null where a row should be") if row is None else row
 
@@ -90,6 +103,11 @@ def _bad_json(line: bytes, error: Any) -> Unreadable:
         return Unreadable("bad-json", line.removeprefix(UNREADABLE_PREFIX).decode("utf-8", "replace"))
     if len(line) > MAX_ROW_BYTES:
         return Unreadable("bad-json", f"the line is longer than {MAX_ROW_BYTES >> 20} MB")
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        shown = line[wrong.start : wrong.end].hex(" ")
+        return Unreadable("bad-json", f"not UTF-8: the byte {shown} at column {wrong.start + 1}")
     stripped = line.rstrip()
     if stripped.endswith((b"},", b"],")):
         return Unreadable("bad-json", "not JSON: there is a trailing comma after the row")

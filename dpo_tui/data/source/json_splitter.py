@@ -1,29 +1,20 @@
-"""Split a stream of JSON into its rows without parsing it: the elements of an array, or objects that span lines.
+"""Split a stream of JSON into its rows without parsing it: the elements of a list, or objects that span lines.
 
-orjson parses whole documents only, and a JSON array of 10 GB is one document. To find where its elements end, only
-quotes, backslashes, brackets and commas matter. numpy finds them a block at a time, so memory stays constant.
+orjson parses whole documents only, and a JSON array of 10 GB is one document.
 """
 
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dpo_tui.data.source.json_lines import MAX_ROW_BYTES, UNREADABLE_PREFIX
-
-_QUOTE, _BACKSLASH, _COMMA = 34, 92, 44
-_IS_SPECIAL = np.zeros(256, dtype=bool)
-_IS_SPECIAL[[_QUOTE, _BACKSLASH, _COMMA, *b"{}[]"]] = True
-_DEPTH_CHANGE = np.zeros(256, dtype=np.int64)
-_DEPTH_CHANGE[list(b"{[")] = 1
-_DEPTH_CHANGE[list(b"}]")] = -1
+from dpo_tui.data.source.json_structure import JsonStructure
 
 
 class Splitter:
     """Finds the ends of rows in blocks of JSON, and keeps the state between blocks.
 
     Args:
-        depth: nesting depth of the rows: 1 for the elements of one array, 0 for objects that follow each other.
+        depth: nesting depth of the rows: 1 for the elements of one array, or the members of one object with their keys;
+            0 for objects that follow each other.
 
     Attributes:
         notes: what is wrong with the document as a whole, in words.
@@ -32,9 +23,7 @@ class Splitter:
     def __init__(self, depth: int) -> None:
         self.notes: list[str] = []
         self._row_depth = depth
-        self._depth = 0
-        self._in_string = False
-        self._escape_next = False
+        self._structure = JsonStructure()
         self._parts: list[bytes] = []
         self._size = 0
         self._ended = False
@@ -53,14 +42,13 @@ class Splitter:
         for position, code in self._row_ends(block):
             if self._ended:
                 break
-            if code == ord("[") and self._row_depth == 1:
+            if code in b"[{" and self._row_depth == 1:
                 start = position + 1
                 continue
             end = position if self._row_depth == 1 else position + 1
-            self._end_row(rows, block[start:end], closing=code == ord("]") and self._row_depth == 1)
+            self._ended = code in b"]}" and self._row_depth == 1
+            self._end_row(rows, block[start:end], closing=self._ended)
             start = position + 1
-            if code == ord("]") and self._row_depth == 1:
-                self._ended = True
         if self._ended:
             if block[start:].strip():
                 self._note("there is text after the end of the array")
@@ -102,50 +90,13 @@ class Splitter:
             self.notes.append(note)
 
     def _row_ends(self, block: bytes) -> list[tuple[int, int]]:
-        """Positions and bytes in a block at which a row ends or the array begins."""
-        data = np.frombuffer(block, dtype=np.uint8)
-        places = np.flatnonzero(_IS_SPECIAL[data])
-        codes = data[places]
-        escaped = self._escaped(places[codes == _BACKSLASH], len(block))
-        is_quote = codes == _QUOTE
-        quotes = places[is_quote]
-        quotes = quotes[~escaped[quotes]]
-        structure = places[~is_quote & (codes != _BACKSLASH)]
-        # A byte is inside a string if an odd number of unescaped quotes comes before it.
-        inside = (np.searchsorted(quotes, structure) + int(self._in_string)) % 2 == 1
-        self._in_string = bool((len(quotes) + int(self._in_string)) % 2)
-        structure = structure[~inside]
-        kinds = data[structure]
-        changes = _DEPTH_CHANGE[kinds]
-        depths = self._depth + np.cumsum(changes)  # after each byte
-        if len(depths):
-            self._depth = int(depths[-1])
+        """Positions and bytes in a block at which a row ends or the list of rows begins."""
+        found = self._structure.feed(block)
+        closing = (found.changes == -1) & (found.depths == 0)
         if self._row_depth == 1:
-            opening = (changes == 1) & (depths == 1)
-            comma = (changes == 0) & (depths == 1)
-            is_end = opening | comma | ((changes == -1) & (depths == 0))
-        else:
-            is_end = (changes == -1) & (depths == 0)
-        return list(zip(structure[is_end].tolist(), kinds[is_end].tolist(), strict=True))
-
-    def _escaped(self, slashes: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-        """Which bytes of a block a backslash escapes: those after the first, third … of a run of backslashes.
-
-        One more entry than bytes: the last says whether the first byte of the next block is escaped.
-        """
-        marked = np.zeros(size + 1, dtype=bool)
-        marked[0] = self._escape_next
-        if len(slashes):
-            starts = np.ones(len(slashes), dtype=bool)
-            starts[1:] = np.diff(slashes) != 1
-            run = np.cumsum(starts) - 1
-            first = np.flatnonzero(starts)
-            rank = np.arange(len(slashes)) - first[run]
-            if self._escape_next and slashes[0] == 0:
-                rank[run == 0] += 1  # the first backslash is itself escaped by the last block
-            marked[slashes[rank % 2 == 0] + 1] = True
-        self._escape_next = bool(marked[size])
-        return marked
+            opening_or_comma = (found.changes >= 0) & (found.depths == 1)
+            closing |= opening_or_comma
+        return list(zip(found.offsets[closing].tolist(), found.codes[closing].tolist(), strict=True))
 
 
 def split(blocks: Iterator[bytes], splitter: Splitter) -> Iterator[list[bytes]]:

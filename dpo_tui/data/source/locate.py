@@ -1,12 +1,13 @@
 """Find the files of a dataset: one file, a folder, a saved `datasets` folder, or a hub dataset."""
 
 import difflib
+import glob
 import os
 import stat
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from dpo_tui.data.source.dataset_splits import choose_split, files_of_split
+from dpo_tui.data.source.dataset_splits import are_parts, choose_split, files_of_split
 from dpo_tui.data.source.hub_dataset import cached, download
 from dpo_tui.data.source.source import READABLE, DataFile, Progress, Source, data_file, is_data_file
 from dpo_tui.errors import DataError
@@ -27,12 +28,22 @@ def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
     Raises:
         DataError: there is nothing there, or nothing that can be read, or it is not clear which split is meant.
     """
+    return [
+        replace(file, encoding=source.encoding, split=source.split, part=part)
+        for part, location in enumerate(source.locations)
+        for file in _located(replace(source, location=location, more=()), progress)
+    ]
+
+
+def _located(source: Source, progress: Progress | None) -> list[DataFile]:
     if not source.location:  # Path("") is the working folder, which nobody has asked for
         raise DataError("the dataset has no name", hint="Give a file, a folder or a hub id such as org/name.")
     path = Path(source.location).expanduser()
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        if is_pattern(source.location):
+            return _matches(path)
         if looks_like_hub_id(source.location):
             return [data_file(file) for file in download(source, progress)]
         raise _not_found(path) from None
@@ -56,6 +67,8 @@ def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFil
     """
     if evaluation is not None:
         return locate(evaluation)
+    if source.more or is_pattern(source.location):  # what belongs to one of several is held out from it, too
+        return []
     path = Path(source.location).expanduser()
     find = locate if path.is_dir() else _from_hub_cache
     if path.is_file():
@@ -75,6 +88,25 @@ def _from_hub_cache(source: Source) -> list[DataFile]:
     return [data_file(file) for file in cached(source)]
 
 
+def is_pattern(location: str) -> bool:
+    """Whether a location that does not exist by this name stands for the files that match it."""
+    return any(sign in location for sign in "*?[")
+
+
+def _matches(pattern: Path) -> list[DataFile]:
+    """The data files that match a pattern, in the order of their names.
+
+    Raises:
+        DataError: there are none.
+    """
+    paths = [Path(found) for found in sorted(glob.glob(str(pattern), recursive=True))]
+    files = [path for path in paths if path.is_file() and is_data_file(PurePath(path.name))]
+    if not files:
+        what = f"matches no data file, only {paths[0].name}" if paths else "matches no file"
+        raise DataError(f"{pattern} {what}", hint=READABLE)
+    return [data_file(path) for path in files]
+
+
 def _folder(path: Path, source: Source) -> list[DataFile]:
     """The files of a folder: a ``DatasetDict`` or ``Dataset`` saved by `datasets`, or any data files."""
     if source.subset and (path / source.subset).is_dir():
@@ -88,7 +120,9 @@ def _folder(path: Path, source: Source) -> list[DataFile]:
     if not found:
         raise DataError(f"{path} holds no data file", hint=READABLE)
     if len(found) > 1:
-        found = files_of_split(found, [str(file.relative_to(path)) for file in found], source.split, path)
+        names = [str(file.relative_to(path)) for file in found]
+        if source.split is not None or not are_parts(names):
+            found = files_of_split(found, names, source.split, path)
     return [data_file(file) for file in found]
 
 
@@ -109,6 +143,8 @@ def _saved_dataset(path: Path) -> list[DataFile]:
 
 
 def _not_found(path: Path) -> DataError:
+    if "," in str(path):
+        return DataError(f"{path} does not exist", hint='Several are a list: dataset = ["a.jsonl", "b.jsonl"].')
     folder = path.parent if path.parent.is_dir() else None
     near = difflib.get_close_matches(path.name, os.listdir(folder), n=1) if folder else []
     hint = (

@@ -1,14 +1,15 @@
 """Where a dataset is, as the user names it, and what kind of file each of its data files is."""
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.errors import DataError
 from dpo_tui.hub.repository import PACKED, SUFFIXES
+from dpo_tui.text.location_list import as_text
 
 if TYPE_CHECKING:  # the scan's child processes take sources and never a config: they start without pydantic
     from dpo_tui.config.schema import Config
@@ -48,6 +49,10 @@ class Source:
         label_field: the column that says which of two answers is better; None finds it by its name.
         ranking_pairs: ``all`` or ``best-worst``; None takes every pair of ranked, and the best and worst of scored
             answers.
+        encoding: of its text files that are not UTF-8; None finds it from the bytes.
+        more: further locations, whose rows follow those of the first one.
+        weights: the share of each location in the mix of all; empty uses all rows of each.
+        seed: chooses the rows of the mix.
     """
 
     location: str
@@ -61,6 +66,30 @@ class Source:
     prefix_field: str | None = None
     label_field: str | None = None
     ranking_pairs: str | None = None
+    encoding: str | None = None
+    more: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    seed: int = 42
+
+    @classmethod
+    def of(cls, locations: Sequence[str], **settings: Any) -> "Source":
+        """A dataset of one or several locations; ``settings`` are the other arguments."""
+        return cls(locations[0] if locations else "", more=tuple(locations[1:]), **settings)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Source":
+        """Read what ``dataclasses.asdict`` gave and JSON has carried: JSON has no tuples."""
+        return cls(**document | {"more": tuple(document["more"]), "weights": tuple(document["weights"])})
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """All locations, in the order of their rows."""
+        return (self.location, *self.more)
+
+    @property
+    def name(self) -> str:
+        """All locations as one text."""
+        return as_text(self.locations)
 
     @property
     def mapping(self) -> ColumnMapping:
@@ -78,17 +107,24 @@ class Source:
 
 def training_source(config: "Config") -> Source:
     """The dataset that a config trains on."""
-    return _source(config, config.dataset, config.dataset_split, config.max_samples)
+    weights = tuple(config.dataset_weights or ())
+    return _source(config, config.datasets, config.dataset_split, config.max_samples, weights)
 
 
 def evaluation_source(config: "Config") -> Source | None:
     """The separate evaluation dataset of a config; None when a part of the training data is held out instead."""
-    return None if config.eval_dataset is None else _source(config, config.eval_dataset, None, None)
+    return None if config.eval_dataset is None else _source(config, (config.eval_dataset,), None, None)
 
 
-def _source(config: "Config", location: str, split: str | None, max_rows: int | None) -> Source:
-    return Source(
-        location=location,
+def _source(
+    config: "Config",
+    locations: Sequence[str],
+    split: str | None,
+    max_rows: int | None,
+    weights: tuple[float, ...] = (),
+) -> Source:
+    return Source.of(
+        locations,
         subset=config.dataset_config,
         split=split,
         prompt_field=config.prompt_field,
@@ -99,6 +135,9 @@ def _source(config: "Config", location: str, split: str | None, max_rows: int | 
         prefix_field=config.prefix_field,
         label_field=config.label_field,
         ranking_pairs=config.ranking_pairs,
+        encoding=config.encoding,
+        weights=weights,
+        seed=config.seed,
     )
 
 
@@ -110,11 +149,17 @@ class DataFile:
         path: where it is.
         kind: ``json`` (lines or an array), ``csv``, ``parquet`` or ``arrow``.
         packed: None, ``gz`` or ``zst``.
+        encoding: of a text file that is not UTF-8, as the user named it; None finds it from the bytes.
+        split: the split that the user named, for a file that holds several; None takes ``train`` or the only one.
+        part: number of the location that it belongs to.
     """
 
     path: Path
     kind: str
     packed: str | None = None
+    encoding: str | None = None
+    split: str | None = None
+    part: int = 0
 
 
 def is_data_file(name: PurePath) -> bool:

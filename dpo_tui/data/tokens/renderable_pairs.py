@@ -87,8 +87,8 @@ def _without_refused(
     if rows and not renderable:
         what = "pair" if isinstance(rows[0], Pair) else "row"
         raise DataError(
-            f"{config.dataset}: the chat template of {config.model_name} refuses every {what}: row {problems[0].row}: "
-            f"{problems[0].message}",
+            f"{config.dataset_text}: the chat template of {config.model_name} refuses every {what}: "
+            f"row {problems[0].row}: {problems[0].message}",
             hint="Leave out the messages that it names, or give a template that takes them: chat_template = FILE",
         )
     return renderable, problems

@@ -163,11 +163,11 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     config = prepared.config
     text: list[Paragraph] = [
         (f"model   {config.model_name}", "text"),
-        (f"data    {config.dataset}", "text"),
+        (f"data    {config.dataset_text}", "text"),
         (f"rows    {prepared.usable:,} of {prepared.rows:,} can be used", "text"),
     ]
     unusable = [row for row in prepared.dropped if row.check != "tie"]  # the notes count these
-    text += [(f"        row {row.row}: {row.message}", "warn") for row in unusable[:_ROWS_NAMED]]
+    text += [(f"        {row.label}: {row.message}", "warn") for row in unusable[:_ROWS_NAMED]]
     if len(unusable) > _ROWS_NAMED:
         text.append((f"        and {len(unusable) - _ROWS_NAMED:,} more", "warn"))
     text += [(f"        {note}", "warn") for note in prepared.data_notes]

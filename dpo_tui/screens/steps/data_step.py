@@ -16,6 +16,7 @@ from textual.worker import get_current_worker
 from dpo_tui.hub.repository import PACKED, SUFFIXES
 from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.widgets.compact_inputs import ChoiceList
@@ -45,8 +46,11 @@ class PathSuggester(Suggester):
         """The path completed to the first entry, in order, that begins as typed; None when there is none."""
         if not value:
             return None
-        path = Path(value).expanduser()
-        folder, stem = (path, "") if value.endswith("/") else (path.parent, path.name)
+        last = value.rpartition(",")[2].lstrip()  # of several with commas, the one that is being typed
+        path = Path(last).expanduser()
+        folder, stem = (path, "") if last.endswith("/") else (path.parent, path.name)
+        if not last:
+            return None
         try:
             names = sorted(name for name in os.listdir(folder) if name.startswith(stem) and not name.startswith("."))
         except OSError:
@@ -71,7 +75,7 @@ class DataStep(Vertical):
         """Posted when a dataset is chosen.
 
         Attributes:
-            location: a file, a folder or a hub id.
+            location: a file, a folder, a pattern or a hub id, or several with commas between.
         """
 
         def __init__(self, location: str) -> None:
@@ -102,7 +106,7 @@ class DataStep(Vertical):
         options.add_options([Option(Content(printable(name, single_line=True)), path) for name, path in data_files()])
         options.highlighted = highlighted if highlighted is not None else 0
         if plan.has_data and not self.query_one(Input).value:
-            self.query_one(Input).value = plan.config.dataset
+            self.query_one(Input).value = plan.config.dataset_text
 
     @on(OptionList.OptionHighlighted)
     def _option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
@@ -113,7 +117,8 @@ class DataStep(Vertical):
     @on(Input.Changed)
     def _field_changed(self, message: Input.Changed) -> None:
         message.stop()
-        if Path(message.value).expanduser().is_file():
+        locations = locations_of(message.value)
+        if locations and all(Path(one).expanduser().is_file() for one in locations):
             self._load_preview(message.value)
 
     @on(OptionList.OptionSelected)
@@ -152,7 +157,7 @@ def preview(location: str) -> list[Paragraph]:
     """The recognised format and the first pairs of a dataset, or why there are none.
 
     Args:
-        location: a file, a folder or a hub id; read in the calling thread.
+        location: a file, a folder, a pattern or a hub id, or several with commas between; read in the calling thread.
     """
     from dpo_tui.data.load_pairs import format_name, tie_notes
     from dpo_tui.data.pairs.pair import RowProblem, Unreadable, text_of
@@ -166,7 +171,7 @@ def preview(location: str) -> list[Paragraph]:
     text: list[Paragraph] = []
     notes: list[str] = []
     try:
-        rows = preview_rows(Source(location), _ROWS_READ, notes)
+        rows = preview_rows(Source.of(locations_of(location) or (location,)), _ROWS_READ, notes)
     except DpoTuiError as error:
         return [(error.message, "bad"), (error.hint or "", "muted")]
     ties: list[RowProblem] = []

@@ -114,7 +114,7 @@ def _rows(config: Config, folder: RunFolder, data: str | None) -> RunDatasets:
         if rows.held_out is None:
             raise DataError("this run held no pairs out", hint="name a file of pairs: dpo-tui eval RUN --data FILE")
         return replace(rows, train=rows.train.select([0]))
-    changes = {"dataset": data, "eval_dataset": None, "eval_split": 0.0, "max_samples": None}
+    changes = {"dataset": data, "eval_dataset": None, "eval_split": 0.0, "max_samples": None, "dataset_weights": None}
     rows = load_datasets(config.model_copy(update=changes))
     return replace(rows, train=rows.train.select([0]), held_out=rows.train)
 

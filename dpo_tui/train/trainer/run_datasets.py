@@ -13,6 +13,7 @@ from dpo_tui.data.load_split import SPLIT_VERSION, Row, Split, prompts_of, split
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.source.source import Progress
+from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.tokens.template_check import check_config
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.strategies.registry import strategy_of
@@ -39,6 +40,8 @@ class RunDatasets:
         repeated: training rows that are exact copies of an earlier one.
         leaked: held-out rows whose prompt is trained on as well.
         template: what is wrong with the text that the chat template makes of the rows.
+        notes: what was assumed about the data's files as a whole, such as their encoding.
+        sources: the rows of each location of the training data, where it has several.
     """
 
     train: Dataset
@@ -55,6 +58,8 @@ class RunDatasets:
     leaked: int = 0
     template: tuple[TemplateFinding, ...] = ()
     prompt_tools: list[list[dict[str, Any]] | None] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    sources: tuple[SourceRows, ...] = ()
 
 
 def load_datasets(config: Config, progress: Progress | None = None, *, version: int = SPLIT_VERSION) -> RunDatasets:
@@ -102,6 +107,8 @@ def _rows(
         repeated=repeated,
         leaked=split.leaked,
         template=tuple(check_config(config, split.train, download=True)),
+        notes=split.notes,
+        sources=split.sources,
     )
 
 

@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -37,6 +37,8 @@ class DataUsed:
         train: pairs trained on.
         held_out: pairs evaluated on.
         held_out_sha256: of a separate evaluation file's bytes; empty without one.
+        notes: what was assumed about the files as a whole, such as their encoding.
+        sources: where the dataset is a list: location, rows, usable rows, rows used, and weight of each.
     """
 
     location: str
@@ -48,6 +50,8 @@ class DataUsed:
     train: int
     held_out: int
     held_out_sha256: str = ""
+    notes: tuple[str, ...] = ()
+    sources: list[dict[str, Any]] = field(default_factory=list)
 
 
 def write_receipt(

@@ -25,6 +25,7 @@ BITS = {
     "duplicate-pair": 12, "duplicate-prompt": 13, "contradicting-pair": 14, "leak": 15,
     "few-pairs": 16, "low-diversity": 17, "length-bias": 18, "refusal-imbalance": 19,
     "tie": 20, "equal-scores": 21, "nan-score": 22,
+    "repeated-key": 23, "not-a-number": 24,
 }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, MixedColumnsError
 from dpo_tui.data.scan.pair_batcher import PairBatch, PairBatcher
-from dpo_tui.data.source.json_lines import lines_of, parse
+from dpo_tui.data.source.json_lines import lines_of, parse, parse_block_with_warnings
+from dpo_tui.data.source.row_warnings import RowWarning
 
 # Pieces that are clean, that are suspect, and that look suspect in one writing only.
 PIECES = ("a", " ", "\n", "\x07", "\x7f", "\x85", "\u202e", "\u2066", "’", "é", "Ж", "中文", "😀", "\\u0007", "\\")
@@ -75,7 +76,12 @@ def test_lines_taken_together_give_what_rows_taken_singly_give(lines: list[str],
     data = "\n".join(lines).encode() + (b"\n" if last_break or not lines[-1] else b"")
     together, singly = Recogniser(), Recogniser()
     fast = scanned(PairBatcher(together, checks()).from_lines(data), together)
-    slow = scanned(PairBatcher(singly, checks()).from_rows(parse(lines_of(data))), singly)
+    warnings = [
+        RowWarning(number, warning.check, warning.message)
+        for number, line in enumerate(lines_of(data))
+        for warning in parse_block_with_warnings(line)[1]
+    ]
+    slow = scanned(PairBatcher(singly, checks()).from_rows(parse(lines_of(data)), warnings), singly)
     assert fast == slow
 
 

@@ -13,7 +13,7 @@ from dpo_tui.data.rows.shapes.prompt_columns import PromptColumns
 from dpo_tui.data.rows.text_lists import ANSWER_LISTS, list_of
 
 # The columns that datasets use, the more specific names first.
-_CHOSEN = (
+CHOSEN_COLUMNS = (
     "chosen",
     "chosen_response",
     "response_chosen",
@@ -22,7 +22,7 @@ _CHOSEN = (
     "accepted",
     "response_j",
 )
-_REJECTED = (
+REJECTED_COLUMNS = (
     "rejected",
     "rejected_response",
     "response_rejected",
@@ -103,7 +103,7 @@ def chosen_and_rejected(record: Record, mapping: ColumnMapping) -> Binding | Non
 def answer_columns(record: Record, mapping: ColumnMapping) -> tuple[str | None, str | None]:
     """The columns of the better and the worse answer; None for one that is not there."""
     names = column_names(record)
-    chosen, rejected = names.find(_CHOSEN, mapping.chosen), names.find(_REJECTED, mapping.rejected)
+    chosen, rejected = names.find(CHOSEN_COLUMNS, mapping.chosen), names.find(REJECTED_COLUMNS, mapping.rejected)
     if chosen and rejected:
         return chosen, rejected
     for better, worse in _pairs_of_names(names.names):
