@@ -11,8 +11,8 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.preserved_state import preserved_state
 from dpo_tui.train.shortcuts.check_budget import (
     CheckBudget,
-    PairSize,
     DatasetLengths,
+    PairSize,
     largest_affordable,
     longest_certain_row,
     step_passes,
@@ -129,7 +129,7 @@ class Shortcuts:
         """Check sharing again where a batch has a larger pair than those checked so far; before it is computed.
 
         Only the larger pairs are computed for it, without gradients, so it needs less memory than the batch. Where the
-        budget is spent, and with several processes, whose models may have to run in step, the batch is computed as in
+        budget is spent, and with a model spread over processes that all have to run it, the batch is computed as in
         plain TRL instead.
 
         Raises:
@@ -138,7 +138,7 @@ class Shortcuts:
         ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
         if self.sharing.ended and self._sharing_status.on:
             self._end_sharing(trainer, self.sharing.ended)
-        if not self.sharing.enabled or ids is None or mask is None or trainer.accelerator.num_processes > 1:
+        if not self.sharing.enabled or ids is None or mask is None or _is_sharded(trainer):
             return
         larger = self.sharing.larger_pairs(ids, mask)
         if not larger or self.budget is None:
@@ -224,7 +224,8 @@ class Shortcuts:
         What these cover is shared without another check.
         """
         self.sharing.largest = PairSize(0, 0)
-        longest_row = longest_certain_row(sizes, trained)
+        # A model that is going to be spread over processes is whole now, and cannot be checked again later.
+        longest_row = float("inf") if _is_sharded(trainer) else longest_certain_row(sizes, trained)
         for by in (sizes.rows, sizes.spans):
             index = largest_affordable(sizes, by, budget, longest_row)
             if index is None or self.sharing.largest.covers(PairSize(int(sizes.rows[index]), int(sizes.spans[index]))):
@@ -294,6 +295,10 @@ def _figures(unit: str, count: TokenCount) -> dict[str, Any]:
 
 def _status(obstacle: str | None) -> ShortcutStatus:
     return ShortcutStatus(on=not obstacle, why=obstacle or "")
+
+
+def _is_sharded(trainer: Any) -> bool:
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
 
 def _without_adapter(model: Any) -> Any:
