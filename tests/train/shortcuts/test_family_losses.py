@@ -83,3 +83,7 @@ def test_losses_are_trls(home: Path, family: Any, long_pairs: Path, *, name: str
     assert report["share_prefix"]["on"] is shares, report
     assert report["reference_once"]["on"] is once, report
     assert (report["share_prefix"]["saved"] > 0.1) is shares
+    if shares:
+        # Of every row of policy and reference the head predicts one token less: no pass is left out of the count.
+        rows = 2 * (18 + (12 if once else 18))
+        assert report["share_prefix"]["tokens_plain"] - report["labelled_head"]["positions_plain"] == rows
