@@ -12,6 +12,7 @@ from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.train.evaluation.generation import ShouldStop, greedy_answers, prompt_token_ids
 from dpo_tui.train.evaluation.kl import KlEstimate, estimate_kl, has_reference
 from dpo_tui.train.evaluation.time_budget import EvaluationCost, TimeBudget, TrainingProgress
+from dpo_tui.train.model.preserved_state import preserved_state
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
@@ -60,7 +61,9 @@ class InTrainingEvaluation:
 
     def before(self) -> None:
         """Answer the sample prompts before the first step, where policy and reference are the same model."""
-        for sample in self._answer_samples("before", "policy", _OUTSIDE_SECONDS):
+        with preserved_state(self.trainer.model):
+            samples = self._answer_samples("before", "policy", _OUTSIDE_SECONDS)
+        for sample in samples:
             if strategy_of(self.config).has_reference:
                 self.journal.sample({**sample, "when": "reference", "model": "reference"})
 
@@ -76,11 +79,13 @@ class InTrainingEvaluation:
         """
         began = self.budget.clock()
         allowed = self.budget.seconds(progress)
-        estimate = self._estimate_kl(progress, allowed)
-        left = allowed - (self.budget.clock() - began)
-        # Before the first step and after the last one the prompts are answered outside of the budget.
-        if progress.step and not progress.is_last:
-            self._sample_within(left)
+        # Plain TRL generates nothing here, and a dynamic RoPE would remember the lengths of what is generated.
+        with preserved_state(self.trainer.model):
+            estimate = self._estimate_kl(progress, allowed)
+            left = allowed - (self.budget.clock() - began)
+            # Before the first step and after the last one the prompts are answered outside of the budget.
+            if progress.step and not progress.is_last:
+                self._sample_within(left)
         self.budget.spend(self.budget.clock() - began)
         return estimate is not None and self._exceeds_kl_stop(estimate, progress.step)
 

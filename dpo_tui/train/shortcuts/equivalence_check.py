@@ -1,8 +1,8 @@
-"""Equivalence check at the start of a run: log-probabilities of a probe batch with shortcuts against plain TRL.
+"""Equivalence checks: log-probabilities of a batch with shortcuts against plain TRL, and what they depend on besides.
 
-The *probe batch* is two pairs of the training data. A shortcut has a *mismatch* when its log-probabilities differ from
-plain TRL's by more than the *tolerance* and by more than plain TRL's differ between two paddings of the same batch.
-:class:`dpo_tui.train.shortcuts.shortcuts.Shortcuts` turns a shortcut with a mismatch off.
+A *probe batch* is made of pairs of the training data. A shortcut has a *mismatch* when its log-probabilities differ
+from plain TRL's by more than the *tolerance* and by more than plain TRL's differ between two paddings of one batch.
+:mod:`dpo_tui.train.shortcuts.shortcuts` turns a shortcut with a mismatch off.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from dpo_tui.train.model.preserved_state import preserved_state
 from dpo_tui.train.shortcuts.pair_layout import measure_pairs
+from dpo_tui.train.shortcuts.prefix_sharing import REFUSALS, refusal_of
 
-# Pairs among which the probe batch is chosen, and pairs that it has.
+# Pairs among which the short probe batch is chosen, and pairs that it has.
 _CANDIDATES = 64
 _PROBE_PAIRS = 2
 # On a CPU a forward pass takes seconds: there prompts are cut to their last tokens and answers to their first.
@@ -24,15 +26,19 @@ _TOLERANCE = 1e-3
 # Half precision rounds differently in every batch layout: this many times plain TRL's own difference is allowed.
 _NOISE_FACTOR = 4.0
 _EXTRA_PADDING = 8
+# Two passes over one layout round alike, so that little more than nothing is random.
+_RANDOM = 1e-5
 
 Switch = Callable[[bool], None]
 """Turns one shortcut on or off."""
+Batch = dict[str, torch.Tensor]
 
 
-def probe_batch(trainer: Any) -> dict[str, torch.Tensor] | None:
-    """Collate the probe batch: of the half of the first pairs that shares most, the two shortest.
+def probe_batch(trainer: Any) -> Batch | None:
+    """Collate the short probe batch: of the half of the first pairs that shares most, the two shortest.
 
-    So a mistake in sharing shows in many tokens, and the check costs little time and memory.
+    So a mistake in sharing shows in many tokens, and the check costs little time and memory. Where a training batch is
+    one pair, so is this one.
 
     Returns:
         The batch on the trainer's device; None where none of the first pairs has a common prompt.
@@ -46,11 +52,17 @@ def probe_batch(trainer: Any) -> dict[str, torch.Tensor] | None:
             candidates.append((pairs[0].prompt / pairs[0].packed, pairs[0].packed, number))
     if not candidates:
         return None
+    count = min(_PROBE_PAIRS, trainer.args.per_device_train_batch_size)
     sharing_most = sorted(candidates, reverse=True)[: max(_PROBE_PAIRS, len(candidates) // 2)]
-    shortest = sorted(sharing_most, key=lambda candidate: candidate[1])[:_PROBE_PAIRS]
-    device = trainer.accelerator.device
-    batch = trainer.data_collator([_shorten_on_cpu(rows[number], device.type) for _, _, number in shortest])
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    shortest = sorted(sharing_most, key=lambda candidate: candidate[1])[:count]
+    device_type = trainer.accelerator.device.type
+    return collated(trainer, [_shorten_on_cpu(rows[number], device_type) for _, _, number in shortest])
+
+
+def collated(trainer: Any, rows: Sequence[dict[str, Any]]) -> Batch:
+    """Collate tokenised pairs as TRL does, on the trainer's device."""
+    batch = trainer.data_collator(list(rows))
+    return {name: tensor.to(trainer.accelerator.device) for name, tensor in batch.items()}
 
 
 def _shorten_on_cpu(row: dict[str, Any], device_type: str) -> dict[str, Any]:
@@ -61,18 +73,31 @@ def _shorten_on_cpu(row: dict[str, Any], device_type: str) -> dict[str, Any]:
     return row | {name: row[name][part] for name, part in parts.items()}
 
 
-def token_logps(trainer: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return log π(token) of every token of an answer, ``[K]`` for the ``K`` such tokens of the batch, in fp32."""
+def token_logps(trainer: Any, batch: Batch, *, auxiliary: bool = False) -> torch.Tensor:
+    """Return log π(token) of every token of an answer, ``[K]`` for the ``K`` such tokens of the batch, in fp32.
+
+    Args:
+        trainer: TRL's DPOTrainer.
+        batch: collated.
+        auxiliary: append the load-balancing loss of a mixture of experts, where TRL adds it to its own.
+    """
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+    auxiliary = auxiliary and getattr(trainer, "aux_loss_enabled", False)
+    if auxiliary:
+        inputs["output_router_logits"] = True
     labelled = batch["completion_mask"][:, 1:] == 1
     with torch.no_grad(), trainer.accelerator.autocast():
         if trainer.shortcuts.has_fused_head:
             outputs = trainer.model(**inputs, labels=labels, fused_lm_head=True)
             logps: torch.Tensor = outputs.log_probs[labelled].float()
-            return logps
-        logits = trainer.model(**inputs).logits[:, :-1][labelled].float()
-    return logits.log_softmax(-1).gather(1, labels[:, 1:][labelled].unsqueeze(1)).squeeze(1)
+        else:
+            outputs = trainer.model(**inputs)
+            logits = outputs.logits[:, :-1][labelled].float()
+            logps = logits.log_softmax(-1).gather(1, labels[:, 1:][labelled].unsqueeze(1)).squeeze(1)
+    if auxiliary:
+        logps = torch.cat([logps, outputs.aux_loss.reshape(1).to(logps)])
+    return logps
 
 
 def largest_difference(plain: torch.Tensor, other: torch.Tensor) -> float:
@@ -82,49 +107,95 @@ def largest_difference(plain: torch.Tensor, other: torch.Tensor) -> float:
     return largest if largest == largest else float("inf")  # noqa: PLR0124 - only NaN differs from itself
 
 
-def find_mismatch(trainer: Any, batch: dict[str, torch.Tensor], switches: Sequence[Switch]) -> str | None:
+def find_mismatch(trainer: Any, batch: Batch, switches: Sequence[Switch]) -> str | None:
     """Compare the log-probabilities of a batch with shortcuts on against plain TRL; leaves the shortcuts off.
 
+    The load-balancing loss of a mixture of experts is compared too.
+
     Args:
-        trainer: ready to train.
-        batch: the probe batch, on the trainer's device.
+        trainer: TRL's DPOTrainer, within the context of its shortcuts.
+        batch: probe batch.
         switches: of the shortcuts to turn on together.
 
     Returns:
-        The mismatch, as a clause for a message; None where the log-probabilities agree.
+        What differs, as a clause for a message; None where nothing does.
 
     Raises:
         torch.OutOfMemoryError: the batch does not fit in the GPU's memory.
     """
 
-    def logps(on: bool, rows: dict[str, torch.Tensor]) -> torch.Tensor:
+    def logps(on: bool, rows: Batch) -> torch.Tensor:
         for switch in switches:
             switch(on)
-        return token_logps(trainer, rows)
+        return token_logps(trainer, rows, auxiliary=True)
 
     plain = logps(False, batch)
     try:
         difference = largest_difference(plain, logps(True, batch))
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        # An error of the model's own code under the packed inputs is a mismatch; a lack of memory is not, although
-        # torch derives its error from RuntimeError.
-        if isinstance(error, torch.OutOfMemoryError):
+    except REFUSALS as error:
+        refusal = refusal_of(error)
+        if refusal is None:
             raise
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        return f"the model refuses it: {type(error).__name__}: {first_line[:200]}"
+        return refusal
     finally:
         for switch in switches:
             switch(False)
     if difference <= _TOLERANCE:
         return None
     # More padding changes no result, only the order in which sums are rounded: what that does is noise.
-    padded = {
-        name: torch.nn.functional.pad(tensor, (0, _EXTRA_PADDING)) if tensor.ndim > 1 else tensor
-        for name, tensor in batch.items()
-    }
-    noise = largest_difference(plain, logps(False, padded))
+    noise = largest_difference(plain, logps(False, _padded(batch)))
     if difference <= _NOISE_FACTOR * noise:
         return None
     return (
         f"scores of a real batch differ by {difference:.2g} a token, those of plain TRL among themselves by {noise:.2g}"
     )
+
+
+def _padded(batch: Batch) -> Batch:
+    return {
+        name: torch.nn.functional.pad(tensor, (0, _EXTRA_PADDING)) if tensor.ndim > 1 else tensor
+        for name, tensor in batch.items()
+    }
+
+
+def random_difference(model: Any, logps: Callable[[], torch.Tensor]) -> float:
+    """Return how far two passes in training mode over one batch with other seeds are apart; 0 where nothing is random.
+
+    Args:
+        model: of which the passes are; its mode, random numbers and state are restored.
+        logps: makes a pass.
+    """
+
+    def seeded(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return logps()
+
+    with preserved_state(model):
+        model.train()
+        first = seeded(0)
+        found = largest_difference(first, seeded(1))
+        # A kernel that adds in any order differs from itself, but as much with the same random numbers.
+        if found <= _RANDOM or found <= _NOISE_FACTOR * largest_difference(first, seeded(0)):
+            return 0.0
+    return found
+
+
+def batch_difference(trainer: Any, short: dict[str, Any], long: dict[str, Any]) -> float:
+    """Return by how much a pair's log-probabilities change where a longer pair is in its batch; 0 where within noise.
+
+    Args:
+        trainer: TRL's DPOTrainer, its shortcuts off.
+        short: a tokenised pair.
+        long: a longer one.
+    """
+    alone, beside = collated(trainer, [short]), collated(trainer, [short, long])
+    # Only the answers of the short pair count: rows 0 and 2 of the four.
+    beside["completion_mask"][1::2] = 0
+    with preserved_state(trainer.model):
+        trainer.model.eval()
+        first = token_logps(trainer, alone)
+        difference = largest_difference(first, token_logps(trainer, beside))
+        if difference <= _TOLERANCE:
+            return 0.0
+        noise = largest_difference(first, token_logps(trainer, _padded(alone)))
+    return 0.0 if difference <= _NOISE_FACTOR * noise else difference

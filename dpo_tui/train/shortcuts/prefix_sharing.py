@@ -2,11 +2,15 @@
 
 TRL passes ``[2B, L]`` rows to the backbone, chosen half first. The wrapped ``forward`` of the backbone packs each pair
 as prompt + chosen + rejected in one row, gives the rejected answer the positions that follow the prompt, masks the
-chosen answer from it, and gathers the last hidden states back into ``[2B, L]``; TRL's losses need no change. A batch
-that packing would not make cheaper, or that is not made of right-padded pairs, passes through unchanged.
+chosen answer from it, and gathers the last hidden states back into ``[2B, L]``; TRL's losses need no change. Router
+logits of a mixture of experts are gathered in the same way, so its load-balancing loss counts every token of a prompt
+twice, as in TRL. A batch that packing would not make cheaper, that is not made of right-padded pairs, or that has a
+larger pair than were checked, passes through unchanged.
 """
 
+import contextlib
 import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -14,16 +18,20 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from dpo_tui.train.shortcuts.pair_layout import LayoutCost, PairLayout, measure_pairs, plan_layout
+from dpo_tui.train.shortcuts.check_budget import PairSize
+from dpo_tui.train.shortcuts.pair_layout import LayoutCost, PairLayout, PairLengths, measure_pairs, plan_layout
 
-# Attention implementations to which transformers (masking_utils) passes a four-dimensional mask unchanged.
-_MASKABLE = {"eager", "sdpa", "flex_attention"}
-# What TRL passes to a text model; a call with anything else (images, router logits, caches) passes through unchanged.
-_KNOWN_ARGUMENTS = {"input_ids", "attention_mask", "use_cache"}
+# What TRL passes to a text model; a call with anything else (images, caches) passes through unchanged.
+_KNOWN_ARGUMENTS = {"input_ids", "attention_mask", "use_cache", "output_router_logits"}
+UNLIMITED = PairSize(float("inf"), float("inf"))
+"""Size that covers every pair."""
 # Softmax and memory traffic make a multiplication in masked attention dearer than one in a linear layer: 1.4 times on
 # an AVX2 processor (SmolLM2-135M, rows of 349 tokens: 34 against 49 GFLOP/s). On GPUs a guess that is not measured yet.
 _ATTENTION_SURCHARGE = {"cpu": 1.5}
 _ATTENTION_SURCHARGE_ELSEWHERE = 3.0
+# What a model's own code raises under inputs that it does not expect. torch derives its error of a lack of memory from
+# RuntimeError: that one is none of them.
+REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
 
 @dataclass
@@ -49,15 +57,22 @@ class PrefixSharing:
 
     Attributes:
         enabled: whether prompts are shared inside the context.
-        count: tokens through the backbones inside the context.
+        count: tokens through the backbones inside the context, those of generation left out.
+        largest: size that covers the pairs that may share; a batch with a larger one passes through.
+        ended: why sharing ended in mid-run, empty where it did not.
     """
 
     def __init__(self) -> None:
         self.enabled = True
         self.count = TokenCount()
+        self.largest = UNLIMITED
+        self.ended = ""
         self._depth = 0
-        # Input ids, mask and layout of the latest batch: policy and reference are called with the same tensors.
-        self._latest: tuple[torch.Tensor, torch.Tensor, PairLayout | None] | None = None
+        self._checking = False
+        # Input ids, mask, pairs of the latest batch, as policy and reference are called with the same tensors; and its
+        # layout with the size that was covered when it was planned.
+        self._latest: tuple[torch.Tensor, torch.Tensor, list[PairLengths] | None] | None = None
+        self._planned: tuple[PairSize, PairLayout | None] | None = None
 
     def install(self, model: Any, max_length: int | None = None) -> None:
         """Wrap the backbone's ``forward`` of a causal language model.
@@ -73,21 +88,17 @@ class PrefixSharing:
         # saves. Eager attention does, and torch builds a block mask from a mask of every query and key.
         longest = None if attention == "sdpa" and model.device.type in ("cpu", "cuda") else max_length
 
+        def mask_of(layout: PairLayout) -> torch.Tensor | BlockMask:
+            return packed_mask(layout, attention, backbone)
+
         def forward(*args: Any, **kwargs: Any) -> Any:
             layout = None if args or not (self.enabled and self._depth) else self._layout_of(kwargs, cost, longest)
-            if layout is None:
+            outputs = None if layout is None else self._packed_outputs(plain_forward, kwargs, layout, mask_of)
+            if layout is None or outputs is None:
+                self._count(kwargs, None)
                 return plain_forward(*args, **kwargs)
-            outputs = plain_forward(
-                input_ids=kwargs["input_ids"].reshape(-1)[layout.source_RT],
-                attention_mask=packed_mask(layout, attention, backbone),
-                # Explicit: the model would count positions along the row, across answers and pairs.
-                position_ids=layout.positions_RT,
-                use_cache=False,
-            )
-            states_RTD = outputs.last_hidden_state
-            # Gradient checkpointing recomputes layers, not this gather, so the result is the same with it.
-            outputs.last_hidden_state = states_RTD.reshape(-1, states_RTD.shape[-1])[layout.target_NL]
-            return outputs
+            self._count(kwargs, layout)
+            return unpack_outputs(outputs, layout)
 
         # Whoever asks which arguments the backbone takes, as sharing_obstacle does, still sees its own.
         forward.__signature__ = inspect.signature(plain_forward)  # type: ignore[attr-defined]
@@ -97,6 +108,28 @@ class PrefixSharing:
         """Set the count to zero."""
         self.count = TokenCount()
 
+    def end(self, why: str) -> None:
+        """Share nothing from here on; tokens are counted on, so that the count tells what the whole run saved."""
+        self.enabled, self.ended = False, why
+
+    def larger_pairs(self, input_ids_NL: torch.Tensor, attention_mask_NL: torch.Tensor) -> list[tuple[int, PairSize]]:
+        """Return index and size of each pair of a batch that is larger than those that may share; none in a check."""
+        if self._checking:
+            return []
+        sizes = [size_of(pair) for pair in self._measured(input_ids_NL, attention_mask_NL) or []]
+        return [(index, size) for index, size in enumerate(sizes) if not self.largest.covers(size)]
+
+    @contextlib.contextmanager
+    def checking(self) -> Iterator[None]:
+        """Share pairs of every size, count nothing, and let the model's errors through, as a check needs it."""
+        counted, self._checking = self.count, True
+        self.count = TokenCount()
+        try:
+            with self:
+                yield
+        finally:
+            self.count, self._checking = counted, False
+
     def __enter__(self) -> None:
         self._depth += 1
 
@@ -105,65 +138,112 @@ class PrefixSharing:
     ) -> None:
         self._depth -= 1
         if not self._depth:
-            self._latest = None
+            self._latest = self._planned = None
 
     def _layout_of(self, kwargs: dict[str, Any], cost: LayoutCost, max_length: int | None) -> PairLayout | None:
-        """Return the layout for a call of the backbone, None where the call is to pass through; count its tokens."""
+        """Return the layout for a call of the backbone, None where the call is to pass through."""
         given = {name for name, value in kwargs.items() if value is not None}
         if not {"input_ids", "attention_mask"} <= given <= _KNOWN_ARGUMENTS or kwargs.get("use_cache"):
             return None
         ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
         if mask.shape != ids.shape:
             return None
+        pairs = self._measured(ids, mask)
+        largest = UNLIMITED if self._checking else self.largest
+        if self._planned is None or self._planned[0] != largest:
+            shared = bool(pairs) and all(largest.covers(size_of(pair)) for pair in pairs or [])
+            layout = plan_layout(pairs, ids.shape[1], cost, max_length) if pairs and shared else None
+            self._planned = (largest, layout.to(ids.device) if layout else None)
+        return self._planned[1]
+
+    def _measured(self, ids: torch.Tensor, mask: torch.Tensor) -> list[PairLengths] | None:
         if self._latest is None or self._latest[0] is not ids or self._latest[1] is not mask:
-            pairs = measure_pairs(ids, mask)
-            layout = plan_layout(pairs, ids.shape[1], cost, max_length) if pairs else None
-            self._latest = (ids, mask, layout.to(ids.device) if layout else None)
-        layout = self._latest[2]
+            self._latest, self._planned = (ids, mask, measure_pairs(ids, mask)), None
+        return self._latest[2]
+
+    def _packed_outputs(
+        self,
+        plain_forward: Callable[..., Any],
+        kwargs: dict[str, Any],
+        layout: PairLayout,
+        mask_of: Callable[[PairLayout], torch.Tensor | BlockMask],
+    ) -> Any:
+        """Return the backbone's outputs for the packed rows of a batch; None where the model refuses them."""
+        given = {name: value for name, value in kwargs.items() if name not in ("input_ids", "attention_mask")}
+        try:
+            return plain_forward(
+                input_ids=kwargs["input_ids"].reshape(-1)[layout.source_RT],
+                attention_mask=mask_of(layout),
+                # Explicit: the model would count positions along the row, across answers and pairs.
+                position_ids=layout.positions_RT,
+                **(given | {"use_cache": False}),
+            )
+        except REFUSALS as error:
+            refusal = refusal_of(error)
+            if self._checking or refusal is None:
+                raise
+            # A check saw shorter rows: a table of the model may end at fewer tokens than a packed row has.
+            self.end(refusal)
+            return None
+
+    def _count(self, kwargs: dict[str, Any], layout: PairLayout | None) -> None:
+        ids = kwargs.get("input_ids")
+        if not (self.enabled or self.ended) or not self._depth or ids is None or kwargs.get("use_cache"):
+            return
         self.count.plain += ids.numel()
         self.count.computed += layout.source_RT.numel() if layout else ids.numel()
-        return layout
+
+
+def size_of(pair: PairLengths) -> PairSize:
+    """Return the size of a pair."""
+    return PairSize(pair.prompt + max(pair.chosen, pair.rejected), pair.packed)
+
+
+def refusal_of(error: Exception) -> str | None:
+    """Return an error of a model's own code under packed inputs as a clause; None for one that has another cause."""
+    if not isinstance(error, REFUSALS) or isinstance(error, torch.OutOfMemoryError):
+        return None
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return f"the model refuses it: {type(error).__name__}: {first_line[:200]}"
+
+
+def unpack_outputs(outputs: Any, layout: PairLayout) -> Any:
+    """Gather the outputs of packed rows into the rows of the batch, in place.
+
+    Args:
+        outputs: of the backbone, with ``last_hidden_state`` ``[R, T, D]``; ``router_logits``, where there are any,
+            has a tensor ``[R * T, E]`` or ``[R, T, E]`` a layer, over ``E`` experts.
+        layout: of the packed rows.
+
+    Returns:
+        ``outputs`` with ``[N, L, D]``, and ``[N * L, E]`` or ``[N, L, E]``.
+
+    Raises:
+        ValueError: router logits have another shape.
+    """
+    # Gradient checkpointing recomputes layers, not this gather, so the result is the same with it. At padding both
+    # have the values of the first packed token, which masks keep out of every loss.
+    states_RTD = outputs.last_hidden_state
+    outputs.last_hidden_state = states_RTD.reshape(-1, states_RTD.shape[-1])[layout.target_NL]
+    if router_logits := getattr(outputs, "router_logits", None):
+        outputs.router_logits = tuple(
+            None if logits is None else _unpack_router(logits, layout) for logits in router_logits
+        )
+    return outputs
+
+
+def _unpack_router(logits: torch.Tensor, layout: PairLayout) -> torch.Tensor:
+    rows, length = layout.source_RT.shape
+    if logits.shape[:-1] == (rows * length,):
+        return logits[layout.target_NL.reshape(-1)]
+    if logits.shape[:-1] == (rows, length):
+        return logits.reshape(rows * length, -1)[layout.target_NL]
+    raise ValueError(f"router logits of the shape {tuple(logits.shape)} for {rows} rows of {length} tokens")
 
 
 def backbone_of(model: Any) -> Any:
     """Return the part of a causal language model below its LM head (transformers' ``base_model``)."""
     return model.base_model
-
-
-def sharing_obstacle(model: Any, max_length: int) -> str | None:
-    """Return why a model cannot share prompts, as a clause for a message; None where nothing is known against it.
-
-    Args:
-        model: a causal language model without its adapter's wrapper.
-        max_length: longest sequence, in tokens.
-    """
-    config = model.config
-    if config.get_text_config() is not config or config.is_encoder_decoder:
-        return "the model is not a plain text model"
-    if config._attn_implementation not in _MASKABLE:
-        return f"{config._attn_implementation} takes no mask of its own; sdpa, eager and flex_attention do"
-    if getattr(model, "_is_stateful", False):
-        return "the model is recurrent"
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
-        return f"the model has layers of the kind {odd[0]}"
-    window = _window(config, kinds)
-    if window is not None and window < max_length:
-        return f"the model's attention slides over {window:,} tokens, max_seq_length is {max_length:,}"
-    if "position_ids" not in inspect.signature(backbone_of(model).forward).parameters:
-        return "the model takes no positions"
-    if any(module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)):
-        return "dropout is on: a shared prompt would draw it once for both answers"
-    return None
-
-
-def _window(config: Any, kinds: set[str]) -> int | None:
-    """Return the width of the narrowest attention window that is in use."""
-    chunk = getattr(config, "attention_chunk_size", None)
-    sliding = getattr(config, "sliding_window", None)
-    if getattr(config, "layer_types", None) is not None and "sliding_attention" not in kinds:
-        sliding = None
-    return min((width for width in (chunk, sliding) if width), default=None)
 
 
 def layout_cost(model: Any, backbone: Any) -> LayoutCost:

@@ -27,7 +27,7 @@ FORMAT = "1"
 # At eight bytes a pair this holds 33 million pairs.
 LIMIT_BYTES = 256 * 1024 * 1024
 _READ_BYTES = 8 * 1024 * 1024
-_WEIGHT_FILES = ("*.safetensors", "*.bin", "config.json")
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.index.json", "config.json")
 
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 ReferenceLogps = tuple[list[float], list[float]]

@@ -4,6 +4,7 @@ The reference never changes, so its log-probability of an answer is the same in 
 TRL takes them from the dataset's columns ``ref_chosen_logps`` and ``ref_rejected_logps``.
 """
 
+import importlib.metadata
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from dpo_tui.config.schema import Config
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
 
+# In a model's config, and without influence on a log-probability. Precision and attention have a part of their own.
+_NOT_IN_THE_SCORES = {"_name_or_path", "transformers_version", "use_cache", "dtype"}
 # Evaluations of a run without eval_steps, the one before the first step not counted (trainer/trainer_registry.py).
 _EVALUATIONS = 5
 
@@ -62,16 +65,24 @@ def key_parts(config: Config, trainer: Any, weights: str | None) -> dict[str, An
     commit = getattr(model, "_commit_hash", None)
     if weights is None and commit is None:
         return None
+    settings = {name: value for name, value in model.to_dict().items() if name not in _NOT_IN_THE_SCORES}
     return {
         "weights": weights or f"{config.model_name}@{commit}",
-        "model": model.to_dict().get("architectures"),
+        # Not only the config's file, which belongs to the weights: settings may have been changed when it was loaded.
+        "model": settings,
         "precision": [str(trainer.model.dtype), trainer.args.bf16, trainer.args.fp16, config.use_4bit],
+        "products": torch.get_float32_matmul_precision(),
         "attention": model._attn_implementation,
         "device": str(trainer.accelerator.device.type),
-        "lengths": [config.max_seq_length, config.truncation_mode, config.ld_alpha],
+        "lengths": [trainer.args.max_length, trainer.args.truncation_mode, trainer.args.ld_alpha],
         **({"model_init": config.model_init} if config.model_init else {}),
-        "versions": [torch.__version__, transformers.__version__, trl.__version__],
+        "versions": [torch.__version__, transformers.__version__, trl.__version__, _quantiser_version(config)],
     }
+
+
+def _quantiser_version(config: Config) -> str | None:
+    """Return the version of bitsandbytes, which rounds the weights, where it does so."""
+    return importlib.metadata.version("bitsandbytes") if config.use_4bit else None
 
 
 def compute_logps(

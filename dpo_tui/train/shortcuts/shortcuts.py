@@ -1,15 +1,39 @@
 """The shortcuts of a run: work that is done once or not at all without changing the result. All off is plain TRL."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from peft import PeftModel
 
 from dpo_tui.errors import TrainingError
-from dpo_tui.train.shortcuts.equivalence_check import Switch, find_mismatch, probe_batch
-from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, TokenCount, sharing_obstacle
+from dpo_tui.train.model.preserved_state import preserved_state
+from dpo_tui.train.shortcuts.check_budget import (
+    CheckBudget,
+    DatasetLengths,
+    PairSize,
+    largest_affordable,
+    longest_certain_row,
+    step_passes,
+)
+from dpo_tui.train.shortcuts.equivalence_check import (
+    Batch,
+    Switch,
+    collated,
+    find_mismatch,
+    probe_batch,
+    random_difference,
+    token_logps,
+)
+from dpo_tui.train.shortcuts.pair_layout import measure_pairs
+from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, TokenCount, backbone_of, layout_cost, size_of
+from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from dpo_tui.train.shortcuts.sparse_lm_head import SparseLMHead, has_fused_head
 from dpo_tui.train.worker.journal import Journal
+
+# Over the short probe batch: two to find what is random, one as plain TRL and one with the shortcuts.
+_SHORT_PASSES = 4
 
 
 @dataclass
@@ -28,7 +52,7 @@ class ShortcutStatus:
 
 
 class Shortcuts:
-    """The shortcuts of one trainer: installed in its models, checked on a probe batch, active while it computes losses.
+    """The shortcuts of one trainer: installed in its models, checked on its pairs, active while it computes losses.
 
     Args:
         journal: where the outcome of the check is written.
@@ -40,6 +64,9 @@ class Shortcuts:
         has_fused_head: whether TRL gave the models the head that ``sparse_head`` needs.
         reference: whether the reference is scored once, decided by
             :mod:`dpo_tui.train.shortcuts.reference_precompute`.
+        probe: the short probe batch; None where no pair has a common prompt.
+        sizes: of the training pairs; None before :meth:`install`.
+        budget: of the checks; None before :meth:`install`.
     """
 
     def __init__(self, journal: Journal, share_prefix: Literal["auto", "on", "off"]) -> None:
@@ -49,6 +76,9 @@ class Shortcuts:
         self.sparse_head = SparseLMHead()
         self.reference = ShortcutStatus()
         self.has_fused_head = False
+        self.probe: Batch | None = None
+        self.sizes: DatasetLengths | None = None
+        self.budget: CheckBudget | None = None
         self._sharing_status = ShortcutStatus()
         self._head_status = ShortcutStatus()
         self._installed = False
@@ -64,6 +94,12 @@ class Shortcuts:
         self._installed = True
         models = [_without_adapter(model) for model in (trainer.model, trainer.ref_model) if model is not None]
         self.has_fused_head = all(has_fused_head(model) for model in models)
+        self.sizes = DatasetLengths.of(trainer.train_dataset, trainer.args.max_length)
+        if not len(self.sizes):
+            return
+        trained = trainer.config.training_steps(len(self.sizes)) * trainer.config.effective_batch
+        passes = step_passes(checkpointed=trainer.args.gradient_checkpointing)
+        self.budget = CheckBudget(layout_cost(models[0], backbone_of(models[0])), self.sizes, trained, passes)
         self._switch_head(False)
         self._switch_sharing(False)
         if self.has_fused_head:
@@ -73,8 +109,56 @@ class Shortcuts:
         if not obstacle:
             for model in models:
                 self.sharing.install(model, trainer.args.max_length)
-        with self.sharing:
-            self._check(trainer, obstacle)
+        with self.checking(trainer.model):
+            # Training mode, because that is what trains: dropout is drawn, and some models take other code.
+            trainer.model.train()
+            self._check(trainer, obstacle, self.sizes, self.budget, trained)
+
+    @contextlib.contextmanager
+    def checking(self, model: Any) -> Iterator[None]:
+        """Leave no trace of the forward passes of a check: neither in a model nor in what the receipt counts."""
+        counted = self.sparse_head.count
+        self.sparse_head.reset()
+        try:
+            with preserved_state(model), self.sharing.checking():
+                yield
+        finally:
+            self.sparse_head.count = counted
+
+    def check_larger_pairs(self, trainer: Any, inputs: dict[str, Any]) -> None:
+        """Check sharing again where a batch has a larger pair than those checked so far; before it is computed.
+
+        Only the larger pairs are computed for it, without gradients, so it needs less memory than the batch. Where the
+        budget is spent, and with a model spread over processes that all have to run it, the batch is computed as in
+        plain TRL instead.
+
+        Raises:
+            TrainingError: ``share_prefix = "on"`` and the check finds a mismatch.
+        """
+        ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+        if self.sharing.ended and self._sharing_status.on:
+            self._end_sharing(trainer, self.sharing.ended)
+        if not self.sharing.enabled or ids is None or mask is None or _is_sharded(trainer):
+            return
+        larger = self.sharing.larger_pairs(ids, mask)
+        if not larger or self.budget is None:
+            return
+        size = PairSize(0, 0)
+        for _, other in larger:
+            size = size.joined(other)
+        work = self.budget.cost.of(2 * len(larger), int(size.row)) + self.budget.cost.of(len(larger), int(size.span))
+        if not self.budget.spend(work):
+            return
+        rows = [index for index, _ in larger] + [index + len(ids) // 2 for index, _ in larger]
+        tensors = {name: inputs[name] for name in ("input_ids", "attention_mask", "completion_mask")}
+        batch = {name: tensor[rows, : int(size.row)] for name, tensor in tensors.items()}
+        with self.checking(trainer.model):
+            mismatch = find_mismatch(trainer, batch, [self._switch_sharing])
+        if mismatch:
+            self._end_sharing(trainer, mismatch)
+        else:
+            self._switch_sharing(True)
+            self.sharing.largest = self.sharing.largest.joined(size)
 
     def report(self) -> dict[str, Any]:
         """Return which shortcuts were on and what they saved, for receipt.json."""
@@ -94,24 +178,68 @@ class Shortcuts:
         obstacles = (sharing_obstacle(model, trainer.args.max_length) for model in models)
         return next((obstacle for obstacle in obstacles if obstacle), None)
 
-    def _check(self, trainer: Any, obstacle: str | None) -> None:
-        """Check the shortcuts on a probe batch and turn on those without a mismatch."""
-        batch = probe_batch(trainer)
+    def _check(
+        self, trainer: Any, obstacle: str | None, sizes: DatasetLengths, budget: CheckBudget, trained: int
+    ) -> None:
+        """Check the shortcuts on probe batches and turn on those without a mismatch."""
+        batch = self.probe = probe_batch(trainer)
         if batch is None and not obstacle:
             obstacle = "the pairs have no common prompt"
+        if batch is not None:
+            budget.charge(_SHORT_PASSES * budget.cost.of(*batch["input_ids"].shape))
+            obstacle = self._randomness(trainer, batch, obstacle) or obstacle
         switches: dict[str, Switch] = {"head": self._switch_head} if self.has_fused_head else {}
         if not obstacle:
             switches["sharing"] = self._switch_sharing
         mismatches = self._find_mismatches(trainer, batch, switches) if batch is not None and switches else {}
+        if "sharing" in switches and not mismatches:
+            mismatch = self._large_mismatch(trainer, sizes, budget, trained)
+            mismatches |= {"sharing": mismatch} if mismatch else {}
         no_head = "" if self.has_fused_head else "this TRL scores every position"
         self._head_status = _status(no_head or mismatches.get("head"))
         self._sharing_status = _status(obstacle or mismatches.get("sharing"))
         self._switch_head(self._head_status.on)
         self._switch_sharing(self._sharing_status.on)
-        # The counts are of the training alone.
-        self.sharing.reset()
-        self.sparse_head.reset()
         self._report_check(sharing_mismatch="sharing" in mismatches)
+
+    def _randomness(self, trainer: Any, batch: Batch, obstacle: str | None) -> str | None:
+        """Compute a batch twice as plain TRL does, and return the difference as a clause; None where there is none."""
+        difference = random_difference(trainer.model, lambda: token_logps(trainer, batch))
+        if not difference:
+            return None
+        if trainer.args.disable_dropout:
+            message = (
+                "disable_dropout = true does not reach everything that is random in this model: two passes over one "
+                f"batch in training mode differ by {difference:.2g} a token"
+            )
+            self.journal.event("warning", message)
+        return obstacle or (
+            f"two passes over one batch in training mode differ by {difference:.2g} a token: a shared prompt would "
+            "draw its random numbers once for both answers"
+        )
+
+    def _large_mismatch(self, trainer: Any, sizes: DatasetLengths, budget: CheckBudget, trained: int) -> str | None:
+        """Check sharing on the pair with the longest row and on the one with most tokens, as far as the budget goes.
+
+        What these cover is shared without another check.
+        """
+        self.sharing.largest = PairSize(0, 0)
+        # A model that is going to be spread over processes is whole now, and cannot be checked again later.
+        longest_row = float("inf") if _is_sharded(trainer) else longest_certain_row(sizes, trained)
+        for by in (sizes.rows, sizes.spans):
+            index = largest_affordable(sizes, by, budget, longest_row)
+            if index is None or self.sharing.largest.covers(PairSize(int(sizes.rows[index]), int(sizes.spans[index]))):
+                continue
+            budget.spend(float(budget.prices(sizes)[index]))
+            batch = collated(trainer, [trainer.train_dataset[index]])
+            pairs = measure_pairs(batch["input_ids"], batch["attention_mask"])
+            if not pairs:
+                continue
+            if mismatch := find_mismatch(trainer, batch, [self._switch_sharing]):
+                return mismatch
+            # Answers that begin alike have a smaller span than was counted for them.
+            self.sharing.largest = self.sharing.largest.joined(size_of(pairs[0]))
+        return None
 
     def _find_mismatches(self, trainer: Any, batch: Any, switches: dict[str, Switch]) -> dict[str, str]:
         """Return the mismatch of each shortcut that has one, by its name."""
@@ -141,6 +269,19 @@ class Shortcuts:
         if self.has_fused_head and not self._head_status.on:
             self.journal.event("warning", f"The LM head scores every position: {self._head_status.why}")
 
+    def _end_sharing(self, trainer: Any, why: str) -> None:
+        """Share no prompts in the rest of the run.
+
+        Raises:
+            TrainingError: ``share_prefix = "on"``.
+        """
+        self.sharing.end(why)
+        self._sharing_status = ShortcutStatus(False, f"{why}, from step {trainer.state.global_step + 1:,} on")
+        if self.share_prefix == "on":
+            raise TrainingError(f'share_prefix = "on": {why}', hint='leave share_prefix at "auto", or set it "off"')
+        message = f"Prompts are computed for each answer anew from here on: {why}"
+        self.journal.event("warning", message, step=trainer.state.global_step)
+
     def _switch_head(self, on: bool) -> None:
         self.sparse_head.enabled = on
 
@@ -154,6 +295,10 @@ def _figures(unit: str, count: TokenCount) -> dict[str, Any]:
 
 def _status(obstacle: str | None) -> ShortcutStatus:
     return ShortcutStatus(on=not obstacle, why=obstacle or "")
+
+
+def _is_sharded(trainer: Any) -> bool:
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
 
 def _without_adapter(model: Any) -> Any:

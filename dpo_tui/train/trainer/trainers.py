@@ -13,7 +13,11 @@ from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.too_long import nothing_fits
+from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
 from dpo_tui.train.shortcuts import reference_cache, reference_precompute
+from dpo_tui.train.shortcuts.batch_dependence import computed_obstacle, rope_obstacle
+from dpo_tui.train.shortcuts.check_budget import DatasetLengths
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer import token_cache
 from dpo_tui.train.trainer.callbacks import RunCallback
@@ -46,8 +50,14 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         self.journal = journal
         self.stop_requests = stop_requests
         self.shortcuts = shortcuts
+        self._policy = options["model"]
+        self._scores_doubtful = False
+        # TRL's disable_dropout reaches torch's dropout modules only.
+        self._config_rates = disable_dropout(self._policy) if options["args"].disable_dropout else []
         self._weights = reference_cache.WeightsDigest(config.model_name) if shortcuts.reference.on else None
         super().__init__(**options)
+        if self.ref_model is not None and self.args.disable_dropout:
+            disable_dropout(self.ref_model)
         shortcuts.install(self)
         # With an adapter the reference is the policy without it, and we score it here: TRL would hash every weight for
         # its own cache first.
@@ -62,6 +72,11 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         rows = self._tokenised(dataset, processing_class, args, dataset_name)
         if not len(rows):
             raise nothing_fits(self.config, len(dataset), "training" if dataset_name == "train" else "held-out")
+        # Before TRL looks at its arguments to decide whether full fine-tuning needs a reference model.
+        if self.shortcuts.reference.on:
+            obstacle = rope_obstacle(self._policy, DatasetLengths.of(rows, args.max_length))
+            if obstacle and self._leave_reference_in_steps(obstacle):
+                self.precompute_ref_logps = args.precompute_ref_log_probs = False
         return rows
 
     def _tokenised(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
@@ -99,6 +114,8 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             self.shortcuts.reference.on = False
             self.shortcuts.reference.why = "several processes train an adapter together"
             return
+        if (obstacle := self._computed_obstacle()) and self._leave_reference_in_steps(obstacle):
+            return
         size = self.args.precompute_ref_batch_size
         self.train_dataset = self._precompute_ref_logps(
             self.train_dataset, "train", size or self.args.per_device_train_batch_size
@@ -109,6 +126,32 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             )
         self.precompute_ref_logps = self.args.precompute_ref_log_probs = True
 
+    def _leave_reference_in_steps(self, obstacle: str) -> bool:
+        """Score the reference in every step, because scored once it would have other scores.
+
+        Returns:
+            False where the user asked for it with ``precompute_ref_log_probs = "on"``: then the reference is scored
+            once, and its scores are not kept for other runs.
+        """
+        reference = self.shortcuts.reference
+        if self.config.precompute_ref_log_probs == "on":
+            if self._scores_doubtful:
+                return False
+            self._scores_doubtful = True
+            reference.why = f'precompute_ref_log_probs = "on", although {obstacle}'
+            self.journal.event("warning", f"The reference's scores are not those of the steps: {obstacle}")
+            return False
+        reference.on, reference.why = False, obstacle
+        self.journal.event("note", f"The reference is scored in every step: {obstacle}")
+        return True
+
+    def _computed_obstacle(self) -> str | None:
+        shortcuts = self.shortcuts
+        if shortcuts.sizes is None or shortcuts.budget is None:
+            return None
+        with shortcuts.checking(self.model):
+            return computed_obstacle(self, shortcuts.sizes, shortcuts.budget)
+
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """Add the reference's log-probabilities to a dataset: from the cache, else computed without TRL's own cache."""
         self.journal.phase("reference")
@@ -116,8 +159,17 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         self.shortcuts.install(self)
         if self.accelerator.num_processes > 1:
             return super()._precompute_ref_logps(dataset, name, batch_size)
+        if (
+            not self.config.use_lora
+            and (obstacle := self._computed_obstacle())
+            and self._leave_reference_in_steps(obstacle)
+        ):
+            # TRL has made no reference model by now.
+            raise TrainingError(
+                f"the reference cannot be scored once: {obstacle}", hint='set precompute_ref_log_probs = "off"'
+            )
         weights = self._weights.result() if self._weights else None
-        parts = reference_precompute.key_parts(self.config, self, weights)
+        parts = None if self._scores_doubtful else reference_precompute.key_parts(self.config, self, weights)
         pairs = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
         key = reference_cache.key_of(parts, pairs) if parts else None
         logps = reference_cache.load(key, len(dataset)) if key else None
@@ -138,15 +190,22 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         exact = self.args.precompute_ref_batch_size is not None
         return reference_precompute.compute_logps(self, dataset, batch_size, exact_batches=exact, progress=progress)
 
-    def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
         """Return the reference's log-probabilities of a batch, with shared prompts where that is on."""
         with self.shortcuts.sharing:
-            return super().compute_ref_log_probs(*args, **kwargs)
+            self.shortcuts.check_larger_pairs(self, inputs)
+            return super().compute_ref_log_probs(model, inputs)
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute the loss of a batch, with shared prompts where that is on."""
         with self.shortcuts.sharing:
-            return super().compute_loss(*args, **kwargs)
+            self.shortcuts.check_larger_pairs(self, inputs)
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        """Save a model with the dropout rates that its config came with."""
+        with config_as_loaded(self._config_rates):
+            super()._save(*args, **kwargs)
 
 
 def longer_lengths(dataset: Any) -> list[int]:
@@ -204,6 +263,8 @@ def build_pair_trainer(inputs: TrainerInputs) -> Any:
     """Construct the trainer of DPO: a :class:`PairTrainer`, or TRL's own under Unsloth."""
     config, rows, journal = inputs.config, inputs.rows, inputs.callback.journal
     if config.provider == "unsloth":
+        if config.disable_dropout:
+            disable_dropout(inputs.options["model"])
         # Unsloth has rewritten the methods that PairTrainer overrides.
         return DPOTrainer(args=inputs.make_arguments(), **inputs.options)
     held_out = len(rows.held_out) if rows.held_out is not None else 0

@@ -19,7 +19,8 @@ from dpo_tui.train.shortcuts.pair_layout import (
     pack_segments,
     plan_layout,
 )
-from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of, sharing_obstacle
+from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of
+from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from tests.support.flex_on_cpu import unfused
 
 # Attention counts for little: what a model of some size says.

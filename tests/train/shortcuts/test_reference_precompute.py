@@ -147,13 +147,16 @@ CIRCUMSTANCES: dict[str, Any] = {
     "another length": {"config": {"max_seq_length": 512}},
     "another way to truncate": {"config": {"truncation_mode": "keep_end"}},
     "another weight of the answers' ends": {"config": {"ld_alpha": 0.5}},
+    "a setting of the model that was changed when it was loaded": {"model_setting": ("rope_theta", 5e5)},
+    "products of matrices in TF32": {"products": "high"},
+    "another bitsandbytes": {"config": {"use_4bit": True}, "version": "bitsandbytes"},
     "another torch": {"version": "torch"},
     "another transformers": {"version": "transformers"},
     "another TRL": {"version": "trl"},
 }
 
 
-def real_key(
+def real_parts(
     model_folder: Path,
     *,
     weights: str | None = "sha256",
@@ -166,9 +169,12 @@ def real_key(
     attention: str = "sdpa",
     device: str = "cpu",
     version: str | None = None,
-) -> str:
-    """The name under which scores are kept when these are the circumstances; the rest of the trainer is the same."""
+    model_setting: tuple[str, Any] | None = None,
+    products: str = "highest",
+) -> dict[str, Any]:
+    """What the worker makes the name of kept scores from under these circumstances."""
     import importlib
+    import importlib.metadata
 
     import torch
     from transformers import AutoModelForCausalLM
@@ -181,26 +187,78 @@ def real_key(
     model.config._commit_hash = commit
     if architectures:
         model.config.architectures = architectures
+    if model_setting:
+        setattr(model.config, *model_setting)
+    values = from_values({"model_name": "org/a", "dataset": "d", **(config or {})})
+    lengths = {
+        "max_length": values.max_seq_length,
+        "truncation_mode": values.truncation_mode,
+        "ld_alpha": values.ld_alpha,
+    }
     trainer = SimpleNamespace(
         model=model,
-        args=SimpleNamespace(bf16=bf16, fp16=fp16),
+        args=SimpleNamespace(bf16=bf16, fp16=fp16, **lengths),
         accelerator=SimpleNamespace(device=torch.device(device)),
     )
-    values = from_values({"model_name": "org/a", "dataset": "d", **(config or {})})
     with pytest.MonkeyPatch.context() as patch:
-        if version:
+        patch.setattr(torch, "get_float32_matmul_precision", lambda: products)
+        if version == "bitsandbytes":
+            patch.setattr(importlib.metadata, "version", lambda name: "99.0")
+        elif version:
             patch.setattr(importlib.import_module(version), "__version__", "99.0")
         parts = key_parts(values, trainer, weights)
     assert parts is not None
-    return reference_cache.key_of(parts, ROWS)
+    return parts
+
+
+def real_key(model_folder: Path, **changes: Any) -> str:
+    """The name under which scores are kept when these are the circumstances; the rest of the trainer is the same."""
+    return reference_cache.key_of(real_parts(model_folder, **changes), ROWS)
+
+
+def before_of(changes: dict[str, Any]) -> dict[str, Any]:
+    """The circumstances from which these differ in one thing."""
+    if changes.get("weights", "") is None:
+        return {"weights": None}
+    return {"config": changes["config"]} if changes.get("version") == "bitsandbytes" else {}
+
+
+def leaves(parts: dict[str, Any]) -> dict[str, Any]:
+    """Every value that a key is made from, by where it is."""
+    found: dict[str, Any] = {}
+    for name, value in parts.items():
+        found |= (
+            {f"{name}[{place}]": item for place, item in enumerate(value)} if isinstance(value, list) else {name: value}
+        )
+    return found
 
 
 @pytest.mark.parametrize("changes", CIRCUMSTANCES.values(), ids=CIRCUMSTANCES.keys())
 def test_scores_made_under_other_circumstances_are_never_taken(tiny_model: Path, changes: dict[str, Any]) -> None:
     """One circumstance is changed at a time, in what the worker itself makes the name from."""
-    before = {"weights": changes["weights"]} if changes.get("weights", "") is None else {}
+    before = before_of(changes)
     assert real_key(tiny_model, **before) == real_key(tiny_model, **before)
     assert real_key(tiny_model, **changes) != real_key(tiny_model, **before)
+
+
+def test_every_part_of_the_name_has_a_circumstance_that_changes_nothing_else(home: Path, tiny_model: Path) -> None:
+    """So the test above fails when any one part is left out, one that is added later included."""
+    changed = []
+    for name, changes in CIRCUMSTANCES.items():
+        before, after = (leaves(real_parts(tiny_model, **some)) for some in (before_of(changes), changes))
+        places = [place for place in before if before[place] != after[place]]
+        if name == "quantised weights":
+            places.remove("versions[3]")
+        assert len(places) == 1, f"{name} changes {places}"
+        changed += places
+    assert set(changed) == set(leaves(real_parts(tiny_model)))
+
+
+def test_where_a_model_lies_is_not_in_the_name(tiny_model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(tiny_model, tmp_path / "copy")
+    assert real_key(tiny_model) == real_key(tmp_path / "copy")
 
 
 def test_scores_of_a_model_that_cannot_be_named_for_certain_are_not_kept(tiny_model: Path) -> None:

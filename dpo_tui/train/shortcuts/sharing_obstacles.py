@@ -1,0 +1,60 @@
+"""Why a model cannot share prompts, as far as its config and its modules say so.
+
+What they do not say, the equivalence check finds (:mod:`dpo_tui.train.shortcuts.equivalence_check`).
+"""
+
+import inspect
+from typing import Any
+
+from dpo_tui.train.model.dropout_rates import module_rates
+from dpo_tui.train.shortcuts.prefix_sharing import backbone_of
+
+# Attention implementations to which transformers (masking_utils) passes a four-dimensional mask unchanged.
+_MASKABLE = {"eager", "sdpa", "flex_attention"}
+
+
+def sharing_obstacle(model: Any, max_length: int) -> str | None:
+    """Return why a model cannot share prompts, as a clause for a message; None where nothing is known against it.
+
+    Args:
+        model: a causal language model without its adapter's wrapper.
+        max_length: longest sequence, in tokens.
+    """
+    config = model.config
+    if config.get_text_config() is not config or config.is_encoder_decoder:
+        return "the model is not a plain text model"
+    if config._attn_implementation not in _MASKABLE:
+        return f"{config._attn_implementation} takes no mask of its own; sdpa, eager and flex_attention do"
+    if getattr(model, "_is_stateful", False):
+        return "the model is recurrent"
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
+        return f"the model has layers of the kind {odd[0]}"
+    window = _window(config, kinds)
+    if window is not None and window < max_length:
+        return f"the model's attention slides over {window:,} tokens, max_seq_length is {max_length:,}"
+    local = _local_window(config)
+    # It counts along the row, where a rejected answer stands behind the chosen one: up to twice the longest sequence.
+    if local is not None and local < 2 * max_length:
+        return f"the model's local layers see {local:,} tokens of a row, max_seq_length is {max_length:,}"
+    if "position_ids" not in inspect.signature(backbone_of(model).forward).parameters:
+        return "the model takes no positions"
+    if rates := module_rates(model):
+        name = rates[0].name if rates[0].name != "p" else "a rate"
+        return f"dropout is on: a shared prompt would draw it once for both answers ({name} = {rates[0].value:g})"
+    return None
+
+
+def _window(config: Any, kinds: set[str]) -> int | None:
+    """Return the width of the narrowest attention window that is in use."""
+    chunk = getattr(config, "attention_chunk_size", None)
+    sliding = getattr(config, "sliding_window", None)
+    if getattr(config, "layer_types", None) is not None and "sliding_attention" not in kinds:
+        sliding = None
+    return min((width for width in (chunk, sliding) if width), default=None)
+
+
+def _local_window(config: Any) -> int | None:
+    """Return the width of GPT-Neo's local layers, whose own code masks what lies further back in a row."""
+    layers = getattr(config, "attention_layers", None) or []
+    return getattr(config, "window_size", None) if "local" in layers else None
