@@ -152,8 +152,9 @@ def _load_policy(config: Config, device: TrainingDevice, journal: Journal) -> tu
     tokenizer, notes = load_tokenizer(config)
     for note in notes:
         journal.event("note", note)
-    load = unsloth.load_model if config.provider == "unsloth" else load_model
-    return load(config, device), tokenizer
+    if config.provider == "unsloth":
+        return unsloth.load_model(config, device), tokenizer
+    return load_model(config, device, lambda message: journal.event("warning", message)), tokenizer
 
 
 def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[RunDatasets, list[dict[str, Any]]]:

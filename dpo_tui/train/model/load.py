@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.checked_loading import Report, load_checked
 from dpo_tui.train.model.device import TrainingDevice
 
 # torch.compile makes a new FlexAttention kernel for one row or several, other lengths, with or without gradients,
@@ -43,12 +44,20 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
     return tokenizer, notes
 
 
-def load_model(config: Config, device: TrainingDevice) -> Any:
+def load_model(config: Config, device: TrainingDevice, warn: Report = lambda _: None) -> Any:
     """Load the weights onto the device.
 
     Frozen weights have the dtype of the computation (4-bit: NF4 with double quantisation, QLoRA, arXiv 2305.14314).
     In full fine-tuning the weights stay in fp32, and the matrix products run under autocast, as in TRL: bf16 weights
     would round small updates away.
+
+    Args:
+        config: the run's settings.
+        device: device and precision.
+        warn: receives a sentence where the model's files hold weights that are not used.
+
+    Raises:
+        TrainingError: a weight of the model is in none of its files.
     """
     dtype = device.dtype if config.use_lora else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
@@ -65,7 +74,7 @@ def load_model(config: Config, device: TrainingDevice) -> Any:
         )
     if device.kind == "cuda":
         options["device_map"] = {"": 0}
-    model = AutoModelForCausalLM.from_pretrained(config.model_name, **options)
+    model = load_checked(AutoModelForCausalLM, config.model_name, warn=warn, **options)
     # The key-value cache is for generation, which asks for it; in training with checkpointing it only causes warnings.
     model.config.use_cache = False
     disable_4bit_repacking(model)

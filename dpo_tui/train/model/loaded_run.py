@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.train.model.checked_loading import load_checked, load_with_adapter
 from dpo_tui.train.model.device import TrainingDevice, choose_device
 from dpo_tui.train.model.load import load_model
 
@@ -74,16 +74,18 @@ def load_run(folder: RunFolder) -> LoadedRun:
     """Load the policy and the reference of a run.
 
     Raises:
-        TrainingError: the run has no result yet, or this machine lacks the device that it asks for.
+        TrainingError: the run has no result yet, its result is not whole, or this machine lacks the device that it asks
+            for.
     """
     config = config_of(folder)
     result = result_folder(config, folder)
     device = choose_device(config)
     tokenizer = AutoTokenizer.from_pretrained(result)
     if config.use_lora:
-        model = PeftModel.from_pretrained(load_model(config, device), str(result))
+        model = load_with_adapter(load_model(config, device), result)
         return LoadedRun(model.eval(), tokenizer, device)
     options = {"dtype": device.dtype, **({"device_map": {"": 0}} if device.kind == "cuda" else {})}
-    policy = AutoModelForCausalLM.from_pretrained(result, **options)
-    base = AutoModelForCausalLM.from_pretrained(config.model_name, revision=config.model_revision, **options)
+    policy = load_checked(AutoModelForCausalLM, result, **options)
+    revision = config.model_revision or "main"
+    base = load_checked(AutoModelForCausalLM, config.model_name, warn=lambda _: None, revision=revision, **options)
     return LoadedRun(policy.eval(), tokenizer, device, base.eval())
