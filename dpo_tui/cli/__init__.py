@@ -46,6 +46,7 @@ COMMANDS = {
     "compare": "dpo_tui.cli.compare:compare",
     "pairs": "dpo_tui.cli.pairs:pairs",
     "export": "dpo_tui.cli.export:export",
+    "verify": "dpo_tui.cli.verify:verify",
     "paths": "dpo_tui.cli.show_paths:paths",
 }
 

@@ -23,6 +23,7 @@ _TASKS = {
     "memory_probe": "the probe",
     "score": "scoring answers",
     "generate": "generating answers",
+    "verify_saved": "the verification",
 }
 
 

@@ -5,6 +5,7 @@ Each of the five steps is a phase in the journal. The worker process calls this 
 
 import shutil
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dpo_tui.runs.trackers import check_trackers, set_environment
 from dpo_tui.train.evaluation.in_training import InTrainingEvaluation
 from dpo_tui.train.export.merged_model import NOT_CHECKED, write_merged_folder
 from dpo_tui.train.export.model_card import Kind, model_card
+from dpo_tui.train.export.save_check import SaveCheck
 from dpo_tui.train.model import unsloth
 from dpo_tui.train.model.base_files import require_earlier_stage
 from dpo_tui.train.model.device import TrainingDevice, choose_device, require_trainable_attention
@@ -101,10 +103,8 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         stop_requests=stop_requests,
         first_step=step_of(checkpoint) if checkpoint else 0,
     )
-    callback.trainer = trainer
-    callback.after_evaluation = in_training.at_evaluation
-    callback.spike_detector = SpikeDetector(tokenizer, journal)
-    callback.spike_detector.attach(trainer)
+    save_check = SaveCheck(config, journal)
+    _connect(callback, trainer, tokenizer, in_training, save_check)
     if checkpoint is None:
         in_training.before()
     # From here on SIGTERM no longer raises: the callback ends the loop after the step, with a checkpoint.
@@ -120,7 +120,12 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
 
     journal.phase("save")
     results = _results(trainer)
-    _save(trainer, folder.adapter if config.use_lora else folder.merged, journal.rank)
+    _save(
+        trainer,
+        folder.adapter if config.use_lora else folder.merged,
+        journal.rank,
+        lambda saved: save_check.check_result(saved, callback.learning_rate_sum),
+    )
     if not journal.rank.is_first:
         return
     kind: Kind = "adapter" if config.use_lora else "model"
@@ -135,6 +140,17 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
     receipt(results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")
+
+
+def _connect(
+    callback: RunCallback, trainer: Any, tokenizer: Any, in_training: InTrainingEvaluation, save_check: SaveCheck
+) -> None:
+    """Give the callback what it calls in the training, and the trainer whose tokens it counts on."""
+    callback.trainer = trainer
+    callback.after_evaluation = in_training.at_evaluation
+    callback.after_save = save_check.check_checkpoint
+    callback.spike_detector = SpikeDetector(tokenizer, callback.journal)
+    callback.spike_detector.attach(trainer)
 
 
 def _train(trainer: Any, checkpoint: Path | None, journal: Journal) -> None:
@@ -155,8 +171,9 @@ def _load_policy(config: Config, device: TrainingDevice, journal: Journal) -> tu
     tokenizer, notes = load_tokenizer(config)
     for note in notes:
         journal.event("note", note)
-    load = unsloth.load_model if config.provider == "unsloth" else load_model
-    return load(config, device), tokenizer
+    if config.provider == "unsloth":
+        return unsloth.load_model(config, device), tokenizer
+    return load_model(config, device, warn=lambda message: journal.event("warning", message)), tokenizer
 
 
 def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[RunDatasets, list[dict[str, Any]]]:
@@ -236,8 +253,8 @@ def _results(trainer: Any) -> dict[str, Any]:
     return {"steps": trainer.state.global_step, "metrics": latest}
 
 
-def _save(trainer: Any, target: Path, rank: Rank) -> None:
-    """Save adapter (or model) and tokenizer so that the folder appears complete or not at all."""
+def _save(trainer: Any, target: Path, rank: Rank, check: Callable[[Path], None]) -> None:
+    """Save adapter (or model) and tokenizer so that the folder appears complete and alive, or not at all."""
     partial = target.with_name(f".{target.name}.partial")
     if not rank.is_first:
         trainer.save_model(str(partial))  # sharded weights are gathered from every rank; rank 0 writes them
@@ -246,5 +263,10 @@ def _save(trainer: Any, target: Path, rank: Rank) -> None:
     trainer.save_model(str(partial))
     # Trainer pickles its arguments into this file; a result must load without unpickling anything.
     (partial / "training_args.bin").unlink(missing_ok=True)
+    try:
+        check(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)

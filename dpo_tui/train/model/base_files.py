@@ -3,7 +3,6 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
@@ -18,23 +17,37 @@ def base_folder(config: Config) -> Path:
     Raises:
         TrainingError: it is not on this machine and cannot be downloaded.
     """
-    local = Path(config.model_name).expanduser()
+    local = local_base_folder(config.model_name, config.model_revision)
+    if local is not None:
+        return local
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(config.model_name, revision=config.model_revision, allow_patterns=list(_DOWNLOADED))
+        )
+    except Exception as error:  # several exception types say so
+        raise TrainingError(
+            f"the base model {config.model_name} is not on this machine and could not be downloaded: "
+            f"{str(error).splitlines()[0]}",
+            hint="merge where there is a connection, or keep a local copy and name it in model_name",
+        ) from error
+
+
+def local_base_folder(model_name: str, revision: str | None = None) -> Path | None:
+    """Return the folder of a model that is on this machine, by itself or in the hub's cache; None for any other."""
+    local = Path(model_name).expanduser()
     if local.is_dir():
         return local
     from huggingface_hub import snapshot_download
 
-    options: dict[str, Any] = {"revision": config.model_revision, "allow_patterns": list(_DOWNLOADED)}
     try:
-        return Path(snapshot_download(config.model_name, local_files_only=True, **options))
-    except Exception:  # not in the cache; several exception types say so
-        try:
-            return Path(snapshot_download(config.model_name, **options))
-        except Exception as error:
-            raise TrainingError(
-                f"the base model {config.model_name} is not on this machine and could not be downloaded: "
-                f"{str(error).splitlines()[0]}",
-                hint="merge where there is a connection, or keep a local copy and name it in model_name",
-            ) from error
+        found = snapshot_download(
+            model_name, revision=revision, allow_patterns=list(_DOWNLOADED), local_files_only=True
+        )
+    except Exception:  # not in the cache, or no hub id; several exception types say so
+        return None
+    return Path(found)
 
 
 def licence_of(base: Path) -> dict[str, str]:

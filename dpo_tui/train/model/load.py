@@ -15,6 +15,7 @@ from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.data.tokens.template_defaults import with_defaults
 from dpo_tui.data.tokens.tokenizer_settings import no_padding_token, unknown_eos_token
 from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.checked_loading import Report, load_checked
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.model_class import model_class
 
@@ -64,7 +65,9 @@ def _with_variables(template: Any, config: Config) -> Any:
     return with_defaults(template, config.chat_template_kwargs)
 
 
-def load_model(config: Config, device: TrainingDevice, adapter: Path | None = None) -> Any:
+def load_model(
+    config: Config, device: TrainingDevice, adapter: Path | None = None, warn: Report = lambda _: None
+) -> Any:
     """Load the weights onto the device.
 
     Frozen weights have the dtype of the computation (4-bit: NF4 with double quantisation, QLoRA, arXiv 2305.14314).
@@ -72,9 +75,13 @@ def load_model(config: Config, device: TrainingDevice, adapter: Path | None = No
     would round small updates away.
 
     Args:
-        config: of the run.
-        device: to load them onto.
+        config: the run's settings.
+        device: device and precision.
         adapter: folder of an adapter that will be put on the model; see :func:`model_class`.
+        warn: receives a sentence where the model's files hold weights that are not used.
+
+    Raises:
+        TrainingError: a weight of the model is in none of its files.
     """
     dtype = device.dtype if config.use_lora else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
@@ -93,7 +100,8 @@ def load_model(config: Config, device: TrainingDevice, adapter: Path | None = No
         options["device_map"] = {"": 0}
     chosen = model_class(config.model_name, config.model_revision, adapter)
     try:
-        model = chosen.from_pretrained(config.model_name, **(options | copy.deepcopy(config.model_init)))
+        settings = options | copy.deepcopy(config.model_init)
+        model = load_checked(chosen, config.model_name, warn=warn, **settings)
     except (TypeError, ValueError) as error:
         if not config.model_init:
             raise

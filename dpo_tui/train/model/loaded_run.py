@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import AutoTokenizer
 
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.train.model.checked_loading import load_checked, load_with_adapter
 from dpo_tui.train.model.device import TrainingDevice, choose_device
 from dpo_tui.train.model.load import load_model
 from dpo_tui.train.model.model_class import model_class
@@ -75,18 +75,20 @@ def load_run(folder: RunFolder) -> LoadedRun:
     """Load the policy and the reference of a run.
 
     Raises:
-        TrainingError: the run has no result yet, or this machine lacks the device that it asks for.
+        TrainingError: the run has no result yet, its result is not whole, or this machine lacks the device that it asks
+            for.
     """
     config = config_of(folder)
     result = result_folder(config, folder)
     device = choose_device(config)
     tokenizer = AutoTokenizer.from_pretrained(result)
     if config.use_lora:
-        model = PeftModel.from_pretrained(load_model(config, device, result), str(result))
+        model = load_with_adapter(load_model(config, device, result), result)
         return LoadedRun(model.eval(), tokenizer, device)
     options = {"dtype": device.dtype, **({"device_map": {"": 0}} if device.kind == "cuda" else {})}
-    policy = model_class(result).from_pretrained(result, **options)
+    policy = load_checked(model_class(result), result, **options)
     revision = config.model_revision or "main"
     loading = {"revision": revision, **options, **config.model_init}
-    base = model_class(config.model_name, revision).from_pretrained(config.model_name, **loading)
+    chosen = model_class(config.model_name, revision)
+    base = load_checked(chosen, config.model_name, warn=lambda _: None, **loading)
     return LoadedRun(policy.eval(), tokenizer, device, base.eval())

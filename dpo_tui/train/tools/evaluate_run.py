@@ -7,9 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peft import set_peft_model_state_dict
-from safetensors.torch import load_file
-
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
 from dpo_tui.data.load_split import split_version
@@ -20,6 +17,7 @@ from dpo_tui.strategies.metric_expectations import PREFERENCE_ACCURACY
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.train.evaluation.generation import prompt_token_ids
 from dpo_tui.train.evaluation.kl import estimate_kl
+from dpo_tui.train.model.checked_loading import load_result_into
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.load import load_model, load_tokenizer
 from dpo_tui.train.model.loaded_run import config_of, result_folder
@@ -44,7 +42,7 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
         error of a proportion: √(p(1 − p)/n).
 
     Raises:
-        TrainingError: the run has no result, or its strategy has no preference accuracy.
+        TrainingError: the run has no result, its result is not whole, or its strategy has no preference accuracy.
         DataError: there are no pairs to evaluate on.
     """
     folder = RunFolder(Path(request["run"]))
@@ -79,7 +77,8 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
             callback=RunCallback(journal, stop_requests, 1),
             resumes=True,
         )
-        _load_result(trainer, config, result)
+        # Into the policy alone: the reference stays the model that the run started from.
+        load_result_into(trainer.model, result)
         send("progress", {"message": "Evaluating", "done": 0, "total": len(trainer.eval_dataset)})
         metrics = trainer.evaluate()
         estimate = None
@@ -117,18 +116,6 @@ def _rows(config: Config, folder: RunFolder, data: str | None) -> RunDatasets:
     changes = {"dataset": data, "eval_dataset": None, "eval_split": 0.0, "max_samples": None, "dataset_weights": None}
     rows = load_datasets(config.model_copy(update=changes))
     return replace(rows, train=rows.train.select([0]), held_out=rows.train)
-
-
-def _load_result(trainer: Any, config: Config, result: Path) -> None:
-    """Load the run's trained weights into a trainer that was built on the base model, which stays the reference."""
-    if config.use_lora:
-        set_peft_model_state_dict(trainer.model, load_file(result / "adapter_model.safetensors"))
-        return
-    weights: dict[str, Any] = {}
-    for shard in sorted(result.glob("*.safetensors")):
-        weights |= load_file(shard)
-    # Not strict: of tied weights (embeddings and LM head) only one is stored.
-    trainer.model.load_state_dict(weights, strict=False)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from dpo_tui.train.tools.json_service import Send, serve
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _CURVES = "curves.svg"
+EXPORT_RECORD = "dpo-tui-export.json"
+"""In an export: which run it is of, what it is, and the size of each of its files, for `dpo-tui verify`."""
 
 
 def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
@@ -70,6 +72,8 @@ def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
         if request.get("share") and kind == "adapter":
             _hide_base_path(partial)
         _write_card(config, folder, partial, kind, merge_check)
+        sizes = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
+        write_json_atomic(partial / EXPORT_RECORD, {"version": 1, "run": folder.id, "what": kind, "files": sizes})
         if target.exists():
             target.rmdir()  # only an empty one is allowed
         partial.rename(target)

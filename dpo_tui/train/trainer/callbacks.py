@@ -45,6 +45,8 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         after_evaluation: called after each evaluation; returns whether training should end early.
         spike_detector: receives the gradient norm of each logged step.
         trainer: counts the tokens; TRL's count begins at 0 in each attempt, and is restored from the checkpoint.
+        after_save: called on rank 0 with each checkpoint that is complete, and :attr:`learning_rate_sum`.
+        learning_rate_sum: of the learning rates of all steps so far, those before a resume included.
     """
 
     def __init__(self, journal: Journal, stop_requests: StopRequests, keep_checkpoints: int) -> None:
@@ -57,6 +59,8 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.after_evaluation: Callable[[TrainingProgress], bool] | None = None
         self.spike_detector: SpikeDetector | None = None
         self.trainer: Any = None
+        self.after_save: Callable[[Path, float], None] | None = None
+        self.learning_rate_sum = 0.0
         self._step_began = 0.0
         self._idle_since = time.perf_counter()
         self._step_seconds: list[float] = []
@@ -81,14 +85,17 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         attributes = earlier.get("attributes", {})
         self.ended_early = bool(attributes.get("ended_early"))
         if state.global_step and hasattr(self.trainer, "_total_train_tokens"):
-            logged = max((line["num_tokens"] for line in state.log_history if "num_tokens" in line), default=0)
-            self.trainer._total_train_tokens = self._tokens_logged = attributes.get("tokens", logged)
+            counted = max((line["num_tokens"] for line in state.log_history if "num_tokens" in line), default=0)
+            self.trainer._total_train_tokens = self._tokens_logged = attributes.get("tokens", counted)
+        # Checkpoints of earlier versions have the rates of the logged steps only.
+        logged = sum(line.get("learning_rate", 0.0) for line in state.log_history)
+        self.learning_rate_sum = float(attributes.get("learning_rate_sum", logged))
         if state.global_step >= state.max_steps or self.ended_early:
             raise NothingLeftToTrain
 
     def state(self) -> dict[str, Any]:
         """Return what Trainer writes into ``trainer_state.json`` of each checkpoint."""
-        attributes = {"ended_early": self.ended_early}
+        attributes = {"ended_early": self.ended_early, "learning_rate_sum": self.learning_rate_sum}
         if (tokens := getattr(self.trainer, "_total_train_tokens", None)) is not None:
             attributes["tokens"] = tokens
         return {"args": {}, "attributes": attributes}
@@ -102,6 +109,12 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.journal.phase("train")
         if self.spike_detector is not None:
             self.spike_detector.start_step()
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Add up the learning rate, which the scheduler has not yet changed for the next step."""
+        self.learning_rate_sum += float(kwargs["optimizer"].param_groups[0]["lr"])
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -196,6 +209,8 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
             checkpoints.mark_complete(folder / f"checkpoint-{state.global_step}")
             checkpoints.prune(folder, self.keep_checkpoints)
         self.journal.event("checkpoint", f"Saved a checkpoint at step {state.global_step}", step=state.global_step)
+        if self.after_save is not None and self.journal.rank.is_first:
+            self.after_save(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.learning_rate_sum)
         self._idle_since = time.perf_counter()
 
     def _training_progress(self, state: TrainerState) -> TrainingProgress:

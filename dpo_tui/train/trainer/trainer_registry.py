@@ -16,6 +16,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.dpo import DPO
 from dpo_tui.strategies.sft import SFT
+from dpo_tui.train.model.checked_loading import check_checkpoint_loading
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
@@ -111,5 +112,8 @@ def build_trainer(
         entry.arguments, config, folder, device, evaluates=rows.held_out is not None, resumes=resumes
     )
     if entry.build is None:
-        return entry.trainer(args=make_arguments(), **options)
-    return entry.build(TrainerInputs(config, rows, callback, resumes, make_arguments, options))
+        trainer = entry.trainer(args=make_arguments(), **options)
+    else:
+        trainer = entry.build(TrainerInputs(config, rows, callback, resumes, make_arguments, options))
+    check_checkpoint_loading(trainer)
+    return trainer
