@@ -33,7 +33,7 @@ from dpo_tui.train.worker.checkpoints import damaged_file
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerificationResult:
     """Result of one check.
 
     Attributes:
@@ -59,7 +59,7 @@ def verify(request: dict[str, Any], send: Send) -> dict[str, Any]:
         send: receives progress.
 
     Returns:
-        ``target`` (the folder), ``what`` (run, adapter or model), ``ok``, and ``checks`` (`Verdict`).
+        ``target`` (the folder), ``what`` (run, adapter or model), ``ok``, and ``checks`` (`VerificationResult`).
 
     Raises:
         UsageError: the folder holds none of these.
@@ -75,7 +75,7 @@ def verify(request: dict[str, Any], send: Send) -> dict[str, Any]:
         raise UsageError(
             f"{folder}: holds no run, no adapter and no model", hint="name a run or the folder of an export"
         )
-    verdicts: list[Verdict] = []
+    verdicts: list[VerificationResult] = []
     for name, check in checks:
         send("progress", {"message": f"Checking the {name}", "done": len(verdicts), "total": None})
         verdicts.append(_verdict(name, check))
@@ -137,15 +137,15 @@ def _weight_checks(folder: Path, what: str, base: Path | None, *, trained: bool)
     yield f"change of the {what}", lambda: _check_alive(liveness_of(folder, base, whole=True), trained=trained)
 
 
-def _verdict(name: str, check: Callable[[], str]) -> Verdict:
+def _verdict(name: str, check: Callable[[], str]) -> VerificationResult:
     try:
-        return Verdict(name, "ok", check())
+        return VerificationResult(name, "ok", check())
     except CannotCheckError as reason:
-        return Verdict(name, "not checked", str(reason))
+        return VerificationResult(name, "not checked", str(reason))
     except DpoTuiError as error:
-        return Verdict(name, "failed", error.message)
+        return VerificationResult(name, "failed", error.message)
     except Exception as error:  # whatever keeps a library from reading a file is what this looks for
-        return Verdict(name, "failed", (str(error).strip().splitlines() or [type(error).__name__])[0])
+        return VerificationResult(name, "failed", (str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _check_run_files(folder: RunFolder) -> str:

@@ -41,7 +41,7 @@ LIKELY_LABELS = (
 """Further ones, for files without scores, the more certain ones first."""
 
 
-class Verdict(NamedTuple):
+class PreferredAnswer(NamedTuple):
     """Which answer is better.
 
     Args:
@@ -87,7 +87,7 @@ def is_signed(label: str) -> bool:
     return "strength" in terms or terms == ("overall", "preference")
 
 
-def better_answer(row: Record, label: str, answers: PairedColumns) -> Verdict:
+def better_answer(row: Record, label: str, answers: PairedColumns) -> PreferredAnswer:
     """Read the verdict of a row.
 
     Args:
@@ -106,23 +106,23 @@ def better_answer(row: Record, label: str, answers: PairedColumns) -> Verdict:
     if is_signed(label) and number is not None:
         return _by_sign(number, label)
     if isinstance(value, str) and number is None:
-        return Verdict(_by_text(row, value, label, answers))
+        return PreferredAnswer(_by_text(row, value, label, answers))
     if number is not None:
         return _by_number(number, label, answers)
     raise Unreadable("missing-field", f"`{label}` is {_shown(value)}, which names neither answer")
 
 
-def _by_sign(number: float, label: str) -> Verdict:
+def _by_sign(number: float, label: str) -> PreferredAnswer:
     if math.isnan(number):
         raise Unreadable("missing-field", f"`{label}` is NaN: it should say which answer is better")
     if number == 0:
         raise Unreadable("tie", f"`{label}` is 0: the answers are equally good")
-    return Verdict(int(number > 0), abs(number))
+    return PreferredAnswer(int(number > 0), abs(number))
 
 
-def _by_number(number: float, label: str, answers: PairedColumns) -> Verdict:
+def _by_number(number: float, label: str, answers: PairedColumns) -> PreferredAnswer:
     if "ref" in terms_of(answers.first) and number in {0, 1}:
-        return Verdict(0 if number == 1 else 1)  # SHP: 1 if A is preferred to B
+        return PreferredAnswer(0 if number == 1 else 1)  # SHP: 1 if A is preferred to B
     if not answers.side[0].isdigit():
         raise UnclearColumnError(
             f"`{label}` is {_shown(number)}, which does not say whether `{answers.first}` or `{answers.second}` is "
@@ -132,14 +132,14 @@ def _by_number(number: float, label: str, answers: PairedColumns) -> Verdict:
     if low == 1 and low < number < high:
         if number == _MIDDLE:
             raise Unreadable("tie", f"`{label}` is {number}: the answers are equally good")
-        return Verdict(int(number > _MIDDLE), abs(number - _MIDDLE))
+        return PreferredAnswer(int(number > _MIDDLE), abs(number - _MIDDLE))
     if number not in {low, high}:
         raise UnclearColumnError(
             f"`{label}` is {_shown(number)}, and its other values are read as the number of the better answer, "
             f"{answers.side[0]} or {answers.side[1]}. Write the names of the answers there; or, if it is a strength "
             "(below 0: the first is better), call the column preference_strength"
         )
-    return Verdict(int(number == high))
+    return PreferredAnswer(int(number == high))
 
 
 def _by_text(row: Record, value: str, label: str, answers: PairedColumns) -> int:

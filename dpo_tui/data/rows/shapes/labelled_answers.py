@@ -10,7 +10,7 @@ from dpo_tui.data.rows.messages import parse_cell
 from dpo_tui.data.rows.shapes.better_answer import (
     CERTAIN_LABELS,
     LIKELY_LABELS,
-    Verdict,
+    PreferredAnswer,
     better_answer,
     is_tie,
     label_note,
@@ -145,12 +145,12 @@ def _notes(names: ColumnNames, answers: PairedColumns, label: str | None) -> tup
     return tuple(filter(None, notes))
 
 
-def _by_scores(row: Record, scores: PairedColumns | None) -> Verdict:
+def _by_scores(row: Record, scores: PairedColumns | None) -> PreferredAnswer:
     assert scores is not None  # noqa: S101 (there is a label or there are scores)
     first, second = _number(row, scores.first), _number(row, scores.second)
     if first == second:
         raise Unreadable("tie", f"`{scores.first}` and `{scores.second}` are equal: no answer is better")
-    return Verdict(int(second > first))
+    return PreferredAnswer(int(second > first))
 
 
 def _number(row: Record, name: str) -> float:
@@ -162,7 +162,7 @@ def _number(row: Record, name: str) -> float:
     return number
 
 
-def _margin(row: Record, scores: PairedColumns | None, verdict: Verdict) -> float | None:
+def _margin(row: Record, scores: PairedColumns | None, verdict: PreferredAnswer) -> float | None:
     if scores is None:
         return None
     numbers = number_of(row.get(scores.first)), number_of(row.get(scores.second))
