@@ -11,7 +11,7 @@ from dpo_tui.advice.curve_statistics import chance_standard_error, mean, part
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.advice.held_out import CHANCE, HeldOut, held_out_count, held_out_of
 from dpo_tui.advice.optimisation_rules import MOVED_NATS, SETTLED_STEPS
-from dpo_tui.strategies.dpo_losses import losses_of
+from dpo_tui.strategies.dpo_losses import with_sft_loss
 from dpo_tui.strategies.metric_expectations import KL_REASONABLE, LN2
 
 EARLY_STEPS = 20
@@ -164,7 +164,7 @@ def chosen_falls(run: Evidence) -> Advice | None:
         "warning",
         f"The chosen answers lose probability{still_falling} ({fallen:.0f} nats an answer below the reference): the "
         "margin is there only because the rejected ones fall faster. Lower the rate, or add the sft loss.",
-        _with_sft_loss(run),
+        _holding_chosen(run),
         f"mean log-ratio of chosen {early:.1f} nats in the third quarter, {late:.1f} in the last; {start:.0f} nats at "
         "the start",
     )
@@ -251,14 +251,10 @@ def _never_generalised(run: Evidence, held_out: HeldOut | None) -> bool:
     return held_out.best > held_out.start - FALLEN_LOSS_NATS * (run.loss_unit or 1.0)
 
 
-def _with_sft_loss(run: Evidence) -> dict[str, Any]:
-    """A remedy: the run's losses and a fifth of the sft loss; where they have that already, a lower rate."""
-    losses = losses_of(run.settings)
-    if "sft" in losses:
-        rate = run.setting("learning_rate", 0.0)
-        return {"learning_rate": float(f"{rate / 2:.3g}")} if rate else {}
-    weights = run.settings.get("loss_weights") or [1.0] * len(losses)
-    return {"loss_type": [*losses, "sft"], "loss_weights": [*weights, 0.2]}
+def _holding_chosen(run: Evidence) -> dict[str, Any]:
+    """A remedy: a part of the sft loss; where the run has that already, half the rate."""
+    rate = run.setting("learning_rate", 0.0)
+    return with_sft_loss(run.settings) or ({"learning_rate": float(f"{rate / 2:.3g}")} if rate else {})
 
 
 def _higher_beta(run: Evidence) -> dict[str, Any]:

@@ -8,6 +8,7 @@ the first update policy and reference are the same model. f-divergences, ``ld_al
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dpo_tui.strategies.metric_expectations import LN2
 from dpo_tui.strategies.strategy import Betas, LossScale, Settings
@@ -144,3 +145,12 @@ def betas_of(settings: Settings) -> Betas | None:
     if low > high or any(one.usual != betas[0].usual for one in betas):
         return None
     return Betas(low, high, betas[0].usual, betas[0].advice)
+
+
+def with_sft_loss(settings: Settings) -> dict[str, Any]:
+    """Return the settings that add a fifth of the ``sft`` loss to a run's losses; empty where they have it already."""
+    losses = losses_of(settings)
+    if "sft" in losses:
+        return {}
+    weights = settings.get("loss_weights") or [1.0] * len(losses)
+    return {"loss_type": [*losses, "sft"], "loss_weights": [*weights, 0.2]}

@@ -87,6 +87,7 @@ def rules(evidence: Evidence) -> list[str]:
 
 
 SETTINGS = {"strategy": "dpo", "learning_rate": 5e-6, "beta": 0.1, "use_lora": True, "warmup_ratio": 0.1}
+HELD_OUT_48 = {"data": {"held_out": 48}}
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, None])
@@ -184,8 +185,11 @@ def test_kl_above_ten_is_told_once_it_is_surely_above() -> None:
 def test_a_kl_from_before_the_first_step_is_no_reason_to_call_a_run_healthy() -> None:
     """It is zero by definition, and later estimates may have been too dear."""
     learning = curve([0.69 - 0.005 * step for step in range(40)])
-    only_before = apply_rules(Evidence(SETTINGS, [{"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0}, *learning]))
-    later = apply_rules(Evidence(SETTINGS, [*learning, {"step": 40, "eval_kl": 2.5, "eval_kl_stderr": 0.4}]))
+    learning += [{"step": 40, "eval_loss": 0.6, "eval_rewards/accuracies": 0.8}]
+    before = {"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0}
+    only_before = apply_rules(Evidence(SETTINGS, [before, *learning], HELD_OUT_48))
+    after = {"step": 40, "eval_kl": 2.5, "eval_kl_stderr": 0.4}
+    later = apply_rules(Evidence(SETTINGS, [*learning, after], HELD_OUT_48))
     assert only_before[0].rule == later[0].rule == "healthy"
     assert "KL" not in only_before[0].message
     assert "KL 2.5 ± 0.4" in later[0].message
@@ -205,7 +209,9 @@ def test_a_huge_run_is_judged_from_a_part_of_its_file(tmp_path: Path) -> None:
             loss = max(LN2 - step * 1e-4, 0.4)
             line = {"step": step, "loss": loss, "rewards/margins": min(step / 1000, 1.0), "rewards/accuracies": 0.8}
             file.write(json.dumps(line) + "\n")
+        file.write(json.dumps({"step": 60_000, "eval_loss": 0.45, "eval_rewards/accuracies": 0.8}) + "\n")
         file.write('[1]\n{"step": "x"}\n{"step": 70000, "lo')
+    (tmp_path / "receipt.json").write_text(json.dumps(HELD_OUT_48))
     found = read_evidence(tmp_path)
     assert len(found.metrics) < 20_000
     assert (found.metrics[0]["step"], found.step) == (1, 60_000)
