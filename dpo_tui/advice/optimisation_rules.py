@@ -5,7 +5,7 @@ DPO's own loss, which starts at ln 2 and can fall to 0; for others they are mult
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpo_tui.advice.advice import Advice
@@ -49,39 +49,34 @@ def not_a_number(run: Evidence) -> Advice | None:
     for line in reversed(run.metrics):
         broken = [name for name in _METRIC_NAMES if name in line and not is_finite(line[name])]
         if broken:
-            return _never_a_number(run) or _diverged(run, broken[0], line[broken[0]])
+            name = broken[0]
+            if _never_a_number(run):
+                message = (
+                    "The loss is not a number before the first update: the base model itself computes no numbers on "
+                    "these rows. Its weights hold NaN or infinite values, or overflow in this precision. Generate a "
+                    "text with the base model, and load it again from its source."
+                )
+                return Advice(
+                    "nan", "error", message, {}, f"{name} = {line[name]} from the first evaluation or step on"
+                )
+            message = (
+                f"{_METRIC_NAMES[name]} is not a number since step {_first_broken_step(run, name)}: the model is "
+                "broken. Stop, lower the rate, and look at the longest and oddest pairs."
+            )
+            return Advice("nan", "error", message, _lower_rate(run), f"{name} = {line[name]}")
         if "loss" in line:
             return None
     return None
 
 
-def _never_a_number(run: Evidence) -> Advice | None:
-    """Advice on a loss that was not a number before the first update; None where it was one, or was not logged."""
-    first = [line for line in run.metrics if line["step"] <= 1 and ("loss" in line or "eval_loss" in line)]
-    losses = [line.get("loss", line.get("eval_loss")) for line in first]
-    if not first or any(is_finite(value) for value in losses):
-        return None
-    return Advice(
-        "nan",
-        "error",
-        "The loss is not a number before the first update: the base model itself computes no numbers on these rows. "
-        "Its weights hold NaN or infinite values, or overflow in this precision. Generate a text with the base model, "
-        "and load it again from its source.",
-        {},
-        f"loss = {losses[0]} at step {first[0]['step']}",
-    )
+def _never_a_number(run: Evidence) -> bool:
+    """Whether the losses before the first update were logged, and none was a number."""
+    first = [line.get("loss", line.get("eval_loss")) for line in run.metrics if line["step"] <= 1 and _has_loss(line)]
+    return bool(first) and not any(map(is_finite, first))
 
 
-def _diverged(run: Evidence, name: str, value: Any) -> Advice:
-    """Advice on a metric that was a number at first."""
-    return Advice(
-        "nan",
-        "error",
-        f"{_METRIC_NAMES[name]} is not a number since step {_first_broken_step(run, name)}: the model is broken. Stop, "
-        "lower the rate, and look at the longest and oddest pairs.",
-        _lower_rate(run),
-        f"{name} = {value}",
-    )
+def _has_loss(line: Mapping[str, Any]) -> bool:
+    return "loss" in line or "eval_loss" in line
 
 
 def rate_high(run: Evidence) -> Advice | None:
