@@ -5,13 +5,14 @@ The labels follow from what was done, and were written before a rule had seen th
 """
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from advice_recipes import Change, Recipe, Row, flipped, noisy, small_and_noisy, swapped, trivial
 
-FIRST_SEED, SECOND_SEED = 5, 8
-"""Seeds of the runs of the demo's model and of the second model."""
+FIRST_SEED, SECOND_SEED, THIRD_SEED = 5, 8, 13
+"""Seeds of the runs of the demo's model, of the second model, and of the second model at another rate."""
 _BETA_5 = {"loss_type": ["sigmoid_norm"], "beta": 5.0}
 _MPO = {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 0.1]}
 _ROBUST = {"loss_type": ["robust"], "label_smoothing": 0.1}
@@ -329,3 +330,19 @@ ON_REAL_MODEL: tuple[Recipe, ...] = (
         "fine-norm", "healthy", "sigmoid_norm, beta 5, one label in ten wrong", _BETA_5, noisy(0.1), held_out_pairs=32
     ),
 )
+
+
+def _third(recipe: Recipe) -> Recipe:
+    """The same fault with other pairs, another seed, another length and, where it is not the fault, a lower rate."""
+    rate = recipe.settings["learning_rate"]
+    steps = recipe.settings["max_steps"]
+    changed = {
+        "learning_rate": 8e-4 if rate == 2e-3 else rate,  # noqa: PLR2004 - the rate of the second model's recipes
+        "max_steps": steps + 6 if steps else steps,
+    }
+    name = recipe.name.replace("second-", "third-")
+    return replace(recipe, name=name, seed=THIRD_SEED, settings={**recipe.settings, **changed})
+
+
+AT_ANOTHER_RATE: tuple[Recipe, ...] = tuple(map(_third, ON_SECOND_MODEL))
+"""Made after the rules had been changed for what the second model's runs showed, and scored once."""
