@@ -337,7 +337,7 @@ def _third(recipe: Recipe) -> Recipe:
     rate = recipe.settings["learning_rate"]
     steps = recipe.settings["max_steps"]
     changed = {
-        "learning_rate": 8e-4 if rate == 2e-3 else rate,  # noqa: PLR2004 - the rate of the second model's recipes
+        "learning_rate": 8e-4 if rate == 2e-3 else rate,
         "max_steps": steps + 6 if steps else steps,
     }
     name = recipe.name.replace("second-", "third-")

@@ -73,6 +73,11 @@ class Evidence:
         return self.strategy.loss_scale(self.settings) if self.strategy else None
 
     @property
+    def compares_means(self) -> bool:
+        """Whether the loss compares means per token: it may fall while the accuracy of whole answers does not rise."""
+        return self.strategy is not None and self.strategy.compares_means(self.settings)
+
+    @property
     def loss_unit(self) -> float | None:
         """How far the loss can fall, as a multiple of DPO's own (ln 2); None for a loss that has no known start."""
         return self.loss_scale.unit if self.loss_scale else None

@@ -87,7 +87,9 @@ def rate_high(run: Evidence) -> Advice | None:
     late = mean(part(losses, 2 / 3, 1))
     accuracy = mean(part(run.values("rewards/accuracies"), 2 / 3, 1))
     harmful = start is not None and unit is not None and late >= start + (HARMFUL_LOSS - LN2) * unit
-    thrown = _nats_thrown(run) if accuracy <= THROWN_ACCURACY else 0.0
+    # A loss of means per token that falls is no harm, whatever the accuracy of whole answers.
+    learns = run.compares_means and start is not None and unit is not None and late < start - FLAT_LOSS_NATS * unit
+    thrown = _nats_thrown(run) if accuracy <= THROWN_ACCURACY and not learns else 0.0
     if not harmful and not thrown:
         return None
     symptom = f"The loss is {late:.2f} on average"

@@ -20,6 +20,8 @@ MIN_PAIRS_SEEN = 16
 """Pairs on which an accuracy of 1.0 must have been measured."""
 PERFECT_ACCURACY = 0.995
 """Mean accuracy from which on it counts as 1.0."""
+LOW_LOSS_ACCURACY, NO_LOSS_SHARE = 0.9, 0.05
+"""The same for a loss of means per token, where the loss has come down to this share of its start."""
 WEAK_ACCURACY = 0.6
 """Accuracy below which a policy that has moved has not learnt the pairs' preference."""
 MOVED_NATS_AT_USUAL_RATE = 0.05
@@ -56,6 +58,8 @@ def swapped(run: Evidence) -> Advice | None:
     margins = run.values("eval_rewards/margins")
     if len(held_out) < 2 or not margins or margins[-1] >= 0:  # noqa: PLR2004 - the first is before training
         return None
+    if run.compares_means and _loss_fell_once(run, held_out_of(run)):
+        return None
     # Two standard errors below chance: 2.5 % of evaluations at chance level are lower.
     below = CHANCE - 2 * chance_standard_error(_held_out_pairs(run))
     training = mean(part(trained, 0.5, 1))
@@ -80,14 +84,12 @@ def trivial(run: Evidence) -> Advice | None:
     early = [point for point in points if point[0] <= EARLY_STEPS]
     recent = part([accuracy for _, accuracy in early], 0.5, 1) if early else []
     late = [accuracy for step, accuracy in points if step > EARLY_STEPS]
-    if (
-        len(recent) * run.pairs_per_line < MIN_PAIRS_SEEN
-        or mean(recent) < PERFECT_ACCURACY
-        or (late and mean(late) < PERFECT_ACCURACY)
-    ):
+    # The accuracy of whole answers is not what a loss of means per token makes perfect.
+    perfect = LOW_LOSS_ACCURACY if run.compares_means and _has_fallen(run, NO_LOSS_SHARE) else PERFECT_ACCURACY
+    if len(recent) * run.pairs_per_line < MIN_PAIRS_SEEN or mean(recent) < perfect or (late and mean(late) < perfect):
         return None
     losses = [value for step, value in run.series("loss") if step <= EARLY_STEPS]
-    if not losses or not _has_fallen_by_half(run, min(losses)):
+    if not losses or not _has_fallen(run, 0.5):
         return None
     return Advice(
         "trivial",
@@ -100,19 +102,21 @@ def trivial(run: Evidence) -> Advice | None:
     )
 
 
-def _has_fallen_by_half(run: Evidence, loss: float) -> bool:
-    """Whether a loss has come half of the way from its start to 0; of a loss without a known start, far in nats."""
+def _has_fallen(run: Evidence, share: float) -> bool:
+    """Whether the loss of the first steps has come to a share of its start; without a known start, far in nats."""
     start, unit = run.loss_start, run.loss_unit
     if start is None or unit is None:
         margins = [value for step, value in run.series("rewards/margins") if step <= EARLY_STEPS]
         return max(margins, default=0.0) >= FAR_NATS * run.beta
-    return loss <= start - LN2 / 2 * unit
+    losses = [value for step, value in run.series("loss") if step <= EARLY_STEPS]
+    return min(losses, default=start) <= start - (1 - share) * LN2 * unit
 
 
 def over_fitting(run: Evidence) -> Advice | None:
     """The training loss falls while the held-out loss rises, or stays far above it."""
     held_out, trained = run.series("eval_loss"), run.values("loss")
-    if len(held_out) < 3 or not trained:  # noqa: PLR2004
+    evaluated = held_out_of(run)
+    if len(held_out) < 3 or not trained or (evaluated is not None and evaluated.is_few):  # noqa: PLR2004
         return None
     best_step, best = min(held_out, key=lambda point: point[1])
     last_step, last = held_out[-1]
@@ -197,10 +201,14 @@ def weak_signal(run: Evidence) -> Advice | None:
     rates = run.learning_rates
     enough = MOVED_NATS_AT_USUAL_RATE if rates and run.setting("learning_rate", 0.0) >= rates.lora else MOVED_NATS
     held_out = held_out_of(run)
+    if run.compares_means and _loss_fell_once(run, held_out):
+        return None
+    below_chance = held_out is not None and held_out.interval[1] < CHANCE and mean(part(trained, 0.5, 1)) < CHANCE
     unseen = _accuracy_on_unseen_pairs(run, held_out)
     not_shown = held_out is not None and held_out.is_at_chance
     weak = unseen is not None and unseen < (WEAK_ACCURACY_AT_CHANCE if not_shown else WEAK_ACCURACY)
-    if moved < enough or not (weak or _never_generalised(run, held_out)):
+    # Fewer than by chance in training and evaluation alike is another fault: something was learnt, the wrong way.
+    if moved < enough or below_chance or not (weak or _never_generalised(run, held_out)):
         return None
     training = mean(part(trained, 0.5, 1))
     evaluation = held_out.accuracy if held_out is not None else None
@@ -246,9 +254,16 @@ def _accuracy_on_unseen_pairs(run: Evidence, held_out: HeldOut | None) -> float 
 
 def _never_generalised(run: Evidence, held_out: HeldOut | None) -> bool:
     """Whether the held-out pairs are right no more often than by chance, and their loss has never fallen."""
-    if held_out is None or not held_out.is_at_chance or held_out.best is None or held_out.start is None:
-        return False
-    return held_out.best > held_out.start - FALLEN_LOSS_NATS * (run.loss_unit or 1.0)
+    return held_out is not None and held_out.is_at_chance and not _loss_fell_once(run, held_out)
+
+
+def _loss_fell_once(run: Evidence, held_out: HeldOut | None) -> bool:
+    """Whether the held-out loss has been below its start; without an evaluation, whether the training loss is."""
+    fall = FALLEN_LOSS_NATS * (run.loss_unit or 1.0)
+    if held_out is None:
+        return run.loss_start is not None and mean(part(run.values("loss"), 0.5, 1)) < run.loss_start - fall
+    # An evaluation without a loss says nothing of it.
+    return held_out.best is None or held_out.start is None or held_out.best < held_out.start - fall
 
 
 def _holding_chosen(run: Evidence) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def _missing(run: Evidence, held_out: HeldOut, rows: str) -> str:
         return (
             f"held-out accuracy {held_out.accuracy:.0%} of {held_out.count} {rows} (95 % interval {low:.0%} to "
             f"{high:.0%}) is not above chance"
+            + ("; it compares whole answers, and this loss their means per token" if run.compares_means else "")
         )
     if held_out.loss is None or held_out.start is None:
         return "no held-out loss was logged"

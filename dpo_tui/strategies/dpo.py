@@ -17,6 +17,10 @@ def _micro_batch_changes_loss(settings: Settings) -> bool:
     return any(name in DPO_LOSSES and DPO_LOSSES[name].sorts_micro_batch for name in losses_of(settings))
 
 
+def _compares_means(settings: Settings) -> bool:
+    return any(name in DPO_LOSSES and DPO_LOSSES[name].compares_means for name in losses_of(settings))
+
+
 def _lowers_chosen(settings: Settings) -> bool:
     return any(name in DPO_LOSSES and DPO_LOSSES[name].lowers_chosen for name in losses_of(settings))
 
@@ -37,6 +41,7 @@ DPO = Strategy(
     # The usual range of full fine-tuning; TRL's documentation gives about 5e-6 for LoRA.
     learning_rates=LearningRates(low=1e-7, high=1e-6, lora=5e-6),
     betas=betas_of,
+    compares_means=_compares_means,
     lowers_chosen=_lowers_chosen,
     memory_7b_gb=(8.0, 10.0),
     disables_dropout=_disables_dropout,

@@ -24,6 +24,8 @@ class DpoLoss:
         start: its value where policy and reference are the same model; None where that depends on the model.
         floor: the lowest value that it approaches for one pair as the log-ratios change.
         betas: sensible values of β.
+        compares_means: whether it compares means per token. The accuracy that TRL logs compares sums over whole
+            answers, which such a loss can leave below one half while it falls.
         sorts_micro_batch: whether it sorts the log-ratios within a micro-batch.
         lowers_chosen: whether it makes the chosen answer less likely on purpose.
     """
@@ -31,6 +33,7 @@ class DpoLoss:
     start: Number | None
     floor: Number | None
     betas: Betas
+    compares_means: bool = False
     sorts_micro_batch: bool = False
     lowers_chosen: bool = False
 
@@ -84,7 +87,7 @@ _SPPO = Betas(0.0005, 2.0, 0.1, "0.001 to 0.1 is usual")
 DPO_LOSSES: Mapping[str, DpoLoss] = {
     "sigmoid": DpoLoss(_always(LN2), _always(0.0), _OF_ANSWERS),
     "hinge": DpoLoss(_always(1.0), _always(0.0), _OF_ANSWERS),
-    "ipo": DpoLoss(_over_beta_squared(0.25), _always(0.0), _OF_ANSWERS),
+    "ipo": DpoLoss(_over_beta_squared(0.25), _always(0.0), _OF_ANSWERS, compares_means=True),
     "exo_pair": DpoLoss(_exo_start, _always(0.0), _OF_ANSWERS),
     # At its lowest σ(chosen reward) = 2 / 3, and the rejected reward goes to −∞.
     "nca_pair": DpoLoss(_always(2 * LN2), _always(1.5 * math.log(3) - LN2), _NOISE_CONTRASTIVE),
@@ -98,7 +101,7 @@ DPO_LOSSES: Mapping[str, DpoLoss] = {
     "apo_down": DpoLoss(_always(1.0), _always(0.0), _OF_ANSWERS, lowers_chosen=True),
     "discopop": DpoLoss(_always(0.5 * (LN2 + 1)), _always(0.0), _OF_ANSWERS),
     "sft": DpoLoss(None, None, _OF_ANSWERS),
-    "sigmoid_norm": DpoLoss(_always(LN2), _always(0.0), _OF_MEAN_TOKENS),
+    "sigmoid_norm": DpoLoss(_always(LN2), _always(0.0), _OF_MEAN_TOKENS, compares_means=True),
 }
 """Every value of ``loss_type``, and what is known about it."""
 

@@ -124,6 +124,7 @@ class Strategy:
         loss_summary: the loss and its settings in a few words, for the model card; empty where it has none.
         learning_rates: usual ones; None where no advice can be given.
         betas: sensible values of β; None where the loss has no β that weighs the reference.
+        compares_means: whether its loss compares means per token, while the logged accuracy compares whole answers.
         lowers_chosen: whether its loss makes the chosen answers less likely on purpose.
         memory_7b_gb: expected memory for a 7B model in 4-bit with LoRA, from and to, in decimal gigabytes.
         smallest_micro_batch: fewest examples that the loss can be computed on at once.
@@ -146,6 +147,7 @@ class Strategy:
     loss_summary: Callable[[Settings], str] = _no_loss_summary
     learning_rates: LearningRates | None = None
     betas: Callable[[Settings], Betas | None] = _no_betas
+    compares_means: Callable[[Settings], bool] = _never
     lowers_chosen: Callable[[Settings], bool] = _never
     memory_7b_gb: tuple[float, float] | None = None
     smallest_micro_batch: int = 1
