@@ -127,13 +127,15 @@ def with_values(plan: RunPlan, values: Mapping[str, Any]) -> RunPlan:
 def _without_demo(plan: RunPlan, values: Mapping[str, Any]) -> RunPlan:
     """Drop the demo's settings, which suit its toy model, when another model or other data are chosen."""
     demo = _demo_values()
-    leaves = any(name in values and values[name] != demo[name] for name in _CHOSEN_HERE)
-    if plan.file != assets.config_file() or not leaves:
-        return plan
-    kept_data = plan.config.dataset == values.get("dataset", demo["dataset"])
-    of_demo = {"name", "eval_dataset"} - ({"eval_dataset"} if kept_data else set())
-    own = {name: value for name, value in plan.own.items() if name not in of_demo or value != demo[name]}
-    return replace(plan, file=None, file_values={}, own=own)
+    others = {name for name in _CHOSEN_HERE if name in values and values[name] != demo[name]}
+    dropped = set()
+    if plan.file == assets.config_file() and others:
+        plan = replace(plan, file=None, file_values={})
+        dropped.add("name")
+    if "dataset" in others:
+        dropped.add("eval_dataset")
+    own = {name: value for name, value in plan.own.items() if name not in dropped or value != demo[name]}
+    return replace(plan, own=own)
 
 
 def with_remedy(plan: RunPlan, changes: Mapping[str, Any]) -> RunPlan:

@@ -277,7 +277,7 @@ def test_status_tells_the_diagnosis(home: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_remedy_names_only_what_differs_from_the_run(settings: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Six steps of the default three epochs are not mended by three epochs, nor is a rate that hardly moves an adapter."""
+    """Six steps of three epochs are not mended by three epochs, nor by a rate that hardly moves an adapter."""
     found = apply_rules(Evidence(SETTINGS | settings, curve([0.69] * 6), max_steps=6))[0]
     assert (found.rule, dict(found.remedy)) == ("too-short", expected)
 

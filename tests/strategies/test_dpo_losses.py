@@ -44,7 +44,8 @@ def trl_loss(settings: dict[str, Any], chosen: float, rejected: float) -> float:
     metrics: Any = {mode: {name: [] for name in METRICS} for mode in ("train", "eval")}
     trainer = SimpleNamespace(
         model=Model(), accelerator=SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x),
-        aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=True, use_weighting=False, beta=settings.get("beta", 0.1),
+        aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=True, use_weighting=False,
+        beta=settings.get("beta", 0.1),
         f_divergence_type=settings.get("f_divergence_type", "reverse_kl"), f_alpha_divergence_coef=0.5,
         label_smoothing=settings.get("label_smoothing", 0.0), loss_types=names,
         loss_weights=settings.get("loss_weights") or [1.0] * len(names), args=SimpleNamespace(discopop_tau=0.05),
