@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from advice_recipes import RECIPES, Recipe, Row
-from advice_recipes_by_loss import AT_ANOTHER_RATE, ON_DEMO_MODEL, ON_REAL_MODEL, ON_SECOND_MODEL
+from advice_recipes_by_loss import AT_ANOTHER_RATE, AT_SUITED_SETTINGS, ON_DEMO_MODEL, ON_REAL_MODEL, ON_SECOND_MODEL
 
 COMMON: dict[str, Any] = {
     "bf16": False,
@@ -64,7 +64,14 @@ def main() -> None:
     models = {"demo": assets.model_dir(), "second": arguments.second_model, "real": arguments.real_model}
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DPO_TUI_HOME"] = scratch
-        for recipe in (*RECIPES, *ON_DEMO_MODEL, *ON_SECOND_MODEL, *ON_REAL_MODEL, *AT_ANOTHER_RATE):
+        for recipe in (
+            *RECIPES,
+            *ON_DEMO_MODEL,
+            *ON_SECOND_MODEL,
+            *ON_REAL_MODEL,
+            *AT_ANOTHER_RATE,
+            *AT_SUITED_SETTINGS,
+        ):
             wanted = recipe.name in arguments.only if arguments.only else models[recipe.model] is not None
             if wanted:
                 seed = arguments.seed if arguments.seed is not None else recipe.seed or 2
