@@ -350,8 +350,8 @@ AT_ANOTHER_RATE: tuple[Recipe, ...] = tuple(map(_third, ON_SECOND_MODEL))
 
 def _fourth(recipe: Recipe) -> Recipe:
     """The third set with other pairs, and with settings that suit the loss where the label says healthy."""
-    # With β 0.1 ipo aims at 5 nats a token, sigmoid_norm with β 5 multiplies the rate, and discopop has a minimum on the
-    # wrong side: those runs were no healthy ones.
+    # With β 0.1 ipo aims at 5 nats a token, sigmoid_norm with β 5 multiplies the rate, and discopop has a minimum on
+    # the wrong side: those runs were no healthy ones.
     suited = {
         "third-fine-ipo": {"beta": 0.5, "learning_rate": 4e-4},
         "third-fine-norm": {"learning_rate": 2e-4},

@@ -20,6 +20,9 @@ MIN_PAIRS_SEEN = 16
 """Pairs on which an accuracy of 1.0 must have been measured."""
 PERFECT_ACCURACY = 0.995
 """Mean accuracy from which on it counts as 1.0."""
+MIN_PAIRS_AT_END, ALMOST_PERFECT_ACCURACY = 64, 0.98
+"""Training pairs of the second half of the first pass that must all be right, and the held-out accuracy beside them:
+annotators disagree on more."""
 LOW_LOSS_ACCURACY, NO_LOSS_SHARE = 0.9, 0.05
 """The same for a loss of means per token, where the loss has come down to this share of its start."""
 WEAK_ACCURACY = 0.6
@@ -58,7 +61,7 @@ def swapped(run: Evidence) -> Advice | None:
     margins = run.values("eval_rewards/margins")
     if len(held_out) < 2 or not margins or margins[-1] >= 0:  # noqa: PLR2004 - the first is before training
         return None
-    if run.compares_means and _loss_fell_once(run, held_out_of(run)):
+    if run.compares_means and _loss_is_below_start(run, held_out_of(run)):
         return None
     # Two standard errors below chance: 2.5 % of evaluations at chance level are lower.
     below = CHANCE - 2 * chance_standard_error(_held_out_pairs(run))
@@ -77,7 +80,29 @@ def swapped(run: Evidence) -> Advice | None:
 
 
 def trivial(run: Evidence) -> Advice | None:
-    """Accuracy is 1.0 within 20 steps: the pairs are trivial to tell apart, or were seen before."""
+    """No pair is told apart wrongly, from the beginning on or by the end: they are trivial, or were seen before."""
+    early, late = _early_accuracy(run), _accuracy_of_every_pair(run)
+    if early is None and late is None:
+        return None
+    losses = [value for step, value in run.series("loss") if step <= EARLY_STEPS]
+    seen = (
+        f"Accuracy is 100 % within {EARLY_STEPS} steps and the loss {min(losses):.3f}"
+        if early is not None
+        else "Of pairs that were not trained on yet, held-out ones among them, all but none are right"
+    )
+    return Advice(
+        "trivial",
+        "warning",
+        f"{seen}: the rejected answers give themselves away (length, a marker, an empty text), or the pairs were seen "
+        "before. Look at a few pairs; the policy learns the give-away, not the preference.",
+        {},
+        f"accuracy {early if early is not None else late:.3f}, lowest loss of the first {EARLY_STEPS} steps "
+        f"{min(losses, default=float('nan')):.3f}",
+    )
+
+
+def _early_accuracy(run: Evidence) -> float | None:
+    """The accuracy of the first steps where it is perfect, and the loss has come down; None where it is not."""
     # A margin of exactly 0 is a tie before the first update; TRL counts it as wrong.
     ties = {step for step, margin in run.series("rewards/margins") if margin == 0}
     points = [point for point in run.series("rewards/accuracies") if point[0] not in ties]
@@ -86,20 +111,21 @@ def trivial(run: Evidence) -> Advice | None:
     late = [accuracy for step, accuracy in points if step > EARLY_STEPS]
     # The accuracy of whole answers is not what a loss of means per token makes perfect.
     perfect = LOW_LOSS_ACCURACY if run.compares_means and _has_fallen(run, NO_LOSS_SHARE) else PERFECT_ACCURACY
-    if len(recent) * run.pairs_per_line < MIN_PAIRS_SEEN or mean(recent) < perfect or (late and mean(late) < perfect):
+    if len(recent) * run.pairs_per_line < MIN_PAIRS_SEEN or min(mean(recent), mean(late or recent)) < perfect:
         return None
-    losses = [value for step, value in run.series("loss") if step <= EARLY_STEPS]
-    if not losses or not _has_fallen(run, 0.5):
+    return mean(recent) if run.values("loss") and _has_fallen(run, 0.5) else None
+
+
+def _accuracy_of_every_pair(run: Evidence) -> float | None:
+    """The accuracy on pairs that were not trained on yet, if next to none is wrong; None where some are, or are few."""
+    held_out = held_out_of(run)
+    if held_out is None or held_out.accuracy is None or (held_out.count or 0) < MIN_PAIRS_SEEN:
         return None
-    return Advice(
-        "trivial",
-        "warning",
-        f"Accuracy is 100 % within {EARLY_STEPS} steps and the loss {min(losses):.3f}: the rejected answers give "
-        "themselves away (length, a marker, an empty text), or the pairs were seen before. Look at a few pairs; the "
-        "policy learns the give-away, not the preference.",
-        {},
-        f"accuracy {mean(recent):.3f} from step {early[-len(recent)][0]} on, lowest loss {min(losses):.3f}",
-    )
+    first_pass = [value for step, value in run.series("rewards/accuracies") if step <= run.steps_per_epoch]
+    late = part(first_pass, 0.5, 1)
+    if len(late) * run.pairs_per_line < MIN_PAIRS_AT_END or held_out.accuracy < ALMOST_PERFECT_ACCURACY:
+        return None
+    return mean(late) if mean(late) >= PERFECT_ACCURACY else None
 
 
 def _has_fallen(run: Evidence, share: float) -> bool:
@@ -201,14 +227,17 @@ def weak_signal(run: Evidence) -> Advice | None:
     rates = run.learning_rates
     enough = MOVED_NATS_AT_USUAL_RATE if rates and run.setting("learning_rate", 0.0) >= rates.lora else MOVED_NATS
     held_out = held_out_of(run)
-    if run.compares_means and _loss_fell_once(run, held_out):
+    if held_out is not None and held_out.proves_learning:
         return None
-    below_chance = held_out is not None and held_out.interval[1] < CHANCE and mean(part(trained, 0.5, 1)) < CHANCE
+    # Held-out pairs below chance while the loss falls are another fault: something was learnt, the wrong way. Of a loss
+    # of means per token, whole answers at chance are none.
+    below_chance = held_out is not None and held_out.interval[1] < CHANCE
+    if (run.compares_means or below_chance) and _loss_is_below_start(run, held_out):
+        return None
     unseen = _accuracy_on_unseen_pairs(run, held_out)
     not_shown = held_out is not None and held_out.is_at_chance
     weak = unseen is not None and unseen < (WEAK_ACCURACY_AT_CHANCE if not_shown else WEAK_ACCURACY)
-    # Fewer than by chance in training and evaluation alike is another fault: something was learnt, the wrong way.
-    if moved < enough or below_chance or not (weak or _never_generalised(run, held_out)):
+    if moved < enough or not (weak or _never_generalised(run, held_out)):
         return None
     training = mean(part(trained, 0.5, 1))
     evaluation = held_out.accuracy if held_out is not None else None
@@ -254,16 +283,16 @@ def _accuracy_on_unseen_pairs(run: Evidence, held_out: HeldOut | None) -> float 
 
 def _never_generalised(run: Evidence, held_out: HeldOut | None) -> bool:
     """Whether the held-out pairs are right no more often than by chance, and their loss has never fallen."""
-    return held_out is not None and held_out.is_at_chance and not _loss_fell_once(run, held_out)
+    if held_out is None or not held_out.is_at_chance or held_out.best is None or held_out.start is None:
+        return False
+    return held_out.best > held_out.start - FALLEN_LOSS_NATS * (run.loss_unit or 1.0)
 
 
-def _loss_fell_once(run: Evidence, held_out: HeldOut | None) -> bool:
-    """Whether the held-out loss has been below its start; without an evaluation, whether the training loss is."""
-    fall = FALLEN_LOSS_NATS * (run.loss_unit or 1.0)
-    if held_out is None:
-        return run.loss_start is not None and mean(part(run.values("loss"), 0.5, 1)) < run.loss_start - fall
-    # An evaluation without a loss says nothing of it.
-    return held_out.best is None or held_out.start is None or held_out.best < held_out.start - fall
+def _loss_is_below_start(run: Evidence, held_out: HeldOut | None) -> bool:
+    """Whether the last held-out loss is below its start; without an evaluation, whether the training loss is."""
+    start = run.loss_start if held_out is None else held_out.start
+    last = mean(part(run.values("loss"), 0.5, 1)) if held_out is None else held_out.loss
+    return start is not None and last is not None and last < start - FALLEN_LOSS_NATS * (run.loss_unit or 1.0)
 
 
 def _holding_chosen(run: Evidence) -> dict[str, Any]:
