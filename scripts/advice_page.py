@@ -20,6 +20,7 @@ from dpo_tui.advice import config_rules as settings  # noqa: E402
 from dpo_tui.advice import first_step_rules as first_step  # noqa: E402
 from dpo_tui.advice import held_out  # noqa: E402
 from dpo_tui.advice import optimisation_rules as curve  # noqa: E402
+from dpo_tui.advice import pair_signal_rules as pair_signal  # noqa: E402
 from dpo_tui.advice import preference_learning_rules as preference  # noqa: E402
 from dpo_tui.advice import receipt_rules as receipt  # noqa: E402
 from dpo_tui.advice.advice import HEALTHY  # noqa: E402
@@ -109,7 +110,7 @@ ON_RUNS: tuple[Entry, ...] = (
         f"`beta` {_BETA.usual:g}, with `sigmoid_norm` {_BETA_OF_MEANS.usual:g}",
     ),
     Entry(
-        preference.swapped,
+        pair_signal.swapped,
         "swapped",
         "held-out accuracy below one half by more than two standard errors of chance, its margin negative, and "
         "training accuracy above one half",
@@ -125,11 +126,12 @@ ON_RUNS: tuple[Entry, ...] = (
         f"a tenth of the `learning_rate`, not below {plain_number(_LOW)}; `warmup_ratio` 0.1",
     ),
     Entry(
-        preference.trivial,
+        pair_signal.trivial,
         "trivial",
-        f"accuracy {preference.PERFECT_ACCURACY:g} within {preference.EARLY_STEPS} steps over "
-        f"{preference.MIN_PAIRS_SEEN} pairs or more, and a "
-        "loss below half of 0.693",
+        f"accuracy {pair_signal.PERFECT_ACCURACY:g} within {pair_signal.EARLY_STEPS} steps over "
+        f"{pair_signal.MIN_PAIRS_SEEN} pairs or more, and a loss below half of 0.693; or that accuracy in the second "
+        f"half of the first pass over {pair_signal.MIN_PAIRS_AT_END} pairs, and "
+        f"{pair_signal.ALMOST_PERFECT_ACCURACY:g} held out",
         "practice: 1.0 within 20 steps means leaked or trivial pairs",
         "look at the pairs: the rejected answers give themselves away",
     ),
@@ -142,13 +144,13 @@ ON_RUNS: tuple[Entry, ...] = (
         f"`learning_rate` of {plain_number(_LORA)}",
     ),
     Entry(
-        preference.weak_signal,
+        pair_signal.weak_signal,
         "weak-signal",
-        f"accuracy below {preference.WEAK_ACCURACY:.0%} on pairs not seen before (held out, and the first pass), below "
-        f"{preference.WEAK_ACCURACY_AT_CHANCE:.0%} where the held-out one does not differ from chance; or that, and a "
-        f"held-out loss never {preference.FALLEN_LOSS_NATS:g} below its start; though pairs moved by "
-        f"{preference.MOVED_NATS:g} nats ({preference.MOVED_NATS_AT_USUAL_RATE:g} at a rate of {plain_number(_LORA)} "
-        f"or more), after {2 * preference.EARLY_STEPS} steps, {curve.SETTLED_STEPS} at the end of a run",
+        f"accuracy below {pair_signal.WEAK_ACCURACY:.0%} on pairs not seen before (held out, and the first pass), "
+        f"below {pair_signal.WEAK_ACCURACY_AT_CHANCE:.0%} where the held-out one does not differ from chance; or that, "
+        f"and a held-out loss never {pair_signal.FALLEN_LOSS_NATS:g} below its start; though pairs moved by "
+        f"{pair_signal.MOVED_NATS:g} nats ({pair_signal.MOVED_NATS_AT_USUAL_RATE:g} at a rate of {plain_number(_LORA)} "
+        f"or more), after {2 * pair_signal.EARLY_STEPS} steps, {curve.SETTLED_STEPS} at the end of a run",
         _OURS,
         "clearer and more diverse pairs, 500 and more",
     ),

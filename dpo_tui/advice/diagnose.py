@@ -17,7 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.advice import first_step_rules, optimisation_rules, preference_learning_rules, receipt_rules
+from dpo_tui.advice import (
+    first_step_rules,
+    optimisation_rules,
+    pair_signal_rules,
+    preference_learning_rules,
+    receipt_rules,
+)
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import Evidence, read_evidence
 from dpo_tui.advice.verdicts import verdict
@@ -31,11 +37,11 @@ RULES: tuple[Rule, ...] = (
     receipt_rules.leak,
     receipt_rules.duplicates,
     optimisation_rules.beta,
-    preference_learning_rules.swapped,
+    pair_signal_rules.swapped,
     optimisation_rules.rate_high,
-    preference_learning_rules.trivial,
+    pair_signal_rules.trivial,
     optimisation_rules.too_short,
-    preference_learning_rules.weak_signal,
+    pair_signal_rules.weak_signal,
     optimisation_rules.rate_low,
     preference_learning_rules.over_fitting,
     preference_learning_rules.chosen_falls,

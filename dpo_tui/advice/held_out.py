@@ -12,6 +12,8 @@ CHANCE = 0.5
 """Accuracy of a policy that does not prefer either answer."""
 FEW_PAIRS = 10
 """Held-out pairs below which no accuracy proves anything: 4 of 4 right happens by chance once in 16 times."""
+_UNKNOWN_PAIRS = 20
+"""Held-out pairs that are assumed where their number is unknown."""
 FALLEN_LOSS_SHARE = 0.01
 """Fall of the held-out loss as a share of its start from which on it counts, where it is the only evidence."""
 
@@ -92,3 +94,8 @@ def held_out_count(run: Evidence) -> int | None:
     # Other trainers log the duration of an evaluation and its speed.
     seconds, speeds = run.values("eval_runtime"), run.values("eval_samples_per_second")
     return round(seconds[-1] * speeds[-1]) if seconds and speeds else None
+
+
+def pairs_held_out(run: Evidence) -> float:
+    """How many pairs are held out, for a standard error; a small number where it is unknown."""
+    return float(held_out_count(run) or _UNKNOWN_PAIRS)
