@@ -140,8 +140,13 @@ def weak_signal(run: Evidence) -> Advice | None:
         return None
     unseen = _accuracy_on_unseen_pairs(run, held_out)
     not_shown = held_out is not None and held_out.is_at_chance
-    weak = unseen is not None and unseen < (WEAK_ACCURACY_AT_CHANCE if not_shown else WEAK_ACCURACY)
-    if moved < enough or not (weak or _never_generalised(run, held_out)):
+    # After many passes over few pairs only the held-out ones are left to tell.
+    weak = (
+        unseen < (WEAK_ACCURACY_AT_CHANCE if not_shown else WEAK_ACCURACY)
+        if unseen is not None
+        else _never_generalised(run, held_out)
+    )
+    if moved < enough or not weak:
         return None
     training = mean(part(trained, 0.5, 1))
     evaluation = held_out.accuracy if held_out is not None else None
