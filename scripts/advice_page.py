@@ -148,9 +148,10 @@ ON_RUNS: tuple[Entry, ...] = (
         "weak-signal",
         f"accuracy below {pair_signal.WEAK_ACCURACY:.0%} on pairs not seen before (held out, and the first pass), "
         f"below {pair_signal.WEAK_ACCURACY_AT_CHANCE:.0%} where the held-out one does not differ from chance; after "
-        "many passes over few pairs that alone, and a held-out loss never {pair_signal.FALLEN_LOSS_NATS:g} below its start; though pairs moved by "
-        f"{pair_signal.MOVED_NATS:g} nats ({pair_signal.MOVED_NATS_AT_USUAL_RATE:g} at a rate of {plain_number(_LORA)} "
-        f"or more), after {2 * pair_signal.EARLY_STEPS} steps, {curve.SETTLED_STEPS} at the end of a run",
+        f"many passes over few pairs that alone, and a held-out loss never {pair_signal.FALLEN_LOSS_NATS:g} below its "
+        f"start; though pairs moved by {pair_signal.MOVED_NATS:g} nats ({pair_signal.MOVED_NATS_AT_USUAL_RATE:g} at a "
+        f"rate of {plain_number(_LORA)} or more), after {2 * pair_signal.EARLY_STEPS} steps, {curve.SETTLED_STEPS} at "
+        "the end of a run",
         _OURS,
         "clearer and more diverse pairs, 500 and more",
     ),
