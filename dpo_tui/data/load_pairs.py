@@ -1,4 +1,8 @@
-"""Read a whole dataset into preference pairs."""
+"""Read a whole dataset into preference pairs.
+
+:mod:`dpo_tui.data.load_rows` finds the files and yields their rows, numbered; a row becomes the turns
+of its pairs in :mod:`dpo_tui.data.rows.record_to_pairs`, and here a :class:`Pair` with the row's number.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
