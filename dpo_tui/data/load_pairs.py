@@ -1,7 +1,7 @@
 """Read a whole dataset into preference pairs.
 
-:mod:`dpo_tui.data.load_rows` finds the files and yields their rows, numbered; a row becomes the turns
-of its pairs in :mod:`dpo_tui.data.rows.record_to_pairs`, and here a :class:`Pair` with the row's number.
+:mod:`dpo_tui.data.load_rows` finds the files and numbers their rows; :mod:`dpo_tui.data.rows.record_to_pairs` makes
+turns of a row, and these become a :class:`Pair` with the row's number here.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 """Reading of feeds in a worker thread: one read of a feed at a time, each merged by the screen that shows it.
 
-The way of new lines from a file to the screen: `read_feeds` starts a thread, which reads and posts `FeedRead` to the
-screen; the screen's handler calls `FeedReader.take`, which merges the lines into the feed's series, and draws. Next:
-`dpo_tui.screens.monitor_screen` (``on_feed_read``).
+`read_feeds` starts a thread, which reads new lines and posts them to the screen as `FeedRead`. The screen's handler calls
+`FeedReader.take`, which merges them into the feed's series, and draws. Next: `dpo_tui.screens.monitor_screen`
+(``on_feed_read``).
 """
 
 import time
