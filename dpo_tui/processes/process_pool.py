@@ -56,7 +56,7 @@ def run_in_order(
         try:
             for task in tasks:
                 submitted.append(pool.submit(function, task))
-                # Two a process: each finds a next task while this generator waits for the oldest result or its consumer.
+                # Two a process: each finds a next task while this generator waits for the oldest result or a consumer.
                 if len(submitted) > 2 * workers:
                     yield submitted.popleft().result()
             while submitted:
