@@ -1,6 +1,10 @@
-"""A grid of charts on pages: as many a page as are legible, and one of them enlarged on request."""
+"""A grid of charts on pages: as many a page as are legible, and one of them enlarged on request.
 
-from collections.abc import Iterable, Sequence
+The monitor and the comparison show a `MetricChartGrid`, which adds the chart of a metric when its first value is read
+(`dpo_tui.views.chart_registry` lists the charts). Next: `dpo_tui.widgets.chart` draws one chart.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -8,6 +12,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Grid
 from textual.message import Message
 
+from dpo_tui.views.chart_registry import ChartEntry, charts_for
+from dpo_tui.views.plot import PlotLine
 from dpo_tui.widgets.chart import MIN_HEIGHT, MIN_WIDTH, LineChart
 
 MOST_COLUMNS = 4
@@ -196,3 +202,33 @@ class ChartGrid(Grid):
             self.page = page
             self.arrange_page()
         matching[index].focus()
+
+
+class MetricChartGrid(ChartGrid):
+    """A grid that gains a chart when a metric appears; charts stay in the order in which their metrics came."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self._entries: list[ChartEntry] = []
+
+    def update_charts(self, metrics: Iterable[str], lines_of: Callable[[ChartEntry], list[PlotLine]]) -> bool:
+        """Add the charts of new metrics, and give each chart the lines that it draws.
+
+        Args:
+            metrics: names of all metrics logged so far.
+            lines_of: the lines of a chart. A chart is touched only if these come from other series than before; points
+                that a series gained are drawn at the next `redraw` of the grid.
+
+        Returns:
+            Whether these were the first charts of the grid.
+        """
+        known = {entry.metrics for entry in self._entries}
+        added = [entry for entry in charts_for(metrics) if entry.metrics not in known]
+        if added:
+            self._entries += added
+            self.add_charts([LineChart(entry.style, log=entry.log) for entry in added])
+        for entry, chart in zip(self._entries, self.charts, strict=True):
+            lines = lines_of(entry)
+            if [line.series for line in lines] != chart.sources:
+                chart.set_lines(lines)
+        return bool(added) and not known
