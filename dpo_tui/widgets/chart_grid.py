@@ -104,6 +104,24 @@ class ChartGrid(Grid):
         self.charts.extend(charts)
         self.arrange_page()
 
+    def replace_charts(self, charts: Sequence[LineChart]) -> None:
+        """Show other charts; those that were there before keep their state, and those left out are removed."""
+        gone = [chart for chart in self.charts if chart not in charts]
+        had_focus = self.app.focused in gone
+        self.charts = list(charts)
+        if self.enlarged in gone:
+            self.enlarged = None
+        self.remove_children([chart for chart in gone if chart.is_attached])
+        self.arrange_page()
+        self._sort()
+        shown = [chart for chart in self.charts if chart.display and chart.is_attached]
+        if had_focus and shown:
+            shown[0].focus()
+
+    def _sort(self) -> None:
+        places = {id(chart): place for place, chart in enumerate(self.charts)}
+        self.sort_children(key=lambda child: places.get(id(child), -1))
+
     @property
     def matching(self) -> list[LineChart]:
         """The charts that match the filter, in order."""
@@ -148,7 +166,7 @@ class ChartGrid(Grid):
             chart.display = chart in shown
         if new := [chart for chart in shown if not chart.is_attached]:
             self.mount_all(new)
-            self.sort_children(key=lambda child: self.charts.index(child) if isinstance(child, LineChart) else -1)
+            self._sort()
         if isinstance(focused, LineChart) and focused in self.charts and focused not in shown and shown:
             shown[0].focus()
         self.post_message(self.PageChanged(self.page, self.pages))
