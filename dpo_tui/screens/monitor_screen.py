@@ -273,7 +273,11 @@ class MonitorScreen(RunActionsScreen):
     def _update_charts(self) -> None:
         grid = self.query_one(MetricChartGrid)
         overlaid = [(feed.title, feed.series) for feed in self._overlaid]
-        first = grid.update_charts(self._feed.series, lambda entry: lines_for(entry, self._feed.series, overlaid))
+        first = grid.update_charts(
+            self._feed.series,
+            lambda entry: lines_for(entry, self._feed.series, overlaid),
+            expected=self._run_folder is not None,
+        )
         if first and grid.page == 0:
             grid.charts[0].focus()
 

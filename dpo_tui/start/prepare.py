@@ -131,7 +131,7 @@ def prepare(
         devices,
         rows=split.total,
         usable=split.usable,
-        held_out=0 if config.eval_dataset else len(split.held_out),
+        held_out=0 if config.has_evaluation_data else len(split.held_out),
         dropped=tuple(split.dropped),
         notes=tuple(notes),
         advice=tuple(advise(config)),

@@ -118,7 +118,7 @@ class RunFeed:
         self.events: list[dict[str, Any]] = []
         self.log = folder.train_log
         self.catching_up = True
-        self._metrics = MetricsTail(folder.metrics, _parse)
+        self._metrics = MetricsTail(folder.metrics, parse_metrics_line)
         self._restarts = 0
         self._advice: dict[str, Any] | None = None
         self._tails = (MetricsTail(folder.events), MetricsTail(folder.supervisor_log))
@@ -257,7 +257,7 @@ def _points(steps: Sequence[Any], column: Sequence[Any]) -> "tuple[array[float],
     return array("d", [step for step, _ in points]), array("d", [value for _, value in points])
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse_metrics_line(line: bytes) -> dict[str, Any] | None:
     """Parse a log line with orjson; with the standard parser where it fails, since that reads NaN and Infinity."""
     try:
         document = orjson.loads(line)
