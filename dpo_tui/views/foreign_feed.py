@@ -1,7 +1,4 @@
-"""The output folder of another trainer as a feed, and `open_feed`, which chooses between that and `RunFeed`.
-
-It holds ``trainer_state.json`` and growing TensorBoard event files.
-"""
+"""The output folder of another trainer as a feed: ``trainer_state.json`` and growing TensorBoard event files."""
 
 import json
 import os
@@ -9,9 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.errors import UsageError
-from dpo_tui.runs.folder import RunFolder
-from dpo_tui.views.run_feed import Feed, FeedChange, RunFeed, columns_of, finite_number, merge
+from dpo_tui.views.run_feed import FeedChange, columns_of, finite_number, merge
 from dpo_tui.views.series import Series
 from dpo_tui.views.tensorboard_events import EventFileTail
 
@@ -25,26 +20,6 @@ LISTING_INTERVAL = 2.0
 def holds_foreign_run(folder: Path) -> bool:
     """Whether a folder has something that `ForeignFeed` reads."""
     return _newest_state(folder) is not None or bool(_event_files(folder))
-
-
-def open_feed(path: Path) -> Feed:
-    """Make the feed for a folder, or for the folder of a file.
-
-    Raises:
-        UsageError: the path does not exist, or there is nothing in it to show.
-    """
-    path = path.expanduser().absolute()
-    if not path.exists():
-        raise UsageError(f"{path} does not exist", hint="Give a run folder, or a trainer's output folder.")
-    folder = path if path.is_dir() else path.parent
-    if (folder / "state.json").is_file() or (folder / "metrics.jsonl").is_file():
-        return RunFeed(RunFolder(folder))
-    if holds_foreign_run(folder):
-        return ForeignFeed(folder)
-    raise UsageError(
-        f"{path} holds nothing to watch",
-        hint="dpo-tui reads metrics.jsonl, trainer_state.json (also in checkpoint-N) and TensorBoard event files.",
-    )
 
 
 class ForeignFeed:
