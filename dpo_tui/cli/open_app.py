@@ -59,6 +59,6 @@ def attach(run: str) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 def watch(path: Path) -> None:
     """Watch a run folder, or the output folder of any Hugging Face Trainer."""
-    from dpo_tui.views.foreign_feed import open_feed
+    from dpo_tui.views.open_feed import open_feed
 
     open_app(open_feed(path))

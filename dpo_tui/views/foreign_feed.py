@@ -1,7 +1,4 @@
-"""The output folder of another trainer as a feed, and `open_feed`, which chooses between that and `RunFeed`.
-
-It holds TensorBoard event files, a tool's log of JSON lines, and states.
-"""
+"""The output folder of another trainer as a feed: TensorBoard event files, a tool's log of JSON lines, and states."""
 
 import os
 import time
@@ -10,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.errors import UsageError
-from dpo_tui.runs.folder import RunFolder
 from dpo_tui.views.axes import grouped_number
-from dpo_tui.views.run_feed import Columns, Feed, FeedChange, RunFeed, columns_of, finite_number, merge
+from dpo_tui.views.run_feed import Columns, FeedChange, columns_of, finite_number, merge
 from dpo_tui.views.series import Series
 from dpo_tui.views.tensorboard_events import EventFileTail
-from dpo_tui.views.trainer_log import LOG_NAMES, TrainerLogTail, log_file
+from dpo_tui.views.trainer_log import TrainerLogTail, log_file
 from dpo_tui.views.trainer_states import STATE, TrainerStates, state_files
 
 QUIET = 300.0
@@ -33,27 +28,6 @@ _END = "train_runtime"
 def holds_foreign_run(folder: Path) -> bool:
     """Whether a folder has something that `ForeignFeed` reads."""
     return bool(state_files(folder)) or log_file(folder) is not None or bool(_event_files(folder))
-
-
-def open_feed(path: Path) -> Feed:
-    """Make the feed for a folder, or for the folder of a file.
-
-    Raises:
-        UsageError: the path does not exist, or there is nothing in it to show.
-    """
-    path = path.expanduser().absolute()
-    if not path.exists():
-        raise UsageError(f"{path} does not exist", hint="Give a run folder, or a trainer's output folder.")
-    folder = path if path.is_dir() else path.parent
-    if (folder / "state.json").is_file() or (folder / "metrics.jsonl").is_file():
-        return RunFeed(RunFolder(folder))
-    if holds_foreign_run(folder):
-        return ForeignFeed(folder)
-    raise UsageError(
-        f"{path} holds nothing to watch",
-        hint="dpo-tui reads metrics.jsonl, trainer_state.json (also in checkpoint-N), TensorBoard event files, and the "
-        f"logs of LLaMA-Factory and ms-swift ({', '.join(LOG_NAMES)}).",
-    )
 
 
 class ForeignFeed:

@@ -7,7 +7,7 @@ import pytest
 
 from dpo_tui.app import DpoTui
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.views.foreign_feed import open_feed
+from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.chart_grid import MetricChartGrid

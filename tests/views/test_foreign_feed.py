@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dpo_tui.views.foreign_feed import QUIET, ForeignFeed, open_feed
+from dpo_tui.views.foreign_feed import QUIET, ForeignFeed
+from dpo_tui.views.open_feed import open_feed
 from tests.support.event_file import scalar_record
 
 

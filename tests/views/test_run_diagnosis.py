@@ -14,7 +14,8 @@ from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views import run_plan as plans
-from dpo_tui.views.foreign_feed import ForeignFeed, open_feed
+from dpo_tui.views.foreign_feed import ForeignFeed
+from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_diagnosis import PAUSE, ThrottledDiagnosis, evidence_of
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.run_plan import RunPlan
