@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.views.advice_sentence import advice_sentence
-from dpo_tui.views.foreign_feed import QUIET, open_feed
+from dpo_tui.views.foreign_feed import QUIET
+from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_feed import Feed
 from tests.support.event_file import scalar_record
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.views.advice_sentence import advice_sentence
-from dpo_tui.views.foreign_feed import MUCH_LATER, QUIET, ForeignFeed, open_feed
+from dpo_tui.views.foreign_feed import MUCH_LATER, QUIET, ForeignFeed
 from dpo_tui.views.monitor_text import fraction
+from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 from dpo_tui.views.trainer_log import seconds_of
 from tests.support.event_file import scalar_record
