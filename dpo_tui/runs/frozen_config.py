@@ -11,6 +11,10 @@ _PASSED_ON = ("trl", "peft", "model_init")
 """As in `dpo_tui.config.schema`, which is above this module's imports."""
 
 
+_TABLES = ("chat_template_kwargs",)
+"""Settings whose values are tables."""
+
+
 def read_settings(config: Path) -> dict[str, Any]:
     """Read a config file's settings by name, whichever tables they are in; empty when it cannot be read.
 
@@ -39,13 +43,15 @@ def read_setting(config: Path, name: str) -> Any:
     return None
 
 
-def _flat(document: dict[str, Any]) -> dict[str, Any]:
-    # No setting is itself a table, so every table is a section, except those that are passed on to a library: their
-    # keys may be names of settings, and have the table's name before them.
+def _flat(table: dict[str, Any]) -> dict[str, Any]:
+    # Every table is a section, but for settings that are tables themselves, and for those that are passed on to a
+    # library: their keys may be names of settings, and have the table's name before them.
     found: dict[str, Any] = {}
-    for key, value in document.items():
-        if key in _PASSED_ON and isinstance(value, dict):
+    for key, value in table.items():
+        if not isinstance(value, dict) or key in _TABLES:
+            found[key] = value
+        elif key in _PASSED_ON:
             found |= {f"{key}.{name}": item for name, item in value.items()}
         else:
-            found |= value if isinstance(value, dict) else {key: value}
+            found |= _flat(value)
     return found

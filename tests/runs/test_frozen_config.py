@@ -50,3 +50,9 @@ def test_a_damaged_file_has_no_settings_but_still_the_one_on_a_whole_line(config
 def test_a_missing_file_has_no_settings(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "config.toml") == {}
     assert read_setting(tmp_path / "config.toml", "model_name") is None
+
+
+def test_a_setting_that_is_a_table_is_one_setting_and_its_keys_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[model]\nchat_template_kwargs = {seed = 1}\n[training]\nseed = 7\n[trl]\nseed = 3\n")
+    assert read_settings(path) == {"chat_template_kwargs": {"seed": 1}, "seed": 7, "trl.seed": 3}
