@@ -1,4 +1,8 @@
-"""Read a run's data and split it into training and held-out rows; worker, judge and screens all use this split."""
+"""Read a run's data and split it into training and held-out rows; worker, judge and screens all use this split.
+
+The rows are read by :mod:`dpo_tui.data.load_pairs`; those that the chat template refuses are left out, and what is left
+is split by prompt (:mod:`dpo_tui.data.pairs.hold_out_by_prompt`).
+"""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Readers of metrics.jsonl while it grows: a tail, the latest values, the whole history. Standard library only.
 
 One object a line: ``{"t": unix, "step": n, "epoch": x, "<metric>": number, …}``; keys differ from line to line, since
-training and evaluation log different ones.
+training and evaluation log different ones. Next: `dpo_tui.views.run_feed` turns the lines into series.
 """
 
 import os

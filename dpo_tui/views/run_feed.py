@@ -2,7 +2,8 @@
 
 Reading and merging are separate, since a long history is read in a thread while the screen draws: `Feed.read` reads
 files and changes nothing that is drawn; `Feed.take` merges the result in the thread that draws. No read may begin while
-another is not merged yet: `dpo_tui.views.feed_reader.FeedReader` ensures that.
+another is not merged yet: `dpo_tui.screens.feed_reader` ensures that, and posts what a thread has read to the screen.
+Next: `dpo_tui.screens.monitor_screen`.
 """
 
 import os

@@ -10,7 +10,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.views.open_feed import open_feed
 from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.views.user_settings import UserSettings
-from dpo_tui.widgets.metric_chart_grid import MetricChartGrid
+from dpo_tui.widgets.chart_grid import MetricChartGrid
 from tests.support.app import screen_text, until
 from tests.support.fake_run import begin, progress
 

@@ -251,7 +251,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "smollm3": _llama_like("smollm3", num_hidden_layers=4),
     "granite": _llama_like(
-        "granite", rate=5e-2, attention_multiplier=0.0625, logits_scaling=8.0, residual_multiplier=0.22, embedding_multiplier=12.0
+        "granite",
+        rate=5e-2,
+        attention_multiplier=0.0625,
+        logits_scaling=8.0,
+        residual_multiplier=0.22,
+        embedding_multiplier=12.0,
     ),
     "olmo2": _llama_like("olmo2"),
     "olmo3": _llama_like("olmo3", sliding_window=512, num_hidden_layers=4),
