@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY, Advice
 from dpo_tui.text.numbers import short_number
-from dpo_tui.views.run_feed import OPENING, Feed, finite_number
+from dpo_tui.views.run_feed import OPENING, Feed, RunFeed, finite_number
 
 Tone = Literal["good", "note", "warn", "bad"]
 _TONES: dict[str, Tone] = {"info": "note", "notice": "note", "warning": "warn", "error": "bad", "critical": "bad"}
@@ -44,8 +44,7 @@ def advice_sentence(feed: Feed, advice: Sequence[Advice] = ()) -> AdviceSentence
         return AdviceSentence("note", "Reading the run.")
     if status in ("failed", "lost", "stalled", "unknown"):
         failure = _failure(status, reason)
-        notice = f"{about['notice']} " if about.get("notice") and status == "stalled" else ""
-        return replace(failure, text=notice + failure.text)
+        return failure if isinstance(feed, RunFeed) or status != "stalled" else _with_findings(feed, advice, failure)
     if status == "queued":
         return AdviceSentence("note", f"Waiting: {reason or 'its turn comes next'}. It starts by itself.")
     if status == "stopped":
@@ -104,6 +103,13 @@ def _failure(status: str, reason: str) -> AdviceSentence:
         return AdviceSentence("warn", f"No sign of life: {first}. {what_to_do}")
     what_to_do = hint or ("r goes on from the last checkpoint." if status != "unknown" else "")
     return AdviceSentence("bad", f"{_as_sentence(first or status)} {what_to_do}".strip())
+
+
+def _with_findings(feed: Feed, advice: Sequence[Advice], stalled: AdviceSentence) -> AdviceSentence:
+    """What another trainer's files and curves show, before the guess that its run is over."""
+    shown = [advice[0].message] if advice and advice[0].is_problem else []
+    shown += [str(feed.about["notice"])] if feed.about.get("notice") else []
+    return replace(stalled, text=" ".join([*shown, stalled.text]))
 
 
 def _from_event(event: Any) -> AdviceSentence | None:

@@ -172,6 +172,17 @@ def test_a_run_that_was_cut_short_is_not_called_done(tmp_path):
     assert "x stops it" not in text, "nothing here can stop it"
 
 
+def test_what_is_wrong_with_a_run_that_was_cut_short_is_said_first(tmp_path):
+    lines = [line(step, loss=math.nan if step > 20 else 0.6) for step in range(5, 60, 5)]
+    (tmp_path / "trainer_log.jsonl").write_text("".join(lines))
+    feed = watched(tmp_path, time.time() + QUIET + 1)
+    diagnosis = ThrottledDiagnosis(feed)
+    diagnosis.update(1.0)
+    text = advice_sentence(feed, diagnosis.advice).text
+    assert text.startswith(diagnosis.advice[0].message)
+    assert "at step 55 of 200" in text
+
+
 def test_a_run_that_reached_its_last_step_or_logged_its_end_is_done(tmp_path):
     (tmp_path / "trainer_log.jsonl").write_text(line(195) + line(200))
     assert watched(tmp_path, time.time() + QUIET + 1).about["status"] == "done"

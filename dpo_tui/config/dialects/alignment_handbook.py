@@ -17,10 +17,9 @@ from dpo_tui.config.dialects.conversion import (
     take_sources,
     text_list,
 )
-from dpo_tui.config.dialects.trl import convert_arguments, source_of, tell_entries
+from dpo_tui.config.dialects.trl import convert_arguments, source_of, take_test_split, tell_entries
 
 _TYPICAL_KEYS = {"dataset_mixer", "dataset_mixture", "dataset_splits", "dataset_configs"}
-_EVALUATION_SPLIT = "held-out pairs are a part of the training pairs (eval_split), or those of eval_dataset"
 
 
 def recognises(raw: Mapping[str, Any]) -> bool:
@@ -62,10 +61,11 @@ def _splits(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]
     if len(train) > 1:
         conversion.leave_undecided(key, names, f"{train[0]} is trained on; a run has one split for training")
     else:
-        why = f"{', '.join(train) or 'none'} is trained on" + (
-            f"; {', '.join(others)}: {_EVALUATION_SPLIT}" if others else ""
-        )
-        conversion.drop(key, why)
+        conversion.drop(key, f"{', '.join(train) or 'none'} is trained on")
+        if others:
+            take_test_split(conversion, f"{key} to evaluate on", others[0], raw)
+        if others[1:]:
+            conversion.leave_undecided(f"{key}_others", others[1:], "a run evaluates on one split")
 
 
 def _configs(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:

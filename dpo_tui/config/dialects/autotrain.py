@@ -129,8 +129,7 @@ def _data(conversion: Conversion, data: Mapping[str, Any], folder: Path) -> None
         elif key == "train_split":
             conversion.drop(shown, "told with data.path" if path else "there is no path")
         elif key == "valid_split":
-            why = "of the same data, to evaluate on: name its file as eval_dataset, or hold out a part with eval_split"
-            conversion.leave_undecided(shown, value, why)
+            conversion.take(shown, "eval_dataset_split", str(value))
         elif key == "column_mapping" and isinstance(value, Mapping):
             _columns(conversion, value)
         elif key in _DROPPED:

@@ -59,7 +59,6 @@ DROPPED = {
     "logging_first_step": "the first step is logged",
     "do_eval": "evaluation follows eval_split",
     "do_train": "training is what a run does",
-    "dataset_test_split": "evaluation uses eval_split or eval_dataset",
     "overwrite_output_dir": "a run never overwrites another",
     "disable_tqdm": "progress is shown by dpo-tui",
     "dataset_streaming": "rows are read from disk as they are needed",
@@ -138,6 +137,24 @@ def _nulls(raw: Mapping[str, Any]) -> dict[str, Convert]:
 def _null(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     what = "means no limit" if key == "max_length" else "is not TRL's default"
     conversion.leave_undecided(key, "null", f"null {what}, and cannot be passed on: give a value")
+
+
+def evaluates(raw: Mapping[str, Any]) -> bool:
+    """Whether a file asks for evaluation; YAML reads a bare ``no`` as false."""
+    strategies = [raw[name] for name in ("eval_strategy", "evaluation_strategy") if name in raw]
+    return any(strategy not in (None, False, "no") for strategy in strategies) or switch(raw.get("do_eval"))
+
+
+def take_test_split(conversion: Conversion, key: str, split: str, raw: Mapping[str, Any]) -> None:
+    """Take the split that is evaluated on, where the file asks for evaluation."""
+    if evaluates(raw):
+        conversion.take(key, "eval_dataset_split", split)
+    else:
+        conversion.drop(key, f"{split} is not evaluated on: eval_strategy is no")
+
+
+def _test_split(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    take_test_split(conversion, key, str(value), raw)
 
 
 def _length(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -268,6 +285,7 @@ def tell_entries(conversion: Conversion, key: str, entries: list[Mapping[str, An
 
 
 _CONVERTED: dict[str, Convert] = {
+    "dataset_test_split": _test_split,
     "max_length": _length,
     "dataset_name": _dataset,
     "datasets": _mixture,

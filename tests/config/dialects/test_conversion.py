@@ -443,3 +443,32 @@ def test_the_split_and_subset_of_llama_factorys_evaluation_set_are_its_own(tmp_p
     evaluation = (config.eval_dataset, config.eval_dataset_config, config.eval_dataset_split)
     assert evaluation == ("org/e", "en", "test_prefs")
     assert not result.undecided
+
+
+def test_a_split_to_evaluate_on_is_taken_where_the_file_evaluates(tmp_path: Path) -> None:
+    of_trl = TRL | {"dataset_test_split": "test"}
+    recipe = {
+        "model_name_or_path": "m",
+        "dataset_mixer": {"org/a": 1.0},
+        "dataset_splits": ["train_prefs", "test_prefs"],
+    }
+    autotrain = {"task": "llm-dpo", "base_model": "m", "data": {"path": "org/d", "valid_split": "validation"}}
+    cases = [
+        (of_trl, None),
+        (of_trl | {"eval_strategy": "no"}, None),
+        (of_trl | {"eval_strategy": "steps"}, "test"),
+        (recipe, None),
+        (recipe | {"do_eval": True}, "test_prefs"),
+        (autotrain, "validation"),
+    ]
+    for raw, split in cases:
+        result = converted(tmp_path, raw)
+        assert result.config.eval_dataset_split == split
+        assert result.config.has_evaluation_data == (split is not None)
+        assert not result.undecided
+
+
+def test_simpos_margin_is_named_with_its_remedy(tmp_path: Path) -> None:
+    result = converted(tmp_path, LF | {"pref_loss": "simpo", "simpo_gamma": 0.5, "pref_beta": 2.5})
+    assert [row.key for row in result.undecided] == ["pref_loss", "simpo_gamma"]
+    assert any('"sigmoid_norm"' in row.why for row in result.undecided)
