@@ -3,7 +3,8 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 Row = dict[str, str]
 Change = Callable[[list[Row], list[Row], random.Random], tuple[list[Row], list[Row]]]
@@ -20,6 +21,10 @@ class Recipe:
         settings: config fields beside the common ones.
         change: how training and held-out pairs are changed, with a random generator.
         wrong_reference: start the policy from an adapter that the reference does not have.
+        damage: changes the files of the model's folder before the run.
+        model: the demo's model, the second toy (`advice_second_model.py`), or a real one (SmolLM2-135M-Instruct).
+        seed: of the run in the tree; None for that of the command line.
+        held_out_pairs: how many of the demo's held-out pairs are evaluated.
     """
 
     name: str
@@ -28,24 +33,35 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
     change: Change = lambda train, held_out, _: (train, held_out)
     wrong_reference: bool = False
+    damage: Callable[[Path], None] | None = None
+    model: Literal["demo", "second", "real"] = "demo"
+    seed: int | None = None
+    held_out_pairs: int = 48
+
+
+def flipped(rows: list[Row], share: float, rng: random.Random) -> list[Row]:
+    """Swap chosen and rejected in a share of the pairs."""
+    return [
+        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if rng.random() < share else row for row in rows
+    ]
 
 
 def noisy(share: float) -> Change:
     """Flip the labels of a share of the pairs, in training and evaluation alike: annotators who disagree."""
-    return lambda train, held_out, rng: (_flip(train, share, rng), _flip(held_out, share, rng))
+    return lambda train, held_out, rng: (flipped(train, share, rng), flipped(held_out, share, rng))
 
 
 def swapped(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
     """Swap chosen and rejected in the training data, and leave the evaluation data right."""
-    return _flip(train, 0.95, rng), _flip(held_out, 0.05, rng)
+    return flipped(train, 0.95, rng), flipped(held_out, 0.05, rng)
 
 
 def repeated(different: int) -> Change:
     """Repeat a few pairs until the training data has its size."""
 
     def change(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
-        pairs = _flip(rng.sample(train, different), 0.15, rng)
-        return [pairs[number % different] for number in range(len(train))], _flip(held_out, 0.15, rng)
+        pairs = flipped(rng.sample(train, different), 0.15, rng)
+        return [pairs[number % different] for number in range(len(train))], flipped(held_out, 0.15, rng)
 
     return change
 
@@ -54,7 +70,7 @@ def small_and_noisy(count: int, share: float) -> Change:
     """Take a small training set with noisy labels."""
 
     def change(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
-        return _flip(rng.sample(train, count), share, rng), _flip(held_out, share, rng)
+        return flipped(rng.sample(train, count), share, rng), flipped(held_out, share, rng)
 
     return change
 
@@ -63,7 +79,7 @@ def leaked(share: float) -> Change:
     """Evaluate on a part of the training data."""
 
     def change(train: list[Row], held_out: list[Row], rng: random.Random) -> tuple[list[Row], list[Row]]:
-        rows = _flip(train, share, rng)
+        rows = flipped(train, share, rng)
         return rows, rows[: len(held_out)]
 
     return change
@@ -161,12 +177,6 @@ RECIPES: tuple[Recipe, ...] = (
         True,
     ),
 )
-
-
-def _flip(rows: list[Row], share: float, rng: random.Random) -> list[Row]:
-    return [
-        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if rng.random() < share else row for row in rows
-    ]
 
 
 def _shorter(row: Row, rng: random.Random) -> Row:

@@ -1,10 +1,11 @@
 """Train the labelled runs on which the advice is tested (tests/advice_runs): healthy ones, and ones with one fault.
 
-    python scripts/make_advice_runs.py OUT [--only NAME…] [--seed N]
+    python scripts/make_advice_runs.py OUT [--only NAME…] [--seed N] [--second-model FOLDER] [--real-model FOLDER]
 
-Every run is real DPO on the shipped toy model and its pairs, about half a minute on one core. A run's folder holds what
-the advice reads (settings, metrics, receipt and warnings) and `label.json`, which says what was done. The rules
-were written looking at the runs of seed 1; docs/advice.md says how they did on seeds that nobody had looked at.
+Every run is real training on the demo's pairs: of the demo's model or a second toy (`advice_second_model.py`) a quarter
+of a minute on one core, of a real model ten minutes. A run's folder holds what the advice reads (settings, metrics,
+receipt and warnings) and `label.json`, which says what was done. docs/advice.md says which runs the rules were written
+by looking at, and how they did on the others.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from advice_recipes import RECIPES, Recipe, Row
+from advice_recipes_by_loss import AT_ANOTHER_RATE, AT_SUITED_SETTINGS, ON_DEMO_MODEL, ON_REAL_MODEL, ON_SECOND_MODEL
 
 COMMON: dict[str, Any] = {
     "bf16": False,
@@ -41,9 +44,9 @@ COMMON: dict[str, Any] = {
     "report_to": [],
 }
 _METRICS = {
-    "step", "loss", "grad_norm", "rewards/chosen", "rewards/accuracies", "rewards/margins", "logps/chosen",
-    "step_seconds", "data_seconds", "eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_kl",
-    "eval_kl_stderr", "eval_kl_n",
+    "step", "loss", "grad_norm", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins",
+    "logps/chosen", "mean_token_accuracy", "step_seconds", "data_seconds", "eval_loss", "eval_rewards/accuracies",
+    "eval_rewards/margins", "eval_logps/chosen", "eval_mean_token_accuracy", "eval_kl", "eval_kl_stderr", "eval_kl_n",
 }  # fmt: skip
 
 
@@ -52,20 +55,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="instead of the recipe's own, which is 2 for the first recipes")
+    parser.add_argument("--second-model", type=Path, help="needed for the recipes of the second model")
+    parser.add_argument("--real-model", type=Path, help="SmolLM2-135M-Instruct, needed for the recipes of that model")
     arguments = parser.parse_args()
+    from dpo_tui.demo import assets
+
+    models = {"demo": assets.model_dir(), "second": arguments.second_model, "real": arguments.real_model}
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DPO_TUI_HOME"] = scratch
-        for recipe in RECIPES:
-            if not arguments.only or recipe.name in arguments.only:
-                make(recipe, arguments.seed, arguments.out, Path(scratch))
+        for recipe in (
+            *RECIPES,
+            *ON_DEMO_MODEL,
+            *ON_SECOND_MODEL,
+            *ON_REAL_MODEL,
+            *AT_ANOTHER_RATE,
+            *AT_SUITED_SETTINGS,
+        ):
+            wanted = recipe.name in arguments.only if arguments.only else models[recipe.model] is not None
+            if wanted:
+                seed = arguments.seed if arguments.seed is not None else recipe.seed or 2
+                make(recipe, seed, models[recipe.model], arguments.out, Path(scratch))
 
 
-def make(recipe: Recipe, seed: int, out: Path, scratch: Path) -> None:
+def make(recipe: Recipe, seed: int, model: Path, out: Path, scratch: Path) -> None:
     """Train one recipe in a scratch folder, and copy what the advice reads to a folder under ``out``."""
     from dpo_tui.config.files import from_values
     from dpo_tui.config.toml_text import to_toml
     from dpo_tui.demo import assets
+    from dpo_tui.errors import DpoTuiError
     from dpo_tui.runs import store
     from dpo_tui.train.run_training import run_training
     from dpo_tui.train.worker.journal import Journal
@@ -73,17 +91,37 @@ def make(recipe: Recipe, seed: int, out: Path, scratch: Path) -> None:
 
     # The recipe's name is part of the seed, so that each run has other pairs.
     rng = random.Random(f"{recipe.name} {seed}")
-    train, held_out = recipe.change(_rows(assets.pairs_file()), _rows(assets.heldout_file())[:48], rng)
+    kept = _rows(assets.heldout_file())[: recipe.held_out_pairs]
+    train, held_out = recipe.change(_rows(assets.pairs_file()), kept, rng)
     rng.shuffle(train)
     parts = {"pairs": train, "held-out": held_out}
     paths = [_write(scratch / f"{recipe.name}-{name}.jsonl", rows) for name, rows in parts.items()]
     values = COMMON | {"seed": seed * 1000 + len(recipe.name), "name": recipe.name} | recipe.settings
-    values |= {"model_name": str(assets.model_dir()), "dataset": str(paths[0]), "eval_dataset": str(paths[1])}
+    if recipe.damage:
+        model = Path(shutil.copytree(model, scratch / f"{recipe.name}-model"))
+        recipe.damage(model)
+    values |= {"model_name": str(model), "dataset": str(paths[0])}
+    values |= {"eval_dataset": str(paths[1])} if held_out else {"eval_split": 0.0}
     config = from_values(values)
     folder = store.create(to_toml(config), name=recipe.name, devices=[])
+    failed = False
     with _policy_ahead_of_reference() if recipe.wrong_reference else contextlib.nullcontext():
-        run_training(config, folder, Journal(folder), StopRequests(folder))
-    _copy_evidence(recipe, seed, folder, out / f"{recipe.name}-s{seed}", scratch)
+        try:
+            run_training(config, folder, Journal(folder), StopRequests(folder))
+        except (DpoTuiError, RuntimeError) as error:
+            # A base that is broken on purpose ends its run; the advice reads what was written until then.
+            failed = True
+            print(f"{recipe.name} failed: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+    target = out / f"{recipe.name}-s{seed}"
+    _copy_evidence(
+        folder, target, {str(scratch): "/data", str(Path.cwd()): "/app", str(model): f"/models/{recipe.model}"}
+    )
+    steps = max(line["step"] for line in _rows(folder.metrics))
+    whole = config.max_steps or steps
+    (target / "progress.json").write_text(json.dumps({"step": steps, "max_steps": whole}) + "\n")
+    (target / "state.json").write_text(json.dumps({"status": "failed" if failed else "done"}) + "\n")
+    label = {"right": list(recipe.right), "made": recipe.made, "seed": seed, "model": recipe.model}
+    (target / "label.json").write_text(json.dumps(label, indent=1) + "\n")
     print(f"made {recipe.name} (seed {seed})", file=sys.stderr, flush=True)
 
 
@@ -112,32 +150,28 @@ def _policy_ahead_of_reference() -> Iterator[None]:
         run_training.build_trainer = build  # type: ignore[assignment]
 
 
-def _copy_evidence(recipe: Recipe, seed: int, folder: Any, target: Path, scratch: Path) -> None:
+def _copy_evidence(folder: Any, target: Path, paths: dict[str, str]) -> None:
+    """Copy metrics, warnings, settings and a part of the receipt, with other paths in place of this machine's."""
     target.mkdir(parents=True, exist_ok=True)
-    metrics = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
-    copied = [{key: _short(value) for key, value in line.items() if key in _METRICS} for line in metrics]
+    copied = [{key: _short(value) for key, value in line.items() if key in _METRICS} for line in _rows(folder.metrics)]
     (target / "metrics.jsonl").write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in copied))
-    events = [json.loads(line) for line in folder.events.read_text().splitlines()]
-    warnings = [event for event in events if event["kind"] in {"warning", "failed"}]
+    warnings = [event for event in _rows(folder.events) if event["kind"] in {"warning", "failed"}]
     (target / "events.jsonl").write_text("".join(json.dumps({**event, "t": 0}) + "\n" for event in warnings))
-    settings = folder.config.read_text().replace(str(scratch), "/data").replace(str(Path.cwd()), "/app")
+    settings = folder.config.read_text()
+    for path, instead in paths.items():
+        settings = settings.replace(path, instead)
     (target / "config.toml").write_text(settings)
     receipt = json.loads(folder.receipt.read_text())
     data = {**receipt["data"], "location": "/data/pairs.jsonl"}
     receipt_part = {"data": data, "effective_batch": receipt["effective_batch"]}
     (target / "receipt.json").write_text(json.dumps(receipt_part, indent=1) + "\n")
-    steps = max(line["step"] for line in metrics)
-    (target / "progress.json").write_text(json.dumps({"step": steps, "max_steps": steps}) + "\n")
-    (target / "state.json").write_text(json.dumps({"status": "done"}) + "\n")
-    label = {"right": list(recipe.right), "made": recipe.made, "seed": seed}
-    (target / "label.json").write_text(json.dumps(label, indent=1) + "\n")
 
 
 def _short(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -7,6 +7,9 @@ from typing import Any, Literal
 Severity = Literal["info", "warning", "error"]
 HEALTHY = "healthy"
 TOO_EARLY = "too-early"
+LEARNING = "learning"
+FEW_HELD_OUT = "few-held-out"
+UNCLEAR = "unclear"
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,8 @@ class Advice:
     """What a rule has found.
 
     Attributes:
-        rule: name of the rule; ``healthy`` and ``too-early`` when nothing is wrong.
+        rule: name of the rule; where no rule applies, what the run shows (`dpo_tui.advice.verdicts`), such as
+            ``healthy`` or ``too-early``.
         severity: how much it matters.
         message: what is wrong and what to do, in a sentence or two.
         remedy: config fields and the values that would mend it, None for a field to leave out; empty where no change of

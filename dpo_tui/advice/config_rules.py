@@ -67,12 +67,12 @@ def learning_rate(config: Config) -> Advice | None:
 
 
 def beta(config: Config) -> Advice | None:
-    """β is outside the strategy's usual range: 0.1 holds the policy loosely to the reference, 2.0 tightly."""
-    betas = strategy_of(config).betas
-    if betas is None or betas[0] <= config.beta <= betas[1]:
+    """β is outside the usual range of the loss: for ``sigmoid`` 0.1 holds the policy loosely, 2.0 tightly."""
+    betas = strategy_of(config).betas(config.model_dump())
+    if betas is None or betas.low <= config.beta <= betas.high:
         return None
-    effect = "hardly holds the policy to the reference" if config.beta < betas[0] else "hardly lets the policy move"
-    return Advice("beta", "warning", f"beta {config.beta:g} {effect}; 0.1 to 0.5 is usual.", {"beta": 0.1})
+    effect = "hardly holds the policy to the reference" if config.beta < betas.low else "hardly lets the policy move"
+    return Advice("beta", "warning", f"beta {config.beta:g} {effect}; {betas.advice}.", {"beta": betas.usual})
 
 
 def alpha(config: Config) -> Advice | None:

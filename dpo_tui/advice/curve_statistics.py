@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+_Z = 1.959964
+"""97.5 % quantile of the normal distribution: of both sides of an interval of 95 %."""
+
 
 def part(values: Sequence[float], begin: float, end: float) -> Sequence[float]:
     """Return the values between two fractions of a curve (0 its start, 1 its end), at least one unless it is empty."""
@@ -23,3 +26,13 @@ def median(values: Sequence[float]) -> float:
 def chance_standard_error(count: float) -> float:
     """Return the standard error of an accuracy that is at chance level, measured on ``count`` pairs: √(¼ / n)."""
     return math.sqrt(0.25 / max(count, 1.0))
+
+
+def wilson_interval(share: float, count: float) -> tuple[float, float]:
+    """Return the 95 % score interval of a share that was measured on ``count`` pairs (Wilson 1927); 0 to 1 of none."""
+    if count <= 0:
+        return 0.0, 1.0
+    centre = share + _Z**2 / (2 * count)
+    half = _Z * math.sqrt(max(share * (1 - share), 0.0) / count + (_Z / (2 * count)) ** 2)
+    whole = 1 + _Z**2 / count
+    return max((centre - half) / whole, 0.0), min((centre + half) / whole, 1.0)

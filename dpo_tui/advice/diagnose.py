@@ -4,36 +4,44 @@
     advice = diagnose(folder)        # a run folder's path; worst first, never empty
     advice[0].message                # a sentence or two; `.severity`, `.remedy` (settings to change), `.evidence`
 
-The first is the diagnosis. When nothing is wrong it is the rule ``healthy`` with the reasons, or ``too-early`` while
-there are too few numbers; both have severity ``info``, and ``.is_problem`` is False. :func:`apply_rules` does the same
-for evidence that has been read already.
+The first is the diagnosis. When no rule applies it is what the numbers show (:mod:`dpo_tui.advice.verdicts`):
+``healthy``, with the evidence, or that nothing proves that yet; these have severity ``info``, and ``.is_problem`` is
+False. :func:`apply_rules` does the same for evidence that has been read already.
 
 A rule is a function from :class:`Evidence` to :class:`Advice` or None, and a row in RULES. Rules that find causes come
 before rules that find their consequences.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.advice import optimisation_rules, preference_learning_rules, receipt_rules
-from dpo_tui.advice.advice import HEALTHY, TOO_EARLY, Advice
-from dpo_tui.advice.curve_statistics import mean, part
+from dpo_tui.advice import (
+    first_step_rules,
+    optimisation_rules,
+    pair_signal_rules,
+    preference_learning_rules,
+    receipt_rules,
+)
+from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import Evidence, read_evidence
+from dpo_tui.advice.verdicts import verdict
 
 Rule = Callable[[Evidence], Advice | None]
 
 RULES: tuple[Rule, ...] = (
     optimisation_rules.not_a_number,
-    preference_learning_rules.wrong_reference,
+    first_step_rules.broken_base,
+    first_step_rules.wrong_reference,
     receipt_rules.leak,
     receipt_rules.duplicates,
     optimisation_rules.beta,
-    preference_learning_rules.swapped,
+    pair_signal_rules.swapped,
     optimisation_rules.rate_high,
-    preference_learning_rules.trivial,
+    pair_signal_rules.trivial,
     optimisation_rules.too_short,
-    preference_learning_rules.weak_signal,
+    pair_signal_rules.weak_signal,
     optimisation_rules.rate_low,
     preference_learning_rules.over_fitting,
     preference_learning_rules.chosen_falls,
@@ -43,8 +51,6 @@ RULES: tuple[Rule, ...] = (
     receipt_rules.dropped_rows,
     receipt_rules.data_bound,
 )
-_MIN_LOG_LINES = 5
-"""With fewer log lines of the loss a run is not called healthy."""
 
 
 def diagnose(folder: Path | str) -> list[Advice]:
@@ -67,30 +73,18 @@ def as_event(advice: Advice) -> dict[str, Any]:
 def apply_rules(run: Evidence) -> list[Advice]:
     """Return the advice of every rule that applies, in the order of RULES; never empty."""
     advice = [one for rule in RULES if (one := rule(run)) is not None]
-    return advice or [_nothing_wrong(run)]
+    return [with_changes_only(one, run.settings) for one in advice] or [verdict(run)]
 
 
-def _nothing_wrong(run: Evidence) -> Advice:
-    """Advice on a run to which no rule applies: healthy, or too early to say."""
-    losses = run.values("loss")
-    if len(losses) < _MIN_LOG_LINES or run.step < optimisation_rules.SETTLED_STEPS / 2:
-        if run.step and run.step == run.max_steps:
-            return Advice(TOO_EARLY, "info", f"Too short to tell: all of it was {run.step} steps.")
-        where = f"step {run.step}" + (f" of {run.max_steps}" if run.max_steps else "")
-        return Advice(TOO_EARLY, "info", f"Too early to tell: {where}." if run.step else "No numbers yet.")
-    reasons = [f"loss {losses[0]:.2f} → {mean(part(losses, 0.8, 1)):.2f}"]
-    for name, label, form in (
-        ("rewards/accuracies", "accuracy", "{:.0%}"),
-        ("rewards/margins", "margin", "{:.2f}"),
-    ):
-        if values := run.values(name):
-            reasons.append(f"{label} {form.format(mean(part(values, 0.8, 1)))}")
-    if held_out := run.values("eval_rewards/accuracies"):
-        reasons.append(f"held-out accuracy {held_out[-1]:.0%}")
-    # The estimate of step 0 compares the reference with itself. It can be the only one: later ones are skipped when the
-    # time budget of evaluations is used up.
-    if (estimates := run.values("eval_kl")) and run.series("eval_kl")[-1][0] > 0:
-        errors = run.values("eval_kl_stderr")
-        reasons.append(f"KL {estimates[-1]:.1f}" + (f" ± {errors[-1]:.1f}" if errors else ""))
-    evidence = ", ".join(reasons)
-    return Advice(HEALTHY, "info", f"Healthy: {evidence}.", evidence=evidence)
+def with_changes_only(advice: Advice, settings: Mapping[str, Any]) -> Advice:
+    """Leave out of a remedy what the run has already: a remedy changes something, or is not offered."""
+    remedy = {name: value for name, value in advice.remedy.items() if not _is_set(settings, name, value)}
+    return replace(advice, remedy=remedy)
+
+
+def _is_set(settings: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Whether a run has a setting already; None is a setting that is left out."""
+    if value is None:
+        # A run's own file lists every setting that has a value, so that one it lacks is not set.
+        return settings.get(name) is None
+    return name in settings and bool(settings[name] == value)

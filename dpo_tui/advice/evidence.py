@@ -9,19 +9,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.status_names import ENDED
-from dpo_tui.strategies.metric_expectations import LN2
 from dpo_tui.strategies.registry import strategy_in
-from dpo_tui.strategies.strategy import LearningRates, Strategy
+from dpo_tui.strategies.strategy import LearningRates, LossScale, Strategy
 
 _MAX_METRICS_BYTES = 1 << 20
 _MAX_EVENTS_BYTES = 1 << 18
 """Files up to this size are read whole; of larger ones, pieces."""
 _PIECE_BYTES = 1 << 16
 _PIECES = 16
+_ADDED_LOSS_SHARE = 0.2
+"""Share of the expected first loss by which the logged one may differ from it: an auxiliary loss is small."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,48 @@ class Evidence:
         return self.strategy.learning_rates if self.strategy else None
 
     @property
-    def has_sigmoid_loss(self) -> bool:
-        """Whether the loss starts at −log σ(0) = 0.6931, as DPO's ``sigmoid`` does; thresholds of losses need that."""
-        return self.strategy is not None and self.strategy.start_loss(self.settings) == LN2
+    def loss_scale(self) -> LossScale | None:
+        """Where the run's loss starts and how far it can fall; None for a loss that this version does not know."""
+        return self.strategy.loss_scale(self.settings) if self.strategy else None
+
+    @property
+    def compares_means(self) -> bool:
+        """Whether the loss compares means per token: it may fall while the accuracy of whole answers does not rise."""
+        return self.strategy is not None and self.strategy.compares_means(self.settings)
+
+    @property
+    def loss_unit(self) -> float | None:
+        """How far the loss can fall, as a multiple of DPO's own (ln 2); None for a loss that has no known start."""
+        return self.loss_scale.unit if self.loss_scale else None
+
+    @property
+    def loss_start(self) -> float | None:
+        """The training loss before the first update: as logged, else as it must be; None where neither is known.
+
+        What was logged has parts that no table knows: the ``sft`` part of several losses, the weights of WPO, the
+        auxiliary loss of a mixture of experts. It counts if it is about as high as it must be.
+        """
+        expected = self.loss_scale.start if self.loss_scale else None
+        # The metrics of step 1 are of its forward pass, before the first update.
+        logged = next((value for step, value in self.series("loss") if step <= 1), None)
+        if logged is None or expected is None:
+            return expected if logged is None else logged
+        return logged if abs(logged - expected) <= _ADDED_LOSS_SHARE * expected else expected
+
+    @property
+    def pairs_per_line(self) -> float:
+        """How many examples one line of training metrics averages over."""
+        batch = self.receipt.get("effective_batch")
+        return (float(batch) if isinstance(batch, int) else 8.0) * max(self.setting("logging_steps", 1), 1.0)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Optimizer steps of one pass over the training rows; infinite where the receipt does not say how many."""
+        data, batch = self.receipt.get("data"), self.receipt.get("effective_batch")
+        rows = data.get("train") if isinstance(data, dict) else None
+        if not isinstance(rows, int) or not isinstance(batch, int) or rows <= 0 or batch <= 0:
+            return math.inf
+        return math.ceil(rows / batch)
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """Return (step, value) of a metric, finite values only. The list is cached: callers must not change it."""
@@ -78,7 +118,7 @@ class Evidence:
         points = self._series[name] = []
         for line in self.metrics:
             value, step = line.get(name), line.get("step")
-            if isinstance(step, int) and isinstance(value, (int, float)) and math.isfinite(value):
+            if isinstance(step, int) and is_finite(value):
                 points.append((step, float(value)))
         return points
 
@@ -94,6 +134,11 @@ class Evidence:
     def newest_event(self, rule: str) -> Mapping[str, Any] | None:
         """Return the newest event that the worker wrote for a rule; None without one."""
         return next((event for event in reversed(self.events) if event.get("rule") == rule), None)
+
+
+def is_finite(value: Any) -> TypeGuard[float]:
+    """Whether a value of the log is a finite number; NaN may be written as null."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def read_evidence(folder: Path) -> Evidence:

@@ -1,14 +1,17 @@
 """Rules on the training curve: NaN, learning rate, β, and the number of steps.
 
-A reward divided by β is the log-ratio log π − log π_ref of a whole answer, in nats.
+A reward divided by β is the log-ratio log π − log π_ref of a whole answer, in nats. Thresholds of the loss are those of
+DPO's own loss, which starts at ln 2 and can fall to 0; for others they are multiplied by `Evidence.loss_unit`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.curve_statistics import mean, median, part
-from dpo_tui.advice.evidence import Evidence
+from dpo_tui.advice.evidence import Evidence, is_finite
+from dpo_tui.advice.held_out import held_out_of
 from dpo_tui.strategies.metric_expectations import LN2
 from dpo_tui.text.numbers import plain_number
 
@@ -17,8 +20,13 @@ SETTLED_STEPS = 20
 HARMFUL_LOSS = 0.85
 """Mean loss of the last third above which training does harm: chance is 0.693, and a tenth of wrong labels alone does
 not lift a healthy loss above this."""
+THROWN_NATS, THROWN_ACCURACY = 50.0, 0.75
+"""Mean |log-ratio| of the chosen answers in the last third, more than all they had at the start, and the training
+accuracy up to which such a throw is harm: losses that are bounded do not rise."""
 FLAT_LOSS_NATS = 0.005
-"""Distance of the loss from 0.6931 up to which it has not moved; at β 0.1 that is a log-ratio of a tenth of a nat."""
+"""Distance of the loss from its start up to which it has not moved; at β 0.1 that is a tenth of a nat."""
+LITTLE_LOSS_NATS = 0.04
+"""Distance of the loss from its start up to which it has hardly fallen, with a β outside its usual range."""
 STILL_NATS = 0.1
 """Median |margin| / β below which the policy has hardly moved, in the second half of a run."""
 STILL_NATS_EARLY = 0.02
@@ -27,81 +35,118 @@ MOVED_NATS = 0.5
 """|margin| / β above which the policy has moved, whatever the loss says."""
 FEW_STEPS = 30
 """Optimizer steps below which a run is too short: 500 pairs are 63 steps an epoch at an effective batch of 8."""
+MANY_EPOCHS = 4.0
+"""Epochs up to which more of them are advised."""
 LEARNT_LOSS_SHARE = 0.8
-"""Share of 0.6931 below which the loss counts as fallen, however few the steps were."""
-_METRIC_NAMES = {"loss": "The loss", "grad_norm": "The gradient"}
+"""Share of its start to which the loss must have fallen to count as learnt, however few the steps were."""
+_METRIC_NAMES = {"loss": "The loss", "eval_loss": "The held-out loss", "grad_norm": "The gradient"}
+_MIN_LOG_LINES = 5
+"""With fewer log lines there is no curve to judge."""
 
 
 def not_a_number(run: Evidence) -> Advice | None:
     """The loss or the gradient norm is NaN or infinite; no later metric has a meaning."""
     for line in reversed(run.metrics):
-        broken = [name for name in _METRIC_NAMES if name in line and not _finite(line[name])]
+        broken = [name for name in _METRIC_NAMES if name in line and not is_finite(line[name])]
         if broken:
-            start = _first_broken_step(run, broken[0])
-            return Advice(
-                "nan",
-                "error",
-                f"{_METRIC_NAMES[broken[0]]} is not a number since step {start}: the model is broken. Stop, "
-                "lower the rate, and look at the longest and oddest pairs.",
-                _lower_rate(run),
-                f"{broken[0]} = {line[broken[0]]}",
+            name = broken[0]
+            if _never_a_number(run):
+                message = (
+                    "The loss is not a number before the first update: the base model itself computes no numbers on "
+                    "these rows. Its weights hold NaN or infinite values, or overflow in this precision. Generate a "
+                    "text with the base model, and load it again from its source."
+                )
+                return Advice(
+                    "nan", "error", message, {}, f"{name} = {line[name]} from the first evaluation or step on"
+                )
+            message = (
+                f"{_METRIC_NAMES[name]} is not a number since step {_first_broken_step(run, name)}: the model is "
+                "broken. Stop, lower the rate, and look at the longest and oddest pairs."
             )
+            return Advice("nan", "error", message, _lower_rate(run), f"{name} = {line[name]}")
         if "loss" in line:
             return None
     return None
 
 
+def _never_a_number(run: Evidence) -> bool:
+    """Whether the losses before the first update were logged, and none was a number."""
+    first = [line.get("loss", line.get("eval_loss")) for line in run.metrics if line["step"] <= 1 and _has_loss(line)]
+    return bool(first) and not any(map(is_finite, first))
+
+
+def _has_loss(line: Mapping[str, Any]) -> bool:
+    return "loss" in line or "eval_loss" in line
+
+
 def rate_high(run: Evidence) -> Advice | None:
-    """The mean loss is above that of chance (0.6931), where healthy training falls below it."""
-    losses = run.series("loss")
-    if not run.has_sigmoid_loss or run.step < FEW_STEPS / 3 or len(losses) < 5:  # noqa: PLR2004 - fewer points are no curve
+    """The mean loss is well above its start, or the policy was thrown far from the reference and learnt little."""
+    losses, start, unit = run.values("loss"), run.loss_start, run.loss_unit
+    if run.step < FEW_STEPS / 3 or len(losses) < _MIN_LOG_LINES:
         return None
-    late = part([value for _, value in losses], 2 / 3, 1)
+    late = mean(part(losses, 2 / 3, 1))
     accuracy = mean(part(run.values("rewards/accuracies"), 2 / 3, 1))
-    if mean(late) < HARMFUL_LOSS:
+    harmful = start is not None and unit is not None and late >= start + (HARMFUL_LOSS - LN2) * unit
+    # A loss of means per token that falls is no harm, whatever the accuracy of whole answers.
+    learns = run.compares_means and start is not None and unit is not None and late < start - FLAT_LOSS_NATS * unit
+    thrown = _nats_thrown(run) if accuracy <= THROWN_ACCURACY and not learns else 0.0
+    if not harmful and not thrown:
         return None
-    rate = run.setting("learning_rate", 0.0)
-    worst = max(value for _, value in losses)
+    symptom = f"The loss is {late:.2f} on average"
+    if harmful and start is not None:
+        symptom += f", worse than the {start:.2f} of tossing a coin, and jumped to {max(losses):.1f}"
+    else:
+        symptom += f", and the chosen answers have moved by {thrown:.0f} nats with {accuracy:.0%} of the pairs right"
+    severe = thrown or (start is not None and unit is not None and late > start + LN2 * unit)
     return Advice(
         "rate-high",
-        "error" if mean(late) > 2 * LN2 else "warning",
-        f"The loss is {mean(late):.2f} on average, worse than the 0.69 of tossing a coin, and jumped to {worst:.1f}: "
-        f"the learning rate {plain_number(rate)} is too high here. Lower it, or warm up longer.",
+        "error" if severe else "warning",
+        f"{symptom}: the learning rate {plain_number(run.setting('learning_rate', 0.0))} is too high here. Lower it, "
+        "or warm up longer.",
         _lower_rate(run) | {"warmup_ratio": max(0.1, run.setting("warmup_ratio", 0.1))},
-        f"mean loss of the last third {mean(late):.3f}, highest {worst:.3f}, accuracy {accuracy:.2f}",
+        f"mean loss of the last third {late:.3f}, highest {max(losses):.3f}, accuracy {accuracy:.2f}",
     )
+
+
+def _nats_thrown(run: Evidence) -> float:
+    """How far the chosen answers have moved, if by more than all they had at the start; 0 if less."""
+    chosen, logps = run.values("rewards/chosen"), run.values("logps/chosen")
+    if not chosen or not logps:
+        return 0.0
+    moved = mean([abs(value) for value in part(chosen, 2 / 3, 1)]) / run.beta
+    return moved if moved >= max(THROWN_NATS, abs(mean(part(logps, 0, 0.1)))) else 0.0
 
 
 def beta(run: Evidence) -> Advice | None:
     """β is so small that the loss hardly changes when the policy moves, or so large that it swings."""
-    betas = run.strategy.betas if run.strategy else None
-    if betas is None or not run.has_sigmoid_loss or run.step < FEW_STEPS / 3:
+    betas = run.strategy.betas(run.settings) if run.strategy else None
+    start, unit = run.loss_start, run.loss_unit
+    if betas is None or start is None or unit is None or run.step < FEW_STEPS / 3:
         return None
-    low, high = betas
-    if low <= run.beta <= high:
+    if betas.low <= run.beta <= betas.high:
         return None
     margins, losses = run.values("rewards/margins"), run.values("loss")
-    if len(losses) < 5:  # noqa: PLR2004
+    if len(losses) < _MIN_LOG_LINES:
         return None
     late = mean(part(losses, 2 / 3, 1))
     moved = median([abs(value) for value in part(margins, 2 / 3, 1)]) / run.beta
-    if run.beta < low and abs(late - LN2) < 4 * FLAT_LOSS_NATS and moved >= MOVED_NATS:
+    if run.beta < betas.low and abs(late - start) < LITTLE_LOSS_NATS * unit and moved >= MOVED_NATS:
         return Advice(
             "beta",
             "warning",
             f"The policy moves ({moved:.1f} nats a pair) and the loss stays at {late:.3f}: with beta {run.beta:g} "
-            "hardly anything holds it to the reference. 0.1 is usual.",
-            {"beta": 0.1},
+            f"hardly anything holds it to the reference; {betas.advice}.",
+            {"beta": betas.usual},
             f"median |margin| / β {moved:.2f} nats, mean loss of the last third {late:.4f}",
         )
     spread = _standard_deviation(part(losses, 1 / 3, 1))
-    if run.beta > high and (late > LN2 or spread > LN2 or moved < STILL_NATS):
+    if run.beta > betas.high and (late > start or spread > LN2 * unit or moved < STILL_NATS):
         return Advice(
             "beta",
             "warning",
             f"With beta {run.beta:g} the smallest move of the policy swings the loss (by {spread:.2f} around "
-            f"{late:.2f}): it is held too tightly to learn more. 0.1 to 0.5 is usual.",
-            {"beta": 0.1},
+            f"{late:.2f}): it is held too tightly to learn more; {betas.advice}.",
+            {"beta": betas.usual},
             f"mean loss of the last third {late:.3f}, deviation {spread:.3f}, median |margin| / β {moved:.3f} nats",
         )
     return None
@@ -112,47 +157,73 @@ def too_short(run: Evidence) -> Advice | None:
     steps = run.max_steps
     if steps is None or steps >= FEW_STEPS or run.step < min(3, steps):
         return None
-    losses = run.values("loss")
-    if not losses or (run.has_sigmoid_loss and mean(part(losses, 2 / 3, 1)) < LEARNT_LOSS_SHARE * LN2):
+    losses, start, unit = run.values("loss"), run.loss_start, run.loss_unit
+    if not losses:
         return None
-    epochs = run.setting("num_train_epochs", 3)
-    remedy = {"max_steps": None, "num_train_epochs": max(3.0, epochs)}
+    held_out = held_out_of(run)
+    if unit is None or start is None:
+        learnt = held_out is not None and held_out.proves_learning
+    else:
+        learnt = mean(part(losses, 2 / 3, 1)) < start - (1 - LEARNT_LOSS_SHARE) * LN2 * unit
+    if learnt:
+        return None
     rows = run.strategy.data.value if run.strategy else "examples"
     advised = run.strategy.enough_examples if run.strategy else None
     enough = f"; {advised} and more are advised" if advised else ""
+    rate = run.setting("learning_rate", 0.0)
+    slow = f" The learning rate {plain_number(rate)} is low for LoRA, too." if _faster_for_lora(run) else ""
     return Advice(
         "too-short",
         "warning",
         f"{steps} steps are too few to learn from {rows}: the loss is still {losses[-1]:.2f}. Train longer (2 to 4 "
-        f"epochs), or on more {rows}{enough}.",
-        remedy,
+        f"epochs), in smaller batches, or on more {rows}{enough}.{slow}",
+        _more_steps(run, steps) | _faster_for_lora(run),
         f"{steps} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}",
     )
 
 
+def _more_steps(run: Evidence, steps: int) -> dict[str, Any]:
+    """A remedy: no limit of the steps, more epochs, and where those are enough already smaller batches."""
+    epochs = run.setting("num_train_epochs", 3.0)
+    remedy: dict[str, Any] = {"max_steps": None, "num_train_epochs": max(3.0, epochs)}
+    if run.settings.get("max_steps") is not None or epochs < 3:  # noqa: PLR2004 - the epochs that are advised
+        return remedy
+    remedy["num_train_epochs"] = max(MANY_EPOCHS, epochs)
+    # As many parts of a batch as bring FEW_STEPS, if all of them become steps of their own.
+    parts = max(int(run.setting("gradient_accumulation_steps", 1)), 1)
+    wanted = FEW_STEPS / max(steps * remedy["num_train_epochs"] / max(epochs, 1e-9), 1.0)
+    remedy["gradient_accumulation_steps"] = max(int(parts / wanted), 1) if wanted > 1 else parts
+    return remedy
+
+
+def _faster_for_lora(run: Evidence) -> dict[str, Any]:
+    """A remedy: the rate that is advised for an adapter, where it is lower."""
+    rates, rate = run.learning_rates, run.setting("learning_rate", 0.0)
+    return {"learning_rate": rates.lora} if rates and run.settings.get("use_lora") and 0 < rate < rates.lora else {}
+
+
 def rate_low(run: Evidence) -> Advice | None:
-    """The loss stays at 0.6931 because the policy hardly moves."""
-    if not run.has_sigmoid_loss or run.step < SETTLED_STEPS:
-        return None
+    """The loss stays at its start because the policy hardly moves."""
     losses, margins = run.values("loss"), run.values("rewards/margins")
-    if not losses or not margins:
+    start, unit = run.loss_start, run.loss_unit
+    if start is None or unit is None or run.step < SETTLED_STEPS or not losses or not margins:
         return None
     late = mean(part(losses, 2 / 3, 1))
     moved = median([abs(value) for value in part(margins, 2 / 3, 1)]) / run.beta
     in_first_half = run.max_steps is not None and run.step < run.max_steps / 2
-    if abs(late - LN2) > FLAT_LOSS_NATS or moved >= (STILL_NATS_EARLY if in_first_half else STILL_NATS):
+    if abs(late - start) > FLAT_LOSS_NATS * unit or moved >= (STILL_NATS_EARLY if in_first_half else STILL_NATS):
         return None
     rate = run.setting("learning_rate", 0.0)
     lora = bool(run.settings.get("use_lora", True))
     rates = run.learning_rates
-    faster = max(10 * rate, 0.0 if rates is None else rates.lora if lora else rates.low)
+    faster = max(float(f"{10 * rate:.3g}"), 0.0 if rates is None else rates.lora if lora else rates.low)
     advised = (
         f" For LoRA, TRL advises about {plain_number(rates.lora)}." if rates and lora and rate < rates.lora else ""
     )
     return Advice(
         "rate-low",
         "warning",
-        f"Stuck at 0.6931: after {run.step} steps the policy has hardly moved. The learning rate "
+        f"Stuck at {start:.4g}: after {run.step} steps the policy has hardly moved. The learning rate "
         f"{plain_number(rate)} is too low here.{advised}",
         {"learning_rate": faster},
         f"mean loss of the last third {late:.4f}, median |margin| / β {moved:.3f} nats",
@@ -167,11 +238,7 @@ def _lower_rate(run: Evidence) -> dict[str, float]:
 
 def _first_broken_step(run: Evidence, name: str) -> int:
     """The first step at which a metric is not finite."""
-    return next((line["step"] for line in run.metrics if name in line and not _finite(line[name])), run.step)
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return next((line["step"] for line in run.metrics if name in line and not is_finite(line[name])), run.step)
 
 
 def _standard_deviation(values: Sequence[float]) -> float:

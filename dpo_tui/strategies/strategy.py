@@ -56,7 +56,44 @@ class LearningRates:
     lora: float
 
 
-def _no_start_loss(settings: Settings) -> float | None:
+@dataclass(frozen=True)
+class Betas:
+    """The sensible values of β, which differ in kind between losses of whole answers and of mean tokens.
+
+    Attributes:
+        low: below it the reference hardly holds the policy, or the loss hardly changes.
+        high: above it the policy hardly moves.
+        usual: advised instead of a value outside.
+        advice: the usual values in words.
+    """
+
+    low: float
+    high: float
+    usual: float
+    advice: str
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """Start and scale of a run's loss.
+
+    Attributes:
+        start: expected loss before the first update; None where a part of it depends on the model or the data.
+        floor: the lowest value that the parts with a known start can reach.
+        unit: start − floor of those parts, as a multiple of that of −log σ (ln 2). Thresholds that were found with
+            ``sigmoid`` are multiplied by it.
+    """
+
+    start: float | None
+    floor: float
+    unit: float
+
+
+def _no_loss_scale(settings: Settings) -> LossScale | None:
+    return None
+
+
+def _no_betas(settings: Settings) -> Betas | None:
     return None
 
 
@@ -84,10 +121,12 @@ class Strategy:
         enough_examples: number of training examples from which a result can be expected; None where no rule is known.
         has_reference: whether the loss compares the policy with a frozen reference. KL is estimated against it.
         reference_scored_once: whether TRL can score the reference before the training (``precompute_ref_log_probs``).
-        start_loss: expected loss before the first update; None where that is unknown.
+        loss_scale: where its loss starts and how far it can fall; None where that is unknown.
         loss_summary: the loss and its settings in a few words, for the model card; empty where it has none.
         learning_rates: usual ones; None where no advice can be given.
-        betas: lowest and highest sensible β; None where the loss has no β that weighs the reference.
+        betas: sensible values of β; None where the loss has no β that weighs the reference.
+        compares_means: whether its loss compares means per token, while the logged accuracy compares whole answers.
+        lowers_chosen: whether its loss makes the chosen answers less likely on purpose.
         memory_7b_gb: expected memory for a 7B model in 4-bit with LoRA, from and to, in decimal gigabytes.
         smallest_micro_batch: fewest examples that the loss can be computed on at once.
         disables_dropout: whether its trainer sets the rate of every dropout to 0, the adapter's included.
@@ -106,14 +145,21 @@ class Strategy:
     enough_examples: int | None = None
     has_reference: bool = False
     reference_scored_once: bool = False
-    start_loss: Callable[[Settings], float | None] = _no_start_loss
+    loss_scale: Callable[[Settings], LossScale | None] = _no_loss_scale
     loss_summary: Callable[[Settings], str] = _no_loss_summary
     learning_rates: LearningRates | None = None
-    betas: tuple[float, float] | None = None
+    betas: Callable[[Settings], Betas | None] = _no_betas
+    compares_means: Callable[[Settings], bool] = _never
+    lowers_chosen: Callable[[Settings], bool] = _never
     memory_7b_gb: tuple[float, float] | None = None
     smallest_micro_batch: int = 1
     disables_dropout: Callable[[Settings], bool] = _never
     micro_batch_changes_loss: Callable[[Settings], bool] = _never
+
+    def start_loss(self, settings: Settings) -> float | None:
+        """Return the expected loss before the first update; None where that is unknown."""
+        scale = self.loss_scale(settings)
+        return scale.start if scale else None
 
     def scores_reference_in_steps(self, precompute_ref_log_probs: str) -> bool:
         """Whether every training step has a forward pass of the reference.

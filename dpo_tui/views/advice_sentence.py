@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dpo_tui.advice.advice import TOO_EARLY, Advice
+from dpo_tui.advice.advice import HEALTHY, TOO_EARLY, Advice
 from dpo_tui.text.numbers import short_number
 from dpo_tui.views.run_feed import OPENING, Feed, finite_number
 
@@ -55,10 +55,9 @@ def advice_sentence(feed: Feed, advice: Sequence[Advice] = ()) -> AdviceSentence
     if logged is not None and logged.tone != "note":
         return logged
     if status == "done":
-        result = (worst.evidence if worst is not None else "") or _latest_numbers(feed)
-        return AdviceSentence("good", f"Done. {_as_sentence(result) if result else ''}".strip())
+        return _done(feed, worst)
     if worst is not None and worst.rule != TOO_EARLY:
-        return AdviceSentence("good", worst.message)
+        return AdviceSentence(_verdict_tone(worst), worst.message)
     if logged is not None:
         return logged
     if feed.latest.get("loss") is not None:
@@ -66,6 +65,18 @@ def advice_sentence(feed: Feed, advice: Sequence[Advice] = ()) -> AdviceSentence
     phase = next((event for event in reversed(feed.events) if event.get("kind") == "phase"), None)
     doing = str(phase.get("message", "")) if phase else "The worker is starting; loading the libraries takes a while"
     return AdviceSentence("note", f"{doing}. The first numbers come after the first logged step.")
+
+
+def _done(feed: Feed, worst: Advice | None) -> AdviceSentence:
+    """The sentence for a run that is done and to which no rule applies; only a healthy one is praised."""
+    if worst is not None and worst.rule not in (HEALTHY, TOO_EARLY):
+        return AdviceSentence(_verdict_tone(worst), f"Done. {worst.message}")
+    result = (worst.evidence if worst is not None else "") or _latest_numbers(feed)
+    return AdviceSentence("good", f"Done. {_as_sentence(result) if result else ''}".strip())
+
+
+def _verdict_tone(advice: Advice) -> Tone:
+    return "good" if advice.rule == HEALTHY else "note"
 
 
 def remedy_text(advice: Advice) -> str:

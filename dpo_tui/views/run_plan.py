@@ -105,22 +105,39 @@ def with_file(plan: RunPlan, path: Path) -> RunPlan:
 def with_demo(plan: RunPlan) -> RunPlan:
     """Plan the demo: the shipped toy model and pairs with their settings."""
     opened = with_file(replace(plan, own={}), assets.config_file())
-    return with_values(
-        opened,
-        {
-            "model_name": str(assets.model_dir()),
-            "dataset": str(assets.pairs_file()),
-            "eval_dataset": str(assets.heldout_file()),
-            "name": "demo",
-        },
-    )
+    return with_values(opened, _demo_values())
+
+
+def _demo_values() -> dict[str, str]:
+    """What the demo sets beside its config file."""
+    return {
+        "model_name": str(assets.model_dir()),
+        "dataset": str(assets.pairs_file()),
+        "eval_dataset": str(assets.heldout_file()),
+        "name": "demo",
+    }
 
 
 def with_values(plan: RunPlan, values: Mapping[str, Any]) -> RunPlan:
     """Set settings of the user; None removes one, so that the file's or the profile's applies again."""
+    plan = _without_demo(plan, values)
     kept = {name: value for name, value in plan.own.items() if name not in values}
     given = {name: value for name, value in values.items() if value is not None}
     return _with_config(replace(plan, own={**kept, **given}))
+
+
+def _without_demo(plan: RunPlan, values: Mapping[str, Any]) -> RunPlan:
+    """Drop the demo's settings, which suit its toy model, when another model or other data are chosen."""
+    demo = _demo_values()
+    others = {name for name in _CHOSEN_HERE if name in values and values[name] != demo[name]}
+    dropped = set()
+    if plan.file == assets.config_file() and others:
+        plan = replace(plan, file=None, file_values={})
+        dropped.add("name")
+    if "dataset" in others:
+        dropped.add("eval_dataset")
+    own = {name: value for name, value in plan.own.items() if name not in dropped or value != demo[name]}
+    return replace(plan, own=own)
 
 
 def with_remedy(plan: RunPlan, changes: Mapping[str, Any]) -> RunPlan:

@@ -15,6 +15,7 @@ from dpo_tui.advice import receipt_rules
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY
 from dpo_tui.advice.diagnose import RULES, apply_rules, diagnose
 from dpo_tui.advice.evidence import Evidence, read_evidence
+from dpo_tui.advice.held_out import FEW_PAIRS, held_out_of
 from dpo_tui.advice.remedies import config_with_remedy, next_name
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values, load, with_changes
@@ -25,7 +26,9 @@ from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.metric_expectations import LN2
 
-RUNS = sorted(path.parent for path in (Path(__file__).parents[2] / "tests" / "advice_runs").glob("*/label.json"))
+FOLDERS = [Path(__file__).parents[2] / "tests" / name for name in ("advice_runs", "advice_runs_by_loss")]
+RUNS = sorted(path.parent for folder in FOLDERS for path in folder.glob("*/label.json"))
+UNSEEN_RUNS = sorted(path.parent for path in FOLDERS[0].with_name("advice_runs_unseen").glob("*/label.json"))
 LABELS = {run: json.loads((run / "label.json").read_text()) for run in RUNS}
 HEALTHY_RUNS = [run for run in RUNS if LABELS[run]["right"] == [HEALTHY]]
 
@@ -44,6 +47,23 @@ def test_the_first_diagnosis_is_right_for_nine_runs_in_ten() -> None:
     """What a person reads first is the fault that was made."""
     wrong = {run.name: diagnose(run)[0].rule for run in RUNS if diagnose(run)[0].rule not in LABELS[run]["right"]}
     assert len(wrong) <= 0.1 * len(RUNS), wrong
+
+
+def test_healthy_is_never_said_of_a_run_whose_held_out_accuracy_is_not_above_chance() -> None:
+    """At no moment of any labelled run, those included by which no rule was written."""
+    said = 0
+    for run in (*RUNS, *UNSEEN_RUNS):
+        whole = read_evidence(run)
+        for tenth in range(1, 11):
+            seen = [line for line in whole.metrics if line["step"] <= round(whole.step * tenth / 10)]
+            evidence = replace(whole, metrics=seen, over=tenth == 10)
+            if apply_rules(evidence)[0].rule != HEALTHY:
+                continue
+            said += 1
+            held_out = held_out_of(evidence)
+            assert held_out is not None and held_out.loss < held_out.start, run.name
+            assert held_out.accuracy is None or (held_out.count >= FEW_PAIRS and held_out.above_chance), run.name
+    assert said > 100
 
 
 def test_runs_that_are_fine_get_no_alarm() -> None:
@@ -70,7 +90,7 @@ def test_every_remedy_makes_a_valid_config(run: Path) -> None:
     loaded = load(run / "config.toml")
     for advice in diagnose(run):
         assert advice.message
-        assert advice.evidence
+        assert advice.evidence or advice.rule == TOO_EARLY
         changed = with_changes(loaded, advice.remedy, "command line").config
         assert not advice.remedy or changed != loaded.config
 
@@ -87,6 +107,7 @@ def rules(evidence: Evidence) -> list[str]:
 
 
 SETTINGS = {"strategy": "dpo", "learning_rate": 5e-6, "beta": 0.1, "use_lora": True, "warmup_ratio": 0.1}
+HELD_OUT_48 = {"data": {"held_out": 48}}
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, None])
@@ -184,8 +205,11 @@ def test_kl_above_ten_is_told_once_it_is_surely_above() -> None:
 def test_a_kl_from_before_the_first_step_is_no_reason_to_call_a_run_healthy() -> None:
     """It is zero by definition, and later estimates may have been too dear."""
     learning = curve([0.69 - 0.005 * step for step in range(40)])
-    only_before = apply_rules(Evidence(SETTINGS, [{"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0}, *learning]))
-    later = apply_rules(Evidence(SETTINGS, [*learning, {"step": 40, "eval_kl": 2.5, "eval_kl_stderr": 0.4}]))
+    learning += [{"step": 40, "eval_loss": 0.6, "eval_rewards/accuracies": 0.8}]
+    before = {"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0}
+    only_before = apply_rules(Evidence(SETTINGS, [before, *learning], HELD_OUT_48))
+    after = {"step": 40, "eval_kl": 2.5, "eval_kl_stderr": 0.4}
+    later = apply_rules(Evidence(SETTINGS, [*learning, after], HELD_OUT_48))
     assert only_before[0].rule == later[0].rule == "healthy"
     assert "KL" not in only_before[0].message
     assert "KL 2.5 ± 0.4" in later[0].message
@@ -205,7 +229,9 @@ def test_a_huge_run_is_judged_from_a_part_of_its_file(tmp_path: Path) -> None:
             loss = max(LN2 - step * 1e-4, 0.4)
             line = {"step": step, "loss": loss, "rewards/margins": min(step / 1000, 1.0), "rewards/accuracies": 0.8}
             file.write(json.dumps(line) + "\n")
+        file.write(json.dumps({"step": 60_000, "eval_loss": 0.45, "eval_rewards/accuracies": 0.8}) + "\n")
         file.write('[1]\n{"step": "x"}\n{"step": 70000, "lo')
+    (tmp_path / "receipt.json").write_text(json.dumps(HELD_OUT_48))
     found = read_evidence(tmp_path)
     assert len(found.metrics) < 20_000
     assert (found.metrics[0]["step"], found.step) == (1, 60_000)
@@ -237,6 +263,29 @@ def test_status_tells_the_diagnosis(home: Path) -> None:
     assert "advice: Stuck at 0.6931" in output
     assert "try: learning_rate = 5e-6" in output
     assert f"dpo-tui config fix {folder.id}" in output
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"max_steps": 6, "num_train_epochs": 3.0}, {"max_steps": None}),
+        ({"num_train_epochs": 1.0}, {"num_train_epochs": 3.0}),
+        ({"num_train_epochs": 3.0, "gradient_accumulation_steps": 8},
+         {"num_train_epochs": 4.0, "gradient_accumulation_steps": 2}),
+        ({"num_train_epochs": 4.0, "gradient_accumulation_steps": 1}, {}),
+        ({"num_train_epochs": 4.0, "gradient_accumulation_steps": 1, "learning_rate": 5e-7}, {"learning_rate": 5e-6}),
+    ],
+)  # fmt: skip
+def test_a_remedy_names_only_what_differs_from_the_run(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Six steps of three epochs are not mended by three epochs, nor by a rate that hardly moves an adapter."""
+    found = apply_rules(Evidence(SETTINGS | settings, curve([0.69] * 6), max_steps=6))[0]
+    assert (found.rule, dict(found.remedy)) == ("too-short", expected)
+
+
+def test_a_rate_that_is_the_lowest_already_is_not_offered_again() -> None:
+    broken = curve([0.69, math.nan])
+    found = apply_rules(Evidence(SETTINGS | {"learning_rate": 1e-7}, broken))[0]
+    assert found.rule == "nan" and not found.remedy
 
 
 def flat_run(name: str = "flat") -> RunFolder:

@@ -140,7 +140,7 @@ def test_settings_of_a_folder_that_name_no_known_strategy_have_none() -> None:
     """A newer version may have made the run: its advice is then what holds for any strategy."""
     assert strategy_in({}) is DPO
     assert strategy_in({"strategy": "of tomorrow"}) is None
-    assert not Evidence({"strategy": "of tomorrow"}).has_sigmoid_loss
+    assert Evidence({"strategy": "of tomorrow"}).loss_scale is None
     assert apply_rules(Evidence({"strategy": "of tomorrow"}, [{"step": 1, "loss": math.nan}]))[0].rule == "nan"
 
 
@@ -162,9 +162,10 @@ def test_a_strategy_is_recognised_by_what_its_trainer_logs(
     assert recognise(logged) is expected
 
 
-def test_only_the_sigmoid_loss_starts_at_the_logarithm_of_two() -> None:
+def test_the_sigmoid_loss_starts_at_the_logarithm_of_two_and_others_elsewhere() -> None:
     assert DPO.start_loss({}) == DPO.start_loss({"loss_type": ["sigmoid"], "beta": 5}) == LN2
-    assert DPO.start_loss({"loss_type": ["ipo"]}) is None
+    assert DPO.start_loss({"loss_type": ["ipo"]}) == pytest.approx(25)
+    assert DPO.start_loss({"loss_type": ["of tomorrow"]}) is None
     assert SFT.start_loss({}) is None
 
 
@@ -243,7 +244,10 @@ def test_advice_on_a_new_strategy_is_only_what_holds_for_it(odds: Strategy) -> N
     assert not advise(config(strategy="odds", **unusual))
     curve = [{"step": step, "loss": 2.4 - step / 1000, "rewards/margins": 0.01} for step in range(1, 61)]
     assert apply_rules(Evidence({}, curve))[0].rule == "rate-high", "worse than a coin, for DPO"
-    assert apply_rules(Evidence({"strategy": "odds"}, curve))[0].rule == "healthy"
+    assert apply_rules(Evidence({"strategy": "odds"}, curve))[0].rule == "learning"
+    evaluations = [{"step": step, "eval_loss": 2.4 - step / 1000, "eval_rewards/accuracies": 0.8} for step in (0, 60)]
+    shown = Evidence({"strategy": "odds"}, [*evaluations[:1], *curve, *evaluations[1:]], {"data": {"held_out": 50}})
+    assert apply_rules(shown)[0].rule == "healthy"
     short = apply_rules(Evidence({"strategy": "odds"}, curve[:4], max_steps=4))[0]
     assert short.rule == "too-short" and "learn from pairs" in short.message
 

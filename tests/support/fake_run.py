@@ -34,6 +34,10 @@ learning_rate = 5e-7
 """
 
 
+HELD_OUT = 48
+"""Held-out pairs of the receipt; without their number no accuracy is evidence."""
+
+
 def metrics_at(step: int, total: int) -> dict[str, float]:
     """The metrics of one log event of a run that learns, with noise from `random`."""
     progress = step / total
@@ -77,6 +81,7 @@ def begin(folder: RunFolder, name: str, status: str = "running") -> State:
         attempt_started_at=now,
     )
     write_state(folder, state)
+    write_json_atomic(folder.receipt, {"data": {"train": 320, "held_out": HELD_OUT}, "effective_batch": 8})
     return state
 
 

@@ -2,12 +2,15 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dpo_tui.advice.diagnose import diagnose
 from dpo_tui.errors import DataError, TrainingError
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
@@ -76,6 +79,27 @@ def test_attention_without_a_gradient_here_ends_the_run_in_words(
     """Torch says so in the first step, after minutes of loading."""
     with pytest.raises(TrainingError, match=r"flex_attention.*GPUs only"):
         train(make_config(tiny_model, tiny_pairs, attn_implementation="flex_attention"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"kl_prompts": 0}, {"kl_prompts": 0, "eval_split": 0.0}])
+def test_a_base_model_that_computes_no_numbers_ends_the_run_in_words_before_anything_is_saved(
+    home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """At the evaluation before step 1, or else at step 1, whose loss is of the base model as well."""
+    from safetensors.torch import load_file, save_file
+
+    damaged = Path(shutil.copytree(tiny_model, tmp_path / "damaged"))
+    weights = load_file(damaged / "model.safetensors")
+    weights["model.layers.0.mlp.down_proj.weight"][3, 5] = math.nan
+    save_file(weights, damaged / "model.safetensors", {"format": "pt"})
+    config = make_config(damaged, tiny_pairs, **settings)
+    folder = make_run(config)
+    with pytest.raises(TrainingError, match="The base model computes no numbers on these rows"):
+        train(config, folder)
+    assert max(line["step"] for line in lines(folder.metrics)) <= 1
+    assert not folder.adapter.exists()
+    advice = diagnose(folder.path)[0]
+    assert (advice.rule, dict(advice.remedy)) == ("nan", {}) and "before the first update" in advice.message
 
 
 def test_full_fine_tuning_saves_a_whole_model(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.views.advice_sentence import advice_sentence
+from dpo_tui.views.advice_sentence import AdviceSentence, advice_sentence
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.series import Series
 
@@ -59,3 +59,13 @@ def test_advice_that_the_run_was_given_outranks_good_numbers():
     feed = feed_with(loss=0.5, accuracy=0.9)
     feed.about["advice"] = {"kind": "advice", "severity": "warning", "message": "Both rewards fall."}
     assert advice_sentence(feed).text.startswith("Both rewards fall.")
+
+
+@pytest.mark.parametrize("rule", ["learning", "few-held-out", "unclear"])
+def test_only_a_healthy_run_is_praised_at_its_end_and_before(rule):
+    """What is not shown is said in the words of the advice, not as a success."""
+    advice = Advice(rule, "info", "Not shown yet: held-out accuracy 50%.", evidence="loss 0.69 → 0.68")
+    running, done = (feed_with(status=status, loss=0.68) for status in ("running", "done"))
+    assert advice_sentence(running, [advice]) == AdviceSentence("note", advice.message)
+    assert advice_sentence(done, [advice]) == AdviceSentence("note", f"Done. {advice.message}")
+    assert advice_sentence(done, [FINE]).tone == "good"

@@ -121,7 +121,7 @@ def test_numbers_around_ln_2_are_expected_of_dpo_with_its_own_loss_only(tmp_path
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": lines}))
     feed = open_feed(folder)
     feed.poll(time.time())
-    assert evidence_of(feed).has_sigmoid_loss is own
+    assert (evidence_of(feed).loss_scale is not None) is own
 
 
 def test_a_long_foreign_history_is_thinned_and_keeps_its_last_step(tmp_path):

@@ -192,7 +192,8 @@ def _outputs(model: Any, rows: Sequence[torch.Tensor]) -> _Outputs:
     for row in rows:
         found = model(input_ids=row, output_hidden_states=True, use_cache=False)
         logits.append(found.logits[0].float())
-        hidden.append(found.hidden_states[-1][0].float())
+        # Gemma 3n has several of them, one behind the other: [streams, 1, length, width].
+        hidden.append(found.hidden_states[-1].reshape(-1, found.hidden_states[-1].shape[-1]).float())
     return _Outputs(torch.cat(logits), torch.cat(hidden))
 
 

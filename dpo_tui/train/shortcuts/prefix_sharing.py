@@ -259,6 +259,8 @@ def layout_cost(model: Any, backbone: Any) -> LayoutCost:
         # Block-sparse: blocks that no query attends to are skipped, and no layout lets a token attend to more than its
         # own sequence. So attention counts against no layout; only padding does.
         return LayoutCost(token=linear, attention=0.0)
+    # Of a wrapper, such as Gemma 3's, the language model's.
+    config = config.get_text_config()
     heads = getattr(config, "num_attention_heads", 1)
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
     surcharge = _ATTENTION_SURCHARGE.get(model.device.type, _ATTENTION_SURCHARGE_ELSEWHERE)

@@ -3,6 +3,7 @@
 Where requests come from: :mod:`dpo_tui.train.worker.stop_requests`.
 """
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from dpo_tui.errors import TrainingError
 from dpo_tui.train.evaluation.time_budget import TrainingProgress
 from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.worker import checkpoints
@@ -28,6 +30,23 @@ class NothingLeftToTrain(Exception):
     Trainer itself looks whether it is done only after a step (transformers 5.23, Trainer._run_epoch), so it would make
     one step more, unless the last one also ends an epoch.
     """
+
+
+def _require_numbers_before_training(step: int, values: dict[str, Any]) -> None:
+    """Refuse a base model that computes no numbers, before its adapter is trained on them and saved.
+
+    The evaluation of step 0 and the loss of step 1 are of the base model: the first update comes after them.
+
+    Raises:
+        TrainingError: the loss is NaN or infinite.
+    """
+    loss = values.get("loss", values.get("eval_loss"))
+    if step <= 1 and loss is not None and not math.isfinite(loss):
+        raise TrainingError(
+            f"The base model computes no numbers on these rows: the loss before the first update is {loss}",
+            hint="its weights hold NaN or infinite values, or overflow in this precision (bf16, attn_implementation); "
+            "generate a text with it, and load it again from its source",
+        )
 
 
 class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
@@ -163,6 +182,7 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
             if torch.cuda.is_available():
                 values["vram_peak_gb"] = torch.cuda.max_memory_reserved() / _BYTES_PER_GB
         self.journal.metrics(state.global_step, epoch, values)
+        _require_numbers_before_training(state.global_step, values)
         if self.spike_detector is not None and "grad_norm" in values:
             self.spike_detector.check(state.global_step, values["grad_norm"])
         self._idle_since = time.perf_counter()

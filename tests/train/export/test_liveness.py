@@ -209,7 +209,7 @@ def full(home_model: Path, pairs: Path, dtype: torch.dtype, **changes: Any) -> R
     config = make_config(home_model, pairs, **QUICK, use_lora=False, max_steps=2, warmup_ratio=0.0, **changes)
     folder = make_run(config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "load_model", lambda *arguments: load(*arguments).to(dtype))
+        patch.setattr(worker, "load_model", lambda *arguments, **options: load(*arguments, **options).to(dtype))
         try:
             train(config, folder)
         except TrainingError as error:

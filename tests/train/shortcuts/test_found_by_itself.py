@@ -91,8 +91,8 @@ def changed_model(monkeypatch: pytest.MonkeyPatch) -> Any:
         from dpo_tui.train import run_training
         from dpo_tui.train.model import load as loading
 
-        def load(config: Any, device: Any) -> Any:
-            made = loading.load_model(config, device)
+        def load(config: Any, device: Any, **options: Any) -> Any:
+            made = loading.load_model(config, device, **options)
             with torch.no_grad():
                 for parameter in made.parameters():
                     if parameter.ndim > 1:

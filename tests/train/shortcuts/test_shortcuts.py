@@ -54,8 +54,8 @@ def odd_model(monkeypatch: pytest.MonkeyPatch) -> Any:
         from dpo_tui.train import run_training
         from dpo_tui.train.model import load as loading
 
-        def load(config: Any, device: Any) -> Any:
-            made = loading.load_model(config, device)
+        def load(config: Any, device: Any, **options: Any) -> Any:
+            made = loading.load_model(config, device, **options)
             made.model.forward = change(made.model.forward)
             return made
 
