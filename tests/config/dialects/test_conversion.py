@@ -312,6 +312,28 @@ def test_a_mixture_is_a_list_of_sources_or_told_source_by_source() -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "weights", "undecided"),
+    [
+        ({"mix_strategy": "interleave_under", "interleave_probs": "0.3,0.7"}, [0.3, 0.7], []),
+        ({"mix_strategy": "interleave_under"}, [1.0, 1.0], []),
+        ({"interleave_probs": "0.3,0.7"}, None, []),
+        (
+            {"mix_strategy": "interleave_over", "interleave_probs": "0.3,0.7"},
+            None,
+            ["mix_strategy", "interleave_probs"],
+        ),
+        ({"max_samples": 100}, None, ["max_samples"]),
+    ],
+)
+def test_a_mix_of_llama_factory_keeps_its_shares(
+    tmp_path: Path, keys: dict[str, Any], weights: list[float] | None, undecided: list[str]
+) -> None:
+    result = converted(tmp_path, LF | {"dataset": "one,two"} | keys)
+    assert (result.config.dataset_weights, result.config.max_samples) == (weights, None)
+    assert [row.key for row in result.undecided] == undecided
+
+
 @pytest.mark.parametrize("first", [True, False], ids=["before the losses", "after the losses"])
 @pytest.mark.parametrize(
     ("losses", "weights", "expected"),
