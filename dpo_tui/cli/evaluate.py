@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from dpo_tui.cli.output import narrate, print_json
+from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
@@ -15,13 +16,19 @@ from dpo_tui.text.printable import printable
 @click.command()
 @click.argument("run")
 @click.option("--data", metavar="FILE", help="Pairs to evaluate on: a file or a hub id. Left out: the held-out pairs.")
+@click.option("--subset", metavar="NAME", help="Subset of --data, where it is a hub dataset.")
+@click.option("--split", metavar="NAME", help="Split of --data. Left out: test or validation, where there is one.")
 @click.option("--kl-prompts", type=click.IntRange(0, 1000), default=16, show_default=True, help="0 leaves KL out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(run: str, data: str | None, kl_prompts: int, as_json: bool) -> None:
+def evaluate(
+    run: str, *, data: str | None, subset: str | None, split: str | None, kl_prompts: int, as_json: bool
+) -> None:
     """Measure preference accuracy, margin, loss and KL of a run's model, with the run's own settings.
 
     RUN is an id, a unique prefix of it, a name, or `last`.
     """
+    if data is None and (subset or split):
+        raise UsageError("--subset and --split are those of --data", hint="Add --data FILE.")
     folder = store.find(run)
     store.require_result(folder)
     if data is not None and Path(data).expanduser().exists():
@@ -29,13 +36,15 @@ def evaluate(run: str, data: str | None, kl_prompts: int, as_json: bool) -> None
     narrate("Loading the libraries takes a while")
     evaluation = run_tool(
         "evaluate_run",
-        {"run": str(folder.path), "data": data, "kl_prompts": kl_prompts},
+        {"run": str(folder.path), "data": data, "subset": subset, "split": split, "kl_prompts": kl_prompts},
         _show_progress,
         environment=tool_environment(),
     )
     if as_json:
         print_json({key: value for key, value in evaluation.items() if key != "kind"})
         return
+    for note in evaluation["notes"]:
+        narrate(printable(note, single_line=True))
     metrics = evaluation["metrics"]
     click.echo(f"{evaluation['pairs']:,} pairs: {printable(str(evaluation['data']), single_line=True)}")
     click.echo(f"  accuracy  {metrics['eval_rewards/accuracies']:.1%} ± {evaluation['accuracy_stderr']:.1%}")

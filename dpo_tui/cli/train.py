@@ -1,4 +1,8 @@
-"""`dpo-tui train`: check the configs, start the runs, follow them."""
+"""`dpo-tui train`: check the configs, start the runs, follow them.
+
+Next, for a setting: `dpo_tui.config.files` reads the file, and `dpo_tui.start.prepare` checks the result and freezes it
+in the run's folder.
+"""
 
 import json
 import os

@@ -1,4 +1,8 @@
-"""Read config files (TOML, JSON, YAML, other tools') into an immutable :class:`Config` with each value's origin."""
+"""Read config files (TOML, JSON, YAML, other tools') into an immutable :class:`Config` with each value's origin.
+
+A setting is declared, with its bounds, in the module of its table under :mod:`dpo_tui.config.sections`; files of other
+tools become such settings first (:mod:`dpo_tui.config.foreign_files`). Next: :mod:`dpo_tui.start.prepare`.
+"""
 
 import glob
 import json

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_rows import sha256_of
 from dpo_tui.data.pairs.pair import RowProblem
+from dpo_tui.data.source.evaluation_source import evaluation_source
 from dpo_tui.data.source.locate import locate
-from dpo_tui.data.source.source import Source, evaluation_source, training_source
+from dpo_tui.data.source.source import Source, training_source
 from dpo_tui.errors import DataError
 
 _DIGITS_SHOWN = 12
@@ -82,7 +83,9 @@ def change_of(receipt: Mapping[str, Any] | None, config: Config, loaded: LoadedD
         return DataChange(config.dataset_text, before, _described(loaded.sha256, *counts))
     recorded = str(data.get("held_out_sha256") or "")
     if recorded and loaded.held_out_sha256 and recorded != loaded.held_out_sha256:
-        return DataChange(str(config.eval_dataset), _described(recorded), _described(loaded.held_out_sha256))
+        return DataChange(
+            config.eval_dataset or config.dataset_text, _described(recorded), _described(loaded.held_out_sha256)
+        )
     return None
 
 
@@ -104,18 +107,24 @@ def file_change(receipt: Mapping[str, Any] | None, config: Config) -> DataChange
         DataError: a file is missing.
     """
     data = _data_of(receipt)
-    sources: list[tuple[Source | None, str]] = [
-        (training_source(config), str(data.get("sha256") or "")),
-        (evaluation_source(config), str(data.get("held_out_sha256") or "")),
-    ]
+    recorded_held_out = str(data.get("held_out_sha256") or "")
+    sources: list[tuple[Source, str]] = [(training_source(config), str(data.get("sha256") or ""))]
+    places = (config.eval_dataset,) if config.eval_dataset else config.datasets
+    # Looked for only where it is local: the names of its splits would be asked of the hub.
+    if recorded_held_out and _are_local(places) and (separate := evaluation_source(config)) is not None:
+        sources.append((separate.source, recorded_held_out))
     for source, recorded in sources:
-        if source is None or not recorded or not all(Path(one).is_absolute() for one in source.locations):
+        if not recorded or not _are_local(source.locations):
             continue
         now = sha256_of(locate(source))
         if now != recorded:
             counts = (_count(data, "rows"), _count(data, "unusable")) if source.name == config.dataset_text else ()
             return DataChange(source.name, _described(recorded, *counts), _described(now))
     return None
+
+
+def _are_local(locations: Sequence[str]) -> bool:
+    return all(Path(one).is_absolute() for one in locations)
 
 
 def _data_of(receipt: Mapping[str, Any] | None) -> Mapping[str, Any]:

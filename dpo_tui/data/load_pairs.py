@@ -1,4 +1,8 @@
-"""Read a whole dataset into preference pairs."""
+"""Read a whole dataset into preference pairs.
+
+:mod:`dpo_tui.data.load_rows` finds the files and numbers their rows; :mod:`dpo_tui.data.rows.record_to_pairs` makes
+turns of a row, and these become a :class:`Pair` with the row's number here.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,4 +1,8 @@
-"""Read the rows of a dataset: what loading pairs and loading demonstrations have in common."""
+"""Read the rows of a dataset: what loading pairs and loading demonstrations have in common.
+
+Files come from :mod:`dpo_tui.data.source.locate`, rows from :mod:`dpo_tui.data.source.chunks`, which also decompresses,
+decodes and parses; rows that cannot be used are collected here, each with its number and reason.
+"""
 
 import bisect
 import hashlib

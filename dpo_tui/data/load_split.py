@@ -1,4 +1,8 @@
-"""Read a run's data and split it into training and held-out rows; worker, judge and screens all use this split."""
+"""Read a run's data and split it into training and held-out rows; worker, judge and screens all use this split.
+
+The rows are read by :mod:`dpo_tui.data.load_pairs`; those that the chat template refuses are left out, and what is left
+is split by prompt (:mod:`dpo_tui.data.pairs.hold_out_by_prompt`).
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +14,8 @@ from dpo_tui.data.load_demonstrations import Demonstration, load_demonstrations
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, split_by_prompt
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
-from dpo_tui.data.source.source import Progress, evaluation_source, training_source
+from dpo_tui.data.source.evaluation_source import evaluation_source
+from dpo_tui.data.source.source import Progress, training_source
 from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_pairs
 from dpo_tui.strategies.registry import strategy_of
@@ -100,10 +105,10 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
         train, held_out = hold_out_pairs(usable, config)
         sha256 = ""
     else:
-        evaluation = load_pairs(separate, progress)
+        evaluation = load_pairs(separate.source, progress)
         train, held_out = usable, renderable_pairs(evaluation.pairs, config, download=download)[0]
         sha256 = evaluation.sha256
-        notes = [*notes, *evaluation.notes]
+        notes = [*notes, *filter(None, [separate.note]), *evaluation.notes]
     dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
     return Split(
         train=train,
@@ -137,10 +142,10 @@ def split_demonstrations(
         train, held_out = hold_out(usable, config)
         sha256 = ""
     else:
-        evaluation = load_demonstrations(separate, progress)
+        evaluation = load_demonstrations(separate.source, progress)
         train, held_out = usable, renderable_demonstrations(evaluation.rows, config, download=download)[0]
         sha256 = evaluation.sha256
-        notes = [*notes, *evaluation.notes]
+        notes = [*notes, *filter(None, [separate.note]), *evaluation.notes]
     dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
     return Split(
         train=train,
@@ -201,7 +206,7 @@ def split_version(receipt: Mapping[str, Any] | None) -> int:
 
 def training_count(config: Config, rows: int) -> int:
     """How many usable rows are trained on, if no two of them have the same prompt: for data too large to read now."""
-    if config.eval_dataset or not config.eval_split or rows < 2:  # noqa: PLR2004 (one on each side)
+    if config.has_evaluation_data or not config.eval_split or rows < 2:  # noqa: PLR2004 (one on each side)
         return rows
     # held_out_keys stops before a row that would leave the part as far above the fraction as it was below: so one half
     # rounds down.

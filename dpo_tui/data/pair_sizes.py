@@ -69,7 +69,7 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         size = sum(one.path.stat().st_size for one in files)
         if size <= (_READ_WHOLE_PACKED_BYTES if any(one.packed for one in files) else _READ_WHOLE_BYTES):
             pairs = _accepted_by_template(load_pairs(training_source(config)).pairs, config, tokenizer_folder)
-            trained = len(pairs) if config.eval_dataset else len(hold_out_pairs(pairs, config)[0])
+            trained = len(pairs) if config.has_evaluation_data else len(hold_out_pairs(pairs, config)[0])
             return replace(_measured(pairs, len(pairs), config, tokenizer_folder, whole=True), trained=trained)
         if len(files) > 1 or file.kind != "json" or file.packed:
             return PairSizes(basis="the dataset is large: steps are counted when training starts")

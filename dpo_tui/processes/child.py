@@ -29,6 +29,7 @@ def _wait_for_end(descriptor: int) -> None:
     # the group would kill the processes beside it.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
+    # Not sys.exit, which would end this thread alone.
     os._exit(1)
 
 

@@ -51,6 +51,7 @@ class JsonChild:
     def __init__(self, module: str, task: str, *, environment: Mapping[str, str] | None = None) -> None:
         self.task = task
         self._ended = False
+        # A file for stderr and not a pipe: nobody reads it while the child runs, and a full pipe would block the child.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         read_end, write_end = os.pipe()
         # A file object is closed with the last reference, so that the child of a JsonChild that nobody closed ends too.

@@ -46,6 +46,7 @@ def run_in_order(
         for task in tasks:
             yield function(task)
         return
+    # A fork has the modules loaded already. On macOS system libraries may crash in a forked process that calls no exec.
     method = "fork" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(
@@ -55,6 +56,7 @@ def run_in_order(
         try:
             for task in tasks:
                 submitted.append(pool.submit(function, task))
+                # Two a process: each finds a next task while this generator waits for the oldest result or a consumer.
                 if len(submitted) > 2 * workers:
                     yield submitted.popleft().result()
             while submitted:

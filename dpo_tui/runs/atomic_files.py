@@ -31,9 +31,13 @@ def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
     # Pid and thread in the name: with a shared temporary file one writer would rename the other's half-written text.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
+        # Paths and command lines may hold bytes that are not UTF-8. Python keeps them as lone surrogates (PEP 383),
+        # which strict UTF-8 refuses to encode.
         with open(temporary, "w", encoding="utf-8", errors="surrogatepass") as stream:
             stream.write(text)
             if durable:
+                # Before the rename: a file system may store the rename first, and a power cut between the two would
+                # leave an empty file under the final name.
                 stream.flush()
                 os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -81,6 +85,8 @@ def append_line(path: Path, line: bytes) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(descriptor).st_size
+        # Another process may append between this look and the write. At worst that makes an empty line, which readers
+        # skip.
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
         # O_APPEND makes one write atomic against other writers; a second write for the rest would not be.

@@ -72,6 +72,7 @@ def run_attempt(
     record.event("started", f"attempt {record.state.attempt} started", attempt=record.state.attempt, pid=worker.pid)
     returncode, cause = _wait(folder, record, signals, worker)
     end = worker.end(returncode)
+    # Before the cause: a worker that was asked to stop after its last step has ended with a result, and is done.
     if end.code == exit_codes.DONE:
         return AttemptEnd("done", "", returncode, worker)
     if cause or end.code == exit_codes.STOPPED:
@@ -85,6 +86,7 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
     cause: StopCause = ""
     kill_at: float | None = None
     while True:
+        # Before the requests, which send signals: once the exit status is collected, the pid may be another process's.
         if (returncode := worker.poll()) is not None:
             return returncode, cause
         # A request to stop at once also overrides a SIGTERM to the supervisor; each is acted on once.
@@ -105,6 +107,7 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
             record.event("killing", f"the worker did not end within {_grace():g} s of SIGTERM: SIGKILL")
             worker.kill()
             kill_at = None
+        # What a full disk refused is tried again here; while a worker trains, nothing else is recorded for hours.
         record.flush()
         signals.wait(_POLL if kill_at is None else min(_POLL, kill_at - time.monotonic()))
 

@@ -23,6 +23,8 @@ RESULTS: tuple[tuple[str, str, bool | None], ...] = (
 )
 # Settings that differ between any two runs and do not affect the result.
 _IRRELEVANT = {"name", "profile", "gpus"}
+_SEPARATE = ("eval_dataset", "eval_dataset_config", "eval_dataset_split")
+"""Settings that name evaluation data which are no held-out part of the rows that are trained on."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, An
         demonstrations = strategy is not None and strategy.data is DataForm.DEMONSTRATIONS
         versions.append(receipt.get("split_version", 1) if demonstrations else None)
     keys = [
-        (one["eval_dataset"],) if one.get("eval_dataset") else (digest, one.get("eval_split"), one.get("seed"), version)
+        (one.get("eval_dataset") or digest, one.get("eval_dataset_config"), one.get("eval_dataset_split"))
+        if any(map(one.get, _SEPARATE))
+        else (digest, one.get("eval_split"), one.get("seed"), version)
         for one, digest, version in zip(settings, hashes, versions, strict=True)
     ]
     if any(not one.get("eval_dataset") and not digest for one, digest in zip(settings, hashes, strict=True)):

@@ -1,7 +1,7 @@
 """Readers of metrics.jsonl while it grows: a tail, the latest values, the whole history. Standard library only.
 
 One object a line: ``{"t": unix, "step": n, "epoch": x, "<metric>": number, …}``; keys differ from line to line, since
-training and evaluation log different ones.
+training and evaluation log different ones. Next: `dpo_tui.views.run_feed` turns the lines into series.
 """
 
 import os
@@ -35,8 +35,8 @@ _LINE_REACH = 1 << 16
 class MetricsTail:
     """Reads a growing ``.jsonl`` file incrementally, each line once.
 
-    An incomplete last line waits for its rest; a file that was truncated or replaced is read again from its beginning;
-    lines that are no JSON objects are skipped and counted.
+    An incomplete last line waits for its rest; a whole object needs no line feed. A file that was truncated or replaced
+    is read again from its beginning; lines that are no JSON objects are skipped and counted.
 
     Args:
         path: the file.
@@ -116,6 +116,10 @@ class MetricsTail:
                 found.append(document)
             elif line.strip():
                 self.skipped += 1
+        # No beginning of an object is an object itself, so nothing but a line feed can follow.
+        if self._pending.endswith(b"}") and not self._overlong and (last := self._parse(self._pending)) is not None:
+            found.append(last)
+            self._pending = b""
         if len(self._pending) > _LONGEST_LINE:
             if not self._overlong:
                 self.skipped += 1

@@ -64,12 +64,14 @@ def is_same_process(pid: int | None, start: int | None) -> bool:
     """
     if pid is None or pid <= 0:
         return False
+    # Where there is /proc, a missing start time means that the process had ended before it could be read. Another
+    # process may have its pid by now, so the pid alone must not decide.
     if start is not None or os.path.isdir("/proc/self"):
         return start is not None and process_start(pid) == start
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return True
+        return True  # it lives, as another user
     except OSError:
         return False
     return True

@@ -81,6 +81,8 @@ def scheduling_lock(folder: RunFolder, give_up: Callable[[], bool], sleep: Calla
         Whether the lock is held; false when the caller gave up.
     """
     path = folder.path.with_name(_LOCK)
+    # Polled, without F_SETLKW: Python restarts a blocking call after a signal (PEP 475), so a supervisor that is asked
+    # to end while it waits would wait on.
     while not run_lock.acquire(path):
         if give_up():
             yield False
@@ -222,7 +224,7 @@ def _claim(other: RunFolder, state: State) -> Claim | None:
     try:
         theirs = read_state(other)
     except RunError:
-        return None
+        return None  # written by a newer version: its devices cannot be read, and waiting for it might never end
     if theirs is None or theirs.boot_id != state.boot_id:
         return None  # of another machine: its devices are not ours, though they have the same names
     if not theirs.devices and theirs.device_request is None:
@@ -234,6 +236,7 @@ def _claim(other: RunFolder, state: State) -> Claim | None:
     if theirs.status != "queued":
         # An ended run whose lock is held is ending leftover processes, which may hold the device's memory.
         return holds
+    # With the id, so that any two runs agree which of them is first, also if they were queued at the same moment.
     place = (theirs.queued_at, theirs.id)
     if place >= (state.queued_at, state.id) or (theirs.after and _predecessor(other, theirs.after)):
         return None

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 
 # struct flock with the platform's own alignment: Linux has type, whence, start, length, pid; macOS the reverse order.
+# "0q" pads the end as the C compiler does: the kernel copies the whole struct back, and fcntl.fcntl returns exactly as
+# many bytes as it was given.
 _FORMAT = "qqihh" if sys.platform == "darwin" else "hhqqi0q"
 
 _held: dict[str, int] = {}
@@ -30,11 +32,14 @@ def acquire(path: Path) -> bool:
     Raises:
         OSError: the file cannot be created, or the file system does not support locks.
     """
+    # Open for writing, which nobody does: fcntl(2) refuses a write lock on a descriptor opened only for reading.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        # Closing drops every lock of this process on the file, but there is none: our own would not have refused us.
         os.close(descriptor)
+        # POSIX leaves it to the system which of the two says "held by another process".
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
         raise
@@ -45,6 +50,8 @@ def acquire(path: Path) -> bool:
 def release(path: Path) -> None:
     """Release a lock that `acquire` took."""
     if (descriptor := _held.pop(os.fspath(path), None)) is not None:
+        # Closing is what releases it. The file is not unlinked: a process that had it open could then lock the unlinked
+        # file, while the next one locks a new file of the same name, and both would think that they are alone.
         os.close(descriptor)
 
 
@@ -67,6 +74,7 @@ def owner(path: Path) -> int | None:
     finally:
         os.close(descriptor)
     kind, pid = _read(answer)
+    # Linux writes pid 0 for an owner outside this pid namespace, and a negative one for a lock of another host.
     return None if kind == fcntl.F_UNLCK else max(pid, 0)
 
 

@@ -27,6 +27,8 @@ class SignalWait:
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # A handler although it does nothing for SIGCHLD: under the default action the kernel discards that signal, and
+        # the interpreter writes a byte only for signals that have a Python handler.
         signal.signal(signal.SIGCHLD, self._note)
         signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGINT, self._note)
@@ -35,6 +37,7 @@ class SignalWait:
         """Sleep until a signal comes, or has come since the last call, for at most this many seconds."""
         ready, _, _ = select.select([self._reader], [], [], max(0.0, seconds))
         if ready:
+            # All bytes that wait: one that is left would end the next wait at once, for a signal already acted on.
             self._reader.recv(4096)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -33,6 +33,7 @@ class StateWriter:
     def update(self, **changes: Any) -> None:
         """Change fields of the state and write it."""
         self.state = replace(self.state, **changes)
+        # Stays set until a write succeeds: the supervisor calls `flush` while it waits, also if nothing changes.
         self._state_pending = True
         self.flush()
 
@@ -48,6 +49,8 @@ class StateWriter:
             Whether everything is written.
         """
         try:
+            # The state first: a run's status is computed from it and never from the events, so the last free block of a
+            # disk belongs to it.
             if self._state_pending:
                 self._write_state()
                 self._state_pending = False
@@ -82,6 +85,7 @@ def log_to_stderr(message: str) -> None:
 
 
 def _overwrite(folder: RunFolder, text: bytes) -> None:
+    # Without O_TRUNC, which would free the blocks: on a full disk another program may take them before this one writes.
     descriptor = os.open(folder.state, os.O_WRONLY | os.O_CLOEXEC)
     try:
         # One write, padded with line feeds to the old length: JSON ignores them, and nothing of the old text remains.

@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
     separator = argv.index("--")
     folder, options, worker_argv = RunFolder(Path(argv[0])), argv[1:separator], argv[separator + 1 :]
     expected_attempt = int(options[1]) if options else None
+    # Before the run's lock is taken: without these handlers SIGHUP and SIGTERM would end this process, and the run
+    # would be lost instead of stopped.
     signals = SignalWait()
     try:
         state = _take_run(folder, expected_attempt)
@@ -103,7 +105,9 @@ def _record_as_queued(folder: RunFolder, state: State, worker_argv: list[str]) -
     record = StateWriter(folder, state)
     resumed = state.attempt > 0
     if resumed:
-        control_requests.clear(folder)  # requests to an earlier attempt are not for this one
+        # Requests to an earlier attempt are not for this one. Those to a first attempt are: a run may be asked to stop
+        # before its supervisor is up.
+        control_requests.clear(folder)
     if resumed and state.status not in ENDED:
         record.event("lost", f"attempt {state.attempt} was lost: its supervisor went without a word")
     record.update(

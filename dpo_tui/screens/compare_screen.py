@@ -10,14 +10,13 @@ from textual.widgets import ContentSwitcher
 
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
-from dpo_tui.screens.feed_messages import FeedRead, read_feeds
-from dpo_tui.widgets.metric_chart_grid import MetricChartGrid
+from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.text.printable import printable
 from dpo_tui.views.chart_registry import ChartEntry
 from dpo_tui.views.comparison_table import differing, results, table
-from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.plot import COLOURS, PlotLine
 from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.widgets.chart_grid import MetricChartGrid
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints

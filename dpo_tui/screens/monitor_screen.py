@@ -1,4 +1,8 @@
-"""Monitor: one run while it trains or afterwards, of dpo-tui or of another trainer."""
+"""Monitor: one run while it trains or afterwards, of dpo-tui or of another trainer.
+
+What was read of the run arrives as `FeedRead` messages. The screen merges it into the feed's series, which its charts
+hold, and redraws the grid of charts at most twice a second. Next: `dpo_tui.widgets.chart`, one chart of the grid.
+"""
 
 import time
 from collections.abc import Mapping
@@ -15,17 +19,15 @@ from textual.widgets import ContentSwitcher, Input
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import OVER
 from dpo_tui.screens.document_pane import DocumentPane
-from dpo_tui.screens.feed_messages import FeedRead, read_feeds
-from dpo_tui.widgets.metric_chart_grid import MetricChartGrid
+from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.views.chart_registry import lines_for
-from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.monitor_text import config_text, events_text, fraction, header, receipt_text, samples_text
 from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.widgets.advice_line import AdviceLine
-from dpo_tui.widgets.chart_grid import ChartGrid
+from dpo_tui.widgets.chart_grid import ChartGrid, MetricChartGrid
 from dpo_tui.widgets.gpu_panel import GpuPanel
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.compact_inputs import LineInput
@@ -41,9 +43,9 @@ POLL_SECONDS = 0.25
 ENDED_POLL_SECONDS = 1.0
 """The same after the run has ended: only resuming it would change the files."""
 REDRAW_SECONDS = 0.5
+"""Least seconds between two redraws: more than two a second only fill a slow line."""
 AGE_SECONDS = 10.0
 """Seconds between redraws of a run of which nothing new is read: how long ago it ended changes all the same."""
-"""Least seconds between two redraws: more than two a second only fill a slow line."""
 GPU_POLL_SECONDS = 2.0
 SHORT_HEIGHT = 30
 """Rows below which a terminal counts as short."""
@@ -271,7 +273,11 @@ class MonitorScreen(RunActionsScreen):
     def _update_charts(self) -> None:
         grid = self.query_one(MetricChartGrid)
         overlaid = [(feed.title, feed.series) for feed in self._overlaid]
-        first = grid.update_charts(self._feed.series, lambda entry: lines_for(entry, self._feed.series, overlaid))
+        first = grid.update_charts(
+            self._feed.series,
+            lambda entry: lines_for(entry, self._feed.series, overlaid),
+            expected=self._run_folder is not None,
+        )
         if first and grid.page == 0:
             grid.charts[0].focus()
 

@@ -13,9 +13,8 @@ from textual.signal import Signal
 
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import LIVE, OVER
-from dpo_tui.screens.feed_messages import FeedRead, read_feeds
+from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.views.chart_registry import CHARTS, lines_for
-from dpo_tui.views.feed_reader import FeedReader
 from dpo_tui.views.gpu_text import GpuHistory, memory_text
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.advice_sentence import advice_sentence

@@ -1,8 +1,12 @@
 """Checks before a run starts, and the creation of its folder: config → model, data, GPU, provider → run folder.
 
 The command line and the app both start and resume runs through this module. Everything that can be checked without
-torch is checked here, in about a second. :func:`prepare` checks one config, :func:`prepare_stages` those of one
-command, of which each may start from the model of the one before it.
+torch is checked here, in about a second; a hardware profile fills in what the file leaves open. :func:`prepare` checks
+one config, :func:`prepare_stages` those of one command, of which each may start from the model of the one before it.
+
+:func:`create_run` freezes the resolved settings as ``config.toml`` in the run's folder. Launcher and supervisor then
+hand on that folder's path, and no setting but the batch sizes of an out-of-memory retry. Next:
+:mod:`dpo_tui.train.__main__`, which reads the file again.
 """
 
 import os
@@ -127,7 +131,7 @@ def prepare(
         devices,
         rows=split.total,
         usable=split.usable,
-        held_out=0 if config.eval_dataset else len(split.held_out),
+        held_out=0 if config.has_evaluation_data else len(split.held_out),
         dropped=tuple(split.dropped),
         notes=tuple(notes),
         advice=tuple(advise(config)),

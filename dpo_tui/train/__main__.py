@@ -2,6 +2,8 @@
 
 Its exit code tells the supervisor how it ended (:mod:`dpo_tui.runs.exit_codes`). Who ends it before its work is done:
 :mod:`dpo_tui.train.worker.stop_requests`; why it failed: :mod:`dpo_tui.train.worker.failures`.
+
+Next: :mod:`dpo_tui.train.run_training`, with the settings of the run's frozen config.toml.
 """
 
 import os

@@ -1,6 +1,9 @@
 """Train one run, from its frozen config to its adapter: load the model, add adapters, load the pairs, train, save.
 
 Each of the five steps is a phase in the journal. The worker process calls this (:mod:`dpo_tui.train.__main__`).
+
+Next, for a setting of TRL: :mod:`dpo_tui.train.trainer.trainer_registry`; for the rows:
+:mod:`dpo_tui.train.trainer.run_datasets`; for the metrics: :mod:`dpo_tui.train.trainer.callbacks`.
 """
 
 import shutil

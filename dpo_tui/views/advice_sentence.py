@@ -1,7 +1,7 @@
 """The one or two sentences about how a run is doing: why it does not train, else the worst finding of the advice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dpo_tui.advice.advice import HEALTHY, TOO_EARLY, Advice
@@ -11,6 +11,8 @@ from dpo_tui.views.run_feed import OPENING, Feed, finite_number
 Tone = Literal["good", "note", "warn", "bad"]
 _TONES: dict[str, Tone] = {"info": "note", "notice": "note", "warning": "warn", "error": "bad", "critical": "bad"}
 """The tone of each severity, of our own rules and of the advice events that a run folder may hold."""
+
+_STARTING = "The worker is starting; loading the libraries takes a while"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ def advice_sentence(feed: Feed, advice: Sequence[Advice] = ()) -> AdviceSentence
     if status == OPENING:
         return AdviceSentence("note", "Reading the run.")
     if status in ("failed", "lost", "stalled", "unknown"):
-        return _failure(status, reason)
+        failure = _failure(status, reason)
+        notice = f"{about['notice']} " if about.get("notice") and status == "stalled" else ""
+        return replace(failure, text=notice + failure.text)
     if status == "queued":
         return AdviceSentence("note", f"Waiting: {reason or 'its turn comes next'}. It starts by itself.")
     if status == "stopped":
@@ -51,6 +55,8 @@ def advice_sentence(feed: Feed, advice: Sequence[Advice] = ()) -> AdviceSentence
     worst = advice[0] if advice else None
     if worst is not None and worst.is_problem:
         return AdviceSentence(_TONES[worst.severity], worst.message, remedy_text(worst))
+    if about.get("notice"):
+        return AdviceSentence("warn", str(about["notice"]))
     logged = _from_event(about.get("advice"))
     if logged is not None and logged.tone != "note":
         return logged
@@ -63,7 +69,7 @@ def advice_sentence(feed: Feed, advice: Sequence[Advice] = ()) -> AdviceSentence
     if feed.latest.get("loss") is not None:
         return AdviceSentence("note", worst.message if worst is not None else _as_sentence(_latest_numbers(feed)))
     phase = next((event for event in reversed(feed.events) if event.get("kind") == "phase"), None)
-    doing = str(phase.get("message", "")) if phase else "The worker is starting; loading the libraries takes a while"
+    doing = str(phase.get("message", "")) if phase else str(about.get("waiting") or _STARTING)
     return AdviceSentence("note", f"{doing}. The first numbers come after the first logged step.")
 
 
@@ -94,7 +100,8 @@ def _failure(status: str, reason: str) -> AdviceSentence:
     """The sentence for a run that does not train any more; a reason's second line is what to do about it."""
     first, _, hint = reason.partition("\n")
     if status == "stalled":
-        return AdviceSentence("warn", f"No sign of life: {first}. It may be busy; x stops it, the log may tell more.")
+        what_to_do = hint or "It may be busy; x stops it, the log may tell more."
+        return AdviceSentence("warn", f"No sign of life: {first}. {what_to_do}")
     what_to_do = hint or ("r goes on from the last checkpoint." if status != "unknown" else "")
     return AdviceSentence("bad", f"{_as_sentence(first or status)} {what_to_do}".strip())
 

@@ -30,7 +30,7 @@ class Axis:
         """The height of a value: 0 at the bottom, 1 at the top; NaN for NaN."""
         if self.log:
             if value <= 0:
-                return -1.0
+                return -1.0  # has no logarithm: below the axis, where drawing cuts it off
             return (log10(value) - log10(self.low)) / (log10(self.high) - log10(self.low))
         return (value - self.low) / (self.high - self.low)
 
@@ -60,6 +60,7 @@ def nice_axis(low: float, high: float, *, log: bool = False, within: tuple[float
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     step = nice_step(high - low, 8)
+    # With a tolerance: 0.3 / 0.1 is 2.9999999999999996, and its floor would add an empty step below the lowest value.
     bottom, top = floor(low / step + 1e-9) * step, ceil(high / step - 1e-9) * step
     if limits is not None:
         bottom, top = max(bottom, limits[0]), min(top, limits[1])

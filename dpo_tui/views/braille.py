@@ -61,6 +61,8 @@ class Canvas:
         for row in range(first, last + 1):
             index = row * self.width + cell_x
             if self.owner[index] != layer:
+                # A terminal cell has one foreground colour: dots of the other layer, left here, would be drawn in this
+                # one's colour and look like a part of its line.
                 self.owner[index] = layer
                 self.bits[index] = 0
             self.bits[index] |= spans[top & 3 if row == first else 0][bottom & 3 if row == last else 3]

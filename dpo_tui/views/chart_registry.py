@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dpo_tui.strategies.metric_expectations import KL_REASONABLE
+from dpo_tui.strategies.registry import recognise
 from dpo_tui.text.printable import printable
 from dpo_tui.views.plot import COLOURS, PlotLine, PlotStyle
 from dpo_tui.views.series import Series
@@ -37,6 +38,12 @@ CHARTS = (
     ChartEntry(
         (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")), PlotStyle("rewards"), eval_lines=False
     ),
+    ChartEntry((("reward", "mean"),), PlotStyle("reward")),
+    ChartEntry((("reward_std", "deviation"),), PlotStyle("reward deviation")),
+    ChartEntry((("accuracy", "train"),), PlotStyle("accuracy", within=(0.0, 1.0))),
+    ChartEntry((("margin", "train"),), PlotStyle("margin")),
+    ChartEntry((("mean_token_accuracy", "train"),), PlotStyle("token accuracy", within=(0.0, 1.0))),
+    ChartEntry((("completions/mean_length", "mean"),), PlotStyle("length of answers", unit="tok")),
     ChartEntry((("learning_rate", "rate"),), PlotStyle("learning rate")),
     ChartEntry((("grad_norm", "norm"),), PlotStyle("gradient norm")),
     ChartEntry((("tokens_per_second", "speed"),), PlotStyle("tokens per second", unit="tok/s")),
@@ -49,31 +56,36 @@ CHARTS = (
         (("logits/chosen", "chosen"), ("logits/rejected", "rejected")), PlotStyle("mean logits"), eval_lines=False
     ),
     ChartEntry((("entropy", "train"),), PlotStyle("entropy")),
-    ChartEntry((("mean_token_accuracy", "train"),), PlotStyle("token accuracy", within=(0.0, 1.0))),
     ChartEntry((("num_tokens", "tokens"),), PlotStyle("tokens seen")),
 )
 ALWAYS_SHOWN = 4
-"""How many of `CHARTS`, from the first, are shown before they have values."""
+"""How many of `CHARTS`, from the first, are shown of a run on preference pairs before they have values."""
 
-HIDDEN = frozenset({"t", "step", "epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"})
-"""Keys of a log event that get no chart."""
+HIDDEN = frozenset(
+    {"t", "step", "epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+    | {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
+)
+"""Keys of a log event that get no chart: no metrics, or one value at the end of training."""
 
 
-def charts_for(metrics: Iterable[str]) -> list[ChartEntry]:
+def charts_for(metrics: Iterable[str], *, expected: bool = True) -> list[ChartEntry]:
     """The charts for the metrics that a run has logged.
 
     Args:
         metrics: names of metrics, as in ``metrics.jsonl``.
+        expected: whether the first `ALWAYS_SHOWN` entries of `CHARTS` are shown before they have values, of a run that
+            has logged nothing yet or seems to train on preference pairs. Other tools may never log them.
 
     Returns:
-        The first `ALWAYS_SHOWN` entries of `CHARTS`, the others that have values, then one for each unknown metric.
+        The entries of `CHARTS` that are expected or have values, then one for each unknown metric.
     """
     present = {metric for metric in metrics if metric not in HIDDEN}
+    expects = not present or (expected and recognise(present).has_preference_accuracy)
     found: list[ChartEntry] = []
     for index, entry in enumerate(CHARTS):
         names = {metric for metric, _ in entry.metrics}
         names |= {f"eval_{metric}" for metric in names}
-        if index < ALWAYS_SHOWN or present & names:
+        if (expects and index < ALWAYS_SHOWN) or present & names:
             found.append(entry)
         present -= names
     for metric in sorted(present):

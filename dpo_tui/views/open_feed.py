@@ -6,6 +6,7 @@ from dpo_tui.errors import UsageError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.views.foreign_feed import ForeignFeed, holds_foreign_run
 from dpo_tui.views.run_feed import Feed, RunFeed
+from dpo_tui.views.trainer_log import LOG_NAMES
 
 
 def open_feed(path: Path) -> Feed:
@@ -24,5 +25,6 @@ def open_feed(path: Path) -> Feed:
         return ForeignFeed(folder)
     raise UsageError(
         f"{path} holds nothing to watch",
-        hint="dpo-tui reads metrics.jsonl, trainer_state.json (also in checkpoint-N) and TensorBoard event files.",
+        hint="dpo-tui reads metrics.jsonl, trainer_state.json (also in checkpoint-N), TensorBoard event files, and the "
+        f"logs of LLaMA-Factory and ms-swift ({', '.join(LOG_NAMES)}).",
     )

@@ -94,7 +94,7 @@ class Forecaster:
 
     def _pair_sizes(self, config: Config, plan: RunPlan) -> PairSizes:
         data = (config.datasets, tuple(config.dataset_weights or ()), config.encoding, config.max_samples)
-        held_out = (config.eval_dataset, config.eval_split, config.seed)
+        held_out = (config.has_evaluation_data, config.eval_split, config.seed)
         template = (config.chat_template, repr(config.chat_template_kwargs), config.eos_token)
         key = (*data, *held_out, config.model_name, *template, config.max_seq_length, config.strategy)
         found = self._sizes.get(key)

@@ -2,6 +2,9 @@
 
 Roles are the component classes of `dpo_tui.widgets.chart.LineChart` without their prefix: ``title``, ``value``,
 ``axis``, ``line-1`` … ``line-6``, ``raw`` (the unsmoothed line behind a smoothed one), ``reference``, ``cursor``.
+
+`dpo_tui.views.axes` maps values to fractions of the height. Next: `dpo_tui.views.series` gives the lowest and highest
+value of each column of dots, `dpo_tui.views.braille` sets the dots, and `dpo_tui.widgets.rows_widget` sends the rows.
 """
 
 from dataclasses import dataclass, replace
@@ -102,6 +105,7 @@ def value_axis(lines: list[PlotLine], style: PlotStyle, window: PlotWindow, show
     low, high = min(low for low, _ in found), max(high for _, high in found)
     if style.reference is not None:
         low, high = min(low, style.reference), max(high, style.reference)
+    # Bounds of what is in view alone: with those of the whole run, the first steps would flatten a zoomed view.
     axis = nice_axis(low, high, log=window.log, within=style.within)
     if window.zoom > 1:
         half = 0.5 / window.zoom
@@ -205,6 +209,8 @@ def _tick_rows(axis: Axis, height: int) -> dict[int, str]:
     distance = abs(values[1] - values[0]) if len(values) > 1 and not axis.log else 0.0
     labels: dict[int, str] = {}
     for value in values:
+        # Rounded to a row of dots as `_paint` does, and only then to a row of cells: a label rounded to cells directly
+        # could stand one row beside the line at its value.
         row = height - 1 - round(axis.fraction(value) * (height * DOTS_Y - 1)) // DOTS_Y
         if 0 <= row < height and row not in labels:
             labels[row] = tick_label(value, distance)
@@ -222,6 +228,8 @@ def _paint(canvas: Canvas, lines: list[PlotLine], axis: Axis, shown: tuple[float
         view = series.view(*shown, canvas.dots_wide)
         return [(x, (1 - axis.fraction(high)) * last_row, (1 - axis.fraction(low)) * last_row) for x, low, high in view]
 
+    # All raw lines before all smoothed ones: a cell belongs to the layer that drew in it last, and a noisy raw line
+    # would take most cells of another run's smoothed line.
     for index, line in reversed(list(enumerate(lines))):
         if line.smooth is not None:
             canvas.curve(columns(line.series), 2 * index + 1)

@@ -2,7 +2,8 @@
 
 Reading and merging are separate, since a long history is read in a thread while the screen draws: `Feed.read` reads
 files and changes nothing that is drawn; `Feed.take` merges the result in the thread that draws. No read may begin while
-another is not merged yet: `dpo_tui.views.feed_reader.FeedReader` ensures that.
+another is not merged yet: `dpo_tui.screens.feed_reader` ensures that, and posts what a thread has read to the screen.
+Next: `dpo_tui.screens.monitor_screen`.
 """
 
 import os
@@ -117,7 +118,7 @@ class RunFeed:
         self.events: list[dict[str, Any]] = []
         self.log = folder.train_log
         self.catching_up = True
-        self._metrics = MetricsTail(folder.metrics, _parse)
+        self._metrics = MetricsTail(folder.metrics, parse_metrics_line)
         self._restarts = 0
         self._advice: dict[str, Any] | None = None
         self._tails = (MetricsTail(folder.events), MetricsTail(folder.supervisor_log))
@@ -256,7 +257,7 @@ def _points(steps: Sequence[Any], column: Sequence[Any]) -> "tuple[array[float],
     return array("d", [step for step, _ in points]), array("d", [value for _, value in points])
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse_metrics_line(line: bytes) -> dict[str, Any] | None:
     """Parse a log line with orjson; with the standard parser where it fails, since that reads NaN and Infinity."""
     try:
         document = orjson.loads(line)

@@ -29,11 +29,13 @@ class EventFileTail:
 
     Attributes:
         more: whether the last `poll` left records unread.
+        incomplete: bytes at the end of the file that are no whole record, as the last `poll` found it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.more = False
+        self.incomplete = 0
         self._offset = 0
 
     def poll(self) -> list[dict[str, Any]]:
@@ -56,6 +58,7 @@ class EventFileTail:
             return lines
         self._offset += at
         self.more = len(data) == CHUNK and at > 0
+        self.incomplete = 0 if self.more else len(data) - at
         return lines
 
     def _long_record(self, file: BinaryIO, length: int, lines: list[dict[str, Any]]) -> int:

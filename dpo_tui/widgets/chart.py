@@ -1,7 +1,8 @@
 """A line chart of metrics over training steps.
 
 It is redrawn when its owner calls `redraw` after the data grew, not while it is hidden, and repaints only the cells
-that differ (`dpo_tui.widgets.rows_widget`), which keeps the traffic over SSH small.
+that differ (`dpo_tui.widgets.rows_widget`), which keeps the traffic over SSH small. Next: `dpo_tui.views.plot` turns
+series, smoothed where the user wants that (`dpo_tui.views.smoothing`), into rows of text.
 """
 
 from collections.abc import Sequence

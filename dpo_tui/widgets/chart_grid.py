@@ -1,6 +1,10 @@
-"""A grid of charts on pages: as many a page as are legible, and one of them enlarged on request."""
+"""A grid of charts on pages: as many a page as are legible, and one of them enlarged on request.
 
-from collections.abc import Iterable, Sequence
+The monitor and the comparison show a `MetricChartGrid`, which adds the chart of a metric when its first value is read
+(`dpo_tui.views.chart_registry` lists the charts). Next: `dpo_tui.widgets.chart` draws one chart.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -8,6 +12,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Grid
 from textual.message import Message
 
+from dpo_tui.views.chart_registry import ChartEntry, charts_for
+from dpo_tui.views.plot import PlotLine
 from dpo_tui.widgets.chart import MIN_HEIGHT, MIN_WIDTH, LineChart
 
 MOST_COLUMNS = 4
@@ -104,6 +110,24 @@ class ChartGrid(Grid):
         self.charts.extend(charts)
         self.arrange_page()
 
+    def replace_charts(self, charts: Sequence[LineChart]) -> None:
+        """Show other charts; those that were there before keep their state, and those left out are removed."""
+        gone = [chart for chart in self.charts if chart not in charts]
+        had_focus = self.app.focused in gone
+        self.charts = list(charts)
+        if self.enlarged in gone:
+            self.enlarged = None
+        self.remove_children([chart for chart in gone if chart.is_attached])
+        self.arrange_page()
+        self._sort()
+        shown = [chart for chart in self.charts if chart.display and chart.is_attached]
+        if had_focus and shown:
+            shown[0].focus()
+
+    def _sort(self) -> None:
+        places = {id(chart): place for place, chart in enumerate(self.charts)}
+        self.sort_children(key=lambda child: places.get(id(child), -1))
+
     @property
     def matching(self) -> list[LineChart]:
         """The charts that match the filter, in order."""
@@ -148,7 +172,7 @@ class ChartGrid(Grid):
             chart.display = chart in shown
         if new := [chart for chart in shown if not chart.is_attached]:
             self.mount_all(new)
-            self.sort_children(key=lambda child: self.charts.index(child) if isinstance(child, LineChart) else -1)
+            self._sort()
         if isinstance(focused, LineChart) and focused in self.charts and focused not in shown and shown:
             shown[0].focus()
         self.post_message(self.PageChanged(self.page, self.pages))
@@ -196,3 +220,46 @@ class ChartGrid(Grid):
             self.page = page
             self.arrange_page()
         matching[index].focus()
+
+
+class MetricChartGrid(ChartGrid):
+    """A grid that gains a chart when a metric appears; charts stay in the order in which their metrics came.
+
+    Charts that were shown without values go when the run has logged metrics and turns out not to have theirs.
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self._entries: list[ChartEntry] = []
+
+    def update_charts(
+        self, metrics: Iterable[str], lines_of: Callable[[ChartEntry], list[PlotLine]], *, expected: bool = True
+    ) -> bool:
+        """Add the charts of new metrics, and give each chart the lines that it draws.
+
+        Args:
+            metrics: names of all metrics logged so far.
+            lines_of: the lines of a chart. A chart is touched only if these come from other series than before; points
+                that a series gained are drawn at the next `redraw` of the grid.
+            expected: whether charts that preference pairs give are shown before they have values.
+
+        Returns:
+            Whether these were the first charts of the grid.
+        """
+        before = {entry.metrics: chart for entry, chart in zip(self._entries, self.charts, strict=True)}
+        wanted = charts_for(metrics, expected=expected)
+        added = [entry for entry in wanted if entry.metrics not in before]
+        if {entry.metrics for entry in wanted} >= before.keys():
+            if added:
+                self._entries += added
+                self.add_charts([LineChart(entry.style, log=entry.log) for entry in added])
+        else:
+            self._entries = wanted
+            self.replace_charts(
+                [before.get(entry.metrics) or LineChart(entry.style, log=entry.log) for entry in wanted]
+            )
+        for entry, chart in zip(self._entries, self.charts, strict=True):
+            lines = lines_of(entry)
+            if [line.series for line in lines] != chart.sources:
+                chart.set_lines(lines)
+        return bool(added) and not before

@@ -55,6 +55,8 @@ class RowsWidget(Widget):
         if not (self.is_attached and self.display and width and height):
             return
         if self._drawn != (width, height):
+            # After a resize or a restyle the terminal shows something else than `_rows`: a comparison with them would
+            # leave cells as they are that have to change.
             self._build()
             self.refresh()
             return
@@ -83,6 +85,7 @@ class RowsWidget(Widget):
 
     def render_line(self, y: int) -> Strip:
         """One row of what was built last; builds the rows first where the size has changed."""
+        # Textual may ask for a line before the owner's next `redraw`: at the first paint, and after a resize.
         if self._drawn != (self.size.width, self.size.height):
             self._build()
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
@@ -115,6 +118,7 @@ def changed_span(old: StyledRow, new: StyledRow) -> tuple[int, int] | None:
     """
     if old == new:
         return None
+    # Cells and not pieces of text: the same text may be divided into pieces at other places than before.
     before, after = _cells(old), _cells(new)
     size = max(len(before), len(after))
     before += [(" ", "")] * (size - len(before))

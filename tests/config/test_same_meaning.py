@@ -63,7 +63,7 @@ def test_a_loss_of_another_tool_is_told_its_counterpart(loss: str, said: str) ->
 def test_a_real_key_of_a_library_is_never_taken_for_a_slip() -> None:
     for name in {*(trl_fields("DPOConfig") or {}), *(trl_fields("SFTConfig") or {}), *(peft_fields() or {})}:
         message = unknown_key(name, 1).message
-        if name not in SAME_SETTING:
+        if name not in SAME_SETTING and name not in fields():
             assert "did you mean" not in message or nearest(name, fields()) == "", (name, message)
 
 

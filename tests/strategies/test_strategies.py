@@ -206,7 +206,7 @@ def test_a_new_strategy_is_a_value_of_the_config(odds: Strategy) -> None:
     assert config(strategy="odds").strategy == "odds"
     assert choices(fields()["strategy"]) == ("dpo", "sft", "odds"), "what forms offer"
     with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft, odds; did you mean odds\?"):
-        config(strategy="ods")
+        config(strategy="oddz")
 
 
 def test_without_its_row_it_is_refused() -> None:

@@ -104,8 +104,10 @@ class Family:
     plain_trl_trains: bool = True
 
 
-def _llama_like(model_type: str, *, targets: tuple[str, ...] = ("all-linear",), **options: Any) -> Family:
-    return Family(model_type, {**_LLAMA_LIKE, **options}, targets)
+def _llama_like(
+    model_type: str, *, targets: tuple[str, ...] = ("all-linear",), rate: float = 1e-2, **options: Any
+) -> Family:
+    return Family(model_type, {**_LLAMA_LIKE, **options}, targets, rate)
 
 
 def _rope(**parameters: Any) -> dict[str, Any]:
@@ -160,10 +162,9 @@ FAMILIES: dict[str, Family] = {
     "qwen2-moe": _llama_like("qwen2_moe", **_EXPERTS, shared_expert_intermediate_size=32),
     "qwen3": _llama_like("qwen3"),
     "qwen3-moe": _llama_like("qwen3_moe", **_EXPERTS),
-    "qwen3-next": _llama_like(
-        "qwen3_next", **_EXPERTS, **_DELTA_NET, shared_expert_intermediate_size=32
+    "qwen3-next": _llama_like("qwen3_next", rate=5e-2, **_EXPERTS, **_DELTA_NET, shared_expert_intermediate_size=32
     ),
-    "qwen3.5-text": _llama_like("qwen3_5_text", **_DELTA_NET),
+    "qwen3.5-text": _llama_like("qwen3_5_text", rate=5e-2, **_DELTA_NET),
     "qwen3.5-wrapper": Family(
         "qwen3_5",
         {
@@ -227,8 +228,7 @@ FAMILIES: dict[str, Family] = {
         altup_num_inputs=2,
         altup_active_idx=0,
     ),
-    "gemma4-text": _llama_like(
-        "gemma4_text",
+    "gemma4-text": _llama_like("gemma4_text", rate=3e-2,
         num_hidden_layers=6,
         vocab_size_per_layer_input=_VOCABULARY,
         hidden_size_per_layer_input=16,
@@ -251,7 +251,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "smollm3": _llama_like("smollm3", num_hidden_layers=4),
     "granite": _llama_like(
-        "granite", attention_multiplier=0.0625, logits_scaling=8.0, residual_multiplier=0.22, embedding_multiplier=12.0
+        "granite",
+        rate=5e-2,
+        attention_multiplier=0.0625,
+        logits_scaling=8.0,
+        residual_multiplier=0.22,
+        embedding_multiplier=12.0,
     ),
     "olmo2": _llama_like("olmo2"),
     "olmo3": _llama_like("olmo3", sliding_window=512, num_hidden_layers=4),
@@ -273,8 +278,8 @@ FAMILIES: dict[str, Family] = {
         "glm4_moe", **_ROUTED_EXPERTS, first_k_dense_replace=1, n_group=1, topk_group=1, use_qk_norm=True
     ),
     "exaone4": _llama_like("exaone4", sliding_window=512, sliding_window_pattern=4),
-    "cohere": _llama_like("cohere"),
-    "cohere2": _llama_like("cohere2", sliding_window=512, num_hidden_layers=4),
+    "cohere": _llama_like("cohere", rate=5e-2),
+    "cohere2": _llama_like("cohere2", rate=5e-2, sliding_window=512, num_hidden_layers=4),
     "apertus": _llama_like("apertus"),
     "hunyuan": _llama_like("hunyuan_v1_dense"),
     "stablelm": _llama_like("stablelm"),

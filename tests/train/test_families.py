@@ -18,7 +18,7 @@ def within_bounds(name: str, folder: Path) -> None:
     scratch.mkdir()
     parts = ["lora", "full", *(["4bit"] if name in IN_4BIT else [])]
     found = compare(name, build(name, folder / "model"), scratch, parts)
-    assert not broken_bounds(found), found
+    assert not broken_bounds(name, found), found
 
 
 @pytest.mark.parametrize("name", FAST)

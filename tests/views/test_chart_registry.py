@@ -14,3 +14,25 @@ def test_loss_accuracy_margin_and_kl_come_first_and_unknown_metrics_last():
 def test_hostile_metric_names_are_made_printable():
     titles = [entry.style.title for entry in charts_for(["\x1b[31mred\x07"])]
     assert titles[-1] == "red�"
+
+
+def titles(*metrics: str, expected: bool = True) -> list[str]:
+    return [entry.style.title for entry in charts_for(metrics, expected=expected)]
+
+
+def test_a_run_of_another_kind_shows_the_charts_that_have_values():
+    assert titles("loss", "learning_rate", "mean_token_accuracy") == ["loss", "token accuracy", "learning rate"]
+    assert titles("reward", "kl", "loss", "reward_std") == ["loss", "KL (estimate)", "reward", "reward deviation"]
+    assert titles("accuracy", "loss", "margin", "train_runtime") == ["loss", "accuracy", "margin"]
+    assert titles("eval_loss", "eval_mean_token_accuracy") == ["loss", "token accuracy"]
+
+
+def test_preference_training_and_a_run_without_metrics_show_the_four_at_once():
+    four = ["loss", "preference accuracy", "reward margin", "KL (estimate)"]
+    assert titles() == titles("epoch", "step") == four
+    assert titles("loss", "rewards/accuracies", "grad_norm")[:4] == four
+    assert titles("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins") == four
+
+
+def test_of_other_tools_only_charts_with_values_are_shown():
+    assert titles("loss", "rewards/accuracies", expected=False) == ["loss", "preference accuracy"]

@@ -96,11 +96,10 @@ def convert_datasets(conversion: Conversion, key: str, value: Any, raw: Mapping[
         _samples(conversion, entries)
         return
     conversion.take(key, "eval_dataset", entries[0].source.place, why)
-    lost = [part for part in (entries[0].source.subset, entries[0].source.split) if part]
-    if lost:
-        conversion.leave_undecided(
-            f"{key}_split", lost, "an evaluation set is read with dataset_config and dataset_split of the training data"
-        )
+    source = entries[0].source
+    for name, part in (("eval_dataset_config", source.subset), ("eval_dataset_split", source.split)):
+        if part:
+            conversion.take(f"{key}_{name.rpartition('_')[2]}", name, part)
     if len(entries) > 1:
         others = [entry.source.place for entry in entries[1:]]
         conversion.leave_undecided(f"{key}_others", others, "a run evaluates on one data set: join the files into one")

@@ -16,6 +16,19 @@ class EvalSection(Section):
     eval_dataset: str | None = setting(
         None, "evaluation data", "Pairs to evaluate on, instead of a part of the dataset.", advanced=True
     )
+    eval_dataset_config: str | None = setting(
+        None,
+        "evaluation subset",
+        "Subset of the evaluation data on the hub. Without eval_dataset, of the dataset itself.",
+        advanced=True,
+    )
+    eval_dataset_split: str | None = setting(
+        None,
+        "evaluation split",
+        "Split of the evaluation data; without eval_dataset, of the dataset itself. Left out: test or validation, if "
+        "there is one.",
+        advanced=True,
+    )
     eval_steps: int | None = setting(
         None,
         "evaluate every",
@@ -73,3 +86,8 @@ class EvalSection(Section):
         gt=0,
         le=1,
     )
+
+    @property
+    def has_evaluation_data(self) -> bool:
+        """Whether separate data, or another split or subset of the dataset, is evaluated on."""
+        return bool(self.eval_dataset or self.eval_dataset_config or self.eval_dataset_split)

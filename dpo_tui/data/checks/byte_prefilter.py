@@ -68,6 +68,7 @@ def unusual_rows(raw: bytes) -> UnusualRows:
     escapes = codes == _ESCAPE
     unicode_escapes = unusual[escapes & (after == ord("u"))]
     controls = [
+        # DEL lies neither below the space nor beyond ASCII, so the one comparison of `_unusual` does not find it.
         _find(raw, b"\x7f"),
         unusual[escapes & ((after == ord("b")) | (after == ord("f")))],
         unusual[(codes == _C1_LEAD) & (after < _C1_END)],

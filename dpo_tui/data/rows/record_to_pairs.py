@@ -1,8 +1,9 @@
 """One record in, the turns of its preference pairs out; the reader, the scan and the app's row view all use this.
 
-:mod:`dpo_tui.data.rows.column_shapes` says which columns hold the prompt and the answers. What the values are (text,
-chat messages, a whole transcript) is decided here and in :mod:`dpo_tui.data.rows.prompt_and_answers`, value by value,
-so every shape works with every kind of value.
+The modules in :mod:`dpo_tui.data.rows.shapes` say which columns hold the prompt and the answers, ``answer_columns`` for
+columns such as chosen and rejected; :mod:`dpo_tui.data.rows.column_shapes` tries them in order. What the values are
+(text, chat messages, a whole transcript) is decided here and in :mod:`dpo_tui.data.rows.prompt_and_answers`, value by
+value, so every shape works with every kind of value.
 """
 
 from collections import Counter

@@ -8,6 +8,11 @@ from dpo_tui.errors import DataError
 # train, test … between separators, and a suffix such as the _prefs of UltraFeedback.
 _SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val|dev|eval)(_[A-Za-z]+)?(?=$|[/_.-])")
 
+TRAINING_SPLITS = ("train", "train_prefs")
+"""Splits that are trained on where no setting names one, the usual one first."""
+EVALUATION_WORDS = ("test", "validation", "valid", "val", "dev", "eval")
+"""Names of splits to evaluate on, the usual one first."""
+
 
 def files_of_split(files: list[Path], names: list[str], split: str | None, where: Path | str) -> list[Path]:
     """Choose the files of one split by their names (``train-00000-of-00002.parquet``, ``test.jsonl.gz``).
@@ -53,7 +58,7 @@ def choose_split(splits: list[str], asked: str | None, where: Path | str) -> str
         raise DataError(f"{where} has no split {asked!r}", hint=f"It has: {', '.join(splits) or 'none'}.")
     if len(splits) == 1:
         return splits[0]
-    for usual in ("train", "train_prefs"):
+    for usual in TRAINING_SPLITS:
         if usual in splits:
             return usual
     raise DataError(f"{where} has several splits and none is called train", hint=f"Choose one: {', '.join(splits)}.")

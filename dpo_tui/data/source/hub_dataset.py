@@ -22,16 +22,12 @@ def download(source: Source, progress: Progress | None = None) -> list[Path]:
     Raises:
         DataError: the dataset does not exist, may not be read, cannot be reached, or its split is not clear.
     """
-    location = source.location
     try:
-        files = _listed(location, None)
-        revision = None
-        if not files:
-            files, revision = _listed(location, _CONVERTED), _CONVERTED
+        files, revision = _files_on_hub(source.location)
     except Exception as error:
         if is_unreachable(error):
             return _from_cache(source, error)
-        raise _rejected(location, error) from error
+        raise _rejected(source.location, error) from error
     chosen = _chosen(files, source)
     paths = []
     done, total = 0, sum(files[name] for name in chosen)
@@ -43,6 +39,27 @@ def download(source: Source, progress: Progress | None = None) -> list[Path]:
     if progress:
         progress("downloaded", total, total)
     return paths
+
+
+def hub_splits(source: Source) -> list[str]:
+    """The names of the splits that a subset has on the hub, or without a network in its cache.
+
+    Raises:
+        DataError: the dataset does not exist, may not be read or cannot be reached, or has no such subset.
+    """
+    try:
+        names = list(_files_on_hub(source.location)[0])
+    except Exception as error:
+        if not is_unreachable(error):
+            raise _rejected(source.location, error) from error
+        names = [str(name) for name in _cached_files(source, error)[1]]
+    return sorted({split_word(name) for name in _of_subset(names, source)} - {""})
+
+
+def _files_on_hub(location: str) -> tuple[dict[str, int], str | None]:
+    """Names and sizes of a dataset's data files, and the branch that they are on."""
+    files = _listed(location, None)
+    return (files, None) if files else (_listed(location, _CONVERTED), _CONVERTED)
 
 
 def _listed(name: str, revision: str | None) -> dict[str, int]:
@@ -67,6 +84,15 @@ def _downloaded(source: Source, file: str, revision: str | None) -> Path:
 
 def _chosen(files: Iterable[str], source: Source) -> list[str]:
     """Of a dataset's data files, those of the subset and split that a source names."""
+    names = _of_subset(files, source)
+    if len(names) == 1 and source.split is None:
+        return names
+    kept = files_of_split([Path(one) for one in names], names, source.split, source.location)
+    return [str(one) for one in kept]
+
+
+def _of_subset(files: Iterable[str], source: Source) -> list[str]:
+    """Of a dataset's data files, those of the subset that a source names, or of the only one."""
     names = sorted(files)
     if source.subset:
         inside = [one for one in names if source.subset in one.split("/")[:-1] or one.startswith(f"{source.subset}.")]
@@ -82,8 +108,7 @@ def _chosen(files: Iterable[str], source: Source) -> list[str]:
     subsets = sorted({one.split("/")[0] for one in names if "/" in one and not split_word(one.split("/")[0])})
     if source.subset is None and len(subsets) > 1:
         raise DataError(f"{source.location} has several subsets", hint=f"Choose one by --subset: {', '.join(subsets)}.")
-    kept = files_of_split([Path(one) for one in names], names, source.split, source.location)
-    return [str(one) for one in kept]
+    return names
 
 
 def cached(source: Source) -> list[Path]:
@@ -97,6 +122,12 @@ def cached(source: Source) -> list[Path]:
 
 def _from_cache(source: Source, error: Exception | None) -> list[Path]:
     """As :func:`cached`; ``error`` is why the hub was not reached, to be the cause of this one's error."""
+    folder, names = _cached_files(source, error)
+    return [folder / name for name in _chosen([str(name) for name in names], source)]
+
+
+def _cached_files(source: Source, error: Exception | None) -> tuple[Path, list[Path]]:
+    """The folder of a dataset in the hub's cache, and its data files relative to it."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -107,7 +138,7 @@ def _from_cache(source: Source, error: Exception | None) -> list[Path]:
     names = [name for name in names if is_data_file(name)]
     if not names:
         raise _unreachable(source.location) from error
-    return [folder / name for name in _chosen([str(name) for name in names], source)]
+    return folder, names
 
 
 def _unreachable(name: str) -> DataError:

@@ -158,6 +158,10 @@ def _split_table(members: list[Member], firsts: dict[str, tuple[str, Any]]) -> t
     return (columns, data) if isinstance(firsts.get("data", ("", None))[1], list) else None
 
 
+def _is_json_lines(file: DataFile) -> bool:
+    return any(suffix in (".jsonl", ".ndjson") for suffix in file.path.suffixes)
+
+
 def _list_of_rows(members: list[Member], firsts: dict[str, tuple[str, Any]], file: DataFile) -> Member | None:
     """The list whose elements are rows.
 
@@ -171,6 +175,8 @@ def _list_of_rows(members: list[Member], firsts: dict[str, tuple[str, Any]], fil
         and isinstance(value := firsts.get(member.name, ("", None))[1], dict)
         and not _is_message(value)
         and member.name.lower() not in _COLUMNS
+        # A file of JSON lines may have one line: its row may well hold a list of answers.
+        and (not _is_json_lines(file) or member.name.lower() in _LISTS_OF_ROWS)
     ]
     if len(found) < 2:  # noqa: PLR2004
         return found[0] if found else None

@@ -76,10 +76,13 @@ class Splitter:
                 self._note("there is a trailing comma before the end of the array")
             return
         self._count += 1
+        # An element that is missing between two commas stays a line, so that the rows after it keep their numbers.
         rows.append(_one_line(row) or b" ")
 
     def _add_part(self, part: bytes) -> None:
         self._size += len(part)
+        # A bracket that is never closed would make the rest of the file one row, in memory: beyond the limit its bytes
+        # are dropped, and only their number is kept.
         if self._size <= MAX_ROW_BYTES:
             self._parts.append(part)
         else:
@@ -109,4 +112,5 @@ def split(blocks: Iterator[bytes], splitter: Splitter) -> Iterator[list[bytes]]:
 
 
 def _one_line(row: bytes) -> bytes:
+    # Safe, because JSON allows line breaks only between tokens: in a text they are written as escapes.
     return row.strip().replace(b"\n", b" ").replace(b"\r", b" ")

@@ -7,13 +7,13 @@ import stat
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from dpo_tui.data.source.dataset_splits import are_parts, choose_split, files_of_split
-from dpo_tui.data.source.hub_dataset import cached, download
+from dpo_tui.data.source.dataset_splits import EVALUATION_WORDS, are_parts, choose_split, files_of_split, split_word
+from dpo_tui.data.source.hub_dataset import cached, download, hub_splits
 from dpo_tui.data.source.source import READABLE, DataFile, Progress, Source, data_file, is_data_file
 from dpo_tui.errors import DataError
 from dpo_tui.hub.repository import looks_like_hub_id
 
-_EVALUATION_SPLITS = ("test", "validation", "valid", "val", "dev", "eval", "test_prefs")
+_EVALUATION_SPLITS = (*EVALUATION_WORDS, "test_prefs")
 
 
 def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
@@ -82,6 +82,24 @@ def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFil
     return []
 
 
+def splits_of(source: Source) -> list[str]:
+    """The names of the splits of a folder or a hub dataset; empty for a file, and where no name says so.
+
+    Raises:
+        DataError: the dataset cannot be reached, or has no such subset.
+    """
+    path = Path(source.location).expanduser()
+    if path.is_dir():
+        path = _subset_folder(path, source)
+        if (path / "dataset_dict.json").is_file():
+            return sorted(state.parent.name for state in path.glob("*/state.json"))
+        names = [str(file.relative_to(path)) for file in _data_files_in(path)]
+        return sorted({split_word(name) for name in names} - {""})
+    if path.exists() or is_pattern(source.location) or not looks_like_hub_id(source.location):
+        return []
+    return hub_splits(source)
+
+
 def _from_hub_cache(source: Source) -> list[DataFile]:
     if not looks_like_hub_id(source.location):
         return []
@@ -109,14 +127,13 @@ def _matches(pattern: Path) -> list[DataFile]:
 
 def _folder(path: Path, source: Source) -> list[DataFile]:
     """The files of a folder: a ``DatasetDict`` or ``Dataset`` saved by `datasets`, or any data files."""
-    if source.subset and (path / source.subset).is_dir():
-        path = path / source.subset
+    path = _subset_folder(path, source)
     if (path / "dataset_dict.json").is_file():
         splits = sorted(state.parent.name for state in path.glob("*/state.json"))
         return _saved_dataset(path / choose_split(splits, source.split, path))
     if (path / "state.json").is_file():
         return _saved_dataset(path)
-    found = [file for file in sorted(path.rglob("*")) if file.is_file() and is_data_file(file.relative_to(path))]
+    found = _data_files_in(path)
     if not found:
         raise DataError(f"{path} holds no data file", hint=READABLE)
     if len(found) > 1:
@@ -124,6 +141,14 @@ def _folder(path: Path, source: Source) -> list[DataFile]:
         if source.split is not None or not are_parts(names):
             found = files_of_split(found, names, source.split, path)
     return [data_file(file) for file in found]
+
+
+def _subset_folder(path: Path, source: Source) -> Path:
+    return path / source.subset if source.subset and (path / source.subset).is_dir() else path
+
+
+def _data_files_in(path: Path) -> list[Path]:
+    return [file for file in sorted(path.rglob("*")) if file.is_file() and is_data_file(file.relative_to(path))]
 
 
 def _saved_dataset(path: Path) -> list[DataFile]:

@@ -108,30 +108,15 @@ class Source:
 def training_source(config: "Config") -> Source:
     """The dataset that a config trains on."""
     weights = tuple(config.dataset_weights or ())
-    return _source(config, config.datasets, config.dataset_split, config.max_samples, weights)
-
-
-def evaluation_source(config: "Config") -> Source | None:
-    """The separate evaluation dataset of a config; None when a part of the training data is held out instead."""
-    return None if config.eval_dataset is None else _source(config, (config.eval_dataset,), None, None)
-
-
-def _source(
-    config: "Config",
-    locations: Sequence[str],
-    split: str | None,
-    max_rows: int | None,
-    weights: tuple[float, ...] = (),
-) -> Source:
     return Source.of(
-        locations,
+        config.datasets,
         subset=config.dataset_config,
-        split=split,
+        split=config.dataset_split,
         prompt_field=config.prompt_field,
         chosen_field=config.chosen_field,
         rejected_field=config.rejected_field,
         system_field=config.system_field,
-        max_rows=max_rows,
+        max_rows=config.max_samples,
         prefix_field=config.prefix_field,
         label_field=config.label_field,
         ranking_pairs=config.ranking_pairs,

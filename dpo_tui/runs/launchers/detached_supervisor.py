@@ -37,6 +37,7 @@ def start_detached_supervisor(folder: RunFolder, argv: list[str]) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                # Without a controlling terminal, neither its end (SIGHUP) nor its Ctrl-C reaches the supervisor.
                 start_new_session=True,
                 close_fds=True,
                 env=child_environment(),

@@ -75,6 +75,7 @@ def estimate_kl(
     if not sampled:
         return None
     was_training = policy.training
+    # With dropout on, the same weights give other log-probabilities in every pass, and that would count as divergence.
     policy.eval()
     try:
         policy_logps = answer_logps(policy, sampled, autocast)
@@ -136,6 +137,8 @@ def _batch_logps(model: Any, rows: Sequence[SampledAnswer]) -> list[float]:
     sums = []
     for number, row in enumerate(rows):
         begin = len(row.prompt) - 1 - first
+        # fp32 before logsumexp: bf16 has 8 significant bits, an error above what policy and reference differ by early
+        # in a run.
         window = logits[number, begin : begin + len(row.answer)].float()
         answer = torch.tensor(row.answer, device=window.device)
         logps = window.gather(1, answer[:, None]).squeeze(1) - window.logsumexp(1)

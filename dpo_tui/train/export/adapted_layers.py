@@ -99,9 +99,11 @@ def merge_layer(layer: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
     base_layer, parameter = layer.get_base_layer(), getattr(layer, "parameter_name", "weight")
     setattr(base_layer, parameter, torch.nn.Parameter(copies.pop("base_layer.weight"), requires_grad=False))
+    # assign: tensors on the meta device have no memory to copy into. Not strict: the base's weight is set already.
     layer.load_state_dict(copies, strict=False, assign=True)
     layer.merge(adapter_names=[_ADAPTER])
     merged: torch.Tensor = getattr(base_layer, parameter).detach()
+    # PEFT skips adapters on this list: a second merge by the same layer would return the base's weight unchanged.
     layer.merged_adapters.clear()
     layer.to("meta")
     return merged

@@ -54,6 +54,7 @@ class Bnb4BitFiles:
         """
         if name not in self._parts:
             return stored
+        # Slow to import, and needed only for bases that are stored in 4 bits.
         from bitsandbytes.functional import QuantState, dequantize_4bit
 
         parts = {}

@@ -55,6 +55,8 @@ def merge_weights(
     for number, shard in enumerate(shards, start=1):
         merged = {}
         for stored, weight in _weights(base / shard):
+            # Rounded once, after the sum in fp32: in 16 bits the rounding of the result cannot be avoided, that of B, A
+            # and their product can. safetensors refuses tensors that are not contiguous.
             for key, result in merge.tensors(stored, weight).items():
                 merged[key] = result.to(dtype).contiguous() if result.is_floating_point() else result
                 total_bytes += merged[key].numel() * merged[key].element_size()

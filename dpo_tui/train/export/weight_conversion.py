@@ -82,7 +82,7 @@ class WeightConversion:
             for key, members in found.items()
             for name, _ in members
         }
-        # Shapes alone tell the names.
+        # Converted on the meta device: names follow from shapes, and nothing is read.
         self.names: dict[WeightGroup, tuple[str, ...]] = {
             group: tuple(self.load(group, {name: torch.empty(shapes[name], device="meta") for name in group.stored}))
             for group in set(self._groups.values())
@@ -101,6 +101,7 @@ class WeightConversion:
         """Return the weights in memory that the tensors of a group become, by name."""
         if group.converter is None:
             return {group.key: tensors[group.stored[0]]}
+        # A copy for each group, as transformers makes when it loads: a converter keeps the names that it has collected.
         converter = deepcopy(group.converter)
         for name, pattern in zip(group.stored, group.patterns, strict=True):
             converter.add_tensor(group.key, name, pattern, tensors[name])

@@ -110,6 +110,7 @@ def measure_pairs(input_ids_NL: torch.Tensor, attention_mask_NL: torch.Tensor) -
     real_N = mask.sum(dim=1)
     right_padded = (mask == (torch.arange(length, device=mask.device) < real_N[:, None])).all() & (real_N > 0).all()
     half = rows // 2
+    # With both masks: padding equals padding, and the prefix of two equal answers would run on into it.
     equal_BL = (input_ids_NL[:half] == input_ids_NL[half:]) & mask[:half] & mask[half:]
     # The product becomes 0 at the first difference and stays there, so the sum is the length of the common prefix.
     common_B = equal_BL.long().cumprod(dim=1).sum(dim=1)

@@ -10,6 +10,7 @@ from typing import Any
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
 from dpo_tui.data.load_split import split_version
+from dpo_tui.data.source.evaluation_source import evaluation_source
 from dpo_tui.errors import DataError, TrainingError
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
@@ -33,13 +34,14 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
     """Handle a request for an evaluation.
 
     Args:
-        request: ``run`` (folder), ``data`` (a dataset, or None for the held-out pairs), ``kl_prompts`` (answers for
-            the KL estimate; 0 leaves it out, as does a strategy without a reference).
+        request: ``run`` (folder), ``data`` (a dataset, or None for the held-out pairs), ``subset`` and ``split`` of
+            that dataset, ``kl_prompts`` (answers for the KL estimate; 0 leaves it out, as does a strategy without a
+            reference).
         send: receives progress.
 
     Returns:
-        ``run``, ``pairs``, ``data``, ``metrics`` under TRL's ``eval_`` names, and ``accuracy_stderr``, the standard
-        error of a proportion: √(p(1 − p)/n).
+        ``run``, ``pairs``, ``data``, ``notes`` on the data, ``metrics`` under TRL's ``eval_`` names, and
+        ``accuracy_stderr``, the standard error of a proportion: √(p(1 − p)/n).
 
     Raises:
         TrainingError: the run has no result, its result is not whole, or its strategy has no preference accuracy.
@@ -58,7 +60,7 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
     # Each pair is seen once: reference scores and shared prompts would cost more to prepare than they save.
     changes = {"precompute_ref_log_probs": "off", "share_prefix": "off", "kl_prompts": request["kl_prompts"]}
     config = config.model_copy(update={**changes, "report_to": []})
-    rows = _rows(config, folder, request["data"])
+    rows = _rows(config, folder, request)
     device = choose_device(config)
     send("progress", {"message": f"Loading the model. {device.description}", "done": 0, "total": None})
     tokenizer, _ = load_tokenizer(config)
@@ -95,13 +97,15 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
         "run": folder.id,
         "data": request["data"] or "the run's held-out pairs",
         "pairs": pairs,
+        "notes": list(rows.notes),
         "metrics": {name: value for name, value in metrics.items() if isinstance(value, (int, float))},
         "accuracy_stderr": math.sqrt(accuracy * (1 - accuracy) / pairs),
     }
 
 
-def _rows(config: Config, folder: RunFolder, data: str | None) -> RunDatasets:
+def _rows(config: Config, folder: RunFolder, request: dict[str, Any]) -> RunDatasets:
     """Return the pairs to evaluate on as the held-out rows, and one training row, without which TRL has no trainer."""
+    data = request["data"]
     if data is None:
         receipt = read_json(folder.receipt)
         rows = load_datasets(config, version=split_version(receipt))
@@ -113,9 +117,16 @@ def _rows(config: Config, folder: RunFolder, data: str | None) -> RunDatasets:
         if rows.held_out is None:
             raise DataError("this run held no pairs out", hint="name a file of pairs: dpo-tui eval RUN --data FILE")
         return replace(rows, train=rows.train.select([0]))
-    changes = {"dataset": data, "eval_dataset": None, "eval_split": 0.0, "max_samples": None, "dataset_weights": None}
+    named = {"eval_dataset_config": request.get("subset"), "eval_dataset_split": request.get("split")}
+    separate = evaluation_source(config.model_copy(update={"eval_dataset": data, **named}))
+    assert separate is not None  # noqa: S101 (eval_dataset is set)
+    found = separate.source
+    changes: dict[str, Any] = {"dataset": data, "dataset_config": found.subset, "dataset_split": found.split}
+    changes |= {"max_samples": None, "dataset_weights": None, "eval_split": 0.0}
+    changes |= dict.fromkeys(("eval_dataset", "eval_dataset_config", "eval_dataset_split"))
     rows = load_datasets(config.model_copy(update=changes))
-    return replace(rows, train=rows.train.select([0]), held_out=rows.train)
+    notes = tuple(filter(None, [separate.note])) + rows.notes
+    return replace(rows, train=rows.train.select([0]), held_out=rows.train, notes=notes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """TrainerCallback that writes metrics and progress, and follows requests to save or to stop on all ranks together.
 
-Where requests come from: :mod:`dpo_tui.train.worker.stop_requests`.
+Where requests come from: :mod:`dpo_tui.train.worker.stop_requests`. What Trainer logs goes through the journal, as one
+line, into the run's ``metrics.jsonl``. Next, in the app: :mod:`dpo_tui.runs.metrics_reader`.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""The rows of a run as TRL's datasets, split into training and held-out parts."""
+"""The rows of a run as TRL's datasets, split into training and held-out parts.
+
+The rows come from :mod:`dpo_tui.data.load_split`. Next: TRL tokenises them in :mod:`dpo_tui.train.trainer.trainers`.
+"""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,7 +1,8 @@
 """Which trainer of TRL a strategy uses, and how the trainer of a run is built.
 
 :data:`TRAINERS` has a row for each strategy: TRL's trainer class, and the function of
-`dpo_tui.train.trainer.trl_arguments` that makes its arguments. :func:`build_trainer` constructs the trainer of a run.
+`dpo_tui.train.trainer.trl_arguments` that makes its arguments. :func:`build_trainer` constructs the trainer of a run;
+what it passes to `dpo_tui.train.trainer.trainers` calls that function and gives TRL's trainer the result as ``args``.
 """
 
 from collections.abc import Callable

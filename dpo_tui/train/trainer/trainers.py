@@ -1,6 +1,7 @@
 """Subclasses of TRL's trainers: phases in the journal, caches of tokens and reference scores, shortcuts.
 
-`trainer_registry` says which strategy uses which, and makes TRL's arguments.
+`trainer_registry` says which strategy uses which, and makes TRL's arguments. Rows become token ids in TRL's own
+``_prepare_dataset``, or come from `token_cache` if an earlier run has tokenised the same ones.
 """
 
 from collections.abc import Callable

@@ -473,3 +473,14 @@ def test_values_that_yaml_reads_as_text(text: Any, value: Any) -> None:
 )
 def test_switches_that_a_file_holds_as_text(text: Any, on: bool) -> None:
     assert switch(text) is on
+
+
+def test_the_split_and_subset_of_llama_factorys_evaluation_set_are_its_own(tmp_path: Path) -> None:
+    of_evaluation = {"hf_hub_url": "org/e", "subset": "en", "split": "test_prefs"}
+    write_info(tmp_path / "data", {"mine": {"hf_hub_url": "org/d", "split": "train_prefs"}, "held": of_evaluation})
+    result = converted(tmp_path, LF | {"eval_dataset": "held"})
+    config = result.config
+    assert (config.dataset, config.dataset_config, config.dataset_split) == ("org/d", None, "train_prefs")
+    evaluation = (config.eval_dataset, config.eval_dataset_config, config.eval_dataset_split)
+    assert evaluation == ("org/e", "en", "test_prefs")
+    assert not result.undecided

@@ -180,14 +180,10 @@ def test_a_check_sees_the_same_in_parquet(
 
 
 def test_a_score_that_is_nan_is_named_and_says_nothing_about_a_swap(tmp_path: Path) -> None:
-    """Only Parquet and Arrow files can hold it: it is not JSON."""
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    scores = [(8.0, 2.0), (float("nan"), 2.0), (2.0, 8.0)]
+    """Here the text of a cell; where it is a number, the row is named as one with a number that is none."""
+    scores = [("8.0", "2.0"), ("nan", "2.0"), ("2.0", "8.0")]
     found = [row(number) | {"score_chosen": a, "score_rejected": b} for number, (a, b) in enumerate(scores)]
-    pyarrow.parquet.write_table(pa.Table.from_pylist(found), tmp_path / "data.parquet")
-    report = report_on(tmp_path / "data.parquet")
+    report = report_on(write_lines(tmp_path / "data.jsonl", found))
     assert (named(report, "nan-score"), named(report, "swapped-suspect")) == ([2], [3])
 
 

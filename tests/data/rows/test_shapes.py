@@ -265,8 +265,8 @@ def test_answers_whose_score_is_nan_are_left_out_and_named(tmp_path: Path) -> No
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == (G, B)
     (problem,) = loaded.dropped
     assert (problem.row, problem.check) == (2, "missing-field")
-    assert "NaN" in problem.message
-    assert any("NaN" in note and "(1 row)" in note for note in loaded.notes)
+    assert "no number" in problem.message
+    assert any(note.startswith("a number is NaN or infinite in 2 rows (1, 2)") for note in loaded.notes)
 
 
 @pytest.mark.parametrize("ratings", [None, [4.0], "4, 5"])

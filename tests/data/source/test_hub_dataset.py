@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from dpo_tui.config.files import from_values
 from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.load_split import split_of
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
+from dpo_tui.data.source.locate import splits_of
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError
 from tests.support.data_files import row, rows
@@ -126,3 +129,19 @@ def test_without_a_network_the_hint_is_a_local_file(tmp_path: Path, monkeypatch:
     with pytest.raises(DataError, match="the hub cannot be reached") as caught:
         load_pairs(Source("org/pairs"))
     assert "give the local file" in str(caught.value.hint)
+
+
+@pytest.mark.usefixtures("hub", "home")
+def test_the_splits_of_a_subset_are_known_with_the_hub_and_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    plain = Source("org/pairs", subset="plain")
+    assert splits_of(plain) == ["test", "train"]
+    with pytest.raises(DataError, match="has no subset 'none'"):
+        splits_of(Source("org/pairs", subset="none"))
+    settings = {"model_name": "m", "dataset": "org/pairs", "dataset_config": "plain", "eval_dataset": "org/pairs"}
+    split = split_of(from_values(settings), download=False)
+    assert (len(split.train), len(split.held_out)) == (4, 2)
+    assert "evaluation: on the split test of org/pairs" in split.notes
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert splits_of(plain) == ["test", "train"]

@@ -54,6 +54,36 @@ def test_the_held_out_pairs_give_what_the_run_itself_measured(
     assert folder.events.read_text() == events, "the run's folder belongs to its worker"
 
 
+def test_another_file_is_read_without_the_split_and_subset_that_were_trained_on(
+    home: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    (data / "en").mkdir(parents=True)
+    tiny.make_pairs(data / "en" / "train_prefs.jsonl", 12)
+    tiny.make_pairs(data / "en" / "test.jsonl", 5)
+    trained_on = {"dataset_config": "en", "dataset_split": "train_prefs"}
+    folder = finished_run(tiny_model, data, eval_split=0.0, **trained_on)
+    lists = tmp_path / "lists.json"
+    rows = [json.loads(line) for line in tiny.make_pairs(tmp_path / "more.jsonl", 7).read_text().splitlines()]
+    lists.write_text(json.dumps({"train": rows, "dev": rows[:3]}))
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, count in (("train", 4), ("validation", 2)):
+        tiny.make_pairs(other / f"{name}.jsonl", count)
+    assert evaluate(folder, data=str(lists))["pairs"] == 7
+    assert evaluate(folder, data=str(lists), split="dev")["pairs"] == 3
+    of_other = evaluate(folder, data=str(other))
+    assert of_other["pairs"] == 2
+    assert of_other["notes"][0] == f"evaluation: on the split validation of {other}"
+    of_itself = evaluate(folder, data=str(data))
+    assert of_itself["pairs"] == 5, "the rows that were trained on are not taken"
+
+
+def test_split_and_subset_belong_to_data_that_is_named(home: Path) -> None:
+    found = CliRunner().invoke(cli, ["eval", "last", "--split", "test"])
+    assert "are those of --data" in str(found.exception)
+
+
 def test_any_file_of_pairs_will_do(home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path) -> None:
     """In a child process, as JSON: the pairs swapped must come out the other way round."""
     folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0)

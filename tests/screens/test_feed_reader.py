@@ -15,7 +15,7 @@ from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens import runs_screen
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
-from dpo_tui.views.feed_reader import FeedReader
+from dpo_tui.screens.feed_reader import FeedReader
 from dpo_tui.views.run_feed import FeedChange, RunFeed
 from dpo_tui.views.series import Series
 from dpo_tui.views.user_settings import UserSettings
