@@ -269,16 +269,31 @@ def _parse_toml(path: Path, text: str) -> Any:
 
 def _parse_json(path: Path, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=lambda pairs: _without_repeats(path, pairs))
     except (json.JSONDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid JSON: {error}") from None
+
+
+def _without_repeats(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a table of its keys and values; of two values for one key, parsers would keep the last without a word."""
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{path}: {twice} occurs twice in one table", hint="keep one of them")
+    return dict(pairs)
 
 
 def _parse_yaml(path: Path, text: str) -> Any:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            _without_repeats(path, [(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+            return node
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)  # noqa: S506 (Loader is a SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 

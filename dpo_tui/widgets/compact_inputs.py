@@ -4,6 +4,7 @@ from typing import Any, ClassVar, TypeVar
 
 from rich.segment import Segment
 from textual.binding import Binding, BindingType
+from textual.events import Key as KeyPress
 from textual.strip import Strip
 from textual.widgets import Input, OptionList, SelectionList
 
@@ -28,7 +29,14 @@ class LineInput(Input):
 
 
 class ChoiceList(OptionList):
-    """An `OptionList` to choose one option from, one row each; its Enter key is shown among the key hints."""
+    """An `OptionList` to choose one option from, one row each; its Enter key is shown among the key hints.
+
+    Args:
+        content: positional arguments of `OptionList`.
+        field: selector of an `Input` on the same screen that takes what is typed while the list has the focus. Without
+            it, a typed name is lost, and Enter after it chooses whatever option the cursor is at.
+        options: keyword arguments of `OptionList`.
+    """
 
     DEFAULT_CSS = """
     ChoiceList {
@@ -46,6 +54,21 @@ class ChoiceList(OptionList):
         Binding("j", "cursor_down", "down", id="choice.down", show=False),
     ]
     HELP = "↑/↓ move · enter chooses"
+
+    def __init__(self, *content: Any, field: str | None = None, **options: Any) -> None:
+        super().__init__(*content, **options)
+        self._field = field
+
+    def on_key(self, event: KeyPress) -> None:
+        """Move the focus to the field with what is typed, unless the key is bound to something."""
+        if self._field is None or event.character is None or not event.is_printable:
+            return
+        if event.key not in self.screen.active_bindings:
+            event.stop()
+            field = self.screen.query_one(self._field, Input)
+            # At once, not by focus(): the field must select its text for the key to replace before the key arrives.
+            self.screen.set_focus(field)
+            field.post_message(KeyPress(event.key, event.character))
 
 
 class TickList(SelectionList[Key]):

@@ -104,6 +104,9 @@ def test_a_wrong_value_is_explained(key: str, value: Any, said: str) -> None:
         ("deep.json", "[" * 100_000, "not valid JSON"),
         ("list.json", "[1]", "found a list"),
         ("broken.yaml", "a: [", "not valid YAML"),
+        ("twice.yaml", "model_name: m\ndataset: d\nbeta: 0.1\nbeta: 0.2\n", "beta occurs twice"),
+        ("twice.yaml", "base_model: m\nrl: dpo\ndatasets:\n  - path: a\n    path: b\n", "path occurs twice"),
+        ("twice.json", '{"model_name": "m", "dataset": "d", "beta": 0.1, "beta": 0.2}', "beta occurs twice"),
         ("config.ini", "a=1", "unknown kind"),
     ],
 )

@@ -285,3 +285,17 @@ async def test_a_run_starts_from_the_model_of_an_earlier_run(home, tiny_model, t
         await pilot.press("enter")
         await until(pilot, lambda: bool(started))
     assert load(started[0].config).config.model_name == str(first.merged)
+
+
+@pytest.mark.parametrize(("step", "field"), [(1, "#model-field"), (2, "#data-field")], ids=["model", "data"])
+async def test_what_is_typed_over_a_list_of_choices_goes_into_the_field(home, tiny_model, tiny_pairs, step, field):
+    async with app().run_test(size=(100, 40)) as pilot:
+        screen = await open_new(pilot)
+        screen.set_plan(plans.with_values(screen.plan, {"model_name": "old/model", "dataset": "old.jsonl"}))
+        screen.go(step)
+        await until(pilot, lambda: isinstance(pilot.app.focused, ChoiceList))
+        typed = str((tiny_model, tiny_pairs)[step - 1])
+        await pilot.press(*typed, "enter")
+        chosen = ("model_name", "dataset")[step - 1]
+        await until(pilot, lambda: getattr(screen.plan.config, chosen) == typed)
+        assert screen.query_one(field, Input).value == typed

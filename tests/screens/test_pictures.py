@@ -128,7 +128,9 @@ def workstation(home, monkeypatch) -> Path:
     monkeypatch.setattr("shutil.disk_usage", lambda place: Disk(10**12, 4 * 10**11, 6 * 10**11))
     monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
     # What the doctor finds depends on the machine: it is asked nothing.
-    monkeypatch.setattr("dpo_tui.screens.steps.check_step.relevant_checks", lambda config: (DoctorOptions(), frozenset()))
+    monkeypatch.setattr(
+        "dpo_tui.screens.steps.check_step.relevant_checks", lambda config: (DoctorOptions(), frozenset())
+    )
     work = home / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -119,6 +119,10 @@ class Conversion:
                 self.outcomes.append(KeyOutcome(name, "filled in", name, f"{tool}'s default, {value!r}", value))
 
 
+_ADDED = frozenset({"rpo_alpha", "pref_ftx"})
+"""Keys that add a loss to those of other keys, and are converted after them wherever they stand in the file."""
+
+
 def convert_keys(
     conversion: Conversion,
     raw: Mapping[str, Any],
@@ -142,7 +146,7 @@ def convert_keys(
         prefix: before the key in the outcome, for a table inside a file.
         arguments: TRL's class of arguments, whose fields are passed on.
     """
-    for key, value in raw.items():
+    for key, value in sorted(raw.items(), key=lambda item: item[0] in _ADDED):
         shown = f"{prefix}{key}"
         if value is None or value == "":
             if key in (nulls or {}):
@@ -284,10 +288,15 @@ def supervised_loss(conversion: Conversion, key: str, weight: Any, losses: Seque
         conversion.drop(key, "is 0")
         return
     known = [name for name in losses or ["sigmoid"] if name in choices(fields()["loss_type"])] or ["sigmoid"]
-    conversion.values["loss_type"] = [*known, "sft"]
-    conversion.take(
-        key, "loss_weights", [*[1.0] * len(known), weight], f"the weight of the added loss: loss_type {[*known, 'sft']}"
-    )
+    weights = conversion.values.get("loss_weights")
+    if not isinstance(weights, list) or len(weights) != len(known):
+        weights = [1.0] * len(known)
+    if "sft" in known:  # TRL adds the two
+        weights = [one + weight if name == "sft" else one for name, one in zip(known, weights, strict=True)]
+    else:
+        known, weights = [*known, "sft"], [*weights, weight]
+    conversion.values["loss_type"] = known
+    conversion.take(key, "loss_weights", weights, f"the weight of the added loss: loss_type {known}")
 
 
 def strategy(conversion: Conversion, key: str, value: Any) -> None:

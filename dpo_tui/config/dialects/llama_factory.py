@@ -48,8 +48,6 @@ DROPPED = {
     "print_param_status": "the run says how many weights are trained",
     "streaming": "rows are read from disk as they are needed",
     "buffer_size": "rows are read from disk as they are needed",
-    "mix_strategy": "is for several datasets",
-    "interleave_probs": "is for several datasets",
     "data_shared_file_system": ONE_GPU,
     "preprocessing_batch_size": "changes nothing in the rows",
     "upcast_layernorm": "the precision follows bf16 and the device",
@@ -205,7 +203,41 @@ def _initialisation(conversion: Conversion, key: str, value: Any, _: Mapping[str
 
 
 def _samples(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    take_sample_limit(conversion, key, value)
+    if _count_of_datasets(raw) > 1:
+        conversion.leave_undecided(key, value, "is the rows of each data set; ours, in [data], is for all together")
+    else:
+        take_sample_limit(conversion, key, value)
+
+
+def _mix(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    """``concat`` takes all rows, ``interleave_under`` ends with the first data set that does, as dataset_weights."""
+    count = _count_of_datasets(raw)
+    if count <= 1:
+        conversion.drop(key, "is for several data sets")
+    elif value == "concat":
+        conversion.drop(key, "all rows of each data set are used without dataset_weights")
+    elif value != "interleave_under":
+        conversion.leave_undecided(key, value, "repeats rows of small data sets; dataset_weights uses no row twice")
+    elif raw.get("interleave_probs"):
+        conversion.drop(key, "interleave_probs are the weights")
+    else:
+        conversion.take(key, "dataset_weights", [1.0] * count)
+
+
+def _mix_weights(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    strategy_of_mix = raw.get("mix_strategy") or "concat"
+    if _count_of_datasets(raw) <= 1:
+        conversion.drop(key, "is for several data sets")
+    elif strategy_of_mix == "concat":
+        conversion.drop(key, "does nothing with mix_strategy concat")
+    elif strategy_of_mix == "interleave_under":
+        conversion.take(key, "dataset_weights", [number(weight) for weight in text_list(value)])
+    else:
+        conversion.leave_undecided(key, value, f"belongs to mix_strategy {strategy_of_mix}")
+
+
+def _count_of_datasets(raw: Mapping[str, Any]) -> int:
+    return len(text_list(raw.get("dataset") or []))
 
 
 _CONVERTED: dict[str, Convert] = {
@@ -221,6 +253,8 @@ _CONVERTED: dict[str, Convert] = {
     "disable_gradient_checkpointing": _no_checkpointing,
     "val_size": _held_out,
     "max_samples": _samples,
+    "mix_strategy": _mix,
+    "interleave_probs": _mix_weights,
     "adapter_name_or_path": _adapter,
     "pissa_init": _initialisation,
     "report_to": trackers,

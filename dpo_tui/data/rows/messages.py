@@ -58,6 +58,23 @@ def messages_of(value: list[Any], column: str) -> list[Message]:
     return [_message_of(item, column) for item in value]
 
 
+def exchanges_of(value: list[Any]) -> list[Message] | None:
+    """Turn Capybara's list of exchanges, ``{"input", "output"}`` each, into messages; the last may have no output.
+
+    Returns:
+        None where the list is none of exchanges.
+    """
+    # Parquet leaves out an output that is null.
+    if not all(isinstance(item, dict) and {"input"} <= item.keys() <= {"input", "output"} for item in value):
+        return None
+    turns = [(role, item.get(key)) for item in value for role, key in (("user", "input"), ("assistant", "output"))]
+    if turns and turns[-1][1] is None:
+        turns.pop()
+    if not turns or not all(isinstance(text, str) for _, text in turns):
+        return None
+    return [{"role": role, "content": text} for role, text in turns]
+
+
 def _message_of(item: Any, column: str) -> Message:
     if not isinstance(item, dict):
         raise Unreadable("missing-field", f"`{column}` holds {json_type_name(item)} where a message should be")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Message, Turns, Unreadable
-from dpo_tui.data.rows.messages import is_messages, json_type_name, messages_of
+from dpo_tui.data.rows.messages import exchanges_of, is_messages, json_type_name, messages_of
 from dpo_tui.data.rows.text_lists import text_key
 from dpo_tui.data.rows.transcript import is_transcript, parse_prompt, split_transcripts
 
@@ -108,6 +108,8 @@ def text_or_messages(value: Any, column: str) -> str | list[Message] | None:
             return None if column == "prompt" else []
         if is_messages(value):
             return messages_of(value, column)
+        if (exchanges := exchanges_of(value)) is not None:
+            return exchanges
         if len(value) == 1 and isinstance(value[0], str):
             return str(value[0])
     if isinstance(value, (int, float)) and not isinstance(value, bool):

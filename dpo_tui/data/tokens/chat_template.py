@@ -239,7 +239,7 @@ def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Unrende
             template.render(pair.prompt + pair.chosen, tools=pair.tools),
             template.render(pair.prompt + pair.rejected, tools=pair.tools),
         )
-    except _template_errors() as error:
+    except Exception as error:
         return _reason(error)
 
 
@@ -249,7 +249,7 @@ def render_or_none(
     """Render a conversation; None where the template cannot."""
     try:
         return template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
-    except _template_errors():
+    except Exception:
         return None
 
 
@@ -259,16 +259,15 @@ def unrenderable(
     """Return why a template cannot render a conversation; None where it can."""
     try:
         template.render(messages, tools=tools)
-    except _template_errors() as error:
+    except Exception as error:
         return _reason(error)
     return None
 
 
-def _template_errors() -> tuple[type[Exception], ...]:
-    import jinja2  # slow to import, and not every scan counts tokens
-
-    return (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError)
-
-
 def _reason(error: Exception) -> Unrenderable:
+    """The first line of an error.
+
+    A template is a program of the model's author: it may raise anything that Python can, such as a division by zero or
+    the sandbox's OverflowError for a long range. So callers catch every exception.
+    """
     return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])

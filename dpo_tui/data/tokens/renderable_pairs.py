@@ -36,7 +36,7 @@ def renderable_pairs(pairs: list[Pair], config: Config, *, download: bool) -> tu
         download: whether the tokenizer's files may be downloaded. Without the files all pairs are returned.
 
     Raises:
-        DataError: no pair is left.
+        DataError: no pair is left, or the template is not valid.
     """
     template = _template(config, download=download)
     if template is None:
@@ -56,7 +56,7 @@ def renderable_demonstrations(
     rows: list[Demonstration], config: Config, *, download: bool
 ) -> tuple[list[Demonstration], list[RowProblem]]:
     """Do for demonstrations what :func:`renderable_pairs` does for pairs; plain text passes without the template."""
-    template = _template(config, download=download)
+    template = None if all(row.text is not None for row in rows) else _template(config, download=download)
     if template is None:
         return rows, []
     messages = with_arguments_for(template, [row.messages for row in rows])
@@ -95,12 +95,16 @@ def _without_refused(
 
 
 def _template(config: Config, *, download: bool) -> ChatTemplate | None:
-    """The template that training will use; None where its files are missing or cannot be used."""
+    """The template that training will use; None where the model's files are not on this machine.
+
+    Raises:
+        DataError: the template is not valid, or its file cannot be read.
+    """
     try:
         folder = tokenizer_folder(config.model_name, config.model_revision, download=download)
-        return load_template(folder, TemplateSettings.of(config))[0]
     except DataError:
         return None  # loading the tokenizer for training reports what is wrong with it
+    return load_template(folder, TemplateSettings.of(config))[0]
 
 
 def _shape(tools: list[dict[str, Any]] | None, *conversations: list[Message]) -> Hashable:

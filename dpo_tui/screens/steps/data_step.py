@@ -90,7 +90,7 @@ class DataStep(Vertical):
             suggester=PathSuggester(),
         )
         with Horizontal():
-            yield ChoiceList(id="files")
+            yield ChoiceList(id="files", field="#data-field")
             yield TextPane(id="data-preview")
 
     def show(self, plan: RunPlan) -> None:

@@ -50,7 +50,7 @@ class ModelStep(Vertical):
     def compose(self) -> ComposeResult:
         """The field, the list, and notes on the model under the cursor."""
         yield LineInput(placeholder="hub id (org/name), folder or run:ID — or choose below", id="model-field")
-        yield ChoiceList(id="models")
+        yield ChoiceList(id="models", field="#model-field")
         yield TextPane(id="model-notes")
 
     def show(self, profile: Profile, plan: RunPlan) -> None:

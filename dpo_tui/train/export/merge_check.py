@@ -201,8 +201,8 @@ def _merge_in_memory(model: PeftModel) -> Any:
     for module in model.modules():
         if isinstance(module, LoraLayer):
             # PEFT adds in place: the output layer tied to an embedding would change with it.
-            layer = module.get_base_layer()
-            layer.weight = torch.nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+            layer, name = module.get_base_layer(), getattr(module, "parameter_name", "weight")
+            setattr(layer, name, torch.nn.Parameter(getattr(layer, name).detach().clone(), requires_grad=False))
     return model.merge_and_unload()
 
 

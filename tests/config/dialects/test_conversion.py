@@ -312,6 +312,47 @@ def test_a_mixture_is_a_list_of_sources_or_told_source_by_source() -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "weights", "undecided"),
+    [
+        ({"mix_strategy": "interleave_under", "interleave_probs": "0.3,0.7"}, [0.3, 0.7], []),
+        ({"mix_strategy": "interleave_under"}, [1.0, 1.0], []),
+        ({"interleave_probs": "0.3,0.7"}, None, []),
+        (
+            {"mix_strategy": "interleave_over", "interleave_probs": "0.3,0.7"},
+            None,
+            ["mix_strategy", "interleave_probs"],
+        ),
+        ({"max_samples": 100}, None, ["max_samples"]),
+    ],
+)
+def test_a_mix_of_llama_factory_keeps_its_shares(
+    tmp_path: Path, keys: dict[str, Any], weights: list[float] | None, undecided: list[str]
+) -> None:
+    result = converted(tmp_path, LF | {"dataset": "one,two"} | keys)
+    assert (result.config.dataset_weights, result.config.max_samples) == (weights, None)
+    assert [row.key for row in result.undecided] == undecided
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before the losses", "after the losses"])
+@pytest.mark.parametrize(
+    ("losses", "weights", "expected"),
+    [
+        ("ipo", None, (["ipo", "sft"], [1.0, 0.7])),
+        (["ipo", "hinge"], [0.5, 0.25], (["ipo", "hinge", "sft"], [0.5, 0.25, 0.7])),
+        (["sigmoid", "sft"], [1.0, 0.2], (["sigmoid", "sft"], [1.0, pytest.approx(0.9)])),
+    ],
+)
+def test_the_loss_that_rpo_adds_keeps_the_others_and_their_weights(
+    tmp_path: Path, losses: Any, weights: list[float] | None, expected: tuple[list[str], list[float]], first: bool
+) -> None:
+    named = {"loss_type": losses} | ({"loss_weights": weights} if weights else {})
+    added = {"rpo_alpha": 0.7}
+    result = converted(tmp_path, TRL | (added | named if first else named | added))
+    assert (result.config.loss_type, result.config.loss_weights) == expected
+    assert not result.undecided
+
+
 def test_a_share_of_one_source_and_differing_splits_are_not_lost() -> None:
     conversion = Conversion()
     take_sources(conversion, "mix", [DataSource("a", weight=0.5)])

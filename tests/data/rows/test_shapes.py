@@ -154,6 +154,16 @@ LAYOUTS: list[tuple[str, dict[str, Any], list[Message], dict[str, Any] | None]] 
     ("one position", {"prompt": Q, "answers": [B, G], "better": 1}, ASKED, None),
     ("reward scores", {"instruction": Q, "responses": [B, G, "So so."], "reward_scores": [1.5, 3.5, 2.0]}, ASKED, None),
     ("OpenAssistant", {"prompt": Q, "replies": [{"text": B, "rank": 1}, {"text": G, "rank": 0}]}, ASKED, None),
+    (
+        "Capybara",
+        {
+            "conversation": [{"input": "Hi", "output": "Hello!"}, {"input": Q, "output": None}],
+            "chosen": EARLIER + GOOD,
+            "rejected": EARLIER + BAD,
+        },
+        EARLIER + ASKED,
+        None,
+    ),
     ("lists of turns", {"prompt": [Q], "chosen": [G], "rejected": [B]}, ASKED, None),
 ]
 CONTAINERS = ["jsonl", "jsonl with text", "csv", "parquet"]
@@ -410,3 +420,10 @@ def test_a_preview_of_a_repair_counts_ties_as_left_out(home: Path, tmp_path: Pat
     assert DatasetBrowser(str(path)).remaining(Decisions(), ()).summary().startswith("3 of 5 rows stay; left out: 2")
     out = tmp_path / "out.jsonl"
     assert repair(Source(str(path)), RepairPlan(), out).written == 3
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_lowest_rank_is_the_best_wherever_ranks_begin(tmp_path: Path, first: int) -> None:
+    loaded = load(tmp_path, [{"prompt": Q, "responses": [B, G], "ranks": [first + 1, first]}])
+    assert [message["content"] for message in loaded.pairs[0].chosen] == [G]
+    assert any("the lowest is the best" in note for note in loaded.notes)

@@ -115,3 +115,20 @@ def test_nothing_is_left_out_where_the_tokenizer_is_not_at_hand(tmp_path: Path) 
     pairs = [Pair(1, [user("a")], [assistant("b")], [assistant("c")])]
     data = write_lines(tmp_path / "pairs.jsonl", [row()])
     assert renderable_pairs(pairs, config_for(tmp_path / "nowhere", data), download=False) == (pairs, [])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{% for message in messages %}{{ message.content }", "cannot be read"),
+        ("{% for number in range(1000000000) %}x{% endfor %}", "Range too big"),
+        ("{{ messages | length // 0 }}", "by zero"),
+    ],
+)
+def test_a_template_that_never_renders_is_refused_before_a_start(
+    tmp_path: Path, strict_model: Path, source: str, said: str
+) -> None:
+    (strict_model / "chat_template.jinja").write_text(source, encoding="utf-8")
+    data = write_lines(tmp_path / "pairs.jsonl", [row(number) for number in range(12)])
+    with pytest.raises(DataError, match=said):
+        prepare(LoadedConfig(config_for(strict_model, data), None, {}))

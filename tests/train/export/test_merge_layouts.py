@@ -168,6 +168,14 @@ def test_experts_are_merged_into_the_tensors_of_the_files(
     assert merged["weight_map"] == base["weight_map"]
 
 
+def test_a_merge_of_experts_into_16_bits_is_compared_with_its_parts(
+    home: Path, scattered_mixtral: Path, tiny_pairs: Path, tmp_path: Path
+) -> None:
+    """Such a merge is compared with one in memory, where PEFT adapts parameters of other names than ``weight``."""
+    folder = finished_run(scattered_mixtral, tiny_pairs)
+    assert "the rounding to 16 bits" in export_merged(folder, tmp_path / "merged", "bf16")["check"]
+
+
 def test_a_merge_of_experts_in_4_bits_agrees_with_its_parts(
     home: Path, scattered_mixtral: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:

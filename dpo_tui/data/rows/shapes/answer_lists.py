@@ -193,7 +193,7 @@ def _raw_pairs(
 def _notes(count: int, order: str, mapping: ColumnMapping) -> tuple[str, ...]:
     notes = []
     if _is_rank(order):
-        notes.append(f"`{order}` is read as the rank of each answer, 1 is the best")
+        notes.append(f"`{order}` is read as the rank of each answer, the lowest is the best")
     if count > _PAIR and mapping.ranking_pairs is None:
         taken, other = (
             ("every pair of answers", BEST_AND_WORST) if _is_rank(order) else ("the best against the worst", ALL_PAIRS)
