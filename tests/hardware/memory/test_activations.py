@@ -17,7 +17,8 @@ from dpo_tui.hardware.memory.activations import (
     outside_layers,
     saved_by_layer,
 )
-from dpo_tui.hardware.models.architecture import Architecture, from_config
+from dpo_tui.hardware.models.architecture import Architecture
+from dpo_tui.hardware.models.read_model import from_config
 
 torch = pytest.importorskip("torch")
 
