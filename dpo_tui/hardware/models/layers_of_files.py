@@ -77,11 +77,8 @@ def _part(tensors: Iterable[tuple[str, tuple[int, ...]]], active: int) -> LayerP
         else:
             small += math.prod(shape)
     stacks = _stacks(experts, active)
-    if stacks:
-        linears = [
-            replace(one, form="router") if one.name in _ROUTERS and one.rows == stacks[0].stack else one
-            for one in linears
-        ]
+    many = stacks[0].stack if stacks else 0
+    linears = [replace(one, form="router") if one.name in _ROUTERS and one.rows == many else one for one in linears]
     return LayerPart((*linears, *stacks), small)
 
 

@@ -1,5 +1,6 @@
 """The weights in a model's safetensors files: how many there are and how they are packed, from the headers alone."""
 
+import functools
 import json
 import math
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from dpo_tui.hub.safetensors_header import BITS, DamagedFileError, StoredTensor, read_header
 
+_MOST_KEPT = 256
 _INDEX = "model.safetensors.index.json"
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 _WHOLE_NUMBERS = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"}
@@ -99,10 +101,17 @@ def _tensors(folder: Path) -> dict[str, StoredTensor]:
     found: dict[str, StoredTensor] = {}
     try:
         for file in _files(folder):
-            found |= read_header(folder / file)
+            status = (folder / file).stat()
+            found |= _header(folder / file, status.st_size, status.st_mtime_ns)
     except (OSError, ValueError, DamagedFileError, RecursionError, AttributeError):
         return {}
     return found
+
+
+@functools.lru_cache(maxsize=_MOST_KEPT)
+def _header(file: Path, size: int, changed: int) -> Mapping[str, StoredTensor]:
+    """Read a file's header once as long as the file stays as it is: forecasts ask again with every setting."""
+    return read_header(file)
 
 
 def _files(folder: Path) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Weights and adapters as the estimate counts them, against the real classes and PEFT, for every family that is built."""
+"""Weights and adapters as the estimate counts them, against the real classes and PEFT, for every family."""
 
 import functools
 import json
