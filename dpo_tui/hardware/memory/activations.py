@@ -157,6 +157,9 @@ def _per_token(arch: Architecture, work: Workload) -> int:
         total += width * (query + key)  # v is a view, and keeps the whole of qkv alive
     # The MLP keeps the activation function's input, the product's two factors; an ungated one its inner values.
     total += width * wide * (arch.layout.activation_saves + (1 if arch.layout.gated else 0))
+    # What experts answer is kept, for the gradient of the weights by which it is added up.
+    answers = [one for one in arch.linears() if one.form == "experts" and one.reads == "product"]
+    total += width * sum(one.rows * one.active for one in answers)
     return total + _linear_inputs(arch, work)
 
 

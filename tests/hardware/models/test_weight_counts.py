@@ -10,6 +10,7 @@ import pytest
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory.adapter import adapter_weights, updated_weights
+from dpo_tui.hardware.memory.memory_estimate import DeviceKind, estimate
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.models.read_model import from_config
@@ -61,6 +62,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama4-all-sparse": ("llama4-text", {"interleave_moe_layer_step": 1}),
     "mamba-biased": ("mamba", {"use_bias": True, "expand": 3}),
 }
+DEVICES: tuple[DeviceKind, ...] = ("cuda", "cpu")
 CASES = [*FAMILIES, *VARIANTS]
 
 
@@ -200,3 +202,15 @@ def test_damaged_files_leave_the_count_to_the_config(tmp_path: Path) -> None:
     arch = architecture_of(str(folder))
     assert arch.stored is None
     assert arch.parameters == weights(real("llama")[1])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_family_gets_a_whole_estimate(name: str) -> None:
+    """On a GPU and without one, with an adapter over packed weights and with all weights trained."""
+    arch = counted(name)
+    for values in ({"use_4bit": True}, {"use_lora": False}, {"gradient_checkpointing": False}):
+        for device in DEVICES:
+            found = estimate(settings(**values), arch, device=device)
+            assert all(part.size >= 0 for part in found.parts)
+            assert found.total == sum(part.size for part in found.parts)
+            assert found.part("weights") >= arch.parameters // 2
