@@ -139,6 +139,9 @@ def document(result: EstimateResult) -> Mapping[str, Any]:
     """The result as `estimate --json` prints it; docs/hardware.md describes the keys."""
     duration, steps = result.duration, result.steps
     return {
+        "parameters": result.arch.parameters,
+        "active_parameters": result.arch.active_parameters if result.arch.has_experts else result.arch.parameters,
+        "parameters_guessed": result.arch.guessed,
         "total_gb": in_gigabytes(result.memory.total),
         "parts": {part.key: round(part.size / GB, 4) for part in result.memory.parts},
         "free_gb": in_gigabytes(result.free),

@@ -5,6 +5,7 @@ import textwrap
 from dpo_tui.cli.estimate_result import EstimateResult
 from dpo_tui.hardware.memory.expected_range import expected_range_note
 from dpo_tui.hardware.memory.memory_estimate import GB
+from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.text.durations import rough_duration
 from dpo_tui.text.numbers import parameter_count
@@ -38,17 +39,34 @@ def result_lines(result: EstimateResult) -> list[str]:
 
 def _configuration(result: EstimateResult) -> list[str]:
     config, strategy = result.config, strategy_of(result.config)
-    weights = "4-bit" if config.use_4bit else "bf16" if config.bf16 and result.device == "cuda" else "fp32"
+    stored = result.arch.quantisation
+    weights = (
+        stored.title
+        if stored
+        else "4-bit"
+        if config.use_4bit
+        else "bf16"
+        if config.bf16 and result.device == "cuda"
+        else "fp32"
+    )
     method = f"rank {config.lora_r}" if config.use_lora else "all weights"
     name = printable(config.model_name, single_line=True).rpartition("/")[2]
     what = [
         name,
-        parameter_count(result.arch.parameters),
+        _size(result.arch),
         f"{strategy.title}, {weights}, {method}",
         f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} {strategy.data.value}",
         f"{config.max_seq_length} tokens",
     ]
     return _wrapped(" · ".join(what))
+
+
+def _size(arch: Architecture) -> str:
+    """The number of weights; with experts, also of those that one token passes through."""
+    size = f"{'about ' if arch.guessed else ''}{parameter_count(arch.parameters)}"
+    if not arch.has_experts:
+        return size
+    return f"{size} ({parameter_count(arch.active_parameters)} active)"
 
 
 def _parts(result: EstimateResult) -> list[str]:

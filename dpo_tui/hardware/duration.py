@@ -104,7 +104,7 @@ def duration_of(
         return None
     timed = [one for one in earlier if one.tokens_per_second and one.parameters]
     for one in nearest(timed, config, arch, device, most=1):
-        ratio = arch.parameters / one.parameters
+        ratio = arch.active_parameters / one.active_parameters
         seconds = tokens / (one.tokens_per_second or 1.0) * ratio
         spread = 1.15 if one.config.model_name == config.model_name else 1.15 + abs(math.log2(ratio)) / 2
         scaled = "" if math.isclose(ratio, 1.0, rel_tol=0.01) else f", scaled by {ratio:.2f} for the model's size"
@@ -123,16 +123,16 @@ def duration_of(
 def flops_per_token(config: Config, arch: Architecture) -> float:
     """Floating-point operations for one token in one step.
 
-    A forward pass takes two per weight (multiply and add); there is one of the policy, one of the reference, and one
-    more with activation checkpointing. A backward pass takes two per weight for the gradients of the inputs, and two
-    for those of the weights where they are trained. The products of attention scores are left out: a few percent at
-    these lengths.
+    A forward pass takes two per weight (multiply and add) that a token passes through: of experts, the active ones.
+    There is one of the policy, one of the reference, and one more with activation checkpointing. A backward pass takes
+    two per weight for the gradients of the inputs, and two for those of the weights where they are trained. The
+    products of attention scores are left out: a few percent at these lengths.
     """
     reference = strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs)
     passes = 1 + reference + config.gradient_checkpointing
     backward = 1 if config.use_lora else 2
     head = arch.vocabulary * arch.hidden
-    return 2.0 * (arch.linear_weights + head) * (passes + backward)
+    return 2.0 * (arch.active_weights + head) * (passes + backward)
 
 
 def _peak(device: str) -> float:

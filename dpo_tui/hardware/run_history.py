@@ -28,6 +28,7 @@ class Measurement:
         device: the GPU's name, or "cpu".
         config: its settings.
         parameters: of its model, 0 when unknown.
+        active_parameters: those that one token passes through, 0 when unknown.
         tokens_per_second: of training; None when it was not logged.
         measured: peak bytes of PyTorch's allocator, without the CUDA context; None on the CPU.
         estimated: the same by the present estimate; None when it cannot be estimated.
@@ -37,6 +38,7 @@ class Measurement:
     device: str
     config: Config
     parameters: int
+    active_parameters: int
     tokens_per_second: float | None
     measured: int | None
     estimated: int | None
@@ -101,10 +103,10 @@ def _read_measurement(path: Path) -> Measurement | None:
     speed, peak = _number(metrics.get("tokens_per_second")), _number(metrics.get("vram_peak_gb"))
     if speed is None and peak is None:
         return None
-    parameters, estimated = 0, None
+    parameters, active, estimated = 0, 0, None
     try:
         arch = architecture_of(config.model_name)
-        parameters = arch.parameters
+        parameters, active = arch.parameters, arch.active_parameters
         if peak is not None:
             whole = estimate(config, arch)
             estimated = whole.total - whole.part("cuda_context")
@@ -115,6 +117,7 @@ def _read_measurement(path: Path) -> Measurement | None:
         device=str(device.get("name") or device.get("kind") or "cpu"),
         config=config,
         parameters=parameters,
+        active_parameters=active,
         tokens_per_second=speed,
         measured=int(peak * GB) if peak is not None else None,
         estimated=estimated,

@@ -123,8 +123,8 @@ def test_wrong_input_gets_one_clear_line(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"model_type": "mixtral", "num_local_experts": 8, "hidden_size": 64}', "mixture of experts"),
-        ('{"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2}', "num_attention_heads"),
+        ('{"model_type": "mixtral", "num_local_experts": 8, "hidden_size": 64}', "num_hidden_layers"),
+        ('{"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2}', "vocab_size"),
         ('{"model_type": "llama", "hidden_size": "wide"}', "hidden_size"),
         ("[1, 2]", "not an object"),
         ("{", "cannot be read"),
@@ -219,3 +219,46 @@ def test_the_commands_import_no_training_stack(command: list[str], tmp_path: Pat
         check=False,
     )
     assert finished.stderr.endswith("heavy: "), finished.stderr
+
+
+def _estimated(tmp_path: Path, config: dict[str, object], *more: str) -> str:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    finished = dpo_tui(tmp_path, "estimate", written(tmp_path, {**BASIC, "model_name": "model"}), "--vram", "80", *more)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+_MIXTRAL = {
+    "model_type": "mixtral",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 32000,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+}
+
+
+def test_a_mixture_of_experts_is_counted_with_all_and_with_active_weights(tmp_path: Path) -> None:
+    """Mixtral 8x7B, as published: 46.7 billion, of which 12.9 are active."""
+    shown = _estimated(tmp_path, _MIXTRAL)
+    assert "46.70 B (12.88 B active)" in shown
+    assert "they stay in 16 bit" in " ".join(shown.split())
+
+
+def test_a_family_that_is_not_known_is_called_a_guess(tmp_path: Path) -> None:
+    shown = " ".join(_estimated(tmp_path, {**_MIXTRAL, "model_type": "brandnew"}).split())
+    assert "about 46.70 B" in shown
+    assert "'brandnew' is unknown here and was counted like a Llama with experts: a guess" in shown
+
+
+def test_weights_that_are_stored_in_4_bits_are_not_counted_in_16(tmp_path: Path) -> None:
+    config = {**_MIXTRAL, "model_type": "llama", "num_local_experts": None, "quantization_config": {
+        "quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True,
+    }}  # fmt: skip
+    found = json.loads(_estimated(tmp_path, config, "--json", "--set", "use_4bit=false"))
+    assert found["parameters"] == pytest.approx(7.24e9, rel=0.001)
+    assert found["parts"]["weights"] == pytest.approx(4.1, abs=0.1)

@@ -11,6 +11,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.hardware.duration import duration_of, flops_per_token, steps_of
 from dpo_tui.hardware.memory.memory_estimate import GB, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
+from dpo_tui.hardware.models.read_model import from_config
 from dpo_tui.hardware.run_history import measurements, nearest
 from tests.support.basic_config import BASIC, LLAMA, config
 
@@ -54,6 +55,18 @@ def test_steps_follow_trainers_arithmetic() -> None:
     assert steps_of(config(max_steps=7), None, 10.0).tokens == 7 * 8 * 10  # type: ignore[union-attr]
     assert steps_of(config(), None, 10.0) is None
     assert steps_of(config(eval_split=0.0), 1, None).steps == 3  # type: ignore[union-attr]
+
+
+def test_the_time_of_a_mixture_of_experts_follows_the_active_weights() -> None:
+    shape = {
+        "model_type": "mixtral", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 128, "vocab_size": 100, "num_experts_per_tok": 2,
+    }  # fmt: skip
+    few, many = (from_config({**shape, "num_local_experts": experts}, "x") for experts in (4, 64))
+    assert many.parameters > 5 * few.parameters
+    router = 2 * (64 - 4) * 64  # layers, more experts, hidden size
+    assert many.active_weights == few.active_weights + router
+    assert flops_per_token(config(), many) < 1.2 * flops_per_token(config(), few)
 
 
 def test_the_reference_and_checkpoints_cost_time() -> None:

@@ -9,7 +9,8 @@ really saves in ``tests/hardware/memory/test_activations.py``.
 from dataclasses import dataclass
 from typing import Literal
 
-from dpo_tui.hardware.models.architecture import Architecture, Linear
+from dpo_tui.hardware.models.architecture import Architecture
+from dpo_tui.hardware.models.matrices import Linear
 
 FP32 = 4
 # trl/kernels/chunked_logprob.py: logits exist only as one tile of tokens × vocabulary entries at a time.
@@ -63,7 +64,16 @@ class Workload:
 
 def saved_by_layer(arch: Architecture, work: Workload) -> int:
     """Bytes that autograd keeps of one layer until its backward pass."""
-    return work.tokens * _per_token(arch, work) + _per_score(arch, work) * work.rows * work.length**2
+    scores = _per_score(arch, work) * work.rows * work.length**2
+    return work.tokens * _per_token(arch, work) + scores + adapted_experts(arch, work)
+
+
+def adapted_experts(arch: Architecture, work: Workload) -> int:
+    """Bytes of one layer's experts with their adapters added, which PEFT computes anew in every forward pass."""
+    if work.trains_all:
+        return 0
+    adapted = [one for one in arch.linears() if one.form == "experts" and one.name in work.adapted]
+    return sum(linear.weights for linear in adapted) * work.width
 
 
 def layer_boundary(arch: Architecture, work: Workload) -> int:
@@ -90,7 +100,8 @@ def backward_extra(arch: Architecture, work: Workload) -> int:
     gradient_out = work.tokens * arch.hidden * work.stream
     paths = 1 if work.trains_all else 2 + 2 * (work.adapter_width > work.width)
     gradient_in = work.tokens * arch.intermediate * work.width * paths
-    return gradient_out + gradient_in + unpacked_weight(arch, work)
+    # The gradient of experts with their adapters has the size of all experts, whichever a token passes through.
+    return gradient_out + gradient_in + unpacked_weight(arch, work) + adapted_experts(arch, work)
 
 
 def forward_extra(arch: Architecture, work: Workload) -> int:
@@ -105,7 +116,7 @@ def unpacked_weight(arch: Architecture, work: Workload) -> int:
     """Bytes of the largest weight matrix in computing precision: bitsandbytes unpacks NF4 for each large product."""
     if not work.packed:
         return 0
-    return max(linear.weights for linear in arch.linears()) * work.width
+    return max((one.weights for one in arch.linears() if one.form == "linear"), default=0) * work.width
 
 
 def head_forward(arch: Architecture, work: Workload) -> int:
@@ -142,10 +153,13 @@ def _per_token(arch: Architecture, work: Workload) -> int:
     # keeps the scores instead, see _per_score.
     grouped = key if work.attention == "flash" or arch.kv_heads == 1 else query
     total += width * (2 * query + 2 * grouped) + FP32 * arch.heads
-    if arch.layout.fused and arch.heads == arch.kv_heads:
+    if arch.layout.fused_qkv and arch.heads == arch.kv_heads:
         total += width * (query + key)  # v is a view, and keeps the whole of qkv alive
     # The MLP keeps the activation function's input, the product's two factors; an ungated one its inner values.
     total += width * wide * (arch.layout.activation_saves + (1 if arch.layout.gated else 0))
+    # What experts answer is kept, for the gradient of the weights by which it is added up.
+    answers = [one for one in arch.linears() if one.form == "experts" and one.reads == "product"]
+    total += width * sum(one.rows * one.active for one in answers)
     return total + _linear_inputs(arch, work)
 
 
@@ -156,29 +170,26 @@ def _linear_inputs(arch: Architecture, work: Workload) -> int:
     has_own_copy = not work.trains_all and (work.dropout or work.adapter_width > work.width)
     seen: set[str] = set()
     for linear in trained:
+        if linear.form == "experts":
+            total += width * linear.columns * linear.active  # tokens are gathered for each expert
+            continue
         size = width * linear.columns
         if work.dropout:
             size += linear.columns  # the mask of torch's fused dropout: one byte each
-        source = _source(arch, linear)
+        source = _source(linear)
         # Layers that read the same tensor keep it once, and o_proj's input is attention's output, kept already —
         # unless each layer makes its own copy, through dropout or a cast (autocast keeps casts of weights only).
         cast = work.trains_all and work.stream > work.width and source in ("attention input", "mlp input")
-        if has_own_copy or cast or (source not in seen and source != "attention"):
+        if has_own_copy or cast or (source not in seen and linear.reads != "attention"):
             total += size
         seen.add(source)
         total += width * work.rank
     return total
 
 
-def _source(arch: Architecture, linear: Linear) -> str:
+def _source(linear: Linear) -> str:
     """Name of the tensor that a linear layer reads."""
-    if linear.name in ("o_proj", "dense"):
-        return "attention"
-    if linear.name in ("q_proj", "k_proj", "v_proj", "qkv_proj"):
-        return "attention input"
-    if linear.name in ("down_proj", "fc2"):
-        return "product"
-    return "attention input" if arch.layout.norms == 1 else "mlp input"  # parallel blocks read one normed input
+    return linear.name if linear.reads == "other" else linear.reads
 
 
 def _per_score(arch: Architecture, work: Workload) -> int:

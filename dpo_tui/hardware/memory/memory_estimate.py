@@ -12,15 +12,18 @@ from typing import Literal
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory import activations
 from dpo_tui.hardware.memory.activations import FP32, Attention, Workload
-from dpo_tui.hardware.models.architecture import Architecture, Linear
+from dpo_tui.hardware.memory.adapter import (
+    adapted_matrices,
+    is_vocabulary,
+    loads_bitsandbytes,
+    trained_weights,
+    updated_weights,
+)
+from dpo_tui.hardware.memory.weights import held_packed, weights_label, weights_size
+from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
 
 GB = 1_000_000_000
-# bitsandbytes/functional.py quantize_4bit: blocks of 64 weights share a scale; with double quantisation the scales are
-# bytes, and blocks of 256 of them share an fp32 scale; per matrix an fp32 offset and two code books (16 and 256 fp32).
-NF4_BLOCK = 64
-NF4_NESTED_BLOCK = 256
-NF4_FIXED = FP32 * (1 + 16 + 256)
 # Assumptions, not measured by this project yet: the context of torch with cuBLAS and bitsandbytes kernels loaded, and
 # what PyTorch's caching allocator loses to rounding (2 MiB segments) and to blocks of other sizes.
 CUDA_CONTEXT = 500_000_000
@@ -132,87 +135,47 @@ def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest:
     """The forward and backward pass of a config; preference training stacks chosen and rejected, so two rows a pair."""
     width = 2 if config.bf16 and device == "cuda" else FP32
     length = min(config.max_seq_length, longest) if longest else config.max_seq_length
-    return Workload(
+    work = Workload(
         rows=config.per_device_train_batch_size * strategy_of(config).sequences_per_example,
         length=length,
         width=width,
         rank=config.lora_r if config.use_lora else 0,
-        adapted=frozenset(linear.name for linear in adapted_linears(config, arch)),
-        adapter_width=adapter_width(config),
+        adapted=frozenset(linear.name for linear, _, _ in adapted_matrices(config, arch, tower=False)),
+        adapter_width=adapter_width(config, arch),
         dropout=config.use_lora and config.adapter_dropout > 0,
         attention=_attention(config, arch),
         packed=config.use_4bit,
     )
+    return work if arch.quantisation is None else replace(work, packed=held_packed(arch, work))
 
 
-def adapter_width(config: Config) -> int:
-    """Bytes of an adapter weight: fp32 in PEFT; TRL 1.16 casts it to bf16 when the frozen weights are 4-bit."""
-    return 2 if config.use_4bit else FP32
-
-
-def adapted_linears(config: Config, arch: Architecture) -> tuple[Linear, ...]:
-    """The linear layers of a decoder layer that carry an adapter."""
-    if not config.use_lora:
-        return ()
-    targets = config.lora_target_modules
-    if "all-linear" in targets:
-        return arch.linears()
-    return tuple(linear for linear in arch.linears() if any(t.rpartition(".")[2] == linear.name for t in targets))
-
-
-def nf4_size(linear: Linear) -> int:
-    """Bytes of one NF4 matrix with double quantisation."""
-    scales = -(-linear.weights // NF4_BLOCK)
-    return -(-linear.weights // 2) + scales + FP32 * -(-scales // NF4_NESTED_BLOCK) + NF4_FIXED
-
-
-def weights_size(config: Config, arch: Architecture, work: Workload) -> int:
-    """Bytes of the model: NF4 packs the decoder's matrices; embeddings, LM head, norms and biases stay as they are."""
-    if work.trains_all:
-        return arch.parameters * FP32
-    if not config.use_4bit:
-        return arch.parameters * work.width
-    packed = arch.layers * sum(nf4_size(linear) for linear in arch.linears())
-    return packed + (arch.embedding_weights + arch.small_weights) * work.width
-
-
-def trained_weights(config: Config, arch: Architecture) -> int:
-    """How many weights are trained: the adapter's, or all of them."""
-    if not config.use_lora:
-        return arch.parameters
-    adapted = adapted_linears(config, arch)
-    count = arch.layers * sum(config.lora_r * (linear.rows + linear.columns) for linear in adapted)
-    if config.use_dora:
-        count += arch.layers * sum(linear.rows for linear in adapted)
-    whole = sum(_is_vocabulary(name) for name in config.modules_to_save)
-    return count + whole * arch.vocabulary * arch.hidden
+def adapter_width(config: Config, arch: Architecture) -> int:
+    """Bytes of an adapter weight: fp32 in PEFT; TRL 1.16 casts it to bf16 over weights that bitsandbytes holds."""
+    return 2 if loads_bitsandbytes(config, arch) else FP32
 
 
 def optimizer_size(config: Config, arch: Architecture) -> int:
     """Bytes of the optimizer's state."""
-    count = trained_weights(config, arch)
-    width = FP32 if not config.use_lora else adapter_width(config)
+    count = updated_weights(config, arch)
+    width = FP32 if not config.use_lora else adapter_width(config, arch)
     if config.optim == "adafactor":
         # transformers' Adafactor: one fp32 per row and per column of each matrix.
         if not config.use_lora:
-            sides = sum(linear.rows + linear.columns for linear in arch.linears())
-        else:
-            sides = sum(linear.rows + linear.columns + 2 * config.lora_r for linear in adapted_linears(config, arch))
-        return arch.layers * sides * FP32
+            return FP32 * sum(many * one.stack * (one.rows + one.columns) for one, many in arch.matrices(tower=False))
+        adapted = adapted_matrices(config, arch, tower=False)
+        return FP32 * sum(many * (one.rows + one.columns + 2 * rank * one.stack) for one, many, rank in adapted)
     per_weight = _STATE.get(config.optim)
     return int(count * (2 * width if per_weight is None else per_weight))
 
 
 def _fixed_parts(config: Config, arch: Architecture, work: Workload) -> list[MemoryPart]:
     """The parts that are there in every phase: weights, adapter, gradients, optimizer, a frozen reference."""
-    width = FP32 if work.trains_all else adapter_width(config)
-    trained = trained_weights(config, arch)
-    kind = "NF4, vocabulary and norms in " if config.use_4bit else "in "
-    precision = "fp32" if work.trains_all or work.width == FP32 else "16 bit"
-    parts = [MemoryPart("weights", f"weights, {kind}{precision}", weights_size(config, arch, work))]
+    width = FP32 if work.trains_all else adapter_width(config, arch)
+    trained, updated = trained_weights(config, arch), updated_weights(config, arch)
+    parts = [MemoryPart("weights", weights_label(config, arch, work), weights_size(config, arch, work))]
     if not work.trains_all:
         parts.append(MemoryPart("adapter", f"adapter, {trained / 1e6:.1f} M at rank {config.lora_r}", trained * width))
-    parts.append(MemoryPart("gradients", f"gradients, {width} bytes a weight", trained * width))
+    parts.append(MemoryPart("gradients", f"gradients, {width} bytes a weight", updated * width))
     parts.append(MemoryPart("optimizer", f"optimizer, {config.optim}", optimizer_size(config, arch)))
     if work.trains_all and strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
         parts.append(MemoryPart("reference_model", "reference model, a frozen copy", arch.parameters * FP32))
@@ -285,14 +248,14 @@ def _weight_casts(config: Config, arch: Architecture, work: Workload) -> int:
         return 0
     if work.trains_all:
         return arch.linear_weights * work.width
-    return trained_weights(config, arch) * work.width if adapter_width(config) == FP32 else 0
+    return trained_weights(config, arch) * work.width if adapter_width(config, arch) == FP32 else 0
 
 
 def _optimizer_extra(config: Config, arch: Architecture) -> int:
     """Bytes of temporary tensors of torch's ``foreach`` AdamW, which updates all weights at once: one more state."""
     if config.optim != "adamw_torch":
         return 0
-    return trained_weights(config, arch) * (FP32 if not config.use_lora else adapter_width(config))
+    return updated_weights(config, arch) * (FP32 if not config.use_lora else adapter_width(config, arch))
 
 
 def _attention(config: Config, arch: Architecture) -> Attention:
@@ -303,15 +266,33 @@ def _attention(config: Config, arch: Architecture) -> Attention:
     return "sdpa"
 
 
-def _is_vocabulary(name: str) -> bool:
-    return name.rpartition(".")[2] in ("embed_tokens", "lm_head")
+def _mixes_otherwise(arch: Architecture) -> bool:
+    """Whether a layer has in place of attention something that keeps other tensors."""
+    return any(one.name in ("in_proj", "in_proj_qkvz", "in_proj_qkv") for one, _ in arch.matrices(tower=False))
 
 
 def _notes(config: Config, arch: Architecture, work: Workload, longest: int | None) -> list[str]:
     rules: list[tuple[Callable[[], bool], str]] = [
-        (lambda: arch.guessed, f"model type {arch.model_type!r} is unknown here and was counted like a Llama"),
+        (lambda: arch.guessed, arch.guess),
         (
-            lambda: config.use_lora and not adapted_linears(config, arch),
+            lambda: _mixes_otherwise(arch),
+            "layers without attention (state space, linear attention, convolution) are in this model; what they keep "
+            "for the backward pass is a guess",
+        ),
+        (
+            lambda: config.use_4bit and arch.quantisation is None and arch.has_experts,
+            "the experts are one parameter, which bitsandbytes does not pack: they stay in 16 bit",
+        ),
+        (
+            lambda: arch.quantisation is not None and not arch.quantisation.known,
+            "the files hold quantised weights of a kind that is not known here; they were counted in 16 bit, a guess",
+        ),
+        (
+            lambda: arch.quantisation is not None and arch.quantisation.known and not held_packed(arch, work),
+            "the files hold quantised weights, which are counted as unpacked, as for training without kernels for them",
+        ),
+        (
+            lambda: config.use_lora and not any(adapted_matrices(config, arch)),
             "lora_target_modules name no layer of this model",
         ),
         (
@@ -328,7 +309,7 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
             "attention keeps its scores (eager), which grow with the square of the length",
         ),
         (
-            lambda: any(not _is_vocabulary(name) for name in config.modules_to_save),
+            lambda: any(not is_vocabulary(name) for name in config.modules_to_save),
             "modules_to_save is counted for embed_tokens and lm_head only",
         ),
         (

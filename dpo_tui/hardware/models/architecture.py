@@ -1,100 +1,38 @@
-"""Dimensions of a model, read from its ``config.json``, and the numbers of weights that follow from them.
+"""Dimensions and weights of a model: what the estimates of memory and time are made from."""
 
-The layouts (which linear layers, biases and norms a decoder layer has) are those of transformers' modeling files for
-each ``model_type``; ``tests/hardware/memory/test_estimate.py`` compares them with the real classes on the meta device.
-"""
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-from dpo_tui.errors import ConfigError
-
-QkNorm = Literal["none", "head", "full"]
-
-
-@dataclass(frozen=True)
-class Linear:
-    """One linear layer: ``rows`` outputs, ``columns`` inputs."""
-
-    name: str
-    rows: int
-    columns: int
-    bias: bool = False
-
-    @property
-    def weights(self) -> int:
-        """Elements of the weight matrix, without the bias."""
-        return self.rows * self.columns
-
-
-@dataclass(frozen=True)
-class ModelLayout:
-    """The decoder layer of a model family: which linear layers, norms and biases it has."""
-
-    norms: int = 2  # per layer, each of the hidden size
-    norm_bias: bool = False
-    qk_norm: QkNorm = "none"
-    fused: bool = False  # one qkv and one gate_up matrix
-    gated: bool = True
-    qkv_bias: bool = False
-    output_bias: bool = False
-    mlp_bias: bool = False
-    head_bias: bool = False
-    activation_saves: int = 2  # tensors of the MLP's width that the activation function keeps for the backward pass
-    # Keys of config.json that turn biases on.
-    bias_key: str | None = None
-    mlp_bias_key: str | None = None
-
-
-# model_type -> layout; from transformers/models/<type>/modeling_<type>.py.
-LAYOUTS: dict[str, ModelLayout] = {
-    "llama": ModelLayout(bias_key="attention_bias", mlp_bias_key="mlp_bias"),
-    "mistral": ModelLayout(),
-    "ministral": ModelLayout(),
-    "qwen2": ModelLayout(qkv_bias=True),
-    "qwen3": ModelLayout(qk_norm="head", bias_key="attention_bias"),
-    "gemma": ModelLayout(),
-    "gemma2": ModelLayout(norms=4),
-    "gemma3_text": ModelLayout(norms=4, qk_norm="head"),
-    "phi3": ModelLayout(fused=True),
-    # NewGELUActivation is written in tensor operations: autograd keeps x, x·0.5, 1+tanh and tanh.
-    "phi": ModelLayout(
-        norms=1,
-        norm_bias=True,
-        gated=False,
-        qkv_bias=True,
-        output_bias=True,
-        mlp_bias=True,
-        head_bias=True,
-        activation_saves=4,
-    ),
-    "olmo2": ModelLayout(qk_norm="full"),
-    "granite": ModelLayout(bias_key="attention_bias", mlp_bias_key="mlp_bias"),
-    "smollm3": ModelLayout(bias_key="attention_bias", mlp_bias_key="mlp_bias"),
-    "stablelm": ModelLayout(norm_bias=True, bias_key="use_qkv_bias"),
-}
-_OUTPUT_BIAS_FOLLOWS = ("llama", "qwen3", "granite", "smollm3")  # o_proj has a bias when q, k and v have one
+from dpo_tui.hardware.models.family_layouts import ModelLayout
+from dpo_tui.hardware.models.matrices import LayerKind, LayerPart, Linear
+from dpo_tui.hardware.models.quantised import Quantisation
+from dpo_tui.hardware.models.stored_weights import StoredWeights
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Dimensions of a decoder-only language model.
+    """Dimensions of a decoder-only language model, and of the vision tower beside it.
 
     Attributes:
         model_type: of ``config.json``; it chooses the layout.
         hidden: size of the hidden states.
         layers: decoder layers.
-        heads: query heads.
+        heads: query heads; 0 without attention.
         kv_heads: key and value heads.
         head_dim: size of a head.
-        intermediate: size of the MLP's inner states.
+        intermediate: inner states of the MLP that one token passes through; with experts, those of the active ones.
         vocabulary: rows of the embedding.
         tied: whether input embedding and LM head are one matrix.
         layout: of a decoder layer.
+        kinds: the decoder layers, alike ones together.
+        lookup_weights: elements of embeddings (words, positions, inputs of layers) and of the LM head.
+        beside: matrices beside the decoder layers, and the elements of norms there.
+        tower: the part that sees images or hears; it takes no part in training on text.
         softcap: attention scores are soft-capped, which needs eager attention (Gemma 2).
         source: where the dimensions were read, for messages.
-        guessed: the model type is unknown and is counted like a Llama.
+        guess: why the count of weights is a guess, in words; empty where it is exact.
+        stored: what the files of the model hold, where they are on this machine.
+        quantisation: how the files hold quantised weights; None where they do not.
     """
 
     model_type: str
@@ -107,9 +45,25 @@ class Architecture:
     vocabulary: int
     tied: bool
     layout: ModelLayout
+    kinds: tuple[LayerKind, ...]
+    lookup_weights: int
+    beside: LayerPart
+    tower: LayerPart = field(default_factory=LayerPart)
     softcap: bool = False
     source: str = ""
-    guessed: bool = False
+    guess: str = ""
+    stored: StoredWeights | None = None
+    quantisation: Quantisation | None = None
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the count of weights is a guess."""
+        return bool(self.guess)
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether a token passes through a part of the weights only."""
+        return any(linear.form == "experts" for linear, _ in self.matrices())
 
     @property
     def query_width(self) -> int:
@@ -122,114 +76,58 @@ class Architecture:
         return self.kv_heads * self.head_dim
 
     def linears(self) -> tuple[Linear, ...]:
-        """The linear layers of one decoder layer: those that NF4 packs and that LoRA's "all-linear" adapts."""
-        layout, hidden, wide = self.layout, self.hidden, self.intermediate
-        attention: tuple[Linear, ...]
-        if layout.fused:
-            attention = (Linear("qkv_proj", self.query_width + 2 * self.key_width, hidden, layout.qkv_bias),)
-        else:
-            attention = (
-                Linear("q_proj", self.query_width, hidden, layout.qkv_bias),
-                Linear("k_proj", self.key_width, hidden, layout.qkv_bias),
-                Linear("v_proj", self.key_width, hidden, layout.qkv_bias),
-            )
-        output = "dense" if self.model_type == "phi" else "o_proj"
-        attention = (*attention, Linear(output, hidden, self.query_width, layout.output_bias))
-        if not layout.gated:
-            return (
-                *attention,
-                Linear("fc1", wide, hidden, layout.mlp_bias),
-                Linear("fc2", hidden, wide, layout.mlp_bias),
-            )
-        up: tuple[Linear, ...] = (Linear("gate_up_proj", 2 * wide, hidden, layout.mlp_bias),)
-        if not layout.fused:
-            up = (Linear("gate_proj", wide, hidden, layout.mlp_bias), Linear("up_proj", wide, hidden, layout.mlp_bias))
-        return (*attention, *up, Linear("down_proj", hidden, wide, layout.mlp_bias))
+        """The matrices of the decoder layer that keeps most for the backward pass."""
+        return max(self.kinds, key=lambda kind: sum(one.columns * one.active for one in kind.linears)).linears
+
+    def matrices(self, *, tower: bool = True) -> Iterator[tuple[Linear, int]]:
+        """Yield every matrix of the model but embeddings and LM head, and how often it is there."""
+        for kind in self.kinds:
+            for linear in kind.linears:
+                yield linear, kind.count
+        for linear in (*self.beside.linears, *(self.tower.linears if tower else ())):
+            yield linear, 1
 
     @property
     def linear_weights(self) -> int:
-        """Elements of all decoder layers' weight matrices."""
-        return self.layers * sum(linear.weights for linear in self.linears())
+        """Elements of all weight matrices but embeddings and LM head."""
+        return sum(count * linear.weights for linear, count in self.matrices())
+
+    @property
+    def active_weights(self) -> int:
+        """Elements of the matrices that one token is multiplied with: of experts, the active ones; no tower."""
+        return sum(count * linear.active_weights for linear, count in self.matrices(tower=False))
+
+    @property
+    def active_parameters(self) -> int:
+        """All weights but those of experts that a token does not pass through, and the tower's."""
+        idle = sum(count * (linear.weights - linear.active_weights) for linear, count in self.matrices(tower=False))
+        return max(1, self.parameters - idle - self.tower_weights)
+
+    @property
+    def tower_weights(self) -> int:
+        """Elements of the tower."""
+        return self.tower.small + sum(linear.weights + linear.biases for linear in self.tower.linears)
 
     @property
     def embedding_weights(self) -> int:
-        """Elements of the input embedding, and of the LM head where it is not the same matrix."""
-        matrices = 1 if self.tied else 2
-        return matrices * self.vocabulary * self.hidden + (self.vocabulary if self.layout.head_bias else 0)
+        """Elements of the embeddings, and of the LM head where it is not the same matrix."""
+        return self.lookup_weights + (self.vocabulary if self.layout.head_bias else 0)
+
+    @property
+    def counted_parameters(self) -> int:
+        """All weights as config.json and the family's layout have them."""
+        small = sum(kind.count * kind.small for kind in self.kinds) + self.beside.small + self.tower.small
+        biases = sum(count * linear.biases for linear, count in self.matrices())
+        return self.linear_weights + self.embedding_weights + small + biases
 
     @property
     def small_weights(self) -> int:
-        """Elements of all norms and biases, which NF4 leaves in 16 bit."""
-        per_norm = self.hidden * (2 if self.layout.norm_bias else 1)
-        biases = sum(linear.rows for linear in self.linears() if linear.bias)
-        qk = {"none": 0, "head": 2 * self.head_dim, "full": self.query_width + self.key_width}[self.layout.qk_norm]
-        return self.layers * (self.layout.norms * per_norm + biases + qk) + per_norm
+        """Elements of norms, biases and convolutions, which NF4 leaves in 16 bit, and of what only the files name."""
+        return max(0, self.parameters - self.linear_weights - self.embedding_weights)
 
     @property
     def parameters(self) -> int:
-        """All weights."""
-        return self.linear_weights + self.embedding_weights + self.small_weights
-
-
-def from_config(config: Mapping[str, Any], source: str) -> Architecture:
-    """Read an architecture from the content of a ``config.json``.
-
-    Args:
-        config: the parsed file.
-        source: where it came from, for messages.
-
-    Raises:
-        ConfigError: the file lacks dimensions, or describes a model that cannot be counted (mixture of experts,
-            recurrent, encoder-decoder).
-    """
-    text = config.get("text_config")
-    if isinstance(text, Mapping) and "hidden_size" in text:
-        config = {
-            **text,
-            "tie_word_embeddings": text.get("tie_word_embeddings", config.get("tie_word_embeddings", True)),
-        }
-    model_type = str(config.get("model_type", "unknown"))
-    for key in ("num_experts", "num_local_experts", "n_routed_experts"):
-        if config.get(key):
-            raise ConfigError(
-                f"{source}: a mixture of experts ({model_type}); the estimate counts dense models only",
-                hint="`estimate --probe` measures one real step on a GPU instead",
-            )
-
-    def positive_integer(key: str, default: int | None = None) -> int:
-        value = config.get(key)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-            raise ConfigError(
-                f"{source}: no usable {key} in the model's config.json (model type {model_type!r})",
-                hint="the estimate needs a decoder-only language model's config.json",
-            )
-        return value
-
-    hidden, heads = positive_integer("hidden_size"), positive_integer("num_attention_heads")
-    layout = LAYOUTS.get(model_type)
-    known = layout is not None
-    layout = _with_biases(layout or LAYOUTS["llama"], model_type, config)
-    return Architecture(
-        model_type=model_type,
-        hidden=hidden,
-        layers=positive_integer("num_hidden_layers"),
-        heads=heads,
-        kv_heads=positive_integer("num_key_value_heads", heads),
-        head_dim=positive_integer("head_dim", max(1, hidden // heads)),
-        intermediate=positive_integer("intermediate_size"),
-        vocabulary=positive_integer("vocab_size"),
-        tied=bool(config.get("tie_word_embeddings", model_type.startswith("gemma"))),
-        layout=layout,
-        softcap=model_type == "gemma2" and config.get("attn_logit_softcapping", 50.0) is not None,
-        source=source,
-        guessed=not known,
-    )
-
-
-def _with_biases(layout: ModelLayout, model_type: str, config: Mapping[str, Any]) -> ModelLayout:
-    if layout.bias_key is not None and config.get(layout.bias_key):
-        layout = replace(layout, qkv_bias=True, output_bias=model_type in _OUTPUT_BIAS_FOLLOWS)
-    if layout.mlp_bias_key is not None and config.get(layout.mlp_bias_key):
-        layout = replace(layout, mlp_bias=True)
-    return layout
+        """All weights: as the files have them, where those are at hand."""
+        if self.stored is not None and self.stored.parameters is not None:
+            return self.stored.parameters
+        return self.counted_parameters

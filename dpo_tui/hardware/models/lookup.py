@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.errors import ConfigError
-from dpo_tui.hardware.models.architecture import Architecture, from_config
+from dpo_tui.hardware.models.architecture import Architecture
+from dpo_tui.hardware.models.read_model import from_config
 from dpo_tui.hub.cache import cached_config
 from dpo_tui.text.printable import printable
 
@@ -54,7 +55,7 @@ def architecture_of(model_name: str, revision: str | None = None) -> Architectur
         return _from_folder(folder, shown)
     cached = cached_config(model_name, revision)
     if cached is not None:
-        return from_config(_read_json(cached, shown), f"{shown} (hub cache)")
+        return from_config(_read_json(cached, shown), f"{shown} (hub cache)", cached.parent)
     shipped = _table().get(model_name.lower())
     if shipped is not None:
         return from_config(shipped, f"{shown} (shipped table)")
@@ -96,7 +97,7 @@ def _from_folder(folder: Path, shown: str) -> Architecture:
         raise ConfigError(
             f"model {shown}: no config.json in that folder", hint="give the folder that holds the model's files"
         )
-    return from_config(_read_json(path, shown), shown)
+    return from_config(_read_json(path, shown), shown, folder)
 
 
 def _read_json(path: Path, shown: str) -> Mapping[str, Any]:

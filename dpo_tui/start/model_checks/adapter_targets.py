@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError
-from dpo_tui.hardware.models.architecture import LAYOUTS
 from dpo_tui.processes.json_child import ChildError
 from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.start.model_checks.model_folder import ModelFolder
@@ -22,6 +21,11 @@ _REFUSED_BY_PEFT = {"out_proj", "conv1d"}
 _PARTS = ("vision_config", "audio_config")
 _SETTINGS = ("lora_r", "lora_alpha", "lora_target_modules", "modules_to_save", "use_rslora", "use_dora")
 _MOST_NAMED = 12
+_NAMED_AS_STORED = {
+    "gemma", "gemma2", "gemma3_text", "granite", "llama", "ministral", "mistral", "olmo2", "phi", "phi3", "qwen2",
+    "qwen3", "smollm3", "stablelm",
+}  # fmt: skip
+"""Types whose weights have the same names in files and in memory."""
 
 
 def check_adapter(folder: ModelFolder, config: Config) -> list[str]:
@@ -83,7 +87,11 @@ def check_merge_at_end(folder: ModelFolder, config: Config) -> None:
             "its weights are no safetensors, into which alone an adapter is merged",
             "save it once with transformers (model.save_pretrained); or train one stage, without merge_at_end",
         )
-    plain = quantisation is None and "text_config" not in folder.config and folder.config.get("model_type") in LAYOUTS
+    plain = (
+        quantisation is None
+        and "text_config" not in folder.config
+        and folder.config.get("model_type") in _NAMED_AS_STORED
+    )
     if not plain:
         _ask_peft(folder, config, merge=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.errors import ConfigError
-from dpo_tui.start.model_checks.safetensors_header import (
+from dpo_tui.hub.safetensors_header import (
     DamagedFileError,
     StoredTensor,
     read_header,

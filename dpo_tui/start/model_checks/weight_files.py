@@ -3,8 +3,8 @@
 import zipfile
 from pathlib import Path
 
+from dpo_tui.hub.safetensors_header import DamagedFileError, require_content
 from dpo_tui.start.model_checks.model_folder import INDEX, ModelFolder
-from dpo_tui.start.model_checks.safetensors_header import DamagedFileError, require_content
 
 _PICKLE = "pytorch_model.bin"
 _PICKLE_INDEX = "pytorch_model.bin.index.json"

@@ -17,7 +17,8 @@ from dpo_tui.hardware.memory.activations import (
     outside_layers,
     saved_by_layer,
 )
-from dpo_tui.hardware.models.architecture import Architecture, from_config
+from dpo_tui.hardware.models.architecture import Architecture
+from dpo_tui.hardware.models.read_model import from_config
 
 torch = pytest.importorskip("torch")
 
@@ -33,6 +34,12 @@ FAMILIES: dict[str, tuple[dict[str, Any], float]] = {
     "olmo2": ({**HEADS, "num_key_value_heads": 8, "intermediate_size": 688}, 0.02),
     "granite": ({**HEADS, "intermediate_size": 800}, 0.02),
     "smollm3": ({**HEADS, "intermediate_size": 1376}, 0.02),
+    "qwen3_moe": (
+        {**HEADS, "head_dim": 32, "moe_intermediate_size": 256, "num_experts": 8, "num_experts_per_tok": 2},
+        0.02,
+    ),
+    "mixtral": ({**HEADS, "head_dim": 32, "intermediate_size": 512, "num_local_experts": 8}, 0.02),
+    "glm4": ({**HEADS, "head_dim": 32, "intermediate_size": 896}, 0.06),
     "phi3": ({**HEADS, "num_key_value_heads": 8, "intermediate_size": 704}, 0.06),
     "phi": ({**HEADS, "num_key_value_heads": 8, "intermediate_size": 1024}, 0.06),
     "stablelm": ({**HEADS, "num_key_value_heads": 8, "intermediate_size": 704}, 0.06),

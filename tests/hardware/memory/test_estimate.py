@@ -8,7 +8,9 @@ import pytest
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.memory.memory_estimate import estimate, nf4_size, optimizer_size, trained_weights
+from dpo_tui.hardware.memory.adapter import trained_weights
+from dpo_tui.hardware.memory.memory_estimate import estimate, optimizer_size
+from dpo_tui.hardware.memory.weights import nf4_size
 from dpo_tui.hardware.models.lookup import architecture_of, known_models, recommended_models
 
 torch = pytest.importorskip("torch")
@@ -149,7 +151,7 @@ def test_bitsandbytes_states_have_the_size_that_the_library_gives_them(name: str
 def test_one_nf4_matrix_has_its_exact_size() -> None:
     """Block scales in bytes, nested scales, offset and code books included."""
     functional = pytest.importorskip("bitsandbytes").functional
-    from dpo_tui.hardware.models.architecture import Linear
+    from dpo_tui.hardware.models.matrices import Linear
 
     packed, state = functional.quantize_4bit(torch.randn(896, 4864), compress_statistics=True, quant_type="nf4")
     kept = (packed, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)

@@ -15,8 +15,8 @@ from typing import Any
 _LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 100_000_000
 """The library's own limit, in bytes."""
-_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
     "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
 }  # fmt: skip
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -99,7 +99,7 @@ def _tensor(name: str, entry: Any) -> tuple[StoredTensor, tuple[int, int]]:
         whole = False
     if not whole or not isinstance(dtype, str):
         raise DamagedFileError(f"has a damaged header: the entry of {name} is not that of a tensor")
-    if dtype in _BITS and prod(shape) * _BITS[dtype] // 8 != end - begin:
+    if dtype in BITS and prod(shape) * BITS[dtype] // 8 != end - begin:
         raise DamagedFileError(f"has a damaged header: {name} has {end - begin} bytes, which is not {dtype} {shape}")
     return StoredTensor(dtype, tuple(shape)), (begin, end)
 
