@@ -135,7 +135,10 @@ def load_template(folder: Path, settings: TemplateSettings | None = None) -> tup
         return found.with_defaults(settings.defaults), source is not None
     except (jinja2.TemplateError, RecursionError) as error:
         place = settings.file or folder
-        raise DataError(f"the chat template of {place} cannot be read: {error}") from error
+        raise DataError(
+            f"the chat template of {place} cannot be read: {error}",
+            hint='correct it, or give another one: chat_template = "FILE.jinja"',
+        ) from error
 
 
 def _sources(folder: Path) -> tuple[str | None, str | None]:

@@ -130,5 +130,6 @@ def test_a_template_that_never_renders_is_refused_before_a_start(
 ) -> None:
     (strict_model / "chat_template.jinja").write_text(source, encoding="utf-8")
     data = write_lines(tmp_path / "pairs.jsonl", [row(number) for number in range(12)])
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=said) as caught:
         prepare(LoadedConfig(config_for(strict_model, data), None, {}))
+    assert "chat_template =" in (caught.value.hint or "")
