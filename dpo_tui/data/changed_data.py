@@ -91,7 +91,7 @@ def change_of(receipt: Mapping[str, Any] | None, config: Config, loaded: LoadedD
         before = _described(sha256, _count(data, "rows"), _count(data, "unusable"))
         return DataChange(config.dataset_text, before, _described(loaded.sha256, *_counts(loaded)))
     if held_out_sha256 and loaded.held_out_sha256 and held_out_sha256 != loaded.held_out_sha256:
-        return DataChange(str(config.eval_dataset), _described(held_out_sha256), _described(loaded.held_out_sha256))
+        return DataChange(config.eval_dataset_text, _described(held_out_sha256), _described(loaded.held_out_sha256))
     return _reading_change(data, config, loaded)
 
 

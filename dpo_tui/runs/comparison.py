@@ -94,7 +94,9 @@ def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, An
         demonstrations = strategy is not None and strategy.data is DataForm.DEMONSTRATIONS
         versions.append(receipt.get("split_version", 1) if demonstrations else None)
     keys = [
-        (one["eval_dataset"],) if one.get("eval_dataset") else (digest, one.get("eval_split"), one.get("seed"), version)
+        (str(one["eval_dataset"]),)
+        if one.get("eval_dataset")
+        else (digest, one.get("eval_split"), one.get("seed"), version)
         for one, digest, version in zip(settings, hashes, versions, strict=True)
     ]
     if any(not one.get("eval_dataset") and not digest for one, digest in zip(settings, hashes, strict=True)):

@@ -95,7 +95,8 @@ def convert_datasets(conversion: Conversion, key: str, value: Any, raw: Mapping[
         _others(conversion, entries[0])
         _samples(conversion, entries)
         return
-    conversion.take(key, "eval_dataset", entries[0].source.place, why)
+    places = [entry.source.place for entry in entries]
+    conversion.take(key, "eval_dataset", places if len(places) > 1 else places[0], why)
     lost = [part for part in (entries[0].source.subset, entries[0].source.split) if part]
     if lost:
         conversion.leave_undecided(

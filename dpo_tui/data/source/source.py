@@ -113,7 +113,7 @@ def training_source(config: "Config") -> Source:
 
 def evaluation_source(config: "Config") -> Source | None:
     """The separate evaluation dataset of a config; None when a part of the training data is held out instead."""
-    return None if config.eval_dataset is None else _source(config, (config.eval_dataset,), None, None)
+    return _source(config, config.eval_datasets, None, None) if config.eval_datasets else None
 
 
 def _source(
