@@ -298,12 +298,7 @@ class DpoTui(ThemedApp):
     def _make_data(self) -> Screen[None]:
         from dpo_tui.screens.data_screen import DataScreen
 
-        return DataScreen(self._chosen_model)
-
-    def _chosen_model(self) -> tuple[str, int] | None:
-        """The model chosen in New and its max_seq_length in tokens; None before one is chosen."""
-        plan = self._new_screen.plan if self._new_screen is not None else None
-        return (plan.config.model_name, plan.config.max_seq_length) if plan is not None and plan.has_model else None
+        return DataScreen(lambda: self._new_screen.plan if self._new_screen is not None else None)
 
     def _make_judge(self) -> Screen[None]:
         from dpo_tui.screens.judge_screen import JudgeScreen

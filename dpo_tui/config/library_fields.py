@@ -37,18 +37,22 @@ class LibraryField:
     default: Any = UNKNOWN_DEFAULT
 
 
-def trl_fields(class_name: str) -> Mapping[str, LibraryField] | None:
+def trl_fields(class_name: str, site: Path | None = None) -> Mapping[str, LibraryField] | None:
     """Return the fields of a class of arguments of TRL, such as ``DPOConfig``, those of its bases included.
+
+    Args:
+        class_name: of the class.
+        site: the site-packages of another interpreter; None for this one's libraries.
 
     Returns:
         None where TRL is not installed, or its source is not as expected: then nothing is known about its fields.
     """
-    return _dataclass_fields("trl", class_name)
+    return _dataclass_fields("trl", class_name, site)
 
 
 def peft_fields(class_name: str = "LoraConfig") -> Mapping[str, LibraryField] | None:
     """Return the fields of a class of PEFT; see :func:`trl_fields`."""
-    return _dataclass_fields("peft", class_name)
+    return _dataclass_fields("peft", class_name, None)
 
 
 @cache
@@ -94,13 +98,13 @@ def model_config_fields(model_type: str) -> frozenset[str] | None:
 
 
 @cache
-def _dataclass_fields(package: str, class_name: str) -> Mapping[str, LibraryField] | None:
-    root = _package_root(package)
+def _dataclass_fields(package: str, class_name: str, site: Path | None) -> Mapping[str, LibraryField] | None:
+    root = _package_root(package, site)
     place = _file_with_class(root, class_name) if root is not None else None
-    return _fields_in(place, class_name) if place is not None else None
+    return _fields_in(place, class_name, site) if place is not None else None
 
 
-def _fields_in(path: Path, class_name: str) -> dict[str, LibraryField] | None:
+def _fields_in(path: Path, class_name: str, site: Path | None) -> dict[str, LibraryField] | None:
     """Read the fields of one class and of its bases; None where a base is not found."""
     tree = _parsed(path)
     node = _class_in(tree, class_name) if tree is not None else None
@@ -110,13 +114,13 @@ def _fields_in(path: Path, class_name: str) -> dict[str, LibraryField] | None:
     for base in reversed(node.bases):
         if not isinstance(base, ast.Name):
             return None
-        origin = path if _class_in(tree, base.id) is not None else _imported_from(tree, base.id, path)
+        origin = path if _class_in(tree, base.id) is not None else _imported_from(tree, base.id, path, site)
         if origin is None:
             # A mixin with methods only, such as PushToHubMixin, has no annotated fields to miss.
             if base.id.endswith("Mixin"):
                 continue
             return None
-        inherited = _fields_in(origin, base.id)
+        inherited = _fields_in(origin, base.id, site)
         if inherited is None:
             return None
         fields |= inherited
@@ -141,7 +145,7 @@ def _default(value: ast.expr | None) -> Any:
         return UNKNOWN_DEFAULT
 
 
-def _imported_from(tree: ast.Module, name: str, path: Path) -> Path | None:
+def _imported_from(tree: ast.Module, name: str, path: Path, site: Path | None) -> Path | None:
     """Find the file that an imported class is defined in."""
     for node in tree.body:
         if not (isinstance(node, ast.ImportFrom) and any((a.asname or a.name) == name for a in node.names)):
@@ -151,7 +155,7 @@ def _imported_from(tree: ast.Module, name: str, path: Path) -> Path | None:
             folder = path.parents[node.level - 1]
         else:
             package, _, module = module.partition(".")
-            found = _package_root(package)
+            found = _package_root(package, site)
             if found is None:
                 return None
             folder = found
@@ -207,7 +211,9 @@ def _parsed(path: Path) -> ast.Module | None:
 
 
 @cache
-def _package_root(package: str) -> Path | None:
+def _package_root(package: str, site: Path | None = None) -> Path | None:
+    if site is not None:
+        return site / package if (site / package / "__init__.py").is_file() else None
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):

@@ -30,6 +30,7 @@ from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, line_of
 from dpo_tui.config.same_meaning import nearest
 from dpo_tui.config.schema import PASSTHROUGH, Config, choices, fields, section_of
 from dpo_tui.hub.cache import cached_config
+from dpo_tui.processes import unsloth_environment
 from dpo_tui.strategies.registry import strategy_of
 
 _MERGE_LACKS = ("bias", "lora_bias", "trainable_token_indices", "target_parameters", "ensure_weight_tying")
@@ -86,13 +87,26 @@ def passes(table: str, name: str, value: Any, class_name: str = "DPOConfig") -> 
 def _known_fields(table: str, config: Config) -> Mapping[str, LibraryField] | Collection[str] | None:
     """The names that a library takes, with their declarations where it has any; None where that is not known."""
     if config.provider != "huggingface":
-        return None  # it trains in an environment of its own, with other versions; the worker checks
+        return _fields_of_unsloth(table, config)
     if table == "trl":
         return trl_fields(strategy_of(config).trl_arguments)
     if table == "peft":
         return peft_fields()
     keywords, declared = loading_keywords(), _model_config_names(config)
     return None if keywords is None or declared is None else keywords | declared | MODEL_CONFIG_ALIASES
+
+
+def _fields_of_unsloth(table: str, config: Config) -> Mapping[str, LibraryField] | Collection[str] | None:
+    """The fields of the TRL in Unsloth's environment, where that is found; the worker checks the other tables.
+
+    Unsloth adds fields of its own to TRL's classes while it is imported, all with its name or vLLM's before them.
+    """
+    site = unsloth_environment.site_packages()
+    if table != "trl" or site is None:
+        return None
+    found = trl_fields(strategy_of(config).trl_arguments, site)
+    added = [name for name in config.trl if name.startswith(("unsloth_", "vllm_"))]
+    return None if found is None else {**dict.fromkeys(added, LibraryField("Any")), **found}
 
 
 def _model_config_names(config: Config) -> frozenset[str] | None:

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpo_tui.data.load_pairs import usable_turns
+from dpo_tui.data.load_pairs import tie_notes, usable_turns
 from dpo_tui.data.load_rows import load_rows
 from dpo_tui.data.pairs.pair import Message, RowProblem, Unreadable, pair_of
+from dpo_tui.data.rows.column_use import reading_notes, unused_notes
 from dpo_tui.data.rows.messages import decoded_messages, json_type_name, messages_of
 from dpo_tui.data.rows.prompt_and_answers import tools_of
 from dpo_tui.data.rows.record_to_pairs import Recogniser
@@ -75,14 +76,19 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
         total=loaded.total,
         dropped=loaded.dropped,
         sha256=loaded.sha256,
-        notes=loaded.notes,
+        notes=[
+            *loaded.notes,
+            *tie_notes(loaded.dropped, loaded.total),
+            *reading_notes(recogniser.notes),
+            *unused_notes(recogniser.columns.unused, demonstrations=True),
+        ],
         sources=loaded.sources,
         places=loaded.places,
     )
 
 
 def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, Demonstration]:
-    """The name of a row's format, and the demonstration in it."""
+    """The name of a row's format, and the demonstration in it; the recogniser takes note of the columns."""
     if isinstance(row, Unreadable):
         raise row
     if not isinstance(row, dict):
@@ -97,6 +103,7 @@ def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, 
             messages = messages_of(value, name)
             if not any(_is_answer(message) for message in messages):
                 raise Unreadable("empty-answer", f"`{name}` has no answer of the assistant")
+            recogniser.columns.add(row, frozenset({name, "tools"}))
             return name, Demonstration(number, messages, None, tools)
     prompt_column = next((name for name in ("prompt", "instruction", "question") if name in row), None)
     answer_column = next((name for name in ("completion", "response", "output", "answer") if name in row), None)
@@ -107,10 +114,13 @@ def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, 
         completion = _messages(row[answer_column], "assistant", answer_column)
         if not completion or not (completion[-1].get("tool_calls") or (completion[-1]["content"] or "").strip()):
             raise Unreadable("empty-answer", f"`{answer_column}` is empty")
+        read = {prompt_column, answer_column, "tools"} | ({"input"} if prompt_column == "instruction" else set())
+        recogniser.columns.add(row, frozenset(read))
         return f"{prompt_column} and {answer_column}", Demonstration(number, [*prompt, *completion], None, tools)
     if isinstance(row.get("text"), str):
         if not row["text"].strip():
             raise Unreadable("empty-answer", "`text` is empty")
+        recogniser.columns.add(row, frozenset({"text"}))
         return "text", Demonstration(number, [], row["text"])
     found = ", ".join(list(row)[:8])
     raise Unreadable("missing-field", f"there are no messages, prompt and completion, or text (columns: {found})")

@@ -14,6 +14,7 @@ from dpo_tui.data.load_demonstrations import Demonstration, load_demonstrations
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, split_by_prompt
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
+from dpo_tui.data.reading_digest import reading_digest
 from dpo_tui.data.source.evaluation_source import evaluation_source
 from dpo_tui.data.source.source import Progress, training_source
 from dpo_tui.data.source_mix import SourceRows
@@ -46,6 +47,7 @@ class Split(Generic[Row]):
         held_out_sha256: of the separate evaluation data's bytes; empty where a part of the training data is held out.
         notes: what was assumed about the files as a whole, such as their encoding, and what is doubtful about them.
         sources: the rows of each location of the training data, where it has several.
+        reading: digest of the rows as they were read, before the chat template leaves any out.
     """
 
     train: list[Row]
@@ -58,6 +60,12 @@ class Split(Generic[Row]):
     held_out_sha256: str = ""
     notes: tuple[str, ...] = ()
     sources: tuple[SourceRows, ...] = ()
+    reading: str = ""
+
+    @property
+    def examples(self) -> int:
+        """Number of rows to train and evaluate on."""
+        return len(self.train) + len(self.held_out)
 
     @property
     def leaked(self) -> int:
@@ -103,11 +111,11 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
     separate = evaluation_source(config)
     if separate is None:
         train, held_out = hold_out_pairs(usable, config)
-        sha256 = ""
+        sha256, reading = "", reading_digest(loaded.pairs)
     else:
         evaluation = load_pairs(separate.source, progress)
         train, held_out = usable, renderable_pairs(evaluation.pairs, config, download=download)[0]
-        sha256 = evaluation.sha256
+        sha256, reading = evaluation.sha256, reading_digest(loaded.pairs, evaluation.pairs)
         notes = [*notes, *filter(None, [separate.note]), *evaluation.notes]
     dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
     return Split(
@@ -121,6 +129,7 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
         held_out_sha256=sha256,
         notes=tuple(notes),
         sources=tuple(loaded.sources),
+        reading=reading,
     )
 
 
@@ -140,11 +149,11 @@ def split_demonstrations(
     if separate is None:
         hold_out = _first_demonstrations if version == 1 else _demonstrations_by_prompt
         train, held_out = hold_out(usable, config)
-        sha256 = ""
+        sha256, reading = "", reading_digest(loaded.rows)
     else:
         evaluation = load_demonstrations(separate.source, progress)
         train, held_out = usable, renderable_demonstrations(evaluation.rows, config, download=download)[0]
-        sha256 = evaluation.sha256
+        sha256, reading = evaluation.sha256, reading_digest(loaded.rows, evaluation.rows)
         notes = [*notes, *filter(None, [separate.note]), *evaluation.notes]
     dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
     return Split(
@@ -158,6 +167,7 @@ def split_demonstrations(
         held_out_sha256=sha256,
         notes=tuple(notes),
         sources=tuple(loaded.sources),
+        reading=reading,
     )
 
 

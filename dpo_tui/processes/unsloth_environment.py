@@ -37,6 +37,11 @@ def interpreter() -> Path:
     return _folder() / "bin" / "python"
 
 
+def site_packages() -> Path | None:
+    """The folder of the environment's packages; None where there is none."""
+    return next(iter(sorted(_folder().glob("lib/python3*/site-packages"))), None)
+
+
 def obstacle(*, has_gpu: bool) -> Obstacle | None:
     """Why training with Unsloth is not possible; None if no reason is known.
 

@@ -96,7 +96,7 @@ def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, An
         demonstrations = strategy is not None and strategy.data is DataForm.DEMONSTRATIONS
         versions.append(receipt.get("split_version", 1) if demonstrations else None)
     keys = [
-        (one.get("eval_dataset") or digest, one.get("eval_dataset_config"), one.get("eval_dataset_split"))
+        (str(one.get("eval_dataset") or digest), one.get("eval_dataset_config"), one.get("eval_dataset_split"))
         if any(map(one.get, _SEPARATE))
         else (digest, one.get("eval_split"), one.get("seed"), version)
         for one, digest, version in zip(settings, hashes, versions, strict=True)

@@ -1,6 +1,7 @@
 """Data: the report of a dataset's scan, its pairs to read and repair, and their lengths in tokens."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,8 +10,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
+from dpo_tui.config.schema import Config
 from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.screens.pair_screen import PAIR_ACTIONS, PairScreen
 from dpo_tui.screens.steps.data_step import DataStep
@@ -30,10 +33,35 @@ from dpo_tui.widgets.title_row import TitleRow
 VIEWS = ("Choose", "Report", "Pairs", "Lengths")
 _PANES = {"Choose": "choose", "Report": "report", "Pairs": "pairs", "Lengths": "lengths"}
 _DEFAULT_LENGTH = 1024
-"""Tokens: TRL's default of max_length, and that of the mid-range profile."""
+"""CountSettings: TRL's default of max_length, and that of the mid-range profile."""
 _NO_DATA = [("Choose some data first.", "muted")]
-ModelLength = tuple[str, int]
-"""A model, and its max_seq_length in tokens."""
+
+
+@dataclass(frozen=True)
+class CountSettings:
+    """By what tokens are counted.
+
+    Attributes:
+        model: folder or hub id.
+        max_length: max_seq_length, in tokens.
+        truncation: which end of a pair that is too long is kept.
+        template: settings of the model's chat template.
+    """
+
+    model: str
+    max_length: int
+    truncation: str = "keep_start"
+    template: TemplateSettings = field(default_factory=TemplateSettings)
+
+    @classmethod
+    def of(cls, config: Config) -> "CountSettings":
+        """Those of a run with these settings."""
+        return cls(config.model_name, config.max_seq_length, config.truncation_mode, TemplateSettings.of(config))
+
+    def of_model(self, name: str, max_length: int) -> "CountSettings":
+        """The same for a model and length that the user types; another model has its own chat template."""
+        changed = replace(self, model=name, max_length=max_length)
+        return changed if name == self.model else replace(changed, template=TemplateSettings())
 
 
 class DataScreen(PairScreen):
@@ -43,8 +71,8 @@ class DataScreen(PairScreen):
     handles `DataStep.Chosen`.
 
     Args:
-        chosen_model: gives the model chosen in New and its max_seq_length, by which tokens are counted unless the user
-            names another; None before one is chosen.
+        plan_of_new: gives the plan of New, by whose model, length and chat template tokens are counted unless the user
+            names another model; None before New was opened.
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -63,10 +91,12 @@ class DataScreen(PairScreen):
         Binding("escape", "back", "back", id="data.back"),
     ]
 
-    def __init__(self, chosen_model: Callable[[], ModelLength | None] = lambda: None) -> None:
+    def __init__(self, plan_of_new: Callable[[], RunPlan | None] = lambda: None) -> None:
         super().__init__(id="data-screen")
-        self._chosen_model = chosen_model
-        self._model: ModelLength | None = None
+        self._plan_of_new = plan_of_new
+        self._named: CountSettings | None = None
+        """What the user named by m, in place of the settings of New."""
+        self._tokens: CountSettings | None = None
         self._tokens_error = ""
         """Why tokens could not be counted; empty when nothing is wrong."""
         self._progress = ""
@@ -121,18 +151,31 @@ class DataScreen(PairScreen):
         """
         self._location = location
         self.reset_pairs()
-        self._model = self._model or self._chosen_model()
+        self._tokens = self._named or self._chosen()
         self.query_one("#report", TextPane).show([("Reading …", "muted")], top=True)
         self._open_view("Report")
         self._start_scan()
+
+    def _chosen(self) -> CountSettings | None:
+        plan = self._plan_of_new()
+        return CountSettings.of(plan.config) if plan is not None and plan.has_model else None
 
     def _start_scan(self) -> None:
         """Scan the open data, in place of a scan that still runs; decisions about its rows stay."""
         if self._scan is not None:
             self._scan.close()
         self._tokens_error = ""
-        model, max_length = self._model or (None, None)
-        self._scan = ScanProcess(ScanRequest(Source.of(locations_of(self._location) or (self._location,)), model=model, max_length=max_length))
+        source = Source.of(locations_of(self._location) or (self._location,))
+        request = ScanRequest(source)
+        if (tokens := self._tokens) is not None:
+            request = ScanRequest(
+                source,
+                model=tokens.model,
+                max_length=tokens.max_length,
+                truncation=tokens.truncation,
+                template=tokens.template,
+            )
+        self._scan = ScanProcess(request)
         self._follow_scan(self._scan, self._location)
 
     @work(thread=True, exclusive=True, group="scan", exit_on_error=False)
@@ -185,22 +228,22 @@ class DataScreen(PairScreen):
         self.show_position()
 
     def _show_lengths(self) -> None:
-        model = self._model[0] if self._model is not None else ""
+        model = self._tokens.model if self._tokens is not None else ""
         self.query_one("#lengths", TextPane).show(lengths_text(self.report, model, self._tokens_error))
 
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_model(self) -> None:
         """Ask for a model and a max_seq_length, and count tokens as training with them does."""
-        known, max_length = self._model or self._chosen_model() or ("", _DEFAULT_LENGTH)
-        dialog = InputDialog("Count tokens with the model", known, "hub id (org/name) or folder")
+        known = self._tokens or self._chosen() or CountSettings("", _DEFAULT_LENGTH)
+        dialog = InputDialog("Count tokens with the model", known.model, "hub id (org/name) or folder")
         name = await self.app.push_screen_wait(dialog)
-        typed = await self.app.push_screen_wait(InputDialog("max_seq_length", str(max_length))) if name else None
+        typed = await self.app.push_screen_wait(InputDialog("max_seq_length", str(known.max_length))) if name else None
         if not name or not typed:
             return
         if not typed.isdigit() or not int(typed):
             self.notify("max_seq_length is a number of tokens.", severity="warning", markup=False)
             return
-        self._model = (name, int(typed))
+        self._named = self._tokens = known.of_model(name, int(typed))
         self._open_view("Lengths")
         self._start_scan()
 

@@ -230,19 +230,19 @@ def _report_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
 def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
     train = len(trainer.train_dataset)
     held_out = len(trainer.eval_dataset) if trainer.eval_dataset is not None else 0
-    usable = len(rows.train) + (len(rows.held_out) if rows.held_out is not None else 0)
     return DataUsed(
         location=config.dataset_text,
         sha256=rows.sha256,
         format=rows.format,
         rows=rows.total,
         unusable=len(rows.dropped),
-        too_long=usable - train - held_out,
+        too_long=rows.examples - train - held_out,
         train=train,
         held_out=held_out,
         held_out_sha256=rows.held_out_sha256,
         notes=rows.notes,
         sources=[one.to_json() for one in rows.sources],
+        reading=rows.reading,
     )
 
 

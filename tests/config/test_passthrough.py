@@ -214,6 +214,29 @@ def test_show_prints_each_argument_with_its_origin(tmp_path: Path) -> None:
     assert ["bias", '"all"', "file"] in shown
 
 
+def test_the_fields_of_unsloth_are_those_of_its_own_environment(home: Path) -> None:
+    """Its TRL is another version, and has the base class in its own transformers."""
+    site = home / "environments" / "unsloth" / "lib" / "python3.12" / "site-packages"
+    for name, source in {
+        "transformers/__init__.py": "",
+        "transformers/training_args.py": "class TrainingArguments:\n    old_one: int = 1\n",
+        "trl/__init__.py": "",
+        "trl/dpo_config.py": "from transformers import TrainingArguments\n"
+        "class DPOConfig(TrainingArguments):\n    of_1_14: bool = False\n",
+    }.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(source)
+
+    def told(**trl: Any) -> list[str]:
+        values = {"model_name": "m", "dataset": "d", "provider": "unsloth", "trl": trl}
+        return [problem.message for problem in passthrough_problems(from_values(values))]
+
+    assert told(of_1_14=True, old_one=2, unsloth_num_chunks=4) == []
+    assert "no such argument" in told(of_1_15=True)[0]
+    assert "no such argument" in told(pad_to_multiple_of=8)[0]
+    assert told(old_one="x") == ["must be a whole number"]
+
+
 def test_what_no_file_of_ours_can_hold_is_refused() -> None:
     with pytest.raises(InvalidConfigError, match="only text, numbers"):
         config(trl={"a": {"b": [object()]}})

@@ -320,6 +320,39 @@ def test_a_change_of_any_file_is_noticed(tmp_path: Path, three: Source) -> None:
     assert change.location == ", ".join(three.locations)
 
 
+def test_evaluation_data_takes_the_lists_and_patterns_that_a_dataset_takes(
+    tmp_path: Path, tiny_model: Path, three: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_rows(tmp_path / "train.jsonl", numbered(300, 6))
+    toml = f'model_name = "{tiny_model}"\ndataset = "{data}"\n[eval]\neval_dataset = ["a.jsonl", "b.c*", "org/name"]\n'
+    (tmp_path / "c.toml").write_text(toml)
+    monkeypatch.chdir(tmp_path)
+    found = load(tmp_path / "c.toml")
+    here = tmp_path.resolve()
+    assert local_paths(found)["eval_dataset"] == (str(here / "a.jsonl"), str(here / "b.c*"), "org/name")
+    (tmp_path / "frozen.toml").write_text(to_toml(found.config))
+    assert load(tmp_path / "frozen.toml").config == found.config
+    assert parse("eval_dataset", "A.jsonl, b.jsonl") == ("A.jsonl", "b.jsonl")
+
+    config = found.config.model_copy(update={"eval_dataset": three.locations})
+    split = split_pairs(config, download=False)
+    assert (len(split.train), len(split.held_out)) == (6, 35)
+    receipt = {"data": {"sha256": split.sha256, "held_out_sha256": split.held_out_sha256, "rows": 6, "unusable": 0}}
+    assert file_change(receipt, config) is None
+    (tmp_path / "b.csv").write_text((tmp_path / "b.csv").read_text() + "a,b,c\n")
+    change = file_change(receipt, config)
+    assert change is not None
+    assert change.location == ", ".join(three.locations)
+
+
+def test_one_evaluation_set_in_brackets_is_the_set_and_an_empty_name_is_refused() -> None:
+    assert config_of(dataset="d", eval_dataset=["a.jsonl"]).eval_dataset == "a.jsonl"
+    assert config_of(dataset="d", eval_dataset=None).eval_datasets == ()
+    for value, reason in (([], "must name a dataset"), (["a", ""], "has an empty name in it")):
+        with pytest.raises(InvalidConfigError, match=reason):
+            config_of(dataset="d", eval_dataset=value)
+
+
 def test_a_repair_writes_all_sources_into_one_file(tmp_path: Path, three: Source) -> None:
     out = tmp_path / "out" / "all.jsonl"
     out.parent.mkdir()

@@ -1,6 +1,7 @@
 """The data screen: a repaired copy without what some checks name, and how long the pairs are in tokens."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -12,18 +13,19 @@ from dpo_tui.data.repair.repair_plan import Edit
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
+from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.demo import assets
-from dpo_tui.screens.data_screen import DataScreen
+from dpo_tui.screens.data_screen import CountSettings, DataScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
-from dpo_tui.views.run_plan import with_demo
+from dpo_tui.views.run_plan import with_demo, with_values
 from dpo_tui.views.token_length_text import lengths_text
 from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets.compact_inputs import TickList
 from dpo_tui.widgets.dialogs import ConfirmDialog
 from dpo_tui.widgets.repair_dialog import RepairDialog
-from dpo_tui.widgets.compact_inputs import TickList
-from tests.support.repository import ROOT
 from tests.support.app import screen_text, until
+from tests.support.repository import ROOT
 
 GOOD = [
     {
@@ -179,3 +181,29 @@ def test_the_page_about_lengths_counts_as_the_report_does(here):
     marked = [text for text, _ in page if "← max_seq_length" in text]
     assert len(marked) == (report["keeps"]["100"] > 40)
     assert lengths_text(None)[0][0].startswith("Reading")
+
+
+async def test_tokens_are_counted_with_the_template_settings_of_new_as_a_run_with_them_does(here):
+    """The report of Data is that of `inspect` with the same options; a model typed by m has its own template."""
+    template = here / "longer.jinja"
+    template.write_text(
+        "{% for m in messages %}{{ m.role }} says {% if loud %}very loudly {% endif %}{{ m.content }}\n{% endfor %}"
+    )
+    chosen = {"chat_template": str(template), "chat_template_kwargs": {"loud": True}, "truncation_mode": "keep_end"}
+    values = chosen | {"max_seq_length": 40, "eos_token": "<|im_end|>"}
+    async with app().run_test(size=(80, 40)) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
+        pilot.app.screen.plan = plan = with_values(with_demo(pilot.app.screen.plan), values)
+        assert not plan.problems
+        screen = await open_data(pilot)
+        await until(pilot, lambda: screen.report["lengths"]["tokens"] is not None, 60)
+        settings = TemplateSettings(str(template), {"loud": True}, "<|im_end|>")
+        shared = {"model": str(assets.model_dir()), "max_length": 40}
+        as_run = report_of(**shared, truncation="keep_end", template=settings)
+        for part in ("lengths", "will_drop", "keeps"):
+            assert screen.report[part] == as_run[part]
+        assert as_run["lengths"]["tokens"] != report_of(**shared)["lengths"]["tokens"]
+    asked = CountSettings.of(plan.config)
+    assert asked.of_model(str(assets.model_dir()), 12) == replace(asked, max_length=12)
+    assert asked.of_model("org/other", 40) == CountSettings("org/other", 40, "keep_end")

@@ -64,7 +64,8 @@ def convert_datasets(conversion: Conversion, key: str, value: Any) -> None:
     if key == "datasets":
         take_sources(conversion, key, sources)
     else:
-        conversion.take(key, "eval_dataset", sources[0].place)
+        places = [source.place for source in sources]
+        conversion.take(key, "eval_dataset", places if len(places) > 1 else places[0])
         if len(sources) > 1:
             others = [source.place for source in sources[1:]]
             conversion.leave_undecided(f"{key}_others", others, "a run evaluates on one data set: join the files")

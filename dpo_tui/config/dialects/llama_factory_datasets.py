@@ -95,14 +95,17 @@ def convert_datasets(conversion: Conversion, key: str, value: Any, raw: Mapping[
         _others(conversion, entries[0])
         _samples(conversion, entries)
         return
-    conversion.take(key, "eval_dataset", entries[0].source.place, why)
+    places = [entry.source.place for entry in entries]
+    conversion.take(key, "eval_dataset", places if len(places) > 1 else places[0], why)
+    parts = {(entry.source.subset, entry.source.split) for entry in entries}
+    if len(parts) > 1:
+        named = [part for entry in entries for part in (entry.source.subset, entry.source.split) if part]
+        conversion.leave_undecided(f"{key}_splits", named, "several evaluation sets are read with one split and subset")
+        return
     source = entries[0].source
     for name, part in (("eval_dataset_config", source.subset), ("eval_dataset_split", source.split)):
         if part:
             conversion.take(f"{key}_{name.rpartition('_')[2]}", name, part)
-    if len(entries) > 1:
-        others = [entry.source.place for entry in entries[1:]]
-        conversion.leave_undecided(f"{key}_others", others, "a run evaluates on one data set: join the files into one")
 
 
 def take_sample_limit(conversion: Conversion, key: str, value: Any) -> None:

@@ -152,10 +152,8 @@ def _datasets(conversion: Conversion, key: str, names: list[str], folder: Path) 
         conversion.drop(key, "is empty")
         return
     if key == "val_dataset":
-        conversion.take(key, "eval_dataset", sources[0].place)
-        if len(sources) > 1:
-            others = [source.place for source in sources[1:]]
-            conversion.leave_undecided(f"{key}_others", others, "a run evaluates on one data set: join the files")
+        places = [source.place for source in sources]
+        conversion.take(key, "eval_dataset", places if len(places) > 1 else places[0])
         return
     take_sources(conversion, key, sources)
     if len(sources) == 1 and counts[0]:

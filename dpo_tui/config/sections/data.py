@@ -9,6 +9,18 @@ from dpo_tui.text.encoding_names import is_text_encoding
 from dpo_tui.text.location_list import as_text
 
 
+def one_is_no_list(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Return a list of one dataset as the dataset: configs with and without brackets mean and freeze the same.
+
+    Raises:
+        ValueError: a name is empty.
+    """
+    locations = (value,) if isinstance(value, str) else value
+    if not locations or not all(locations):
+        raise ValueError("must name a dataset" if len(locations) < 2 else "has an empty name in it")  # noqa: PLR2004
+    return locations[0] if len(locations) == 1 else locations
+
+
 class DataSection(Section):
     """Where the pairs come from and how long they may be."""
 
@@ -91,12 +103,8 @@ class DataSection(Section):
 
     @field_validator("dataset")
     @classmethod
-    def _one_is_no_list(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        """A list of one dataset is the dataset: configs with and without brackets mean and freeze the same."""
-        locations = (value,) if isinstance(value, str) else value
-        if not locations or not all(locations):
-            raise ValueError("must name a dataset" if len(locations) < 2 else "has an empty name in it")  # noqa: PLR2004
-        return locations[0] if len(locations) == 1 else locations
+    def _one_dataset_is_no_list(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return one_is_no_list(value)
 
     @field_validator("dataset_weights")
     @classmethod

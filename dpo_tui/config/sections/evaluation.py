@@ -1,6 +1,10 @@
 """[eval]: is it getting better?"""
 
+from pydantic import field_validator
+
+from dpo_tui.config.sections.data import one_is_no_list
 from dpo_tui.config.setting import Section, setting
+from dpo_tui.text.location_list import as_text
 
 
 class EvalSection(Section):
@@ -13,8 +17,11 @@ class EvalSection(Section):
         ge=0,
         lt=1,
     )
-    eval_dataset: str | None = setting(
-        None, "evaluation data", "Pairs to evaluate on, instead of a part of the dataset.", advanced=True
+    eval_dataset: str | tuple[str, ...] | None = setting(
+        None,
+        "evaluation data",
+        "Pairs to evaluate on, instead of a part of the dataset: whatever dataset takes, or a list of these.",
+        advanced=True,
     )
     eval_dataset_config: str | None = setting(
         None,
@@ -91,3 +98,20 @@ class EvalSection(Section):
     def has_evaluation_data(self) -> bool:
         """Whether separate data, or another split or subset of the dataset, is evaluated on."""
         return bool(self.eval_dataset or self.eval_dataset_config or self.eval_dataset_split)
+
+    @property
+    def eval_datasets(self) -> tuple[str, ...]:
+        """The evaluation datasets, none, one or several."""
+        if self.eval_dataset is None:
+            return ()
+        return (self.eval_dataset,) if isinstance(self.eval_dataset, str) else self.eval_dataset
+
+    @property
+    def eval_dataset_text(self) -> str:
+        """The evaluation datasets as one text for people; empty without any."""
+        return as_text(self.eval_datasets)
+
+    @field_validator("eval_dataset")
+    @classmethod
+    def _one_evaluation_set_is_no_list(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        return None if value is None else one_is_no_list(value)

@@ -163,13 +163,13 @@ def equal_scores(batch: PairColumns) -> Iterable[int]:
 
 
 @pair_check(
-    "nan-score",
+    "not-a-number",
     "warning",
-    bit=22,
-    title="a score is NaN",
-    explanation="Something that computed the scores failed; who is the better one in such a row may be wrong, too.",
-    remedy="Look at where the scores come from, or drop the rows with `--drop nan-score`.",
+    bit=24,
+    title="a number is NaN or infinite",
+    explanation="JSON has no such number, and a score of that kind ranks nothing: it is read as missing.",
+    remedy="Correct the scores, or leave the rows out with `--drop not-a-number`.",
 )
-def nan_score(batch: PairColumns) -> Iterable[int]:
-    """The score of the chosen or of the rejected answer is not a number."""
+def not_a_number(batch: PairColumns) -> Iterable[int]:
+    """A score that is text says NaN, as in CSV; numbers of JSON and Parquet are found while rows are read."""
     return [index for index, margin in batch.margins.items() if isnan(margin)]

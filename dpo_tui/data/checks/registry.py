@@ -14,6 +14,8 @@ HIGHEST_BIT = 30
 """Flags of rows are 32 bits wide, and the last bit marks blank lines."""
 _MODULES = ("unusable_and_duplicate_rows", "contrast", "text_content", "whole_dataset")
 _CHECKS: dict[str, Check] = {}
+_RETIRED_BITS = {22}
+"""Bits of checks that are no more: the flags of datasets that were scanned with them are stored."""
 
 
 def scan_check(
@@ -76,6 +78,8 @@ def checks() -> dict[str, Check]:
 def _register(check: Check) -> None:
     if not 0 <= check.bit <= HIGHEST_BIT:
         raise ValueError(f"check {check.id!r}: bit {check.bit} is not between 0 and {HIGHEST_BIT}")
+    if check.bit in _RETIRED_BITS:
+        raise ValueError(f"check {check.id!r}: bit {check.bit} was that of a check that is no more")
     for other in _CHECKS.values():
         if check.id == other.id or check.bit == other.bit:
             raise ValueError(f"check {check.id!r} has the id or the bit ({check.bit}) of check {other.id!r}")

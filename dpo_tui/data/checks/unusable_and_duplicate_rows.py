@@ -54,15 +54,6 @@ scan_check(
     explanation="JSON parsers keep the last value and say nothing: what the first one held is not trained on.",
     remedy="Correct the script that writes the rows; `--drop repeated-key` leaves them out.",
 )
-scan_check(
-    "not-a-number",
-    "warning",
-    bit=24,
-    title="a number is NaN or infinite",
-    explanation="JSON has no such number, and a score of that kind ranks nothing: it is read as missing.",
-    remedy="Correct the scores, or leave the rows out with `--drop not-a-number`.",
-)
-
 # Found when all rows have been read and are compared (`dpo_tui.data.scan.duplicates`).
 scan_check(
     "duplicate-pair",

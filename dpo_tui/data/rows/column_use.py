@@ -25,11 +25,14 @@ class ColumnRole:
         id: its name in reports.
         fits: whether a column may be that, by the terms of its name and a value of it.
         sentence: what is said of such columns; ``{names}`` and ``{first}`` stand for all and for the first of them.
+        of_demonstrations: the same for rows without a preference. Where it is empty, that is the sentence without what
+            follows its semicolon, which is about settings of pairs.
     """
 
     id: str
     fits: Callable[[tuple[str, ...], Any], bool]
     sentence: str
+    of_demonstrations: str = ""
 
 
 def _has(*terms: str) -> Callable[[tuple[str, ...], Any], bool]:
@@ -143,9 +146,13 @@ ROLES = (
         _is_prefix,
         "not used: {names}, perhaps the beginning that both answers share; "
         'prefix_field = "{first}" puts it before both of them',
+        "not used: {names}, perhaps the beginning of the answer",
     ),
     ColumnRole(
-        "weight", _is_weight, "not used: {names}, perhaps a weight of the row; every pair counts the same in training"
+        "weight",
+        _is_weight,
+        "not used: {names}, perhaps a weight of the row; every pair counts the same in training",
+        "not used: {names}, perhaps a weight of the row; every row counts the same in training",
     ),
     ColumnRole(
         "margin", _is_margin, "not used: {names}, perhaps how much better an answer is; training does not use it yet"
@@ -223,17 +230,21 @@ def role_of(name: str, value: Any) -> str:
     return next((role.id for role in ROLES if role.fits(terms, value)), "other")
 
 
-def unused_notes(unused: Mapping[str, str]) -> list[str]:
+def unused_notes(unused: Mapping[str, str], *, demonstrations: bool = False) -> list[str]:
     """Sentences about columns that are not read: one for each role, and one line for metadata and the like.
 
     Args:
         unused: :attr:`ColumnUse.unused`.
+        demonstrations: the rows are no pairs.
     """
     notes = []
     for role in ROLES:
         names = [name for name, found in unused.items() if found == role.id]
-        if names and role.sentence:
-            notes.append(role.sentence.format(names=_listed(names), first=names[0]))
+        sentence = role.sentence
+        if demonstrations:
+            sentence = role.of_demonstrations or sentence.partition(";")[0]
+        if names and sentence:
+            notes.append(sentence.format(names=_listed(names), first=names[0]))
     others = [name for name, found in unused.items() if found in _METADATA_ROLES]
     if others:
         notes.append(f"not used either: {_listed(others)}" if notes else f"not used: {_listed(others)}")

@@ -39,9 +39,11 @@ def evaluation_source(config: "Config") -> EvaluationSource | None:
     if not config.has_evaluation_data:
         return None
     training = training_source(config)
-    same = config.eval_dataset is None or any(_is_same(config.eval_dataset, place) for place in training.locations)
+    same = not config.eval_datasets or any(
+        _is_same(one, place) for one in config.eval_datasets for place in training.locations
+    )
     subset = config.eval_dataset_config or (training.subset if same else None)
-    locations = training.locations if config.eval_dataset is None else (config.eval_dataset,)
+    locations = config.eval_datasets or training.locations
     source = replace(
         training,
         location=locations[0],
@@ -52,6 +54,9 @@ def evaluation_source(config: "Config") -> EvaluationSource | None:
         weights=(),
     )
     trained = replace(training, location=locations[0], more=()) if same and subset == training.subset else None
+    if len(locations) > 1 and source.split is None:
+        # Each is read as a dataset of its own, with the split that it is found by.
+        return EvaluationSource(source, f"evaluation: {_ROWS_TRAINED_ON}" if same else "")
     if source.split is not None:
         own = trained is not None and source.split in ((training.split,) if training.split else TRAINING_SPLITS)
         return EvaluationSource(source, f"evaluation: {_ROWS_TRAINED_ON}" if own else "")

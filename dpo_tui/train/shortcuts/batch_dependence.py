@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from dpo_tui.train.shortcuts.check_budget import CheckBudget, DatasetLengths
-from dpo_tui.train.shortcuts.equivalence_check import batch_difference, random_difference
+from dpo_tui.train.shortcuts.equivalence_check import batch_difference
+from dpo_tui.train.shortcuts.random_draws import random_in_training
 
 
 def rope_obstacle(model: Any, sizes: DatasetLengths) -> str | None:
@@ -58,11 +59,11 @@ def computed_obstacle(trainer: Any, sizes: DatasetLengths, budget: CheckBudget) 
     probe = trainer.shortcuts.probe
     # In full fine-tuning the reference is a model of its own, which stays in evaluation mode.
     if trainer.config.use_lora and probe is not None:
-        difference = random_difference(
+        random = random_in_training(
             trainer.model, lambda: torch.stack(list(trainer.compute_ref_log_probs(trainer.model, probe)))
         )
-        if difference:
-            return f"the reference draws random numbers in training: two passes differ by {difference:.2g}"
+        if random:
+            return f"the reference draws random numbers in training: {random}"
     # Two pairs in a batch take twice the memory of one: where a step has one, half as long a pair has to do.
     most = float(sizes.rows.max()) * min(1.0, trainer.args.per_device_train_batch_size / 2)
     long = int(np.argmax(np.where(sizes.rows <= most, sizes.rows, 0)))

@@ -23,11 +23,9 @@ _CPU_ANSWER_TOKENS = 8
 # In nats a token. In fp32 both ways agreed within 1e-5 on every model tried; a wrong mask or position moves single
 # tokens by tenths.
 _TOLERANCE = 1e-3
-# Half precision rounds differently in every batch layout: this many times plain TRL's own difference is allowed.
-_NOISE_FACTOR = 4.0
+NOISE_FACTOR = 4.0
+"""Half precision rounds differently in every batch layout: so many times plain TRL's own difference is allowed."""
 _EXTRA_PADDING = 8
-# Two passes over one layout round alike, so that little more than nothing is random.
-_RANDOM = 1e-5
 
 Switch = Callable[[bool], None]
 """Turns one shortcut on or off."""
@@ -144,7 +142,7 @@ def find_mismatch(trainer: Any, batch: Batch, switches: Sequence[Switch]) -> str
         return None
     # More padding changes no result, only the order in which sums are rounded: what that does is noise.
     noise = largest_difference(plain, logps(False, _padded(batch)))
-    if difference <= _NOISE_FACTOR * noise:
+    if difference <= NOISE_FACTOR * noise:
         return None
     return (
         f"scores of a real batch differ by {difference:.2g} a token, those of plain TRL among themselves by {noise:.2g}"
@@ -156,28 +154,6 @@ def _padded(batch: Batch) -> Batch:
         name: torch.nn.functional.pad(tensor, (0, _EXTRA_PADDING)) if tensor.ndim > 1 else tensor
         for name, tensor in batch.items()
     }
-
-
-def random_difference(model: Any, logps: Callable[[], torch.Tensor]) -> float:
-    """Return how far two passes in training mode over one batch with other seeds are apart; 0 where nothing is random.
-
-    Args:
-        model: of which the passes are; its mode, random numbers and state are restored.
-        logps: makes a pass.
-    """
-
-    def seeded(seed: int) -> torch.Tensor:
-        torch.manual_seed(seed)
-        return logps()
-
-    with preserved_state(model):
-        model.train()
-        first = seeded(0)
-        found = largest_difference(first, seeded(1))
-        # A kernel that adds in any order differs from itself, but as much with the same random numbers.
-        if found <= _RANDOM or found <= _NOISE_FACTOR * largest_difference(first, seeded(0)):
-            return 0.0
-    return found
 
 
 def batch_difference(trainer: Any, short: dict[str, Any], long: dict[str, Any]) -> float:
@@ -198,4 +174,4 @@ def batch_difference(trainer: Any, short: dict[str, Any], long: dict[str, Any]) 
         if difference <= _TOLERANCE:
             return 0.0
         noise = largest_difference(first, token_logps(trainer, _padded(alone)))
-    return 0.0 if difference <= _NOISE_FACTOR * noise else difference
+    return 0.0 if difference <= NOISE_FACTOR * noise else difference

@@ -23,11 +23,11 @@ from dpo_tui.train.shortcuts.equivalence_check import (
     collated,
     find_mismatch,
     probe_batch,
-    random_difference,
     token_logps,
 )
 from dpo_tui.train.shortcuts.pair_layout import measure_pairs
 from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, TokenCount, backbone_of, layout_cost, size_of
+from dpo_tui.train.shortcuts.random_draws import random_in_training
 from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from dpo_tui.train.shortcuts.sparse_lm_head import SparseLMHead, has_fused_head
 from dpo_tui.train.worker.journal import Journal
@@ -203,20 +203,14 @@ class Shortcuts:
         self._report_check(sharing_mismatch="sharing" in mismatches)
 
     def _randomness(self, trainer: Any, batch: Batch, obstacle: str | None) -> str | None:
-        """Compute a batch twice as plain TRL does, and return the difference as a clause; None where there is none."""
-        difference = random_difference(trainer.model, lambda: token_logps(trainer, batch))
-        if not difference:
+        """Look for what is random in plain TRL's passes over a batch, and return it as a clause; None without any."""
+        random = random_in_training(trainer.model, lambda: token_logps(trainer, batch))
+        if not random:
             return None
         if trainer.args.disable_dropout:
-            message = (
-                "disable_dropout = true does not reach everything that is random in this model: two passes over one "
-                f"batch in training mode differ by {difference:.2g} a token"
-            )
+            message = f"disable_dropout = true does not reach everything that is random in this model: {random}"
             self.journal.event("warning", message)
-        return obstacle or (
-            f"two passes over one batch in training mode differ by {difference:.2g} a token: a shared prompt would "
-            "draw its random numbers once for both answers"
-        )
+        return obstacle or f"{random}: a shared prompt would draw its random numbers once for both answers"
 
     def _large_mismatch(self, trainer: Any, sizes: DatasetLengths, budget: CheckBudget, trained: int) -> str | None:
         """Check sharing on the pair with the longest row and on the one with most tokens, as far as the budget goes.

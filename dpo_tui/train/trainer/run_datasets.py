@@ -45,6 +45,7 @@ class RunDatasets:
         template: what is wrong with the text that the chat template makes of the rows.
         notes: what was assumed about the data's files as a whole, such as their encoding.
         sources: the rows of each location of the training data, where it has several.
+        reading: digest of the rows as they were read, see :mod:`dpo_tui.data.reading_digest`.
     """
 
     train: Dataset
@@ -63,6 +64,12 @@ class RunDatasets:
     prompt_tools: list[list[dict[str, Any]] | None] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     sources: tuple[SourceRows, ...] = ()
+    reading: str = ""
+
+    @property
+    def examples(self) -> int:
+        """Number of rows to train and evaluate on, before TRL leaves out those that are too long."""
+        return len(self.train) + (len(self.held_out) if self.held_out is not None else 0)
 
 
 def load_datasets(config: Config, progress: Progress | None = None, *, version: int = SPLIT_VERSION) -> RunDatasets:
@@ -112,6 +119,7 @@ def _rows(
         template=tuple(check_config(config, split.train, download=True)),
         notes=split.notes,
         sources=split.sources,
+        reading=split.reading,
     )
 
 

@@ -39,6 +39,7 @@ class DataUsed:
         held_out_sha256: of a separate evaluation file's bytes; empty without one.
         notes: what was assumed about the files as a whole, such as their encoding.
         sources: where the dataset is a list: location, rows, usable rows, rows used, and weight of each.
+        reading: digest of the rows as they were read: another one with the same checksums means other pairs.
     """
 
     location: str
@@ -52,6 +53,7 @@ class DataUsed:
     held_out_sha256: str = ""
     notes: tuple[str, ...] = ()
     sources: list[dict[str, Any]] = field(default_factory=list)
+    reading: str = ""
 
 
 def write_receipt(

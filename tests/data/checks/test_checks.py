@@ -24,7 +24,7 @@ BITS = {
     "prompt-in-answer": 7, "template-tokens": 8, "control-characters": 9, "mixed-language": 10, "role-order": 11,
     "duplicate-pair": 12, "duplicate-prompt": 13, "contradicting-pair": 14, "leak": 15,
     "few-pairs": 16, "low-diversity": 17, "length-bias": 18, "refusal-imbalance": 19,
-    "tie": 20, "equal-scores": 21, "nan-score": 22,
+    "tie": 20, "equal-scores": 21,
     "repeated-key": 23, "not-a-number": 24,
 }  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_all_checks_are_registered_and_say_what_to_do() -> None:
     known = checks()
     assert set(known) == set(BITS)
     assert all(check.title and check.explanation and check.remedy for check in known.values())
-    assert sorted(check.bit for check in known.values()) == list(range(len(BITS)))
+    assert sorted(check.bit for check in known.values()) == [bit for bit in range(len(BITS) + 1) if bit != 22]
 
 
 def test_every_check_keeps_its_id_and_its_bit() -> None:
@@ -53,7 +53,7 @@ def test_every_check_keeps_its_id_and_its_bit() -> None:
     assert list(checks()) == list(BITS)
 
 
-@pytest.mark.parametrize(("identity", "bit"), [("too-similar", 20), ("new", 4), ("new", 31), ("new", -1)])
+@pytest.mark.parametrize(("identity", "bit"), [("too-similar", 20), ("new", 4), ("new", 31), ("new", -1), ("new", 22)])
 def test_a_check_cannot_take_the_id_or_the_bit_of_another(identity: str, bit: int) -> None:
     before = checks()
     with pytest.raises(ValueError, match=f"check '{identity}'"):
@@ -180,11 +180,22 @@ def test_a_check_sees_the_same_in_parquet(
 
 
 def test_a_score_that_is_nan_is_named_and_says_nothing_about_a_swap(tmp_path: Path) -> None:
-    """Here the text of a cell; where it is a number, the row is named as one with a number that is none."""
-    scores = [("8.0", "2.0"), ("nan", "2.0"), ("2.0", "8.0")]
+    """One check for every kind of file: numbers of Parquet and JSON, and text of CSV."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    scores = [(8.0, 2.0), (float("nan"), 2.0), (2.0, 8.0)]
     found = [row(number) | {"score_chosen": a, "score_rejected": b} for number, (a, b) in enumerate(scores)]
-    report = report_on(write_lines(tmp_path / "data.jsonl", found))
-    assert (named(report, "nan-score"), named(report, "swapped-suspect")) == ([2], [3])
+    pyarrow.parquet.write_table(pa.Table.from_pylist(found), tmp_path / "data.parquet")
+    report = report_on(tmp_path / "data.parquet")
+    assert (named(report, "not-a-number"), named(report, "swapped-suspect")) == ([2], [3])
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(one) + "\n" for one in found))
+    columns = list(found[0])
+    cells = [columns, *([str(one[name]) for name in columns] for one in found)]
+    (tmp_path / "data.csv").write_text("".join(",".join(f'"{cell}"' for cell in line) + "\n" for line in cells))
+    for name in ("data.jsonl", "data.csv"):
+        again = report_on(tmp_path / name)
+        assert (named(again, "not-a-number"), named(again, "swapped-suspect")) == ([2], [3]), name
 
 
 def test_ties_are_no_answers_that_are_alike_and_no_fault_of_the_source(tmp_path: Path) -> None:
