@@ -117,15 +117,19 @@ def liveness_of(folder: Path, base: Path | None, *, whole: bool = False) -> Live
 
 
 def _adapter(stored: StoredTensors, settings: dict[str, object], base: Path | None) -> Liveness:
-    not_finite = tuple(name for name in stored.names if not _finite(stored.read(name)))
+    not_finite = []
     products = {}
     for name in stored.names:
+        tensor = stored.read(name)
+        if not _finite(tensor):
+            not_finite.append(name)
         for ending, other in _LORA:
-            if name.endswith(ending):
-                first = stored.read(f"{name.removesuffix(ending)}{other}")
-                products[name.removesuffix(f".{ending}")] = product_norm(stored.read(name), first)
+            first = f"{name.removesuffix(ending)}{other}"
+            # A matrix without the other is for loading to refuse.
+            if name.endswith(ending) and first in stored.names:
+                products[name.removesuffix(f".{ending}")] = product_norm(tensor, stored.read(first))
     scale = _scale(settings)
-    norm = scale * math.sqrt(sum(value**2 for value in products.values()))
+    norm = scale * math.hypot(*products.values())
     parts = []
     reasons = []
     start = _start(base) if _needs_base(stored, norm) else None
@@ -143,7 +147,7 @@ def _adapter(stored: StoredTensors, settings: dict[str, object], base: Path | No
             reasons.append(f"{names}, trained whole, could not be compared with the base model")
         else:
             parts.append(ChangedPart(f"the weights of {names}, trained whole,", *found))
-    return Liveness(not_finite, tuple(parts), "; ".join(reasons))
+    return Liveness(tuple(not_finite), tuple(parts), "; ".join(reasons))
 
 
 def _model(stored: StoredTensors, base: Path | None, *, whole: bool) -> Liveness:
@@ -171,23 +175,24 @@ def _compared(
     pairs = [(name, other) for name in names if (other := _start_name(stored, name, start)) is not None]
     if not pairs:
         return None
-    found = [_Change() for _ in _STARTS]
+    sampled = [_Change() for _ in _STARTS]
     half = False
-    for differences, dtype in _differences(stored, start, pairs, whole=whole):
-        half = dtype in _HALF
-        for change, difference in zip(found, differences, strict=True):
-            change.add(difference)
-    if not whole and any(not change.changed for change in found):
-        # Only where samples show nothing: that nothing has changed takes reading it all.
-        everything = [(name, other) for name in stored.names if (other := _start_name(stored, name, start)) is not None]
-        for differences, _ in _differences(stored, start, everything, whole=True):
-            for change, difference in zip(found, differences, strict=True):
-                if not change.changed and difference.any():
-                    change.add(difference)
-            if all(change.changed for change in found):
-                break
+    for now, before in _blocks_of(stored, start, pairs, whole=False):
+        half = now.dtype in _HALF
+        for dtype, change in zip(_STARTS, sampled, strict=True):
+            change.add(now, before, dtype)
     # A run that held the base model in 16 bits started from the rounded one, which is then the nearest.
-    nearest = min(found, key=lambda change: change.squares)
+    number = min(range(len(_STARTS)), key=lambda one: sampled[one].squares)
+    nearest, dtype = sampled[number], _STARTS[number]
+    if whole or not nearest.changed:
+        # That nothing has changed is said only after all of it was read.
+        nearest = _Change()
+        everything = stored.names if whole else [*names, *(name for name in stored.names if name not in names)]
+        pairs = [(name, other) for name in everything if (other := _start_name(stored, name, start)) is not None]
+        for now, before in _blocks_of(stored, start, pairs, whole=True):
+            nearest.add(now, before, dtype)
+            if nearest.changed and not whole:
+                break
     return math.sqrt(nearest.squares), nearest.changed / max(1, nearest.compared), half
 
 
@@ -199,21 +204,22 @@ class _Change:
     changed: int = 0
     compared: int = 0
 
-    def add(self, difference: torch.Tensor) -> None:
-        self.squares += float(difference.double().square().sum())
+    def add(self, now: torch.Tensor, before: torch.Tensor, dtype: torch.dtype) -> None:
+        """Compare a block with the base model's, as a run that held it in a dtype started from it."""
+        difference = now.float() - before.to(dtype).to(now.dtype).float()
+        # NaN has been reported, and would hide every other change.
+        self.squares += float(difference.nan_to_num().square().sum())
         self.changed += int(difference.count_nonzero())
         self.compared += difference.numel()
 
 
-def _differences(
+def _blocks_of(
     stored: StoredTensors, start: StoredTensors, pairs: Sequence[tuple[str, str]], *, whole: bool
-) -> Iterator[tuple[list[torch.Tensor], torch.dtype]]:
-    """Yield, block by block, the differences in fp32 from the base model in each dtype of ``_STARTS``."""
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the same blocks of both."""
     for name, other in pairs:
         for block in blocks(stored.shape(name), whole=whole):
-            now, before = stored.read(name, block), start.read(other, block)
-            starts = [before.to(dtype).to(now.dtype).float() for dtype in _STARTS]
-            yield [(now.float() - one).nan_to_num() for one in starts], now.dtype
+            yield stored.read(name, block), start.read(other, block)
 
 
 def _start(base: Path | None) -> StoredTensors | None:
@@ -235,9 +241,13 @@ def product_norm(second: torch.Tensor, first: torch.Tensor) -> float:
         second: B, ``[out, rank]``.
         first: A, ``[rank, in]``.
     """
-    # In fp64: squares of small entries of B would underflow in fp32.
-    left, right = second.double(), first.double()
-    return math.sqrt(max(0.0, float(((left.T @ left) * (right @ right.T)).sum())))
+    # Each by its largest entry: squares of small ones would underflow in fp32.
+    largest = [float(factor.abs().max()) if factor.numel() else 0.0 for factor in (second, first)]
+    if not all(largest) or not all(math.isfinite(value) for value in largest):
+        return 0.0
+    left, right = second.float() / largest[0], first.float() / largest[1]
+    squares = float(((left.T @ left) * (right @ right.T)).double().sum())
+    return largest[0] * largest[1] * math.sqrt(max(0.0, squares))
 
 
 def _needs_base(stored: StoredTensors, norm: float) -> bool:
