@@ -1,5 +1,6 @@
 """Check before a start the text that will be trained: special tokens, chat template, and whether anything fits."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dpo_tui.config.schema import Config
@@ -7,7 +8,7 @@ from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.load_split import Split
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens.template_check import check_config
-from dpo_tui.data.tokens.template_findings import TemplateFinding
+from dpo_tui.data.tokens.template_findings import NO_MESSAGE, TemplateFinding
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings, TokenizerSettings, require_special_tokens
 from dpo_tui.data.tokens.too_long import require_room
 from dpo_tui.errors import DataError
@@ -23,7 +24,8 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
 
     Raises:
         ConfigError: ``eos_token`` is no token, or the tokenizer has nothing to pad with.
-        DataError: the prompt of every pair fills ``max_seq_length`` alone.
+        DataError: the prompt of every pair fills ``max_seq_length`` alone; where the template writes none of the
+            messages, that is named in place of the length.
     """
     try:
         folder = tokenizer_folder(config.model_name, config.model_revision, download=False)
@@ -33,6 +35,21 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
     if tokenizer is not None:
         ends_text = any(isinstance(row, Demonstration) and row.text is not None for row in split.train[:1])
         require_special_tokens(tokenizer, config, ends_text=ends_text)
-    for rows, part in ((split.train, "training"), (split.held_out, "held-out")):
-        require_room(config, [row for row in rows if isinstance(row, Pair)], part)
-    return tuple(check_config(config, split.train))
+    found = tuple(check_config(config, split.train))
+    try:
+        for rows, part in ((split.train, "training"), (split.held_out, "held-out")):
+            require_room(config, [row for row in rows if isinstance(row, Pair)], part)
+    except DataError as too_long:
+        raise _writes_nothing(config, found) or too_long from None
+    return found
+
+
+def _writes_nothing(config: Config, found: Sequence[TemplateFinding]) -> DataError | None:
+    """The error of a template that writes none of the messages, where there is that finding.
+
+    More room would not help: its text has the same length whatever the messages are.
+    """
+    for finding in found:
+        if finding.check == NO_MESSAGE:
+            return DataError(f"{config.chat_template or config.model_name}: {finding.message}", hint=finding.remedy)
+    return None

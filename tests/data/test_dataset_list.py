@@ -201,6 +201,7 @@ def test_weights_say_how_many_rows_of_each_source_are_used(three: Source) -> Non
     assert report.notes == loaded.notes
     assert report.sources == [one.to_json() for one in loaded.sources]
     assert report.steps_per_epoch == 4  # 25 pairs, and 8 a step
+    assert "25 of 35 usable pairs are in the mix" in report.verdict
     assert prompts(load_pairs(weighted(three, 0.2, 0.2, 0.6, seed=7))) != prompts(loaded)
     assert len(load_pairs(weighted(three, 0.2, 0.2, 0.6, max_rows=10)).pairs) == 10
 

@@ -136,7 +136,7 @@ def make_report(
         will_drop=dropped,
         will_truncate=_scaled(tokens.will_truncate, tokens, totals) if tokens else None,
         problems=problems,
-        verdict=_verdict(totals, problems, dropped or 0) if complete else "still reading",
+        verdict=_verdict(totals, problems, trained, mixed=used < 1) if complete else "still reading",
         model=model,
         max_length=max_length,
         keeps=tokens.keeps if tokens else None,
@@ -183,8 +183,8 @@ def _problem(check: Check, count: int, rows: list[int], detail: str) -> Reported
     return ReportedProblem(check.id, check.severity, count, rows, check.title, detail, check.explanation, check.remedy)
 
 
-def _verdict(totals: Totals, problems: list[ReportedProblem], dropped: int) -> str:
-    trained = totals.usable - dropped
+def _verdict(totals: Totals, problems: list[ReportedProblem], trained: int, *, mixed: bool) -> str:
+    """The verdict on ``trained`` pairs; ``mixed``: the weights of the sources leave some of the usable pairs out."""
     if trained <= 0:
         return "Not usable: no pair is left to train on."
     faulty = sum(problem.count for problem in problems if problem.severity == "error")
@@ -192,9 +192,12 @@ def _verdict(totals: Totals, problems: list[ReportedProblem], dropped: int) -> s
     warnings = [problem for problem in problems if problem.severity == "warning"]
     heavy = [problem.check for problem in warnings if _is_heavy(problem, totals)]
     light = [problem.check for problem in warnings if not _is_heavy(problem, totals)]
-    numbers = (
-        f"{trained:,} of {totals.usable:,} usable pairs fit" if dropped else f"{trained:,} pairs can be trained on"
-    )
+    if mixed:
+        numbers = f"{trained:,} of {totals.usable:,} usable pairs are in the mix and can be trained on"
+    elif trained < totals.usable:
+        numbers = f"{trained:,} of {totals.usable:,} usable pairs fit"
+    else:
+        numbers = f"{trained:,} pairs can be trained on"
     if unusable > MANY_UNUSABLE:
         return f"Doubtful: {numbers}, but {unusable:.0%} of the rows cannot be used. Repair the source first."
     if heavy:

@@ -57,6 +57,8 @@ def _left_out(template: ChatTemplate, rendered: Sequence[Rendered]) -> list[Temp
                     if not writes_calls(template, messages, index, text.tools):
                         calls_dropped += 1
                         empty += index >= len(text.prompt) and not str(message.get("content") or "").strip()
+    if of and dropped == of:
+        return [findings.no_message(of.total())]
     result = [findings.content_left_out(count, of[whose], whose) for whose, count in dropped.items() if count]
     if calls_dropped:
         result.append(findings.calls_left_out(calls_dropped, calls, empty))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 _OTHER_TEMPLATE = "Give a template that writes them: chat_template = FILE"
+NO_MESSAGE = "no-message-written"
+"""Id of the finding of `no_message`."""
 _SHOWN = 60
 """Characters of a rendered text that are quoted."""
 
@@ -103,6 +105,18 @@ def rewritten_prompt(count: int, of: int, missing: str, remedy: str | None) -> T
         f"follows, from {quoted(missing)} on: that part of the prompt is trained as answer, and differs at generation",
         f"Set {remedy}" if remedy else "Give a template that writes both alike: chat_template = FILE",
         count,
+    )
+
+
+def no_message(of: int) -> TemplateFinding:
+    """The template renders the text of no message, as a file that is no template does."""
+    return TemplateFinding(
+        NO_MESSAGE,
+        "warning",
+        "the template writes none of the messages",
+        f"the template writes none of the messages ({of:,} of the sample tried): no prompt and no answer is trained",
+        _OTHER_TEMPLATE,
+        of,
     )
 
 

@@ -42,6 +42,9 @@ _MAX_ERROR = 0.01
 """Largest difference from base + adapter, as a share of what the adapter changes."""
 _ROUNDING = 1e-5
 """Difference, as a share of the values themselves, that the order of sums alone can make in fp32."""
+MUCH_ROUNDING = 0.5
+"""Rounding, as a share of what the adapter changes, from which a merge is warned about. At 1 the merged model is as far
+from base + adapter as the base model is, so nothing certain is left of the training; half of it is a bound of ours."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,16 @@ class MergeCheck:
         rounding = f", and the rounding to 16 bits by {self.rounding:.2g} of it" if self.rounding else ""
         return (
             f"Compared with base + adapter in fp32 at {self.positions} positions: logits differ by at most "
-            f"{self.error:.2g} of what the adapter changes{rounding}."
+            f"{self.error:.2g} of what the adapter changes{rounding}.{self._warning()}"
+        )
+
+    def _warning(self) -> str:
+        """Return a warning where the rounding takes much of what was trained away; empty where not."""
+        if self.rounding < MUCH_ROUNDING:
+            return ""
+        return (
+            f" Warning: the rounding to 16 bits moves the model by {self.rounding:.0%} of what the adapter changes, so "
+            "much of the training is lost in the merged files. Export with --precision fp32 to keep it."
         )
 
 

@@ -17,6 +17,7 @@ from dpo_tui import paths
 from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import DpoTuiError, TrainingError, UsageError
+from dpo_tui.hub.safetensors_header import DamagedFileError, read_header
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete
 from dpo_tui.runs.folder import RunFolder
@@ -134,7 +135,7 @@ def _export_checks(folder: Path) -> Checks:
 
 def _weight_checks(folder: Path, what: str, base: Path | None, *, trained: bool) -> Checks:
     yield what, lambda: _check_loadable(folder, base)
-    yield f"change of the {what}", lambda: _check_alive(liveness_of(folder, base, whole=True), trained=trained)
+    yield f"change of the {what}", lambda: _check_change(folder, base, trained=trained)
 
 
 def _verdict(name: str, check: Callable[[], str]) -> VerificationResult:
@@ -216,6 +217,7 @@ def _check_export_files(folder: Path, record: dict[str, Any]) -> str:
 
 def _check_loadable(folder: Path, base: Path | None) -> str:
     """Load an adapter or a model in every respect but memory: on torch's meta device, which holds no numbers."""
+    _require_whole_files(folder)
     if not (folder / ADAPTER_FILE).is_file():
         model = load_checked(model_class(folder), folder, warn=lambda _: None, device_map={"": "meta"})
         return f"transformers loads it: every one of its {len(model.state_dict())} weights is there"
@@ -224,6 +226,24 @@ def _check_loadable(folder: Path, base: Path | None) -> str:
         raise CannotCheckError(f"its base model {settings.base_model_name_or_path} is not on this machine")
     load_with_adapter(model_without_weights(base, folder), folder)
     return "PEFT loads it into its base model: every one of its weights has a place and is there"
+
+
+def _require_whole_files(folder: Path) -> None:
+    """Check the headers first: of a cut file the loader says only that it cannot deserialize a header.
+
+    Raises:
+        TrainingError: a file is cut or damaged.
+    """
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            read_header(file)
+        except DamagedFileError as error:
+            raise TrainingError(f"{file.name} {error}") from None
+
+
+def _check_change(folder: Path, base: Path | None, *, trained: bool) -> str:
+    _require_whole_files(folder)
+    return _check_alive(liveness_of(folder, base, whole=True), trained=trained)
 
 
 def _check_alive(found: Liveness, *, trained: bool) -> str:
@@ -248,6 +268,7 @@ def _check_merge(config: Config | None, run: RunFolder | None, merged: Path) -> 
         raise CannotCheckError(f"the base model {config.model_name} is not on this machine")
     if not fits_in_memory(base):
         raise CannotCheckError("the model does not fit into this machine's memory in fp32")
+    _require_whole_files(merged)
     settings = read_json(merged / "config.json") or {}
     dtype = getattr(torch, str(settings.get("dtype") or settings.get("torch_dtype") or "float32"))
     found = check_merge(base, run.adapter, merged, probe_texts(run), dtype=dtype, nf4=config.use_4bit)

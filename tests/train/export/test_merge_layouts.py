@@ -250,6 +250,15 @@ def test_rounding_larger_than_the_adapter_is_no_fault_and_is_said(
     assert float(shares[2]) > 0.1
 
 
+def test_rounding_that_takes_the_training_away_is_warned_of_with_the_remedy(
+    home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
+) -> None:
+    folder = finished_run(tiny_model, tiny_pairs, learning_rate=1e-7)
+    said = export_merged(folder, tmp_path / "merged", "bf16")["check"]
+    assert re.search(r"Warning: the rounding to 16 bits .* by [\d,]+% of .* --precision fp32", said), said
+    assert "Warning" not in export_merged(folder, tmp_path / "out", "fp32")["check"]
+
+
 def test_a_run_in_4_bits_is_merged_into_16_bits_within_the_same_bound(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

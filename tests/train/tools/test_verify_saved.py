@@ -161,7 +161,10 @@ def test_each_damage_to_an_export_is_named(run: RunFolder, tmp_path: Path) -> No
     rewrite(merged / "model.safetensors", shift)
     assert set(failed(merged)) == {"merge"}
     cut(merged / "model.safetensors")
-    assert {"files", "model", "merge"} <= set(failed(merged))
+    found = failed(merged)
+    assert {"files", "model", "change of the model", "merge"} <= set(found)
+    for check in ("model", "change of the model", "merge"):
+        assert found[check].startswith("model.safetensors is cut: 40 of its"), found[check]
 
 
 def test_full_fine_tuning_is_verified_too(home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path) -> None:

@@ -193,6 +193,16 @@ def test_pairs_of_which_none_fits_are_refused_before_the_start_and_by_the_worker
     prepare(LoadedConfig(config.model_copy(update={"eval_split": 0.0}), None, {}))
 
 
+def test_a_text_file_as_template_is_named_before_the_length_that_it_makes(tiny_model: Path, tmp_path: Path) -> None:
+    data = write_lines(tmp_path / "pairs.jsonl", rows(8))
+    notes = tmp_path / "notes.txt"
+    notes.write_text("These notes are no template. " * 60)
+    config = make_config(tiny_model, data, max_seq_length=64, profile="none", chat_template=str(notes))
+    with pytest.raises(DataError, match=r"notes\.txt: the template writes none of the messages") as caught:
+        prepare(LoadedConfig(config, None, {}))
+    assert "chat_template = FILE" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("truncation", ["keep_start", "keep_end"])
 def test_the_scan_promises_the_rows_that_training_keeps_in_either_mode(
     tiny_model: Path, tmp_path: Path, truncation: str
