@@ -279,7 +279,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "exaone4": _llama_like("exaone4", sliding_window=512, sliding_window_pattern=4),
     "cohere": _llama_like("cohere", rate=5e-2),
-    "cohere2": _llama_like("cohere2", rate=5e-2, sliding_window=512, num_hidden_layers=4),
+    "cohere2": _llama_like("cohere2", rate=3e-2, sliding_window=512, num_hidden_layers=4),
     "apertus": _llama_like("apertus"),
     "hunyuan": _llama_like("hunyuan_v1_dense"),
     "stablelm": _llama_like("stablelm"),
