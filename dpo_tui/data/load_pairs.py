@@ -1,7 +1,8 @@
 """Read a whole dataset into preference pairs.
 
-:mod:`dpo_tui.data.load_rows` finds the files and numbers their rows; :mod:`dpo_tui.data.rows.record_to_pairs` makes
-turns of a row, and these become a :class:`Pair` with the row's number here.
+:mod:`dpo_tui.data.load_rows` finds the files, numbers their rows, and calls back for each:
+:mod:`dpo_tui.data.rows.record_to_pairs` makes turns of a row, and :func:`dpo_tui.data.pairs.pair.pair_of` turns texts
+into user and assistant messages, so that TRL applies the chat template to every pair.
 """
 
 from collections import Counter

@@ -1,7 +1,8 @@
 """Monitor: one run while it trains or afterwards, of dpo-tui or of another trainer.
 
-What was read of the run arrives as `FeedRead` messages. The screen merges it into the feed's series, which its charts
-hold, and redraws the grid of charts at most twice a second. Next: `dpo_tui.widgets.chart`, one chart of the grid.
+What was read of the run arrives as `FeedRead` messages. The screen merges it into the feed's series;
+`dpo_tui.widgets.chart_grid` makes a chart for each metric and gives it its lines, and is redrawn at most twice a
+second. Next: `dpo_tui.widgets.chart`, one chart of the grid.
 """
 
 import time

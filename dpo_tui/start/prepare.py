@@ -1,8 +1,9 @@
 """Checks before a run starts, and the creation of its folder: config → model, data, GPU, provider → run folder.
 
-The command line and the app both start and resume runs through this module. Everything that can be checked without
-torch is checked here, in about a second; a hardware profile fills in what the file leaves open. :func:`prepare` checks
-one config, :func:`prepare_stages` those of one command, of which each may start from the model of the one before it.
+The command line and the app both prepare and resume runs through this module; :mod:`dpo_tui.runs.start_run` starts
+them. Everything that can be checked without torch is checked here, in about a second; a hardware profile fills in what
+the file leaves open. :func:`prepare` checks one config, :func:`prepare_stages` those of one command, of which each may
+start from the model of the one before it.
 
 :func:`create_run` freezes the resolved settings as ``config.toml`` in the run's folder. Launcher and supervisor then
 hand on that folder's path, and no setting but the batch sizes of an out-of-memory retry. Next:

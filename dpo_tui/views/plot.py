@@ -4,7 +4,8 @@ Roles are the component classes of `dpo_tui.widgets.chart.LineChart` without the
 ``axis``, ``line-1`` … ``line-6``, ``raw`` (the unsmoothed line behind a smoothed one), ``reference``, ``cursor``.
 
 `dpo_tui.views.axes` maps values to fractions of the height. Next: `dpo_tui.views.series` gives the lowest and highest
-value of each column of dots, `dpo_tui.views.braille` sets the dots, and `dpo_tui.widgets.rows_widget` sends the rows.
+value of each column of dots, `dpo_tui.views.braille` sets the dots, and the rows go back to the chart, whose
+`dpo_tui.widgets.rows_widget` sends them.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,8 @@
 """The rows of a run as TRL's datasets, split into training and held-out parts.
 
-The rows come from :mod:`dpo_tui.data.load_split`. Next: TRL tokenises them in :mod:`dpo_tui.train.trainer.trainers`.
+The rows come from :mod:`dpo_tui.data.load_split`. Messages are held by
+:class:`dpo_tui.train.trainer.message_dataset.MessageDataset`, whose ``map`` TRL tokenises with. Next:
+:mod:`dpo_tui.train.trainer.trainers`.
 """
 
 import json
