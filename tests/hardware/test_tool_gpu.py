@@ -18,7 +18,9 @@ pytestmark = [
 CHILD = (
     "import json, psutil; from dpo_tui.hardware.tool_gpu import tool_environment\n"
     "from dpo_tui.processes.torch_tool import TorchTool\n"
-    "with TorchTool('generate', environment=tool_environment()): found = psutil.Process().children()[0].environ()\n"
+    "with TorchTool('generate', environment=tool_environment()):\n"
+    # Empty for a moment: the kernel closes what exec closes, for which Popen waits, before it sets the environment up.
+    "    while not (found := psutil.Process().children()[0].environ()): pass\n"
     "print(json.dumps({key: found.get(key) for key in ('CUDA_VISIBLE_DEVICES', 'CUDA_DEVICE_ORDER')}))\n"
 )
 

@@ -268,6 +268,7 @@ def _check_merge(config: Config | None, run: RunFolder | None, merged: Path) -> 
         raise CannotCheckError(f"the base model {config.model_name} is not on this machine")
     if not fits_in_memory(base):
         raise CannotCheckError("the model does not fit into this machine's memory in fp32")
+    _require_whole_files(run.adapter)
     _require_whole_files(merged)
     settings = read_json(merged / "config.json") or {}
     dtype = getattr(torch, str(settings.get("dtype") or settings.get("torch_dtype") or "float32"))

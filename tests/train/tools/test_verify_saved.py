@@ -129,7 +129,7 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], object], str, str]] = {
     ),
     "NaN": (lambda run: rewrite(run.adapter / ADAPTER, not_a_number), "change of the adapter", "NaN"),
     "a matrix too few": (lambda run: rewrite(run.adapter / ADAPTER, drop_one), "adapter", "not in its file"),
-    "an adapter cut short": (lambda run: cut(run.adapter / ADAPTER), "change of the adapter", "cannot be read"),
+    "an adapter cut short": (lambda run: cut(run.adapter / ADAPTER), "change of the adapter", "is cut: 40 of its"),
     "no tokenizer": (lambda run: (run.adapter / "tokenizer.json").write_text("{"), "tokenizer", ""),
     "another merge": (lambda run: rewrite(run.merged / "model.safetensors", shift), "merge", "logits differ"),
     "a merged model with a gap": (
