@@ -126,6 +126,8 @@ def inspect(
 
 def _template_settings(file: str | None, variables: str | None, eos_token: str | None) -> TemplateSettings:
     """The settings of the options, checked as those of a config are."""
+    if not (file or variables or eos_token):
+        return TemplateSettings()  # pydantic would double the time that a small file takes
     from dpo_tui.config.files import from_values, parse_assignment
 
     values = {"model_name": "-", "dataset": "-", "chat_template": file, "eos_token": eos_token}
