@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.load_demonstrations import Demonstration, load_demonstrations
-from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.load_demonstrations import Demonstration, LoadedDemonstrations, load_demonstrations
+from dpo_tui.data.load_pairs import LoadedPairs, load_pairs
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, split_by_prompt
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.reading_digest import reading_digest
@@ -117,20 +117,8 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
         train, held_out = usable, renderable_pairs(evaluation.pairs, config, download=download)[0]
         sha256, reading = evaluation.sha256, reading_digest(loaded.pairs, evaluation.pairs)
         notes = [*notes, *filter(None, [separate.note]), *evaluation.notes]
-    dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
-    return Split(
-        train=train,
-        held_out=held_out,
-        total=loaded.total,
-        usable=len(usable),
-        dropped=dropped,
-        format=loaded.format,
-        sha256=loaded.sha256,
-        held_out_sha256=sha256,
-        notes=tuple(notes),
-        sources=tuple(loaded.sources),
-        reading=reading,
-    )
+    split = _unsplit(loaded, len(usable), refused)
+    return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
 
 
 def hold_out_pairs(pairs: list[Pair], config: Config) -> tuple[list[Pair], list[Pair]]:
@@ -155,19 +143,28 @@ def split_demonstrations(
         train, held_out = usable, renderable_demonstrations(evaluation.rows, config, download=download)[0]
         sha256, reading = evaluation.sha256, reading_digest(loaded.rows, evaluation.rows)
         notes = [*notes, *filter(None, [separate.note]), *evaluation.notes]
+    split = _unsplit(loaded, len(usable), refused)
+    return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
+
+
+def _unsplit(loaded: LoadedPairs | LoadedDemonstrations, usable: int, refused: Sequence[RowProblem]) -> Split[Any]:
+    """What was loaded, as a split that has no rows yet.
+
+    Args:
+        loaded: the training data.
+        usable: its rows that can be used.
+        refused: those that the chat template refuses.
+    """
     dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
     return Split(
-        train=train,
-        held_out=held_out,
+        train=[],
+        held_out=[],
         total=loaded.total,
-        usable=len(usable),
+        usable=usable,
         dropped=dropped,
         format=loaded.format,
         sha256=loaded.sha256,
-        held_out_sha256=sha256,
-        notes=tuple(notes),
         sources=tuple(loaded.sources),
-        reading=reading,
     )
 
 
