@@ -1,24 +1,30 @@
 """`dpo-tui stop`, `checkpoint`, `resume`, `rename` and `rm`: requests to a run, and changes to its folder."""
 
 import sys
+from collections.abc import Callable
 
 import click
 
 from dpo_tui.cli.output import narrate
+from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs import control_requests, naming, store
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.text.printable import printable
 
 
 @click.command()
-@click.argument("run")
-@click.option("--now", is_flag=True, help="End it at once; what came after the last checkpoint is lost.")
-def stop(run: str, now: bool) -> None:
-    """Stop a run: at its next step it saves a checkpoint and ends. RUN is an id, a unique prefix, a name, or `last`."""
-    folder = store.find(run)
-    control_requests.request_stop(folder, now=now)
-    effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
-    narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
+@click.argument("runs", metavar="RUN…", nargs=-1, required=True)
+@click.option("--now", is_flag=True, help="End them at once; what came after the last checkpoint is lost.")
+def stop(runs: tuple[str, ...], now: bool) -> None:
+    """Stop runs: each saves a checkpoint at its next step. RUN is an id, a unique prefix, a name, or `last`."""
+
+    def request(folder: RunFolder) -> None:
+        control_requests.request_stop(folder, now=now)
+        effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
+        narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
+
+    _for_each(_find_all(runs), request)
 
 
 @click.command()
@@ -61,14 +67,55 @@ def rename(run: str, name: str) -> None:
 
 
 @click.command()
-@click.argument("run")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def rm(run: str, yes: bool) -> None:
-    """Delete a run with its checkpoints and its adapter. RUN is an id, a unique prefix, a name, or `last`."""
-    folder = store.find(run)
+@click.argument("runs", metavar="RUN…", nargs=-1, required=True)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where no terminal can be asked.")
+def rm(runs: tuple[str, ...], yes: bool) -> None:
+    """Delete runs with their checkpoints and adapters. RUN is an id, a unique prefix, a name, or `last`."""
+    folders = _find_all(runs)
+    if not yes and not sys.stdin.isatty():
+        raise UsageError(
+            "rm asks before it deletes, and there is no terminal to ask",
+            hint=f"To delete without a question: dpo-tui rm --yes {' '.join(folder.id for folder in folders)}",
+        )
+
+    def delete(folder: RunFolder) -> None:
+        if not yes and not click.confirm(f"Delete run {_described(folder)} and all that it made?", err=True):
+            narrate(f"Run {folder.id} is kept.")
+            return
+        store.remove(folder)
+        narrate(f"Deleted run {folder.id}.")
+
+    _for_each(folders, delete)
+
+
+def _described(folder: RunFolder) -> str:
     status = status_of(folder)
     name = printable(status.state.name, single_line=True) if status.state else ""
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete run {folder.id} {name} ({status.status}) and all that it made?", abort=True, err=True)
-    store.remove(folder)
-    narrate(f"Deleted run {folder.id}.")
+    return f"{folder.id} {name} ({status.status})"
+
+
+def _find_all(names: tuple[str, ...]) -> list[RunFolder]:
+    """Find every run before anything is done to one; a run that is named twice is returned once.
+
+    Raises:
+        RunNotFoundError: one of them does not exist.
+    """
+    return list({folder.id: folder for folder in map(store.find, names)}.values())
+
+
+def _for_each(folders: list[RunFolder], action: Callable[[RunFolder], None]) -> None:
+    """Call an action for each run. A run that it fails for does not keep it from the others.
+
+    Raises:
+        RunError: it failed for some; the last error, after the others were printed.
+    """
+    errors: list[RunError] = []
+    for folder in folders:
+        try:
+            action(folder)
+        except RunError as error:
+            errors.append(error)
+    for earlier in errors[:-1]:
+        narrate(str(earlier))
+    if errors:
+        raise errors[-1]

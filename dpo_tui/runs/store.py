@@ -214,14 +214,24 @@ def _age(path: Path) -> float:
 
 
 def _delete(path: Path, ignore_errors: bool = False) -> None:
-    """Delete a folder; files that another process deletes meanwhile are no error."""
+    """Delete a folder; files that another process deletes meanwhile are no error.
+
+    A run may have been moved to another disk, with a link in its place. Then its files there are deleted too, if it is
+    a run that the link leads to.
+    """
     import shutil  # slow to load, and listing runs must be fast
 
     def on_error(function: Callable[..., Any], name: str, error: Any) -> None:
         if not ignore_errors and not isinstance(error[1], FileNotFoundError):
             raise error[1]
 
-    shutil.rmtree(path, onerror=on_error)
+    if path.is_symlink():
+        # The files first: once the link is gone, nothing says where they are.
+        if RunFolder(path).state.is_file():
+            shutil.rmtree(path.resolve(), onerror=on_error)
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, onerror=on_error)
 
 
 def _name(run: RunFolder) -> str:

@@ -1,5 +1,7 @@
 """`dpo-tui stop`, `checkpoint`, `resume` and `rm`, with real runs."""
 
+import io
+
 import pytest
 
 from dpo_tui.runs import store
@@ -32,7 +34,7 @@ def test_stop_checkpoint_resume_and_rm_steer_a_real_run(dpo_tui: CommandLine) ->
     assert ended(folder).status == "done"
     code, _, err = dpo_tui("resume", "last")
     assert code == 1 and "nothing left to resume" in err
-    assert dpo_tui("rm", "last")[0] == 0, "without a terminal it does not ask"
+    assert dpo_tui("rm", "--yes", "last")[0] == 0
     assert store.all_runs() == []
 
 
@@ -49,3 +51,48 @@ def test_stop_now_is_told_apart(dpo_tui: CommandLine) -> None:
     assert "ends at once" in dpo_tui("stop", "--now", "last")[2]
     has_status(folder, "stopping", "stopped")
     assert ended(folder).returncode == -9
+
+
+def test_rm_deletes_nothing_where_it_cannot_ask(dpo_tui: CommandLine) -> None:
+    folder = begin("--exit", 0)
+    ended(folder)
+    code, out, err = dpo_tui("rm", "last")
+    assert (code, out) == (2, "") and f"dpo-tui rm --yes {folder.id}" in err
+    assert [run.id for run in store.all_runs()] == [folder.id]
+
+
+def test_rm_takes_several_runs_each_once_and_none_if_one_is_unknown(dpo_tui: CommandLine) -> None:
+    folders = [begin("--exit", 0), begin("--exit", 0), begin("--exit", 0)]
+    for folder in folders:
+        ended(folder)
+    first, second, third = (folder.id for folder in folders)
+    assert dpo_tui("rm", "-y", first, "no-such-run")[0] == 3
+    assert len(store.all_runs()) == 3
+    code, _, err = dpo_tui("rm", "-y", first, second, first)
+    assert code == 0 and err.count("Deleted run") == 2
+    assert [run.id for run in store.all_runs()] == [third]
+
+
+def test_a_run_that_cannot_be_deleted_keeps_no_other_from_being_deleted(dpo_tui: CommandLine) -> None:
+    running = begin("--hold-at", 2)
+    holding(running, 2)
+    over, done = begin("--exit", 0), begin("--exit", 0)
+    ended(over)
+    ended(done)
+    code, _, err = dpo_tui("rm", "-y", running.id, over.id)
+    assert code == 1 and f"run {running.id} is still running" in err and f"Deleted run {over.id}" in err
+    code, _, err = dpo_tui("stop", done.id, running.id)
+    assert code == 1 and f"run {done.id} is done: it cannot be stopped" in err
+    assert ended(running).status == "stopped"
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("n\n", 1), ("", 1)])
+def test_rm_asks_in_a_terminal(dpo_tui: CommandLine, monkeypatch: pytest.MonkeyPatch, answer: str, left: int) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    ended(begin("--exit", 0))
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    dpo_tui("rm", "last")
+    assert len(store.all_runs()) == left

@@ -101,6 +101,31 @@ def test_a_removed_run_is_gone_and_others_stay(home: Path) -> None:
     assert [path.name for path in (home / "runs").iterdir()] == [second.id]
 
 
+def test_removing_a_run_that_is_a_link_to_another_disk_removes_its_files_there(home: Path, tmp_path: Path) -> None:
+    moved, kept = make(), make()
+    edit_state(moved, status="failed")
+    elsewhere = tmp_path / "other-disk" / "moved-run"
+    elsewhere.parent.mkdir()
+    moved.path.rename(elsewhere)
+    moved.path.symlink_to(elsewhere)
+    (elsewhere / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    store.remove(moved)
+    assert not elsewhere.exists() and elsewhere.parent.is_dir()
+    assert [path.name for path in (home / "runs").iterdir()] == [kept.id]
+
+
+def test_a_leftover_link_to_what_is_no_run_is_removed_and_what_it_leads_to_stays(home: Path, tmp_path: Path) -> None:
+    first = make()
+    precious = tmp_path / "documents"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("…")
+    link = first.path.with_name(".removing-20260101-000000-0001")
+    link.symlink_to(precious)
+    second = make()
+    assert not link.is_symlink() and (precious / "thesis.tex").is_file()
+    assert {path.name for path in (home / "runs").iterdir()} == {first.id, second.id}
+
+
 def test_what_a_killed_removal_or_creation_left_is_deleted_when_the_next_run_is_made(home: Path) -> None:
     first = make()
     doomed, abandoned, fresh, foreign = (
