@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 
 from dpo_tui import paths
+from dpo_tui.errors import ConfigError
 from dpo_tui.views.user_settings import UserSettings, save
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
@@ -147,6 +148,8 @@ class SettingsScreen(FullScreen):
         self._settings = settings
         try:
             save(settings)
+        except ConfigError as error:
+            self.notify(str(error), severity="warning", markup=False)
         except OSError as error:
             self.notify(f"settings.toml cannot be written: {error.strerror}", severity="warning", markup=False)
         self.post_message(self.Changed(settings))
@@ -159,13 +162,22 @@ class SettingsScreen(FullScreen):
         if message.row.name == "token":
             typed = await self.app.push_screen_wait(InputDialog("Token (it is not shown again)", secret=True))
             if typed:
-                save_token(typed)
-                self.notify("The token is kept for the hub client.", markup=False)
-                self._show()
+                self._save_token(typed)
             return
         typed = await self.app.push_screen_wait(InputDialog("Webhook", message.row.value, "https://…"))
         if typed is not None:
             self._apply(replace(self._settings, webhook=typed or None))
+
+    def _save_token(self, token: str) -> None:
+        try:
+            save_token(token)
+        except ConfigError as error:
+            self.notify(str(error), severity="warning", markup=False)
+        except OSError as error:
+            self.notify(f"The token cannot be kept: {error.strerror}", severity="warning", markup=False)
+        else:
+            self.notify("The token is kept for the hub client.", markup=False)
+            self._show()
 
     def action_back(self) -> None:
         """Go back to the screen from which the settings were opened."""
@@ -184,13 +196,27 @@ def save_token(token: str) -> None:
     """Write the token where the hub client finds it, with mode 0600.
 
     Raises:
-        OSError: it cannot be written.
+        ConfigError: it holds a sign that no token has; the token that was there before stays.
+        OSError: it cannot be written; the token that was there before stays.
     """
+    token = token.strip()
+    # It becomes an HTTP header. What a paste adds (a quote of a word processor, a line break, a zero-width space) would
+    # fail there, far from here.
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigError(
+            "This is no token: it holds a space, or a sign that no token has.",
+            hint="Nothing was saved. Tokens begin with hf_; copy it again from huggingface.co/settings/tokens.",
+        )
     path = token_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # O_EXCL and the mode together: the file is new and its owner's alone before the first byte is in it. Changing the
     # mode of a file that exists would leave a moment in which others can read it.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(token)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

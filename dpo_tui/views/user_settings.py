@@ -1,13 +1,13 @@
 """The user's settings (``settings.toml``): theme, keys, notifications. Lines that are not valid are skipped."""
 
 import tomllib
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from dpo_tui import paths
+from dpo_tui.errors import ConfigError
 from dpo_tui.runs.atomic_files import write_text_atomic
 
 
@@ -61,25 +61,46 @@ def load(path: Path | None = None) -> UserSettings:
 
 
 def save(settings: UserSettings, path: Path | None = None) -> None:
-    """Write ``settings.toml``, readable by its owner only.
+    """Write what the settings screen can change into ``settings.toml``, readable by its owner only.
+
+    The file is the user's too: its comments, its ``keys`` and what this version does not know stay as they are.
 
     Raises:
-        OSError: it cannot be written.
+        ConfigError: the file that is there is not TOML; it is left alone, since whatever it holds would be lost.
+        OSError: it cannot be read or written.
     """
+    import tomlkit  # slow to load, and the app's first picture does not need it
+
     path = path or paths.settings()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    document: dict[str, Any] = {}
-    if settings.theme is not None:
-        document["theme"] = settings.theme
-    if settings.ascii is not None:
-        document["ascii"] = settings.ascii
-    if settings.keys:
+    try:
+        document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        document = tomlkit.document()
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise ConfigError(
+            f"{path}: cannot be read: {error}",
+            hint="It is left as it is, and nothing was saved: mend it, or move it away.",
+        ) from error
+    _put(document, "theme", settings.theme)
+    _put(document, "ascii", settings.ascii)
+    if "keys" not in document and settings.keys:
         document["keys"] = settings.keys
-    document["notify"] = {"bell": settings.bell, "desktop": settings.desktop}
-    if settings.webhook:
-        document["notify"]["webhook"] = settings.webhook
-    write_text_atomic(path, tomli_w.dumps(document))
+    notify = document.get("notify")
+    if not isinstance(notify, MutableMapping):
+        notify = document["notify"] = tomlkit.table()
+    _put(notify, "bell", settings.bell)
+    _put(notify, "desktop", settings.desktop)
+    _put(notify, "webhook", settings.webhook or None)
+    write_text_atomic(path, tomlkit.dumps(document))
     path.chmod(0o600)
+
+
+def _put(table: MutableMapping[str, Any], key: str, value: Any) -> None:
+    if value is None:
+        table.pop(key, None)
+    elif table.get(key) != value:  # an equal value keeps its spelling and its comment
+        table[key] = value
 
 
 _KINDS: dict[str, type] = {
