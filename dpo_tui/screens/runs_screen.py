@@ -39,9 +39,10 @@ SHORT_HEIGHT = 24
 TALL_HEIGHT = 40
 """Rows from which the preview gets more of them."""
 PREVIEW_POLL = 0.5
+"""Seconds between two polls of the previewed run's files."""
 AGE_SECONDS = 10.0
 """Seconds between redraws while nothing changes but how long ago runs ended."""
-"""Seconds between two polls of the previewed run's files."""
+NOT_LOADED = ("Reading the runs …",)
 FIRST_STEPS = (
     "No runs yet.",
     "",
@@ -156,7 +157,7 @@ class RunsScreen(RunActionsScreen):
         runs = self._runs.summaries
         self.set_class(not runs, "-empty")
         table = self.query_one(RunTable)
-        table.empty_text = FIRST_STEPS
+        table.empty_text = FIRST_STEPS if self._runs.loaded else NOT_LOADED
         table.show([run_row(run, now, run.id in self._selected) for run in runs])
         self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_row(self._gpus.now(), self._gpus.absence))
         self.refresh_bindings()
@@ -249,9 +250,10 @@ class RunsScreen(RunActionsScreen):
         self._show()
 
     def on_run_table_start_requested(self, message: RunTable.StartRequested) -> None:
-        """Start the first run: there is none in the table yet."""
+        """Start the first run: there is none in the table yet. Until the runs are read, Enter means nothing."""
         message.stop()
-        self.action_new()
+        if self._runs.loaded:
+            self.action_new()
 
     def action_new(self) -> None:
         """Start a new run."""

@@ -66,10 +66,12 @@ class RunList:
 
     Attributes:
         summaries: newest first.
+        loaded: whether the home folder has been read once. Until then nobody knows whether there are runs.
     """
 
     def __init__(self) -> None:
         self.summaries: list[RunSummary] = []
+        self.loaded = False
         self._cache: dict[str, _Cached] = {}
 
     def poll(self, now: float) -> bool:
@@ -79,7 +81,7 @@ class RunList:
             now: Unix time in seconds.
 
         Returns:
-            Whether `summaries` differs from before.
+            Whether `summaries` differs from before; true for the first poll.
 
         Raises:
             HomeError: the home folder cannot be read.
@@ -95,8 +97,9 @@ class RunList:
                 cache[folder.id] = _Cached(files, now, _read_summary(folder, now))
         self._cache = cache
         summaries = [cache[run_id].summary for run_id in sorted(cache, reverse=True)]
-        changed = summaries != self.summaries
+        changed = summaries != self.summaries or not self.loaded
         self.summaries = summaries
+        self.loaded = True
         return changed
 
 
