@@ -48,6 +48,8 @@ COMMANDS = {
     "export": "dpo_tui.cli.export:export",
     "verify": "dpo_tui.cli.verify:verify",
     "paths": "dpo_tui.cli.show_paths:paths",
+    "completion": "dpo_tui.cli.completion:completion",
+    "help": "dpo_tui.cli.help:help_command",
 }
 
 
@@ -81,6 +83,23 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; the error for one that does not exist names what it may have been.
+
+        Raises:
+            UsageError: there is no such command.
+        """
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            import difflib
+
+            near = [name for name in COMMANDS if name.startswith(args[0])]
+            near = near or difflib.get_close_matches(args[0], COMMANDS, n=3, cutoff=0.6)
+            known = f"Did you mean {' or '.join(near)}?" if near else "`dpo-tui --help` lists all commands."
+            raise UsageError(f"there is no command {args[0]!r}", hint=known)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with their first lines."""
         rows = []
@@ -108,7 +127,7 @@ def main() -> None:
     _replace_unencodable()
     try:
         _check_encoding(sys.argv[1:])
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="dpo-tui", standalone_mode=False) or 0)
     except DpoTuiError as error:
         _print_error(error.message, error.hint)
         sys.exit(error.exit_code)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dpo_tui.cli.output import narrate
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
@@ -17,7 +18,7 @@ _HELP = "An empty line or ctrl+d ends it; /new forgets the conversation."
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--side", type=click.Choice(list(_SIDES)), default="both", show_default=True, help="Who answers.")
 @click.option("--system", help="A system message to begin with.")
 @click.option("--max-new-tokens", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longest answer.")

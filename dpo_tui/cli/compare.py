@@ -3,6 +3,7 @@
 import click
 
 from dpo_tui.cli.output import narrate, print_json
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.cli.run_summary_text import clip, columns
 from dpo_tui.errors import UsageError
 from dpo_tui.runs import store
@@ -16,7 +17,7 @@ _BEST_MARK = " *"
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN…")
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN RUN…")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare(runs: tuple[str, ...], as_json: bool) -> None:
     """Show which settings of runs differ, and their results.

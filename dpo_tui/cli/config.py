@@ -9,6 +9,7 @@ import click
 from dpo_tui.advice.config_rules import advise
 from dpo_tui.advice.remedies import config_with_remedy, remedy_lines
 from dpo_tui.cli.output import narrate
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.config.files import LoadedConfig, load
 from dpo_tui.config.files import convert as convert_file
 from dpo_tui.config.passthrough import require_passthrough
@@ -85,7 +86,7 @@ def convert(file: Path, output: Path | None) -> None:
 
 
 @config.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("-o", "--output", type=_FILE, help="The file to write; made from the run's name when left out.")
 def fix(run: str, output: Path | None) -> None:
     """Write the config of a run with its diagnosis' remedy worked in, to train again.

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from dpo_tui.cli.output import narrate, print_json
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.json_child import Message
@@ -14,7 +15,7 @@ from dpo_tui.text.printable import printable
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--data", metavar="FILE", help="Pairs to evaluate on: a file or a hub id. Left out: the held-out pairs.")
 @click.option("--subset", metavar="NAME", help="Subset of --data, where it is a hub dataset.")
 @click.option("--split", metavar="NAME", help="Split of --data. Left out: test or validation, where there is one.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from dpo_tui.cli.output import narrate
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.hub.upload import UploadManifest, check_push, push
@@ -17,7 +18,7 @@ from dpo_tui.text.printable import printable
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A folder that is not there yet.")
 @click.option("--merge", is_flag=True, help="Merge the adapter into its base: one folder that loads by itself.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate, print_json
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.judge_model import PositionBias, endpoint_judge, judge_by_model, local_judge
@@ -24,7 +25,7 @@ _HELP = (
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="Prompts to judge.")
 @click.option("--max-new-tokens", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longest answer.")
 @click.option("--seed", help="Decides which answer is on which side; drawn when left out, and kept.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
 
 
 @click.command()
-@click.argument("run", default="last")
+@click.argument("run", type=RUN, default="last")
 def attach(run: str) -> None:
     """Watch a run in the app. RUN is an id, a unique prefix of it, a name, or `last`."""
     from dpo_tui.runs import store

@@ -27,8 +27,8 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def stdout_columns() -> int:
-    """Columns of the terminal behind stdout, or 80 where there is none.
+def terminal_columns() -> int | None:
+    """Columns of the terminal behind stdout; ``COLUMNS`` overrides them; None for a file or a pipe.
 
     `shutil.get_terminal_size` does the same; importing `shutil` would slow `dpo-tui runs` and `status` down.
     """
@@ -36,9 +36,14 @@ def stdout_columns() -> int:
     if columns.isdigit() and int(columns) > 0:
         return int(columns)
     try:
-        return os.get_terminal_size(1).columns or _WITHOUT_TERMINAL
+        return os.get_terminal_size(1).columns or None
     except OSError:
-        return _WITHOUT_TERMINAL
+        return None
+
+
+def stdout_columns() -> int:
+    """Columns that text for stdout may take: those of its terminal, or 80 for a file or a pipe."""
+    return terminal_columns() or _WITHOUT_TERMINAL
 
 
 def _finite(value: Any) -> Any:

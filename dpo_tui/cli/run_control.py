@@ -6,6 +6,7 @@ from collections.abc import Callable
 import click
 
 from dpo_tui.cli.output import narrate
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs import control_requests, naming, store
 from dpo_tui.runs.folder import RunFolder
@@ -14,7 +15,7 @@ from dpo_tui.text.printable import printable
 
 
 @click.command()
-@click.argument("runs", metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
 @click.option("--now", is_flag=True, help="End them at once; what came after the last checkpoint is lost.")
 def stop(runs: tuple[str, ...], now: bool) -> None:
     """Stop runs: each saves a checkpoint at its next step. RUN is an id, a unique prefix, a name, or `last`."""
@@ -28,7 +29,7 @@ def stop(runs: tuple[str, ...], now: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 def checkpoint(run: str) -> None:
     """Save a checkpoint without stopping. RUN is an id, a unique prefix, a name, or `last`."""
     folder = store.find(run)
@@ -37,7 +38,7 @@ def checkpoint(run: str) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option(
     "--accept-changed-data", is_flag=True, help="Go on although the data has changed; the receipt will say so."
 )
@@ -57,7 +58,7 @@ def resume(run: str, accept_changed_data: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.argument("name")
 def rename(run: str, name: str) -> None:
     """Call a run by another NAME, whatever its state. RUN is an id, a unique prefix, a name, or `last`."""
@@ -67,7 +68,7 @@ def rename(run: str, name: str) -> None:
 
 
 @click.command()
-@click.argument("runs", metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where no terminal can be asked.")
 def rm(runs: tuple[str, ...], yes: bool) -> None:
     """Delete runs with their checkpoints and adapters. RUN is an id, a unique prefix, a name, or `last`."""

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from dpo_tui.cli.output import narrate
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
@@ -17,7 +18,7 @@ _BLOCK_BYTES = 1 << 16
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines, and what follows.")
 def logs(run: str, follow: bool, lines: int | None) -> None:

@@ -6,12 +6,13 @@ import click
 
 from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.cli.output import print_json, stdout_columns
+from dpo_tui.cli.run_argument import RUN
 from dpo_tui.cli.run_summary_text import next_steps, run_lines
 from dpo_tui.runs import store
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
 def status(run: str, as_json: bool) -> None:
     """Tell how a run is doing, and what can be done next. RUN is an id, a unique prefix of it, a name, or `last`."""

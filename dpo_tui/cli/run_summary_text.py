@@ -30,6 +30,7 @@ _ASCII_GLYPHS = {
 _STATUS, _ID, _NAME, _STEP = 10, 20, 12, 11
 _NAME_WIDE = 28
 _WIDE = 110
+_UNLIMITED = 1 << 20
 
 _FIGURES = (("loss", "loss"), ("accuracy", "rewards/accuracies"), ("margin", "rewards/margins"))
 
@@ -40,16 +41,20 @@ def glyph(status: str) -> str:
     return (GLYPHS if utf8 else _ASCII_GLYPHS).get(status, "?")
 
 
-def table(summaries: list[dict[str, Any]], width: int, now: float | None = None) -> list[str]:
+def table(summaries: list[dict[str, Any]], width: int | None, now: float | None = None) -> list[str]:
     """Lay out runs as lines of at most ``width`` columns, the head first.
 
     Args:
         summaries: as `dpo_tui.runs.store.summary` makes them.
-        width: columns of the terminal.
+        width: columns of the terminal; None for a file or a pipe, where nothing is cut.
         now: Unix time; the present by default.
     """
     now = time.time() if now is None else now
-    name = _NAME_WIDE if width >= _WIDE else _NAME
+    if width is None:
+        names = (printable(str(run.get("name", "")), single_line=True) for run in summaries)
+        width, name = _UNLIMITED, max([_NAME_WIDE, *map(columns, names)])
+    else:
+        name = _NAME_WIDE if width >= _WIDE else _NAME
     sizes = (_STATUS, _ID, name, _STEP)
     room = width - sum(sizes) - len(sizes)
     rows = [("status", "id", "name", "step", "")]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dpo_tui.cli.output import narrate, print_json, stdout_columns
+from dpo_tui.cli.output import narrate, print_json, terminal_columns
 from dpo_tui.cli.run_status import with_advice
 from dpo_tui.cli.run_summary_text import table
 from dpo_tui.errors import RunError
@@ -23,7 +23,7 @@ def runs(as_json: bool) -> None:
     if as_json:
         print_json(summaries)
     elif summaries:
-        click.echo("\n".join(table(summaries, stdout_columns(), now)))
+        click.echo("\n".join(table(summaries, terminal_columns(), now)))
     else:
         narrate("No runs yet. `dpo-tui demo` makes one in a minute, `dpo-tui train CONFIG` a real one.")
 

@@ -127,6 +127,11 @@ def find(key: str) -> RunFolder:
     raise RunNotFoundError(f"no such run: {key}", hint=_nearest(runs, key))
 
 
+def name_of(run: RunFolder) -> str:
+    """Return the name that the user gave a run, else the one that it was made with; empty where it cannot be read."""
+    return given_name(run) or str((read_json(run.state) or {}).get("name", ""))
+
+
 def require_result(folder: RunFolder) -> None:
     """Check that a run has a result.
 
@@ -234,12 +239,8 @@ def _delete(path: Path, ignore_errors: bool = False) -> None:
         shutil.rmtree(path, onerror=on_error)
 
 
-def _name(run: RunFolder) -> str:
-    return given_name(run) or str((read_json(run.state) or {}).get("name", ""))
-
-
 def _named(runs: list[RunFolder], key: str) -> list[RunFolder]:
-    return [run for run in runs if _name(run) == key]
+    return [run for run in runs if name_of(run) == key]
 
 
 def _prefixed(runs: list[RunFolder], key: str) -> list[RunFolder]:
@@ -254,6 +255,6 @@ def _list(runs: list[RunFolder]) -> str:
 def _nearest(runs: list[RunFolder], key: str) -> str:
     import difflib  # only on the way to an error: the listing must start fast
 
-    names = [run.id for run in runs] + [name for run in runs if (name := _name(run))]
+    names = [run.id for run in runs] + [name for run in runs if (name := name_of(run))]
     near = list(dict.fromkeys(difflib.get_close_matches(key, names, n=3, cutoff=0.5)))
     return f"Did you mean {' or '.join(near)}?" if near else "`dpo-tui runs` lists them; `last` is the newest."

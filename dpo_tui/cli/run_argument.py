@@ -1,0 +1,40 @@
+"""The argument RUN of many commands: a click type, so that shells complete it with the ids and names of runs."""
+
+import re
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from dpo_tui.text.printable import printable
+
+_ONE_WORD = re.compile(r"[\w.+@-]+")
+"""Names that a shell takes as they are; others would need quotes, which the shells' protocols do not carry."""
+
+
+class RunArgument(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no generic ParamType
+    """A run's id, a unique prefix of it, its name, or ``last``; `dpo_tui.runs.store.find` finds the run."""
+
+    name = "run"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is: the command looks the run up, and says what is wrong with it."""
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Propose ids, newest first, and names; a home that cannot be read has none."""
+        from dpo_tui.errors import DpoTuiError
+        from dpo_tui.runs import store
+
+        try:
+            runs = store.all_runs()
+            names = {run.id: store.name_of(run) for run in runs}
+        except DpoTuiError:
+            return []
+        proposals = [CompletionItem("last", help="the newest run")] if runs else []
+        proposals += [CompletionItem(run.id, help=printable(names[run.id], single_line=True)) for run in runs]
+        proposals += [CompletionItem(name, help=run_id) for run_id, name in names.items() if _ONE_WORD.fullmatch(name)]
+        return [item for item in proposals if item.value.startswith(incomplete)]
+
+
+RUN = RunArgument()
