@@ -31,7 +31,10 @@ def request_stop(folder: RunFolder, now: bool = False) -> None:
         RunError: the run is not running, or its folder cannot be written.
     """
     state = _live_state(folder, "stopped")
+    # Looked at before ours is written, which would always be found.
     asked_before = (folder.control / STOP_NOW).exists()
+    # The file first, and the lock after it: a supervisor that dies in between has left the file unread, and is seen to
+    # be gone below. In the other order nobody would act on the request.
     _request(folder, STOP_NOW if now else STOP)
     if run_lock.owner(folder.lock) is None:
         # No supervisor will see the file: a submitted run has none yet, or the supervisor of a live worker was killed.
@@ -78,6 +81,8 @@ def _live_state(folder: RunFolder, action: str) -> State:
     state = read_state(folder)
     supervised = run_lock.owner(folder.lock) is not None
     if state is not None and state.status not in ENDED:
+        # Pids of another machine, or of an earlier boot of this one, say nothing here. Attempt 0: the supervisor is not
+        # up yet, and finds the request when it is.
         elsewhere = state.boot_id != boot_id()
         if supervised or elsewhere or state.attempt == 0 or is_same_process(state.worker_pid, state.worker_start):
             return state
@@ -87,6 +92,7 @@ def _live_state(folder: RunFolder, action: str) -> State:
 
 def _request(folder: RunFolder, request: str) -> None:
     try:
+        # An empty file whose name is the request: there is no content that could be torn or read half.
         folder.control.mkdir(exist_ok=True)
         Path(folder.control, request).touch()
     except OSError as error:

@@ -27,6 +27,8 @@ def reap() -> dict[int, int]:
     ended: dict[int, int] = {}
     while True:
         try:
+            # Any child, not the worker alone: a subreaper becomes the parent of orphans, and one that nobody waits for
+            # stays a zombie as long as this process lives.
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return ended
@@ -49,6 +51,8 @@ def end_all(group: int | None) -> list[int]:
     number = signal.SIGTERM
     while True:
         reap()
+        # After `reap`, since a zombie still counts as a member of its group, and again in every round: when a process
+        # among them ends, its own children become ours.
         left = _children(os.getpid())
         if not left and (group is None or not _group_lives(group)):
             return sorted(signalled)
@@ -59,6 +63,8 @@ def end_all(group: int | None) -> list[int]:
             number = signal.SIGKILL
         # SIGTERM at first and whenever a new child has appeared (an orphan's orphan); SIGKILL in every round.
         if not signalled or number == signal.SIGKILL or not set(left) <= signalled:
+            # The group as well as the children: a member whose parent in the group still lives is no child of ours, and
+            # without /proc (macOS) the group is all that is known.
             if group is not None:
                 with suppress(OSError):
                     os.killpg(group, number)

@@ -136,6 +136,8 @@ def still_waits(wait: Wait, folder: RunFolder, state: State) -> bool:
     """Whether nothing has changed for a waiting run; cheaper than a new decision, which reads all runs."""
     if not wait.claims:
         return _predecessor(folder, wait.run.id) is not None
+    # A claim changes when its run ends, is lost, leaves the queue or is queued anew: each may free what this run waits
+    # for.
     return all(_claim(claim.folder, state) == claim for claim in wait.claims)
 
 
@@ -211,6 +213,8 @@ def _taken(claims: list[Claim], machine: Machine) -> dict[str, tuple[str, ...]]:
     A run that needs more devices than are free reserves the free ones; otherwise later runs could starve it.
     """
     taken = {claim.folder.id: claim.devices for claim in claims}
+    # In the order of the queue, since what the first would take is not free for the second. Every supervisor computes
+    # the same from the same files, so that all agree without talking to each other.
     for claim in sorted((one for one in claims if one.place is not None), key=lambda one: one.place or (0.0, "")):
         if claim.request is not None:
             free = machine.free(claim.request, [name for names in taken.values() for name in names])
@@ -230,6 +234,8 @@ def _claim(other: RunFolder, state: State) -> Claim | None:
     if not theirs.devices and theirs.device_request is None:
         return None
     holds = Claim(other, tuple(theirs.devices), None, None)
+    # The lock and not the status says whether there is a supervisor: one that was killed leaves its last status in the
+    # file for ever. A queued run without one is in nobody's way, since nothing would start it.
     if run_lock.owner(other.lock) is None:
         # It has no supervisor, but the worker of a killed supervisor holds its devices until it has saved.
         return holds if is_same_process(theirs.worker_pid, theirs.worker_start) else None

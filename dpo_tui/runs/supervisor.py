@@ -81,6 +81,8 @@ def _take_run(folder: RunFolder, expected_attempt: int | None) -> State:
     Raises:
         RunError: another supervisor has the run, or it cannot be run again.
     """
+    # One holder of the lock is worth waiting for: the supervisor of an ended attempt, which keeps it while it ends
+    # leftover processes. Any other one supervises a live run and would keep it for hours.
     deadline = time.monotonic() + _LOCK_DEADLINE
     while not run_lock.acquire(folder.lock):
         state = read_state(folder)
@@ -111,6 +113,8 @@ def _record_as_queued(folder: RunFolder, state: State, worker_argv: list[str]) -
     if resumed and state.status not in ENDED:
         record.event("lost", f"attempt {state.attempt} was lost: its supervisor went without a word")
     record.update(
+        # Boot id and pids change in one write: start times of processes are comparable within one boot only, so an
+        # earlier boot's worker beside this boot's id could be taken for a process that lives now.
         status="queued",
         reason="",
         returncode=None,
@@ -166,6 +170,8 @@ def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) 
                     # Decide again: another run may have taken the devices before the lock was held.
                     decision = queue.decide(folder, record.state, machine)
                     if isinstance(decision, queue.Allocation):
+                        # Before the lock is released: these devices in state.json are the reservation that other
+                        # supervisors read.
                         _record_starting(record, devices=list(decision.devices))
                         break
             wait = decision

@@ -121,6 +121,31 @@ def test_an_orphan_that_hangs_is_ended_by_asking_twice() -> None:
     until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the orphan to end")
 
 
+def test_changed_data_is_accepted_by_a_request_of_its_own() -> None:
+    folder = make()
+    folder.control.rmdir()  # as after an incomplete copy of the run
+    control_requests.accept_changed_data(folder)
+    assert [path.name for path in folder.control.iterdir()] == ["accept-changed-data"]
+    control_requests.clear(folder, control_requests.CHECKPOINT)
+    assert control_requests.is_requested(folder, control_requests.ACCEPT_CHANGED_DATA), "only what is named is cleared"
+
+
+def test_a_checkpoint_that_is_done_withdraws_no_stop() -> None:
+    folder = make()
+    control_requests.request_stop(folder)
+    control_requests.request_checkpoint(folder)
+    control_requests.clear(folder, control_requests.CHECKPOINT)
+    assert [path.name for path in folder.control.iterdir()] == ["stop"]
+
+
+def test_a_folder_without_a_state_takes_no_requests() -> None:
+    folder = make()
+    folder.state.unlink()
+    with pytest.raises(RunError, match="is not running: it cannot be stopped"):
+        control_requests.request_stop(folder)
+    assert list(folder.control.iterdir()) == []
+
+
 def test_a_request_to_a_folder_that_cannot_be_written_is_an_error() -> None:
     folder = make()
     folder.control.rmdir()

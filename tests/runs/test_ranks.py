@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,29 @@ def test_a_heartbeat_keeps_the_step_and_is_no_reason_to_end_on_a_folder_that_is_
     reporter.heartbeat("evaluate")
     assert [(one.phase, one.step, one.code) for one in read_reports(folder)] == [("evaluate", 7, None)]
     RankReporter(RunFolder(folder.path / "gone"), Rank(1, 1, 2)).heartbeat("train")
+
+
+def test_a_rank_that_failed_for_its_own_reason_is_no_consequence_of_another(folder: RunFolder) -> None:
+    for number, lost in ((0, True), (1, False)):
+        reporter = RankReporter(folder, Rank(number, number, 2))
+        if lost:
+            reporter.ended(exit_codes.FAILED, "Another rank went away", peer_lost=True)
+        else:
+            reporter.ended(exit_codes.FAILED, "NaN", "Lower the rate.")
+    assert [one.peer_lost for one in read_reports(folder)] == [True, False]
+    assert end_of_ranks(read_reports(folder), 2) == WorkerEnd(exit_codes.FAILED, "rank 1: NaN\nLower the rate.")
+
+
+def test_the_end_of_a_rank_waits_for_a_disk_that_refuses_it(folder: RunFolder) -> None:
+    """A file in the way stands for the full disk; it goes while the rank waits."""
+    folder.ranks.write_text("")
+    reporter = RankReporter(folder, Rank(1, 1, 2))
+    reporter.heartbeat("train")
+    release = threading.Timer(0.2, folder.ranks.unlink)
+    release.start()
+    reporter.ended(exit_codes.OUT_OF_MEMORY)
+    release.join()
+    assert [(one.rank, one.code) for one in read_reports(folder)] == [(1, exit_codes.OUT_OF_MEMORY)]
 
 
 def test_torn_and_foreign_files_are_no_reports(folder: RunFolder) -> None:

@@ -144,6 +144,8 @@ def read_adapted_model(base: Path, adapter: Path) -> AdaptedModel:
     absent: list[str] = []
     for name, module in adapted.named_modules():
         if isinstance(module, LoraLayer):
+            # Both ways round: a tensor of the file that no layer takes belongs to another model, and a parameter that
+            # no tensor fills would keep PEFT's start, with which nothing is added to the weight.
             parameters = module.state_dict()
             keys = {}
             for saved, parameter in _LORA_PARAMETERS.items():

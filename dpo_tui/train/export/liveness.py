@@ -128,6 +128,8 @@ def _adapter(stored: StoredTensors, settings: dict[str, object], base: Path | No
             # A matrix without the other is for loading to refuse.
             if name.endswith(ending) and first in stored.names:
                 products[name.removesuffix(f".{ending}")] = product_norm(tensor, stored.read(first))
+    # The change of a layer is s·B·A; of several layers together the norm is the root of the sum of squares, as of one
+    # tensor made of all of them. Only whether it is zero decides anything.
     scale = _scale(settings)
     norm = scale * math.hypot(*products.values())
     parts = []
@@ -151,6 +153,7 @@ def _adapter(stored: StoredTensors, settings: dict[str, object], base: Path | No
 
 
 def _model(stored: StoredTensors, base: Path | None, *, whole: bool) -> Liveness:
+    # Names are in the order of the file, so that every n-th of them takes some from all layers.
     every = 1 if whole else math.ceil(len(stored.names) / _MOST_SAMPLED)
     names = stored.names[::every]
     not_finite = tuple(
@@ -179,6 +182,8 @@ def _compared(
     half = False
     for now, before in _blocks_of(stored, start, pairs, whole=False):
         half = now.dtype in _HALF
+        # The dtype in which the run held the base is not in the files. From fp32 weights that were rounded to bf16
+        # before the first step, every element would seem to have changed.
         for dtype, change in zip(_STARTS, sampled, strict=True):
             change.add(now, before, dtype)
     # A run that held the base model in 16 bits started from the rounded one, which is then the nearest.
@@ -206,6 +211,8 @@ class _Change:
 
     def add(self, now: torch.Tensor, before: torch.Tensor, dtype: torch.dtype) -> None:
         """Compare a block with the base model's, as a run that held it in a dtype started from it."""
+        # Rounded as the run did when it loaded the base, and then as it did when it saved: a weight that no step moved
+        # gives exactly zero.
         difference = now.float() - before.to(dtype).to(now.dtype).float()
         # NaN has been reported, and would hide every other change.
         self.squares += float(difference.nan_to_num().square().sum())
@@ -265,6 +272,8 @@ def _magnitude_norm(stored: StoredTensors, start: StoredTensors) -> float:
         if found is None:
             continue
         weight = start.read(found).float()
+        # A linear layer has a magnitude for each row, GPT-2's Conv1D, which is stored transposed, for each column. Of a
+        # square weight either may be meant, and it has moved only if it is near neither.
         norms = [weight.norm(dim=dim) for dim in (0, 1) if weight.shape[1 - dim] == len(magnitude)]
         # 1 % is more than rounding and NF4 move a norm.
         moved = [float((norm - magnitude).norm()) for norm in norms if not torch.allclose(norm, magnitude, rtol=1e-2)]

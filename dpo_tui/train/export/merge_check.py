@@ -128,6 +128,8 @@ def check_merge(
     unchanged = _outputs(model, rows)
     model = PeftModel.from_pretrained(model, str(adapter))
     expected = _outputs(model, rows)
+    # The unit of every bound. Shares of the logits themselves would let a merge pass that dropped the adapter: a few
+    # hundred steps of DPO move them by a small part of their size.
     moved, sizes = expected.distances(unchanged), expected.norms()
     del unchanged
     error, rounding = (0.0, 0.0), (0.0, 0.0)
@@ -140,6 +142,8 @@ def check_merge(
             else:
                 quantise_linear_layers(model, read_adapted_model(base, adapter).linear)
             model = PeftModel.from_pretrained(model, str(adapter))
+        # Here the same weights are merged in another way, by PEFT with the whole model in memory, and stay in fp32: a
+        # merge that is wrong differs by whole weights, one in 16 bits by rounding alone.
         model = _merge_in_memory(model)
         exact = _outputs(model, rows)
         error = exact.distances(expected)
@@ -148,8 +152,12 @@ def check_merge(
         rounding = expected.distances(exact)
         del exact
     del model
+    # The files hold 16 bits and compute in fp32 here, as the rounded weights in memory do, so that nothing is left to
+    # explain by rounding.
     found = _outputs(_load(merged, adapter, nf4=False), rows).distances(expected)
     worst = [_largest(both) for both in zip(error, found, strict=True)]
+    # The second term for an adapter that changes next to nothing: the order of sums differs between the two models, and
+    # that difference grows with the logits and not with the adapter.
     bounds = [_MAX_ERROR * move + _ROUNDING * size for move, size in zip(moved, sizes, strict=True)]
     return MergeCheck(
         error=_largest_share(worst, moved),

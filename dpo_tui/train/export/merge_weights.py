@@ -128,7 +128,11 @@ class _Merge:
                 other = self._untied[name]
                 results |= self._conversion.stored_as({other: self._adapted.merge(other, start)})
             return results
+        # A group is computed when the first of its tensors is asked for; the others wait, since they may lie in later
+        # shards. Not computed again for each: a mixture's experts would be read and fused once for every expert.
         if stored not in self._waiting:
+            # A group that neither the adapter nor NF4 changes is copied as it is, without the conversion to memory and
+            # back.
             touched = self._adapted.changed | (self._adapted.linear if self._nf4 else frozenset())
             if not touched & set(self._conversion.names[group]):
                 return {stored: weight}
@@ -156,6 +160,7 @@ def _untied(adapted: AdaptedModel, stored: set[str]) -> dict[str, str]:
     """
     found = {}
     for left_out, source in adapted.tied:
+        # If the adapter changes neither, they stay one tensor, and the merged model ties them as the base does.
         if adapted.changed & {left_out, source}:
             if left_out not in stored:
                 found[source] = left_out

@@ -70,6 +70,7 @@ def write_merged_model(
             f"run {folder.id} has no adapter to merge: {folder.adapter} does not exist",
             hint=f"It is saved when a run is done. `dpo-tui status {folder.id}` shows how this one ended.",
         )
+    # The caller removes the folder where anything below raises: what is written before the check is no result.
     base = base_folder(config)
     adapted = read_adapted_model(base, folder.adapter)
     untied = merge_weights(
@@ -94,6 +95,7 @@ def write_merged_model(
     for path in (*(base / name for name in _BASE_FILES), *base.glob("LICENSE*")):
         if path.is_file():
             shutil.copy2(path, target / path.name)
+    # After both copies: it reads the tokenizer of the adapter and changes the generation config of the base.
     _add_eos_token(target, also_to_model=config.eos_token is not None)
     result = _checked(config, folder, base, target, dtype=dtype, progress=progress) if check else None
     # After the check, which compares with the base as it is.

@@ -65,6 +65,8 @@ class WeightConversion:
         for name in sorted(shapes, key=dot_natural_key):
             options = (name, model.base_model_prefix, in_memory)
             key, pattern = _renamed(*options, renamings, converters)
+            # A renaming rule may match a name that is right as it is, in files that were saved under the names in
+            # memory.
             if key not in in_memory and name in in_memory:
                 key, pattern = _renamed(*options, [], [])
             found.setdefault(key, []).append((name, pattern or name))

@@ -101,6 +101,8 @@ def _load_weights_into(model: Any, folder: Path) -> None:
     dtype = reduce(torch.promote_types, {parameter.dtype for parameter in model.parameters()})
     saved = load_checked(type(model), folder, dtype=dtype)
     with _refusal(f"{folder}: is of another model than the one in memory"):
+        # Strict, and from memory to memory: here both sides have the names of the same class, whatever those in the
+        # files are. Copied into the parameters, since the optimizer holds on to these objects.
         model.load_state_dict(saved.state_dict())
 
 

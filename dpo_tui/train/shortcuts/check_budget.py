@@ -76,6 +76,7 @@ class DatasetLengths:
         ]
         if not found:
             return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        # As the collator cuts at the end: a prompt that fills the row leaves nothing of either answer.
         prompt, chosen, rejected = (np.concatenate(parts) for parts in zip(*found, strict=True))
         most = max_length or np.iinfo(np.int64).max
         rows = np.minimum(prompt + np.maximum(chosen, rejected), most)
@@ -102,6 +103,8 @@ class CheckBudget:
 
     def __init__(self, cost: LayoutCost, sizes: DatasetLengths, trained: int, passes: int) -> None:
         self.cost = cost
+        # By spans, which is what a step costs with prompts shared: if they turn out not to be, the checks took less
+        # than their share.
         expected = float(np.mean(_of(cost, 1, sizes.spans))) * trained * passes
         self._least = _FEWEST_PAIRS * float(np.mean(self.prices(sizes)))
         self.left = max(_SHARE * expected, self._least)

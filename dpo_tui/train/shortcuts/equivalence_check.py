@@ -91,6 +91,8 @@ def token_logps(trainer: Any, batch: Batch, *, auxiliary: bool = False) -> torch
             logps: torch.Tensor = outputs.log_probs[labelled].float()
         else:
             outputs = trainer.model(**inputs)
+            # Selected before they become fp32: all logits of a row, at four bytes for each word of the vocabulary, may
+            # need more memory than the training step that the check precedes.
             logits = outputs.logits[:, :-1][labelled].float()
             logps = logits.log_softmax(-1).gather(1, labels[:, 1:][labelled].unsqueeze(1)).squeeze(1)
     if auxiliary:
@@ -127,6 +129,7 @@ def find_mismatch(trainer: Any, batch: Batch, switches: Sequence[Switch]) -> str
             switch(on)
         return token_logps(trainer, rows, auxiliary=True)
 
+    # Every pass in the same mode and on the same batch, so that a difference is the shortcut's alone.
     plain = logps(False, batch)
     try:
         difference = largest_difference(plain, logps(True, batch))
@@ -168,6 +171,7 @@ def batch_difference(trainer: Any, short: dict[str, Any], long: dict[str, Any]) 
     # Only the answers of the short pair count: rows 0 and 2 of the four.
     beside["completion_mask"][1::2] = 0
     with preserved_state(trainer.model):
+        # In evaluation mode: with dropout, two passes differ whatever else is in the batch.
         trainer.model.eval()
         first = token_logps(trainer, alone)
         difference = largest_difference(first, token_logps(trainer, beside))

@@ -106,6 +106,8 @@ def measure_pairs(input_ids_NL: torch.Tensor, attention_mask_NL: torch.Tensor) -
     rows, length = input_ids_NL.shape
     if rows % 2 or length == 0:
         return None
+    # The prefix may run past the prompt into the answers. That is sharing all the same: under causal attention, equal
+    # tokens at equal positions have equal hidden states in both rows.
     mask = attention_mask_NL.bool()
     real_N = mask.sum(dim=1)
     right_padded = (mask == (torch.arange(length, device=mask.device) < real_N[:, None])).all() & (real_N > 0).all()
@@ -149,6 +151,8 @@ def pack_segments(lengths: Sequence[int], cost: LayoutCost, max_attention: float
             rows[row].append(index)
             filled[row] += lengths[index]
         row_cost = cost.of(count, max(filled))
+        # Counted down, with < and not <=: of two numbers of rows that cost the same the larger one wins, whose rows are
+        # shorter and hold fewer attention scores.
         if row_cost < best_cost and count * max(filled) ** 2 <= max_attention:
             best, best_cost = rows, row_cost
     return best
@@ -182,6 +186,8 @@ def plan_layout(
 def _index_tensors(pairs: Sequence[PairLengths], rows: Sequence[Sequence[int]], length: int, width: int) -> PairLayout:
     """Build the layout in which packed row ``r`` of ``width`` tokens holds the pairs ``rows[r]``."""
     shape = (len(rows), width)
+    # Padding has index 0, since a gather needs one that exists. What it fetches goes nowhere: the mask hides padding
+    # from every token, and labels leave it out of every loss, so no gradient flows back through it.
     source_RT, positions_RT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     pair_RT, branch_RT = torch.full(shape, -1, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     target_NL = torch.zeros((2 * len(pairs), length), dtype=torch.long)

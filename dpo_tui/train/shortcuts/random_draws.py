@@ -36,6 +36,8 @@ def random_in_training(model: Any, logps: Callable[[], torch.Tensor]) -> str | N
 
     with preserved_state(model):
         model.train()
+        # The state of the generators says that something was drawn, the scores that it matters, and the watch over the
+        # operations, which is slow, how many numbers there were: it runs only where something was drawn.
         first = seeded(0)
         device = first.device
         drawn = _moved(device, seeded_at=0)

@@ -46,6 +46,8 @@ def key_of(parts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
         parts: everything besides the pairs that the log-probabilities depend on.
         rows: the pairs as token ids, which follow from data, tokenizer and chat template.
     """
+    # Sorted keys: the order in which a dict was filled must not make another key. Row after row: all token ids at once
+    # as text would take more memory than the data itself.
     digest = hashlib.sha256(json.dumps([FORMAT, parts], sort_keys=True, default=str).encode())
     for row in rows:
         ids = [list(row[name]) for name in TOKEN_COLUMNS]
@@ -91,6 +93,8 @@ def store(key: str, logps: ReferenceLogps, limit: int = LIMIT_BYTES) -> None:
     }
     with contextlib.suppress(OSError, SafetensorError):
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        # In the same folder, since a rename is atomic within one file system only. Without fsync: a file that a power
+        # cut leaves empty fails the check of `load`, and is computed again.
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as temporary:
             written = Path(temporary) / "scores"
             save_file(tensors, written, metadata={"key": key})
@@ -147,6 +151,8 @@ def _digest_of(model: Path) -> str:
     files = sorted({path.resolve() for pattern in _WEIGHT_FILES for path in model.glob(pattern)})
     for path in files:
         status = path.stat()
+        # A weight file that was replaced has another inode, one that was written in place another time of change; the
+        # size may tell where a copy kept both.
         identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
         stored = folder() / f"{hashlib.sha256(identity.encode()).hexdigest()}.weights"
         try:

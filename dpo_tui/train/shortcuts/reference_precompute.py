@@ -104,6 +104,7 @@ def compute_logps(
     """
     dataset = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
     lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset]
+    # With an adapter there is no second model: TRL's compute_ref_log_probs runs the policy with the adapter disabled.
     model = trainer.ref_model or trainer.model
     device = trainer.accelerator.device
     chosen, rejected = [0.0] * len(lengths), [0.0] * len(lengths)
@@ -134,6 +135,8 @@ def _batches_by_length(lengths: list[int], size: int, max_length: int | None, *,
     """
     truncated = [min(length, max_length or length) for length in lengths]
     remaining = sorted(range(len(truncated)), key=lambda index: -truncated[index])
+    # The first batch is the largest by memory, and the training step has room for it; no later one is larger in padded
+    # tokens.
     max_tokens = size * truncated[remaining[0]] if remaining else 0
     while remaining:
         count = size if exact else max(size, max_tokens // max(1, truncated[remaining[0]]))

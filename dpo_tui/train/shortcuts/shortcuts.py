@@ -100,6 +100,8 @@ class Shortcuts:
         trained = trainer.config.training_steps(len(self.sizes)) * trainer.config.effective_batch
         passes = step_passes(checkpointed=trainer.args.gradient_checkpointing)
         self.budget = CheckBudget(layout_cost(models[0], backbone_of(models[0])), self.sizes, trained, passes)
+        # Off before they are installed: until a check has passed, every pass is plain TRL's, and the checks compare
+        # with it.
         self._switch_head(False)
         self._switch_sharing(False)
         if self.has_fused_head:
@@ -108,6 +110,7 @@ class Shortcuts:
         obstacle = self._sharing_obstacle(models, trainer)
         if not obstacle:
             for model in models:
+                # Both models, as policy and reference see the same batch, and a loss compares their scores.
                 self.sharing.install(model, trainer.args.max_length)
         with self.checking(trainer.model):
             # Training mode, because that is what trains: dropout is drawn, and some models take other code.
@@ -149,6 +152,8 @@ class Shortcuts:
         work = self.budget.cost.of(2 * len(larger), int(size.row)) + self.budget.cost.of(len(larger), int(size.span))
         if not self.budget.spend(work):
             return
+        # Of TRL's batch of 2B rows, chosen half first; the pairs that are checked keep that order. Rows are padded on
+        # the right, so the columns beyond the longest of these rows hold padding alone.
         rows = [index for index, _ in larger] + [index + len(ids) // 2 for index, _ in larger]
         tensors = {name: inputs[name] for name in ("input_ids", "attention_mask", "completion_mask")}
         batch = {name: tensor[rows, : int(size.row)] for name, tensor in tensors.items()}
@@ -187,11 +192,15 @@ class Shortcuts:
             obstacle = "the pairs have no common prompt"
         if batch is not None:
             budget.charge(_SHORT_PASSES * budget.cost.of(*batch["input_ids"].shape))
+            # Before the comparison: what is random would differ between its two passes, and be taken for a fault of a
+            # shortcut.
             obstacle = self._randomness(trainer, batch, obstacle) or obstacle
         switches: dict[str, Switch] = {"head": self._switch_head} if self.has_fused_head else {}
         if not obstacle:
             switches["sharing"] = self._switch_sharing
         mismatches = self._find_mismatches(trainer, batch, switches) if batch is not None and switches else {}
+        # A short pair proves nothing of a long one: a window, a table of positions or a RoPE that changes with length
+        # begins to matter only beyond some length.
         if "sharing" in switches and not mismatches:
             mismatch = self._large_mismatch(trainer, sizes, budget, trained)
             mismatches |= {"sharing": mismatch} if mismatch else {}

@@ -34,6 +34,8 @@ def mark_complete(checkpoint: Path) -> None:
     Raises:
         OSError: the marker could not be written; the checkpoint counts as incomplete.
     """
+    # The marker is the last file and the only one that is synced. After a power cut it may be there while others hold
+    # zeros or nothing, which is why they are read against the checksums before they are loaded.
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (MARKER, _DAMAGED)]
     names = [str(path.relative_to(checkpoint)) for path in files]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -62,7 +64,9 @@ def checkpoint_to_resume(folder: Path, journal: Journal) -> Path | None:
             journal.event("warning", f"{path.name} is incomplete and is not used")
     while checkpoint is not None and (damaged := damaged_file(checkpoint)) is not None:
         journal.event("warning", f"{checkpoint.name} is not used: its {damaged} is damaged", step=step_of(checkpoint))
-        if journal.rank.is_first:
+        # By one rank: a second rename would fail. The others see the damage by themselves, or the marker gone, and pass
+        # the checkpoint over just the same.
+        if journal.rank.is_first and damaged != MARKER:
             (checkpoint / MARKER).rename(checkpoint / _DAMAGED)
         older = [path for path in all_checkpoints(folder) if step_of(path) < step_of(checkpoint) and is_complete(path)]
         checkpoint = older[0] if older else None
@@ -74,9 +78,14 @@ def checkpoint_to_resume(folder: Path, journal: Journal) -> Path | None:
 def damaged_file(checkpoint: Path) -> str | None:
     """Return the first file of a complete checkpoint that is not as it was written; None where all are whole.
 
-    Markers of earlier versions list no checksums: then the file's own format is checked, as far as it can tell.
+    It is the marker itself where that is gone. Markers of earlier versions list no checksums: then the file's own
+    format is checked, as far as it can tell.
     """
-    marker = read_json(checkpoint / MARKER) or {}
+    marker = read_json(checkpoint / MARKER)
+    if marker is None:
+        # Since this process chose the checkpoint, rank 0 has found it damaged. An absent list must not pass for a list
+        # without files: this rank would resume from another step than the others.
+        return MARKER
     checksums = marker.get("crc32") or {}
     names = sorted(marker.get("files") or {})
 
@@ -101,6 +110,8 @@ def prune(folder: Path, keep: int) -> None:
     if not complete:
         return
     for checkpoint in all_checkpoints(folder):
+        # A newer one without a marker is being written. A kill in the middle of a deletion leaves a marker with files
+        # missing, which counts as incomplete.
         if checkpoint not in complete[:keep] and step_of(checkpoint) < step_of(complete[0]):
             shutil.rmtree(checkpoint, ignore_errors=True)
 

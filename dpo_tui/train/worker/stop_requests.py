@@ -68,6 +68,8 @@ class StopRequests:
 
     def install(self) -> None:
         """Handle SIGTERM and SIGINT, and ignore SIGHUP: a run outlives the terminal from which it was started."""
+        # Called before torch is imported, which takes seconds: until these are set, SIGTERM ends the process without a
+        # word, and a run that was asked to stop would count as failed.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -81,9 +83,11 @@ class StopRequests:
 
         A collective: every rank must call it at the same places.
         """
+        # One collective for both, after every step: each costs a round over all ranks.
         stop, checkpoint = self.reduce_flags(
             (self.stop_wanted(), control_requests.is_requested(self._folder, control_requests.CHECKPOINT))
         )
+        # Of both, the stop is followed, which saves as well; the supervisor clears what is left when the run has ended.
         if checkpoint and not stop:
             # By every rank: on NFS one may see the file for a while after another has removed it, and would save again.
             control_requests.clear(self._folder, control_requests.CHECKPOINT)

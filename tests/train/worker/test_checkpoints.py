@@ -9,6 +9,7 @@ import pytest
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.complete_checkpoints import MARKER, newest_complete
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.ranks import Rank
 from dpo_tui.train.worker.checkpoints import checkpoint_to_resume, damaged_file, mark_complete, prune
 from dpo_tui.train.worker.failures import describe_failure
 from dpo_tui.train.worker.journal import Journal
@@ -125,3 +126,23 @@ def test_nobody_is_advised_to_switch_torchs_protection_off(tmp_path: Path) -> No
     failure = describe_failure(caught.value)
     assert "weights_only" not in failure.message + failure.hint and "False" not in failure.hint
     assert "damaged, or made to run code" in failure.message
+
+
+def test_a_rank_whose_peer_has_just_found_the_damage_resumes_from_the_same_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 takes the marker between this rank's choice and its look into the marker."""
+    folder = RunFolder(tmp_path)
+    for step in (2, 4):
+        (folder.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+        (folder.checkpoints / f"checkpoint-{step}" / "optimizer.pt").write_bytes(b"state")
+        mark_complete(folder.checkpoints / f"checkpoint-{step}")
+
+    def chosen_before_the_peer_has_looked(checkpoints: Path) -> tuple[Path | None, list[Path]]:
+        found = newest_complete(checkpoints)
+        (checkpoints / "checkpoint-4" / MARKER).rename(checkpoints / "checkpoint-4" / "damaged.json")
+        return found
+
+    monkeypatch.setattr("dpo_tui.train.worker.checkpoints.newest_complete", chosen_before_the_peer_has_looked)
+    chosen = checkpoint_to_resume(folder.checkpoints, Journal(folder, Rank(1, 1, 2)))
+    assert chosen == folder.checkpoints / "checkpoint-2"
