@@ -60,8 +60,9 @@ async def test_the_home_screen_shows_status_progress_and_the_reason_of_a_failure
         await until(pilot, lambda: len(table.runs) == 2)
         await pilot.pause()
         rows = text_of(table).splitlines()
-        assert "✗ failed" in rows[0] and "out of memory at step 41 → r resumes" in rows[0]
-        assert "✓ done" in rows[1] and "100 %" in rows[1] and "acc" in rows[1]
+        assert rows[0].split() == ["status", "name", "done", "train", "held-out"]
+        assert "✗ failed" in rows[1] and "out of memory at step 41 → r resumes" in rows[1]
+        assert "✓ done" in rows[2] and "100 %" in rows[2] and "acc" in rows[2]
 
 
 async def test_enter_opens_the_monitor_with_loss_accuracy_margin_and_kl_and_escape_goes_back(home):

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.signal import Signal
+from textual.widgets import Input
 
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import LIVE, OVER
@@ -20,12 +21,15 @@ from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.monitor_text import header
 from dpo_tui.text.durations import ago, duration
+from dpo_tui.text.printable import printable
 from dpo_tui.views.run_feed import RunFeed, finite_number
 from dpo_tui.views.run_list import RunList, RunSummary
+from dpo_tui.views.run_order import ORDERS, listed, next_order
 from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
+from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.run_actions import RunActionsScreen
 from dpo_tui.widgets.run_table import RunRow, RunTable
@@ -43,6 +47,7 @@ PREVIEW_POLL = 0.5
 AGE_SECONDS = 10.0
 """Seconds between redraws while nothing changes but how long ago runs ended."""
 NOT_LOADED = ("Reading the runs …",)
+NOTHING_FOUND = ("No run has that. esc lists all runs.",)
 FIRST_STEPS = (
     "No runs yet.",
     "",
@@ -66,10 +71,11 @@ class RunsScreen(RunActionsScreen):
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
     HELP = (
-        "Every run on this machine, newest first. Runs go on when you quit.\n\n"
-        "n starts a new one, enter opens one, s stops it with a checkpoint, r resumes it, space selects runs and "
-        "v compares them, R renames one, D deletes it, u copies its settings into a new run. "
-        "4 judges the one under the cursor: are its answers better than those of the model it came from?"
+        "Every run on this machine; those that run or wait come first. Runs go on when you quit.\n\n"
+        "n starts a new one, enter opens one, s stops it with a checkpoint, r resumes it, D deletes it, R renames it, "
+        "u copies its settings into a new run. space selects runs: then s, r and D act on all of them, and v compares "
+        "them. / lists only runs whose name, model, dataset or status has what you type, o sorts, p folds the preview. "
+        "4 judges the run under the cursor: are its answers better than those of the model it came from?"
     )
     GUIDE_PAGE = "start"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -77,6 +83,10 @@ class RunsScreen(RunActionsScreen):
         Binding("v", "compare", "compare", id="runs.compare"),
         Binding("u", "reuse", "reuse settings", id="runs.reuse"),
         Binding("D", "delete_run", "delete", id="runs.delete", show=False),
+        Binding("slash", "filter", "filter", id="runs.filter"),
+        Binding("o", "sort", "sort", id="runs.sort"),
+        Binding("p", "fold_preview", "fold preview", id="runs.preview", show=False),
+        Binding("escape", "close_filter", "all runs", id="runs.unfilter"),
     ]
 
     class OpenRun(Message):
@@ -118,7 +128,8 @@ class RunsScreen(RunActionsScreen):
         self._gpus = gpus
         self._changed = changed
         self._selected: set[str] = set()
-        """Ids of the runs that are selected for a comparison."""
+        """Ids of the runs that are selected: compared, stopped, resumed or deleted together."""
+        self._order = next(iter(ORDERS))
         self._reader: FeedReader[RunFeed] | None = None
         self._diagnosis: ThrottledDiagnosis | None = None
         self._running_diagnosis: ThrottledDiagnosis | None = None
@@ -126,6 +137,7 @@ class RunsScreen(RunActionsScreen):
     def compose(self) -> ComposeResult:
         """Title, table, preview and keys, from top to bottom."""
         yield TitleRow("Runs", id="title")
+        yield LineInput(placeholder="list runs whose name, model, dataset or status has …", id="filter")
         yield RunTable(id="table")
         with Vertical(id="preview"):
             yield TitleRow(id="preview-title")
@@ -154,13 +166,32 @@ class RunsScreen(RunActionsScreen):
         if not self.is_front:
             return
         now = time.time()
-        runs = self._runs.summaries
+        runs = listed(self._runs.summaries, self._filter, self._order)
+        self._selected &= {run.id for run in self._runs.summaries}
         self.set_class(not runs, "-empty")
         table = self.query_one(RunTable)
-        table.empty_text = FIRST_STEPS if self._runs.loaded else NOT_LOADED
+        table.empty_text = NOTHING_FOUND if self._filter else FIRST_STEPS if self._runs.loaded else NOT_LOADED
         table.show([run_row(run, now, run.id in self._selected) for run in runs])
-        self.query_one("#title", TitleRow).show([[("Runs", "title")]], gpu_row(self._gpus.now(), self._gpus.absence))
+        self._show_title()
         self.refresh_bindings()
+
+    def _show_title(self) -> None:
+        first, last = self.query_one(RunTable).shown
+        count, total = len(self.query_one(RunTable).runs), len(self._runs.summaries)
+        title: list[StyledRow] = [[("Runs", "title")]]
+        if total:
+            title.append([(f"{first}–{last} of {count}", "muted")])
+        if self._filter:
+            title.append([(f"{count} of {total} with “{printable(self._filter)}”", "accent")])
+        if self._selected:
+            title.append([(f"{len(self._selected)} selected", "accent")])
+        if self._order != next(iter(ORDERS)):
+            title.append([(f"by {self._order}", "accent")])
+        self.query_one("#title", TitleRow).show(title, gpu_row(self._gpus.now(), self._gpus.absence))
+
+    @property
+    def _filter(self) -> str:
+        return self.query_one("#filter", Input).value.strip()
 
     def _show_ages(self) -> None:
         self._show()
@@ -177,9 +208,15 @@ class RunsScreen(RunActionsScreen):
         run = self._run_at_cursor()
         return None if run is None else (run.folder, run.name, run.status)
 
+    def runs_acted_on(self) -> list[tuple[RunFolder, str, str]]:
+        """The selected runs, those that the filter hides too; the one under the cursor where none is selected."""
+        chosen = [run for run in self._runs.summaries if run.id in self._selected]
+        return [(run.folder, run.name, run.status) for run in chosen] or super().runs_acted_on()
+
     @on(RunTable.Highlighted)
     def _open_preview(self, message: RunTable.Highlighted) -> None:
         message.stop()
+        self._show_title()
         run = self._run_at_cursor()
         self._reader = self._diagnosis = None
         if run is not None:
@@ -252,8 +289,49 @@ class RunsScreen(RunActionsScreen):
     def on_run_table_start_requested(self, message: RunTable.StartRequested) -> None:
         """Start the first run: there is none in the table yet. Until the runs are read, Enter means nothing."""
         message.stop()
-        if self._runs.loaded:
+        if self._runs.loaded and not self._runs.summaries:
             self.action_new()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Disable also what has nothing to act on: a filter, a selection."""
+        if action == "close_filter":
+            return self.is_mounted and bool(self._selected or self.query_one("#filter", Input).has_class("-open"))
+        return super().check_action(action, parameters)
+
+    def action_filter(self) -> None:
+        """Open the field that filters the runs."""
+        field = self.query_one("#filter", Input)
+        field.add_class("-open")
+        field.focus()
+
+    @on(Input.Changed, "#filter")
+    def _filter_typed(self, message: Input.Changed) -> None:
+        message.stop()
+        self._show()
+
+    @on(Input.Submitted, "#filter")
+    def _filter_submitted(self, message: Input.Submitted) -> None:
+        message.stop()
+        self.query_one(RunTable).focus()
+        self.query_one("#filter", Input).set_class(bool(self._filter), "-open")
+
+    def action_close_filter(self) -> None:
+        """List all runs again, with none of them selected."""
+        field = self.query_one("#filter", Input)
+        field.value = ""
+        field.remove_class("-open")
+        self._selected.clear()
+        self.query_one(RunTable).focus()
+        self._show()
+
+    def action_sort(self) -> None:
+        """Sort by the next key."""
+        self._order = next_order(self._order)
+        self._show()
+
+    def action_fold_preview(self) -> None:
+        """Fold the preview away, or show it again."""
+        self.toggle_class("-folded")
 
     def action_new(self) -> None:
         """Start a new run."""
@@ -279,7 +357,7 @@ def run_row(run: RunSummary, now: float, selected: bool) -> RunRow:
     Args:
         run: the run.
         now: seconds since the epoch, for how long ago it ended.
-        selected: whether it is selected for a comparison.
+        selected: whether it is selected.
     """
     return RunRow(
         key=run.id,
@@ -289,6 +367,7 @@ def run_row(run: RunSummary, now: float, selected: bool) -> RunRow:
         fraction=1.0 if run.status == "done" else run.fraction,
         label=run.spark_label,
         spark=run.spark,
+        held_out=run.held_out,
         note=run_note(run, now),
         chosen=selected,
     )

@@ -9,6 +9,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_setting
+from dpo_tui.runs.metrics_reader import latest
 from dpo_tui.runs.status_names import LIVE, UNKNOWN
 from dpo_tui.runs.store import all_runs
 from dpo_tui.runs.summary import summary
@@ -29,6 +30,8 @@ class RunSummary:
         folder: its folder.
         about: its state and progress, from `dpo_tui.runs.summary.summary`.
         model: the last part of the model's name or path.
+        dataset: the dataset of its config, as text.
+        held_out: its newest accuracy on held-out pairs, 0 to 1; None where there is none.
         spark: recent values of the accuracy, or of the margin where there is no accuracy, oldest first.
         spark_label: ``acc`` or ``margin``.
     """
@@ -36,6 +39,8 @@ class RunSummary:
     folder: RunFolder
     about: dict[str, Any]
     model: str = ""
+    dataset: str = ""
+    held_out: float | None = None
     spark: tuple[float, ...] = ()
     spark_label: str = ""
 
@@ -118,7 +123,10 @@ def _read_summary(folder: RunFolder, now: float) -> RunSummary:
     except RunError as error:
         about = {"id": folder.id, "name": "", "status": UNKNOWN, "reason": error.message}
     label, spark = _spark(folder.metrics)
-    return RunSummary(folder, about, _model(folder), spark, label)
+    # The newest evaluation may lie far back; the search stops at once in runs that never evaluate.
+    held_out = finite_number(latest(folder.metrics).get("eval_rewards/accuracies"))
+    dataset = str(read_setting(folder.config, "dataset") or "")
+    return RunSummary(folder, about, _model(folder), dataset, held_out, spark, label)
 
 
 def _model(folder: RunFolder) -> str:

@@ -22,6 +22,11 @@ class LineInput(Input):
     """
 
     DEFAULT_CSS = "LineInput { border: none; height: 1; padding: 0; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "take it", id="field.submit"),
+        Binding("tab", "app.focus_next", "leave the field", id="field.leave"),
+    ]
+    HELP = "Every printable key is text · enter takes it · tab leaves the field"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"compact": True, **options})

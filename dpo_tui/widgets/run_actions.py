@@ -5,6 +5,7 @@ from typing import ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 
+from dpo_tui.errors import DpoTuiError
 from dpo_tui.runs import control_requests, naming, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import LIVE, OVER, RESUMABLE, UNKNOWN
@@ -27,33 +28,37 @@ class RunActionsScreen(FullScreen):
         """(folder, name, status) of the run that the keys act on; None when there is none."""
         raise NotImplementedError
 
+    def runs_acted_on(self) -> list[tuple[RunFolder, str, str]]:
+        """The runs that stop, resume and delete act on, as `current_run` returns one: that one alone by default."""
+        run = self.current_run()
+        return [] if run is None else [run]
+
+    def _allowed_runs(self, action: str) -> list[tuple[RunFolder, str, str]]:
+        return [run for run in self.runs_acted_on() if run[2] in _ALLOWED_STATUSES[action]]
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Disable the actions that the run's status does not allow."""
         if action == "rename_run":
             return self.current_run() is not None
-        allowed = _ALLOWED_STATUSES.get(action)
-        if allowed is None:
-            return True
-        run = self.current_run()
-        return run is not None and run[2] in allowed
+        return bool(self._allowed_runs(action)) if action in _ALLOWED_STATUSES else True
 
     @work(exclusive=True, group="steer", exit_on_error=False)
     async def action_stop_run(self) -> None:
-        """After confirmation, request a stop with a checkpoint; if the run is stopping or stalled, a stop at once."""
-        run = self.current_run()
-        if run is None:
+        """After confirmation, request a stop with a checkpoint; if all are stopping or stalled, a stop at once."""
+        runs = self._allowed_runs("stop_run")
+        if not runs:
             return
-        folder, name, status = run
-        again = status in ("stopping", "stalled")
-        question = f"Stop {name} {'at once' if again else ''}".rstrip() + "?"
+        again = all(status in ("stopping", "stalled") for _, _, status in runs)
+        question = f"Stop {_called(runs)} {'at once' if again else ''}".rstrip() + "?"
         detail = (
             "It does not wait for a checkpoint: what came after the last one is lost."
             if again
             else "It saves a checkpoint at its next step; r goes on from there later."
         )
         if await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=again)):
-            control_requests.request_stop(folder, now=again)
-            self.notify(f"{printable(name)} was asked to stop.", markup=False)
+            for folder, _, _ in runs:
+                control_requests.request_stop(folder, now=again)
+            self.notify(f"Asked to stop: {_called(runs)}.", markup=False)
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)
     def action_checkpoint_run(self) -> None:
@@ -64,13 +69,20 @@ class RunActionsScreen(FullScreen):
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)
     def action_resume_run(self) -> None:
-        """Resume the run from its last checkpoint."""
-        if (run := self.current_run()) is not None:
-            from dpo_tui.start.prepare import resume  # imports what reads data and models
+        """Resume from the last checkpoint."""
+        from dpo_tui.start.prepare import resume  # imports what reads data and models
 
-            resumed = resume(run[0])
+        failed: list[DpoTuiError] = []
+        for folder, name, _ in self._allowed_runs("resume_run"):
+            try:
+                resumed = resume(folder)
+            except DpoTuiError as error:  # it must not keep the others from going on
+                failed.append(error)
+                continue
             where = resumed.checkpoint.name if resumed.checkpoint is not None else "the beginning"
-            self.app.call_from_thread(self.notify, f"{printable(run[1])} goes on from {where}.", markup=False)
+            self.app.call_from_thread(self.notify, f"{printable(name)} goes on from {where}.", markup=False)
+        if failed:
+            raise failed[0]
 
     @work(exclusive=True, group="steer", exit_on_error=False)
     async def action_rename_run(self) -> None:
@@ -86,13 +98,15 @@ class RunActionsScreen(FullScreen):
     @work(exclusive=True, group="steer", exit_on_error=False)
     async def action_delete_run(self) -> None:
         """After confirmation, delete the run's folder."""
-        run = self.current_run()
-        if run is None:
+        runs = self._allowed_runs("delete_run")
+        if not runs:
             return
-        question = f"Delete {run[1]}?"
-        detail = f"Its metrics, checkpoints and adapter go with it.\n{run[0].path}"
-        if await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=True)):
-            self._remove(run[0], run[1])
+        names = "\n".join(str(folder.path) if len(runs) == 1 else name for folder, name, _ in runs[:_NAMED])
+        more = f"\nand {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+        detail = f"Metrics, checkpoints and adapters go with it.\n{names}{more}"
+        if await self.app.push_screen_wait(ConfirmDialog(f"Delete {_called(runs)}?", detail, dangerous=True)):
+            for folder, name, _ in runs:
+                self._remove(folder, name)
 
     # Not in the group "steer", whose next worker would cancel this one: deleting checkpoints may take a while.
     @work(thread=True, group="remove", exit_on_error=False)
@@ -101,6 +115,13 @@ class RunActionsScreen(FullScreen):
         self.app.call_from_thread(self.notify, f"{printable(name)} is deleted.", markup=False)
 
 
+def _called(runs: list[tuple[RunFolder, str, str]]) -> str:
+    """The name of one run, or how many there are."""
+    return printable(runs[0][1]) if len(runs) == 1 else f"{len(runs)} runs"
+
+
+_NAMED = 6
+"""Runs that the question before a deletion names."""
 _ALLOWED_STATUSES = {
     "stop_run": LIVE,
     "checkpoint_run": frozenset({"running"}),

@@ -1,4 +1,4 @@
-"""The table of runs: status, name, progress, a sparkline and a note in one row each."""
+"""The table of runs: status, name, progress, figures, a sparkline and a note in one row each, below a header."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +26,10 @@ WIDE = 110
 WIDEST = 150
 """Width in cells from which the model and a progress bar are shown."""
 
+# Widths of the columns between the name and the note, the space at their end included.
+_MARK, _MODEL, _BAR, _PERCENT, _TRAIN, _HELD_OUT, _SPARK = 2, 26, 16, 8, 12, 9, 6
+_FIGURES = _TRAIN + _HELD_OUT + _SPARK
+
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
@@ -39,6 +43,7 @@ class RunRow:
         fraction: the share that is done, 0 to 1, or None.
         label: the name of the metric in ``spark``, such as ``acc``.
         spark: values of the sparkline, oldest first.
+        held_out: accuracy on held-out pairs, 0 to 1, or None.
         note: an ETA, an age, or the reason of a failure.
         chosen: whether it is selected for comparison.
     """
@@ -50,6 +55,7 @@ class RunRow:
     fraction: float | None = None
     label: str = ""
     spark: tuple[float, ...] = ()
+    held_out: float | None = None
     note: str = ""
     chosen: bool = False
 
@@ -103,7 +109,7 @@ class RunTable(RowsWidget, can_focus=True):
         Binding("home,g", "move(-100000)", "first", id="runs.first", show=False),
         Binding("end,G", "move(100000)", "last", id="runs.last", show=False),
     ]
-    HELP = "↑/↓ choose a run · enter opens it · space selects it for comparing"
+    HELP = "↑/↓ choose a run · enter opens it · space selects it"
 
     class StartRequested(Message):
         """Posted when enter is pressed in an empty table: the user wants to start a first run."""
@@ -169,6 +175,14 @@ class RunTable(RowsWidget, can_focus=True):
     def _index(self) -> int:
         return next((index for index, run in enumerate(self.runs) if run.key == self.cursor), 0)
 
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Numbers of the first and the last run in view, counted from 1; (0, 0) in an empty table."""
+        if not self.runs:
+            return 0, 0
+        self._scroll_to_cursor(self.size.height)
+        return self._top + 1, min(self._top + max(self.size.height - 1, 1), len(self.runs))
+
     def action_move(self, by: int) -> None:
         """Move the cursor."""
         if not self.runs:
@@ -190,11 +204,21 @@ class RunTable(RowsWidget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Move the cursor to the row; a second click opens it."""
-        index = self._top + event.y
-        if index < len(self.runs):
+        index = self._top + event.y - 1  # below the header
+        if 0 <= index < len(self.runs):
             if self.runs[index].key == self.cursor and event.chain > 1:
                 self.action_open()
             self.action_move(index - self._index)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Move the cursor up."""
+        event.stop()
+        self.action_move(-1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Move the cursor down."""
+        event.stop()
+        self.action_move(1)
 
     def on_focus(self) -> None:
         """Show the cursor."""
@@ -208,41 +232,58 @@ class RunTable(RowsWidget, can_focus=True):
         """The rows in view."""
         if not self.runs:
             return [[(line[:width], "muted")] for line in self.empty_text[:height]]
+        self._scroll_to_cursor(height)
+        return [_header(width), *(self._row(run, width) for run in self.runs[self._top : self._top + height - 1])]
+
+    def _scroll_to_cursor(self, height: int) -> None:
+        rows = max(height - 1, 1)
         index = self._index
-        self._top = min(max(self._top, index - height + 1), index, max(len(self.runs) - height, 0))
-        self._top = max(self._top, 0)
-        return [self._row(run, width) for run in self.runs[self._top : self._top + height]]
+        self._top = max(min(max(self._top, index - rows + 1), index, max(len(self.runs) - rows, 0)), 0)
 
     def _row(self, run: RunRow, width: int) -> StyledRow:
         label = status_label(run.status)
         percent = "" if run.fraction is None else f"{whole_percent(run.fraction)} %"
-        name_width = 24 if width >= WIDE else 16
-        note_width = max(width - 2 - LABEL_WIDTH - 2 - name_width - 7 - 22, 12)
+        name_width, note_width = _column_widths(width)
         row: StyledRow = [
             ("▪ " if run.chosen else "  ", "name"),
             (_cell(label.text, LABEL_WIDTH + 1), label.role),
             (_cell(run.name, name_width), "name"),
         ]
         if width >= WIDEST:
-            row.append((_cell(run.model, 26), "muted"))
-            done, rest = bar(run.fraction or 0.0, 16)
+            row.append((_cell(run.model, _MODEL), "muted"))
+            done, rest = bar(run.fraction or 0.0, _BAR)
             row += [(done, "spark"), (rest, "bar")]
-            note_width -= 42
         row.append((f"{percent:>6}  ", "value"))
         explained = run.status in EXPLAINED  # the note says why it has this status
-        if run.spark and not explained:
-            row.append((f"{run.label} {short_number(run.spark[-1], 2):>5} ", "value"))
-            row.append((sparkline(list(run.spark), 8) + "  ", "spark"))
-        elif explained:
-            note_width += 21  # the note gets the cells of the sparkline
+        if explained:
+            note_width += _FIGURES  # the note gets the cells of the figures
         else:
-            row.append((" " * 21, "value"))
+            train = f"{run.label} {short_number(run.spark[-1], 2):>5}" if run.spark else ""
+            held_out = "" if run.held_out is None else f"{run.held_out:.2f}"
+            row.append((f"{train:<{_TRAIN}}{held_out:<{_HELD_OUT}}", "value"))
+            row.append((sparkline(list(run.spark), _SPARK - 1) + " " if run.spark else " " * _SPARK, "spark"))
         row.append((_cell(run.note, max(note_width, 0)).rstrip(), "bad" if label.role == "bad" else "muted"))
         if run.key == self.cursor and self.has_focus:
             here: StyledRow = [(text, f"{role}-here") for text, role in row]
             here[0] = ("▪▸" if run.chosen else " ▸", "busy-here")
             return justified(here, [("", "name-here")], width)
         return row
+
+
+def _column_widths(width: int) -> tuple[int, int]:
+    """Cells of the name and of the note in a table of this width."""
+    name = 24 if width >= WIDE else 16
+    fixed = _MARK + LABEL_WIDTH + 1 + name + _PERCENT + _FIGURES + (_MODEL + _BAR if width >= WIDEST else 0)
+    return name, max(width - fixed, 0)
+
+
+def _header(width: int) -> StyledRow:
+    name_width, _ = _column_widths(width)
+    text = f"{'':<{_MARK}}{'status':<{LABEL_WIDTH + 1}}{'name':<{name_width}}"
+    if width >= WIDEST:
+        text += f"{'model':<{_MODEL}}{'':<{_BAR}}"
+    text += f"{'done':>6}  {'train':<{_TRAIN}}{'held-out':<{_HELD_OUT}}{'':<{_SPARK}}"
+    return [(text[:width], "muted")]
 
 
 def _cell(text: str, width: int) -> str:

@@ -1,6 +1,8 @@
 """Runs: the table while the home folder is being read."""
 
+import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.views.run_list import RunList
 from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets.run_table import RunTable
 from tests.support.app import ended_run, screen_text, until
 
 
@@ -46,3 +49,80 @@ async def test_an_empty_home_offers_the_first_steps_once_it_is_read(home, held_b
         await until(pilot, lambda: "No runs yet" in screen_text(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
+
+
+def evaluated(home: Path, run_id: str, name: str, accuracy: float, status: str = "done") -> None:
+    folder = ended_run(home, run_id, name, status, steps=3)
+    with folder.metrics.open("a") as stream:
+        stream.write(json.dumps({"t": 1, "step": 3, "eval_rewards/accuracies": accuracy}) + "\n")
+
+
+@pytest.fixture
+def four_runs(home: Path) -> None:
+    evaluated(home, "20261101-101010-aaaa", "helpful", 0.61)
+    evaluated(home, "20261102-101010-aaaa", "tone", 0.83)
+    evaluated(home, "20261103-101010-aaaa", "tone-long", 0.72, "stopped")
+    ended_run(home, "20261104-101010-aaaa", "never evaluated", "failed", reason="out of memory", steps=3)
+
+
+def names(pilot) -> list[str]:
+    return [run.name for run in pilot.app.screen.query_one(RunTable).runs]
+
+
+async def test_runs_show_held_out_accuracy_and_how_many_there_are_and_sort_by_it(home, four_runs):
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "1–4 of 4" in screen_text(pilot))
+        tone = next(line for line in screen_text(pilot).splitlines() if "tone " in line)
+        assert "acc" in tone and "0.83" in tone
+        await pilot.press("o", "o", "o")
+        await until(pilot, lambda: "by held-out accuracy" in screen_text(pilot))
+        assert names(pilot) == ["tone", "tone-long", "helpful", "never evaluated"]
+        await pilot.press("o")
+        assert names(pilot) == ["never evaluated", "tone-long", "tone", "helpful"]
+
+
+async def test_typing_after_a_slash_lists_only_what_has_it_and_escape_lists_all_again(home, four_runs):
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(names(pilot)) == 4)
+        await pilot.press("slash", *"TONE done")
+        await until(pilot, lambda: names(pilot) == ["tone"])
+        assert "1 of 4 with “TONE done”" in screen_text(pilot)
+        await pilot.press(*"x")
+        await until(pilot, lambda: "No run has that" in screen_text(pilot))
+        await pilot.press("enter", "enter")
+        assert isinstance(pilot.app.screen, RunsScreen), "Enter on an empty result starts nothing"
+        await pilot.press("escape")
+        await until(pilot, lambda: len(names(pilot)) == 4)
+        assert isinstance(pilot.app.screen, RunsScreen)
+
+
+async def test_selected_runs_are_deleted_together_after_they_were_named(home, four_runs):
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(names(pilot)) == 4)
+        await pilot.press("down", "space", "down", "space", "D")
+        await until(pilot, lambda: "Delete 2 runs?" in screen_text(pilot))
+        assert "tone-long" in screen_text(pilot) and "helpful" not in screen_text(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+        assert len(names(pilot)) == 4 and "2 selected" in screen_text(pilot)
+        await pilot.press("D")
+        await until(pilot, lambda: "Delete 2 runs?" in screen_text(pilot))
+        await pilot.press("y")
+        await until(pilot, lambda: names(pilot) == ["never evaluated", "helpful"])
+        await until(pilot, lambda: "selected" not in screen_text(pilot))
+        assert sorted(path.name for path in (home / "runs").iterdir()) == [
+            "20261101-101010-aaaa",
+            "20261104-101010-aaaa",
+        ]
+
+
+async def test_the_preview_folds_and_the_table_takes_its_rows(home, four_runs):
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(names(pilot)) == 4)
+        await until(pilot, lambda: "reward margin" in screen_text(pilot) or "accuracy" in screen_text(pilot))
+        table = pilot.app.screen.query_one(RunTable)
+        before = table.size.height
+        await pilot.press("p")
+        await until(pilot, lambda: table.size.height > before + 8)
+        await pilot.press("p")
+        await until(pilot, lambda: table.size.height == before)

@@ -38,3 +38,17 @@ async def test_a_long_text_in_a_dialog_is_shown_with_its_end_under_the_cursor(ho
         await pilot.press("end", "Z")
         await until(pilot, lambda: "Z" in screen_text(pilot))
         assert part in screen_text(pilot)
+
+
+async def test_in_a_field_every_printable_key_is_text_and_the_footer_names_the_way_out(home):
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
+        await pilot.press("ctrl+n", *"/quick4,5?n")
+        field = pilot.app.screen.query_one("#model-field", Input)
+        await until(pilot, lambda: field.value == "/quick4,5?n")
+        assert pilot.app.focused is field and isinstance(pilot.app.screen, NewScreen)
+        footer = screen_text(pilot).splitlines()[-1]
+        assert "enter take it" in footer and "tab leave the field" in footer
+        await pilot.press("tab")
+        assert pilot.app.focused is not field
