@@ -1,5 +1,6 @@
 """All runs: make, list, find, remove, sum up."""
 
+import errno
 import json
 import os
 import re
@@ -7,6 +8,8 @@ import stat
 import threading
 import time
 from pathlib import Path
+from time import gmtime, strftime
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,6 +131,78 @@ def test_a_running_run_is_not_removed() -> None:
         store.remove(folder)
     assert folder.config.exists()
     assert f"dpo-tui stop {folder.id}" in (refused.value.hint or "")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_whose_lock_is_held_is_not_removed_though_it_has_ended() -> None:
+    """Its supervisor is ending leftover processes, or someone resumes it at this moment."""
+    folder = make()
+    edit_state(folder, status="done", attempt=1)
+    with supervised(folder), pytest.raises(RunError, match="is just being started or ended"):
+        store.remove(folder)
+    assert folder.config.exists()
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_that_cannot_be_locked_is_not_removed() -> None:
+    folder = make()
+    edit_state(folder, status="failed")
+    folder.lock.mkdir()
+    with pytest.raises(RunError, match=f"cannot remove run {folder.id}: Is a directory"):
+        store.remove(folder)
+    assert folder.config.exists()
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("error", [PermissionError(errno.EPERM, "Operation not permitted"), FileNotFoundError()])
+def test_a_file_that_cannot_be_deleted_is_an_error_and_one_that_is_gone_is_none(
+    monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    folder = make()
+    edit_state(folder, status="failed")
+    (folder.path / "immutable").touch()
+    unlink = os.unlink
+
+    def refusing(path: str | Path, **how: int) -> None:
+        if isinstance(error, FileNotFoundError) or path != "immutable":
+            unlink(path, **how)
+        if path == "immutable":
+            raise error
+
+    monkeypatch.setattr(os, "unlink", refusing)
+    if isinstance(error, FileNotFoundError):
+        store.remove(folder)  # another process has deleted the file in between
+    else:
+        with pytest.raises(RunError, match=f"cannot remove run {folder.id}: Operation not permitted"):
+            store.remove(folder)
+
+
+def test_an_id_that_is_taken_goes_to_no_second_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of the same 65536th of a second."""
+    first = make("first")
+    now = state_of(first).created_at
+    clock = iter([now, now, now + 0.5])
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: next(clock), strftime=strftime, gmtime=gmtime))
+    second = make("second")
+    assert second.id != first.id
+    assert (state_of(first).name, state_of(second).name) == ("first", "second")
+    assert {path.name for path in (home / "runs").iterdir()} == {first.id, second.id}, "no draft stays"
+
+
+def test_the_folder_of_runs_is_private(home: Path) -> None:
+    """Data, prompts and answers of a person are in it."""
+    make()
+    assert stat.S_IMODE((home / "runs").stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_without_a_result_is_named_with_what_shows_how_it_goes() -> None:
+    folder = make()
+    with pytest.raises(RunError, match=f"run {folder.id} has no result yet") as refused:
+        store.require_result(folder)
+    assert f"dpo-tui status {folder.id}" in (refused.value.hint or "")
+    folder.adapter.mkdir()
+    store.require_result(folder)
 
 
 @pytest.mark.usefixtures("home")
