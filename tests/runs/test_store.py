@@ -14,8 +14,10 @@ from types import SimpleNamespace
 import pytest
 
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
-from dpo_tui.runs import store
+from dpo_tui.runs import run_lock, store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.process import process_start
+from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import edit_state, fresh_home, make, state_of, supervised  # noqa: F401 - a fixture
 
 
@@ -102,6 +104,7 @@ def test_a_removed_run_is_gone_and_others_stay(home: Path) -> None:
     store.remove(first)
     assert store.all_runs() == [second]
     assert [path.name for path in (home / "runs").iterdir()] == [second.id]
+    assert run_lock.owner(first.lock) is None, "its lock goes with it"
 
 
 def test_what_a_killed_removal_or_creation_left_is_deleted_when_the_next_run_is_made(home: Path) -> None:
@@ -175,6 +178,7 @@ def test_a_file_that_cannot_be_deleted_is_an_error_and_one_that_is_gone_is_none(
     else:
         with pytest.raises(RunError, match=f"cannot remove run {folder.id}: Operation not permitted"):
             store.remove(folder)
+        assert make("next").config.exists(), "what is left of it is in nobody's way"
 
 
 def test_an_id_that_is_taken_goes_to_no_second_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +191,30 @@ def test_an_id_that_is_taken_goes_to_no_second_run(home: Path, monkeypatch: pyte
     assert second.id != first.id
     assert (state_of(first).name, state_of(second).name) == ("first", "second")
     assert {path.name for path in (home / "runs").iterdir()} == {first.id, second.id}, "no draft stays"
+
+
+def test_an_id_that_another_process_is_making_a_run_of_is_left_to_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make("first")
+    theirs = home / "runs" / f".creating-{first.id}"
+    first.path.rename(theirs)
+    now = json.loads((theirs / "state.json").read_text())["created_at"]
+    clock = iter([now, now, now + 0.5])
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: next(clock), strftime=strftime, gmtime=gmtime))
+    assert make("second").config.exists()
+    assert json.loads((theirs / "state.json").read_text())["name"] == "first", "their draft is as it was"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_whose_worker_outlives_its_supervisor_is_not_removed() -> None:
+    folder = make()
+    here = os.getpid()
+    edit_state(folder, status="running", attempt=1, supervisor_pid=1, worker_pid=here, worker_start=process_start(here))
+    assert status_of(folder).status == "lost"
+    with pytest.raises(RunError, match="is still running"):
+        store.remove(folder)
+    assert folder.config.exists()
 
 
 def test_the_folder_of_runs_is_private(home: Path) -> None:
