@@ -1,9 +1,11 @@
 """Files of the run folder: whole or not at all, and readable at any moment."""
 
 import errno
+import fcntl
 import json
 import os
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -73,7 +75,8 @@ def test_lines_appended_by_many_processes_never_mix(tmp_path: Path) -> None:
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), who]) for who in "abc"]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # One that looks at the file's end while another writes may put an empty line before its own, which readers skip.
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
     assert len(lines) == 600
     for who in "abc":
         assert [line["n"] for line in lines if line["who"] == who] == list(range(200))
@@ -163,6 +166,62 @@ def test_the_lock_names_its_owner_and_goes_with_it_even_if_children_live_on(tmp_
         os.kill(child, 9)
         keeper.stdin.close()
         keeper.stdout.close()
+
+
+_TAKES_IT = (
+    "import sys; from pathlib import Path; from dpo_tui.runs import run_lock as lock\n"
+    "print(lock.acquire(Path(sys.argv[1])))"
+)
+
+
+def test_a_lock_that_was_released_can_be_taken_by_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    command = [sys.executable, "-c", _TAKES_IT, str(path)]
+    assert run_lock.acquire(path)
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+    run_lock.release(path)
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are counted in /proc")
+def test_looking_at_locks_of_others_uses_up_no_descriptors(tmp_path: Path) -> None:
+    """The app looks at the lock of every run each second, for days."""
+    path = tmp_path / "run.lock"
+    code = _TAKES_IT + "\nsys.stdout.flush(); sys.stdin.read()"
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert keeper.stdout and keeper.stdout.readline() == "True\n"
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        assert run_lock.owner(path) == keeper.pid
+        assert not run_lock.acquire(path)
+    assert len(os.listdir("/proc/self/fd")) == before
+    keeper.communicate()
+
+
+def test_a_file_system_without_locks_is_an_error_and_not_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(OSError, match="No locks available"):
+        run_lock.acquire(tmp_path / "run.lock")
+    assert run_lock.owner(tmp_path / "run.lock") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the layout of Linux's struct flock")
+@pytest.mark.parametrize("pid", [0, -1])
+def test_an_owner_of_another_host_or_container_is_one_that_is_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int
+) -> None:
+    """What the kernel answers for it: pid 0 outside this pid namespace, and a negative one on NFS."""
+    (tmp_path / "run.lock").touch()
+    answer = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, pid)
+    monkeypatch.setattr("fcntl.fcntl", lambda *_: answer)
+    assert run_lock.owner(tmp_path / "run.lock") == 0
 
 
 def test_a_lone_surrogate_that_was_written_is_read_again(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """All runs: make, list, find, remove, sum up."""
 
+import errno
 import json
 import os
 import re
@@ -7,12 +8,16 @@ import stat
 import threading
 import time
 from pathlib import Path
+from time import gmtime, strftime
+from types import SimpleNamespace
 
 import pytest
 
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
-from dpo_tui.runs import store
+from dpo_tui.runs import run_lock, store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.process import process_start
+from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import edit_state, fresh_home, make, state_of, supervised  # noqa: F401 - a fixture
 
 
@@ -99,6 +104,7 @@ def test_a_removed_run_is_gone_and_others_stay(home: Path) -> None:
     store.remove(first)
     assert store.all_runs() == [second]
     assert [path.name for path in (home / "runs").iterdir()] == [second.id]
+    assert run_lock.owner(first.lock) is None, "its lock goes with it"
 
 
 def test_removing_a_run_that_is_a_link_to_another_disk_removes_its_files_there(home: Path, tmp_path: Path) -> None:
@@ -153,6 +159,103 @@ def test_a_running_run_is_not_removed() -> None:
         store.remove(folder)
     assert folder.config.exists()
     assert f"dpo-tui stop {folder.id}" in (refused.value.hint or "")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_whose_lock_is_held_is_not_removed_though_it_has_ended() -> None:
+    """Its supervisor is ending leftover processes, or someone resumes it at this moment."""
+    folder = make()
+    edit_state(folder, status="done", attempt=1)
+    with supervised(folder), pytest.raises(RunError, match="is just being started or ended"):
+        store.remove(folder)
+    assert folder.config.exists()
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_that_cannot_be_locked_is_not_removed() -> None:
+    folder = make()
+    edit_state(folder, status="failed")
+    folder.lock.mkdir()
+    with pytest.raises(RunError, match=f"cannot remove run {folder.id}: Is a directory"):
+        store.remove(folder)
+    assert folder.config.exists()
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("error", [PermissionError(errno.EPERM, "Operation not permitted"), FileNotFoundError()])
+def test_a_file_that_cannot_be_deleted_is_an_error_and_one_that_is_gone_is_none(
+    monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    folder = make()
+    edit_state(folder, status="failed")
+    (folder.path / "immutable").touch()
+    unlink = os.unlink
+
+    def refusing(path: str | Path, **how: int) -> None:
+        if isinstance(error, FileNotFoundError) or path != "immutable":
+            unlink(path, **how)
+        if path == "immutable":
+            raise error
+
+    monkeypatch.setattr(os, "unlink", refusing)
+    if isinstance(error, FileNotFoundError):
+        store.remove(folder)  # another process has deleted the file in between
+    else:
+        with pytest.raises(RunError, match=f"cannot remove run {folder.id}: Operation not permitted"):
+            store.remove(folder)
+        assert make("next").config.exists(), "what is left of it is in nobody's way"
+
+
+def test_an_id_that_is_taken_goes_to_no_second_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of the same 65536th of a second."""
+    first = make("first")
+    now = state_of(first).created_at
+    clock = iter([now, now, now + 0.5])
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: next(clock), strftime=strftime, gmtime=gmtime))
+    second = make("second")
+    assert second.id != first.id
+    assert (state_of(first).name, state_of(second).name) == ("first", "second")
+    assert {path.name for path in (home / "runs").iterdir()} == {first.id, second.id}, "no draft stays"
+
+
+def test_an_id_that_another_process_is_making_a_run_of_is_left_to_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make("first")
+    theirs = home / "runs" / f".creating-{first.id}"
+    first.path.rename(theirs)
+    now = json.loads((theirs / "state.json").read_text())["created_at"]
+    clock = iter([now, now, now + 0.5])
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: next(clock), strftime=strftime, gmtime=gmtime))
+    assert make("second").config.exists()
+    assert json.loads((theirs / "state.json").read_text())["name"] == "first", "their draft is as it was"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_whose_worker_outlives_its_supervisor_is_not_removed() -> None:
+    folder = make()
+    here = os.getpid()
+    edit_state(folder, status="running", attempt=1, supervisor_pid=1, worker_pid=here, worker_start=process_start(here))
+    assert status_of(folder).status == "lost"
+    with pytest.raises(RunError, match="is still running"):
+        store.remove(folder)
+    assert folder.config.exists()
+
+
+def test_the_folder_of_runs_is_private(home: Path) -> None:
+    """Data, prompts and answers of a person are in it."""
+    make()
+    assert stat.S_IMODE((home / "runs").stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_without_a_result_is_named_with_what_shows_how_it_goes() -> None:
+    folder = make()
+    with pytest.raises(RunError, match=f"run {folder.id} has no result yet") as refused:
+        store.require_result(folder)
+    assert f"dpo-tui status {folder.id}" in (refused.value.hint or "")
+    folder.adapter.mkdir()
+    store.require_result(folder)
 
 
 @pytest.mark.usefixtures("home")

@@ -83,6 +83,8 @@ class PairLog:
 def _duplicates(records: NDArray[np.void], evaluation_prompts: NDArray[np.uint64] | None) -> Duplicates:
     none = np.empty(0, dtype=np.int64)
     prompts = np.ascontiguousarray(records["prompt"])
+    # Equal hashes count as equal texts: at 64 bits, a billion different prompts have a chance of three in a hundred of
+    # a single collision among all of them.
     repeated = _repeated_values(prompts)
     leaked = none
     if evaluation_prompts is not None and len(evaluation_prompts):
@@ -91,6 +93,8 @@ def _duplicates(records: NDArray[np.void], evaluation_prompts: NDArray[np.uint64
         return Duplicates(none, none, none, leaked, len(prompts))
     # Only pairs whose prompt occurs more than once can repeat or contradict another; they are few in most files.
     candidates = records[_isin(prompts, repeated)]
+    # The last key is the first to sort by: prompt, then pair, then row. So the first of equal pairs is that of the
+    # earliest row, which is the one that stays.
     candidates = candidates[np.lexsort((candidates["row"], candidates["pair"], candidates["prompt"]))]
     rows, pairs, prompt = candidates["row"], candidates["pair"], candidates["prompt"]
     same_prompt = _equals_previous(prompt)

@@ -59,6 +59,9 @@ class ScanProcess(JsonChild):
         # Hashes of texts are compared between the processes of a scan, so these share a seed. It is random, so that no
         # file can be crafted whose texts collide.
         environment = {"PYTHONHASHSEED": str(secrets.randbelow(2**32)), "OMP_NUM_THREADS": "1"}
+        # A process and not a thread: scanning holds the interpreter's lock for as long as it runs, which would freeze
+        # the screen, and a thread cannot be ended from outside. One thread for numpy's libraries, as the scan already
+        # has a process for each core.
         super().__init__("dpo_tui.data.scan.scanner", "the scan", environment=environment)
         self.send(dataclasses.asdict(request))
 

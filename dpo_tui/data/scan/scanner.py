@@ -118,6 +118,8 @@ class _Scan:
         done = 0
         # The length of a stream is unknown until it ends, so there is no total to show.
         size = self.size if all(file.packed is None and file.kind == "json" for file in self.files) else 0
+        # The rows of a chunk are numbered from 0 in the process that scans it. Only here, where the parts come one
+        # after the other, is it known how many rows precede them.
         for part in self._scan_chunks(self.files, submitted):
             # Results come in the order in which chunks were submitted.
             file, chunk = submitted.popleft()
@@ -141,7 +143,11 @@ class _Scan:
         )
 
     def _compare_rows(self, flags: IO[bytes]) -> None:
+        # Flags of what only a comparison of all rows can tell are added in place: the file of a billion rows need not
+        # fit into memory.
         stored = np.memmap(flags, dtype=np.uint32, mode="r+") if self.totals.lines else np.zeros(0, dtype=np.uint32)
+        # The evaluation split goes through the same pool function: hashes of texts agree between processes that share a
+        # seed, and only between those.
         for found in self.pair_log.duplicates(self._evaluation_prompts()):
             self.totals.distinct_prompts += found.distinct_prompts
             for check, rows in (
@@ -244,6 +250,8 @@ def _make_scanner(mapping: ColumnMapping) -> None:
     import gc
 
     gc.disable()  # rows hold no reference cycles, and searching for them takes a fifth of the time
+    # Made here, after the fork, and not sent with each task: compiled patterns and what a recogniser has learnt of the
+    # columns stay in the process.
     _SCANNER[:] = [ChunkScanner(Recogniser(mapping), checks())]
 
 

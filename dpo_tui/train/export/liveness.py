@@ -71,6 +71,8 @@ class Liveness:
         if self.not_finite:
             shown = ", ".join(self.not_finite[:_SHOWN]) + (", …" if len(self.not_finite) > _SHOWN else "")
             return f"{len(self.not_finite)} of its tensors hold NaN or infinity ({shown})"
+        # One part that has changed is enough: of an adapter and a head trained beside it, either may rightly stay (a
+        # rate of its own, rows without effect). What stays is a doubt.
         if not trained or not self.parts or any(part.norm for part in self.parts):
             return ""
         if any(part.half and part.share is not None for part in self.parts):

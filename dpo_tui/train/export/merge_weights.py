@@ -46,6 +46,7 @@ def merge_weights(
     Raises:
         TrainingError: the base has no safetensors, or its files do not hold the weights that the adapter changes.
     """
+    # Everything that can be refused is refused before the first shard is written.
     shards = {shard: names_in(base / shard) for shard in shards_of(base)}
     merge = _Merge(base, adapted, shards, nf4=nf4)
     merge.require_all_weights()

@@ -123,6 +123,8 @@ def _load_adapter_into(model: PeftModel, folder: Path) -> None:
     name = model.active_adapter
     stored = load_peft_weights(str(folder), device="cpu")
     with _refusal(f"{folder}: its adapter is not the one that the run trains"):
+        # Its result is that of load_state_dict(strict=False), of which PEFT's from_pretrained at most warns: an adapter
+        # of which a part is missing would go on with B = 0 there.
         found = set_peft_model_state_dict(model, stored, adapter_name=name)
     # The result lists the weights of the base model too, as none of them is in the file.
     missing = [key for key in found.missing_keys if name in key.split(".")]

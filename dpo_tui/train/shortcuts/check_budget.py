@@ -119,6 +119,7 @@ class CheckBudget:
 
     def spend(self, work: float) -> bool:
         """Take work from the budget; return False, and take none, where less is left."""
+        # Never in part: half a check shows nothing.
         if work > self.left:
             return False
         self.left -= work

@@ -30,6 +30,8 @@ def sharing_obstacle(model: Any, max_length: int) -> str | None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
         return f"the model has layers of the kind {odd[0]}"
+    # A mask of four dimensions takes the place of the model's own, the window included: a packed row would see further
+    # than TRL's. A window that no row exceeds makes no difference.
     window = _window(config, kinds)
     if window is not None and window < max_length:
         return f"the model's attention slides over {window:,} tokens, max_seq_length is {max_length:,}"

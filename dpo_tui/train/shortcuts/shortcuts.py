@@ -139,6 +139,7 @@ class Shortcuts:
             TrainingError: ``share_prefix = "on"`` and the check finds a mismatch.
         """
         ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+        # The model has refused packed rows since the last batch: the status follows here, where the step is known.
         if self.sharing.ended and self._sharing_status.on:
             self._end_sharing(trainer, self.sharing.ended)
         if not self.sharing.enabled or ids is None or mask is None or _is_sharded(trainer):
@@ -195,6 +196,8 @@ class Shortcuts:
             # Before the comparison: what is random would differ between its two passes, and be taken for a fault of a
             # shortcut.
             obstacle = self._randomness(trainer, batch, obstacle) or obstacle
+        # The head is checked even where prompts cannot be shared, each by itself where both together differ: one that
+        # is at fault must not take the other with it.
         switches: dict[str, Switch] = {"head": self._switch_head} if self.has_fused_head else {}
         if not obstacle:
             switches["sharing"] = self._switch_sharing
@@ -226,6 +229,8 @@ class Shortcuts:
 
         What these cover is shared without another check.
         """
+        # Nothing is covered until a check has passed. A batch with a larger pair is checked when it comes
+        # (`check_larger_pairs`), so what the budget leaves out here costs speed and never exactness.
         self.sharing.largest = PairSize(0, 0)
         # A model that is going to be spread over processes is whole now, and cannot be checked again later.
         longest_row = float("inf") if _is_sharded(trainer) else longest_certain_row(sizes, trained)

@@ -41,8 +41,8 @@ class SparseLMHead:
         """Wrap the ``forward`` that ``trl.trainer.utils.add_fused_lm_head`` gave a causal language model."""
         fused = model.forward
 
-        # wraps: whoever asks with inspect.signature which arguments the model takes, as Trainer does before it passes
-        # some of the loss's, still sees those of the model's class.
+        # wraps: whoever asks with inspect.signature which arguments the model takes, as `generate` does with those that
+        # it is given, still sees those of the model's class.
         @functools.wraps(type(model).forward)
         def forward(
             module: Any,

@@ -107,6 +107,7 @@ class Journal:
             OSError: the run's folder is gone.
         """
         try:
+            # Events first: they are few, and one of them may be the only account of why the run failed.
             for log in (self._events, self._metrics, self._samples):
                 log.flush()
                 if lost := log.take_lost():
