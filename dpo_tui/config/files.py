@@ -270,7 +270,10 @@ def _parse_toml(path: Path, text: str) -> Any:
 def _parse_json(path: Path, text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: _without_repeats(path, pairs))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        place = _place(path, error.lineno - 1, error.colno - 1)
+        raise ConfigError(f"{place}: not valid JSON: {error.msg}") from None
+    except RecursionError as error:
         raise ConfigError(f"{path}: not valid JSON: {error}") from None
 
 
@@ -294,8 +297,21 @@ def _parse_yaml(path: Path, text: str) -> Any:
 
     try:
         return yaml.load(text, Loader)  # noqa: S506 (Loader is a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(f"{_place(path, mark.line, mark.column) if mark else path}: not valid YAML: {what}") from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].split("\n")
+        place = _place(path, len(before) - 1, len(before[-1]))
+        raise ConfigError(f"{place}: not valid YAML: the character U+{ord(text[error.position]):04X}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _place(path: Path, line: int, column: int) -> str:
+    """A position in a file; ``line`` and ``column`` count from 0, and are named from 1, as editors do."""
+    return f"{path}:{line + 1}, column {column + 1}"
 
 
 _PARSERS: dict[str, Callable[[Path, str], Any]] = {

@@ -116,12 +116,15 @@ def load_rows(
 
 
 def notes_on(files: list[DataFile]) -> list[str]:
-    """What is to be said about the files of a dataset: that several are read as one, and which are named twice."""
+    """What is to be said of a dataset's files: which are left, that several are read as one, which are named twice."""
     paths = [file.path for file in files]
+    left = [file.note for file in files if file.note]
     if len(paths) < 2 or all(file.kind == "arrow" for file in files):  # noqa: PLR2004 (parts of a saved dataset)
-        return []
-    names = ", ".join(path.name for path in paths[:_FILES_NAMED]) + (", …" if len(paths) > _FILES_NAMED else "")
-    notes = [f"{len(paths):,} files are read as one dataset: {names}"]
+        return left
+    alike = len({path.name for path in paths}) < len(set(paths))  # such as en/train.jsonl and de/train.jsonl
+    shown = [f"{path.parent.name}/{path.name}" if alike else path.name for path in paths[:_FILES_NAMED]]
+    names = ", ".join(shown) + (", …" if len(paths) > _FILES_NAMED else "")
+    notes = [*left, f"{len(paths):,} files are read as one dataset: {names}"]
     twice = sorted({path.name for path in paths if paths.count(path) > 1})
     return notes + ([f"{', '.join(twice[:_FILES_NAMED])}: named twice, and read twice"] if twice else [])
 

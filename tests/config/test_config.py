@@ -121,6 +121,28 @@ def test_a_file_that_cannot_be_read_is_one_clear_error(
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.yaml", 'beta: 0.1\nmodel_name: "m\n', ":3, column 1: not valid YAML: while scanning a quoted scalar"),
+        ("a.yaml", "model_name: m\n\tdataset: d\n", ":2, column 1: not valid YAML: while scanning"),
+        ("a.yaml", "model_name: m\n  dataset: d\n", ":2, column 10: not valid YAML: mapping values are not allowed"),
+        ("a.yaml", "beta: 0.1\nname: [*y]\n", ":2, column 8: not valid YAML: found undefined alias 'y'"),
+        ("a.yaml", "beta: 0.1\nname: a\x01b\n", ":2, column 8: not valid YAML: the character U+0001"),
+        ("a.yaml", "name: !!python/object:os.system x\n", ":1, column 7: not valid YAML: could not determine"),
+        ("a.json", '{"beta": 0.1,\n "name": }', ":2, column 10: not valid JSON: Expecting value"),
+    ],
+)
+def test_a_mistake_of_writing_is_named_with_file_line_and_column(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    path = write(tmp_path / name, content)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.message.startswith(f"{path}{said}")
+    assert "unicode string" not in caught.value.message
+
+
 def test_a_binary_file_is_not_a_config(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes(b"\xff\xfe\x00binary")

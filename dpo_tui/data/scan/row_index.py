@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 
+from dpo_tui.data.load_rows import notes_on
 from dpo_tui.data.scan.scan_cache import Draft, cache_folder
 from dpo_tui.data.source.chunks import (
     Chunk,
@@ -211,7 +212,10 @@ def preview_rows(source: Source, count: int = 100, notes: list[str] | None = Non
         DataError: it cannot be read.
     """
     found: list[tuple[int, Row]] = []
-    for file in locate(source):
+    files = locate(source)
+    if notes is not None:
+        notes += notes_on(files)
+    for file in files:
         for chunk in chunks_of(file, _FIRST_BYTES):
             if notes is not None and isinstance(chunk, TextChunk):
                 notes += chunk.notes

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.source.archives import BLOCK_BYTES, head_of
+from dpo_tui.data.source.dataset_splits import require_split
 from dpo_tui.data.source.encodings import encoding_of, utf8_blocks
 from dpo_tui.data.source.json_lines import (
     LINE_TOO_LONG,
@@ -168,11 +169,18 @@ def _json_chunks(file: DataFile, size: int) -> Iterator[Chunk]:
             yield TextChunk(b"", notes=(document.note,))
             yield from _joined(document.rows, size, document.notes)
             return
+    if file.split is not None:
+        require_split(file.split, file.path)
     if start[:1] == b"[" or (start[:1] == b"{" and not _is_json_lines(start)):
         from dpo_tui.data.source.json_splitter import Splitter, split
+        from dpo_tui.data.source.viewer_rows import NOTE as VIEWER_NOTE
+        from dpo_tui.data.source.viewer_rows import unwrapped
 
         splitter = Splitter(1 if start[:1] == b"[" else 0)
-        yield from _joined(split(blocks, splitter), size, splitter.notes)
+        found, from_viewer = unwrapped(split(blocks, splitter))
+        if from_viewer:
+            yield TextChunk(b"", notes=(f"{file.path.name}: {VIEWER_NOTE}",))
+        yield from _joined(found, size, splitter.notes)
     elif encoding.name == "utf-8" and file.packed is None:
         yield from _line_chunks(file.path, size)
     else:

@@ -10,8 +10,15 @@ _SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val|dev|eval)(_[A
 
 TRAINING_SPLITS = ("train", "train_prefs")
 """Splits that are trained on where no setting names one, the usual one first."""
+_NAMES_SHOWN = 4
+WHOLE = "train"
+"""What the `datasets` library calls all rows of files whose names have no split in them."""
 EVALUATION_WORDS = ("test", "validation", "valid", "val", "dev", "eval")
 """Names of splits to evaluate on, the usual one first."""
+
+
+class NoPartsError(DataError):
+    """A split or subset was named of a dataset that has none, because it is one file."""
 
 
 def files_of_split(files: list[Path], names: list[str], split: str | None, where: Path | str) -> list[Path]:
@@ -24,10 +31,13 @@ def files_of_split(files: list[Path], names: list[str], split: str | None, where
         where: the dataset, for the error.
 
     Raises:
-        DataError: there are several splits, none of them ``train``, and none was asked for.
+        DataError: there are several splits, none of them ``train``, and none was asked for; or the split that was
+            asked for is not there.
     """
     found = [split_word(name) for name in names]
     splits = sorted({word for word in found if word})
+    if not splits and split == WHOLE and are_parts(names):
+        return files
     if not splits and split is None:
         raise DataError(
             f"{where} holds {len(files)} data files: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}",  # noqa: PLR2004
@@ -62,6 +72,41 @@ def choose_split(splits: list[str], asked: str | None, where: Path | str) -> str
         if usual in splits:
             return usual
     raise DataError(f"{where} has several splits and none is called train", hint=f"Choose one: {', '.join(splits)}.")
+
+
+def require_split(split: str, where: Path) -> None:
+    """Check that one file may be meant by a split: the one in its name, or ``train``, as `datasets` calls any file.
+
+    Raises:
+        NoPartsError: it is another split.
+    """
+    word = split_word(where.name)
+    if split not in (WHOLE, word):
+        what = f"which is {word} by its name" if word else "without splits"
+        raise NoPartsError(
+            f"{where} is one file, {what}: it has no split {split!r}",
+            hint="Leave the split out (dataset_split or eval_dataset_split, inspect: --split), or name the file meant.",
+        )
+
+
+def left_note(where: Path, names: list[str], chosen: list[str], kind: str = "split") -> str:
+    """Say which files of a folder, or which lists of a file, are read and which are not; empty where all are.
+
+    Args:
+        where: the folder or the file.
+        names: all of them.
+        chosen: those that are read.
+        kind: what a name's split is called.
+    """
+    left = [name for name in names if name not in chosen]
+    if not left:
+        return ""
+    return f"{where.name}: {_named(chosen, kind)} is read; not read: {_named(left, kind)}"
+
+
+def _named(names: list[str], kind: str) -> str:
+    shown = [f"{name} ({kind} {word})" if (word := split_word(name)) and word != name else name for name in names]
+    return ", ".join(shown[:_NAMES_SHOWN]) + (", …" if len(shown) > _NAMES_SHOWN else "")
 
 
 def split_word(name: str) -> str:

@@ -16,11 +16,13 @@ import orjson
 from dpo_tui.data.rows.shapes.answer_columns import CHOSEN_COLUMNS, REJECTED_COLUMNS
 from dpo_tui.data.rows.shapes.prompt_columns import PROMPT_COLUMNS
 from dpo_tui.data.source.archives import BLOCK_BYTES
-from dpo_tui.data.source.dataset_splits import choose_split, split_word
+from dpo_tui.data.source.dataset_splits import WHOLE, choose_split, left_note, require_split, split_word
 from dpo_tui.data.source.json_lines import UNREADABLE_PREFIX
 from dpo_tui.data.source.json_outline import MOST_MEMBERS, Member, outline_of
 from dpo_tui.data.source.json_splitter import Splitter, split
 from dpo_tui.data.source.source import DataFile
+from dpo_tui.data.source.viewer_rows import NOTE as VIEWER_NOTE
+from dpo_tui.data.source.viewer_rows import unwrapped
 from dpo_tui.errors import DataError
 
 ReadFrom = Callable[[int], Iterator[bytes]]
@@ -80,7 +82,7 @@ def json_document(file: DataFile, read: ReadFrom) -> JsonDocument | None:
         None if it is something else, such as JSON lines, or one row.
 
     Raises:
-        DataError: it has several lists of rows, and it is not clear which is meant.
+        DataError: it is not clear which of several lists of rows is meant, or none is the split that was named.
     """
     members = outline_of(read(0))
     if not members:
@@ -89,6 +91,7 @@ def json_document(file: DataFile, read: ReadFrom) -> JsonDocument | None:
     name = file.path.name
     firsts = {member.name: _first_element(read, member) for member in members[:_MOST_COLUMNS] if member.kind}
     if (table := _split_table(members, firsts)) is not None:
+        _require_split(file)
         columns, data = table
         names = _parsed(b"".join(_between(read, columns)))
         if not isinstance(names, list):
@@ -96,17 +99,22 @@ def json_document(file: DataFile, read: ReadFrom) -> JsonDocument | None:
         rows = _rows_of_cells(_values_of(read, data, notes), [str(one) for one in names])
         return JsonDocument(f"{name} is a table that pandas wrote with orient='split'", rows, notes)
     if (kind := _table_kind(members, firsts)) == "columns":
+        _require_split(file)
         lists = [member for member in members if member.kind]
         named = ", ".join(member.name for member in lists[:4]) + (", …" if len(lists) > 4 else "")  # noqa: PLR2004
         return JsonDocument(
             f"{name} is a table by columns ({named})", _rows_of_columns(read, lists, file, notes), notes
         )
     if kind == "index":
+        _require_split(file)
         rows = ([_split_member(one)[1] for one in batch] for batch in _values_of(read, None, notes))
         return JsonDocument(f"{name} has each row under a key of its own", rows, notes)
-    if (rows_member := _list_of_rows(members, firsts, file)) is not None:
-        note = f'the rows of {name} are those under "{rows_member.name}"'
-        return JsonDocument(note, _values_of(read, rows_member, notes), notes)
+    if lists := _lists_of_rows(members, firsts, file):
+        chosen = _chosen_list(lists, file)
+        note = f'the rows of {name} are those under "{chosen.name}"'
+        left = left_note(file.path, [member.name for member in lists], [chosen.name])
+        rows, from_viewer = unwrapped(_values_of(read, chosen, notes))
+        return JsonDocument(f"{left or note}; {VIEWER_NOTE}" if from_viewer else left or note, rows, notes)
     inner = [member for member in members if member.kind]
     if len(inner) == 1 and inner[0].kind == "{" and not any(member.name.lower() in _COLUMNS for member in members):
         # A web interface's wrapping, such as {"result": {"data": [...]}}.
@@ -158,33 +166,39 @@ def _split_table(members: list[Member], firsts: dict[str, tuple[str, Any]]) -> t
     return (columns, data) if isinstance(firsts.get("data", ("", None))[1], list) else None
 
 
-def _is_json_lines(file: DataFile) -> bool:
-    return any(suffix in (".jsonl", ".ndjson") for suffix in file.path.suffixes)
+def _require_split(file: DataFile) -> None:
+    if file.split is not None:
+        require_split(file.split, file.path)
 
 
-def _list_of_rows(members: list[Member], firsts: dict[str, tuple[str, Any]], file: DataFile) -> Member | None:
-    """The list whose elements are rows.
-
-    Raises:
-        DataError: there are several.
-    """
-    found = [
+def _lists_of_rows(members: list[Member], firsts: dict[str, tuple[str, Any]], file: DataFile) -> list[Member]:
+    """The lists whose elements may be rows."""
+    return [
         member
         for member in members
         if member.kind == "["
         and isinstance(value := firsts.get(member.name, ("", None))[1], dict)
         and not _is_message(value)
         and member.name.lower() not in _COLUMNS
+        and not {"feature_idx", "type"} <= value.keys()  # the viewer's description of columns
         # A file of JSON lines may have one line: its row may well hold a list of answers.
-        and (not _is_json_lines(file) or member.name.lower() in _LISTS_OF_ROWS)
+        and (file.may_hold_splits or member.name.lower() in _LISTS_OF_ROWS)
     ]
-    if len(found) < 2:  # noqa: PLR2004
-        return found[0] if found else None
-    by_name = {member.name: member for member in found}
-    if all(split_word(name) for name in by_name):
-        return by_name[choose_split(list(by_name), file.split, file.path)]
+
+
+def _chosen_list(lists: list[Member], file: DataFile) -> Member:
+    """The list whose elements are the rows.
+
+    Raises:
+        DataError: it is not clear which one is meant, or none is of the split that was named.
+    """
+    by_name = {member.name: member for member in lists}
     if file.split in by_name:
         return by_name[file.split]
+    if all(split_word(name) for name in by_name) or file.split not in (None, WHOLE):
+        return by_name[choose_split(list(by_name), file.split, file.path)]
+    if len(lists) == 1:
+        return lists[0]
     usual = next((by_name[name] for name in _LISTS_OF_ROWS if name in by_name), None)
     if usual is None:
         raise DataError(

@@ -137,6 +137,7 @@ class DataFile:
         encoding: of a text file that is not UTF-8, as the user named it; None finds it from the bytes.
         split: the split that the user named, for a file that holds several; None takes ``train`` or the only one.
         part: number of the location that it belongs to.
+        note: which files of its folder are read and which are not, in words; with the first file of a folder only.
     """
 
     path: Path
@@ -145,6 +146,12 @@ class DataFile:
     encoding: str | None = None
     split: str | None = None
     part: int = 0
+    note: str = ""
+
+    @property
+    def may_hold_splits(self) -> bool:
+        """Whether it is JSON that may be one object, with a list of rows for each split, and not JSON lines."""
+        return self.kind == "json" and not any(suffix in (".jsonl", ".ndjson") for suffix in self.path.suffixes)
 
 
 def is_data_file(name: PurePath) -> bool:

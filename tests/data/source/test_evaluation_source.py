@@ -132,7 +132,9 @@ def test_a_folder_with_splits_is_evaluated_on_its_test_split_and_says_so(tmp_pat
 
 @pytest.mark.usefixtures("home")
 def test_another_file_is_read_whatever_split_is_trained_on(tmp_path):
-    folder = folder_of_splits(tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    folder_of_splits(tmp_path / "data" / "none")
+    folder = tmp_path / "data"
     other = write_lines(tmp_path / "other.jsonl", [row(n) for n in range(40, 44)])
     lists = tmp_path / "lists.json"
     lists.write_text(json.dumps({"train": [row(1)], "dev": [row(51), row(52)]}))
