@@ -19,7 +19,7 @@ NOT_MEASURED: dict[str, float] = {
 }  # fmt: skip
 """Of a run without a result."""
 _BATCH = 16
-_MOST_TRAINED = 96
+_MOST_TRAINED = 64
 
 
 def measure(

@@ -124,7 +124,7 @@ def _edit(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
-def _recipe(
+def _recipe(  # noqa: PLR0917 - the columns of the tables below
     model: str, kind: str, name: str, right: str, made: str, change: Change | None = None, **more: Any
 ) -> MeasuredRecipe:
     common: dict[str, Any] = {"max_steps": 64, "eval_steps": 16, "per_device_train_batch_size": 8}
@@ -190,7 +190,8 @@ HEALTHY: tuple[MeasuredRecipe, ...] = (
 
 FAULTS: tuple[MeasuredRecipe, ...] = (
     _neox("noise", "noise", "weak-signal", "labels by tossing a coin", graded(flips(0.5))),
-    _neox("noise", "noise-hinge", "weak-signal", "labels by tossing a coin, hinge", graded(flips(0.5)), **_loss("hinge")),
+    _neox("noise", "noise-hinge", "weak-signal", "labels by tossing a coin, hinge", graded(flips(0.5)),
+          **_loss("hinge")),
     _neox(
         "noise-unseen", "noise-none", "weak-signal", "labels by tossing a coin, none held out",
         graded(flips(0.5), kept=0),
@@ -262,7 +263,7 @@ FAULTS: tuple[MeasuredRecipe, ...] = (
     _gpt2("too-short", "short-apo", "too-short", "12 steps, apo_zero", **_loss("apo_zero", max_steps=12, eval_steps=6)),
     _neox("wrong-reference", "other-start", "wrong-reference", "starts from an adapter the reference lacks",
           wrong_reference=True),
-    _gpt2("wrong-reference", "other-start-hinge", "wrong-reference", "starts from an adapter the reference lacks, hinge",
+    _gpt2("wrong-reference", "other-start-hinge", "wrong-reference", "the same with hinge",
           wrong_reference=True, **_loss("hinge")),
     _neox("answers-cut", "cut", "answers-cut", "most answers are cut", max_seq_length=48),
     _gpt2("answers-cut", "cut-ipo", "answers-cut", "most answers are cut, ipo", max_seq_length=56,

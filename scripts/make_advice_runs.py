@@ -152,15 +152,15 @@ def make(recipe: Recipe, seed: int, model: Path, out: Path, scratch: Path) -> No
     print(f"made {recipe.name} (seed {seed}) {against}", file=sys.stderr, flush=True)
 
 
-def _measured(
+def _measured(  # noqa: PLR0917 - what the run was made from
     recipe: MeasuredRecipe, folder: Any, undamaged: Path, model: Path, train: list[Row], held_out: list[Row]
 ) -> dict[str, Any]:
     """Measure what the run's label says, on pairs that no recipe has and with none of the advice."""
     rng = random.Random("pool")
     if recipe.graded:
-        pool = graded_pairs(300, rng, heldout=True, firmness=None)
+        pool = graded_pairs(150, rng, heldout=True, firmness=None)
     else:
-        pool = preference_pairs(load_problems(GRAMMAR), 7, rng, heldout=True)
+        pool = preference_pairs(load_problems(GRAMMAR), 4, rng, heldout=True)
     result = folder.adapter if recipe.settings.get("use_lora", True) else folder.merged
     normalised = recipe.settings.get("loss_type") == ["sigmoid_norm"]
     measured = measure(model, result, pool, train, normalised) if result.is_dir() else dict(NOT_MEASURED)
