@@ -100,6 +100,22 @@ ON_RUNS: tuple[Entry, ...] = (
         "`dpo-tui inspect DATA --write OUT --drop duplicate-pair`",
     ),
     Entry(
+        receipt.trained_text,
+        "no-end-token",
+        "the worker's check of the chat template warns; the rule then has the name of what was found "
+        "(`no-end-token`, `generation-prompt`, `answer-changed` …)",
+        "no metric shows it: both answers of a pair have it",
+        "`chat_template`, or what the message says",
+    ),
+    Entry(
+        receipt.answers_cut,
+        "answers-cut",
+        f"an answer of {receipt.CUT_SHARE:.0%} or more of the training pairs is cut at `max_seq_length`, as the worker "
+        "counted",
+        _OURS,
+        "twice the `max_seq_length`",
+    ),
+    Entry(
         curve.beta,
         "beta",
         f"`beta` below {_BETA_LOW:g} ({_BETA_OF_MEANS.low:g} with `sigmoid_norm`) while the pairs move by "
@@ -113,7 +129,7 @@ ON_RUNS: tuple[Entry, ...] = (
         pair_signal.swapped,
         "swapped",
         "held-out accuracy below one half by more than two standard errors of chance, its margin negative, and "
-        "training accuracy above one half",
+        "training accuracy above one half by its 95 % interval",
         "two standard errors",
         "look at the pairs: chosen and rejected changed places in one of the two",
     ),
@@ -121,7 +137,8 @@ ON_RUNS: tuple[Entry, ...] = (
         curve.rate_high,
         "rate-high",
         f"mean loss of the last third above {curve.HARMFUL_LOSS:g}; or chosen answers moved by {curve.THROWN_NATS:g} "
-        f"nats and by all of theirs, with accuracy up to {curve.THROWN_ACCURACY:g}",
+        f"nats and by all of theirs, with accuracy up to {curve.THROWN_ACCURACY:g}; or of the chosen answers' tokens "
+        f"less than {curve.LOST_TOKENS_SHARE:.0%} of those at the start are predicted",
         "chance is 0.693; ours beyond that",
         f"a tenth of the `learning_rate`, not below {plain_number(_LOW)}; `warmup_ratio` 0.1",
     ),
@@ -131,7 +148,8 @@ ON_RUNS: tuple[Entry, ...] = (
         f"accuracy {pair_signal.PERFECT_ACCURACY:g} within {pair_signal.EARLY_STEPS} steps over "
         f"{pair_signal.MIN_PAIRS_SEEN} pairs or more, and a loss below half of 0.693; or that accuracy in the second "
         f"half of the first pass over {pair_signal.MIN_PAIRS_AT_END} pairs, and "
-        f"{pair_signal.ALMOST_PERFECT_ACCURACY:g} held out",
+        f"{pair_signal.ALMOST_PERFECT_ACCURACY:g} held out; or more than {pair_signal.GIVEN_AWAY_ACCURACY:.0%} of both "
+        f"by the 95 % interval, where lengths alone tell {pair_signal.LENGTH_TELLS_SHARE:.0%} of the pairs apart",
         "practice: 1.0 within 20 steps means leaked or trivial pairs",
         "look at the pairs: the rejected answers give themselves away",
     ),
@@ -183,7 +201,8 @@ ON_RUNS: tuple[Entry, ...] = (
     Entry(
         preference.kl,
         "kl",
-        f"the newest KL estimate less its standard error is above {metric_expectations.KL_REASONABLE:g} nats an answer",
+        f"the newest KL estimate is above {metric_expectations.KL_REASONABLE:g} nats an answer, with 95 % by its "
+        "standard error (one-sided, Student's t of the number of answers)",
         "TRL's guidance for PPO",
         "twice the `beta`, at most 1, or what is usual for the loss",
     ),
@@ -198,7 +217,9 @@ ON_RUNS: tuple[Entry, ...] = (
         receipt.gradient_spikes,
         "spikes",
         f"`grad_norm` above {metric_expectations.SPIKE:g} and {metric_expectations.SPIKE:g} times the median of the "
-        f"{metric_expectations.SPIKE_PREDECESSORS} before",
+        f"{metric_expectations.SPIKE_PREDECESSORS} before; only a note (2) where gradients are clipped, at most "
+        f"{receipt.SPIKES_SHARE:.0%} of the steps are concerned, and the loss after them is not higher by two standard "
+        "errors",
         "practice: 0.01 to 10 is usual; the factor is ours",
         "`warmup_ratio` 0.2; look at the pairs of that batch",
     ),
@@ -216,6 +237,14 @@ ON_RUNS: tuple[Entry, ...] = (
         f"the device waits for batches {receipt.DATA_WAIT_SHARE:.0%} of the time or more, in the second half",
         _OURS,
         "twice the `dataloader_num_workers`, at least 2",
+    ),
+    Entry(
+        receipt.length,
+        "length",
+        "a note (2): the longer (or the shorter) answer is the chosen one in as large a share of the training pairs as "
+        "the policy is right in of the held-out ones",
+        "nothing then shows more than length",
+        "compare the lengths of answers with those of the base model",
     ),
 )
 
@@ -271,6 +300,8 @@ its consequences. When none applies, the verdict is what the run's numbers prove
 
 (1) Wilson's interval, of all held-out pairs. A strategy without an accuracy is judged by its held-out loss, which must
 have fallen by {held_out.FALLEN_LOSS_SHARE:.0%}.
+
+(2) A note is no diagnosis: it comes after the verdict, or after what is wrong.
 
     dpo-tui status RUN             the diagnosis, and the settings that would mend it
     dpo-tui status RUN --json      the same under `advice`: rule, severity, message, remedy, evidence

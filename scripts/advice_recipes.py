@@ -22,7 +22,8 @@ class Recipe:
         change: how training and held-out pairs are changed, with a random generator.
         wrong_reference: start the policy from an adapter that the reference does not have.
         damage: changes the files of the model's folder before the run.
-        model: the demo's model, the second toy (`advice_second_model.py`), or a real one (SmolLM2-135M-Instruct).
+        model: the demo's model, the second toy (`advice_second_model.py`), a real one (SmolLM2-135M-Instruct), or one
+            of `advice_other_models.py`.
         seed: of the run in the tree; None for that of the command line.
         held_out_pairs: how many of the demo's held-out pairs are evaluated.
     """
@@ -34,7 +35,7 @@ class Recipe:
     change: Change = lambda train, held_out, _: (train, held_out)
     wrong_reference: bool = False
     damage: Callable[[Path], None] | None = None
-    model: Literal["demo", "second", "real"] = "demo"
+    model: Literal["demo", "second", "real", "gpt_neox", "gpt2"] = "demo"
     seed: int | None = None
     held_out_pairs: int = 48
 

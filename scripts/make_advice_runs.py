@@ -11,6 +11,7 @@ by looking at, and how they did on the others.
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -20,8 +21,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from advice_graded_pairs import graded_pairs
+from advice_measures import NOT_MEASURED, base_nll, holds, measure
 from advice_recipes import RECIPES, Recipe, Row
 from advice_recipes_by_loss import AT_ANOTHER_RATE, AT_SUITED_SETTINGS, ON_DEMO_MODEL, ON_REAL_MODEL, ON_SECOND_MODEL
+from advice_recipes_other_models import FIFTH, MeasuredRecipe
+from build_demo import GRAMMAR
+from demo.corpus import preference_pairs
+from demo.grammar import load_problems
 
 COMMON: dict[str, Any] = {
     "bf16": False,
@@ -58,10 +65,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="instead of the recipe's own, which is 2 for the first recipes")
     parser.add_argument("--second-model", type=Path, help="needed for the recipes of the second model")
     parser.add_argument("--real-model", type=Path, help="SmolLM2-135M-Instruct, needed for the recipes of that model")
+    parser.add_argument("--gpt-neox", type=Path, help="folder of advice_other_models.py, for the recipes of that model")
+    parser.add_argument("--gpt2", type=Path, help="folder of advice_other_models.py, for the recipes of that model")
     arguments = parser.parse_args()
     from dpo_tui.demo import assets
 
-    models = {"demo": assets.model_dir(), "second": arguments.second_model, "real": arguments.real_model}
+    models = {
+        "demo": assets.model_dir(),
+        "second": arguments.second_model,
+        "real": arguments.real_model,
+        "gpt_neox": arguments.gpt_neox,
+        "gpt2": arguments.gpt2,
+    }
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DPO_TUI_HOME"] = scratch
         for recipe in (
@@ -71,6 +86,7 @@ def main() -> None:
             *ON_REAL_MODEL,
             *AT_ANOTHER_RATE,
             *AT_SUITED_SETTINGS,
+            *FIFTH,
         ):
             wanted = recipe.name in arguments.only if arguments.only else models[recipe.model] is not None
             if wanted:
@@ -96,6 +112,7 @@ def make(recipe: Recipe, seed: int, model: Path, out: Path, scratch: Path) -> No
     rng.shuffle(train)
     parts = {"pairs": train, "held-out": held_out}
     paths = [_write(scratch / f"{recipe.name}-{name}.jsonl", rows) for name, rows in parts.items()]
+    undamaged = model
     values = COMMON | {"seed": seed * 1000 + len(recipe.name), "name": recipe.name} | recipe.settings
     if recipe.damage:
         model = Path(shutil.copytree(model, scratch / f"{recipe.name}-model"))
@@ -121,8 +138,38 @@ def make(recipe: Recipe, seed: int, model: Path, out: Path, scratch: Path) -> No
     (target / "progress.json").write_text(json.dumps({"step": steps, "max_steps": whole}) + "\n")
     (target / "state.json").write_text(json.dumps({"status": "failed" if failed else "done"}) + "\n")
     label = {"right": list(recipe.right), "made": recipe.made, "seed": seed, "model": recipe.model}
+    against = ""
+    if isinstance(recipe, MeasuredRecipe):
+        measured = _measured(recipe, folder, undamaged, model, train, held_out)
+        against = holds(recipe.kind, measured, target)
+        label |= {"kind": recipe.kind, "measured": measured}
     (target / "label.json").write_text(json.dumps(label, indent=1) + "\n")
-    print(f"made {recipe.name} (seed {seed})", file=sys.stderr, flush=True)
+    if against:
+        # Kept apart, not deleted: whoever makes the set sees what was left out, and by which criterion.
+        left_out = out / "left-out" / target.name
+        shutil.rmtree(left_out, ignore_errors=True)
+        shutil.move(target, left_out)
+    print(f"made {recipe.name} (seed {seed}) {against}", file=sys.stderr, flush=True)
+
+
+def _measured(  # noqa: PLR0917 - what the run was made from
+    recipe: MeasuredRecipe, folder: Any, undamaged: Path, model: Path, train: list[Row], held_out: list[Row]
+) -> dict[str, Any]:
+    """Measure what the run's label says, on pairs that no recipe has and with none of the advice."""
+    rng = random.Random("pool")
+    if recipe.graded:
+        pool = graded_pairs(150, rng, heldout=True, firmness=None)
+    else:
+        pool = preference_pairs(load_problems(GRAMMAR), 4, rng, heldout=True)
+    result = folder.adapter if recipe.settings.get("use_lora", True) else folder.merged
+    normalised = recipe.settings.get("loss_type") == ["sigmoid_norm"]
+    measured = measure(model, result, pool, train, normalised) if result.is_dir() else dict(NOT_MEASURED)
+    if recipe.damage and result.is_dir():
+        measured["nll_whole"] = base_nll(undamaged, pool)
+    prompts = {row["prompt"] for row in train}
+    measured["leaked"] = sum(row["prompt"] in prompts for row in held_out) / max(1, len(held_out))
+    measured["copies"] = 1 - len({json.dumps(row) for row in train}) / len(train)
+    return {key: value if math.isfinite(value) else None for key, value in measured.items()}
 
 
 @contextlib.contextmanager

@@ -36,6 +36,8 @@ RULES: tuple[Rule, ...] = (
     first_step_rules.wrong_reference,
     receipt_rules.leak,
     receipt_rules.duplicates,
+    receipt_rules.trained_text,
+    receipt_rules.answers_cut,
     optimisation_rules.beta,
     pair_signal_rules.swapped,
     optimisation_rules.rate_high,
@@ -50,6 +52,7 @@ RULES: tuple[Rule, ...] = (
     receipt_rules.gradient_spikes,
     receipt_rules.dropped_rows,
     receipt_rules.data_bound,
+    receipt_rules.length,
 )
 
 
@@ -72,8 +75,10 @@ def as_event(advice: Advice) -> dict[str, Any]:
 
 def apply_rules(run: Evidence) -> list[Advice]:
     """Return the advice of every rule that applies, in the order of RULES; never empty."""
-    advice = [one for rule in RULES if (one := rule(run)) is not None]
-    return [with_changes_only(one, run.settings) for one in advice] or [verdict(run)]
+    advice = [with_changes_only(one, run.settings) for rule in RULES if (one := rule(run)) is not None]
+    problems = [one for one in advice if one.is_problem]
+    # A note is no diagnosis: what the run shows comes before it.
+    return [*(problems or [verdict(run)]), *(one for one in advice if not one.is_problem)]
 
 
 def with_changes_only(advice: Advice, settings: Mapping[str, Any]) -> Advice:
@@ -87,4 +92,6 @@ def _is_set(settings: Mapping[str, Any], name: str, value: Any) -> bool:
     if value is None:
         # A run's own file lists every setting that has a value, so that one it lacks is not set.
         return settings.get(name) is None
+    if name == "warmup_ratio" and settings.get("warmup_steps") is not None:
+        return False  # the steps are in force, whatever the ratio beside them
     return name in settings and bool(settings[name] == value)

@@ -57,6 +57,16 @@ class Evidence:
         """β of the loss; TRL's default where it is unknown."""
         return self.setting("beta", 0.1)
 
+    def longer_warmup(self, ratio: float) -> dict[str, float]:
+        """Return a remedy that warms up over a share of the steps; empty where the run does so already, or longer."""
+        steps = self.settings.get("warmup_steps")
+        if isinstance(steps, int) and not self.max_steps:
+            return {}
+        current = (
+            steps / self.max_steps if isinstance(steps, int) and self.max_steps else self.setting("warmup_ratio", 0.1)
+        )
+        return {"warmup_ratio": ratio} if current < ratio else {}
+
     @property
     def strategy(self) -> Strategy | None:
         """Strategy of the run; None where this version does not know it."""

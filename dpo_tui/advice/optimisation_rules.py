@@ -17,12 +17,19 @@ from dpo_tui.text.numbers import plain_number
 
 SETTLED_STEPS = 20
 """Steps after which a curve is judged: warm-up is over, and it holds two windows of ten steps."""
+USUAL_WARMUP = 0.1
+"""Share of the steps over which the rate warms up, as TRL's examples of DPO have it."""
 HARMFUL_LOSS = 0.85
 """Mean loss of the last third above which training does harm: chance is 0.693, and a tenth of wrong labels alone does
 not lift a healthy loss above this."""
 THROWN_NATS, THROWN_ACCURACY = 50.0, 0.75
 """Mean |log-ratio| of the chosen answers in the last third, more than all they had at the start, and the training
 accuracy up to which such a throw is harm: losses that are bounded do not rise."""
+LOST_TOKENS_SHARE = 0.5
+"""Share of the tokens that were predicted at the start, below which the policy has lost its language: DPO moves the
+probabilities of answers that the model knows, and on intact runs this share stays above nine tenths."""
+_MIN_TOKEN_LINES = {"eval_mean_token_accuracy": 2, "mean_token_accuracy": 10}
+"""Values of a metric from which on its course says something; the first evaluation is from before the first step."""
 FLAT_LOSS_NATS = 0.005
 """Distance of the loss from its start up to which it has not moved; at β 0.1 that is a tenth of a nat."""
 LITTLE_LOSS_NATS = 0.04
@@ -80,7 +87,7 @@ def _has_loss(line: Mapping[str, Any]) -> bool:
 
 
 def rate_high(run: Evidence) -> Advice | None:
-    """The mean loss is well above its start, or the policy was thrown far from the reference and learnt little."""
+    """The loss is well above its start, or the policy was thrown far and learnt little, or has lost its language."""
     losses, start, unit = run.values("loss"), run.loss_start, run.loss_unit
     if run.step < FEW_STEPS / 3 or len(losses) < _MIN_LOG_LINES:
         return None
@@ -90,22 +97,43 @@ def rate_high(run: Evidence) -> Advice | None:
     # A loss of means per token that falls is no harm, whatever the accuracy of whole answers.
     learns = run.compares_means and start is not None and unit is not None and late < start - FLAT_LOSS_NATS * unit
     thrown = _nats_thrown(run) if accuracy <= THROWN_ACCURACY and not learns else 0.0
-    if not harmful and not thrown:
+    lost = _lost_tokens(run)
+    if not harmful and not thrown and lost is None:
         return None
     symptom = f"The loss is {late:.2f} on average"
     if harmful and start is not None:
         symptom += f", worse than the {start:.2f} of tossing a coin, and jumped to {max(losses):.1f}"
-    else:
+    elif thrown:
         symptom += f", and the chosen answers have moved by {thrown:.0f} nats with {accuracy:.0%} of the pairs right"
-    severe = thrown or (start is not None and unit is not None and late > start + LN2 * unit)
+    if lost is not None:
+        symptom += f", and of the chosen answers' tokens {lost[1]:.0%} are predicted, {lost[0]:.0%} before"
+    severe = thrown or lost is not None or (start is not None and unit is not None and late > start + LN2 * unit)
     return Advice(
         "rate-high",
         "error" if severe else "warning",
         f"{symptom}: the learning rate {plain_number(run.setting('learning_rate', 0.0))} is too high here. Lower it, "
         "or warm up longer.",
-        _lower_rate(run) | {"warmup_ratio": max(0.1, run.setting("warmup_ratio", 0.1))},
+        _lower_rate(run) | run.longer_warmup(USUAL_WARMUP),
         f"mean loss of the last third {late:.3f}, highest {max(losses):.3f}, accuracy {accuracy:.2f}",
     )
+
+
+def _lost_tokens(run: Evidence) -> tuple[float, float] | None:
+    """The share of the chosen answers' tokens that is predicted, before and now, if most of it has been lost.
+
+    No loss asks for that, so that it is harm with every loss, also one that falls meanwhile, such as ``ipo``.
+    """
+    names = ("eval_mean_token_accuracy", "mean_token_accuracy")
+    for name in names:
+        known = run.values(name)
+        # One batch more or less of a short answer changes the share of a single line: parts of the curve are compared.
+        if len(known) < _MIN_TOKEN_LINES[name]:
+            continue
+        before, now = (
+            (known[0], known[-1]) if name == names[0] else (mean(part(known, 0, 0.1)), mean(part(known, 2 / 3, 1)))
+        )
+        return (before, now) if before > 0 and now < LOST_TOKENS_SHARE * before else None
+    return None
 
 
 def _nats_thrown(run: Evidence) -> float:

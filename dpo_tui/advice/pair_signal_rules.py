@@ -5,10 +5,11 @@ DPO's own loss, which starts at ln 2 and can fall to 0; for others they are mult
 """
 
 from dpo_tui.advice.advice import Advice
-from dpo_tui.advice.curve_statistics import chance_standard_error, mean, part
+from dpo_tui.advice.curve_statistics import chance_standard_error, mean, part, wilson_interval
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.advice.held_out import CHANCE, HeldOut, held_out_of, pairs_held_out
 from dpo_tui.advice.optimisation_rules import MOVED_NATS, SETTLED_STEPS
+from dpo_tui.advice.receipt_rules import length_share
 from dpo_tui.strategies.metric_expectations import LN2
 
 EARLY_STEPS = 20
@@ -20,6 +21,10 @@ PERFECT_ACCURACY = 0.995
 MIN_PAIRS_AT_END, ALMOST_PERFECT_ACCURACY = 64, 0.98
 """Training pairs of the second half of the first pass that must all be right, and the held-out accuracy beside them:
 annotators disagree on more."""
+LENGTH_TELLS_SHARE, GIVEN_AWAY_ACCURACY = 0.99, 0.9
+"""Share of the pairs that the answers' lengths alone tell apart, and the accuracy on unseen pairs that proves with its
+95 % interval that the policy does so: annotators agree with each other on 63 % (HH, arXiv 2204.05862) to 77 % of the
+pairs (InstructGPT, arXiv 2203.02155)."""
 LOW_LOSS_ACCURACY, NO_LOSS_SHARE = 0.9, 0.05
 """The same for a loss of means per token, where the loss has come down to this share of its start."""
 WEAK_ACCURACY = 0.6
@@ -49,8 +54,11 @@ def swapped(run: Evidence) -> Advice | None:
         return None
     # Two standard errors below chance: 2.5 % of evaluations at chance level are lower.
     below = CHANCE - 2 * chance_standard_error(pairs_held_out(run))
-    training = mean(part(trained, 0.5, 1))
-    if held_out[-1] >= below or training <= CHANCE:
+    late = part(trained, 0.5, 1)
+    training = mean(late)
+    # Both sides must differ from chance: a run that has learnt nothing yet is below it in one evaluation of forty.
+    surely, _ = wilson_interval(training, len(late) * run.pairs_per_line)
+    if held_out[-1] >= below or surely <= CHANCE:
         return None
     return Advice(
         "swapped",
@@ -69,16 +77,22 @@ def trivial(run: Evidence) -> Advice | None:
     if early is None and late is None:
         return None
     losses = [value for step, value in run.series("loss") if step <= EARLY_STEPS]
+    lengths = length_share(run)
+    give_away = (
+        f"the lengths of the answers alone tell {lengths:.0%} of the pairs apart"
+        if lengths is not None and lengths >= LENGTH_TELLS_SHARE
+        else "the rejected answers give themselves away (length, a marker, an empty text)"
+    )
     seen = (
         f"Accuracy is 100 % within {EARLY_STEPS} steps and the loss {min(losses):.3f}"
         if early is not None
-        else "Of pairs that were not trained on yet, held-out ones among them, all but none are right"
+        else f"Of pairs that were not trained on yet, held-out ones among them, {late:.1%} are right"
     )
     return Advice(
         "trivial",
         "warning",
-        f"{seen}: the rejected answers give themselves away (length, a marker, an empty text), or the pairs were seen "
-        "before. Look at a few pairs; the policy learns the give-away, not the preference.",
+        f"{seen}: {give_away}, or the pairs were seen before. Look at a few pairs; the policy learns the "
+        "give-away, not the preference.",
         {},
         f"accuracy {early if early is not None else late:.3f}, lowest loss of the first {EARLY_STEPS} steps "
         f"{min(losses, default=float('nan')):.3f}",
@@ -107,9 +121,15 @@ def _accuracy_of_every_pair(run: Evidence) -> float | None:
         return None
     first_pass = [value for step, value in run.series("rewards/accuracies") if step <= run.steps_per_epoch]
     late = part(first_pass, 0.5, 1)
-    if len(late) * run.pairs_per_line < MIN_PAIRS_AT_END or held_out.accuracy < ALMOST_PERFECT_ACCURACY:
+    if len(late) * run.pairs_per_line < MIN_PAIRS_AT_END:
         return None
-    return mean(late) if mean(late) >= PERFECT_ACCURACY else None
+    if held_out.accuracy >= ALMOST_PERFECT_ACCURACY and mean(late) >= PERFECT_ACCURACY:
+        return mean(late)
+    if (length_share(run) or 0.0) < LENGTH_TELLS_SHARE:
+        return None
+    seen, count = len(late) * run.pairs_per_line, float(held_out.count or 0)
+    accuracy = (mean(late) * seen + held_out.accuracy * count) / (seen + count)
+    return accuracy if wilson_interval(accuracy, seen + count)[0] > GIVEN_AWAY_ACCURACY else None
 
 
 def _has_fallen(run: Evidence, share: float) -> bool:

@@ -4,10 +4,11 @@ A reward divided by β is the log-ratio log π − log π_ref of a whole answer,
 DPO's own loss, which starts at ln 2 and can fall to 0; for others they are multiplied by `Evidence.loss_unit`.
 """
 
+import math
 from typing import Any
 
 from dpo_tui.advice.advice import Advice
-from dpo_tui.advice.curve_statistics import chance_standard_error, mean, part
+from dpo_tui.advice.curve_statistics import chance_standard_error, mean, one_sided_t, part
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.advice.held_out import held_out_of, pairs_held_out
 from dpo_tui.strategies.dpo_losses import with_sft_loss
@@ -89,10 +90,11 @@ def chosen_falls(run: Evidence) -> Advice | None:
 
 
 def kl(run: Evidence) -> Advice | None:
-    """KL to the reference is above 10 nats an answer by more than the standard error of the estimate."""
+    """KL to the reference is above 10 nats an answer, with 95 % by the standard error of the estimate."""
     estimates = run.values("eval_kl") or run.values("kl")
     errors, answers = run.values("eval_kl_stderr"), run.values("eval_kl_n")
-    if not estimates or estimates[-1] - (errors[-1] if errors else 0.0) <= KL_REASONABLE:
+    doubt = errors[-1] * one_sided_t(answers[-1] if answers else math.inf) if errors else 0.0
+    if not estimates or estimates[-1] - doubt <= KL_REASONABLE:
         return None
     error = f" ± {errors[-1]:.1f}" if errors else ""
     count = f", {answers[-1]:.0f} answers" if answers else ""

@@ -31,6 +31,7 @@ from dpo_tui.train.model import unsloth
 from dpo_tui.train.model.base_files import require_earlier_stage
 from dpo_tui.train.model.device import TrainingDevice, choose_device, require_trainable_attention
 from dpo_tui.train.model.load import load_model, load_tokenizer
+from dpo_tui.train.trainer.answer_lengths import answer_lengths
 from dpo_tui.train.trainer.callbacks import NothingLeftToTrain, RunCallback
 from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
@@ -222,6 +223,12 @@ def _report_rows(rows: RunDatasets, journal: Journal) -> None:
 
 
 def _report_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
+    if data.answers_cut:
+        message = (
+            f"{data.answers_cut:,} of {data.train:,} training pairs have an answer that is cut at max_seq_length = "
+            f"{config.max_seq_length:,} tokens: it is trained without its end"
+        )
+        journal.event("warning", message, rule="answers-cut", rows=data.answers_cut, of=data.train)
     if data.too_long:
         reason = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
         journal.event("warning", f"{data.too_long:,} pairs dropped: {reason}", rows=data.too_long)
@@ -230,6 +237,7 @@ def _report_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
 def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
     train = len(trainer.train_dataset)
     held_out = len(trainer.eval_dataset) if trainer.eval_dataset is not None else 0
+    lengths = answer_lengths(trainer.train_dataset, config.max_seq_length, config.truncation_mode)
     return DataUsed(
         location=config.dataset_text,
         sha256=rows.sha256,
@@ -239,6 +247,7 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
         too_long=rows.examples - train - held_out,
         train=train,
         held_out=held_out,
+        **vars(lengths),
         held_out_sha256=rows.held_out_sha256,
         notes=rows.notes,
         sources=[one.to_json() for one in rows.sources],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.advice import config_rules, diagnose
+from dpo_tui.advice import config_rules, diagnose, receipt_rules
 from tests.support.repository import ROOT
 
 
@@ -30,7 +30,9 @@ def test_every_rule_is_on_the_page_in_its_order_and_under_its_own_id(pages: Any)
     assert tuple(entry.rule for entry in pages.ON_RUNS) == diagnose.RULES
     assert tuple(entry.rule for entry in pages.ON_SETTINGS) == config_rules.RULES
     for entry in (*pages.ON_RUNS, *pages.ON_SETTINGS):
-        assert ids_given_by(entry.rule) == {entry.name}
+        given = ids_given_by(entry.rule)
+        # The rule on the chat template hands on the ids of the check's findings.
+        assert given == {entry.name} or (not given and entry.name in receipt_rules.TEMPLATE_WARNINGS)
 
 
 def test_the_page_is_what_the_rules_and_the_runs_make_now(pages: Any) -> None:

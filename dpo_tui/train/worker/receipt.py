@@ -34,6 +34,8 @@ class DataUsed:
         rows: found in the data.
         unusable: rows that could not be read as pairs, or that the chat template does not take.
         too_long: pairs that TRL dropped because the prompt alone fills max_seq_length.
+        answers_cut: training pairs of which an answer is cut at max_seq_length.
+        chosen_longer: training pairs whose chosen answer has more tokens than the rejected one.
         train: pairs trained on.
         held_out: pairs evaluated on.
         held_out_sha256: of a separate evaluation file's bytes; empty without one.
@@ -50,6 +52,8 @@ class DataUsed:
     too_long: int
     train: int
     held_out: int
+    answers_cut: int = 0
+    chosen_longer: int = 0
     held_out_sha256: str = ""
     notes: tuple[str, ...] = ()
     sources: list[dict[str, Any]] = field(default_factory=list)
