@@ -18,6 +18,7 @@ from dpo_tui.hardware.memory.memory_estimate import estimate as estimate_memory
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile, main_memory
+from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.hardware.run_history import Measurement, measurements, nearest
 from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
@@ -69,7 +70,9 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     """
     config = _with_local_paths(loaded)
     inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
-    profile = recommend(inventory, main_memory(), gpus=config.gpus)
+    if vram is None:  # else the GPU that is asked about need not be in this machine
+        config = with_counted_gpus(config, inventory)
+    profile = recommend(inventory, main_memory(), gpus=config.gpus, count=config.world_size)
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))
     config = resolved.config
     arch = architecture_of(config.model_name, config.model_revision)
@@ -77,7 +80,8 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     if vram is not None:
         return _estimate_on(config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=reasons)
     if profile.gpu is None:
-        return _estimate_on(config, arch, device="cpu", name="cpu", gpu=None, free=profile.free, reasons=reasons)
+        free = None if profile.free is None else profile.free // config.world_size
+        return _estimate_on(config, arch, device="cpu", name="cpu", gpu=None, free=free, reasons=reasons)
     name = next(gpu.name for gpu in inventory.gpus if gpu.index == profile.gpu)
     return _estimate_on(config, arch, device="cuda", name=name, gpu=profile.gpu, free=profile.free, reasons=reasons)
 
@@ -139,6 +143,8 @@ def document(result: EstimateResult) -> Mapping[str, Any]:
     """The result as `estimate --json` prints it; docs/hardware.md describes the keys."""
     duration, steps = result.duration, result.steps
     return {
+        "ranks": result.config.world_size,
+        "effective_batch": result.config.effective_batch,
         "parameters": result.arch.parameters,
         "active_parameters": result.arch.active_parameters if result.arch.has_experts else result.arch.parameters,
         "parameters_guessed": result.arch.guessed,
