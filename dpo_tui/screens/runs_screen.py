@@ -16,7 +16,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import LIVE, OVER
 from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.views.chart_registry import CHARTS, lines_for
-from dpo_tui.views.gpu_text import GpuHistory, memory_text
+from dpo_tui.views.gpu_text import gpu_row
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.monitor_text import header
@@ -386,25 +386,3 @@ def run_note(run: RunSummary, now: float) -> str:
     if (ended := finite_number(about.get("ended_at"))) is not None:
         return ago(ended, now)
     return str(about.get("phase") or "") if run.status in LIVE else ""
-
-
-def gpu_row(gpus: list[GpuHistory], absence: str) -> StyledRow:
-    """Name, load and memory of the first two GPUs, for the right end of the title row.
-
-    Args:
-        gpus: the GPUs.
-        absence: why there are none; only what comes before a colon is shown.
-    """
-    if not gpus:
-        return [(absence.partition(":")[0], "muted")]
-    row: StyledRow = []
-    for gpu in gpus[:2]:
-        name = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
-        row += [("  " if row else "", "muted"), (f"GPU {gpu.index} {name}  ", "muted")]
-        if gpu.samples:
-            sample = gpu.samples[-1]
-            load = f"{sample.utilisation} %" if sample.utilisation else "idle"
-            row.append((f"{load}  {memory_text(sample) or ''}", "value"))
-    if len(gpus) > 2:  # noqa: PLR2004 - the title row has room for two
-        row.append((f"  +{len(gpus) - 2}", "muted"))
-    return row

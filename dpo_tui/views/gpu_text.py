@@ -1,4 +1,4 @@
-"""One GPU as styled text in three sizes: four rows (`tall`), one row (`compact`), or 24 cells (`brief`).
+"""GPUs as styled text: four rows (`tall`), one (`compact`) or 24 cells (`brief`) for one, a row for all (`gpu_row`).
 
 A column of a history stands for `SPAN` seconds and not for one reading: it then shifts every few seconds and not with
 each reading. Shifting repaints the whole history, which is most of the traffic of a GPU panel.
@@ -233,3 +233,25 @@ def _missing_text(now: GpuSample, label: str) -> str:
     """Why a quantity has no value, in two words."""
     fault = now.faults.get({"util": "utilisation", "VRAM": "memory"}.get(label, label))
     return fault.kind.replace("-", " ") if fault is not None else "no value"
+
+
+def gpu_row(gpus: list[GpuHistory], absence: str) -> StyledRow:
+    """Name, load and memory of the first two GPUs, for the right end of the title row.
+
+    Args:
+        gpus: the GPUs.
+        absence: why there are none; only what comes before a colon is shown.
+    """
+    if not gpus:
+        return [(absence.partition(":")[0], "muted")]
+    row: StyledRow = []
+    for gpu in gpus[:2]:
+        name = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+        row += [("  " if row else "", "muted"), (f"GPU {gpu.index} {name}  ", "muted")]
+        if gpu.samples:
+            sample = gpu.samples[-1]
+            load = f"{sample.utilisation} %" if sample.utilisation else "idle"
+            row.append((f"{load}  {memory_text(sample) or ''}", "value"))
+    if len(gpus) > 2:  # noqa: PLR2004 - the title row has room for two
+        row.append((f"  +{len(gpus) - 2}", "muted"))
+    return row
