@@ -240,7 +240,8 @@ class NewScreen(FullScreen):
             self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
             return
         forecast = self._forecaster.forecast(plan) if self._forecaster is not None else Forecast()
-        self.app.call_from_thread(pane.show, check_step.summary(plan, forecast, prepared), ready=True)
+        ready = check_step.verdict(forecast, on_cpu=not prepared.devices and prepared.device_request is None)
+        self.app.call_from_thread(pane.show, check_step.summary(plan, forecast, prepared), ready=ready)
 
     def _show_merge_progress(self, message: Mapping[str, Any]) -> None:
         """Show the progress of merging an earlier run's adapter, which may take minutes; called in a thread."""

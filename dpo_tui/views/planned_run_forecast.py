@@ -7,6 +7,7 @@ from dpo_tui.advice.config_rules import Advice, advise
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pair_sizes import PairSizes, pair_sizes
 from dpo_tui.data.source.locate import is_pattern
+from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
 from dpo_tui.hardware.memory.fit import FitChange, Verdict, changes_to_fit, verdict_of
@@ -65,7 +66,9 @@ class Forecaster:
     def forecast(self, plan: RunPlan) -> Forecast:
         """Forecast a plan. May read the data: call it from a thread. A bad model or dataset is reported, not raised."""
         config, profile = _with_known_model(plan.config), self.profile
-        advice = tuple(advise(config))
+        # The shipped toy learns at a rate that no other model bears: a warning would send first-timers to change it.
+        toy = config.model_name == str(assets.model_dir())
+        advice = tuple(found for found in advise(config) if not (toy and found.rule == "learning-rate"))
         sizes = self._pair_sizes(config, plan) if plan.has_data else PairSizes()
         steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)
         micro, accumulate = config.per_device_train_batch_size, config.gradient_accumulation_steps

@@ -15,8 +15,9 @@ from dpo_tui.config.schema import Config
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
 from dpo_tui.hardware.doctor.registry import DoctorFinding
 from dpo_tui.hardware.memory.memory_estimate import GB
-from dpo_tui.screens.steps.settings_step import outlook
+from dpo_tui.screens.steps.settings_step import MINUTE, outlook
 from dpo_tui.start.prepare import Prepared
+from dpo_tui.text.durations import duration
 from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
 from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan
@@ -24,6 +25,9 @@ from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane
 
+LONG_ON_CPU = 3 * 3600.0
+"""Seconds on a CPU from which a run is called long: nobody should wait that long unawares."""
+_GRAVE = {"error": 0, "warning": 1}
 _ROWS_NAMED = 3
 """Dropped rows that are named one by one."""
 LITTLE_DISK = 10e9
@@ -45,7 +49,8 @@ class CheckStep(Vertical):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
         self._text: list[Paragraph] = []
-        self._ready = False
+        self._ready: Sequence[Paragraph] = ()
+        """What is said first of a run that can start."""
         self._findings: list[DoctorFinding] = []
         self._doctor: DoctorProcess | None = None
         """The doctor's process; None when it has ended."""
@@ -69,12 +74,12 @@ class CheckStep(Vertical):
         """End the doctor's process."""
         self._end_doctor()
 
-    def show(self, text: Sequence[Paragraph], *, ready: bool = False) -> None:
+    def show(self, text: Sequence[Paragraph], *, ready: Sequence[Paragraph] = ()) -> None:
         """Show a text about the run, together with the doctor's findings about the machine.
 
         Args:
             text: about the run.
-            ready: whether the run can start.
+            ready: what is said first of a run that can start, as `verdict` makes it; empty for one that cannot.
         """
         self._text, self._ready = list(text), ready
         self._show_when_seen()
@@ -91,14 +96,14 @@ class CheckStep(Vertical):
         if self._doctor_started:
             findings = findings_text(self._findings, running=self.is_examining)
             # Problems come first, so that they are seen on a short terminal too.
-            first, rest = ([self._verdict()], [("", "text"), *text]) if self._ready else (text, [])
+            first, rest = (self._verdict(), [("", "text"), *text]) if self._ready else (text, [])
             text = [*first, *problems_text(self._findings), *rest, ("", "text"), *findings]
         self.query_one(TextPane).show(text)
 
-    def _verdict(self) -> Paragraph:
+    def _verdict(self) -> Sequence[Paragraph]:
         if any(finding.status == "fail" for finding in self._findings):
-            return ("Enter starts the run, but on this machine it is likely to fail:", "bad")
-        return ("Ready: enter starts the run, and it goes on without this window.", "good")
+            return [("Enter starts the run, but on this machine it is likely to fail:", "bad")]
+        return self._ready
 
     def start_doctor(self, config: Config) -> None:
         """Start the doctor's checks that matter for a run with this config."""
@@ -150,6 +155,29 @@ def missing(plan: RunPlan) -> list[Paragraph]:
         text.append(("✗ Choose the data (step 3).", "bad"))
     text += [(f"✗ {problem.key}: {problem.message}", "bad") for problem in plan.problems]
     return text
+
+
+def verdict(forecast: Forecast, *, on_cpu: bool) -> list[Paragraph]:
+    """Whether a run that can start should: how long it takes, and the worst of what is forecast.
+
+    Args:
+        forecast: what is forecast of the run.
+        on_cpu: whether it trains without a GPU.
+    """
+    seconds = forecast.duration.seconds if forecast.duration is not None else None
+    takes = "" if seconds is None else f" It takes about {duration(seconds)}." if seconds >= MINUTE else ""
+    if forecast.verdict == "does-not-fit" and forecast.memory is not None and forecast.free:
+        need, free = forecast.memory.total / GB, forecast.free / GB
+        return [(f"Enter starts the run, but it needs about {need:.1f} GB where {free:.1f} GB are free.{takes}", "bad")]
+    if on_cpu and seconds is not None and seconds > LONG_ON_CPU:
+        text = (
+            f"Enter starts the run, but without a GPU it takes about {duration(seconds)}. A smaller model, fewer pairs "
+            "or epochs, or a machine with a GPU would change that."
+        )
+        return [(text, "bad")]
+    ready: list[Paragraph] = [(f"Ready: enter starts the run, and it goes on without this window.{takes}", "good")]
+    grave = sorted((advice for advice in forecast.advice if advice.severity in _GRAVE), key=lambda a: _GRAVE[a.severity])
+    return ready + [(f"! {advice.message}", "warn") for advice in grave[:1]]
 
 
 def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Paragraph]:

@@ -67,7 +67,9 @@ class ModelStep(Vertical):
         options.add_option(Option("demo   toy model and pairs, shipped: the whole job in a minute, no network", DEMO))
         local = local_models()
         options.add_options([Option(Content(f"{printable(name)}  on this disk"), name) for name in local])
-        models = sorted(recommended_models(), key=lambda model: (model.name not in fitting, -model.parameters))
+        # On a GPU the largest that fits is what people came for; without one the smallest is the one that ends today.
+        sign = 1 if profile.gpu is None else -1
+        models = sorted(recommended_models(), key=lambda model: (model.name not in fitting, sign * model.parameters))
         options.add_options([Option(_model_line(model, model.name in fitting), model.name) for model in models])
         options.highlighted = highlighted if highlighted is not None else 0
         names = sorted({*local, *known_models()})

@@ -12,8 +12,11 @@ from dpo_tui.config.files import from_values
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
 from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions
 from dpo_tui.screens.new_screen import NewScreen
-from dpo_tui.screens.steps.check_step import CheckStep
+from dpo_tui.screens.steps.check_step import CheckStep, verdict
 from dpo_tui.views import run_plan as plans
+from dpo_tui.advice.advice import Advice
+from dpo_tui.hardware.duration import Duration
+from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
 from dpo_tui.views.user_settings import UserSettings
 from tests.support.app import screen_text, until
@@ -121,3 +124,35 @@ async def test_the_check_shows_the_machine_line_by_line_and_does_not_keep_the_ap
         assert "Ready" not in screen_text(pilot), "that would be said against the doctor"
     if doctor is not None:
         assert doctor._process.returncode is not None, "it ended with the app"
+
+
+def lasting(hours: float, *advice: Advice) -> Forecast:
+    seconds = hours * 3600
+    return Forecast(duration=Duration(seconds, seconds, seconds, "measured"), advice=advice)
+
+
+def test_beside_ready_stand_the_time_and_the_worst_warning():
+    mild, bad = Advice("epochs", "info", "Fine."), Advice("beta", "warning", "beta is high.")
+    assert verdict(lasting(0.5, mild), on_cpu=True) == [
+        ("Ready: enter starts the run, and it goes on without this window. It takes about 30 min.", "good")
+    ]
+    assert verdict(lasting(30, mild, bad), on_cpu=False)[1:] == [("! beta is high.", "warn")]
+
+
+def test_days_on_a_processor_are_not_called_ready():
+    (text, role), *rest = verdict(lasting(59), on_cpu=True)
+    assert "without a GPU it takes about 2 d 11 h" in text and "Ready" not in text and "smaller model" in text
+    assert (role, rest) == ("bad", [])
+    assert verdict(lasting(59), on_cpu=False)[0][1] == "good"
+
+
+async def test_on_a_processor_the_smallest_model_that_fits_comes_first(home):
+    app = DpoTui(settings=UserSettings(theme="dark"))
+    async with app.run_test(size=(80, 40)) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, NewScreen) and app.screen.plan.profile == "cpu")
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "fits here" in screen_text(pilot))
+        lines = screen_text(pilot).splitlines()
+        sizes = [float(line.split("✓ fits here")[0].split()[-1].rstrip("B")) for line in lines if "✓ fits here" in line]
+        assert len(sizes) > 3 and sizes == sorted(sizes)
