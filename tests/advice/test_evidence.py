@@ -46,7 +46,7 @@ def test_the_loss_that_was_logged_first_is_the_start_if_it_is_near_what_it_must_
 
 
 def test_only_numbers_that_are_finite_and_of_a_step_are_in_a_series() -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"step": 1, "loss": 0.7},
         {"step": "2", "loss": 0.6},
         {"loss": 0.5},

@@ -10,7 +10,13 @@ from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.strategies.metric_expectations import LN2
 
-SETTINGS = {"strategy": "dpo", "beta": 0.1, "learning_rate": 5e-6, "use_lora": True, "warmup_ratio": 0.1}
+SETTINGS: dict[str, Any] = {
+    "strategy": "dpo",
+    "beta": 0.1,
+    "learning_rate": 5e-6,
+    "use_lora": True,
+    "warmup_ratio": 0.1,
+}
 
 
 def evidence(
@@ -88,14 +94,14 @@ def test_a_policy_that_hardly_moves_is_judged_more_mildly_in_the_first_half(
 
 def test_the_rate_is_raised_tenfold_or_to_what_is_advised() -> None:
     assert rate_low(0.0, loss=LN2 - 0.01) is None, "it has moved after all"
-    for settings, rate, words in (
-        ({"learning_rate": 1e-8}, 5e-6, "For LoRA, TRL advises"),
-        ({"learning_rate": 5e-6}, 5e-5, ""),
-        ({"learning_rate": 1e-9, "use_lora": False}, 1e-7, ""),
+    for rate, use_lora, faster, is_advised in (
+        (1e-8, True, 5e-6, True),
+        (5e-6, True, 5e-5, False),
+        (1e-9, False, 1e-7, False),
     ):
-        found = rate_low(0.0, **settings)
-        assert found is not None and dict(found.remedy) == {"learning_rate": rate}, settings
-        assert ("TRL advises" in found.message) is bool(words), settings
+        found = rate_low(0.0, learning_rate=rate, use_lora=use_lora)
+        assert found is not None and dict(found.remedy) == {"learning_rate": faster}, rate
+        assert ("TRL advises" in found.message) is is_advised, rate
 
 
 def test_a_beta_far_below_the_usual_leaves_the_loss_where_it_is() -> None:

@@ -137,7 +137,8 @@ def probe(*rows: dict[str, list[int]], pairs_a_step: int = 4, device: str = "cpu
 
 def first_tokens(batch: dict[str, torch.Tensor] | None) -> list[int]:
     assert batch is not None
-    return batch["input_ids"][: len(batch["input_ids"]) // 2, 0].tolist()
+    chosen: torch.Tensor = batch["input_ids"][: len(batch["input_ids"]) // 2]
+    return [int(row[0]) for row in chosen]
 
 
 def test_the_probe_is_the_two_shortest_of_the_half_that_shares_most() -> None:
