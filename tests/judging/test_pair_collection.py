@@ -76,6 +76,55 @@ def test_scores_rank_and_equal_scores_make_no_pair(tmp_path: Path) -> None:
     assert all(pair["source"]["ranked_by"] == "a reward model" for pair in made)
 
 
+def test_what_is_shown_says_of_which_prompt_and_of_how_many(tmp_path: Path) -> None:
+    collection = answered(tmp_path / "work")
+    first = collection.next()
+    assert first is not None
+    assert (first.number, first.total, first.prompt) == (1, 3, PROMPTS[0])
+    collection.record_preference(first, "left")
+    second = collection.next()
+    assert second is not None and (second.number, second.total, second.prompt) == (2, 3, PROMPTS[1])
+    assert [(pair.number, pair.total) for pair in collection.uncompared_pairs()] == [(2, 3), (3, 3)]
+
+
+def test_empty_answers_are_none(tmp_path: Path) -> None:
+    collection = answered(tmp_path / "work")
+    key = next(iter(collection.prompts))
+    with (tmp_path / "work" / "answers.jsonl").open("a") as file:
+        for number, text in enumerate(["", " \n", "great"], start=3):
+            file.write(json.dumps({"id": key, "number": number, "answer": text}) + "\n")
+    assert answered_again(tmp_path / "work").distinct_answers(key) == ["bad", "good", "great"]
+
+
+def test_wins_less_losses_rank_where_there_are_no_scores(tmp_path: Path) -> None:
+    """Of comparisons of every two, as a judge model makes them: the best against the worst."""
+    collection = answered(tmp_path / "work", answers=4)
+    order = ["bad", "fair", "good"]
+    for pair in list(collection.uncompared_pairs()):
+        collection.record_preference(pair, "left" if order.index(pair.left) > order.index(pair.right) else "right")
+    made = collection.pairs()
+    assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in made] == [("good", "bad")] * 3
+
+
+@pytest.mark.parametrize(("margin", "rows"), [(0.0, 3), (1.9, 3), (2.0, 0)])
+def test_scores_must_be_further_apart_than_the_margin(tmp_path: Path, margin: float, rows: int) -> None:
+    collection = answered(tmp_path / "work")
+    for key, answer in collection.unscored():
+        collection.record_score(key, answer, 1.0 if answer == "good" else -1.0, "a reward model")
+    assert len(collection.pairs(margin)) == rows
+
+
+def test_lines_of_prompts_that_are_not_asked_about_are_passed_over_and_stay(tmp_path: Path) -> None:
+    """Nothing was answered under the earlier plan, so that its folder may be taken over."""
+    other = PairCollection(tmp_path / "work", [[{"role": "user", "content": "other"}]], SamplingSettings("m", n=3))
+    answered(tmp_path / "work")
+    rankings = tmp_path / "work" / "rankings.jsonl"
+    rankings.write_text(json.dumps({"id": next(iter(other.prompts)), "skip": True, "by": "person"}) + "\n")
+    again = answered_again(tmp_path / "work")
+    assert again.next() is not None and list(again.prompts.values()) == PROMPTS
+    assert len(rankings.read_text().splitlines()) == 1
+
+
 def test_a_tie_is_not_asked_about_again(tmp_path: Path) -> None:
     collection = answered(tmp_path / "work")
     for pair in collection.uncompared_pairs():

@@ -39,3 +39,38 @@ def test_every_prompt_is_read_once_in_the_order_of_the_file(tmp_path: Path) -> N
     path = tmp_path / "prompts.txt"
     path.write_text("".join(f"prompt {n % 700}\n" for n in range(2000)))
     assert contents(path) == [f"prompt {n}" for n in range(700)]
+
+
+def test_messages_come_before_a_prompt_and_texts_before_each_other(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "m"}], "prompt": "p"},
+        {"messages": [], "prompt": [{"role": "user", "content": "list"}]},
+        {"messages": "no list", "question": "q", "text": "t"},
+        {"prompt": " ", "instruction": "i", "text": "t"},
+        {"messages": [{"role": "assistant", "content": "alone"}]},
+    ]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert contents(path) == ["m", "list", "q", "i", "alone"]
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "message"),
+    [
+        ("a.jsonl", b'{"prompt": "one"}\n\n{"prompt": \n', r"a\.jsonl:3: not valid JSON"),
+        ("a.jsonl", b'{"prompt": "one"}\n\n{"prompt": 3}\n', "row 3 has no prompt"),
+        ("a.json", b'["one", " "]', "row 2 has no prompt"),
+        ("a.json", b'[{"prompt": "one"}, {"messages": [1]}]', "row 2 has no prompt"),
+        ("a.txt", b"one\n\xff", "is not UTF-8 text, at byte 4"),
+        ("a.txt", b" \n\t\n", "there is no prompt in it"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, raw: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(DataError, match=message):
+        read_prompts(tmp_path / name)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf  one \n")
+    assert contents(tmp_path / "a.txt") == ["one"]

@@ -26,6 +26,8 @@ _STARTS = (torch.float32, *_HALF)
 """Dtypes in which a run may have held the base model."""
 _FEW_CHANGED = 0.1
 """Share of changed weights under which 16 bits are said to round updates away; Adam moves nearly all in fp32."""
+_COINCIDENCE = 0.01
+"""Share of the elements by which the unchanged ones of two possible starts may differ by chance, with room to spare."""
 _MOST_SAMPLED = 1024
 """Tensors of a whole model that are sampled; a large mixture of experts has more than ten thousand."""
 _SHOWN = 3
@@ -188,8 +190,7 @@ def _compared(
         # before the first step, every element would seem to have changed.
         for dtype, change in zip(_STARTS, sampled, strict=True):
             change.add(now, before, dtype)
-    # A run that held the base model in 16 bits started from the rounded one, which is then the nearest.
-    number = min(range(len(_STARTS)), key=lambda one: sampled[one].squares)
+    number = _nearest(sampled)
     nearest, dtype = sampled[number], _STARTS[number]
     if whole or not nearest.changed:
         # That nothing has changed is said only after all of it was read.
@@ -220,6 +221,19 @@ class _Change:
         self.squares += float(difference.nan_to_num().square().sum())
         self.changed += int(difference.count_nonzero())
         self.compared += difference.numel()
+
+
+def _nearest(sampled: Sequence[_Change]) -> int:
+    """Return which of the possible starts a run had: in 16 bits it started from the rounded base.
+
+    An element that is exactly as before is no coincidence: of a rounded start one in 10,000 would be. So a start under
+    which clearly more of them are is the right one, however small the others' distance is; where nearly all have moved,
+    the nearest is.
+    """
+    most = min(change.changed for change in sampled) + _COINCIDENCE * sampled[0].compared
+    return min(
+        (one for one in range(len(sampled)) if sampled[one].changed <= most), key=lambda one: sampled[one].squares
+    )
 
 
 def _blocks_of(

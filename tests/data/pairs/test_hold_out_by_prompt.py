@@ -4,8 +4,15 @@ import random
 
 import pytest
 
-from dpo_tui.data.pairs.hold_out_by_prompt import split_by_prompt
-from dpo_tui.data.pairs.pair import Pair
+from dpo_tui.data.pairs.hold_out_by_prompt import (
+    different_prompts,
+    held_out_keys,
+    held_out_rows,
+    prompt_id,
+    prompt_key,
+    split_by_prompt,
+)
+from dpo_tui.data.pairs.pair import Message, Pair
 from tests.support.data_files import pairs_of
 
 
@@ -49,3 +56,46 @@ def test_nothing_is_held_out_of_nothing() -> None:
 def test_a_share_of_everything_is_refused() -> None:
     with pytest.raises(ValueError, match="from 0 to below 1"):
         split_by_prompt(pairs_of(["a"]), 1.0, 0)
+
+
+def user(text: str) -> list[Message]:
+    return [{"role": "user", "content": text}]
+
+
+def test_the_split_of_earlier_runs_is_the_split_of_today() -> None:
+    """A run that is resumed or judged years later must find the same prompts held out, of groups of every size."""
+    prompts = [user(f"prompt {number}") for number in range(12) for _ in range(1 + number * number % 7)]
+    held_out = held_out_rows(prompts, 0.3, 42)
+    names = [prompt[0]["content"] for prompt, out in zip(prompts, held_out, strict=True) if out]
+    assert list(dict.fromkeys(names)) == ["prompt 0", "prompt 4", "prompt 7", "prompt 9"]
+    assert len(names) == 10
+    assert prompt_key(user("Why?"), 42).hex() == "10841f513c70ad31ebc96fe2d84e7051"
+
+
+def test_the_name_of_a_prompt_in_run_folders_and_judgements_stays_the_same() -> None:
+    """Old verdicts and records of held-out prompts are found by it."""
+    assert prompt_id(user("Why?")) == prompt_id([{"content": "Why?", "role": "user"}]) == "04ef5baad7d2c83c"
+    assert prompt_id([{"role": "system", "content": "ä"}, *user("日本")]) == "aa1e0f24b8c2694b"
+
+
+@pytest.mark.parametrize(
+    ("fraction", "held_out"),
+    [
+        (0.05, {b"1"}),  # one prompt at least, though it has three of ten rows
+        (0.35, {b"1"}),  # 3 and 4 rows are as far from 3.5: no more than needed
+        (0.36, {b"1", b"2"}),
+        (0.95, {b"1", b"2"}),  # the last prompt is trained on
+    ],
+)
+def test_prompts_are_held_out_while_that_brings_the_rows_closer_to_the_share(
+    fraction: float, held_out: set[bytes]
+) -> None:
+    assert held_out_keys({b"3": 6, b"1": 3, b"2": 1}, fraction) == held_out
+
+
+def test_different_prompts_are_those_of_different_text_in_their_order() -> None:
+    first, second, third = user("one"), user("two"), user("three")
+    again = [{"content": "one", "role": "user"}]
+    assert different_prompts([first, second, again, second, third]) == [first, second, third]
+    assert different_prompts([first, again, second, third], 2) == [first, second]
+    assert different_prompts([first, second], 0) == []

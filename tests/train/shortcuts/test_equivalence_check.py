@@ -11,7 +11,13 @@ import torch
 from datasets import Dataset
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from dpo_tui.train.shortcuts.equivalence_check import find_mismatch, largest_difference, probe_batch, token_logps
+from dpo_tui.train.shortcuts.equivalence_check import (
+    batch_difference,
+    find_mismatch,
+    largest_difference,
+    probe_batch,
+    token_logps,
+)
 
 VOCABULARY = 50
 BATCH = {
@@ -21,19 +27,31 @@ BATCH = {
 }
 
 
-class Model:
-    """Logits that follow from the ids, plus what a test adds while the shortcut is on or the batch is padded."""
+class Model(torch.nn.Module):  # type: ignore[misc]
+    """Logits that follow from the ids, plus what a test adds while the shortcut is on or the batch is larger."""
 
-    def __init__(self, *, on: float = 0.0, padding: float = 0.0, auxiliary: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        on: float = 0.0,
+        padding: float = 0.0,
+        beside: float = 0.0,
+        auxiliary: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.beside, self.dropout = beside, dropout
         self.shortcut_is_on = False
         self.switched: list[bool] = []
         self.on, self.padding, self.auxiliary = on, padding, auxiliary
         torch.manual_seed(0)
         self.table = torch.randn(VOCABULARY, VOCABULARY)
 
-    def __call__(self, input_ids: torch.Tensor, **_: Any) -> Any:
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
         logits = self.table[input_ids]
         moved = self.on if self.shortcut_is_on else self.padding if input_ids.shape[1] > 4 else 0.0
+        moved += self.beside if len(input_ids) > 2 else 0.0
+        moved += self.dropout if self.training else 0.0
         # The logit of the token that follows: its log-probability moves by about as much.
         first = logits[:, :-1].gather(2, input_ids[:, 1:, None])
         logits = logits.clone()
@@ -137,7 +155,8 @@ def probe(*rows: dict[str, list[int]], pairs_a_step: int = 4, device: str = "cpu
 
 def first_tokens(batch: dict[str, torch.Tensor] | None) -> list[int]:
     assert batch is not None
-    return batch["input_ids"][: len(batch["input_ids"]) // 2, 0].tolist()
+    chosen: torch.Tensor = batch["input_ids"][: len(batch["input_ids"]) // 2]
+    return [int(row[0]) for row in chosen]
 
 
 def test_the_probe_is_the_two_shortest_of_the_half_that_shares_most() -> None:
@@ -162,3 +181,26 @@ def test_on_a_cpu_the_end_of_a_prompt_and_the_beginning_of_answers_are_enough() 
     assert batch["input_ids"][0, :24].tolist() == list(range(86, 110))
     assert batch["input_ids"][0, 24:].tolist() == [110, *range(7)]
     assert probe(pair(100, 30, 40, 10), device="meta")["input_ids"].shape == (2, 140)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({}, 0.0),
+        ({"beside": 5e-4}, 0.0),
+        ({"beside": 0.1}, 0.1),
+        ({"beside": 0.025, "padding": 0.01}, 0.0),
+        ({"beside": 0.1, "padding": 0.01}, 0.11),
+        ({"dropout": 3.0}, 0.0),
+    ],
+    ids=["nothing", "within the tolerance", "for certain", "within rounding", "above rounding", "in evaluation mode"],
+)
+def test_what_a_longer_pair_changes_for_the_pair_beside_it(changes: dict[str, float], difference: float) -> None:
+    """The longer pair's own scores do not count, and its padding is a part of what it changes."""
+    model = Model(**changes)
+    model.train()
+    trainer = trainer_of(model, data_collator=DataCollatorForPreference(pad_token_id=0, max_length=None))
+    short = {"prompt_ids": [3, 4], "chosen_ids": [5, 6], "rejected_ids": [7]}
+    long = {"prompt_ids": [3, 4, 5], "chosen_ids": [5, 6, 8, 9], "rejected_ids": [7, 7]}
+    assert batch_difference(trainer, short, long) == pytest.approx(difference, rel=0.15)
+    assert model.training, "the mode is as it was"
