@@ -70,7 +70,8 @@ class RunActionsScreen(FullScreen):
 
             resumed = resume(run[0])
             where = resumed.checkpoint.name if resumed.checkpoint is not None else "the beginning"
-            self.app.call_from_thread(self.notify, f"{printable(run[1])} goes on from {where}.", markup=False)
+            skipped = "".join(f" {name} {reason}." for name, reason in resumed.skipped.items())
+            self.app.call_from_thread(self.notify, f"{printable(run[1])} goes on from {where}.{skipped}", markup=False)
 
     @work(exclusive=True, group="steer", exit_on_error=False)
     async def action_rename_run(self) -> None:
