@@ -66,7 +66,7 @@ def swapped(run: Evidence) -> Advice | None:
         f"Training prefers the chosen answers ({training:.0%}), and the held-out pairs come out the other way round "
         f"({held_out[-1]:.0%} right): are chosen and rejected swapped in one of the two?",
         {},
-        f"held-out accuracy {held_out[-1]:.2f} and margin {margins[-1]:.3f} at the last evaluation, training accuracy "
+        f"held-out accuracy {held_out[-1]:.2f} and margin {margins[-1]:z.3f} at the last evaluation, training accuracy "
         f"{training:.2f}",
     )
 

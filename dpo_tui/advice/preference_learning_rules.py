@@ -81,11 +81,11 @@ def chosen_falls(run: Evidence) -> Advice | None:
     return Advice(
         "chosen-falls",
         "warning",
-        f"The chosen answers lose probability{still_falling} ({fallen:.0f} nats an answer below the reference): the "
+        f"The chosen answers lose probability{still_falling} ({fallen:z.0f} nats an answer below the reference): the "
         "margin is there only because the rejected ones fall faster. Lower the rate, or add the sft loss.",
         _holding_chosen(run),
-        f"mean log-ratio of chosen {early:.1f} nats in the third quarter, {late:.1f} in the last; {start:.0f} nats at "
-        "the start",
+        f"mean log-ratio of chosen {early:z.1f} nats in the third quarter, {late:z.1f} in the last; {start:.0f} "
+        "nats at the start",
     )
 
 
@@ -101,10 +101,10 @@ def kl(run: Evidence) -> Advice | None:
     return Advice(
         "kl",
         "warning",
-        f"KL to the reference is about {estimates[-1]:.1f}{error} nats an answer, and below {KL_REASONABLE:g} is "
+        f"KL to the reference is about {estimates[-1]:z.1f}{error} nats an answer, and below {KL_REASONABLE:g} is "
         "reasonable: the policy drifts far from the reference. Raise beta, lower the rate, or stop earlier.",
         _higher_beta(run),
-        f"estimate {estimates[-1]:.2f}{error}{count}",
+        f"estimate {estimates[-1]:z.2f}{error}{count}",
     )
 
 

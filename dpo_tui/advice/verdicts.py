@@ -90,7 +90,7 @@ def _figures(run: Evidence) -> str:
     reasons = [f"loss {losses[0]:.2f} → {mean(part(losses, 0.8, 1)):.2f}"]
     for name, label, form in (
         ("rewards/accuracies", "accuracy", "{:.0%}"),
-        ("rewards/margins", "margin", "{:.2f}"),
+        ("rewards/margins", "margin", "{:z.2f}"),
     ):
         if values := run.values(name):
             reasons.append(f"{label} {form.format(mean(part(values, 0.8, 1)))}")
@@ -104,5 +104,5 @@ def _figures(run: Evidence) -> str:
     # time budget of evaluations is used up.
     if (estimates := run.values("eval_kl")) and run.series("eval_kl")[-1][0] > 0:
         errors = run.values("eval_kl_stderr")
-        reasons.append(f"KL {estimates[-1]:.1f}" + (f" ± {errors[-1]:.1f}" if errors else ""))
+        reasons.append(f"KL {estimates[-1]:z.1f}" + (f" ± {errors[-1]:.1f}" if errors else ""))
     return ", ".join(reasons)

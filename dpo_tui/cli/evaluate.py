@@ -49,10 +49,10 @@ def evaluate(
     metrics = evaluation["metrics"]
     click.echo(f"{evaluation['pairs']:,} pairs: {printable(str(evaluation['data']), single_line=True)}")
     click.echo(f"  accuracy  {metrics['eval_rewards/accuracies']:.1%} ± {evaluation['accuracy_stderr']:.1%}")
-    click.echo(f"  margin    {metrics['eval_rewards/margins']:.3f}")
-    click.echo(f"  loss      {metrics['eval_loss']:.4f}")
+    click.echo(f"  margin    {metrics['eval_rewards/margins']:z.3f}")
+    click.echo(f"  loss      {metrics['eval_loss']:z.4f}")
     if "eval_kl" in metrics:
-        kl = f"{metrics['eval_kl']:.2f} ± {metrics['eval_kl_stderr']:.2f} nats an answer"
+        kl = f"{metrics['eval_kl']:z.2f} ± {metrics['eval_kl_stderr']:.2f} nats an answer"
         click.echo(f"  KL        {kl} (an estimate from {metrics['eval_kl_n']:.0f} answers)")
 
 

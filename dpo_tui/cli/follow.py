@@ -24,15 +24,15 @@ from dpo_tui.text.printable import printable
 
 _POLL_SECONDS = 0.25
 _TRAINING = (
-    ("loss", "loss", "{:.4f}"),
+    ("loss", "loss", "{:z.4f}"),
     ("accuracy", "rewards/accuracies", "{:.2f}"),
-    ("margin", "rewards/margins", "{:.3f}"),
+    ("margin", "rewards/margins", "{:z.3f}"),
     ("tok/s", "tokens_per_second", "{:,.0f}"),
 )
 _EVALUATION = (
-    ("eval loss", "eval_loss", "{:.4f}"),
+    ("eval loss", "eval_loss", "{:z.4f}"),
     ("eval accuracy", "eval_rewards/accuracies", "{:.2f}"),
-    ("KL", "eval_kl", "{:.2f}"),
+    ("KL", "eval_kl", "{:z.2f}"),
 )
 
 

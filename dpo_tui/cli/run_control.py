@@ -49,10 +49,15 @@ def resume(run: str, accept_changed_data: bool) -> None:
 
     folder = store.find(run)
     resumed = prepare.resume(folder, accept_changed_data=accept_changed_data)
-    if resumed.checkpoint is None:
+    if resumed.checkpoint is None and not resumed.skipped:
         narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
+    elif resumed.checkpoint is None:
+        narrate(f"Run {folder.id} has no checkpoint that is whole: it starts from the beginning.")
     else:
-        narrate(f"Run {folder.id} goes on from {resumed.checkpoint.name}, if its files are as they were written.")
+        condition = "" if resumed.compared else ", if its files are as they were written"
+        narrate(f"Run {folder.id} goes on from {resumed.checkpoint.name}{condition}.")
+    for checkpoint, reason in resumed.skipped.items():
+        narrate(f"{checkpoint} {reason}.")
     narrate(f"Watch it with: dpo-tui logs -f {folder.id}")
     click.echo(folder.id)
 

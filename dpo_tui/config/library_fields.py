@@ -31,10 +31,12 @@ class LibraryField:
     Attributes:
         annotation: the type, as text: ``dict[str, Any] | str | None``.
         default: its default; :data:`UNKNOWN_DEFAULT` where that is no literal.
+        choices: the texts that it may be, where the type or the field's metadata lists them.
     """
 
     annotation: str
     default: Any = UNKNOWN_DEFAULT
+    choices: tuple[str, ...] = ()
 
 
 def trl_fields(class_name: str, site: Path | None = None) -> Mapping[str, LibraryField] | None:
@@ -50,43 +52,67 @@ def trl_fields(class_name: str, site: Path | None = None) -> Mapping[str, Librar
     return _dataclass_fields("trl", class_name, site)
 
 
-def peft_fields(class_name: str = "LoraConfig") -> Mapping[str, LibraryField] | None:
+def peft_fields(class_name: str = "LoraConfig", site: Path | None = None) -> Mapping[str, LibraryField] | None:
     """Return the fields of a class of PEFT; see :func:`trl_fields`."""
-    return _dataclass_fields("peft", class_name, None)
+    return _dataclass_fields("peft", class_name, site)
+
+
+def transformers_fields(class_name: str, site: Path | None = None) -> Mapping[str, LibraryField] | None:
+    """Return the fields of a class of transformers; see :func:`trl_fields`."""
+    return _dataclass_fields("transformers", class_name, site)
 
 
 @cache
-def loading_keywords() -> frozenset[str] | None:
+def loading_keywords(site: Path | None = None) -> frozenset[str] | None:
     """Return the keywords that transformers' ``from_pretrained`` of a model takes; None where that is unknown.
 
     Those that it takes out of ``**kwargs`` are included. Any other keyword is a value of the model's config.
     """
-    root = _package_root("transformers")
+    return _keywords("transformers", ("modeling_utils.py", "models/auto/auto_factory.py"), "from_pretrained", site)
+
+
+@cache
+def unsloth_keywords(function: str, site: Path) -> frozenset[str] | None:
+    """Return the keywords that a function of Unsloth's models takes, over all families; None where that is unknown.
+
+    Args:
+        function: ``from_pretrained`` or ``get_peft_model``.
+        site: the site-packages of its environment.
+    """
+    root = package_root("unsloth", site)
+    files = sorted(path.name for path in (root / "models").glob("*.py")) if root is not None else []
+    return _keywords("unsloth", tuple(f"models/{name}" for name in files), function, site)
+
+
+def _keywords(package: str, files: tuple[str, ...], function: str, site: Path | None) -> frozenset[str] | None:
+    """Return the arguments of all functions of a name in some files; None where one cannot be read or none has it."""
+    root = package_root(package, site)
     found: set[str] = set()
-    for name in ("modeling_utils.py", "models/auto/auto_factory.py"):
-        tree = _parsed(root / name) if root is not None else None
+    for name in files:
+        tree = parsed(root / name) if root is not None else None
         if tree is None:
             return None
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name == "from_pretrained":
+            if isinstance(node, ast.FunctionDef) and node.name == function:
                 found |= {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
                 found |= set(_popped(node))
     return frozenset(found - {"cls"}) if found else None
 
 
 @cache
-def model_config_fields(model_type: str) -> frozenset[str] | None:
+def model_config_fields(model_type: str, site: Path | None = None) -> frozenset[str] | None:
     """Return the names that the config class of a kind of model declares; None where that is unknown.
 
     Args:
         model_type: as in config.json.
+        site: the site-packages of another interpreter; None for this one's libraries.
     """
-    root = _package_root("transformers")
+    root = package_root("transformers", site)
     if root is None or not re.fullmatch(r"\w+", model_type):
         return None
     found: set[str] = set()
     for path in (root / "configuration_utils.py", root / f"models/{model_type}/configuration_{model_type}.py"):
-        tree = _parsed(path)
+        tree = parsed(path)
         if tree is None:
             return None
         for node in ast.walk(tree):
@@ -98,15 +124,33 @@ def model_config_fields(model_type: str) -> frozenset[str] | None:
 
 
 @cache
+def model_attributes(model_type: str) -> frozenset[str]:
+    """Return the names that the classes of a kind of model give their parts; empty where that is unknown.
+
+    Args:
+        model_type: as in config.json; ``gemma3_text`` is made by the classes of ``gemma3``.
+    """
+    root = package_root("transformers")
+    for kind in (model_type, model_type.removesuffix("_text")):
+        path = (root or Path()) / f"models/{kind}/modeling_{kind}.py"
+        if re.fullmatch(r"\w+", kind) and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            return frozenset(
+                re.findall(r"(?:\bself\.|register_(?:buffer|parameter)\(\s*\")(\w+)(?:\"|\s*(?::[^=\n]+)?=)", text)
+            )
+    return frozenset()
+
+
+@cache
 def _dataclass_fields(package: str, class_name: str, site: Path | None) -> Mapping[str, LibraryField] | None:
-    root = _package_root(package, site)
+    root = package_root(package, site)
     place = _file_with_class(root, class_name) if root is not None else None
     return _fields_in(place, class_name, site) if place is not None else None
 
 
 def _fields_in(path: Path, class_name: str, site: Path | None) -> dict[str, LibraryField] | None:
     """Read the fields of one class and of its bases; None where a base is not found."""
-    tree = _parsed(path)
+    tree = parsed(path)
     node = _class_in(tree, class_name) if tree is not None else None
     if tree is None or node is None:
         return None
@@ -132,7 +176,20 @@ def _own_fields(node: ast.ClassDef) -> Iterator[tuple[str, LibraryField]]:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             annotation = ast.unparse(item.annotation).strip("'\"")
             if not annotation.startswith(("ClassVar", "typing.ClassVar")):
-                yield item.target.id, LibraryField(annotation, _default(item.value))
+                yield item.target.id, LibraryField(annotation, _default(item.value), _choices(item))
+
+
+def _choices(item: ast.AnnAssign) -> tuple[str, ...]:
+    """The texts in the Literal of a field's type, or under ``choices`` in its metadata."""
+    listed: list[ast.expr] = []
+    for node in (*ast.walk(item.annotation), *(ast.walk(item.value) if item.value else ())):
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal"):
+            listed += node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "choices" and isinstance(value, ast.List):
+                    listed += value.elts
+    return tuple(one.value for one in listed if isinstance(one, ast.Constant) and isinstance(one.value, str))
 
 
 def _default(value: ast.expr | None) -> Any:
@@ -155,7 +212,7 @@ def _imported_from(tree: ast.Module, name: str, path: Path, site: Path | None) -
             folder = path.parents[node.level - 1]
         else:
             package, _, module = module.partition(".")
-            found = _package_root(package, site)
+            found = package_root(package, site)
             if found is None:
                 return None
             folder = found
@@ -203,7 +260,8 @@ def _class_in(tree: ast.Module, name: str) -> ast.ClassDef | None:
 
 
 @cache
-def _parsed(path: Path) -> ast.Module | None:
+def parsed(path: Path) -> ast.Module | None:
+    """Return the syntax tree of a module; None where it cannot be read."""
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
@@ -211,7 +269,8 @@ def _parsed(path: Path) -> ast.Module | None:
 
 
 @cache
-def _package_root(package: str, site: Path | None = None) -> Path | None:
+def package_root(package: str, site: Path | None = None) -> Path | None:
+    """Return the folder of an installed package, of this interpreter or in another one's site-packages."""
     if site is not None:
         return site / package if (site / package / "__init__.py").is_file() else None
     try:

@@ -18,7 +18,9 @@ from dpo_tui.config.library_fields import (
     model_config_fields,
     peft_fields,
     trl_fields,
+    unsloth_keywords,
 )
+from dpo_tui.config.library_values import value_problem
 from dpo_tui.config.passthrough_names import (
     MODEL_CONFIG_ALIASES,
     PLAIN_INITIALISATIONS,
@@ -59,7 +61,12 @@ def passthrough_problems(config: Config) -> list[ConfigProblem]:
     for table in (table for table in PASSTHROUGH if getattr(config, table)):
         known = _known_fields(table, config)
         for name, value in getattr(config, table).items():
-            message = refusal(table, name, value) or _unknown(table, name, known) or _type_problem(name, value, known)
+            message = (
+                refusal(table, name, value)
+                or _unknown(table, name, known)
+                or _type_problem(name, value, known)
+                or _value_problem(table, name, known, config)
+            )
             if message:
                 problems.append(ConfigProblem(f"{table}.{name}", None if name in SECRETS else value, message))
     return [*problems, *_useless_tables(config)]
@@ -98,19 +105,32 @@ def _known_fields(table: str, config: Config) -> Mapping[str, LibraryField] | Co
 
 
 def _fields_of_unsloth(table: str, config: Config) -> Mapping[str, LibraryField] | Collection[str] | None:
-    """The fields of the TRL in Unsloth's environment, where that is found; the worker checks the other tables.
+    """What the libraries in Unsloth's environment take, where that is found: Unsloth's own functions, and theirs.
 
-    Unsloth adds fields of its own to TRL's classes while it is imported, all with its name or vLLM's before them.
+    Unsloth adds fields to TRL's classes while it is imported, all with its name or vLLM's before them. Its functions
+    pass on to PEFT and transformers what they do not take themselves.
     """
     site = unsloth_environment.site_packages()
-    if table != "trl" or site is None:
+    if site is None:
         return None
-    found = trl_fields(strategy_of(config).trl_arguments, site)
-    added = [name for name in config.trl if name.startswith(("unsloth_", "vllm_"))]
-    return None if found is None else {**dict.fromkeys(added, LibraryField("Any")), **found}
+    if table == "trl":
+        fields_of_trl = trl_fields(strategy_of(config).trl_arguments, site)
+        added = [name for name in config.trl if name.startswith(("unsloth_", "vllm_"))]
+        return None if fields_of_trl is None else {**dict.fromkeys(added, LibraryField("Any")), **fields_of_trl}
+    if table == "peft":
+        fields_of_peft, own = peft_fields(site=site), unsloth_keywords("get_peft_model", site)
+        if fields_of_peft is None or own is None:
+            return None
+        return {**dict.fromkeys(own, LibraryField("Any")), **fields_of_peft}
+    known = (
+        unsloth_keywords("from_pretrained", site),
+        loading_keywords(site),
+        _model_config_names(config, site),
+    )
+    return MODEL_CONFIG_ALIASES.union(*filter(None, known)) if None not in known else None
 
 
-def _model_config_names(config: Config) -> frozenset[str] | None:
+def _model_config_names(config: Config, site: Path | None = None) -> frozenset[str] | None:
     """Every name that the model's config has; None where its files are not on this machine, or their kind unknown."""
     folder = Path(config.model_name).expanduser()
     place = folder / "config.json" if folder.is_dir() else cached_config(config.model_name, config.model_revision)
@@ -120,7 +140,7 @@ def _model_config_names(config: Config) -> frozenset[str] | None:
         return None
     if not isinstance(values, dict):
         return None
-    declared = model_config_fields(str(values.get("model_type")))
+    declared = model_config_fields(str(values.get("model_type")), site)
     return declared | values.keys() if declared is not None else None
 
 
@@ -145,6 +165,16 @@ def _type_problem(name: str, value: Any, known: Mapping[str, LibraryField] | Col
     if any(_FITS[word](value) for word in words - {"None"}):
         return ""
     return f"must be {' or '.join(sorted(_NOUNS[word] for word in words - {'None'}))}"
+
+
+def _value_problem(
+    table: str, name: str, known: Mapping[str, LibraryField] | Collection[str] | None, config: Config
+) -> str:
+    """Compare a value with those that the library takes, where its declaration or the code behind it lists them."""
+    if not isinstance(known, Mapping) or name not in known:
+        return ""
+    site = unsloth_environment.site_packages() if config.provider != "huggingface" else None
+    return value_problem(table, name, known[name], config, site)
 
 
 def _bare(field: LibraryField) -> str:

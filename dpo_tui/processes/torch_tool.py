@@ -20,6 +20,7 @@ _TASKS = {
     "export_run": "the export",
     "merge": "merging the adapter",
     "adapter_plan": "the check of the adapter",
+    "loading_plan": "the check of the weights",
     "memory_probe": "the probe",
     "score": "scoring answers",
     "generate": "generating answers",

@@ -6,11 +6,12 @@ The supervisor outlives the terminal. Standard library only.
 import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs.complete_checkpoints import newest_complete
+from dpo_tui.runs.checkpoint_checksums import newest_whole
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import is_same_process
@@ -31,11 +32,15 @@ class Resumed:
     """The result of `resume`.
 
     Args:
-        checkpoint: the newest complete checkpoint, from which the worker continues; ``None`` when there is none and the
+        checkpoint: the newest whole checkpoint, from which the worker continues; ``None`` when there is none and the
             run starts from the beginning.
+        skipped: why newer checkpoints are not used, by their names.
+        compared: whether its files have been compared with their checksums; the worker compares them in any case.
     """
 
     checkpoint: Path | None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    compared: bool = True
 
 
 def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
@@ -76,9 +81,10 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
     if status.live:
         raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile", hint=_watch(folder))
     _wait_for_orphan(folder, state)
-    checkpoint, _ = newest_complete(folder.checkpoints)
+    # Before the worker starts, which takes the marker from a damaged checkpoint.
+    checkpoint, skipped, compared = newest_whole(folder.checkpoints)
     _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state))
-    return Resumed(checkpoint)
+    return Resumed(checkpoint, skipped, compared)
 
 
 def default_worker_argv(folder: RunFolder, python: str = sys.executable) -> list[str]:

@@ -10,7 +10,7 @@ _LARGEST, _SMALLEST = 1e15, 1e-3
 
 def plain_number(value: float) -> str:
     """A setting or threshold in its shortest form: 0.1, 2, 5e-7 (where Python writes 5e-07)."""
-    return f"{value:g}".replace("e-0", "e-")
+    return f"{value:zg}".replace("e-0", "e-")
 
 
 def short_number(value: float, digits: int = 3) -> str:

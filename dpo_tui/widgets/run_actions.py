@@ -80,7 +80,8 @@ class RunActionsScreen(FullScreen):
                 failed.append(error)
                 continue
             where = resumed.checkpoint.name if resumed.checkpoint is not None else "the beginning"
-            self.app.call_from_thread(self.notify, f"{printable(name)} goes on from {where}.", markup=False)
+            skipped = "".join(f" {checkpoint} {reason}." for checkpoint, reason in resumed.skipped.items())
+            self.app.call_from_thread(self.notify, f"{printable(name)} goes on from {where}.{skipped}", markup=False)
         if failed:
             raise failed[0]
 

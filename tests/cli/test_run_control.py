@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from dpo_tui.runs import store
+from dpo_tui.runs import checkpoint_checksums, store
+from dpo_tui.train.worker.checkpoints import mark_complete
 from tests.support.command_line import CommandLine
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     begin,
@@ -42,6 +43,39 @@ def test_resume_says_aloud_that_it_starts_from_the_beginning(dpo_tui: CommandLin
     folder = begin("--no-checkpoints", "--exit", 1)
     ended(folder)
     assert "never reached a checkpoint: it starts from the beginning" in dpo_tui("resume", "last")[2]
+    ended(folder)
+
+
+def test_resume_names_the_whole_checkpoint_first_and_then_what_is_passed_over(dpo_tui: CommandLine) -> None:
+    folder = begin("--no-checkpoints", "--exit", 1)
+    ended(folder)
+    for step in (10, 20, 30):
+        checkpoint = folder.checkpoints / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "optimizer.pt").write_bytes(b"whole")
+        mark_complete(checkpoint)
+    (folder.checkpoints / "checkpoint-20" / "optimizer.pt").write_bytes(b"other")
+    (folder.checkpoints / "checkpoint-30" / "optimizer.pt").write_bytes(b"cut")
+    said = dpo_tui("resume", "last")[2].splitlines()
+    assert said[:3] == [
+        f"Run {folder.id} goes on from checkpoint-10.",
+        "checkpoint-30 is not used: it is incomplete.",
+        "checkpoint-20 is not used: its optimizer.pt is damaged.",
+    ]
+    ended(folder)
+
+
+def test_the_files_of_large_checkpoints_are_left_to_the_worker(
+    dpo_tui: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_checksums, "_MOST_READ", 4)
+    folder = begin("--no-checkpoints", "--exit", 1)
+    ended(folder)
+    checkpoint = folder.checkpoints / "checkpoint-10"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "optimizer.pt").write_bytes(b"whole")
+    mark_complete(checkpoint)
+    assert "goes on from checkpoint-10, if its files are as they were written" in dpo_tui("resume", "last")[2]
     ended(folder)
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values, load, parse_assignment, with_changes
 from dpo_tui.config.library_fields import LibraryField, peft_fields, trl_fields
+from dpo_tui.config.library_values import schedules
 from dpo_tui.config.passthrough import passthrough_problems, require_passthrough
 from dpo_tui.config.problems import InvalidConfigError
 from dpo_tui.config.schema import Config
@@ -114,7 +115,7 @@ def test_what_cannot_be_passed_on_is_refused_in_words(tables: dict[str, Any], sa
 @pytest.mark.parametrize(
     "tables",
     [
-        {"trl": {"neftune_noise_alpha": 5, "data_seed": 3, "lr_scheduler_kwargs": {"min_lr_rate": 0.1}}},
+        {"trl": {"neftune_noise_alpha": 5, "data_seed": 3, "lr_scheduler_kwargs": {}}},
         {"trl": {"neftune_noise_alpha": 5.5, "gradient_checkpointing_kwargs": {"use_reentrant": False}}},
         {"trl": {"optim": "rmsprop", "optim_args": "alpha=0.9", "lr_scheduler_type": "reduce_lr_on_plateau"}},
         {"trl": {"pad_to_multiple_of": 8}},
@@ -128,6 +129,73 @@ def test_what_cannot_be_passed_on_is_refused_in_words(tables: dict[str, Any], sa
 )
 def test_what_can_be_right_is_not_refused(tables: dict[str, Any]) -> None:
     assert passthrough_problems(config(**tables)) == []
+
+
+MIN_LR = {"lr_scheduler_type": "cosine_with_min_lr"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "trl", "said"),
+    [
+        ({}, {"optim": "adamw_trch_xla"}, "did you mean adamw_torch_xla?"),
+        ({}, {"debug": 3}, "must be a list or text"),
+        ({}, {"optim": "galore_adamw"}, "needs the package galore_torch"),
+        ({}, {"lr_scheduler_type": "cosine_with_restart"}, "did you mean cosine_with_restarts?"),
+        ({}, {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}}, "the schedule linear takes none"),
+        ({}, {"lr_scheduler_kwargs": '{"power": 2}'}, "the schedule linear takes none"),
+        ({"lr_scheduler_type": "constant"}, {"lr_scheduler_kwargs": {"power": 2}}, "does nothing with"),
+        ({"lr_scheduler_type": "polynomial"}, {"lr_scheduler_kwargs": {"pow": 2}}, "polynomial takes lr_end, power"),
+        (MIN_LR, {"lr_scheduler_kwargs": {"min_lr": 1e-6, "min_lr_rate": 0.1}}, "takes one"),
+        ({}, {"log_level": "loud"}, "must be one of passive, detail, debug"),
+        ({}, {"debug": "underflow"}, "must be one of underflow_overflow"),
+        ({}, {"f_divergence_type": "kl"}, "must be one of reverse_kl, forward_kl, js_divergence"),
+        ({}, {"truncation_mode": "keep_middle"}, "must be one of keep_end, keep_start"),
+        ({}, {"dataloader_multiprocessing_context": "thread"}, "must be one of fork, spawn, forkserver"),
+        ({}, {"accelerator_config": {"split_batch": True}}, "has split_batch; it may have split_batches"),
+        ({"strategy": "sft"}, {"packing_strategy": "best"}, "must be one of bfd, bfd_split, wrapped"),
+    ],
+)
+def test_a_value_that_a_library_would_refuse_once_it_uses_it_is_refused_before(
+    settings: dict[str, Any], trl: dict[str, Any], said: str
+) -> None:
+    (problem,) = passthrough_problems(from_values({"model_name": "m", "dataset": "d", **settings, "trl": trl}))
+    assert said in problem.message
+
+
+def test_a_value_of_the_adapter_that_peft_would_refuse_is_refused_before() -> None:
+    assert "must be one of none, all, lora_only" in problem_of(peft={"bias": "some"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "trl"),
+    [
+        (MIN_LR, {"lr_scheduler_kwargs": {"min_lr_rate": 0.1, "num_cycles": 0.5}}),
+        ({"lr_scheduler_type": "polynomial"}, {"lr_scheduler_kwargs": '{"power": 2.0}'}),
+        ({}, {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"factor": 0.5, "patience": 2}}),
+        ({}, {"optim": "adamw_torch_xla", "debug": "underflow_overflow", "log_level": "info"}),
+        ({}, {"optim": "ademamix_8bit", "ddp_backend": "gloo", "debug": ["tpu_metrics_debug"]}),
+        ({}, {"accelerator_config": {"split_batches": True}, "torch_compile_mode": "max-autotune"}),
+    ],
+)
+def test_a_value_that_a_library_takes_is_not_refused(settings: dict[str, Any], trl: dict[str, Any]) -> None:
+    assert passthrough_problems(from_values({"model_name": "m", "dataset": "d", **settings, "trl": trl})) == []
+
+
+def test_the_values_read_from_source_are_those_of_the_installed_classes() -> None:
+    import inspect
+
+    from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+    from transformers.training_args import OptimizerNames
+    from transformers.utils.logging import get_log_levels_dict
+
+    allowed = {name: problem_of(trl={name: "?"}).partition("one of ")[2] for name in ("optim", "log_level")}
+    assert allowed["optim"].startswith(", ".join([one.value for one in OptimizerNames][:12]))
+    assert allowed["log_level"].split(", ") == ["passive", *get_log_levels_dict()]
+    found = schedules()
+    assert set(found) == {one.value for one in TYPE_TO_SCHEDULER_FUNCTION}
+    for one, function in TYPE_TO_SCHEDULER_FUNCTION.items():
+        known = found[one.value].arguments
+        assert known is None or set(known) <= set(inspect.signature(function).parameters), one
 
 
 def test_values_of_the_model_s_config_are_known_where_it_is_here(tmp_path: Path) -> None:
@@ -235,6 +303,38 @@ def test_the_fields_of_unsloth_are_those_of_its_own_environment(home: Path) -> N
     assert "no such argument" in told(of_1_15=True)[0]
     assert "no such argument" in told(pad_to_multiple_of=8)[0]
     assert told(old_one="x") == ["must be a whole number"]
+
+
+def test_peft_and_model_init_with_unsloth_are_checked_against_its_environment_too(home: Path, tmp_path: Path) -> None:
+    """Unsloth's functions have arguments of their own, and pass on the others."""
+    model = tmp_path / "model"
+    model.mkdir()
+    write(model / "config.json", json.dumps({"model_type": "llama"}))
+    site = home / "environments" / "unsloth" / "lib" / "python3.12" / "site-packages"
+    for name, source in {
+        "transformers/__init__.py": "",
+        "transformers/modeling_utils.py": "def from_pretrained(cls, name, device_map=None, variant=None): pass\n",
+        "transformers/models/auto/auto_factory.py": "",
+        "transformers/configuration_utils.py": "class PreTrainedConfig:\n    tie_word_embeddings: bool = True\n",
+        "transformers/models/llama/configuration_llama.py": "class LlamaConfig:\n    attention_dropout: float = 0.0\n",
+        "peft/__init__.py": "",
+        "peft/lora_config.py": "class LoraConfig:\n    bias: Literal['none', 'all'] = 'none'\n    of_0_15: int = 1\n",
+        "unsloth/__init__.py": "",
+        "unsloth/models/llama.py": "def get_peft_model(model, qat_scheme=None, **kwargs): pass\n"
+        "def from_pretrained(name, rope_scaling=None, **kwargs): pass\n",
+    }.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(source)
+
+    def told(**tables: Any) -> list[str]:
+        values = {"model_name": str(model), "dataset": "d", "provider": "unsloth", **tables}
+        return [problem.message for problem in passthrough_problems(from_values(values))]
+
+    assert told(peft={"bias": "all", "of_0_15": 2, "qat_scheme": "int4"}) == []
+    assert "no such argument" in told(peft={"ensure_weight_tying": True})[0]
+    assert "must be one of none, all" in told(peft={"bias": "lora_only"})[0]
+    assert told(model_init={"attention_dropout": 0.1, "variant": "fp16", "rope_scaling": {"factor": 2.0}}) == []
+    assert "no such argument" in told(model_init={"attn_dropout": 0.1})[0]
 
 
 def test_what_no_file_of_ours_can_hold_is_refused() -> None:

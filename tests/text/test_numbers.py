@@ -1,9 +1,12 @@
 """Numbers as text, in the forms that settings, charts and estimates need."""
 
+import re
 from math import nan
+from pathlib import Path
 
 import pytest
 
+import dpo_tui
 from dpo_tui.text.numbers import grouped_number, parameter_count, plain_number, short_number, whole_percent
 
 
@@ -22,6 +25,27 @@ def test_numbers_are_written_short(value: float, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.1, "0.1"), (2.0, "2"), (5e-7, "5e-7"), (1e-10, "1e-10")])
 def test_a_setting_is_written_as_in_a_config_file(value: float, text: str) -> None:
     assert plain_number(value) == text
+
+
+def test_no_number_is_a_negative_zero() -> None:
+    assert [short_number(-0.0), plain_number(-0.0), grouped_number(-0.4)] == ["0", "0", "0"]
+
+
+SIGNED = re.compile(
+    r"\{[^{}\n]*(?:kl(?:'\]|\b)|margin|estimates|estimate\.mean|reward|log_ratio)[^{}\n:]*:(?!z|\+z)[^{}\n]*\.\d[f%]\}"
+)
+
+
+def test_every_figure_that_may_round_to_zero_from_below_is_written_without_a_sign_then() -> None:
+    """KL estimates, margins and rewards: the format option z (PEP 682) takes the sign from a zero."""
+    package = Path(dpo_tui.__file__).parent
+    found = {
+        f"{path.relative_to(package)}: {match[0]}"
+        for path in package.rglob("*.py")
+        for match in SIGNED.finditer(path.read_text(encoding="utf-8"))
+        if "accuracies" not in match[0]
+    }
+    assert found == set()
 
 
 def test_counts_have_their_thousands_separated() -> None:

@@ -13,7 +13,8 @@ from dpo_tui.hub.safetensors_header import BITS, DamagedFileError, StoredTensor,
 
 _MOST_KEPT = 256
 _INDEX = "model.safetensors.index.json"
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
+LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
+"""Where the name of a weight has the number of its layer."""
 _WHOLE_NUMBERS = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"}
 # What describes quantised weights beside them: bitsandbytes, GPTQ and AWQ, FP8, compressed-tensors.
 _OF_QUANTISATION = re.compile(
@@ -26,6 +27,7 @@ _NOT_LOADED = re.compile(
     r"rotary_emb\.inv_freq$|(?:^|\.)(?:attn|attention)\.(?:masked_)?bias$|e_score_correction_bias$"
     r"|layer_scalar$|act_fn\.(?:beta|eps)$|(?:^|\.)mtp\."
 )
+_COUNTED = ("position_ids", "num_batches_tracked", "token_type_ids")
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
 
 
@@ -77,11 +79,22 @@ def stored_weights(folder: Path, *, layers: int, tied: bool) -> StoredWeights | 
     return StoredWeights(None if packed else count, size, count, plain, has_head)
 
 
+def is_quantised(name: str, tensor: StoredTensor) -> bool:
+    """Whether a tensor is a quantised weight or describes one, and no table or mask of whole numbers.
+
+    A matrix in 8-bit floats without a scale is a plain weight: transformers makes wider numbers of it.
+    """
+    if _NOT_LOADED.search(name) or name.endswith(_COUNTED):
+        return False
+    whole = tensor.dtype in _WHOLE_NUMBERS and not tensor.dtype.startswith("F8_E") and len(tensor.shape) > 0
+    return whole or bool(_OF_QUANTISATION.search(name))
+
+
 def stored_layers(tensors: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
     """Return the tensors of each decoder layer by their names in it; towers have layers too and are left out."""
     found: dict[int, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for name, shape in tensors.items():
-        match = _LAYER.search(name)
+        match = LAYER.search(name)
         if match and not is_of_tower(name):
             found[int(match[1])][name[match.end() :]] = shape
     return dict(found)
@@ -93,7 +106,7 @@ def is_of_tower(name: str) -> bool:
 
 
 def _in_layers(name: str, layers: int) -> bool:
-    match = _LAYER.search(name)
+    match = LAYER.search(name)
     return match is None or is_of_tower(name) or int(match[1]) < layers
 
 

@@ -1,4 +1,4 @@
-"""Check of the adapter: that ``lora_target_modules`` and ``modules_to_save`` name modules that the model has.
+"""Check of the adapter: that ``lora_target_modules``, ``modules_to_save`` and [peft] name modules that the model has.
 
 Names are those of the safetensors files. transformers renames some of them when it loads a model, so where they do not
 settle it, a child process asks PEFT itself, on the model without its weights.
@@ -19,8 +19,13 @@ _STATE_SPACE = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
 """Types for which PEFT refuses :data:`_REFUSED_BY_PEFT`."""
 _REFUSED_BY_PEFT = {"out_proj", "conv1d"}
 _PARTS = ("vision_config", "audio_config")
-_SETTINGS = ("lora_r", "lora_alpha", "lora_target_modules", "modules_to_save", "use_rslora", "use_dora")
+_SETTINGS = ("lora_r", "lora_alpha", "lora_target_modules", "modules_to_save", "use_rslora", "use_dora", "peft")
 _MOST_NAMED = 12
+_NAMES_MODULES = {
+    "alpha_pattern", "exclude_modules", "layers_pattern", "layers_to_transform", "rank_pattern", "target_parameters",
+    "trainable_token_indices",
+}  # fmt: skip
+"""Fields of [peft] that name parts of the model."""
 _NAMED_AS_STORED = {
     "gemma", "gemma2", "gemma3_text", "granite", "llama", "ministral", "mistral", "olmo2", "phi", "phi3", "qwen2",
     "qwen3", "smollm3", "stablelm",
@@ -52,12 +57,12 @@ def check_adapter(folder: ModelFolder, config: Config) -> list[str]:
     modules = _modules(folder)
     absent = [name for name in (*targets, *config.modules_to_save) if not _matches(name, modules)]
     asked = bool(absent) and bool(modules)
-    if asked:
+    if asked or config.peft.keys() & _NAMES_MODULES:
         absent = _ask_peft(folder, config, merge=False)
     notes = [
         f"lora_target_modules: the model has no {name}; it has {_listed(_linear_modules(folder))}"
         for name in absent
-        if asked
+        if modules
     ]
     wrapped = [part.partition("_")[0] for part in _PARTS if isinstance(folder.config.get(part), dict)]
     if wrapped:

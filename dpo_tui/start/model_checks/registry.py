@@ -8,9 +8,11 @@ from dpo_tui.start.model_checks.adapter_targets import check_adapter
 from dpo_tui.start.model_checks.config_file import check_config_file
 from dpo_tui.start.model_checks.mixture_of_experts import check_mixture_of_experts
 from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.start.model_checks.quantised_files import check_quantised_files
 from dpo_tui.start.model_checks.quantised_weights import check_quantisation
 from dpo_tui.start.model_checks.tokenizer_check import check_tokenizer
 from dpo_tui.start.model_checks.weight_files import check_weights
+from dpo_tui.start.model_checks.weights_fit_config import check_weights_fit_config
 from dpo_tui.start.model_checks.worker_packages import WorkerPackages
 
 
@@ -35,6 +37,8 @@ Check = Callable[[ModelFolder, ModelUse], list[str]]
 CHECKS: tuple[Check, ...] = (
     lambda folder, use: check_weights(folder),
     lambda folder, use: check_config_file(folder, use.packages),
+    lambda folder, use: check_quantised_files(folder, use.packages, has_gpu=use.has_gpu),
+    lambda folder, use: check_weights_fit_config(folder, use.config),
     lambda folder, use: check_quantisation(folder, use.config, use.packages, has_gpu=use.has_gpu),
     lambda folder, use: check_tokenizer(folder, use.config),
     lambda folder, use: check_mixture_of_experts(folder, use.config),

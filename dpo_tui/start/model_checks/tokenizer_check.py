@@ -4,19 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from dpo_tui.config.schema import Config
+from dpo_tui.start.model_checks.input_embeddings import input_embeddings
 from dpo_tui.start.model_checks.model_folder import ModelFolder
 
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab*", "merges.txt", "*.tiktoken", "tekken.json", "tokenizer.*")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
-_EMBEDDINGS = (
-    "embed_tokens.weight",
-    "wte.weight",
-    "word_embeddings.weight",
-    "embed_in.weight",
-    "tok_embeddings.weight",
-    "embeddings.weight",
-)
-"""Ends of the names of input embeddings, over all families."""
 
 
 def check_tokenizer(folder: ModelFolder, config: Config) -> list[str]:
@@ -75,7 +67,7 @@ def _tokens_without_embedding(
     folder: ModelFolder, tokenizer: dict[str, Any], settings: dict[str, Any], template: str
 ) -> list[str]:
     """Compare token ids with the rows of the embedding in the files, which may have more rows than the vocabulary."""
-    rows = max((tensor.shape[0] for tensor in _embeddings(folder)), default=0)
+    rows = max((shape[0] for shape in input_embeddings(folder)), default=0)
     ids = _token_ids(tokenizer)
     outside = {token: number for token, number in ids.items() if number >= rows}
     if not rows or not outside:
@@ -95,18 +87,6 @@ def _tokens_without_embedding(
         )
     # Gemma 3 1B has the image token of its larger sisters, and no row for it.
     return [f"{what[0].upper()}{what[1:]}: a text that has it ends the run"]
-
-
-def _embeddings(folder: ModelFolder) -> list[Any]:
-    if not folder.weight_files:
-        return []
-    return [
-        tensor
-        for name, tensor in folder.tensors.items()
-        if len(tensor.shape) == 2  # noqa: PLR2004 (a matrix)
-        and any(name == end or name.endswith(f".{end}") for end in _EMBEDDINGS)
-        and not any(part in name for part in ("vision", "visual", "audio"))
-    ]
 
 
 def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:

@@ -198,7 +198,7 @@ class InTrainingEvaluation:
 
     def _exceeds_kl_stop(self, estimate: KlEstimate, step: int) -> bool:
         """Warn of a high KL, once while it stays high, and return whether it is above ``kl_stop``."""
-        kl = f"{estimate.mean:.1f} ± {estimate.stderr:.1f} nats an answer ({estimate.n} answers)"
+        kl = f"{estimate.mean:z.1f} ± {estimate.stderr:.1f} nats an answer ({estimate.n} answers)"
         if estimate.mean > KL_REASONABLE and not self._kl_was_high:
             self.journal.event(
                 "warning",

@@ -5,6 +5,7 @@ after the training: adapters on weights that are in no file.
 """
 
 from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -12,6 +13,7 @@ from peft.utils import ModulesToSaveWrapper
 
 from dpo_tui.errors import ConfigError
 from dpo_tui.train.export.adapted_layers import adapted_weight
+from dpo_tui.train.export.adapter_patterns import check_patterns, check_rank_patterns
 from dpo_tui.train.export.merge_weights import names_in, shapes_of_weights, shards_of
 from dpo_tui.train.export.weight_conversion import WeightConversion
 from dpo_tui.train.model.model_class import model_without_weights
@@ -34,22 +36,27 @@ def plan_adapter(base: Path, settings: LoraConfig, *, merge: bool) -> list[str]:
 
     Raises:
         TrainingError: it is to be merged, and the model has no safetensors.
-        ConfigError: PEFT makes no such adapter on this model, ``modules_to_save`` has a name that matches nothing, or
-            the adapter could not be merged.
+        ConfigError: PEFT makes no such adapter on this model, ``modules_to_save`` or the table [peft] names what the
+            model has not, or the adapter could not be merged.
     """
     model = model_without_weights(base)
     tied = dict(model.all_tied_weights_keys)
     linear = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
     targets, whole = settings.target_modules, settings.modules_to_save or []
+    weights = [name for name, _ in model.named_parameters()]
+    check_patterns(settings, [name for name, _ in model.named_modules() if name], weights)
+    patterns = {name: tuple(getattr(settings, name) or ()) for name in ("rank_pattern", "alpha_pattern")}
+    _require_tokens(settings, model)
     try:
         adapted = get_peft_model(model, settings, low_cpu_mem_usage=True).base_model.model
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, NotImplementedError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition(" Please ")[0]
         raise ConfigError(
             f"PEFT makes no adapter with these lora_target_modules on it: {reason}",
             hint=f"name some of its linear layers in lora_target_modules: {', '.join(linear[:_MOST_NAMED])}",
         ) from error
     changed = {name: module for name, module in adapted.named_modules() if isinstance(module, LoraLayer)}
+    check_rank_patterns(patterns, [*changed, *(name for name in weights if not name.endswith((".weight", ".bias")))])
     saved = {name: module for name, module in adapted.named_modules() if isinstance(module, ModulesToSaveWrapper)}
     for name in whole:
         if not _matches(name, saved):
@@ -59,16 +66,29 @@ def plan_adapter(base: Path, settings: LoraConfig, *, merge: bool) -> list[str]:
                 hint=f"name one that it has, such as {', '.join(modules)}; or leave modules_to_save out",
             )
     if merge:
-        weights = [adapted_weight(name, module) for name, module in sorted(changed.items())]
-        weights += [
+        needed = [adapted_weight(name, module) for name, module in sorted(changed.items())]
+        needed += [
             f"{name}.{part}"
             for name, module in saved.items()
             for part in module.modules_to_save["default"].state_dict()
         ]
         shapes = shapes_of_weights(base, {shard: names_in(base / shard) for shard in shards_of(base)})
         present = WeightConversion(model_without_weights(base), shapes).in_memory
-        _require_present(weights, present | {name for pair in tied.items() if present & set(pair) for name in pair})
+        _require_present(needed, present | {name for pair in tied.items() if present & set(pair) for name in pair})
     return [] if isinstance(targets, str) else [name for name in targets or [] if not _matches(name, changed)]
+
+
+def _require_tokens(settings: LoraConfig, model: Any) -> None:
+    """Check that the tokens whose rows of the embedding are trained are in it; torch would end in an IndexError."""
+    asked = settings.trainable_token_indices or []
+    tokens = asked if isinstance(asked, list) else [token for tokens in asked.values() for token in tokens]
+    rows = model.get_input_embeddings().weight.shape[0]
+    beyond = [token for token in tokens if not 0 <= token < rows]
+    if beyond:
+        raise ConfigError(
+            f"[peft] trainable_token_indices: the embedding has no row {beyond[0]}; it has rows 0 to {rows - 1}",
+            hint="change trainable_token_indices in [peft]",
+        )
 
 
 def _is_linear(module: object) -> bool:

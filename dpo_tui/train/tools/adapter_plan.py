@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.config.files import from_values
+from dpo_tui.errors import ConfigError, TrainingError
 from dpo_tui.train.export.planned_adapter import plan_adapter
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.tools.json_service import Send, serve
@@ -25,7 +26,11 @@ def check(request: dict[str, Any], send: Send) -> dict[str, Any]:
         DpoTuiError: there can be no such adapter, or it cannot be merged.
     """
     config = from_values({**request["settings"], "model_name": request["model"], "dataset": "-"})
-    return {"absent": plan_adapter(Path(request["model"]), lora_config(config), merge=bool(request["merge"]))}
+    try:
+        settings = lora_config(config)
+    except TrainingError as error:
+        raise ConfigError(error.message, hint=error.hint) from error
+    return {"absent": plan_adapter(Path(request["model"]), settings, merge=bool(request["merge"]))}
 
 
 if __name__ == "__main__":

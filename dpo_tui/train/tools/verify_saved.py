@@ -19,6 +19,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import DpoTuiError, TrainingError, UsageError
 from dpo_tui.hub.safetensors_header import DamagedFileError, read_header
 from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.runs.checkpoint_checksums import damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
@@ -30,7 +31,6 @@ from dpo_tui.train.model.checked_loading import load_checked, load_with_adapter
 from dpo_tui.train.model.model_class import model_class, model_without_weights
 from dpo_tui.train.tools.export_run import EXPORT_RECORD
 from dpo_tui.train.tools.json_service import Send, serve
-from dpo_tui.train.worker.checkpoints import damaged_file
 
 
 @dataclass(frozen=True)

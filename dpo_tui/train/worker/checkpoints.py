@@ -4,25 +4,18 @@ Only a complete checkpoint is resumed from (:mod:`dpo_tui.runs.complete_checkpoi
 after a newer one is marked.
 """
 
-import json
 import shutil
 import time
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dpo_tui.runs.atomic_files import read_json, write_json_atomic
+from dpo_tui.runs.atomic_files import write_json_atomic
+from dpo_tui.runs.checkpoint_checksums import DAMAGED, checksum_of, damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete, step_of
 from dpo_tui.train.worker.journal import Journal
 
-_DAMAGED = "damaged.json"
-"""What the marker of a checkpoint is renamed to when a file of it turns out to be damaged."""
-_BLOCK_BYTES = 1 << 22
 _THREADS = 4
 """zlib releases the interpreter's lock, so that several files are read at once."""
-_HEADER_LENGTH = 8
-"""Bytes of the length that a safetensors file begins with (little-endian)."""
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -36,10 +29,10 @@ def mark_complete(checkpoint: Path) -> None:
     """
     # The marker is the last file and the only one that is synced. After a power cut it may be there while others hold
     # zeros or nothing, which is why they are read against the checksums before they are loaded.
-    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (MARKER, _DAMAGED)]
+    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (MARKER, DAMAGED)]
     names = [str(path.relative_to(checkpoint)) for path in files]
     with ThreadPoolExecutor(_THREADS) as pool:
-        checksums = list(pool.map(_checksum, files))
+        checksums = list(pool.map(checksum_of, files))
     marker = {
         "step": step_of(checkpoint),
         "t": time.time(),
@@ -60,43 +53,19 @@ def checkpoint_to_resume(folder: Path, journal: Journal) -> Path | None:
     """
     checkpoint, incomplete = newest_complete(folder)
     for path in incomplete:
-        if not (path / _DAMAGED).exists():
+        if not (path / DAMAGED).exists():
             journal.event("warning", f"{path.name} is incomplete and is not used")
     while checkpoint is not None and (damaged := damaged_file(checkpoint)) is not None:
         journal.event("warning", f"{checkpoint.name} is not used: its {damaged} is damaged", step=step_of(checkpoint))
         # By one rank: a second rename would fail. The others see the damage by themselves, or the marker gone, and pass
         # the checkpoint over just the same.
         if journal.rank.is_first and damaged != MARKER:
-            (checkpoint / MARKER).rename(checkpoint / _DAMAGED)
+            (checkpoint / MARKER).rename(checkpoint / DAMAGED)
         older = [path for path in all_checkpoints(folder) if step_of(path) < step_of(checkpoint) and is_complete(path)]
         checkpoint = older[0] if older else None
     if checkpoint is not None:
         journal.event("note", f"Resuming from step {step_of(checkpoint)}", step=step_of(checkpoint))
     return checkpoint
-
-
-def damaged_file(checkpoint: Path) -> str | None:
-    """Return the first file of a complete checkpoint that is not as it was written; None where all are whole.
-
-    It is the marker itself where that is gone. Markers of earlier versions list no checksums: then the file's own
-    format is checked, as far as it can tell.
-    """
-    marker = read_json(checkpoint / MARKER)
-    if marker is None:
-        # Since this process chose the checkpoint, rank 0 has found it damaged. An absent list must not pass for a list
-        # without files: this rank would resume from another step than the others.
-        return MARKER
-    checksums = marker.get("crc32") or {}
-    names = sorted(marker.get("files") or {})
-
-    def is_whole(name: str) -> bool:
-        try:
-            return _checksum(checkpoint / name) == checksums[name] if name in checksums else _reads(checkpoint / name)
-        except OSError:
-            return False
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return next((name for name, whole in zip(names, pool.map(is_whole, names), strict=True) if not whole), None)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -114,27 +83,3 @@ def prune(folder: Path, keep: int) -> None:
         # missing, which counts as incomplete.
         if checkpoint not in complete[:keep] and step_of(checkpoint) < step_of(complete[0]):
             shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
-
-
-def _reads(path: Path) -> bool:
-    """Whether a file is what its suffix says: torch's files are ZIP archives, which have checksums of their own."""
-    try:
-        if path.suffix == ".json":
-            json.loads(path.read_bytes())
-        elif path.suffix in (".pt", ".pth"):
-            with zipfile.ZipFile(path) as archive:
-                return archive.testzip() is None
-        elif path.suffix == ".safetensors":
-            with path.open("rb") as file:
-                json.loads(file.read(int.from_bytes(file.read(_HEADER_LENGTH), "little")))
-    except (ValueError, zipfile.BadZipFile, MemoryError, OverflowError):
-        return False
-    return True

@@ -31,22 +31,53 @@ def folder(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "model"))
 
 
-def make_moe(folder: Path, model_type: str, **sizes: Any) -> Path:
-    """Replace a model's weights and config by those of a mixture of experts."""
+def make_model(folder: Path, model_type: str, **sizes: Any) -> Path:
+    """Replace a model's weights and config by those of another family."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
-    common = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(0)
-    config = AutoConfig.for_model(model_type, vocab_size=vocabulary, num_key_value_heads=2, **common, **sizes)
+    config = AutoConfig.for_model(model_type, vocab_size=vocabulary, hidden_size=64, num_hidden_layers=2, **sizes)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
     return folder
 
 
-def quantised(folder: Path, **settings: Any) -> Path:
+def make_moe(folder: Path, model_type: str, **sizes: Any) -> Path:
+    """Replace a model's weights and config by those of a mixture of experts."""
+    common = {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return make_model(folder, model_type, **{**common, "num_local_experts": 4, "num_experts_per_tok": 2, **sizes})
+
+
+ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+HYBRID = {"layer_types": ["attention", "attention"], "shared_intermediate_size": 64}
+PACKED = {
+    "gptq": "qweight", "awq": "qweight", "compressed-tensors": "weight_packed", "hqq": "W_q", "vptq": "indices",
+    "newest": "codes", "bitsandbytes": "weight.quant_state.bitsandbytes__nf4", "mxfp4": "gate_up_proj_blocks",
+}  # fmt: skip
+"""By method, how the name of a quantised weight ends in files."""
+
+
+def quantised(folder: Path, method: str, **settings: Any) -> Path:
+    """Write a quantization_config, and quantised weights in place of the matrices of the first MLP."""
+    with_settings(folder, quant_method=method, **settings)
+    return with_packed(folder, PACKED[method])
+
+
+def with_settings(folder: Path, **settings: Any) -> Path:
     document = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(document | {"quantization_config": settings}))
+    return folder
+
+
+def with_packed(folder: Path, packed: str) -> Path:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = {name: one for name, one in load_file(folder / "model.safetensors").items() if ".0.mlp." not in name}
+    for part in ("gate_proj", "up_proj", "down_proj"):
+        weights[f"model.layers.0.mlp.{part}.{packed}"] = torch.zeros(8, 8, dtype=torch.int32)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
@@ -68,10 +99,18 @@ def test_a_module_to_train_whole_that_the_model_lacks_is_refused(folder: Path) -
     assert checked(folder, modules_to_save=["embed_tokens", "lm_head"]) == []
 
 
+def test_layers_that_the_table_peft_names_and_the_model_lacks_are_refused(folder: Path) -> None:
+    changes: dict[str, Any] = {"lora_target_modules": ["q_proj"], "peft": {"layers_to_transform": [1, 2]}}
+    error = refusal(folder, **changes)
+    assert "[peft] layers_to_transform: the model has no layer 2; it has layers 0 to 1" in error.message
+    assert "layers_to_transform" in str(error.hint)
+    assert checked(folder, **changes | {"peft": {"layers_to_transform": [1]}}) == []
+
+
 def test_a_merge_of_fused_experts_is_possible_and_so_is_a_second_stage(
     folder: Path, tiny_pairs: Path, tmp_path: Path, home: Path
 ) -> None:
-    make_moe(folder, "mixtral", num_local_experts=4, num_experts_per_tok=2)
+    make_moe(folder, "mixtral")
     assert checked(folder) == []
     assert checked(folder, merge_at_end=True) == []
     assert checked(folder, merge_at_end=True, lora_target_modules=["q_proj", "o_proj"]) == []
@@ -80,19 +119,19 @@ def test_a_merge_of_fused_experts_is_possible_and_so_is_a_second_stage(
     assert len(prepare_stages([first, second])) == 2
 
 
-def test_a_merge_into_weights_that_are_in_no_file_is_refused_before_the_first_stage(
+def test_experts_that_are_in_no_file_are_refused_before_the_first_stage(
     folder: Path, tiny_pairs: Path, tmp_path: Path, home: Path
 ) -> None:
     """transformers would begin with random numbers in place of an expert, and no file has room for the merged one."""
     from safetensors.torch import load_file, save_file
 
-    make_moe(folder, "mixtral", num_local_experts=4, num_experts_per_tok=2)
+    make_moe(folder, "mixtral")
     weights = {name: weight for name, weight in load_file(folder / "model.safetensors").items() if ".w2." not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert "mlp.experts.down_proj, which is in no file" in refusal(folder, merge_at_end=True).message
+    assert "mlp.experts.down_proj of the model" in refusal(folder, merge_at_end=True).message
     first = loaded(tmp_path, folder, tiny_pairs)
     second = loaded(tmp_path, folder, tiny_pairs, model_name="previous")
-    with pytest.raises(ConfigError, match="cannot be merged into its base"):
+    with pytest.raises(ConfigError, match="in none of its files"):
         prepare_stages([first, second])
 
 
@@ -101,14 +140,14 @@ def test_quantised_weights_say_which_package_they_need(
     folder: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WorkerPackages, "has", lambda self, module: False)
-    error = refusal(quantised(folder, quant_method=method), has_gpu=True)
+    error = refusal(quantised(folder, method), has_gpu=True)
     assert f"quantised ({method})" in error.message and "needs" in error.message
     assert "-m pip install" in str(error.hint)
 
 
 def test_gptq_with_its_packages_needs_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WorkerPackages, "has", lambda self, module: True)
-    quantised(folder, quant_method="gptq", bits=4)
+    quantised(folder, "gptq", bits=4)
     assert checked(folder, has_gpu=True) == []
     assert "needs a GPU" in refusal(folder, has_gpu=False).message
     assert "use_4bit = true would quantise them again" in refusal(folder, has_gpu=True, use_4bit=True).message
@@ -116,17 +155,70 @@ def test_gptq_with_its_packages_needs_a_gpu(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_weights_that_train_no_adapter_and_those_that_would_be_trained_themselves_are_refused(folder: Path) -> None:
-    assert "trains no adapter" in refusal(quantised(folder, quant_method="vptq"), has_gpu=True).message
-    quantised(folder, quant_method="bitsandbytes", load_in_4bit=True)
+    assert "trains no adapter" in refusal(quantised(folder, "vptq"), has_gpu=True).message
+    quantised(folder, "bitsandbytes", load_in_4bit=True)
     assert "use_lora = false" in refusal(folder, use_lora=False).message
     (note,) = checked(folder, use_4bit=True)
     assert "use_4bit has no effect" in note
 
 
 def test_a_method_that_is_not_known_is_a_guess_and_no_refusal(folder: Path) -> None:
-    (note,) = checked(quantised(folder, quant_method="newest"))
+    (note,) = checked(quantised(folder, "newest"))
     assert "newest" in note and "may fail" in note
-    assert checked(quantised(folder)) == []
+
+
+def test_a_quantisation_without_settings_is_none(folder: Path) -> None:
+    assert checked(with_settings(folder)) == []
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq", "fp8", "compressed-tensors", "newest", "mxfp4"])
+def test_a_quantisation_of_which_the_files_know_nothing_is_refused(folder: Path, method: str) -> None:
+    """Before anything is asked for that only quantised weights need."""
+    with_settings(folder, quant_method=method)
+    message = refusal(folder, has_gpu=method != "mxfp4").message if method != "mxfp4" else checked(folder)[0]
+    assert f"a quantization_config ({method}), and no weight in " in message
+
+
+def test_plain_weights_are_right_where_the_method_is_done_without(folder: Path) -> None:
+    """Without a GPU for FP8 transformers loads the weights as they are."""
+    (note,) = checked(with_settings(folder, quant_method="fp8"), has_gpu=False)
+    assert "they are used as they are" in note
+    assert checked(with_settings(folder, quant_method="newest", format="dense"), has_gpu=True)[0].endswith("may fail")
+
+
+@pytest.mark.parametrize("method", PACKED)
+def test_quantised_weights_without_a_quantisation_in_the_config_are_refused(folder: Path, method: str) -> None:
+    error = refusal(with_packed(folder, PACKED[method]))
+    assert "its files hold quantised weights" in error.message and "no quantization_config" in error.message
+
+
+def test_floats_of_8_bits_are_quantised_weights_only_with_their_scales(folder: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights |= {name: one.to(torch.float8_e4m3fn) for name, one in weights.items() if "_proj" in name}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert checked(folder) == []
+    weights |= {f"{name}_scale_inv": torch.ones(1, 1) for name in weights if "_proj" in name}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "weight_scale_inv" in refusal(folder).message
+
+
+def test_weights_of_another_method_than_the_config_names_are_refused(folder: Path) -> None:
+    quantised(folder, "gptq", bits=4)
+    with_settings(folder, quant_method="bitsandbytes", load_in_4bit=True)
+    assert "of another method (GPTQ or AWQ)" in refusal(folder).message
+    with_packed(folder, PACKED["bitsandbytes"])
+    with_settings(folder, quant_method="bitsandbytes", load_in_8bit=True)
+    assert "of another method (bitsandbytes in 4 bits)" in refusal(folder).message
+
+
+def test_another_vocabulary_is_noticed_beside_quantised_weights_too(folder: Path) -> None:
+    path = quantised(folder, "bitsandbytes", load_in_4bit=True) / "config.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"vocab_size": document["vocab_size"] + 64}))
+    assert f"vocab_size = {document['vocab_size'] + 64:,}, and the embedding" in refusal(folder).message
 
 
 def test_packages_of_another_environment_are_looked_up_in_its_folders(tmp_path: Path) -> None:
@@ -154,19 +246,26 @@ def test_the_known_types_are_those_of_transformers() -> None:
 
 @pytest.mark.parametrize("kind", ["granitemoe", "granitemoehybrid", "phimoe"])
 def test_a_load_balancing_loss_that_trl_cannot_compute_is_refused_unless_it_is_off(folder: Path, kind: str) -> None:
-    path = folder / "config.json"
+    path = make_moe(folder, kind, **HYBRID if "hybrid" in kind else {}) / "config.json"
     document = json.loads(path.read_text())
-    path.write_text(json.dumps(document | {"model_type": kind}))
+    document.pop("router_aux_loss_coef", None)
+    path.write_text(json.dumps(document))
     attention = {"lora_target_modules": ["q_proj", "o_proj"]}
     assert "load-balancing loss" in refusal(folder, **attention).message
     assert "config.json" in str(refusal(folder, strategy="sft", **attention).hint)
     assert checked(folder, router_aux_loss_coef=0.0, **attention) == []
-    path.write_text(json.dumps(document | {"model_type": kind, "router_aux_loss_coef": 0.0}))
+    path.write_text(json.dumps(document | {"router_aux_loss_coef": 0.0}))
     assert checked(folder, strategy="sft", **attention) == []
 
 
-@pytest.mark.parametrize(("kind", "said"), [("llama4_text", "Llama 4"), ("mamba2", "out_proj"), ("phimoe", "router")])
-def test_what_trl_or_peft_cannot_train_is_refused_in_words(folder: Path, kind: str, said: str) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": kind}))
-    assert said in refusal(folder, router_aux_loss_coef=0.0).message
+UNTRAINABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "llama4_text": ({**ATTENTION, "num_local_experts": 2, "intermediate_size": 64}, "Llama 4"),
+    "mamba2": ({"num_heads": 4, "head_dim": 32, "n_groups": 1, "state_size": 8}, "out_proj"),
+    "phimoe": ({**ATTENTION, "num_local_experts": 2, "intermediate_size": 64}, "router"),
+}
+
+
+@pytest.mark.parametrize("kind", UNTRAINABLE)
+def test_what_trl_or_peft_cannot_train_is_refused_in_words(folder: Path, kind: str) -> None:
+    sizes, said = UNTRAINABLE[kind]
+    assert said in refusal(make_model(folder, kind, **sizes), router_aux_loss_coef=0.0).message

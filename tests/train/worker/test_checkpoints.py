@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.config.schema import Config
+from dpo_tui.runs.checkpoint_checksums import damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.ranks import Rank
-from dpo_tui.train.worker.checkpoints import checkpoint_to_resume, damaged_file, mark_complete, prune
+from dpo_tui.train.worker.checkpoints import checkpoint_to_resume, mark_complete, prune
 from dpo_tui.train.worker.failures import describe_failure
 from dpo_tui.train.worker.journal import Journal
 from tests.support.training import lines, losses, make_config, make_run, train
