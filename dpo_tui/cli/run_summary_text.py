@@ -244,6 +244,8 @@ def _times(run: dict[str, Any], now: float) -> str:
         parts.append(f"started {ago(run['started_at'], now)}")
     elif run.get("created_at"):
         parts.append(f"made {ago(run['created_at'], now)}")
+    if (ranks := run.get("ranks") or 1) > 1:
+        parts.append(f"{ranks} processes")
     if (run.get("attempt") or 0) > 1:
         parts.append(f"attempt {run['attempt']}")
     if run.get("devices"):
@@ -251,7 +253,9 @@ def _times(run: dict[str, Any], now: float) -> str:
     elif run["status"] == "queued" and run.get("device_request"):
         parts.append(_requested_devices(run["device_request"]))
     if run.get("per_device_train_batch_size"):
-        parts.append(f"batch {run['per_device_train_batch_size']} × {run['gradient_accumulation_steps']} after OOM")
+        # After an out-of-memory, or a resume on another number of processes.
+        batch = f"batch {run['per_device_train_batch_size']} × {run['gradient_accumulation_steps']}"
+        parts.append(f"{batch} instead of the config's")
     return " · ".join(parts)
 
 
