@@ -18,7 +18,7 @@ from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.exit_codes import DONE, FAILED, STOPPED, WorkerEnd
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.line_log import flush_with_patience
-from dpo_tui.runs.process import host_name
+from dpo_tui.runs.process import host_name, process_start
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 """Environment variables that torchrun and other launchers set for each rank."""
@@ -76,6 +76,7 @@ class RankReport:
     Args:
         rank: and ``local_rank``, ``world_size``: see `Rank`.
         host: where it runs, and its ``pid`` there.
+        start: its start in clock ticks after boot, which distinguishes it from a later process with the same pid.
         t: its last heartbeat.
         phase: its phase at that time, and the last training ``step`` done; ``None`` before the first.
         code: its exit code as in `dpo_tui.runs.exit_codes`; ``None`` while it runs, and for good if it was killed.
@@ -89,6 +90,7 @@ class RankReport:
     world_size: int = 1
     host: str = ""
     pid: int = 0
+    start: int | None = None
     t: float = 0.0
     phase: str = ""
     step: int | None = None
@@ -110,7 +112,7 @@ class RankReporter:
     def __init__(self, folder: RunFolder, rank: Rank) -> None:
         self._folder = folder
         self._alone = rank.is_alone
-        self._report = RankReport(**asdict(rank), host=host_name(), pid=os.getpid())
+        self._report = RankReport(**asdict(rank), host=host_name(), pid=os.getpid(), start=process_start(os.getpid()))
         # Two threads write: the one that works, and the one of `beat_in_background`.
         self._lock = threading.Lock()
 

@@ -17,7 +17,7 @@ from dpo_tui.runs.launchers.launcher import Command, Worker
 from dpo_tui.runs.launchers.local import LocalLauncher, LocalWorker
 from dpo_tui.runs.launchers.worker_environment import worker_environment
 from dpo_tui.runs.line_log import seconds_from
-from dpo_tui.runs.process import host_name
+from dpo_tui.runs.process import host_name, is_same_process
 from dpo_tui.runs.ranks import RankReport, RankWatch, delete_reports, end_of_ranks, read_reports
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.text.durations import duration
@@ -28,11 +28,18 @@ _SILENCE = 120.0
 _CHECK_SECONDS = 1.0
 """Seconds between two looks at the heartbeats."""
 _KILL_ALL_SECONDS = 60.0
-"""Seconds after a hung rank was killed in which torchrun has ended the others; then all are killed."""
+"""Seconds in which torchrun has ended: after a hung rank was killed, or all ranks have ended. Then all are killed."""
 
 
 class TorchrunLauncher(LocalLauncher):
     """Starts as many processes of the worker as the run's state says."""
+
+    def stop_unsupervised(self, folder: RunFolder, state: State, *, now: bool, again: bool) -> None:
+        """Signal the agent, which passes SIGTERM on; at a second request also kill the ranks, which SIGKILL spares."""
+        super().stop_unsupervised(folder, state, now=now, again=again)
+        if now and again:
+            for report in read_reports(folder):
+                _kill(report)
 
     def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
         """The agent's command, which ends with the supervisor, around the command of one worker."""
@@ -77,6 +84,7 @@ class TorchrunWorker(LocalWorker):
         self._hung: RankReport | None = None
         self._next_check = 0.0
         self._kill_all_at: float | None = None
+        self._ranks_ended = False
 
     def poll(self) -> int | None:
         """The agent's exit code; while it lives, end a rank that hangs, after which the agent ends the others."""
@@ -101,8 +109,8 @@ class TorchrunWorker(LocalWorker):
                 FAILED, f"{_place(self._hung)} hung: no sign of life for {silence}\n{_log_hint(self._hung)}"
             )
         reports = read_reports(self.folder)
-        # Where the agent itself was killed the ranks may not have ended yet: they save on their way out.
-        if returncode < 0 or not reports:
+        # Where somebody killed the agent the ranks may not have ended yet: they save on their way out.
+        if (returncode < 0 and not self._ranks_ended) or not reports:
             return super().end(returncode)
         return end_of_ranks(reports, self._world_size)
 
@@ -112,7 +120,12 @@ class TorchrunWorker(LocalWorker):
                 self._kill_all_at = None
                 self.kill()
             return
-        self._hung = self._watch.hung(read_reports(self.folder), now)
+        reports = read_reports(self.folder)
+        if len(reports) == self._world_size and all(report.code is not None for report in reports):
+            self._ranks_ended = True
+            self._kill_all_at = now + seconds_from(_SILENCE_VARIABLE, _KILL_ALL_SECONDS)
+            return
+        self._hung = self._watch.hung(reports, now)
         if self._hung is not None:
             # Its peers wait for it in a collective. With its connections gone they fail, and the agent ends them.
             self._kill_all_at = now + _KILL_ALL_SECONDS
@@ -120,8 +133,7 @@ class TorchrunWorker(LocalWorker):
 
 
 def _kill(report: RankReport) -> None:
-    # A report without an exit code is of a process that this attempt started, and that has not been collected since.
-    if report.code is None and report.pid > 1 and report.host == host_name():
+    if report.host == host_name() and is_same_process(report.pid, report.start):
         with suppress(OSError):
             os.kill(report.pid, signal.SIGKILL)
 

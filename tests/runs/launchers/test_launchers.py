@@ -159,6 +159,18 @@ def test_a_rank_that_hangs_is_named_and_ends_the_run(
     assert not is_same_process(frozen.pid, process_start(frozen.pid))
 
 
+def test_an_agent_that_hangs_after_its_ranks_have_ended_does_not_keep_the_run(
+    supervisors: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPO_TUI_RANK_SILENCE", "2")
+    folder = begin_ranks(supervisors, "--hold")
+    both_train(folder)
+    send(state_of(folder).worker_pid, signal.SIGSTOP)
+    control_requests.request_stop(folder)
+    state = over(supervisors, folder)
+    assert state.status == "stopped" and state.reason.startswith("stopped as asked")
+
+
 @pytest.mark.parametrize("victim", ["supervisor", "agent"])
 @pytest.mark.parametrize("kind", ["", "torchrun"])
 def test_ranks_end_with_their_supervisor_and_with_what_started_them(
