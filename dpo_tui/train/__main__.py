@@ -8,12 +8,13 @@ Next: :mod:`dpo_tui.train.run_training`, with the settings of the run's frozen c
 
 import atexit
 import os
+import signal
 import sys
 import traceback
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dpo_tui.runs import exit_codes
 from dpo_tui.runs.folder import RunFolder
@@ -135,14 +136,25 @@ def _record_failure(error: Exception, journal: Journal) -> "Failure":
     return failure
 
 
+def _leave_other_ranks(exit_code: int) -> NoReturn:
+    """End one of several ranks, whose end is recorded, without the interpreter's finalisation.
+
+    In it, freeing the process group waits, holding the interpreter's lock, for a thread of gloo that may wait for the
+    lock (torch 2.13; seen once in eleven runs on busy cores).
+    """
+    # Nothing is left to save: a SIGTERM may end what follows at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(Exception):
+        atexit._run_exitfuncs()  # of trackers, which send what they still have
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # A stop is no failure: for a code other than 0 torchrun would end the other ranks, which may still be writing. What
+    # the ranks' reports say counts (dpo_tui.runs.ranks).
+    os._exit(exit_codes.DONE if exit_code == exit_codes.STOPPED else exit_code)
+
+
 if __name__ == "__main__":
-    exit_code = main(sys.argv[1])
+    code_of_worker = main(sys.argv[1])
     if not Rank.from_environment().is_alone:
-        # Without the interpreter's finalisation, in which freeing the process group waits, holding the interpreter's
-        # lock, for a thread of gloo that may wait for the lock (torch 2.13; seen once in eleven runs on busy cores).
-        with suppress(Exception):
-            atexit._run_exitfuncs()  # of trackers, which send what they still have
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(exit_code)
-    sys.exit(exit_code)
+        _leave_other_ranks(code_of_worker)
+    sys.exit(code_of_worker)
