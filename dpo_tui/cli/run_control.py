@@ -42,13 +42,22 @@ def checkpoint(run: str) -> None:
 @click.option(
     "--accept-changed-data", is_flag=True, help="Go on although the data has changed; the receipt will say so."
 )
-def resume(run: str, accept_changed_data: bool) -> None:
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="K=V",
+    help="Go on on other GPUs or on another number of processes: gpus, gpu_count, ranks. The effective batch stays.",
+)
+def resume(run: str, accept_changed_data: bool, assignments: tuple[str, ...]) -> None:
     """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""
     # Not at the top: pydantic would slow `stop` and `checkpoint` down.
+    from dpo_tui.config.files import parse_assignment
     from dpo_tui.start import prepare
 
     folder = store.find(run)
-    resumed = prepare.resume(folder, accept_changed_data=accept_changed_data)
+    changes = dict(parse_assignment(text) for text in assignments)
+    resumed = prepare.resume(folder, accept_changed_data=accept_changed_data, changes=changes)
     if resumed.checkpoint is None and not resumed.skipped:
         narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
     elif resumed.checkpoint is None:

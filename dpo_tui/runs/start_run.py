@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpo_tui.errors import RunError
@@ -15,6 +15,7 @@ from dpo_tui.runs.checkpoint_checksums import newest_whole
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import is_same_process
+from dpo_tui.runs.resource_change import ResourceChange
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status import status_of
 
@@ -61,12 +62,13 @@ def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
     _launch(folder, state, worker_argv or default_worker_argv(folder, state.python or sys.executable))
 
 
-def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
+def resume(folder: RunFolder, worker_argv: list[str] | None = None, *, change: ResourceChange | None = None) -> Resumed:
     """Start a failed, stopped, lost or never started run again, from its newest checkpoint.
 
     Args:
         folder: the run.
         worker_argv: the worker's command; by default that of its last attempt.
+        change: other devices, or another number of processes; as before when left out.
 
     Raises:
         RunError: it is running, or done, or someone else resumed it at the same time.
@@ -83,7 +85,7 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
     _wait_for_orphan(folder, state)
     # Before the worker starts, which takes the marker from a damaged checkpoint.
     checkpoint, skipped, compared = newest_whole(folder.checkpoints)
-    _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state))
+    _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state), change)
     return Resumed(checkpoint, skipped, compared)
 
 
@@ -102,10 +104,15 @@ def _state(folder: RunFolder) -> State:
     return state
 
 
-def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
+def _launch(folder: RunFolder, state: State, worker_argv: list[str], change: ResourceChange | None = None) -> None:
     command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
     # With another attempt number in the state the supervisor does not take the run: someone else resumed it since.
-    command += ["--attempt", str(state.attempt), "--", *worker_argv]
+    command += ["--attempt", str(state.attempt)]
+    if change is not None:
+        # By the command and not by a file: of two resumes at the same time one is refused, and its change with it.
+        command += ["--change", change.to_json()]
+        state = replace(state, launcher=change.launcher)
+    command += ["--", *worker_argv]
     launcher_of(state).start_supervisor(folder, command)
 
 

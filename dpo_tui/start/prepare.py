@@ -12,7 +12,7 @@ hand on that folder's path, and no setting but the batch sizes of an out-of-memo
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from dpo_tui.hardware.gpu_choice import placement_for
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
+from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.runs import control_requests, start_run, store
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.devices import DeviceRequest
@@ -42,6 +43,7 @@ from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
+from dpo_tui.start.resources import resource_change
 from dpo_tui.start.trained_text_check import check_trained_text
 
 
@@ -173,6 +175,8 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         device_request=prepared.device_request,
         after=after,
         python=str(interpreter) if interpreter else None,
+        launcher="torchrun" if config.world_size > 1 else "local",
+        ranks=config.world_size,
     )
     if prepared.estimated_gb:
         write_json_atomic(folder.estimate, prepared.estimated_gb)
@@ -193,7 +197,9 @@ def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
     return folders
 
 
-def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run.Resumed:
+def resume(
+    folder: RunFolder, *, accept_changed_data: bool = False, changes: Mapping[str, Any] | None = None
+) -> start_run.Resumed:
     """Resume a run from its newest checkpoint, unless its data has changed since it began.
 
     Local files are compared here, before a worker starts; the worker compares what it reads in any case.
@@ -201,11 +207,15 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run
     Args:
         folder: the run.
         accept_changed_data: continue with changed data; the receipt records it.
+        changes: other GPUs or another number of processes, as settings of [compute].
 
     Raises:
         DataError: its data has changed or is gone.
+        ConfigError: GPUs are asked for that are not there.
+        UsageError: another setting is to change, or the processes cannot share the effective batch.
         RunError: it is running, or done, or someone else resumed it at the same time.
     """
+    resources = resource_change(folder, changes or {})
     if accept_changed_data:
         control_requests.accept_changed_data(folder)
     elif folder.receipt.exists() and not status_of(folder).live:
@@ -213,7 +223,7 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run
         if change is not None:
             raise change.error(folder.id)
     try:
-        return start_run.resume(folder)
+        return start_run.resume(folder, change=resources)
     except RunError:
         control_requests.clear(folder, control_requests.ACCEPT_CHANGED_DATA)
         raise
@@ -252,9 +262,10 @@ def _with_profile_and_devices(
     if config.gpus == "none" and config.profile == "none":
         return config, (), None, ()
     inventory, ram = nvml.read(), main_memory()
+    config = with_counted_gpus(config, inventory)
     profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
     placement = placement_for(profile.config, inventory, ram, os.environ)
-    request = DeviceRequest(placement.candidates, memory=placement.memory) if placement.candidates else None
+    request = DeviceRequest(placement.candidates, placement.count, placement.memory) if placement.candidates else None
     return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
 
 
