@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from dpo_tui.config.problems import ConfigProblem
 from dpo_tui.config.schema import Config, fields
-from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.registry import ignored_settings, strategy_of
 
 Rule = Callable[[Config], ConfigProblem | None]
 RULES: list[Rule] = []
@@ -211,6 +211,17 @@ def gpu_count_counts_gpus(config: Config) -> ConfigProblem | None:
 
 
 @rule
+def evaluation_batch_is_large_enough(config: Config) -> ConfigProblem | None:
+    """A KL term over one example would be computed from that example alone in every evaluation."""
+    fewest, found = strategy_of(config).smallest_micro_batch, config.per_device_eval_batch_size
+    if found is None or found >= fewest:
+        return None
+    return ConfigProblem(
+        "per_device_eval_batch_size", found, f"must be at least {fewest} with strategy = {config.strategy}"
+    )
+
+
+@rule
 def ranks_are_for_the_cpu(config: Config) -> ConfigProblem | None:
     """The number would be ignored: with GPUs there is one process a GPU."""
     if config.ranks == 1 or config.gpus == "none":
@@ -235,6 +246,35 @@ def provider_takes_several_processes(config: Config) -> ConfigProblem | None:
         return None
     message = f'trains on one GPU, and the config asks for {config.world_size}; use provider = "huggingface"'
     return ConfigProblem("provider", config.provider, message)
+
+
+@rule
+def strategy_reads_the_setting(config: Config) -> ConfigProblem | None:
+    """TRL would never see it; a setting that does nothing is an error here."""
+    for name in sorted(ignored_settings(strategy_of(config))):
+        if getattr(config, name) != fields()[name].get_default(call_default_factory=True):
+            return ConfigProblem(name, getattr(config, name), f"does nothing with strategy = {config.strategy}")
+    return None
+
+
+@rule
+def shared_prompts_need_two_answers(config: Config) -> ConfigProblem | None:
+    """Nothing would be shared: only a pair has two answers to one prompt."""
+    if config.share_prefix != "on" or strategy_of(config).sequences_per_example > 1:
+        return None
+    return ConfigProblem(
+        "share_prefix", "on", f"does nothing with strategy = {config.strategy}: an example has one answer"
+    )
+
+
+@rule
+def rows_stay_in_order(config: Config) -> ConfigProblem | None:
+    """KTOTrainer raises: the answers of its KL term were paired with prompts of their micro-batch before training."""
+    if not (config.group_by_length and strategy_of(config).keeps_data_order):
+        return None
+    return ConfigProblem(
+        "group_by_length", True, f"does not work with strategy = {config.strategy}, whose batches stay as they are"
+    )
 
 
 @rule

@@ -148,9 +148,9 @@ LOSS_MEANING = {
     "simpo": _NO_REFERENCE.format("SimPO"),
     "orpo": _NO_REFERENCE.format("ORPO"),
     "cpo": _NO_REFERENCE.format("CPO"),
-    "kto": "KTO trains on single answers, each marked good or bad, by a trainer of its own; it is not offered. "
+    "kto": 'KTO trains on single answers, each labelled desirable or not: strategy = "kto"; pairs are usable. '
     "apo_zero, and bco_pair, weigh the two answers of a pair apart as KTO does",
-    "kto_pair": "TRL removed it in favour of KTO on single answers, by a trainer of its own, which is not offered. "
+    "kto_pair": 'TRL removed it in favour of KTO on single answers, which is strategy = "kto"; pairs are usable. '
     "apo_zero, and bco_pair, weigh the two answers of a pair apart as it did",
     "rpo": _MIXED_LOSS.format("α"),
     "cdpo": 'it is "robust" with label_smoothing, or "exo_pair"',

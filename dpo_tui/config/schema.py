@@ -12,6 +12,7 @@ from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.config.sections.data import DataSection
 from dpo_tui.config.sections.dpo_loss import DpoSection
 from dpo_tui.config.sections.evaluation import EvalSection
+from dpo_tui.config.sections.kto_loss import KtoSection
 from dpo_tui.config.sections.library_tables import ModelInitTable, PeftTable, TrlTable
 from dpo_tui.config.sections.lora import LoraSection
 from dpo_tui.config.sections.model import ModelSection
@@ -27,6 +28,7 @@ SECTIONS: dict[str, type[Section]] = {
     "lora": LoraSection,
     "training": TrainingSection,
     "dpo": DpoSection,
+    "kto": KtoSection,
     "eval": EvalSection,
     "compute": ComputeSection,
     "run": RunSection,
@@ -44,6 +46,7 @@ class Config(
     LoraSection,
     TrainingSection,
     DpoSection,
+    KtoSection,
     EvalSection,
     ComputeSection,
     RunSection,

@@ -24,6 +24,11 @@ from dpo_tui.errors import DataError
 from dpo_tui.text.printable import printable
 
 _EXPECTED = 'One pair a line is expected, such as {"prompt": "…", "chosen": "…", "rejected": "…"}'
+EXPECTED_ANSWER = 'One labelled answer a line is expected, such as {"prompt": "…", "completion": "…", "label": true}'
+_OTHER_COLUMNS = {
+    _EXPECTED: "Name other columns by --prompt-field, --chosen-field, --rejected-field.",
+    EXPECTED_ANSWER: "Name other columns by prompt_field, completion_field, label_field.",
+}
 _WARNINGS = {REPEATED_KEY: "a key occurs twice", NOT_A_NUMBER: "a number is NaN or infinite"}
 _FILES_NAMED = 4
 _ROWS_NAMED = 5
@@ -64,7 +69,12 @@ class LoadedRows(Generic[Item]):
 
 
 def load_rows(
-    source: Source, progress: Progress | None, recogniser: Recogniser, convert: Callable[[int, Row], list[Item]]
+    source: Source,
+    progress: Progress | None,
+    recogniser: Recogniser,
+    convert: Callable[[int, Row], list[Item]],
+    *,
+    expected: str = _EXPECTED,
 ) -> LoadedRows[Item]:
     """Read a dataset.
 
@@ -73,6 +83,7 @@ def load_rows(
         progress: called with the bytes of a download that are done.
         recogniser: gets the flag whether a file is a table of untyped cells.
         convert: makes items of a row and its number, or raises Unreadable.
+        expected: an example of a row, for the error.
 
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
@@ -98,7 +109,7 @@ def load_rows(
         except Unreadable as problem:
             dropped.append(RowProblem(number, problem.check, problem.message, places.of(number)))
     raise_if_unclear(source.name, recogniser.unclear)
-    raise_if_unusable(source.name, total, len(items), DroppedRows.of(dropped), example)
+    raise_if_unusable(source.name, total, len(items), DroppedRows.of(dropped), example, expected=expected)
     sources: list[SourceRows] = []
     if source.more:
         numbers = _rows_of_sources(items, files, first_rows, len(rows))
@@ -234,7 +245,13 @@ class DroppedRows:
 
 
 def raise_if_unusable(
-    location: str, total: int, usable: int, dropped: DroppedRows, example: tuple[int, Any] | None
+    location: str,
+    total: int,
+    usable: int,
+    dropped: DroppedRows,
+    example: tuple[int, Any] | None,
+    *,
+    expected: str = _EXPECTED,
 ) -> None:
     """Raise if a dataset has no usable row, or if more than half of its rows cannot be parsed.
 
@@ -244,26 +261,27 @@ def raise_if_unusable(
         usable: pairs or demonstrations in it.
         dropped: the other rows.
         example: number and content of the first row that could be parsed, to be shown.
+        expected: an example of a row in words.
 
     Raises:
         DataError: with what was found and what was expected.
     """
     if total == 0:
-        raise DataError(f"{location} has no rows", hint=f"{_EXPECTED}.")
+        raise DataError(f"{location} has no rows", hint=f"{expected}.")
     if dropped.first_broken is not None and dropped.broken * 2 > total:
         first = dropped.first_broken
         or_csv = "; CSV files need the suffix .csv" if first.message.startswith("not JSON") else ""
         raise DataError(
             f"{location}: {dropped.broken} of {total} rows cannot be read, "
             f"the first is {first.label}: {printable(first.message)}",
-            hint=f"{_EXPECTED}{or_csv}.",
+            hint=f"{expected}{or_csv}.",
         )
     if usable == 0:
         shown = f"\n  row {example[0]}: {_excerpt(example[1])}" if example else ""
         every = "every row" if dropped.reason_count == total else f"{dropped.reason_count} of {total} rows"
         raise DataError(
             f"{location} has no row that can be used; {every}: {printable(dropped.reason)}{shown}",
-            hint=f"{_EXPECTED}. Name other columns by --prompt-field, --chosen-field, --rejected-field.",
+            hint=f"{expected}. {_OTHER_COLUMNS[expected]}",
         )
 
 

@@ -10,15 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.label_balance import LabelBalance
 from dpo_tui.data.load_demonstrations import Demonstration, LoadedDemonstrations, load_demonstrations
+from dpo_tui.data.load_labelled import LoadedLabelled, load_labelled, require_both_labels
 from dpo_tui.data.load_pairs import LoadedPairs, load_pairs
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, split_by_prompt
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.reading_digest import reading_digest
 from dpo_tui.data.source.evaluation_source import evaluation_source
 from dpo_tui.data.source.source import Progress, training_source
 from dpo_tui.data.source_mix import SourceRows
-from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_pairs
+from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_labelled, renderable_pairs
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
@@ -29,7 +32,7 @@ Version 1 holds out the first demonstrations of the file, version 2 chooses them
 both.
 """
 
-Row = TypeVar("Row", Pair, Demonstration)
+Row = TypeVar("Row", Pair, Demonstration, LabelledAnswer)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Split(Generic[Row]):
         train: the rows to train on, in the order of the source.
         held_out: the rows to evaluate on; empty where nothing is held out.
         total: rows in the training data, before anything is held out.
-        usable: pairs or demonstrations in it that can be used, held out or not.
+        usable: examples in it that can be used, held out or not.
         dropped: rows of it that cannot be used, including pairs that the model's chat template refuses.
         format: name of the rows' format.
         sha256: of the training data's bytes.
@@ -86,7 +89,7 @@ class Split(Generic[Row]):
 
 def split_of(
     config: Config, *, download: bool, version: int = SPLIT_VERSION, progress: Progress | None = None
-) -> Split[Pair] | Split[Demonstration]:
+) -> Split[Pair] | Split[Demonstration] | Split[LabelledAnswer]:
     """Read a config's data and split it.
 
     Args:
@@ -100,6 +103,8 @@ def split_of(
     """
     if strategy_of(config).data is DataForm.DEMONSTRATIONS:
         return split_demonstrations(config, download=download, version=version, progress=progress)
+    if strategy_of(config).data is DataForm.LABELLED:
+        return split_labelled(config, download=download, progress=progress)
     return split_pairs(config, download=download, progress=progress)
 
 
@@ -147,7 +152,42 @@ def split_demonstrations(
     return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
 
 
-def _unsplit(loaded: LoadedPairs | LoadedDemonstrations, usable: int, refused: Sequence[RowProblem]) -> Split[Any]:
+def split_labelled(config: Config, *, download: bool, progress: Progress | None = None) -> Split[LabelledAnswer]:
+    """Read and split labelled answers; see :func:`split_of`.
+
+    Raises:
+        DataError: all answers, or all that are trained on, have the same label.
+    """
+    loaded = load_labelled(training_source(config), progress)
+    require_both_labels(config.dataset_text, loaded.rows)
+    usable, refused = renderable_labelled(loaded.rows, config, download=download)
+    separate = evaluation_source(config)
+    evaluation = load_labelled(separate.source, progress) if separate is not None else None
+    if evaluation is None:
+        train, held_out = hold_out_labelled(usable, config)
+        sha256, reading, of_evaluation = "", reading_digest(loaded.rows), []
+    else:
+        train, held_out = usable, renderable_labelled(evaluation.rows, config, download=download)[0]
+        sha256, reading = evaluation.sha256, reading_digest(loaded.rows, evaluation.rows)
+        of_evaluation = [*filter(None, [separate.note if separate else ""]), *evaluation.notes]
+    require_both_labels(config.dataset_text, train, "training")
+    notes = [*loaded.notes, *of_evaluation, *LabelBalance.of(train).sentences(config.model_dump())]
+    split = _unsplit(loaded, len(usable), refused)
+    return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
+
+
+def hold_out_labelled(rows: list[LabelledAnswer], config: Config) -> tuple[list[LabelledAnswer], list[LabelledAnswer]]:
+    """Split the usable labelled answers of one dataset by prompt, as a config says."""
+    held_out = held_out_rows([row.prompt for row in rows], config.eval_split, config.seed)
+    return (
+        [row for row, out in zip(rows, held_out, strict=True) if not out],
+        [row for row, out in zip(rows, held_out, strict=True) if out],
+    )
+
+
+def _unsplit(
+    loaded: LoadedPairs | LoadedDemonstrations | LoadedLabelled, usable: int, refused: Sequence[RowProblem]
+) -> Split[Any]:
     """What was loaded, as a split that has no rows yet.
 
     Args:
@@ -189,12 +229,12 @@ def _split_key(row: Demonstration) -> list[Message]:
     return prompt_of(row) or row.messages or [{"role": "", "content": row.text}]
 
 
-def prompt_of(row: Pair | Demonstration) -> list[Message]:
-    """The prompt of a row: a pair's own, or a conversation without its last message; empty for plain text."""
-    return row.prompt if isinstance(row, Pair) else row.messages[:-1]
+def prompt_of(row: Pair | Demonstration | LabelledAnswer) -> list[Message]:
+    """The prompt of a row: its own, or of a demonstration all but the last message; empty for plain text."""
+    return row.messages[:-1] if isinstance(row, Demonstration) else row.prompt
 
 
-def prompts_of(rows: Sequence[Pair | Demonstration]) -> list[list[Message]]:
+def prompts_of(rows: Sequence[Pair | Demonstration | LabelledAnswer]) -> list[list[Message]]:
     """The prompt of each row that has one."""
     return [prompt for row in rows if (prompt := prompt_of(row))]
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import orjson
 
 from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair
 
 
-def reading_digest(*parts: Iterable[Pair | Demonstration]) -> str:
+def reading_digest(*parts: Iterable[Pair | Demonstration | LabelledAnswer]) -> str:
     """Return a BLAKE2b digest, in hexadecimal, of rows in their order.
 
     Args:
@@ -25,9 +26,11 @@ def reading_digest(*parts: Iterable[Pair | Demonstration]) -> str:
     return digest.hexdigest()
 
 
-def _values(row: Pair | Demonstration) -> list[object]:
+def _values(row: Pair | Demonstration | LabelledAnswer) -> list[object]:
     if isinstance(row, Pair):
         return [row.row, row.prompt, row.chosen, row.rejected, row.tools]
+    if isinstance(row, LabelledAnswer):
+        return [row.row, row.prompt, row.completion, row.desirable, row.tools]
     return [row.row, row.messages, row.text, row.tools]
 
 

@@ -139,12 +139,14 @@ def flops_per_token(config: Config, arch: Architecture) -> float:
     """Floating-point operations for one token in one step.
 
     A forward pass takes two per weight (multiply and add) that a token passes through: of experts, the active ones.
-    There is one of the policy, one of the reference, and one more with activation checkpointing. A backward pass takes
+    There is one of the policy, one of the reference, and one more with activation checkpointing; a KL term in the loss
+    has further ones of both. A backward pass takes
     two per weight for the gradients of the inputs, and two for those of the weights where they are trained. The
     products of attention scores are left out: a few percent at these lengths.
     """
-    reference = strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs)
-    passes = 1 + reference + config.gradient_checkpointing
+    strategy = strategy_of(config)
+    reference = strategy.scores_reference_in_steps(config.precompute_ref_log_probs)
+    passes = (1 + reference) * (1 + strategy.kl_sequences_per_example) + config.gradient_checkpointing
     backward = 1 if config.use_lora else 2
     head = arch.vocabulary * arch.hidden
     return 2.0 * (arch.active_weights + head) * (passes + backward)

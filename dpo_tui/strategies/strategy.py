@@ -39,6 +39,7 @@ class DataForm(Enum):
 
     PAIRS = "pairs"
     DEMONSTRATIONS = "demonstrations"
+    LABELLED = "labelled answers"
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,12 @@ class Strategy:
         disables_dropout: whether its trainer sets the rate of every dropout to 0, the adapter's included.
         micro_batch_changes_loss: whether the loss of an example depends on the others of its micro-batch, so that a
             smaller one with more accumulation is not the same training.
+        kl_sequences_per_example: sequences of an example that pass the policy, and the reference, without gradients
+            besides: those of a KL term that the loss contains.
+        keeps_data_order: whether its trainer needs the rows in one order in all epochs, so that batches cannot be
+            grouped by length.
+        own_settings: settings that strategies which do not name them ignore.
+        ignored_settings: settings of other strategies that it ignores.
     """
 
     name: str
@@ -155,6 +162,10 @@ class Strategy:
     smallest_micro_batch: int = 1
     disables_dropout: Callable[[Settings], bool] = _never
     micro_batch_changes_loss: Callable[[Settings], bool] = _never
+    kl_sequences_per_example: int = 0
+    keeps_data_order: bool = False
+    own_settings: frozenset[str] = frozenset()
+    ignored_settings: frozenset[str] = frozenset()
 
     def start_loss(self, settings: Settings) -> float | None:
         """Return the expected loss before the first update; None where that is unknown."""

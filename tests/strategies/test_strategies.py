@@ -130,9 +130,9 @@ def test_every_strategy_judges_its_loss_and_labels_what_it_judges() -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(ConfigError, match=r"'ppo': must be one of dpo, sft"):
+    with pytest.raises(ConfigError, match=r"'ppo': must be one of dpo, sft, kto"):
         by_name("ppo")
-    with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft; did you mean dpo\?"):
+    with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft, kto; did you mean dpo\?"):
         config(strategy="dpoo")
 
 
@@ -204,13 +204,13 @@ def test_fine_tuning_on_demonstrations_has_no_pass_for_a_reference() -> None:
 
 def test_a_new_strategy_is_a_value_of_the_config(odds: Strategy) -> None:
     assert config(strategy="odds").strategy == "odds"
-    assert choices(fields()["strategy"]) == ("dpo", "sft", "odds"), "what forms offer"
-    with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft, odds; did you mean odds\?"):
+    assert choices(fields()["strategy"]) == ("dpo", "sft", "kto", "odds"), "what forms offer"
+    with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft, kto, odds; did you mean odds\?"):
         config(strategy="oddz")
 
 
 def test_without_its_row_it_is_refused() -> None:
-    with pytest.raises(InvalidConfigError, match="must be one of dpo, sft"):
+    with pytest.raises(InvalidConfigError, match="must be one of dpo, sft, kto"):
         config(strategy="odds")
 
 

@@ -1,4 +1,4 @@
-"""Axolotl's YAML (`axolotl train FILE`) with `rl: dpo`, or without `rl` for stage one."""
+"""Axolotl's YAML (`axolotl train FILE`) with `rl: dpo` or `rl: kto`, or without `rl` for stage one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +15,7 @@ from dpo_tui.config.dialects.conversion import (
     convert_keys,
     held_out,
     loss,
+    no_supervised_loss,
     number,
     strategy,
     supervised_loss,
@@ -34,6 +35,8 @@ RENAMED = {
     "rl_beta": "beta",
     "dpo_beta": "beta",
     "dpo_label_smoothing": "label_smoothing",
+    "kto_desirable_weight": "desirable_weight",
+    "kto_undesirable_weight": "undesirable_weight",
     "peft_use_rslora": "use_rslora",
     "peft_use_dora": "use_dora",
     "lora_modules_to_save": "modules_to_save",
@@ -129,7 +132,7 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
         conversion.values["strategy"] = "sft"
     foreign = {key for key in raw if key.startswith(("wandb_", "mlflow_", "comet_"))}
     trackers = dict.fromkeys(foreign, "trackers are named in report_to, and set up by their own variables")
-    arguments = "DPOConfig" if raw.get("rl") else "SFTConfig"
+    arguments = {"": "SFTConfig", "kto": "KTOConfig"}.get(str(raw.get("rl") or ""), "DPOConfig")
     convert_keys(
         conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped={**DROPPED, **trackers}, arguments=arguments
     )
@@ -214,6 +217,9 @@ def _dpo_weights(conversion: Conversion, key: str, value: Any, raw: Mapping[str,
 
 
 def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if raw.get("rl") == "kto":
+        no_supervised_loss(conversion, key, value)
+        return
     names = text_list(raw["dpo_loss_type"]) if raw.get("dpo_loss_type") else ["sigmoid"]
     supervised_loss(conversion, key, value, ["ipo"] if raw.get("rl") == "ipo" else names)
 

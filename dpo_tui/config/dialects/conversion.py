@@ -281,6 +281,24 @@ def loss(conversion: Conversion, key: str, names: Sequence[str]) -> None:
     conversion.leave_undecided(key, list(names) if len(names) > 1 else unknown, f"{unknown}: {meaning}")
 
 
+def unpaired_loss(conversion: Conversion, key: str, names: Sequence[str]) -> None:
+    """Take the loss of a file that trains with KTO: TRL's KTOTrainer has ``kto`` and ``apo_zero_unpaired``."""
+    if list(names) == ["apo_zero_unpaired"]:
+        conversion.pass_on(key, "trl", "loss_type", "apo_zero_unpaired")
+    elif set(names) <= {"kto", "kto_pair", "sigmoid"}:  # sigmoid: the other tools' default, which KTO does not read
+        conversion.drop(key, "the loss of strategy kto is its own")
+    else:
+        conversion.leave_undecided(key, list(names), "strategy kto has one loss, its own")
+
+
+def no_supervised_loss(conversion: Conversion, key: str, value: Any) -> None:
+    """Leave the weight of a loss on the desirable answers beside KTO's to the user; 0 is dropped."""
+    if number(value):
+        conversion.leave_undecided(key, value, "a loss on the desirable answers beside KTO's, which TRL does not have")
+    else:
+        conversion.drop(key, "is 0")
+
+
 def supervised_loss(conversion: Conversion, key: str, weight: Any, losses: Sequence[str] | None = None) -> None:
     """Add the loss on the chosen answers with a weight (RPO's α): loss_type = ["sigmoid", "sft"] with loss_weights."""
     weight = number(weight)

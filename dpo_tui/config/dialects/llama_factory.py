@@ -1,4 +1,4 @@
-"""LLaMA-Factory's YAML (`llamafactory-cli train FILE`), stages dpo and sft; keys as of its 0.9.x argument classes."""
+"""LLaMA-Factory's YAML (`llamafactory-cli train FILE`), stages dpo, kto and sft; keys as of its 0.9.x."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -14,12 +14,14 @@ from dpo_tui.config.dialects.conversion import (
     convert_keys,
     held_out,
     loss,
+    no_supervised_loss,
     number,
     strategy,
     supervised_loss,
     switch,
     text_list,
     trackers,
+    unpaired_loss,
     warmup,
 )
 from dpo_tui.config.dialects.llama_factory_datasets import convert_datasets, take_sample_limit
@@ -30,6 +32,8 @@ RENAMED = {
     "cutoff_len": "max_seq_length",
     "lora_rank": "lora_r",
     "pref_beta": "beta",
+    "kto_chosen_weight": "desirable_weight",
+    "kto_rejected_weight": "undesirable_weight",
     "dpo_label_smoothing": "label_smoothing",
     "preprocessing_num_workers": "dataset_num_proc",
     "run_name": "name",
@@ -125,7 +129,9 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     }
     if raw.get("pref_loss") == "simpo":
         datasets["simpo_gamma"] = _simpo_gamma
-    convert_keys(conversion, raw, converted={**_CONVERTED, **datasets}, renamed=RENAMED, dropped=DROPPED)
+    arguments = "KTOConfig" if raw.get("stage") == "kto" else "DPOConfig"
+    converted = {**_CONVERTED, **datasets}
+    convert_keys(conversion, raw, converted=converted, renamed=RENAMED, dropped=DROPPED, arguments=arguments)
     conversion.fill_in(DEFAULTS, "LLaMA-Factory")
     return conversion
 
@@ -155,12 +161,18 @@ def _modules(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any])
 
 
 def _loss(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if raw.get("stage") == "kto":
+        unpaired_loss(conversion, key, [str(value)])
+        return
     extra = number(raw.get("pref_ftx") or 0.0)
     loss(conversion, key, [str(value), "sft"] if extra and value not in {"orpo", "simpo"} else [str(value)])
 
 
 def _supervised(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    supervised_loss(conversion, key, value, [str(raw.get("pref_loss") or "sigmoid")])
+    if raw.get("stage") == "kto":
+        no_supervised_loss(conversion, key, value)
+    else:
+        supervised_loss(conversion, key, value, [str(raw.get("pref_loss") or "sigmoid")])
 
 
 def _simpo_gamma(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:

@@ -28,8 +28,10 @@ _USUAL_COLUMNS = {
     "rejected": {"rejected"},
     "system": {"system"},
     "tools": {"tools"},
+    "kto_tag": {"kto_tag", "label"},
 }
 _FIELD_FOR = {
+    "kto_tag": "label_field",
     "prompt": "prompt_field",
     "messages": "prompt_field",
     "chosen": "chosen_field",

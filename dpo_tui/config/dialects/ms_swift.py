@@ -1,4 +1,4 @@
-"""ms-swift's arguments (`swift rlhf --config FILE`, or the args.json of a run), rlhf_type dpo, and `swift sft`."""
+"""ms-swift's arguments (`swift rlhf --config FILE`, or a run's args.json), rlhf_type dpo and kto, and `swift sft`."""
 
 import re
 from collections.abc import Mapping
@@ -16,12 +16,14 @@ from dpo_tui.config.dialects.conversion import (
     convert_keys,
     held_out,
     loss,
+    no_supervised_loss,
     number,
     strategy,
     supervised_loss,
     take_sources,
     text_list,
     trackers,
+    unpaired_loss,
     warmup,
 )
 from dpo_tui.config.schema import fields
@@ -133,7 +135,7 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
         _datasets(conversion, key, text_list(value), folder)
 
     converted = {**_CONVERTED, "dataset": dataset, "val_dataset": dataset}
-    arguments = "DPOConfig" if raw.get("rlhf_type") else "SFTConfig"
+    arguments = {"": "SFTConfig", "kto": "KTOConfig"}.get(str(raw.get("rlhf_type") or ""), "DPOConfig")
     convert_keys(conversion, raw, converted=converted, renamed=_RENAMED, dropped=_DROPPED, arguments=arguments)
     conversion.fill_in(_DEFAULTS, "ms-swift")
     return conversion
@@ -194,12 +196,18 @@ def _held_out(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]
     held_out(conversion, key, value, fields()["eval_split"].default)
 
 
-def _loss(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    loss(conversion, key, text_list(value))
+def _loss(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if raw.get("rlhf_type") == "kto":
+        unpaired_loss(conversion, key, text_list(value))
+    else:
+        loss(conversion, key, text_list(value))
 
 
 def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    supervised_loss(conversion, key, value, text_list(raw.get("loss_type") or ["sigmoid"]))
+    if raw.get("rlhf_type") == "kto":
+        no_supervised_loss(conversion, key, value)
+    else:
+        supervised_loss(conversion, key, value, text_list(raw.get("loss_type") or ["sigmoid"]))
 
 
 def _adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:

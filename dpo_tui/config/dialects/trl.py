@@ -1,4 +1,7 @@
-"""The YAML of `trl dpo --config FILE`: ScriptArguments, DPOConfig and ModelConfig of trl 1.14–1.16, flat."""
+"""The YAML of `trl dpo --config FILE` and `trl kto`: ScriptArguments, DPOConfig or KTOConfig, ModelConfig; flat.
+
+Keys are those of trl 1.14–1.16. A file does not name its command: what only KTOConfig has says that it is for KTO.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +24,7 @@ from dpo_tui.config.dialects.conversion import (
     take_sources,
     text_list,
     trackers,
+    unpaired_loss,
     warmup,
 )
 from dpo_tui.config.library_fields import UNKNOWN_DEFAULT, trl_fields
@@ -83,6 +87,8 @@ DEFAULTS: dict[str, Any] = {
     "save_steps": 500,
     "eval_split": 0.0,
 }
+_ONLY_KTO = {"desirable_weight", "undesirable_weight"}
+_KTO_LOSSES = ("kto", "apo_zero_unpaired")
 _BEST = "the weights after the last step are kept; remove it to train so"
 
 
@@ -92,10 +98,16 @@ def recognises(raw: Mapping[str, Any]) -> bool:
 
 
 def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
-    """Read a `trl dpo` file."""
+    """Read a file of `trl dpo` or `trl kto`."""
     conversion = Conversion()
+    if _is_kto(raw):
+        conversion.take("(command)", "strategy", "kto", "only KTOConfig has such arguments")
     convert_arguments(conversion, raw)
     return conversion
+
+
+def _is_kto(raw: Mapping[str, Any]) -> bool:
+    return bool(_ONLY_KTO & raw.keys()) or raw.get("loss_type") in _KTO_LOSSES
 
 
 def convert_arguments(
@@ -116,6 +128,7 @@ def convert_arguments(
         renamed=RENAMED,
         dropped=DROPPED,
         nulls=_nulls(raw),
+        arguments="KTOConfig" if _is_kto(raw) else "DPOConfig",
     )
     conversion.fill_in(DEFAULTS, tool)
     if conversion.values.get("use_lora") and "lora_target_modules" not in conversion.values:
@@ -166,7 +179,10 @@ def _dataset(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any])
 
 
 def _loss(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    loss(conversion, key, text_list(value))
+    if _is_kto(raw):
+        unpaired_loss(conversion, key, text_list(value))
+    else:
+        loss(conversion, key, text_list(value))
 
 
 def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
@@ -219,8 +235,10 @@ def model_init_argument(conversion: Conversion, key: str, name: str, value: Any)
         conversion.pass_on(key, "model_init", name, value)
 
 
-def _grouped(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    if value in {"random", "group_by_length"}:
+def _grouped(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if value == "sequential" and _is_kto(raw):
+        conversion.drop(key, "is what KTO needs")
+    elif value in {"random", "group_by_length"}:
         conversion.take(key, "group_by_length", value == "group_by_length")
     else:
         conversion.leave_undecided(key, value, "rows are shuffled, or grouped by length with group_by_length")

@@ -68,7 +68,17 @@ class DataSection(Section):
     label_field: str | None = setting(
         None,
         "label column",
-        "Column that says which of two answers is better, where there are several such columns.",
+        "Column that says which of two answers is better, where there are several such columns; for labelled answers "
+        "(kto), whether the answer is desirable.",
+        advanced=True,
+    )
+    completion_field: str | None = setting(
+        None, "answer column", "Column that holds a labelled answer, for strategy kto.", advanced=True
+    )
+    rating_threshold: float | None = setting(
+        None,
+        "rating threshold",
+        "Where answers have ratings in place of a label, for strategy kto: from this rating on, one is desirable.",
         advanced=True,
     )
     ranking_pairs: Literal["all", "best-worst"] | None = setting(

@@ -35,8 +35,21 @@ class RawPair(NamedTuple):
     """What was left out of the record, to be counted in the report."""
 
 
+class RawAnswer(NamedTuple):
+    """The values of one answer and the verdict on it as the record holds them."""
+
+    prompt: Any
+    completion: Any
+    desirable: bool
+    system: Any = None
+    tools: Any = None
+    prefix: str | None = None
+    number: float | None = None
+    """The verdict where it is a number without a threshold: 1, 0 or -1."""
+
+
 class ColumnMapping(NamedTuple):
-    """Column names that the user set, None leaves the choice to the shapes; and how lists of answers are paired."""
+    """Column names that the user set, None leaves the choice to the shapes; and how values of columns are read."""
 
     prompt: str | None = None
     chosen: str | None = None
@@ -45,6 +58,8 @@ class ColumnMapping(NamedTuple):
     prefix: str | None = None
     label: str | None = None
     ranking_pairs: str | None = None
+    completion: str | None = None
+    rating_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,7 @@ class Binding:
         tie_columns: columns that may call the row a tie, beside a chosen and a rejected answer.
         notes: how the columns are read where they can be read otherwise, in words.
         by_names: whether all records with these columns are read so; otherwise their values decide, too.
+        read_answer: returns a record's one answer with the verdict on it, or raises Unreadable; None for pairs.
     """
 
     shape: str
@@ -70,6 +86,7 @@ class Binding:
     tie_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     by_names: bool = False
+    read_answer: Callable[[Record], RawAnswer] | None = field(default=None, repr=False)
 
 
 class UnclearColumnError(Unreadable):

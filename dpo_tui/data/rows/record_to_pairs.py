@@ -9,9 +9,11 @@ value, so every shape works with every kind of value.
 from collections import Counter
 from typing import Any
 
-from dpo_tui.data.pairs.pair import Message, Turns, Unreadable
+from dpo_tui.data.pairs.labelled_answer import LabelledTurns, labelled_pair
+from dpo_tui.data.pairs.pair import Message, Turns, Unreadable, reason_unusable
 from dpo_tui.data.rows.column_shapes import Binding, ColumnMapping, RawPair, Record, UnclearColumnError, bind
 from dpo_tui.data.rows.column_use import ColumnUse
+from dpo_tui.data.rows.label_values import reason_without_verdict
 from dpo_tui.data.rows.messages import decoded_messages, is_messages, json_type_name, parse_cell
 from dpo_tui.data.rows.prompt_and_answers import separated, text_or_messages, tools_of
 from dpo_tui.data.rows.text_lists import conversations_of, may_be_turns
@@ -45,6 +47,7 @@ class Recogniser:
         self.unclear: Counter[str] = Counter()
         self.columns = ColumnUse()
         self._bindings: dict[tuple[str, ...], Binding] = {}
+        self._verdict_numbers: dict[str, set[float]] = {}
 
     @property
     def bindings_held(self) -> int:
@@ -81,11 +84,65 @@ class Recogniser:
         Raises:
             Unreadable: the record is no object, or has no pair in it; the reason names what is missing.
         """
-        if type(record) is not dict:
-            raise Unreadable("missing-field", f"the row is {json_type_name(record)}, not an object with columns")
-        if self.cells:
-            record = {key: _decoded_cell(value) if isinstance(value, str) else value for key, value in record.items()}
+        record = self._with_decoded_cells(record)
+        return self._pairs(record, self._binding(record))
+
+    def answers(self, record: Any) -> list[LabelledTurns]:
+        """The labelled answers of one record: its one answer with the verdict on it, or each answer of its pairs.
+
+        Raises:
+            Unreadable: the record has neither, or a value that cannot be read.
+        """
+        record = self._with_decoded_cells(record)
         binding = self._binding(record)
+        if binding.read_answer is None:
+            if binding.shape == "incomplete":
+                raise reason_without_verdict(record, self.mapping)
+            return self._answers_of_pairs(self._pairs(record, binding))
+        try:
+            raw = binding.read_answer(record)
+            self._compare_verdicts(binding.columns["label"], raw.number)
+        except UnclearColumnError as problem:
+            self.unclear[problem.message] += 1
+            raise
+        # Read as a pair of the answer with itself, so that every kind of value is read as in pairs.
+        pair = RawPair(raw.prompt, raw.completion, raw.completion, raw.system, raw.tools, prefix=raw.prefix)
+        turns = _turns_of(_with_decoded_messages(pair))
+        name = f"labelled answers, {_format_of(pair)}"
+        self.formats[name] += 1
+        self.evidence.setdefault(name, binding.columns)
+        return [LabelledTurns(turns, raw.desirable)]
+
+    def _answers_of_pairs(self, pairs: list[Turns]) -> list[LabelledTurns]:
+        reasons = [reason_unusable(turns) for turns in pairs]
+        usable = [turns for turns, reason in zip(pairs, reasons, strict=True) if reason is None]
+        if not usable:
+            raise next(reason for reason in reasons if reason is not None)
+        answers, left_out = labelled_pair(usable)
+        self.notes["each answer of a pair is a labelled answer, the better one desirable"] += 1
+        if left_out:
+            self.notes["answers in the middle of a ranking are left out: better than one, worse than another"] += 1
+        if not answers:
+            raise Unreadable("tie", "every answer is better than one and worse than another")
+        return answers
+
+    def _compare_verdicts(self, column: str, number: float | None) -> None:
+        """Take note of a verdict that is a number.
+
+        Raises:
+            UnclearColumnError: the column has 0 and −1, of which only one can mean an undesirable answer.
+        """
+        if number is None:
+            return
+        seen = self._verdict_numbers.setdefault(column, set())
+        seen.add(number)
+        if {0.0, -1.0} <= seen:
+            raise UnclearColumnError(
+                f"`{column}` has 0 and -1: one of them may mean neither good nor bad. Leave those rows out, or set "
+                "rating_threshold"
+            )
+
+    def _pairs(self, record: Record, binding: Binding) -> list[Turns]:
         pairs = []
         notes = dict.fromkeys(binding.notes)
         try:
@@ -104,6 +161,13 @@ class Recogniser:
         if notes:
             self.notes.update(notes.keys())
         return pairs
+
+    def _with_decoded_cells(self, record: Any) -> Record:
+        if type(record) is not dict:
+            raise Unreadable("missing-field", f"the row is {json_type_name(record)}, not an object with columns")
+        if not self.cells:
+            return record
+        return {key: _decoded_cell(value) if isinstance(value, str) else value for key, value in record.items()}
 
     def _binding(self, record: Record) -> Binding:
         names = tuple(record)

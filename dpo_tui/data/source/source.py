@@ -53,6 +53,8 @@ class Source:
         more: further locations, whose rows follow those of the first one.
         weights: the share of each location in the mix of all; empty uses all rows of each.
         seed: chooses the rows of the mix.
+        completion_field: the column of a labelled answer; None finds it by its name.
+        rating_threshold: the lowest rating of a desirable answer; None where answers have no ratings.
     """
 
     location: str
@@ -70,6 +72,8 @@ class Source:
     more: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     seed: int = 42
+    completion_field: str | None = None
+    rating_threshold: float | None = None
 
     @classmethod
     def of(cls, locations: Sequence[str], **settings: Any) -> "Source":
@@ -102,6 +106,8 @@ class Source:
             prefix=self.prefix_field,
             label=self.label_field,
             ranking_pairs=self.ranking_pairs,
+            completion=self.completion_field,
+            rating_threshold=self.rating_threshold,
         )
 
 
@@ -123,6 +129,8 @@ def training_source(config: "Config") -> Source:
         encoding=config.encoding,
         weights=weights,
         seed=config.seed,
+        completion_field=config.completion_field,
+        rating_threshold=config.rating_threshold,
     )
 
 

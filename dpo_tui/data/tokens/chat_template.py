@@ -257,11 +257,15 @@ def render_or_none(
 
 
 def unrenderable(
-    template: ChatTemplate, messages: list[Message], tools: list[dict[str, Any]] | None
+    template: ChatTemplate,
+    messages: list[Message],
+    tools: list[dict[str, Any]] | None,
+    *,
+    add_generation_prompt: bool = False,
 ) -> Unrenderable | None:
     """Return why a template cannot render a conversation; None where it can."""
     try:
-        template.render(messages, tools=tools)
+        template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
     except Exception as error:
         return _reason(error)
     return None

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.tokens.chat_template import (
     ChatTemplate,
@@ -24,7 +25,7 @@ from dpo_tui.data.tokens.tool_arguments import with_arguments_for, with_pair_arg
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
 
-Row = TypeVar("Row", Pair, Demonstration)
+Row = TypeVar("Row", Pair, Demonstration, LabelledAnswer)
 
 
 def renderable_pairs(pairs: list[Pair], config: Config, *, download: bool) -> tuple[list[Pair], list[RowProblem]]:
@@ -66,6 +67,26 @@ def renderable_demonstrations(
         return None if row.text is not None else unrenderable(template, row.messages, row.tools)
 
     return _without_refused(rows, lambda row: _shape(row.tools, row.messages), attempt, config)
+
+
+def renderable_labelled(
+    rows: list[LabelledAnswer], config: Config, *, download: bool
+) -> tuple[list[LabelledAnswer], list[RowProblem]]:
+    """Do for labelled answers what :func:`renderable_pairs` does for pairs."""
+    template = _template(config, download=download)
+    if template is None:
+        return rows, []
+    fitted = with_arguments_for(template, [part for row in rows for part in (row.prompt, row.completion)])
+    rows = [
+        replace(row, prompt=prompt, completion=completion)
+        for row, prompt, completion in zip(rows, fitted[::2], fitted[1::2], strict=True)
+    ]
+
+    def attempt(row: LabelledAnswer) -> Unrenderable | None:
+        as_prompt = unrenderable(template, row.prompt, row.tools, add_generation_prompt=True)
+        return as_prompt or unrenderable(template, row.prompt + row.completion, row.tools)
+
+    return _without_refused(rows, lambda row: _shape(row.tools, row.prompt, row.completion), attempt, config)
 
 
 def _without_refused(

@@ -14,6 +14,7 @@ from typing import Any
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens import template_findings as findings
 from dpo_tui.data.tokens.chat_template import ChatTemplate, load_template, render_or_none
@@ -48,7 +49,7 @@ class RenderedText:
 
 
 def check_config(
-    config: Config, rows: Sequence[Pair | Demonstration], *, download: bool = False
+    config: Config, rows: Sequence[Pair | Demonstration | LabelledAnswer], *, download: bool = False
 ) -> list[TemplateFinding]:
     """Check the template of a config's model on rows that are trained on; see :func:`check_rows`.
 
@@ -65,7 +66,7 @@ def check_config(
 
 
 def check_rows(
-    folder: Path, rows: Sequence[Pair | Demonstration], settings: TemplateSettings | None = None
+    folder: Path, rows: Sequence[Pair | Demonstration | LabelledAnswer], settings: TemplateSettings | None = None
 ) -> list[TemplateFinding]:
     """Render a sample of rows with the template of a model folder, and return what is wrong with the text.
 

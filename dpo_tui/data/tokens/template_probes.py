@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_tui.data.load_demonstrations import Demonstration
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair
 from dpo_tui.data.tokens.chat_template import ChatTemplate, render_or_none
 
@@ -34,14 +35,16 @@ class TrainedText:
             yield from answer
 
 
-def trained_text(row: Pair | Demonstration) -> TrainedText | None:
+def trained_text(row: Pair | Demonstration | LabelledAnswer) -> TrainedText | None:
     """Return what the template gets of a row; None for text that is trained on without one."""
     if isinstance(row, Pair):
         return TrainedText(row.prompt, (row.chosen, row.rejected), row.tools)
+    if isinstance(row, LabelledAnswer):
+        return TrainedText(row.prompt, (row.completion,), row.tools)
     return None if row.text is not None else TrainedText(row.messages[:-1], (row.messages[-1:],), row.tools)
 
 
-def sample_of(rows: Sequence[Pair | Demonstration]) -> list[TrainedText]:
+def sample_of(rows: Sequence[Pair | Demonstration | LabelledAnswer]) -> list[TrainedText]:
     """Choose conversations to render: some of every kind of roles, calls and tools, the others spread over the data."""
     spread = rows[:: max(1, len(rows) // _MOST_COMPARED)]
     found = [text for row in spread if (text := trained_text(row)) is not None]

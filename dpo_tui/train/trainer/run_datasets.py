@@ -7,16 +7,27 @@ The rows come from :mod:`dpo_tui.data.load_split`. Messages are held by
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets import Dataset, Value
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.label_balance import LabelBalance
 from dpo_tui.data.load_demonstrations import Demonstration
-from dpo_tui.data.load_split import SPLIT_VERSION, Row, Split, prompts_of, split_demonstrations, split_pairs
+from dpo_tui.data.load_split import (
+    SPLIT_VERSION,
+    Row,
+    Split,
+    prompts_of,
+    split_demonstrations,
+    split_labelled,
+    split_pairs,
+)
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
+from dpo_tui.data.pairs.spread_by_prompt import spread_by_prompt
 from dpo_tui.data.source.source import Progress
 from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.tokens.template_check import check_config
@@ -99,6 +110,17 @@ def _demonstration_rows(config: Config, version: int, progress: Progress | None)
     return _rows(config, demonstrations, _demonstration_dataset, version)
 
 
+def _labelled_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
+    answers = split_labelled(config, download=True, progress=progress)
+    repeated = LabelBalance.of(answers.train).repeated
+    ordered = replace(
+        answers,
+        train=spread_by_prompt(answers.train, config.seed),
+        held_out=spread_by_prompt(answers.held_out, config.seed),
+    )
+    return _rows(config, ordered, _labelled_dataset, version, repeated=repeated)
+
+
 def _rows(
     config: Config, split: Split[Row], convert: Callable[[Sequence[Row]], Dataset], version: int, repeated: int = 0
 ) -> RunDatasets:
@@ -128,6 +150,7 @@ def _rows(
 _LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], RunDatasets]] = {
     DataForm.PAIRS: _pair_rows,
     DataForm.DEMONSTRATIONS: _demonstration_rows,
+    DataForm.LABELLED: _labelled_rows,
 }
 
 
@@ -147,11 +170,20 @@ def _demonstration_dataset(rows: Sequence[Demonstration]) -> Dataset:
     return _message_dataset(columns, [row.tools for row in rows])
 
 
+def _labelled_dataset(rows: Sequence[LabelledAnswer]) -> Dataset:
+    columns: dict[str, list[Any]] = {
+        "prompt": [row.prompt for row in rows],
+        "completion": [row.completion for row in rows],
+        "label": [row.desirable for row in rows],
+    }
+    return _message_dataset(columns, [row.tools for row in rows])
+
+
 def _message_dataset(columns: dict[str, list[Any]], tools: list[list[dict[str, Any]] | None]) -> Dataset:
     # TRL takes the schemas as JSON text: in an Arrow column of structs, every schema would get the keys of all others.
     if any(tools):
         columns["tools"] = [json.dumps(item) if item else None for item in tools]
-    return MessageDataset.from_columns(columns, {"tools": Value("string")})
+    return MessageDataset.from_columns(columns, {"tools": Value("string"), "label": Value("bool")})
 
 
 def _key(messages: list[Message]) -> str:

@@ -16,15 +16,17 @@ from trl import DPOTrainer, SFTTrainer
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.kto import KTO
 from dpo_tui.strategies.sft import SFT
 from dpo_tui.train.model.checked_loading import check_checkpoint_loading
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
 from dpo_tui.train.trainer.callbacks import RunCallback
+from dpo_tui.train.trainer.labelled_trainer import KTOTrainer, build_labelled_trainer
 from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.trainer.trainers import TrainerInputs, build_demonstration_trainer, build_pair_trainer
-from dpo_tui.train.trainer.trl_arguments import dpo_arguments, sft_arguments
+from dpo_tui.train.trainer.trl_arguments import dpo_arguments, kto_arguments, sft_arguments
 
 
 class MakeArguments(Protocol):
@@ -54,6 +56,7 @@ class TrainerEntry:
 TRAINERS: dict[str, TrainerEntry] = {
     DPO.name: TrainerEntry(DPOTrainer, dpo_arguments, build_pair_trainer),
     SFT.name: TrainerEntry(SFTTrainer, sft_arguments, build_demonstration_trainer),
+    KTO.name: TrainerEntry(KTOTrainer, kto_arguments, build_labelled_trainer),
 }
 """By name of the strategy; each in ``dpo_tui.strategies.registry.STRATEGIES`` has a row."""
 

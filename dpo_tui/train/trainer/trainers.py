@@ -306,5 +306,6 @@ def build_demonstration_trainer(inputs: TrainerInputs) -> Any:
 
 def shortcuts_of(trainer: Any) -> dict[str, Any]:
     """Return what receipt.json lists as a trainer's shortcuts; empty where it has none."""
-    report: dict[str, Any] = trainer.shortcuts.report() if isinstance(trainer, PairTrainer) else {}
+    shortcuts = getattr(trainer, "shortcuts", None)
+    report: dict[str, Any] = shortcuts.report() if shortcuts is not None else {}
     return report

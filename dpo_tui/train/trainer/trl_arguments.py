@@ -8,6 +8,11 @@ from typing import Any
 import trl
 from trl import DPOConfig, SFTConfig
 
+try:
+    from trl import KTOConfig
+except ImportError:  # TRL before it was stable
+    from trl.experimental.kto import KTOConfig
+
 from dpo_tui.config.schema import Config
 from dpo_tui.config.schema import fields as setting_fields
 from dpo_tui.errors import TrainingError
@@ -33,6 +38,17 @@ _DPO_FIELDS = (
     "ref_model_sync_steps",
     "router_aux_loss_coef",
     "truncation_mode",
+)
+_KTO_FIELDS = (
+    "beta",
+    "desirable_weight",
+    "undesirable_weight",
+    "disable_dropout",
+    "precompute_ref_batch_size",
+    "sync_ref_model",
+    "ref_model_mixup_alpha",
+    "ref_model_sync_steps",
+    "router_aux_loss_coef",
 )
 _SHARED_FIELDS = (
     "num_train_epochs",
@@ -95,6 +111,23 @@ def sft_arguments(
 ) -> SFTConfig:
     """Return TRL's arguments for supervised fine-tuning; see :func:`dpo_arguments`."""
     return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes)
+
+
+def kto_arguments(
+    config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool
+) -> KTOConfig:
+    """Return TRL's arguments for KTO; see :func:`dpo_arguments`.
+
+    Rows keep their order: TRL pairs the answers of the KL term with prompts before the training, batch by batch.
+    """
+    own = {name: getattr(config, name) for name in _KTO_FIELDS}
+    own |= {
+        "precompute_ref_log_probs": config.precompute_ref_log_probs == "on",
+        "train_sampling_strategy": "sequential",
+    }
+    if config.model_init and not config.use_lora:
+        own["model_init_kwargs"] = copy.deepcopy(config.model_init)
+    return trl_arguments(KTOConfig, config, folder, device, evaluates=evaluates, resumes=resumes, own=own)
 
 
 def trl_arguments(

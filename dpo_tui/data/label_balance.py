@@ -1,0 +1,80 @@
+"""Balance of desirable and undesirable answers, in numbers and in words."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
+from dpo_tui.strategies.kto import BALANCE, weights_of
+
+FEW_OF_A_LABEL = 50
+"""With fewer answers of one label the loss has little to tell it by. Ours: no rule is known."""
+
+
+@dataclass(frozen=True)
+class LabelBalance:
+    """How many answers there are of each label.
+
+    Attributes:
+        desirable: answers to learn.
+        undesirable: answers to avoid.
+        repeated: answers that are exact copies of earlier ones, label included.
+        conflicting: answers to a prompt that have both labels in different rows.
+    """
+
+    desirable: int
+    undesirable: int
+    repeated: int = 0
+    conflicting: int = 0
+
+    @staticmethod
+    def of(rows: Sequence[LabelledAnswer]) -> "LabelBalance":
+        """Count the labels of some answers."""
+        desirable = sum(row.desirable for row in rows)
+        labels: dict[str, set[bool]] = {}
+        repeated = 0
+        for row in rows:
+            seen = labels.setdefault(json.dumps([row.prompt, row.completion], sort_keys=True), set())
+            repeated += row.desirable in seen
+            seen.add(row.desirable)
+        conflicting = sum(len(seen) > 1 for seen in labels.values())
+        return LabelBalance(desirable, len(rows) - desirable, repeated, conflicting)
+
+    def sentences(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return what is to be said about the labels: their numbers first, then what is doubtful.
+
+        Args:
+            settings: with ``desirable_weight`` and ``undesirable_weight``.
+        """
+        found = [f"labels: {self.desirable:,} desirable and {self.undesirable:,} undesirable answers to train on"]
+        return [*found, *filter(None, [self._imbalance(settings), self._few(), self._conflicts()])]
+
+    def _imbalance(self, settings: Mapping[str, Any]) -> str:
+        if not self.desirable or not self.undesirable:
+            return ""
+        weights = weights_of(settings)
+        share = self.undesirable / self.desirable
+        ratio = weights[0] / weights[1] / share
+        # Rounded as in TRL, so that 999 to 1,000 is balanced.
+        if BALANCE[0] <= round(ratio, 2) <= round(BALANCE[1], 2):
+            return ""
+        low, high = (bound * weights[1] * share for bound in BALANCE)
+        lowest, highest = (weights[0] / (bound * share) for bound in reversed(BALANCE))
+        return (
+            f"labels: weight × count of desirable to undesirable answers is {ratio:.2f}:1, and TRL advises 1:1 to 4:3: "
+            f"set desirable_weight from {low:.3g} to {high:.3g}, or undesirable_weight from {lowest:.3g} to "
+            f"{highest:.3g}, not both"
+        )
+
+    def _few(self) -> str:
+        fewest = min(self.desirable, self.undesirable)
+        if fewest >= FEW_OF_A_LABEL:
+            return ""
+        which = "desirable" if self.desirable <= self.undesirable else "undesirable"
+        return f"labels: only {fewest:,} answers are {which}; collect more, so that they can be told from the others"
+
+    def _conflicts(self) -> str:
+        if not self.conflicting:
+            return ""
+        return f"labels: {self.conflicting:,} answers are desirable in one row and undesirable in another"
