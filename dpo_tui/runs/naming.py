@@ -1,8 +1,10 @@
-"""Renaming runs: the file ``name`` of a run overrides the name in its state.json. Standard library only.
+"""Names of runs: numbered where one is taken, and changed by the user. Standard library only.
 
-state.json holds the name that the run was created with. It has one writer, the supervisor, so a later name goes into a
-file of its own.
+The file ``name`` of a run overrides the name in its state.json, which is the one that the run was created with.
+state.json has one writer, the supervisor, so a later name goes into a file of its own.
 """
+
+from collections.abc import Collection
 
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs.atomic_files import write_text_atomic
@@ -21,6 +23,21 @@ def given_name(folder: RunFolder) -> str:
             return " ".join(file.read(4 * LONGEST).split())[:LONGEST]
     except OSError:
         return ""
+
+
+def numbered(name: str, taken: Collection[str]) -> str:
+    """Return a name for a new run that no other run has: the name itself, or one with a number.
+
+    Args:
+        name: what was asked for.
+        taken: names of the runs that there are.
+    """
+    if name not in taken:
+        return name
+    number = 2
+    while (found := f"{name[: LONGEST - len(str(number)) - 1]}-{number}") in taken:
+        number += 1
+    return found
 
 
 def rename(folder: RunFolder, name: str) -> str:

@@ -34,7 +34,7 @@ from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.hardware.requested_gpus import with_counted_gpus
-from dpo_tui.runs import control_requests, start_run, store
+from dpo_tui.runs import control_requests, naming, start_run, store
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
@@ -170,7 +170,7 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
     interpreter = provider_of(config).interpreter()
     folder = store.create(
         to_toml(config),
-        name=config.name or "",
+        name=naming.numbered(config.name or "", {store.name_of(run) for run in store.all_runs()}),
         devices=list(prepared.devices),
         device_request=prepared.device_request,
         after=after,

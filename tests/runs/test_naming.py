@@ -101,3 +101,11 @@ async def test_a_run_is_renamed_in_the_list_and_in_the_monitor(home: Path) -> No
         await until(pilot, lambda: isinstance(app.focused, Input))
         await pilot.press("end", *" 2", "enter")
         await until(pilot, lambda: "[b]first try 2" in screen_text(pilot).splitlines()[0])
+
+
+def test_runs_of_one_name_are_numbered() -> None:
+    assert naming.numbered("tone", {"helpful"}) == "tone"
+    assert naming.numbered("tone", {"tone"}) == "tone-2"
+    assert naming.numbered("tone", {"tone", "tone-2", "tone-4"}) == "tone-3"
+    longest = "x" * naming.LONGEST
+    assert naming.numbered(longest, {longest}) == "x" * (naming.LONGEST - 2) + "-2"

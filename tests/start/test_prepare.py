@@ -93,6 +93,16 @@ def test_relative_paths_are_found_beside_the_config_and_made_absolute(
     assert frozen.lora_alpha == 2 * frozen.lora_r
 
 
+def test_a_second_run_of_one_config_gets_a_number_and_its_config_the_name(
+    tmp_path: Path, home: Path, tiny_model: Path, tiny_pairs: Path
+) -> None:
+    prepared = prepare(loaded(tmp_path, tiny_model, tiny_pairs, name="tone"))
+    folders = [create_run(prepared) for _ in range(3)]
+    assert [store.name_of(folder) for folder in folders] == ["tone", "tone-2", "tone-3"]
+    assert {load(folder.config).config.name for folder in folders} == {"tone"}
+    assert store.find("tone-2") == folders[1]
+
+
 def test_a_home_that_cannot_be_written_is_one_clear_error(
     tmp_path: Path, tiny_model: Path, tiny_pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
