@@ -25,6 +25,7 @@ from dpo_tui.screens.steps.data_step import DataStep
 from dpo_tui.screens.steps.hardware_step import HardwareStep
 from dpo_tui.screens.steps.model_step import DEMO, ModelStep
 from dpo_tui.screens.steps.settings_step import SettingsStep
+from dpo_tui.start.model_check import model_refusal
 from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.printable import printable
@@ -83,6 +84,8 @@ class NewScreen(FullScreen):
         self._profile: Profile | None = None
         self._forecaster: Forecaster | None = None
         self._forecast = Forecast()
+        self._model_refusal: tuple[str, DpoTuiError | None] = ("", None)
+        """A model that was checked, by its name, and why no run could start from it."""
         self._starting = False
 
     def compose(self) -> ComposeResult:
@@ -155,6 +158,8 @@ class NewScreen(FullScreen):
         done = (self._profile is not None and self._step > 0, self.plan.has_model, self.plan.has_data)
         invalid = bool(self.plan.problems)
         marks = [" ✓" if step_done else "" for step_done in done] + [" ✗" if invalid else "", ""]
+        if self._refused is not None:
+            marks[_PANES.index("model")] = " ✗"
         strip.marks = dict(zip(STEPS, marks, strict=True))
         strip.redraw()
         self.query_one(SettingsStep).show(self.plan, self._forecast)
@@ -182,6 +187,9 @@ class NewScreen(FullScreen):
         self.query_one("#panes", ContentSwitcher).current = _PANES[self._step]
         if self._profile is not None and _PANES[self._step] == "model":
             self.query_one(ModelStep).show(self._profile, self.plan)
+            self.query_one(ModelStep).show_refusal(self._refused)
+            if self.plan.has_model:
+                self._check_model(self.plan)
         elif _PANES[self._step] == "data":
             self.query_one(DataStep).show(self.plan)
         elif _PANES[self._step] == "check":
@@ -208,7 +216,31 @@ class NewScreen(FullScreen):
             self.go(_PANES.index("check"))
             return
         self.set_plan(plans.with_values(self.plan, {"model_name": message.name}))
+        self._check_model(self.plan)
         self.go(2)
+
+    @property
+    def _refused(self) -> DpoTuiError | None:
+        """Why no run could start from the plan's model, as far as that is known by now."""
+        name, error = self._model_refusal
+        return error if name == self.plan.config.model_name else None
+
+    @work(thread=True, exclusive=True, group="model", exit_on_error=False)
+    def _check_model(self, plan: RunPlan) -> None:
+        error = model_refusal(plan.loaded(), has_gpu=plan.config.gpus != "none" and bool(nvml.read().gpus))
+        self.app.call_from_thread(self._model_checked, plan, error)
+
+    def _model_checked(self, plan: RunPlan, error: DpoTuiError | None) -> None:
+        """Mark the step of the model; a refusal is shown there, and at once where another step is open by now."""
+        known = self._model_refusal
+        self._model_refusal = (plan.config.model_name, error)
+        if plan.config.model_name != self.plan.config.model_name:
+            return
+        self.query_one(ModelStep).show_refusal(error)
+        self._plan_changed()
+        is_new = known[0] != plan.config.model_name or known[1] is None
+        if error is not None and is_new and _PANES[self._step] != "model":
+            self.notify(f"{error.message}. {error.hint or ''}".strip(), severity="error", markup=False)
 
     @on(DataStep.Chosen)
     def _data_chosen(self, message: DataStep.Chosen) -> None:

@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+from dpo_tui.config.files import LoadedConfig, local_paths, with_changes
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError
 from dpo_tui.hub.cache import cached_config, local_model_folder
 from dpo_tui.hub.client_errors import first_line, http_status
 from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.start.earlier_run_model import is_earlier_run
 from dpo_tui.start.model_checks.adapter_targets import check_merge_at_end
 from dpo_tui.start.model_checks.model_folder import ModelFolder
 from dpo_tui.start.model_checks.registry import CHECKS, ModelUse
@@ -61,6 +63,29 @@ def check_next_stage(config: Config) -> None:
     folder = None if config.merge_at_end else _folder_of(config.model_name, config.model_revision)
     if folder is not None:
         check_merge_at_end(folder, config)
+
+
+def model_refusal(loaded: LoadedConfig, *, has_gpu: bool = True) -> ConfigError | None:
+    """Return why a run could not start from the model of a config, where that is on this machine; the hub is not asked.
+
+    Args:
+        loaded: the config; a folder may be relative to where it was loaded.
+        has_gpu: whether the run may use a GPU.
+
+    Returns:
+        The error of :func:`check_model`; None without one, or where the model is that of an earlier run.
+    """
+    name = loaded.config.model_name
+    if is_earlier_run(name):
+        return None
+    config = with_changes(loaded, local_paths(loaded), "file").config
+    if not Path(config.model_name).is_absolute() and local_model_folder(name, config.model_revision) is None:
+        return None
+    try:
+        check_model(config, has_gpu=has_gpu)
+    except ConfigError as error:
+        return error
+    return None
 
 
 def model_remarks(config: Config, *, has_gpu: bool = True) -> tuple[str, ...]:

@@ -166,6 +166,30 @@ async def test_the_check_says_in_words_why_a_plan_cannot_run(home):
         await until(pilot, lambda: "has no config.json" in screen_text(pilot))
 
 
+async def test_a_model_that_no_run_could_start_from_is_refused_at_its_own_step(home):
+    """In the words of Check and of `dpo-tui train`, which ask the same function."""
+    broken = Path(shutil.copytree(assets.model_dir(), home / "broken"))
+    values = json.loads((broken / "config.json").read_text()) | {"quantization_config": {"quant_method": "gptq"}}
+    (broken / "config.json").write_text(json.dumps(values))
+    async with app().run_test(size=(100, 30)) as pilot:
+        screen = await open_new(pilot)
+        screen.go(1)
+        await pilot.press("shift+tab", *str(broken), "enter")
+        await until(pilot, lambda: "2 Model ✗" in screen_text(pilot))
+        assert "2 Model ✓" not in screen_text(pilot)
+        screen.go(1)
+        said = "config.json has a quantization_config (gptq), and no weight in its files is quantised"
+        await until(pilot, lambda: said in " ".join(screen_text(pilot).split()))
+        screen.set_plan(plans.with_values(screen.plan, {"dataset": str(pairs_file(home))}))
+        screen.go(4)
+        await until(pilot, lambda: said in " ".join(screen_text(pilot).split()), 30)
+        # Another model takes the mark away.
+        screen.set_plan(plans.with_values(screen.plan, {"model_name": str(assets.model_dir())}))
+        screen.go(1)
+        await until(pilot, lambda: "2 Model ✓" in screen_text(pilot))
+        assert said not in " ".join(screen_text(pilot).split())
+
+
 @pytest.mark.skipif(not assets.model_dir().is_dir(), reason="the demo's model is not built here")
 async def test_three_enters_make_the_demo_run_and_show_its_monitor(home, monkeypatch):
     """No other key than arrows, Enter and what the footer names. The supervisor is real, its worker is

@@ -12,11 +12,13 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.models.lookup import RecommendedModel, known_models, recommended_models
 from dpo_tui.hub.cache import hub_cache
 from dpo_tui.hardware.profiles import Profile, fitting_models
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_plan import RunPlan
+from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.compact_inputs import ChoiceList
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.text_pane import TextPane
@@ -34,6 +36,7 @@ class ModelStep(Vertical):
     ModelStep #model-field { margin-bottom: 1; }
     ModelStep ChoiceList { height: 1fr; }
     ModelStep TextPane { height: 3; margin-top: 1; }
+    ModelStep TextPane.refused { height: 8; }
     """
 
     class Chosen(Message):
@@ -46,6 +49,11 @@ class ModelStep(Vertical):
         def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id)
+        self._refusal: list[Paragraph] = []
+        self._model_notes: list[Paragraph] = []
 
     def compose(self) -> ComposeResult:
         """The field, the list, and notes on the model under the cursor."""
@@ -77,12 +85,22 @@ class ModelStep(Vertical):
         if plan.has_model and not self.query_one(Input).value:
             self.query_one(Input).value = plan.config.model_name
 
+    def show_refusal(self, error: DpoTuiError | None) -> None:
+        """Say why no run could start from the plan's model; None takes the sentence away."""
+        self._refusal = [] if error is None else [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")]
+        self._show_text()
+
     @on(OptionList.OptionHighlighted)
     def _show_notes(self, message: OptionList.OptionHighlighted) -> None:
         message.stop()
         model = next((model for model in recommended_models() if model.name == message.option_id), None)
-        notes = [] if model is None else [(_notes(model), "muted")]
-        self.query_one(TextPane).show(notes)
+        self._model_notes = [] if model is None else [(_notes(model), "muted")]
+        self._show_text()
+
+    def _show_text(self) -> None:
+        pane = self.query_one(TextPane)
+        pane.set_class(bool(self._refusal), "refused")
+        pane.show([*self._refusal, *self._model_notes])
 
     @on(OptionList.OptionSelected)
     def _option_selected(self, message: OptionList.OptionSelected) -> None:

@@ -106,7 +106,7 @@ def _fits(folder: ModelFolder, values: Mapping[str, Any]) -> bool:
         shape in known.get(name.removesuffix(".weight").rpartition(".")[2], ())
         for tensors in layers.values()
         for name, shape in tensors.items()
-        if len(shape) == _MATRIX and name.endswith(".weight") and "expert" not in name
+        if len(shape) == _MATRIX and name.endswith(".weight") and "expert" not in name and "_moe." not in name
     ) and _names_are_known(folder)
 
 
