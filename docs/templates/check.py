@@ -13,7 +13,7 @@ from dpo_tui.data.checks.registry import pair_check
 @pair_check(
     "shouting",
     "info",
-    bit=25,
+    bit=26,
     title="the chosen answer is in capitals",
     explanation="The model learns to answer in capitals.",
     remedy="Keep it if that is meant; else rewrite or drop the pairs.",

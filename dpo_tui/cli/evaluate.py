@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from dpo_tui.cli.file_options import file_options, require_known_encoding
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
@@ -19,17 +20,27 @@ from dpo_tui.text.printable import printable
 @click.option("--data", metavar="FILE", help="Pairs to evaluate on: a file or a hub id. Left out: the held-out pairs.")
 @click.option("--subset", metavar="NAME", help="Subset of --data, where it is a hub dataset.")
 @click.option("--split", metavar="NAME", help="Split of --data. Left out: test or validation, where there is one.")
+@file_options
 @click.option("--kl-prompts", type=click.IntRange(0, 1000), default=16, show_default=True, help="0 leaves KL out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
-    run: str, *, data: str | None, subset: str | None, split: str | None, kl_prompts: int, as_json: bool
+    run: str,
+    *,
+    data: str | None,
+    subset: str | None,
+    split: str | None,
+    kl_prompts: int,
+    as_json: bool,
+    **file_settings: str | None,
 ) -> None:
     """Measure preference accuracy, margin, loss and KL of a run's model, with the run's own settings.
 
-    RUN is an id, a unique prefix of it, a name, or `last`.
+    RUN is an id, a unique prefix of it, a name, or `last`. Another file than the run's own is read by its own columns
+    and encoding, or by those that are named here.
     """
-    if data is None and (subset or split):
-        raise UsageError("--subset and --split are those of --data", hint="Add --data FILE.")
+    if data is None and (subset or split or any(file_settings.values())):
+        raise UsageError("--subset, --split, --encoding and --…-field are those of --data", hint="Add --data FILE.")
+    require_known_encoding(file_settings["encoding"])
     folder = store.find(run)
     store.require_result(folder)
     if data is not None and Path(data).expanduser().exists():
@@ -37,7 +48,14 @@ def evaluate(
     narrate("Loading the libraries takes a while")
     evaluation = run_tool(
         "evaluate_run",
-        {"run": str(folder.path), "data": data, "subset": subset, "split": split, "kl_prompts": kl_prompts},
+        {
+            "run": str(folder.path),
+            "data": data,
+            "subset": subset,
+            "split": split,
+            "kl_prompts": kl_prompts,
+            **file_settings,
+        },
         _show_progress,
         environment=tool_environment(),
     )

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dpo_tui.cli.file_options import file_options, require_known_encoding
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import UsageError
-from dpo_tui.text.encoding_names import is_text_encoding
 
 if TYPE_CHECKING:
     from dpo_tui.data.repair.repair_plan import RepairPlan
@@ -31,20 +31,14 @@ if TYPE_CHECKING:
 @click.option("--drop", multiple=True, metavar="CHECK", help="Leave out the rows that a check names; repeatable.")
 @click.option("--flip", multiple=True, type=click.IntRange(1), metavar="ROW", help="Swap the answers of a row.")
 @click.option("--cap", type=click.IntRange(1), metavar="N", help="Leave out pairs with a text beyond N characters.")
+@click.option("--fix-encoding", is_flag=True, help="Restore texts that were encoded twice, such as Ã¤ for ä.")
 @click.option(
     "--hold-out", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", help="Also write an eval file."
 )
 @click.option("--subset", help="The subset (config) of a hub dataset.")
 @click.option("--split", help="The split to take. [train]")
-@click.option("--prompt-field", help="The column that holds the prompt.")
-@click.option("--chosen-field", help="The column of the preferred answer.")
-@click.option("--rejected-field", help="The column of the other answer.")
-@click.option("--system-field", help="The column of the system message.")
-@click.option("--prefix-field", help="The column of the beginning that both answers share.")
-@click.option("--label-field", help="The column that says which of two answers is better.")
-@click.option("--ranking-pairs", type=click.Choice(["all", "best-worst"]), help="Which pairs of a list of answers.")
+@file_options
 @click.option("--weights", metavar="W,W…", help="The share of each DATA in the mix, such as 0.7,0.3.")
-@click.option("--encoding", help="The encoding of files that are not UTF-8. [recognised]")
 @click.option("--eval", "evaluation", help="Evaluation data, to look for prompts that are in both.")
 def inspect(
     *,
@@ -60,6 +54,7 @@ def inspect(
     drop: tuple[str, ...],
     flip: tuple[int, ...],
     cap: int | None,
+    fix_encoding: bool,
     hold_out: float | None,
     subset: str | None,
     split: str | None,
@@ -79,14 +74,15 @@ def inspect(
     DATA is a file (JSONL, JSON, CSV, Parquet, also .gz and .zst), a folder, a pattern such as "parts/*.jsonl" or a hub
     id; several are one dataset. It is never changed.
     """
-    if write is None and (drop or flip or cap or hold_out):
-        raise UsageError("--drop, --flip, --cap and --hold-out change what is written", hint="Add --write OUT.")
+    if write is None and (drop or flip or cap or hold_out or fix_encoding):
+        raise UsageError(
+            "--drop, --flip, --cap, --fix-encoding and --hold-out change what is written", hint="Add --write OUT."
+        )
     if max_length and not model:
         raise UsageError("--max-length counts tokens, which only a model's tokenizer can", hint="Add --model MODEL.")
     if not model and (truncation or chat_template or variables or eos_token):
         raise UsageError("these options are about a model's tokens and template", hint="Add --model MODEL.")
-    if encoding and not is_text_encoding(encoding):
-        raise UsageError(f"--encoding {encoding}: Python knows no encoding of text by that name")
+    require_known_encoding(encoding)
     source = Source.of(
         data,
         subset=subset,
@@ -120,7 +116,13 @@ def inspect(
     if write is not None:
         from dpo_tui.data.repair.repair_plan import RepairPlan
 
-        plan = RepairPlan(drop_checks=drop, flip_rows=frozenset(flip), longest_text=cap, hold_out=hold_out or 0.0)
+        plan = RepairPlan(
+            drop_checks=drop,
+            flip_rows=frozenset(flip),
+            longest_text=cap,
+            hold_out=hold_out or 0.0,
+            fix_encoding=fix_encoding,
+        )
         _write_repaired(source, write, plan)
 
 

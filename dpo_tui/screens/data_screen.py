@@ -71,8 +71,8 @@ class DataScreen(PairScreen):
     handles `DataStep.Chosen`.
 
     Args:
-        plan_of_new: gives the plan of New, by whose model, length and chat template tokens are counted unless the user
-            names another model; None before New was opened.
+        plan_of_new: gives the plan of New, by whose columns and encoding its data are read, and by whose model, length
+            and chat template tokens are counted unless the user names another model; None before New was opened.
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -101,13 +101,14 @@ class DataScreen(PairScreen):
         """Why tokens could not be counted; empty when nothing is wrong."""
         self._progress = ""
         self._location = ""
+        self._source: Source | None = None
         self._scan: ScanProcess | None = None
 
     def compose(self) -> ComposeResult:
         """Title, the open view, tabs and keys, from top to bottom."""
         yield TitleRow("Data", id="where")
         with ContentSwitcher(initial="choose", id="data-views"):
-            yield DataStep(id="choose")
+            yield DataStep(self._plan_of_new, id="choose")
             yield TextPane(_NO_DATA, id="report")
             yield PairView(id="pairs")
             yield TextPane(_NO_DATA, id="lengths")
@@ -165,7 +166,7 @@ class DataScreen(PairScreen):
         if self._scan is not None:
             self._scan.close()
         self._tokens_error = ""
-        source = Source.of(locations_of(self._location) or (self._location,))
+        self._source = source = (self._plan_of_new() or RunPlan()).source_at(self._location)
         request = ScanRequest(source)
         if (tokens := self._tokens) is not None:
             request = ScanRequest(
@@ -197,7 +198,7 @@ class DataScreen(PairScreen):
 
     def _open_dataset(self, location: str) -> None:
         if self.dataset is None:
-            self.app.call_from_thread(self._dataset_opened, location, DatasetBrowser(location))
+            self.app.call_from_thread(self._dataset_opened, location, DatasetBrowser(location, self._source))
 
     def _scan_failed(self, error: DpoTuiError, rows_complete: bool) -> None:
         """Show the error in place of the report or, when only tokens could not be counted, in place of the lengths."""

@@ -124,15 +124,16 @@ class DatasetBrowser:
 
     Args:
         location: a path or a hub id, or several with commas between.
+        source: the same with the settings that it is read by; None recognises columns and encoding.
 
     Raises:
         DataError: it cannot be read.
     """
 
-    def __init__(self, location: str) -> None:
-        self.source = Source.of(locations_of(location) or (location,))
+    def __init__(self, location: str, source: Source | None = None) -> None:
+        self.source = source or Source.of(locations_of(location) or (location,))
         self._index: RowIndex = open_index(self.source)
-        self._recogniser = Recogniser()
+        self._recogniser = Recogniser(self.source.mapping)
         self._checks = checks()
 
     @property

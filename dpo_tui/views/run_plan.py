@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpo_tui.config.files import LoadedConfig, from_values, load
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError
@@ -13,6 +13,9 @@ from dpo_tui.config.toml_text import inline
 from dpo_tui.demo import assets
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.numbers import plain_number
+
+if TYPE_CHECKING:
+    from dpo_tui.data.source.source import Source
 
 _CHOSEN_HERE = ("model_name", "dataset")
 UNNAMED = "-"
@@ -55,6 +58,25 @@ class RunPlan:
     def ready(self) -> bool:
         """Whether it could start."""
         return self.has_model and self.has_data and not self.problems
+
+    def source_at(self, location: str) -> "Source":
+        """Return a dataset as this plan reads it: with its split, columns and encoding, where they are meant for it.
+
+        Args:
+            location: of the dataset, or of several with commas between. The settings of a plan are those of its own
+                data, or of the data that are about to be chosen.
+        """
+        from dpo_tui.data.source.evaluation_source import is_same_location
+        from dpo_tui.data.source.source import Source, training_source
+
+        locations = locations_of(location) or (location,)
+        own = self.config.datasets
+        same = len(own) == len(locations) and all(map(is_same_location, own, locations))
+        if self.has_data and not same:
+            return Source.of(locations)
+        return replace(
+            training_source(self.config), location=locations[0], more=locations[1:], max_rows=None, weights=()
+        )
 
     def origin(self, name: str) -> str:
         """Where a setting comes from: ``you``, ``file``, ``profile`` or ``default``."""

@@ -18,7 +18,8 @@ from dpo_tui.demo import assets
 from dpo_tui.screens.data_screen import CountSettings, DataScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
-from dpo_tui.views.run_plan import with_demo, with_values
+from dpo_tui.screens.steps.data_step import preview
+from dpo_tui.views.run_plan import RunPlan, with_demo, with_values
 from dpo_tui.views.token_length_text import lengths_text
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.compact_inputs import TickList
@@ -207,3 +208,26 @@ async def test_tokens_are_counted_with_the_template_settings_of_new_as_a_run_wit
     asked = CountSettings.of(plan.config)
     assert asked.of_model(str(assets.model_dir()), 12) == replace(asked, max_length=12)
     assert asked.of_model("org/other", 40) == CountSettings("org/other", 40, "keep_end")
+
+
+async def test_data_are_read_with_the_columns_and_the_encoding_of_new(here):
+    """As a run with these settings would read them; other data, chosen in Data, are read by their own."""
+    odd = here / "odd.jsonl"
+    rows = [{"frage": f"Größe {n}?", "gut": f"schöne Antwort {n}", "schlecht": f"üble Antwort {n}"} for n in range(6)]
+    odd.write_bytes("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows).encode("cp1252"))
+    values = {"prompt_field": "frage", "chosen_field": "gut", "rejected_field": "schlecht", "encoding": "cp1252"}
+    plan = with_values(RunPlan(), {"dataset": str(odd), **values})
+    assert ("+ schöne Antwort 0", "good") in preview(str(odd), plan)
+    assert ("+ schöne Antwort 0", "good") not in preview(str(odd))
+    async with app().run_test(size=(80, 40)) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
+        pilot.app.screen.plan = plan
+        screen = await open_data(pilot)
+        screen.open_data(str(odd))
+        await until(pilot, lambda: screen.dataset is not None)
+        assert screen.report["usable"] == 6
+        assert screen.dataset.at(1, Decisions()).chosen == "schöne Antwort 0"
+        screen.open_data("pairs.jsonl")
+        await until(pilot, lambda: screen.dataset is not None)
+        assert screen.dataset.source == Source("pairs.jsonl")

@@ -29,6 +29,10 @@ def _members(characters: bytes) -> NDArray[np.bool_]:
 _AFTER_LESS = _members(b"|s/<beup\xef\\")  # <| <s> </s> <<SYS>> <bos> <eos> <unk> <pad> <｜
 _AFTER_BRACKET = _members(b"I/\\")  # [INST] [/INST]
 _ZERO_PAGE = _members(b"01789")  # \\u000. \\u001. \\u007f \\u008. \\u009.
+_LATIN_1_LEAD = 0xC3  # of À to ÿ, for which the first bytes of characters are taken that are encoded twice
+# First bytes of what the bytes after them are taken for: Latin-1's signs, Œ to ž, ƒ, ˆ and ˜, quotes and dashes.
+_AFTER_LATIN_1 = (0xC2, 0xC5, 0xC6, 0xCB, 0xE2)
+_UPPER_LATIN_1 = _members(b"cdefCDEF")  # \\u00c. to \\u00f.
 _LATIN_PAGES = _members(b"012")  # \\u00.. \\u01.. \\u02..
 
 
@@ -41,6 +45,7 @@ class UnusualRows:
         controls: may hold a control character or a bidirectional override.
         tokens: may hold a special token of a chat template.
         foreign: may hold letters that are not Latin.
+        double_encoded: may hold characters that were encoded twice.
         quotes: how many quotes begin or end a text. Where a text ends in a backslash it may be fewer.
     """
 
@@ -48,6 +53,7 @@ class UnusualRows:
     controls: NDArray[np.int64]
     tokens: NDArray[np.int64]
     foreign: NDArray[np.int64]
+    double_encoded: NDArray[np.int64]
     quotes: int
 
 
@@ -81,6 +87,7 @@ def unusual_rows(raw: bytes) -> UnusualRows:
         controls=_rows(ends, controls),
         tokens=_rows(ends, _tokens(raw, data, unicode_escapes)),
         foreign=_rows(ends, [letters, *_escaped_letters(data, unicode_escapes)]),
+        double_encoded=_rows(ends, _double_encoded(data, unusual, codes, unicode_escapes)),
         quotes=quotes - int(np.count_nonzero(escapes & (after == _QUOTE))),
     )
 
@@ -161,6 +168,29 @@ def _tokens(raw: bytes, data: NDArray[np.uint8], unicode_escapes: NDArray[np.int
     first, second, third = (_at(data, unicode_escapes + at) for at in (2, 3, 4))
     page = (first == ord("0")) & (second == ord("0")) & ((third == ord("3")) | (third == ord("5")))
     return [*found, unicode_escapes[page]]
+
+
+def _double_encoded(
+    data: NDArray[np.uint8],
+    unusual: NDArray[np.int64],
+    codes: NDArray[np.uint8],
+    unicode_escapes: NDArray[np.int64],
+) -> list[NDArray[np.int64]]:
+    """Offsets of letters from À to ÿ that are directly before what a second byte may be taken for.
+
+    The bytes are compared before their offsets: there are many accents in some languages, and bytes are small.
+    """
+    first, second = codes[:-1], codes[1:]
+    follows = np.zeros(len(second), dtype=bool)
+    for code in _AFTER_LATIN_1:
+        follows |= second == code
+    pairs = np.flatnonzero(follows & (first == _LATIN_1_LEAD))
+    found = [unusual[pairs[unusual[pairs + 1] - unusual[pairs] == 2]]]  # noqa: PLR2004 (bytes of such a letter)
+    if len(unicode_escapes):
+        high, low, third, after = (_at(data, unicode_escapes + at) for at in (2, 3, 4, 6))
+        page = (high == ord("0")) & (low == ord("0")) & _UPPER_LATIN_1[third]
+        found.append(unicode_escapes[page & (after == _ESCAPE)])
+    return found
 
 
 def _escaped_letters(data: NDArray[np.uint8], unicode_escapes: NDArray[np.int64]) -> list[NDArray[np.int64]]:

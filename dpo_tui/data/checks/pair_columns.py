@@ -163,7 +163,7 @@ class PairColumns:
             workers=1,  # the scan is parallel by chunks already
         )
 
-    def candidates(self, kind: Literal["controls", "tokens", "foreign"]) -> list[int]:
+    def candidates(self, kind: Literal["controls", "tokens", "foreign", "double_encoded"]) -> list[int]:
         """Indexes of the pairs that may hold such characters; all of them if the bytes were not searched."""
         if self.unusual is None:
             return list(range(len(self)))

@@ -12,7 +12,7 @@ from dpo_tui.data.checks.check import Check, DatasetCheck, PairCheck, Severity
 
 HIGHEST_BIT = 30
 """Flags of rows are 32 bits wide, and the last bit marks blank lines."""
-_MODULES = ("unusable_and_duplicate_rows", "contrast", "text_content", "whole_dataset")
+_MODULES = ("unusable_and_duplicate_rows", "contrast", "text_content", "double_encoding", "whole_dataset")
 _CHECKS: dict[str, Check] = {}
 _RETIRED_BITS = {22}
 """Bits of checks that are no more: the flags of datasets that were scanned with them are stored."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from dpo_tui.data.checks.double_encoding import repaired_text
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.load_rows import numbered_rows
@@ -40,6 +41,7 @@ class RepairPlan:
         hold_out: the share of the pairs to write to ``OUT`` with ``.eval`` before its suffix. All pairs of a prompt go
             to the same file.
         seed: chooses which prompts are held out.
+        fix_encoding: restore texts that were encoded twice, where that can be undone exactly.
     """
 
     drop_checks: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class RepairPlan:
     longest_text: int | None = None
     hold_out: float = 0.0
     seed: int = 42
+    fix_encoding: bool = False
 
 
 class PlannedRow(NamedTuple):
@@ -139,6 +142,11 @@ class PlannedRows:
     def _change(self, number: int, turns: list[Turns]) -> tuple[list[Turns], str]:
         """Edit and flip the pairs of a row; return them with a note of what was done."""
         done = []
+        if self._plan.fix_encoding:
+            restored = [_restored(pair) for pair in turns]
+            if restored != turns:
+                turns = restored
+                done.append("encoding repaired")
         edit = self._plan.edits.get(number)
         if edit is not None:
             turns = [
@@ -158,6 +166,24 @@ class PlannedRows:
     def _is_too_long(self, turns: Turns) -> bool:
         longest = self._plan.longest_text
         return longest is not None and any(len(text_of(part)) > longest for part in turns[:3])
+
+
+def _restored(turns: Turns) -> Turns:
+    """A pair with each text restored that was encoded twice."""
+    prompt, chosen, rejected = map(_restored_part, turns[:3])
+    system = _restored_part(turns.system) if turns.system else turns.system
+    return turns._replace(prompt=prompt, chosen=chosen, rejected=rejected, system=system)
+
+
+def _restored_part(part: Any) -> Any:
+    if isinstance(part, str):
+        return repaired_text(part) or part
+    return [
+        {**message, "content": _restored_part(content)}
+        if isinstance(content := message.get("content"), str)
+        else message
+        for message in part
+    ]
 
 
 def _masks_of(plan: RepairPlan) -> list[tuple[int, str]]:

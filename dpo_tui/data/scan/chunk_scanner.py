@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dpo_tui.data.checks import double_encoding
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.pair_columns import PairColumns
 from dpo_tui.data.rows.record_to_pairs import Recogniser
@@ -123,6 +124,10 @@ class ChunkScanner:
             if check.find_pairs is not None and len(pairs):
                 found = np.fromiter(check.find_pairs(pairs), dtype=np.int64)
                 flags[pairs.rows[found]] |= np.uint32(1 << check.bit)
+                if check.id == double_encoding.IDENTITY and len(found):
+                    first = int(found[0])
+                    text = double_encoding.example(pairs.texts_at(first))
+                    batch.messages[check.id] = [(int(pairs.rows[first]), text)]
         prompt_hashes, pair_hashes = _hashes(pairs)
         step = _SAMPLE_STEP if len(pairs) > _SAMPLE_FROM else 1
         sampled_prompts = pairs.prompts[::step]

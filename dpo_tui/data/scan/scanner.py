@@ -260,7 +260,7 @@ def _scan_chunk(chunk: Chunk) -> ChunkStats:
 
 
 def _dropped_rows(totals: Totals, known: dict[str, Check], places: RowPlaces) -> DroppedRows:
-    reported = [check for check in known.values() if totals.messages.get(check.id)]
+    reported = [check for check in known.values() if check.is_left_out and totals.messages.get(check.id)]
     worst = max(reported, key=lambda check: totals.counts[check.bit], default=None)
     broken = totals.messages.get("bad-json", [])
     return DroppedRows(

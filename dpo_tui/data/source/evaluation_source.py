@@ -40,7 +40,7 @@ def evaluation_source(config: "Config") -> EvaluationSource | None:
         return None
     training = training_source(config)
     same = not config.eval_datasets or any(
-        _is_same(one, place) for one in config.eval_datasets for place in training.locations
+        is_same_location(one, place) for one in config.eval_datasets for place in training.locations
     )
     subset = config.eval_dataset_config or (training.subset if same else None)
     locations = config.eval_datasets or training.locations
@@ -103,7 +103,7 @@ def _nothing_but(what: str, source: Source) -> DataError:
     )
 
 
-def _is_same(one: str, other: str) -> bool:
+def is_same_location(one: str, other: str) -> bool:
     """Whether two locations are the same, also where one is a relative path."""
     if one == other:
         return True

@@ -28,6 +28,17 @@ _OTHER_MAGIC = (
 _DATASETS_METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """JSON files that the `datasets` library writes beside its data; they hold no rows."""
 READABLE = "JSONL, JSON, CSV and Parquet can be read (the first three also as .gz or .zst), and `datasets` folders."
+FILE_SETTINGS = (
+    "prompt_field",
+    "chosen_field",
+    "rejected_field",
+    "system_field",
+    "prefix_field",
+    "label_field",
+    "ranking_pairs",
+    "encoding",
+)
+"""Settings of a config, and arguments of a source, that say how the rows of its own files are read."""
 Progress = Callable[[str, int, int], None]
 """Called with a phase, the bytes done, and the bytes in all."""
 

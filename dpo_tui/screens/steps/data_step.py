@@ -1,7 +1,9 @@
 """Step 3 of New, and the start of Data: the choice of a dataset, with a preview of its first pairs."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -62,7 +64,12 @@ class PathSuggester(Suggester):
 
 
 class DataStep(Vertical):
-    """A field for any dataset over a list of data files, with a preview of the file at the cursor. Posts `Chosen`."""
+    """A field for any dataset over a list of data files, with a preview of the file at the cursor. Posts `Chosen`.
+
+    Args:
+        plan_of_new: gives the plan by whose settings data are read; None is the one that was shown last.
+        options: of the widget.
+    """
 
     DEFAULT_CSS = """
     DataStep #data-field { margin-bottom: 1; }
@@ -82,6 +89,11 @@ class DataStep(Vertical):
             super().__init__()
             self.location = location
 
+    def __init__(self, plan_of_new: Callable[[], RunPlan | None] = lambda: None, **options: Any) -> None:
+        super().__init__(**options)
+        self._plan_of_new = plan_of_new
+        self._plan = RunPlan()
+
     def compose(self) -> ComposeResult:
         """The field over the list and the preview."""
         yield LineInput(
@@ -99,6 +111,7 @@ class DataStep(Vertical):
         Args:
             plan: its dataset is put into the field, unless something was typed there.
         """
+        self._plan = plan
         options = self.query_one(ChoiceList)
         highlighted = options.highlighted
         options.clear_options()
@@ -135,7 +148,7 @@ class DataStep(Vertical):
 
     @work(thread=True, exclusive=True, group="data-preview", exit_on_error=False)
     def _load_preview(self, location: str) -> None:
-        text = preview(location)
+        text = preview(location, self._plan_of_new() or self._plan)
         # "exclusive" cannot stop a thread: the preview of an earlier choice may be ready after that of a later one.
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self.query_one(TextPane).show, text, top=True)
@@ -153,11 +166,12 @@ def data_files() -> list[tuple[str, str]]:
     return files[:_FILES_LISTED]
 
 
-def preview(location: str) -> list[Paragraph]:
+def preview(location: str, plan: RunPlan | None = None) -> list[Paragraph]:
     """The recognised format and the first pairs of a dataset, or why there are none.
 
     Args:
         location: a file, a folder, a pattern or a hub id, or several with commas between; read in the calling thread.
+        plan: by whose settings it is read.
     """
     from dpo_tui.data.load_pairs import format_name, tie_notes
     from dpo_tui.data.pairs.pair import RowProblem, Unreadable, text_of
@@ -165,13 +179,13 @@ def preview(location: str) -> list[Paragraph]:
     from dpo_tui.data.rows.record_to_pairs import Recogniser
     from dpo_tui.data.scan.row_index import preview_rows
     from dpo_tui.data.scan.row_search import turns_of
-    from dpo_tui.data.source.source import Source
 
-    recogniser = Recogniser()
+    source = (plan or RunPlan()).source_at(location)
+    recogniser = Recogniser(source.mapping)
     text: list[Paragraph] = []
     notes: list[str] = []
     try:
-        rows = preview_rows(Source.of(locations_of(location) or (location,)), _ROWS_READ, notes)
+        rows = preview_rows(source, _ROWS_READ, notes)
     except DpoTuiError as error:
         return [(error.message, "bad"), (error.hint or "", "muted")]
     ties: list[RowProblem] = []

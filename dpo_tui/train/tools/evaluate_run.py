@@ -10,7 +10,8 @@ from typing import Any
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
 from dpo_tui.data.load_split import split_version
-from dpo_tui.data.source.evaluation_source import evaluation_source
+from dpo_tui.data.source.evaluation_source import evaluation_source, is_same_location
+from dpo_tui.data.source.source import FILE_SETTINGS
 from dpo_tui.errors import DataError, TrainingError
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
@@ -35,8 +36,8 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
 
     Args:
         request: ``run`` (folder), ``data`` (a dataset, or None for the held-out pairs), ``subset`` and ``split`` of
-            that dataset, ``kl_prompts`` (answers for the KL estimate; 0 leaves it out, as does a strategy without a
-            reference).
+            that dataset and how it is read (:data:`FILE_SETTINGS`), ``kl_prompts`` (answers for the KL estimate; 0
+            leaves it out, as does a strategy without a reference).
         send: receives progress.
 
     Returns:
@@ -124,8 +125,13 @@ def _rows(config: Config, folder: RunFolder, request: dict[str, Any]) -> RunData
     changes: dict[str, Any] = {"dataset": data, "dataset_config": found.subset, "dataset_split": found.split}
     changes |= {"max_samples": None, "dataset_weights": None, "eval_split": 0.0}
     changes |= dict.fromkeys(("eval_dataset", "eval_dataset_config", "eval_dataset_split"))
+    given = {name: request[name] for name in FILE_SETTINGS if request.get(name) is not None}
+    others = () if any(is_same_location(data, one) for one in config.datasets) else FILE_SETTINGS
+    changes |= dict.fromkeys(others) | given
     rows = load_datasets(config.model_copy(update=changes))
-    notes = tuple(filter(None, [separate.note])) + rows.notes
+    own = [f"{name} = {getattr(config, name)!r}" for name in others if getattr(config, name) and name not in given]
+    left = f"{', '.join(own)}: of the run's own data, so not used for {data}" if own else ""
+    notes = (*filter(None, [separate.note, left]), f"{data} is read as: {rows.format}", *rows.notes)
     return replace(rows, train=rows.train.select([0]), held_out=rows.train, notes=notes)
 
 

@@ -25,7 +25,7 @@ BITS = {
     "duplicate-pair": 12, "duplicate-prompt": 13, "contradicting-pair": 14, "leak": 15,
     "few-pairs": 16, "low-diversity": 17, "length-bias": 18, "refusal-imbalance": 19,
     "tie": 20, "equal-scores": 21,
-    "repeated-key": 23, "not-a-number": 24,
+    "repeated-key": 23, "not-a-number": 24, "double-encoded": 25,
 }  # fmt: skip
 
 
@@ -129,6 +129,11 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("control-characters", pair("p", "a\x85", "b"), pair("p", "a é", "b")),
     ("control-characters", pair("p", "a\x7f", "b"), pair("p", "a~", "b")),
     ("control-characters", pair("p", "nul \x00", "b"), pair("p", "nil", "b")),
+    ("double-encoded", pair("p", "GrÃ¶ÃŸe", "b"), pair("p", "Größe", "b")),
+    ("double-encoded", pair("p", "a", "itâ€™s"), pair("p", "a", "it’s")),
+    ("double-encoded", pair("Ð¿Ñ€Ð¸Ð²ÐµÑ‚", "a", "b"), pair("привет", "a", "b")),
+    ("double-encoded", pair("p", "cafÃ\u0083Â©", "b"), pair("p", "AMANHÃ” e MANHÃ…", "b")),
+    ("double-encoded", pair("p", "ðŸ˜€ 5 Â°C", "b"), pair("p", "😀 5 °C, 100 Å², „MENÜ“", "b")),
     (
         "mixed-language",
         pair("What is the weather like?", "Сегодня солнечно и тепло.", "It is sunny."),

@@ -79,6 +79,40 @@ def test_another_file_is_read_without_the_split_and_subset_that_were_trained_on(
     assert of_itself["pairs"] == 5, "the rows that were trained on are not taken"
 
 
+def test_another_file_is_read_by_its_own_columns_and_bytes(home: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Those of the run are of its own file; what is left out and what was assumed is said."""
+
+    def renamed(path: Path, names: dict[str, str], encoding: str) -> Path:
+        lines = tiny.make_pairs(path, 8).read_text().splitlines()
+        rows = [{names.get(name, name): f"{text} für" for name, text in json.loads(line).items()} for line in lines]
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    names = {"prompt": "frage", "chosen": "gut", "rejected": "schlecht"}
+    own = renamed(tmp_path / "own.jsonl", names, "cp1252")
+    settings = {"prompt_field": "frage", "chosen_field": "gut", "rejected_field": "schlecht", "encoding": "cp1252"}
+    folder = finished_run(tiny_model, own, eval_split=0.0, **settings)
+    usual = renamed(tmp_path / "usual.jsonl", {}, "utf-8")
+    found = evaluate(folder, data=str(usual))
+    assert found["pairs"] == 8
+    assert found["notes"][0].startswith("prompt_field = 'frage', chosen_field = 'gut'")
+    assert "encoding = 'cp1252': of the run's own data, so not used for" in found["notes"][0]
+    assert f"{usual} is read as: standard" in found["notes"]
+    assert evaluate(folder, data=str(own))["pairs"] == 8, "the run's own file is read as in the run"
+    others = renamed(tmp_path / "others.jsonl", {"prompt": "q", "chosen": "a", "rejected": "b"}, "utf-8")
+    with pytest.raises(DataError, match="no row that can be used"):
+        evaluate(folder, data=str(others))
+    named = {"prompt_field": "q", "chosen_field": "a", "rejected_field": "b"}
+    assert evaluate(folder, data=str(others), **named)["pairs"] == 8
+
+
+@pytest.mark.parametrize("option", ["--encoding", "--prompt-field"])
+def test_the_settings_of_a_file_belong_to_data_that_is_named(home: Path, option: str) -> None:
+    found = CliRunner().invoke(cli, ["eval", "last", option, "latin-1"])
+    assert "are those of --data" in str(found.exception)
+
+
 def test_split_and_subset_belong_to_data_that_is_named(home: Path) -> None:
     found = CliRunner().invoke(cli, ["eval", "last", "--split", "test"])
     assert "are those of --data" in str(found.exception)
