@@ -112,6 +112,7 @@ def test_the_run_that_comes_before_is_waited_for_whatever_its_devices(stage: Sta
     run = mine(tmp_path, after=earlier.id)
     waiting = decide(*run, NOBODY)
     assert isinstance(waiting, Wait) and waiting.reason == f"waits for run {earlier.id} (sft) to end"
+    assert not waiting.memory, "the driver need not be asked again"
     assert still_waits(waiting, *run)
     for gone in ("done", "failed", "stopped"):
         stage(1, gone)
