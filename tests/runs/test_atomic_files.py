@@ -21,8 +21,10 @@ from dpo_tui.runs.atomic_files import (
     read_json,
     read_last_json_lines,
     write_json_atomic,
+    write_text_atomic,
 )
 from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
+from dpo_tui.runs.line_log import flush_with_patience, seconds_from
 from dpo_tui.runs.state import State, read_state
 
 
@@ -111,6 +113,73 @@ def test_a_line_after_a_torn_one_is_not_lost_with_it(tmp_path: Path) -> None:
     append_json_line(path, {"step": 3})
     append_json_line(path, {"step": 4})
     assert [line["step"] for line in read_last_json_lines(path, 10)] == [1, 3, 4]
+
+
+def test_a_line_that_a_full_disk_cut_is_an_error_and_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_json_line(path, {"step": 1})
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+        with pytest.raises(OSError, match="only a part of the line was written") as refused:
+            append_json_line(path, {"step": 2})
+    assert refused.value.errno == errno.ENOSPC
+    append_json_line(path, {"step": 3})
+    assert [line["step"] for line in read_last_json_lines(path, 9)] == [1, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are named in /proc")
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_is_on_the_disk_before_it_gets_its_name_and_the_name_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    """A power cut cannot be staged: what is asked of the disk, in which order, is what can be looked at."""
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        done.append(("sync", "the folder" if path == tmp_path else path.read_text()))
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append(("rename", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_text_atomic(tmp_path / "state.json", "all of it", durable=durable)
+    whole = [("sync", "all of it"), ("rename", "state.json"), ("sync", "the folder")]
+    assert done == (whole if durable else whole[1:2])
+
+
+def test_a_name_that_is_no_utf8_is_written_and_read_again(tmp_path: Path) -> None:
+    """Paths and command lines may hold any bytes, which Python keeps as lone surrogates."""
+    path = tmp_path / "state.json"
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    write_json_atomic(path, {"argv": [name]})
+    assert read_json(path) == {"argv": [name]}
+
+
+def test_a_writer_waits_for_a_full_disk_as_long_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([False, True])
+    assert flush_with_patience(lambda: next(answers), tmp_path)
+    tries: list[int] = []
+
+    def never() -> bool:
+        tries.append(1)
+        return False
+
+    assert not flush_with_patience(never, tmp_path / "removed"), "nobody can read it any more"
+    monkeypatch.setenv("DPO_TUI_DISK_PATIENCE", "-1")
+    assert not flush_with_patience(never, tmp_path)
+    assert len(tries) == 2, "each was tried once"
+    monkeypatch.setenv("SECONDS_OF_A_TEST", "2.5")
+    assert (seconds_from("SECONDS_OF_A_TEST", 9.0), seconds_from("NO_SECONDS_AT_ALL", 9.0)) == (2.5, 9.0)
+    monkeypatch.setenv("SECONDS_OF_A_TEST", "soon")
+    assert seconds_from("SECONDS_OF_A_TEST", 9.0) == 9.0
 
 
 def test_an_unwritable_log_raises_and_does_not_pretend(tmp_path: Path) -> None:

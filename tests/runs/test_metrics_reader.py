@@ -217,3 +217,37 @@ def test_a_file_that_tells_no_step_time_still_gives_a_pace(tmp_path: Path) -> No
     path = tmp_path / "metrics.jsonl"
     _write(path, *({"t": 30.0 * n, "step": 10 * n, "loss": 0.6} for n in range(5)))
     assert remaining_time.step_seconds(path, since=None) == 3.0
+
+
+def test_the_pace_of_two_different_steps_is_between_them(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    odd = [{"t": 3.0, "step": 3, "step_seconds": value} for value in (True, None, 0, -1.0, "2")]
+    _write(path, {"t": 1.0, "step": 1, "step_seconds": 2.0}, {"t": 2.0, "step": 2, "step_seconds": 5.0}, *odd)
+    assert remaining_time.step_seconds(path, since=None) == 3.5
+
+
+def test_lines_of_one_step_or_of_one_moment_give_no_pace(tmp_path: Path) -> None:
+    """Training and evaluation are logged beside each other; a resume repeats steps."""
+    path = tmp_path / "metrics.jsonl"
+    _write(path, {"t": 1.0, "step": 5}, {"t": 9.0, "step": 5}, {"t": 9.0, "step": 6}, {"t": 12.0, "step": 4})
+    assert remaining_time.step_seconds(path, since=None) is None
+
+
+@pytest.mark.parametrize(
+    ("progress", "now", "seconds"),
+    [
+        ({"step": 90, "max_steps": 100, "t": 50.0}, 50.0, 20.0),
+        ({"step": 90, "max_steps": 100, "t": 50.0}, 51.5, 18.5),
+        ({"step": 90, "max_steps": 100, "t": 50.0}, 70.0, 18.0),
+        ({"step": 90, "max_steps": 100, "t": 50.0}, 40.0, 20.0),
+        ({"step": 100, "max_steps": 100, "t": 50.0}, 51.0, 0.0),
+        ({"step": 1, "max_steps": 0, "t": 50.0}, 50.0, None),
+        ({"step": True, "max_steps": 100, "t": 50.0}, 50.0, None),
+        ({"step": 90, "max_steps": 100}, 50.0, None),
+    ],
+    ids=["just logged", "in a step", "a step at most", "clocks differ", "done", "no steps", "no number", "no time"],
+)
+def test_the_remaining_time_counts_down_within_a_step_and_no_further(
+    progress: dict[str, Any], now: float, seconds: float | None
+) -> None:
+    assert remaining_time.eta_seconds(progress, 2.0, since=None, now=now) == seconds
