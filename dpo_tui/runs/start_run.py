@@ -86,6 +86,19 @@ def default_worker_argv(folder: RunFolder, python: str = sys.executable) -> list
     return [python, "-P", "-m", _WORKER_MODULE, str(folder.path)]
 
 
+def supervisor_argv(folder: RunFolder, attempt: int, worker_argv: list[str]) -> list[str]:
+    """The supervisor's command.
+
+    Args:
+        folder: the run.
+        attempt: how many attempts it has had. With another number in the state the supervisor does not take the run:
+            someone else resumed it since.
+        worker_argv: the worker's command.
+    """
+    command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
+    return [*command, "--attempt", str(attempt), "--", *worker_argv]
+
+
 def _state(folder: RunFolder) -> State:
     state = read_state(folder)
     if state is None:
@@ -97,10 +110,7 @@ def _state(folder: RunFolder) -> State:
 
 
 def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
-    command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
-    # With another attempt number in the state the supervisor does not take the run: someone else resumed it since.
-    command += ["--attempt", str(state.attempt), "--", *worker_argv]
-    launcher_of(state).start_supervisor(folder, command)
+    launcher_of(state).start_supervisor(folder, supervisor_argv(folder, state.attempt, worker_argv))
 
 
 def _wait_for_orphan(folder: RunFolder, state: State) -> None:
