@@ -17,6 +17,9 @@ def stop(run: str, now: bool) -> None:
     """Stop a run: at its next step it saves a checkpoint and ends. RUN is an id, a unique prefix, a name, or `last`."""
     folder = store.find(run)
     control_requests.request_stop(folder, now=now)
+    if (status := status_of(folder)).status == "stopped":  # it had not started
+        narrate(f"Run {folder.id}: {printable(status.reason)}.")
+        return
     effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
     narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
 
@@ -35,13 +38,22 @@ def checkpoint(run: str) -> None:
 @click.option(
     "--accept-changed-data", is_flag=True, help="Go on although the data has changed; the receipt will say so."
 )
-def resume(run: str, accept_changed_data: bool) -> None:
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change what its job asks Slurm for, as in [slurm].",
+)
+def resume(run: str, accept_changed_data: bool, assignments: tuple[str, ...]) -> None:
     """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""
     # Not at the top: pydantic would slow `stop` and `checkpoint` down.
+    from dpo_tui.config.files import parse_assignment
     from dpo_tui.start import prepare
 
     folder = store.find(run)
-    resumed = prepare.resume(folder, accept_changed_data=accept_changed_data)
+    job_changes = dict(parse_assignment(text) for text in assignments)
+    resumed = prepare.resume(folder, accept_changed_data=accept_changed_data, job_changes=job_changes)
     if resumed.checkpoint is None:
         narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
     else:

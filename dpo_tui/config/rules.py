@@ -189,3 +189,21 @@ def micro_batch_is_large_enough(config: Config) -> ConfigProblem | None:
 def the_newest_run_goes_by_last(config: Config) -> ConfigProblem | None:
     """No command would find the run by this name; `dpo-tui rename` raises for it too."""
     return ConfigProblem("name", config.name, "commands take it for the newest run") if config.name == "last" else None
+
+
+@rule
+def one_node(config: Config) -> ConfigProblem | None:
+    """Slurm would hold several nodes for the run, of which it would use the first."""
+    if config.nodes == 1:
+        return None
+    return ConfigProblem("nodes", config.nodes, "a run trains on one node; several nodes are not supported yet")
+
+
+@rule
+def a_job_gets_its_gpu_from_slurm(config: Config) -> ConfigProblem | None:
+    """The number is that of a GPU of the login node, or of nobody: Slurm numbers those of a job from 0."""
+    if config.launcher != "slurm" or config.gpus in ("auto", "none"):
+        return None
+    return ConfigProblem(
+        "gpus", config.gpus, 'Slurm chooses the GPU of a job; use auto, and gres = "gpu:1" in [slurm], or none'
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from dpo_tui.config.sections.batch_job import SlurmSection
 from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.config.sections.data import DataSection
 from dpo_tui.config.sections.dpo_loss import DpoSection
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[Section]] = {
     "dpo": DpoSection,
     "eval": EvalSection,
     "compute": ComputeSection,
+    "slurm": SlurmSection,
     "run": RunSection,
     "trl": TrlTable,
     "peft": PeftTable,
@@ -46,6 +48,7 @@ class Config(
     DpoSection,
     EvalSection,
     ComputeSection,
+    SlurmSection,
     RunSection,
     TrlTable,
     PeftTable,

@@ -12,7 +12,7 @@ hand on that folder's path, and no setting but the batch sizes of an out-of-memo
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from dpo_tui.advice.config_rules import Advice, advise
 from dpo_tui.config.files import LoadedConfig, load, local_paths, with_changes
 from dpo_tui.config.passthrough import require_passthrough
-from dpo_tui.config.schema import Config
+from dpo_tui.config.schema import SECTIONS, Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.changed_data import file_change
 from dpo_tui.data.load_split import Split, split_of
@@ -29,12 +29,13 @@ from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.errors import ConfigError, RunError, UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.apply_profile import resolve_profile
-from dpo_tui.hardware.gpu_choice import placement_for
+from dpo_tui.hardware.gpu_choice import placement_for, recommend
+from dpo_tui.hardware.job_gpu import job_inventory
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.runs import control_requests, start_run, store
-from dpo_tui.runs.atomic_files import read_json, write_json_atomic
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
@@ -42,6 +43,7 @@ from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
+from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.start.trained_text_check import check_trained_text
 
 
@@ -63,6 +65,7 @@ class Prepared:
         advice: what is allowed but unwise.
         model_notes: what is unusual about the model and may be right, in sentences.
         template: what is wrong with the text that the chat template makes of the rows.
+        launcher_notes: what is unusual about where it will run, in sentences.
         data_notes: what was assumed about the data's files as a whole, such as their encoding.
         follows: whether it starts from the model of the stage before it, which does not exist yet. Until the run's
             folder is made, ``config`` names a model of the same shape instead.
@@ -82,6 +85,7 @@ class Prepared:
     model_notes: tuple[str, ...] = ()
     follows: bool = False
     data_notes: tuple[str, ...] = ()
+    launcher_notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -104,8 +108,8 @@ def prepare(
         UsageError: the config starts from a previous stage, and there is none.
         RunNotFoundError: it starts from a run that does not exist.
         RunError: it starts from a run that has no result.
-        ConfigError: the model folder is incomplete, its tokenizer has nothing to pad with, the provider or a tracker
-            is not installed, or the config passes on what a library does not take.
+        ConfigError: Slurm does not take it, the model folder is incomplete, its tokenizer has nothing to pad with, the
+            provider or a tracker is not installed, or the config passes on what a library does not take.
         DataError: the data cannot be read, has no usable row, or none that fits.
     """
     follows = loaded.config.model_name == PREVIOUS
@@ -116,7 +120,8 @@ def prepare(
     resolved = with_changes(with_model, changes, "command line")
     check_trackers(resolved.config.report_to)
     require_passthrough(resolved)
-    may_use_gpu = resolved.config.gpus != "none" and bool(nvml.read().gpus)
+    launcher_notes = check_launcher(resolved.config)
+    may_use_gpu = resolved.config.gpus != "none" and bool(_inventory(resolved.config).gpus)
     # The model of the stage before it has been checked, and is another one by then: merged, and not quantised.
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
     split: Split[Any] = split_of(resolved.config, download=False)
@@ -124,7 +129,7 @@ def prepare(
     config, devices, request, notes = _with_profile_and_devices(resolved)
     if config.use_4bit != resolved.config.use_4bit and not follows:
         model_notes = check_model(config, has_gpu=may_use_gpu)
-    has_gpu = bool(devices) or request is not None
+    has_gpu = bool(devices) or request is not None or (config.launcher == "slurm" and may_use_gpu)
     provider_of(config).check(has_gpu=has_gpu)
     return Prepared(
         config,
@@ -141,6 +146,7 @@ def prepare(
         model_notes=tuple(model_notes),
         follows=follows,
         data_notes=split.notes,
+        launcher_notes=launcher_notes,
     )
 
 
@@ -173,6 +179,7 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         device_request=prepared.device_request,
         after=after,
         python=str(interpreter) if interpreter else None,
+        launcher=config.launcher,
     )
     if prepared.estimated_gb:
         write_json_atomic(folder.estimate, prepared.estimated_gb)
@@ -193,7 +200,9 @@ def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
     return folders
 
 
-def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run.Resumed:
+def resume(
+    folder: RunFolder, *, accept_changed_data: bool = False, job_changes: Mapping[str, Any] | None = None
+) -> start_run.Resumed:
     """Resume a run from its newest checkpoint, unless its data has changed since it began.
 
     Local files are compared here, before a worker starts; the worker compares what it reads in any case.
@@ -201,11 +210,17 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run
     Args:
         folder: the run.
         accept_changed_data: continue with changed data; the receipt records it.
+        job_changes: settings of [slurm] that are to be others from now on, such as more memory: they change what the
+            run's next job asks for, and nothing of what it trains.
 
     Raises:
+        UsageError: another setting than those of [slurm] is to be changed, or the run is no job.
+        ConfigError: a changed setting is not valid, or Slurm does not take it.
         DataError: its data has changed or is gone.
         RunError: it is running, or done, or someone else resumed it at the same time.
     """
+    if job_changes:
+        _change_job(folder, job_changes)
     if accept_changed_data:
         control_requests.accept_changed_data(folder)
     elif folder.receipt.exists() and not status_of(folder).live:
@@ -217,6 +232,23 @@ def resume(folder: RunFolder, *, accept_changed_data: bool = False) -> start_run
     except RunError:
         control_requests.clear(folder, control_requests.ACCEPT_CHANGED_DATA)
         raise
+
+
+def _change_job(folder: RunFolder, changes: Mapping[str, Any]) -> None:
+    """Change what the next job of a run asks Slurm for, in its config.toml."""
+    if foreign := sorted(name for name in changes if name not in SECTIONS["slurm"].model_fields):
+        raise UsageError(
+            f"{foreign[0]} cannot be changed in a run that has begun; only what its job asks Slurm for can, in [slurm]",
+            hint=f"Start another run from {folder.config} to change what is trained.",
+        )
+    changed = with_changes(load(folder.config), changes, "command line").config
+    if changed.launcher != "slurm":
+        raise UsageError(f"run {folder.id} is no job: its config has launcher = {changed.launcher!r}")
+    check_launcher(changed)
+    status = status_of(folder)
+    if status.live:
+        raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile")
+    write_text_atomic(folder.config, to_toml(changed))
 
 
 def _name_from_model(model: str) -> str:
@@ -251,11 +283,20 @@ def _with_profile_and_devices(
     config = loaded.config
     if config.gpus == "none" and config.profile == "none":
         return config, (), None, ()
-    inventory, ram = nvml.read(), main_memory()
+    inventory, ram = _inventory(config), main_memory()
+    if config.launcher == "slurm":  # which chooses the GPU
+        described = recommend(inventory, ram, {}, gpus=config.gpus)
+        job = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram, machine_profile=described)
+        return job.config, (), None, tuple(job.reasons)
     profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
     placement = placement_for(profile.config, inventory, ram, os.environ)
     request = DeviceRequest(placement.candidates, memory=placement.memory) if placement.candidates else None
     return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
+
+
+def _inventory(config: Config) -> nvml.Inventory:
+    """The GPUs that the run may use: of this machine, or of its job as the config describes them."""
+    return job_inventory(config) if config.launcher == "slurm" else nvml.read()
 
 
 def _estimated_gb(config: Config, device: DeviceKind) -> dict[str, float]:

@@ -21,6 +21,12 @@ class ComputeSection(Section):
         "where there is none; a number names one; none is the CPU.",
         pattern=r"^(auto|none|\d+)$",
     )
+    launcher: Literal["local", "slurm"] = setting(
+        "local",
+        "launcher",
+        "local starts the run on this machine; slurm submits it as a job, with what [slurm] asks for.",
+        advanced=True,
+    )
     activation_offloading: bool = setting(
         False,
         "offload activations",
