@@ -17,6 +17,7 @@ from dpo_tui.config.schema import PASSTHROUGH, SECTIONS
 from dpo_tui.config.toml_text import inline, template, to_toml
 from dpo_tui.errors import UsageError
 from dpo_tui.runs import store
+from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.text.printable import printable
 
 _WIDTH = 80
@@ -41,6 +42,8 @@ def check(file: Path) -> None:
     """Say everything that is wrong, or unwise, in a config file."""
     loaded = load(file)
     require_passthrough(loaded)
+    for note in check_launcher(loaded.config):
+        click.echo(textwrap.fill(f"slurm: {note}", _WIDTH, subsequent_indent="  "))
     for advice in advise(loaded.config):
         click.echo(textwrap.fill(f"{advice.severity}: {advice.message}", _WIDTH, subsequent_indent="  "))
     click.echo(f"{printable(str(file))}: {len(loaded.origins)} settings, all valid{_dialect(loaded)}")

@@ -11,6 +11,7 @@ from dpo_tui.hardware import nvml
 from dpo_tui.hardware.apply_profile import resolve_profile
 from dpo_tui.hardware.duration import Duration, Steps, duration_of, steps_of
 from dpo_tui.hardware.gpu_choice import recommend
+from dpo_tui.hardware.job_gpu import job_inventory
 from dpo_tui.hardware.memory.expected_range import expected_range_note
 from dpo_tui.hardware.memory.fit import FitChange, Verdict, changes_to_fit, in_gigabytes, verdict_of
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, MemoryEstimate
@@ -23,6 +24,7 @@ from dpo_tui.hardware.run_history import Measurement, measurements, nearest
 from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
 from dpo_tui.start.model_check import model_remarks
+from dpo_tui.start.slurm_check import check_launcher
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,23 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     """Estimate a run on this machine, or on a GPU with ``vram`` gigabytes free.
 
     Raises:
-        ConfigError: the dimensions of the model are not known.
+        ConfigError: the dimensions of the model are not known, or Slurm does not take the run.
     """
     config = _with_local_paths(loaded)
-    inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
-    if vram is None:  # else the GPU that is asked about need not be in this machine
-        config = with_counted_gpus(config, inventory)
-    profile = recommend(inventory, main_memory(), gpus=config.gpus, count=config.world_size)
+    notes = check_launcher(config)
+    is_job = config.launcher == "slurm"
+    if is_job:
+        inventory = job_inventory(config)
+    else:
+        inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
+        if vram is None:  # else the GPU that is asked about need not be in this machine
+            config = with_counted_gpus(config, inventory)
+    environ: dict[str, str] | None = {} if is_job else None
+    profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.world_size)
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))
     config = resolved.config
     arch = architecture_of(config.model_name, config.model_revision)
-    reasons = (*resolved.reasons, *model_remarks(config, has_gpu=vram is not None or profile.gpu is not None))
+    reasons = (*notes, *resolved.reasons, *model_remarks(config, has_gpu=vram is not None or profile.gpu is not None))
     if vram is not None:
         return _estimate_on(config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=reasons)
     if profile.gpu is None:

@@ -22,6 +22,9 @@ def stop(runs: tuple[str, ...], now: bool) -> None:
 
     def request(folder: RunFolder) -> None:
         control_requests.request_stop(folder, now=now)
+        if (status := status_of(folder)).status == "stopped":  # it had not started
+            narrate(f"Run {folder.id}: {printable(status.reason)}.")
+            return
         effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
         narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
 
@@ -47,7 +50,8 @@ def checkpoint(run: str) -> None:
     "assignments",
     multiple=True,
     metavar="K=V",
-    help="Go on on other GPUs or on another number of processes: gpus, gpu_count, ranks. The effective batch stays.",
+    help="Go on on other GPUs or in another number of processes (gpus, gpu_count, ranks), with the same effective "
+    "batch; or change what its job asks Slurm for, as in [slurm].",
 )
 def resume(run: str, accept_changed_data: bool, assignments: tuple[str, ...]) -> None:
     """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""

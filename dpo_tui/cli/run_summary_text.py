@@ -257,6 +257,8 @@ def _times(run: dict[str, Any], now: float) -> str:
         parts.append(f"{ranks} processes")
     if (run.get("attempt") or 0) > 1:
         parts.append(f"attempt {run['attempt']}")
+    if job := run.get("job"):
+        parts.append(f"job {job.get('id')}" + (f" on {job['node']}" if job.get("node") else ""))
     if run.get("devices"):
         parts.append("on " + ", ".join(map(str, run["devices"])))
     elif run["status"] == "queued" and run.get("device_request"):

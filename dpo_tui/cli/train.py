@@ -19,6 +19,7 @@ from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.start_run import ARGV_VARIABLE, start
 from dpo_tui.start.prepare import Prepared, create_stages, prepare_stages
+from dpo_tui.start.slurm_check import script_of
 from dpo_tui.text.printable import printable
 
 _MOST_ROWS_NAMED = 5
@@ -28,8 +29,20 @@ _MOST_ROWS_NAMED = 5
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CONFIG…")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting of every config.")
 @click.option("--name", help="What to call the run.")
+@click.option(
+    "--launcher", type=click.Choice(["local", "slurm"]), help="Where it runs: on this machine, or as a job of Slurm."
+)
+@click.option("--dry-run", is_flag=True, help="Check everything and start nothing; print the script of a Slurm job.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on in the background.")
-def train(configs: tuple[Path, ...], assignments: tuple[str, ...], name: str | None, detach: bool) -> None:
+def train(
+    *,
+    configs: tuple[Path, ...],
+    assignments: tuple[str, ...],
+    name: str | None,
+    launcher: str | None,
+    dry_run: bool,
+    detach: bool,
+) -> None:
     """Start training from one config, or from several, one after the other.
 
     A config whose model_name is "previous" goes on from the run before it: `dpo-tui train sft.toml dpo.toml`.
@@ -39,9 +52,17 @@ def train(configs: tuple[Path, ...], assignments: tuple[str, ...], name: str | N
     if name and len(configs) > 1:
         raise UsageError("--name is for one config", hint="give each config a name of its own, in [run]")
     changes = dict(parse_assignment(assignment) for assignment in assignments)
+    if launcher is not None:
+        changes["launcher"] = launcher
     stages = prepare_stages([load(path, changes) for path in configs], name, _narrate_merge)
     for path, stage in zip(configs, stages, strict=True):
         narrate_checks(stage, str(path))
+    if dry_run:
+        for stage in stages:
+            if stage.config.launcher == "slurm":
+                click.echo(script_of(stage.config).text, nl=False)
+        narrate("nothing was started")
+        return
     folders = start_stages(stages)
     for folder in folders:
         click.echo(folder.id)
@@ -65,6 +86,8 @@ def narrate_checks(prepared: Prepared, source: str) -> None:
         narrate(f"  and {len(unusable) - _MOST_ROWS_NAMED:,} more")
     for note in prepared.data_notes:
         narrate(f"data: {printable(note, single_line=True)}")
+    for note in prepared.launcher_notes:
+        narrate(f"slurm: {printable(note, single_line=True)}")
     for note in prepared.model_notes:
         narrate(f"model: {printable(note, single_line=True)}")
     for found in prepared.template:

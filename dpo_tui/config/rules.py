@@ -281,3 +281,30 @@ def rows_stay_in_order(config: Config) -> ConfigProblem | None:
 def the_newest_run_goes_by_last(config: Config) -> ConfigProblem | None:
     """No command would find the run by this name; `dpo-tui rename` raises for it too."""
     return ConfigProblem("name", config.name, "commands take it for the newest run") if config.name == "last" else None
+
+
+@rule
+def one_node(config: Config) -> ConfigProblem | None:
+    """Slurm would hold several nodes for the run, of which it would use the first."""
+    if config.nodes == 1:
+        return None
+    return ConfigProblem("nodes", config.nodes, "a run trains on one node; several nodes are not supported yet")
+
+
+@rule
+def a_job_gets_its_gpu_from_slurm(config: Config) -> ConfigProblem | None:
+    """The number is that of a GPU of the login node, or of nobody: Slurm numbers those of a job from 0."""
+    if config.launcher != "slurm" or config.gpus in ("auto", "none"):
+        return None
+    return ConfigProblem(
+        "gpus", config.gpus, 'Slurm chooses the GPU of a job; use auto, and gres = "gpu:1" in [slurm], or none'
+    )
+
+
+@rule
+def a_job_is_one_process(config: Config) -> ConfigProblem | None:
+    """The job would hold what several processes need and start one: torchrun is not started inside a job yet."""
+    if config.launcher != "slurm" or config.world_size == 1:
+        return None
+    name = "ranks" if config.gpus == "none" else "gpu_count"
+    return ConfigProblem(name, getattr(config, name), 'a run in a job (launcher = "slurm") trains in one process')

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from dpo_tui.config.sections.batch_job import SlurmSection
 from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.config.sections.data import DataSection
 from dpo_tui.config.sections.dpo_loss import DpoSection
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[Section]] = {
     "kto": KtoSection,
     "eval": EvalSection,
     "compute": ComputeSection,
+    "slurm": SlurmSection,
     "run": RunSection,
     "trl": TrlTable,
     "peft": PeftTable,
@@ -49,6 +51,7 @@ class Config(
     KtoSection,
     EvalSection,
     ComputeSection,
+    SlurmSection,
     RunSection,
     TrlTable,
     PeftTable,

@@ -23,7 +23,12 @@ _GRACE = 10.0
 _POLL = 0.5
 """Seconds between two looks at the requests; the worker's end interrupts the wait by SIGCHLD."""
 
-StopCause = Literal["", "stop-now", "terminated"]
+_TIME_LIMIT_VARIABLE = "DPO_TUI_SAVE_SECONDS"
+_TIME_LIMIT_SHARE = 0.75
+"""Part of the seconds before a job's time limit after which a worker that has not saved and ended is killed: what is
+left of them is for recording the end and queueing the job again."""
+
+StopCause = Literal["", "stop-now", "terminated", "time-limit"]
 """Why the supervisor itself ended the worker; empty when it did not."""
 
 
@@ -37,6 +42,7 @@ class AttemptEnd:
         returncode: of the process that the supervisor started, negative for a signal; ``None`` if it did not start.
         worker: what was started; it knows which processes may be left.
         out_of_memory: whether it failed because its device ran out of memory, and nobody had asked it to end.
+        time_limit: whether it was ended because its job's time limit is near.
     """
 
     status: Literal["done", "stopped", "failed"]
@@ -44,6 +50,7 @@ class AttemptEnd:
     returncode: int | None = None
     worker: Worker | None = None
     out_of_memory: bool = False
+    time_limit: bool = False
 
     def end_leftovers(self) -> list[int]:
         """End processes that the worker left running; return the pids that were signalled."""
@@ -76,7 +83,8 @@ def run_attempt(
     if end.code == exit_codes.DONE:
         return AttemptEnd("done", "", returncode, worker)
     if cause or end.code == exit_codes.STOPPED:
-        return AttemptEnd("stopped", _stopped_reason(folder, cause), returncode, worker)
+        reason = _stopped_reason(folder, cause, in_job=record.state.job is not None)
+        return AttemptEnd("stopped", reason, returncode, worker, time_limit=cause == "time-limit")
     out_of_memory = end.code == exit_codes.OUT_OF_MEMORY
     return AttemptEnd("failed", end.reason, returncode, worker, out_of_memory=out_of_memory)
 
@@ -85,6 +93,7 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
     """Wait for the worker to end, and act on requests to stop meanwhile."""
     cause: StopCause = ""
     kill_at: float | None = None
+    grace = _grace()
     while True:
         # Before the requests, which send signals: once the exit status is collected, the pid may be another process's.
         if (returncode := worker.poll()) is not None:
@@ -94,17 +103,25 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
             cause = "stop-now"
             _record_stopping(record, "asked to stop at once")
             worker.terminate()
-            kill_at = time.monotonic() + _grace()
-        elif not cause and signals.terminated:
+            grace = _grace()
+            kill_at = time.monotonic() + grace
+        elif cause in ("", "time-limit") and signals.terminated:
             cause = "terminated"
             _record_stopping(record, "the supervisor was asked to end")
             # Only the worker itself: its data-loader processes must live until it has saved.
             worker.interrupt()
-            kill_at = time.monotonic() + _grace()
+            grace = _grace()
+            kill_at = time.monotonic() + grace
+        elif not cause and signals.time_limit_near:
+            cause = "time-limit"
+            _record_stopping(record, "the time limit of its job is near: it saves a checkpoint at its next step")
+            worker.interrupt()
+            grace = _TIME_LIMIT_SHARE * seconds_from(_TIME_LIMIT_VARIABLE, _GRACE)
+            kill_at = time.monotonic() + grace
         elif record.state.status == "running" and control_requests.is_requested(folder, control_requests.STOP):
             _record_stopping(record, "asked to stop: it saves a checkpoint at its next step")
         if kill_at is not None and time.monotonic() >= kill_at:
-            record.event("killing", f"the worker did not end within {_grace():g} s of SIGTERM: SIGKILL")
+            record.event("killing", f"the worker did not end within {grace:g} s of SIGTERM: SIGKILL")
             worker.kill()
             kill_at = None
         # What a full disk refused is tried again here; while a worker trains, nothing else is recorded for hours.
@@ -117,13 +134,16 @@ def _record_stopping(record: StateWriter, reason: str) -> None:
     record.event("stopping", reason)
 
 
-def _stopped_reason(folder: RunFolder, cause: StopCause) -> str:
+def _stopped_reason(folder: RunFolder, cause: StopCause, *, in_job: bool) -> str:
     newest, _ = newest_complete(folder.checkpoints)
     saved = f"{newest.name} is saved" if newest else "it had saved no checkpoint yet"
     if cause == "stop-now":
         return f"stopped at once, as asked; {saved}"
     if cause == "terminated":
-        return f"stopped because its supervisor was asked to end, as when the box shuts down; {saved}"
+        occasion = "its job is cancelled or preempted" if in_job else "the box shuts down"
+        return f"stopped because its supervisor was asked to end, as when {occasion}; {saved}"
+    if cause == "time-limit":
+        return f"stopped at the time limit of its job; {saved}"
     return f"stopped as asked; {saved}"
 
 

@@ -25,7 +25,8 @@ def request_stop(folder: RunFolder, now: bool = False) -> None:
     """Ask a run to stop.
 
     Without ``now`` the worker saves a checkpoint at its next step and stops. With it the supervisor ends the worker at
-    once: SIGTERM, and SIGKILL after ten seconds; steps after the last checkpoint are lost.
+    once: SIGTERM, and SIGKILL after ten seconds; steps after the last checkpoint are lost. Asked again, the job of a
+    run in a batch system is cancelled.
 
     Raises:
         RunError: the run is not running, or its folder cannot be written.
@@ -39,6 +40,10 @@ def request_stop(folder: RunFolder, now: bool = False) -> None:
     if run_lock.owner(folder.lock) is None:
         # No supervisor will see the file: a submitted run has none yet, or the supervisor of a live worker was killed.
         launcher_of(state).stop_unsupervised(folder, state, now=now, again=asked_before)
+        if (left := read_state(folder)) is not None and left.status in ENDED:
+            clear(folder)  # it was cancelled before it started: a later attempt is not to see the request
+    elif now and asked_before:
+        launcher_of(state).cancel(folder)
 
 
 def request_checkpoint(folder: RunFolder) -> None:

@@ -115,6 +115,21 @@ class RunFolder:
         return self.path / "control"
 
     @property
+    def job(self) -> Path:
+        """The batch job that the run was submitted as; missing for a run of this machine."""
+        return self.path / "job.json"
+
+    @property
+    def job_script(self) -> Path:
+        """The script that was submitted."""
+        return self.path / "job.sh"
+
+    @property
+    def job_status(self) -> Path:
+        """What the batch system last said about the job: a cache, which any reader may renew."""
+        return self.path / "job-status.json"
+
+    @property
     def checkpoints(self) -> Path:
         """The trainer's ``checkpoint-N`` folders."""
         return self.path / "checkpoints"

@@ -10,16 +10,18 @@ from types import FrameType
 
 
 class SignalWait:
-    """Signal handling of the supervisor: SIGHUP is ignored, SIGTERM and SIGINT are recorded, SIGCHLD wakes.
+    """Signal handling of the supervisor: SIGHUP is ignored, SIGTERM, SIGINT and SIGUSR1 are recorded, SIGCHLD wakes.
 
     The worker inherits the ignored SIGHUP, so that neither ends with a terminal.
 
     Attributes:
         terminated: whether SIGTERM or SIGINT has come: the machine shuts down, or someone ends this process.
+        time_limit_near: whether SIGUSR1 has come: the batch job of this process will soon reach its time limit.
     """
 
     def __init__(self) -> None:
         self.terminated = False
+        self.time_limit_near = False
         # The interpreter writes a byte to this socket for each signal (set_wakeup_fd), so a signal between the caller's
         # checks and `select` still ends the wait; with a flag alone it would be noticed only after the timeout.
         self._reader, self._writer = socket.socketpair()
@@ -32,6 +34,7 @@ class SignalWait:
         signal.signal(signal.SIGCHLD, self._note)
         signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGINT, self._note)
+        signal.signal(signal.SIGUSR1, self._note)
 
     def wait(self, seconds: float) -> None:
         """Sleep until a signal comes, or has come since the last call, for at most this many seconds."""
@@ -41,5 +44,7 @@ class SignalWait:
             self._reader.recv(4096)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGCHLD:
+        if number == signal.SIGUSR1:
+            self.time_limit_near = True
+        elif number != signal.SIGCHLD:
             self.terminated = True

@@ -94,6 +94,25 @@ def default_worker_argv(folder: RunFolder, python: str = sys.executable) -> list
     return [python, "-P", "-m", _WORKER_MODULE, str(folder.path)]
 
 
+def supervisor_argv(
+    folder: RunFolder, attempt: int, worker_argv: list[str], change: ResourceChange | None = None
+) -> list[str]:
+    """The supervisor's command.
+
+    Args:
+        folder: the run.
+        attempt: how many attempts it has had. With another number in the state the supervisor does not take the run:
+            someone else resumed it since.
+        worker_argv: the worker's command.
+        change: what the run resumes on, where that is another than before.
+    """
+    command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path), "--attempt", str(attempt)]
+    if change is not None:
+        # By the command and not by a file: of two resumes at the same time one is refused, and its change with it.
+        command += ["--change", change.to_json()]
+    return [*command, "--", *worker_argv]
+
+
 def _state(folder: RunFolder) -> State:
     state = read_state(folder)
     if state is None:
@@ -105,14 +124,9 @@ def _state(folder: RunFolder) -> State:
 
 
 def _launch(folder: RunFolder, state: State, worker_argv: list[str], change: ResourceChange | None = None) -> None:
-    command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
-    # With another attempt number in the state the supervisor does not take the run: someone else resumed it since.
-    command += ["--attempt", str(state.attempt)]
+    command = supervisor_argv(folder, state.attempt, worker_argv, change)
     if change is not None:
-        # By the command and not by a file: of two resumes at the same time one is refused, and its change with it.
-        command += ["--change", change.to_json()]
         state = replace(state, launcher=change.launcher)
-    command += ["--", *worker_argv]
     launcher_of(state).start_supervisor(folder, command)
 
 

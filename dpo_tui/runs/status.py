@@ -2,14 +2,14 @@
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.runs import control_requests, remaining_time, run_lock
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
+from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE, BatchJob
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, read_state
@@ -34,6 +34,7 @@ class Status:
         live: whether it has a supervisor, so that it can be stopped and cannot be resumed.
         state: state.json; ``None`` if it is missing or torn.
         progress: progress.json of the current attempt; empty before its first.
+        job: the batch job as it was last described, while no supervisor is seen; ``None`` otherwise.
     """
 
     status: str
@@ -41,6 +42,7 @@ class Status:
     live: bool = False
     state: State | None = None
     progress: dict[str, Any] = field(default_factory=dict)
+    job: dict[str, Any] | None = None
 
     @property
     def over(self) -> bool:
@@ -64,16 +66,36 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
         return Status("lost", f"{folder.state.name} is missing or torn", live=run_lock.owner(folder.lock) is not None)
     if state.status in ENDED:
         return Status(state.status, state.reason, state=state, progress=read_json(folder.progress) or {})
+    launcher = launcher_of(state)
     if run_lock.owner(folder.lock) is not None:
-        return _live(folder, state, now)
-    if (waiting := launcher_of(state).waiting_reason(folder)) is not None:
-        return Status("queued", waiting, live=True, state=state)
+        live = _live(folder, state, now)
+        # A network file system may keep the lock of a host that is down.
+        job = launcher.batch_job(folder) if live.status == "stalled" else None
+        return live if job is None or job.phase != "over" else _job_over(folder, state, job, now)
+    if (waiting := launcher.waiting_reason(folder)) is not None:
+        pending = launcher.batch_job(folder)
+        return Status("queued", waiting, live=True, state=state, job=pending.document if pending else None)
+    if (job := launcher.batch_job(folder)) is not None:
+        if job.phase == "over":
+            return _job_over(folder, state, job, now)
+        # It runs, on a host whose locks are not seen here, or ends just now: silence alone does not make it lost, and
+        # how it ended, or whether it is queued again, is known in a moment.
+        return _live(folder, state, now, f"on host {state.host or 'unknown'}")
     if _same_boot(state):
         return _unsupervised(folder, state, now)
     if state.host == host_name():
         doing = "waited for its turn" if state.attempt == 0 else "ran"
         return _lost(folder, state, f"the box restarted while it {doing}")
     return _elsewhere(folder, state, now)
+
+
+def _job_over(folder: RunFolder, state: State, job: BatchJob, now: float) -> Status:
+    """The status of a run whose job is over, and whose supervisor recorded no end."""
+    # The state was read before the job was asked about: the supervisor may have recorded the end in between.
+    newer = read_state(folder)
+    if newer is not None and newer.status in ENDED:
+        return status_of(folder, now)
+    return replace(_lost(folder, state, job.reason), job=job.document)
 
 
 def quiet_seconds(folder: RunFolder, now: float) -> float:
@@ -103,7 +125,7 @@ def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Statu
 
 def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
     """The status of a run whose lock nobody holds, on this machine, which has not restarted since."""
-    if state.attempt == 0 and state.supervisor_pid is None:
+    if state.supervisor_pid is None and (state.attempt == 0 or state.status == "queued"):
         if now - state.queued_at < LAUNCH_DEADLINE:
             return Status("queued", "being launched", state=state)
         return _lost(folder, state, "it was never started")

@@ -41,6 +41,7 @@ def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False)
         **state,
         "status": status.status,
         "reason": status.reason,
+        "job": status.job or state.get("job"),
         "dir": str(folder.path),
         "eta_seconds": eta_of(folder, status, now),
         "metrics": latest(folder.metrics, recent_bytes=_BRIEF_TAIL, evaluations=False)

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     # would be lost instead of stopped.
     signals = SignalWait()
     try:
-        state = _take_run(folder, expected_attempt)
+        state, job = _take_run(folder, expected_attempt)
         if "--change" in option:
             state = replace(state, **ResourceChange.state_fields(option["--change"]))
         launcher = launcher_of(state)
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
         return REFUSED
     # Before anything is started: orphans of the worker must become children of this process, not of init.
     set_child_subreaper()
-    record = _record_as_queued(folder, state, worker_argv)
+    record = _record_as_queued(folder, state, worker_argv, job)
     if "--change" in option:
         batch = f"{state.per_device_train_batch_size} × {state.gradient_accumulation_steps}"
         record.event("resources", f"resumes as {state.ranks} × a batch of {batch}", ranks=state.ranks)
@@ -82,8 +82,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _take_run(folder: RunFolder, expected_attempt: int | None) -> State:
-    """Take the run's lock and read its state.
+def _take_run(folder: RunFolder, expected_attempt: int | None) -> tuple[State, dict[str, Any] | None]:
+    """Take the run's lock and read its state, and the batch job that this process runs in, if the run has one.
 
     Raises:
         RunError: another supervisor has the run, or it cannot be run again.
@@ -102,14 +102,19 @@ def _take_run(folder: RunFolder, expected_attempt: int | None) -> State:
         raise RunError(f"run {folder.id}: {folder.state} is missing or torn")
     if state.status == "done":
         raise RunError(f"run {folder.id} is done already")
-    if expected_attempt is not None and state.attempt != expected_attempt:
+    job = launcher_of(state).own_job(folder)
+    # A job that was queued again comes back with the command that it was submitted with, and the attempt of that time.
+    restarted = job is not None and job["restarts"] > 0 and state.job is not None and state.job["id"] == job["id"]
+    if expected_attempt is not None and state.attempt != expected_attempt and not restarted:
         raise RunError(f"run {folder.id}: someone else resumed it at the same time")
     if state.boot_id == boot_id() and is_same_process(state.worker_pid, state.worker_start):
         raise RunError(f"run {folder.id}: its last worker (process {state.worker_pid}) is still alive")
-    return state
+    return state, job
 
 
-def _record_as_queued(folder: RunFolder, state: State, worker_argv: list[str]) -> StateWriter:
+def _record_as_queued(
+    folder: RunFolder, state: State, worker_argv: list[str], job: dict[str, Any] | None
+) -> StateWriter:
     """Write the run's state as queued, with this process as its supervisor."""
     record = StateWriter(folder, state)
     resumed = state.attempt > 0
@@ -117,7 +122,8 @@ def _record_as_queued(folder: RunFolder, state: State, worker_argv: list[str]) -
         # Requests to an earlier attempt are not for this one. Those to a first attempt are: a run may be asked to stop
         # before its supervisor is up.
         control_requests.clear(folder)
-    if resumed and state.status not in ENDED:
+    # Queued with an attempt behind it is a run that was submitted again, or whose job was queued again.
+    if resumed and state.status not in ENDED and state.status != "queued":
         record.event("lost", f"attempt {state.attempt} was lost: its supervisor went without a word")
     record.update(
         # Boot id and pids change in one write: start times of processes are comparable within one boot only, so an
@@ -136,6 +142,7 @@ def _record_as_queued(folder: RunFolder, state: State, worker_argv: list[str]) -
         devices=[] if state.device_request is not None else state.devices,
         ended_at=None,
         worker_argv=worker_argv,
+        job=job,
     )
     return record
 
@@ -160,6 +167,8 @@ def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) 
             return _record_stop_before_start(
                 folder, record, "stopped before it started: the supervisor was asked to end"
             )
+        if signals.time_limit_near:
+            return _record_stop_before_start(folder, record, "stopped before it started: its job's time limit came")
         memory_may_be_free = wait is not None and wait.memory and time.monotonic() - decided_at > _MEMORY_CHECK_INTERVAL
         if wait is None or memory_may_be_free or not queue.still_waits(wait, folder, record.state):
             decided_at = time.monotonic()
@@ -242,7 +251,40 @@ def _run_attempts(
             ending = replace(ending, status="stopped", reason="stopped as asked, after it ran out of memory")
             break
         _record_starting(record)
+    if ending.time_limit and not _stop_is_requested(folder) and not signals.terminated:
+        ending = _requeue(folder, record, launcher, ending)
+        if record.state.status == "queued":
+            return
     _record_end(folder, record, ending)
+
+
+def _requeue(folder: RunFolder, record: StateWriter, launcher: Launcher, ending: AttemptEnd) -> AttemptEnd:
+    """Put the job of this process into its queue again: its time limit is near, and the run has not ended.
+
+    Returns:
+        The end to record where that is not possible. Else the state is ``queued``.
+    """
+    ending.end_leftovers()
+    reason = f"{ending.reason}; its job is queued again"
+    # Before the request, which ends this process at any moment: the state must be complete by then.
+    record.update(
+        status="queued",
+        reason=reason,
+        returncode=ending.returncode,
+        supervisor_pid=None,
+        supervisor_start=None,
+        worker_pid=None,
+        worker_start=None,
+    )
+    record.event("requeued", reason, attempt=record.state.attempt)
+    record.settle()
+    try:
+        launcher.requeue(folder, record.state)
+    except RunError as error:
+        record.update(supervisor_pid=os.getpid(), supervisor_start=process_start(os.getpid()))
+        ending = replace(ending, reason=f"{ending.reason}. It does not go on by itself: {error.message}")
+        record.update(status="stopping")
+    return ending
 
 
 def _record_end(folder: RunFolder, record: StateWriter, ending: AttemptEnd) -> None:

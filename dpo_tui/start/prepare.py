@@ -20,7 +20,7 @@ from typing import Any
 from dpo_tui.advice.config_rules import Advice, advise
 from dpo_tui.config.files import LoadedConfig, load, local_paths, with_changes
 from dpo_tui.config.passthrough import require_passthrough
-from dpo_tui.config.schema import Config
+from dpo_tui.config.schema import SECTIONS, Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.changed_data import file_change
 from dpo_tui.data.load_split import Split, split_of
@@ -29,13 +29,14 @@ from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.errors import ConfigError, RunError, UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.apply_profile import resolve_profile
-from dpo_tui.hardware.gpu_choice import placement_for
+from dpo_tui.hardware.gpu_choice import placement_for, recommend
+from dpo_tui.hardware.job_gpu import job_inventory
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.runs import control_requests, naming, start_run, store
-from dpo_tui.runs.atomic_files import read_json, write_json_atomic
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
@@ -45,6 +46,7 @@ from dpo_tui.start.gpu_check import check_gpus
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
 from dpo_tui.start.resources import resource_change
+from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.start.trained_text_check import check_trained_text
 
 
@@ -66,6 +68,7 @@ class Prepared:
         advice: what is allowed but unwise.
         model_notes: what is unusual about the model and may be right, in sentences.
         template: what is wrong with the text that the chat template makes of the rows.
+        launcher_notes: what is unusual about where it will run, in sentences.
         data_notes: what was assumed about the data's files as a whole, such as their encoding.
         follows: whether it starts from the model of the stage before it, which does not exist yet. Until the run's
             folder is made, ``config`` names a model of the same shape instead.
@@ -85,6 +88,7 @@ class Prepared:
     model_notes: tuple[str, ...] = ()
     follows: bool = False
     data_notes: tuple[str, ...] = ()
+    launcher_notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -107,8 +111,8 @@ def prepare(
         UsageError: the config starts from a previous stage, and there is none.
         RunNotFoundError: it starts from a run that does not exist.
         RunError: it starts from a run that has no result.
-        ConfigError: the model folder is incomplete, its tokenizer has nothing to pad with, the provider or a tracker
-            is not installed, or the config passes on what a library does not take.
+        ConfigError: Slurm does not take it, the model folder is incomplete, its tokenizer has nothing to pad with, the
+            provider or a tracker is not installed, or the config passes on what a library does not take.
         DataError: the data cannot be read, has no usable row, or none that fits.
     """
     follows = loaded.config.model_name == PREVIOUS
@@ -119,8 +123,10 @@ def prepare(
     resolved = with_changes(with_model, changes, "command line")
     check_trackers(resolved.config.report_to)
     require_passthrough(resolved)
-    inventory = nvml.read()
-    check_gpus(resolved.config, inventory)
+    launcher_notes = check_launcher(resolved.config)
+    inventory = _inventory(resolved.config)
+    if resolved.config.launcher == "local":
+        check_gpus(resolved.config, inventory)
     may_use_gpu = resolved.config.gpus != "none" and bool(inventory.gpus)
     # The model of the stage before it has been checked, and is another one by then: merged, and not quantised.
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
@@ -129,7 +135,7 @@ def prepare(
     config, devices, request, notes = _with_profile_and_devices(resolved)
     if config.use_4bit != resolved.config.use_4bit and not follows:
         model_notes = check_model(config, has_gpu=may_use_gpu)
-    has_gpu = bool(devices) or request is not None
+    has_gpu = bool(devices) or request is not None or (config.launcher == "slurm" and may_use_gpu)
     provider_of(config).check(has_gpu=has_gpu)
     return Prepared(
         config,
@@ -146,6 +152,7 @@ def prepare(
         model_notes=tuple(model_notes),
         follows=follows,
         data_notes=split.notes,
+        launcher_notes=launcher_notes,
     )
 
 
@@ -178,7 +185,7 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         device_request=prepared.device_request,
         after=after,
         python=str(interpreter) if interpreter else None,
-        launcher="torchrun" if config.world_size > 1 else "local",
+        launcher="torchrun" if config.world_size > 1 else config.launcher,
         ranks=config.world_size,
     )
     if prepared.estimated_gb:
@@ -210,15 +217,20 @@ def resume(
     Args:
         folder: the run.
         accept_changed_data: continue with changed data; the receipt records it.
-        changes: other GPUs or another number of processes, as settings of [compute].
+        changes: other GPUs or another number of processes, as settings of [compute]; or settings of [slurm], such as
+            more memory, which change what the run's next job asks for and nothing of what it trains.
 
     Raises:
+        UsageError: another setting is to change, the run is no job, or the processes cannot share the effective batch.
+        ConfigError: a changed setting is not valid, GPUs are asked for that are not there, or Slurm refuses the job.
         DataError: its data has changed or is gone.
-        ConfigError: GPUs are asked for that are not there.
-        UsageError: another setting is to change, or the processes cannot share the effective batch.
         RunError: it is running, or done, or someone else resumed it at the same time.
     """
-    resources = resource_change(folder, changes or {})
+    asked = dict(changes or {})
+    job_changes = {name: asked.pop(name) for name in list(asked) if name in SECTIONS["slurm"].model_fields}
+    resources = resource_change(folder, asked)
+    if job_changes:
+        _change_job(folder, job_changes)
     if accept_changed_data:
         control_requests.accept_changed_data(folder)
     elif folder.receipt.exists() and not status_of(folder).live:
@@ -230,6 +242,18 @@ def resume(
     except RunError:
         control_requests.clear(folder, control_requests.ACCEPT_CHANGED_DATA)
         raise
+
+
+def _change_job(folder: RunFolder, changes: Mapping[str, Any]) -> None:
+    """Change what the next job of a run asks Slurm for, in its config.toml."""
+    changed = with_changes(load(folder.config), changes, "command line").config
+    if changed.launcher != "slurm":
+        raise UsageError(f"run {folder.id} is no job: its config has launcher = {changed.launcher!r}")
+    check_launcher(changed)
+    status = status_of(folder)
+    if status.live:
+        raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile")
+    write_text_atomic(folder.config, to_toml(changed))
 
 
 def _name_from_model(model: str) -> str:
@@ -264,12 +288,21 @@ def _with_profile_and_devices(
     config = loaded.config
     if config.gpus == "none" and config.profile == "none":
         return config, (), None, ()
-    inventory, ram = nvml.read(), main_memory()
+    inventory, ram = _inventory(config), main_memory()
+    if config.launcher == "slurm":  # which chooses the GPU
+        described = recommend(inventory, ram, {}, gpus=config.gpus)
+        job = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram, machine_profile=described)
+        return job.config, (), None, tuple(job.reasons)
     config = with_counted_gpus(config, inventory)
     profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
     placement = placement_for(profile.config, inventory, ram, os.environ)
     request = DeviceRequest(placement.candidates, placement.count, placement.memory) if placement.candidates else None
     return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
+
+
+def _inventory(config: Config) -> nvml.Inventory:
+    """The GPUs that the run may use: of this machine, or of its job as the config describes them."""
+    return job_inventory(config) if config.launcher == "slurm" else nvml.read()
 
 
 def _estimated_gb(config: Config, device: DeviceKind) -> dict[str, float]:

@@ -38,6 +38,12 @@ def resource_change(folder: RunFolder, changes: Mapping[str, Any]) -> ResourceCh
     state = read_state(folder)
     if not changes or state is None:
         return None
+    if state.launcher == "slurm":
+        raise UsageError(
+            f"{min(changes)} cannot be changed in a run that has begun; "
+            "only what its job asks Slurm for can, in [slurm]",
+            hint=f"Start another run from {folder.config} to change what is trained.",
+        )
     other = next((name for name in changes if name not in CHANGEABLE), None)
     if other is not None:
         raise UsageError(

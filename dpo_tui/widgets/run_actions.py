@@ -1,5 +1,6 @@
 """Key bindings that act on a run, for every screen that shows one: stop, checkpoint, resume, rename, delete."""
 
+import asyncio
 from typing import ClassVar
 
 from textual import work
@@ -57,7 +58,8 @@ class RunActionsScreen(FullScreen):
         )
         if await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=again)):
             for folder, _, _ in runs:
-                control_requests.request_stop(folder, now=again)
+                # In a thread: cancelling a job waits for the batch system.
+                await asyncio.to_thread(control_requests.request_stop, folder, now=again)
             self.notify(f"Asked to stop: {_called(runs)}.", markup=False)
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)

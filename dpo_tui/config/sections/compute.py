@@ -53,6 +53,12 @@ class ComputeSection(Section):
         ge=1,
         le=64,
     )
+    launcher: Literal["local", "slurm"] = setting(
+        "local",
+        "launcher",
+        "local starts the run on this machine; slurm submits it as a job, with what [slurm] asks for.",
+        advanced=True,
+    )
     activation_offloading: bool = setting(
         False,
         "offload activations",

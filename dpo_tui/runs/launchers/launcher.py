@@ -15,7 +15,7 @@ Adding a launcher takes two places and changes nothing that exists:
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from dpo_tui.runs.exit_codes import WorkerEnd
 from dpo_tui.runs.folder import RunFolder
@@ -37,6 +37,21 @@ class Command:
 
     argv: list[str]
     environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """What is known about the job that a run was submitted as, while no supervisor is seen.
+
+    Args:
+        phase: of the job.
+        reason: why it is pending or how it ended, as sentences for the user.
+        document: for ``status --json``.
+    """
+
+    phase: Literal["pending", "running", "over"]
+    reason: str
+    document: dict[str, Any]
 
 
 class Worker(Protocol):
@@ -97,7 +112,33 @@ class Launcher(Protocol):
             again: whether someone has requested that before, without effect.
         """
 
+    def batch_job(self, folder: RunFolder) -> BatchJob | None:
+        """What is known about the run's job; ``None`` for a run that was not submitted. It must not block either."""
+
+    def cancel(self, folder: RunFolder) -> None:
+        """End a run from outside whose supervisor has not honoured a request to stop at once.
+
+        Raises:
+            RunError: it could not be cancelled.
+        """
+
     # Inside the supervisor.
+
+    def own_job(self, folder: RunFolder) -> dict[str, Any] | None:
+        """The job in which this process runs, for ``state.json``: ``id``, ``node`` and ``restarts``; ``None`` for none.
+
+        Raises:
+            RunError: the run belongs to another job by now.
+        """
+
+    def requeue(self, folder: RunFolder, state: State) -> None:
+        """Put the job of this process into its queue again, because its time limit is near.
+
+        Called once the state is recorded: the batch system may end this process at once.
+
+        Raises:
+            RunError: it is not queued again; the message says why.
+        """
 
     def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
         """Make the command that starts the worker.

@@ -6,13 +6,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from dpo_tui.errors import RunError
 from dpo_tui.runs import leftover_processes
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED, WorkerEnd, describe_exit, kernel_oom_kills
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.detached_supervisor import start_detached_supervisor
-from dpo_tui.runs.launchers.launcher import Command, Worker
+from dpo_tui.runs.launchers.launcher import BatchJob, Command, Worker
 from dpo_tui.runs.launchers.worker_environment import worker_environment
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.state import State
@@ -36,6 +38,21 @@ class LocalLauncher:
         """Signal the worker whose supervisor was killed: SIGTERM, and SIGKILL at a second request."""
         if now and state.worker_pid and is_same_process(state.worker_pid, state.worker_start):
             _signal_group(state.worker_pid, signal.SIGKILL if again else signal.SIGTERM)
+
+    def batch_job(self, folder: RunFolder) -> BatchJob | None:
+        """There is no job."""
+        return None
+
+    def cancel(self, folder: RunFolder) -> None:
+        """Nothing but the supervisor and the worker can be ended, and both get signals."""
+
+    def own_job(self, folder: RunFolder) -> dict[str, Any] | None:
+        """There is no job."""
+        return None
+
+    def requeue(self, folder: RunFolder, state: State) -> None:
+        """There is no queue to go back to."""
+        raise RunError("this supervisor runs in no job")
 
     def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
         """The worker's own command, unchanged."""
@@ -123,12 +140,15 @@ class LocalWorker:
         return ""
 
     def _explain_exit(self, returncode: int) -> str:
-        before, after = self._oom_before, kernel_oom_kills()
-        killed = None if before is None or after is None else after > before
-        reason = describe_exit(returncode, out_of_memory=killed)
+        reason = describe_exit(returncode, out_of_memory=self._kernel_killed())
         if returncode > 0 and (line := self._last_output_line()):
             reason = f"{reason}; its last words: {line}"
         return reason
+
+    def _kernel_killed(self) -> bool | None:
+        """Whether the kernel's out-of-memory killer ran since the worker's start; None when that is unknown."""
+        before, after = self._oom_before, kernel_oom_kills()
+        return None if before is None or after is None else after > before
 
     def _last_output_line(self) -> str:
         for line in _lines_since(self.folder.train_log, self._log_before):

@@ -21,7 +21,7 @@ from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane
 
 # The order in which people need the sections; model and data have steps of their own and come last.
-ORDER = ("training", "dpo", "lora", "data", "model", "eval", "compute", "run", "trl", "peft", "model_init")
+ORDER = ("training", "dpo", "lora", "data", "model", "eval", "compute", "slurm", "run", "trl", "peft", "model_init")
 _TITLES = {
     "training": "Training",
     "dpo": "DPO",
@@ -30,6 +30,7 @@ _TITLES = {
     "model": "Model",
     "eval": "Evaluation",
     "compute": "Machine",
+    "slurm": "Slurm job",
     "run": "Run",
     "trl": "TRL",
     "peft": "PEFT",
