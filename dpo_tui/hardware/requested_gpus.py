@@ -9,8 +9,8 @@ from dpo_tui.errors import ConfigError
 from dpo_tui.hardware.cuda_devices import PREFIX, CudaDevice, visible_devices
 from dpo_tui.hardware.nvml import Inventory
 
-_AMD_DRIVER = "/dev/kfd"
-"""Where torch may see GPUs that NVML does not list."""
+DRIVERS = ("/dev/kfd", "/dev/nvidiactl", "/dev/dxg")
+"""Devices of drivers whose GPUs torch may see although NVML lists none: AMD's, NVIDIA's without its library, WSL's."""
 
 
 def selected_devices(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> list[CudaDevice]:
@@ -84,7 +84,7 @@ def _require_named(config: Config, inventory: Inventory, environ: Mapping[str, s
 
 def _is_certain(inventory: Inventory, environ: Mapping[str, str]) -> bool:
     """Whether a GPU that NVML does not list is not there: not where the driver is silent, or hides slices by name."""
-    if os.path.exists(_AMD_DRIVER) or "CUDA_VISIBLE_DEVICES" in environ:
+    if "CUDA_VISIBLE_DEVICES" in environ or (not inventory.gpus and any(map(os.path.exists, DRIVERS))):
         return False
     return bool(inventory.gpus) or inventory.fault is None or inventory.fault.kind == "no-library"
 

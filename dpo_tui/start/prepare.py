@@ -42,7 +42,6 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
-from dpo_tui.start.gpu_check import check_gpus
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
 from dpo_tui.start.resources import resource_change
@@ -125,8 +124,6 @@ def prepare(
     require_passthrough(resolved)
     launcher_notes = check_launcher(resolved.config)
     inventory = _inventory(resolved.config)
-    if resolved.config.launcher == "local":
-        check_gpus(resolved.config, inventory)
     may_use_gpu = resolved.config.gpus != "none" and bool(inventory.gpus)
     # The model of the stage before it has been checked, and is another one by then: merged, and not quantised.
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)

@@ -10,12 +10,10 @@ import pytest
 from dpo_tui.config.files import load
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import ConfigError, DataError, DpoTuiError, RunNotFoundError, UsageError
-from dpo_tui.hardware import nvml
+from dpo_tui.hardware import nvml, requested_gpus
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.start import gpu_check
 from dpo_tui.start.prepare import create_run, prepare
-from tests.support.doctor_facts import gpu
 from tests.support.training import loaded, make_config
 
 
@@ -167,25 +165,8 @@ def test_a_gpu_that_the_machine_lacks_is_named_before_a_run_is_made(
 ) -> None:
     none = replace(nvml.read(), gpus=(), fault=None)
     monkeypatch.setattr(nvml, "read", lambda: none)
-    monkeypatch.setattr(gpu_check, "_OTHER_DEVICES", ())
+    monkeypatch.setattr(requested_gpus, "DRIVERS", ())
     with pytest.raises(ConfigError, match="gpus = 7: this machine has no GPU that can be used") as caught:
         prepare(loaded(tmp_path, tiny_model, tiny_pairs, gpus="7"))
-    assert caught.value.exit_code == 2 and 'gpus = "auto"' in str(caught.value.hint)
+    assert caught.value.exit_code == 2 and "dpo-tui hardware" in str(caught.value.hint)
     assert store.all_runs() == []
-
-
-def test_numbers_of_gpus_are_those_that_the_driver_lists(tmp_path: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    def check(gpus: str, inventory: nvml.Inventory) -> None:
-        config = make_config(tiny_model, tiny_pairs).model_copy(update={"gpus": gpus})
-        gpu_check.check_gpus(config, inventory, tmp_path)
-
-    two = nvml.Inventory((gpu(index=0), gpu(index=1)))
-    for gpus in ("1", "0", "auto", "none", "0,1", "GPU-5f2a"):
-        check(gpus, two)
-    with pytest.raises(ConfigError, match=r"no GPU 2; it has 0 \(.*, 1 \("):
-        check("0,2", two)
-    check("auto", nvml.Inventory())
-    with pytest.raises(ConfigError, match="no GPU that can be used"):
-        check("0", nvml.Inventory())
-    (tmp_path / "kfd").touch()
-    check("0", nvml.Inventory())  # AMD's GPUs, which NVML does not list
