@@ -67,6 +67,7 @@ def check_weights_fit_config(folder: ModelFolder, config: Config) -> list[str]:
     changed = {name: value for name, value in config.model_init.items() if name not in keywords}
     values = {**folder.config, **changed}
     if quantised:
+        # What transformers makes of packed weights depends on the device and on packages.
         _require_embedding(folder, values)
         return []
     if not changed and _fits(folder, values):
@@ -80,7 +81,7 @@ def check_weights_fit_config(folder: ModelFolder, config: Config) -> list[str]:
             raise folder.error(f"{_origin(changed)}: {error.message}", error.hint or _mend(folder)) from None
         return [f"Whether the weights fit config.json could not be found out: {error.message}"]
     _require_all(folder, found, changed)
-    return _require_no_more(folder, found, values, changed)
+    return _require_no_more(folder, found, changed)
 
 
 def _fits(folder: ModelFolder, values: Mapping[str, Any]) -> bool:
@@ -186,9 +187,7 @@ def _require_all(folder: ModelFolder, found: Mapping[str, Any], changed: Mapping
         )
 
 
-def _require_no_more(
-    folder: ModelFolder, found: Mapping[str, Any], values: Mapping[str, Any], changed: Mapping[str, Any]
-) -> list[str]:
+def _require_no_more(folder: ModelFolder, found: Mapping[str, Any], changed: Mapping[str, Any]) -> list[str]:
     """Refuse files that hold more decoder layers than the model has, or more parts of them."""
     size = _text(folder, changed).get("num_hidden_layers")
     layers = _layers(folder)

@@ -15,7 +15,9 @@ from dpo_tui.processes.json_child import ChildError
 from dpo_tui.start.model_check import check_model
 from dpo_tui.start.model_checks import weights_fit_config
 from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.start.model_checks.quantised_files import check_quantised_files
 from dpo_tui.start.model_checks.weights_fit_config import check_weights_fit_config
+from dpo_tui.start.model_checks.worker_packages import WorkerPackages
 from tests.support.families import FAMILIES, build
 
 Values = dict[str, Any]
@@ -205,6 +207,94 @@ def test_what_files_hold_beside_a_model_is_no_contradiction(
     assert (
         checked(rewrite(bare, lambda found: {name.removeprefix("transformer."): found[name] for name in found})) == []
     )
+
+
+UNUSUAL: dict[str, tuple[str, Callable[[Weights], Weights]]] = {
+    "halved": ("llama", lambda found: {name: one.half() for name, one in found.items()}),
+    "an output layer beside the embedding that it is": (
+        "llama-tied",
+        lambda found: found | {"lm_head.weight": found["model.embed_tokens.weight"].clone()},
+    ),
+    "masks of GPT-2": (
+        "gpt2",
+        lambda found: (
+            found | {"transformer.h.0.attn.bias": ones(1, 1, 8, 8).byte(), "transformer.h.0.attn.masked_bias": ones()}
+        ),
+    ),
+    "masks and angles of GPT-NeoX": (
+        "gpt-neox",
+        lambda found: (
+            found
+            | {
+                "gpt_neox.layers.0.attention.bias": ones(1, 1, 8, 8).bool(),
+                "gpt_neox.layers.0.attention.rotary_emb.inv_freq": ones(4),
+            }
+        ),
+    ),
+    "numbers of positions": ("bloom", lambda found: found | {"transformer.position_ids": ones(1, 8).long()}),
+    "multi-token prediction beside the model": (
+        "qwen3.5-text",
+        lambda found: found | {"mtp.fc.weight": ones(64, 128), "mtp.layers.0.mlp.up_proj.weight": ones(128, 64)},
+    ),
+    "a wrapper's newer names": (
+        "gemma3-wrapper",
+        lambda found: {
+            f"model.{name}"
+            if not name.startswith("language_model")
+            else name.replace("language_model.model.", "model.language_model."): one
+            for name, one in found.items()
+        },
+    ),
+}
+
+
+def ones(*sizes: int) -> Any:
+    import torch
+
+    return torch.ones(*sizes) if sizes else torch.tensor(1.0)
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_unusual_files_that_transformers_loads_are_accepted(
+    kind: str, families: Callable[[str], Path], tmp_path: Path, here: list[Mapping[str, Any]]
+) -> None:
+    name, edit = UNUSUAL[kind]
+    folder = rewrite(Path(shutil.copytree(families(name), tmp_path / "model")), edit)
+    assert checked(folder) == []
+    assert check_quantised_files(ModelFolder(folder, "model"), WorkerPackages(), has_gpu=True) == []
+
+
+@pytest.mark.parametrize("kind", ["olmo", "biogpt", "codegen", "dots1"])
+def test_families_whose_weights_are_not_counted_are_left_to_transformers(
+    kind: str, tmp_path: Path, here: list[Mapping[str, Any]]
+) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes: dict[str, Any] = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if kind == "codegen":
+        sizes = {"vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}
+    if kind == "dots1":
+        sizes |= {
+            "n_routed_experts": 4,
+            "n_shared_experts": 1,
+            "moe_intermediate_size": 16,
+            "n_group": 1,
+            "topk_group": 1,
+        }
+        sizes |= {"first_k_dense_replace": 1, "num_key_value_heads": 2}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(tmp_path)
+    assert checked(tmp_path) == [] and len(here) == 1
+    assert "shape 256" in refusal(change(tmp_path, vocab_size=256))
+
+
+def test_weights_in_4_bits_are_accepted_as_they_are_saved(families: Callable[[str], Path], tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    model = AutoModelForCausalLM.from_pretrained(families("qwen2"), quantization_config=settings)
+    model.save_pretrained(tmp_path)
+    assert checked(tmp_path) == []
+    assert check_quantised_files(ModelFolder(tmp_path, "model"), WorkerPackages(), has_gpu=False) == []
 
 
 def test_values_of_model_init_count_as_those_of_the_config(
