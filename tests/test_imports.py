@@ -34,6 +34,11 @@ def test_looking_at_runs_stays_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & (HEAVY | {"textual", "pydantic", "rich"})
 
 
+def test_the_child_of_a_scan_does_without_configs() -> None:
+    """Importing them takes longer than scanning a small file."""
+    assert not loaded_by("import dpo_tui.data.scan.scanner") & {"pydantic", "pyarrow", "jinja2", "yaml"}
+
+
 @pytest.mark.parametrize(
     "module", ["dpo_tui.start.prepare", "dpo_tui.cli.train", "dpo_tui.cli.demo", "dpo_tui.cli.config"]
 )

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dpo_tui.config.schema import Config
 from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair
@@ -24,6 +23,9 @@ from dpo_tui.data.tokens.template_probes import TrainedText, closing, sample_of
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings, TokenizerSettings
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
+
+if TYPE_CHECKING:  # the child of a scan has no config, and would wait for pydantic longer than for a small file
+    from dpo_tui.config.schema import Config
 
 # Two times that differ in every part that a template may write.
 _TIMES = (datetime(2001, 2, 3, 4, 5, 6), datetime(2022, 11, 18, 17, 38, 49))
@@ -49,7 +51,7 @@ class RenderedText:
 
 
 def check_config(
-    config: Config, rows: Sequence[Pair | Demonstration | LabelledAnswer], *, download: bool = False
+    config: "Config", rows: Sequence[Pair | Demonstration | LabelledAnswer], *, download: bool = False
 ) -> list[TemplateFinding]:
     """Check the template of a config's model on rows that are trained on; see :func:`check_rows`.
 
