@@ -12,9 +12,7 @@ from typing import Any
 from dpo_tui.demo.assets import model_dir
 
 _VOCABULARY = 1536
-_SPREAD = 0.08
-"""Standard deviation of the weights."""
-
+_SPREAD = 0.08  # standard deviation of the weights
 _TOKENS = {"vocab_size": _VOCABULARY, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
 _LLAMA_LIKE = {
     **_TOKENS,
@@ -360,15 +358,32 @@ IN_4BIT = (
 """Families that are compared with weights in NF4 too."""
 
 
-def build(name: str, folder: Path) -> Path:
-    """Write the model of a family and the demo's tokenizer into a new folder."""
+def options_of(name: str, **changes: Any) -> dict[str, Any]:
+    """What the configuration class of a family is given, with changes; in a wrapper those are of the language model."""
+    options = dict(FAMILIES[name].options)
+    text = options.get("text_config")
+    return options | (changes if text is None else {"text_config": text | changes})
+
+
+def build(name: str, folder: Path, tokenizer: Path | None = None, **changes: Any) -> Path:
+    """Write the model of a family and a tokenizer into a new folder.
+
+    Args:
+        name: of :data:`FAMILIES`.
+        folder: to write to.
+        tokenizer: folder of the model that has the tokenizer, for which the vocabulary is made; the demo's otherwise.
+        **changes: values of the config that replace the family's.
+    """
     import torch
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto import modeling_auto
 
+    if tokenizer is not None:
+        changes = {"vocab_size": len(AutoTokenizer.from_pretrained(tokenizer)), **changes}
     family = FAMILIES[name]
-    config = AutoConfig.for_model(family.model_type, **family.options)
+    config = AutoConfig.for_model(family.model_type, **options_of(name, **changes))
     causal = family.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "wrapper" not in name
+    # Wrappers whole, as they are published: AutoModelForCausalLM makes some without their vision tower.
     loader = modeling_auto.AutoModelForCausalLM if causal else modeling_auto.AutoModelForImageTextToText
     torch.manual_seed(0)
     model = loader.from_config(config, dtype=torch.float32)
@@ -380,5 +395,5 @@ def build(name: str, folder: Path) -> Path:
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 0
     model.save_pretrained(folder)
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(model_dir() / file, folder)
+        shutil.copy((tokenizer or model_dir()) / file, folder)
     return folder

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from dpo_tui.train.model.dropout_rates import config_as_loaded, config_rates, disable_dropout, module_rates
-from tests.support.model_families import FAMILIES, make_family
+from tests.support.families import FAMILIES, build, options_of
 from tests.support.training import losses, make_config, train
 
 WITH_DROPOUT: dict[str, tuple[str, dict[str, Any]]] = {
-    "torch's modules": ("gpt_neo", {"attention_dropout": 0.3, "resid_dropout": 0.2}),
+    "torch's modules": ("gpt-neo", {"attention_dropout": 0.3, "resid_dropout": 0.2}),
     "attributes of attention": ("llama", {"attention_dropout": 0.3}),
     "attributes of layers": ("opt", {"dropout": 0.3}),
     "whole layers": ("opt", {"dropout": 0.0, "layerdrop": 0.5}),
-    "both": ("seed_oss", {}),
+    "both": ("seed-oss", {}),
 }
 
 
@@ -24,8 +24,7 @@ def made(kind: str, **changes: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    name, values = FAMILIES[kind]
-    config = AutoConfig.for_model(name, **(values | {"vocab_size": 100, "pad_token_id": 0} | changes))
+    config = AutoConfig.for_model(FAMILIES[kind].model_type, **options_of(kind, vocab_size=100, **changes))
     return AutoModelForCausalLM.from_config(config)
 
 
@@ -79,7 +78,7 @@ def test_a_run_starts_where_policy_and_reference_agree(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, *, use_lora: bool
 ) -> None:
     """OPT's dropout of 0.1 is a function's; with disable_dropout = true the first loss is ln 2, as the docs say."""
-    model = make_family("opt", tmp_path / "opt", tiny_model)
+    model = build("opt", tmp_path / "opt", tiny_model)
     settings = {"sample_prompts": 0, "kl_prompts": 0, "max_steps": 2, "eval_split": 0.0, "use_lora": use_lora}
     folder = train(make_config(model, tiny_pairs, precompute_ref_log_probs="off", **settings))
     assert losses(folder)[1] == pytest.approx(0.6931, abs=1e-4)
