@@ -139,6 +139,8 @@ class Strategy:
             grouped by length.
         own_settings: settings that strategies which do not name them ignore.
         ignored_settings: settings of other strategies that it ignores.
+        several_processes: whether a test holds several processes that train it together to the losses of one. Some
+            losses of TRL average over the rows of all processes, so that another number of them is another training.
     """
 
     name: str
@@ -166,6 +168,7 @@ class Strategy:
     keeps_data_order: bool = False
     own_settings: frozenset[str] = frozenset()
     ignored_settings: frozenset[str] = frozenset()
+    several_processes: bool = False
 
     def start_loss(self, settings: Settings) -> float | None:
         """Return the expected loss before the first update; None where that is unknown."""
