@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 @click.option("--rejected-field", help="The column of the other answer.")
 @click.option("--system-field", help="The column of the system message.")
 @click.option("--prefix-field", help="The column of the beginning that both answers share.")
-@click.option("--label-field", help="The column that says which of two answers is better.")
+@click.option("--label-field", help="The column that says which of two answers is better, or whether one is good.")
+@click.option("--completion-field", help="The column of a labelled answer.")
+@click.option("--rating-threshold", type=float, help="The lowest rating of a desirable answer, where it has ratings.")
 @click.option("--ranking-pairs", type=click.Choice(["all", "best-worst"]), help="Which pairs of a list of answers.")
 @click.option("--weights", metavar="W,W…", help="The share of each DATA in the mix, such as 0.7,0.3.")
 @click.option("--encoding", help="The encoding of files that are not UTF-8. [recognised]")
@@ -69,6 +71,8 @@ def inspect(
     system_field: str | None,
     prefix_field: str | None,
     label_field: str | None,
+    completion_field: str | None,
+    rating_threshold: float | None,
     ranking_pairs: str | None,
     weights: str | None,
     encoding: str | None,
@@ -97,6 +101,8 @@ def inspect(
         system_field=system_field,
         prefix_field=prefix_field,
         label_field=label_field,
+        completion_field=completion_field,
+        rating_threshold=rating_threshold,
         ranking_pairs=ranking_pairs,
         encoding=encoding or None,
         weights=_weights(weights, len(data), write),
@@ -111,6 +117,8 @@ def inspect(
     )
     with ScanProcess(request) as process:
         report = _report_of(process.events())
+    if write is not None and "completion" in report["columns"]:
+        raise UsageError("--write repairs pairs, and these are labelled answers", hint="Leave --write out.")
     if as_json:
         print_json(report)
     else:
