@@ -29,6 +29,7 @@ class HeldOut:
         loss: of the last evaluation; None where none was logged.
         start: the held-out loss before the first step, or of the first evaluation.
         best: the lowest held-out loss.
+        margin: mean reward of the chosen answers minus that of the rejected ones; None where none was logged.
     """
 
     count: int | None
@@ -37,6 +38,7 @@ class HeldOut:
     loss: float | None
     start: float | None
     best: float | None
+    margin: float | None = None
 
     @property
     def above_chance(self) -> bool:
@@ -60,6 +62,9 @@ class HeldOut:
             return False
         if self.accuracy is not None:
             return self.above_chance
+        # Where most answers have one label, a policy that likes all answers better has a lower loss, too.
+        if self.margin is not None and self.margin <= 0:
+            return False
         return self.start - self.loss > FALLEN_LOSS_SHARE * abs(self.start)
 
 
@@ -71,6 +76,7 @@ def held_out_of(run: Evidence) -> HeldOut | None:
     if not later and accuracy is None:
         return None
     count = held_out_count(run)
+    margins = run.series("eval_rewards/margins")
     first = losses[0] if losses else None
     expected = run.loss_scale.start if run.loss_scale else None
     # A run that was not evaluated before its first step starts where its loss must, else at its first evaluation.
@@ -82,6 +88,7 @@ def held_out_of(run: Evidence) -> HeldOut | None:
         loss=later[-1] if later else None,
         start=start,
         best=min(later, default=None),
+        margin=margins[-1][1] if margins and margins[-1][0] > 0 else None,
     )
 
 

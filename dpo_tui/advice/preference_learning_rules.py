@@ -77,13 +77,15 @@ def chosen_falls(run: Evidence) -> Advice | None:
     fallen = -late
     if fallen < max(CHOSEN_LOSS_NATS, CHOSEN_LOSS_SHARE * start) or (late > early and fallen < start):
         return None
+    remedy = _holding_chosen(run)
+    words = "Lower the rate, or add the sft loss" if "loss_type" in remedy else "Lower the rate"
     still_falling = " and keep losing" if late <= early else ""
     return Advice(
         "chosen-falls",
         "warning",
         f"The chosen answers lose probability{still_falling} ({fallen:z.0f} nats an answer below the reference): the "
-        "margin is there only because the rejected ones fall faster. Lower the rate, or add the sft loss.",
-        _holding_chosen(run),
+        f"margin is there only because the rejected ones fall faster. {words}.",
+        remedy,
         f"mean log-ratio of chosen {early:z.1f} nats in the third quarter, {late:z.1f} in the last; {start:.0f} "
         "nats at the start",
     )
@@ -111,7 +113,10 @@ def kl(run: Evidence) -> Advice | None:
 def _holding_chosen(run: Evidence) -> dict[str, Any]:
     """A remedy: a part of the sft loss; where the run has that already, half the rate."""
     rate = run.setting("learning_rate", 0.0)
-    return with_sft_loss(run.settings) or ({"learning_rate": float(f"{rate / 2:.3g}")} if rate else {})
+    slower = {"learning_rate": float(f"{rate / 2:.3g}")} if rate else {}
+    if run.strategy is not None and "loss_type" in run.strategy.ignored_settings:
+        return slower
+    return with_sft_loss(run.settings) or slower
 
 
 def _higher_beta(run: Evidence) -> dict[str, Any]:

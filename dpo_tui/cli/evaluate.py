@@ -31,7 +31,7 @@ def evaluate(
     split: str | None,
     kl_prompts: int,
     as_json: bool,
-    **file_settings: str | None,
+    **file_settings: str | float | None,
 ) -> None:
     """Measure preference accuracy, margin, loss and KL of a run's model, with the run's own settings.
 
@@ -40,7 +40,7 @@ def evaluate(
     """
     if data is None and (subset or split or any(file_settings.values())):
         raise UsageError("--subset, --split, --encoding and --…-field are those of --data", hint="Add --data FILE.")
-    require_known_encoding(file_settings["encoding"])
+    require_known_encoding(str(file_settings["encoding"] or ""))
     folder = store.find(run)
     store.require_result(folder)
     if data is not None and Path(data).expanduser().exists():

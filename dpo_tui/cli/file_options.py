@@ -16,7 +16,11 @@ _OPTIONS = (
     click.option("--rejected-field", help="The column of the other answer."),
     click.option("--system-field", help="The column of the system message."),
     click.option("--prefix-field", help="The column of the beginning that both answers share."),
-    click.option("--label-field", help="The column that says which of two answers is better."),
+    click.option("--label-field", help="The column that says which of two answers is better, or whether one is good."),
+    click.option("--completion-field", help="The column of a labelled answer."),
+    click.option(
+        "--rating-threshold", type=float, help="The lowest rating of a desirable answer, where it has ratings."
+    ),
     click.option("--ranking-pairs", type=click.Choice(["all", "best-worst"]), help="Which pairs of a list of answers."),
     click.option("--encoding", help="The encoding of files that are not UTF-8. [recognised]"),
 )

@@ -64,6 +64,8 @@ def inspect(
     system_field: str | None,
     prefix_field: str | None,
     label_field: str | None,
+    completion_field: str | None,
+    rating_threshold: float | None,
     ranking_pairs: str | None,
     weights: str | None,
     encoding: str | None,
@@ -93,6 +95,8 @@ def inspect(
         system_field=system_field,
         prefix_field=prefix_field,
         label_field=label_field,
+        completion_field=completion_field,
+        rating_threshold=rating_threshold,
         ranking_pairs=ranking_pairs,
         encoding=encoding or None,
         weights=_weights(weights, len(data), write),
@@ -107,6 +111,8 @@ def inspect(
     )
     with ScanProcess(request) as process:
         report = _report_of(process.events())
+    if write is not None and "completion" in report["columns"]:
+        raise UsageError("--write repairs pairs, and these are labelled answers", hint="Leave --write out.")
     if as_json:
         print_json(report)
     else:

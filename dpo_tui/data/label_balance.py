@@ -47,7 +47,7 @@ class LabelBalance:
         Args:
             settings: with ``desirable_weight`` and ``undesirable_weight``.
         """
-        found = [f"labels: {self.desirable:,} desirable and {self.undesirable:,} undesirable answers to train on"]
+        found = [f"labels: {self.desirable:,} desirable and {self.undesirable:,} undesirable answers"]
         return [*found, *filter(None, [self._imbalance(settings), self._few(), self._conflicts()])]
 
     def _imbalance(self, settings: Mapping[str, Any]) -> str:

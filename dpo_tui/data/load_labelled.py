@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dpo_tui.data.load_pairs import format_name, tie_notes
+from dpo_tui.data.load_pairs import columns_of, format_name, tie_notes
 from dpo_tui.data.load_rows import EXPECTED_ANSWER, load_rows
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer, labelled_answer_of
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
@@ -28,6 +28,7 @@ class LoadedLabelled:
     notes: list[str] = field(default_factory=list)
     sources: list[SourceRows] = field(default_factory=list)
     places: RowPlaces = field(default_factory=lambda: RowPlaces([], []))
+    columns: dict[str, str] = field(default_factory=dict)
 
 
 def load_labelled(source: Source, progress: Progress | None = None) -> LoadedLabelled:
@@ -62,6 +63,7 @@ def load_labelled(source: Source, progress: Progress | None = None) -> LoadedLab
         ],
         sources=loaded.sources,
         places=loaded.places,
+        columns=columns_of(recogniser),
     )
 
 

@@ -68,7 +68,7 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
         total=loaded.total,
         dropped=loaded.dropped,
         sha256=loaded.sha256,
-        columns=_columns(recogniser),
+        columns=columns_of(recogniser),
         notes=[
             *loaded.notes,
             *tie_notes(loaded.dropped, loaded.total),
@@ -112,7 +112,8 @@ def format_name(formats: Counter[str]) -> str:
     return names[0] if len(names) == 1 else "mixed: " + ", ".join(names) if names else "unknown"
 
 
-def _columns(recogniser: Recogniser) -> dict[str, str]:
+def columns_of(recogniser: Recogniser) -> dict[str, str]:
+    """The column that holds each part of an example, in the most frequent format."""
     if not recogniser.formats:
         return {}
     return dict(recogniser.evidence[recogniser.formats.most_common(1)[0][0]])

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.load_labelled import load_labelled
 from dpo_tui.data.load_pairs import load_pairs
-from dpo_tui.data.load_split import hold_out_pairs, training_count
+from dpo_tui.data.load_split import hold_out_labelled, hold_out_pairs, training_count
 from dpo_tui.data.pairs.pair import Pair, text_of
 from dpo_tui.data.source.locate import is_pattern, locate
 from dpo_tui.data.source.source import training_source
@@ -62,7 +63,10 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
     try:
         if not all(path.exists() or is_pattern(str(path)) for path in paths):
             return PairSizes(basis="the dataset is not on this machine: steps are not counted")
-        if strategy_of(config).data is not DataForm.PAIRS:
+        form = strategy_of(config).data
+        if form is DataForm.LABELLED:
+            return _labelled_sizes(config, tokenizer_folder)
+        if form is not DataForm.PAIRS:
             return PairSizes(basis="steps are counted for preference pairs only")
         files = locate(training_source(config))
         file = files[0]
@@ -83,6 +87,21 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
     except (DpoTuiError, OSError) as error:
         message = error.message if isinstance(error, DpoTuiError) else error.strerror
         return PairSizes(basis=f"the dataset was not counted: {message}")
+
+
+def _labelled_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
+    """The same of labelled answers, which have one sequence each; a file of any size is read whole."""
+    rows = load_labelled(training_source(config)).rows
+    trained = len(rows) if config.has_evaluation_data else len(hold_out_labelled(rows, config)[0])
+    # Each answer is measured as a pair of itself, so that half of both sequences is its own.
+    found = _measured([row.as_pair() for row in rows], len(rows), config, tokenizer_folder, whole=True)
+    return replace(
+        found,
+        tokens_per_pair=found.tokens_per_pair / 2 if found.tokens_per_pair is not None else None,
+        basis=found.basis.replace(" pairs", " labelled answers"),
+        sequences=tuple((tokens, 0) for tokens, _ in found.sequences),
+        trained=trained,
+    )
 
 
 def _accepted_by_template(pairs: list[Pair], config: Config, tokenizer_folder: Path | None) -> list[Pair]:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.pairs.labelled_answer import LabelledTurns
 from dpo_tui.data.pairs.pair import Unreadable, text_of
 from dpo_tui.data.pairs.word_diff import word_difference
 from dpo_tui.data.repair.repair import Repaired, repair
 from dpo_tui.data.repair.repair_plan import Edit, RepairPlan
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.row_index import RowIndex, open_index
-from dpo_tui.data.scan.row_search import next_flagged, search, turns_of
+from dpo_tui.data.scan.row_search import labelled_turns_of, next_flagged, search, turns_of
 from dpo_tui.data.scan.scan_cache import cached_flags
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError
@@ -119,6 +120,15 @@ class RepairPreview:
         return f"{text} {self.changed:,} changed." if self.changed else text
 
 
+def _browsed_answer(row: int, labelled: LabelledTurns, flagged_by: tuple[str, ...], place: str) -> BrowsedPair:
+    """A labelled answer in the place of the chosen answer where it is desirable, else of the rejected one."""
+    prompt, answer = text_of(labelled.turns.prompt), text_of(labelled.turns.chosen)
+    chosen, rejected = (answer, "") if labelled.desirable else ("", answer)
+    pieces = ((answer, False),)
+    difference = (pieces, ()) if labelled.desirable else ((), pieces)
+    return BrowsedPair(row, prompt, chosen, rejected, difference, flagged_by=flagged_by, place=place)
+
+
 class DatasetBrowser:
     """A dataset opened for reading any row. Every method may read the disk: call them from a thread.
 
@@ -151,12 +161,16 @@ class DatasetBrowser:
         Raises:
             DataError: the file was changed since it was indexed.
         """
-        found = turns_of(self._index.row(row), self._recogniser)
+        content = self._index.row(row)
+        found = turns_of(content, self._recogniser)
         place = self._index.places.of(row)
         flagged_by = self._checks_of(row)
         if found is None:
             return BrowsedPair(row, problem="a blank line", flagged_by=flagged_by, place=place)
         if isinstance(found, Unreadable):
+            labelled = labelled_turns_of(content, self._recogniser)
+            if labelled:
+                return _browsed_answer(row, labelled[0], flagged_by, place)
             return BrowsedPair(row, problem=found.message, flagged_by=flagged_by, place=place)
         turns = found[0]
         prompt, chosen, rejected = text_of(turns.prompt), text_of(turns.chosen), text_of(turns.rejected)

@@ -203,7 +203,7 @@ def test_the_labels_are_counted_and_doubts_about_them_are_said(tmp_path: Path) -
     records = [*labelled(200), *({**labelled(1)[0], "label": label} for label in (True, False))]
     notes = split_of(config(tmp_path, records, eval_split=0.0), download=False).notes
     assert notes == (
-        "labels: 101 desirable and 101 undesirable answers to train on",
+        "labels: 101 desirable and 101 undesirable answers",
         "labels: 1 answers are desirable in one row and undesirable in another",
     )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from dpo_tui.data.pairs.pair import Message, Turns, Unreadable, pair_of, reason_unusable
+from dpo_tui.data.pairs.pair import Message, Pair, Turns, Unreadable, pair_of, reason_unusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class LabelledAnswer:
     completion: list[Message]
     desirable: bool
     tools: list[dict[str, Any]] | None = None
+
+    def as_pair(self) -> Pair:
+        """The answer beside itself, for what counts tokens or looks at texts of pairs."""
+        return Pair(self.row, self.prompt, self.completion, self.completion, self.tools)
 
 
 class LabelledTurns(NamedTuple):

@@ -40,7 +40,8 @@ def report_text(report: dict[str, Any], *, ascii_only: bool = False) -> str:
 
 
 def _rows(report: dict[str, Any]) -> str:
-    return f"{report['rows']:,} rows, {report['usable']:,} usable pairs"
+    kind = "pairs" if "chosen" in report["columns"] or "label" not in report["columns"] else "labelled answers"
+    return f"{report['rows']:,} rows, {report['usable']:,} usable {kind}"
 
 
 def _columns(columns: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.data.load_pairs import usable_turns
+from dpo_tui.data.pairs.labelled_answer import LabelledTurns, labelled_answer_of
 from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.row_index import RowIndex
@@ -19,6 +20,19 @@ def turns_of(row: Row, recogniser: Recogniser) -> list[Turns] | Unreadable | Non
         return usable_turns(row, recogniser)
     except Unreadable as problem:
         return problem
+
+
+def labelled_turns_of(row: Row, recogniser: Recogniser) -> list[LabelledTurns]:
+    """The labelled answers of a row that holds no pair; none where it holds no such answer either."""
+    if row is None or isinstance(row, Unreadable):
+        return []
+    try:
+        found = recogniser.answers(row)
+        for one in found:
+            labelled_answer_of(1, one)  # raises for an empty one
+        return found
+    except Unreadable:
+        return []
 
 
 def search(

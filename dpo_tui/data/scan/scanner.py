@@ -24,6 +24,7 @@ from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.chunk_scanner import ChunkScanner, ChunkStats
 from dpo_tui.data.scan.duplicates import PairLog
+from dpo_tui.data.scan.labelled_report import labelled_report
 from dpo_tui.data.scan.pair_batcher import BLANK
 from dpo_tui.data.scan.report import Report, make_report
 from dpo_tui.data.scan.row_index import RowIndex, RowPosition
@@ -94,20 +95,37 @@ class _Scan:
         with (self.draft.path / "flags.u32").open("w+b") as flags:
             self._first_pass(flags)
             self._compare_rows(flags)
-        self._raise_if_unusable()
         self.first_rows += [self.totals.lines] * (len(self.files) - len(self.first_rows))
+        labelled = self._labelled() if self.totals.rows and not self.totals.usable else None
+        if labelled is None:
+            self._raise_if_unusable()
         if len(self.rows) > 1:
             source = self.request.source
             self.sources = sources_of(source.locations, self.rows, self.usable, source.weights)
             self.totals.notes += [one.note() for one in self.sources]
-        report = self._report(complete=True)
+        report = labelled[0] if labelled else self._report(complete=True)
+        if labelled:
+            self._flag_labelled_rows(labelled[1])
         RowIndex(self.files, self.positions, self.totals.lines, first_rows=self.first_rows).save(self.draft.path)
         (self.draft.path / "report.json").write_bytes(orjson.dumps(report.to_json()))
         self.draft.commit()
-        if self.request.model is None:
+        if labelled or self.request.model is None:
             return report
         self.emit({"event": "partial", "report": report.to_json()})
         return self._with_tokens()
+
+    def _labelled(self) -> tuple[Report, NDArray[np.uint32]] | None:
+        """The report on labelled answers, where there are some in place of pairs."""
+        return labelled_report(self.request, self.checks, self._places_of_files())
+
+    def _places_of_files(self) -> list[tuple[str, int]]:
+        return [(str(file.path), first) for file, first in zip(self.files, self.first_rows, strict=False)]
+
+    def _flag_labelled_rows(self, flags: NDArray[np.uint32]) -> None:
+        """Replace the flags of a scan for pairs, which every row has; blank lines stay."""
+        stored = np.memmap(self.draft.path / "flags.u32", dtype=np.uint32, mode="r+")
+        stored[stored != BLANK] = 0
+        stored[: len(flags)] |= flags[: len(stored)]
 
     def close(self) -> None:
         self.pair_log.close()
@@ -208,7 +226,7 @@ class _Scan:
             self.checks,
             location=self.request.source.name,
             places=self.places,
-            files=[(str(file.path), first) for file, first in zip(self.files, self.first_rows, strict=False)],
+            files=self._places_of_files(),
             sources=self.sources,
             complete=complete,
             **counted,

@@ -35,6 +35,8 @@ FILE_SETTINGS = (
     "system_field",
     "prefix_field",
     "label_field",
+    "completion_field",
+    "rating_threshold",
     "ranking_pairs",
     "encoding",
 )

@@ -9,6 +9,7 @@ from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, is_kept
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
+from dpo_tui.strategies.registry import strategy_of
 
 _BATCH = 200
 
@@ -57,13 +58,16 @@ def nothing_fits(config: Config, count: int, part: str, shortest: int | None = N
         part: what they are for.
         shortest: tokens of the shortest prompt, where they were counted.
     """
-    which = f"the {part} pair" if count == 1 else f"each of the {count:,} {part} pairs"
+    strategy = strategy_of(config)
+    rows = strategy.data.value
+    which = f"the {part} {rows.removesuffix('s')}" if count == 1 else f"each of the {count:,} {part} {rows}"
+    cut = ' or truncation_mode = "keep_end", which cuts the beginning of prompts'
     room = f" (the shortest has {shortest:,})" if shortest is not None else ""
-    more = f"above {shortest:,}, or " if shortest is not None else "higher, or "
+    more = f"above {shortest:,}" if shortest is not None else "higher"
     return DataError(
         f"{config.dataset}: nothing is left of {which}: the prompt alone fills max_seq_length = "
         f"{config.max_seq_length:,} tokens{room}",
-        hint=f'Set max_seq_length {more}truncation_mode = "keep_end", which cuts the beginning of prompts',
+        hint=f"Set max_seq_length {more}" + ("" if "truncation_mode" in strategy.ignored_settings else f",{cut}"),
     )
 
 

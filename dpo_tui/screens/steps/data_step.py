@@ -178,7 +178,7 @@ def preview(location: str, plan: RunPlan | None = None) -> list[Paragraph]:
     from dpo_tui.data.rows.column_use import reading_notes, unused_notes
     from dpo_tui.data.rows.record_to_pairs import Recogniser
     from dpo_tui.data.scan.row_index import preview_rows
-    from dpo_tui.data.scan.row_search import turns_of
+    from dpo_tui.data.scan.row_search import labelled_turns_of, turns_of
 
     source = (plan or RunPlan()).source_at(location)
     recogniser = Recogniser(source.mapping)
@@ -189,13 +189,24 @@ def preview(location: str, plan: RunPlan | None = None) -> list[Paragraph]:
     except DpoTuiError as error:
         return [(error.message, "bad"), (error.hint or "", "muted")]
     ties: list[RowProblem] = []
-    shown = 0
+    shown = labelled = 0
     for number, row in rows:
         pairs = turns_of(row, recogniser)
         if isinstance(pairs, Unreadable) and pairs.check == "tie":
             ties.append(RowProblem(number, pairs.check, pairs.message))
         elif isinstance(pairs, Unreadable):
-            text.append((f"row {number}: {pairs.message}", "bad"))
+            answers = labelled_turns_of(row, recogniser)
+            labelled += len(answers)
+            if not answers:
+                text.append((f"row {number}: {pairs.message}", "bad"))
+            elif shown < _PAIRS_SHOWN:
+                shown += 1
+                mark, style = ("+", "good") if answers[0].desirable else ("-", "muted")
+                text += [
+                    (_shortened(text_of(answers[0].turns.prompt)), "heading"),
+                    (f"{mark} {_shortened(text_of(answers[0].turns.chosen))}", style),
+                    ("", "text"),
+                ]
         elif pairs and shown < _PAIRS_SHOWN:
             shown += 1
             pair = pairs[0]
@@ -205,6 +216,7 @@ def preview(location: str, plan: RunPlan | None = None) -> list[Paragraph]:
                 (f"- {_shortened(text_of(pair.rejected))}", "muted"),
                 ("", "text"),
             ]
+    notes += ['for strategy = "kto": labelled answers, no pairs'] if labelled else []
     notes += tie_notes(ties, len(rows)) + reading_notes(recogniser.notes) + unused_notes(recogniser.columns.unused)
     heading = f"format: {format_name(recogniser.formats)}" if recogniser.formats else "no pair recognised"
     return [(heading, "accent"), *((note, "warn") for note in notes), ("", "text"), *text[:_PARAGRAPHS_SHOWN]]
