@@ -30,7 +30,7 @@ from dpo_tui.train.model.checked_loading import load_checked, load_with_adapter
 from dpo_tui.train.model.model_class import model_class, model_without_weights
 from dpo_tui.train.tools.export_run import EXPORT_RECORD
 from dpo_tui.train.tools.json_service import Send, serve
-from dpo_tui.train.worker.checkpoints import damaged_file
+from dpo_tui.train.worker.checkpoints import checksums_of, damaged_file
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,14 @@ def _check_export_files(folder: Path, record: dict[str, Any]) -> str:
             raise TrainingError(f"{name} is not there")
         if path.stat().st_size != size:
             raise TrainingError(f"{name} has {path.stat().st_size:,} bytes, and had {size:,} when it was exported")
-    return f"all {len(files)} files that were exported are there, in their sizes"
+    checksums = record.get("crc32")
+    if not isinstance(checksums, dict):  # of an earlier version
+        return f"all {len(files)} files that were exported are there, in their sizes"
+    now = dict(zip(checksums, checksums_of([folder / name for name in checksums]), strict=True))
+    changed = [name for name in checksums if now[name] != checksums[name]]
+    if changed:
+        raise TrainingError(f"{', '.join(changed)}: not as exported, by the checksum (CRC-32)")
+    return f"all {len(files)} files that were exported are there, as they were, by their checksums (CRC-32)"
 
 
 def _check_loadable(folder: Path, base: Path | None) -> str:

@@ -9,6 +9,7 @@ import shutil
 import time
 import zipfile
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,15 +37,23 @@ def mark_complete(checkpoint: Path) -> None:
     """
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (MARKER, _DAMAGED)]
     names = [str(path.relative_to(checkpoint)) for path in files]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        checksums = list(pool.map(_checksum, files))
     marker = {
         "step": step_of(checkpoint),
         "t": time.time(),
         "files": {name: path.stat().st_size for name, path in zip(names, files, strict=True)},
-        "crc32": dict(zip(names, checksums, strict=True)),
+        "crc32": dict(zip(names, checksums_of(files), strict=True)),
     }
     write_json_atomic(checkpoint / MARKER, marker)
+
+
+def checksums_of(files: Sequence[Path]) -> list[int]:
+    """Return the CRC-32 of each file, in order.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(_checksum, files))
 
 
 def checkpoint_to_resume(folder: Path, journal: Journal) -> Path | None:
