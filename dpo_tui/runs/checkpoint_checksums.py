@@ -3,6 +3,7 @@
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def damaged_file(checkpoint: Path) -> str | None:
 
     def is_whole(name: str) -> bool:
         try:
-            return checksum_of(checkpoint / name) == checksums[name] if name in checksums else _reads(checkpoint / name)
+            return _checksum(checkpoint / name) == checksums[name] if name in checksums else _reads(checkpoint / name)
         except OSError:
             return False
 
@@ -71,8 +72,17 @@ def newest_whole(folder: Path) -> tuple[Path | None, dict[str, str], bool]:
     return None, skipped, True
 
 
-def checksum_of(path: Path) -> int:
-    """Return the CRC-32 of a file."""
+def checksums_of(files: Sequence[Path]) -> list[int]:
+    """Return the CRC-32 of each file, in order.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(_checksum, files))
+
+
+def _checksum(path: Path) -> int:
     checksum = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

@@ -169,7 +169,7 @@ def _json_chunks(file: DataFile, size: int) -> Iterator[Chunk]:
             yield TextChunk(b"", notes=(document.note,))
             yield from _joined(document.rows, size, document.notes)
             return
-    if file.split is not None:
+    if file.split is not None and not file.is_of_split:
         require_split(file.split, file.path)
     if start[:1] == b"[" or (start[:1] == b"{" and not _is_json_lines(start)):
         from dpo_tui.data.source.json_splitter import Splitter, split

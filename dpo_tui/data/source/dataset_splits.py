@@ -6,7 +6,12 @@ from pathlib import Path
 from dpo_tui.errors import DataError
 
 # train, test … between separators, and a suffix such as the _prefs of UltraFeedback.
-_SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val|dev|eval)(_[A-Za-z]+)?(?=$|[/_.-])")
+_SPLIT = re.compile(
+    r"(?:^|[/_.-])(train(?:ing)?|test(?:ing)?|validation|valid|val|dev|eval(?:uation)?)(_[A-Za-z]+)?(?=$|[/_.-])",
+    re.IGNORECASE,
+)
+_SAME = {"training": "train", "testing": "test", "evaluation": "eval"}
+"""Other words for a split, as the `datasets` library has them."""
 
 TRAINING_SPLITS = ("train", "train_prefs")
 """Splits that are trained on where no setting names one, the usual one first."""
@@ -112,4 +117,7 @@ def _named(names: list[str], kind: str) -> str:
 def split_word(name: str) -> str:
     """The split in a file's name, such as ``train`` or ``test_prefs``; empty when there is none."""
     found = _SPLIT.findall(name)
-    return "".join(found[-1]) if found else ""
+    if not found:
+        return ""
+    word, kind = map(str, found[-1])
+    return _SAME.get(word.lower(), word.lower()) + kind

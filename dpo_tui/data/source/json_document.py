@@ -90,6 +90,8 @@ def json_document(file: DataFile, read: ReadFrom) -> JsonDocument | None:
     notes: list[str] = []
     name = file.path.name
     firsts = {member.name: _first_element(read, member) for member in members[:_MOST_COLUMNS] if member.kind}
+    if (found := _table_of_a_split(members, file, read)) is not None:
+        return found
     if (table := _split_table(members, firsts)) is not None:
         _require_split(file)
         columns, data = table
@@ -121,6 +123,20 @@ def json_document(file: DataFile, read: ReadFrom) -> JsonDocument | None:
         wrapped = inner[0]
         return json_document(file, lambda offset: _between(read, replace(wrapped, start=wrapped.start + offset)))
     return None
+
+
+def _table_of_a_split(members: list[Member], file: DataFile, read: ReadFrom) -> JsonDocument | None:
+    """The rows of a split, where a file has a table of columns, or of rows by key, under the name of each split."""
+    if not all(member.kind == "{" and split_word(member.name) for member in members):
+        return None
+    asked = None if file.is_of_split and file.split not in {member.name for member in members} else file.split
+    name = choose_split([member.name for member in members], asked, file.path)
+    chosen = next(member for member in members if member.name == name)
+    document = json_document(
+        replace(file, split=None), lambda offset: _between(read, replace(chosen, start=chosen.start + offset))
+    )
+    left = left_note(file.path, [member.name for member in members], [name])
+    return document and replace(document, note=f"{left}; {document.note}" if left else document.note)
 
 
 def _table_kind(members: list[Member], firsts: dict[str, tuple[str, Any]]) -> str:
@@ -167,7 +183,7 @@ def _split_table(members: list[Member], firsts: dict[str, tuple[str, Any]]) -> t
 
 
 def _require_split(file: DataFile) -> None:
-    if file.split is not None:
+    if file.split is not None and not file.is_of_split:
         require_split(file.split, file.path)
 
 
@@ -177,7 +193,11 @@ def _lists_of_rows(members: list[Member], firsts: dict[str, tuple[str, Any]], fi
         member
         for member in members
         if member.kind == "["
-        and isinstance(value := firsts.get(member.name, ("", None))[1], dict)
+        # An empty split is one too: without it, the rows of another would be taken for those of train.
+        and isinstance(
+            value := firsts.get(member.name, ("", None))[1] if member.elements or not split_word(member.name) else {},
+            dict,
+        )
         and not _is_message(value)
         and member.name.lower() not in _COLUMNS
         and not {"feature_idx", "type"} <= value.keys()  # the viewer's description of columns
@@ -195,8 +215,9 @@ def _chosen_list(lists: list[Member], file: DataFile) -> Member:
     by_name = {member.name: member for member in lists}
     if file.split in by_name:
         return by_name[file.split]
-    if all(split_word(name) for name in by_name) or file.split not in (None, WHOLE):
-        return by_name[choose_split(list(by_name), file.split, file.path)]
+    asked = None if file.is_of_split else file.split
+    if all(split_word(name) for name in by_name) or asked not in (None, WHOLE):
+        return by_name[choose_split(list(by_name), asked, file.path)]
     if len(lists) == 1:
         return lists[0]
     usual = next((by_name[name] for name in _LISTS_OF_ROWS if name in by_name), None)

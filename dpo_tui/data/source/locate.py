@@ -68,7 +68,7 @@ def _located(source: Source, progress: Progress | None) -> list[DataFile]:
         if is_pattern(source.location):
             return _matches(path, source)
         if looks_like_hub_id(source.location):
-            return [data_file(file) for file in download(source, progress)]
+            return [replace(data_file(file), is_of_split=True) for file in download(source, progress)]
         raise _not_found(path) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{source.location}: {error}") from error
@@ -149,7 +149,7 @@ def splits_of(source: Source) -> list[str]:
 def _from_hub_cache(source: Source) -> list[DataFile]:
     if not looks_like_hub_id(source.location):
         return []
-    return [data_file(file) for file in cached(source)]
+    return [replace(data_file(file), is_of_split=True) for file in cached(source)]
 
 
 def is_pattern(location: str) -> bool:
@@ -207,7 +207,7 @@ def _of_split(found: list[Path], names: list[str], split: str | None, where: Pat
         return files  # each may have a list of rows for each split
     chosen = files_of_split(found, names, split, where)
     note = left_note(where, names, [name for name, file in zip(names, found, strict=True) if file in chosen])
-    return [replace(data_file(file), note=note if file is chosen[0] else "") for file in chosen]
+    return [replace(data_file(file), is_of_split=True, note=note if file is chosen[0] else "") for file in chosen]
 
 
 def _subset_folder(path: Path, source: Source) -> Path:

@@ -158,6 +158,7 @@ class DataFile:
         encoding: of a text file that is not UTF-8, as the user named it; None finds it from the bytes.
         split: the split that the user named, for a file that holds several; None takes ``train`` or the only one.
         part: number of the location that it belongs to.
+        is_of_split: whether it was chosen for the split, by its name or its folder's; else its content has to have it.
         note: which files of its folder are read and which are not, in words; with the first file of a folder only.
     """
 
@@ -167,6 +168,7 @@ class DataFile:
     encoding: str | None = None
     split: str | None = None
     part: int = 0
+    is_of_split: bool = False
     note: str = ""
 
     @property

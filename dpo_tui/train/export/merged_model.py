@@ -18,6 +18,7 @@ from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.export.adapted_layers import read_adapted_model
 from dpo_tui.train.export.bnb_4bit_files import is_stored_in_4_bits
+from dpo_tui.train.export.end_tokens import add_end_tokens
 from dpo_tui.train.export.merge_check import check_merge, fits_in_memory, probe_texts
 from dpo_tui.train.export.merge_weights import merge_weights
 from dpo_tui.train.model.base_files import base_folder
@@ -96,7 +97,9 @@ def write_merged_model(
         if path.is_file():
             shutil.copy2(path, target / path.name)
     # After both copies: it reads the tokenizer of the adapter and changes the generation config of the base.
-    _add_eos_token(target, also_to_model=config.eos_token is not None)
+    add_end_tokens(target, target)
+    if config.eos_token is not None:
+        _name_eos_token(target)
     result = _checked(config, folder, base, target, dtype=dtype, progress=progress) if check else None
     # After the check, which compares with the base as it is.
     values = model_config_values(config)
@@ -139,25 +142,12 @@ def _write_config_values(target: Path, values: dict[str, Any]) -> None:
     write_json_atomic(target / "config.json", settings)
 
 
-def _add_eos_token(target: Path, *, also_to_model: bool) -> None:
-    """Let generation end at the end-of-text token of the tokenizer too, which the answers were trained with.
-
-    Args:
-        target: the merged model's folder.
-        also_to_model: whether config.json shall name that token as well, because the run's config sets it.
-    """
+def _name_eos_token(target: Path) -> None:
+    """Name the tokenizer's end-of-text token in a merged model's config.json, because the run's config sets it."""
     tokenizer = TokenizerSettings(target)
     number = tokenizer.id_of(tokenizer.special_tokens.get("eos_token"))
-    if number is None:
-        return
-    model = read_json(target / "config.json") or {}
-    generation = read_json(target / "generation_config.json") or {"eos_token_id": model.get("eos_token_id")}
-    named = generation.get("eos_token_id")
-    numbers = named if isinstance(named, list) else [] if named is None else [named]
-    if number not in numbers:
-        write_json_atomic(target / "generation_config.json", {**generation, "eos_token_id": [number, *numbers]})
-    if also_to_model:
-        write_json_atomic(target / "config.json", {**model, "eos_token_id": number})
+    if number is not None:
+        write_json_atomic(target / "config.json", {**(read_json(target / "config.json") or {}), "eos_token_id": number})
 
 
 def write_merged_folder(config: Config, folder: RunFolder, dtype: torch.dtype, progress: MergeProgress) -> str | None:

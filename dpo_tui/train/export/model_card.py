@@ -28,11 +28,14 @@ class CardDetails:
         licence: of the base model, as keys of a card's YAML head.
         curves: file name of the SVG of the training curves; empty without one.
         merge_check: result of the merge's check, in a sentence; empty without one.
+        own_ends: whether an adapter has a generation_config.json, because its answers end with another token than those
+            of its base.
     """
 
     licence: Mapping[str, str] = field(default_factory=dict)
     curves: str = ""
     merge_check: str = ""
+    own_ends: bool = False
 
 
 def model_card(
@@ -74,8 +77,8 @@ def model_card(
         f"## Settings\n\n{_settings(config, strategy, results)}",
         f"## Results\n\n{_results(strategy, results)}",
         *([f"![Curves of the run]({details.curves})"] if details.curves else []),
-        f"## Use\n\n{_usage(kind, model)}",
-        f"## Serve\n\n{_serve(config, kind, shown)}",
+        f"## Use\n\n{_usage(kind, model, own_ends=details.own_ends)}",
+        f"## Serve\n\n{_serve(config, kind, shown, own_ends=details.own_ends)}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -131,7 +134,7 @@ def _results(strategy: Strategy, results: Mapping[str, Any]) -> str:
     return "| metric | last value |\n|---|---|\n" + "\n".join(rows) + note
 
 
-def _usage(kind: Kind, model: str) -> str:
+def _usage(kind: Kind, model: str, *, own_ends: bool) -> str:
     base = Path(model).name if Path(model).is_absolute() else model
     if kind == "adapter":
         code = (
@@ -144,11 +147,19 @@ def _usage(kind: Kind, model: str) -> str:
             "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             'model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")\n'
         )
-    return f'```python\n{code}tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")\n```'
+    code += 'tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")\n'
+    if not own_ends:
+        return f"```python\n{code}```"
+    code = code.replace("AutoTokenizer\n", "AutoTokenizer, GenerationConfig\n")
+    code += 'model.generation_config = GenerationConfig.from_pretrained("THIS FOLDER")\n'
+    return (
+        f"```python\n{code}```\n\nIts answers end with another token than those of the base model. "
+        "`generation_config.json` names it, and has to be\nloaded as above: libraries read the settings of the base."
+    )
 
 
-def _serve(config: Config, kind: Kind, base: str) -> str:
-    served = ServedModel.of(config, "THIS_FOLDER", base if kind == "adapter" else "")
+def _serve(config: Config, kind: Kind, base: str, *, own_ends: bool) -> str:
+    served = replace(ServedModel.of(config, "THIS_FOLDER", base if kind == "adapter" else ""), own_ends=own_ends)
     if root_model(config.model_name) != config.model_name:
         served = replace(served, obstacle="its base is the merged model of the first stage")
     return "\n\n".join(f"{program}:\n\n```sh\n" + "\n".join(lines) + "\n```" for program, lines in commands(served))

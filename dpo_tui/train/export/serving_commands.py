@@ -27,6 +27,8 @@ class ServedModel:
         rank: of the adapter.
         local: whether the base is a folder of this machine and not a hub id.
         obstacle: why servers cannot load the adapter unmerged; empty where they can.
+        own_ends: whether the adapter's folder has settings of generation, because its answers end with another token
+            than those of its base.
     """
 
     folder: str
@@ -35,6 +37,7 @@ class ServedModel:
     rank: int = 16
     local: bool = False
     obstacle: str = ""
+    own_ends: bool = False
 
     @staticmethod
     def of(config: Config, folder: str, base: str = "") -> "ServedModel":
@@ -77,8 +80,10 @@ def _adapter(served: ServedModel) -> Commands:
     rank = f" --max-lora-rank {allowed}" if (allowed := vllm_rank(served.rank)) else ""
     fetch = [] if served.local else [f"hf download {base} --local-dir base"]
     place = base if served.local else "base"
+    # vLLM reads the settings of the base unless it is given a folder with others.
+    ends = f" --generation-config {folder}" if served.own_ends else ""
     return [
-        ("vLLM", [f"vllm serve {base} --enable-lora{rank} --lora-modules {name}={folder}"]),
+        ("vLLM", [f"vllm serve {base} --enable-lora{rank} --lora-modules {name}={folder}{ends}"]),
         (
             "llama.cpp",
             [

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from dpo_tui.config.files import load
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
+from dpo_tui.runs.checkpoint_checksums import checksums_of
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.runs.naming import given_name
 from dpo_tui.train.export.curves_svg import curves_svg
+from dpo_tui.train.export.end_tokens import GENERATION_CONFIG, add_end_tokens
 from dpo_tui.train.export.merged_model import write_merged_model
 from dpo_tui.train.export.model_card import CardDetails, Kind, model_card
 from dpo_tui.train.export.serving_commands import ServedModel, commands
@@ -25,7 +28,7 @@ from dpo_tui.train.tools.json_service import Send, serve
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _CURVES = "curves.svg"
 EXPORT_RECORD = "dpo-tui-export.json"
-"""In an export: which run it is of, what it is, and the size of each of its files, for `dpo-tui verify`."""
+"""In an export: which run it is of, what it is, and size and CRC-32 of each of its files, for `dpo-tui verify`."""
 
 
 def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
@@ -68,12 +71,20 @@ def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
         else:
             kind = "adapter"
             _copy(folder.adapter, partial, "the adapter")
+            add_end_tokens(partial, _base_files(config))
         _embed_chat_template(partial)
         if request.get("share") and kind == "adapter":
             _hide_base_path(partial)
         _write_card(config, folder, partial, kind, merge_check)
-        sizes = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
-        write_json_atomic(partial / EXPORT_RECORD, {"version": 1, "run": folder.id, "what": kind, "files": sizes})
+        files = sorted(partial.iterdir())
+        record = {
+            "version": 1,
+            "run": folder.id,
+            "what": kind,
+            "files": {path.name: path.stat().st_size for path in files},
+            "crc32": {path.name: checksum for path, checksum in zip(files, checksums_of(files), strict=True)},
+        }
+        write_json_atomic(partial / EXPORT_RECORD, record)
         if target.exists():
             target.rmdir()  # only an empty one is allowed
         partial.rename(target)
@@ -81,6 +92,7 @@ def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     served = ServedModel.of(config, str(target), config.model_name if kind == "adapter" else "")
+    served = replace(served, own_ends=kind == "adapter" and (target / GENERATION_CONFIG).is_file())
     return {"target": str(target), "what": kind, "check": merge_check, "serve": commands(served)}
 
 
@@ -103,9 +115,9 @@ def _write_card(config: Config, folder: RunFolder, target: Path, kind: Kind, mer
     if any("loss" in line for line in metrics):
         curves = _CURVES
         write_text_atomic(target / curves, curves_svg(metrics, config.name or folder.id))
-    local = Path(config.model_name)
-    licence = licence_of(local if local.is_dir() else _cached_base(config))
-    extras = CardDetails(licence, curves, merge_check or "")
+    licence = licence_of(_base_files(config))
+    ends = kind == "adapter" and (target / GENERATION_CONFIG).is_file()
+    extras = CardDetails(licence, curves, merge_check or "", ends)
     card = model_card(config, receipt.get("data", {}), receipt.get("results", {}), kind, extras)
     write_text_atomic(target / "README.md", card)
 
@@ -128,8 +140,11 @@ def _hide_base_path(target: Path) -> None:
     write_json_atomic(target / "adapter_config.json", settings)
 
 
-def _cached_base(config: Config) -> Path:
-    """Return the base's folder in the hub's cache, or a path that does not exist: a licence is not worth a download."""
+def _base_files(config: Config) -> Path:
+    """Return the base's folder, or a path that does not exist: its licence and settings are not worth a download."""
+    local = Path(config.model_name)
+    if local.is_dir():
+        return local
     from huggingface_hub import snapshot_download
 
     try:

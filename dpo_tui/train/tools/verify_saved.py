@@ -19,7 +19,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import DpoTuiError, TrainingError, UsageError
 from dpo_tui.hub.safetensors_header import DamagedFileError, read_header
 from dpo_tui.runs.atomic_files import read_json
-from dpo_tui.runs.checkpoint_checksums import damaged_file
+from dpo_tui.runs.checkpoint_checksums import checksums_of, damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
@@ -212,7 +212,14 @@ def _check_export_files(folder: Path, record: dict[str, Any]) -> str:
             raise TrainingError(f"{name} is not there")
         if path.stat().st_size != size:
             raise TrainingError(f"{name} has {path.stat().st_size:,} bytes, and had {size:,} when it was exported")
-    return f"all {len(files)} files that were exported are there, in their sizes"
+    checksums = record.get("crc32")
+    if not isinstance(checksums, dict):  # of an earlier version
+        return f"all {len(files)} files that were exported are there, in their sizes"
+    now = dict(zip(checksums, checksums_of([folder / name for name in checksums]), strict=True))
+    changed = [name for name in checksums if now[name] != checksums[name]]
+    if changed:
+        raise TrainingError(f"{', '.join(changed)}: not as exported, by the checksum (CRC-32)")
+    return f"all {len(files)} files that were exported are there, as they were, by their checksums (CRC-32)"
 
 
 def _check_loadable(folder: Path, base: Path | None) -> str:

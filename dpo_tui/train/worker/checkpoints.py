@@ -6,16 +6,12 @@ after a newer one is marked.
 
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dpo_tui.runs.atomic_files import write_json_atomic
-from dpo_tui.runs.checkpoint_checksums import DAMAGED, checksum_of, damaged_file
+from dpo_tui.runs.checkpoint_checksums import DAMAGED, checksums_of, damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete, step_of
 from dpo_tui.train.worker.journal import Journal
-
-_THREADS = 4
-"""zlib releases the interpreter's lock, so that several files are read at once."""
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -31,13 +27,11 @@ def mark_complete(checkpoint: Path) -> None:
     # zeros or nothing, which is why they are read against the checksums before they are loaded.
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (MARKER, DAMAGED)]
     names = [str(path.relative_to(checkpoint)) for path in files]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        checksums = list(pool.map(checksum_of, files))
     marker = {
         "step": step_of(checkpoint),
         "t": time.time(),
         "files": {name: path.stat().st_size for name, path in zip(names, files, strict=True)},
-        "crc32": dict(zip(names, checksums, strict=True)),
+        "crc32": dict(zip(names, checksums_of(files), strict=True)),
     }
     write_json_atomic(checkpoint / MARKER, marker)
 

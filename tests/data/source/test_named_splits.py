@@ -33,6 +33,12 @@ def data(tmp_path: Path) -> Path:
         "parts/a.jsonl": range(2),
         "parts/b.jsonl": range(2, 3),
         "subsets/en/train.jsonl": range(6),
+        "folders/train/a.jsonl": range(6),
+        "folders/validation/b.jsonl": range(10, 12),
+        "capitals/TRAIN.jsonl": range(6),
+        "capitals/Test.jsonl": range(10, 12),
+        "words/training.jsonl": range(6),
+        "words/testing.jsonl": range(10, 12),
         "subsets/de/train.jsonl": range(30, 34),
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -42,6 +48,11 @@ def data(tmp_path: Path) -> Path:
         "only_test.json": {"test": rows(4)},
         "data.json": {"data": rows(4)},
         "array.json": rows(4),
+        "tables.json": {
+            name: {column: [one[column] for one in rows(count)] for column in ("prompt", "chosen", "rejected")}
+            for name, count in (("train", 5), ("test", 2))
+        },
+        "no_train.json": {"train": [], "test": rows(4)},
         "columns.json": {name: [one[name] for one in rows(4)] for name in ("prompt", "chosen", "rejected")},
     }
     for name, document in documents.items():
@@ -61,6 +72,7 @@ def data(tmp_path: Path) -> Path:
         ("lists.json", "dev", "It has: train, test."),
         ("only_test.json", "train", "It has: test."),
         ("data.json", "dev", "It has: data."),
+        ("tables.json", "dev", "It has: train, test."),
         ("array.json", "dev", "Leave the split out"),
         ("columns.json", "dev", "Leave the split out"),
     ],
@@ -88,8 +100,17 @@ def test_a_subset_that_is_not_there_is_refused(data: Path, name: str) -> None:
         ("splits", None, 6),
         ("splits/*.jsonl", "test", 3),
         ("alone", "train", 6),
+        ("folders", "validation", 2),
+        ("folders", None, 6),
+        ("capitals", "test", 2),
+        ("capitals", None, 6),
+        ("words", "test", 2),
+        ("words", None, 6),
         ("parts", "train", 3),
         ("lists.json", "test", 1),
+        ("tables.json", None, 5),
+        ("tables.json", "test", 2),
+        ("no_train.json", "test", 4),
         ("data.json", "train", 4),
         ("data.json", "data", 4),
         ("array.json", "train", 4),
@@ -98,6 +119,11 @@ def test_a_subset_that_is_not_there_is_refused(data: Path, name: str) -> None:
 )
 def test_a_split_that_is_there_is_read(data: Path, name: str, split: str | None, count: int) -> None:
     assert len(load_pairs(Source(str(data / name), split=split)).pairs) == count
+
+
+def test_an_empty_split_is_not_replaced_by_another(data: Path) -> None:
+    with pytest.raises(DataError, match="has no rows"):
+        load_pairs(Source(str(data / "no_train.json")))
 
 
 def test_a_subset_is_a_folder_and_default_is_that_of_data_without_any(data: Path) -> None:

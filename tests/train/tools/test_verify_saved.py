@@ -156,10 +156,20 @@ def test_each_damage_to_an_export_is_named(run: RunFolder, tmp_path: Path) -> No
     merged = exported(run, tmp_path / "merged", merge=True)
     (adapter / "README.md").unlink()
     assert "README.md is not there" in failed(adapter)["files"]
+    record = json.loads((adapter / "dpo-tui-export.json").read_text())
+    for name in ("files", "crc32"):
+        del record[name]["README.md"]
+    (adapter / "dpo-tui-export.json").write_text(json.dumps(record))
+    assert "checksums" in verified(adapter)["files"][1]
+    curves = (adapter / "curves.svg").read_bytes()
+    (adapter / "curves.svg").write_bytes(curves.replace(b"svg", b"swg"))
+    assert failed(adapter) == {"files": "curves.svg: not as exported, by the checksum (CRC-32)"}
+    (adapter / "curves.svg").write_bytes(curves)
     rewrite(adapter / ADAPTER, zero)
     assert "nothing has changed" in failed(adapter)["change of the adapter"]
     rewrite(merged / "model.safetensors", shift)
-    assert set(failed(merged)) == {"merge"}
+    assert set(failed(merged)) == {"files", "merge"}
+    assert "model.safetensors: not as exported" in failed(merged)["files"]
     cut(merged / "model.safetensors")
     found = failed(merged)
     assert {"files", "model", "change of the model", "merge"} <= set(found)
