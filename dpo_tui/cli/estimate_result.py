@@ -19,6 +19,7 @@ from dpo_tui.hardware.memory.memory_estimate import estimate as estimate_memory
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile, main_memory
+from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.hardware.run_history import Measurement, measurements, nearest
 from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
@@ -75,8 +76,10 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
         inventory = job_inventory(config)
     else:
         inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
+    if vram is None:  # else the GPU that is asked about need not be in this machine
+        config = with_counted_gpus(config, inventory)
     environ: dict[str, str] | None = {} if config.launcher == "slurm" else None
-    profile = recommend(inventory, main_memory(), environ, gpus=config.gpus)
+    profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.world_size)
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))
     config = resolved.config
     arch = architecture_of(config.model_name, config.model_revision)
@@ -84,7 +87,8 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     if vram is not None:
         return _estimate_on(config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=reasons)
     if profile.gpu is None:
-        return _estimate_on(config, arch, device="cpu", name="cpu", gpu=None, free=profile.free, reasons=reasons)
+        free = None if profile.free is None else profile.free // config.world_size
+        return _estimate_on(config, arch, device="cpu", name="cpu", gpu=None, free=free, reasons=reasons)
     name = next(gpu.name for gpu in inventory.gpus if gpu.index == profile.gpu)
     return _estimate_on(config, arch, device="cuda", name=name, gpu=profile.gpu, free=profile.free, reasons=reasons)
 
@@ -146,6 +150,8 @@ def document(result: EstimateResult) -> Mapping[str, Any]:
     """The result as `estimate --json` prints it; docs/hardware.md describes the keys."""
     duration, steps = result.duration, result.steps
     return {
+        "ranks": result.config.world_size,
+        "effective_batch": result.config.effective_batch,
         "parameters": result.arch.parameters,
         "active_parameters": result.arch.active_parameters if result.arch.has_experts else result.arch.parameters,
         "parameters_guessed": result.arch.guessed,

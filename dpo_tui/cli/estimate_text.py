@@ -55,7 +55,7 @@ def _configuration(result: EstimateResult) -> list[str]:
         name,
         _size(result.arch),
         f"{strategy.title}, {weights}, {method}",
-        f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} {strategy.data.value}",
+        f"{config.batch_text}{f' = {config.effective_batch}' if config.world_size > 1 else ''} {strategy.data.value}",
         f"{config.max_seq_length} tokens",
     ]
     return _wrapped(" · ".join(what))
@@ -72,10 +72,14 @@ def _size(arch: Architecture) -> str:
 def _parts(result: EstimateResult) -> list[str]:
     rows = [_row(part.label, part.size) for part in result.memory.parts]
     where = "GPU memory" if result.device == "cuda" else "main memory (no GPU is used)"
+    if result.config.world_size > 1:
+        where += f", each of {result.config.world_size} processes"
     rows.append("─" * (_LABEL_COLUMNS + 10))
     rows.append(_row(f"{where}, at its most: {result.memory.peak.name}", result.memory.total))
     if result.free is not None:
         name = "free" if result.device_name is not None else "free, as --vram says"
+        if result.config.world_size > 1 and result.device == "cpu":
+            name = "free for each process"
         rows.append(
             _row(f"{name}{f' on {result.device_name}' if result.device_name not in (None, 'cpu') else ''}", result.free)
         )

@@ -42,8 +42,9 @@ def checkpoint(run: str) -> None:
     "--set",
     "assignments",
     multiple=True,
-    metavar="KEY=VALUE",
-    help="Change what its job asks Slurm for, as in [slurm].",
+    metavar="K=V",
+    help="Go on on other GPUs or on another number of processes (gpus, gpu_count, ranks; the effective batch stays), "
+    "or change what its job asks Slurm for, as in [slurm].",
 )
 def resume(run: str, accept_changed_data: bool, assignments: tuple[str, ...]) -> None:
     """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""
@@ -52,8 +53,8 @@ def resume(run: str, accept_changed_data: bool, assignments: tuple[str, ...]) ->
     from dpo_tui.start import prepare
 
     folder = store.find(run)
-    job_changes = dict(parse_assignment(text) for text in assignments)
-    resumed = prepare.resume(folder, accept_changed_data=accept_changed_data, job_changes=job_changes)
+    changes = dict(parse_assignment(text) for text in assignments)
+    resumed = prepare.resume(folder, accept_changed_data=accept_changed_data, changes=changes)
     if resumed.checkpoint is None:
         narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
     else:

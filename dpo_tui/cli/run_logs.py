@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from dpo_tui.cli.output import narrate
+from dpo_tui.errors import UsageError
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
@@ -19,11 +20,16 @@ _BLOCK_BYTES = 1 << 16
 @click.command()
 @click.argument("run")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option(
+    "--rank", type=click.IntRange(min=0), default=0, help="Of several processes that train together: the one to read."
+)
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines, and what follows.")
-def logs(run: str, follow: bool, lines: int | None) -> None:
+def logs(run: str, follow: bool, rank: int, lines: int | None) -> None:
     """Print what a run's worker printed. RUN is an id, a unique prefix of it, a name, or `last`."""
     folder = store.find(run)
-    while not folder.train_log.exists():
+    _require_rank(folder, rank)
+    path = folder.rank_log(rank)
+    while not path.exists():
         current = status_of(folder)
         if current.over or not follow:
             narrate(
@@ -31,13 +37,24 @@ def logs(run: str, follow: bool, lines: int | None) -> None:
             )
             return
         time.sleep(_POLL_SECONDS)
-    with open(folder.train_log, "rb") as log:
+    with open(path, "rb") as log:
         if lines is not None:
             _seek_last_lines(log, lines)
         _print_log(log, folder if follow else None)
     if follow:
         end = status_of(folder)
         narrate(f"Run {folder.id} is {end.status}. {printable(end.reason, single_line=True)}".rstrip())
+
+
+def _require_rank(folder: RunFolder, rank: int) -> None:
+    state = status_of(folder).state
+    ranks = state.ranks if state else 1
+    # A log of an earlier attempt, which had more of them, can still be read.
+    if rank >= ranks and not folder.rank_log(rank).exists():
+        raise UsageError(
+            f"--rank {rank}: run {folder.id} trains in {ranks} process{'es' if ranks > 1 else ''}",
+            hint=f"ranks are counted from 0 to {ranks - 1}",
+        )
 
 
 def _print_log(log: BinaryIO, follow: RunFolder | None) -> None:

@@ -30,6 +30,8 @@ _ASCII_GLYPHS = {
 _STATUS, _ID, _NAME, _STEP = 10, 20, 12, 11
 _NAME_WIDE = 28
 _WIDE = 110
+_SILENT = 15.0
+"""Seconds without a heartbeat of a process, three of its intervals, from which on it is remarked."""
 
 _FIGURES = (("loss", "loss"), ("accuracy", "rewards/accuracies"), ("margin", "rewards/margins"))
 
@@ -97,6 +99,8 @@ def run_lines(run: dict[str, Any], width: int, now: float | None = None) -> list
     lines += _wrap(_progress(run), width)
     lines += _wrap(_figures(run.get("metrics", {})), width)
     lines += _wrap(_times(run, now), width)
+    if run["status"] in LIVE:
+        lines += _wrap(_ranks(run, now), width)
     advice = run.get("advice")
     if advice:
         lines += _wrap(f"advice: {advice.get('message', '')}", width)
@@ -244,6 +248,8 @@ def _times(run: dict[str, Any], now: float) -> str:
         parts.append(f"started {ago(run['started_at'], now)}")
     elif run.get("created_at"):
         parts.append(f"made {ago(run['created_at'], now)}")
+    if (ranks := run.get("ranks") or 1) > 1:
+        parts.append(f"{ranks} processes")
     if (run.get("attempt") or 0) > 1:
         parts.append(f"attempt {run['attempt']}")
     if job := run.get("job"):
@@ -253,7 +259,20 @@ def _times(run: dict[str, Any], now: float) -> str:
     elif run["status"] == "queued" and run.get("device_request"):
         parts.append(_requested_devices(run["device_request"]))
     if run.get("per_device_train_batch_size"):
-        parts.append(f"batch {run['per_device_train_batch_size']} × {run['gradient_accumulation_steps']} after OOM")
+        # After an out-of-memory, or a resume on another number of processes.
+        batch = f"batch {run['per_device_train_batch_size']} × {run['gradient_accumulation_steps']}"
+        parts.append(f"{batch} instead of the config's")
+    return " · ".join(parts)
+
+
+def _ranks(run: dict[str, Any], now: float) -> str:
+    """What each of several processes is doing, and for how long one has given no sign of life."""
+    parts = []
+    for report in run.get("rank_reports") or ():
+        step = "" if (made := _number(report["step"])) is None else f", step {made:,.0f}"
+        silent = now - (_number(report["t"]) or now)
+        late = f", silent for {duration(silent)}" if report["code"] is None and silent > _SILENT else ""
+        parts.append(f"rank {report['rank']}: {PHASES.get(report['phase'], report['phase']).lower()}{step}{late}")
     return " · ".join(parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _HUB = "nothing is uploaded while a run trains; `dpo-tui export RUN --push REPO` does it when the run is done"
-_SEVERAL_DEVICES = "a run trains on one GPU, chosen by [compute] gpus"
+_SEVERAL_DEVICES = "[compute] gpus, gpu_count and distributed say which GPUs train together, and how"
 _CHECKPOINTS = "checkpoints are made so that a run can resume; save_steps and save_total_limit are in [training]"
 _RESUME = "`dpo-tui resume RUN` continues from the newest complete checkpoint"
 _PROGRESS = "dpo-tui writes metrics and progress itself"

@@ -186,6 +186,58 @@ def micro_batch_is_large_enough(config: Config) -> ConfigProblem | None:
 
 
 @rule
+def each_gpu_once(config: Config) -> ConfigProblem | None:
+    """NCCL raises when two processes use one GPU, after both have loaded the model."""
+    named = config.named_gpus
+    twice = next((one for index, one in enumerate(named) if one in named[:index]), None)
+    if twice is None:
+        return None
+    return ConfigProblem("gpus", config.gpus, f"names GPU {twice} twice; each process needs a GPU of its own")
+
+
+@rule
+def gpu_count_counts_gpus(config: Config) -> ConfigProblem | None:
+    """The number would be ignored: the GPUs that are named, or none, say how many there are."""
+    if config.gpu_count is None or config.gpus in ("auto", "all"):
+        return None
+    if config.gpus == "none":
+        return ConfigProblem("gpu_count", config.gpu_count, 'does nothing with gpus = "none"; ranks counts processes')
+    if config.gpu_count == len(config.named_gpus):
+        return None
+    named = len(config.named_gpus)
+    return ConfigProblem(
+        "gpu_count", config.gpu_count, f"gpus names {named} GPU{'s' if named > 1 else ''}; leave gpu_count out"
+    )
+
+
+@rule
+def ranks_are_for_the_cpu(config: Config) -> ConfigProblem | None:
+    """The number would be ignored: with GPUs there is one process a GPU."""
+    if config.ranks == 1 or config.gpus == "none":
+        return None
+    message = 'is for the CPU (gpus = "none"); with GPUs there is one process each: set gpus or gpu_count'
+    return ConfigProblem("ranks", config.ranks, message)
+
+
+@rule
+def several_processes_are_wanted(config: Config) -> ConfigProblem | None:
+    """Nothing but this setting says that a config of several processes is one by mistake."""
+    if config.distributed != "none" or config.world_size == 1:
+        return None
+    message = f'refuses the {config.world_size} processes that the config asks for; set distributed = "ddp" or "auto"'
+    return ConfigProblem("distributed", config.distributed, message)
+
+
+@rule
+def provider_takes_several_processes(config: Config) -> ConfigProblem | None:
+    """Unsloth patches the trainer for one GPU: the other processes would train alone, or wait for ever."""
+    if config.provider != "unsloth" or config.world_size == 1:
+        return None
+    message = f'trains on one GPU, and the config asks for {config.world_size}; use provider = "huggingface"'
+    return ConfigProblem("provider", config.provider, message)
+
+
+@rule
 def the_newest_run_goes_by_last(config: Config) -> ConfigProblem | None:
     """No command would find the run by this name; `dpo-tui rename` raises for it too."""
     return ConfigProblem("name", config.name, "commands take it for the newest run") if config.name == "last" else None
@@ -202,8 +254,8 @@ def one_node(config: Config) -> ConfigProblem | None:
 @rule
 def a_job_gets_its_gpu_from_slurm(config: Config) -> ConfigProblem | None:
     """The number is that of a GPU of the login node, or of nobody: Slurm numbers those of a job from 0."""
-    if config.launcher != "slurm" or config.gpus in ("auto", "none"):
+    if config.launcher != "slurm" or config.gpus in ("auto", "all", "none"):
         return None
     return ConfigProblem(
-        "gpus", config.gpus, 'Slurm chooses the GPU of a job; use auto, and gres = "gpu:1" in [slurm], or none'
+        "gpus", config.gpus, 'Slurm chooses the GPU of a job; use auto, with gres = "gpu:1" in [slurm], or none'
     )

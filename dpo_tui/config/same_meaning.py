@@ -112,6 +112,10 @@ SAME_SETTING = {
 _MIXED_LOSS = (
     'add the loss on the chosen answers by name: loss_type = ["sigmoid", "sft"] and loss_weights = [1.0, {0}], in [dpo]'
 )
+_BY_DDP = (
+    "several GPUs train together by DDP ([compute] gpus, gpu_count), each with the whole model; use_4bit, "
+    "gradient_checkpointing and activation_offloading save memory"
+)
 _NO_REFERENCE = (
     "{0} trains without a reference, by a trainer of its own and not by a loss of DPO; it is not offered. loss_type = "
     '["sigmoid_norm"] is DPO on log-probabilities per token, with a reference'
@@ -123,10 +127,8 @@ MEANING = {
     "cpo_alpha": _NO_REFERENCE.format("CPO"),
     "orpo_beta": _NO_REFERENCE.format("ORPO"),
     "orpo_alpha": _NO_REFERENCE.format("ORPO"),
-    "deepspeed": "DeepSpeed is not used: a run trains on one GPU; use_4bit, gradient_checkpointing and "
-    "activation_offloading save memory",
-    "fsdp": "FSDP is not used: a run trains on one GPU; use_4bit, gradient_checkpointing and activation_offloading "
-    "save memory",
+    "deepspeed": f"DeepSpeed is not used: {_BY_DDP}",
+    "fsdp": f"FSDP is not used: {_BY_DDP}",
     "load_in_8bit": "8-bit weights are not offered; use_4bit, in [model], is",
     "adapter_name_or_path": "a run does not start from an adapter: merge it into its base model, and give that folder "
     "as model_name",

@@ -57,19 +57,46 @@ class Config(
     """All settings of a run; immutable. :func:`dpo_tui.config.files.with_changes` makes changed copies."""
 
     @property
-    def effective_batch(self) -> int:
-        """Pairs that one optimizer step sees on one device."""
+    def named_gpus(self) -> tuple[str, ...]:
+        """The GPUs that ``gpus`` names, by number or UUID; empty where it is ``auto``, ``all`` or ``none``."""
+        return () if self.gpus in ("auto", "all", "none") else tuple(self.gpus.split(","))
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that train together: one a GPU, or ``ranks`` of them on the CPU.
+
+        With ``gpus = "all"`` it is 1 until :mod:`dpo_tui.hardware.gpu_count` has counted the machine's GPUs.
+        """
+        if self.gpus == "none":
+            return self.ranks
+        return len(self.named_gpus) or self.gpu_count or 1
+
+    @property
+    def process_batch(self) -> int:
+        """Pairs of an optimizer step that one process computes: micro-batch × accumulation."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def effective_batch(self) -> int:
+        """Pairs that one optimizer step sees: micro-batch × accumulation × processes."""
+        return self.process_batch * self.world_size
+
+    @property
+    def batch_text(self) -> str:
+        """The effective batch as its factors, such as ``2 × 4``, or ``2 × 2 × 2 processes``."""
+        processes = f" × {self.world_size} processes" if self.world_size > 1 else ""
+        return f"{self.per_device_train_batch_size} × {self.gradient_accumulation_steps}{processes}"
 
     def steps_per_epoch(self, rows: int) -> int:
         """Optimizer steps of one epoch, counted as transformers' Trainer does.
 
-        The last batch may be short, and so may the last accumulation.
+        The last batch may be short, and so may the last accumulation. With several processes accelerate deals the
+        batches out in turn and repeats rows from the start where they do not come out even.
 
         Args:
             rows: training rows, held-out ones excluded.
         """
-        batches = math.ceil(rows / self.per_device_train_batch_size)
+        batches = math.ceil(math.ceil(rows / self.per_device_train_batch_size) / self.world_size)
         return max(1, math.ceil(batches / self.gradient_accumulation_steps))
 
     def training_steps(self, rows: int) -> int:

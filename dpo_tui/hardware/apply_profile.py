@@ -6,7 +6,7 @@ rounds its state, is the last.
 """
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpo_tui.config.files import from_values
@@ -20,7 +20,8 @@ from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.nvml import Inventory
 from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, format_gb, main_memory
 
-_BATCH_FIELDS = frozenset({"per_device_train_batch_size", "gradient_accumulation_steps"})
+_BATCH_FIELDS_IN_ORDER = ("per_device_train_batch_size", "gradient_accumulation_steps")
+_BATCH_FIELDS = frozenset(_BATCH_FIELDS_IN_ORDER)
 _LAST_RESORTS = (
     ("activation_offloading", True, "Activations wait in main memory for the backward pass, which takes longer."),
     ("optim", "paged_adamw_8bit", "The optimizer keeps its state in 8 bits and may move it to main memory."),
@@ -68,7 +69,9 @@ def resolve_profile(
     """
     if config.profile == "none":
         return ResolvedProfile(config, "none", None, (), {})
-    profile = machine_profile or recommend(inventory, ram or main_memory(), gpus=config.gpus)
+    profile = machine_profile or recommend(inventory, ram or main_memory(), gpus=config.gpus, count=config.world_size)
+    if profile.device == "cpu" and profile.free is not None:
+        profile = replace(profile, free=profile.free // config.world_size)  # each process has a model of its own
     reasons = [profile.reason, *profile.warnings]
     name = profile.name if config.profile == "auto" else config.profile
     if name != profile.name:
@@ -81,11 +84,26 @@ def resolve_profile(
     if changed_fields & _BATCH_FIELDS:
         for field in _BATCH_FIELDS:
             settings.pop(field, None)
+    elif config.world_size > 1:
+        settings |= _shared_out(settings, config.world_size)
+        micro, accumulation = (settings[field] for field in _BATCH_FIELDS_IN_ORDER)
+        together = micro * accumulation * config.world_size
+        reasons.append(
+            f"Each of {config.world_size} processes computes {micro} × {accumulation} of a step's {together} pairs."
+        )
     start = from_values({**config.model_dump(), **settings})
     fitted, more = shrink_to_fit(start, changed_fields, profile, longest)
     before = config.model_dump()
     changed = {field: value for field, value in fitted.model_dump().items() if value != before[field]}
     return ResolvedProfile(fitted, name, profile.gpu, tuple(reasons + more), changed)
+
+
+def _shared_out(settings: dict[str, Any], processes: int) -> dict[str, int]:
+    """A profile's batch shared out among processes, so that the effective batch stays, or is the nearest possible."""
+    micro, accumulation = (settings[field] for field in _BATCH_FIELDS_IN_ORDER)
+    each = max(1, round(micro * accumulation / processes))
+    micro = next(size for size in range(min(micro, each), 0, -1) if each % size == 0)
+    return dict(zip(_BATCH_FIELDS_IN_ORDER, (micro, each // micro), strict=True))
 
 
 def shrink_to_fit(

@@ -102,10 +102,13 @@ def duration_of(
     """
     if tokens is None:
         return None
+    if config.world_size > 1 and device != "cpu":  # on the CPU the processes share its cores
+        return _with_several_gpus(config, arch, tokens, device, earlier)
     timed = [one for one in earlier if one.tokens_per_second and one.parameters]
     for one in nearest(timed, config, arch, device, most=1):
         ratio = arch.active_parameters / one.active_parameters
-        seconds = tokens / (one.tokens_per_second or 1.0) * ratio
+        # The tokens of a run of several GPUs are counted over all of them.
+        seconds = tokens / ((one.tokens_per_second or 1.0) / one.gpus) * ratio
         spread = 1.15 if one.config.model_name == config.model_name else 1.15 + abs(math.log2(ratio)) / 2
         scaled = "" if math.isclose(ratio, 1.0, rel_tol=0.01) else f", scaled by {ratio:.2f} for the model's size"
         basis = f"run {one.run} on {one.device}: {one.tokens_per_second:,.0f} tokens/s{scaled}"
@@ -118,6 +121,18 @@ def duration_of(
         operations / (peak * _LOW_SHARE),
         f"a rough guess from {peak / 1e12:,.1f} TFLOP/s at {_LOW_SHARE:.0%} to {_HIGH_SHARE:.0%}; nothing measured yet",
     )
+
+
+def _with_several_gpus(
+    config: Config, arch: Architecture, tokens: int, device: str, earlier: list[Measurement]
+) -> Duration | None:
+    """The range between no gain and as many times as fast as one GPU; its better end is shown as the likely one."""
+    count = config.world_size
+    alone = duration_of(config.model_copy(update={"gpus": "auto", "gpu_count": 1}), arch, tokens, device, earlier)
+    if alone is None:
+        return None
+    basis = f"{alone.basis}; for {count} GPUs if they are {count} times as fast, which was not measured"
+    return Duration(alone.seconds / count, alone.low / count, alone.high, basis)
 
 
 def flops_per_token(config: Config, arch: Architecture) -> float:

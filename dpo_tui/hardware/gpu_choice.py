@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError
-from dpo_tui.hardware.cuda_devices import PREFIX, CudaDevice, largest_slice, visible_devices
+from dpo_tui.hardware.cuda_devices import PREFIX, CudaDevice, largest_slice
 from dpo_tui.hardware.memory.memory_estimate import GB, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.nvml import Gpu, Inventory
@@ -26,6 +26,7 @@ from dpo_tui.hardware.profiles import (
     format_gb,
     profile_for_memory,
 )
+from dpo_tui.hardware.requested_gpus import selected_devices
 
 _NOTABLE_GB = 0.3
 BF16_CAPABILITY = (8, 0)  # NVIDIA Ampere
@@ -70,20 +71,22 @@ class Placement:
 
     Attributes:
         devices: names of devices that it must have; empty for the CPU, or with ``candidates``.
-        candidates: names of devices of which it takes a free one when it leaves the queue, best first; empty with
+        candidates: names of devices of which it takes free ones when it leaves the queue, best first; empty with
             ``devices``.
         memory: bytes that must be free on the candidate; None where no estimate is known.
         notes: sentences for the user.
+        count: how many of the candidates it takes.
     """
 
     devices: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
     memory: int | None = None
     notes: tuple[str, ...] = ()
+    count: int = 1
 
 
 def recommend(
-    inventory: Inventory, ram: Ram, environ: Mapping[str, str] | None = None, *, gpus: str = "auto"
+    inventory: Inventory, ram: Ram, environ: Mapping[str, str] | None = None, *, gpus: str = "auto", count: int = 1
 ) -> Profile:
     """Choose a GPU and a profile for it.
 
@@ -91,14 +94,15 @@ def recommend(
         inventory: the GPUs.
         ram: main memory; unified-memory GPUs share it.
         environ: the environment, for ``CUDA_VISIBLE_DEVICES``.
-        gpus: the config's setting: ``auto``, ``none``, or a number.
+        gpus: the config's setting: ``auto``, ``none``, ``all``, or names.
+        count: how many GPUs train together: the last of the best so many decides, since all get the same settings.
     """
     environ = os.environ if environ is None else environ
     candidates = ranked(inventory, ram, environ, gpus)
     warnings = _ram_warnings(ram)
     if not candidates:
         return _cpu_profile(_no_gpu_reason(inventory, environ, gpus), ram, warnings)
-    best = candidates[0]
+    best = candidates[min(count, len(candidates)) - 1]
     reason = best.description + (_choice_reason(best, candidates, inventory) if len(inventory.gpus) > 1 else "")
     settings = dict(SETTINGS[best.profile])
     return Profile(best.profile, best.gpu.index, reason, settings, best.warnings + warnings, best.total, best.free)
@@ -109,7 +113,7 @@ def ranked(inventory: Inventory, ram: Ram, environ: Mapping[str, str], gpus: str
 
     The better profile comes first, then bfloat16, then more free memory, then the lower NVML index.
     """
-    visible = _selected(inventory, environ, gpus)
+    visible = selected_devices(inventory, environ, gpus)
     largest = {one.gpu.index: largest_slice(one.gpu) for one in visible if one.mig is not None}
     candidates = [
         _candidate(one, ram, is_largest=one.mig == largest.get(one.gpu.index)) for one in visible if not one.gpu.lost
@@ -132,31 +136,32 @@ def placement_for(config: Config, inventory: Inventory, ram: Ram, environ: Mappi
     """
     if config.gpus == "none":
         return Placement()
-    selected = _selected(inventory, environ, config.gpus)
+    selected = selected_devices(inventory, environ, config.gpus)
+    if len(config.named_gpus) > 1:
+        return Placement(tuple(PREFIX + entry for entry in config.named_gpus))
+    if config.gpus == "all":
+        return Placement(tuple(one.name for one in selected if not one.gpu.lost))
     if config.gpus.isdigit() and (not selected or "CUDA_VISIBLE_DEVICES" not in environ):
         return Placement((PREFIX + config.gpus,))  # a number means that GPU, even if NVML does not list it
     candidates = ranked(inventory, ram, environ, config.gpus)
     if not candidates:
         # Without any GPU the run trains on the CPU. A lost GPU is named instead, so that the run fails with its reason.
         return Placement(tuple(one.name for one in selected[:1]))
-    best, need = candidates[0], _estimate(config)
-    suitable = [best, *(one for one in candidates[1:] if _can_replace(one, best, need))]
+    count = config.world_size
+    best, need = candidates[min(count, len(candidates)) - 1], _estimate(config)
+    suitable = [*candidates[:count], *(one for one in candidates[count:] if _can_replace(one, best, need))]
     names = tuple(one.device.name for one in suitable)
-    if len(names) == 1:
+    if len(names) == count:
         return Placement(names)
     memory = need if need is not None and best.total is not None and need <= best.total else None
     left_out = [one.device.name for one in candidates if one not in suitable]
-    note = f"GPU: whichever of {', '.join(names)} is free when the run's turn comes; the estimate is for {names[0]}"
+    which = "whichever" if count == 1 else f"whichever {count}"
+    verb = "is" if count == 1 else "are"
+    note = f"GPU: {which} of {', '.join(names)} {verb} free when the run's turn comes; "
+    note += f"the estimate is for {best.device.name}"
     if left_out:
         note += f"; {', '.join(left_out)} cannot run these settings"
-    return Placement((), names, memory, (f"{note}.",))
-
-
-def _selected(inventory: Inventory, environ: Mapping[str, str], gpus: str) -> list[CudaDevice]:
-    """The visible devices that a config's ``gpus`` leaves."""
-    if gpus == "none":
-        return []
-    return [one for one in visible_devices(inventory.gpus, environ) if gpus == "auto" or one.gpu.index == int(gpus)]
+    return Placement((), names, memory, (f"{note}.",), count)
 
 
 def _can_replace(one: Candidate, best: Candidate, need: int | None) -> bool:
@@ -244,12 +249,13 @@ def _no_gpu_reason(inventory: Inventory, environ: Mapping[str, str], gpus: str) 
         return f"no GPU: {inventory.fault.reason}"
     if not inventory.gpus:
         return "no GPU: the driver lists none"
-    lost = _selected(inventory, environ, gpus)
+    lost = selected_devices(inventory, environ, gpus)
     if lost:
         return f"no GPU: {lost[0].gpu.name} is lost; only a reset or a reboot brings it back"
-    if gpus != "auto" and int(gpus) not in [gpu.index for gpu in inventory.gpus]:
+    any_gpu = gpus in ("auto", "all")
+    if not any_gpu and not selected_devices(inventory, {}, gpus):
         return f"no GPU: the driver lists no GPU {gpus}"
-    return f"no GPU: CUDA_VISIBLE_DEVICES hides {'all of them' if gpus == 'auto' else f'GPU {gpus}'}"
+    return f"no GPU: CUDA_VISIBLE_DEVICES hides {'all of them' if any_gpu else f'GPU {gpus}'}"
 
 
 def _ram_warnings(ram: Ram) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ class Measurement:
         tokens_per_second: of training; None when it was not logged.
         measured: peak bytes of PyTorch's allocator, without the CUDA context; None on the CPU.
         estimated: the same by the present estimate; None when it cannot be estimated.
+        gpus: how many of the device trained together; 1 for the CPU, whose cores all processes share.
     """
 
     run: str
@@ -42,6 +43,7 @@ class Measurement:
     tokens_per_second: float | None
     measured: int | None
     estimated: int | None
+    gpus: int = 1
 
 
 def measurements(runs: Path | None = None) -> list[Measurement]:
@@ -121,6 +123,7 @@ def _read_measurement(path: Path) -> Measurement | None:
         tokens_per_second=speed,
         measured=int(peak * GB) if peak is not None else None,
         estimated=estimated,
+        gpus=int(_number(receipt.get("ranks")) or 1) if device.get("kind") == "cuda" else 1,
     )
 
 

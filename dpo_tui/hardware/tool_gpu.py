@@ -22,7 +22,7 @@ def tool_environment(gpus: str = "auto", report: Callable[[str], None] = _write_
     """Return the environment variables that make one GPU visible to a child process.
 
     Args:
-        gpus: the config's setting: ``auto``, ``none``, or a number.
+        gpus: the config's setting: ``auto``, ``none``, ``all``, or names, of which one is taken.
         report: called with a sentence when the GPU is in use by a run; by default it is written to stderr.
 
     Returns:
@@ -33,12 +33,14 @@ def tool_environment(gpus: str = "auto", report: Callable[[str], None] = _write_
     if gpus.isdigit() and "CUDA_VISIBLE_DEVICES" not in os.environ:
         return device_variables([f"gpu:{gpus}"])
     from dpo_tui.hardware import cuda_devices, nvml  # slow to import, and commands start fast
+    from dpo_tui.hardware.requested_gpus import selected_devices
 
     listed = nvml.read().gpus
     visible = [one for one in cuda_devices.visible_devices(listed, os.environ) if not one.gpu.lost]
-    names = tuple(one.name for one in visible if gpus == "auto" or one.gpu.index == int(gpus))
+    wanted = {one.name for one in selected_devices(nvml.Inventory(listed), os.environ, gpus)}
+    names = tuple(one.name for one in visible if one.name in wanted)
     if not names:
-        return {} if gpus == "auto" else device_variables([f"gpu:{gpus}"])
+        return {} if gpus in ("auto", "all") else device_variables([f"gpu:{gpus.split(',', maxsplit=1)[0]}"])
     try:
         held = devices_in_use(paths.runs())
     except HomeError:

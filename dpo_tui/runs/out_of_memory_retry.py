@@ -78,7 +78,7 @@ def next_retry(folder: RunFolder, state: State) -> Retry | None:
         return None
     message = (
         f"out of memory with batch {before}: tries again from the last checkpoint with {after}, "
-        f"which keeps the effective batch of {after.effective}"
+        f"which keeps the effective batch of {after.effective * state.ranks}"
     )
     if strategy and strategy.micro_batch_changes_loss(settings):
         message += (

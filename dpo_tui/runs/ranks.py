@@ -7,6 +7,7 @@ Standard library only.
 """
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,13 +18,15 @@ from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.exit_codes import DONE, FAILED, STOPPED, WorkerEnd
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.line_log import flush_with_patience
-from dpo_tui.runs.process import host_name
+from dpo_tui.runs.process import host_name, process_start
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 """Environment variables that torchrun and other launchers set for each rank."""
 
 _HEARTBEAT_SECONDS = 1.0
 """Least time between two heartbeats of the same phase."""
+_ALIVE_SECONDS = 5.0
+"""Time between two heartbeats of a process that reports no progress, as while it waits for the others."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class RankReport:
     Args:
         rank: and ``local_rank``, ``world_size``: see `Rank`.
         host: where it runs, and its ``pid`` there.
+        start: its start in clock ticks after boot, which distinguishes it from a later process with the same pid.
         t: its last heartbeat.
         phase: its phase at that time, and the last training ``step`` done; ``None`` before the first.
         code: its exit code as in `dpo_tui.runs.exit_codes`; ``None`` while it runs, and for good if it was killed.
@@ -86,6 +90,7 @@ class RankReport:
     world_size: int = 1
     host: str = ""
     pid: int = 0
+    start: int | None = None
     t: float = 0.0
     phase: str = ""
     step: int | None = None
@@ -107,7 +112,28 @@ class RankReporter:
     def __init__(self, folder: RunFolder, rank: Rank) -> None:
         self._folder = folder
         self._alone = rank.is_alone
-        self._report = RankReport(**asdict(rank), host=host_name(), pid=os.getpid())
+        self._report = RankReport(**asdict(rank), host=host_name(), pid=os.getpid(), start=process_start(os.getpid()))
+        # Two threads write: the one that works, and the one of `beat_in_background`.
+        self._lock = threading.Lock()
+
+    def beat_in_background(self) -> None:
+        """Write a heartbeat every few seconds from a thread, until this rank ends.
+
+        A rank may wait for minutes while another evaluates, or load a library, and is alive all the while. A process
+        that is stopped or stuck in the kernel writes none.
+        """
+        if not self._alone:
+            threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+
+    def _beat(self) -> None:
+        while True:
+            with self._lock:
+                if self._report.code is not None:
+                    return
+                if time.time() - self._report.t >= _ALIVE_SECONDS:
+                    self._report = replace(self._report, t=time.time())
+                    self._write()
+            time.sleep(_HEARTBEAT_SECONDS)
 
     def heartbeat(self, phase: str, step: int | None = None) -> None:
         """Record that this rank is alive: at each change of phase, else at most once a second.
@@ -117,17 +143,19 @@ class RankReporter:
         now = time.time()
         if self._alone or (phase == self._report.phase and now - self._report.t < _HEARTBEAT_SECONDS):
             return
-        self._report = replace(self._report, t=now, phase=phase, step=self._report.step if step is None else step)
-        self._write()
+        with self._lock:
+            self._report = replace(self._report, t=now, phase=phase, step=self._report.step if step is None else step)
+            self._write()
 
     def ended(self, code: int, message: str = "", hint: str = "", *, peer_lost: bool = False) -> None:
         """Record how this rank ended; waits for space on a full disk, since the supervisor has no other source."""
         if self._alone:
             return
         now = time.time()
-        self._report = replace(
-            self._report, t=now, code=code, message=message, hint=hint, peer_lost=peer_lost, ended_at=now
-        )
+        with self._lock:
+            self._report = replace(
+                self._report, t=now, code=code, message=message, hint=hint, peer_lost=peer_lost, ended_at=now
+            )
         flush_with_patience(self._write, self._folder.path)
 
     def _write(self) -> bool:
@@ -155,6 +183,38 @@ def delete_reports(folder: RunFolder) -> None:
     for path in folder.ranks.glob("*.json"):
         with suppress(OSError):
             path.unlink()
+
+
+class RankWatch:
+    """Finds a rank that hangs, by its heartbeat.
+
+    Heartbeats are compared with each other and not with a clock: a machine that was suspended, or whose disk was full,
+    is late with all of them.
+
+    Args:
+        silence: seconds without a new heartbeat after which a rank hangs, if another rank has had one meanwhile.
+    """
+
+    def __init__(self, silence: float) -> None:
+        self.silence = silence
+        self._seen: dict[int, tuple[float, float]] = {}
+
+    def hung(self, reports: Sequence[RankReport], now: float) -> RankReport | None:
+        """The rank that hangs, the longest silent first; ``None`` while none does.
+
+        Args:
+            reports: from `read_reports`.
+            now: of the monotonic clock, in seconds.
+        """
+        for report in reports:
+            if report.rank not in self._seen or self._seen[report.rank][0] != report.t:
+                self._seen[report.rank] = (report.t, now)
+        running = [report for report in reports if report.code is None]
+        if not running or len(running) < len(reports):
+            return None  # one has ended, which torchrun notices
+        by_silence = sorted(running, key=lambda report: self._seen[report.rank][1])
+        silent_since, newest = self._seen[by_silence[0].rank][1], self._seen[by_silence[-1].rank][1]
+        return by_silence[0] if newest - silent_since >= self.silence else None
 
 
 def end_of_ranks(reports: Sequence[RankReport], world_size: int) -> WorkerEnd:

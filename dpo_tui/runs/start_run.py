@@ -6,7 +6,7 @@ The supervisor outlives the terminal. Standard library only.
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_tui.errors import RunError
@@ -14,6 +14,7 @@ from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import is_same_process
+from dpo_tui.runs.resource_change import ResourceChange
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status import status_of
 
@@ -56,12 +57,13 @@ def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
     _launch(folder, state, worker_argv or default_worker_argv(folder, state.python or sys.executable))
 
 
-def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
+def resume(folder: RunFolder, worker_argv: list[str] | None = None, *, change: ResourceChange | None = None) -> Resumed:
     """Start a failed, stopped, lost or never started run again, from its newest checkpoint.
 
     Args:
         folder: the run.
         worker_argv: the worker's command; by default that of its last attempt.
+        change: other devices, or another number of processes; as before when left out.
 
     Raises:
         RunError: it is running, or done, or someone else resumed it at the same time.
@@ -77,7 +79,7 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None) -> Resumed:
         raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile", hint=_watch(folder))
     _wait_for_orphan(folder, state)
     checkpoint, _ = newest_complete(folder.checkpoints)
-    _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state))
+    _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state), change)
     return Resumed(checkpoint)
 
 
@@ -86,7 +88,9 @@ def default_worker_argv(folder: RunFolder, python: str = sys.executable) -> list
     return [python, "-P", "-m", _WORKER_MODULE, str(folder.path)]
 
 
-def supervisor_argv(folder: RunFolder, attempt: int, worker_argv: list[str]) -> list[str]:
+def supervisor_argv(
+    folder: RunFolder, attempt: int, worker_argv: list[str], change: ResourceChange | None = None
+) -> list[str]:
     """The supervisor's command.
 
     Args:
@@ -94,9 +98,13 @@ def supervisor_argv(folder: RunFolder, attempt: int, worker_argv: list[str]) -> 
         attempt: how many attempts it has had. With another number in the state the supervisor does not take the run:
             someone else resumed it since.
         worker_argv: the worker's command.
+        change: other devices or another number of processes than before.
     """
-    command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
-    return [*command, "--attempt", str(attempt), "--", *worker_argv]
+    command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path), "--attempt", str(attempt)]
+    if change is not None:
+        # By the command and not by a file: of two resumes at the same time one is refused, and its change with it.
+        command += ["--change", change.to_json()]
+    return [*command, "--", *worker_argv]
 
 
 def _state(folder: RunFolder) -> State:
@@ -109,8 +117,11 @@ def _state(folder: RunFolder) -> State:
     return state
 
 
-def _launch(folder: RunFolder, state: State, worker_argv: list[str]) -> None:
-    launcher_of(state).start_supervisor(folder, supervisor_argv(folder, state.attempt, worker_argv))
+def _launch(folder: RunFolder, state: State, worker_argv: list[str], change: ResourceChange | None = None) -> None:
+    command = supervisor_argv(folder, state.attempt, worker_argv, change)
+    if change is not None:
+        state = replace(state, launcher=change.launcher)
+    launcher_of(state).start_supervisor(folder, command)
 
 
 def _wait_for_orphan(folder: RunFolder, state: State) -> None:

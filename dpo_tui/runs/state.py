@@ -39,6 +39,7 @@ class State:
         worker_argv: the command of the last worker.
         python: the interpreter that the worker needs; ``None`` for that of the process that starts the run.
         launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
+        ranks: number of processes that train together.
         job: the batch job that its supervisor runs in: ``id``, ``node`` and ``restarts``; ``None`` without one.
     """
 
@@ -68,6 +69,7 @@ class State:
     worker_argv: list[str] | None = None
     python: str | None = None
     launcher: str = "local"
+    ranks: int = 1
     job: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def create(
     after: str | None = None,
     python: str | None = None,
     launcher: str = "local",
+    ranks: int = 1,
 ) -> RunFolder:
     """Create the folder of a new run, in state ``queued``; `dpo_tui.runs.start_run.start` starts it.
 
@@ -48,6 +49,7 @@ def create(
         after: id of a run that must have ended first, in any way.
         python: the interpreter that its worker needs; None for that of the process that starts the run.
         launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
+        ranks: number of processes that train together.
 
     Raises:
         HomeError: the home folder cannot be written.
@@ -71,6 +73,7 @@ def create(
                 after=after,
                 python=python,
                 launcher=launcher,
+                ranks=ranks,
             )
             if _fill(folder, config_toml_text, state):
                 return folder

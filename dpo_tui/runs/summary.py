@@ -1,12 +1,14 @@
 """Summary of a run as one flat object, for `status --json` and for scripts. Standard library only."""
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from dpo_tui.runs import remaining_time
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import latest
+from dpo_tui.runs.ranks import read_reports
 from dpo_tui.runs.status import Status, status_of
 
 _SEVERITIES = {"info": 0, "notice": 1, "warning": 2, "error": 3, "critical": 4}
@@ -26,7 +28,7 @@ def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False)
     Returns:
         The keys of `dpo_tui.runs.state.State` and of progress.json, with ``status`` and ``reason`` as computed, plus
         ``dir``, ``eta_seconds`` (or None), ``metrics`` (each key's latest value) and ``advice`` (the newest of the
-        worst severity, or None).
+        worst severity, or None); of a run of several processes also ``rank_reports``, unless brief.
 
     Raises:
         RunError: a newer dpo-tui wrote the folder.
@@ -46,6 +48,11 @@ def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False)
         if brief
         else latest(folder.metrics),
         "advice": None if brief else worst_advice(folder),
+        **(
+            {}
+            if brief or not folder.ranks.is_dir()
+            else {"rank_reports": [asdict(one) for one in read_reports(folder)]}
+        ),
     }
 
 

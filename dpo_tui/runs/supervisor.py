@@ -1,6 +1,6 @@
 """The supervisor: one small process per run that outlives the terminal, starts the worker and records how it ended.
 
-    python -m dpo_tui.runs.supervisor RUN_DIR [--attempt N] -- WORKER ARGV…
+    python -m dpo_tui.runs.supervisor RUN_DIR [--attempt N] [--change JSON] -- WORKER ARGV…
 
 It holds the run's lock while it lives, waits in the queue for devices, runs the attempts (`dpo_tui.runs.attempt`),
 retries after out-of-memory, ends processes that the worker left behind, and writes state.json and supervisor.jsonl.
@@ -27,6 +27,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import Launcher
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process, process_start, set_child_subreaper
+from dpo_tui.runs.resource_change import ResourceChange
 from dpo_tui.runs.signal_wait import SignalWait
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.state_writer import StateWriter
@@ -47,20 +48,23 @@ def main(argv: list[str]) -> int:
     """Supervise a run until it ends.
 
     Args:
-        argv: ``RUN_DIR [--attempt N] -- WORKER ARGV…``; with ``--attempt`` the run is taken only if its state still has
-            this attempt number.
+        argv: ``RUN_DIR [--attempt N] [--change JSON] -- WORKER ARGV…``; with ``--attempt`` the run is taken only if its
+            state still has this attempt number; ``--change`` is a `dpo_tui.runs.resource_change.ResourceChange`.
 
     Returns:
         0 when the run's end is recorded, whatever it was; `REFUSED` when the run was not taken.
     """
     separator = argv.index("--")
     folder, options, worker_argv = RunFolder(Path(argv[0])), argv[1:separator], argv[separator + 1 :]
-    expected_attempt = int(options[1]) if options else None
+    option = dict(zip(options[::2], options[1::2], strict=True))
+    expected_attempt = int(option["--attempt"]) if "--attempt" in option else None
     # Before the run's lock is taken: without these handlers SIGHUP and SIGTERM would end this process, and the run
     # would be lost instead of stopped.
     signals = SignalWait()
     try:
         state, job = _take_run(folder, expected_attempt)
+        if "--change" in option:
+            state = replace(state, **ResourceChange.state_fields(option["--change"]))
         launcher = launcher_of(state)
     except (RunError, OSError) as error:
         message = error.message if isinstance(error, RunError) else f"cannot lock {folder.lock}: {error}"
@@ -69,6 +73,9 @@ def main(argv: list[str]) -> int:
     # Before anything is started: orphans of the worker must become children of this process, not of init.
     set_child_subreaper()
     record = _record_as_queued(folder, state, worker_argv, job)
+    if "--change" in option:
+        batch = f"{state.per_device_train_batch_size} × {state.gradient_accumulation_steps}"
+        record.event("resources", f"resumes as {state.ranks} × a batch of {batch}", ranks=state.ranks)
     if _wait_in_queue(folder, record, signals):
         _run_attempts(folder, record, signals, launcher, worker_argv)
     record.settle()

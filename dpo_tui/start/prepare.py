@@ -34,6 +34,7 @@ from dpo_tui.hardware.job_gpu import job_inventory
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import main_memory
+from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.runs import control_requests, start_run, store
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.devices import DeviceRequest
@@ -43,6 +44,7 @@ from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
+from dpo_tui.start.resources import resource_change
 from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.start.trained_text_check import check_trained_text
 
@@ -179,7 +181,8 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         device_request=prepared.device_request,
         after=after,
         python=str(interpreter) if interpreter else None,
-        launcher=config.launcher,
+        launcher=config.launcher if config.launcher != "local" else "torchrun" if config.world_size > 1 else "local",
+        ranks=config.world_size,
     )
     if prepared.estimated_gb:
         write_json_atomic(folder.estimate, prepared.estimated_gb)
@@ -201,7 +204,7 @@ def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
 
 
 def resume(
-    folder: RunFolder, *, accept_changed_data: bool = False, job_changes: Mapping[str, Any] | None = None
+    folder: RunFolder, *, accept_changed_data: bool = False, changes: Mapping[str, Any] | None = None
 ) -> start_run.Resumed:
     """Resume a run from its newest checkpoint, unless its data has changed since it began.
 
@@ -210,15 +213,18 @@ def resume(
     Args:
         folder: the run.
         accept_changed_data: continue with changed data; the receipt records it.
-        job_changes: settings of [slurm] that are to be others from now on, such as more memory: they change what the
-            run's next job asks for, and nothing of what it trains.
+        changes: other GPUs or another number of processes, as settings of [compute]; or what its next job asks for,
+            such as more memory, as settings of [slurm].
 
     Raises:
-        UsageError: another setting than those of [slurm] is to be changed, or the run is no job.
-        ConfigError: a changed setting is not valid, or Slurm does not take it.
         DataError: its data has changed or is gone.
+        ConfigError: GPUs are asked for that are not there, or what Slurm does not take.
+        UsageError: another setting is to change, or the processes cannot share the effective batch.
         RunError: it is running, or done, or someone else resumed it at the same time.
     """
+    changes = changes or {}
+    job_changes = {name: value for name, value in changes.items() if name in SECTIONS["slurm"].model_fields}
+    resources = resource_change(folder, {name: value for name, value in changes.items() if name not in job_changes})
     if job_changes:
         _change_job(folder, job_changes)
     if accept_changed_data:
@@ -228,7 +234,7 @@ def resume(
         if change is not None:
             raise change.error(folder.id)
     try:
-        return start_run.resume(folder)
+        return start_run.resume(folder, change=resources)
     except RunError:
         control_requests.clear(folder, control_requests.ACCEPT_CHANGED_DATA)
         raise
@@ -236,11 +242,6 @@ def resume(
 
 def _change_job(folder: RunFolder, changes: Mapping[str, Any]) -> None:
     """Change what the next job of a run asks Slurm for, in its config.toml."""
-    if foreign := sorted(name for name in changes if name not in SECTIONS["slurm"].model_fields):
-        raise UsageError(
-            f"{foreign[0]} cannot be changed in a run that has begun; only what its job asks Slurm for can, in [slurm]",
-            hint=f"Start another run from {folder.config} to change what is trained.",
-        )
     changed = with_changes(load(folder.config), changes, "command line").config
     if changed.launcher != "slurm":
         raise UsageError(f"run {folder.id} is no job: its config has launcher = {changed.launcher!r}")
@@ -284,13 +285,15 @@ def _with_profile_and_devices(
     if config.gpus == "none" and config.profile == "none":
         return config, (), None, ()
     inventory, ram = _inventory(config), main_memory()
-    if config.launcher == "slurm":  # which chooses the GPU
-        described = recommend(inventory, ram, {}, gpus=config.gpus)
+    if config.launcher == "slurm":  # which chooses the GPUs
+        config = with_counted_gpus(config, inventory, {})
+        described = recommend(inventory, ram, {}, gpus=config.gpus, count=config.world_size)
         job = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram, machine_profile=described)
         return job.config, (), None, tuple(job.reasons)
+    config = with_counted_gpus(config, inventory)
     profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
     placement = placement_for(profile.config, inventory, ram, os.environ)
-    request = DeviceRequest(placement.candidates, memory=placement.memory) if placement.candidates else None
+    request = DeviceRequest(placement.candidates, placement.count, placement.memory) if placement.candidates else None
     return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
 
 

@@ -6,13 +6,15 @@ Its exit code tells the supervisor how it ended (:mod:`dpo_tui.runs.exit_codes`)
 Next: :mod:`dpo_tui.train.run_training`, with the settings of the run's frozen config.toml.
 """
 
+import atexit
 import os
+import signal
 import sys
 import traceback
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dpo_tui.runs import exit_codes
 from dpo_tui.runs.folder import RunFolder
@@ -41,6 +43,7 @@ def main(path: str) -> int:
         # Handlers before the parent-death signal: that one is SIGTERM, and arrives at once if the parent is gone.
         stop_requests.install()
         set_pdeathsig()
+        journal.reporter.beat_in_background()
         if not rank.is_first:
             _redirect_output(folder, rank)
         journal.phase("starting")
@@ -79,7 +82,7 @@ def _train(folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> 
     # In this order: the config is cheap to read and often wrong, and the libraries bind tqdm when they are imported.
     from dpo_tui.config.files import load
 
-    config = load(folder.config, _retried_batch_sizes()).config
+    config = load(folder.config, _settings_of_attempt(folder, journal.rank)).config
     from dpo_tui.train.worker.progress_bars import report_bars
     from dpo_tui.train.worker.stack_imports import gc_paused, skip_bitsandbytes
 
@@ -98,13 +101,28 @@ def _train(folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> 
     run_training(config, folder, journal, stop_requests)
 
 
-def _retried_batch_sizes() -> dict[str, int]:
-    """Return the settings that the supervisor has changed after an out-of-memory; empty in a first attempt."""
+def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str]:
+    """Return the settings that differ in this attempt from the run's config.
+
+    They are the batch sizes after an out-of-memory or on another number of processes, and that number; none in most
+    attempts.
+    """
     variables = {
         "per_device_train_batch_size": MICRO_BATCH_VARIABLE,
         "gradient_accumulation_steps": ACCUMULATION_VARIABLE,
     }
-    return {name: int(os.environ[variable]) for name, variable in variables.items() if variable in os.environ}
+    changed: dict[str, int | str] = {
+        name: int(os.environ[variable]) for name, variable in variables.items() if variable in os.environ
+    }
+    from dpo_tui.config.files import load
+
+    config = load(folder.config, changed).config
+    if config.world_size == rank.world_size:
+        return changed
+    if config.gpus == "none":
+        return changed | {"ranks": rank.world_size}
+    # Which GPUs these are the launcher has decided, and CUDA shows no others.
+    return changed | {"gpus": "auto", "gpu_count": rank.world_size}
 
 
 def _record_failure(error: Exception, journal: Journal) -> "Failure":
@@ -118,5 +136,25 @@ def _record_failure(error: Exception, journal: Journal) -> "Failure":
     return failure
 
 
+def _leave_other_ranks(exit_code: int) -> NoReturn:
+    """End one of several ranks, whose end is recorded, without the interpreter's finalisation.
+
+    In it, freeing the process group waits, holding the interpreter's lock, for a thread of gloo that may wait for the
+    lock (torch 2.13; seen once in eleven runs on busy cores).
+    """
+    # Nothing is left to save: a SIGTERM may end what follows at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(Exception):
+        atexit._run_exitfuncs()  # of trackers, which send what they still have
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # A stop is no failure: for a code other than 0 torchrun would end the other ranks, which may still be writing. What
+    # the ranks' reports say counts (dpo_tui.runs.ranks).
+    os._exit(exit_codes.DONE if exit_code == exit_codes.STOPPED else exit_code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    code_of_worker = main(sys.argv[1])
+    if not Rank.from_environment().is_alone:
+        _leave_other_ranks(code_of_worker)
+    sys.exit(code_of_worker)

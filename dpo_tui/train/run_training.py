@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
 from dpo_tui.data.load_split import split_version
@@ -37,6 +39,7 @@ from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.trainer.trainer_registry import build_trainer
 from dpo_tui.train.trainer.trainers import shortcuts_of
 from dpo_tui.train.worker.checkpoints import checkpoint_to_resume
+from dpo_tui.train.worker.distributed import broadcast_from_first, join_ranks
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.receipt import DataUsed, write_receipt
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
@@ -58,6 +61,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         StopRequested: a stop was requested; a checkpoint is saved if training had begun.
         DpoTuiError: the data, the model or the device cannot be used.
     """
+    join_ranks(journal.rank, on_gpu=config.gpus != "none" and torch.cuda.is_available())
     require_earlier_stage(config)
     check_trackers(config.report_to)
     set_environment(config.report_to, folder)
@@ -71,7 +75,10 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     model, tokenizer = _load_policy(config, device, journal)
 
     stop_requests.raise_if_stopped()
-    checkpoint = checkpoint_to_resume(folder.checkpoints, journal)
+    # Rank 0 chooses: it reads every file of the checkpoint, and takes the marker of a damaged one away.
+    checkpoint = broadcast_from_first(
+        checkpoint_to_resume(folder.checkpoints, journal) if journal.rank.is_first else None
+    )
     callback = RunCallback(journal, stop_requests, config.save_total_limit)
     trainer = build_trainer(
         config,

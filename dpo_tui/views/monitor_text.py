@@ -51,7 +51,9 @@ def header(feed: Feed) -> list[StyledRow]:
     if (peak := finite_number(feed.latest.get("vram_peak_gb"))) is not None and peak > 0:
         parts.append([("peak ", "muted"), (f"{peak:.1f} GB", "value")])
     if (batch := batch_of(feed)) is not None:
-        parts.append([("batch ", "muted"), (f"{batch} = {batch.effective}", "value")])
+        ranks = int(finite_number(about.get("ranks")) or 1)
+        shared = f" × {ranks} processes" if ranks > 1 else ""
+        parts.append([("batch ", "muted"), (f"{batch}{shared} = {batch.effective * ranks}", "value")])
     return parts
 
 

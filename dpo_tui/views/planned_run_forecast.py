@@ -68,8 +68,8 @@ class Forecaster:
         advice = tuple(advise(config))
         sizes = self._pair_sizes(config, plan) if plan.has_data else PairSizes()
         steps = steps_of(config, sizes.trained, sizes.tokens_per_pair)
-        micro, accumulate = config.per_device_train_batch_size, config.gradient_accumulation_steps
-        padding = estimate_padding(sizes.sequences, sizes.rows or 0, micro, accumulate)
+        micro = config.per_device_train_batch_size
+        padding = estimate_padding(sizes.sequences, sizes.rows or 0, micro, config.effective_batch // micro)
         known = Forecast(steps=steps, sizes=sizes, padding=padding, advice=advice)
         if not plan.has_model:
             return replace(known, unknown="no model chosen yet")

@@ -43,6 +43,18 @@ def test_logs_of_a_run_without_output_say_why(dpo_tui: CommandLine) -> None:
     assert (code, out) == (0, "") and "is queued" in err
 
 
+def test_each_of_several_processes_has_a_log_that_can_be_read(dpo_tui: CommandLine) -> None:
+    folder = make()
+    folder.ranks.mkdir()
+    folder.train_log.write_text("rank 0\n")
+    folder.rank_log(1).write_text("rank 1\n")
+    edit_state(folder, status="done", attempt=1, ranks=2)
+    assert dpo_tui("logs", "last")[:2] == (0, "rank 0\n")
+    assert dpo_tui("logs", "last", "--rank", "1")[:2] == (0, "rank 1\n")
+    code, out, err = dpo_tui("logs", "last", "--rank", "2")
+    assert (code, out) == (2, "") and "trains in 2 processes" in err and "from 0 to 1" in err
+
+
 def test_logs_follow_until_the_run_ends() -> None:
     folder = begin("--hold-at", 2)
     holding(folder, 2)

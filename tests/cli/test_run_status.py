@@ -7,6 +7,7 @@ import pytest
 
 from dpo_tui.cli import run_summary_text
 from dpo_tui.runs.atomic_files import append_json_line
+from dpo_tui.runs.ranks import Rank, RankReporter
 from tests.support.command_line import CommandLine
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     edit_state,
@@ -22,6 +23,23 @@ def test_not_a_number_is_null_in_json(dpo_tui: CommandLine) -> None:
     folder = make()
     folder.metrics.write_text('{"step": 1, "loss": NaN}\n')
     assert json.loads(dpo_tui("status", "last", "--json")[1])["metrics"] == {"step": 1, "loss": None}
+
+
+def test_status_says_what_each_of_several_processes_does(dpo_tui: CommandLine) -> None:
+    folder = make("two")
+    now = time.time()
+    edit_state(folder, status="running", attempt=1, started_at=now, attempt_started_at=now, ranks=2)
+    for number in (0, 1):
+        RankReporter(folder, Rank(number, number, 2)).heartbeat("train", step=7 + number)
+    document = json.loads(folder.rank_report(1).read_text())
+    folder.rank_report(1).write_text(json.dumps(document | {"t": now - 40}))
+    with supervised(folder):
+        out = dpo_tui("status", "two")[1]
+        found = json.loads(dpo_tui("status", "two", "--json")[1])
+    assert "2 processes" in out
+    assert "rank 0: training, step 7 · rank 1: training, step 8, silent for 40 s" in " ".join(out.split())
+    assert found["ranks"] == 2 and [one["step"] for one in found["rank_reports"]] == [7, 8]
+    assert json.loads(dpo_tui("runs", "--json")[1])[0]["rank_reports"] == found["rank_reports"]
 
 
 def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: CommandLine) -> None:

@@ -84,7 +84,7 @@ def test_every_problem_is_named_at_once_with_line_value_and_bound(tmp_path: Path
         ("learning_rate", float("nan"), "number"),
         ("eval_split", 1.0, "less than 1"),
         ("max_seq_length", 2_000_000, "at most 1,048,576"),
-        ("gpus", "all", "auto takes the GPU"),
+        ("gpus", "most", "auto takes the GPU"),
         ("max_length", 512, "did you mean max_seq_length"),
     ],
 )

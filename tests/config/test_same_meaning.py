@@ -28,7 +28,7 @@ def test_every_name_of_another_tool_stands_for_a_setting_that_exists() -> None:
         ("neftune_noise_alpha", "can be passed on, in [trl]", "lora_alpha"),
         ("layers_to_transform", "can be passed on, in [peft]", "lora"),
         ("push_to_hub", "dpo-tui export", "did you mean"),
-        ("local_rank", "one GPU", "lora"),
+        ("local_rank", "which GPUs train together", "lora"),
         ("warmup_step", "did you mean warmup_steps", "eval_steps"),
         ("learnin_rate", "did you mean learning_rate", "none"),
         ("num_epoch", "did you mean num_train_epochs", "none"),

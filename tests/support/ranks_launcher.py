@@ -1,8 +1,8 @@
-"""A launcher of several ranks, and an example of how a launcher is added: one module and one row of the registry.
+"""A launcher whose ranks are started by a stand-in for torchrun, which needs no torch: one module, one row.
 
     python ranks_launcher.py RUN_DIR [--attempt N] -- WORKER ARGV…     the supervisor, with this launcher registered
 
-TESTS_AGENT chooses what starts the ranks: the stand-in by default, or ``torchrun``.
+TESTS_AGENT chooses what starts the ranks: the stand-in by default, or ``torchrun``, as in the product.
 """
 
 import os
@@ -10,45 +10,21 @@ import sys
 from pathlib import Path
 
 from dpo_tui.runs import supervisor
-from dpo_tui.runs.exit_codes import WorkerEnd
-from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers import registry
-from dpo_tui.runs.launchers.launcher import Command, Worker
-from dpo_tui.runs.launchers.local import LocalLauncher, LocalWorker
-from dpo_tui.runs.launchers.worker_environment import worker_environment
-from dpo_tui.runs.ranks import delete_reports, end_of_ranks, read_reports
+from dpo_tui.runs.launchers.torchrun import TorchrunLauncher
 from dpo_tui.runs.state import State
 
-RANKS = 2
 STANDIN = Path(__file__).with_name("standin_ranks.py")
-AGENTS = {
-    "": [str(STANDIN), "agent", str(RANKS), sys.executable],
-    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)],
-}
 
 
-class RanksLauncher(LocalLauncher):
-    """Starts RANKS processes of the worker's command, which is Python's."""
+class RanksLauncher(TorchrunLauncher):
+    """Starts the ranks as the product does, by the agent that the test chooses."""
 
-    def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
-        delete_reports(folder)
-        wrapped = [sys.executable, "-P", "-m", "dpo_tui.runs.launchers.end_with_parent", sys.executable]
-        return Command(
-            [*wrapped, *AGENTS[os.environ.get("TESTS_AGENT", "")], *worker_argv[1:]], worker_environment(state)
-        )
-
-    def start(self, folder: RunFolder, command: Command) -> Worker:
-        return RanksWorker(folder, command)
-
-
-class RanksWorker(LocalWorker):
-    """Ends as its ranks report, unless the agent that started them was killed: then they may not have ended yet."""
-
-    def end(self, returncode: int) -> WorkerEnd:
-        if returncode < 0:
-            return super().end(returncode)
-        reports = read_reports(self.folder)
-        return end_of_ranks(reports, RANKS) if reports else super().end(returncode)
+    def agent(self, state: State, worker_argv: list[str]) -> list[str]:
+        """The stand-in's command, or torchrun's."""
+        if os.environ.get("TESTS_AGENT") == "torchrun":
+            return super().agent(state, worker_argv)
+        return [sys.executable, str(STANDIN), "agent", str(state.ranks), *worker_argv]
 
 
 if __name__ == "__main__":

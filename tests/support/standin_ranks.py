@@ -50,6 +50,7 @@ def rank(arguments: list[str]) -> int:
     signals: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     set_pdeathsig()
+    reporter.beat_in_background()
     reporter.heartbeat("train", step=1)
     first_attempt = "DPO_TUI_MICRO_BATCH" not in os.environ
     if me.rank == options.failing and first_attempt:

@@ -40,6 +40,8 @@ def test_the_header_says_pace_batch_and_memory(tmp_path):
     feed.about |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
     assert "batch 1 × 8 = 8" in header_text(feed), "as out-of-memory retries left it"
     assert state.per_device_train_batch_size is None
+    feed.about |= {"ranks": 2}
+    assert "batch 1 × 8 × 2 processes = 16" in header_text(feed)
 
 
 def test_answers_stand_by_prompt_the_first_before_the_latest(tmp_path):

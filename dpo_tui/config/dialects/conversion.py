@@ -18,7 +18,7 @@ from dpo_tui.config.schema import PASSTHROUGH, choices, fields
 from dpo_tui.strategies import registry
 
 OWN_FOLDER = "a run has a folder of its own; `dpo-tui paths` says where"
-ONE_GPU = "a run uses one GPU"
+ONE_GPU = "[compute] gpus, gpu_count and distributed say which GPUs train together, and how (DDP)"
 EXPORT = "use `dpo-tui export --push` when the run is done"
 NO_8BIT = "8-bit weights are not offered; use_4bit is"
 UNDECIDED = "undecided"

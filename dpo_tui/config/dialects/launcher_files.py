@@ -32,8 +32,9 @@ _ACCELERATE_KEYS = {
 }
 _MODEL_KEYS = {"model_name", "model_name_or_path", "base_model", "model", "model_id_or_path"}
 _INSTEAD = (
-    "a run trains on one GPU, which [compute] gpus names. What saves memory are use_4bit, gradient_checkpointing, "
-    'activation_offloading and a smaller per_device_train_batch_size; profile = "auto" chooses them. Convert the '
+    "several GPUs train together by DDP: [compute] gpus and gpu_count say which, and each holds the whole model. What "
+    "saves memory are use_4bit, gradient_checkpointing, activation_offloading and"
+    ' a smaller per_device_train_batch_size; profile = "auto" chooses them. Convert the '
     "file of the training itself"
 )
 

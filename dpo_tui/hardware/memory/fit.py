@@ -139,7 +139,7 @@ def _four_bit(config: Config) -> Iterator[_Change]:
 
 def smaller_batches(config: Config) -> Iterator[_Change]:
     """Yield smaller micro-batches with more accumulation that keep the effective batch, largest first."""
-    whole, strategy = config.effective_batch, strategy_of(config)
+    whole, together, strategy = config.process_batch, config.effective_batch, strategy_of(config)
     examples = strategy.data.value
     # Accumulation equals a larger micro-batch only where the loss of an example does not depend on the others.
     differs = "; the loss compares fewer at once" if strategy.micro_batch_changes_loss(config.model_dump()) else ""
@@ -148,7 +148,7 @@ def smaller_batches(config: Config) -> Iterator[_Change]:
             values = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": whole // batch}
             yield (
                 values,
-                f"micro-batch {batch} × accumulation {whole // batch} (still {whole} {examples} a step{differs})",
+                f"micro-batch {batch} × accumulation {whole // batch} (still {together} {examples} a step{differs})",
             )
 
 

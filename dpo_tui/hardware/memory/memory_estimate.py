@@ -176,6 +176,9 @@ def _fixed_parts(config: Config, arch: Architecture, work: Workload) -> list[Mem
     if not work.trains_all:
         parts.append(MemoryPart("adapter", f"adapter, {trained / 1e6:.1f} M at rank {config.lora_r}", trained * width))
     parts.append(MemoryPart("gradients", f"gradients, {width} bytes a weight", updated * width))
+    if config.world_size > 1:
+        # torch's DistributedDataParallel copies them into its buckets unless gradient_as_bucket_view is set.
+        parts.append(MemoryPart("gradient_buckets", "gradients again, in DDP's buckets", updated * width))
     parts.append(MemoryPart("optimizer", f"optimizer, {config.optim}", optimizer_size(config, arch)))
     if work.trains_all and strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
         parts.append(MemoryPart("reference_model", "reference model, a frozen copy", arch.parameters * FP32))

@@ -2,29 +2,16 @@
 
 Adding a launcher takes two places and changes nothing that exists:
 
-1. a module here with a `Launcher` and its `Worker`, for example ``torchrun.py``. One that starts processes on this
-   machine subclasses `dpo_tui.runs.launchers.local` and overrides what differs::
-
-       class TorchrunLauncher(LocalLauncher):
-           def prepare(self, folder, state, worker_argv):
-               delete_reports(folder)  # of an earlier attempt's ranks
-               agent = [sys.executable, "-P", "-m", "dpo_tui.runs.launchers.end_with_parent", "torchrun", …]
-               return Command([*agent, *worker_argv[1:]], worker_environment(state))
-
-           def start(self, folder, command):
-               return TorchrunWorker(folder, command)
-
-       class TorchrunWorker(LocalWorker):
-           def end(self, returncode):  # torchrun answers 1 for every failure: the ranks' own reports tell more
-               return end_of_ranks(read_reports(self.folder), world_size)
+1. a module here with a `Launcher` and its `Worker`. One that starts processes on this machine subclasses
+   `dpo_tui.runs.launchers.local` and overrides what differs, as ``torchrun.py`` does: another command around that of
+   the worker, and an end that is read from the ranks' own reports.
 
    One for a batch system also submits the supervisor in ``start_supervisor``, answers ``waiting_reason`` while the job
    is pending, and cancels it in ``stop_unsupervised``; inside the job the supervisor is the usual one.
 
 2. a row in ``registry.LAUNCHERS``; a run that `dpo_tui.runs.store.create` makes with this ``launcher`` uses it.
 
-`tests/support/ranks_launcher.py` is a whole one, and `tests/runs/launchers/test_launchers.py` runs it. Standard library
-only.
+`tests/support/ranks_launcher.py` adds one, and `tests/runs/launchers/test_launchers.py` runs it. Standard library only.
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ from dpo_tui.runs.state import State
 
 LAUNCHERS = {
     "local": "dpo_tui.runs.launchers.local:LocalLauncher",
+    "torchrun": "dpo_tui.runs.launchers.torchrun:TorchrunLauncher",
     "slurm": "dpo_tui.runs.launchers.slurm:SlurmLauncher",
 }
 """Name in state.json -> module and class; the module is imported when a run needs it."""

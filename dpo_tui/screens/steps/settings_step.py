@@ -239,8 +239,7 @@ def outlook(plan: RunPlan, forecast: Forecast) -> list[Paragraph]:
     elif forecast.unknown:
         text.append((f"memory: {forecast.unknown}", "muted"))
     config = plan.config
-    batch = f"{config.per_device_train_batch_size} × {config.gradient_accumulation_steps} = {config.effective_batch}"
-    text.append((f"effective batch {batch} pairs", "text"))
+    text.append((f"effective batch {config.batch_text} = {config.effective_batch} pairs", "text"))
     if forecast.steps is not None:
         text.append((f"{forecast.steps.steps:,} steps{_duration(forecast)}", "text"))
         if forecast.duration is not None:

@@ -25,6 +25,9 @@ _OUTSIDE_SECONDS = 60.0
 class InTrainingEvaluation:
     """Estimates KL, answers sample prompts, and writes the metrics, events and samples of both.
 
+    Of several ranks that have the whole model each, rank 0 does it, and the others wait for it in their next
+    collective: what is generated depends on time, and on each rank it would be something else.
+
     Args:
         config: of the run.
         trainer: TRL's, ready to train.
@@ -61,6 +64,8 @@ class InTrainingEvaluation:
 
     def before(self) -> None:
         """Answer the sample prompts before the first step, where policy and reference are the same model."""
+        if not self.journal.rank.is_first:
+            return
         with preserved_state(self.trainer.model):
             samples = self._answer_samples("before", "policy", _OUTSIDE_SECONDS)
         for sample in samples:
@@ -69,14 +74,19 @@ class InTrainingEvaluation:
 
     def after(self) -> None:
         """Answer the sample prompts after the last step."""
+        if not self.journal.rank.is_first:
+            return
         self._answer_samples("after", "policy", _OUTSIDE_SECONDS)
 
     def at_evaluation(self, progress: TrainingProgress) -> bool:
         """Estimate KL and answer the sample prompts after one of the trainer's evaluations.
 
         Returns:
-            Whether to end the training early, because the KL estimate is above the config's ``kl_stop``.
+            Whether to end the training early, because the KL estimate is above the config's ``kl_stop``. Only rank 0
+            knows; its caller tells the others.
         """
+        if not self.journal.rank.is_first:
+            return False
         began = self.budget.clock()
         allowed = self.budget.seconds(progress)
         # Plain TRL generates nothing here, and a dynamic RoPE would remember the lengths of what is generated.

@@ -43,8 +43,8 @@ def choose_device(config: Config) -> TrainingDevice:
     """
     if config.gpus != "none" and torch.cuda.is_available():
         return _cuda(config)
-    held = os.environ.get(DEVICES_VARIABLE, "") if config.gpus == "auto" else ""
-    if config.gpus.isdigit() or held:
+    held = os.environ.get(DEVICES_VARIABLE, "") if not config.named_gpus and config.gpus != "none" else ""
+    if config.named_gpus or config.gpus == "all" or held:
         built = torch.version.cuda or "without CUDA"
         asked = f"this run has {held}" if held else f"gpus = {config.gpus}"
         raise TrainingError(
@@ -71,10 +71,12 @@ def require_trainable_attention(config: Config, device: TrainingDevice) -> None:
 
 
 def _cuda(config: Config) -> TrainingDevice:
-    name = torch.cuda.get_device_name(0)
+    # Not device 0: each of several processes has set its own (dpo_tui.train.worker.distributed).
+    index = torch.cuda.current_device()
+    name = torch.cuda.get_device_name(index)
     if not config.bf16:
         return TrainingDevice("cuda", "fp32", f"On {name} in fp32, as bf16 = false asks")
-    capability = torch.cuda.get_device_capability(0)
+    capability = torch.cuda.get_device_capability(index)
     if capability >= _BF16_CAPABILITY:
         return TrainingDevice("cuda", "bf16", f"On {name} in bfloat16")
     major, minor = capability

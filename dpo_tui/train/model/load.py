@@ -97,7 +97,7 @@ def load_model(
             bnb_4bit_compute_dtype=device.dtype,
         )
     if device.kind == "cuda":
-        options["device_map"] = {"": 0}
+        options["device_map"] = {"": torch.cuda.current_device()}
     chosen = model_class(config.model_name, config.model_revision, adapter)
     try:
         settings = options | copy.deepcopy(config.model_init)

@@ -54,7 +54,7 @@ class LoadedRun:
 def config_of(folder: RunFolder) -> Config:
     """Return a run's config for use after the training: on a GPU of this machine, or the CPU where it has none."""
     config = load(folder.config).config
-    if config.gpus.isdigit() and not torch.cuda.is_available():
+    if (config.named_gpus or config.gpus == "all") and not torch.cuda.is_available():
         return config.model_copy(update={"gpus": "auto"})
     return config
 

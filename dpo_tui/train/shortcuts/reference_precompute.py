@@ -16,6 +16,7 @@ import trl
 from dpo_tui.config.schema import Config
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
+from dpo_tui.train.worker.distributed import values_of_ranks
 
 # In a model's config, and without influence on a log-probability. Precision and attention have a part of their own.
 _NOT_IN_THE_SCORES = {"_name_or_path", "transformers_version", "use_cache", "dtype"}
@@ -90,7 +91,8 @@ def compute_logps(
 ) -> reference_cache.ReferenceLogps:
     """Compute the reference's log-probabilities of every pair, longest pairs first.
 
-    So a batch that does not fit in memory fails at once, not after an hour.
+    So a batch that does not fit in memory fails at once, not after an hour. Several ranks share the batches, and each
+    gets all scores; the batches are those of a single process, and so are the scores.
 
     Args:
         trainer: TRL's DPOTrainer.
@@ -107,15 +109,22 @@ def compute_logps(
     model = trainer.ref_model or trainer.model
     device = trainer.accelerator.device
     chosen, rejected = [0.0] * len(lengths), [0.0] * len(lengths)
+    batches = list(_batches_by_length(lengths, batch_size, trainer.args.max_length, exact=exact_batches))
+    rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    mine: list[tuple[int, float, float]] = []
     done = 0
-    for batch in _batches_by_length(lengths, batch_size, trainer.args.max_length, exact=exact_batches):
-        rows = trainer.data_collator([dataset[index] for index in batch])
-        rows = {name: tensor.to(device) for name, tensor in rows.items()}
-        logps = [answers.float().tolist() for answers in trainer.compute_ref_log_probs(model, rows)]
-        for index, chosen_logp, rejected_logp in zip(batch, *logps, strict=True):
-            chosen[index], rejected[index] = chosen_logp, rejected_logp
-        done += len(batch)
+    # In rounds of one batch for each rank: progress() asks for a stop, a collective, so that all call it as often.
+    for first in range(0, len(batches), ranks):
+        for batch in batches[first + rank : first + rank + 1]:
+            rows = trainer.data_collator([dataset[index] for index in batch])
+            rows = {name: tensor.to(device) for name, tensor in rows.items()}
+            logps = [answers.float().tolist() for answers in trainer.compute_ref_log_probs(model, rows)]
+            mine += zip(batch, *logps, strict=True)
+        done += sum(len(batch) for batch in batches[first : first + ranks])
         progress(done)
+    for scores in values_of_ranks(mine):
+        for index, chosen_logp, rejected_logp in scores:
+            chosen[index], rejected[index] = chosen_logp, rejected_logp
     return chosen, rejected
 
 

@@ -97,7 +97,8 @@ class Shortcuts:
         self.sizes = DatasetLengths.of(trainer.train_dataset, trainer.args.max_length)
         if not len(self.sizes):
             return
-        trained = trainer.config.training_steps(len(self.sizes)) * trainer.config.effective_batch
+        # This process's share: the budget of the checks is a part of what it computes itself.
+        trained = trainer.config.training_steps(len(self.sizes)) * trainer.config.process_batch
         passes = step_passes(checkpointed=trainer.args.gradient_checkpointing)
         self.budget = CheckBudget(layout_cost(models[0], backbone_of(models[0])), self.sizes, trained, passes)
         self._switch_head(False)

@@ -39,6 +39,8 @@ class SeededLengthGroupedSampler(LengthGroupedSampler):  # type: ignore[misc]
 
 def grouped_sampler(arguments: TrainingArguments, lengths: list[int]) -> SeededLengthGroupedSampler:
     """Return the sampler of a run's training examples, given their lengths in tokens."""
-    examples = arguments.train_batch_size * arguments.gradient_accumulation_steps
+    # Of all processes together: so the order stays the same when a run resumes on another number of them.
+    process_batch = arguments.train_batch_size * arguments.gradient_accumulation_steps
+    examples = process_batch * arguments.world_size
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
     return SeededLengthGroupedSampler(examples, lengths, seed)

@@ -24,11 +24,13 @@ from dpo_tui.train.trainer import token_cache
 from dpo_tui.train.trainer.callbacks import RunCallback
 from dpo_tui.train.trainer.grouped_sampler import grouped_sampler
 from dpo_tui.train.trainer.run_datasets import RunDatasets
+from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
+from dpo_tui.train.worker.distributed import broadcast_from_first, values_of_ranks
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]
+class PairTrainer(SharedEvaluation, DPOTrainer):  # type: ignore[misc]
     """TRL's DPOTrainer with phases in the journal, our shortcuts, and our caches of tokens and reference scores.
 
     Args:
@@ -55,7 +57,9 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         self._scores_doubtful = False
         # TRL's disable_dropout reaches torch's dropout modules only.
         self._config_rates = disable_dropout(self._policy) if options["args"].disable_dropout else []
-        self._weights = reference_cache.WeightsDigest(config.model_name) if shortcuts.reference.on else None
+        # Rank 0 alone looks into the cache, and hashes the weights for that.
+        looks_up = shortcuts.reference.on and journal.rank.is_first
+        self._weights = reference_cache.WeightsDigest(config.model_name) if looks_up else None
         super().__init__(**options)
         if self.ref_model is not None and self.args.disable_dropout:
             disable_dropout(self.ref_model)
@@ -86,13 +90,14 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         dates = token_cache.dates_in(processing_class)
         key = token_cache.key_of(dataset, processing_class, args)
         rows = token_cache.load(key) if key else None
-        if rows is not None:
+        # All ranks or none: in TRL's tokenising the others wait for rank 0. One may find what another has just stored.
+        if all(values_of_ranks(rows is not None)) and rows is not None:
             self.journal.event("note", f"{len(rows):,} pairs are tokenised already, by an earlier run ({dataset_name})")
             return rows
         args.dataset_num_proc = args.dataset_num_proc or token_cache.processes(len(dataset))
         rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         # Not if the template writes the date, and that has changed meanwhile.
-        if key and dates == token_cache.dates_in(processing_class):
+        if key and self.accelerator.is_main_process and dates == token_cache.dates_in(processing_class):
             token_cache.store(key, rows)
         return rows
 
@@ -111,9 +116,9 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
 
     def _score_reference_once(self) -> None:
         """Replace both datasets by datasets with the reference's log-probabilities as columns."""
-        if self.accelerator.num_processes > 1:
+        if self._is_spread_out:
             self.shortcuts.reference.on = False
-            self.shortcuts.reference.why = "several processes train an adapter together"
+            self.shortcuts.reference.why = "the model is spread over several processes"
             return
         if (obstacle := self._computed_obstacle()) and self._leave_reference_in_steps(obstacle):
             return
@@ -151,14 +156,17 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         if shortcuts.sizes is None or shortcuts.budget is None:
             return None
         with shortcuts.checking(self.model):
-            return computed_obstacle(self, shortcuts.sizes, shortcuts.budget)
+            found = computed_obstacle(self, shortcuts.sizes, shortcuts.budget)
+        # One decision for all ranks: GPUs of two kinds may compute different ones, and what follows has collectives.
+        obstacle: str | None = broadcast_from_first(found)
+        return obstacle
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """Add the reference's log-probabilities to a dataset: from the cache, else computed without TRL's own cache."""
         self.journal.phase("reference")
         # TRL may call this from its constructor, before ours has installed them; installing twice is harmless.
         self.shortcuts.install(self)
-        if self.accelerator.num_processes > 1:
+        if self._is_spread_out:
             return super()._precompute_ref_logps(dataset, name, batch_size)
         if (
             not self.config.use_lora
@@ -169,11 +177,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             raise TrainingError(
                 f"the reference cannot be scored once: {obstacle}", hint='set precompute_ref_log_probs = "off"'
             )
-        weights = self._weights.result() if self._weights else None
-        parts = None if self._scores_doubtful else reference_precompute.key_parts(self.config, self, weights)
-        pairs = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
-        key = reference_cache.key_of(parts, pairs) if parts else None
-        logps = reference_cache.load(key, len(dataset)) if key else None
+        key, logps = self._kept_scores(dataset)
         self.shortcuts.reference.figures.setdefault("kept_from_before", {})[name] = logps is not None
         if logps is None:
             logps = self._score(dataset, batch_size)
@@ -182,6 +186,21 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         else:
             self.journal.event("note", f"{len(dataset):,} reference scores are kept from an earlier run ({name})")
         return reference_precompute.add_logps_columns(dataset, logps)
+
+    def _kept_scores(self, dataset: Any) -> tuple[str | None, reference_cache.ReferenceLogps | None]:
+        """The cache key of a dataset's reference scores (on rank 0 alone), and the scores that are kept (on each)."""
+        if not self.accelerator.is_main_process:
+            return None, broadcast_from_first(None)
+        weights = self._weights.result() if self._weights else None
+        parts = None if self._scores_doubtful else reference_precompute.key_parts(self.config, self, weights)
+        pairs = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
+        key = reference_cache.key_of(parts, pairs) if parts else None
+        return key, broadcast_from_first(reference_cache.load(key, len(dataset)) if key else None)
+
+    @property
+    def _is_spread_out(self) -> bool:
+        """Whether the weights are spread over several processes, which all must run each forward pass."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _score(self, dataset: Any, batch_size: int) -> reference_cache.ReferenceLogps:
         def progress(done: int) -> None:
@@ -219,7 +238,7 @@ def longer_lengths(dataset: Any) -> list[int]:
     return lengths
 
 
-class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
+class DemonstrationTrainer(SharedEvaluation, SFTTrainer):  # type: ignore[misc]
     """TRL's SFTTrainer with the phase of its tokenising in the journal."""
 
     def __init__(self, journal: Journal, **options: Any) -> None:

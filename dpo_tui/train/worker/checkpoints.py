@@ -62,8 +62,7 @@ def checkpoint_to_resume(folder: Path, journal: Journal) -> Path | None:
             journal.event("warning", f"{path.name} is incomplete and is not used")
     while checkpoint is not None and (damaged := damaged_file(checkpoint)) is not None:
         journal.event("warning", f"{checkpoint.name} is not used: its {damaged} is damaged", step=step_of(checkpoint))
-        if journal.rank.is_first:
-            (checkpoint / MARKER).rename(checkpoint / _DAMAGED)
+        (checkpoint / MARKER).rename(checkpoint / _DAMAGED)
         older = [path for path in all_checkpoints(folder) if step_of(path) < step_of(checkpoint) and is_complete(path)]
         checkpoint = older[0] if older else None
     if checkpoint is not None:

@@ -159,8 +159,13 @@ def untrainable_experts(error: BaseException) -> Failure | None:
 def peer_lost(error: BaseException) -> Failure | None:
     """Another rank ended: gloo and NCCL report the closed connection, and that rank reports the cause."""
     text = str(error)
+    if not any(name in text for name in ("gloo", "NCCL")):
+        return None
+    # The words of gloo, and of NCCL's watchdog, after the longest time that a rank waits in a collective.
+    if "Timed out waiting" in text or "Watchdog caught collective operation timeout" in text:
+        return Failure("Another rank did not answer in time", "its log, ranks/N.log, may say why", peer_lost=True)
     closed = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
-    if not (any(name in text for name in ("gloo", "NCCL")) and any(sign in text for sign in closed)):
+    if not any(sign in text for sign in closed):
         return None
     return Failure("Another rank went away", "the rank that ended first says why", peer_lost=True)
 

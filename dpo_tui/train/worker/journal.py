@@ -48,7 +48,14 @@ class Journal:
         self._cannot_write = False
 
     def event(self, kind: str, message: str, **details: Any) -> None:
-        """Append one event; ``kind`` is one of phase, note, warning, checkpoint, stopped, failed."""
+        """Append one event; ``kind`` is one of phase, note, warning, checkpoint, stopped, failed.
+
+        A rank other than 0 prints it instead, into its own log: what it says may be of its share of the rows alone.
+        """
+        if not self.rank.is_first:
+            with suppress(OSError):
+                sys.stdout.write(f"{kind}: {message}\n")
+                sys.stdout.flush()
         self._append(self._events, {"kind": kind, "message": message, **details})
 
     def phase(self, name: str) -> None:

@@ -96,6 +96,7 @@ def write_receipt(
             "split_version": split_version,
             **({"data_changes": list(data_changes)} if data_changes else {}),
             "effective_batch": config.effective_batch,
+            "ranks": config.world_size,
             **({"passed_on": passed_on} if passed_on else {}),
             "memory_gb": {
                 "estimated": (read_json(folder.estimate) or {}).get("total"),

@@ -53,7 +53,7 @@ def supervisors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Pop
 def begin_ranks(supervisors: list[subprocess.Popen[bytes]], *options: str | int) -> RunFolder:
     """Start a run of two ranks under a supervisor that knows the launcher of the tests."""
     folder = make()
-    edit_state(folder, launcher="ranks")
+    edit_state(folder, launcher="ranks", ranks=2)
     rank = [sys.executable, str(TESTS / "standin_ranks.py"), "rank", str(folder.path), *map(str, options)]
     command = [sys.executable, str(TESTS / "ranks_launcher.py"), str(folder.path), "--", *rank]
     supervisors.append(subprocess.Popen(command, start_new_session=True))
@@ -83,7 +83,9 @@ def test_an_old_state_has_the_local_launcher_and_an_unknown_one_is_refused_by_na
     state = read_state(folder)
     assert state is not None and isinstance(registry.launcher_of(state), LocalLauncher)
     edit_state(folder, launcher="starship", supervisor_pid=1)
-    with pytest.raises(RunError, match=f"run {folder.id}: there is no launcher 'starship'; this dpo-tui has local"):
+    with pytest.raises(
+        RunError, match=f"run {folder.id}: there is no launcher 'starship'; this dpo-tui has local, torchrun"
+    ):
         status_of(folder)
     with pytest.raises(RunError, match="starship"):
         start_run.start(folder)
@@ -137,6 +139,36 @@ def test_a_rank_out_of_memory_is_tried_again_with_a_smaller_batch(supervisors: l
     assert (state.status, state.attempt, state.per_device_train_batch_size) == ("done", 2, 2)
     assert len(events(folder, "out-of-memory")) == 1
     assert [report.code for report in read_reports(folder)] == [0, 0], "what the first attempt's ranks said is gone"
+
+
+@pytest.mark.parametrize("kind", ["", "torchrun"])
+def test_a_rank_that_hangs_is_named_and_ends_the_run(
+    supervisors: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A stopped process neither ends nor fails: torchrun would wait for it, and the other rank for its gradients."""
+    monkeypatch.setenv("TESTS_AGENT", kind)
+    monkeypatch.setenv("DPO_TUI_RANK_SILENCE", "8")
+    folder = begin_ranks(supervisors, "--hold")
+    frozen = both_train(folder)[1]
+    send(frozen.pid, signal.SIGSTOP)
+    state = over(supervisors, folder)
+    assert state.status == "failed"
+    assert state.reason == f"rank 1 on {frozen.host} (phase train, step 1) hung: no sign of life for 8 s\n" + (
+        "ranks/1.log may say why"
+    )
+    assert not is_same_process(frozen.pid, process_start(frozen.pid))
+
+
+def test_an_agent_that_hangs_after_its_ranks_have_ended_does_not_keep_the_run(
+    supervisors: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPO_TUI_RANK_SILENCE", "2")
+    folder = begin_ranks(supervisors, "--hold")
+    both_train(folder)
+    send(state_of(folder).worker_pid, signal.SIGSTOP)
+    control_requests.request_stop(folder)
+    state = over(supervisors, folder)
+    assert state.status == "stopped" and state.reason.startswith("stopped as asked")
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "agent"])

@@ -111,6 +111,9 @@ def test_a_connection_that_is_not_for_the_model_keeps_its_own_words(error: Excep
 def test_a_closed_connection_to_another_rank_is_only_a_consequence() -> None:
     error = RuntimeError("[gloo/transport/tcp/pair.cc:543] Connection closed by peer [127.0.0.1]:4711")
     assert describe_failure(error).peer_lost
+    late = describe_failure(RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:84] Timed out waiting 1800000ms"))
+    assert (late.peer_lost, late.message) == (True, "Another rank did not answer in time")
+    assert not describe_failure(TimeoutError("Timed out waiting for a lock")).peer_lost
     assert not describe_failure(ConnectionResetError("Connection reset by peer")).peer_lost, "of a download, say"
 
 
