@@ -157,6 +157,19 @@ def test_a_job_that_someone_cancels_ends_its_run_with_a_checkpoint(slurm: SlurmC
 
 
 @pytest.mark.slow
+def test_a_job_that_someone_queues_again_goes_on_from_a_checkpoint(slurm: SlurmCluster) -> None:
+    """As Slurm itself does with a job that it preempts."""
+    folder = submit("--hold-at", 2)
+    holding(folder, 2)
+    job = state_of(folder).job
+    assert job is not None
+    slurm.command("scontrol", "requeue", job["id"])
+    until(lambda: state_of(folder).status == "done", "the second attempt")
+    assert "starting at step 2" in folder.train_log.read_text()
+    assert state_of(folder).job == {**job, "restarts": 1}
+
+
+@pytest.mark.slow
 def test_at_its_time_limit_a_run_saves_is_queued_again_and_goes_on(slurm: SlurmCluster) -> None:
     folder = submit("--hold-at", 2, config='time = "1"\nsave_seconds = 55')
     holding(folder, 2)
