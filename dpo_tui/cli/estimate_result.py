@@ -72,14 +72,13 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     """
     config = _with_local_paths(loaded)
     notes = check_launcher(config)
-    is_job = config.launcher == "slurm"
-    if is_job:
+    if config.launcher == "slurm":
         inventory = job_inventory(config)
     else:
         inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
-        if vram is None:  # else the GPU that is asked about need not be in this machine
-            config = with_counted_gpus(config, inventory)
-    environ: dict[str, str] | None = {} if is_job else None
+    if vram is None:  # else the GPU that is asked about need not be in this machine
+        config = with_counted_gpus(config, inventory)
+    environ: dict[str, str] | None = {} if config.launcher == "slurm" else None
     profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.world_size)
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))
     config = resolved.config

@@ -50,8 +50,8 @@ def checkpoint(run: str) -> None:
     "assignments",
     multiple=True,
     metavar="K=V",
-    help="Go on on other GPUs or in another number of processes (gpus, gpu_count, ranks), with the same effective "
-    "batch; or change what its job asks Slurm for, as in [slurm].",
+    help="Go on on other GPUs or on another number of processes (gpus, gpu_count, ranks; the effective batch stays), "
+    "or change what its job asks Slurm for, as in [slurm].",
 )
 def resume(run: str, accept_changed_data: bool, assignments: tuple[str, ...]) -> None:
     """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""

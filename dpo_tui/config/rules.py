@@ -303,17 +303,8 @@ def one_node(config: Config) -> ConfigProblem | None:
 @rule
 def a_job_gets_its_gpu_from_slurm(config: Config) -> ConfigProblem | None:
     """The number is that of a GPU of the login node, or of nobody: Slurm numbers those of a job from 0."""
-    if config.launcher != "slurm" or config.gpus in ("auto", "none"):
+    if config.launcher != "slurm" or config.gpus in ("auto", "all", "none"):
         return None
     return ConfigProblem(
-        "gpus", config.gpus, 'Slurm chooses the GPU of a job; use auto, and gres = "gpu:1" in [slurm], or none'
+        "gpus", config.gpus, 'Slurm chooses the GPU of a job; use auto, with gres = "gpu:1" in [slurm], or none'
     )
-
-
-@rule
-def a_job_is_one_process(config: Config) -> ConfigProblem | None:
-    """The job would hold what several processes need and start one: torchrun is not started inside a job yet."""
-    if config.launcher != "slurm" or config.world_size == 1:
-        return None
-    name = "ranks" if config.gpus == "none" else "gpu_count"
-    return ConfigProblem(name, getattr(config, name), 'a run in a job (launcher = "slurm") trains in one process')

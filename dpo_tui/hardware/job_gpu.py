@@ -1,5 +1,7 @@
 """The GPU of a batch job, described by the config: a login node has none, or another one, to read."""
 
+from dataclasses import replace
+
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.hardware.nvml import Gpu, Inventory, NvmlFault
@@ -33,8 +35,8 @@ def job_inventory(config: Config) -> Inventory:
         config: with ``launcher = "slurm"``.
 
     Returns:
-        One GPU, of unknown memory where neither ``gpu_memory`` nor the type in ``gres`` says it; none for
-        ``gpus = "none"``.
+        As many GPUs as ``gres`` asks for, or one, of unknown memory where neither ``gpu_memory`` nor the type in
+        ``gres`` says it; none for ``gpus = "none"``.
     """
     if config.gpus == "none":
         return Inventory()
@@ -42,11 +44,10 @@ def job_inventory(config: Config) -> Inventory:
     size, capability = _TYPES.get(kind.lower(), (None, _CAPABILITIES.get(kind.lower())))
     size = config.gpu_memory or size
     name = f"the job's {kind}" if kind else "the job's GPU"
-    if size is None:
-        fault = NvmlFault("other", "set gpu_memory in [slurm]")
-        return Inventory((Gpu(index=0, name=name, compute_capability=capability, faults={"memory": fault}),))
-    memory = int(size * GB)
-    return Inventory((Gpu(0, name, memory_total=memory, memory_free=memory, compute_capability=capability),))
+    memory = None if size is None else int(size * GB)
+    faults = {} if size is not None else {"memory": NvmlFault("other", "set gpu_memory in [slurm]")}
+    gpu = Gpu(0, name, memory_total=memory, memory_free=memory, compute_capability=capability, faults=faults)
+    return Inventory(tuple(replace(gpu, index=index) for index in range(max(1, gres_gpus(config)))))
 
 
 def gpu_type(config: Config) -> str:
@@ -58,7 +59,7 @@ def gpu_type(config: Config) -> str:
     return ""
 
 
-def gpu_count(config: Config) -> int:
+def gres_gpus(config: Config) -> int:
     """How many GPUs ``gres`` asks for; 0 where it asks for none."""
     count = 0
     for one in (config.gres or "").split(","):

@@ -104,7 +104,7 @@ def supervisor_argv(
         attempt: how many attempts it has had. With another number in the state the supervisor does not take the run:
             someone else resumed it since.
         worker_argv: the worker's command.
-        change: what the run resumes on, where that is another than before.
+        change: other devices or another number of processes than before.
     """
     command = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path), "--attempt", str(attempt)]
     if change is not None:

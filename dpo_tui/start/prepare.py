@@ -123,8 +123,7 @@ def prepare(
     check_trackers(resolved.config.report_to)
     require_passthrough(resolved)
     launcher_notes = check_launcher(resolved.config)
-    inventory = _inventory(resolved.config)
-    may_use_gpu = resolved.config.gpus != "none" and bool(inventory.gpus)
+    may_use_gpu = resolved.config.gpus != "none" and bool(_inventory(resolved.config).gpus)
     # The model of the stage before it has been checked, and is another one by then: merged, and not quantised.
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
     split: Split[Any] = split_of(resolved.config, download=False)
@@ -182,7 +181,7 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         device_request=prepared.device_request,
         after=after,
         python=str(interpreter) if interpreter else None,
-        launcher="torchrun" if config.world_size > 1 else config.launcher,
+        launcher=config.launcher if config.launcher != "local" else "torchrun" if config.world_size > 1 else "local",
         ranks=config.world_size,
     )
     if prepared.estimated_gb:
@@ -214,18 +213,18 @@ def resume(
     Args:
         folder: the run.
         accept_changed_data: continue with changed data; the receipt records it.
-        changes: other GPUs or another number of processes, as settings of [compute]; or settings of [slurm], such as
-            more memory, which change what the run's next job asks for and nothing of what it trains.
+        changes: other GPUs or another number of processes, as settings of [compute]; or what its next job asks for,
+            such as more memory, as settings of [slurm].
 
     Raises:
-        UsageError: another setting is to change, the run is no job, or the processes cannot share the effective batch.
-        ConfigError: a changed setting is not valid, GPUs are asked for that are not there, or Slurm refuses the job.
         DataError: its data has changed or is gone.
+        ConfigError: GPUs are asked for that are not there, or what Slurm does not take.
+        UsageError: another setting is to change, or the processes cannot share the effective batch.
         RunError: it is running, or done, or someone else resumed it at the same time.
     """
-    asked = dict(changes or {})
-    job_changes = {name: asked.pop(name) for name in list(asked) if name in SECTIONS["slurm"].model_fields}
-    resources = resource_change(folder, asked)
+    changes = changes or {}
+    job_changes = {name: value for name, value in changes.items() if name in SECTIONS["slurm"].model_fields}
+    resources = resource_change(folder, {name: value for name, value in changes.items() if name not in job_changes})
     if job_changes:
         _change_job(folder, job_changes)
     if accept_changed_data:
@@ -286,8 +285,9 @@ def _with_profile_and_devices(
     if config.gpus == "none" and config.profile == "none":
         return config, (), None, ()
     inventory, ram = _inventory(config), main_memory()
-    if config.launcher == "slurm":  # which chooses the GPU
-        described = recommend(inventory, ram, {}, gpus=config.gpus)
+    if config.launcher == "slurm":  # which chooses the GPUs
+        config = with_counted_gpus(config, inventory, {})
+        described = recommend(inventory, ram, {}, gpus=config.gpus, count=config.world_size)
         job = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram, machine_profile=described)
         return job.config, (), None, tuple(job.reasons)
     config = with_counted_gpus(config, inventory)

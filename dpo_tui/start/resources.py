@@ -38,12 +38,6 @@ def resource_change(folder: RunFolder, changes: Mapping[str, Any]) -> ResourceCh
     state = read_state(folder)
     if not changes or state is None:
         return None
-    if state.launcher == "slurm":
-        raise UsageError(
-            f"{min(changes)} cannot be changed in a run that has begun; "
-            "only what its job asks Slurm for can, in [slurm]",
-            hint=f"Start another run from {folder.config} to change what is trained.",
-        )
     other = next((name for name in changes if name not in CHANGEABLE), None)
     if other is not None:
         raise UsageError(
@@ -51,6 +45,11 @@ def resource_change(folder: RunFolder, changes: Mapping[str, Any]) -> ResourceCh
             hint=f"to train with another {other}, start a new run from a copy of {folder.config}",
         )
     config = load(folder.config).config
+    if config.launcher == "slurm":
+        raise UsageError(
+            f"--set {next(iter(changes))}: the job of a run keeps the number of its processes and GPUs",
+            hint=f"start a new run from a copy of {folder.config}; only what a job asks for in [slurm] may change",
+        )
     values = {name: value for name, value in config.model_dump().items() if name not in CHANGEABLE}
     kept: dict[str, Any] = {} if "gpus" in changes else {"gpus": config.gpus}
     if not {"ranks", "gpu_count"} & changes.keys() and "gpus" not in changes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from dpo_tui import paths
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError, RunError
-from dpo_tui.hardware.job_gpu import gpu_count
+from dpo_tui.hardware.job_gpu import gres_gpus
 from dpo_tui.processes.child_environment import child_environment
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers import slurm_commands
@@ -57,11 +57,7 @@ def check_launcher(config: Config) -> tuple[str, ...]:
             f'launcher = "slurm": {slurm_commands.NO_SLURM}',
             hint='Start the run on a login node of the cluster; launcher = "local" starts it on this machine.',
         )
-    if (count := gpu_count(config)) > 1:
-        raise ConfigError(
-            f"gres = {config.gres!r}: a run in a job trains on one GPU, and {count} would be held for it",
-            hint='Ask for one: gres = "gpu:1".',
-        )
+    _require_gpus_that_are_used(config)
     try:
         known = slurm_commands.partitions()
     except RunError as error:
@@ -75,12 +71,24 @@ def check_launcher(config: Config) -> tuple[str, ...]:
             )
     hosts = {host for name in asked or known for host in known[name]}
     notes = _check_home(hosts)
-    if config.gpus != "none" and gpu_count(config) == 0 and not _asks_otherwise(config):
+    if config.gpus != "none" and gres_gpus(config) == 0 and not _asks_otherwise(config):
         notes += (
             'The job asks for no GPU, and has one only if the partition gives it one. gres = "gpu:1" asks for one, '
             'gpus = "none" trains on the processor.',
         )
     return notes + _check_by_slurm(config)
+
+
+def _require_gpus_that_are_used(config: Config) -> None:
+    """Slurm would hold other GPUs for the run than it trains on, or the run would wait for GPUs that it has not."""
+    count = gres_gpus(config)
+    wanted = count if config.gpus == "all" else 0 if config.gpus == "none" else config.world_size
+    if count != wanted and (count or wanted > 1):
+        held = "1 GPU" if count == 1 else f"{count} GPUs"
+        raise ConfigError(
+            f"gres = {config.gres!r} asks Slurm for {held}, and the run trains on {wanted}",
+            hint="Make gpu_count in [compute] and the number in gres the same.",
+        )
 
 
 def script_of(config: Config, folder: RunFolder | None = None) -> JobScript:

@@ -10,7 +10,7 @@ import pytest
 from dpo_tui.config.files import load
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import ConfigError
-from dpo_tui.hardware.job_gpu import gpu_count, gpu_type, job_inventory
+from dpo_tui.hardware.job_gpu import gpu_type, gres_gpus, job_inventory
 from dpo_tui.runs import store
 from dpo_tui.start import slurm_check
 from dpo_tui.start.prepare import prepare
@@ -99,12 +99,18 @@ def test_what_slurm_will_never_take_is_refused_and_what_may_change_is_a_note(fak
 
 
 @pytest.mark.usefixtures("home")
-def test_a_job_without_a_gpu_is_noted_and_one_with_several_refused(fake_slurm: FakeSlurm) -> None:
+def test_a_job_without_a_gpu_is_noted_and_one_with_others_than_the_run_trains_on_refused(fake_slurm: FakeSlurm) -> None:
     fake_slurm()
     assert "The job asks for no GPU" in check_launcher(config(launcher="slurm"))[0]
     assert check_launcher(config(launcher="slurm", gres="gpu:a100:1")) == ()
-    with pytest.raises(ConfigError, match="trains on one GPU, and 4 would be held for it"):
+    assert check_launcher(config(launcher="slurm", gres="gpu:a100:4", gpu_count=4)) == ()
+    assert check_launcher(config(launcher="slurm", gres="gpu:a100:4", gpus="all")) == ()
+    with pytest.raises(ConfigError, match="asks Slurm for 4 GPUs, and the run trains on 1"):
         check_launcher(config(launcher="slurm", gres="gpu:a100:4"))
+    with pytest.raises(ConfigError, match="asks Slurm for 1 GPU, and the run trains on 0"):
+        check_launcher(config(launcher="slurm", gres="gpu", gpus="none"))
+    with pytest.raises(ConfigError, match="asks Slurm for 0 GPUs, and the run trains on 2"):
+        check_launcher(config(launcher="slurm", gpu_count=2))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,7 @@ def test_the_file_system_of_a_folder_is_that_of_the_mount_it_lies_in() -> None:
 )
 def test_gres_says_how_many_gpus_of_which_type(gres: str | None, count: int, kind: str) -> None:
     wanted = config(gres=gres)
-    assert (gpu_count(wanted), gpu_type(wanted)) == (count, kind)
+    assert (gres_gpus(wanted), gpu_type(wanted)) == (count, kind)
 
 
 def test_the_gpu_of_a_job_is_described_and_not_read() -> None:
@@ -160,6 +166,7 @@ def test_the_gpu_of_a_job_is_described_and_not_read() -> None:
     unknown = job_inventory(config(gres="gpu:a100:1")).gpus[0]
     assert (unknown.memory_total, unknown.faults["memory"].reason) == (None, "set gpu_memory in [slurm]")
     assert job_inventory(config(gpus="none")).gpus == ()
+    assert [gpu.index for gpu in job_inventory(config(gres="gpu:l4:2", gpu_count=2)).gpus] == [0, 1]
 
 
 @pytest.mark.usefixtures("home")

@@ -22,7 +22,7 @@ from dpo_tui.runs.exit_codes import describe_exit
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.launchers import slurm_commands
-from dpo_tui.runs.launchers.launcher import BatchJob, Command, Worker
+from dpo_tui.runs.launchers.launcher import BatchJob, Command, Launcher, Worker
 from dpo_tui.runs.launchers.local import LocalLauncher, LocalWorker
 from dpo_tui.runs.launchers.slurm_job import (
     JobReport,
@@ -36,7 +36,7 @@ from dpo_tui.runs.launchers.slurm_job import (
 )
 from dpo_tui.runs.launchers.slurm_refresh import report_of
 from dpo_tui.runs.launchers.slurm_script import REQUEUE_VARIABLE, job_script
-from dpo_tui.runs.launchers.worker_environment import worker_environment
+from dpo_tui.runs.launchers.torchrun import TorchrunLauncher
 from dpo_tui.runs.state import State, read_state, write_state
 from dpo_tui.runs.state_writer import StateWriter
 from dpo_tui.runs.status_names import ENDED
@@ -49,7 +49,7 @@ _POLL = 0.2
 
 
 class SlurmLauncher(LocalLauncher):
-    """The supervisor is submitted as a job; inside it, the worker is one process beside it."""
+    """The supervisor is submitted as a job; the worker is one process beside it, or several under torchrun."""
 
     # On the login node.
 
@@ -150,16 +150,20 @@ class SlurmLauncher(LocalLauncher):
         return {"id": own, "node": os.environ.get("SLURMD_NODENAME", ""), "restarts": int(restarts or 0)}
 
     def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
-        """The worker's own command, with the first of the GPUs that the job has."""
-        environment = worker_environment(state)
-        # One process on one GPU. With several visible ones Trainer would split each batch over all of them
-        # (DataParallel), and without the variable they might be other people's.
-        visible = environment.get("CUDA_VISIBLE_DEVICES", "0")
-        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
-        return Command(worker_argv, environment)
+        """The command of the local launchers, with as many of the GPUs that the job has as there are processes."""
+        local: Launcher = TorchrunLauncher() if state.ranks > 1 else LocalLauncher()
+        command = local.prepare(folder, state, worker_argv)
+        # With more visible GPUs than processes Trainer would split each batch over all of them (DataParallel), and
+        # without the variable they might be other people's.
+        every = ",".join(str(index) for index in range(state.ranks))
+        visible = command.environment.get("CUDA_VISIBLE_DEVICES", every).split(",")[: state.ranks]
+        return Command(command.argv, command.environment | {"CUDA_VISIBLE_DEVICES": ",".join(visible)})
 
     def start(self, folder: RunFolder, command: Command) -> Worker:
-        """Start the process."""
+        """Start the process, or the agent of several."""
+        state = read_state(folder)
+        if state is not None and state.ranks > 1:
+            return TorchrunLauncher().start(folder, command)
         return SlurmWorker(folder, command)
 
     def requeue(self, folder: RunFolder, state: State) -> None:

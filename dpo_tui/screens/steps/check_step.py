@@ -199,7 +199,7 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     if len(unusable) > _ROWS_NAMED:
         text.append((f"        and {len(unusable) - _ROWS_NAMED:,} more", "warn"))
     text += [(f"        {note}", "warn") for note in prepared.data_notes]
-    text[1:1] = [(f"        {note}", "warn") for note in prepared.model_notes]
+    text[1:1] = [(f"        {note}", "warn") for note in (*prepared.model_notes, *prepared.launcher_notes)]
     for found in prepared.template:
         text.append((found.sentence, "warn" if found.severity == "warning" else "muted"))
     home = paths.runs()

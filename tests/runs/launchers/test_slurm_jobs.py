@@ -3,15 +3,20 @@
 import json
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError
 from dpo_tui.runs import control_requests, start_run, store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.ranks import read_reports
 from dpo_tui.runs.status import status_of
+from tests.support.command_line import CommandLine, command_line
+from tests.support.repository import ROOT
 from tests.support.slurm_cluster import (  # noqa: F401 - fixtures
     SlurmCluster,
     cluster_of_session,
@@ -30,8 +35,14 @@ from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     waits,
     worker,
 )
+from tests.support.training import make_config
 
 pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture(name="dpo_tui")
+def call_in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return command_line(monkeypatch, capsys)
 
 
 def make_job(config: str = "", after: str | None = None, launcher: str = "slurm") -> RunFolder:
@@ -146,6 +157,19 @@ def test_a_job_that_someone_cancels_ends_its_run_with_a_checkpoint(slurm: SlurmC
 
 
 @pytest.mark.slow
+def test_a_job_that_someone_queues_again_goes_on_from_a_checkpoint(slurm: SlurmCluster) -> None:
+    """As Slurm itself does with a job that it preempts."""
+    folder = submit("--hold-at", 2)
+    holding(folder, 2)
+    job = state_of(folder).job
+    assert job is not None
+    slurm.command("scontrol", "requeue", job["id"])
+    until(lambda: state_of(folder).status == "done", "the second attempt")
+    assert "starting at step 2" in folder.train_log.read_text()
+    assert state_of(folder).job == {**job, "restarts": 1}
+
+
+@pytest.mark.slow
 def test_at_its_time_limit_a_run_saves_is_queued_again_and_goes_on(slurm: SlurmCluster) -> None:
     folder = submit("--hold-at", 2, config='time = "1"\nsave_seconds = 55')
     holding(folder, 2)
@@ -243,3 +267,37 @@ def test_a_home_with_blanks_and_percent_signs_gets_the_output_of_the_job(
     assert ended(folder).status == "done"
     assert folder.supervisor_output.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["my home 100%j 'q'"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_in_a_job(slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder = store.create('[slurm]\nmem = "2000M"\n', name="two", devices=[], launcher="slurm", ranks=2)
+    ranks = ROOT / "tests" / "support" / "standin_ranks.py"
+    start_run.start(folder, [sys.executable, str(ranks), "rank", str(folder.path)])
+    assert ended(folder).status == "done"
+    assert [(report.rank, report.world_size, report.code) for report in read_reports(folder)] == [(0, 2, 0), (1, 2, 0)]
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_the_tiny_model_in_a_job(
+    slurm: SlurmCluster,
+    dpo_tui: CommandLine,
+    tmp_path: Path,
+    tiny_model: Path,
+    tiny_pairs: Path,
+) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(to_toml(make_config(tiny_model, tiny_pairs, launcher="slurm", mem="3000M", cpus_per_task=1)))
+    code, _, err = dpo_tui("train", str(path), "--set", "partition=nowhere")
+    assert (code, "It has closed, main." in err) == (2, True)
+    code, _, err = dpo_tui("train", str(path), "--set", "mem=4T")
+    assert (code, "Slurm does not take this job" in " ".join(err.split())) == (2, True), err
+    assert store.all_runs() == []
+    code, out, err = dpo_tui("train", str(path))
+    assert code == 0, err
+    found = store.summary(store.find(out.strip()))
+    assert (found["status"], found["step"], found["launcher"]) == ("done", 6, "slurm")
+    assert found["metrics"]["loss"] > 0 and (Path(found["dir"]) / "adapter").is_dir()
+    code, out, _ = dpo_tui("status", out.strip())
+    assert f"job {found['job']['id']} on n1" in out

@@ -212,16 +212,18 @@ def test_what_is_known_of_an_earlier_job_is_not_taken_for_the_newest(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("slurms", "expected"), [("2,3", "2"), ("GPU-abc", "GPU-abc"), (None, "0")], ids=["two", "a UUID", "none given"]
+    ("slurms", "ranks", "expected"),
+    [("2,3", 1, "2"), ("2,3", 2, "2,3"), ("GPU-abc", 1, "GPU-abc"), (None, 1, "0"), (None, 2, "0,1")],
 )
-def test_the_worker_sees_one_gpu_of_its_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurms: str | None, expected: str
+def test_the_workers_see_a_gpu_each_of_those_of_their_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurms: str | None, ranks: int, expected: str
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if slurms is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", slurms)
-    command = SlurmLauncher().prepare(RunFolder(tmp_path), State(id="r", name="r"), ["worker"])
-    assert (command.argv, command.environment["CUDA_VISIBLE_DEVICES"]) == (["worker"], expected)
+    command = SlurmLauncher().prepare(RunFolder(tmp_path), State(id="r", name="r", ranks=ranks), ["worker"])
+    assert command.environment["CUDA_VISIBLE_DEVICES"] == expected
+    assert ("torch.distributed.run" in command.argv) == (ranks > 1)
 
 
 def test_a_job_that_the_run_has_left_behind_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
