@@ -29,6 +29,8 @@ class HeldOut:
         loss: of the last evaluation; None where none was logged.
         start: the held-out loss before the first step, or of the first evaluation.
         best: the lowest held-out loss.
+        ranked_before: whether pairs are ranked without a reference, by likelihood, which a model may do well before
+            any training, so that its accuracy alone proves nothing.
     """
 
     count: int | None
@@ -37,6 +39,7 @@ class HeldOut:
     loss: float | None
     start: float | None
     best: float | None
+    ranked_before: bool = False
 
     @property
     def above_chance(self) -> bool:
@@ -58,9 +61,10 @@ class HeldOut:
         """Whether the held-out examples show that something general was learnt."""
         if self.is_few or self.loss is None or self.start is None or self.loss >= self.start:
             return False
+        fallen = self.start - self.loss > FALLEN_LOSS_SHARE * abs(self.start)
         if self.accuracy is not None:
-            return self.above_chance
-        return self.start - self.loss > FALLEN_LOSS_SHARE * abs(self.start)
+            return self.above_chance and (fallen or not self.ranked_before)
+        return fallen
 
 
 def held_out_of(run: Evidence) -> HeldOut | None:
@@ -82,6 +86,7 @@ def held_out_of(run: Evidence) -> HeldOut | None:
         loss=later[-1] if later else None,
         start=start,
         best=min(later, default=None),
+        ranked_before=run.strategy is not None and not run.strategy.has_reference,
     )
 
 

@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from dpo_tui.errors import ConfigError
+from dpo_tui.strategies.cpo import CPO, SIMPO
 from dpo_tui.strategies.dpo import DPO
 from dpo_tui.strategies.metric_expectations import Metric
+from dpo_tui.strategies.orpo import ORPO
 from dpo_tui.strategies.sft import SFT
 from dpo_tui.strategies.strategy import Settings, Strategy
 
-STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (DPO, SFT)}
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (DPO, SFT, ORPO, SIMPO, CPO)}
 """By name, in the order in which forms and help show them. A new strategy is one more row."""
 DEFAULT = DPO.name
 """The strategy of a config that names none."""
@@ -38,6 +40,11 @@ def by_name(name: str) -> Strategy:
         return STRATEGIES[name]
     except KeyError:
         raise ConfigError(f"strategy = {name!r}: must be one of {', '.join(names())}") from None
+
+
+def settings_of_losses() -> frozenset[str]:
+    """Return every setting that some strategies read and others do not."""
+    return frozenset().union(*(strategy.settings or () for strategy in STRATEGIES.values()))
 
 
 def strategy_of(config: HasStrategy) -> Strategy:
