@@ -60,7 +60,7 @@ def learning_rate(config: Config) -> Advice | None:
         return Advice(
             "learning-rate",
             "info",
-            f"learning_rate {rate} suits full fine-tuning; for LoRA, TRL advises {plain_number(rates.lora)}.",
+            f"learning_rate {rate} suits full fine-tuning; for LoRA, about {plain_number(rates.lora)} is advised.",
             {"learning_rate": rates.lora},
         )
     return None
@@ -71,7 +71,7 @@ def beta(config: Config) -> Advice | None:
     betas = strategy_of(config).betas(config.model_dump())
     if betas is None or betas.low <= config.beta <= betas.high:
         return None
-    effect = "hardly holds the policy to the reference" if config.beta < betas.low else "hardly lets the policy move"
+    effect = betas.too_low if config.beta < betas.low else betas.too_high
     return Advice("beta", "warning", f"beta {config.beta:g} {effect}; {betas.advice}.", {"beta": betas.usual})
 
 

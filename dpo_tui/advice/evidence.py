@@ -136,6 +136,19 @@ class Evidence:
         """Return the values of a metric, finite ones only."""
         return [value for _, value in self.series(name)]
 
+    def moved(self, name: str) -> list[tuple[int, float]]:
+        """Return (step, change since the start) of a reward or a margin.
+
+        Against a reference they begin at 0. Without one they are β times log-probabilities themselves, so that the mean
+        of the first tenth of the log is subtracted.
+        """
+        points = self.series(name)
+        if not points or self.strategy is None or self.strategy.has_reference:
+            return points
+        first = points[: max(1, len(points) // 10)]
+        start = sum(value for _, value in first) / len(first)
+        return [(step, value - start) for step, value in points]
+
     @property
     def step(self) -> int:
         """The last step that was logged; 0 before the first."""

@@ -30,6 +30,8 @@ class HeldOut:
         start: the held-out loss before the first step, or of the first evaluation.
         best: the lowest held-out loss.
         margin: mean reward of the chosen answers minus that of the rejected ones; None where none was logged.
+        ranked_before: whether pairs are ranked without a reference, by likelihood, which a model may do well before
+            any training, so that its accuracy alone proves nothing.
     """
 
     count: int | None
@@ -39,6 +41,7 @@ class HeldOut:
     start: float | None
     best: float | None
     margin: float | None = None
+    ranked_before: bool = False
 
     @property
     def above_chance(self) -> bool:
@@ -60,12 +63,11 @@ class HeldOut:
         """Whether the held-out examples show that something general was learnt."""
         if self.is_few or self.loss is None or self.start is None or self.loss >= self.start:
             return False
+        fallen = self.start - self.loss > FALLEN_LOSS_SHARE * abs(self.start)
         if self.accuracy is not None:
-            return self.above_chance
+            return self.above_chance and (fallen or not self.ranked_before)
         # Where most answers have one label, a policy that likes all answers better has a lower loss, too.
-        if self.margin is not None and self.margin <= 0:
-            return False
-        return self.start - self.loss > FALLEN_LOSS_SHARE * abs(self.start)
+        return fallen and (self.margin is None or self.margin > 0)
 
 
 def held_out_of(run: Evidence) -> HeldOut | None:
@@ -89,6 +91,7 @@ def held_out_of(run: Evidence) -> HeldOut | None:
         start=start,
         best=min(later, default=None),
         margin=margins[-1][1] if margins and margins[-1][0] > 0 else None,
+        ranked_before=run.strategy is not None and not run.strategy.has_reference,
     )
 
 

@@ -138,7 +138,7 @@ def _lost_tokens(run: Evidence) -> tuple[float, float] | None:
 
 def _nats_thrown(run: Evidence) -> float:
     """How far the chosen answers have moved, if by more than all they had at the start; 0 if less."""
-    chosen, logps = run.values("rewards/chosen"), run.values("logps/chosen")
+    chosen, logps = [value for _, value in run.moved("rewards/chosen")], run.values("logps/chosen")
     if not chosen or not logps:
         return 0.0
     moved = mean([abs(value) for value in part(chosen, 2 / 3, 1)]) / run.beta
@@ -232,7 +232,7 @@ def _faster_for_lora(run: Evidence) -> dict[str, Any]:
 
 def rate_low(run: Evidence) -> Advice | None:
     """The loss stays at its start because the policy hardly moves."""
-    losses, margins = run.values("loss"), run.values("rewards/margins")
+    losses, margins = run.values("loss"), [value for _, value in run.moved("rewards/margins")]
     start, unit = run.loss_start, run.loss_unit
     if start is None or unit is None or run.step < SETTLED_STEPS or not losses or not margins:
         return None
@@ -245,9 +245,7 @@ def rate_low(run: Evidence) -> Advice | None:
     lora = bool(run.settings.get("use_lora", True))
     rates = run.learning_rates
     faster = max(float(f"{10 * rate:.3g}"), 0.0 if rates is None else rates.lora if lora else rates.low)
-    advised = (
-        f" For LoRA, TRL advises about {plain_number(rates.lora)}." if rates and lora and rate < rates.lora else ""
-    )
+    advised = f" For LoRA, about {plain_number(rates.lora)} is advised." if rates and lora and rate < rates.lora else ""
     return Advice(
         "rate-low",
         "warning",

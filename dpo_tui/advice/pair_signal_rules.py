@@ -119,6 +119,9 @@ def _accuracy_of_every_pair(run: Evidence) -> float | None:
     held_out = held_out_of(run)
     if held_out is None or held_out.accuracy is None or (held_out.count or 0) < MIN_PAIRS_SEEN:
         return None
+    # Without a reference pairs are ranked by likelihood: a model that writes good answers ranks them so from the start.
+    if held_out.ranked_before:
+        return None
     first_pass = [value for step, value in run.series("rewards/accuracies") if step <= run.steps_per_epoch]
     late = part(first_pass, 0.5, 1)
     if len(late) * run.pairs_per_line < MIN_PAIRS_AT_END:
@@ -136,7 +139,7 @@ def _has_fallen(run: Evidence, share: float) -> bool:
     """Whether the loss of the first steps has come to a share of its start; without a known start, far in nats."""
     start, unit = run.loss_start, run.loss_unit
     if start is None or unit is None:
-        margins = [value for step, value in run.series("rewards/margins") if step <= EARLY_STEPS]
+        margins = [value for step, value in run.moved("rewards/margins") if step <= EARLY_STEPS]
         return max(margins, default=0.0) >= FAR_NATS * run.beta
     losses = [value for step, value in run.series("loss") if step <= EARLY_STEPS]
     return min(losses, default=start) <= start - (1 - share) * LN2 * unit
@@ -147,7 +150,8 @@ def weak_signal(run: Evidence) -> Advice | None:
     trained = run.values("rewards/accuracies")
     if not trained or run.step < _steps_to_judge(run):
         return None
-    moved = mean([abs(value) for value in part(run.values("rewards/margins"), 0.5, 1)]) / run.beta
+    margins = [value for _, value in run.moved("rewards/margins")]
+    moved = mean([abs(value) for value in part(margins, 0.5, 1)]) / run.beta
     rates = run.learning_rates
     enough = MOVED_NATS_AT_USUAL_RATE if rates and run.setting("learning_rate", 0.0) >= rates.lora else MOVED_NATS
     held_out = held_out_of(run)

@@ -114,7 +114,7 @@ def _holding_chosen(run: Evidence) -> dict[str, Any]:
     """A remedy: a part of the sft loss; where the run has that already, half the rate."""
     rate = run.setting("learning_rate", 0.0)
     slower = {"learning_rate": float(f"{rate / 2:.3g}")} if rate else {}
-    if run.strategy is not None and "loss_type" in run.strategy.ignored_settings:
+    if run.strategy is not None and not run.strategy.reads("loss_type"):
         return slower
     return with_sft_loss(run.settings) or slower
 

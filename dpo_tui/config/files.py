@@ -23,7 +23,7 @@ from dpo_tui.config.foreign_files import (
 )
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, line_of, unknown_key
 from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, Config, fields, section_of
-from dpo_tui.config.validation import validate, with_newer
+from dpo_tui.config.validation import validate, with_newer, without_old_defaults
 from dpo_tui.errors import ConfigError
 
 Origin = Literal["default", "file", "command line", "profile"]
@@ -112,7 +112,8 @@ def with_changes(loaded: LoadedConfig, changes: Mapping[str, Any], origin: Origi
     Raises:
         InvalidConfigError: the result is not valid.
     """
-    values = with_newer(loaded.config.model_dump(), changes)
+    before = loaded.config.model_dump()
+    values = with_newer(without_old_defaults(before, changes.get("strategy") or loaded.config.strategy), changes)
     source = loaded.path.name if loaded.path else "settings"
     origins = {**loaded.origins, **dict.fromkeys(changes, origin)}
     return replace(loaded, config=_build(values, [], source=source, text=""), origins=origins)

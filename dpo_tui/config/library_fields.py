@@ -52,6 +52,12 @@ def trl_fields(class_name: str, site: Path | None = None) -> Mapping[str, Librar
     return _dataclass_fields("trl", class_name, site)
 
 
+def trl_lacks(folder: str, site: Path | None = None) -> bool:
+    """Return whether TRL is installed, and has no such folder as ``experimental/orpo``; see :func:`trl_fields`."""
+    root = package_root("trl", site)
+    return root is not None and not (root / folder).is_dir()
+
+
 def peft_fields(class_name: str = "LoraConfig", site: Path | None = None) -> Mapping[str, LibraryField] | None:
     """Return the fields of a class of PEFT; see :func:`trl_fields`."""
     return _dataclass_fields("peft", class_name, site)

@@ -18,6 +18,7 @@ from dpo_tui.config.library_fields import (
     model_config_fields,
     peft_fields,
     trl_fields,
+    trl_lacks,
     unsloth_keywords,
 )
 from dpo_tui.config.library_values import value_problem
@@ -69,7 +70,18 @@ def passthrough_problems(config: Config) -> list[ConfigProblem]:
             )
             if message:
                 problems.append(ConfigProblem(f"{table}.{name}", None if name in SECRETS else value, message))
-    return [*problems, *_useless_tables(config)]
+    return [*_missing_trainer(config), *problems, *_useless_tables(config)]
+
+
+def _missing_trainer(config: Config) -> list[ConfigProblem]:
+    """A strategy whose trainer the installed TRL has moved or dropped: its experimental ones come and go."""
+    folder = strategy_of(config).trl_folder
+    if not folder or not trl_lacks(folder):
+        return []
+    message = (
+        f"the installed TRL has no trainer for it (trl/{folder}); install one that has: pip install 'trl>=1.16,<1.17'"
+    )
+    return [ConfigProblem("strategy", config.strategy, message)]
 
 
 def refusal(table: str, name: str, value: Any) -> str:

@@ -7,8 +7,8 @@ it: who would raise, or which setting would be ignored. A new rule is one functi
 from collections.abc import Callable
 
 from dpo_tui.config.problems import ConfigProblem
-from dpo_tui.config.schema import Config, fields
-from dpo_tui.strategies.registry import ignored_settings, strategy_of
+from dpo_tui.config.schema import Config, default_of, fields
+from dpo_tui.strategies.registry import settings_of_losses, strategy_of
 
 Rule = Callable[[Config], ConfigProblem | None]
 RULES: list[Rule] = []
@@ -123,8 +123,12 @@ def exo_needs_smoothing(config: Config) -> ConfigProblem | None:
 @rule
 def smoothing_needs_a_loss_that_has_it(config: Config) -> ConfigProblem | None:
     """TRL ignores it silently with every other loss; a setting that does nothing is an error here."""
-    if config.label_smoothing == 0 or SMOOTHED_LOSSES & set(config.loss_type):
+    smoothed = strategy_of(config).smoothed_losses
+    if config.label_smoothing == 0 or (SMOOTHED_LOSSES if smoothed is None else smoothed) & set(config.loss_type):
         return None
+    if smoothed is not None:
+        message = f"does nothing with this loss of {config.strategy}; leave it out"
+        return ConfigProblem("label_smoothing", config.label_smoothing, message)
     return ConfigProblem(
         "label_smoothing",
         config.label_smoothing,
@@ -249,11 +253,15 @@ def provider_takes_several_processes(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def strategy_reads_the_setting(config: Config) -> ConfigProblem | None:
-    """TRL would never see it; a setting that does nothing is an error here."""
-    for name in sorted(ignored_settings(strategy_of(config))):
-        if getattr(config, name) != fields()[name].get_default(call_default_factory=True):
-            return ConfigProblem(name, getattr(config, name), f"does nothing with strategy = {config.strategy}")
+def strategy_reads_its_settings(config: Config) -> ConfigProblem | None:
+    """The trainer of another strategy has no such argument; a setting that does nothing is an error here."""
+    own = strategy_of(config).settings
+    if own is None:
+        return None
+    for name in sorted(settings_of_losses() - own):
+        value = getattr(config, name)
+        if value != default_of(name, config.strategy):
+            return ConfigProblem(name, value, f"does nothing with strategy = {config.strategy}; leave it out")
     return None
 
 
@@ -264,6 +272,24 @@ def shared_prompts_need_two_answers(config: Config) -> ConfigProblem | None:
         return None
     return ConfigProblem(
         "share_prefix", "on", f"does nothing with strategy = {config.strategy}: an example has one answer"
+    )
+
+
+@rule
+def strategy_can_train_with_its_settings(config: Config) -> ConfigProblem | None:
+    """The trainer of the strategy raises, or has no such loss."""
+    refusal = strategy_of(config).refusal(config.model_dump())
+    return ConfigProblem(refusal[0], getattr(config, refusal[0]), refusal[1]) if refusal else None
+
+
+@rule
+def provider_trains_the_strategy(config: Config) -> ConfigProblem | None:
+    """A provider that rewrites TRL's trainers would train on the text as their own tokenising makes it."""
+    providers = strategy_of(config).providers
+    if providers is None or config.provider in providers:
+        return None
+    return ConfigProblem(
+        "provider", config.provider, f"cannot train strategy = {config.strategy}; use {' or '.join(sorted(providers))}"
     )
 
 

@@ -116,17 +116,12 @@ _BY_DDP = (
     "several GPUs train together by DDP ([compute] gpus, gpu_count), each with the whole model; use_4bit, "
     "gradient_checkpointing and activation_offloading save memory"
 )
-_NO_REFERENCE = (
-    "{0} trains without a reference, by a trainer of its own and not by a loss of DPO; it is not offered. loss_type = "
-    '["sigmoid_norm"] is DPO on log-probabilities per token, with a reference'
-)
+_STRATEGY = '{0} trains without a reference and is a strategy, not a loss of DPO: strategy = "{1}", in [run]'
 MEANING = {
     "rpo_alpha": _MIXED_LOSS.format("its value"),
     "pref_ftx": _MIXED_LOSS.format("its value"),
-    "simpo_gamma": _NO_REFERENCE.format("SimPO"),
-    "cpo_alpha": _NO_REFERENCE.format("CPO"),
-    "orpo_beta": _NO_REFERENCE.format("ORPO"),
-    "orpo_alpha": _NO_REFERENCE.format("ORPO"),
+    "orpo_beta": 'ORPO\'s λ is beta, in [dpo], with strategy = "orpo"',
+    "orpo_alpha": 'ORPO\'s λ is beta, in [dpo], with strategy = "orpo"',
     "deepspeed": f"DeepSpeed is not used: {_BY_DDP}",
     "fsdp": f"FSDP is not used: {_BY_DDP}",
     "load_in_8bit": "8-bit weights are not offered; use_4bit, in [model], is",
@@ -145,9 +140,9 @@ MEANING = {
 
 LOSS_MEANING = {
     "dpo": 'it is called "sigmoid"',
-    "simpo": _NO_REFERENCE.format("SimPO"),
-    "orpo": _NO_REFERENCE.format("ORPO"),
-    "cpo": _NO_REFERENCE.format("CPO"),
+    "simpo": _STRATEGY.format("SimPO", "simpo"),
+    "orpo": _STRATEGY.format("ORPO", "orpo"),
+    "cpo": _STRATEGY.format("CPO", "cpo"),
     "kto": 'KTO trains on single answers, each labelled desirable or not: strategy = "kto"; pairs are usable. '
     "apo_zero, and bco_pair, weigh the two answers of a pair apart as KTO does",
     "kto_pair": 'TRL removed it in favour of KTO on single answers, which is strategy = "kto"; pairs are usable. '

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from dpo_tui.config.sections.batch_job import SlurmSection
 from dpo_tui.config.sections.compute import ComputeSection
+from dpo_tui.config.sections.cpo_loss import CpoSection
 from dpo_tui.config.sections.data import DataSection
 from dpo_tui.config.sections.dpo_loss import DpoSection
 from dpo_tui.config.sections.evaluation import EvalSection
@@ -20,7 +21,7 @@ from dpo_tui.config.sections.model import ModelSection
 from dpo_tui.config.sections.run import RunSection
 from dpo_tui.config.sections.training import TrainingSection
 from dpo_tui.config.setting import OneOf, Section, SettingText
-from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.registry import STRATEGIES, strategy_of
 
 # table name -> the section's class, in the order in which files and forms show them.
 SECTIONS: dict[str, type[Section]] = {
@@ -30,6 +31,7 @@ SECTIONS: dict[str, type[Section]] = {
     "training": TrainingSection,
     "dpo": DpoSection,
     "kto": KtoSection,
+    "cpo": CpoSection,
     "eval": EvalSection,
     "compute": ComputeSection,
     "slurm": SlurmSection,
@@ -49,6 +51,7 @@ class Config(
     TrainingSection,
     DpoSection,
     KtoSection,
+    CpoSection,
     EvalSection,
     ComputeSection,
     SlurmSection,
@@ -131,6 +134,14 @@ class Config(
 def fields() -> dict[str, FieldInfo]:
     """Return every setting, by name, in the order of the sections."""
     return {name: info for section in SECTIONS.values() for name, info in section.model_fields.items()}
+
+
+def default_of(name: str, strategy: str) -> Any:
+    """Return the default of a setting, which a strategy may have changed; None where there is none."""
+    described = STRATEGIES.get(strategy)
+    if described is not None and name in described.defaults:
+        return described.defaults[name]
+    return fields()[name].get_default(call_default_factory=True)
 
 
 def section_of(name: str) -> str:

@@ -82,7 +82,7 @@ def next_retry(folder: RunFolder, state: State) -> Retry | None:
     )
     if strategy and strategy.micro_batch_changes_loss(settings):
         message += (
-            f"; this loss ({strategy.loss_summary(settings)}) compares the examples of a micro-batch with each other, "
+            f"; this loss ({strategy.loss_summary(settings)}) is taken over the examples of a micro-batch together, "
             f"so the training is not the same as with {before.micro} at once"
         )
     return Retry(after, message)

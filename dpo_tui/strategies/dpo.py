@@ -25,6 +25,30 @@ def _lowers_chosen(settings: Settings) -> bool:
     return any(name in DPO_LOSSES and DPO_LOSSES[name].lowers_chosen for name in losses_of(settings))
 
 
+DPO_SETTINGS = frozenset(
+    {
+        "beta",
+        "loss_type",
+        "loss_weights",
+        "label_smoothing",
+        "f_divergence_type",
+        "f_alpha_divergence_coef",
+        "ld_alpha",
+        "use_weighting",
+        "discopop_tau",
+        "disable_dropout",
+        "precompute_ref_log_probs",
+        "precompute_ref_batch_size",
+        "sync_ref_model",
+        "ref_model_mixup_alpha",
+        "ref_model_sync_steps",
+        "router_aux_loss_coef",
+        "kl_stop",
+        "truncation_mode",
+    }
+)
+"""The settings of loss and reference that DPOTrainer reads, and the limit of an estimate that needs its reference."""
+
 DPO = Strategy(
     name="dpo",
     title="DPO",
@@ -33,6 +57,7 @@ DPO = Strategy(
     data=DataForm.PAIRS,
     sequences_per_example=2,
     metrics=(*PREFERENCE_METRICS, Metric("entropy"), Metric("mean_token_accuracy")),
+    settings=DPO_SETTINGS,
     enough_examples=500,
     has_reference=True,
     reference_scored_once=True,

@@ -76,18 +76,21 @@ KTO = Strategy(
     disables_dropout=lambda settings: bool(settings.get("disable_dropout", True)),
     micro_batch_changes_loss=lambda settings: True,
     keeps_data_order=True,
-    own_settings=frozenset({"desirable_weight", "undesirable_weight", "completion_field", "rating_threshold"}),
-    ignored_settings=frozenset(
+    settings=frozenset(
         {
-            "loss_type",
-            "loss_weights",
-            "label_smoothing",
-            "f_divergence_type",
-            "f_alpha_divergence_coef",
-            "ld_alpha",
-            "use_weighting",
-            "discopop_tau",
-            "truncation_mode",
+            "beta",
+            "desirable_weight",
+            "undesirable_weight",
+            "completion_field",
+            "rating_threshold",
+            "disable_dropout",
+            "precompute_ref_log_probs",
+            "precompute_ref_batch_size",
+            "sync_ref_model",
+            "ref_model_mixup_alpha",
+            "ref_model_sync_steps",
+            "router_aux_loss_coef",
+            "kl_stop",
         }
     ),
 )

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from dpo_tui.errors import ConfigError
+from dpo_tui.strategies.cpo import CPO, SIMPO
 from dpo_tui.strategies.dpo import DPO
 from dpo_tui.strategies.kto import KTO
 from dpo_tui.strategies.metric_expectations import Metric
+from dpo_tui.strategies.orpo import ORPO
 from dpo_tui.strategies.sft import SFT
 from dpo_tui.strategies.strategy import Settings, Strategy
 
-STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (DPO, SFT, KTO)}
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (DPO, SFT, KTO, ORPO, SIMPO, CPO)}
 """By name, in the order in which forms and help show them. A new strategy is one more row."""
 DEFAULT = DPO.name
 """The strategy of a config that names none."""
@@ -41,15 +43,14 @@ def by_name(name: str) -> Strategy:
         raise ConfigError(f"strategy = {name!r}: must be one of {', '.join(names())}") from None
 
 
+def settings_of_losses() -> frozenset[str]:
+    """Return every setting that some strategies read and others do not."""
+    return frozenset().union(*(strategy.settings or () for strategy in STRATEGIES.values()))
+
+
 def strategy_of(config: HasStrategy) -> Strategy:
     """Return the strategy of a config."""
     return by_name(config.strategy)
-
-
-def ignored_settings(strategy: Strategy) -> frozenset[str]:
-    """Return the settings that a strategy's trainer does not read: those that only others have among them."""
-    of_others = frozenset[str]().union(*(other.own_settings for other in STRATEGIES.values()))
-    return strategy.ignored_settings | (of_others - strategy.own_settings)
 
 
 def strategy_in(settings: Settings) -> Strategy | None:

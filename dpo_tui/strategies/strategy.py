@@ -2,20 +2,7 @@
 
 Adding a strategy takes three places and changes nothing that exists:
 
-1. a module here with one :class:`Strategy`, for example ``orpo.py`` (its metrics come from
-   ``metric_expectations.py``)::
-
-       ORPO = Strategy(
-           name="orpo",
-           title="ORPO",
-           method="Odds Ratio Preference Optimization",
-           summary="trains on preference pairs, without a reference",
-           data=DataForm.PAIRS,
-           sequences_per_example=2,
-           metrics=(*PREFERENCE_METRICS, Metric("nll_loss"), Metric("log_odds_ratio")),
-           loss_summary=lambda settings: f"λ {settings.get('beta', 0.1):g}",
-       )
-
+1. a module here with one :class:`Strategy`, such as ``orpo.py`` (its metrics come from ``metric_expectations.py``);
 2. a row in ``registry.STRATEGIES``: the config accepts the name from then on;
 3. a row in ``train/trainer/trainer_registry.py`` with TRL's trainer class and the function that makes its arguments.
 
@@ -24,7 +11,7 @@ reader in ``data/`` and a branch wherever the rows of a config are loaded: there
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -66,12 +53,16 @@ class Betas:
         high: above it the policy hardly moves.
         usual: advised instead of a value outside.
         advice: the usual values in words.
+        too_low: what a value below does, as a verb phrase.
+        too_high: what a value above does.
     """
 
     low: float
     high: float
     usual: float
     advice: str
+    too_low: str = "hardly holds the policy to the reference"
+    too_high: str = "hardly lets the policy move"
 
 
 @dataclass(frozen=True)
@@ -106,6 +97,10 @@ def _never(settings: Settings) -> bool:
     return False
 
 
+def _no_refusal(settings: Settings) -> tuple[str, str] | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Strategy:
     """What distinguishes one training strategy from the others.
@@ -119,6 +114,13 @@ class Strategy:
         sequences_per_example: how many sequences one example puts through the model.
         metrics: logged by its trainer, the most informative first.
         trl_arguments: name of TRL's class of arguments, whose fields the table [trl] of a config may set.
+        trl_folder: the folder of the trainer in TRL's package, where a version of TRL may lack it; empty otherwise.
+        settings: the settings of losses, references and labels that its trainer reads. Those of other strategies are
+            refused; None where nothing is known about them, and none is.
+        defaults: defaults of settings that differ from the schema's.
+        refusal: a setting whose value it cannot train with, and why; None where there is none.
+        smoothed_losses: the losses whose formula has ``label_smoothing``; None for those of DPOTrainer.
+        providers: the providers under which it trains; None for all.
         enough_examples: number of training examples from which a result can be expected; None where no rule is known.
         has_reference: whether the loss compares the policy with a frozen reference. KL is estimated against it.
         reference_scored_once: whether TRL can score the reference before the training (``precompute_ref_log_probs``).
@@ -137,8 +139,6 @@ class Strategy:
             besides: those of a KL term that the loss contains.
         keeps_data_order: whether its trainer needs the rows in one order in all epochs, so that batches cannot be
             grouped by length.
-        own_settings: settings that strategies which do not name them ignore.
-        ignored_settings: settings of other strategies that it ignores.
         several_processes: whether a test holds several processes that train it together to the losses of one. Some
             losses of TRL average over the rows of all processes, so that another number of them is another training.
     """
@@ -151,6 +151,12 @@ class Strategy:
     sequences_per_example: int
     metrics: tuple[Metric, ...]
     trl_arguments: str = "DPOConfig"
+    trl_folder: str = ""
+    settings: frozenset[str] | None = None
+    defaults: Settings = field(default_factory=dict)
+    refusal: Callable[[Settings], tuple[str, str] | None] = _no_refusal
+    smoothed_losses: frozenset[str] | None = None
+    providers: frozenset[str] | None = None
     enough_examples: int | None = None
     has_reference: bool = False
     reference_scored_once: bool = False
@@ -166,9 +172,11 @@ class Strategy:
     micro_batch_changes_loss: Callable[[Settings], bool] = _never
     kl_sequences_per_example: int = 0
     keeps_data_order: bool = False
-    own_settings: frozenset[str] = frozenset()
-    ignored_settings: frozenset[str] = frozenset()
     several_processes: bool = False
+
+    def reads(self, setting: str) -> bool:
+        """Whether its trainer reads a setting that not all strategies have."""
+        return self.settings is None or setting in self.settings
 
     def start_loss(self, settings: Settings) -> float | None:
         """Return the expected loss before the first update; None where that is unknown."""

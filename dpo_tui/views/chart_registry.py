@@ -55,11 +55,15 @@ CHARTS = (
     ChartEntry(
         (("logits/chosen", "chosen"), ("logits/rejected", "rejected")), PlotStyle("mean logits"), eval_lines=False
     ),
+    ChartEntry((("nll_loss", "train"),), PlotStyle("loss of the chosen answers")),
+    ChartEntry((("log_odds_chosen", "train"),), PlotStyle("log odds ratio")),
     ChartEntry((("entropy", "train"),), PlotStyle("entropy")),
     ChartEntry((("num_tokens", "tokens"),), PlotStyle("tokens seen")),
 )
 ALWAYS_SHOWN = 4
 """How many of `CHARTS`, from the first, are shown of a run on preference pairs before they have values."""
+_OF_REFERENCE = "kl"
+"""The metric among them that a run without a reference never has."""
 
 HIDDEN = frozenset(
     {"t", "step", "epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
@@ -80,12 +84,14 @@ def charts_for(metrics: Iterable[str], *, expected: bool = True) -> list[ChartEn
         The entries of `CHARTS` that are expected or have values, then one for each unknown metric.
     """
     present = {metric for metric in metrics if metric not in HIDDEN}
-    expects = not present or (expected and recognise(present).has_preference_accuracy)
+    strategy = recognise(present)
+    expects = not present or (expected and strategy.has_preference_accuracy)
+    never = {_OF_REFERENCE} if present and not strategy.has_reference else set()
     found: list[ChartEntry] = []
     for index, entry in enumerate(CHARTS):
         names = {metric for metric, _ in entry.metrics}
         names |= {f"eval_{metric}" for metric in names}
-        if (expects and index < ALWAYS_SHOWN) or present & names:
+        if (expects and index < ALWAYS_SHOWN and not names & never) or present & names:
             found.append(entry)
         present -= names
     for metric in sorted(present):

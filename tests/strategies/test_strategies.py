@@ -130,9 +130,9 @@ def test_every_strategy_judges_its_loss_and_labels_what_it_judges() -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(ConfigError, match=r"'ppo': must be one of dpo, sft, kto"):
+    with pytest.raises(ConfigError, match=r"'ppo': must be one of dpo, sft, kto, orpo"):
         by_name("ppo")
-    with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft, kto; did you mean dpo\?"):
+    with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft, kto, orpo, simpo, cpo; did you mean dpo\?"):
         config(strategy="dpoo")
 
 
@@ -190,7 +190,7 @@ def test_a_smaller_micro_batch_is_called_another_training_where_the_loss_sorts_t
 
     assert words() == ["micro-batch 1 × accumulation 8 (still 8 pairs a step)"]
     assert words(loss_type=["aot"]) == [
-        "micro-batch 1 × accumulation 8 (still 8 pairs a step; the loss compares fewer at once)"
+        "micro-batch 1 × accumulation 8 (still 8 pairs a step; the loss is taken over fewer at once)"
     ]
 
 
@@ -204,8 +204,8 @@ def test_fine_tuning_on_demonstrations_has_no_pass_for_a_reference() -> None:
 
 def test_a_new_strategy_is_a_value_of_the_config(odds: Strategy) -> None:
     assert config(strategy="odds").strategy == "odds"
-    assert choices(fields()["strategy"]) == ("dpo", "sft", "kto", "odds"), "what forms offer"
-    with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft, kto, odds; did you mean odds\?"):
+    assert choices(fields()["strategy"]) == ("dpo", "sft", "kto", "orpo", "simpo", "cpo", "odds"), "what forms offer"
+    with pytest.raises(InvalidConfigError, match=r"must be one of dpo, sft, .*, odds; did you mean odds\?"):
         config(strategy="oddz")
 
 

@@ -51,6 +51,63 @@ def plain_trl(config: Config) -> Trained:
     )
 
 
+def plain_trl_without_reference(config: Config) -> Trained:
+    """TRL's experimental trainer with our token ids; collator, forward pass, losses and metrics are its own."""
+    from transformers import set_seed
+
+    from dpo_tui.train.model.device import choose_device
+    from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
+    from dpo_tui.train.trainer.run_datasets import load_datasets
+    from dpo_tui.train.trainer.trainer_registry import TRAINERS
+    from dpo_tui.train.trainer.trl_arguments import dpo_arguments
+
+    entry, device, tokenizer = TRAINERS[config.strategy], choose_device(config), load_tokenizer(config)[0]
+    arguments = entry.arguments(config, make_run(config), device, evaluates=False, resumes=False)
+    arguments.save_strategy = "no"
+    of_dpo = dpo_arguments(config, make_run(config), device, evaluates=False, resumes=False)
+    rows = tokenised_for_dpo(load_datasets(config).train, tokenizer, of_dpo)
+
+    class WithOurTokens(entry.trainer):  # type: ignore[misc, name-defined]
+        def tokenize_row(self, row: Any, model: Any = None) -> dict[str, list[int]]:
+            return as_experimental_row(row, config.max_seq_length, config.truncation_mode)
+
+    set_seed(config.seed)
+    return Trained(
+        WithOurTokens(
+            model=load_model(config, device),
+            args=arguments,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            peft_config=lora_config(config),
+        )
+    )
+
+
+def tokenised_for_dpo(rows: Any, tokenizer: Any, arguments: Any) -> Any:
+    """The token ids that DPOTrainer makes of rows, without their text."""
+    from types import SimpleNamespace
+
+    from trl import DPOTrainer
+
+    from dpo_tui.train.trainer.pair_rows import ID_COLUMNS
+
+    this: Any = SimpleNamespace(_tokenizer=tokenizer)
+    found = DPOTrainer._prepare_dataset(this, rows, tokenizer, arguments, "train")
+    return found.select_columns(list(ID_COLUMNS))
+
+
+def as_experimental_row(row: Any, longest: int, truncation: str) -> dict[str, list[int]]:
+    """A pair of token ids in the columns of TRL's experimental trainers, cut as DPOTrainer's collator does."""
+    cut = slice(None, longest) if truncation == "keep_start" else slice(-longest, None)
+    found = {"prompt_input_ids": row["prompt_ids"], "prompt_attention_mask": [1] * len(row["prompt_ids"])}
+    for name in ("chosen", "rejected"):
+        ids = row["prompt_ids"] + row[f"{name}_ids"]
+        labels = [-100] * len(row["prompt_ids"]) + row[f"{name}_ids"]
+        found |= {f"{name}_input_ids": ids[cut], f"{name}_labels": labels[cut]}
+        found[f"{name}_attention_mask"] = [1] * len(ids[cut])
+    return found
+
+
 def ours(config: Config) -> Trained:
     """The trainer of a run, built as the worker builds it."""
     from dpo_tui.train.model.device import choose_device

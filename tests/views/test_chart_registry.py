@@ -1,5 +1,10 @@
 """The registry of charts: order, and metrics that it does not know."""
 
+import pytest
+
+from dpo_tui.strategies.cpo import CPO, SIMPO
+from dpo_tui.strategies.orpo import ORPO
+from dpo_tui.strategies.strategy import Strategy
 from dpo_tui.views.chart_registry import charts_for
 
 
@@ -36,3 +41,11 @@ def test_preference_training_and_a_run_without_metrics_show_the_four_at_once():
 
 def test_of_other_tools_only_charts_with_values_are_shown():
     assert titles("loss", "rewards/accuracies", expected=False) == ["loss", "preference accuracy"]
+
+
+@pytest.mark.parametrize("strategy", [ORPO, SIMPO, CPO])
+def test_a_run_without_a_reference_shows_what_its_description_names_and_no_divergence(strategy: Strategy):
+    shown = titles(*(metric.name for metric in strategy.metrics))
+    assert shown[:3] == ["loss", "preference accuracy", "reward margin"]
+    assert "KL (estimate)" not in shown and "loss of the chosen answers" in shown
+    assert ("log odds ratio" in shown) == (strategy is ORPO)

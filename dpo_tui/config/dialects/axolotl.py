@@ -23,6 +23,7 @@ from dpo_tui.config.dialects.conversion import (
     text_list,
     warmup,
 )
+from dpo_tui.config.dialects.reference_free import arguments_of, setting_of_strategy, without_reference
 from dpo_tui.config.schema import fields
 
 RENAMED = {
@@ -117,6 +118,11 @@ DEFAULTS: dict[str, Any] = {
     "lora_dropout": 0.0,
     "lr_scheduler_type": "cosine",
 }
+# TRL's own, which Axolotl passes on (its core/builders/rl.py).
+METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "orpo": {"beta": 0.1},
+    "simpo": {"beta": 0.1, "simpo_gamma": 0.5, "cpo_alpha": 1.0},
+}
 _TYPICAL_KEYS = {"micro_batch_size", "sequence_len", "num_epochs", "datasets", "adapter", "rl"}
 
 
@@ -132,11 +138,12 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
         conversion.values["strategy"] = "sft"
     foreign = {key for key in raw if key.startswith(("wandb_", "mlflow_", "comet_"))}
     trackers = dict.fromkeys(foreign, "trackers are named in report_to, and set up by their own variables")
-    arguments = {"": "SFTConfig", "kto": "KTOConfig"}.get(str(raw.get("rl") or ""), "DPOConfig")
+    arguments = arguments_of(raw["rl"]) if raw.get("rl") else "SFTConfig"
     convert_keys(
         conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped={**DROPPED, **trackers}, arguments=arguments
     )
     conversion.fill_in(DEFAULTS, "Axolotl")
+    without_reference(conversion, METHOD_DEFAULTS, "Axolotl")
     return conversion
 
 
@@ -146,6 +153,19 @@ def _rl(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> N
         conversion.values["loss_type"] = ["ipo"]
     else:
         strategy(conversion, key, value)
+
+
+def _alpha_of_orpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if raw.get("rl_beta") is not None:
+        conversion.drop(key, "rl_beta is given too, and wins")
+    elif raw.get("rl") == "orpo":
+        conversion.take(key, "beta", number(value))
+    else:
+        conversion.drop(key, "is read with rl: orpo only")
+
+
+def _of_cpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    setting_of_strategy(conversion, key, value, str(raw.get("rl")), frozenset({"simpo"}))
 
 
 def _adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -287,6 +307,9 @@ def _datasets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]
 
 _CONVERTED: dict[str, Convert] = {
     "rl": _rl,
+    "orpo_alpha": _alpha_of_orpo,
+    "simpo_gamma": _of_cpo,
+    "cpo_alpha": _of_cpo,
     "adapter": _adapter,
     "load_in_4bit": _four_bit,
     "load_in_8bit": _eight_bit,

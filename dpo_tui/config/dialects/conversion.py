@@ -271,8 +271,18 @@ def trackers(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any])
     conversion.take(key, "report_to", [name for name in names if name in offered], why)
 
 
-def loss(conversion: Conversion, key: str, names: Sequence[str]) -> None:
-    """Take one loss or several by their names in TRL; one that is none of DPO's needs a decision."""
+def loss(conversion: Conversion, key: str, names: Sequence[str], why: str = "") -> None:
+    """Take one loss or several by their names in TRL; one that is none of DPO's needs a decision.
+
+    Args:
+        conversion: receives the outcome.
+        key: the foreign key.
+        names: of the losses. One that is a strategy here, such as ``simpo``, is taken as that.
+        why: a remark on that strategy.
+    """
+    if len(names) == 1 and names[0] in REFERENCE_FREE:
+        conversion.take(key, "strategy", names[0], why)
+        return
     unknown = next((name for name in names if name not in choices(fields()["loss_type"])), None)
     if unknown is None:
         conversion.take(key, "loss_type", list(names))
@@ -328,6 +338,10 @@ def strategy(conversion: Conversion, key: str, value: Any) -> None:
     else:
         meaning = LOSS_MEANING.get(name, f"dpo-tui trains {' and '.join(registry.names())}")
         conversion.leave_undecided(key, value, meaning)
+
+
+REFERENCE_FREE = frozenset({"orpo", "simpo", "cpo"})
+"""Strategies that other tools name as losses."""
 
 
 @dataclass(frozen=True)

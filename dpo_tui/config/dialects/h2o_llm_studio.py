@@ -10,6 +10,7 @@ from dpo_tui.config.dialects.conversion import (
     NO_8BIT,
     ONE_GPU,
     OWN_FOLDER,
+    REFERENCE_FREE,
     Conversion,
     Convert,
     DataSource,
@@ -222,7 +223,12 @@ def _loss(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) ->
     if conversion.values.get("strategy") == "sft":
         conversion.drop(key, "the loss of stage one is cross-entropy")
     else:
-        loss(conversion, key, [_LOSSES.get(str(value), str(value))])
+        name = _LOSSES.get(str(value), str(value))
+        if name in REFERENCE_FREE:
+            why = f'is strategy = "{name}" here; LLM Studio computes it by code of its own, so check beta and [cpo]'
+            conversion.leave_undecided(key, value, why)
+        else:
+            loss(conversion, key, [name])
 
 
 def _optimizer(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -301,7 +307,7 @@ def _validation_training(conversion: Conversion, key: str, value: Any, _: Mappin
 
 def _simpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
     if raw.get("training.loss_function") == "SimPOLoss":
-        conversion.leave_undecided(key, value, "is SimPO's margin; no loss of DPO has it")
+        conversion.leave_undecided(key, value, "is SimPO's margin: simpo_gamma, in [cpo]")
     else:
         conversion.drop(key, "is read with SimPOLoss only")
 

@@ -9,6 +9,7 @@ from dpo_tui.config.dialects.conversion import (
     EXPORT,
     ONE_GPU,
     OWN_FOLDER,
+    REFERENCE_FREE,
     Conversion,
     Convert,
     convert_keys,
@@ -25,6 +26,7 @@ from dpo_tui.config.dialects.conversion import (
     warmup,
 )
 from dpo_tui.config.dialects.llama_factory_datasets import convert_datasets, take_sample_limit
+from dpo_tui.config.dialects.reference_free import setting_of_strategy, without_reference
 from dpo_tui.config.schema import fields
 
 RENAMED = {
@@ -47,7 +49,6 @@ DROPPED = {
     "do_eval": "evaluation follows eval_split",
     "dataset_dir": "the dataset was looked up there",
     "media_dir": "models are trained on text",
-    "simpo_gamma": "is read with pref_loss: simpo only",
     "plot_loss_smoothing": "the curves are shown while the run goes",
     "print_param_status": "the run says how many weights are trained",
     "streaming": "rows are read from disk as they are needed",
@@ -112,6 +113,11 @@ DEFAULTS: dict[str, Any] = {
     "eval_split": 0.0,
     "save_steps": 500,
 }
+# Of its losses without a reference, in its own code: cpo_alpha is pref_ftx, whose default is 0.
+METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "orpo": {"beta": 0.1},
+    "simpo": {"beta": 0.1, "simpo_gamma": 0.5, "cpo_alpha": 0.0},
+}
 _TYPICAL_KEYS = {"stage", "finetuning_type", "pref_beta", "pref_loss", "cutoff_len", "lora_rank"}
 
 
@@ -127,12 +133,13 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
         "dataset": partial(_dataset, folder=folder),
         "eval_dataset": partial(_dataset, folder=folder),
     }
-    if raw.get("pref_loss") == "simpo":
-        datasets["simpo_gamma"] = _simpo_gamma
+    if _reference_free(raw):
+        datasets["dpo_label_smoothing"] = _smoothing
     arguments = "KTOConfig" if raw.get("stage") == "kto" else "DPOConfig"
     converted = {**_CONVERTED, **datasets}
     convert_keys(conversion, raw, converted=converted, renamed=RENAMED, dropped=DROPPED, arguments=arguments)
     conversion.fill_in(DEFAULTS, "LLaMA-Factory")
+    without_reference(conversion, METHOD_DEFAULTS, "LLaMA-Factory")
     return conversion
 
 
@@ -140,8 +147,17 @@ def _dataset(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any
     convert_datasets(conversion, key, value, raw, folder)
 
 
-def _stage(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    strategy(conversion, key, value)
+def _reference_free(raw: Mapping[str, Any]) -> str:
+    """The loss of stage dpo that is a strategy here; empty for any other."""
+    name = str(raw.get("pref_loss") or "")
+    return name if raw.get("stage", "dpo") == "dpo" and name in REFERENCE_FREE else ""
+
+
+def _stage(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if name := _reference_free(raw):
+        conversion.drop(key, f"pref_loss: {name} is a strategy here")
+    else:
+        strategy(conversion, key, value)
 
 
 def _finetuning(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -165,18 +181,33 @@ def _loss(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) 
         unpaired_loss(conversion, key, [str(value)])
         return
     extra = number(raw.get("pref_ftx") or 0.0)
-    loss(conversion, key, [str(value), "sft"] if extra and value not in {"orpo", "simpo"} else [str(value)])
+    if value in REFERENCE_FREE and not _reference_free(raw):
+        conversion.drop(key, "is read in stage dpo only")
+        return
+    why = "TRL fine-tunes on prompt and chosen answer, LLaMA-Factory on the answer alone" if value == "orpo" else ""
+    loss(conversion, key, [str(value), "sft"] if extra and value not in REFERENCE_FREE else [str(value)], why)
 
 
 def _supervised(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    method = _reference_free(raw)
     if raw.get("stage") == "kto":
         no_supervised_loss(conversion, key, value)
-    else:
+    elif not method:
         supervised_loss(conversion, key, value, [str(raw.get("pref_loss") or "sigmoid")])
+    elif method == "simpo":
+        conversion.take(key, "cpo_alpha", number(value), "TRL takes its mean over all tokens of a micro-batch")
+    elif number(value):
+        conversion.leave_undecided(key, value, "ORPO fine-tunes on the chosen answers already; beta weighs the rest")
+    else:
+        conversion.drop(key, "is 0")
 
 
-def _simpo_gamma(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.leave_undecided(key, value, "is SimPO's margin; no loss of DPO has it")
+def _simpo_gamma(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    setting_of_strategy(conversion, key, value, _reference_free(raw), frozenset({"simpo"}))
+
+
+def _smoothing(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    conversion.drop(key, f"is read with other losses than {_reference_free(raw)}")
 
 
 def _bits(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -259,6 +290,7 @@ _CONVERTED: dict[str, Convert] = {
     "additional_target": _modules,
     "pref_loss": _loss,
     "pref_ftx": _supervised,
+    "simpo_gamma": _simpo_gamma,
     "quantization_bit": _bits,
     "flash_attn": _attention,
     "use_unsloth": _unsloth,

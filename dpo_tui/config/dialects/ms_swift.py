@@ -26,6 +26,7 @@ from dpo_tui.config.dialects.conversion import (
     unpaired_loss,
     warmup,
 )
+from dpo_tui.config.dialects.reference_free import arguments_of, setting_of_strategy, without_reference
 from dpo_tui.config.schema import fields
 
 _RENAMED = {
@@ -106,6 +107,12 @@ _DEFAULTS: dict[str, Any] = {
     "logging_steps": 5,
     "save_steps": 500,
 }
+# Its documentation of --beta, --simpo_gamma and --cpo_alpha.
+_METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "orpo": {"beta": 0.1},
+    "simpo": {"beta": 2.0, "simpo_gamma": 1.0, "cpo_alpha": 1.0},
+    "cpo": {"beta": 0.1, "cpo_alpha": 1.0},
+}
 _ATTENTION = {
     "flash_attn": "flash_attention_2",
     "flash_attention_2": "flash_attention_2",
@@ -135,9 +142,10 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
         _datasets(conversion, key, text_list(value), folder)
 
     converted = {**_CONVERTED, "dataset": dataset, "val_dataset": dataset}
-    arguments = {"": "SFTConfig", "kto": "KTOConfig"}.get(str(raw.get("rlhf_type") or ""), "DPOConfig")
+    arguments = arguments_of(raw["rlhf_type"]) if raw.get("rlhf_type") else "SFTConfig"
     convert_keys(conversion, raw, converted=converted, renamed=_RENAMED, dropped=_DROPPED, arguments=arguments)
     conversion.fill_in(_DEFAULTS, "ms-swift")
+    without_reference(conversion, _METHOD_DEFAULTS, "ms-swift")
     return conversion
 
 
@@ -167,6 +175,11 @@ def _datasets(conversion: Conversion, key: str, names: list[str], folder: Path) 
 
 def _rlhf(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     strategy(conversion, key, value)
+
+
+def _of_cpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    wanted = frozenset({"simpo"} if key == "simpo_gamma" else {"cpo", "simpo"})
+    setting_of_strategy(conversion, key, value, str(raw.get("rlhf_type")), wanted)
 
 
 def _tuner(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -253,6 +266,8 @@ def _initialisation(conversion: Conversion, key: str, value: Any, _: Mapping[str
 
 _CONVERTED: dict[str, Convert] = {
     "rlhf_type": _rlhf,
+    "simpo_gamma": _of_cpo,
+    "cpo_alpha": _of_cpo,
     "train_type": _tuner,
     "tuner_type": _tuner,
     "sft_type": _tuner,

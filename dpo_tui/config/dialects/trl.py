@@ -27,6 +27,7 @@ from dpo_tui.config.dialects.conversion import (
     unpaired_loss,
     warmup,
 )
+from dpo_tui.config.dialects.reference_free import setting_of_strategy, without_reference
 from dpo_tui.config.library_fields import UNKNOWN_DEFAULT, trl_fields
 from dpo_tui.config.passthrough_names import REFUSED, SETTING_FOR
 
@@ -92,6 +93,14 @@ _KTO_LOSSES = ("kto", "apo_zero_unpaired")
 _BEST = "the weights after the last step are kept; remove it to train so"
 
 
+# Of CPOConfig, where they differ from those of our strategies.
+METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "cpo": {"beta": 0.1, "cpo_alpha": 1.0},
+    "simpo": {"beta": 0.1, "simpo_gamma": 0.5, "cpo_alpha": 1.0},
+}
+_OF_CPO = ("cpo_alpha", "simpo_gamma")
+
+
 def recognises(raw: Mapping[str, Any]) -> bool:
     """Whether a flat file is in this format."""
     return "model_name_or_path" in raw or "dataset_name" in raw
@@ -128,13 +137,36 @@ def convert_arguments(
         renamed=RENAMED,
         dropped=DROPPED,
         nulls=_nulls(raw),
-        arguments="KTOConfig" if _is_kto(raw) else "DPOConfig",
+        arguments="KTOConfig" if _is_kto(raw) else "CPOConfig" if _method(raw) else "DPOConfig",
     )
     conversion.fill_in(DEFAULTS, tool)
+    without_reference(conversion, METHOD_DEFAULTS, tool)
     if conversion.values.get("use_lora") and "lora_target_modules" not in conversion.values:
         conversion.values["lora_target_modules"] = ["all-linear"]
         why = "every linear layer; without names PEFT chooses by the kind of model, often q_proj and v_proj alone"
         conversion.outcomes.append(KeyOutcome("lora_target_modules", "filled in", "lora_target_modules", why))
+
+
+def _method(raw: Mapping[str, Any]) -> str:
+    """The strategy of a file for CPOTrainer, which is told by arguments that only CPOConfig has; empty for others.
+
+    ORPOConfig has no argument of its own: such a file is one of DPO here, and ``strategy`` says what it is.
+    """
+    losses = text_list(raw.get("loss_type") or [])
+    if losses in (["simpo"], ["alphapo"]):
+        return "simpo"
+    return "cpo" if any(raw.get(name) is not None for name in _OF_CPO) else ""
+
+
+def _of_cpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    method = _method(raw)
+    conversion.values.setdefault("strategy", method)
+    if text_list(raw.get("loss_type") or []) == ["alphapo"] and key == "cpo_alpha":
+        conversion.drop(key, "alphapo sets it to 0")
+    else:
+        setting_of_strategy(
+            conversion, key, value, method, frozenset({"simpo", "cpo"} if key == "cpo_alpha" else {"simpo"})
+        )
 
 
 def _nulls(raw: Mapping[str, Any]) -> dict[str, Convert]:
@@ -179,10 +211,14 @@ def _dataset(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any])
 
 
 def _loss(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    names = text_list(value)
     if _is_kto(raw):
-        unpaired_loss(conversion, key, text_list(value))
+        unpaired_loss(conversion, key, names)
+    elif names == ["alphapo"]:
+        conversion.values["cpo_alpha"] = 0.0
+        conversion.take(key, "strategy", "simpo", "AlphaPO is SimPO with cpo_alpha = 0 and alpha, in [trl]")
     else:
-        loss(conversion, key, text_list(value))
+        loss(conversion, key, names)
 
 
 def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
@@ -312,6 +348,8 @@ _CONVERTED: dict[str, Convert] = {
     "report_to": trackers,
     "loss_type": _loss,
     "rpo_alpha": _rpo,
+    "cpo_alpha": _of_cpo,
+    "simpo_gamma": _of_cpo,
     "load_in_8bit": _eight_bit,
     "load_best_model_at_end": _best,
     "metric_for_best_model": _best_metric,

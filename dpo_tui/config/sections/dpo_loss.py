@@ -33,7 +33,8 @@ class DpoSection(Section):
         0.1,
         "β",
         "How strongly the policy is held to the reference: higher β means less deviation from it (TRL's default is "
-        "0.1). As a preference signal, 0.1 counts as weak, 0.5 as balanced, 2.0 as strong.",
+        "0.1). As a preference signal, 0.1 counts as weak, 0.5 as balanced, 2.0 as strong. Other strategies have other "
+        "defaults: 2.0 for simpo, whose β scales means per token; for orpo it is λ, the weight of the preferences.",
         gt=0,
         le=1000,
     )

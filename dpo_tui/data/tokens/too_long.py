@@ -67,7 +67,7 @@ def nothing_fits(config: Config, count: int, part: str, shortest: int | None = N
     return DataError(
         f"{config.dataset}: nothing is left of {which}: the prompt alone fills max_seq_length = "
         f"{config.max_seq_length:,} tokens{room}",
-        hint=f"Set max_seq_length {more}" + ("" if "truncation_mode" in strategy.ignored_settings else f",{cut}"),
+        hint=f"Set max_seq_length {more}" + (f",{cut}" if strategy.reads("truncation_mode") else ""),
     )
 
 

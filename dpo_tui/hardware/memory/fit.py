@@ -142,7 +142,7 @@ def smaller_batches(config: Config) -> Iterator[_Change]:
     whole, together, strategy = config.process_batch, config.effective_batch, strategy_of(config)
     examples = strategy.data.value
     # Accumulation equals a larger micro-batch only where the loss of an example does not depend on the others.
-    differs = "; the loss compares fewer at once" if strategy.micro_batch_changes_loss(config.model_dump()) else ""
+    differs = "; the loss is taken over fewer at once" if strategy.micro_batch_changes_loss(config.model_dump()) else ""
     for batch in range(config.per_device_train_batch_size - 1, strategy.smallest_micro_batch - 1, -1):
         if whole % batch == 0:
             values = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": whole // batch}

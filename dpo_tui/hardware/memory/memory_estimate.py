@@ -22,6 +22,7 @@ from dpo_tui.hardware.memory.adapter import (
 from dpo_tui.hardware.memory.weights import held_packed, weights_label, weights_size
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.strategies.strategy import DataForm
 
 GB = 1_000_000_000
 # Assumptions, not measured by this project yet: the context of torch with cuBLAS and bitsandbytes kernels loaded, and
@@ -275,6 +276,7 @@ def _mixes_otherwise(arch: Architecture) -> bool:
 
 
 def _notes(config: Config, arch: Architecture, work: Workload, longest: int | None) -> list[str]:
+    strategy = strategy_of(config)
     rules: list[tuple[Callable[[], bool], str]] = [
         (lambda: arch.guessed, arch.guess),
         (
@@ -301,6 +303,10 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
         (
             lambda: config.attn_implementation == "flex_attention",
             "FlexAttention was counted like SDPA; that it needs no more is not measured",
+        ),
+        (
+            lambda: strategy.data is DataForm.PAIRS and not strategy.has_reference,
+            "no reference: neither a copy of the model nor a pass of one in any step",
         ),
         (lambda: config.use_dora, "DoRA's extra activations are not counted"),
         (

@@ -169,7 +169,9 @@ class PrefixSharing:
         mask_of: Callable[[PairLayout], torch.Tensor | BlockMask],
     ) -> Any:
         """Return the backbone's outputs for the packed rows of a batch; None where the model refuses them."""
-        given = {name: value for name, value in kwargs.items() if name not in ("input_ids", "attention_mask")}
+        # The model's own forward, unlike TRL's head, passes position_ids = None on.
+        replaced = ("input_ids", "attention_mask", "position_ids")
+        given = {name: value for name, value in kwargs.items() if name not in replaced}
         try:
             return plain_forward(
                 input_ids=kwargs["input_ids"].reshape(-1)[layout.source_RT],

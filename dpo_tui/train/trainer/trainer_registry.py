@@ -10,23 +10,34 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import trl
 from transformers import TrainingArguments, set_seed
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
+from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.strategies.cpo import CPO, SIMPO
 from dpo_tui.strategies.dpo import DPO
 from dpo_tui.strategies.kto import KTO
+from dpo_tui.strategies.orpo import ORPO
 from dpo_tui.strategies.sft import SFT
 from dpo_tui.train.model.checked_loading import check_checkpoint_loading
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
+from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.callbacks import RunCallback
 from dpo_tui.train.trainer.labelled_trainer import KTOTrainer, build_labelled_trainer
 from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.trainer.trainers import TrainerInputs, build_demonstration_trainer, build_pair_trainer
-from dpo_tui.train.trainer.trl_arguments import dpo_arguments, kto_arguments, sft_arguments
+from dpo_tui.train.trainer.trl_arguments import (
+    cpo_arguments,
+    dpo_arguments,
+    kto_arguments,
+    orpo_arguments,
+    sft_arguments,
+)
 
 
 class MakeArguments(Protocol):
@@ -58,6 +69,38 @@ TRAINERS: dict[str, TrainerEntry] = {
     SFT.name: TrainerEntry(SFTTrainer, sft_arguments, build_demonstration_trainer),
     KTO.name: TrainerEntry(KTOTrainer, kto_arguments, build_labelled_trainer),
 }
+
+
+def _reference_free_rows() -> dict[str, TrainerEntry]:
+    """The rows of TRL's experimental trainers; none where the installed TRL has moved or dropped them."""
+    try:
+        # First ours, which silences TRL's warning about its experimental trainers.
+        from trl.experimental.cpo import CPOTrainer
+        from trl.experimental.orpo import ORPOTrainer
+
+        from dpo_tui.train.trainer.reference_free_trainers import ContrastiveTrainer, OddsRatioTrainer
+    except ImportError:
+        return {}
+
+    def row(trl_class: type[Any], arguments: MakeArguments, own_class: Callable[..., Any]) -> TrainerEntry:
+        def build(inputs: TrainerInputs) -> Any:
+            journal = inputs.callback.journal
+            # NEFTune's noise depends on the length of a row, and shared prompts are in longer rows.
+            noise = bool(inputs.config.trl.get("neftune_noise_alpha"))
+            shortcuts = Shortcuts(journal, "off" if noise else inputs.config.share_prefix)
+            shortcuts.reference.why = "this strategy has no reference"
+            return own_class(inputs.config, journal, shortcuts, args=inputs.make_arguments(), **inputs.options)
+
+        return TrainerEntry(trl_class, arguments, build)
+
+    return {
+        ORPO.name: row(ORPOTrainer, orpo_arguments, OddsRatioTrainer),
+        SIMPO.name: row(CPOTrainer, partial(cpo_arguments, loss="simpo"), ContrastiveTrainer),
+        CPO.name: row(CPOTrainer, cpo_arguments, ContrastiveTrainer),
+    }
+
+
+TRAINERS |= _reference_free_rows()
 """By name of the strategy; each in ``dpo_tui.strategies.registry.STRATEGIES`` has a row."""
 
 
@@ -85,7 +128,7 @@ def build_trainer(
         resumes: whether the run resumes from a checkpoint.
 
     Raises:
-        TrainingError: a setting that was changed from its default is unknown to the installed TRL.
+        TrainingError: the installed TRL lacks the strategy's trainer, or a setting that was changed from its default.
         StopRequested: a stop was requested while the reference was scored.
     """
     # TRL before 1.16 initialises an adapter's weights before it sets the seed.
@@ -111,7 +154,12 @@ def build_trainer(
         "peft_config": None if unsloth else lora_config(config),
         "callbacks": [callback],
     }
-    entry = TRAINERS[config.strategy]
+    entry = TRAINERS.get(config.strategy)
+    if entry is None:
+        raise TrainingError(
+            f"the installed TRL {trl.__version__} has no trainer for strategy = {config.strategy}",
+            hint="install a version that has it: pip install 'trl>=1.16,<1.17'",
+        )
     make_arguments = partial(
         entry.arguments, config, folder, device, evaluates=rows.held_out is not None, resumes=resumes
     )

@@ -8,29 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import SequentialSampler
 from transformers import TrainingArguments
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.errors import TrainingError
-from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
+from dpo_tui.train.model.dropout_rates import disable_dropout
 from dpo_tui.train.shortcuts import reference_cache, reference_precompute
 from dpo_tui.train.shortcuts.batch_dependence import computed_obstacle, rope_obstacle
 from dpo_tui.train.shortcuts.check_budget import DatasetLengths
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-from dpo_tui.train.trainer import token_cache
 from dpo_tui.train.trainer.callbacks import RunCallback
 from dpo_tui.train.trainer.grouped_sampler import grouped_sampler
+from dpo_tui.train.trainer.pair_rows import PairRows
 from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
-from dpo_tui.train.worker.distributed import broadcast_from_first, values_of_ranks
+from dpo_tui.train.worker.distributed import broadcast_from_first
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
 
-class PairTrainer(SharedEvaluation, DPOTrainer):  # type: ignore[misc]
+class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
     """TRL's DPOTrainer with phases in the journal, our shortcuts, and our caches of tokens and reference scores.
 
     Args:
@@ -74,45 +72,13 @@ class PairTrainer(SharedEvaluation, DPOTrainer):  # type: ignore[misc]
         self.journal.phase("load-pairs")
         if "prompt_ids" in dataset.column_names:
             return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        rows = self._tokenised(dataset, processing_class, args, dataset_name)
-        if not len(rows):
-            raise nothing_fits(self.config, len(dataset), "training" if dataset_name == "train" else "held-out")
+        rows = self.tokenised(dataset, processing_class, args, dataset_name, super()._prepare_dataset)
         # Before TRL looks at its arguments to decide whether full fine-tuning needs a reference model.
         if self.shortcuts.reference.on:
             obstacle = rope_obstacle(self._policy, DatasetLengths.of(rows, args.max_length))
             if obstacle and self._leave_reference_in_steps(obstacle):
                 self.precompute_ref_logps = args.precompute_ref_log_probs = False
         return rows
-
-    def _tokenised(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        if len(dataset) < token_cache.FEWEST:
-            return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        dates = token_cache.dates_in(processing_class)
-        key = token_cache.key_of(dataset, processing_class, args)
-        rows = token_cache.load(key) if key else None
-        # All ranks or none: in TRL's tokenising the others wait for rank 0. One may find what another has just stored.
-        if all(values_of_ranks(rows is not None)) and rows is not None:
-            self.journal.event("note", f"{len(rows):,} pairs are tokenised already, by an earlier run ({dataset_name})")
-            return rows
-        args.dataset_num_proc = args.dataset_num_proc or token_cache.processes(len(dataset))
-        rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        # Not if the template writes the date, and that has changed meanwhile.
-        if key and self.journal.rank.is_first and dates == token_cache.dates_in(processing_class):
-            token_cache.store(key, rows)
-        return rows
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Group by length as Trainer does, which reads lengths from ``input_ids``, a column that pairs do not have."""
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        return grouped_sampler(
-            self.args, longer_lengths(self.train_dataset if train_dataset is None else train_dataset)
-        )
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        """Evaluate in the order of the dataset, also when training groups by length; pairs have no ``input_ids``."""
-        # None: accelerate splits the dataset over the processes.
-        return None if self.args.world_size > 1 else SequentialSampler(eval_dataset)
 
     def _score_reference_once(self) -> None:
         """Replace both datasets by datasets with the reference's log-probabilities as columns."""
@@ -221,21 +187,6 @@ class PairTrainer(SharedEvaluation, DPOTrainer):  # type: ignore[misc]
         with self.shortcuts.sharing:
             self.shortcuts.check_larger_pairs(self, inputs)
             return super().compute_loss(model, inputs, *args, **kwargs)
-
-    def _save(self, *args: Any, **kwargs: Any) -> None:
-        """Save a model with the dropout rates that its config came with."""
-        with config_as_loaded(self._config_rates):
-            super()._save(*args, **kwargs)
-
-
-def longer_lengths(dataset: Any) -> list[int]:
-    """Return the tokens of the longer sequence of each tokenised pair, prompt included."""
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
-    lengths: list[int] = []
-    for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
-        pairs = zip(*(batch[column] for column in columns), strict=True)
-        lengths += [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in pairs]
-    return lengths
 
 
 class DemonstrationTrainer(SharedEvaluation, SFTTrainer):  # type: ignore[misc]

@@ -130,6 +130,44 @@ def kto_arguments(
     return trl_arguments(KTOConfig, config, folder, device, evaluates=evaluates, resumes=resumes, own=own)
 
 
+def orpo_arguments(config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool) -> Any:
+    """Return TRL's arguments for ORPO; see :func:`dpo_arguments`."""
+    from trl.experimental.orpo import ORPOConfig
+
+    own = {"beta": config.beta, "disable_dropout": config.disable_dropout}
+    return trl_arguments(
+        ORPOConfig, _without_offloading(config), folder, device, evaluates=evaluates, resumes=resumes, own=own
+    )
+
+
+def cpo_arguments(
+    config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool, loss: str = ""
+) -> Any:
+    """Return TRL's arguments for CPO; see :func:`dpo_arguments`.
+
+    Args:
+        config: see :func:`dpo_arguments` for this and the next.
+        folder: where checkpoints go.
+        device: device and precision.
+        evaluates: whether there are held-out pairs.
+        resumes: whether the run resumes from a checkpoint.
+        loss: the loss; empty for the one that is set.
+    """
+    from trl.experimental.cpo import CPOConfig
+
+    names = ("beta", "disable_dropout", "label_smoothing", "cpo_alpha", "simpo_gamma")
+    given = {name: value for name in names if (value := getattr(config, name)) is not None}
+    own = given | {"loss_type": loss or config.loss_type[0]}
+    return trl_arguments(
+        CPOConfig, _without_offloading(config), folder, device, evaluates=evaluates, resumes=resumes, own=own
+    )
+
+
+def _without_offloading(config: Config) -> Config:
+    """The experimental trainers have no such argument; ours offloads in ``training_step``."""
+    return config.model_copy(update={"activation_offloading": False})
+
+
 def trl_arguments(
     arguments_class: type[Any],
     config: Config,

@@ -108,7 +108,7 @@ def test_one_key_that_needs_a_decision_stops_no_other(tmp_path: Path) -> None:
     raw = {
         "strange": 1,
         **LF,
-        "pref_loss": "simpo",
+        "pref_loss": "kto_pair",
         "lora_rank": 4,
         "learning_rate": "5e-6",
         "also_strange": {"a": [None]},
@@ -116,7 +116,7 @@ def test_one_key_that_needs_a_decision_stops_no_other(tmp_path: Path) -> None:
     result = converted(tmp_path, raw)
     assert {row.key for row in result.undecided} == {"strange", "pref_loss", "also_strange"}
     assert (result.config.lora_r, result.config.learning_rate) == (4, 5e-6)
-    assert "SimPO trains without a reference" in fates(result)["pref_loss"][1]
+    assert "TRL removed it" in fates(result)["pref_loss"][1]
     written = tmp_path / "ours.toml"
     written.write_text(result.to_toml(), encoding="utf-8")
     with pytest.raises(InvalidConfigError) as caught:
@@ -182,7 +182,7 @@ def test_the_loss_on_chosen_answers_is_added_by_name(
     assert not result.undecided
 
 
-@pytest.mark.parametrize("rl", ["simpo", "orpo", "grpo"])
+@pytest.mark.parametrize("rl", ["grpo"])
 def test_what_is_not_dpo_is_named_and_needs_a_decision(tmp_path: Path, rl: str) -> None:
     for raw, key in (
         (AXOLOTL | {"rl": rl}, "rl"),
@@ -509,7 +509,43 @@ def test_a_split_to_evaluate_on_is_taken_where_the_file_evaluates(tmp_path: Path
         assert not result.undecided
 
 
-def test_simpos_margin_is_named_with_its_remedy(tmp_path: Path) -> None:
-    result = converted(tmp_path, LF | {"pref_loss": "simpo", "simpo_gamma": 0.5, "pref_beta": 2.5})
-    assert [row.key for row in result.undecided] == ["pref_loss", "simpo_gamma"]
-    assert any('"sigmoid_norm"' in row.why for row in result.undecided)
+SWIFT: dict[str, Any] = {"model": "m", "dataset": ["d"]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (LF | {"pref_loss": "simpo", "simpo_gamma": 0.7, "pref_beta": 2.5}, ("simpo", 2.5, 0.7, 0.0)),
+        (LF | {"pref_loss": "simpo", "pref_ftx": 0.3, "dpo_label_smoothing": 0.1}, ("simpo", 0.1, 0.5, 0.3)),
+        (LF | {"pref_loss": "orpo", "pref_beta": 0.2}, ("orpo", 0.2, None, None)),
+        (AXOLOTL | {"rl": "orpo", "orpo_alpha": 0.3, "simpo_gamma": 1}, ("orpo", 0.3, None, None)),
+        (AXOLOTL | {"rl": "orpo"}, ("orpo", 0.1, None, None)),
+        (AXOLOTL | {"rl": "simpo", "rl_beta": 2, "cpo_alpha": 0.2}, ("simpo", 2.0, 0.5, 0.2)),
+        (AXOLOTL | {"rl": "simpo"}, ("simpo", 0.1, 0.5, 1.0)),
+        (SWIFT | {"rlhf_type": "orpo"}, ("orpo", 0.1, None, None)),
+        (SWIFT | {"rlhf_type": "simpo"}, ("simpo", 2.0, 1.0, 1.0)),
+        (SWIFT | {"rlhf_type": "cpo", "cpo_alpha": 0.5}, ("cpo", 0.1, None, 0.5)),
+        (TRL | {"loss_type": "simpo", "cpo_alpha": 0.0, "beta": 2.0}, ("simpo", 2.0, 0.5, 0.0)),
+        (TRL | {"cpo_alpha": 0.5, "loss_type": "hinge"}, ("cpo", 0.1, None, 0.5)),
+        (TRL | {"loss_type": "alphapo", "alpha": 0.25, "cpo_alpha": 1.0}, ("simpo", 0.1, 0.5, 0.0)),
+    ],
+)
+def test_a_method_without_a_reference_keeps_its_settings_and_its_tools_defaults(
+    tmp_path: Path, raw: dict[str, Any], expected: tuple[str, float, float | None, float | None]
+) -> None:
+    """Strategy, β, γ and α; nothing needs a decision, and what is not read is named."""
+    result = converted(tmp_path, raw)
+    config = result.config
+    assert (config.strategy, config.beta, config.simpo_gamma, config.cpo_alpha) == expected
+    assert not result.undecided
+    told = {row.key for row in result.outcomes}
+    assert raw.keys() <= told
+    if "alpha" in raw:
+        assert config.trl == {"alpha": 0.25}
+
+
+def test_orpo_of_another_tool_is_told_where_trls_differs(tmp_path: Path) -> None:
+    told = {row.key: row.why for row in converted(tmp_path, LF | {"pref_loss": "orpo"}).outcomes}
+    assert "prompt and chosen answer" in told["pref_loss"]
+    added = converted(tmp_path, LF | {"pref_loss": "orpo", "pref_ftx": 0.5})
+    assert [row.key for row in added.undecided] == ["pref_ftx"]

@@ -156,7 +156,7 @@ def test_a_dataset_name_is_looked_up_where_llama_factory_would(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "line", ["finetuning_type: freeze", "pref_loss: simpo", "stage: ppo", "adapter_name_or_path: some/adapter"]
+    "line", ["finetuning_type: freeze", "pref_loss: kto_pair", "stage: ppo", "adapter_name_or_path: some/adapter"]
 )
 def test_what_would_change_the_training_is_refused_and_not_dropped(tmp_path: Path, line: str) -> None:
     key = line.partition(":")[0]

@@ -66,7 +66,7 @@ def test_pairs_are_trained_on_in_batches_of_like_length(
 def test_the_sampler_gets_the_longer_sequence_of_each_pair() -> None:
     from datasets import Dataset
 
-    from dpo_tui.train.trainer.trainers import longer_lengths
+    from dpo_tui.train.trainer.pair_rows import longer_lengths
 
     rows = {"prompt_ids": [[1, 2], [3]], "chosen_ids": [[1], [1, 2, 3]], "rejected_ids": [[1, 2, 3, 4], [1]]}
     assert longer_lengths(Dataset.from_dict({**rows, "other": [0, 0]})) == [6, 4]
