@@ -115,7 +115,7 @@ def test_a_trl_without_the_trainer_is_named_before_a_run_is_made(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "trl").mkdir()
-    monkeypatch.setattr(library_fields, "_package_root", lambda *_: tmp_path / "trl")
+    monkeypatch.setattr(library_fields, "package_root", lambda *_: tmp_path / "trl")
     path = tmp_path / "config.toml"
     path.write_text(to_toml(make_config(tiny_model, tiny_pairs, strategy="orpo")), encoding="utf-8")
     for command in ("check", "train"):

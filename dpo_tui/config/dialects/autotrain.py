@@ -13,12 +13,12 @@ from dpo_tui.config.dialects.conversion import (
     beside,
     convert_keys,
     number,
-    strategy,
     switch,
     take_sources,
     text_list,
     warmup,
 )
+from dpo_tui.config.dialects.strategy_and_loss import strategy
 
 _PARAMETERS = {
     "epochs": "num_train_epochs",

@@ -14,16 +14,13 @@ from dpo_tui.config.dialects.conversion import (
     Convert,
     convert_keys,
     held_out,
-    loss,
-    no_supervised_loss,
     number,
-    strategy,
-    supervised_loss,
     switch,
     text_list,
     warmup,
 )
 from dpo_tui.config.dialects.reference_free import arguments_of, setting_of_strategy, without_reference
+from dpo_tui.config.dialects.strategy_and_loss import loss, no_supervised_loss, strategy, supervised_loss
 from dpo_tui.config.schema import fields
 
 RENAMED = {

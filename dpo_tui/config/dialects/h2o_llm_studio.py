@@ -10,18 +10,17 @@ from dpo_tui.config.dialects.conversion import (
     NO_8BIT,
     ONE_GPU,
     OWN_FOLDER,
-    REFERENCE_FREE,
     Conversion,
     Convert,
     DataSource,
     beside,
     convert_keys,
-    loss,
     number,
     switch,
     take_sources,
     text_list,
 )
+from dpo_tui.config.dialects.strategy_and_loss import REFERENCE_FREE, loss
 
 _SECTIONS = (
     "architecture",

@@ -9,24 +9,26 @@ from dpo_tui.config.dialects.conversion import (
     EXPORT,
     ONE_GPU,
     OWN_FOLDER,
-    REFERENCE_FREE,
     Conversion,
     Convert,
     convert_keys,
     held_out,
-    loss,
-    no_supervised_loss,
     number,
-    strategy,
-    supervised_loss,
     switch,
     text_list,
     trackers,
-    unpaired_loss,
     warmup,
 )
 from dpo_tui.config.dialects.llama_factory_datasets import convert_datasets, take_sample_limit
 from dpo_tui.config.dialects.reference_free import setting_of_strategy, without_reference
+from dpo_tui.config.dialects.strategy_and_loss import (
+    REFERENCE_FREE,
+    loss,
+    no_supervised_loss,
+    strategy,
+    supervised_loss,
+    unpaired_loss,
+)
 from dpo_tui.config.schema import fields
 
 RENAMED = {

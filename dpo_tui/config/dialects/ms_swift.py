@@ -15,18 +15,14 @@ from dpo_tui.config.dialects.conversion import (
     beside,
     convert_keys,
     held_out,
-    loss,
-    no_supervised_loss,
     number,
-    strategy,
-    supervised_loss,
     take_sources,
     text_list,
     trackers,
-    unpaired_loss,
     warmup,
 )
 from dpo_tui.config.dialects.reference_free import arguments_of, setting_of_strategy, without_reference
+from dpo_tui.config.dialects.strategy_and_loss import loss, no_supervised_loss, strategy, supervised_loss, unpaired_loss
 from dpo_tui.config.schema import fields
 
 _RENAMED = {

@@ -17,17 +17,15 @@ from dpo_tui.config.dialects.conversion import (
     DataSource,
     KeyOutcome,
     convert_keys,
-    loss,
     number,
-    supervised_loss,
     switch,
     take_sources,
     text_list,
     trackers,
-    unpaired_loss,
     warmup,
 )
 from dpo_tui.config.dialects.reference_free import setting_of_strategy, without_reference
+from dpo_tui.config.dialects.strategy_and_loss import loss, supervised_loss, unpaired_loss
 from dpo_tui.config.library_fields import UNKNOWN_DEFAULT, trl_fields
 from dpo_tui.config.passthrough_names import REFUSED, SETTING_FOR
 
