@@ -61,6 +61,7 @@ def test_a_held_out_loss_that_has_not_risen_for_certain_is_none(held_out: tuple[
         (0.25, (0.99, 0.80), 100, True),
         (0.30, (0.99, 0.80), 100, False),  # more than half of the held-out loss
         (0.25, (0.89, 0.80), 100, False),  # the accuracies are nearer than a tenth
+        (0.25, (0.99, 0.80), 40, True),
         (0.25, (0.99, 0.80), 20, False),  # and 19 points may be chance among 20 pairs
     ],
 )
@@ -81,7 +82,7 @@ def chosen_falls(
         {
             "step": step,
             "rewards/chosen": 0.1 * (0.0 if step <= steps / 2 else third if step <= steps * 3 / 4 else last),
-            "logps/chosen": start,
+            "logps/chosen": start if step <= max(1, steps / 10) else start - 60,
         }
         for step in range(1, steps + 1)
     ]
@@ -94,7 +95,7 @@ def chosen_falls(
         (-20.0, -31.0, -100.0, True),
         (-20.0, -29.0, -100.0, False),  # less than three tenths of what they had
         (-15.0, -19.0, -10.0, False),  # less than twenty nats
-        (-15.0, -21.0, -10.0, True),
+        (-15.0, -20.5, -10.0, True),
         (-40.0, -35.0, -100.0, False),  # they rise again
         (-120.0, -101.0, -100.0, True),  # they rise, and have lost all they had
     ],
@@ -110,7 +111,7 @@ def test_a_fall_counts_by_nats_and_by_the_share_that_was_lost(
 
 
 def test_a_fall_is_mended_by_the_sft_loss_and_where_that_is_there_by_half_the_rate() -> None:
-    assert chosen_falls(-20, -40, steps=4) is None, "two points a quarter at least"
+    assert chosen_falls(-20, -40, steps=7) is None and chosen_falls(-20, -40, steps=8), "two points a quarter at least"
     first, second = chosen_falls(-20, -40), chosen_falls(-20, -40, loss_type=["sigmoid", "sft"])
     assert first is not None and dict(first.remedy) == {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}
     assert second is not None and dict(second.remedy) == {"learning_rate": 2.5e-6}

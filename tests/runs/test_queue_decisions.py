@@ -1,5 +1,6 @@
 """Who waits for whom, decided from staged files and locks: no process runs, and this one holds the locks."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.devices import Device, DeviceRequest, Machine
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.process import boot_id
+from dpo_tui.runs.process import boot_id, process_start
 from dpo_tui.runs.queue import Allocation, Wait, decide, devices_in_use, needs_machine, still_waits
 from dpo_tui.runs.state import State, write_state
 
@@ -71,6 +72,14 @@ def test_whatever_its_status_a_run_with_a_supervisor_holds_its_devices(
     """An ended one is ending leftover processes, which may hold the memory."""
     stage(1, status, devices=["gpu:0"])
     assert "in use by" in outcome(mine(tmp_path, "gpu:0"))
+
+
+def test_the_worker_of_a_killed_supervisor_holds_its_devices_until_it_ends(stage: Stage, tmp_path: Path) -> None:
+    here = os.getpid()
+    stage(1, devices=["gpu:0"], alive=False, worker_pid=here, worker_start=process_start(here))
+    assert "in use by" in outcome(mine(tmp_path, "gpu:0"))
+    stage(1, devices=["gpu:0"], alive=False, worker_pid=here, worker_start=1)
+    assert outcome(mine(tmp_path, "gpu:0")) == ("gpu:0",), "another process has its pid by now"
 
 
 def test_runs_without_supervisor_of_other_machines_or_of_newer_versions_are_not_waited_for(

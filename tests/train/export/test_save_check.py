@@ -102,6 +102,9 @@ def test_a_doubt_is_said_once_though_its_figures_change(run: RunFolder, tmp_path
         check.check_checkpoint(adapter(run.checkpoints / f"checkpoint-{step}", head=head), 1.0)
     assert said(run) == [("warning", "unchanged-weights", None)]
     assert lines(run.events)[0]["message"].startswith("Only 1.0% of the weights of lm_head, trained whole, have")
+    assert liveness_of(run.checkpoints / "checkpoint-1", model).doubts(trained=False) == []
+    check_of(run, model).check_result(run.checkpoints / "checkpoint-3", 1.0)
+    assert said(run)[1:] == [("warning", "unchanged-weights", None), ("note", None, None)], "of the result too"
 
 
 @pytest.mark.parametrize(
@@ -134,6 +137,10 @@ def test_a_model_is_told_from_its_base_by_every_tensor(tmp_path: Path) -> None:
     model = base(tmp_path / "base", first__weight=first, second__weight=second)
     found = liveness_of(base(tmp_path / "now", first__weight=first + 1, second__weight=second), model)
     assert found.parts[0].norm == pytest.approx(math.sqrt(8)) and found.parts[0].share == pytest.approx(8 / 11)
+    everything = liveness_of(tmp_path / "now", model, whole=True)
+    assert everything.parts[0].norm == pytest.approx(math.sqrt(8)) and everything.parts[0].share == pytest.approx(
+        8 / 11
+    )
     nan = second.clone()
     nan[1] = math.nan
     dead = liveness_of(base(tmp_path / "nan", first__weight=first, second__weight=nan), model, whole=True)

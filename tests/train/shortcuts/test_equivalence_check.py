@@ -51,7 +51,7 @@ class Model(torch.nn.Module):  # type: ignore[misc]
         logits = self.table[input_ids]
         moved = self.on if self.shortcut_is_on else self.padding if input_ids.shape[1] > 4 else 0.0
         moved += self.beside if len(input_ids) > 2 else 0.0
-        moved += self.dropout if self.training else 0.0
+        moved += self.dropout if self.training and len(input_ids) > 2 else 0.0
         # The logit of the token that follows: its log-probability moves by about as much.
         first = logits[:, :-1].gather(2, input_ids[:, 1:, None])
         logits = logits.clone()
@@ -161,15 +161,17 @@ def first_tokens(batch: dict[str, torch.Tensor] | None) -> list[int]:
 
 def test_the_probe_is_the_two_shortest_of_the_half_that_shares_most() -> None:
     sharing_most = [pair(12, 2, 2, 20), pair(10, 2, 2, 40), pair(14, 2, 2, 60)]
-    short_and_sharing_little = [pair(1, 3, 3, 200), pair(1, 2, 2, 220), pair(1, 4, 4, 240)]
-    assert sorted(first_tokens(probe(*short_and_sharing_little, *sharing_most))) == [20, 40]
-    assert first_tokens(probe(*short_and_sharing_little, *sharing_most, pairs_a_step=1)) == [40], "no more than a step"
+    sharing_little = [pair(1, 3, 3, 200), pair(1, 2, 2, 220), pair(20, 60, 60, 240)]
+    assert sorted(first_tokens(probe(*sharing_little, *sharing_most))) == [20, 40]
+    assert first_tokens(probe(*sharing_little, *sharing_most, pairs_a_step=1)) == [40], "no more than a step"
 
 
 def test_pairs_that_begin_differently_are_no_probe() -> None:
     without = {"prompt_ids": [], "chosen_ids": [5, 6], "rejected_ids": [7, 8]}
     assert probe(without, without) is None
     assert first_tokens(probe(without, pair(3, 2, 2, 30), without)) == [30]
+    longer = pair(3, 2, 2, 30) | {"rejected_ids": [*pair(3, 2, 2, 30)["chosen_ids"], 8]}
+    assert first_tokens(probe(longer)) == [30], "one answer is the beginning of the other"
     same = pair(3, 2, 2, 30) | {"rejected_ids": pair(3, 2, 2, 30)["chosen_ids"]}
     assert probe(same) is None, "two equal rows show no mistake in an answer"
 
