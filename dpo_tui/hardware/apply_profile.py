@@ -19,6 +19,7 @@ from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.nvml import Inventory
 from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, format_gb, main_memory
+from dpo_tui.strategies.registry import strategy_of
 
 _BATCH_FIELDS = frozenset({"per_device_train_batch_size", "gradient_accumulation_steps"})
 _LAST_RESORTS = (
@@ -81,6 +82,7 @@ def resolve_profile(
     if changed_fields & _BATCH_FIELDS:
         for field in _BATCH_FIELDS:
             settings.pop(field, None)
+    settings |= strategy_of(config).allowed_batch(settings)
     start = from_values({**config.model_dump(), **settings})
     fitted, more = shrink_to_fit(start, changed_fields, profile, longest)
     before = config.model_dump()

@@ -36,3 +36,11 @@ def test_preference_training_and_a_run_without_metrics_show_the_four_at_once():
 
 def test_of_other_tools_only_charts_with_values_are_shown():
     assert titles("loss", "rewards/accuracies", expected=False) == ["loss", "preference accuracy"]
+
+
+def test_a_run_of_kto_shows_its_margin_and_its_kl_term_and_no_empty_accuracy():
+    """Its trainer logs no accuracy; what TRL calls kl there is a term of the loss, beside the estimate."""
+    logged = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "kl_term", "num_tokens")
+    assert titles(*logged, "eval_loss", "kl", "entropy")[:5] == [
+        "loss", "reward margin", "KL (estimate)", "rewards", "KL term of the loss",
+    ]  # fmt: skip
