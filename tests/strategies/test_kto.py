@@ -10,6 +10,7 @@ from dpo_tui.config.problems import InvalidConfigError
 from dpo_tui.config.schema import Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.pair_sizes import pair_sizes
+from dpo_tui.errors import DataError
 from dpo_tui.hardware.apply_profile import resolve_profile
 from dpo_tui.hardware.duration import flops_per_token
 from dpo_tui.hardware.memory.fit import smaller_batches
@@ -19,9 +20,11 @@ from dpo_tui.hardware.nvml import Inventory
 from dpo_tui.runs import store
 from dpo_tui.runs.out_of_memory_retry import next_retry
 from dpo_tui.runs.state import read_state
+from dpo_tui.start.prepare import prepare
 from dpo_tui.strategies.kto import KTO
 from dpo_tui.strategies.metric_expectations import LN2
 from tests.support.data_files import rows, write_lines
+from tests.support.training import loaded
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -108,3 +111,24 @@ def test_a_profile_with_a_micro_batch_of_one_gives_two_and_the_same_effective_ba
     assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (2, 4)
     dpo = resolve_profile(asked.model_copy(update={"strategy": "dpo"}), {"profile"}, Inventory(())).config
     assert (dpo.per_device_train_batch_size, dpo.gradient_accumulation_steps) == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "record", "message"),
+    [
+        ({}, {"prompt": "how", "completion": "so", "label": True}, "answers are labelled desirable: there is nothing"),
+        ({}, {"prompt": "how", "completion": "so", "label": [1]}, "`label` holds no verdict"),
+        ({}, {"prompt": "how", "completion": "so"}, 'demonstrations, for strategy = "sft"'),
+        ({"strategy": "dpo"}, {"prompt": "how", "completion": "so", "label": True}, 'strategy = "kto" takes these'),
+        ({"max_seq_length": 16}, {"prompt": "how do i reset " * 9, "chosen": "a", "rejected": "b"}, "labelled answers"),
+    ],
+)
+def test_data_that_cannot_serve_is_refused_before_a_run_is_made(
+    home: Path, tmp_path: Path, tiny_model: Path, changes: dict[str, Any], record: dict[str, Any], message: str
+) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [{**record, "prompt": f"{record['prompt']} {n}"} for n in range(12)])
+    with pytest.raises(DataError, match=message) as refused:
+        prepare(loaded(tmp_path, tiny_model, path, **{"strategy": "kto", **changes}))
+    assert refused.value.exit_code == 2
+    assert "keep_end" not in (refused.value.hint or ""), "which KTO does not have"
+    assert not list((home / "runs").glob("*"))
