@@ -124,8 +124,9 @@ def test_a_profile_with_a_micro_batch_of_one_gives_two_and_the_same_effective_ba
     ],
 )
 def test_data_that_cannot_serve_is_refused_before_a_run_is_made(
-    home: Path, tmp_path: Path, tiny_model: Path, changes: dict[str, Any], record: dict[str, Any], message: str
+    home: Path, tiny_model: Path, changes: dict[str, Any], record: dict[str, Any], message: str
 ) -> None:
+    tmp_path = home.parent
     path = write_lines(tmp_path / "rows.jsonl", [{**record, "prompt": f"{record['prompt']} {n}"} for n in range(12)])
     with pytest.raises(DataError, match=message) as refused:
         prepare(loaded(tmp_path, tiny_model, path, **{"strategy": "kto", **changes}))
