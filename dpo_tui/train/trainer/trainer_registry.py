@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import trl
 from transformers import TrainingArguments, set_seed
 from trl import DPOTrainer, SFTTrainer
 
 from dpo_tui.config.schema import Config
+from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.strategies.dpo import DPO
 from dpo_tui.strategies.kto import KTO
@@ -23,7 +25,6 @@ from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
 from dpo_tui.train.trainer.callbacks import RunCallback
-from dpo_tui.train.trainer.labelled_trainer import KTOTrainer, build_labelled_trainer
 from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.trainer.trainers import TrainerInputs, build_demonstration_trainer, build_pair_trainer
 from dpo_tui.train.trainer.trl_arguments import dpo_arguments, kto_arguments, sft_arguments
@@ -56,8 +57,19 @@ class TrainerEntry:
 TRAINERS: dict[str, TrainerEntry] = {
     DPO.name: TrainerEntry(DPOTrainer, dpo_arguments, build_pair_trainer),
     SFT.name: TrainerEntry(SFTTrainer, sft_arguments, build_demonstration_trainer),
-    KTO.name: TrainerEntry(KTOTrainer, kto_arguments, build_labelled_trainer),
 }
+
+
+def _labelled_rows() -> dict[str, TrainerEntry]:
+    """The row of TRL's KTOTrainer; none where the installed TRL does not have it."""
+    try:
+        from dpo_tui.train.trainer.labelled_trainer import KTOTrainer, build_labelled_trainer
+    except ImportError:
+        return {}
+    return {KTO.name: TrainerEntry(KTOTrainer, kto_arguments, build_labelled_trainer)}
+
+
+TRAINERS |= _labelled_rows()
 """By name of the strategy; each in ``dpo_tui.strategies.registry.STRATEGIES`` has a row."""
 
 
@@ -85,7 +97,7 @@ def build_trainer(
         resumes: whether the run resumes from a checkpoint.
 
     Raises:
-        TrainingError: a setting that was changed from its default is unknown to the installed TRL.
+        TrainingError: the installed TRL lacks the strategy's trainer, or a setting that was changed from its default.
         StopRequested: a stop was requested while the reference was scored.
     """
     # TRL before 1.16 initialises an adapter's weights before it sets the seed.
@@ -111,7 +123,12 @@ def build_trainer(
         "peft_config": None if unsloth else lora_config(config),
         "callbacks": [callback],
     }
-    entry = TRAINERS[config.strategy]
+    entry = TRAINERS.get(config.strategy)
+    if entry is None:
+        raise TrainingError(
+            f"the installed TRL {trl.__version__} has no trainer for strategy = {config.strategy}",
+            hint="install a version that has it: pip install 'trl>=1.16,<2'",
+        )
     make_arguments = partial(
         entry.arguments, config, folder, device, evaluates=rows.held_out is not None, resumes=resumes
     )

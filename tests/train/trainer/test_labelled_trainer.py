@@ -10,6 +10,7 @@ import torch
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.demo import assets
+from dpo_tui.errors import TrainingError
 from dpo_tui.judging.run_prompts import run_prompts
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.strategies.kto import KTO
@@ -216,3 +217,14 @@ def test_labels_survive_the_way_to_trl(home: Path, tiny_model: Path, answers: Pa
     wanted: list[LabelledAnswer] = split_labelled(config, download=False).train
     assert rows == {(row.completion[0]["content"], row.desirable) for row in wanted}
     assert {label for _, label in rows} == {True, False}
+
+
+def test_a_trl_without_the_trainer_is_named(
+    home: Path, tiny_model: Path, answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dpo_tui.train.trainer import trainer_registry
+
+    monkeypatch.delitem(trainer_registry.TRAINERS, "kto")
+    with pytest.raises(TrainingError, match="has no trainer for strategy = kto") as refused:
+        ours(kto(tiny_model, answers))
+    assert "trl>=1.16" in (refused.value.hint or "")
