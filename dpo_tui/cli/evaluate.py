@@ -1,4 +1,4 @@
-"""`dpo-tui eval`: preference accuracy, margin, loss and KL of a run's model on pairs."""
+"""`dpo-tui eval`: preference accuracy, margin, loss and KL of a run's model on pairs, or on labelled answers."""
 
 from pathlib import Path
 
@@ -65,9 +65,13 @@ def evaluate(
     for note in evaluation["notes"]:
         narrate(printable(note, single_line=True))
     metrics = evaluation["metrics"]
-    click.echo(f"{evaluation['pairs']:,} pairs: {printable(str(evaluation['data']), single_line=True)}")
-    click.echo(f"  accuracy  {metrics['eval_rewards/accuracies']:.1%} ± {evaluation['accuracy_stderr']:.1%}")
-    click.echo(f"  margin    {metrics['eval_rewards/margins']:z.3f}")
+    examples = evaluation["examples"]
+    click.echo(f"{evaluation['pairs']:,} {examples}: {printable(str(evaluation['data']), single_line=True)}")
+    if evaluation["accuracy_stderr"] is not None:
+        click.echo(f"  accuracy  {metrics['eval_rewards/accuracies']:.1%} ± {evaluation['accuracy_stderr']:.1%}")
+    # Without answers of both labels in a batch there is no margin.
+    if "eval_rewards/margins" in metrics:
+        click.echo(f"  margin    {metrics['eval_rewards/margins']:z.3f}")
     click.echo(f"  loss      {metrics['eval_loss']:z.4f}")
     if "eval_kl" in metrics:
         kl = f"{metrics['eval_kl']:z.2f} ± {metrics['eval_kl_stderr']:.2f} nats an answer"

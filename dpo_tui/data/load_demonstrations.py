@@ -8,6 +8,7 @@ from dpo_tui.data.load_pairs import tie_notes, usable_turns
 from dpo_tui.data.load_rows import load_rows
 from dpo_tui.data.pairs.pair import Message, RowProblem, Unreadable, pair_of
 from dpo_tui.data.rows.column_use import reading_notes, unused_notes
+from dpo_tui.data.rows.label_values import undesirable_by
 from dpo_tui.data.rows.messages import decoded_messages, json_type_name, messages_of
 from dpo_tui.data.rows.prompt_and_answers import tools_of
 from dpo_tui.data.rows.record_to_pairs import Recogniser
@@ -65,6 +66,11 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
 
     def demonstrations_of(number: int, row: Row) -> list[Demonstration]:
         name, demonstration = _demonstration(number, row, recogniser)
+        if isinstance(row, dict) and name != "preference pairs" and (label := undesirable_by(row)) is not None:
+            recogniser.notes[
+                f"`{label}` calls the answer undesirable, and it is trained on like the others; "
+                'strategy = "kto" tells them apart'
+            ] += 1
         formats[name] += 1
         return [demonstration]
 

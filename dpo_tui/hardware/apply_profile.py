@@ -19,6 +19,7 @@ from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.nvml import Inventory
 from dpo_tui.hardware.profiles import SETTINGS, Profile, Ram, format_gb, main_memory
+from dpo_tui.strategies.registry import strategy_of
 
 _BATCH_FIELDS_IN_ORDER = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _BATCH_FIELDS = frozenset(_BATCH_FIELDS_IN_ORDER)
@@ -91,6 +92,7 @@ def resolve_profile(
         reasons.append(
             f"Each of {config.world_size} processes computes {micro} × {accumulation} of a step's {together} pairs."
         )
+    settings |= strategy_of(config).allowed_batch(settings)
     start = from_values({**config.model_dump(), **settings})
     fitted, more = shrink_to_fit(start, changed_fields, profile, longest)
     before = config.model_dump()

@@ -266,6 +266,9 @@ class DataScreen(PairScreen):
         dataset, decisions = self.dataset, self._decisions
         if dataset is None:
             return
+        if self.report is not None and "completion" in self.report["columns"]:
+            self.notify("These are labelled answers: a repaired copy is made of pairs only.", severity="warning")
+            return
         first = (locations_of(self._location) or (self._location,))[0]
         stem = Path(first).expanduser().name.partition(".")[0].strip("*?[]") or "pairs"
         out = Path.cwd() / f"{stem}.repaired.jsonl"

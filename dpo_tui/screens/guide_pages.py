@@ -73,7 +73,9 @@ FIRST_QUESTION = GuideQuestion(
             ),
         ),
         no=GuideAnswer(
-            "SFT", "Without pairs there is nothing to prefer. Write demonstrations, or make pairs: `dpo-tui pairs`."
+            "SFT",
+            "Without pairs there is nothing to prefer. Write demonstrations, or make pairs: `dpo-tui pairs`. Thumbs or "
+            'ratings on single answers are for strategy = "kto".',
         ),
     ),
     no=GuideAnswer(

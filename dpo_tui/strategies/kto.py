@@ -5,7 +5,7 @@ w_D · (1 − σ(β (r − z))) of a desirable and w_U · (1 − σ(β (z − r)
 of the answers of the micro-batch, each moved on to the next prompt, and at least 0.
 """
 
-from dpo_tui.strategies.metric_expectations import LN2, Metric
+from dpo_tui.strategies.metric_expectations import LN2, PREFERENCE_MARGIN, Metric
 from dpo_tui.strategies.strategy import Betas, DataForm, LearningRates, LossScale, Settings, Strategy
 
 KL_TERM = "kl_term"
@@ -51,7 +51,7 @@ KTO = Strategy(
     sequences_per_example=1,
     kl_sequences_per_example=1,
     metrics=(
-        Metric("rewards/margins", "margin", "up"),
+        Metric(PREFERENCE_MARGIN, "margin", "up"),
         Metric("loss", "loss", "down"),
         Metric("rewards/chosen"),
         Metric("rewards/rejected"),
@@ -61,6 +61,8 @@ KTO = Strategy(
         Metric("logits/rejected"),
         Metric(KL_TERM),
         Metric("entropy"),
+        Metric("num_tokens"),
+        Metric("aux_loss"),
     ),
     trl_arguments="KTOConfig",
     # Twice DPO's: a pair is two labelled answers.

@@ -33,10 +33,11 @@ class Metric:
 
 
 PREFERENCE_ACCURACY = "rewards/accuracies"
+PREFERENCE_MARGIN = "rewards/margins"
 PREFERENCE_METRICS = (
     Metric(PREFERENCE_ACCURACY, "accuracy", "up"),
     Metric("loss", "loss", "down"),
-    Metric("rewards/margins", "margin", "up"),
+    Metric(PREFERENCE_MARGIN, "margin", "up"),
     Metric("rewards/chosen"),
     Metric("rewards/rejected"),
     Metric("logps/chosen"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from dpo_tui.strategies.metric_expectations import PREFERENCE_ACCURACY, Metric
+from dpo_tui.strategies.metric_expectations import PREFERENCE_ACCURACY, PREFERENCE_MARGIN, Metric
 
 Settings = Mapping[str, Any]
 """The settings of a run by name; one that is missing has TRL's default."""
@@ -191,6 +191,22 @@ class Strategy:
         """
         return self.has_reference and not (self.reference_scored_once and precompute_ref_log_probs == "on")
 
+    def allowed_batch(self, settings: Settings) -> dict[str, int]:
+        """Return the batch of a hardware profile with a micro-batch that is allowed, and the same effective batch.
+
+        Args:
+            settings: of the profile.
+
+        Returns:
+            The two settings that change; none where the profile's micro-batch is large enough, or not set.
+        """
+        names = ("per_device_train_batch_size", "gradient_accumulation_steps")
+        micro, accumulation = (settings.get(name) for name in names)
+        if micro is None or accumulation is None or micro >= self.smallest_micro_batch:
+            return {}
+        changed = self.smallest_micro_batch, max(1, micro * accumulation // self.smallest_micro_batch)
+        return dict(zip(names, changed, strict=True))
+
     @property
     def judged_metrics(self) -> tuple[Metric, ...]:
         """The metrics of which one direction is better."""
@@ -200,6 +216,11 @@ class Strategy:
     def has_preference_accuracy(self) -> bool:
         """Whether its trainer logs how often the chosen answer wins."""
         return PREFERENCE_ACCURACY in {metric.name for metric in self.metrics}
+
+    @property
+    def tells_answers_apart(self) -> bool:
+        """Whether its trainer logs by how much good answers win over bad ones: the margin, whether or not how often."""
+        return PREFERENCE_MARGIN in {metric.name for metric in self.metrics}
 
     @property
     def memory_7b_range(self) -> str:

@@ -25,6 +25,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import write_held_out
 from dpo_tui.runs.ranks import Rank
 from dpo_tui.runs.trackers import check_trackers, set_environment
+from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.train.evaluation.in_training import InTrainingEvaluation
 from dpo_tui.train.export.merged_model import NOT_CHECKED, write_merged_folder
 from dpo_tui.train.export.model_card import Kind, model_card
@@ -238,7 +239,8 @@ def _report_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
         journal.event("warning", message, rule="answers-cut", rows=data.answers_cut, of=data.train)
     if data.too_long:
         reason = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
-        journal.event("warning", f"{data.too_long:,} pairs dropped: {reason}", rows=data.too_long)
+        examples = strategy_of(config).data.value
+        journal.event("warning", f"{data.too_long:,} {examples} dropped: {reason}", rows=data.too_long)
 
 
 def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:

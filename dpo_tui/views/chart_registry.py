@@ -6,6 +6,7 @@ A metric that no entry names gets a chart at the end, so that other trainers' me
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dpo_tui.strategies.kto import KL_TERM
 from dpo_tui.strategies.metric_expectations import KL_REASONABLE
 from dpo_tui.strategies.registry import recognise
 from dpo_tui.text.printable import printable
@@ -38,6 +39,7 @@ CHARTS = (
     ChartEntry(
         (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")), PlotStyle("rewards"), eval_lines=False
     ),
+    ChartEntry(((KL_TERM, "train"),), PlotStyle("KL term of the loss")),
     ChartEntry((("reward", "mean"),), PlotStyle("reward")),
     ChartEntry((("reward_std", "deviation"),), PlotStyle("reward deviation")),
     ChartEntry((("accuracy", "train"),), PlotStyle("accuracy", within=(0.0, 1.0))),

@@ -11,6 +11,7 @@ from dpo_tui.config.problems import ConfigProblem, InvalidConfigError
 from dpo_tui.config.schema import Config, choices, fields
 from dpo_tui.config.toml_text import inline
 from dpo_tui.demo import assets
+from dpo_tui.strategies.registry import strategy_in
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.numbers import plain_number
 
@@ -218,7 +219,9 @@ def setting_text(value: Any) -> str:
 
 def _with_config(plan: RunPlan) -> RunPlan:
     """The plan with the config of its layers, or with their problems and the config as it was."""
-    values = {"model_name": UNNAMED, "dataset": UNNAMED, **plan.profile_values, **plan.file_values, **plan.own}
+    strategy = strategy_in({**plan.file_values, **plan.own})
+    profile_values = {**plan.profile_values, **(strategy.allowed_batch(plan.profile_values) if strategy else {})}
+    values = {"model_name": UNNAMED, "dataset": UNNAMED, **profile_values, **plan.file_values, **plan.own}
     if "lora_r" in {*plan.own, *plan.file_values} and not {"lora_alpha"} & {*plan.own, *plan.file_values}:
         values.pop("lora_alpha", None)  # without a value, alpha follows the rank that was set over the profile's
     for one, other in (("warmup_steps", "warmup_ratio"), ("warmup_ratio", "warmup_steps")):

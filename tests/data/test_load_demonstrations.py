@@ -77,3 +77,12 @@ def test_the_check_before_a_start_says_so(home: Path, tiny_model: Path, tmp_path
     config = make_config(tiny_model, data, strategy="sft")
     prepared = prepare(LoadedConfig(config))
     assert any("`system`, perhaps a system message" in note for note in prepared.data_notes)
+
+
+def test_answers_that_a_label_calls_bad_are_named_where_they_are_trained_on(tmp_path: Path) -> None:
+    rows = [{"messages": TALK, "label": n % 3 > 0} for n in range(9)]
+    said = (
+        '`label` calls the answer undesirable, and it is trained on like the others; strategy = "kto" tells them apart'
+    )
+    assert f"{said} (3 rows)" in notes_of(tmp_path, *rows)
+    assert not any("undesirable" in note for note in notes_of(tmp_path, *({**row, "label": True} for row in rows)))

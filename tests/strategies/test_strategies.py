@@ -28,6 +28,7 @@ from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.judging.run_prompts import run_prompts
 from dpo_tui.runs.comparison import RESULTS
 from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.kto import KTO
 from dpo_tui.strategies.metric_expectations import LN2, PREFERENCE_METRICS, Metric
 from dpo_tui.strategies.registry import STRATEGIES, by_name, recognise, strategy_in
 from dpo_tui.strategies.sft import SFT
@@ -153,6 +154,8 @@ def test_settings_of_a_folder_that_name_no_known_strategy_have_none() -> None:
         ({"loss", "eval_rewards/accuracies"}, DPO),
         ({metric.name for metric in PREFERENCE_METRICS}, DPO),
         ({metric.name for metric in PREFERENCE_METRICS} | {"log_odds_ratio"}, ODDS),
+        ({"loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "kl_term", "num_tokens"}, KTO),
+        ({metric.name for metric in KTO.metrics} - {"aux_loss", "kl_term"} | {"kl"}, KTO),
         (set(), SFT),
     ],
 )

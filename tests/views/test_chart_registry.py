@@ -49,3 +49,11 @@ def test_a_run_without_a_reference_shows_what_its_description_names_and_no_diver
     assert shown[:3] == ["loss", "preference accuracy", "reward margin"]
     assert "KL (estimate)" not in shown and "loss of the chosen answers" in shown
     assert ("log odds ratio" in shown) == (strategy is ORPO)
+
+
+def test_a_run_of_kto_shows_its_margin_and_its_kl_term_and_no_empty_accuracy():
+    """Its trainer logs no accuracy; what TRL calls kl there is a term of the loss, beside the estimate."""
+    logged = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "kl_term", "num_tokens")
+    assert titles(*logged, "eval_loss", "kl", "entropy")[:5] == [
+        "loss", "reward margin", "KL (estimate)", "rewards", "KL term of the loss",
+    ]  # fmt: skip

@@ -108,7 +108,7 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     """Read a file of `trl dpo` or `trl kto`."""
     conversion = Conversion()
     if _is_kto(raw):
-        conversion.take("(command)", "strategy", "kto", "only KTOConfig has such arguments")
+        conversion.values["strategy"] = "kto"
     convert_arguments(conversion, raw)
     return conversion
 

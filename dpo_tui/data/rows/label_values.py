@@ -104,3 +104,14 @@ def reason_without_verdict(record: Record, mapping: ColumnMapping) -> Unreadable
             f'= "sft" (columns: {found})',
         )
     return Unreadable("missing-field", f"there is no answer with a verdict, and no pair of answers (columns: {found})")
+
+
+def undesirable_by(record: Record) -> str | None:
+    """The column that calls a record's answer undesirable; None where there is none, or its value is no verdict."""
+    label = column_names(record).find(VERDICT_COLUMNS)
+    if label is None:
+        return None
+    try:
+        return None if verdict_of(record[label], label, None) else label
+    except Unreadable:
+        return None

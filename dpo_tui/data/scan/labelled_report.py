@@ -58,7 +58,7 @@ def labelled_report(
         usable=len(loaded.rows),
         format=loaded.format,
         columns=loaded.columns,
-        lengths={"characters": _characters(loaded.rows), "tokens": None},
+        lengths={"characters": _characters(loaded.rows), "tokens": tokens["summaries"] if tokens else None},
         will_drop=tokens["dropped"] if tokens else None,
         will_truncate=tokens["truncated"] if tokens else None,
         problems=sorted(problems, key=lambda one: (("error", "warning", "info").index(one.severity), -one.count)),
@@ -152,28 +152,37 @@ def _characters(rows: Sequence[LabelledAnswer]) -> dict[str, Any]:
         "chosen": [len(text_of(row.completion)) for row in rows if row.desirable],
         "rejected": [len(text_of(row.completion)) for row in rows if not row.desirable],
     }
-    summaries = {}
-    for name, values in lengths.items():
-        histogram = LengthHistogram()
-        histogram.add(np.array(values, dtype=np.int64))
-        summaries[name] = histogram.summary()
-    return summaries
+    return {name: _histogram(values).summary() for name, values in lengths.items()}
+
+
+def _histogram(values: Sequence[int]) -> LengthHistogram:
+    histogram = LengthHistogram()
+    histogram.add(np.array(values, dtype=np.int64))
+    return histogram
 
 
 def _tokens(request: ScanRequest, rows: Sequence[LabelledAnswer]) -> dict[str, Any]:
     """How many answers TRL will drop and cut, scaled up from a sample of them, and what would keep them whole."""
     step = max(1, len(rows) // _MOST_COUNTED)
-    sample = [row.as_pair() for row in rows[::step]]
+    chosen = rows[::step]
+    sample = [row.as_pair() for row in chosen]
     counter = TokenCounter.from_folder(tokenizer_folder(request.model or ""), request.template)
     counted = counter.lengths(sample)
     known = [one for one in counted if not isinstance(one, Unrenderable)]
+    labels = [row.desirable for row, one in zip(chosen, counted, strict=True) if not isinstance(one, Unrenderable)]
     limit = request.max_length
     kept = [one for one in known if is_kept(one.prompt, limit)]
     cut = sum(bool(truncated_answers(one, limit)) for one in kept)
-    whole = LengthHistogram()
-    whole.add(np.array([one.prompt + one.chosen for one in known], dtype=np.int64))
+    whole = _histogram([one.prompt + one.chosen for one in known])
+    summaries = {
+        "prompt": _histogram([one.prompt for one in known]).summary(),
+        "chosen": _histogram([one.chosen for one, good in zip(known, labels, strict=True) if good]).summary(),
+        "rejected": _histogram([one.chosen for one, good in zip(known, labels, strict=True) if not good]).summary(),
+        "longest": whole.summary(),
+    }
     scale = len(rows) / max(len(sample), 1)
     return {
+        "summaries": {**summaries, "counted": len(sample), "exact": step == 1},
         "dropped": round((len(sample) - len(kept)) * scale),
         "truncated": round(cut * scale),
         "keeps": {name: whole.quantile(share) for name, share in (("95", 0.95), ("99", 0.99), ("100", 1.0))},

@@ -41,8 +41,9 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
         send: receives progress.
 
     Returns:
-        ``run``, ``pairs``, ``data``, ``notes`` on the data, ``metrics`` under TRL's ``eval_`` names, and
-        ``accuracy_stderr``, the standard error of a proportion: √(p(1 − p)/n).
+        ``run``, ``pairs`` (their number, of whatever form), ``examples`` (what they are), ``data``, ``notes`` on the
+        data, ``metrics`` under TRL's ``eval_`` names, and ``accuracy_stderr``, the standard error of a proportion:
+        √(p(1 − p)/n); None for a strategy without an accuracy.
 
     Raises:
         TrainingError: the run has no result, its result is not whole, or its strategy has no preference accuracy.
@@ -51,7 +52,7 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
     folder = RunFolder(Path(request["run"]))
     config = config_of(folder)
     strategy = strategy_of(config)
-    if not strategy.has_preference_accuracy:
+    if not strategy.tells_answers_apart:
         raise TrainingError(
             f"run {folder.id} was trained with {strategy.title} on {strategy.data.value}, which has no preference "
             "accuracy to measure",
@@ -93,14 +94,15 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
     if estimate is not None:
         metrics |= {"eval_kl": estimate.mean, "eval_kl_stderr": estimate.stderr, "eval_kl_n": estimate.n}
     pairs = len(trainer.eval_dataset)
-    accuracy = metrics[f"eval_{PREFERENCE_ACCURACY}"]
+    accuracy = metrics.get(f"eval_{PREFERENCE_ACCURACY}")
     return {
         "run": folder.id,
         "data": request["data"] or "the run's held-out pairs",
         "pairs": pairs,
         "notes": list(rows.notes),
         "metrics": {name: value for name, value in metrics.items() if isinstance(value, (int, float))},
-        "accuracy_stderr": math.sqrt(accuracy * (1 - accuracy) / pairs),
+        "examples": strategy.data.value,
+        "accuracy_stderr": None if accuracy is None else math.sqrt(accuracy * (1 - accuracy) / pairs),
     }
 
 

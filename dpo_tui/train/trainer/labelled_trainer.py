@@ -2,10 +2,9 @@
 
 from typing import Any
 
-try:
-    from trl import KTOTrainer
-except ImportError:  # TRL before it was stable
-    from trl.experimental.kto import KTOTrainer
+import trl
+from packaging.version import Version
+from trl import KTOTrainer
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.too_long import nothing_fits
@@ -15,6 +14,8 @@ from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
 from dpo_tui.train.trainer.trainers import TrainerInputs
 from dpo_tui.train.worker.journal import Journal
 
+if Version(trl.__version__) < Version("1.16"):
+    raise ImportError("KTOTrainer became stable in TRL 1.16; earlier ones have other methods and another KL term")
 __all__ = ["KTOTrainer", "LabelledTrainer", "build_labelled_trainer"]
 
 

@@ -28,7 +28,6 @@ from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.callbacks import RunCallback
-from dpo_tui.train.trainer.labelled_trainer import KTOTrainer, build_labelled_trainer
 from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.trainer.trainers import TrainerInputs, build_demonstration_trainer, build_pair_trainer
 from dpo_tui.train.trainer.trl_arguments import (
@@ -67,7 +66,6 @@ class TrainerEntry:
 TRAINERS: dict[str, TrainerEntry] = {
     DPO.name: TrainerEntry(DPOTrainer, dpo_arguments, build_pair_trainer),
     SFT.name: TrainerEntry(SFTTrainer, sft_arguments, build_demonstration_trainer),
-    KTO.name: TrainerEntry(KTOTrainer, kto_arguments, build_labelled_trainer),
 }
 
 
@@ -101,6 +99,18 @@ def _reference_free_rows() -> dict[str, TrainerEntry]:
 
 
 TRAINERS |= _reference_free_rows()
+
+
+def _labelled_rows() -> dict[str, TrainerEntry]:
+    """The row of TRL's KTOTrainer; none where the installed TRL does not have it."""
+    try:
+        from dpo_tui.train.trainer.labelled_trainer import KTOTrainer, build_labelled_trainer
+    except ImportError:
+        return {}
+    return {KTO.name: TrainerEntry(KTOTrainer, kto_arguments, build_labelled_trainer)}
+
+
+TRAINERS |= _labelled_rows()
 """By name of the strategy; each in ``dpo_tui.strategies.registry.STRATEGIES`` has a row."""
 
 

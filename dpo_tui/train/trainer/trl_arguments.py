@@ -8,11 +8,6 @@ from typing import Any
 import trl
 from trl import DPOConfig, SFTConfig
 
-try:
-    from trl import KTOConfig
-except ImportError:  # TRL before it was stable
-    from trl.experimental.kto import KTOConfig
-
 from dpo_tui.config.schema import Config
 from dpo_tui.config.schema import fields as setting_fields
 from dpo_tui.errors import TrainingError
@@ -113,13 +108,13 @@ def sft_arguments(
     return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes)
 
 
-def kto_arguments(
-    config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool
-) -> KTOConfig:
+def kto_arguments(config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool) -> Any:
     """Return TRL's arguments for KTO; see :func:`dpo_arguments`.
 
     Rows keep their order: TRL pairs the answers of the KL term with prompts before the training, batch by batch.
     """
+    from trl import KTOConfig  # where its trainer is: TRL 1.16
+
     own = {name: getattr(config, name) for name in _KTO_FIELDS}
     own |= {
         "precompute_ref_log_probs": config.precompute_ref_log_probs == "on",

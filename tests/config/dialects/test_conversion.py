@@ -36,7 +36,7 @@ LF = {"model_name_or_path": "m", "stage": "dpo", "dataset": "mine"}
 AXOLOTL = {"base_model": "m", "rl": "dpo", "datasets": [{"path": "org/pairs"}]}
 
 
-@pytest.mark.parametrize("name", ["DPOConfig", "ModelConfig", "ScriptArguments"])
+@pytest.mark.parametrize("name", ["DPOConfig", "KTOConfig", "ModelConfig", "ScriptArguments"])
 def test_every_field_of_trl_s_own_classes_has_a_fate(name: str) -> None:
     """At its default, and at a value that is on: a setting, passed on, or dropped with the reason."""
     import trl

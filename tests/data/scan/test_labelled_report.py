@@ -14,6 +14,7 @@ from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError, UsageError
 from dpo_tui.screens.steps.data_step import preview
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
+from dpo_tui.views.token_length_text import lengths_text
 from tests.support.data_files import rows, write_lines
 
 GOOD, BAD = "Here is what matters, with a reason and an example.", "It depends."
@@ -85,6 +86,14 @@ def test_tokens_tell_what_training_will_drop_and_cut(home: Path, tmp_path: Path,
     document = report(tmp_path, records, model=str(tiny_model), max_length=120)
     assert (document["will_drop"], document["will_truncate"]) == (1, 1)
     assert document["keeps"]["100"] > 120 > document["keeps"]["95"] > 0
+    tokens = document["lengths"]["tokens"]
+    assert (tokens["counted"], tokens["exact"], tokens["chosen"]["count"], tokens["longest"]["count"]) == (
+        40,
+        True,
+        20,
+        40,
+    )
+    assert not any("Counting with" in text for text, _ in lengths_text(document, str(tiny_model), ""))
 
 
 def test_data_that_is_neither_is_refused_as_before(home: Path, tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import torch
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
+from dpo_tui.demo import assets
+from dpo_tui.errors import TrainingError
+from dpo_tui.judging.run_prompts import run_prompts
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.strategies.kto import KTO
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
@@ -128,6 +131,17 @@ def test_the_loss_begins_where_the_description_says(home: Path, tiny_model: Path
     assert KTO.start_loss({"desirable_weight": 2.0}) is None, "it depends on the labels of the micro-batch"
 
 
+def test_it_learns_the_shipped_sample(home: Path) -> None:
+    """Pairs as labelled answers: on prompts that were held out the good ones are preferred, where chance gives 0."""
+    settings = {"learning_rate": 1e-3, "beta": 0.5, "lora_r": 16, "max_seq_length": 160, "max_samples": 300}
+    batch = {"per_device_train_batch_size": 16, "gradient_checkpointing": False, "max_steps": 20, "eval_steps": 20}
+    folder = train(kto(assets.model_dir(), assets.pairs_file(), **settings, **batch))
+    before, after = [line for line in lines(folder.metrics) if "eval_loss" in line]
+    assert (before["eval_loss"], before["eval_rewards/margins"]) == (pytest.approx(0.5), pytest.approx(0.0))
+    assert after["eval_loss"] < 0.48
+    assert after["eval_rewards/margins"] > 0.15
+
+
 class _StopAfter(StopRequests):
     """A request to stop that appears after a number of steps."""
 
@@ -156,6 +170,8 @@ def test_a_stopped_run_resumes_to_the_same_losses(home: Path, tiny_model: Path, 
 
 def test_the_result_is_merged_and_described(home: Path, tiny_model: Path, answers: Path) -> None:
     config = kto(tiny_model, answers, max_steps=3, learning_rate=1e-2, merge_at_end=True, undesirable_weight=2.0)
+    from dpo_tui.train.tools.evaluate_run import evaluate
+
     folder = train(config)
     assert (folder.merged / "model.safetensors").exists()
     card = folder.model_card.read_text()
@@ -166,6 +182,12 @@ def test_the_result_is_merged_and_described(home: Path, tiny_model: Path, answer
     head = receipt["shortcuts"]["labelled_head"]
     assert head["on"] and head["positions"] < head["positions_plain"]
     assert any(note.startswith("labels: ") for note in receipt["data"]["notes"])
+    assert run_prompts(folder, 2).held_out, "what judge and chat take"
+    measured = evaluate({"run": str(folder.path), "data": None, "kl_prompts": 2}, lambda *_: None)
+    assert (measured["examples"], measured["accuracy_stderr"]) == ("labelled answers", None)
+    assert measured["metrics"].keys() >= {"eval_loss", "eval_kl", "eval_kl_term"}
+    last = [line for line in lines(folder.metrics) if "eval_loss" in line][-1]
+    assert measured["metrics"]["eval_loss"] == pytest.approx(last["eval_loss"], abs=1e-4)
 
 
 def test_reference_scores_can_be_computed_before_the_training(home: Path, tiny_model: Path, answers: Path) -> None:
@@ -195,3 +217,14 @@ def test_labels_survive_the_way_to_trl(home: Path, tiny_model: Path, answers: Pa
     wanted: list[LabelledAnswer] = split_labelled(config, download=False).train
     assert rows == {(row.completion[0]["content"], row.desirable) for row in wanted}
     assert {label for _, label in rows} == {True, False}
+
+
+def test_a_trl_without_the_trainer_is_named(
+    home: Path, tiny_model: Path, answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dpo_tui.train.trainer import trainer_registry
+
+    monkeypatch.delitem(trainer_registry.TRAINERS, "kto")
+    with pytest.raises(TrainingError, match="has no trainer for strategy = kto") as refused:
+        ours(kto(tiny_model, answers))
+    assert "trl>=1.16" in (refused.value.hint or "")
