@@ -66,12 +66,12 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
         return Status("lost", f"{folder.state.name} is missing or torn", live=run_lock.owner(folder.lock) is not None)
     if state.status in ENDED:
         return Status(state.status, state.reason, state=state, progress=read_json(folder.progress) or {})
-    launcher = launcher_of(state)
     if run_lock.owner(folder.lock) is not None:
         live = _live(folder, state, now)
         # A network file system may keep the lock of a host that is down.
-        job = launcher.batch_job(folder) if live.status == "stalled" else None
+        job = launcher_of(state).batch_job(folder) if live.status == "stalled" else None
         return live if job is None or job.phase != "over" else _job_over(folder, state, job, now)
+    launcher = launcher_of(state)
     if (waiting := launcher.waiting_reason(folder)) is not None:
         pending = launcher.batch_job(folder)
         return Status("queued", waiting, live=True, state=state, job=pending.document if pending else None)

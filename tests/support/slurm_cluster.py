@@ -35,15 +35,13 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+{limits}
 MpiDefault=none
 ReturnToService=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1
 KillWait=5
 MinJobAge=600
@@ -53,13 +51,29 @@ NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=2 RealMemo
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 PartitionName=closed Nodes=n1,n2 State=DOWN
 """
+POLLED_MEMORY = """\
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherParams=OverMemoryKill"""
+"""slurmstepd looks at a job's memory every second and ends the whole job: needs no rights."""
+LIMITED_MEMORY = """\
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup"""
+"""The kernel limits a job's memory and kills the process that goes over it, as on most clusters: needs root."""
+CGROUPS = "CgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\nConstrainRAMSpace=yes\nAllowedSwapSpace=0\n"
 
 
 class SlurmCluster:
-    """The daemons and their folder."""
+    """The daemons and their folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of its own.
+        limits: the lines of slurm.conf that say how a job's memory is limited.
+    """
+
+    def __init__(self, folder: Path, limits: str = POLLED_MEMORY) -> None:
         self.folder = folder
+        self._limits = limits
         self.config = folder / "slurm.conf"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -78,6 +92,7 @@ class SlurmCluster:
         self.config.write_text(
             CONFIG.format(
                 host=os.uname().nodename.partition(".")[0],
+                limits=self._limits,
                 user=_user(),
                 folder=self.folder,
                 memory=NODE_MEMORY,
@@ -91,6 +106,8 @@ class SlurmCluster:
             *("munged", "--foreground", "--force", f"--key-file={key}", f"--socket={munge}/socket"),
             *(f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed"),
         )
+        if self._limits == LIMITED_MEMORY:
+            (self.folder / "cgroup.conf").write_text(CGROUPS)
         until((munge / "socket").exists, "munged")
         self._start("slurmctld", "slurmctld", "-D", "-f", str(self.config))
         for node in ("n1", "n2"):
@@ -160,23 +177,27 @@ class SlurmCluster:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "SLURM_CONF": str(self.config)},
+                env={**os.environ, "PATH": _path(), "SLURM_CONF": str(self.config)},
             )
 
 
 @pytest.fixture(scope="session", name="slurm_daemons")
 def cluster_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     """The cluster of a session of tests; they are skipped where it cannot start."""
-    if missing := [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]:
-        pytest.skip(f"no {', '.join(missing)}: Debian's packages slurm-wlm and munge have them")
-    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
-    try:
-        cluster.start()
-    except (AssertionError, OSError) as error:
-        logs = "\n".join(path.read_text(errors="replace")[-500:] for path in cluster.folder.glob("*.out"))
-        cluster.stop()
-        pytest.skip(f"Slurm could not be started here: {error}\n{logs}")
+    cluster = _started(SlurmCluster(tmp_path_factory.mktemp("slurm")))
     yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(name="limiting_slurm")
+def cluster_with_cgroups(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster of a test's own in which the kernel limits the memory of jobs; skipped where cgroups cannot be made."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make cgroups")
+    cluster = _started(SlurmCluster(tmp_path_factory.mktemp("slurm-cgroups"), LIMITED_MEMORY))
+    monkeypatch.setenv("SLURM_CONF", str(cluster.config))
+    monkeypatch.setenv("PATH", _path())
+    yield
     cluster.stop()
 
 
@@ -189,6 +210,18 @@ def idle_cluster(slurm_daemons: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -
     slurm_daemons.idle()
     yield slurm_daemons
     slurm_daemons.idle()
+
+
+def _started(cluster: SlurmCluster) -> SlurmCluster:
+    if missing := [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]:
+        pytest.skip(f"no {', '.join(missing)}: Debian's packages slurm-wlm and munge have them")
+    try:
+        cluster.start()
+    except (AssertionError, OSError) as error:
+        logs = "\n".join(path.read_text(errors="replace")[-500:] for path in cluster.folder.glob("*.out"))
+        cluster.stop()
+        pytest.skip(f"Slurm could not be started here: {error}\n{logs}")
+    return cluster
 
 
 def _path() -> str:

@@ -78,7 +78,7 @@ class MachineFacts:
 
 Check = Callable[[MachineFacts], DoctorFinding | None]
 CHECKS: list[Check] = []
-_MODULES = ("python_and_torch", "gpu", "machine", "login_session")
+_MODULES = ("python_and_torch", "gpu", "machine", "cluster", "login_session")
 
 
 def check(function: Check) -> Check:

@@ -73,7 +73,14 @@ class SlurmLauncher(LocalLauncher):
             )
             message = error.message if isinstance(error, RunError) else str(error)
             raise RunError(f"run {folder.id} was not submitted: {message}") from None
-        write_job(folder, job, time.time())
+        try:
+            write_job(folder, job, time.time())
+        except OSError as error:
+            with suppress(RunError):  # nobody would find the job again
+                slurm_commands.cancel(job)
+            raise RunError(
+                f"run {folder.id}: its job {job} was cancelled: its id cannot be written: {error}"
+            ) from error
 
     def waiting_reason(self, folder: RunFolder) -> str | None:
         """Why the job has not started; also while it has, and its supervisor is not up."""
@@ -98,7 +105,7 @@ class SlurmLauncher(LocalLauncher):
         return BatchJob(report.phase, reason, _document(report))
 
     def stop_unsupervised(self, folder: RunFolder, state: State, *, now: bool, again: bool) -> None:
-        """Cancel a job that has not started; one that runs sees the request itself, if it can.
+        """Cancel a job that has not started; one that runs sees the request itself, and is cancelled at the second.
 
         Raises:
             RunError: Slurm did not cancel it.
@@ -119,6 +126,8 @@ class SlurmLauncher(LocalLauncher):
             write_report(folder, report)
         if report is None or report.phase == "over":
             self._record_cancelled(folder, job)
+        elif now and again:
+            slurm_commands.cancel(job)
 
     def cancel(self, folder: RunFolder) -> None:
         """Cancel the job of a run whose supervisor does not honour a request.
@@ -203,6 +212,8 @@ class SlurmLauncher(LocalLauncher):
                 write_state(
                     folder, replace(state, status="queued", reason="", supervisor_pid=None, queued_at=time.time())
                 )
+            # What an earlier job has come to is not how the run is from now on.
+            folder.job.unlink(missing_ok=True)
             return state
         finally:
             # Before sbatch: the job may start at once, and its supervisor needs the lock.

@@ -194,6 +194,21 @@ def partitions() -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(set(hosts))) for name, hosts in found.items()}
 
 
+def partition_gres(*, deadline: float = ANSWER_DEADLINE) -> dict[str, tuple[str, ...]]:
+    """The partitions, each with the resources of its nodes such as ``gpu:a100:4``.
+
+    Raises:
+        RunError: Slurm does not answer.
+    """
+    found: dict[str, list[str]] = {}
+    for line in run_command(["sinfo", "-h", "-o", "%R|%G"], deadline=deadline).splitlines():
+        name, _, gres = line.strip().partition("|")
+        # "gpu:a100:4(S:0-1),shard:8": in parentheses the sockets
+        named = [] if gres in ("(null)", "") else re.sub(r"\([^)]*\)", "", gres).split(",")
+        found.setdefault(name, []).extend(one for one in named if one not in found.get(name, []))
+    return {name: tuple(gres) for name, gres in found.items()}
+
+
 def _unix_time(text: str) -> float | None:
     try:
         return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))

@@ -173,6 +173,8 @@ def describe_running(report: JobReport, now: float | None = None) -> str:
         return f"job {report.id}{where} is suspended by Slurm" + _age(report, now)
     if report.ended:
         return f"job {report.id}{where} has just ended ({report.state})" + _age(report, now)
+    if report.state == "COMPLETING":
+        return f"job {report.id}{where} is ending" + _age(report, now)
     return f"job {report.id} has started{where}: its supervisor comes up" + _age(report, now)
 
 

@@ -20,6 +20,7 @@ from tests.support.repository import ROOT
 from tests.support.slurm_cluster import (  # noqa: F401 - fixtures
     SlurmCluster,
     cluster_of_session,
+    cluster_with_cgroups,
     idle_cluster,
 )
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
@@ -208,6 +209,20 @@ def test_a_job_over_its_memory_limit_says_what_to_ask_for(slurm: SlurmCluster) -
     assert status.reason == (
         f"Slurm ended job {job['id']} on n1: it used more than its main memory of 200M\n"
         f"Ask for more: dpo-tui resume {folder.id} --set mem=400M"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("limiting_slurm")
+def test_a_worker_over_the_limit_of_its_jobs_cgroup_says_what_to_ask_for() -> None:
+    folder = make_job()
+    hungry = "x = bytearray(b'x') * 600_000_000"
+    start_run.start(folder, [worker(folder)[0], "-c", hungry])
+    state = ended(folder)
+    assert (state.status, state.reason) == (
+        "failed",
+        "killed by signal 9 (SIGKILL): it used more than its main memory of 200M\n"
+        f"Ask for more: dpo-tui resume {folder.id} --set mem=400M",
     )
 
 

@@ -4,14 +4,16 @@ import os
 import subprocess
 import time
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import store
+from dpo_tui.runs import control_requests, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers import slurm_commands, slurm_refresh
+from dpo_tui.runs.launchers.launcher import Command
 from dpo_tui.runs.launchers.slurm import SlurmLauncher
 from dpo_tui.runs.launchers.slurm_commands import QueueEntry, parse_sacct, parse_squeue
 from dpo_tui.runs.launchers.slurm_job import (
@@ -157,9 +159,10 @@ def test_why_a_job_pends_is_said_in_words(reason: str, start: float | None, expe
 
 
 def test_a_job_whose_supervisor_is_not_up_says_where_it_is() -> None:
-    assert (
-        describe_running(JobReport("17", "RUNNING", node="n1")) == "job 17 has started on n1: its supervisor comes up"
-    )
+    running = JobReport("17", "RUNNING", node="n1")
+    assert describe_running(running) == "job 17 has started on n1: its supervisor comes up"
+    assert describe_running(replace(running, state="COMPLETING")) == "job 17 on n1 is ending"
+    assert describe_running(replace(running, state="COMPLETED")) == "job 17 on n1 has just ended (COMPLETED)"
     assert describe_running(JobReport("17", "SUSPENDED", node="n1")) == "job 17 on n1 is suspended by Slurm"
 
 
@@ -224,6 +227,26 @@ def test_the_workers_see_a_gpu_each_of_those_of_their_job(
     command = SlurmLauncher().prepare(RunFolder(tmp_path), State(id="r", name="r", ranks=ranks), ["worker"])
     assert command.environment["CUDA_VISIBLE_DEVICES"] == expected
     assert ("torch.distributed.run" in command.argv) == (ranks > 1)
+
+
+@pytest.mark.parametrize(
+    ("kills", "expected"),
+    [
+        (1, "killed by signal 9 (SIGKILL): it used more than its main memory of 200M"),
+        (0, "killed by signal 9 (SIGKILL): someone killed it (the kernel's out-of-memory killer did not run)"),
+    ],
+)
+def test_a_worker_that_the_limit_of_its_job_killed_says_what_to_ask_for(
+    submitted: RunFolder, monkeypatch: pytest.MonkeyPatch, kills: int, expected: str
+) -> None:
+    submitted.config.write_text('[slurm]\nmem = "200M"\n')
+    counts = chain([5], repeat(5 + kills))
+    monkeypatch.setattr("dpo_tui.runs.launchers.local.kernel_oom_kills", lambda: next(counts))
+    started = SlurmLauncher().start(submitted, Command(["sh", "-c", "kill -9 $$"], dict(os.environ)))
+    returncode = until(started.poll, "the worker's end")
+    reason = started.end(returncode).reason
+    assert reason.splitlines()[0] == expected
+    assert ("--set mem=400M" in reason) == bool(kills)
 
 
 def test_a_job_that_the_run_has_left_behind_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,3 +377,33 @@ def test_a_run_on_a_host_whose_locks_are_not_seen_is_live_while_its_job_runs(
     status = status_of(submitted)
     assert (status.status, status.live) == ("stalled", True)
     assert status.reason.startswith("on host n3; no sign of life for")
+
+
+def test_a_running_job_whose_lock_is_not_seen_is_cancelled_at_the_second_request_to_stop_at_once(
+    submitted: RunFolder, tmp_path: Path
+) -> None:
+    write_state(submitted, replace(state_of(submitted), status="running", attempt=1, host="n3", boot_id="other"))
+    fake_squeue(tmp_path, "echo '17|RUNNING|N/A|n3|None'")
+    (tmp_path / "scancel").write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/cancelled\n')
+    (tmp_path / "scancel").chmod(0o755)
+    control_requests.request_stop(submitted, now=True)
+    assert (tmp_path / "cancelled").read_text() == "--state=PENDING 17\n", "it has the chance to save"
+    control_requests.request_stop(submitted, now=True)
+    assert (tmp_path / "cancelled").read_text().splitlines()[-1] == "17"
+    assert control_requests.is_requested(submitted, control_requests.STOP_NOW)
+
+
+def test_a_job_whose_id_cannot_be_recorded_is_cancelled(
+    submitted: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, body in (("sbatch", "cat > /dev/null; echo 18"), ("scancel", f'echo "$@" >> {tmp_path}/cancelled')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr("dpo_tui.runs.launchers.slurm.write_job", _full_disk)
+    with pytest.raises(RunError, match="its job 18 was cancelled: its id cannot be written"):
+        SlurmLauncher().start_supervisor(submitted, ["supervisor"])
+    assert (tmp_path / "cancelled").read_text() == "18\n"
+
+
+def _full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
