@@ -13,6 +13,7 @@ from dpo_tui.cli.run_argument import RUN
 from dpo_tui.config.files import LoadedConfig, load
 from dpo_tui.config.files import convert as convert_file
 from dpo_tui.config.passthrough import require_passthrough
+from dpo_tui.config.recipes import RECIPES, Recipe, recipe_of
 from dpo_tui.config.schema import PASSTHROUGH, SECTIONS
 from dpo_tui.config.toml_text import inline, template, to_toml
 from dpo_tui.errors import UsageError
@@ -31,9 +32,21 @@ def config() -> None:
 
 @config.command()
 @click.option("-o", "--output", type=_FILE, help="Write to this file instead of stdout; it must not exist.")
-def init(output: Path | None) -> None:
+@click.option("--recipe", metavar="NAME", help="Fill in the loss and settings of a recipe; `list` prints them all.")
+def init(output: Path | None, recipe: str | None) -> None:
     """Print a config file with every setting explained."""
-    _write_or_print(template(), output)
+    if recipe == "list":
+        for one in RECIPES.values():
+            click.echo(f"{one.name:<13} {one.title}: {_assignments(one)}")
+            for line in textwrap.wrap(f"Take it {one.when}. From: {one.source}", _WIDTH - 14):
+                click.echo(f"{'':<13} {line}")
+        return
+    if recipe is None:
+        _write_or_print(template(), output)
+        return
+    chosen = recipe_of(recipe)
+    heading = f"Recipe {chosen.name}, {chosen.title} ({chosen.source}): {_assignments(chosen)}"
+    _write_or_print(template(chosen.values, heading), output)
 
 
 @config.command()
@@ -104,6 +117,10 @@ def fix(run: str, output: Path | None) -> None:
     _write_or_print(f"# {advice.rule}: {' '.join(advice.message.split())}\n\n{to_toml(mended)}", target)
     click.echo(target)
     narrate(f"  dpo-tui train {target}   starts it")
+
+
+def _assignments(recipe: Recipe) -> str:
+    return ", ".join(f"{name} = {inline(value)}" for name, value in recipe.values.items())
 
 
 def _show_row(name: str, value: str, origin: str) -> None:

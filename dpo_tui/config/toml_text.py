@@ -9,6 +9,7 @@ import tomli_w
 from pydantic.fields import FieldInfo
 
 from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, Config, bounds, choices, setting_text
+from dpo_tui.strategies.registry import DEFAULT, STRATEGIES
 
 _WIDTH = 100
 
@@ -41,10 +42,18 @@ def to_toml(config: Config, *, comments: bool = False, omit: frozenset[str] = fr
     return "\n\n".join(blocks) + "\n"
 
 
-def template() -> str:
-    """Return a config to start from, with every setting explained and its default filled in."""
-    config = Config(model_name="meta-llama/Llama-3.1-8B-Instruct", dataset="pairs.jsonl")
-    return "# dpo-tui: `dpo-tui train FILE` starts a run from this file.\n\n" + to_toml(config, comments=True)
+def template(values: Mapping[str, Any] | None = None, heading: str = "") -> str:
+    """Return a config to start from, with every setting explained and its default filled in.
+
+    Args:
+        values: settings that differ from the defaults.
+        heading: a sentence about them.
+    """
+    given = {"model_name": "meta-llama/Llama-3.1-8B-Instruct", "dataset": "pairs.jsonl", **(values or {})}
+    config = Config(**{**STRATEGIES[given.get("strategy", DEFAULT)].defaults, **given})
+    lines = ["dpo-tui: `dpo-tui train FILE` starts a run from this file.", *([heading] if heading else [])]
+    comment = "\n".join(f"# {line}" for text in lines for line in textwrap.wrap(text, _WIDTH))
+    return f"{comment}\n\n{to_toml(config, comments=True)}"
 
 
 def limits(info: FieldInfo) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dpo_tui.strategies.dpo import DPO
+from dpo_tui.strategies.method_choice import METHOD_CHOICE
 from dpo_tui.strategies.sft import SFT
 
 Paragraph = tuple[str, str]
@@ -123,6 +124,22 @@ PAGES = (
                 "costs no memory: it is the same model with the adapter off.",
                 "text",
             ),
+        ),
+    ),
+    GuidePage(
+        "methods",
+        "Which method when",
+        (
+            ("you have, or want → take", "heading"),
+            *((f"• {case} → {method}", "text") for case, method in METHOD_CHOICE),
+            ("", "text"),
+            ("Without a reference: orpo, simpo, cpo", "heading"),
+            (
+                "They hold no second model and compute no pass of one: the cheapest methods for small cards. Nothing "
+                "but the learning rate holds the model near its start, and there is no KL to watch.",
+                "text",
+            ),
+            ("Recipes, in New → Settings, fill in a loss with its settings and name their sources.", "accent"),
         ),
     ),
     GuidePage(

@@ -24,7 +24,7 @@ from dpo_tui.screens.steps.check_step import CheckStep
 from dpo_tui.screens.steps.data_step import DataStep
 from dpo_tui.screens.steps.hardware_step import HardwareStep
 from dpo_tui.screens.steps.model_step import DEMO, ModelStep
-from dpo_tui.screens.steps.settings_step import SettingsStep
+from dpo_tui.screens.steps.settings_step import RECIPE, SettingsStep
 from dpo_tui.start.model_check import model_refusal
 from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.text.location_list import locations_of
@@ -251,7 +251,10 @@ class NewScreen(FullScreen):
     @on(SettingsStep.Changed)
     def _setting_changed(self, message: SettingsStep.Changed) -> None:
         message.stop()
-        self.set_plan(plans.with_values(self.plan, {message.name: message.value}))
+        if message.name == RECIPE:
+            self.set_plan(plans.with_recipe(self.plan, message.value))
+        else:
+            self.set_plan(plans.with_values(self.plan, {message.name: message.value}))
 
     def _check(self) -> None:
         pane = self.query_one(CheckStep)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_tui.config.files import LoadedConfig, from_values, load
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError
+from dpo_tui.config.recipes import NONE, recipe_of
 from dpo_tui.config.schema import Config, choices, fields
 from dpo_tui.config.toml_text import inline
 from dpo_tui.demo import assets
-from dpo_tui.strategies.registry import strategy_in
+from dpo_tui.strategies.registry import settings_of_losses, strategy_in
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.numbers import plain_number
 
@@ -33,6 +34,7 @@ class RunPlan:
         file: the config file that was opened, if any.
         file_values: its settings.
         own: settings of the user.
+        recipe: name of the recipe whose settings are among ``own``; empty for none.
         config: all layers together; the last valid config while there are problems.
         problems: why the layers make no valid config.
     """
@@ -42,6 +44,7 @@ class RunPlan:
     file: Path | None = None
     file_values: Mapping[str, Any] = field(default_factory=dict)
     own: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = ""
     config: Config = field(default_factory=lambda: from_values({"model_name": UNNAMED, "dataset": UNNAMED}))
     problems: tuple[ConfigProblem, ...] = ()
 
@@ -161,6 +164,40 @@ def _without_demo(plan: RunPlan, values: Mapping[str, Any]) -> RunPlan:
         dropped.add("eval_dataset")
     own = {name: value for name, value in plan.own.items() if name not in dropped or value != demo[name]}
     return replace(plan, own=own)
+
+
+def with_recipe(plan: RunPlan, name: str) -> RunPlan:
+    """Fill in the settings of a recipe as the user's, instead of those of the recipe before it.
+
+    A setting of the loss that this recipe does not have goes back to the file's value or the default, so that no half
+    of another loss is left.
+
+    Args:
+        plan: the plan.
+        name: of the recipe; :data:`dpo_tui.config.recipes.NONE` takes the settings of the one before it out alone.
+    """
+    chosen = recipe_of(name).values if name != NONE else {}
+    stale = {*_values_of(plan.recipe)} | (settings_of_losses() if chosen else set())
+    kept = {key: value for key, value in plan.own.items() if key not in stale}
+    return _with_config(replace(plan, own={**kept, **chosen}, recipe=name if chosen else ""))
+
+
+def recipe_changes(plan: RunPlan) -> list[str]:
+    """What the plan's recipe fills in, a line a setting, with the value that the plan would have without it."""
+    if not plan.recipe:
+        return []
+    before = with_recipe(plan, NONE)
+    lines = []
+    for name, value in recipe_of(plan.recipe).values.items():
+        old = getattr(before.config, name)
+        was = "as it was" if old == value else f"was {setting_text(old) or '—'}"
+        now = plan.shown(name)
+        lines.append(f"{name} = {setting_text(value)} ({was if now == value else f'now {setting_text(now)}, by you'})")
+    return lines
+
+
+def _values_of(recipe: str) -> Mapping[str, Any]:
+    return recipe_of(recipe).values if recipe else {}
 
 
 def with_remedy(plan: RunPlan, changes: Mapping[str, Any]) -> RunPlan:

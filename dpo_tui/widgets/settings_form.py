@@ -129,11 +129,17 @@ class SchemaForm(RowsWidget, can_focus=True):
         self._cursor = ""
         self._top = 0
 
-    def show(self, rows: Sequence[FormRow]) -> None:
-        """Replace the settings; the cursor stays on its setting."""
+    def show(self, rows: Sequence[FormRow], start: str = "") -> None:
+        """Replace the settings; the cursor stays on its setting.
+
+        Args:
+            rows: all settings.
+            start: where the cursor begins, and goes when its setting is gone; the first setting when left out.
+        """
         self.form_rows = tuple(rows)
-        if self._cursor not in {row.name for row in self._visible} and self._visible:
-            self._cursor = self._visible[0].name
+        shown = [row.name for row in self._visible]
+        if self._cursor not in shown and shown:
+            self._cursor = start if start in shown else shown[0]
         self.redraw()
 
     @property

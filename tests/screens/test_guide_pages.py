@@ -3,6 +3,12 @@
 import pytest
 
 from dpo_tui.screens.guide_pages import FIRST_QUESTION, PAGES, GuideAnswer, GuideQuestion
+from dpo_tui.screens.steps.settings_step import setting_help
+from dpo_tui.strategies.method_choice import METHOD_CHOICE
+from dpo_tui.strategies.registry import STRATEGIES
+from dpo_tui.views.planned_run_forecast import Forecast
+from dpo_tui.views.run_plan import RunPlan
+from tests.support.repository import ROOT
 
 
 def text(key: str) -> str:
@@ -78,3 +84,14 @@ def test_good_practice_names_every_setting_that_matters() -> None:
         "Page through them",
     ):
         assert words in practice
+
+
+def test_which_method_when_is_the_same_in_guide_docs_and_the_help_of_the_setting() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    helped = " ".join(words for words, _ in setting_help("strategy", RunPlan(), Forecast()))
+    for case, method in METHOD_CHOICE:
+        assert f"| {case} | {method} |" in page
+        assert f"{case} → {method}" in text("methods") and f"{case} → {method}" in helped
+    assert "cheapest methods for small cards" in text("methods")
+    for name in STRATEGIES:
+        assert any(name in method for _, method in METHOD_CHOICE) or f"`{name}`" in page

@@ -134,6 +134,46 @@ async def test_choices_are_cycled_and_advanced_settings_are_folded_until_asked_f
         await until(pilot, lambda: screen.plan.config.use_lora is True)
 
 
+async def test_a_recipe_fills_in_a_loss_says_what_it_changed_and_is_taken_out_again(home):
+    """A method without a reference is offered with its own settings and without those of DPO."""
+    async with app().run_test(size=(120, 40)) as pilot:
+        screen = await open_settings(pilot)
+        form = screen.query_one(SchemaForm)
+        await pilot.press("a")
+        while form.current.name != "recipe":
+            await pilot.press("up")
+        assert "as a starting point" in screen_text(pilot).replace("\n", " ")
+        assert "simpo_gamma" not in {row.name for row in form.form_rows}
+        while screen.plan.recipe != "simpo":
+            before = screen.plan.recipe
+            await pilot.press("right")
+            await until(pilot, lambda before=before: screen.plan.recipe != before)
+        config = screen.plan.config
+        assert (config.strategy, config.beta, config.simpo_gamma, config.loss_type) == ("simpo", 2.0, 1.0, ["sigmoid"])
+        await until(pilot, lambda: "beta = 2 (was 0.1)" in screen_text(pilot))
+        assert "2405.14734" in screen_text(pilot)
+        names = {row.name for row in form.form_rows}
+        assert {"simpo_gamma", "cpo_alpha", "beta"} <= names and "precompute_ref_log_probs" not in names
+        await pilot.press("delete")
+        await until(pilot, lambda: screen.plan.recipe == "")
+        assert (screen.plan.config.strategy, screen.plan.config.beta) == ("dpo", 0.1)
+
+
+async def test_a_strategy_is_chosen_in_the_form_and_brings_its_own_defaults(home):
+    async with app().run_test(size=(120, 40)) as pilot:
+        screen = await open_settings(pilot)
+        form = screen.query_one(SchemaForm)
+        while form.current.name != "strategy":
+            await pilot.press("down")
+        assert form.current.options == ("dpo", "sft", "orpo", "simpo", "cpo")
+        await until(pilot, lambda: "which one when" in screen_text(pilot))
+        while screen.plan.config.strategy != "simpo":
+            before = screen.plan.config.strategy
+            await pilot.press("right")
+            await until(pilot, lambda before=before: screen.plan.config.strategy != before)
+        assert screen.plan.config.beta == 2.0
+
+
 async def test_the_plan_is_kept_when_the_person_leaves_and_comes_back(home):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_settings(pilot)

@@ -8,12 +8,15 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from dpo_tui.config.recipes import NONE, RECIPES
 from dpo_tui.config.schema import SECTIONS, choices, setting_text
 from dpo_tui.config.toml_text import limits
 from dpo_tui.hardware.memory.memory_estimate import GB
+from dpo_tui.strategies.method_choice import METHOD_CHOICE
+from dpo_tui.strategies.registry import settings_of_losses, strategy_of
 from dpo_tui.text.durations import duration
 from dpo_tui.views.planned_run_forecast import Forecast
-from dpo_tui.views.run_plan import RunPlan, parse, setting_text as value_text
+from dpo_tui.views.run_plan import RunPlan, parse, recipe_changes, setting_text as value_text
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.settings_form import FormRow, SchemaForm
 from dpo_tui.widgets.step_bar import bar
@@ -21,10 +24,18 @@ from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane
 
 # The order in which people need the sections; model and data have steps of their own and come last.
-ORDER = ("training", "dpo", "lora", "data", "model", "eval", "compute", "slurm", "run", "trl", "peft", "model_init")
+ORDER = (
+    *("training", "dpo", "kto", "cpo", "lora", "data", "model", "eval", "compute", "slurm", "run"),
+    *("trl", "peft", "model_init"),
+)
+RECIPE = "recipe"
+"""Name of the row that is no setting: it fills in several."""
 _TITLES = {
+    "recipe": "Starting point",
     "training": "Training",
     "dpo": "DPO",
+    "kto": "KTO",
+    "cpo": "CPO and SimPO",
     "lora": "LoRA",
     "data": "Data",
     "model": "Model",
@@ -63,7 +74,7 @@ class SettingsStep(Vertical):
         """Posted when a setting gets a value.
 
         Attributes:
-            name: the setting.
+            name: the setting, or :data:`RECIPE`.
             value: its value; None removes it from the plan.
         """
 
@@ -93,7 +104,8 @@ class SettingsStep(Vertical):
     def show(self, plan: RunPlan, forecast: Forecast) -> None:
         """Show the settings of a plan, and what is forecast of it."""
         self._plan, self._forecast = plan, forecast
-        self.query_one(SchemaForm).show(form_rows(plan))
+        rows = form_rows(plan)
+        self.query_one(SchemaForm).show(rows, start=rows[1].name)  # not on the recipe: its help is a list
         self._show_help()
 
     def _show_help(self) -> None:
@@ -109,6 +121,9 @@ class SettingsStep(Vertical):
     @on(SchemaForm.Changed)
     def _value_changed(self, message: SchemaForm.Changed) -> None:
         message.stop()
+        if message.name == RECIPE:
+            self.post_message(self.Changed(RECIPE, message.value or NONE))
+            return
         value = {"yes": True, "no": False}.get(message.value, parse(message.name, message.value))
         self.post_message(self.Changed(message.name, value))
 
@@ -155,10 +170,15 @@ class SettingsStep(Vertical):
 
 
 def form_rows(plan: RunPlan) -> list[FormRow]:
-    """Every setting of a plan as a row of the form."""
-    rows = []
+    """The recipe and every setting of a plan as rows of the form; none that only other strategies read."""
+    own = strategy_of(plan.config).settings
+    foreign = settings_of_losses() - own if own is not None else frozenset()
+    chosen, names = plan.recipe or NONE, (NONE, *RECIPES)
+    rows = [FormRow(RECIPE, _TITLES["recipe"], "recipe", chosen, changed=chosen != NONE, options=names)]
     for section in ORDER:
         for name, info in SECTIONS[section].model_fields.items():
+            if name in foreign and plan.origin(name) == "default" and not plan.problem(name):
+                continue
             description = setting_text(info)
             options = ("yes", "no") if info.annotation is bool else choices(info)
             rows.append(
@@ -193,10 +213,14 @@ def setting_help(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph
         forecast: what is forecast of the plan.
     """
     text: list[Paragraph] = []
+    if name == RECIPE:
+        text += [("Recipe", "heading"), *recipe_help(plan), ("", "text")]
     info = next((section.model_fields[name] for section in SECTIONS.values() if name in section.model_fields), None)
     if info is not None:
         description = setting_text(info)
         text += [(description.title, "heading"), (description.help, "text")]
+        if name == "strategy":
+            text += [("which one when", "muted"), *((f"{case} → {take}", "text") for case, take in METHOD_CHOICE)]
         if problem := plan.problem(name):
             text.append((f"✗ {problem}", "bad"))
         if bounds := limits(info):
@@ -208,6 +232,16 @@ def setting_help(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph
             text.append((savings, "text"))
         text += [(f"profile: {profile} · file: {from_file} · changed: {changed}", "muted"), ("", "text")]
     return [*text, *outlook(plan, forecast)]
+
+
+def recipe_help(plan: RunPlan) -> list[Paragraph]:
+    """The chosen recipe, its source and what it filled in; without one, every recipe and what it is for."""
+    if not plan.recipe:
+        intro = "A recipe fills in a loss with its settings as a starting point, and leaves the rest. ←/→ choose one."
+        return [(intro, "text"), *((f"{one.name}: {one.title}, {one.when}", "muted") for one in RECIPES.values())]
+    recipe = RECIPES[plan.recipe]
+    lines: list[Paragraph] = [(f"{recipe.title}: take it {recipe.when}.", "text"), (f"from: {recipe.source}", "muted")]
+    return [*lines, *((line, "accent") for line in recipe_changes(plan))]
 
 
 def grouping_text(plan: RunPlan, forecast: Forecast) -> str:

@@ -1,0 +1,109 @@
+"""Recipes: losses with their settings as named starting points, each with its source.
+
+`config init --recipe NAME` and New → Settings fill them in; whatever else a config sets stays as it is. A new recipe is
+one row of :data:`RECIPES`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dpo_tui.errors import ConfigError
+
+NONE = "none"
+"""The choice of no recipe in forms."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A starting point.
+
+    Attributes:
+        name: for the command line and forms.
+        title: in a few words.
+        when: what it is for, as the end of a sentence "Take it …".
+        source: who published it, or who uses it.
+        values: the settings that it fills in, by name.
+    """
+
+    name: str
+    title: str
+    when: str
+    source: str
+    values: Mapping[str, Any]
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "dpo",
+            "plain DPO",
+            "when nothing speaks for another one",
+            "Rafailov et al. 2023, arXiv 2305.18290; TRL's defaults",
+            {"strategy": "dpo", "loss_type": ["sigmoid"], "beta": 0.1},
+        ),
+        Recipe(
+            "dpo-norm",
+            "DPO on means per token, β 5",
+            "when the chosen answers are longer than the rejected ones and the model should not grow wordy",
+            "Tülu 3 (arXiv 2411.15124) and OLMo 3",
+            {"strategy": "dpo", "loss_type": ["sigmoid_norm"], "beta": 5.0},
+        ),
+        Recipe(
+            "apo-zero",
+            "APO-zero",
+            "when the chosen answers are better than what the model says now",
+            "D'Oosterlinck et al. 2024, arXiv 2408.06266; SmolLM3",
+            {"strategy": "dpo", "loss_type": ["apo_zero"], "beta": 0.1},
+        ),
+        Recipe(
+            "ipo",
+            "IPO",
+            "when DPO over-fits: its loss wants a margin of a certain size and not the largest",
+            "Azar et al. 2023, arXiv 2310.12036",
+            {"strategy": "dpo", "loss_type": ["ipo"], "beta": 0.1},
+        ),
+        Recipe(
+            "dpo-sft",
+            "DPO with a fifth of the SFT loss",
+            "when the chosen answers lose probability while the margin grows",
+            "Llama 3 (arXiv 2407.21783), which adds the loss of the chosen answers with 0.2",
+            {"strategy": "dpo", "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2], "beta": 0.1},
+        ),
+        Recipe(
+            "conservative",
+            "DPO for noisy labels",
+            "when about one pair in ten may be the wrong way round",
+            "Chowdhury et al. 2024, arXiv 2403.00409",
+            {"strategy": "dpo", "loss_type": ["robust"], "label_smoothing": 0.1, "beta": 0.1},
+        ),
+        Recipe(
+            "simpo",
+            "SimPO",
+            "when memory is short: there is no reference; and where answers should not grow longer",
+            "Meng et al. 2024, arXiv 2405.14734",
+            {"strategy": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "cpo_alpha": 0.0},
+        ),
+        Recipe(
+            "orpo",
+            "ORPO",
+            "for a base model without a stage of fine-tuning before it, or when memory is short",
+            "Hong et al. 2024, arXiv 2403.07691; the rate of TRL's example",
+            {"strategy": "orpo", "beta": 0.1, "learning_rate": 8e-6},
+        ),
+    )
+}
+"""By name, in the order in which lists show them."""
+
+
+def recipe_of(name: str) -> Recipe:
+    """Return a recipe.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise ConfigError(f"no recipe {name!r}", hint=f"there are: {', '.join(RECIPES)}") from None
