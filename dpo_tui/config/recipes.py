@@ -92,6 +92,13 @@ RECIPES: dict[str, Recipe] = {
             "Hong et al. 2024, arXiv 2403.07691; the rate of TRL's example",
             {"strategy": "orpo", "beta": 0.1, "learning_rate": 8e-6},
         ),
+        Recipe(
+            "kto",
+            "KTO",
+            "when each answer has a thumb of its own, or a rating, and there are no pairs",
+            "Ethayarajh et al. 2024, arXiv 2402.01306; TRL's defaults",
+            {"strategy": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+        ),
     )
 }
 """By name, in the order in which lists show them."""

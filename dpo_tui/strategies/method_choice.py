@@ -7,6 +7,7 @@ METHOD_CHOICE: tuple[tuple[str, str], ...] = (
     ("a base model, and no fine-tuning before", "orpo, or sft first and then dpo"),
     ("labels are noisy", 'dpo with "robust" and label_smoothing'),
     ("the chosen answers lose probability", 'dpo with "sft" added, or orpo'),
+    ("thumbs, ratings or labels on single answers", "kto"),
     ("demonstrations and no pairs", "sft"),
 )
 """What one has or wants, and the method for it."""
