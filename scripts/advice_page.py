@@ -426,13 +426,20 @@ THIRD_SET = """\
 """
 
 
-FIFTH_ONCE, FIFTH_ALARMS_ONCE, FIFTH_MOMENTS_ONCE = (0, 0), (0, 0), (0, 0)
+FIFTH_ONCE, FIFTH_ALARMS_ONCE, FIFTH_MOMENTS_ONCE = (50, 50), (0, 14), (1, 126)
 """Right first diagnoses, alarms on healthy runs, and alarms on their way, each of how many: the one scoring."""
-FIFTH_NOW, FIFTH_ALARMS_NOW, FIFTH_MOMENTS_NOW = (0, 0), (0, 0), (0, 0)
+FIFTH_NOW, FIFTH_ALARMS_NOW, FIFTH_MOMENTS_NOW = (50, 50), (0, 14), (1, 126)
 """The same now."""
-FIFTH_LEFT_OUT = 0
+FIFTH_LEFT_OUT = 4
 """Runs that did not show what their label says, and were left out before the scoring."""
-FIFTH_MISSES = ""
+FIFTH_LIMITS = """
+  What flatters this score: a run counts as healthy only if its own held-out accuracy is above chance by its interval,
+  which the verdict asks for too (two runs, of 59 % and 61 % of 64 pairs, were left out for that); partly swapped labels
+  allow `weak-signal` and `unclear`; and the rules on the chat template and on cut answers were written after the labels
+  that name them, before the scoring. While the set was being made, for time, recipes were shortened to 40 to 48 steps,
+  and the pool of the measures to 80 pairs, for which its bound of a healthy run's accuracy went from 0.55 to 0.5 (one
+  run more); of 69 recipes 54 were made. No rule saw a run before all that was fixed.
+"""
 
 
 def _fifth_set(fifth: Score) -> str:
@@ -446,7 +453,7 @@ def _fifth_set(fifth: Score) -> str:
   (`scripts/advice_measures.py`), and {FIFTH_LEFT_OUT} that did not show what their label says were left out before the
   scoring. **Scored once: right first diagnosis {right[0]} of {right[1]}, an alarm on {alarms[0]} of {alarms[1]} healthy
   runs and at {moments[0]} of {moments[1]} moments on their way.** Now {fifth.right}, {fifth.false_alarms} and
-  {fifth.alarms_on_the_way}.{FIFTH_MISSES}
+  {fifth.alarms_on_the_way}.{FIFTH_LIMITS.rstrip()}
 """
 
 
