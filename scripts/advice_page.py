@@ -166,7 +166,7 @@ ON_RUNS: tuple[Entry, ...] = (
         pair_signal.weak_signal,
         "weak-signal",
         f"accuracy below {pair_signal.WEAK_ACCURACY:.0%} on pairs not seen before (held out, and the first pass), "
-        f"below {pair_signal.WEAK_ACCURACY_AT_CHANCE:.0%} where the held-out one does not differ from chance; after "
+        "or not above one half by its 95 % interval where the held-out one alone does not differ from chance; after "
         f"many passes over few pairs that alone, and a held-out loss never {pair_signal.FALLEN_LOSS_NATS:g} below its "
         f"start; though pairs moved by {pair_signal.MOVED_NATS:g} nats ({pair_signal.MOVED_NATS_AT_USUAL_RATE:g} at a "
         f"rate of {plain_number(_LORA)} or more), after {2 * pair_signal.EARLY_STEPS} steps, {curve.SETTLED_STEPS} at "
@@ -434,7 +434,9 @@ FIFTH_LEFT_OUT = 4
 """Runs that did not show what their label says, and were left out before the scoring."""
 FIFTH_LIMITS = """
   What flatters this score: a run counts as healthy only if its own held-out accuracy is above chance by its interval,
-  which the verdict asks for too (two runs, of 59 % and 61 % of 64 pairs, were left out for that); partly swapped labels
+  which the verdict asks for too. Two runs that learn, of 59 % and 61 % of 64 pairs, were left out for that, and got an
+  alarm (`weak-signal`): with them it was 2 of 16. What was wrong there, a fixed bound of 65 % although all unseen pairs
+  together were above chance by their interval, was mended afterwards; they are `unclear` now. Partly swapped labels
   allow `weak-signal` and `unclear`; and the rules on the chat template and on cut answers were written after the labels
   that name them, before the scoring. While the set was being made, for time, recipes were shortened to 40 to 48 steps,
   and the pool of the measures to 80 pairs, for which its bound of a healthy run's accuracy went from 0.55 to 0.5 (one
