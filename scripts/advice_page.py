@@ -33,6 +33,7 @@ from dpo_tui.text.numbers import plain_number  # noqa: E402
 
 RUNS = [ROOT / "tests" / name for name in ("advice_runs", "advice_runs_by_loss")]
 UNSEEN_RUNS = [ROOT / "tests" / "advice_runs_unseen"]
+FIFTH_RUNS = [ROOT / "tests" / "advice_runs_other_models"]
 _OURS = "ours"
 
 
@@ -165,7 +166,7 @@ ON_RUNS: tuple[Entry, ...] = (
         pair_signal.weak_signal,
         "weak-signal",
         f"accuracy below {pair_signal.WEAK_ACCURACY:.0%} on pairs not seen before (held out, and the first pass), "
-        f"below {pair_signal.WEAK_ACCURACY_AT_CHANCE:.0%} where the held-out one does not differ from chance; after "
+        "or not above one half by its 95 % interval where the held-out one alone does not differ from chance; after "
         f"many passes over few pairs that alone, and a held-out loss never {pair_signal.FALLEN_LOSS_NATS:g} below its "
         f"start; though pairs moved by {pair_signal.MOVED_NATS:g} nats ({pair_signal.MOVED_NATS_AT_USUAL_RATE:g} at a "
         f"rate of {plain_number(_LORA)} or more), after {2 * pair_signal.EARLY_STEPS} steps, {curve.SETTLED_STEPS} at "
@@ -379,19 +380,21 @@ def score(folders: list[Path]) -> Score:
 
 def _measured() -> str:
     """The page's section on how often the rules are right on the labelled runs."""
-    seen, unseen = score(RUNS), score(UNSEEN_RUNS)
+    seen, unseen, fifth = score(RUNS), score(UNSEEN_RUNS), score(FIFTH_RUNS)
+    labels = {*seen.by_label, *unseen.by_label, *fifth.by_label}
     rows = [
-        f"| `{name}` | {' | '.join(map(str, seen.by_label.get(name, ('', ''))))} | "
-        f"{' | '.join(map(str, unseen.by_label.get(name, ('', ''))))} |"
-        for name in sorted({*seen.by_label, *unseen.by_label})
+        f"| `{name}` | "
+        + " | ".join(" | ".join(map(str, one.by_label.get(name, ("", "")))) for one in (seen, unseen, fifth))
+        + " |"
+        for name in sorted(labels)
     ]
-    without = [entry.name for entry in ON_RUNS if entry.name not in {*seen.by_label, *unseen.by_label}]
+    without = [entry.name for entry in ON_RUNS if entry.name not in labels]
     return f"""
 ## How often they are right
 
-The tree holds {seen.runs + unseen.runs} labelled runs, really trained (`scripts/advice_recipes.py` and
-`scripts/advice_recipes_by_loss.py` say how, `scripts/make_advice_runs.py` trains them again). Labels follow from what
-was done, and were written before a rule had seen the runs.
+The tree holds {seen.runs + unseen.runs + fifth.runs} labelled runs, really trained (`scripts/advice_recipes.py`,
+`scripts/advice_recipes_by_loss.py` and `scripts/advice_recipes_other_models.py` say how, `scripts/make_advice_runs.py`
+trains them again). Labels follow from what was done, and were written before a rule had seen the runs.
 
 - `tests/advice_runs`, `tests/advice_runs_by_loss`: the demo's model; **the rules were written looking at these.** Right
   first diagnosis {seen.right} of {seen.runs}; a rule on {seen.false_alarms} of {seen.healthy} healthy runs, and at
@@ -400,11 +403,11 @@ was done, and were written before a rule had seen the runs.
   before anything was changed for them: right first diagnosis {FIRST_UNSEEN_RIGHT} of {unseen.runs}, an alarm on
   {FIRST_UNSEEN_ALARMS} of {unseen.healthy} runs labelled healthy.** Now {unseen.right} and {unseen.false_alarms}. At
   these rates several runs labelled healthy do drift: KL of 18 nats an answer, a held-out loss above its start.
-{THIRD_SET}- *Healthy* was said of no run, at no tenth of its way, whose held-out accuracy is not above chance
-  by its interval; a test holds that for all of them.
+{THIRD_SET}{_fifth_set(fifth)}- *Healthy* was said of no run, at no tenth of its way,
+  whose held-out accuracy is not above chance by its interval; a test holds that for all of them.
 
-| label | seen | right first | unseen | right first |
-|---|---|---|---|---|
+| label | seen | right first | unseen | right first | fifth set | right first |
+|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 What this does not say: all of it is small models on one kind of text. No labelled run is there for
@@ -420,6 +423,39 @@ THIRD_SET = """\
   that suit each loss: **35 of 37, an alarm on 0 of 13 healthy runs and at 1 of 117 moments on their way**, with no rule
   changed since. These two sets are not in the tree; `--second-model` makes them again (`third-…`, `fourth-…`). The
   misses: 40 % swapped labels with `sigmoid_norm` are `unclear`, `ipo` at a rate of 0.1 is `chosen-falls` before `kl`.
+"""
+
+
+FIFTH_ONCE, FIFTH_ALARMS_ONCE, FIFTH_MOMENTS_ONCE = (50, 50), (0, 14), (1, 126)
+"""Right first diagnoses, alarms on healthy runs, and alarms on their way, each of how many: the one scoring."""
+FIFTH_NOW, FIFTH_ALARMS_NOW, FIFTH_MOMENTS_NOW = (50, 50), (0, 14), (1, 126)
+"""The same now."""
+FIFTH_LEFT_OUT = 4
+"""Runs that did not show what their label says, and were left out before the scoring."""
+FIFTH_LIMITS = """
+  What flatters this score: a run counts as healthy only if its own held-out accuracy is above chance by its interval,
+  which the verdict asks for too. Two runs that learn, of 59 % and 61 % of 64 pairs, were left out for that, and got an
+  alarm (`weak-signal`): with them it was 2 of 16. What was wrong there, a fixed bound of 65 % although all unseen pairs
+  together were above chance by their interval, was mended afterwards; they are `unclear` now. Partly swapped labels
+  allow `weak-signal` and `unclear`; and the rules on the chat template and on cut answers were written after the labels
+  that name them, before the scoring. While the set was being made, for time, recipes were shortened to 40 to 48 steps,
+  and the pool of the measures to 80 pairs, for which its bound of a healthy run's accuracy went from 0.55 to 0.5 (one
+  run more); of 69 recipes 54 were made. No rule saw a run before all that was fixed.
+"""
+
+
+def _fifth_set(fifth: Score) -> str:
+    """The page's paragraph on the fifth set."""
+    right, alarms, moments = FIFTH_ONCE, FIFTH_ALARMS_ONCE, FIFTH_MOMENTS_ONCE
+    return f"""\
+- `tests/advice_runs_other_models`, the fifth set: a GPT-NeoX and a GPT-2 (with a tokenizer and a template of its own)
+  of about a million parameters, mostly on pairs that differ by degrees and are labelled by chance as people label
+  (`scripts/advice_graded_pairs.py`), seeds 29 and 31. Recipes and labels were committed before the rules were changed
+  for what they might show. Each run was then measured with transformers and PEFT alone
+  (`scripts/advice_measures.py`), and {FIFTH_LEFT_OUT} that did not show what their label says were left out before the
+  scoring. **Scored once: right first diagnosis {right[0]} of {right[1]}, an alarm on {alarms[0]} of {alarms[1]} healthy
+  runs and at {moments[0]} of {moments[1]} moments on their way.** Now {fifth.right}, {fifth.false_alarms} and
+  {fifth.alarms_on_the_way}.{FIFTH_LIMITS.rstrip()}
 """
 
 

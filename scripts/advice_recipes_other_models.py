@@ -127,7 +127,8 @@ def _edit(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
 def _recipe(  # noqa: PLR0917 - the columns of the tables below
     model: str, kind: str, name: str, right: str, made: str, change: Change | None = None, **more: Any
 ) -> MeasuredRecipe:
-    common: dict[str, Any] = {"max_steps": 64, "eval_steps": 16, "per_device_train_batch_size": 8}
+    steps, every = (48, 16) if kind.startswith("healthy") else (40, 20)
+    common: dict[str, Any] = {"max_steps": steps, "eval_steps": every, "per_device_train_batch_size": 8}
     common |= {"learning_rate": 1e-3 if model == "gpt_neox" else 2e-3, "max_seq_length": 200}
     options = {key: more.pop(key) for key in ("damage", "wrong_reference", "graded") if key in more}
     if change is None:

@@ -158,9 +158,9 @@ def _measured(  # noqa: PLR0917 - what the run was made from
     """Measure what the run's label says, on pairs that no recipe has and with none of the advice."""
     rng = random.Random("pool")
     if recipe.graded:
-        pool = graded_pairs(150, rng, heldout=True, firmness=None)
+        pool = graded_pairs(80, rng, heldout=True, firmness=None)
     else:
-        pool = preference_pairs(load_problems(GRAMMAR), 4, rng, heldout=True)
+        pool = preference_pairs(load_problems(GRAMMAR), 2, rng, heldout=True)
     result = folder.adapter if recipe.settings.get("use_lora", True) else folder.merged
     normalised = recipe.settings.get("loss_type") == ["sigmoid_norm"]
     measured = measure(model, result, pool, train, normalised) if result.is_dir() else dict(NOT_MEASURED)

@@ -32,8 +32,6 @@ WEAK_ACCURACY = 0.6
 MOVED_NATS_AT_USUAL_RATE = 0.05
 """Mean |margin| / β above which the policy has moved, at a learning rate that is usual for LoRA or higher. At lower
 rates `MOVED_NATS` counts: there a tenth of a nat may be the rounding of bfloat16."""
-WEAK_ACCURACY_AT_CHANCE = 0.65
-"""The same where the accuracy of enough held-out pairs does not differ from chance."""
 WARM_SHARE = 0.2
 """Share of a long run's steps before which its signal is not judged: the rate warms up, and the policy begins."""
 NEARLY_OVER = 0.9
@@ -166,7 +164,7 @@ def weak_signal(run: Evidence) -> Advice | None:
     not_shown = held_out is not None and held_out.is_at_chance
     # After many passes over few pairs only the held-out ones are left to tell.
     weak = (
-        unseen < (WEAK_ACCURACY_AT_CHANCE if not_shown else WEAK_ACCURACY)
+        unseen[0] < WEAK_ACCURACY or (not_shown and wilson_interval(*unseen)[0] <= CHANCE)
         if unseen is not None
         else _never_generalised(run, held_out)
     )
@@ -197,11 +195,12 @@ def _steps_to_judge(run: Evidence) -> float:
     return max(2 * EARLY_STEPS, WARM_SHARE * run.max_steps)
 
 
-def _accuracy_on_unseen_pairs(run: Evidence, held_out: HeldOut | None) -> float | None:
+def _accuracy_on_unseen_pairs(run: Evidence, held_out: HeldOut | None) -> tuple[float, float] | None:
     """Accuracy on held-out pairs and on those of the first pass, which are scored before they are trained on.
 
     Returns:
-        The mean, each pair counting once; None where the first pass was too short to learn anything.
+        The mean, each pair counting once, and how many they are; None where the first pass was too short to learn
+        anything.
     """
     first_pass = [value for step, value in run.series("rewards/accuracies") if step <= run.steps_per_epoch]
     if run.steps_per_epoch < SETTLED_STEPS or len(first_pass) < 2:  # noqa: PLR2004 - a half of nothing
@@ -209,9 +208,9 @@ def _accuracy_on_unseen_pairs(run: Evidence, held_out: HeldOut | None) -> float 
     late = part(first_pass, 0.5, 1)
     seen = len(late) * run.pairs_per_line
     if held_out is None or held_out.accuracy is None:
-        return mean(late)
+        return mean(late), seen
     pairs = pairs_held_out(run)
-    return (mean(late) * seen + held_out.accuracy * pairs) / (seen + pairs)
+    return (mean(late) * seen + held_out.accuracy * pairs) / (seen + pairs), seen + pairs
 
 
 def _never_generalised(run: Evidence, held_out: HeldOut | None) -> bool:

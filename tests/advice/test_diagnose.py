@@ -28,7 +28,11 @@ from dpo_tui.strategies.metric_expectations import LN2
 
 FOLDERS = [Path(__file__).parents[2] / "tests" / name for name in ("advice_runs", "advice_runs_by_loss")]
 RUNS = sorted(path.parent for folder in FOLDERS for path in folder.glob("*/label.json"))
-UNSEEN_RUNS = sorted(path.parent for path in FOLDERS[0].with_name("advice_runs_unseen").glob("*/label.json"))
+UNSEEN_RUNS = sorted(
+    path.parent
+    for name in ("advice_runs_unseen", "advice_runs_other_models")
+    for path in FOLDERS[0].with_name(name).glob("*/label.json")
+)
 LABELS = {run: json.loads((run / "label.json").read_text()) for run in RUNS}
 HEALTHY_RUNS = [run for run in RUNS if LABELS[run]["right"] == [HEALTHY]]
 

@@ -50,6 +50,12 @@ def test_each_pair_counts_once_whether_held_out_or_of_the_first_pass() -> None:
     assert said(accuracy=0.70, held_out=0.5, pairs=200, batch=1) == ["weak-signal"], "30 at 70 %, 200 at 50 %: 53 %"
 
 
+def test_unseen_pairs_that_are_surely_above_chance_are_no_weak_signal() -> None:
+    """Held-out pairs alone do not tell, all unseen ones together do: 300 pairs at 63 %, and not 75 of them."""
+    assert said(accuracy=0.64, held_out=0.6, pairs=60) == ["unclear"]
+    assert said(accuracy=0.62, held_out=0.55, pairs=20, batch=1) == ["weak-signal"]
+
+
 def test_what_was_learnt_by_heart_is_no_signal_if_the_held_out_loss_never_fell() -> None:
     """Many passes over few pairs: training accuracy says nothing of other pairs."""
     by_heart: dict[str, Any] = {"accuracy": 0.95, "held_out": 0.5, "pairs": 48, "rows": 40, "losses": (0.69, 0.2)}
