@@ -111,3 +111,47 @@ def test_the_interval_is_that_of_wilson() -> None:
     assert wilson_interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert wilson_interval(1.0, 20) == pytest.approx((0.8389, 1.0), abs=5e-5)
     assert wilson_interval(0.5, 0) == (0.0, 1.0)
+
+
+def falling(steps: int, *evaluations: dict[str, Any], by: float = 0.01, max_steps: int | None = None) -> Advice:
+    """What is said of demonstrations, which have no accuracy, whose loss falls by so much a step from 2."""
+    lines = [{"step": step, "loss": 2 - by * step} for step in range(1, steps + 1)]
+    receipt = {"data": {"held_out": 20}} if evaluations else {}
+    return apply_rules(Evidence({"strategy": "sft"}, [*lines, *evaluations], receipt, max_steps=max_steps))[0]
+
+
+def test_the_figures_are_the_first_and_the_last_fifth_and_the_last_evaluation() -> None:
+    held_out = said(BEFORE, after(0.8), {"step": 60, "eval_kl": 2.46, "eval_kl_stderr": 0.3})
+    assert held_out.message == (
+        "Healthy: loss 0.69 → 0.64, accuracy 80%, margin 0.20, held-out accuracy 80% of 48, KL 2.5 ± 0.3."
+    )
+    loss = falling(60, {"step": 0, "eval_loss": 2.0}, {"step": 60, "eval_loss": 1.2})
+    assert loss.message == "Healthy: loss 1.99 → 1.46, held-out loss 2.00 → 1.20."
+
+
+def test_a_single_evaluation_has_nothing_to_be_compared_with() -> None:
+    found = falling(60, {"step": 60, "eval_loss": 1.2})
+    assert found.rule == "unclear" and "one evaluation alone, of held-out loss 1.200" in found.message
+    assert (
+        "has not fallen (2.000 → 2.100)"
+        in falling(60, {"step": 0, "eval_loss": 2.0}, {"step": 60, "eval_loss": 2.1}).message
+    )
+
+
+def test_without_accuracy_and_evaluation_the_loss_alone_says_whether_it_learns() -> None:
+    assert falling(60).rule == "learning"
+    assert falling(60, by=0.0).rule == falling(60, by=-0.0001).rule == "unclear"
+
+
+@pytest.mark.parametrize(
+    ("steps", "max_steps", "message"),
+    [
+        (0, None, "No numbers yet."),
+        (9, 60, "Too early to tell: step 9 of 60."),
+        (9, None, "Too early to tell: step 9."),
+        (4, 40, "Too early to tell: step 4 of 40."),
+    ],
+)
+def test_before_the_tenth_step_nothing_is_said(steps: int, max_steps: int | None, message: str) -> None:
+    assert falling(steps, max_steps=max_steps).message == message
+    assert falling(10, max_steps=60).rule == "learning"
