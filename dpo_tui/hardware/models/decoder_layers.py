@@ -5,7 +5,7 @@ from collections import Counter
 from dpo_tui.hardware.models.config_values import EXPERTS, HEADS, HIDDEN, LAYERS, ConfigValues
 from dpo_tui.hardware.models.experts import expert_part, is_sparse
 from dpo_tui.hardware.models.family_layouts import LAYOUTS, ModelLayout
-from dpo_tui.hardware.models.layer_extras import layer_extras
+from dpo_tui.hardware.models.gemma_layer_extras import gemma_layer_extras
 from dpo_tui.hardware.models.matrices import LayerKind, LayerPart, Linear, Source
 from dpo_tui.hardware.models.state_space import convolution, delta_net, mamba, mamba2
 
@@ -76,7 +76,7 @@ def _layer(config: ConfigValues, layout: ModelLayout, layer: int) -> LayerPart:
         sparse = config.count(*EXPERTS) > 0 and is_sparse(config, layer)
         dense = LayerPart() if sparse else _mlp(layout, hidden, mlp_width(config, layout, layer))
         part = part + (expert_part(config, layout) if sparse else dense)
-    return part + layer_extras(config)
+    return part + gemma_layer_extras(config)
 
 
 def _norms(config: ConfigValues, layout: ModelLayout) -> int:

@@ -10,12 +10,12 @@ from dpo_tui.hardware.models.config_values import EXPERTS, HIDDEN, LAYERS, Confi
 from dpo_tui.hardware.models.decoder_layers import head_size, key_heads, layer_kinds, mlp_width, query_heads
 from dpo_tui.hardware.models.experts import token_width
 from dpo_tui.hardware.models.family_layouts import LAYOUTS, ON_BY_DEFAULT, TIED_WRAPPERS, ModelLayout
-from dpo_tui.hardware.models.layer_extras import layer_input_embedding
-from dpo_tui.hardware.models.layers_of_files import layers_of_files
+from dpo_tui.hardware.models.gemma_layer_extras import layer_input_embedding
+from dpo_tui.hardware.models.layers_from_tensors import layers_from_tensors
 from dpo_tui.hardware.models.matrices import LayerPart, Linear
 from dpo_tui.hardware.models.quantised import quantisation_in
 from dpo_tui.hardware.models.stored_weights import StoredWeights, stored_weights
-from dpo_tui.hardware.models.towers import TOWERS, tower_part
+from dpo_tui.hardware.models.vision_tower import TOWERS, tower_part
 
 _CLOSE = 0.001
 """Share by which the weights in files may differ from those counted by the family's layout."""
@@ -159,7 +159,7 @@ def _with_files(arch: Architecture, stored: StoredWeights, values: ConfigValues)
         return arch
     if not arch.guess and abs(stored.parameters - arch.counted_parameters) <= _CLOSE * stored.parameters:
         return arch
-    layers = layers_of_files(stored, values)
+    layers = layers_from_tensors(stored, values)
     if layers is None:
         return replace(arch, guess=arch.guess or "the files hold other weights than the model type has: a guess")
     known = f"model type {arch.model_type!r} is " + ("not counted exactly" if not arch.guess else "unknown") + " here"

@@ -17,7 +17,7 @@ from typing import Any
 from datasets import Dataset, load_from_disk
 
 from dpo_tui import paths
-from dpo_tui.data.tokens.template_clock import clock_texts
+from dpo_tui.data.tokens.template_date import clock_texts
 
 # Below this many rows, tokenising is faster than the look-up.
 FEWEST = 500

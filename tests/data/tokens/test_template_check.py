@@ -17,7 +17,7 @@ from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.tokens.chat_template import load_template
 from dpo_tui.data.tokens.template_check import check_config, check_rows
-from dpo_tui.data.tokens.template_clock import clock_texts
+from dpo_tui.data.tokens.template_date import clock_texts
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.demo import assets

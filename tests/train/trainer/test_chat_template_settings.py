@@ -223,12 +223,10 @@ def test_tokens_of_another_day_are_not_taken_from_the_cache(
     data = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
 
     def keys(day: int) -> tuple[str | None, str | None]:
-        from dpo_tui.data.tokens import template_clock
+        from dpo_tui.data.tokens import template_date
 
         now = datetime(2031, 5, day)
-        monkeypatch.setattr(
-            token_cache, "clock_texts", lambda sources: template_clock.clock_texts(sources, lambda: now)
-        )
+        monkeypatch.setattr(token_cache, "clock_texts", lambda sources: template_date.clock_texts(sources, lambda: now))
         plain = AutoTokenizer.from_pretrained(tiny_model)
         return tuple(token_cache.key_of(data, one, arguments) for one in (dated, plain))  # type: ignore[return-value]
 

@@ -5,7 +5,7 @@ from dpo_tui.hardware.models.experts import expert_stack
 from dpo_tui.hardware.models.matrices import LayerPart, Linear
 
 
-def layer_extras(config: ConfigValues) -> LayerPart:
+def gemma_layer_extras(config: ConfigValues) -> LayerPart:
     """Return the further matrices of one layer; none in other families."""
     part = LayerPart()
     if config.model_type not in ("gemma3n_text", "gemma4_text"):

@@ -24,7 +24,7 @@ _READS: dict[str, Source] = {
 
 
 @dataclass(frozen=True)
-class LayersOfFiles:
+class LayersFromTensors:
     """What files show of a model.
 
     Attributes:
@@ -40,7 +40,7 @@ class LayersOfFiles:
     lookup_weights: int
 
 
-def layers_of_files(stored: StoredWeights, values: ConfigValues) -> LayersOfFiles | None:
+def layers_from_tensors(stored: StoredWeights, values: ConfigValues) -> LayersFromTensors | None:
     """Sort the weights in files into decoder layers, tower, embeddings and the rest; None where no layer is found."""
     layers = stored_layers(stored.tensors)
     if not layers:
@@ -54,7 +54,7 @@ def layers_of_files(stored: StoredWeights, values: ConfigValues) -> LayersOfFile
         if not is_of_tower(name) and not stored_layers({name: shape})
     ]
     lookup = sum(math.prod(shape) for name, shape in outside if _LOOKUP.search(name))
-    return LayersOfFiles(
+    return LayersFromTensors(
         kinds=tuple(LayerKind(count, part.linears, part.small) for part, count in parts.items()),
         beside=_part([item for item in outside if not _LOOKUP.search(item[0])], active),
         tower=_part(tower, active),
