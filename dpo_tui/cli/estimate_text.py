@@ -73,7 +73,8 @@ def _parts(result: EstimateResult) -> list[str]:
     rows = [_row(part.label, part.size) for part in result.memory.parts]
     where = "GPU memory" if result.device == "cuda" else "main memory (no GPU is used)"
     if result.config.world_size > 1:
-        where += f", each of {result.config.world_size} processes"
+        kind = "GPU" if result.device == "cuda" else "main"
+        where = f"{kind} memory of each of {result.config.world_size}"
     rows.append("─" * (_LABEL_COLUMNS + 10))
     rows.append(_row(f"{where}, at its most: {result.memory.peak.name}", result.memory.total))
     if result.free is not None:

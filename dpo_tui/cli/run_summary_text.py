@@ -99,7 +99,7 @@ def run_lines(run: dict[str, Any], width: int, now: float | None = None) -> list
     lines += _wrap(_progress(run), width)
     lines += _wrap(_figures(run.get("metrics", {})), width)
     lines += _wrap(_times(run, now), width)
-    if run["status"] in LIVE:
+    if run["status"] in LIVE - {"queued", "starting"}:  # else the reports are those of an earlier attempt
         lines += _wrap(_ranks(run, now), width)
     advice = run.get("advice")
     if advice:

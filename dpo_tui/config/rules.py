@@ -238,6 +238,15 @@ def provider_takes_several_processes(config: Config) -> ConfigProblem | None:
 
 
 @rule
+def strategy_takes_several_processes(config: Config) -> ConfigProblem | None:
+    """Nobody has held its losses in several processes to those in one."""
+    if config.world_size == 1 or strategy_of(config).several_processes:
+        return None
+    message = f"trains in one process here, and the config asks for {config.world_size}"
+    return ConfigProblem("strategy", config.strategy, message)
+
+
+@rule
 def the_newest_run_goes_by_last(config: Config) -> ConfigProblem | None:
     """No command would find the run by this name; `dpo-tui rename` raises for it too."""
     return ConfigProblem("name", config.name, "commands take it for the newest run") if config.name == "last" else None

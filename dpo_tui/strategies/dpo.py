@@ -46,4 +46,5 @@ DPO = Strategy(
     memory_7b_gb=(8.0, 10.0),
     disables_dropout=_disables_dropout,
     micro_batch_changes_loss=_micro_batch_changes_loss,
+    several_processes=True,
 )

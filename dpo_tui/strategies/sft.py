@@ -13,4 +13,5 @@ SFT = Strategy(
     metrics=(Metric("loss", "loss", "down"), Metric("entropy"), Metric("mean_token_accuracy")),
     trl_arguments="SFTConfig",
     memory_7b_gb=(6.0, 8.0),
+    several_processes=True,
 )

@@ -132,6 +132,8 @@ class Strategy:
         disables_dropout: whether its trainer sets the rate of every dropout to 0, the adapter's included.
         micro_batch_changes_loss: whether the loss of an example depends on the others of its micro-batch, so that a
             smaller one with more accumulation is not the same training.
+        several_processes: whether a test holds several processes that train it together to the losses of one. Some
+            losses of TRL average over the rows of all processes, so that another number of them is another training.
     """
 
     name: str
@@ -155,6 +157,7 @@ class Strategy:
     smallest_micro_batch: int = 1
     disables_dropout: Callable[[Settings], bool] = _never
     micro_batch_changes_loss: Callable[[Settings], bool] = _never
+    several_processes: bool = False
 
     def start_loss(self, settings: Settings) -> float | None:
         """Return the expected loss before the first update; None where that is unknown."""

@@ -1,5 +1,6 @@
 """Which GPUs a config asks for: what `gpus` and `gpu_count` mean, and what is refused before a run is made."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from dpo_tui.hardware.gpu_choice import placement_for
 from dpo_tui.hardware.nvml import Inventory, NvmlFault
 from dpo_tui.hardware.profiles import Ram
 from dpo_tui.hardware.requested_gpus import with_counted_gpus
+from dpo_tui.strategies import registry
+from dpo_tui.strategies.dpo import DPO
 from tests.support.doctor_facts import GIB, gpu
 
 RAM = Ram(64 * GIB, 60 * GIB)
@@ -69,6 +72,13 @@ def test_the_effective_batch_counts_every_process() -> None:
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidConfigError, match=said):
         config(**values)
+
+
+def test_a_strategy_that_was_not_tried_in_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "STRATEGIES", {"dpo": replace(DPO, several_processes=False)})
+    with pytest.raises(InvalidConfigError, match="trains in one process here, and the config asks for 2"):
+        config(gpus="none", ranks=2)
+    assert config(gpus="none").world_size == 1
 
 
 def test_all_counts_the_gpus_that_can_be_used() -> None:

@@ -79,6 +79,12 @@ def test_a_number_in_the_config_leaves_no_choice(
     assert tool("h100-mig-slices", tmp_path, home, code, **extra)[0].get("CUDA_VISIBLE_DEVICES") == expected
 
 
+@pytest.mark.parametrize("gpus", ["all", "0,1", "auto"])
+def test_a_tool_takes_one_of_the_gpus_on_which_a_run_trained(gpus: str, tmp_path: Path, home: Path) -> None:
+    code = f"import json; from dpo_tui.hardware import tool_gpu; print(json.dumps(tool_gpu.tool_environment({gpus!r})))"
+    assert tool("a100x2", tmp_path, home, code)[0]["CUDA_VISIBLE_DEVICES"] in {"0", "1"}
+
+
 def test_a_run_that_holds_a_gpu_never_trains_on_the_cpu_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

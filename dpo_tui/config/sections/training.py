@@ -36,7 +36,11 @@ class TrainingSection(Section):
         2, "batch per device", "Pairs in one forward pass. Halve it when memory runs out.", unit="pairs", ge=1, le=4096
     )
     gradient_accumulation_steps: int = setting(
-        4, "accumulate", "Forward passes before a step. Batch × accumulate is the effective batch.", ge=1, le=65536
+        4,
+        "accumulate",
+        "Forward passes before a step. Batch × accumulate × processes is the effective batch.",
+        ge=1,
+        le=65536,
     )
     learning_rate: float = setting(
         5e-7,

@@ -62,7 +62,10 @@ class SpikeDetector:
         if is_spike and self._reported < _MOST_EVENTS:
             self._reported += 1
             batch = self._describe_batches()
-            message = f"The gradient jumped to {norm:.3g} at step {step}" + (f". Its batch: {batch}" if batch else "")
+            # Every rank sees the same norm, and only its own rows of the step; the others print theirs into their logs.
+            rank = self._journal.rank
+            whose = "Its batch" if rank.is_alone else f"Rank {rank.rank}'s rows (those of others: ranks/N.log)"
+            message = f"The gradient jumped to {norm:.3g} at step {step}" + (f". {whose}: {batch}" if batch else "")
             self._journal.event("warning", message, rule="spike", step=step, batch=batch)
 
     def _describe_batches(self) -> str:

@@ -97,7 +97,7 @@ class PairTrainer(SharedEvaluation, DPOTrainer):  # type: ignore[misc]
         args.dataset_num_proc = args.dataset_num_proc or token_cache.processes(len(dataset))
         rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         # Not if the template writes the date, and that has changed meanwhile.
-        if key and self.accelerator.is_main_process and dates == token_cache.dates_in(processing_class):
+        if key and self.journal.rank.is_first and dates == token_cache.dates_in(processing_class):
             token_cache.store(key, rows)
         return rows
 

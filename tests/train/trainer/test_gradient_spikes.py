@@ -11,6 +11,7 @@ from dpo_tui.advice import receipt_rules
 from dpo_tui.advice.diagnose import apply_rules
 from dpo_tui.advice.evidence import Evidence
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.ranks import Rank
 from dpo_tui.train.trainer import gradient_spikes
 from dpo_tui.train.worker.journal import Journal
 from tests.support.training import finished_run
@@ -54,6 +55,17 @@ def test_a_gradient_that_is_no_number_is_told_and_not_without_end(tmp_path: Path
     for step in range(100):
         detector.check(step, math.nan)
     assert 1 <= len(spike_events(folder)) <= 10
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_of_several_processes_names_its_own_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    monkeypatch.setattr(gradient_spikes.SpikeDetector, "_describe_batches", lambda self: "“a” (3 tokens)")
+    journal = Journal(RunFolder(tmp_path), Rank(number, number, 2))
+    gradient_spikes.SpikeDetector(None, journal).check(7, math.nan)
+    said = spike_events(RunFolder(tmp_path))[0]["message"] if number == 0 else capsys.readouterr().out
+    assert f"Rank {number}'s rows (those of others: ranks/N.log): “a” (3 tokens)" in said
 
 
 def test_the_advice_names_the_rows_that_the_worker_saw(tmp_path: Path) -> None:
