@@ -119,7 +119,9 @@ def read_state(folder: RunFolder) -> State | None:
 
 
 def write_state(folder: RunFolder, state: State) -> None:
-    """Replace ``state.json``. Only the supervisor calls this, and `store.create` before there is one.
+    """Replace ``state.json``: the supervisor, and `store.create` before there is one.
+
+    While a job of the run waits for its supervisor, its launcher holds the run's lock for the moment of writing.
 
     Raises:
         OSError: it could not be written; the old state is unchanged.

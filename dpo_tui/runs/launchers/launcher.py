@@ -7,7 +7,8 @@ Adding a launcher takes two places and changes nothing that exists:
    the worker, and an end that is read from the ranks' own reports.
 
    One for a batch system also submits the supervisor in ``start_supervisor``, answers ``waiting_reason`` while the job
-   is pending, and cancels it in ``stop_unsupervised``; inside the job the supervisor is the usual one.
+   is pending, and cancels it in ``stop_unsupervised``; inside the job the supervisor is the usual one. See
+   `dpo_tui.runs.launchers.slurm`.
 
 2. a row in ``registry.LAUNCHERS``; a run that `dpo_tui.runs.store.create` makes with this ``launcher`` uses it.
 
