@@ -20,6 +20,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.start_run import ARGV_VARIABLE, start
 from dpo_tui.start.prepare import Prepared, create_stages, prepare_stages
 from dpo_tui.start.slurm_check import script_of
+from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.text.printable import printable
 
 _MOST_ROWS_NAMED = 5
@@ -78,7 +79,10 @@ def train(
 def narrate_checks(prepared: Prepared, source: str) -> None:
     """Print what the checks of a config found: rows that cannot be used, settings that are unwise."""
     held_out = f", {prepared.held_out:,} of them held out" if prepared.held_out else ""
-    narrate(f"{printable(source)}: {prepared.usable:,} of {prepared.rows:,} rows can be used{held_out}")
+    counted = f"{prepared.usable:,} of {prepared.rows:,} rows can be used"
+    if prepared.usable > prepared.rows:  # of a ranking, or of a pair as labelled answers, a row gives several
+        counted = f"{prepared.rows:,} rows give {prepared.usable:,} {strategy_of(prepared.config).data.value}"
+    narrate(f"{printable(source)}: {counted}{held_out}")
     unusable = [problem for problem in prepared.dropped if problem.check != "tie"]  # the notes count these
     for problem in unusable[:_MOST_ROWS_NAMED]:
         narrate(f"  {problem.label}: {printable(problem.message, single_line=True)}")

@@ -52,10 +52,10 @@ def trl_fields(class_name: str, site: Path | None = None) -> Mapping[str, Librar
     return _dataclass_fields("trl", class_name, site)
 
 
-def trl_lacks(folder: str, site: Path | None = None) -> bool:
-    """Return whether TRL is installed, and has no such folder as ``experimental/orpo``; see :func:`trl_fields`."""
+def trl_lacks(location: str, site: Path | None = None) -> bool:
+    """Return whether TRL is installed, and has no such part as ``experimental/orpo``; see :func:`trl_fields`."""
     root = package_root("trl", site)
-    return root is not None and not (root / folder).is_dir()
+    return root is not None and not (root / location).exists()
 
 
 def peft_fields(class_name: str = "LoraConfig", site: Path | None = None) -> Mapping[str, LibraryField] | None:

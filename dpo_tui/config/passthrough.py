@@ -75,7 +75,7 @@ def passthrough_problems(config: Config) -> list[ConfigProblem]:
 
 def _missing_trainer(config: Config) -> list[ConfigProblem]:
     """A strategy whose trainer the installed TRL has moved or dropped: its experimental ones come and go."""
-    folder = strategy_of(config).trl_folder
+    folder = strategy_of(config).trl_location
     if not folder or not trl_lacks(folder):
         return []
     message = (

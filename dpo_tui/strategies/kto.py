@@ -65,6 +65,8 @@ KTO = Strategy(
         Metric("aux_loss"),
     ),
     trl_arguments="KTOConfig",
+    trl_location="trainer/kto_trainer.py",
+    providers=frozenset({"huggingface"}),
     # Twice DPO's: a pair is two labelled answers.
     enough_examples=1000,
     has_reference=True,

@@ -114,7 +114,7 @@ class Strategy:
         sequences_per_example: how many sequences one example puts through the model.
         metrics: logged by its trainer, the most informative first.
         trl_arguments: name of TRL's class of arguments, whose fields the table [trl] of a config may set.
-        trl_folder: the folder of the trainer in TRL's package, where a version of TRL may lack it; empty otherwise.
+        trl_location: where the trainer is in TRL's package, where a version of TRL may lack it; empty otherwise.
         settings: the settings of losses, references and labels that its trainer reads. Those of other strategies are
             refused; None where nothing is known about them, and none is.
         defaults: defaults of settings that differ from the schema's.
@@ -151,7 +151,7 @@ class Strategy:
     sequences_per_example: int
     metrics: tuple[Metric, ...]
     trl_arguments: str = "DPOConfig"
-    trl_folder: str = ""
+    trl_location: str = ""
     settings: frozenset[str] | None = None
     defaults: Settings = field(default_factory=dict)
     refusal: Callable[[Settings], tuple[str, str] | None] = _no_refusal

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dpo_tui.cli.train import narrate_checks
 from dpo_tui.config.files import from_values
 from dpo_tui.config.problems import InvalidConfigError
 from dpo_tui.config.schema import Config
@@ -133,3 +134,14 @@ def test_data_that_cannot_serve_is_refused_before_a_run_is_made(
     assert refused.value.exit_code == 2
     assert "keep_end" not in (refused.value.hint or ""), "which KTO does not have"
     assert not list((home / "runs").glob("*"))
+
+
+def test_what_a_start_says_counts_answers_and_not_more_rows_than_there_are(
+    home: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_lines(tmp_path / "pairs.jsonl", rows(40))
+    prepared = prepare(loaded(tmp_path, tiny_model, path, strategy="kto"))
+    narrate_checks(prepared, "config.toml")
+    said = capsys.readouterr().err
+    assert "40 rows give 80 labelled answers, 8 of them held out" in said
+    assert "labels: 36 desirable and 36 undesirable answers" in said

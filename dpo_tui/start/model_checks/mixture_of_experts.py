@@ -29,7 +29,7 @@ def check_mixture_of_experts(folder: ModelFolder, config: Config) -> list[str]:
             "name a model of another family",
         )
     if types & _EXPERTS_NOT_COUNTED and _load_balancing_rate(folder, config):
-        settable = strategy_of(config).data is DataForm.PAIRS  # the loss of demonstrations has no such setting
+        settable = strategy_of(config).data is not DataForm.DEMONSTRATIONS  # whose loss has no such setting
         raise folder.error(
             f"TRL cannot compute the load-balancing loss of {folder.text_config.get('model_type')}",
             "set router_aux_loss_coef = 0"

@@ -253,6 +253,7 @@ def test_a_load_balancing_loss_that_trl_cannot_compute_is_refused_unless_it_is_o
     attention = {"lora_target_modules": ["q_proj", "o_proj"]}
     assert "load-balancing loss" in refusal(folder, **attention).message
     assert "config.json" in str(refusal(folder, strategy="sft", **attention).hint)
+    assert "set router_aux_loss_coef = 0" in str(refusal(folder, strategy="kto", **attention).hint)
     assert checked(folder, router_aux_loss_coef=0.0, **attention) == []
     path.write_text(json.dumps(document | {"router_aux_loss_coef": 0.0}))
     assert checked(folder, strategy="sft", **attention) == []
