@@ -17,8 +17,9 @@ from tests.support.training import lines, train
 
 QUICK = ("simpo", "orpo")
 SLOW = ("dpo-norm", "cpo")
-# It compares sums over whole answers, so that the longer chosen ones rank below most rejected ones at the start.
-BY_LENGTH = "cpo"
+# The logged accuracy compares sums over whole answers: it begins far below one half where nothing is subtracted and the
+# chosen ones are longer, and it is not what a loss of means per token makes large.
+OTHER_METRIC = ("cpo", "dpo-norm")
 # The demo's own, which suit its toy model; recipes name rates of real models.
 KEPT = ("learning_rate",)
 
@@ -39,8 +40,10 @@ def test_it_learns_the_shipped_pairs_and_the_advice_is_silent(home: Path, name: 
     folder = train(config)
     written = lines(folder.metrics)
     evaluated = [line for line in written if "eval_rewards/accuracies" in line]
-    before, after = (evaluated[index]["eval_rewards/accuracies"] for index in (0, -1))
-    assert after > 0.9 if name != BY_LENGTH else after > before + 0.2
+    if name in OTHER_METRIC:
+        assert evaluated[-1]["eval_loss"] < 0.9 * evaluated[0]["eval_loss"]
+    else:
+        assert evaluated[-1]["eval_rewards/accuracies"] > 0.9
     receipt = json.loads(folder.receipt.read_text(encoding="utf-8"))
     found = apply_rules(Evidence(config.model_dump(), written, receipt, max_steps=config.max_steps))
     assert [(one.rule, one.message) for one in found if one.severity != "info"] == []
