@@ -30,8 +30,10 @@ class HeldOut:
         start: the held-out loss before the first step, or of the first evaluation.
         best: the lowest held-out loss.
         margin: mean reward of the chosen answers minus that of the rejected ones; None where none was logged.
-        ranked_before: whether pairs are ranked without a reference, by likelihood, which a model may do well before
-            any training, so that its accuracy alone proves nothing.
+        ranked_before: whether pairs are ranked without a reference: by likelihood, as a model may do well before any
+            training, so that its accuracy alone proves nothing.
+        accuracy_before: of the evaluation before the first step of such a run. Sums over whole answers rank by length:
+            then it may be far below one half, and a rise from there is what was learnt.
     """
 
     count: int | None
@@ -42,6 +44,7 @@ class HeldOut:
     best: float | None
     margin: float | None = None
     ranked_before: bool = False
+    accuracy_before: float | None = None
 
     @property
     def above_chance(self) -> bool:
@@ -49,9 +52,15 @@ class HeldOut:
         return self.interval[0] > CHANCE
 
     @property
+    def above_start(self) -> bool:
+        """Whether a run without a reference ranks pairs better than before its first step, by more than chance."""
+        return self.accuracy_before is not None and self.interval[0] > self.accuracy_before
+
+    @property
     def is_at_chance(self) -> bool:
         """Whether an accuracy of enough pairs does not differ from chance, or is below it."""
-        return self.accuracy is not None and self.count is not None and not self.is_few and not self.above_chance
+        known = self.accuracy is not None and self.count is not None and not self.is_few
+        return known and not self.above_chance and not self.above_start
 
     @property
     def is_few(self) -> bool:
@@ -65,7 +74,7 @@ class HeldOut:
             return False
         fallen = self.start - self.loss > FALLEN_LOSS_SHARE * abs(self.start)
         if self.accuracy is not None:
-            return self.above_chance and (fallen or not self.ranked_before)
+            return fallen and (self.above_chance or self.above_start) if self.ranked_before else self.above_chance
         # Where most answers have one label, a policy that likes all answers better has a lower loss, too.
         return fallen and (self.margin is None or self.margin > 0)
 
@@ -83,6 +92,7 @@ def held_out_of(run: Evidence) -> HeldOut | None:
     expected = run.loss_scale.start if run.loss_scale else None
     # A run that was not evaluated before its first step starts where its loss must, else at its first evaluation.
     start = expected if first is not None and first[0] > 0 and expected is not None else first[1] if first else None
+    ranked = run.strategy is not None and not run.strategy.has_reference
     return HeldOut(
         count=count,
         accuracy=accuracy,
@@ -91,7 +101,8 @@ def held_out_of(run: Evidence) -> HeldOut | None:
         start=start,
         best=min(later, default=None),
         margin=margins[-1][1] if margins and margins[-1][0] > 0 else None,
-        ranked_before=run.strategy is not None and not run.strategy.has_reference,
+        ranked_before=ranked,
+        accuracy_before=accuracies[0][1] if ranked and accuracies and accuracies[0][0] == 0 else None,
     )
 
 

@@ -193,3 +193,32 @@ def test_log_probabilities_that_stay_are_not_a_policy_thrown_far() -> None:
     thrown = [{**line, "rewards/chosen": -20.0 - 1.0 * line["step"]} for line in curve]
     rules = {one.rule for one in apply_rules(Evidence({"strategy": "cpo", "beta": 0.1, "learning_rate": 1e-3}, thrown))}
     assert "rate-high" in rules
+
+
+def of_demo(strategy: str, accuracies: tuple[float, float], losses: tuple[float, float]) -> Evidence:
+    """Fifty steps of a run on 87 held-out pairs, from the first value of each to the second."""
+
+    def at(ends: tuple[float, float], step: int) -> float:
+        return ends[0] + (ends[1] - ends[0]) * step / 50
+
+    curve = [
+        {"step": step, "loss": at(losses, step), "rewards/accuracies": at(accuracies, step),
+         "rewards/margins": at((-0.2, 0.2), step), "rewards/chosen": -3.0, "rewards/rejected": -3.0}
+        for step in range(1, 51)
+    ]  # fmt: skip
+    evaluations = [
+        {"step": step, "eval_loss": at(losses, step), "eval_rewards/accuracies": at(accuracies, step)}
+        for step in (0, 25, 50)
+    ]
+    settings = {"strategy": strategy, "beta": 0.1, "learning_rate": 1e-3}
+    return Evidence(settings, [evaluations[0], *curve, *evaluations[1:]], {"data": {"held_out": 87}}, max_steps=50)
+
+
+def test_ranking_by_likelihood_is_judged_from_where_it_began() -> None:
+    """Figures of the demo's pairs: CPO begins far below a coin, by length, and SimPO far above it."""
+    risen = apply_rules(of_demo("cpo", (0.235, 0.588), (0.93, 0.765)))
+    assert [one.rule for one in risen] == ["healthy"]
+    perfect = apply_rules(of_demo("simpo", (0.97, 1.0), (0.95, 0.01)))
+    assert [one.rule for one in perfect] == ["healthy"], "that all pairs are right makes them not trivial"
+    nothing = apply_rules(of_demo("simpo", (0.97, 0.97), (0.95, 0.948)))
+    assert nothing[0].rule != "healthy", "the model ranked them so before"
