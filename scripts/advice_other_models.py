@@ -1,4 +1,4 @@
-"""Train the models of the fifth and sixth set of labelled runs: GPT-NeoX and GPT-2, of families no rule had seen.
+"""Train the models of the fifth set of labelled runs: a GPT-NeoX and a GPT-2, of families no rule had seen.
 
     python scripts/advice_other_models.py FOLDER --family gpt_neox|gpt2 [--steps N]     some minutes on one core
 

@@ -1,6 +1,7 @@
 """Train the labelled runs on which the advice is tested (tests/advice_runs): healthy ones, and ones with one fault.
 
     python scripts/make_advice_runs.py OUT [--only NAME…] [--seed N] [--second-model FOLDER] [--real-model FOLDER]
+                                       [--gpt-neox FOLDER] [--gpt2 FOLDER]
 
 Every run is real training on the demo's pairs: of the demo's model or a second toy (`advice_second_model.py`) a quarter
 of a minute on one core, of a real model ten minutes. A run's folder holds what the advice reads (settings, metrics,

@@ -48,6 +48,8 @@ from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 
 _FEW_DUPLICATES = 0.05
 """Share of copies in the training rows up to which no warning is written."""
+_FEW_CUT_ANSWERS = 0.01
+"""Share of the training pairs with a cut answer up to which it is a note."""
 
 
 def run_training(config: Config, folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> None:
@@ -236,7 +238,8 @@ def _report_too_long(config: Config, data: DataUsed, journal: Journal) -> None:
             f"{data.answers_cut:,} of {data.train:,} training pairs have an answer that is cut at max_seq_length = "
             f"{config.max_seq_length:,} tokens: it is trained without its end"
         )
-        journal.event("warning", message, rule="answers-cut", rows=data.answers_cut, of=data.train)
+        kind = "warning" if data.answers_cut > _FEW_CUT_ANSWERS * data.train else "note"
+        journal.event(kind, message, rule="answers-cut", rows=data.answers_cut, of=data.train)
     if data.too_long:
         reason = f"the prompt alone fills max_seq_length = {config.max_seq_length:,} tokens"
         examples = strategy_of(config).data.value

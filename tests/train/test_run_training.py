@@ -210,6 +210,22 @@ def test_pairs_that_trl_drops_are_counted(home: Path, tiny_model: Path, tmp_path
     assert any("1 pairs dropped" in event["message"] for event in lines(folder.events))
 
 
+def test_answers_that_are_cut_are_counted_and_named(home: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """The collator of TRL cuts them without a word, in every batch anew."""
+    long, short = " word" * 90, "Yes."
+    rows = [
+        {"prompt": f"q{number}", "chosen": short + (long if number < 3 else ""), "rejected": f"No {number}."}
+        for number in range(8)
+    ]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = train(make_config(tiny_model, data, eval_split=0.0, sample_prompts=0, max_steps=1, max_seq_length=64))
+    used = json.loads(folder.receipt.read_text())["data"]
+    assert (used["train"], used["answers_cut"], used["chosen_longer"]) == (8, 3, 3)
+    (event,) = [event for event in lines(folder.events) if event.get("rule") == "answers-cut"]
+    assert (event["kind"], event["rows"], event["of"]) == ("warning", 3, 8)
+
+
 def test_a_tokenizer_without_a_template_gets_chatml_and_the_run_says_so(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
