@@ -15,7 +15,9 @@ from dpo_tui.cli.run_summary_text import next_steps, result_text
 from dpo_tui.errors import RunError
 from dpo_tui.runs import control_requests, exit_codes
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 from dpo_tui.runs.metrics_reader import MetricsTail
+from dpo_tui.runs.state import read_state
 from dpo_tui.runs.status import Status, status_of
 from dpo_tui.runs.status_names import PHASES
 from dpo_tui.runs.summary import eta_of
@@ -36,13 +38,42 @@ _EVALUATION = (
 )
 
 
-def follow(folder: RunFolder) -> int:
+class RunLog:
+    """Readers of what a run writes; what they have read is not shown again."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.events, self.metrics = MetricsTail(folder.events), MetricsTail(folder.metrics)
+        state = read_state(folder)
+        self._supervisor = (state.supervisor_pid, state.supervisor_start) if state is not None else None
+
+    def skip(self) -> None:
+        """Read what is there, without a word: a run that is resumed has shown it once."""
+        self.events.poll()
+        self.metrics.poll()
+
+    def wait_for_supervisor(self) -> None:
+        """Wait until another supervisor has taken the run: until then its state is that of the attempt before."""
+        deadline = time.monotonic() + LAUNCH_DEADLINE
+        while time.monotonic() < deadline:
+            state = read_state(self.folder)
+            if state is not None and (state.supervisor_pid, state.supervisor_start) != self._supervisor:
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def follow(folder: RunFolder, log: RunLog | None = None) -> int:
     """Show a run until it ends, and return the command's exit code.
 
     The first Ctrl-C asks the run to stop with a checkpoint, the second to stop at once. A hang-up ends this command
     only: the run's supervisor has a session of its own.
+
+    Args:
+        folder: the run.
+        log: what it has shown already; by default nothing.
     """
-    events, metrics = MetricsTail(folder.events), MetricsTail(folder.metrics)
+    log = log or RunLog(folder)
+    events, metrics = log.events, log.metrics
     line = _StatusLine()
     with _InterruptRequests(folder):
         while True:

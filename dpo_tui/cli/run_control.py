@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
-from dpo_tui.cli.output import narrate
+from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs import control_requests, naming, store
@@ -41,7 +42,7 @@ def checkpoint(run: str) -> None:
 
 
 @click.command()
-@click.argument("run", type=RUN)
+@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
 @click.option(
     "--accept-changed-data", is_flag=True, help="Go on although the data has changed; the receipt will say so."
 )
@@ -53,14 +54,43 @@ def checkpoint(run: str) -> None:
     help="Go on on other GPUs or on another number of processes (gpus, gpu_count, ranks; the effective batch stays), "
     "or change what its job asks Slurm for, as in [slurm].",
 )
-def resume(run: str, accept_changed_data: bool, assignments: tuple[str, ...]) -> None:
-    """Go on with a run that stopped, failed or was lost. RUN is an id, a unique prefix of it, a name, or `last`."""
+@click.option("--detach", is_flag=True, help="Return at once, also in a terminal; the runs go on in the background.")
+def resume(runs: tuple[str, ...], accept_changed_data: bool, assignments: tuple[str, ...], detach: bool) -> None:
+    """Go on with runs that stopped, failed or were lost. RUN is an id, a unique prefix of it, a name, or `last`.
+
+    In a terminal this follows them, one after the other, as `train` does: Ctrl-C stops with a checkpoint.
+    """
     # Not at the top: pydantic would slow `stop` and `checkpoint` down.
+    from dpo_tui.cli.follow import RunLog, follow
     from dpo_tui.config.files import parse_assignment
+
+    changes = dict(parse_assignment(text) for text in assignments)
+    logs: list[RunLog] = []
+
+    def start(folder: RunFolder) -> None:
+        log = RunLog(folder)
+        log.skip()
+        _resume(folder, accept_changed_data, changes)
+        logs.append(log)
+
+    follows = is_terminal() and not detach
+    try:
+        _for_each(_find_all(runs), start)
+    finally:
+        for log in logs:
+            if not follows:
+                narrate(f"Watch it with: dpo-tui logs -f {log.folder.id}")
+            click.echo(log.folder.id)
+    worst = 0
+    for log in logs if follows else []:
+        log.wait_for_supervisor()
+        worst = follow(log.folder, log) or worst
+    sys.exit(worst)
+
+
+def _resume(folder: RunFolder, accept_changed_data: bool, changes: dict[str, Any]) -> None:
     from dpo_tui.start import prepare
 
-    folder = store.find(run)
-    changes = dict(parse_assignment(text) for text in assignments)
     resumed = prepare.resume(folder, accept_changed_data=accept_changed_data, changes=changes)
     if resumed.checkpoint is None and not resumed.skipped:
         narrate(f"Run {folder.id} never reached a checkpoint: it starts from the beginning.")
@@ -71,8 +101,6 @@ def resume(run: str, accept_changed_data: bool, assignments: tuple[str, ...]) ->
         narrate(f"Run {folder.id} goes on from {resumed.checkpoint.name}{condition}.")
     for checkpoint, reason in resumed.skipped.items():
         narrate(f"{checkpoint} {reason}.")
-    narrate(f"Watch it with: dpo-tui logs -f {folder.id}")
-    click.echo(folder.id)
 
 
 @click.command()

@@ -5,6 +5,7 @@ import io
 import pytest
 
 from dpo_tui.runs import checkpoint_checksums, store
+from dpo_tui.runs.status import status_of
 from dpo_tui.train.worker.checkpoints import mark_complete
 from tests.support.command_line import CommandLine
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
@@ -130,3 +131,34 @@ def test_rm_asks_in_a_terminal(dpo_tui: CommandLine, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.stdin", Terminal(answer))
     dpo_tui("rm", "last")
     assert len(store.all_runs()) == left
+
+
+def test_resume_in_a_terminal_follows_to_the_end_without_repeating_what_was_shown(
+    dpo_tui: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begin("--hold-at", 3)
+    holding(folder, 3)
+    assert dpo_tui("stop", "last")[0] == 0
+    assert ended(folder).status == "stopped"
+    monkeypatch.setattr("dpo_tui.cli.run_control.is_terminal", lambda: True)
+    code, out, err = dpo_tui("resume", "last")
+    assert (code, out) == (0, f"{folder.id}\n") and status_of(folder).status == "done"
+    assert "Watch it with" not in err
+    steps = [line.split()[1] for line in err.splitlines() if line.startswith("step ")]
+    assert steps and "1" not in steps and len(steps) == len(set(steps))
+
+
+def test_resume_takes_several_runs_and_detaches_where_it_is_asked_to(
+    dpo_tui: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [begin("--no-checkpoints", "--exit", 1), begin("--no-checkpoints", "--exit", 1)]
+    for folder in folders:
+        ended(folder)
+    monkeypatch.setattr("dpo_tui.cli.run_control.is_terminal", lambda: True)
+    first, second = (folder.id for folder in folders)
+    code, out, err = dpo_tui("resume", "--detach", first, second)
+    assert (code, out) == (0, f"{first}\n{second}\n") and err.count("Watch it with") == 2
+    for folder in folders:
+        ended(folder)
+    code, out, err = dpo_tui("resume", first, "no-such-run")
+    assert (code, out) == (3, ""), "nothing is resumed where one is unknown"
