@@ -91,7 +91,9 @@ def append_line(path: Path, line: bytes) -> None:
             line = b"\n" + line
         # O_APPEND makes one write atomic against other writers; a second write for the rest would not be.
         written = os.write(descriptor, line)
-        if written < len(line):
+        # Without its line feed the line is whole to readers, and the next one brings the line feed. An error would have
+        # the caller write it a second time.
+        if written < len(line) - len(b"\n"):
             raise OSError(errno.ENOSPC, "only a part of the line was written", str(path))
     finally:
         os.close(descriptor)

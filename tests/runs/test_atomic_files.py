@@ -4,11 +4,13 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import stat
 import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,8 @@ from dpo_tui.runs.atomic_files import (
     write_text_atomic,
 )
 from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
-from dpo_tui.runs.line_log import flush_with_patience, seconds_from
+from dpo_tui.runs.line_log import LineLog, flush_with_patience, seconds_from
+from dpo_tui.runs.metrics_reader import MetricsTail
 from dpo_tui.runs.state import State, read_state
 
 
@@ -128,6 +131,31 @@ def test_a_line_that_a_full_disk_cut_is_an_error_and_takes_no_other_with_it(
     assert refused.value.errno == errno.ENOSPC
     append_json_line(path, {"step": 3})
     assert [line["step"] for line in read_last_json_lines(path, 9)] == [1, 3]
+
+
+@pytest.mark.parametrize("room", range(1, 40))
+def test_a_disk_that_fills_anywhere_in_a_line_loses_and_doubles_none(tmp_path: Path, room: int) -> None:
+    """With a real limit of the kernel: after it, a write is cut short, and the next one is refused."""
+    path = tmp_path / "metrics.jsonl"
+    log = LineLog(path, keep=9)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log.add({"step": 1, "loss": 0.5})
+    log.flush()
+    for step in (2, 3):
+        log.add({"step": step, "loss": 0.5})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, limits[1]))
+    try:
+        for _ in range(3):
+            with suppress(OSError):
+                log.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.add({"step": 4, "loss": 0.5})
+    log.flush()
+    assert [line["step"] for line in read_last_json_lines(path, 9)] == [1, 2, 3, 4]
+    tail = MetricsTail(path)
+    assert [line["step"] for line in tail.poll()] == [1, 2, 3, 4]
+    assert tail.skipped <= 1, "at most one line is torn"
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are named in /proc")
