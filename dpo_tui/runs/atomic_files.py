@@ -46,7 +46,7 @@ def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
         raise
     if durable:
         # The rename is an entry of the folder: without this, a power cut may bring the old file back.
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
 
 
 def write_json_atomic(path: Path, obj: Any, *, durable: bool = True) -> None:
@@ -175,8 +175,8 @@ def _unlink_quietly(path: Path) -> None:
         os.unlink(path)
 
 
-def _fsync_folder(folder: Path) -> None:
-    """Make a rename durable. Some network file systems cannot fsync a folder; that is not an error."""
+def fsync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable, such as a rename; where a network file system cannot, that is no error."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

@@ -10,7 +10,7 @@ from typing import Any
 from dpo_tui import paths
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
 from dpo_tui.runs import run_lock
-from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_text_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.naming import given_name
@@ -56,7 +56,7 @@ def create(
     """
     home = paths.runs()
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_home(home)
         _delete_leftovers(home)
         while True:
             now = time.time()
@@ -178,8 +178,19 @@ def _new_id(now: float) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now % 1 * 65536):04x}"
 
 
+def _make_home(home: Path) -> None:
+    """Make the folder of all runs; a power cut after it keeps the folders that were made."""
+    missing = [path for path in (home, *home.parents) if not path.exists()]
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for made in missing:
+        fsync_folder(made.parent)
+
+
 def _fill(folder: RunFolder, config_toml_text: str, state: State) -> bool:
     """Write the folder under another name and rename it, so that no reader sees it incomplete.
+
+    A run that there is has its config and state on the disk: a power cut in its first seconds must not leave one with
+    an empty config, which could never be resumed.
 
     Returns:
         ``False`` if the id is taken.
@@ -191,11 +202,14 @@ def _fill(folder: RunFolder, config_toml_text: str, state: State) -> bool:
         return False
     try:
         draft.control.mkdir()
-        draft.config.write_text(config_toml_text, encoding="utf-8")
+        # Both wait for the disk, for the file and for its entry in the draft's folder.
+        write_text_atomic(draft.config, config_toml_text)
         write_state(draft, state)
         if folder.path.exists():
             return False
         os.rename(draft.path, folder.path)
+        # Last: were the new name on the disk before the files, a power cut in between would leave it to an empty run.
+        fsync_folder(folder.path.parent)
         return True
     finally:
         _delete(draft.path, ignore_errors=True)

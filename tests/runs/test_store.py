@@ -34,6 +34,43 @@ def test_a_new_run_is_queued_private_and_complete() -> None:
     assert "per_device_train_batch_size" in folder.config.read_text()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are named in /proc")
+def test_a_run_has_its_config_and_state_on_the_disk_before_its_name_and_then_the_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut cannot be staged: what is asked of the disk, in which order, is what can be looked at."""
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.is_dir():
+            name = "draft" if path.name.startswith(".creating-") else path.name
+            done.append(f"{name}: {' '.join(sorted(os.listdir(path)))}")
+        else:
+            assert path.stat().st_size > 0
+            done.append(re.sub(r"^\.(.*?)\.\d+\.\d+\.tmp$", r"\1", path.name))
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    folder = make("helpful")
+    assert done == [
+        f"{home.name}: runs",
+        f"{home.parent.name}: {home.name}",
+        "config.toml",
+        "draft: config.toml control",
+        "state.json",
+        "draft: config.toml control state.json",
+        "rename",
+        f"runs: {folder.id}",
+    ]
+
+
 @pytest.mark.usefixtures("home")
 def test_ids_are_never_taken_twice_and_sort_as_the_runs_were_made() -> None:
     made: list[RunFolder] = []
