@@ -9,10 +9,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.runs.atomic_files import append_line, json_line
+from dpo_tui.runs.atomic_files import append_line, fsync_folder, json_line
 
 _PATIENCE_VARIABLE = "DPO_TUI_DISK_PATIENCE"
 _PATIENCE = 600.0
@@ -32,6 +33,8 @@ class LineLog:
         self.path = path
         self._waiting: deque[bytes] = deque(maxlen=keep)
         self._lost = 0
+        self._unsynced = False
+        self._entry_synced = False
         self._lock = threading.Lock()
 
     def add(self, obj: Any) -> None:
@@ -50,7 +53,29 @@ class LineLog:
         with self._lock:
             while self._waiting:
                 append_line(self.path, self._waiting[0])
+                self._unsynced = True
                 self._waiting.popleft()
+
+    def sync(self) -> None:
+        """Wait until the lines that were written are on the disk; does nothing if they are.
+
+        Errors are ignored: the disk has the lines or it has not, and nobody can write them again.
+        """
+        with self._lock:
+            if not self._unsynced:
+                return
+            # Before the wait and not after it: lines that are written meanwhile may not be covered.
+            self._unsynced = False
+        # Without the lock, since a disk may take seconds and the training loop must not wait for it.
+        with suppress(OSError):
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        if not self._entry_synced:
+            fsync_folder(self.path.parent)
+            self._entry_synced = True
 
     def take_lost(self) -> int:
         """Return how many lines have been discarded since the last call, and reset the count."""

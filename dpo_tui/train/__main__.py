@@ -44,6 +44,7 @@ def main(path: str) -> int:
         stop_requests.install()
         set_pdeathsig()
         journal.reporter.beat_in_background()
+        journal.sync_in_background()
         if not rank.is_first:
             _redirect_output(folder, rank)
         journal.phase("starting")

@@ -14,6 +14,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.line_log import LineLog
 from dpo_tui.train.worker.journal import Journal
 from tests.support.repository import ROOT
+from tests.support.supervised_runs import until
 from tests.support.training import lines
 
 THREADS = 8
@@ -77,6 +78,49 @@ def test_lines_that_wait_are_limited_and_the_lost_ones_are_counted(tmp_path: Pat
     log.flush()
     assert [line["step"] for line in lines(log.path)] == [2, 3, 4]
     assert (log.take_lost(), log.take_lost()) == (2, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are named in /proc")
+def test_what_was_written_is_on_the_disk_within_seconds_and_the_training_loop_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut cannot be staged: which files the disk is asked for, after what, and by which thread."""
+    synced: list[tuple[str, int, str]] = []
+    fsync = os.fsync
+
+    def sync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+        count = path.read_bytes().count(b"\n") if path.is_file() else 0
+        synced.append((path.name, count, threading.current_thread().name))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr("dpo_tui.train.worker.journal._SYNC_SECONDS", 0.05)
+    journal = Journal(RunFolder(tmp_path))
+    for step in range(3):
+        journal.metrics(step, None, {"loss": 1.0})
+    assert synced == []
+    journal.sync_in_background()
+    until(lambda: ("metrics.jsonl", 3, "disk-sync") in synced, "the lines of the metrics on the disk")
+    until(lambda: (tmp_path.name, 0, "disk-sync") in synced, "the name of the file on the disk")
+    journal.event("note", "x")
+    until(lambda: ("events.jsonl", 1, "disk-sync") in synced, "the event on the disk")
+    journal.metrics(3, None, {"loss": 1.0})
+    until(lambda: ("metrics.jsonl", 4, "disk-sync") in synced, "the new line on the disk")
+    assert len([one for one in synced if one[0] == "metrics.jsonl"]) == 2, "not asked again without a new line"
+    assert {thread for _, _, thread in synced} == {"disk-sync"}
+
+
+def test_the_last_lines_are_on_the_disk_when_the_work_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    journal = Journal(RunFolder(tmp_path))
+    journal.metrics(1, None, {"loss": 1.0})
+    journal.event("stopped", "x")
+    journal.flush_at_end()
+    assert {journal.folder.metrics.stat().st_ino, journal.folder.events.stat().st_ino} <= set(synced)
 
 
 def test_a_run_that_was_removed_is_not_trained_on_in_vain(tmp_path: Path) -> None:
