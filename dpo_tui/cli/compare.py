@@ -7,13 +7,12 @@ from dpo_tui.cli.run_argument import RUN
 from dpo_tui.cli.run_summary_text import clip, columns
 from dpo_tui.errors import UsageError
 from dpo_tui.runs import store
-from dpo_tui.runs.comparison import RESULTS, Comparison
+from dpo_tui.runs.comparison import Comparison
 from dpo_tui.runs.comparison import compare as compare_runs
-from dpo_tui.text.numbers import plain_number
 from dpo_tui.text.printable import printable
+from dpo_tui.views.comparison_table import BEST_LEGEND, about_rows, result_rows, setting_rows
 
 _CELL_COLUMNS = 28
-_BEST_MARK = " *"
 
 
 @click.command()
@@ -32,28 +31,20 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
         return
     click.echo("\n".join(_table(comparison)))
     if comparison.best:
-        click.echo(f"\n{_BEST_MARK.strip()} best of its row")
-    if comparison.same_held_out is False:
-        narrate("! the runs were evaluated on different pairs: their held-out figures do not compare")
+        click.echo(f"\n{BEST_LEGEND}")
+    for note in comparison.notes:
+        click.echo(printable(note, single_line=True))
+    if comparison.warning:
+        narrate(f"! {comparison.warning}")
 
 
 def _table(comparison: Comparison) -> list[str]:
-    rows = [
-        ["run", *(run["id"] for run in comparison.runs)],
-        ["name", *(run["name"] for run in comparison.runs)],
-        ["status", *(run["status"] for run in comparison.runs)],
-        ["steps", *(_steps(run["step"], run["max_steps"]) for run in comparison.runs)],
-        [],
-    ]
-    rows += [[name, *(_setting_text(value) for value in values)] for name, values in comparison.settings.items()]
-    rows.append([])
-    for name, label, _ in RESULTS:
-        if name in comparison.results:
-            cells = [_figure(value) for value in comparison.results[name]]
-            if name in comparison.best:
-                cells[comparison.best[name]] += _BEST_MARK
-            rows.append([label, *cells])
-    rows = [[clip(cell, _CELL_COLUMNS) for cell in row] for row in rows]
+    (run, *about), names = about_rows(comparison), [str(run["name"]) for run in comparison.runs]
+    sections = [[run, ("name", names), *about], setting_rows(comparison.settings), result_rows(comparison)]
+    rows: list[list[str]] = []
+    for section in sections:
+        rows += [[], *([name, *cells] for name, cells in section)] if rows else [[n, *cells] for n, cells in section]
+    rows = [[_clipped(cell) for cell in row] for row in rows]
     widths = [max(columns(row[place]) for row in rows if row) for place in range(len(comparison.runs) + 1)]
     return [
         "  ".join(cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=False)).rstrip()
@@ -61,18 +52,8 @@ def _table(comparison: Comparison) -> list[str]:
     ]
 
 
-def _steps(step: object, last: object) -> str:
-    if not isinstance(step, int):
-        return "—"
-    return f"{step:,}/{last:,}" if isinstance(last, int) else f"{step:,}"
-
-
-def _setting_text(value: object) -> str:
-    if value is None:
-        return "—"
-    text = plain_number(value) if isinstance(value, float) else str(value)
-    return printable(text.rpartition("/")[2] if text.startswith("/") else text, single_line=True)
-
-
-def _figure(value: float | None) -> str:
-    return "—" if value is None else f"{value:.4g}"
+def _clipped(cell: str) -> str:
+    """A cell cut to its width; of a path the end is kept, which says more."""
+    if cell.startswith("/") and columns(cell) > _CELL_COLUMNS:
+        return "…" + cell[1 - _CELL_COLUMNS :]
+    return clip(cell, _CELL_COLUMNS)

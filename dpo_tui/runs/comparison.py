@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.runs.comparison_noise import ACCURACY, noise_notes
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.metrics_reader import latest
@@ -37,6 +38,7 @@ class Comparison:
         results: values by metric; None where a run has none.
         best: index of the best run by metric, where one is better.
         same_held_out: whether all were evaluated on the same pairs; None where that is not recorded.
+        notes: what in the results is chance, or may be, in sentences.
     """
 
     runs: list[dict[str, Any]]
@@ -44,6 +46,22 @@ class Comparison:
     results: dict[str, list[float | None]]
     best: dict[str, int]
     same_held_out: bool | None
+    notes: list[str]
+
+    @property
+    def warning(self) -> str:
+        """Why the held-out figures do not compare; empty where they do, or where that is not known."""
+        if self.same_held_out is not False:
+            return ""
+        return "the runs were evaluated on different pairs: their held-out figures do not compare"
+
+    def names(self) -> list[str]:
+        """A name for each run; runs of the same name get the end of their id."""
+        names = [run["name"] or run["id"] for run in self.runs]
+        return [
+            name if names.count(name) == 1 else f"{name} {run['id'][-4:]}"
+            for name, run in zip(names, self.runs, strict=True)
+        ]
 
 
 def compare(folders: Sequence[RunFolder]) -> Comparison:
@@ -67,9 +85,20 @@ def compare(folders: Sequence[RunFolder]) -> Comparison:
         for name, _, more in RESULTS
         if more is not None and name in results and (found := _best(results[name], more)) is not None
     }
-    return Comparison(
-        [_about(folder) for folder in folders], different, results, best, _same_held_out(folders, settings)
+    about = [_about(folder) for folder in folders]
+    comparison = Comparison(about, different, results, best, _same_held_out(folders, settings), [])
+    if not results or len({folder.id for folder in folders}) != len(folders):
+        return comparison
+    data = [_data(folder) for folder in folders]
+    counts = [count if isinstance(count := one.get("held_out"), int) else None for one in data]
+    notes = noise_notes(
+        comparison.names(),
+        different,
+        [one.get("sha256") for one in data],
+        results.get(ACCURACY, [None] * len(folders)),
+        counts if comparison.same_held_out else [None] * len(folders),
     )
+    return replace(comparison, notes=notes)
 
 
 def _about(folder: RunFolder) -> dict[str, Any]:
@@ -82,6 +111,12 @@ def _about(folder: RunFolder) -> dict[str, Any]:
         "step": status.progress.get("step"),
         "max_steps": status.progress.get("max_steps"),
     }
+
+
+def _data(folder: RunFolder) -> dict[str, Any]:
+    """The data that a run was trained on, as its receipt has it; empty before there is one."""
+    data = (read_json(folder.receipt) or {}).get("data")
+    return data if isinstance(data, dict) else {}
 
 
 def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, Any]]) -> bool | None:

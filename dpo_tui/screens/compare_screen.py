@@ -1,19 +1,20 @@
-"""Compare: several runs in the same charts, the settings that differ between them, and their last values."""
+"""Compare: several runs in the same charts, the settings that differ beside the results, and their last values."""
 
+import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
+from dpo_tui.runs.comparison import Comparison, compare
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.text.printable import printable
 from dpo_tui.views.chart_registry import ChartEntry
-from dpo_tui.views.comparison_table import differing, results, table
+from dpo_tui.views.comparison_table import comparison_page, latest_rows, table
 from dpo_tui.views.plot import COLOURS, PlotLine
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.widgets.chart_grid import MetricChartGrid
@@ -27,11 +28,13 @@ from dpo_tui.widgets.title_row import TitleRow
 POLL_SECONDS = 0.5
 NAME_WIDTH = 20
 """Cells of a run's name in the legend and the tables."""
-VIEWS = ("Charts", "Settings", "Results")
+COMPARE_SECONDS = 2.0
+"""Least seconds between two readings of the comparison, while runs that go on change it."""
+VIEWS = ("Charts", "Comparison", "Latest")
 
 
 class CompareScreen(FullScreen):
-    """Charts, settings and results of two runs or more.
+    """Charts, comparison and latest values of two runs or more.
 
     Posts `FullScreen.Leave`, which the app handles. Its reading thread posts `FeedRead` to it.
 
@@ -40,7 +43,10 @@ class CompareScreen(FullScreen):
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
-    HELP = "Each run keeps its colour in every chart. t goes to the settings that differ, and to the last values."
+    HELP = (
+        "Each run keeps its colour in every chart. t goes to the settings that differ with the results, the best of "
+        "each marked and chance named, and to the last value of every metric."
+    )
     GUIDE_PAGE = "curves"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "view(1)", "views", id="compare.next-view"),
@@ -52,8 +58,12 @@ class CompareScreen(FullScreen):
         super().__init__()
         self._feeds = [RunFeed(folder) for folder in folders]
         self._readers = [FeedReader(feed) for feed in self._feeds]
-        self._settings: list[dict[str, Any]] | None = None
-        """The frozen settings of each run; None until they are read."""
+        self._comparison: Comparison | None = None
+        """None until it is read."""
+        self._comparing = False
+        self._comparison_due = True
+        """Whether something was read of a run since the comparison was."""
+        self._compared_at = -COMPARE_SECONDS
         self._redraw_due = False
 
     def compose(self) -> ComposeResult:
@@ -61,14 +71,14 @@ class CompareScreen(FullScreen):
         yield TitleRow("Compare", id="legend")
         with ContentSwitcher(initial="Charts", id="views"):
             yield MetricChartGrid(id="Charts")
-            yield TextPane(id="Settings")
-            yield TextPane(id="Results")
+            yield TextPane(id="Comparison")
+            yield TextPane(id="Latest")
         yield TabStrip(VIEWS, id="tabs")
         yield KeyHints()
 
     def on_mount(self) -> None:
         """Start reading the runs."""
-        self._read_settings()
+        self._compare_again()
         self.set_interval(POLL_SECONDS, self._poll)
         self._poll()
 
@@ -83,13 +93,25 @@ class CompareScreen(FullScreen):
     def _poll(self) -> None:
         if self.is_front:
             read_feeds(self, self._readers)
+            if self._comparison_due:
+                self._compare_again()
 
-    @work(thread=True, group="settings", exit_on_error=False)
-    def _read_settings(self) -> None:
-        self.app.call_from_thread(self._settings_read, [read_settings(feed.folder.config) for feed in self._feeds])
+    def _compare_again(self) -> None:
+        """Read the comparison, unless that is being done or was done a moment ago; the next change then does it."""
+        if not self._comparing and time.monotonic() - self._compared_at >= COMPARE_SECONDS:
+            self._comparing, self._comparison_due = True, False
+            self._read_comparison()
 
-    def _settings_read(self, settings: list[dict[str, Any]]) -> None:
-        self._settings = settings
+    @work(thread=True, group="comparison", exit_on_error=False)
+    def _read_comparison(self) -> None:
+        try:
+            comparison = compare([feed.folder for feed in self._feeds])
+        finally:
+            self._comparing, self._compared_at = False, time.monotonic()
+        self.app.call_from_thread(self._comparison_read, comparison)
+
+    def _comparison_read(self, comparison: Comparison) -> None:
+        self._comparison = comparison
         self.draw_when_front(self._show_tables)
 
     def on_feed_read(self, message: FeedRead) -> None:
@@ -100,6 +122,7 @@ class CompareScreen(FullScreen):
             return
         if self._redraw_due:
             self._redraw_due = False
+            self._comparison_due = True
             self._show()
         if any(feed.catching_up for feed in self._feeds):
             read_feeds(self, self._readers)
@@ -140,14 +163,10 @@ class CompareScreen(FullScreen):
     def _show_tables(self) -> None:
         names = self._names()
         width = max(self.size.width - 4, 20)
-        if self._settings is not None:
-            differences = differing(self._settings)
-            same = [("Their settings are the same.", "muted")]
-            lines = [(line, "code") for line in table(names, differences, width)] if differences else same
-            self.query_one("#Settings", TextPane).show(lines)
-        self.query_one("#Results", TextPane).show(
-            [(line, "code") for line in table(names, results(self._feeds), width)]
-        )
+        if self._comparison is not None:
+            self.query_one("#Comparison", TextPane).show(comparison_page(self._comparison, names, width))
+        lines = table(names, latest_rows(self._feeds), width)
+        self.query_one("#Latest", TextPane).show([(line, "code") for line in lines])
 
     def action_view(self, by: int) -> None:
         """Open the view ``by`` places further in the tab strip."""

@@ -102,6 +102,24 @@ class LogFile:
             lines.pop(0)  # what was read begins in the middle of this line
         return lines[-count:]
 
+    def whole(self, line: LogLine, limit: int) -> str:
+        """The text of a line, also where it is longer than what is shown of it.
+
+        Args:
+            line: a line of this file.
+            limit: most bytes to read; of a longer line its beginning.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(line.offset)
+                raw = stream.read(min(line.end - line.offset, limit))
+        except OSError:
+            return line.text
+        # As shown: of a progress bar its last state, which may lie beyond the limit.
+        if b"\r" in raw.rstrip(b"\r\n"):
+            return line.text
+        return printable(raw.rstrip(b"\r\n").decode("utf-8", "replace"))
+
     def tail(self, count: int) -> list[LogLine]:
         """The last ``count`` lines, an unfinished one included."""
         end = self.size()

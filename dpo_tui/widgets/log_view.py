@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
 
+from dpo_tui.views.clipboard_note import LIMIT
 from dpo_tui.views.log_file import LogFile, LogLine
 from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.compact_inputs import LineInput
@@ -61,7 +62,10 @@ class LogPane(RowsWidget, can_focus=True):
         Binding("n", "next_match", "next match", id="log.next"),
         Binding("N", "previous_match", "previous match", id="log.previous", show=False),
     ]
-    HELP = "↑/↓ and page keys scroll · g start · G follow the end · / search · n N next and previous match · Y copies"
+    HELP = (
+        "↑/↓ and page keys scroll · g start · G follow the end · / search · n N next and previous match · Y copies the "
+        "lines in view, whole"
+    )
 
     class SearchRequested(Message):
         """Posted when the search field is to be opened."""
@@ -201,6 +205,12 @@ class LogPane(RowsWidget, can_focus=True):
         size = max(self.log_file.size(), 1)
         where = "following" if self.following else f"{min(self._lines[-1].end * 100 // size, 100)} %"
         return [*rows, [(f"{where} of {size / 1e6:,.1f} MB", "note")]]
+
+    def copied_text(self) -> str:
+        """The lines in view, whole also where the screen cuts them; without the row of the position."""
+        if self.log_file is None:
+            return ""
+        return "\n".join(self.log_file.whole(line, LIMIT + 1) for line in self._lines[: self._room])
 
     def _row(self, text: str, width: int) -> StyledRow:
         if cell_len(text) > width:

@@ -4,6 +4,8 @@ Textual sends every cell of a refreshed region to the terminal. To keep the traf
 the rows drawn last and refresh only the span of each row that differs.
 """
 
+import asyncio
+import os
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -13,6 +15,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from dpo_tui.views.clipboard_note import LIMIT, clipboard_note
 from dpo_tui.views.styled_text import StyledRow
 
 _BLANK = "\0"
@@ -67,11 +70,21 @@ class RowsWidget(Widget):
             if span is not None:
                 self.refresh(Region(span[0], y, span[1] - span[0], 1))
 
-    def action_copy(self) -> None:
-        """Copy the rows shown to the terminal's clipboard (OSC 52, which works through SSH)."""
-        lines = ["".join(text for text, _ in row).rstrip() for row in self._rows]
-        self.app.copy_to_clipboard("\n".join(lines).strip("\n"))
-        self.notify("Copied what is shown.", markup=False)
+    def copied_text(self) -> str:
+        """What `action_copy` copies: the rows shown."""
+        return "\n".join("".join(text for text, _ in row).rstrip() for row in self._rows).strip("\n")
+
+    async def action_copy(self) -> None:
+        """Copy through the terminal (OSC 52, which works through SSH), and say what may keep it from the clipboard."""
+        whole = self.copied_text()
+        text = whole.encode()[:LIMIT].decode("utf-8", "ignore")
+        self.app.copy_to_clipboard(text)
+        # In a thread: it may ask tmux.
+        note = await asyncio.to_thread(clipboard_note, os.environ)
+        cut = f" It is cut at {LIMIT:,} bytes, the most that terminals take." if len(text) < len(whole) else ""
+        count = text.count("\n") + 1
+        done = f"Sent {count} {'line' if count == 1 else 'lines'} to the terminal's clipboard"
+        self.notify(f"{done}, but {note}{cut}" if note else f"{done}.{cut}", timeout=12 if note else 4, markup=False)
 
     def restyle(self) -> None:
         """Look up the styles again and repaint everything."""

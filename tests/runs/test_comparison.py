@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from dpo_tui.cli import cli
@@ -12,12 +13,12 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs import store
 
 
-def make_run(name: str, digest: str, metrics: dict[str, Any], **settings: Any) -> str:
+def make_run(name: str, digest: str, metrics: dict[str, Any], *, held_out: int = 0, **settings: Any) -> str:
     config = from_values({"model_name": "m", "dataset": "d", "name": name, **settings})
     folder = store.create(to_toml(config), name=name, devices=[])
     lines = [{"t": 1.0, "step": 10, **metrics}]
     folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    folder.receipt.write_text(json.dumps({"data": {"sha256": digest}}))
+    folder.receipt.write_text(json.dumps({"data": {"sha256": digest, "held_out": held_out}}))
     return folder.id
 
 
@@ -57,3 +58,36 @@ def test_runs_without_numbers_are_compared_all_the_same(home: Path) -> None:
     shown = json.loads(invoke(first, second, "--json").stdout)
     assert shown["results"] == {"loss": [None, 0.5]}
     assert shown["best"] == {}
+
+
+@pytest.mark.parametrize(("held_out", "said"), [(50, "are the same within chance"), (2000, "is ahead of slow by more")])
+def test_an_accuracy_that_chance_alone_may_make_is_called_so(home: Path, held_out: int, said: str) -> None:
+    """0.70 and 0.76 differ by 0.06: on 50 pairs chance makes ±0.17, on 2,000 ±0.03 (Agresti and Caffo)."""
+    make_run("slow", "x", {"eval_rewards/accuracies": 0.70}, held_out=held_out, learning_rate=1e-6)
+    make_run("fast", "x", {"eval_rewards/accuracies": 0.76}, held_out=held_out, learning_rate=5e-6)
+    done = invoke("slow", "fast")
+    assert f"Held-out accuracy on {held_out:,} pairs: fast" in done.stdout
+    assert said in done.stdout
+    assert "another seed shows it" in done.stdout
+
+
+def test_all_that_differs_between_seeds_is_called_chance(home: Path) -> None:
+    make_run("one", "x", {"eval_rewards/accuracies": 0.5}, held_out=2000, seed=1)
+    make_run("two", "x", {"eval_rewards/accuracies": 0.9}, held_out=2000, seed=2)
+    assert json.loads(invoke("one", "two", "--json").stdout)["notes"] == [
+        "Only the seed differs: what differs in the results is chance."
+    ]
+
+
+def test_nothing_is_said_of_accuracies_on_different_pairs(home: Path) -> None:
+    make_run("one", "x", {"eval_rewards/accuracies": 0.5}, held_out=2000)
+    make_run("two", "y", {"eval_rewards/accuracies": 0.9}, held_out=2000)
+    assert "Held-out accuracy on" not in invoke("one", "two").stdout
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(home: Path) -> None:
+    make_run("one", "x", {}, dataset="/data/monday/pairs.jsonl")
+    make_run("two", "y", {}, dataset="/data/sunday/pairs.jsonl")
+    (line,) = [line for line in invoke("one", "two").stdout.splitlines() if line.startswith("dataset")]
+    assert "monday/pairs.jsonl" in line
+    assert "sunday/pairs.jsonl" in line

@@ -21,7 +21,7 @@ from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.screens.settings_screen import SettingsScreen
 from dpo_tui.views import user_settings as store
-from dpo_tui.views.comparison_table import differing, table
+from dpo_tui.views.comparison_table import setting_rows, table
 from dpo_tui.views.dataset_browser import DatasetBrowser
 from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
 from dpo_tui.views.run_feed import RunFeed
@@ -287,8 +287,31 @@ async def test_chosen_runs_are_compared_in_charts_settings_and_results(home):
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
 
 
+async def test_the_comparison_names_the_best_and_what_is_chance_as_the_command_does(home):
+    runs = home / "home"
+    folders = [ended_run(runs, f"20261101-10101{n}-aaaa", name) for n, name in enumerate(("slow", "fast"))]
+    folders[0].config.write_text(folders[0].config.read_text().replace("5e-7", "1e-6"))
+    for folder, accuracy in zip(folders, (0.70, 0.76), strict=True):
+        folder.receipt.write_text(json.dumps({"data": {"sha256": "x", "held_out": 50}}))
+        with folder.metrics.open("a") as stream:
+            stream.write(json.dumps({"t": 2.0, "step": 401, "eval_rewards/accuracies": accuracy}) + "\n")
+    async with app().run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(pilot.app.screen.query_one(RunTable).runs) == 2)
+        await pilot.press("space", "down", "space", "v")
+        await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen))
+        await pilot.press("t")
+        await until(pilot, lambda: "held-out accuracy" in screen_text(pilot))
+        text = screen_text(pilot)
+        assert text.index("learning_rate") < text.index("held-out accuracy")
+        (row,) = [line for line in text.splitlines() if "held-out accuracy" in line]
+        assert "0.76 *" in row
+        assert "0.7 *" not in row
+        assert "* best of its row" in text
+        assert "are the same within chance" in " ".join(text.split())
+
+
 def test_only_settings_that_differ_are_listed_and_long_values_keep_their_end():
-    rows = differing([{"a": 1, "b": 2, "name": "x"}, {"a": 1, "b": 3, "c": True, "name": "y"}])
+    rows = setting_rows({"b": [2, 3], "c": [None, True]})
     assert rows == [("b", ["2", "3"]), ("c", ["—", "yes"])]
     lines = table(["one", "two"], [("path", ["/a/very/long/path/to/data.jsonl", "x"])], 40)
     assert lines[1].split()[1].endswith("data.jsonl")

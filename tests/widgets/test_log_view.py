@@ -29,3 +29,35 @@ async def test_the_log_follows_scrolls_and_finds(tmp_path: Path):
         assert isinstance(pilot.app.focused, LogPane)
         await pilot.press("G")
         assert "following" in shown(view.pane)[11]
+
+
+async def test_lines_are_copied_whole_and_a_tmux_that_drops_them_is_named(tmp_path: Path, monkeypatch):
+    path = tmp_path / "train.log"
+    long = "CUDA error: " + "x" * 6000 + " the end"
+    path.write_text(f"first\n{long}\n 10%|#\r 20%|##\n")
+    monkeypatch.setenv("TMUX", str(tmp_path / "no-server") + ",1,0")
+    view = LogView(path)
+    async with Stage(view).run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        view.pane.focus()
+        view.pane.poll()
+        assert shown(view.pane)[1].endswith("…")
+        await pilot.press("Y")
+        assert pilot.app.clipboard.split("\n") == ["first", long, " 20%|##"]
+        await pilot.app.workers.wait_for_complete()
+        notices = [notice.message for notice in pilot.app._notifications]
+        assert any("Sent 3 lines" in text and "tmux set -s set-clipboard on" in text for text in notices)
+
+
+async def test_what_is_longer_than_terminals_take_is_cut_and_said(tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("TMUX", raising=False)
+    path = tmp_path / "train.log"
+    path.write_text("ä" * 50_000 + "\n")
+    view = LogView(path)
+    async with Stage(view).run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        view.pane.focus()
+        view.pane.poll()
+        await pilot.press("Y")
+        assert pilot.app.clipboard == "ä" * (74_994 // 2)
+        assert any("cut at 74,994 bytes" in notice.message for notice in pilot.app._notifications)
