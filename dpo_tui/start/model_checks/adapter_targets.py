@@ -13,6 +13,7 @@ from dpo_tui.processes.json_child import ChildError
 from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.start.model_checks.model_folder import ModelFolder
 from dpo_tui.start.model_checks.quantised_weights import is_4_bit, quantisation_of
+from dpo_tui.strategies.registry import strategy_of
 
 ALL_LINEAR = "all-linear"
 _STATE_SPACE = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
@@ -44,6 +45,7 @@ def check_adapter(folder: ModelFolder, config: Config) -> list[str]:
     """
     if not config.use_lora:
         return []
+    _require_fixed_biases(folder, config)
     targets = [] if config.adapted_modules == ALL_LINEAR else list(config.lora_target_modules)
     model_type = str(folder.text_config.get("model_type", ""))
     refused = model_type in _STATE_SPACE and (not targets or _REFUSED_BY_PEFT & set(targets))
@@ -71,6 +73,33 @@ def check_adapter(folder: ModelFolder, config: Config) -> list[str]:
             "matrices that lora_target_modules puts there, as in TRL, stay without effect"
         )
     return notes
+
+
+def _require_fixed_biases(folder: ModelFolder, config: Config) -> None:
+    """Check that no bias of the base is trained where the base is the reference.
+
+    PEFT trains biases in place, so that they stay changed when the adapter is switched off: log-probabilities of the
+    reference, rewards and KL would be those of a model that nobody had.
+
+    Raises:
+        ConfigError: ``bias`` in [peft] trains biases that the model has.
+    """
+    trained = config.peft.get("bias", "none")
+    strategy = strategy_of(config)
+    if trained == "none" or not strategy.has_reference:
+        return
+    biases = [name.removesuffix(".bias") for name in folder.tensors if name.endswith(".bias")]
+    if trained == "lora_only":
+        linear = set(_linear_modules(folder))
+        targets = linear if config.adapted_modules == ALL_LINEAR else set(config.lora_target_modules)
+        biases = [name for name in biases if any(_matches(target, [name]) for target in targets)]
+    if biases:
+        names = sorted({name.rpartition(".")[2] for name in biases})
+        raise folder.error(
+            f"[peft] bias = {trained!r} trains the base's own biases (of {_listed(names)}), and the base is the "
+            f"reference of {strategy.title}: it would change with the policy",
+            "remove bias from [peft]; lora_bias = true there trains a bias of the adapter's own",
+        )
 
 
 def check_merge_at_end(folder: ModelFolder, config: Config) -> None:

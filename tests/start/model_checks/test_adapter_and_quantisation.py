@@ -270,3 +270,21 @@ UNTRAINABLE: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_trl_or_peft_cannot_train_is_refused_in_words(folder: Path, kind: str) -> None:
     sizes, said = UNTRAINABLE[kind]
     assert said in refusal(make_model(folder, kind, **sizes), router_aux_loss_coef=0.0).message
+
+
+def test_biases_of_the_base_are_not_trained_where_it_is_the_reference(folder: Path) -> None:
+    make_model(folder, "qwen2", intermediate_size=64, **ATTENTION)  # biases in q_proj, k_proj and v_proj
+    adapted = {"bias": "lora_only"}
+    for found in (
+        refusal(folder, peft=adapted),
+        refusal(folder, peft=adapted, strategy="kto"),
+        refusal(folder, peft={"bias": "all"}, lora_target_modules=["o_proj"]),
+    ):
+        assert "k_proj, q_proj, v_proj" in found.message
+    checked(folder, peft=adapted, lora_target_modules=["o_proj"])
+    checked(folder, peft=adapted, strategy="orpo")
+    checked(folder, peft={"lora_bias": True})
+
+
+def test_a_model_without_biases_takes_any_setting_of_them(folder: Path) -> None:
+    checked(folder, peft={"bias": "all"})
