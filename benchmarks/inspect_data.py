@@ -5,9 +5,13 @@
 Makes a synthetic JSON Lines file from the two real ones (about 1 kB a pair, every prompt made different), then measures
 in one run: `datasets.load_dataset("json")`, the whole scan with every check but tokens, the first 100 rows, and, with
 --model, exact token lengths. Prints the Markdown table of benchmarks/results/inspect.md.
+
+A second file of as many pairs has bad rows of every kind, a share of --bad in each of the ways of BAD_ROWS.
+`load_dataset` cannot read it, so its scan is compared with loading the first one.
 """
 
 import argparse
+import json
 import os
 import random
 import resource
@@ -32,8 +36,44 @@ from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 
 
-def make_file(target: Path, pairs: int, real: Path) -> None:
-    """Write the synthetic file: 3 % long pairs of the demo, the rest from hh-harmless."""
+def _changed(**columns: object) -> Callable[[dict[str, str]], bytes]:
+    """What makes a line of a row with other values in some columns."""
+    return lambda row: orjson.dumps(row | columns)
+
+
+BAD_ROWS: dict[str, tuple[Callable[[dict[str, str]], bytes], ...]] = {
+    "bad-json": (
+        lambda row: orjson.dumps(row)[:-9],
+        lambda row: orjson.dumps(row) + b",",
+        lambda row: orjson.dumps(row).replace(b'"prompt":"', b'"prompt":"\xff'),
+        lambda row: b"null",
+    ),
+    "missing-field": (
+        lambda row: orjson.dumps({"prompt": row["prompt"], "chosen": row["chosen"]}),
+        _changed(rejected=None),
+        _changed(chosen={"score": 7}),
+        _changed(prompt=" "),
+        lambda row: b"[1]",
+    ),
+    "empty-answer": (_changed(chosen=""), _changed(rejected=" \n")),
+    "identical": (lambda row: orjson.dumps(row | {"rejected": row["chosen"]}),),
+    "tie": (_changed(status="tie"),),
+    "role-order": (_changed(chosen=[{"role": "user", "content": "No answer."}]),),
+    "repeated-key": (lambda row: b'{"prompt":"An older prompt.",' + orjson.dumps(row)[1:],),
+    "not-a-number": (lambda row: json.dumps(row | {"score": float("nan")}).encode(),),
+}
+"""The ways in which a line can be bad, by the check that finds it: each makes a bad line of a good row."""
+
+
+def make_file(target: Path, pairs: int, real: Path, bad: float = 0.0) -> None:
+    """Write the synthetic file: 3 % long pairs of the demo, the rest from hh-harmless.
+
+    Args:
+        target: the file.
+        pairs: how many lines.
+        real: the folder of the real files.
+        bad: the share of the lines that is bad in each of the ways of BAD_ROWS.
+    """
 
     def texts(name: str) -> list[tuple[str, str, str]]:
         loaded = load_pairs(Source(str(real / name))).pairs
@@ -41,11 +81,14 @@ def make_file(target: Path, pairs: int, real: Path) -> None:
 
     short, long = texts("hh-harmless-test.jsonl.gz"), texts("dpo-en-demo.json")
     chance = random.Random(0)
+    ways = [way for found in BAD_ROWS.values() for way in found]
     with target.open("wb") as file:
         for number in range(pairs):
             prompt, chosen, rejected = chance.choice(long if chance.random() < 0.03 else short)
             row = {"prompt": f"{prompt} ({number})", "chosen": chosen, "rejected": rejected}
-            file.write(orjson.dumps(row) + b"\n")
+            # Drawn only where it matters, so that a file without bad rows is the one of earlier measurements.
+            way = int(chance.random() / bad) if bad else len(ways)
+            file.write((ways[way](row) if way < len(ways) else orjson.dumps(row)) + b"\n")
 
 
 class PeakMemory:
@@ -157,6 +200,7 @@ def main() -> None:
     arguments.add_argument("--model", help="also count tokens with this model's tokenizer, of a tenth of the pairs")
     arguments.add_argument("--keep", type=Path, help="keep the synthetic files in this folder, and use them again")
     arguments.add_argument("--repeat", type=int, default=3, help="best of so many runs, alternating")
+    arguments.add_argument("--bad", type=float, default=0.002, help="share of bad rows of each kind in the second file")
     given = arguments.parse_args()
     real = Path(os.environ["DPO_TUI_REAL_DATA"])
     with tempfile.TemporaryDirectory() as scratch:
@@ -166,9 +210,13 @@ def main() -> None:
         file = folder / f"pairs-{given.pairs}.jsonl"
         if not file.exists():
             make_file(file, given.pairs, real)
+        with_bad = folder / f"pairs-{given.pairs}-bad-{given.bad}.jsonl"
+        if not with_bad.exists():
+            make_file(with_bad, given.pairs, real, given.bad)
         rounds = [(load_with_datasets(file), scan(file)[0]) for _ in range(given.repeat)]
         loaded = min((one for one, _ in rounds), key=lambda one: one.seconds)
         scanned = min((one for _, one in rounds), key=lambda one: one.seconds)
+        scanned_bad = min((scan(with_bad)[0] for _ in range(given.repeat)), key=lambda one: one.seconds)
         first = min(timed(lambda: preview_rows(Source(str(file)), 100)) for _ in range(3))
         cores = len(os.sched_getaffinity(0))
         size = file.stat().st_size / 1e9
@@ -177,6 +225,7 @@ def main() -> None:
         print("|---|---:|---:|---:|---:|---:|---|")
         print(line('`datasets.load_dataset("json")`', loaded, loaded, ""))
         print(line("scan, every check but tokens", scanned, loaded, "seconds ≤ 1.0 ×, ≤ 400 MB"))
+        print(line("scan of bad rows of every kind", scanned_bad, loaded, "≤ 150 MB"))
         print(f"| first 100 rows | {first:.3f} | | | | | ≤ 0.2 s |")
         if given.model:
             count = given.pairs // 10

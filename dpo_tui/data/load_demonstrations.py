@@ -96,7 +96,7 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
 def _demonstration(number: int, row: Any, recogniser: Recogniser) -> tuple[str, Demonstration]:
     """The name of a row's format, and the demonstration in it; the recogniser takes note of the columns."""
     if isinstance(row, Unreadable):
-        raise row
+        raise row.fresh()
     if not isinstance(row, dict):
         raise Unreadable("missing-field", f"the row is {json_type_name(row)}, not an object with columns")
     if "chosen" in row or (recogniser.mapping.chosen or "") in row:

@@ -45,7 +45,7 @@ def load_labelled(source: Source, progress: Progress | None = None) -> LoadedLab
 
     def answers_of(number: int, row: Row) -> list[LabelledAnswer]:
         if isinstance(row, Unreadable):
-            raise row
+            raise row.fresh()
         return [labelled_answer_of(number, one) for one in recogniser.answers(row)]
 
     loaded = load_rows(source, progress, recogniser, answers_of, expected=EXPECTED_ANSWER)

@@ -97,12 +97,12 @@ def usable_turns(row: Row, recogniser: Recogniser) -> list[Turns]:
         Unreadable: the row cannot be read, or has no such pair.
     """
     if isinstance(row, Unreadable):
-        raise row
+        raise row.fresh()
     found = recogniser.pairs(row)
     reasons = [reason_unusable(turns) for turns in found]
     usable = [turns for turns, reason in zip(found, reasons, strict=True) if reason is None]
     if not usable:
-        raise next(reason for reason in reasons if reason is not None)
+        raise next(reason for reason in reasons if reason is not None).fresh()
     return usable
 
 

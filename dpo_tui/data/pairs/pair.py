@@ -54,12 +54,24 @@ class RowProblem:
 
 
 class Unreadable(Exception):
-    """A row that cannot be used, with the check that found it; the reader turns it into a :class:`RowProblem`."""
+    """A row that cannot be used, with the check that found it; the reader turns it into a :class:`RowProblem`.
+
+    It is also kept as a value, in place of the row. One that is kept is never raised itself: see :meth:`fresh`.
+    """
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)
         self.check = check
         self.message = message
+
+    def fresh(self) -> "Unreadable":
+        """The same reason as a new exception without a traceback: to raise one that is kept, or to keep one raised.
+
+        Raising sets the exception's traceback, which refers to the frames it passes through. If a local variable of one
+        of them (a block's rows) holds that exception, this is a reference cycle that keeps the frame, with all texts of
+        the block, until the garbage collector runs, which a scan has switched off.
+        """
+        return Unreadable(self.check, self.message)
 
 
 class Turns(NamedTuple):

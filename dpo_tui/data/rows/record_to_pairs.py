@@ -117,7 +117,7 @@ class Recogniser:
         reasons = [reason_unusable(turns) for turns in pairs]
         usable = [turns for turns, reason in zip(pairs, reasons, strict=True) if reason is None]
         if not usable:
-            raise next(reason for reason in reasons if reason is not None)
+            raise next(reason for reason in reasons if reason is not None).fresh()
         answers, left_out = labelled_pair(usable)
         self.notes["each answer of a pair is a labelled answer, the better one desirable"] += 1
         if left_out:

@@ -19,7 +19,7 @@ def turns_of(row: Row, recogniser: Recogniser) -> list[Turns] | Unreadable | Non
     try:
         return usable_turns(row, recogniser)
     except Unreadable as problem:
-        return problem
+        return problem.fresh()
 
 
 def labelled_turns_of(row: Row, recogniser: Recogniser) -> list[LabelledTurns]:
