@@ -25,7 +25,8 @@ RESULTS: tuple[tuple[str, str, bool | None], ...] = (
 _IRRELEVANT = {"name", "profile", "gpus"}
 _SCALES = (
     "strategy", "loss_type", "loss_weights", "beta", "label_smoothing", "ld_alpha", "use_weighting",
-    "discopop_tau", "simpo_gamma", "cpo_alpha", "desirable_weight", "undesirable_weight", "trl",
+    "f_divergence_type", "f_alpha_divergence_coef", "discopop_tau", "simpo_gamma", "cpo_alpha", "desirable_weight",
+    "undesirable_weight", "trl",
 )  # fmt: skip
 """Settings that make another figure of the same model's loss and rewards, which then do not compare."""
 _SCALED = {"eval_loss", "eval_rewards/margins"}
