@@ -38,6 +38,13 @@ _OPTIMISER_MODULES = {
     "adamw_anyprecision": "torchdistx",
 }
 """By how the name of an optimiser begins, the package that it needs beside those of dpo-tui."""
+_LEAST = {
+    "dataloader_prefetch_factor": 1,
+    "eval_accumulation_steps": 1,
+    "pad_to_multiple_of": 1,
+    "torch_empty_cache_steps": 1,
+}
+"""Whole numbers by which the libraries divide, or that torch refuses, once a batch is made."""
 _NEEDS_TARGETS = ("galore", "apollo")
 _JSON_TABLES = {"lr_scheduler_kwargs", "accelerator_config"}
 """Fields that the library reads from JSON text too."""
@@ -58,6 +65,8 @@ def value_problem(table: str, name: str, field: LibraryField, config: Config, si
         return _schedule_problem(str(config.trl.get("lr_scheduler_type", config.lr_scheduler_type)), value, site)
     if table == "trl" and name == "accelerator_config":
         return _keys_problem(value, transformers_fields("AcceleratorConfig", site))
+    if table == "trl" and name in _LEAST and isinstance(value, int) and value < _LEAST[name]:
+        return f"must be at least {_LEAST[name]}"
     allowed = _allowed(name, field, site)
     given = value.split() if name == "debug" and isinstance(value, str) else value
     for one in given if isinstance(given, list) else [given]:

@@ -24,6 +24,13 @@ RESULTS: tuple[tuple[str, str, bool | None], ...] = (
 )
 # Settings that differ between any two runs and do not affect the result.
 _IRRELEVANT = {"name", "profile", "gpus"}
+_SCALES = (
+    "strategy", "loss_type", "loss_weights", "beta", "label_smoothing", "ld_alpha", "use_weighting",
+    "f_divergence_type", "f_alpha_divergence_coef", "discopop_tau", "simpo_gamma", "cpo_alpha", "desirable_weight",
+    "undesirable_weight", "trl",
+)  # fmt: skip
+"""Settings that make another figure of the same model's loss and rewards, which then do not compare."""
+_SCALED = {"eval_loss", "eval_rewards/margins"}
 _SEPARATE = ("eval_dataset", "eval_dataset_config", "eval_dataset_split")
 """Settings that name evaluation data which are no held-out part of the rows that are trained on."""
 
@@ -36,7 +43,8 @@ class Comparison:
         runs: id, name, status and steps of each.
         settings: values by name, of the settings that are not the same in all.
         results: values by metric; None where a run has none.
-        best: index of the best run by metric, where one is better.
+        best: index of the best run by metric, where one alone is better. None for held-out figures of different
+            pairs, nor for losses and margins of different losses.
         same_held_out: whether all were evaluated on the same pairs; None where that is not recorded.
         notes: what in the results is chance, or may be, in sentences.
     """
@@ -80,13 +88,19 @@ def compare(folders: Sequence[RunFolder]) -> Comparison:
     }
     values_by_metric = {name: [_number(one.get(name)) for one in metrics] for name, _, _ in RESULTS}
     results = {name: values for name, values in values_by_metric.items() if any(value is not None for value in values)}
+    same_held_out = _same_held_out(folders, settings)
+    other_loss = not different.keys().isdisjoint(_SCALES)
     best = {
         name: found
         for name, _, more in RESULTS
-        if more is not None and name in results and (found := _best(results[name], more)) is not None
+        if more is not None
+        and name in results
+        and not (name.startswith("eval_") and same_held_out is False)
+        and not (name in _SCALED and other_loss)
+        and (found := _best(results[name], more)) is not None
     }
     about = [_about(folder) for folder in folders]
-    comparison = Comparison(about, different, results, best, _same_held_out(folders, settings), [])
+    comparison = Comparison(about, different, results, best, same_held_out, [])
     if not results or len({folder.id for folder in folders}) != len(folders):
         return comparison
     data = [_data(folder) for folder in folders]
@@ -142,10 +156,11 @@ def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, An
 
 
 def _best(values: Sequence[float | None], more_is_better: bool) -> int | None:
-    known = [(value, place) for place, value in enumerate(values) if value is not None]
-    if len(known) < 2 or len({value for value, _ in known}) == 1:  # noqa: PLR2004 - nothing to be better than
+    known = [value for value in values if value is not None]
+    if len(known) < 2:  # noqa: PLR2004 - nothing to be better than
         return None
-    return (max if more_is_better else min)(known)[1]
+    best = (max if more_is_better else min)(known)
+    return values.index(best) if known.count(best) == 1 else None
 
 
 def _number(value: object) -> float | None:

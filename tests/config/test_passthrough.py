@@ -153,6 +153,9 @@ MIN_LR = {"lr_scheduler_type": "cosine_with_min_lr"}
         ({}, {"dataloader_multiprocessing_context": "thread"}, "must be one of fork, spawn, forkserver"),
         ({}, {"accelerator_config": {"split_batch": True}}, "has split_batch; it may have split_batches"),
         ({"strategy": "sft"}, {"packing_strategy": "best"}, "must be one of bfd, bfd_split, wrapped"),
+        ({}, {"eval_accumulation_steps": 0}, "must be at least 1"),
+        ({}, {"pad_to_multiple_of": 0}, "must be at least 1"),
+        ({}, {"dataloader_prefetch_factor": 0}, "must be at least 1"),
     ],
 )
 def test_a_value_that_a_library_would_refuse_once_it_uses_it_is_refused_before(

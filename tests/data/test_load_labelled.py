@@ -104,6 +104,22 @@ def test_of_several_ratings_one_has_to_be_named(tmp_path: Path) -> None:
     assert not load(tmp_path, [record], rating_threshold=3, label_field="verbosity").rows[0].desirable
 
 
+@pytest.mark.parametrize("label", [True, 1, "good"])
+def test_a_threshold_of_ratings_is_not_taken_for_that_of_a_label_beside_them(tmp_path: Path, label: Any) -> None:
+    record = {"prompt": ASKED, "response": GOOD, "label": label, "rating": 2}
+    with pytest.raises(DataError, match=r"several ratings \(label, rating\): label_field names the one"):
+        load(tmp_path, [record], rating_threshold=3)
+    assert not load(tmp_path, [record], rating_threshold=3, label_field="rating").rows[0].desirable
+    assert load(tmp_path, [record]).rows[0].desirable
+
+
+@pytest.mark.parametrize("rating", [None, float("nan"), "1,5"])
+def test_a_rating_that_is_no_number_is_named(tmp_path: Path, rating: Any) -> None:
+    records = [{"prompt": ASKED, "response": GOOD, "rating": one} for one in (4, rating)]
+    (problem,) = load(tmp_path, records, rating_threshold=3).dropped
+    assert "`rating` holds no number" in problem.message
+
+
 def test_columns_with_other_names_are_read_by_their_settings(tmp_path: Path) -> None:
     record = {"frage": ASKED, "antwort": GOOD, "daumen": "up"}
     with pytest.raises(DataError, match="no answer with a verdict, and no pair of answers"):

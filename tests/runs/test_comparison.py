@@ -52,6 +52,23 @@ def test_figures_from_different_held_out_pairs_come_with_a_warning(home: Path) -
     assert "do not compare" not in invoke(first, first).stderr
 
 
+def test_no_run_is_best_by_figures_that_do_not_compare(home: Path) -> None:
+    figures = {"eval_loss": 0.5, "eval_rewards/margins": 2.0, "eval_rewards/accuracies": 0.9}
+    make_run("plain", "x", {"eval_loss": 0.6, "eval_rewards/margins": 0.1, "eval_rewards/accuracies": 0.7})
+    make_run("simpo", "x", figures, strategy="simpo", beta=2.0)
+    make_run("stiff", "x", figures, beta=0.5)
+    make_run("other data", "y", figures)
+    for other in ("simpo", "stiff"):
+        assert json.loads(invoke("plain", other, "--json").stdout)["best"] == {"eval_rewards/accuracies": 1}
+    assert json.loads(invoke("plain", "other data", "--json").stdout)["best"] == {}
+
+
+def test_none_of_several_equal_runs_is_best(home: Path) -> None:
+    for name, accuracy in (("low", 0.5), ("high", 1.0), ("as high", 1.0)):
+        make_run(name, "x", {"eval_rewards/accuracies": accuracy})
+    assert json.loads(invoke("low", "high", "as high", "--json").stdout)["best"] == {}
+
+
 def test_runs_without_numbers_are_compared_all_the_same(home: Path) -> None:
     first = make_run("one", "x", {})
     second = make_run("two", "x", {"eval_loss": float("nan"), "loss": 0.5})

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Unreadable
-from dpo_tui.data.rows.column_names import column_names, number_of
+from dpo_tui.data.rows.column_names import SCORE_TERMS, column_names, number_of, terms_of
 from dpo_tui.data.rows.column_shapes import ColumnMapping, Record, UnclearColumnError
 from dpo_tui.data.rows.messages import json_type_name
 
@@ -97,6 +97,9 @@ def reason_without_verdict(record: Record, mapping: ColumnMapping) -> Unreadable
     label = column_names(record).find(VERDICT_COLUMNS, mapping.label)
     if answer is not None and label is not None:
         return Unreadable("missing-field", f"`{label}` holds no verdict such as true or false (columns: {found})")
+    rating = next((name for name in record if not set(SCORE_TERMS).isdisjoint(terms_of(name))), None)
+    if answer is not None and rating is not None:
+        return Unreadable("missing-field", f"`{rating}` holds no number: it should say how good `{answer}` is")
     if answer is not None:
         return Unreadable(
             "missing-field",

@@ -35,7 +35,11 @@ def answer_with_verdict(record: Record, mapping: ColumnMapping) -> Binding | Non
         f"one answer with a verdict (`{answer}`, `{label}`) is KTO data; DPO needs two answers to one prompt, and "
         'strategy = "kto" takes these'
     )
-    return _labelled("unpaired", record, mapping, answer=answer, label=label, message=message)
+    # A threshold is meant for ratings, which a verdict beside them must not be taken for.
+    rated = mapping.rating_threshold is not None and mapping.label is None
+    ratings = [name for name in names.names if rated and name != label and _SCORES.intersection(terms_of(name))]
+    scores = [label, *ratings] if ratings else None
+    return _labelled("unpaired", record, mapping, answer=answer, label=label, message=message, scores=scores)
 
 
 @shape("scored")
