@@ -8,13 +8,10 @@ import click
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
-from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.hub.upload import UploadManifest, check_push, push
-from dpo_tui.processes.json_child import Message
-from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.runs import store
-from dpo_tui.runs.folder import RunFolder
 from dpo_tui.text.printable import printable
+from dpo_tui.views.export_job import ExportRequest, check_export, progress_text, remarks, run_export, serve_lines
 
 
 @click.command()
@@ -48,31 +45,22 @@ def export(
     RUN is an id, a unique prefix of it, a name, or `last`.
     """
     folder = store.find(run)
-    _check_target(folder, target)
+    check_export(folder, target)
     if repository:
         check_push(repository)
         if not yes and not sys.stdin.isatty():
             raise UsageError("--push asks before it uploads, and there is no terminal to ask in", hint="add --yes")
-    request = {
-        "run": str(folder.path),
-        "target": str(target.absolute()),
-        "merge": merge,
-        "precision": precision,
-        "check": not no_check,
-        "share": bool(repository),
-    }
+    request = ExportRequest(
+        folder, target, merge=merge, precision=precision, check=not no_check, share=bool(repository)
+    )
     narrate("Loading the libraries takes a while")
-    exported = run_tool("export_run", request, _show_progress, environment=tool_environment())
-    if merge and exported["what"] == "model":
-        narrate("This run trained every weight: there is no adapter to merge, its model is the result")
-    if exported["check"]:
-        narrate(exported["check"])
+    exported = run_export(request, lambda message: narrate(progress_text(message)), narrate)
+    for remark in remarks(exported, merge=merge):
+        narrate(remark)
     click.echo(exported["target"])
-    narrate("\nTo serve it:")
-    for program, lines in exported["serve"]:
-        narrate(f"  {program}")
-        for line in lines:
-            narrate(f"    {printable(line, single_line=True)}")
+    narrate("")
+    for line in serve_lines(exported):
+        narrate(line)
     if repository:
         ask_and_push(target.absolute(), repository, public=public, yes=yes)
 
@@ -88,16 +76,3 @@ def ask_and_push(target: Path, repository: str, *, public: bool, yes: bool) -> N
         narrate(f"Nothing was uploaded; {printable(str(target), single_line=True)} is written.")
         return
     click.echo(push(target, repository, public=public))
-
-
-def _check_target(folder: RunFolder, target: Path) -> None:
-    """Raise an error if the run has no result, or the target is neither absent nor an empty folder."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target}: is there already", hint="name a folder that is not there, or an empty one")
-    store.require_result(folder)
-
-
-def _show_progress(message: Message) -> None:
-    done, total = message.get("done"), message.get("total")
-    count = f" {done}/{total}" if total else ""
-    narrate(f"{printable(str(message['message']), single_line=True)}{count}")

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.runs.complete_checkpoints import newest_complete
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import EXPLAINED, GLYPHS, LIVE, PHASES
 from dpo_tui.text.durations import ago, duration
 from dpo_tui.text.numbers import plain_number, whole_percent
@@ -142,13 +144,13 @@ def next_steps(run: dict[str, Any]) -> list[str]:
     """The commands that make sense in the run's status, each with its purpose, one a line.
 
     Args:
-        run: as `dpo_tui.runs.store.summary` makes it; ``id``, ``status`` and ``advice`` are read.
+        run: as `dpo_tui.runs.store.summary` makes it; ``id``, ``status``, ``dir`` and ``advice`` are read.
     """
     key, status = run["id"], run["status"]
     follow = (f"dpo-tui logs -f {key}", "watch it")
     stop = (f"dpo-tui stop {key}", "save a checkpoint and stop")
     at_once = (f"dpo-tui stop --now {key}", "stop at once")
-    resume = (f"dpo-tui resume {key}", "go on from the last checkpoint")
+    resume = (f"dpo-tui resume {key}", _resume_purpose(run.get("dir")))
     logs = (f"dpo-tui logs {key}", "what it printed")
     judge = (f"dpo-tui judge {key}", "better than its base?")
     export = (f"dpo-tui export {key} --to DIR --merge", "a folder to serve")
@@ -167,6 +169,13 @@ def next_steps(run: dict[str, Any]) -> list[str]:
         choices = [*choices, (f"dpo-tui config fix {key}", "that advice as a config")]
     size = max(len(command) for command, _ in choices)
     return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]
+
+
+def _resume_purpose(folder: str | None) -> str:
+    """From where a resume would go on; a run that ended before its first checkpoint begins again."""
+    if folder is not None and newest_complete(RunFolder(Path(folder)).checkpoints)[0] is None:
+        return "train from the beginning: there is no checkpoint"
+    return "go on from the last checkpoint"
 
 
 def fit(text: str, width: int) -> str:

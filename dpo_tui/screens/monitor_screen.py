@@ -29,11 +29,11 @@ from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
 from dpo_tui.views.run_feed import Feed, RunFeed
 from dpo_tui.widgets.advice_line import AdviceLine
 from dpo_tui.widgets.chart_grid import ChartGrid, MetricChartGrid
+from dpo_tui.widgets.ended_run_actions import EndedRunScreen, NextSteps
 from dpo_tui.widgets.gpu_panel import GpuPanel
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.log_view import LogView
-from dpo_tui.widgets.run_actions import RunActionsScreen
 from dpo_tui.widgets.step_bar import StepBar
 from dpo_tui.widgets.tab_strip import TabStrip
 from dpo_tui.widgets.text_pane import TextPane
@@ -55,7 +55,7 @@ GPU_ROWS = 3
 VIEWS = ("Charts", "Samples", "Events", "Log", "Settings", "Receipt")
 
 
-class MonitorScreen(RunActionsScreen):
+class MonitorScreen(EndedRunScreen):
     """Header, advice line, charts and documents of one run.
 
     Posts `EditConfig`, `OverlayWanted`, `RunEnded` and `FullScreen.Leave`, which the app handles. Its reading threads
@@ -72,7 +72,8 @@ class MonitorScreen(RunActionsScreen):
         "keys turn the page, enter enlarges, ←/→ reads values, + and − zoom, y is logarithmic, m smooths.\n\n"
         "t goes to samples, events, log, settings and receipt. s stops with a checkpoint; the run goes on when you "
         "leave. e opens the run's settings in New, to change them and start another run; a does so with the changes "
-        "made that the advice line names. R renames the run; 4 judges its answers, once it has a result."
+        "made that the advice line names. R renames the run. Once it is over a row says what comes next: 4 judges its "
+        "answers, E exports it (merged or not), C trains on from its model in New."
     )
     GUIDE_PAGE = "curves"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -81,22 +82,8 @@ class MonitorScreen(RunActionsScreen):
         Binding("T", "view(-1)", "view before", id="monitor.previous-view", show=False),
         Binding("slash", "filter", "filter", id="monitor.filter"),
         Binding("o", "overlay", "overlay", id="monitor.overlay"),
-        Binding("e", "edit", "edit & restart", id="monitor.edit", show=False),
         Binding("escape", "back", "runs", id="monitor.back"),
     ]
-
-    class EditConfig(Message):
-        """Posted when the user wants to change the run's settings and start another run with them.
-
-        Attributes:
-            config: path of the run's config file.
-            changes: settings to change in it at once; the value None removes a setting.
-        """
-
-        def __init__(self, config: Path, changes: Mapping[str, Any]) -> None:
-            super().__init__()
-            self.config = config
-            self.changes = changes
 
     class OverlayWanted(Message):
         """Posted when the user wants other runs drawn over this one; the app asks which and calls `overlay`.
@@ -143,6 +130,7 @@ class MonitorScreen(RunActionsScreen):
         yield TitleRow(id="header")
         yield StepBar(id="bar")
         yield AdviceLine(id="advice")
+        yield NextSteps(id="next")
         with ContentSwitcher(initial="Charts", id="views"):
             yield MetricChartGrid(id="Charts")
             yield DocumentPane(samples, samples_text, id="Samples")
@@ -254,6 +242,7 @@ class MonitorScreen(RunActionsScreen):
         line = self.query_one("#advice", AdviceLine)
         remedy_changed = bool(advice.remedy) != bool(line.advice.remedy)
         line.show(advice)
+        self.query_one(NextSteps).show(feed.about)
         self._update_charts()
         grid, ended = self.query_one(ChartGrid), self._all_ended()
         for chart in grid.charts:
@@ -352,11 +341,6 @@ class MonitorScreen(RunActionsScreen):
         self._overlays = [readers.get(folder.id) or FeedReader(RunFeed(folder)) for folder in folders]
         read_feeds(self, self._readers)
         self._show()
-
-    def action_edit(self) -> None:
-        """Open the run's settings in New."""
-        if self._run_folder is not None:
-            self.post_message(self.EditConfig(self._run_folder.config, {}))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Enable "apply advice" only while the advice shown names settings to change."""

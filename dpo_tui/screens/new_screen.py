@@ -146,7 +146,7 @@ class NewScreen(FullScreen):
         self.go(_PANES.index("settings"))
         if changes:
             self.query_one(SchemaForm).go_to(next(iter(changes)))
-            self.notify(f"Changed as advised: {', '.join(changes)}. ^n goes on to the start.", markup=False)
+            self.notify(f"Changed: {', '.join(changes)}. ^n goes on to the start.", markup=False)
 
     def set_plan(self, plan: RunPlan) -> None:
         """Replace the plan, and bring the marks of the steps and the forecast up to date."""

@@ -12,6 +12,7 @@ Tone = Literal["good", "note", "warn", "bad"]
 _TONES: dict[str, Tone] = {"info": "note", "notice": "note", "warning": "warn", "error": "bad", "critical": "bad"}
 """The tone of each severity, of our own rules and of the advice events that a run folder may hold."""
 
+_FROM_THE_BEGINNING = "There is no checkpoint: r trains from the beginning."
 _STARTING = "The worker is starting; loading the libraries takes a while"
 
 
@@ -43,12 +44,14 @@ def advice_sentence(feed: Feed, advice: Sequence[Advice] = ()) -> AdviceSentence
     if status == OPENING:
         return AdviceSentence("note", "Reading the run.")
     if status in ("failed", "lost", "stalled", "unknown"):
-        failure = _failure(status, reason)
+        failure = _failure(status, reason, about.get("resumes_from"))
         return failure if isinstance(feed, RunFeed) or status != "stalled" else _with_findings(feed, advice, failure)
     if status == "queued":
         return AdviceSentence("note", f"Waiting: {reason or 'its turn comes next'}. It starts by itself.")
     if status == "stopped":
-        return AdviceSentence("note", f"{_as_sentence(reason or 'stopped')} r resumes it.")
+        return AdviceSentence(
+            "note", f"{_as_sentence(reason or 'stopped')} {_stopped_resume(about.get('resumes_from'))}"
+        )
     if status == "stopping":
         return AdviceSentence("note", f"{_as_sentence(reason or 'stopping')} The checkpoint is kept.")
     worst = advice[0] if advice else None
@@ -95,13 +98,19 @@ def remedy_text(advice: Advice) -> str:
     )
 
 
-def _failure(status: str, reason: str) -> AdviceSentence:
+def _stopped_resume(checkpoint: str | None) -> str:
+    """What ``r`` does to a stopped run; its checkpoint is None where it is not known."""
+    return "r resumes it." if checkpoint is None or checkpoint else _FROM_THE_BEGINNING
+
+
+def _failure(status: str, reason: str, checkpoint: str | None) -> AdviceSentence:
     """The sentence for a run that does not train any more; a reason's second line is what to do about it."""
     first, _, hint = reason.partition("\n")
     if status == "stalled":
         what_to_do = hint or "It may be busy; x stops it, the log may tell more."
         return AdviceSentence("warn", f"No sign of life: {first}. {what_to_do}")
-    what_to_do = hint or ("r goes on from the last checkpoint." if status != "unknown" else "")
+    resume = _FROM_THE_BEGINNING if checkpoint == "" else "r goes on from the last checkpoint."
+    what_to_do = hint or (resume if status != "unknown" else "")
     return AdviceSentence("bad", f"{_as_sentence(first or status)} {what_to_do}".strip())
 
 

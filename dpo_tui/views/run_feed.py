@@ -19,9 +19,10 @@ import orjson
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import parse_line
+from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import MetricsTail
-from dpo_tui.runs.status_names import OVER
+from dpo_tui.runs.status_names import OVER, RESUMABLE
 from dpo_tui.runs.summary import summary, worst_advice
 from dpo_tui.views.series import Series
 
@@ -71,7 +72,8 @@ class Feed(Protocol):
         title: the name to show.
         series: values by metric name.
         latest: the latest value of each metric.
-        about: the summary of the run, with the keys of `dpo_tui.runs.summary.summary`.
+        about: the summary of the run, with the keys of `dpo_tui.runs.summary.summary`; of a run of ours that
+            is over also ``has_result``, and where it can be resumed ``resumes_from``: a checkpoint, empty without one.
         events: newest last, each with ``t``, ``kind`` and ``message``.
         log: path of its text log, which may not exist.
         catching_up: whether more history is left to read.
@@ -182,9 +184,15 @@ class RunFeed:
 
     def _summary(self, now: float) -> dict[str, Any]:
         try:
-            return {**summary(self.folder, now=now, brief=True), "advice": self._advice}
+            about = {**summary(self.folder, now=now, brief=True), "advice": self._advice}
         except RunError as error:
             return {"id": self.folder.id, "status": "unknown", "reason": error.message}
+        if about["status"] in RESUMABLE:
+            newest, _ = newest_complete(self.folder.checkpoints)
+            about["resumes_from"] = newest.name if newest is not None else ""
+        if about["status"] in OVER:
+            about["has_result"] = self.folder.has_result
+        return about
 
     def _growth(self) -> float:
         """The size of the log divided by what was read of it."""

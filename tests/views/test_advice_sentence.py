@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.advice.advice import Advice
+from dpo_tui.cli.run_summary_text import next_steps
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.views.advice_sentence import AdviceSentence, advice_sentence
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.series import Series
+from tests.support.app import ended_run
 
 
 def feed_with(status: str = "running", **latest: float) -> RunFeed:
@@ -69,3 +71,28 @@ def test_only_a_healthy_run_is_praised_at_its_end_and_before(rule):
     assert advice_sentence(running, [advice]) == AdviceSentence("note", advice.message)
     assert advice_sentence(done, [advice]) == AdviceSentence("note", f"Done. {advice.message}")
     assert advice_sentence(done, [FINE]).tone == "good"
+
+
+@pytest.mark.parametrize("status", ["failed", "lost", "stopped"])
+def test_a_run_without_a_checkpoint_does_not_promise_to_go_on_from_one(status):
+    feed = feed_with(status)
+    feed.about["resumes_from"] = ""
+    assert "There is no checkpoint: r trains from the beginning." in advice_sentence(feed).text
+    feed.about["resumes_from"] = "checkpoint-40"
+    assert "no checkpoint" not in advice_sentence(feed).text
+
+
+def test_the_checkpoint_of_an_ended_run_is_looked_up(home):
+    folder = ended_run(home, "20261101-101010-aaaa", "short", "failed", reason="out of memory")
+    feed = RunFeed(folder)
+    feed.poll(1.0)
+    assert feed.about["resumes_from"] == ""
+    assert "no checkpoint" in advice_sentence(feed).text
+    assert "there is no checkpoint" in "\n".join(next_steps(feed.about))
+    checkpoint = folder.checkpoints / "checkpoint-40"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "complete.json").write_text('{"files": {}}')
+    feed = RunFeed(folder)
+    feed.poll(1.0)
+    assert feed.about["resumes_from"] == "checkpoint-40"
+    assert "go on from the last checkpoint" in "\n".join(next_steps(feed.about))

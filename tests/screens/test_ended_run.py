@@ -1,0 +1,134 @@
+"""What the monitor offers once a run is over, at 80×24: the row, the keys, the palette, and an export."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dpo_tui.app import DpoTui
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.screens.new_screen import NewScreen
+from dpo_tui.views.export_job import ExportRequest, check_export
+from dpo_tui.errors import RunError, UsageError
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets.ended_run_actions import NextSteps
+from dpo_tui.widgets.export_dialog import ExportDialog
+from tests.support.app import ended_run, screen_text, until
+from tests.support.repository import ROOT
+
+SIZE = (80, 24)
+
+
+@pytest.fixture(autouse=True)
+def terminal(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+
+
+def run(home: Path, status: str = "done", *, adapter: bool = True) -> RunFolder:
+    folder = ended_run(home, "20261101-101010-aaaa", "demo", status)
+    if adapter:
+        folder.adapter.mkdir()
+    return folder
+
+
+def app(folder: RunFolder, **settings) -> DpoTui:
+    return DpoTui(RunFeed(folder), settings=UserSettings(theme="dark", **settings))
+
+
+async def row(pilot) -> str:
+    await until(pilot, lambda: "Next:" in screen_text(pilot))
+    return next(line for line in screen_text(pilot).splitlines() if "Next:" in line)
+
+
+async def test_a_run_with_a_result_offers_all_that_comes_next_in_one_row(home):
+    async with app(run(home)).run_test(size=SIZE) as pilot:
+        assert (await row(pilot)).strip() == (
+            "Next:  4 judge its answers  E export  C train on from it  e change and rerun"
+        )
+        titles = {command.title for command in pilot.app.get_system_commands(pilot.app.screen)}
+        assert {"Judge", "Export the result", "Train on from this run", "Edit & restart"} <= titles
+
+
+async def test_the_row_has_the_keys_as_the_user_has_mapped_them(home):
+    async with app(run(home), keys={"monitor.export": "ctrl+e"}).run_test(size=SIZE) as pilot:
+        assert "ctrl+e export" in await row(pilot)
+
+
+async def test_a_failed_run_offers_no_result_and_names_what_a_resume_begins_with(home):
+    folder = run(home, "failed", adapter=False)
+    async with app(folder).run_test(size=SIZE) as pilot:
+        assert (await row(pilot)).strip() == "Next:  r train from the beginning  e change and rerun"
+        await pilot.press("E")
+        await pilot.pause(0.2)
+        assert not isinstance(pilot.app.screen, ExportDialog)
+    checkpoint = folder.checkpoints / "checkpoint-40"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "complete.json").write_text('{"files": {}}')
+    async with app(folder).run_test(size=SIZE) as pilot:
+        assert "r go on from checkpoint-40" in await row(pilot)
+
+
+async def test_training_on_opens_new_with_the_model_of_the_run(home):
+    async with app(run(home)).run_test(size=SIZE) as pilot:
+        await row(pilot)
+        await pilot.press("C")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen) and "run:20261101" in screen_text(pilot))
+
+
+async def test_the_dialog_shows_the_command_and_refuses_a_folder_that_is_there(home, tmp_path):
+    async with app(run(home)).run_test(size=SIZE) as pilot:
+        await row(pilot)
+        await pilot.press("E")
+        await until(pilot, lambda: "--merge" in screen_text(pilot))
+        await pilot.press("space")
+        await until(pilot, lambda: "--merge" not in screen_text(pilot))
+        assert "dpo-tui export 20261101-101010-aaaa --to" in screen_text(pilot)
+        (tmp_path / "demo-export").mkdir()
+        (tmp_path / "demo-export" / "mine").touch()
+        await pilot.press("enter")
+        await until(pilot, lambda: "is there already" in screen_text(pilot))
+        assert isinstance(pilot.app.screen, ExportDialog)
+
+
+async def test_an_export_runs_in_the_background_and_ends_with_the_commands_that_serve_it(home, tmp_path):
+    """The real child process; a run that trained every weight has its model copied."""
+    folder = run(home, adapter=False)
+    folder.config.write_text(folder.config.read_text() + "[lora]\nuse_lora = false\n")
+    folder.merged.mkdir()
+    (folder.merged / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    async with app(folder).run_test(size=SIZE) as pilot:
+        await row(pilot)
+        await pilot.press("E")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExportDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Exporting: loading the libraries" in screen_text(pilot))
+        await until(pilot, lambda: "demo is exported" in screen_text(pilot), 120)
+        assert "To serve it:" in screen_text(pilot)
+        assert (tmp_path / "demo-export" / "config.json").is_file()
+        await pilot.press("enter")
+        assert "E export" in await row(pilot)
+        assert pilot.app.screen.query_one(NextSteps).busy == ""
+
+
+async def test_an_export_that_fails_says_why(home):
+    folder = run(home)
+    folder.config.write_text("no toml")
+    async with app(folder).run_test(size=SIZE) as pilot:
+        await row(pilot)
+        await pilot.press("E")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExportDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: "The export did not work" in screen_text(pilot), 120)
+
+
+def test_what_cannot_be_exported_is_refused_before_a_process_starts(home, tmp_path):
+    request = ExportRequest(run(home, adapter=False), tmp_path / "there", merge=False)
+    with pytest.raises(RunError, match="no result yet"):
+        check_export(request.folder, request.target)
+    request.target.mkdir()
+    (request.target / "file").touch()
+    with pytest.raises(UsageError, match="is there already"):
+        check_export(request.folder, request.target)
