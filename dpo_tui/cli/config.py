@@ -18,6 +18,7 @@ from dpo_tui.config.schema import PASSTHROUGH, SECTIONS
 from dpo_tui.config.toml_text import inline, template, to_toml
 from dpo_tui.errors import UsageError
 from dpo_tui.runs import store
+from dpo_tui.start.adapter_start import require_mergeable
 from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.text.printable import printable
 
@@ -55,6 +56,7 @@ def check(file: Path) -> None:
     """Say everything that is wrong, or unwise, in a config file."""
     loaded = load(file)
     require_passthrough(loaded)
+    require_mergeable(loaded)
     for note in check_launcher(loaded.config):
         click.echo(textwrap.fill(f"slurm: {note}", _WIDTH, subsequent_indent="  "))
     for advice in advise(loaded.config):

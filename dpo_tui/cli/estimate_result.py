@@ -22,6 +22,7 @@ from dpo_tui.hardware.profiles import Profile, main_memory
 from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.hardware.run_history import Measurement, measurements, nearest
 from dpo_tui.hub.cache import local_model_folder
+from dpo_tui.start.adapter_start import require_mergeable
 from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
 from dpo_tui.start.model_check import model_remarks
 from dpo_tui.start.slurm_check import check_launcher
@@ -82,6 +83,7 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.world_size)
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))
     config = resolved.config
+    require_mergeable(loaded)  # else a base that is not here would be refused in the words of another fault
     arch = architecture_of(config.model_name, config.model_revision)
     reasons = (*notes, *resolved.reasons, *model_remarks(config, has_gpu=vram is not None or profile.gpu is not None))
     if vram is not None:

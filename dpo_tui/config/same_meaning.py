@@ -117,6 +117,7 @@ _BY_DDP = (
     "gradient_checkpointing and activation_offloading save memory"
 )
 _STRATEGY = '{0} trains without a reference and is a strategy, not a loss of DPO: strategy = "{1}", in [run]'
+_ADAPTER = "the adapter's folder can be model_name, in [model]: it is merged into its base model first"
 MEANING = {
     "rpo_alpha": _MIXED_LOSS.format("its value"),
     "pref_ftx": _MIXED_LOSS.format("its value"),
@@ -125,10 +126,8 @@ MEANING = {
     "deepspeed": f"DeepSpeed is not used: {_BY_DDP}",
     "fsdp": f"FSDP is not used: {_BY_DDP}",
     "load_in_8bit": "8-bit weights are not offered; use_4bit, in [model], is",
-    "adapter_name_or_path": "a run does not start from an adapter: merge it into its base model, and give that folder "
-    "as model_name",
-    "lora_model_dir": "a run does not start from an adapter: merge it into its base model, and give that folder as "
-    "model_name",
+    "adapter_name_or_path": _ADAPTER,
+    "lora_model_dir": _ADAPTER,
     "ref_model": "the reference is the model that training starts from",
     "ref_model_name_or_path": "the reference is the model that training starts from",
     "trust_remote_code": "code from the hub is never run",

@@ -25,6 +25,7 @@ from dpo_tui.screens.steps.data_step import DataStep
 from dpo_tui.screens.steps.hardware_step import HardwareStep
 from dpo_tui.screens.steps.model_step import DEMO, ModelStep
 from dpo_tui.screens.steps.settings_step import RECIPE, SettingsStep
+from dpo_tui.start.adapter_start import require_mergeable
 from dpo_tui.start.model_check import model_refusal
 from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.text.location_list import locations_of
@@ -228,15 +229,16 @@ class NewScreen(FullScreen):
     @work(thread=True, exclusive=True, group="model", exit_on_error=False)
     def _check_model(self, plan: RunPlan) -> None:
         error = model_refusal(plan.loaded(), has_gpu=plan.config.gpus != "none" and bool(nvml.read().gpus))
-        self.app.call_from_thread(self._model_checked, plan, error)
+        start = require_mergeable(plan.loaded()) if error is None else ""
+        self.app.call_from_thread(self._model_checked, plan, error, start)
 
-    def _model_checked(self, plan: RunPlan, error: DpoTuiError | None) -> None:
+    def _model_checked(self, plan: RunPlan, error: DpoTuiError | None, start: str) -> None:
         """Mark the step of the model; a refusal is shown there, and at once where another step is open by now."""
         known = self._model_refusal
         self._model_refusal = (plan.config.model_name, error)
         if plan.config.model_name != self.plan.config.model_name:
             return
-        self.query_one(ModelStep).show_refusal(error)
+        self.query_one(ModelStep).show_refusal(error, start)
         self._plan_changed()
         is_new = known[0] != plan.config.model_name or known[1] is None
         if error is not None and is_new and _PANES[self._step] != "model":

@@ -37,18 +37,27 @@ def model_of(name: str, report: ProgressCallback = lambda message: None) -> str:
         RunError: it has no result.
         ChildError: it cannot be merged.
     """
-    folder = store.find(name.removeprefix(RUN))
+    return merge_run(store.find(name.removeprefix(RUN)), report)
+
+
+def merge_run(folder: RunFolder, report: ProgressCallback) -> str:
+    """Return the folder of the whole model of a run; merge it first where only its adapter is there.
+
+    Raises:
+        RunError: the run has no result.
+        ChildError: it cannot be merged.
+    """
     # The app checks in one thread and starts in another: both may need the same merge, and two would write one folder.
     with _MERGING:
-        _merge(name, folder, report)
+        _merge(folder, report)
     return str(folder.merged)
 
 
-def _merge(name: str, folder: RunFolder, report: ProgressCallback) -> None:
+def _merge(folder: RunFolder, report: ProgressCallback) -> None:
     if not folder.merged.is_dir():
         if not folder.adapter.is_dir():
             raise RunError(
-                f"model_name = {name}: run {folder.id} has no result to go on from",
+                f"model_name = {RUN}{folder.id}: the run has no result to go on from",
                 hint=f"See how it goes: dpo-tui status {folder.id}",
             )
         report({"kind": "progress", "message": f"Merging the adapter of run {folder.id} into its base"})

@@ -8,7 +8,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError
 from dpo_tui.hub.cache import cached_config, local_model_folder
 from dpo_tui.hub.client_errors import first_line, http_status
-from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.start.adapter_start import is_adapter, read_adapter
 from dpo_tui.start.earlier_run_model import is_earlier_run
 from dpo_tui.start.model_checks.adapter_targets import check_merge_at_end
 from dpo_tui.start.model_checks.model_folder import ModelFolder
@@ -23,14 +23,14 @@ _HUB_ID = (
     "a folder is given by its path; run:ID means the model of an earlier run"
 )
 _LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"'
-_MERGE_FIRST = "merge it into its base model first, and train from the merged folder"
+_ADAPTER_HERE = "download it, with its base model, and name its folder: hf download {0} --local-dir DIR"
 
 
 def check_model(config: Config, *, has_gpu: bool = True) -> list[str]:
     """Check that the worker will be able to load, train and, where it must, merge a model.
 
     Args:
-        config: its ``model_name`` is an absolute folder or a hub id.
+        config: its ``model_name`` is an absolute folder, of a model or an adapter, or a hub id.
         has_gpu: whether the run may use a GPU.
 
     Returns:
@@ -41,6 +41,9 @@ def check_model(config: Config, *, has_gpu: bool = True) -> list[str]:
             the hub does not know it or requires a login, or the model is not on this machine and the hub cannot be
             reached.
     """
+    if is_adapter(config.model_name):
+        # The model that it is merged into does not exist yet: before a start that is checked as any other.
+        return [read_adapter(config.model_name).sentence()]
     folder = _folder_of(config.model_name, config.model_revision)
     if folder is None:
         return []
@@ -91,7 +94,7 @@ def model_refusal(loaded: LoadedConfig, *, has_gpu: bool = True) -> ConfigError 
 def model_remarks(config: Config, *, has_gpu: bool = True) -> tuple[str, ...]:
     """Return what :func:`check_model` finds, its error too, in sentences; nothing without weights on this machine."""
     found = local_model_folder(config.model_name, config.model_revision)
-    if found is None or not has_weights(found):
+    if found is None or not (has_weights(found) or is_adapter(config.model_name)):
         return ()
     try:
         return tuple(check_model(config, has_gpu=has_gpu))
@@ -105,7 +108,6 @@ def _folder_of(name: str, revision: str | None) -> ModelFolder | None:
         folder = ModelFolder(Path(name), name)
         if not folder.path.is_dir():
             raise folder.error("no such folder", "check the path")
-        _require_no_adapter(folder)
         return folder
     if name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(f"model_name = {name}: no such folder")
@@ -131,13 +133,6 @@ def _is_complete(folder: ModelFolder) -> bool:
     if not has_weights(folder.path):
         return False
     return all((folder.path / file).is_file() for file in folder.weight_files)
-
-
-def _require_no_adapter(folder: ModelFolder) -> None:
-    adapter = folder.path / "adapter_config.json"
-    if adapter.is_file():
-        base = (read_json(adapter) or {}).get("base_model_name_or_path")
-        raise folder.error(f"is an adapter{f' of {base}' if base else ''}, not a model", _MERGE_FIRST)
 
 
 def _check_hub_id(name: str) -> None:
@@ -173,15 +168,16 @@ def _ask_hub(name: str, revision: str | None) -> None:
         raise ConfigError(
             f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}", hint=_LOCAL_FOLDER
         ) from None
-    _check_repository({file.rfilename for file in found.siblings or ()}, place)
+    _check_repository({file.rfilename for file in found.siblings or ()}, name)
 
 
-def _check_repository(files: set[str], place: str) -> None:
+def _check_repository(files: set[str], name: str) -> None:
     """Check by the names of a repository's files that it holds a model; the hub may not list them."""
+    place = f"model_name = {name}"
     if not files or "config.json" in files:
         return
     if "adapter_config.json" in files:
-        raise ConfigError(f"{place}: is an adapter, not a model", hint=_MERGE_FIRST)
+        raise ConfigError(f"{place}: is an adapter, not a model", hint=_ADAPTER_HERE.format(name))
     if any(file.endswith(".gguf") for file in files):
         raise ConfigError(
             f"{place}: the repository has GGUF files only, which llama.cpp and Ollama read",

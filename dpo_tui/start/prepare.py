@@ -39,8 +39,10 @@ from dpo_tui.runs import control_requests, naming, start_run, store
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.trackers import check_trackers
+from dpo_tui.start.adapter_start import is_adapter, merged_model
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
@@ -101,10 +103,11 @@ def prepare(
 
     Args:
         loaded: the config; relative paths in it are tried from here, then from its file's folder. Its ``model_name``
-            may be ``run:ID``, the model of a run that is done, or ``previous``, that of ``before``.
+            may be ``run:ID``, the model of a run that is done, ``previous``, that of ``before``, or an adapter's
+            folder.
         name: of the run, if not the config's.
         before: the stage before it in the same command.
-        report: called with the progress of a merge, where an earlier run has only its adapter.
+        report: called with the progress of a merge, where the model is an adapter, or that of an earlier run.
 
     Raises:
         UsageError: the config starts from a previous stage, and there is none.
@@ -117,7 +120,7 @@ def prepare(
     follows = loaded.config.model_name == PREVIOUS
     with_model = _with_resolved_model(loaded, before, report)
     changes = local_paths(with_model) | {
-        "name": name or with_model.config.name or _name_from_model(with_model.config.model_name)
+        "name": name or with_model.config.name or _name_from_model(_named_model(with_model.config.model_name))
     }
     resolved = with_changes(with_model, changes, "command line")
     check_trackers(resolved.config.report_to)
@@ -125,6 +128,7 @@ def prepare(
     launcher_notes = check_launcher(resolved.config)
     may_use_gpu = resolved.config.gpus != "none" and bool(_inventory(resolved.config).gpus)
     # The model of the stage before it has been checked, and is another one by then: merged, and not quantised.
+    merged = MergedStart.of(resolved.config.model_name)
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
     split: Split[Any] = split_of(resolved.config, download=False)
     template = check_trained_text(resolved.config, split)
@@ -145,7 +149,7 @@ def prepare(
         advice=tuple(advise(config)),
         template=template,
         device_request=request,
-        model_notes=tuple(model_notes),
+        model_notes=(*([merged.sentence()] if merged else []), *model_notes),
         follows=follows,
         data_notes=split.notes,
         launcher_notes=launcher_notes,
@@ -256,12 +260,21 @@ def _name_from_model(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-")[:64] or "run"
 
 
+def _named_model(model: str) -> str:
+    """The model that a run without a name is named after: an adapter itself, not the folder that it is merged into."""
+    merged = MergedStart.of(model)
+    return model if merged is None else merged.adapter
+
+
 def _with_resolved_model(loaded: LoadedConfig, before: Prepared | None, report: ProgressCallback) -> LoadedConfig:
-    """Replace ``run:ID`` or ``previous`` by the model folder that it means."""
+    """Replace ``run:ID``, ``previous`` or an adapter by the model folder that it means."""
     name = loaded.config.model_name
     if not is_earlier_run(name):
-        return loaded
-    if name != PREVIOUS:
+        at = with_changes(loaded, local_paths(loaded), loaded.origin("model_name")).config
+        if not is_adapter(at.model_name):
+            return loaded
+        model = merged_model(at, report)
+    elif name != PREVIOUS:
         model = model_of(name, report)
     elif before is not None:
         model = before.config.model_name  # of the same shape, which is all that the checks and the estimate need

@@ -23,6 +23,7 @@ from dpo_tui.runs.atomic_files import read_json, write_text_atomic
 from dpo_tui.runs.complete_checkpoints import newest_complete, step_of
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import write_held_out
+from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.runs.ranks import Rank
 from dpo_tui.runs.trackers import check_trackers, set_environment
 from dpo_tui.strategies.registry import strategy_of
@@ -76,6 +77,8 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     require_trainable_attention(config, device)
 
     stop_requests.raise_if_stopped()
+    if (start := MergedStart.of(config.model_name)) is not None:
+        journal.event("note", start.sentence(), adapter=start.adapter, base=start.base)
     model, tokenizer = _load_policy(config, device, journal)
 
     stop_requests.raise_if_stopped()

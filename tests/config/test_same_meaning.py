@@ -24,7 +24,7 @@ def test_every_name_of_another_tool_stands_for_a_setting_that_exists() -> None:
         ("deepspeed", "DeepSpeed is not used", "seed"),
         ("mixed_precision", "did you mean bf16", "model_revision"),
         ("dpo_loss_type", "did you mean loss_type", "dpo_label"),
-        ("adapter_name_or_path", "merge it into its base model", "model_name_or_path"),
+        ("adapter_name_or_path", "merged into its base model first", "model_name_or_path"),
         ("neftune_noise_alpha", "can be passed on, in [trl]", "lora_alpha"),
         ("layers_to_transform", "can be passed on, in [peft]", "lora"),
         ("push_to_hub", "dpo-tui export", "did you mean"),

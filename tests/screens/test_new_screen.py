@@ -230,6 +230,21 @@ async def test_a_model_that_no_run_could_start_from_is_refused_at_its_own_step(h
         assert said not in " ".join(screen_text(pilot).split())
 
 
+async def test_an_adapter_is_said_at_the_step_of_the_model_to_be_merged_into_its_base_first(home):
+    adapter = home / "adapter"
+    adapter.mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(assets.model_dir())}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    header = b'{"__metadata__":{}}'
+    (adapter / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    async with app().run_test(size=(100, 30)) as pilot:
+        screen = await open_new(pilot)
+        screen.set_plan(plans.with_values(screen.plan, {"model_name": str(adapter)}))
+        screen.go(1)
+        await until(pilot, lambda: "merged into it first" in " ".join(screen_text(pilot).split()))
+        assert "2 Model ✓" in screen_text(pilot)
+
+
 @pytest.mark.skipif(not assets.model_dir().is_dir(), reason="the demo's model is not built here")
 async def test_three_enters_make_the_demo_run_and_show_its_monitor(home, monkeypatch):
     """No other key than arrows, Enter and what the footer names. The supervisor is real, its worker is

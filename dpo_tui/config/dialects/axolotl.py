@@ -1,6 +1,7 @@
 """Axolotl's YAML (`axolotl train FILE`) with `rl: dpo` or `rl: kto`, or without `rl` for stage one."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from dpo_tui.config.dialects.conversion import (
     OWN_FOLDER,
     Conversion,
     Convert,
+    adapter,
+    base_of_adapter,
     convert_keys,
     held_out,
     number,
@@ -24,7 +27,6 @@ from dpo_tui.config.dialects.strategy_and_loss import loss, no_supervised_loss, 
 from dpo_tui.config.schema import fields
 
 RENAMED = {
-    "base_model": "model_name",
     "revision_of_model": "model_revision",
     "sequence_len": "max_seq_length",
     "micro_batch_size": "per_device_train_batch_size",
@@ -307,6 +309,8 @@ _CONVERTED: dict[str, Convert] = {
     "orpo_alpha": _alpha_of_orpo,
     "simpo_gamma": _of_cpo,
     "cpo_alpha": _of_cpo,
+    "base_model": partial(base_of_adapter, adapter_key="lora_model_dir"),
+    "lora_model_dir": adapter,
     "adapter": _adapter,
     "load_in_4bit": _four_bit,
     "load_in_8bit": _eight_bit,

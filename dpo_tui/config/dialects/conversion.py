@@ -260,6 +260,27 @@ def held_out(conversion: Conversion, key: str, value: Any, default: float) -> No
         conversion.take(key, "eval_split", share or 0.0)
 
 
+def adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    """Take the adapter that a training starts from as the model: it is merged into its base first."""
+    names = text_list(value)
+    if len(names) == 1:
+        why = "it is merged into its base first; a new adapter is trained, and the merged model is the reference"
+        conversion.take(key, "model_name", names[0], why)
+    else:
+        why = "one adapter can be model_name: merge the others into the base first, and name that in its config"
+        conversion.leave_undecided(key, value, why)
+
+
+def base_of_adapter(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any], *, adapter_key: str) -> None:
+    """Take the model, or drop it where the file names one adapter, whose own config says what it was trained on."""
+    if raw.get(adapter_key) and len(text_list(raw[adapter_key])) == 1:
+        conversion.drop(
+            key, f"{adapter_key} is given: its base is what base_model_name_or_path in its adapter_config.json names"
+        )
+    else:
+        conversion.take(key, "model_name", str(value))
+
+
 def trackers(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     """Take the named trackers; "none" and "all" name none, and one that is not offered is named and left out."""
     names = [name for name in text_list(value) if name not in {"none", "all", "None"}]

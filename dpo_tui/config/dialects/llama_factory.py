@@ -11,6 +11,8 @@ from dpo_tui.config.dialects.conversion import (
     OWN_FOLDER,
     Conversion,
     Convert,
+    adapter,
+    base_of_adapter,
     convert_keys,
     held_out,
     number,
@@ -32,7 +34,6 @@ from dpo_tui.config.dialects.strategy_and_loss import (
 from dpo_tui.config.schema import fields
 
 RENAMED = {
-    "model_name_or_path": "model_name",
     "cutoff_len": "max_seq_length",
     "lora_rank": "lora_r",
     "pref_beta": "beta",
@@ -235,11 +236,6 @@ def _held_out(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]
     held_out(conversion, key, value, fields()["eval_split"].default)
 
 
-def _adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    why = "a run does not start from an adapter: merge it into its base model, and give that folder as model_name"
-    conversion.leave_undecided(key, value, why)
-
-
 def _initialisation(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     if switch(value):
         conversion.leave_undecided(key, value, "PiSSA changes the base model's weights, which are the reference too")
@@ -301,7 +297,8 @@ _CONVERTED: dict[str, Convert] = {
     "max_samples": _samples,
     "mix_strategy": _mix,
     "interleave_probs": _mix_weights,
-    "adapter_name_or_path": _adapter,
+    "model_name_or_path": partial(base_of_adapter, adapter_key="adapter_name_or_path"),
+    "adapter_name_or_path": adapter,
     "pissa_init": _initialisation,
     "report_to": trackers,
     "warmup_steps": warmup,

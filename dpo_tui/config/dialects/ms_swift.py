@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from dpo_tui.config.dialects.conversion import (
     Conversion,
     Convert,
     DataSource,
+    adapter,
+    base_of_adapter,
     beside,
     convert_keys,
     held_out,
@@ -26,8 +29,6 @@ from dpo_tui.config.dialects.strategy_and_loss import loss, no_supervised_loss, 
 from dpo_tui.config.schema import fields
 
 _RENAMED = {
-    "model": "model_name",
-    "model_id_or_path": "model_name",
     "max_length": "max_seq_length",
     "lora_rank": "lora_r",
     "run_name": "name",
@@ -219,10 +220,9 @@ def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -
         supervised_loss(conversion, key, value, text_list(raw.get("loss_type") or ["sigmoid"]))
 
 
-def _adapter(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+def _adapter(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
     if value:
-        why = "a run does not start from an adapter: merge it into its base model, and give that folder as model_name"
-        conversion.leave_undecided(key, value, why)
+        adapter(conversion, key, value, raw)
     else:
         conversion.drop(key, "is empty")
 
@@ -275,6 +275,7 @@ _CONVERTED: dict[str, Convert] = {
     "split_dataset_ratio": _held_out,
     "loss_type": _loss,
     "rpo_alpha": _rpo,
+    **dict.fromkeys(_MODEL_KEYS, partial(base_of_adapter, adapter_key="adapters")),
     "adapters": _adapter,
     "system": _system,
     "columns": _columns,

@@ -32,7 +32,8 @@ class ModelSection(Section):
     model_name: str = setting(
         ...,
         "model",
-        "A Hugging Face hub id, such as meta-llama/Llama-3.1-8B-Instruct, or a local folder.",
+        "A Hugging Face hub id, such as meta-llama/Llama-3.1-8B-Instruct, or a local folder; or the folder of a LoRA "
+        "adapter, as PEFT saves it, which is merged into its base first: that model is then the reference, frozen.",
         min_length=1,
     )
     provider: Literal["huggingface", "unsloth"] = setting(

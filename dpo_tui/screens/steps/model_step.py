@@ -43,7 +43,7 @@ class ModelStep(Vertical):
         """Posted when a model is chosen.
 
         Attributes:
-            name: a hub id, a folder, ``run:ID``, or `DEMO` for the shipped model and pairs.
+            name: a hub id, a folder of a model or an adapter, ``run:ID``, or `DEMO` for the shipped model and pairs.
         """
 
         def __init__(self, name: str) -> None:
@@ -85,9 +85,16 @@ class ModelStep(Vertical):
         if plan.has_model and not self.query_one(Input).value:
             self.query_one(Input).value = plan.config.model_name
 
-    def show_refusal(self, error: DpoTuiError | None) -> None:
-        """Say why no run could start from the plan's model; None takes the sentence away."""
+    def show_refusal(self, error: DpoTuiError | None, start: str = "") -> None:
+        """Say why no run could start from the plan's model, or of what it is made; neither takes the sentence away.
+
+        Args:
+            error: of the check of the model.
+            start: the adapter and its base, where the model is an adapter.
+        """
         self._refusal = [] if error is None else [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")]
+        if start:
+            self._refusal = [(printable(start, single_line=True), "accent")]
         self._show_text()
 
     @on(OptionList.OptionHighlighted)

@@ -10,6 +10,7 @@ import yaml
 import dpo_tui
 from dpo_tui.config.schema import PASSTHROUGH, Config
 from dpo_tui.config.toml_text import inline
+from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import Strategy
 from dpo_tui.text.printable import printable
@@ -52,7 +53,7 @@ def model_card(
     """
     details = details or CardDetails()
     model = printable(root_model(config.model_name), single_line=True)
-    stage = "" if model == config.model_name else f" after a first stage (run {Path(config.model_name).parent.name})"
+    stage = "" if model == config.model_name else f" after a first stage ({_first_stage(config.model_name)})"
     if stage and kind == "adapter":
         stage += ", whose merged model it needs (`dpo-tui export --merge` makes one folder of both)"
     shown = model if "/" in model and not Path(model).is_absolute() else Path(model).name
@@ -156,6 +157,14 @@ def _usage(kind: Kind, model: str, *, own_ends: bool) -> str:
         f"```python\n{code}```\n\nIts answers end with another token than those of the base model. "
         "`generation_config.json` names it, and has to be\nloaded as above: libraries read the settings of the base."
     )
+
+
+def _first_stage(model_name: str) -> str:
+    """Name what the model that a run started from was made by: an earlier run, or an adapter that was merged."""
+    merged = MergedStart.of(model_name)
+    if merged is None:
+        return f"run {Path(model_name).parent.name}"
+    return f"the adapter {printable(Path(merged.adapter).name, single_line=True)}, merged"
 
 
 def _serve(config: Config, kind: Kind, base: str, *, own_ends: bool) -> str:

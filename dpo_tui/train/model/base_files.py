@@ -7,6 +7,7 @@ from pathlib import Path
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.runs.merged_start import MergedStart
 
 _DOWNLOADED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*")
 
@@ -90,7 +91,13 @@ def require_earlier_stage(config: Config) -> None:
 
 
 def root_model(model_name: str) -> str:
-    """Return the model at the start of a chain of stages: the one that the earliest stage trained from."""
+    """Return the model at the start of a chain of stages: the one that the earliest stage trained from.
+
+    Of a model that was merged for a run to start from it is the base of the adapter.
+    """
+    merged = MergedStart.of(model_name)
+    if merged is not None:
+        return root_model(merged.base)
     folder = _earlier_run(model_name)
     if folder is None:
         return model_name

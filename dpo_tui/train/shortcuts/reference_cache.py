@@ -20,13 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dpo_tui import paths
-from dpo_tui.runs.atomic_files import write_text_atomic
+from dpo_tui.runs.file_digest import digest_of_files
 
 FORMAT = "1"
 """Part of every key: another format finds none of the files of this one."""
 # At eight bytes a pair this holds 33 million pairs.
 LIMIT_BYTES = 256 * 1024 * 1024
-_READ_BYTES = 8 * 1024 * 1024
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.index.json", "config.json")
 
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -142,33 +141,4 @@ class WeightsDigest:
 
     def _compute(self, model: Path) -> None:
         with contextlib.suppress(OSError):
-            self._digest = _digest_of(model)
-
-
-def _digest_of(model: Path) -> str:
-    """Hash a model folder's weights; the digest of a file is stored, so that an unchanged file is read once only."""
-    digest = hashlib.sha256()
-    files = sorted({path.resolve() for pattern in _WEIGHT_FILES for path in model.glob(pattern)})
-    for path in files:
-        status = path.stat()
-        # A weight file that was replaced has another inode, one that was written in place another time of change; the
-        # size may tell where a copy kept both.
-        identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
-        stored = folder() / f"{hashlib.sha256(identity.encode()).hexdigest()}.weights"
-        try:
-            file_digest = stored.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError):
-            file_digest = _digest_of_file(path)
-            with contextlib.suppress(OSError):
-                folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-                write_text_atomic(stored, file_digest)
-        digest.update(file_digest.encode())
-    return digest.hexdigest()
-
-
-def _digest_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+            self._digest = digest_of_files(path for pattern in _WEIGHT_FILES for path in model.glob(pattern))

@@ -17,6 +17,7 @@ from dpo_tui.config.schema import PASSTHROUGH, Config
 from dpo_tui.data.load_split import SPLIT_VERSION
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.runs.start_run import ARGV_VARIABLE
 from dpo_tui.train.model.device import TrainingDevice
 
@@ -83,6 +84,7 @@ def write_receipt(
         split_version: of the split into training and held-out rows.
         data_changes: the data that the run trained on before, where a resume on changed data was accepted.
     """
+    start = MergedStart.of(config.model_name)
     passed_on = {table: getattr(config, table) for table in PASSTHROUGH if getattr(config, table)}
     write_json_atomic(
         folder.receipt,
@@ -96,6 +98,7 @@ def write_receipt(
             "argv": _argv(),
             "device": {"kind": device.kind, "precision": device.precision, **_gpu()},
             "model": config.model_name,
+            **({"start": vars(start)} if start is not None else {}),
             "data": vars(data),
             "split_version": split_version,
             **({"data_changes": list(data_changes)} if data_changes else {}),

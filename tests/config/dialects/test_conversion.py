@@ -409,6 +409,12 @@ def test_h2o_llm_studio(tmp_path: Path) -> None:
     assert (config.max_seq_length, config.eval_split, config.lora_target_modules) == (768, 0.05, ["q_proj", "v_proj"])
 
 
+def test_an_adapter_of_ms_swift_becomes_the_model(tmp_path: Path) -> None:
+    raw = {"rlhf_type": "dpo", "model": "m", "train_type": "lora", "dataset": ["org/d"], "adapters": ["some/adapter"]}
+    result = converted(tmp_path, raw, "args.json.yaml")
+    assert result.config.model_name == "some/adapter" and not result.undecided
+
+
 def test_ms_swift(tmp_path: Path) -> None:
     raw = {
         "rlhf_type": "dpo", "model": "m", "model_type": "qwen2", "train_type": "lora", "dataset": ["org/d:en#500"],

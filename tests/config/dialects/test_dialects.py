@@ -156,13 +156,31 @@ def test_a_dataset_name_is_looked_up_where_llama_factory_would(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "line", ["finetuning_type: freeze", "pref_loss: kto_pair", "stage: ppo", "adapter_name_or_path: some/adapter"]
+    "line", ["finetuning_type: freeze", "pref_loss: kto_pair", "stage: ppo", "adapter_name_or_path: one,two"]
 )
 def test_what_would_change_the_training_is_refused_and_not_dropped(tmp_path: Path, line: str) -> None:
     key = line.partition(":")[0]
     text = "\n".join(row for row in LLAMA_FACTORY.splitlines() if not row.startswith(f"{key}:"))
     with pytest.raises(InvalidConfigError):
         load(write(tmp_path / "lf.yaml", f"{text}\n{line}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"), [(LLAMA_FACTORY, "adapter_name_or_path"), (AXOLOTL, "lora_model_dir")], ids=["lf", "axolotl"]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_an_adapter_to_start_from_becomes_the_model_with_a_remark(
+    tmp_path: Path, text: str, key: str, first: bool
+) -> None:
+    rows = [row for row in text.splitlines() if not row.startswith(f"{key}:")]
+    line = f"{key}: some/adapter"
+    found = load(write(tmp_path / "c.yaml", "\n".join([line, *rows] if first else [*rows, line]) + "\n"))
+    assert found.config.model_name == "some/adapter"
+    outcomes = {row.key: row for row in found.key_outcomes}
+    assert (outcomes[key].outcome, outcomes[key].to) == ("renamed", "model_name")
+    assert "merged into its base first" in outcomes[key].why
+    base = outcomes["model_name_or_path" if text is LLAMA_FACTORY else "base_model"]
+    assert base.outcome == "dropped" and "base_model_name_or_path" in base.why
 
 
 @pytest.mark.parametrize("name", ["LLaMA-Factory", "Axolotl"])
