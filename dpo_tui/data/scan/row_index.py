@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 from dpo_tui.data.load_rows import notes_on
-from dpo_tui.data.scan.scan_cache import Draft, cache_folder
+from dpo_tui.data.scan.scan_cache import Draft, FolderInUse, cache_folder
 from dpo_tui.data.source.chunks import (
     Chunk,
     LineChunk,
@@ -85,6 +85,8 @@ class RowIndex:
         written: Path | None = None,
         first_rows: Sequence[int] = (),
     ) -> None:
+        # Keeps the cache folder that the index was loaded from, for as long as the index is referenced.
+        self._in_use: FolderInUse | None = None
         self.files = files
         self.positions = positions
         self.count = count
@@ -131,12 +133,16 @@ class RowIndex:
     def load(cls, folder: Path, files: list[DataFile]) -> "RowIndex | None":
         """Read an index from a cache folder, or None if there is none that can be used."""
         try:
+            in_use = FolderInUse(folder)
             known = orjson.loads((folder / "index.json").read_bytes())
             positions = [RowPosition(*position) for position in known["places"]]
             written = folder / "rows.jsonl"
             with contextlib.suppress(OSError):  # a cache that only others may write
                 os.utime(folder)  # the folder that was used longest ago is deleted first
-            return cls(files, positions, known["count"], written if written.is_file() else None, known["files"])
+            unpacked = written if written.is_file() else None
+            index = cls(files, positions, known["count"], unpacked, known["files"])
+            index._in_use = in_use
+            return index
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -143,11 +143,13 @@ def _batches_by_length(lengths: list[int], size: int, max_length: int | None, *,
     Unless ``exact``, batches of shorter pairs have more of them, but no more tokens, padding included, than the first.
     """
     truncated = [min(length, max_length or length) for length in lengths]
-    remaining = sorted(range(len(truncated)), key=lambda index: -truncated[index])
+    by_length = sorted(range(len(truncated)), key=lambda index: -truncated[index])
     # The first batch is the largest by memory, and the training step has room for it; no later one is larger in padded
     # tokens.
-    max_tokens = size * truncated[remaining[0]] if remaining else 0
-    while remaining:
-        count = size if exact else max(size, max_tokens // max(1, truncated[remaining[0]]))
-        yield remaining[:count]
-        remaining = remaining[count:]
+    max_tokens = size * truncated[by_length[0]] if by_length else 0
+    first = 0
+    # One slice for each batch: to copy the rest of the list each time took time with the square of the pairs.
+    while first < len(by_length):
+        count = size if exact else max(size, max_tokens // max(1, truncated[by_length[first]]))
+        yield by_length[first : first + count]
+        first += count

@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dpo_tui.data.pairs.hold_out_by_prompt import (
     different_prompts,
@@ -99,3 +101,12 @@ def test_different_prompts_are_those_of_different_text_in_their_order() -> None:
     assert different_prompts([first, second, again, second, third]) == [first, second, third]
     assert different_prompts([first, again, second, third], 2) == [first, second]
     assert different_prompts([first, second], 0) == []
+
+
+@given(
+    st.lists(st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": st.sampled_from("abc")}), max_size=2))
+)
+def test_different_prompts_are_those_that_a_comparison_of_each_with_each_finds(prompts: list[list[Message]]) -> None:
+    again = [[dict(reversed(message.items())) for message in prompt] for prompt in prompts]
+    expected = [prompt for number, prompt in enumerate(prompts) if prompt not in prompts[:number]]
+    assert different_prompts([*prompts, *again]) == expected

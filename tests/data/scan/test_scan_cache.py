@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from dpo_tui import paths
 from dpo_tui.data.scan import scan_cache
 from dpo_tui.data.scan.row_index import open_index
+from dpo_tui.data.scan.scan_process import ScanRequest
+from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
 from tests.support.data_files import rows, write_lines
 
@@ -99,3 +103,72 @@ def test_a_draft_that_is_given_up_leaves_nothing_and_caches_are_the_owners_alone
     assert (paths.cache() / "data").stat().st_mode & 0o777 == 0o700
     cache("one", used=1000)
     assert (paths.cache() / "data" / "one").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_dataset_that_is_open_stays_until_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app browses an archive whose rows lie in the cache, while other scans need the room."""
+    packed = tmp_path / "pairs.jsonl.gz"
+    packed.write_bytes(gzip.compress("".join(json.dumps(one) + "\n" for one in rows(50)).encode()))
+    index = open_index(Source(str(packed)))
+    (archive,) = cached()
+    os.utime(paths.cache() / "data" / archive, (1000, 1000))
+    monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 100)
+    cache("second", used=2000)
+    cache("third", used=3000)
+    assert cached() == {archive, "third"}
+    assert index.row(50) == rows(50)[49]
+    del index
+    cache("fourth", used=4000)
+    cache("fifth", used=5000, size=90)
+    assert cached() == {"fourth", "fifth"}
+
+
+def test_one_that_another_process_has_open_stays_until_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache("open", used=1000)
+    code = (
+        "import sys, time; from pathlib import Path; from dpo_tui.data.scan.scan_cache import FolderInUse\n"
+        "used = FolderInUse(Path(sys.argv[1])); print('open', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(paths.cache() / "data" / "open")], stdout=subprocess.PIPE, text=True
+    ) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "open\n"
+            monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 15)
+            cache("second", used=2000)
+            cache("third", used=3000)
+            assert cached() == {"open", "third"}
+        finally:
+            other.kill()
+    cache("fourth", used=4000)
+    assert cached() == {"fourth"}
+
+
+def test_the_draft_of_a_scan_that_takes_hours_stays() -> None:
+    draft = scan_cache.Draft(paths.cache() / "data" / "slow")
+    hours_ago = draft.path.stat().st_mtime - 2 * 3600
+    os.utime(draft.path, (hours_ago, hours_ago))
+    cache("one", used=1000)
+    assert cached() == {"one", draft.path.name}
+    draft.commit()
+    assert "slow" in cached()
+
+
+def test_a_scan_leaves_the_rows_of_an_archive_to_whoever_has_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "pairs.jsonl.gz"
+    packed.write_bytes(gzip.compress("".join(json.dumps(one) + "\n" for one in rows(50)).encode()))
+    source = Source(str(packed))
+    index = open_index(source)
+    (archive,) = cached()
+    scan(ScanRequest(source, workers=1), lambda event: None)
+    assert cached() == {archive}
+    assert scan_cache.cached_flags(source) is not None
+    assert index.row(50) == open_index(source).row(50) == rows(50)[49]
+    os.utime(paths.cache() / "data" / archive, (1000, 1000))
+    monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 100)
+    cache("second", used=2000)
+    cache("third", used=3000)
+    assert cached() == {archive, "third"}

@@ -81,7 +81,7 @@ def scored(rows: list[tuple[int, int, int]], size: int, *, exact: bool, most: in
     trainer = SimpleNamespace(
         ref_model=None,
         model="the policy without its adapter",
-        accelerator=SimpleNamespace(device=torch.device("cpu")),
+        accelerator=SimpleNamespace(device=torch.device("cpu"), process_index=0, num_processes=1),
         args=SimpleNamespace(max_length=most),
         data_collator=collate,
         compute_ref_log_probs=reference,
