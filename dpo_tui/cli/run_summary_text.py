@@ -119,7 +119,11 @@ def run_lines(run: dict[str, Any], width: int, now: float | None = None) -> list
 
 
 def result_text(folder: Path) -> str:
-    """Which results a run folder holds, and whether they can be merged; empty where it holds none."""
+    """Which results a run folder holds, of which step, and whether they can be merged; empty where it holds none."""
+    return " ".join(filter(None, (_kind_of_result(folder), _best_step_text(folder))))
+
+
+def _kind_of_result(folder: Path) -> str:
     adapter, merged = (folder / "adapter").is_dir(), (folder / "merged").is_dir()
     if adapter and merged:
         return "Result: merged/ is the whole model, base and adapter in one; adapter/ is what was trained."
@@ -129,6 +133,17 @@ def result_text(folder: Path) -> str:
     if merged:
         return "Result: merged/ is the whole model; every weight was trained, and there is nothing to merge."
     return ""
+
+
+def _best_step_text(folder: Path) -> str:
+    """Of which step the results are, where the best was kept, and why training ended early; empty for other runs."""
+    try:
+        best = json.loads((folder / "receipt.json").read_bytes())["results"]["best"]
+        chosen = f"the best of {best['evaluations']} evaluations by {best['metric']} ({best['value']:.4g})"
+        text = f"It is that of step {best['step']} of {best['last_step']}, {chosen}."
+        return f"{text} {best['ended']}." if best["ended"] else text
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _base_model_text(folder: Path) -> str:

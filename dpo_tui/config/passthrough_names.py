@@ -11,9 +11,6 @@ _SEVERAL_DEVICES = "[compute] gpus, gpu_count and distributed say which GPUs tra
 _CHECKPOINTS = "checkpoints are made so that a run can resume; save_steps and save_total_limit are in [training]"
 _RESUME = "`dpo-tui resume RUN` continues from the newest complete checkpoint"
 _PROGRESS = "dpo-tui writes metrics and progress itself"
-_LAST_WEIGHTS = (
-    "the weights after the last step are the result; kl_stop, max_steps and num_train_epochs end a run earlier"
-)
 _PRECISION = "the precision follows bf16 in [model] and the device"
 _PLACED = "the model is loaded whole onto the device that [compute] gpus chooses"
 LOGIN = "`hf auth login`, or HF_TOKEN in the environment; a config is kept in the run folder as it is"
@@ -26,6 +23,8 @@ SETTING_FOR: Mapping[str, Mapping[str, str]] = {
         "activation_checkpointing": "gradient_checkpointing",
         "chat_template_path": "chat_template",
         "fp16": "bf16",
+        "load_best_model_at_end": "load_best",
+        "metric_for_best_model": "load_best",
     },
     "peft": {
         "r": "lora_r",
@@ -64,9 +63,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "generate_during_eval": "sample_prompts in [eval] writes answers while a run trains",
         "dataset_text_field": "the columns of the rows are chosen by dpo-tui",
         "dataset_kwargs": "the rows are tokenised by TRL as it does by default",
-        "load_best_model_at_end": _LAST_WEIGHTS,
-        "metric_for_best_model": _LAST_WEIGHTS,
-        "greater_is_better": _LAST_WEIGHTS,
+        "greater_is_better": "follows from load_best in [eval]: of a loss less is better, of accuracy and margin more",
         "save_strategy": _CHECKPOINTS,
         "save_only_model": _CHECKPOINTS,
         "save_on_each_node": _CHECKPOINTS,

@@ -283,6 +283,34 @@ def strategy_can_train_with_its_settings(config: Config) -> ConfigProblem | None
 
 
 @rule
+def the_best_is_chosen_by_a_metric_of_the_strategy(config: Config) -> ConfigProblem | None:
+    """No evaluation would have the metric, and the last weights would be the result."""
+    strategy = strategy_of(config)
+    if config.load_best == "none" or strategy.metric_labelled(config.load_best) is not None:
+        return None
+    known = " or ".join(metric.label for metric in strategy.judged_metrics)
+    message = f"strategy = {config.strategy} has no {config.load_best}; use {known}"
+    return ConfigProblem("load_best", config.load_best, message)
+
+
+@rule
+def the_best_needs_held_out_rows(config: Config) -> ConfigProblem | None:
+    """Nothing would be evaluated, and the last weights would be the result."""
+    if config.load_best == "none" or config.eval_split > 0 or config.has_evaluation_data:
+        return None
+    return ConfigProblem("load_best", config.load_best, "needs held-out rows: set eval_split or eval_dataset")
+
+
+@rule
+def patience_waits_for_a_metric(config: Config) -> ConfigProblem | None:
+    """Nothing would say which evaluation is better, and the result would be worse than one that was seen."""
+    if config.early_stopping_patience is None or config.load_best != "none":
+        return None
+    message = 'needs to know by what an evaluation is better: set load_best = "loss", or another value of it'
+    return ConfigProblem("early_stopping_patience", config.early_stopping_patience, message)
+
+
+@rule
 def provider_trains_the_strategy(config: Config) -> ConfigProblem | None:
     """A provider that rewrites TRL's trainers would train on the text as their own tokenising makes it."""
     providers = strategy_of(config).providers

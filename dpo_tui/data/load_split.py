@@ -22,6 +22,7 @@ from dpo_tui.data.source.evaluation_source import evaluation_source
 from dpo_tui.data.source.source import Progress, training_source
 from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_labelled, renderable_pairs
+from dpo_tui.errors import DataError
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
@@ -106,6 +107,19 @@ def split_of(
     if strategy_of(config).data is DataForm.LABELLED:
         return split_labelled(config, download=download, progress=progress)
     return split_pairs(config, download=download, progress=progress)
+
+
+def require_held_out(config: Config, held_out: int) -> None:
+    """Refuse a run that keeps its best checkpoint and has no rows to compare checkpoints on.
+
+    Raises:
+        DataError: nothing is held out.
+    """
+    if config.load_best != "none" and not held_out:
+        raise DataError(
+            f'load_best = "{config.load_best}" compares checkpoints on held-out rows, and none is held out',
+            hint="rows are held out by prompt: give more of them, a larger eval_split, or an eval_dataset",
+        )
 
 
 def split_pairs(config: Config, *, download: bool, progress: Progress | None = None) -> Split[Pair]:

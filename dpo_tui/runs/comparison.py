@@ -79,7 +79,7 @@ def compare(folders: Sequence[RunFolder]) -> Comparison:
         RunError: a newer dpo-tui wrote one of the folders.
     """
     settings = [read_settings(folder.config) for folder in folders]
-    metrics = [latest(folder.metrics) for folder in folders]
+    metrics = [latest(folder.metrics) | _metrics_of_best(folder) for folder in folders]
     names = dict.fromkeys(name for one in settings for name in one)
     different = {
         name: [one.get(name) for one in settings]
@@ -113,6 +113,15 @@ def compare(folders: Sequence[RunFolder]) -> Comparison:
         counts if comparison.same_held_out else [None] * len(folders),
     )
     return replace(comparison, notes=notes)
+
+
+def _metrics_of_best(folder: RunFolder) -> dict[str, Any]:
+    """The metrics of the step whose weights are the result, where it is the best one and not the last."""
+    results = (read_json(folder.receipt) or {}).get("results")
+    if not isinstance(results, dict) or not results.get("best"):
+        return {}
+    metrics = results.get("metrics")
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def _about(folder: RunFolder) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from dpo_tui.config.passthrough import require_passthrough
 from dpo_tui.config.schema import SECTIONS, Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.changed_data import file_change
-from dpo_tui.data.load_split import Split, split_of
+from dpo_tui.data.load_split import Split, require_held_out, split_of
 from dpo_tui.data.pairs.pair import RowProblem
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.errors import ConfigError, RunError, UsageError
@@ -131,6 +131,7 @@ def prepare(
     merged = MergedStart.of(resolved.config.model_name)
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
     split: Split[Any] = split_of(resolved.config, download=False)
+    require_held_out(resolved.config, len(split.held_out))
     template = check_trained_text(resolved.config, split)
     config, devices, request, notes = _with_profile_and_devices(resolved)
     if config.use_4bit != resolved.config.use_4bit and not follows:

@@ -212,6 +212,10 @@ class Strategy:
         """The metrics of which one direction is better."""
         return tuple(metric for metric in self.metrics if metric.better is not None)
 
+    def metric_labelled(self, label: str) -> Metric | None:
+        """Return the metric with this label, of which one direction is better; None where its trainer logs none."""
+        return next((metric for metric in self.judged_metrics if metric.label == label), None)
+
     @property
     def has_preference_accuracy(self) -> bool:
         """Whether its trainer logs how often the chosen answer wins."""

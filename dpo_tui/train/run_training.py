@@ -9,6 +9,7 @@ Next, for a setting of TRL: :mod:`dpo_tui.train.trainer.trainer_registry`; for t
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
-from dpo_tui.data.load_split import split_version
+from dpo_tui.data.load_split import require_held_out, split_version
 from dpo_tui.runs import control_requests
 from dpo_tui.runs.atomic_files import read_json, write_text_atomic
 from dpo_tui.runs.complete_checkpoints import newest_complete, step_of
@@ -36,6 +37,7 @@ from dpo_tui.train.model.base_files import require_earlier_stage
 from dpo_tui.train.model.device import TrainingDevice, choose_device, require_trainable_attention
 from dpo_tui.train.model.load import load_model, load_tokenizer
 from dpo_tui.train.trainer.answer_lengths import answer_lengths
+from dpo_tui.train.trainer.best_checkpoint import BestSelection, BestStep, learning_rate_sum_at, restore_best
 from dpo_tui.train.trainer.callbacks import NothingLeftToTrain, RunCallback
 from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
@@ -86,7 +88,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     checkpoint = broadcast_from_first(
         checkpoint_to_resume(folder.checkpoints, journal) if journal.rank.is_first else None
     )
-    callback = RunCallback(journal, stop_requests, config.save_total_limit)
+    callback = RunCallback(journal, stop_requests, config.save_total_limit, BestSelection.of(config))
     trainer = build_trainer(
         config,
         folder,
@@ -133,10 +135,11 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     # Every run ends with an evaluation, also where eval_steps does not divide its steps.
     if rows.held_out is not None and callback.last_evaluation != trainer.state.global_step:
         trainer.evaluate()
-    in_training.after()
+    best = _restore_best(trainer, callback, folder)
+    in_training.after(best.step if best else None)
 
     journal.phase("save")
-    results = _results(trainer)
+    results = _results(trainer, best)
     _save(
         trainer,
         folder.adapter if config.use_lora else folder.merged,
@@ -182,6 +185,18 @@ def _train(trainer: Any, checkpoint: Path | None, journal: Journal) -> None:
         trainer.control = trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
 
 
+def _restore_best(trainer: Any, callback: RunCallback, folder: RunFolder) -> BestStep | None:
+    """Restore the weights of the best evaluation; None where the config does not ask for it, or there is none."""
+    if callback.selection is None:
+        return None
+    best = restore_best(trainer, callback.selection, folder.checkpoints, callback.journal)
+    if best and best.step != best.last_step:
+        # The result is checked by it: no weight has moved yet in a best step whose learning rates were all zero.
+        checkpoint = folder.checkpoints / f"checkpoint-{best.step}"
+        callback.learning_rate_sum = learning_rate_sum_at(checkpoint, callback.learning_rate_sum)
+    return best
+
+
 def _load_policy(config: Config, device: TrainingDevice, journal: Journal) -> tuple[Any, Any]:
     """Load the model that is trained, without its adapter, and its tokenizer."""
     journal.phase("load-model")
@@ -204,6 +219,7 @@ def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[Run
     """
     earlier = read_json(folder.receipt)
     rows = load_datasets(config, version=split_version(earlier))
+    require_held_out(config, len(rows.held_out) if rows.held_out is not None else 0)
     changes = list((earlier or {}).get("data_changes") or [])
     change = change_of(earlier, config, rows)
     if change is None or earlier is None:
@@ -270,14 +286,24 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
     )
 
 
-def _results(trainer: Any) -> dict[str, Any]:
-    """Return the last value of every metric that was logged; a KL estimate only if it is of the last evaluation."""
-    last_evaluation = max((line["step"] for line in trainer.state.log_history if "eval_loss" in line), default=0)
+def _results(trainer: Any, best: BestStep | None = None) -> dict[str, Any]:
+    """Return the metrics of the result: of each the last value up to its step, and those of the training as a whole.
+
+    A KL estimate only if it is of the result's own evaluation.
+    """
+    history = trainer.state.log_history
+    step = best.step if best else trainer.state.global_step
+    evaluated = max((line["step"] for line in history if "eval_loss" in line and line["step"] <= step), default=0)
     latest: dict[str, Any] = {}
-    for line in trainer.state.log_history:
-        if "eval_kl" not in line or line["step"] == last_evaluation:
+    for line in history:
+        if line["step"] > step:
+            # What a later step measured is of other weights. What the training took is of the whole of it.
+            later = {name: value for name, value in line.items() if not name.startswith("eval_")}
+            latest = later | latest | {name: later[name] for name in ("vram_peak_gb",) if name in later}
+        elif "eval_kl" not in line or line["step"] == evaluated:
             latest |= line
-    return {"steps": trainer.state.global_step, "metrics": latest}
+    results = {"steps": trainer.state.global_step, "metrics": latest}
+    return results | ({"best": asdict(best)} if best else {})
 
 
 def _save(trainer: Any, target: Path, rank: Rank, check: Callable[[Path], None]) -> None:

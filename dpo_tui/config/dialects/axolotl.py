@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.config.dialects.axolotl_datasets import convert_datasets
+from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
     NO_8BIT,
@@ -74,7 +75,6 @@ DROPPED = {
     "save_strategy": "checkpoints follow save_steps",
     "eval_table_size": "the sampled answers are kept in samples.jsonl",
     "eval_max_new_tokens": "the sampled answers follow sample_max_new_tokens",
-    "early_stopping_patience": "kl_stop is the only early stop",
     "debug": "train.log has everything",
     "is_llama_derived_model": "the model's own config says what it is",
     "is_mistral_derived_model": "the model's own config says what it is",
@@ -305,6 +305,7 @@ def _datasets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]
 
 
 _CONVERTED: dict[str, Convert] = {
+    **BEST_CHECKPOINT,
     "rl": _rl,
     "orpo_alpha": _alpha_of_orpo,
     "simpo_gamma": _of_cpo,

@@ -101,7 +101,7 @@ _DROPPED = {
     "training.evaluate_before_training": "held-out pairs are evaluated before the first step",
     "training.evaluation_epochs": "evaluation follows eval_steps",
     "training.save_checkpoint": "checkpoints are made so that a run can resume",
-    "training.save_best_checkpoint": "the weights after the last step are the result",
+    "training.save_best_checkpoint": "load_best, in [eval], keeps the best by held-out loss, accuracy or margin",
     "training.differential_learning_rate": "is for differential_learning_rate_layers",
     "hf.account_name": EXPORT,
 }

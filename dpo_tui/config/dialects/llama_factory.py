@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
     ONE_GPU,
@@ -282,6 +283,7 @@ def _count_of_datasets(raw: Mapping[str, Any]) -> int:
 
 
 _CONVERTED: dict[str, Convert] = {
+    **BEST_CHECKPOINT,
     "stage": _stage,
     "finetuning_type": _finetuning,
     "lora_target": _target,

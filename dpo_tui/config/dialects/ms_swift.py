@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
     ONE_GPU,
@@ -261,6 +262,7 @@ def _initialisation(conversion: Conversion, key: str, value: Any, _: Mapping[str
 
 
 _CONVERTED: dict[str, Convert] = {
+    **BEST_CHECKPOINT,
     "rlhf_type": _rlhf,
     "simpo_gamma": _of_cpo,
     "cpo_alpha": _of_cpo,

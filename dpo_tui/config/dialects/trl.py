@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
     NO_8BIT,
@@ -88,7 +89,6 @@ DEFAULTS: dict[str, Any] = {
 }
 _ONLY_KTO = {"desirable_weight", "undesirable_weight"}
 _KTO_LOSSES = ("kto", "apo_zero_unpaired")
-_BEST = "the weights after the last step are kept; remove it to train so"
 
 
 # Of CPOConfig, where they differ from those of our strategies.
@@ -227,17 +227,6 @@ def _eight_bit(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any
     conversion.drop(key, NO_8BIT if switch(value) else "is off")
 
 
-def _best(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    if switch(value):
-        conversion.leave_undecided(key, value, _BEST)
-    else:
-        conversion.drop(key, "is off")
-
-
-def _best_metric(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.drop(key, "is read with load_best_model_at_end only; the weights after the last step are kept")
-
-
 def _modules(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     conversion.take(key, {"lora_modules_to_save": "modules_to_save"}.get(key, key), text_list(value))
 
@@ -349,9 +338,7 @@ _CONVERTED: dict[str, Convert] = {
     "cpo_alpha": _of_cpo,
     "simpo_gamma": _of_cpo,
     "load_in_8bit": _eight_bit,
-    "load_best_model_at_end": _best,
-    "metric_for_best_model": _best_metric,
-    "greater_is_better": _best_metric,
+    **BEST_CHECKPOINT,
     "lora_target_modules": _modules,
     "lora_modules_to_save": _modules,
     "lora_target_parameters": _parameters,

@@ -1,5 +1,7 @@
 """[eval]: is it getting better?"""
 
+from typing import Literal
+
 from pydantic import field_validator
 
 from dpo_tui.config.sections.data import one_is_no_list
@@ -83,6 +85,21 @@ class EvalSection(Section):
         unit="nats an answer",
         advanced=True,
         gt=0,
+    )
+    load_best: Literal["none", "loss", "accuracy", "margin"] = setting(
+        "none",
+        "keep the best by",
+        "The result is the checkpoint with the best held-out loss, accuracy or margin, and not that of the last step. "
+        "An evaluation that is better than all before it saves a checkpoint, which stays besides save_total_limit.",
+        advanced=True,
+    )
+    early_stopping_patience: int | None = setting(
+        None,
+        "patience",
+        "End the training after this many evaluations in a row without a better one, by what load_best names.",
+        unit="evaluations",
+        advanced=True,
+        ge=1,
     )
     looks_share: float = setting(
         0.05,

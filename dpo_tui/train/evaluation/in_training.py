@@ -72,11 +72,15 @@ class InTrainingEvaluation:
             if strategy_of(self.config).has_reference:
                 self.journal.sample({**sample, "when": "reference", "model": "reference"})
 
-    def after(self) -> None:
-        """Answer the sample prompts after the last step."""
+    def after(self, step: int | None = None) -> None:
+        """Answer the sample prompts with the result.
+
+        Args:
+            step: whose weights are the result, where they are not those of the last one.
+        """
         if not self.journal.rank.is_first:
             return
-        self._answer_samples("after", "policy", _OUTSIDE_SECONDS)
+        self._answer_samples("after", "policy", _OUTSIDE_SECONDS, step=step)
 
     def at_evaluation(self, progress: TrainingProgress) -> bool:
         """Estimate KL and answer the sample prompts after one of the trainer's evaluations.
@@ -177,7 +181,9 @@ class InTrainingEvaluation:
         if count > 0:
             self._answer_samples("evaluation", "policy", allowed, count)
 
-    def _answer_samples(self, when: str, model: str, allowed: float, count: int | None = None) -> list[dict[str, Any]]:
+    def _answer_samples(
+        self, when: str, model: str, allowed: float, count: int | None = None, *, step: int | None = None
+    ) -> list[dict[str, Any]]:
         """Answer the first ``count`` sample prompts, write each answer as it comes, and return what was written."""
         prompts = self._sample_prompts[:count]
         if not prompts:
@@ -185,7 +191,7 @@ class InTrainingEvaluation:
         self.journal.phase("sample")
         began = self.budget.clock()
         should_stop = self._should_stop(self.budget.deadline(allowed))
-        step = self.trainer.state.global_step
+        step = self.trainer.state.global_step if step is None else step
         samples: list[dict[str, Any]] = []
         with self.trainer.accelerator.autocast():
             answers = greedy_answers(

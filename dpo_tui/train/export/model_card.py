@@ -130,9 +130,20 @@ def _results(strategy: Strategy, results: Mapping[str, Any]) -> str:
     names = ["loss", *(metric.name for metric in strategy.judged_metrics if metric.name != "loss")]
     shown = [*names, *(f"eval_{name}" for name in names), "eval_kl"]
     metrics = results.get("metrics", {})
+    best = results.get("best") or {}
+    which = f"value at step {best['step']}" if best else "last value"
     rows = [f"| {name} | {metrics[name]:.4g} |" for name in shown if isinstance(metrics.get(name), (int, float))]
     note = "\n\n`eval_kl` is an estimate from sampled answers, in nats an answer." if "eval_kl" in metrics else ""
-    return "| metric | last value |\n|---|---|\n" + "\n".join(rows) + note
+    return f"{_best_step(best)}| metric | {which} |\n|---|---|\n" + "\n".join(rows) + note
+
+
+def _best_step(best: Mapping[str, Any]) -> str:
+    """Which step's weights these are, where they were chosen, as a paragraph."""
+    if not best:
+        return ""
+    chosen = f"the best of {best['evaluations']} evaluations by `{best['metric']}` ({best['value']:.4g})"
+    ended = f" {best['ended']}." if best.get("ended") else ""
+    return f"The weights are those of step {best['step']} of {best['last_step']}, {chosen}.{ended}\n\n"
 
 
 def _usage(kind: Kind, model: str, *, own_ends: bool) -> str:

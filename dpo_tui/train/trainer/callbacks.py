@@ -16,6 +16,7 @@ from transformers.trainer_callback import ExportableState
 
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.evaluation.time_budget import TrainingProgress
+from dpo_tui.train.trainer.best_checkpoint import BestSelection
 from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.worker import checkpoints
 from dpo_tui.train.worker.distributed import wait_for_ranks
@@ -57,10 +58,11 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         journal: receives metrics, progress and events.
         stop_requests: asked after every step.
         keep_checkpoints: how many complete checkpoints stay.
+        selection: of the best evaluation, whose checkpoint stays too; None where the last weights are the result.
 
     Attributes:
         stopped: whether training ended on request.
-        ended_early: whether :attr:`after_evaluation` has ended the training; kept in the checkpoints.
+        ended_early: whether :attr:`after_evaluation` or the selection has ended the training; kept in the checkpoints.
         last_evaluation: the step of the latest evaluation, -1 before the first; after a resume that of the checkpoint.
         after_evaluation: called after each evaluation; returns whether training should end early.
         spike_detector: receives the gradient norm of each logged step.
@@ -69,10 +71,17 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         learning_rate_sum: of the learning rates of all steps so far, those before a resume included.
     """
 
-    def __init__(self, journal: Journal, stop_requests: StopRequests, keep_checkpoints: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        stop_requests: StopRequests,
+        keep_checkpoints: int,
+        selection: BestSelection | None = None,
+    ) -> None:
         self.journal = journal
         self.stop_requests = stop_requests
         self.keep_checkpoints = keep_checkpoints
+        self.selection = selection
         self.stopped = False
         self.ended_early = False
         self.last_evaluation = -1
@@ -145,6 +154,9 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self._trained_seconds += self._step_seconds[-1]
         self._trained_steps += 1
         self._show_steps(state)
+        if self.selection is not None and state.global_step >= state.max_steps:
+            # In the loop, so that the weights of the last step are compared with the others before they are saved.
+            control.should_evaluate = True
         # A collective after every step, so that all ranks save or leave the loop in the same step.
         requests = self.stop_requests.take_requests()
         if requests.stop:
@@ -208,13 +220,18 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         """Run the further evaluation (KL estimate, sampled answers), and end the training early if that says so."""
         self._evaluated = 0
         self.last_evaluation = state.global_step
-        if self.after_evaluation is not None:
-            ends_early = self.after_evaluation(self._training_progress(state))
-            # A limit may be exceeded in the estimate of one rank alone; all ranks must leave the loop together.
-            if any(self.stop_requests.reduce_flags((ends_early,))):
-                self.ended_early = True
-                control.should_training_stop = True
-                control.should_save = True
+        ends_early = self.after_evaluation is not None and self.after_evaluation(self._training_progress(state))
+        is_best, ended = self._compare_evaluations(state)
+        if ended:
+            self.journal.event("note", ended, rule="early-stopping", step=state.global_step)
+        # A limit may be exceeded in the estimate of one rank alone, and rank 0 alone compares; all ranks must save, and
+        # leave the loop, together.
+        ends_early, is_best = self.stop_requests.reduce_flags((ends_early or bool(ended), is_best))
+        if ends_early:
+            self.ended_early = True
+            control.should_training_stop = True
+        # Trainer evaluates before it saves, so that this checkpoint is of the weights that were evaluated.
+        control.should_save = control.should_save or ends_early or is_best
         if 0 < state.global_step < state.max_steps:
             self.journal.phase("train")
             self._show_steps(state)
@@ -228,11 +245,21 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         if self.journal.rank.is_first:
             folder = Path(args.output_dir)
             checkpoints.mark_complete(folder / f"checkpoint-{state.global_step}")
-            checkpoints.prune(folder, self.keep_checkpoints)
+            best_step = self.selection.best_step(state.log_history) if self.selection is not None else None
+            checkpoints.prune(folder, self.keep_checkpoints, best_step)
         self.journal.event("checkpoint", f"Saved a checkpoint at step {state.global_step}", step=state.global_step)
         if self.after_save is not None and self.journal.rank.is_first:
             self.after_save(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.learning_rate_sum)
         self._idle_since = time.perf_counter()
+
+    def _compare_evaluations(self, state: TrainerState) -> tuple[bool, str]:
+        """Return whether the latest evaluation is the best, and why training ends, if it does; on rank 0 alone."""
+        if self.selection is None or state.global_step == 0 or not self.journal.rank.is_first:
+            return False, ""
+        is_best = self.selection.best_step(state.log_history) == state.global_step
+        # After the last step nothing ends early.
+        ends = state.global_step < state.max_steps
+        return is_best, self.selection.ends(state.log_history) if ends else ""
 
     def _training_progress(self, state: TrainerState) -> TrainingProgress:
         seconds = self._trained_seconds / self._trained_steps if self._trained_steps else None

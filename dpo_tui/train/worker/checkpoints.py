@@ -62,18 +62,20 @@ def checkpoint_to_resume(folder: Path, journal: Journal) -> Path | None:
     return checkpoint
 
 
-def prune(folder: Path, keep: int) -> None:
+def prune(folder: Path, keep: int, best_step: int | None = None) -> None:
     """Delete old checkpoints.
 
     Args:
         folder: of the checkpoints.
         keep: how many complete ones stay; incomplete ones go if they are older than the newest complete one.
+        best_step: of the checkpoint that will be the result, which stays besides; None without one.
     """
     complete = [checkpoint for checkpoint in all_checkpoints(folder) if is_complete(checkpoint)]
     if not complete:
         return
+    kept = {*complete[:keep], *(one for one in complete if step_of(one) == best_step)}
     for checkpoint in all_checkpoints(folder):
         # A newer one without a marker is being written. A kill in the middle of a deletion leaves a marker with files
         # missing, which counts as incomplete.
-        if checkpoint not in complete[:keep] and step_of(checkpoint) < step_of(complete[0]):
+        if checkpoint not in kept and step_of(checkpoint) < step_of(complete[0]):
             shutil.rmtree(checkpoint, ignore_errors=True)

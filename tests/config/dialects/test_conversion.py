@@ -129,7 +129,9 @@ def test_one_key_that_needs_a_decision_stops_no_other(tmp_path: Path) -> None:
 
 def test_a_foreign_file_does_not_train_while_something_is_undecided(tmp_path: Path) -> None:
     path = tmp_path / "trl.yaml"
-    path.write_text(yaml.safe_dump(TRL | {"load_best_model_at_end": True}), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump(TRL | {"load_best_model_at_end": True, "metric_for_best_model": "f1"}), encoding="utf-8"
+    )
     with pytest.raises(InvalidConfigError, match="load_best_model_at_end"):
         load(path)
 
