@@ -177,7 +177,7 @@ def read_evidence(folder: Path) -> Evidence:
             *_read_json_lines(folder / "events.jsonl", _MAX_EVENTS_BYTES),
         ],
         max_steps=steps if isinstance(steps, int) else None,
-        over=state.get("status") in ENDED,
+        over=str(state.get("status")) in ENDED,
     )
 
 
@@ -197,7 +197,7 @@ def _newest_per_step(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

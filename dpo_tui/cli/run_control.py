@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -23,9 +24,10 @@ def stop(runs: tuple[str, ...], now: bool) -> None:
 
     def request(folder: RunFolder) -> None:
         control_requests.request_stop(folder, now=now)
-        if (status := status_of(folder)).status == "stopped":  # it had not started
-            narrate(f"Run {folder.id}: {printable(status.reason)}.")
-            return
+        with suppress(RunError):  # a live run whose state cannot be read can be asked too
+            if (status := status_of(folder)).status == "stopped":  # it had not started
+                narrate(f"Run {folder.id}: {printable(status.reason)}.")
+                return
         effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
         narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
 
@@ -136,7 +138,10 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 
 
 def _described(folder: RunFolder) -> str:
-    status = status_of(folder)
+    try:
+        status = status_of(folder)
+    except RunError as error:
+        return f"{folder.id} (unreadable: {printable(error.message, single_line=True)})"
     name = printable(status.state.name, single_line=True) if status.state else ""
     return f"{folder.id} {name} ({status.status})"
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dpo_tui.runs.atomic_files import read_json
-from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete
+from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, read_marker
 
 DAMAGED = "damaged.json"
 """What the marker of a checkpoint is renamed to when a file of it turns out to be damaged."""
@@ -27,13 +26,12 @@ def damaged_file(checkpoint: Path) -> str | None:
     It is the marker itself where that is gone. Markers of earlier versions list no checksums: then the file's own
     format is checked, as far as it can tell.
     """
-    marker = read_json(checkpoint / MARKER)
+    marker = read_marker(checkpoint)
     if marker is None:
         # Since this process chose the checkpoint, rank 0 has found it damaged. An absent list must not pass for a list
         # without files: this rank would resume from another step than the others.
         return MARKER
-    checksums = marker.get("crc32") or {}
-    names = sorted(marker.get("files") or {})
+    checksums, names = marker["crc32"], sorted(marker["files"])
 
     def is_whole(name: str) -> bool:
         try:
@@ -62,7 +60,7 @@ def newest_whole(folder: Path) -> tuple[Path | None, dict[str, str], bool]:
             damaged_before = (checkpoint / DAMAGED).exists()
             skipped[checkpoint.name] = f"is not used: it is {'damaged' if damaged_before else 'incomplete'}"
             continue
-        left -= sum((read_json(checkpoint / MARKER) or {}).get("files", {}).values())
+        left -= sum((read_marker(checkpoint) or {"files": {}})["files"].values())
         if left < 0:
             return checkpoint, skipped, False
         damaged = damaged_file(checkpoint)

@@ -7,6 +7,7 @@ so that they name the same checkpoint. The worker compares the checksums too, be
 """
 
 from pathlib import Path
+from typing import Any
 
 from dpo_tui.runs.atomic_files import read_json
 
@@ -27,10 +28,25 @@ def all_checkpoints(folder: Path) -> list[Path]:
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint is marked and its files still have the sizes that the marker lists."""
-    marker = read_json(checkpoint / MARKER)
-    if marker is None or not isinstance(marker.get("files"), dict):
-        return False
-    return all(_size(checkpoint / name) == size for name, size in marker["files"].items())
+    marker = read_marker(checkpoint)
+    return marker is not None and all(_size(checkpoint / name) == size for name, size in marker["files"].items())
+
+
+def read_marker(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the marker of a checkpoint: ``files`` with their sizes and ``crc32`` with their checksums, by name.
+
+    None where it is missing or torn, lists something else than numbers, or names what lies outside the checkpoint.
+    Markers of earlier versions have no checksums.
+    """
+    marker = read_json(checkpoint / MARKER) or {}
+    sizes, checksums = marker.get("files"), marker.get("crc32") or {}
+    if not isinstance(sizes, dict) or not isinstance(checksums, dict):
+        return None
+    if not all(type(number) is int for number in (*sizes.values(), *checksums.values())):
+        return None
+    if any("\0" in name or name.startswith("/") or ".." in name.split("/") for name in sizes):
+        return None
+    return {**marker, "files": sizes, "crc32": checksums}
 
 
 def newest_complete(folder: Path) -> tuple[Path | None, list[Path]]:

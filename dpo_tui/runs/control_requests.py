@@ -31,12 +31,15 @@ def request_stop(folder: RunFolder, now: bool = False) -> None:
     Raises:
         RunError: the run is not running, or its folder cannot be written.
     """
-    state = _live_state(folder, "stopped")
+    _check_live(folder, "stopped")
     # Looked at before ours is written, which would always be found.
     asked_before = (folder.control / STOP_NOW).exists()
     # The file first, and the lock after it: a supervisor that dies in between has left the file unread, and is seen to
     # be gone below. In the other order nobody would act on the request.
     _request(folder, STOP_NOW if now else STOP)
+    state = _readable_state(folder)
+    if state is None:
+        return  # its supervisor knows what to do; only it can, since nobody else knows how the run was started
     if run_lock.owner(folder.lock) is None:
         # No supervisor will see the file: a submitted run has none yet, or the supervisor of a live worker was killed.
         launcher_of(state).stop_unsupervised(folder, state, now=now, again=asked_before)
@@ -52,7 +55,7 @@ def request_checkpoint(folder: RunFolder) -> None:
     Raises:
         RunError: the run is not running, or its folder cannot be written.
     """
-    _live_state(folder, "asked for a checkpoint")
+    _check_live(folder, "asked for a checkpoint")
     _request(folder, CHECKPOINT)
 
 
@@ -82,17 +85,32 @@ def clear(folder: RunFolder, *requests: str) -> None:
             os.unlink(folder.control / request)
 
 
-def _live_state(folder: RunFolder, action: str) -> State:
-    state = read_state(folder)
+def _check_live(folder: RunFolder, action: str) -> None:
+    """Check that a run has a supervisor, will have one, or has a worker that lives.
+
+    Raises:
+        RunError: it has none of them.
+    """
     supervised = run_lock.owner(folder.lock) is not None
+    state = _readable_state(folder)
+    if state is None and supervised:
+        return  # the supervisor has the state in memory, and needs no file to act on a request
     if state is not None and state.status not in ENDED:
         # Pids of another machine, or of an earlier boot of this one, say nothing here. Attempt 0: the supervisor is not
         # up yet, and finds the request when it is.
         elsewhere = state.boot_id != boot_id()
         if supervised or elsewhere or state.attempt == 0 or is_same_process(state.worker_pid, state.worker_start):
-            return state
+            return
     status = "not running" if state is None or state.status not in ENDED else state.status
     raise RunError(f"run {folder.id} is {status}: it cannot be {action}", hint=f"dpo-tui status {folder.id} says more.")
+
+
+def _readable_state(folder: RunFolder) -> State | None:
+    """The state; None where the file is missing or torn, or cannot be read as a state."""
+    try:
+        return read_state(folder)
+    except RunError:
+        return None
 
 
 def _request(folder: RunFolder, request: str) -> None:

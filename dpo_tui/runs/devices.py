@@ -59,6 +59,8 @@ class DeviceRequest:
         if document is None:
             return None
         try:
+            if not isinstance(document["candidates"], list):
+                raise TypeError("candidates are a list")
             return cls(tuple(document["candidates"]), document.get("count", 1), document.get("memory"))
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a request for devices: {error}") from None

@@ -228,7 +228,8 @@ def _claim(other: RunFolder, state: State) -> Claim | None:
     try:
         theirs = read_state(other)
     except RunError:
-        return None  # written by a newer version: its devices cannot be read, and waiting for it might never end
+        # Written by a newer version, or wrong: its devices cannot be read, and waiting for it might never end.
+        return None
     if theirs is None or theirs.boot_id != state.boot_id:
         return None  # of another machine: its devices are not ours, though they have the same names
     if not theirs.devices and theirs.device_request is None:
@@ -257,10 +258,13 @@ def _predecessor(folder: RunFolder, run_id: str) -> RunFolder | None:
         if status_of(other).over:
             return None
     except RunError:
-        return None  # written by a newer version: its state cannot be read, so it cannot be waited for
+        return None  # written by a newer version, or wrong: its state cannot be read, so it cannot be waited for
     return other
 
 
 def _label(folder: RunFolder) -> str:
-    state = read_state(folder)
+    try:
+        state = read_state(folder)
+    except RunError:
+        return folder.id  # readable when it was decided about, and no longer
     return f"{folder.id} ({state.name})" if state and state.name else folder.id

@@ -19,6 +19,7 @@ from dpo_tui.runs.exit_codes import DONE, FAILED, STOPPED, WorkerEnd
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.line_log import flush_with_patience
 from dpo_tui.runs.process import host_name, process_start
+from dpo_tui.runs.typed_documents import wrong_field
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 """Environment variables that torchrun and other launchers set for each rank."""
@@ -173,7 +174,9 @@ def read_reports(folder: RunFolder) -> list[RankReport]:
     known = {item.name for item in fields(RankReport)}
     for path in folder.ranks.glob("*.json"):
         document = read_json(path)
-        if path.stem.isdigit() and document is not None and document.get("rank") == int(path.stem):
+        if document is None or not path.stem.isdecimal() or document.get("rank") != int(path.stem):
+            continue
+        if not wrong_field(RankReport, document):
             found.append(RankReport(**{key: value for key, value in document.items() if key in known}))
     return sorted(found, key=lambda report: report.rank)
 

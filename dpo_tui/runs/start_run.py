@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpo_tui.errors import RunError
+from dpo_tui.runs import disk_problem
 from dpo_tui.runs.checkpoint_checksums import newest_whole
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
@@ -71,7 +72,7 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None, *, change: R
         change: other devices, or another number of processes; as before when left out.
 
     Raises:
-        RunError: it is running, or done, or someone else resumed it at the same time.
+        RunError: it is running, or done, someone else resumed it at the same time, or its disk takes nothing.
     """
     state = _state(folder)
     if state.status == "done":
@@ -82,6 +83,7 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None, *, change: R
     status = status_of(folder)
     if status.live:
         raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile", hint=_watch(folder))
+    _require_disk(folder)
     _wait_for_orphan(folder, state)
     # Before the worker starts, which takes the marker from a damaged checkpoint.
     checkpoint, skipped, compared = newest_whole(folder.checkpoints)
@@ -121,6 +123,15 @@ def _state(folder: RunFolder) -> State:
             hint="Start a new run from its config.toml: dpo-tui train " + str(folder.config),
         )
     return state
+
+
+def _require_disk(folder: RunFolder) -> None:
+    """Check that the run's disk can be written: the worker would load its model for minutes and then fail."""
+    if (refused := disk_problem.refused_write(folder.path)) is not None:
+        raise RunError(
+            f"run {folder.id} cannot be resumed: {disk_problem.problem(refused)}: {folder.path}",
+            hint=disk_problem.remedy(refused),
+        )
 
 
 def _launch(folder: RunFolder, state: State, worker_argv: list[str], change: ResourceChange | None = None) -> None:

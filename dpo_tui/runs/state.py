@@ -9,6 +9,7 @@ from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
 from dpo_tui.runs.naming import given_name
 from dpo_tui.runs.status_names import StateName
+from dpo_tui.runs.typed_documents import wrong_field
 
 
 @dataclass(frozen=True)
@@ -80,26 +81,35 @@ class State:
         return document
 
     @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> "State":
+    def from_dict(cls, document: dict[str, Any], run: str = "?") -> "State":
         """Read what `to_dict` wrote; unknown keys of the same version are ignored.
+
+        Args:
+            document: the object.
+            run: id of the run that an error names, which the object need not have.
 
         Raises:
             RunError: a newer dpo-tui wrote it, or a required key is missing or of a wrong type.
         """
         version = document.get("version", CONTRACT_VERSION)
-        if not isinstance(version, int) or version > CONTRACT_VERSION:
+        if type(version) is int and version > CONTRACT_VERSION:
             raise RunError(
-                f"run {document.get('id', '?')}: its folder has version {version}, written by a newer dpo-tui; "
+                f"run {run}: its folder has version {version}, written by a newer dpo-tui; "
                 f"this one reads up to version {CONTRACT_VERSION}",
                 hint="Update dpo-tui, or look at the run with the version that made it.",
             )
         known = {key: value for key, value in document.items() if key in _FIELDS}
         try:
+            if wrong := wrong_field(cls, known):
+                raise ValueError(wrong)
             if "device_request" in known:
                 known["device_request"] = DeviceRequest.from_document(known["device_request"])
             return cls(**known)
         except (TypeError, ValueError) as error:
-            raise RunError(f"run {document.get('id', '?')}: state.json is not a run's state: {error}") from None
+            raise RunError(
+                f"run {run}: state.json is not a run's state: {error}",
+                hint=f"Delete the run: dpo-tui rm {run}. Or start a new one from its config.toml.",
+            ) from None
 
 
 _FIELDS = frozenset(item.name for item in fields(State))
@@ -109,12 +119,12 @@ def read_state(folder: RunFolder) -> State | None:
     """Read a run's state, with its current name; ``None`` when the file is missing or torn.
 
     Raises:
-        RunError: a newer dpo-tui wrote it.
+        RunError: a newer dpo-tui wrote it, or a field is missing or of a wrong type.
     """
     document = read_json(folder.state)
     if document is None:
         return None
-    state = State.from_dict(document)
+    state = State.from_dict(document, folder.id)
     return replace(state, name=given_name(folder) or state.name)
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 from dpo_tui.runs import control_requests, remaining_time, run_lock
 from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.runs.disk_problem import seen_problem
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE, BatchJob
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status_names import ENDED, OVER
+from dpo_tui.runs.typed_documents import wrong_field
 from dpo_tui.text.durations import duration
 
 STALLED_AFTER = 120.0
@@ -22,6 +24,9 @@ STALLED_STEPS = 10.0
 """… or this many median step times, if that is longer."""
 STALLED_WITHOUT_STEP_TIME = 300.0
 """… or these seconds while no step time is known: importing and loading from a cold network disk takes minutes."""
+
+_UNRECORDED_AFTER = 10.0
+"""Seconds of silence after which a worker that is gone counts as ended although its supervisor has not recorded it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,30 @@ class Status:
         return self.status in OVER
 
 
+@dataclass(frozen=True)
+class Progress:
+    """The keys of progress.json as the worker writes them; it has all but the last four from the beginning.
+
+    Args:
+        phase: one of `dpo_tui.runs.status_names.PHASES`.
+        done: how many units of the phase are done, of ``total``, which may be unknown.
+        unit: of both.
+        t: Unix time of the writing.
+        step: the optimizer steps done, of ``max_steps``, in ``epoch`` epochs.
+        detail: what the phase is at.
+    """
+
+    phase: str
+    done: float | None
+    total: float | None
+    unit: str | None
+    t: float
+    step: int | None = None
+    max_steps: int | None = None
+    epoch: float | None = None
+    detail: str | None = None
+
+
 def status_of(folder: RunFolder, now: float | None = None) -> Status:
     """Determine the status of a run.
 
@@ -58,14 +87,17 @@ def status_of(folder: RunFolder, now: float | None = None) -> Status:
         now: Unix time, compared with the times of the files; the present by default.
 
     Raises:
-        RunError: a newer dpo-tui wrote the folder, or its launcher is unknown here.
+        RunError: a newer dpo-tui wrote the folder, a value of its state has a wrong type, or its launcher is unknown.
     """
     now = time.time() if now is None else now
     state = read_state(folder)
     if state is None:
-        return Status("lost", f"{folder.state.name} is missing or torn", live=run_lock.owner(folder.lock) is not None)
+        # Its supervisor has the state in memory, acts on requests, and writes the file again when something changes.
+        supervised = run_lock.owner(folder.lock) is not None
+        reason = f"{folder.state.name} is missing or torn"
+        return Status("running" if supervised else "lost", reason, live=supervised)
     if state.status in ENDED:
-        return Status(state.status, state.reason, state=state, progress=read_json(folder.progress) or {})
+        return Status(state.status, state.reason, state=state, progress=read_progress(folder))
     if run_lock.owner(folder.lock) is not None:
         live = _live(folder, state, now)
         # A network file system may keep the lock of a host that is down.
@@ -98,6 +130,12 @@ def _job_over(folder: RunFolder, state: State, job: BatchJob, now: float) -> Sta
     return replace(_lost(folder, state, job.reason), job=job.document)
 
 
+def read_progress(folder: RunFolder) -> dict[str, Any]:
+    """progress.json; empty where it is missing or torn, or a value has a wrong type."""
+    progress = read_json(folder.progress) or {}
+    return {} if wrong_field(Progress, progress) else progress
+
+
 def quiet_seconds(folder: RunFolder, now: float) -> float:
     """Seconds since the run last wrote anything: progress, a metric, an event, its state or a line of output."""
     files = (folder.progress, folder.metrics, folder.events, folder.train_log, folder.state)
@@ -109,7 +147,7 @@ def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Statu
         return Status("queued", _join(where, state.reason), live=True, state=state)
     progress = _current_progress(folder, state)
     quiet = quiet_seconds(folder, now)
-    silence = _silence(folder, state, quiet)
+    silence = _unrecorded_end(folder, state, quiet) or _silence(folder, state, quiet)
     asked = control_requests.is_requested(folder, control_requests.STOP) or control_requests.is_requested(
         folder, control_requests.STOP_NOW
     )
@@ -123,6 +161,23 @@ def _live(folder: RunFolder, state: State, now: float, where: str = "") -> Statu
     return Status("running", _join(where, state.reason), True, state, progress)
 
 
+def _unrecorded_end(folder: RunFolder, state: State, quiet: float) -> str:
+    """A sentence about a worker that has ended while its supervisor could not record how; empty where it lives."""
+    # Only of a supervisor that is seen: in another container the pids of both are others.
+    supervised_here = _same_boot(state) and state.supervisor_pid == run_lock.owner(folder.lock)
+    if not supervised_here or state.worker_pid is None or _worker_lives(state):
+        return ""
+    disk = seen_problem(folder.path)
+    # Between a worker's end and its record pass some milliseconds, in a leap of the clock or on a busy machine more.
+    if not disk and quiet < _UNRECORDED_AFTER:
+        return ""
+    return _join(f"its worker (process {state.worker_pid}) has ended, and its supervisor cannot record how", disk)
+
+
+def _worker_lives(state: State) -> bool:
+    return is_same_process(state.worker_pid, state.worker_start)
+
+
 def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
     """The status of a run whose lock nobody holds, on this machine, which has not restarted since."""
     if state.supervisor_pid is None and (state.attempt == 0 or state.status == "queued"):
@@ -132,10 +187,14 @@ def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
     if state.status == "queued":
         return _lost(folder, state, "its supervisor was killed while it waited for its turn")
     worker = ", and its worker ended with it"
-    if is_same_process(state.worker_pid, state.worker_start):
+    if _worker_lives(state):
         worker = f"; its worker (process {state.worker_pid}) is still saving, or hangs"
     # The supervisor writes there only when something is wrong with itself.
     pointer = f"; {folder.supervisor_output.name} has its last words" if _size(folder.supervisor_output) else ""
+    if not _worker_lives(state) and (disk := seen_problem(folder.path)):
+        # It may also have given up writing down how the run ended.
+        ended = f"its supervisor (process {state.supervisor_pid}) ended and recorded no end"
+        return _lost(folder, state, f"{ended}: {disk}{pointer}")
     return _lost(folder, state, f"its supervisor (process {state.supervisor_pid}) was killed{worker}{pointer}")
 
 
@@ -151,7 +210,7 @@ def _elsewhere(folder: RunFolder, state: State, now: float) -> Status:
 
 
 def _lost(folder: RunFolder, state: State, reason: str) -> Status:
-    return Status("lost", reason, state=state, progress=read_json(folder.progress) or {})
+    return Status("lost", reason, state=state, progress=read_progress(folder))
 
 
 def _silence(folder: RunFolder, state: State, quiet: float) -> str:
@@ -167,9 +226,8 @@ def _silence(folder: RunFolder, state: State, quiet: float) -> str:
 
 def _current_progress(folder: RunFolder, state: State) -> dict[str, Any]:
     """progress.json, unless an earlier attempt wrote it."""
-    progress = read_json(folder.progress) or {}
-    at = progress.get("t")
-    written = float(at) if isinstance(at, (int, float)) else _modified(folder.progress)
+    progress = read_progress(folder)
+    written = float(progress["t"]) if "t" in progress else _modified(folder.progress)
     return progress if written >= (state.attempt_started_at or 0.0) else {}
 
 

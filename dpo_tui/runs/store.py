@@ -12,7 +12,7 @@ from dpo_tui.errors import HomeError, RunError, RunNotFoundError
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_text_atomic
 from dpo_tui.runs.devices import DeviceRequest
-from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
 from dpo_tui.runs.naming import given_name
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, write_state
@@ -151,9 +151,7 @@ def remove(folder: RunFolder) -> None:
     Raises:
         RunError: it is still running, being started or ended, or cannot be deleted.
     """
-    status = status_of(folder)
-    worker_lives = status.state is not None and is_same_process(status.state.worker_pid, status.state.worker_start)
-    if status.live or worker_lives:
+    if _is_live(folder):
         raise RunError(f"run {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
     try:
         taken = run_lock.acquire(folder.lock)
@@ -171,6 +169,26 @@ def remove(folder: RunFolder) -> None:
         raise RunError(f"cannot remove run {folder.id}: {error.strerror or error}") from error
     finally:
         run_lock.release(folder.lock)
+
+
+def _is_live(folder: RunFolder) -> bool:
+    """Whether a run has a supervisor or a worker that lives.
+
+    A run whose state cannot be read can be deleted, or it would stay for ever: its lock says whether it is supervised,
+    and what there is of its state whether its worker lives.
+    """
+    try:
+        status = status_of(folder)
+    except RunError:
+        document = read_json(folder.state) or {}
+        if type(version := document.get("version")) is int and version > CONTRACT_VERSION:
+            raise  # it is whole, and that version knows whether it is live
+        pid, start = document.get("worker_pid"), document.get("worker_start")
+        known = type(pid) is int and type(start) is int
+        return run_lock.owner(folder.lock) is not None or (known and is_same_process(pid, start))
+    if status.live:
+        return True
+    return status.state is not None and is_same_process(status.state.worker_pid, status.state.worker_start)
 
 
 def _new_id(now: float) -> str:

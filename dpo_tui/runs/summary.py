@@ -39,6 +39,7 @@ def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False)
     return {
         **status.progress,
         **state,
+        "id": folder.id,  # and not what a wrong file says: commands find the run by it
         "status": status.status,
         "reason": status.reason,
         "job": status.job or state.get("job"),

@@ -126,7 +126,8 @@ def _called(runs: list[tuple[RunFolder, str, str]]) -> str:
 _NAMED = 6
 """Runs that the question before a deletion names."""
 _ALLOWED_STATUSES = {
-    "stop_run": LIVE,
+    # One that cannot be read may be live: the request says so if it is not.
+    "stop_run": LIVE | {UNKNOWN},
     "checkpoint_run": frozenset({"running"}),
     "resume_run": RESUMABLE,
     "delete_run": OVER | {UNKNOWN},

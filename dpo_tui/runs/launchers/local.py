@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import leftover_processes
+from dpo_tui.runs import disk_problem, leftover_processes
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED, WorkerEnd, describe_exit, kernel_oom_kills
 from dpo_tui.runs.folder import RunFolder
@@ -66,8 +66,9 @@ class LocalLauncher:
 class LocalWorker:
     """One process, whose exit code says how the worker ended (`dpo_tui.runs.exit_codes`).
 
-    The reason of a failure is, in this order: the event of kind ``failed`` that it wrote in this attempt; what its exit
-    code means, where the kernel's out-of-memory killer is distinguished from other kills; its last line of output.
+    The reason of a failure is, in this order: the event of kind ``failed`` that it wrote in this attempt; a disk that
+    takes nothing; what its exit code means, where the kernel's out-of-memory killer is distinguished from other kills;
+    its last line of output.
 
     Attributes:
         folder: the run.
@@ -143,6 +144,9 @@ class LocalWorker:
         reason = describe_exit(returncode, out_of_memory=self._kernel_killed())
         if returncode > 0 and (line := self._last_output_line()):
             reason = f"{reason}; its last words: {line}"
+        # The worker cannot write its own account on such a disk, and its last words may be cut.
+        if (refused := disk_problem.refused_write(self.folder.path)) is not None:
+            reason = f"{disk_problem.problem(refused)}; {reason}\n{disk_problem.remedy(refused)}"
         return reason
 
     def _kernel_killed(self) -> bool | None:

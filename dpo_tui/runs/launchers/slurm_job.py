@@ -13,6 +13,7 @@ from typing import Any, Literal
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.slurm_commands import QueueEntry
+from dpo_tui.runs.typed_documents import wrong_field
 from dpo_tui.text.durations import duration
 
 UNKNOWN_STATE = "UNKNOWN"
@@ -122,7 +123,8 @@ def write_job(folder: RunFolder, job: str, now: float) -> None:
 def job_id(folder: RunFolder) -> str | None:
     """The id of the run's newest job; None before its submission."""
     document = read_json(folder.job)
-    return str(document["id"]) if document and "id" in document else None
+    job = str(document.get("id")) if document else ""
+    return job if job.isascii() and job.isdigit() else None
 
 
 def write_report(folder: RunFolder, report: JobReport) -> None:
@@ -143,10 +145,9 @@ def read_report(folder: RunFolder) -> JobReport | None:
     if document.get("id") != job:
         return JobReport(job, "PENDING")  # the cache was lost, or is of an earlier job
     known = {name: document[name] for name in JobReport.__dataclass_fields__ if name in document}
-    try:
-        return JobReport(**known)
-    except TypeError:
+    if "state" not in known or wrong_field(JobReport, known):
         return JobReport(job, "PENDING")
+    return JobReport(**known)
 
 
 def describe_pending(report: JobReport, now: float | None = None) -> str:

@@ -1,0 +1,79 @@
+"""Whether a JSON object has the types of a dataclass: what other programs left must not fail far from its reading.
+
+A wrong type that is found where the value is used has passed by the place that knows which file it is from, and one
+run's file then ends a list of all runs, or the supervisor of another one. Standard library only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+_LARGEST = 1 << 63
+"""Numbers of this size and more fit no field of the system's, such as a pid, and no time that can be written."""
+_QUOTED = 40
+"""Characters of a wrong value that are quoted at most."""
+
+_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
+
+
+def wrong_field(kind: type, document: Mapping[str, Any]) -> str:
+    """Describe the first field of an object whose value has not the type that a dataclass declares.
+
+    Args:
+        kind: the dataclass. Its fields may be of the types of JSON, of lists of them, of literals, and of unions of
+            these; a field of another class is left to that class.
+        document: the object; absent fields and unknown keys are no error.
+
+    Returns:
+        A clause such as ``queued_at is "soon" and not a number``; empty where all types are right.
+    """
+    for name, (fits, description) in _checks(kind).items():
+        if name in document and not fits(document[name]):
+            value = repr(document[name])
+            value = value if len(value) <= _QUOTED else f"{value[:_QUOTED]}…"
+            return f"{name} is {value} and not {description}"
+    return ""
+
+
+@cache
+def _checks(kind: type) -> dict[str, tuple[Callable[[Any], bool], str]]:
+    # Made once: a list of a thousand runs checks thirty fields of each, every second.
+    return {item.name: (_check(item.type), _describe(item.type)) for item in fields(kind)}
+
+
+def _check(kind: Any) -> Callable[[Any], bool]:
+    """The test for values of a type."""
+    arguments = get_args(kind)
+    if get_origin(kind) is UnionType:
+        tests = [_check(one) for one in arguments]
+        return lambda value: any(test(value) for test in tests)
+    if get_origin(kind) is Literal:
+        # The type first: a list cannot be looked up among texts.
+        return lambda value: isinstance(value, str) and value in arguments
+    if get_origin(kind) is list:
+        item = _check(arguments[0])
+        return lambda value: isinstance(value, list) and all(map(item, value))
+    if get_origin(kind) is dict:
+        return lambda value: isinstance(value, dict)
+    if kind is type(None):
+        return lambda value: value is None
+    if kind is float:
+        # NaN is neither smaller nor larger.
+        return lambda value: type(value) in (int, float) and -_LARGEST < value < _LARGEST
+    if kind is int:
+        return lambda value: type(value) is int and -_LARGEST < value < _LARGEST
+    if kind in (str, bool):
+        return lambda value: type(value) is kind
+    return lambda value: True
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is UnionType:
+        return " or ".join(_describe(one) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is list:
+        return "a list"
+    return "null" if kind is type(None) else _NAMES.get(get_origin(kind) or kind, "an object")
