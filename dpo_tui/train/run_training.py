@@ -79,8 +79,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     require_trainable_attention(config, device)
 
     stop_requests.raise_if_stopped()
-    if (start := MergedStart.of(config.model_name)) is not None:
-        journal.event("note", start.sentence(), adapter=start.adapter, base=start.base)
+    _report_start(config, journal)
     model, tokenizer = _load_policy(config, device, journal)
 
     stop_requests.raise_if_stopped()
@@ -160,6 +159,11 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     write_text_atomic(folder.model_card, model_card(config, vars(data), results, kind))
     receipt(results, shortcuts=shortcuts_of(trainer))
     journal.phase("done")
+
+
+def _report_start(config: Config, journal: Journal) -> None:
+    if (start := MergedStart.of(config.model_name)) is not None:
+        journal.event("note", start.sentence(), adapter=start.adapter, base=start.base)
 
 
 def _connect(

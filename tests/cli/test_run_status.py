@@ -29,6 +29,7 @@ def test_status_says_what_each_of_several_processes_does(dpo_tui: CommandLine) -
     folder = make("two")
     now = time.time()
     edit_state(folder, status="running", attempt=1, started_at=now, attempt_started_at=now, ranks=2)
+    folder.progress.write_text(json.dumps({"step": 7, "max_steps": 20, "phase": "train", "t": now, "attempt": 1}))
     for number in (0, 1):
         RankReporter(folder, Rank(number, number, 2)).heartbeat("train", step=7 + number)
     document = json.loads(folder.rank_report(1).read_text())

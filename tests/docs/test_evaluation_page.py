@@ -13,7 +13,15 @@ from tests.support.repository import ROOT
 PAGE = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 OURS = ("export", "judge", "pairs", "eval", "chat", "compare")
 # Of vLLM, llama.cpp and their scripts.
-THEIRS = {"--served-model-name", "--outfile", "--enable-lora", "--max-lora-rank", "--lora-modules", "--base", "--lora"}
+THEIRS = {
+    "--served-model-name",
+    "--outfile",
+    "--enable-lora",
+    "--max-lora-rank",
+    "--lora-modules",
+    "--base",
+    "--lora",
+} | {"--generation-config"}
 METRICS = {"eval_loss", "eval_kl", "eval_kl_n", "eval_kl_stderr"}
 
 
@@ -42,7 +50,7 @@ def test_every_option_that_is_named_is_there(options: set[str]) -> None:
 def test_every_setting_and_metric_that_is_named_is_there() -> None:
     named = {word for word in re.findall(r"`([a-z]+_[a-z_]+)", PAGE) if not word.startswith("convert_")}
     assert len(named) > 8
-    assert named <= fields().keys() | METRICS | {"eval_rewards"}
+    assert named <= fields().keys() | METRICS | {"eval_rewards", "generation_config"}
     for name, default in re.findall(r"`([a-z_]+)` \((\d+)\)", PAGE):
         assert fields()[name].default == int(default), name
 

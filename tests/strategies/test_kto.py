@@ -93,7 +93,7 @@ def test_answers_are_counted_for_the_estimate_of_steps(tmp_path: Path) -> None:
 
 def test_a_smaller_micro_batch_is_called_another_training_and_never_becomes_one(home: Path) -> None:
     said = [words for _, words in smaller_batches(config(per_device_train_batch_size=4, gradient_accumulation_steps=1))]
-    assert len(said) == 1 and "the loss compares fewer at once" in said[0]
+    assert len(said) == 1 and "the loss is taken over fewer at once" in said[0]
     folder = store.create(to_toml(config(per_device_train_batch_size=4)), name="kto", devices=[])
     state = read_state(folder)
     assert state is not None
