@@ -82,7 +82,7 @@ def _missing(run: Evidence, held_out: HeldOut, rows: str) -> str:
     if held_out.accuracy is None and len(run.series("eval_loss")) == 1:
         return f"one evaluation alone, of held-out loss {held_out.loss:.3f}"
     if held_out.accuracy is None and held_out.margin is not None and held_out.margin <= 0:
-        return f"held-out margin {held_out.margin:.2f}: the good answers are not preferred to the bad ones"
+        return f"held-out margin {held_out.margin:z.2f}: the good answers are not preferred to the bad ones"
     return f"the held-out loss has not fallen ({held_out.start:.3f} → {held_out.loss:.3f})"
 
 
@@ -103,7 +103,7 @@ def _figures(run: Evidence) -> str:
     elif held_out is not None and held_out.loss is not None and held_out.start is not None:
         reasons.append(f"held-out loss {held_out.start:.2f} → {held_out.loss:.2f}")
         if held_out.margin is not None:
-            reasons.append(f"held-out margin {held_out.margin:.2f}")
+            reasons.append(f"held-out margin {held_out.margin:z.2f}")
     # The estimate of step 0 compares the reference with itself. It can be the only one: later ones are skipped when the
     # time budget of evaluations is used up.
     if (estimates := run.values("eval_kl")) and run.series("eval_kl")[-1][0] > 0:

@@ -49,12 +49,12 @@ def test_a_loss_is_harmful_above_085_and_severe_above_twice_its_start(loss: floa
     assert (found.severity if found else None) == severity
     if found is not None:
         assert f"The loss is {loss:.2f} on average, worse than the 0.69 of tossing a coin" in found.message
-        assert dict(found.remedy) == {"learning_rate": 5e-7, "warmup_ratio": 0.1}
+        assert dict(found.remedy) == {"learning_rate": 5e-7}
 
 
 def test_a_longer_warm_up_of_the_run_is_kept_and_few_steps_are_not_judged() -> None:
     found = rules.rate_high(evidence(1.0, warmup_ratio=0.3))
-    assert found is not None and found.remedy["warmup_ratio"] == 0.3
+    assert found is not None and "warmup_ratio" not in found.remedy
     assert rules.rate_high(evidence(1.0, steps=9)) is None
     assert rules.rate_high(evidence(1.0, steps=10)) is not None
 
@@ -101,7 +101,7 @@ def test_the_rate_is_raised_tenfold_or_to_what_is_advised() -> None:
     ):
         found = rate_low(0.0, learning_rate=rate, use_lora=use_lora)
         assert found is not None and dict(found.remedy) == {"learning_rate": faster}, rate
-        assert ("TRL advises" in found.message) is is_advised, rate
+        assert ("is advised" in found.message) is is_advised, rate
 
 
 def test_a_beta_far_below_the_usual_leaves_the_loss_where_it_is() -> None:

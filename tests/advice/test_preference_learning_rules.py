@@ -123,8 +123,8 @@ def kl(estimate: float, error: float | None = None, name: str = "eval_kl", **set
 
 
 def test_kl_is_said_when_it_is_above_ten_by_more_than_its_error() -> None:
-    assert kl(10.0) is None and kl(12.0, 2.0) is None
-    assert kl(10.1) is not None and kl(12.1, 2.0) is not None
+    assert kl(10.0) is None and kl(13.2, 2.0) is None, "1.645 standard errors: 95 % on one side"
+    assert kl(10.1) is not None and kl(13.4, 2.0) is not None
     assert kl(11.0, name="kl") is not None, "as other trainers name it"
 
 

@@ -165,7 +165,7 @@ async def test_a_strategy_is_chosen_in_the_form_and_brings_its_own_defaults(home
         form = screen.query_one(SchemaForm)
         while form.current.name != "strategy":
             await pilot.press("down")
-        assert form.current.options == ("dpo", "sft", "orpo", "simpo", "cpo")
+        assert form.current.options == ("dpo", "sft", "kto", "orpo", "simpo", "cpo")
         await until(pilot, lambda: "which one when" in screen_text(pilot))
         while screen.plan.config.strategy != "simpo":
             before = screen.plan.config.strategy
