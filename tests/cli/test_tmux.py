@@ -77,7 +77,7 @@ def test_from_a_first_start_to_a_finished_run_with_a_lost_server_between(tmux: T
     assert "loss" in screen
     (folder,) = store.all_runs()
 
-    assert status_of(folder).live
+    until(lambda: status_of(folder).live)  # the monitor opens while the supervisor starts
     tmux.kill()
     tmux.open_app()
     tmux.wait("demo")
