@@ -99,7 +99,7 @@ def test_a_smaller_micro_batch_is_called_another_training_and_never_becomes_one(
     assert state is not None
     retry = next_retry(folder, state)
     assert retry is not None and retry.batch.micro == 2
-    assert "this loss (β 0.1 · loss kto) compares the examples of a micro-batch" in retry.message
+    assert "this loss (β 0.1 · loss kto) is taken over the examples of a micro-batch together" in retry.message
     smallest = store.create(to_toml(config(per_device_train_batch_size=2)), name="kto", devices=[])
     state = read_state(smallest)
     assert state is not None and next_retry(smallest, state) is None
