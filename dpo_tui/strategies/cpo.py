@@ -11,8 +11,8 @@ from typing import Any
 
 from dpo_tui.strategies.dpo_losses import losses_of
 from dpo_tui.strategies.metric_expectations import LN2
-from dpo_tui.strategies.orpo import REFERENCE_FREE_METRICS, REFERENCE_FREE_SETTINGS, disables_dropout
-from dpo_tui.strategies.strategy import Betas, DataForm, LearningRates, LossScale, Settings, Strategy
+from dpo_tui.strategies.orpo import REFERENCE_FREE_METRICS, REFERENCE_FREE_SETTINGS
+from dpo_tui.strategies.strategy import Betas, DataForm, LearningRates, LossScale, Settings, Strategy, disables_dropout
 
 CPO_LOSSES = ("sigmoid", "hinge", "ipo")
 """The values of ``loss_type`` that CPOTrainer has too; its simpo is a strategy here, its alphapo is alpha in [trl]."""

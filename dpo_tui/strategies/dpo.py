@@ -2,15 +2,11 @@
 
 from dpo_tui.strategies.dpo_losses import DPO_LOSSES, betas_of, loss_scale, losses_of
 from dpo_tui.strategies.metric_expectations import PREFERENCE_METRICS, Metric
-from dpo_tui.strategies.strategy import DataForm, LearningRates, Settings, Strategy
+from dpo_tui.strategies.strategy import DataForm, LearningRates, Settings, Strategy, disables_dropout
 
 
 def _loss_summary(settings: Settings) -> str:
     return f"β {settings.get('beta', 0.1):g} · loss {', '.join(losses_of(settings))}"
-
-
-def _disables_dropout(settings: Settings) -> bool:
-    return bool(settings.get("disable_dropout", True))
 
 
 def _micro_batch_changes_loss(settings: Settings) -> bool:
@@ -25,29 +21,32 @@ def _lowers_chosen(settings: Settings) -> bool:
     return any(name in DPO_LOSSES and DPO_LOSSES[name].lowers_chosen for name in losses_of(settings))
 
 
-DPO_SETTINGS = frozenset(
+REFERENCE_SETTINGS = frozenset(
     {
-        "beta",
-        "loss_type",
-        "loss_weights",
-        "label_smoothing",
-        "f_divergence_type",
-        "f_alpha_divergence_coef",
-        "ld_alpha",
-        "use_weighting",
-        "discopop_tau",
-        "disable_dropout",
         "precompute_ref_log_probs",
         "precompute_ref_batch_size",
         "sync_ref_model",
         "ref_model_mixup_alpha",
         "ref_model_sync_steps",
-        "router_aux_loss_coef",
         "kl_stop",
-        "truncation_mode",
     }
 )
-"""The settings of loss and reference that DPOTrainer reads, and the limit of an estimate that needs its reference."""
+"""The settings of a reference, and the limit of an estimate that needs one."""
+DPO_SETTINGS = REFERENCE_SETTINGS | {
+    "beta",
+    "loss_type",
+    "loss_weights",
+    "label_smoothing",
+    "f_divergence_type",
+    "f_alpha_divergence_coef",
+    "ld_alpha",
+    "use_weighting",
+    "discopop_tau",
+    "disable_dropout",
+    "router_aux_loss_coef",
+    "truncation_mode",
+}
+"""The settings of loss and reference that DPOTrainer reads."""
 
 DPO = Strategy(
     name="dpo",
@@ -69,7 +68,7 @@ DPO = Strategy(
     compares_means=_compares_means,
     lowers_chosen=_lowers_chosen,
     memory_7b_gb=(8.0, 10.0),
-    disables_dropout=_disables_dropout,
+    disables_dropout=disables_dropout,
     micro_batch_changes_loss=_micro_batch_changes_loss,
     several_processes=True,
 )

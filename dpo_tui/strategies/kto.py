@@ -5,8 +5,9 @@ w_D · (1 − σ(β (r − z))) of a desirable and w_U · (1 − σ(β (z − r)
 of the answers of the micro-batch, each moved on to the next prompt, and at least 0.
 """
 
+from dpo_tui.strategies.dpo import REFERENCE_SETTINGS
 from dpo_tui.strategies.metric_expectations import LN2, PREFERENCE_MARGIN, Metric
-from dpo_tui.strategies.strategy import Betas, DataForm, LearningRates, LossScale, Settings, Strategy
+from dpo_tui.strategies.strategy import Betas, DataForm, LearningRates, LossScale, Settings, Strategy, disables_dropout
 
 KL_TERM = "kl_term"
 """TRL logs z as ``kl``, which here is the name of the KL divergence that is estimated from sampled answers."""
@@ -77,24 +78,17 @@ KTO = Strategy(
     learning_rates=LearningRates(low=1e-7, high=5e-6, lora=5e-6),
     betas=_betas,
     smallest_micro_batch=SMALLEST_MICRO_BATCH,
-    disables_dropout=lambda settings: bool(settings.get("disable_dropout", True)),
+    disables_dropout=disables_dropout,
     micro_batch_changes_loss=lambda settings: True,
     keeps_data_order=True,
-    settings=frozenset(
-        {
-            "beta",
-            "desirable_weight",
-            "undesirable_weight",
-            "completion_field",
-            "rating_threshold",
-            "disable_dropout",
-            "precompute_ref_log_probs",
-            "precompute_ref_batch_size",
-            "sync_ref_model",
-            "ref_model_mixup_alpha",
-            "ref_model_sync_steps",
-            "router_aux_loss_coef",
-            "kl_stop",
-        }
-    ),
+    settings=REFERENCE_SETTINGS
+    | {
+        "beta",
+        "desirable_weight",
+        "undesirable_weight",
+        "completion_field",
+        "rating_threshold",
+        "disable_dropout",
+        "router_aux_loss_coef",
+    },
 )

@@ -6,7 +6,7 @@ part is the whole of a model's uncertainty, so that no value is known at which t
 """
 
 from dpo_tui.strategies.metric_expectations import PREFERENCE_METRICS, Metric
-from dpo_tui.strategies.strategy import Betas, DataForm, LearningRates, Settings, Strategy
+from dpo_tui.strategies.strategy import Betas, DataForm, LearningRates, Strategy, disables_dropout
 
 REFERENCE_FREE_SETTINGS = frozenset({"beta", "disable_dropout", "router_aux_loss_coef", "truncation_mode"})
 """The settings of the loss that every trainer without a reference reads."""
@@ -22,11 +22,6 @@ _LAMBDAS = Betas(
     too_high="hardly weighs the fine-tuning against the preferences",
 )
 """The paper's λ: 0.1 for its released models, 0.1 to 1.0 in its comparison."""
-
-
-def disables_dropout(settings: Settings) -> bool:
-    """Whether TRL's ``disable_dropout`` is on, as it is by default."""
-    return bool(settings.get("disable_dropout", True))
 
 
 ORPO = Strategy(

@@ -97,6 +97,11 @@ def _never(settings: Settings) -> bool:
     return False
 
 
+def disables_dropout(settings: Settings) -> bool:
+    """Whether TRL's ``disable_dropout`` is on, as it is by default, for strategies whose trainer has it."""
+    return bool(settings.get("disable_dropout", True))
+
+
 def _no_refusal(settings: Settings) -> tuple[str, str] | None:
     return None
 

@@ -15,7 +15,6 @@ Dimensions in names with a suffix: ``B`` pairs, ``N = 2B`` rows of a batch (chos
 """
 
 import contextlib
-import os
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -24,6 +23,8 @@ import torch
 import trl.trainer.utils
 from peft import PeftModel, get_peft_model
 from trl import DPOTrainer
+from trl.experimental.cpo import CPOTrainer
+from trl.experimental.orpo import ORPOTrainer
 from trl.models import get_act_offloading_ctx_manager
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -33,10 +34,6 @@ from dpo_tui.train.model.dropout_rates import disable_dropout
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.pair_rows import ID_COLUMNS, PairRows
 from dpo_tui.train.worker.journal import Journal
-
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # importing them would begin the run's log with a warning
-from trl.experimental.cpo import CPOTrainer
-from trl.experimental.orpo import ORPOTrainer
 
 _IGNORE_INDEX = -100
 _FUSED_OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")

@@ -63,16 +63,9 @@ class TrainerEntry:
     build: Callable[[TrainerInputs], Any] | None = None
 
 
-TRAINERS: dict[str, TrainerEntry] = {
-    DPO.name: TrainerEntry(DPOTrainer, dpo_arguments, build_pair_trainer),
-    SFT.name: TrainerEntry(SFTTrainer, sft_arguments, build_demonstration_trainer),
-}
-
-
 def _reference_free_rows() -> dict[str, TrainerEntry]:
     """The rows of TRL's experimental trainers; none where the installed TRL has moved or dropped them."""
     try:
-        # First ours, which silences TRL's warning about its experimental trainers.
         from trl.experimental.cpo import CPOTrainer
         from trl.experimental.orpo import ORPOTrainer
 
@@ -98,9 +91,6 @@ def _reference_free_rows() -> dict[str, TrainerEntry]:
     }
 
 
-TRAINERS |= _reference_free_rows()
-
-
 def _labelled_rows() -> dict[str, TrainerEntry]:
     """The row of TRL's KTOTrainer; none where the installed TRL does not have it."""
     try:
@@ -110,7 +100,12 @@ def _labelled_rows() -> dict[str, TrainerEntry]:
     return {KTO.name: TrainerEntry(KTOTrainer, kto_arguments, build_labelled_trainer)}
 
 
-TRAINERS |= _labelled_rows()
+TRAINERS: dict[str, TrainerEntry] = {
+    DPO.name: TrainerEntry(DPOTrainer, dpo_arguments, build_pair_trainer),
+    SFT.name: TrainerEntry(SFTTrainer, sft_arguments, build_demonstration_trainer),
+    **_labelled_rows(),
+    **_reference_free_rows(),
+}
 """By name of the strategy; each in ``dpo_tui.strategies.registry.STRATEGIES`` has a row."""
 
 
