@@ -11,6 +11,7 @@ from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.strategies.kto import KL_TERM
 from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
+from dpo_tui.train.trainer.evaluation_means import MeansOverRows
 from dpo_tui.train.trainer.trainers import TrainerInputs
 from dpo_tui.train.worker.journal import Journal
 
@@ -19,7 +20,7 @@ if Version(trl.__version__) < Version("1.16"):
 __all__ = ["KTOTrainer", "LabelledTrainer", "build_labelled_trainer"]
 
 
-class LabelledTrainer(KTOTrainer):  # type: ignore[misc]
+class LabelledTrainer(MeansOverRows, KTOTrainer):  # type: ignore[misc]
     """TRL's KTOTrainer; the loss is TRL's.
 
     Args:

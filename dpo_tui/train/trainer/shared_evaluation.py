@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
+from dpo_tui.train.trainer.evaluation_means import BatchMetrics, MeansOverRows
 from dpo_tui.train.worker.distributed import values_of_ranks
 
 
-class SharedEvaluation:
+class SharedEvaluation(MeansOverRows):
     """Mixin of a subclass of TRL's trainers, before TRL's class."""
 
     # Of transformers' Trainer and TRL's trainers.
@@ -28,9 +29,7 @@ class SharedEvaluation:
     is_deepspeed_enabled: bool
     is_fsdp_enabled: bool
     model: Any
-    prediction_step: Any
     state: Any
-    _metrics: Any
 
     def evaluation_loop(
         self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -39,9 +38,13 @@ class SharedEvaluation:
 
         In a single process, and where the model itself is spread over the processes, this is Trainer's own loop.
         """
-        if self.accelerator.num_processes == 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            loop = super().evaluation_loop  # type: ignore[misc]
-            return loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        options = kwargs | {"metric_key_prefix": metric_key_prefix}
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            # Past MeansOverRows: TRL has gathered the metrics of all processes, and the counts are of this one.
+            loop = super(MeansOverRows, self).evaluation_loop  # type: ignore[misc]
+            return loop(dataloader, description, *args, **options)
+        if self.accelerator.num_processes == 1:
+            return super().evaluation_loop(dataloader, description, *args, **options)
         # Not the DDP module: its forward synchronises buffers, a collective, and processes have different numbers of
         # batches.
         model = self.accelerator.unwrap_model(self.model)
@@ -57,21 +60,20 @@ class SharedEvaluation:
             pin_memory=self.args.dataloader_pin_memory,
         )
         self.callback_handler.eval_dataloader = loader
-        self._metrics["eval"].clear()
-        results: list[tuple[int, int, float, dict[str, list[float]]]] = []
+        self.evaluation_lists.clear()
+        self.evaluation_batches = []
+        results: list[tuple[int, float, BatchMetrics]] = []
         with _gathering_nothing(self.accelerator):
             for index, inputs in zip(mine, loader, strict=True):
                 loss, _, _ = self.prediction_step(model, inputs, prediction_loss_only=True)
-                metrics = {name: list(values) for name, values in self._metrics["eval"].items()}
-                self._metrics["eval"].clear()
-                results.append((index, len(batches[index]), float(loss), metrics))
+                results.append((index, float(loss), self.evaluation_batches[-1]))
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        everything = sorted(result for results_of_one in values_of_ranks(results) for result in results_of_one)
-        for *_, metrics in everything:
-            for name, values in metrics.items():
-                self._metrics["eval"][name].extend(values)
+        self.evaluation_batches = None
+        # In the order of the batches, so that sums round as in a single process.
+        everything = sorted((one for of_rank in values_of_ranks(results) for one in of_rank), key=lambda one: one[0])
+        self.leave_means(batch for *_, batch in everything)
         # Of all rows, as Trainer's loss: a short batch counts for as many as it has.
-        loss = sum(count * loss for _, count, loss, _ in everything) / rows
+        loss = sum(batch.counts.rows * loss for _, loss, batch in everything) / rows
         return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss}, rows)
 
 
