@@ -35,7 +35,7 @@ from dpo_tui.views.run_list import RunList
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.views.user_settings import load as load_settings
 from dpo_tui.widgets.dialogs import MessageDialog
-from dpo_tui.widgets.full_screen import FullScreen
+from dpo_tui.widgets.full_screen import FullScreen, help_text
 from dpo_tui.widgets.key_hints import key_sign
 from dpo_tui.widgets.run_actions import RunActionsScreen
 
@@ -129,8 +129,19 @@ class DpoTui(ThemedApp):
         self._poll_runs()
         self.set_interval(RUNS_POLL_SECONDS, self._poll_runs_if_due)
         self._find_gpus()
-        for problem in (*map(str, self.theme_problems), *self.settings.problems):
+        self._show_problems((*map(str, self.theme_problems), *self.settings.problems))
+        if self.settings.keys:
+            self._check_keys(self.settings.keys)
+
+    def _show_problems(self, problems: Iterable[str]) -> None:
+        for problem in problems:
             self.notify(problem, title="Settings", severity="warning", timeout=10, markup=False)
+
+    @work(thread=True, group="keys", exit_on_error=False)
+    def _check_keys(self, keys: dict[str, str]) -> None:
+        from dpo_tui.screens.remapped_keys import key_problems
+
+        self.call_from_thread(self._show_problems, key_problems(keys))
 
     def on_unmount(self) -> None:
         """Stop the thread that samples the GPUs."""
@@ -241,12 +252,7 @@ class DpoTui(ThemedApp):
 
     def action_help(self) -> None:
         """Show the help of the screen and of the focused widget."""
-        screen = self.screen
-        focused = getattr(self.focused, "HELP", "") if self.focused is not None else ""
-        screen_help = screen.HELP if isinstance(screen, FullScreen) else ""
-        keys = "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · , settings · ctrl+p every command · q quit; runs go on"
-        text = "\n\n".join(part for part in (screen_help, focused, keys) if part)
-        self.push_screen(MessageDialog("Help", text))
+        self.push_screen(MessageDialog("Help", help_text(self.screen, self.settings.keys)))
 
     def _open_monitor(self, feed: Feed) -> None:
         self._open_detail(lambda: self._make_monitor(feed))
