@@ -1,6 +1,7 @@
 """Run summaries as text, for `dpo-tui runs`, `dpo-tui status` and whatever follows a run; from 80 columns on."""
 
 import json
+import re
 import sys
 import time
 import unicodedata
@@ -33,6 +34,7 @@ _STATUS, _ID, _NAME, _STEP = 10, 20, 12, 11
 _NAME_WIDE = 28
 _WIDE = 110
 _UNLIMITED = 1 << 20
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _SILENT = 15.0
 """Seconds without a heartbeat of a process, three of its intervals, from which on it is remarked."""
 
@@ -217,9 +219,15 @@ def columns(text: str) -> int:
     """The columns that a text takes in a terminal: two for wide East Asian characters, none for combining marks."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
+    # Most of a line is ASCII also where a glyph is in it.
+    others = _NOT_ASCII.findall(text)
+    return (
+        len(text)
+        - len(others)
+        + sum(
+            0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+            for character in others
+        )
     )
 
 

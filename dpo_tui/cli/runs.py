@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from dpo_tui.cli.output import narrate, print_json, terminal_columns
-from dpo_tui.cli.run_status import with_advice
 from dpo_tui.cli.run_summary_text import table
 from dpo_tui.errors import RunError
 from dpo_tui.runs import store
@@ -32,6 +31,11 @@ def _summary_or_reason(folder: RunFolder, now: float, brief: bool) -> dict[str, 
     """A run's summary, or the reason why this version cannot read it: one bad folder must not hide the others."""
     try:
         summary = store.summary(folder, now=now, brief=brief)
-        return summary if brief else with_advice(summary)
+        if brief:
+            return summary
+        # Imported for --json alone: the rules of advice take longer to import than a hundred runs to list.
+        from dpo_tui.cli.run_status import with_advice
+
+        return with_advice(summary)
     except RunError as error:
         return {"id": folder.id, "name": "", "status": UNKNOWN, "reason": error.message, "dir": str(folder.path)}

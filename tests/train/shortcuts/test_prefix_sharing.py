@@ -258,6 +258,24 @@ def test_pairs_share_a_row_where_padding_costs_more_than_attention() -> None:
 
 def test_a_layout_that_saves_nothing_is_not_used() -> None:
     assert plan_layout([PairLengths(0, 50, 50), PairLengths(0, 50, 50)], 50, WORK) is None
+    free_attention = LayoutCost(token=1.0, attention=0.0)
+    assert plan_layout([PairLengths(0, 50, 50)], 50, free_attention) is None, "a hundred tokens either way"
+    assert plan_layout([PairLengths(1, 49, 49)], 50, free_attention) is not None
+
+
+def test_of_layouts_that_cost_the_same_the_one_with_the_shorter_rows_is_taken() -> None:
+    assert pack_segments([100, 100], LayoutCost(token=1.0, attention=0.0)) == [[0], [1]]
+
+
+@pytest.mark.parametrize("lengths", [[3, 4, 5], [3], [0, 2], [2, 0]], ids=str)
+def test_what_is_no_batch_of_pairs_is_not_measured(lengths: list[int]) -> None:
+    """An odd number of rows, or a row of padding alone."""
+    mask = (torch.arange(5) < torch.tensor(lengths)[:, None]).long()
+    assert measure_pairs(torch.ones_like(mask), mask) is None
+
+
+def test_rows_without_a_token_are_not_measured() -> None:
+    assert measure_pairs(torch.ones(2, 0), torch.ones(2, 0)) is None
 
 
 def test_flex_attention_skips_blocks_that_no_query_attends_to() -> None:
@@ -287,6 +305,16 @@ def test_attention_never_needs_more_memory_than_a_plain_batch_of_the_longest() -
             rows, width = layout.source_RT.shape
             assert rows * width**2 <= 4 * most**2
     assert layout is None, "910 tokens in a row are more than two rows of 512 allow"
+
+
+def test_packed_rows_may_need_as_much_memory_as_a_plain_batch_of_the_longest_and_no_more() -> None:
+    """Four pairs of 20 tokens each: 4 · 20² scores of attention, as many as 8 rows of 200 ** 0.5 tokens have."""
+    free_attention = LayoutCost(token=1.0, attention=0.0)
+    assert pack_segments([20] * 4, free_attention, max_attention=4 * 20**2) == [[0], [1], [2], [3]]
+    assert pack_segments([20] * 4, free_attention, max_attention=4 * 20**2 - 1) == []
+    pairs = [PairLengths(10, 5, 5)] * 4
+    assert plan_layout(pairs, 15, free_attention, max_length=15) is not None
+    assert plan_layout(pairs, 15, free_attention, max_length=14) is None
 
 
 @pytest.mark.parametrize(
