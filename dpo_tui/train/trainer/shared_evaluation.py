@@ -32,6 +32,10 @@ class SharedEvaluation:
     state: Any
     _metrics: Any
 
+    def stored_metrics(self) -> Any:
+        """Values of an evaluation by metric, a list each, of which TRL's ``log`` makes means."""
+        return self._metrics["eval"]
+
     def evaluation_loop(
         self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
@@ -57,19 +61,19 @@ class SharedEvaluation:
             pin_memory=self.args.dataloader_pin_memory,
         )
         self.callback_handler.eval_dataloader = loader
-        self._metrics["eval"].clear()
+        self.stored_metrics().clear()
         results: list[tuple[int, int, float, dict[str, list[float]]]] = []
         with _gathering_nothing(self.accelerator):
             for index, inputs in zip(mine, loader, strict=True):
                 loss, _, _ = self.prediction_step(model, inputs, prediction_loss_only=True)
-                metrics = {name: list(values) for name, values in self._metrics["eval"].items()}
-                self._metrics["eval"].clear()
+                metrics = {name: list(values) for name, values in self.stored_metrics().items()}
+                self.stored_metrics().clear()
                 results.append((index, len(batches[index]), float(loss), metrics))
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         everything = sorted(result for results_of_one in values_of_ranks(results) for result in results_of_one)
         for *_, metrics in everything:
             for name, values in metrics.items():
-                self._metrics["eval"][name].extend(values)
+                self.stored_metrics()[name].extend(values)
         # Of all rows, as Trainer's loss: a short batch counts for as many as it has.
         loss = sum(count * loss for _, count, loss, _ in everything) / rows
         return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss}, rows)
