@@ -1,12 +1,18 @@
 """The argument RUN of many commands: a click type, so that shells complete it with the ids and names of runs."""
 
 import re
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from dpo_tui.cli.output import narrate
+from dpo_tui.errors import RunError
 from dpo_tui.text.printable import printable
+
+if TYPE_CHECKING:
+    from dpo_tui.runs.folder import RunFolder
 
 _ONE_WORD = re.compile(r"[\w.+@-]+")
 """Names that a shell takes as they are; others would need quotes, which the shells' protocols do not carry."""
@@ -38,3 +44,32 @@ class RunArgument(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has n
 
 
 RUN = RunArgument()
+
+
+def runs_named(names: Sequence[str]) -> "list[RunFolder]":
+    """Find every run before anything is done to one; a run that is named twice is returned once.
+
+    Raises:
+        RunNotFoundError: one of them does not exist.
+    """
+    from dpo_tui.runs import store
+
+    return list({folder.id: folder for folder in map(store.find, names)}.values())
+
+
+def for_each(folders: "Sequence[RunFolder]", action: "Callable[[RunFolder], None]") -> None:
+    """Call an action for each run. A run that it fails for does not keep it from the others.
+
+    Raises:
+        RunError: it failed for some; the last error, after the others were printed.
+    """
+    errors: list[RunError] = []
+    for folder in folders:
+        try:
+            action(folder)
+        except RunError as error:
+            errors.append(error)
+    for earlier in errors[:-1]:
+        narrate(str(earlier))
+    if errors:
+        raise errors[-1]

@@ -1,14 +1,13 @@
 """`dpo-tui stop`, `checkpoint`, `resume`, `rename` and `rm`: requests to a run, and changes to its folder."""
 
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import click
 
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.cli.run_argument import RUN
+from dpo_tui.cli.run_argument import RUN, for_each, runs_named
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs import control_requests, naming, store
 from dpo_tui.runs.folder import RunFolder
@@ -31,7 +30,7 @@ def stop(runs: tuple[str, ...], now: bool) -> None:
         effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
         narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
 
-    _for_each(_find_all(runs), request)
+    for_each(runs_named(runs), request)
 
 
 @click.command()
@@ -77,7 +76,7 @@ def resume(runs: tuple[str, ...], accept_changed_data: bool, assignments: tuple[
 
     follows = is_terminal() and not detach
     try:
-        _for_each(_find_all(runs), start)
+        for_each(runs_named(runs), start)
     finally:
         for log in logs:
             if not follows:
@@ -120,7 +119,7 @@ def rename(run: str, name: str) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where no terminal can be asked.")
 def rm(runs: tuple[str, ...], yes: bool) -> None:
     """Delete runs with their checkpoints and adapters. RUN is an id, a unique prefix, a name, or `last`."""
-    folders = _find_all(runs)
+    folders = runs_named(runs)
     if not yes and not sys.stdin.isatty():
         raise UsageError(
             "rm asks before it deletes, and there is no terminal to ask",
@@ -134,7 +133,7 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
         store.remove(folder)
         narrate(f"Deleted run {folder.id}.")
 
-    _for_each(folders, delete)
+    for_each(folders, delete)
 
 
 def _described(folder: RunFolder) -> str:
@@ -144,30 +143,3 @@ def _described(folder: RunFolder) -> str:
         return f"{folder.id} (unreadable: {printable(error.message, single_line=True)})"
     name = printable(status.state.name, single_line=True) if status.state else ""
     return f"{folder.id} {name} ({status.status})"
-
-
-def _find_all(names: tuple[str, ...]) -> list[RunFolder]:
-    """Find every run before anything is done to one; a run that is named twice is returned once.
-
-    Raises:
-        RunNotFoundError: one of them does not exist.
-    """
-    return list({folder.id: folder for folder in map(store.find, names)}.values())
-
-
-def _for_each(folders: list[RunFolder], action: Callable[[RunFolder], None]) -> None:
-    """Call an action for each run. A run that it fails for does not keep it from the others.
-
-    Raises:
-        RunError: it failed for some; the last error, after the others were printed.
-    """
-    errors: list[RunError] = []
-    for folder in folders:
-        try:
-            action(folder)
-        except RunError as error:
-            errors.append(error)
-    for earlier in errors[:-1]:
-        narrate(str(earlier))
-    if errors:
-        raise errors[-1]

@@ -38,6 +38,7 @@ def create(
     python: str | None = None,
     launcher: str = "local",
     ranks: int = 1,
+    group: dict[str, Any] | None = None,
 ) -> RunFolder:
     """Create the folder of a new run, in state ``queued``; `dpo_tui.runs.start_run.start` starts it.
 
@@ -50,6 +51,7 @@ def create(
         python: the interpreter that its worker needs; None for that of the process that starts the run.
         launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
         ranks: number of processes that train together.
+        group: the group that it is a member of, as in `dpo_tui.runs.state.State`.
 
     Raises:
         HomeError: the home folder cannot be written.
@@ -74,6 +76,7 @@ def create(
                 python=python,
                 launcher=launcher,
                 ranks=ranks,
+                group=group,
             )
             if _fill(folder, config_toml_text, state):
                 return folder
