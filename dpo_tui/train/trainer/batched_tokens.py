@@ -7,6 +7,7 @@ that the caller has TRL tokenise as well.
 """
 
 import json
+import os
 from array import array
 from collections.abc import Iterator
 from itertools import groupby
@@ -57,7 +58,11 @@ def tokenised_batches(dataset: Any, tokenizer: Any, arguments: Any, processes: i
     starts = range(0, len(dataset), BATCH_ROWS)
     # Handed to forked processes as it is: a dataset of a million rows is neither pickled nor read by more than one.
     for data in run_in_order(
-        _tokenise_batch, starts, workers=processes, prepare=_begin, arguments=(dataset, tokenizer, arguments)
+        _tokenise_batch,
+        starts,
+        workers=processes,
+        prepare=_begin if processes <= 1 else _begin_in_child,
+        arguments=(dataset, tokenizer, arguments),
     ):
         yield from pa.ipc.open_stream(data)
 
@@ -72,6 +77,12 @@ def _begin(dataset: Any, tokenizer: Any, arguments: Any) -> None:
         pieces=PieceTokenizer(tokenizer.backend_tokenizer),
         most=(arguments.max_length, arguments.truncation_mode),
     )
+
+
+def _begin_in_child(dataset: Any, tokenizer: Any, arguments: Any) -> None:
+    # The threads of the tokenizer's pool exist in the parent alone: a forked process would wait for them for ever.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _begin(dataset, tokenizer, arguments)
 
 
 def _tokenise_batch(start: int) -> bytes:
