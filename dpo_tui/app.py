@@ -36,7 +36,7 @@ from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.views.user_settings import load as load_settings
 from dpo_tui.widgets.dialogs import MessageDialog
 from dpo_tui.widgets.full_screen import FullScreen, help_text
-from dpo_tui.widgets.key_hints import key_sign
+from dpo_tui.widgets.key_hints import commands_of
 from dpo_tui.widgets.run_actions import RunActionsScreen
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ class DpoTui(ThemedApp):
         self.set_interval(RUNS_POLL_SECONDS, self._poll_runs_if_due)
         self._find_gpus()
         self._show_problems((*map(str, self.theme_problems), *self.settings.problems))
-        if self.settings.keys:
-            self._check_keys(self.settings.keys)
+        if keys := self.settings.keys:
+            self._check_keys(keys)
 
     def _show_problems(self, problems: Iterable[str]) -> None:
         for problem in problems:
@@ -241,13 +241,9 @@ class DpoTui(ThemedApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Commands of the palette: every enabled binding of the screen, by its description, then Textual's own."""
-        listed = set()
-        for active in screen.active_bindings.values():
-            description, action = active.binding.description, active.binding.action
-            if description and active.enabled and (description, action) not in listed:
-                listed.add((description, action))
-                run = partial(self.run_action, action, active.node)
-                yield SystemCommand(description[:1].upper() + description[1:], f"key {key_sign(active.binding)}", run)
+        for hint, binding, node in commands_of(screen):
+            title = f"{binding.description[:1].upper()}{binding.description[1:]}"
+            yield SystemCommand(title, hint, partial(self.run_action, binding.action, node))
         yield from super().get_system_commands(screen)
 
     def action_help(self) -> None:

@@ -32,9 +32,11 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.dropout_rates import disable_dropout
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-from dpo_tui.train.trainer.pair_rows import ID_COLUMNS, PairRows
+from dpo_tui.train.trainer.batched_tokens import ID_COLUMNS
+from dpo_tui.train.trainer.pair_rows import PairRows
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.worker.journal import Journal
+from dpo_tui.train.worker.stop_requests import StopRequests
 
 _IGNORE_INDEX = -100
 _FUSED_OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
@@ -46,6 +48,7 @@ class ReferenceFreeTrainer(SharedEvaluation, PairRows):
     Args:
         config: the run's settings.
         journal: receives phases and notes.
+        stop_requests: checked while rows are tokenised.
         shortcuts: to install; also an attribute, for the receipt.
         **options: of TRL's trainer.
 
@@ -61,9 +64,12 @@ class ReferenceFreeTrainer(SharedEvaluation, PairRows):
     aux_loss_enabled: bool
     aux_loss_coef: float
 
-    def __init__(self, config: Config, journal: Journal, shortcuts: Shortcuts, **options: Any) -> None:
+    def __init__(
+        self, config: Config, journal: Journal, stop_requests: StopRequests, shortcuts: Shortcuts, **options: Any
+    ) -> None:
         self.config = config
         self.journal = journal
+        self.stop_requests = stop_requests
         self.shortcuts = shortcuts
         args, tokenizer = options["args"], options["processing_class"]
         self._tokenizer = tokenizer  # DPOTrainer._prepare_dataset reads it

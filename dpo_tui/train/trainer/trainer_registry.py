@@ -75,12 +75,13 @@ def _reference_free_rows() -> dict[str, TrainerEntry]:
 
     def row(trl_class: type[Any], arguments: MakeArguments, own_class: Callable[..., Any]) -> TrainerEntry:
         def build(inputs: TrainerInputs) -> Any:
-            journal = inputs.callback.journal
+            journal, stop_requests = inputs.callback.journal, inputs.callback.stop_requests
             # NEFTune's noise depends on the length of a row, and shared prompts are in longer rows.
             noise = bool(inputs.config.trl.get("neftune_noise_alpha"))
             shortcuts = Shortcuts(journal, "off" if noise else inputs.config.share_prefix)
             shortcuts.reference.why = "this strategy has no reference"
-            return own_class(inputs.config, journal, shortcuts, args=inputs.make_arguments(), **inputs.options)
+            arguments = inputs.make_arguments()
+            return own_class(inputs.config, journal, stop_requests, shortcuts, args=arguments, **inputs.options)
 
         return TrainerEntry(trl_class, arguments, build)
 
