@@ -145,6 +145,12 @@ def build_trainer(
         journal.event("note", f"Our shortcuts are off: {SHORTCUTS_OFF}")
         # Unsloth offloads the activations itself when it checkpoints them.
         config = config.model_copy(update={"activation_offloading": False})
+    if config.gradient_checkpointing and not unsloth and not getattr(model, "supports_gradient_checkpointing", True):
+        # It changes the memory that a step needs and nothing that it computes, so the run need not fail for it.
+        journal.event(
+            "warning", f"gradient_checkpointing is off: {type(model).__name__} has none, so a step needs more memory"
+        )
+        config = config.model_copy(update={"gradient_checkpointing": False})
     if config.use_lora and config.adapter_dropout != config.lora_dropout:
         journal.event(
             "note",
