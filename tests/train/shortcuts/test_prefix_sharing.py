@@ -1,8 +1,10 @@
 """Prefix sharing changes where tokens are computed, never what comes out."""
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from dpo_tui.train.shortcuts.pair_layout import (
     pack_segments,
     plan_layout,
 )
-from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of
+from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of, refusal_of, unpack_outputs
 from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from tests.support.flex_on_cpu import unfused
 
@@ -209,6 +211,50 @@ def test_gradients_are_the_same_with_and_without_checkpointing(model: Any, shari
     for checkpointed in (False, True):
         error = (gradients(shared=True, checkpointed=checkpointed) - plain).norm() / plain.norm()
         assert error < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal"),
+    [
+        (RuntimeError("\nno such shape\nat line 3"), "the model refuses it: RuntimeError: no such shape"),
+        (KeyError(), "the model refuses it: KeyError: "),
+        (IndexError("x" * 300), "the model refuses it: IndexError: " + "x" * 200),
+        (torch.OutOfMemoryError("8 GiB"), None),
+        (OSError("disk"), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_only_what_a_models_own_code_raises_is_a_refusal(error: Exception, refusal: str | None) -> None:
+    assert refusal_of(error) == refusal
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_router_logits_find_their_way_back_to_every_row(flat: bool) -> None:
+    """Each token of the packed rows has a number; tokens of the prompt come back in both rows of their pair."""
+    pairs = [PairLengths(3, 2, 1), PairLengths(2, 1, 4)]
+    layout = plan_layout(pairs, 6, LayoutCost(token=1.0, attention=0.0))
+    assert layout is not None
+    shape = layout.source_RT.shape
+    numbers = torch.arange(shape.numel()).reshape(*shape, 1)
+    states = numbers.float()
+    logits = (None, numbers.reshape(-1, 1) if flat else numbers)
+    outputs = unpack_outputs(SimpleNamespace(last_hidden_state=states, router_logits=logits), layout)
+    assert torch.equal(outputs.last_hidden_state[..., 0], layout.target_NL.float())
+    first, second = outputs.router_logits
+    assert first is None
+    assert second.shape == ((24, 1) if flat else (4, 6, 1))
+    assert torch.equal(second.reshape(4, 6), layout.target_NL)
+
+
+def test_router_logits_of_another_shape_are_refused() -> None:
+    layout = plan_layout([PairLengths(3, 2, 1)], 5, LayoutCost(token=1.0, attention=0.0))
+    assert layout is not None
+    rows, length = layout.source_RT.shape
+    outputs = SimpleNamespace(
+        last_hidden_state=torch.zeros(rows, length, 2), router_logits=(torch.zeros(rows, length + 1, 4),)
+    )
+    with pytest.raises(ValueError, match=re.escape("router logits of the shape (1, 7, 4) for 1 rows of 6 tokens")):
+        unpack_outputs(outputs, layout)
 
 
 lengths = st.builds(PairLengths, st.integers(0, 60), st.integers(0, 40), st.integers(0, 40)).filter(
