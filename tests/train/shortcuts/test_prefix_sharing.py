@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_tui.train.shortcuts import prefix_sharing
+from dpo_tui.train.shortcuts.check_budget import PairSize
 from dpo_tui.train.shortcuts.pair_layout import (
     LayoutCost,
     PairLayout,
@@ -21,7 +22,7 @@ from dpo_tui.train.shortcuts.pair_layout import (
     pack_segments,
     plan_layout,
 )
-from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of, refusal_of, unpack_outputs
+from dpo_tui.train.shortcuts.prefix_sharing import UNLIMITED, PrefixSharing, backbone_of, refusal_of, unpack_outputs
 from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from tests.support.flex_on_cpu import unfused
 
@@ -211,6 +212,75 @@ def test_gradients_are_the_same_with_and_without_checkpointing(model: Any, shari
     for checkpointed in (False, True):
         error = (gradients(shared=True, checkpointed=checkpointed) - plain).norm() / plain.norm()
         assert error < 1e-5
+
+
+@pytest.fixture
+def small_and_large(sharing: PrefixSharing) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
+    """Two batches, of which the second has a pair that is larger than may share."""
+    shuffle = random.Random(11)
+    small = collate([(tokens(shuffle, 20), tokens(shuffle, 5), tokens(shuffle, 4)) for _ in range(3)])
+    large = collate([(tokens(shuffle, 20), tokens(shuffle, size), tokens(shuffle, 4)) for size in (5, 9, 5)])
+    sharing.largest = PairSize(25, 29)
+    sharing.reset()
+    yield small, large
+    sharing.largest, sharing.enabled, sharing.ended = UNLIMITED, True, ""
+
+
+def test_a_batch_with_a_pair_larger_than_was_checked_passes_through(
+    model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
+    small, large = small_and_large
+    assert sharing.larger_pairs(small["input_ids"], small["attention_mask"]) == []
+    assert sharing.larger_pairs(large["input_ids"], large["attention_mask"]) == [(1, PairSize(29, 33))]
+    with sharing:
+        states(model, large)
+        assert sharing.count.saved == 0
+        assert sharing.count.plain == large["input_ids"].numel()
+        states(model, small)
+        assert sharing.count.saved > 0
+
+
+def test_a_check_shares_pairs_of_every_size_and_counts_nothing(
+    model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
+    small, large = small_and_large
+    with sharing:
+        states(model, small)
+    before = sharing.count
+    with sharing.checking():
+        assert sharing.larger_pairs(large["input_ids"], large["attention_mask"]) == []
+        states(model, large)
+        assert sharing.count.saved > 0
+    assert sharing.count is before
+    with sharing:
+        assert sharing.larger_pairs(large["input_ids"], large["attention_mask"]) == [(1, PairSize(29, 33))]
+
+
+def test_a_larger_size_that_was_checked_meanwhile_holds_for_the_same_batch(
+    model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
+    """The layout of the latest batch is kept, for the reference; not beyond the size that it was planned under."""
+    _, large = small_and_large
+    with sharing:
+        states(model, large)
+        assert sharing.count.saved == 0
+        sharing.largest = PairSize(29, 33)
+        states(model, large)
+        assert sharing.count.saved > 0
+
+
+def test_after_its_end_nothing_is_shared_and_tokens_are_counted_on(
+    model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
+    small, _ = small_and_large
+    with sharing:
+        states(model, small)
+        shared = sharing.count.computed
+        sharing.end("a table ended")
+        states(model, small)
+    assert (sharing.ended, sharing.enabled) == ("a table ended", False)
+    assert sharing.count.computed == shared + small["input_ids"].numel()
+    assert sharing.count.plain == 2 * small["input_ids"].numel()
 
 
 @pytest.mark.parametrize(
