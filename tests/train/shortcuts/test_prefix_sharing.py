@@ -185,8 +185,31 @@ def test_generation_goes_its_own_way(model: Any, sharing: PrefixSharing) -> None
     batch = collate([usual(random.Random(5))])
     sharing.reset()
     with sharing, torch.no_grad():
-        backbone_of(model)(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=True)
+        outputs = backbone_of(model)(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=True
+        )
     assert sharing.count.plain == 0
+    assert outputs.past_key_values.get_seq_length() == batch["input_ids"].shape[1]
+
+
+def test_a_call_with_more_than_a_loss_passes_goes_its_own_way(model: Any, sharing: PrefixSharing) -> None:
+    """Here positions, elsewhere images: what packed rows would do to them nobody knows."""
+    batch = collate([usual(random.Random(number)) for number in range(3)])
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    arguments = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "position_ids": torch.arange(ids.shape[1]).expand_as(ids) + 7,
+    }
+    sharing.reset()
+    with torch.no_grad():
+        plain = backbone_of(model)(**arguments, use_cache=False).last_hidden_state
+        with sharing:
+            mine = backbone_of(model)(**arguments, use_cache=False).last_hidden_state
+            without_a_mask = backbone_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+    assert torch.equal(mine, plain)
+    assert without_a_mask.shape == plain.shape
+    assert sharing.count.computed == sharing.count.plain == 2 * ids.numel()
 
 
 def test_gradients_are_the_same_with_and_without_checkpointing(model: Any, sharing: PrefixSharing) -> None:
