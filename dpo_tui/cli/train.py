@@ -8,12 +8,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from dpo_tui.cli.follow import follow
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load, parse_assignment
+from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.errors import UsageError
 from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.folder import RunFolder
@@ -31,7 +33,9 @@ _MOST_ROWS_NAMED = 5
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting of every config.")
 @click.option("--name", help="What to call the run.")
 @click.option(
-    "--launcher", type=click.Choice(["local", "slurm"]), help="Where it runs: on this machine, or as a job of Slurm."
+    "--launcher",
+    type=click.Choice(get_args(ComputeSection.model_fields["launcher"].annotation)),
+    help="Where it runs: on this machine, or as a job of Slurm.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and start nothing; print the script of a Slurm job.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on in the background.")

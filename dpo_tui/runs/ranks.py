@@ -157,6 +157,8 @@ class RankReporter:
             self._report = replace(
                 self._report, t=now, code=code, message=message, hint=hint, peer_lost=peer_lost, ended_at=now
             )
+        # Without the lock, which a full disk would hold for minutes: the thread of the heartbeats ends as soon as it
+        # sees the code, and writes nothing more.
         flush_with_patience(self._write, self._folder.path)
 
     def _write(self) -> bool:
@@ -215,6 +217,7 @@ class RankWatch:
         running = [report for report in reports if report.code is None]
         if not running or len(running) < len(reports):
             return None  # one has ended, which torchrun notices
+        # Against the newest heartbeat and not against now: a suspended machine or a full disk stops all of them.
         by_silence = sorted(running, key=lambda report: self._seen[report.rank][1])
         silent_since, newest = self._seen[by_silence[0].rank][1], self._seen[by_silence[-1].rank][1]
         return by_silence[0] if newest - silent_since >= self.silence else None

@@ -46,7 +46,7 @@ from dpo_tui.start.adapter_start import is_adapter, merged_model
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
-from dpo_tui.start.resources import resource_change
+from dpo_tui.start.resources import launcher_name, resource_change
 from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.start.trained_text_check import check_trained_text
 
@@ -186,7 +186,7 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         device_request=prepared.device_request,
         after=after,
         python=str(interpreter) if interpreter else None,
-        launcher=config.launcher if config.launcher != "local" else "torchrun" if config.world_size > 1 else "local",
+        launcher=launcher_name(config),
         ranks=config.world_size,
     )
     if prepared.estimated_gb:

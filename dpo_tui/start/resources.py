@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_tui.config.files import from_values, load
+from dpo_tui.config.schema import Config
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import placement_for
@@ -68,9 +69,14 @@ def resource_change(folder: RunFolder, changes: Mapping[str, Any]) -> ResourceCh
         request = DeviceRequest(placement.candidates, placement.count, placement.memory)
     return ResourceChange(
         config.world_size,
-        "torchrun" if config.world_size > 1 else "local",
+        launcher_name(config),
         list(placement.devices),
         request,
         batch.micro,
         batch.accumulation,
     )
+
+
+def launcher_name(config: Config) -> str:
+    """Return the launcher of a config's run: torchrun for several processes on this machine, else the one it names."""
+    return "torchrun" if config.launcher == "local" and config.world_size > 1 else config.launcher

@@ -1,8 +1,10 @@
 """Prefix sharing changes where tokens are computed, never what comes out."""
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_tui.train.shortcuts import prefix_sharing
+from dpo_tui.train.shortcuts.check_budget import PairSize
 from dpo_tui.train.shortcuts.pair_layout import (
     LayoutCost,
     PairLayout,
@@ -19,7 +22,7 @@ from dpo_tui.train.shortcuts.pair_layout import (
     pack_segments,
     plan_layout,
 )
-from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, backbone_of
+from dpo_tui.train.shortcuts.prefix_sharing import UNLIMITED, PrefixSharing, backbone_of, refusal_of, unpack_outputs
 from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from tests.support.flex_on_cpu import unfused
 
@@ -182,8 +185,31 @@ def test_generation_goes_its_own_way(model: Any, sharing: PrefixSharing) -> None
     batch = collate([usual(random.Random(5))])
     sharing.reset()
     with sharing, torch.no_grad():
-        backbone_of(model)(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=True)
+        outputs = backbone_of(model)(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=True
+        )
     assert sharing.count.plain == 0
+    assert outputs.past_key_values.get_seq_length() == batch["input_ids"].shape[1]
+
+
+def test_a_call_with_more_than_a_loss_passes_goes_its_own_way(model: Any, sharing: PrefixSharing) -> None:
+    """Here positions, elsewhere images: what packed rows would do to them nobody knows."""
+    batch = collate([usual(random.Random(number)) for number in range(3)])
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    arguments = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "position_ids": torch.arange(ids.shape[1]).expand_as(ids) + 7,
+    }
+    sharing.reset()
+    with torch.no_grad():
+        plain = backbone_of(model)(**arguments, use_cache=False).last_hidden_state
+        with sharing:
+            mine = backbone_of(model)(**arguments, use_cache=False).last_hidden_state
+            without_a_mask = backbone_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+    assert torch.equal(mine, plain)
+    assert without_a_mask.shape == plain.shape
+    assert sharing.count.computed == sharing.count.plain == 2 * ids.numel()
 
 
 def test_gradients_are_the_same_with_and_without_checkpointing(model: Any, sharing: PrefixSharing) -> None:
@@ -209,6 +235,119 @@ def test_gradients_are_the_same_with_and_without_checkpointing(model: Any, shari
     for checkpointed in (False, True):
         error = (gradients(shared=True, checkpointed=checkpointed) - plain).norm() / plain.norm()
         assert error < 1e-5
+
+
+@pytest.fixture
+def small_and_large(sharing: PrefixSharing) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
+    """Two batches, of which the second has a pair that is larger than may share."""
+    shuffle = random.Random(11)
+    small = collate([(tokens(shuffle, 20), tokens(shuffle, 5), tokens(shuffle, 4)) for _ in range(3)])
+    large = collate([(tokens(shuffle, 20), tokens(shuffle, size), tokens(shuffle, 4)) for size in (5, 9, 5)])
+    sharing.largest = PairSize(25, 29)
+    sharing.reset()
+    yield small, large
+    sharing.largest, sharing.enabled, sharing.ended = UNLIMITED, True, ""
+
+
+def test_a_batch_with_a_pair_larger_than_was_checked_passes_through(
+    model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
+    small, large = small_and_large
+    assert sharing.larger_pairs(small["input_ids"], small["attention_mask"]) == []
+    assert sharing.larger_pairs(large["input_ids"], large["attention_mask"]) == [(1, PairSize(29, 33))]
+    with sharing:
+        states(model, large)
+        assert sharing.count.saved == 0
+        assert sharing.count.plain == large["input_ids"].numel()
+        states(model, small)
+        assert sharing.count.saved > 0
+
+
+def test_a_check_shares_pairs_of_every_size_and_counts_nothing(
+    model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
+    small, large = small_and_large
+    with sharing:
+        states(model, small)
+    before = sharing.count
+    with sharing.checking():
+        assert sharing.larger_pairs(large["input_ids"], large["attention_mask"]) == []
+        states(model, large)
+        assert sharing.count.saved > 0
+    assert sharing.count is before
+    with sharing:
+        assert sharing.larger_pairs(large["input_ids"], large["attention_mask"]) == [(1, PairSize(29, 33))]
+
+
+def test_a_larger_size_that_was_checked_meanwhile_holds_for_the_same_batch(
+    model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
+    """The layout of the latest batch is kept, for the reference; not beyond the size that it was planned under."""
+    _, large = small_and_large
+    with sharing:
+        states(model, large)
+        assert sharing.count.saved == 0
+        sharing.largest = PairSize(29, 33)
+        states(model, large)
+        assert sharing.count.saved > 0
+
+
+def test_after_its_end_nothing_is_shared_and_tokens_are_counted_on(
+    model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
+    small, _ = small_and_large
+    with sharing:
+        states(model, small)
+        shared = sharing.count.computed
+        sharing.end("a table ended")
+        states(model, small)
+    assert (sharing.ended, sharing.enabled) == ("a table ended", False)
+    assert sharing.count.computed == shared + small["input_ids"].numel()
+    assert sharing.count.plain == 2 * small["input_ids"].numel()
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal"),
+    [
+        (RuntimeError("\nno such shape\nat line 3"), "the model refuses it: RuntimeError: no such shape"),
+        (KeyError(), "the model refuses it: KeyError: "),
+        (IndexError("x" * 300), "the model refuses it: IndexError: " + "x" * 200),
+        (torch.OutOfMemoryError("8 GiB"), None),
+        (OSError("disk"), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_only_what_a_models_own_code_raises_is_a_refusal(error: Exception, refusal: str | None) -> None:
+    assert refusal_of(error) == refusal
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_router_logits_find_their_way_back_to_every_row(flat: bool) -> None:
+    """Each token of the packed rows has a number; tokens of the prompt come back in both rows of their pair."""
+    pairs = [PairLengths(3, 2, 1), PairLengths(2, 1, 4)]
+    layout = plan_layout(pairs, 6, LayoutCost(token=1.0, attention=0.0))
+    assert layout is not None
+    shape = layout.source_RT.shape
+    numbers = torch.arange(shape.numel()).reshape(*shape, 1)
+    states = numbers.float()
+    logits = (None, numbers.reshape(-1, 1) if flat else numbers)
+    outputs = unpack_outputs(SimpleNamespace(last_hidden_state=states, router_logits=logits), layout)
+    assert torch.equal(outputs.last_hidden_state[..., 0], layout.target_NL.float())
+    first, second = outputs.router_logits
+    assert first is None
+    assert second.shape == ((24, 1) if flat else (4, 6, 1))
+    assert torch.equal(second.reshape(4, 6), layout.target_NL)
+
+
+def test_router_logits_of_another_shape_are_refused() -> None:
+    layout = plan_layout([PairLengths(3, 2, 1)], 5, LayoutCost(token=1.0, attention=0.0))
+    assert layout is not None
+    rows, length = layout.source_RT.shape
+    outputs = SimpleNamespace(
+        last_hidden_state=torch.zeros(rows, length, 2), router_logits=(torch.zeros(rows, length + 1, 4),)
+    )
+    with pytest.raises(ValueError, match=re.escape("router logits of the shape (1, 7, 4) for 1 rows of 6 tokens")):
+        unpack_outputs(outputs, layout)
 
 
 lengths = st.builds(PairLengths, st.integers(0, 60), st.integers(0, 40), st.integers(0, 40)).filter(
