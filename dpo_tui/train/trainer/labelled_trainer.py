@@ -10,6 +10,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.strategies.kto import KL_TERM
 from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
+from dpo_tui.train.model.reference_loading import release_reference
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
 from dpo_tui.train.trainer.trainers import TrainerInputs
 from dpo_tui.train.worker.journal import Journal
@@ -40,6 +41,8 @@ class LabelledTrainer(KTOTrainer):  # type: ignore[misc]
         super().__init__(**options)
         if self.ref_model is not None and self.args.disable_dropout:
             disable_dropout(self.ref_model)
+        if self.precompute_ref_logps and self.ref_model is not None:
+            release_reference(self)
         self.shortcuts.install(self)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
