@@ -19,6 +19,7 @@ from dpo_tui.config.toml_text import inline, template, to_toml
 from dpo_tui.errors import UsageError
 from dpo_tui.runs import store
 from dpo_tui.start.adapter_start import require_mergeable
+from dpo_tui.start.reference_model import reference_refusal
 from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.text.printable import printable
 
@@ -57,6 +58,8 @@ def check(file: Path) -> None:
     loaded = load(file)
     require_passthrough(loaded)
     require_mergeable(loaded)
+    if (refusal := reference_refusal(loaded)) is not None:
+        raise refusal
     for note in check_launcher(loaded.config):
         click.echo(textwrap.fill(f"slurm: {note}", _WIDTH, subsequent_indent="  "))
     for advice in advise(loaded.config):

@@ -25,6 +25,7 @@ from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.adapter_start import require_mergeable
 from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
 from dpo_tui.start.model_check import model_remarks
+from dpo_tui.start.reference_model import reference_remarks
 from dpo_tui.start.slurm_check import check_launcher
 
 
@@ -85,7 +86,9 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     config = resolved.config
     require_mergeable(loaded)  # else a base that is not here would be refused in the words of another fault
     arch = architecture_of(config.model_name, config.model_revision)
-    reasons = (*notes, *resolved.reasons, *model_remarks(config, has_gpu=vram is not None or profile.gpu is not None))
+    may_use_gpu = vram is not None or profile.gpu is not None
+    remarks = (*model_remarks(config, has_gpu=may_use_gpu), *reference_remarks(loaded))
+    reasons = (*notes, *resolved.reasons, *remarks)
     if vram is not None:
         return _estimate_on(config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=reasons)
     if profile.gpu is None:

@@ -126,7 +126,7 @@ def local_paths(loaded: LoadedConfig) -> dict[str, Any]:
     """
     folders = [Path.cwd(), *([loaded.path.absolute().parent] if loaded.path else [])]
     found: dict[str, Any] = {}
-    for name in ("model_name", "dataset", "eval_dataset", "chat_template"):
+    for name in ("model_name", "ref_model", "ref_adapter", "dataset", "eval_dataset", "chat_template"):
         value = getattr(loaded.config, name)
         if isinstance(value, tuple):
             found[name] = tuple(_local_path(one, folders) or one for one in value)

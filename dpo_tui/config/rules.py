@@ -7,11 +7,12 @@ it: who would raise, or which setting would be ignored. A new rule is one functi
 from collections.abc import Callable
 
 from dpo_tui.config.problems import ConfigProblem
+from dpo_tui.config.reference_rules import REFERENCE_RULES
 from dpo_tui.config.schema import Config, default_of, fields
 from dpo_tui.strategies.registry import settings_of_losses, strategy_of
 
 Rule = Callable[[Config], ConfigProblem | None]
-RULES: list[Rule] = []
+RULES: list[Rule] = [*REFERENCE_RULES]
 
 # The losses that TRL builds on the difference of chosen and rejected (trl 1.16, DPOTrainer.__init__).
 DIFFERENCE_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"})
@@ -134,20 +135,6 @@ def smoothing_needs_a_loss_that_has_it(config: Config) -> ConfigProblem | None:
         config.label_smoothing,
         'does nothing with this loss; for DPO with noisy labels set loss_type = ["robust"]',
     )
-
-
-@rule
-def moving_reference_needs_a_reference(config: Config) -> ConfigProblem | None:
-    """DPOTrainer raises: with an adapter there is no second model to move, and precomputed scores would be stale."""
-    if not config.sync_ref_model:
-        return None
-    if config.use_lora:
-        return ConfigProblem("sync_ref_model", True, "needs full fine-tuning: set use_lora = false, or leave it off")
-    if config.precompute_ref_log_probs == "on":
-        return ConfigProblem(
-            "sync_ref_model", True, "cannot go with precompute_ref_log_probs = on: the reference moves"
-        )
-    return None
 
 
 @rule

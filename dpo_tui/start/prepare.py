@@ -46,6 +46,7 @@ from dpo_tui.start.adapter_start import is_adapter, merged_model
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model, check_next_stage
 from dpo_tui.start.providers.registry import provider_of
+from dpo_tui.start.reference_model import check_reference, with_resolved_reference
 from dpo_tui.start.resources import launcher_name, resource_change
 from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.start.trained_text_check import check_trained_text
@@ -114,11 +115,12 @@ def prepare(
         RunNotFoundError: it starts from a run that does not exist.
         RunError: it starts from a run that has no result.
         ConfigError: Slurm does not take it, the model folder is incomplete, its tokenizer has nothing to pad with, the
-            provider or a tracker is not installed, or the config passes on what a library does not take.
+            reference has other tokens, the provider or a tracker is not installed, or the config passes on what a
+            library does not take.
         DataError: the data cannot be read, has no usable row, or none that fits.
     """
     follows = loaded.config.model_name == PREVIOUS
-    with_model = _with_resolved_model(loaded, before, report)
+    with_model = with_resolved_reference(_with_resolved_model(loaded, before, report), report)
     changes = local_paths(with_model) | {
         "name": name or with_model.config.name or _name_from_model(_named_model(with_model.config.model_name))
     }
@@ -130,6 +132,7 @@ def prepare(
     # The model of the stage before it has been checked, and is another one by then: merged, and not quantised.
     merged = MergedStart.of(resolved.config.model_name)
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
+    reference_notes = check_reference(resolved.config, has_gpu=may_use_gpu)
     split: Split[Any] = split_of(resolved.config, download=False)
     require_held_out(resolved.config, len(split.held_out))
     template = check_trained_text(resolved.config, split)
@@ -150,7 +153,7 @@ def prepare(
         advice=tuple(advise(config)),
         template=template,
         device_request=request,
-        model_notes=(*([merged.sentence()] if merged else []), *model_notes),
+        model_notes=(*([merged.sentence()] if merged else []), *model_notes, *reference_notes),
         follows=follows,
         data_notes=split.notes,
         launcher_notes=launcher_notes,

@@ -33,7 +33,7 @@ from dpo_tui.train.export.merged_model import NOT_CHECKED, write_merged_folder
 from dpo_tui.train.export.model_card import Kind, model_card
 from dpo_tui.train.export.save_check import SaveCheck
 from dpo_tui.train.model import unsloth
-from dpo_tui.train.model.base_files import require_earlier_stage
+from dpo_tui.train.model.base_files import require_earlier_stages
 from dpo_tui.train.model.device import TrainingDevice, choose_device, require_trainable_attention
 from dpo_tui.train.model.load import load_model, load_tokenizer
 from dpo_tui.train.trainer.answer_lengths import answer_lengths
@@ -69,7 +69,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         DpoTuiError: the data, the model or the device cannot be used.
     """
     join_ranks(journal.rank, on_gpu=config.gpus != "none" and torch.cuda.is_available())
-    require_earlier_stage(config)
+    require_earlier_stages(config)
     check_trackers(config.report_to)
     set_environment(config.report_to, folder)
     rows, data_changes = _load_rows(config, folder, journal)

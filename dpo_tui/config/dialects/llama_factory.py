@@ -43,6 +43,7 @@ RENAMED = {
     "dpo_label_smoothing": "label_smoothing",
     "preprocessing_num_workers": "dataset_num_proc",
     "run_name": "name",
+    "ref_model_adapters": "ref_adapter",
 }
 DROPPED = {
     "output_dir": OWN_FOLDER,

@@ -19,6 +19,7 @@ from dpo_tui.hardware.memory.adapter import (
     trained_weights,
     updated_weights,
 )
+from dpo_tui.hardware.memory.reference_memory import reference_label, reference_size
 from dpo_tui.hardware.memory.weights import held_packed, weights_label, weights_size
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
@@ -181,8 +182,9 @@ def _fixed_parts(config: Config, arch: Architecture, work: Workload) -> list[Mem
         # torch's DistributedDataParallel copies them into its buckets unless gradient_as_bucket_view is set.
         parts.append(MemoryPart("gradient_buckets", "gradients again, in DDP's buckets", updated * width))
     parts.append(MemoryPart("optimizer", f"optimizer, {config.optim}", optimizer_size(config, arch)))
-    if work.trains_all and strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
-        parts.append(MemoryPart("reference_model", "reference model, a frozen copy", arch.parameters * FP32))
+    in_steps = strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs)
+    if in_steps and (size := reference_size(config, arch, work)):
+        parts.append(MemoryPart("reference_model", reference_label(config), size))
     return parts
 
 
@@ -209,6 +211,8 @@ def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[li
     if strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
         temporary = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
         phases.append(StepPhase("reference pass", saved + scored + temporary))
+    else:
+        phases += _scoring_by_another_model(config, arch, work)
     phases.append(StepPhase(*_without_gradients(config, arch, work)))
     phases.append(StepPhase("optimizer step", _optimizer_extra(config, arch)))
     peak = max(phases, key=lambda phase: phase.size)
@@ -231,6 +235,21 @@ def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[li
         ]
     where = ", the rest in main memory" if config.activation_offloading else ""
     return phases, [MemoryPart("activations", f"activations of {batch}, {share}{where}", saved), *tail]
+
+
+def _scoring_by_another_model(config: Config, arch: Architecture, work: Workload) -> list[StepPhase]:
+    """The pass over all examples before the training by a second model, which is let go after it; none without one.
+
+    Gradients and optimizer state, which are counted in every phase, do not exist yet.
+    """
+    weights = reference_size(config, arch, work) if config.ref_model or config.ref_adapter else 0
+    if not weights:
+        return []
+    name, size = _without_gradients(config, arch, work)
+    width = FP32 if work.trains_all else adapter_width(config, arch)
+    buckets = 2 if config.world_size > 1 else 1
+    later = buckets * updated_weights(config, arch) * width + optimizer_size(config, arch)
+    return [StepPhase(f"{name} by the reference model", max(0, weights + size - later))]
 
 
 def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tuple[str, int]:

@@ -58,8 +58,8 @@ class InTrainingEvaluation:
         self._sample_prompts = prompts[: config.sample_prompts]
         self._kl_cost, self._sample_cost = EvaluationCost(), EvaluationCost()
         self._tools = list(tools) or [None] * len(prompts)
-        self._kl_prompts = self._prompts_for_kl(prompts)
         self._notes_written: set[str] = set()
+        self._kl_prompts = self._prompts_for_kl(prompts)
         self._kl_was_high = False
 
     def before(self) -> None:
@@ -69,7 +69,7 @@ class InTrainingEvaluation:
         with preserved_state(self.trainer.model):
             samples = self._answer_samples("before", "policy", _OUTSIDE_SECONDS)
         for sample in samples:
-            if strategy_of(self.config).has_reference:
+            if strategy_of(self.config).has_reference and self.config.ref_model is None:
                 self.journal.sample({**sample, "when": "reference", "model": "reference"})
 
     def after(self, step: int | None = None) -> None:
@@ -111,7 +111,7 @@ class InTrainingEvaluation:
         if not has_reference(self.trainer):
             self._note_once(
                 "no-reference",
-                "KL is not estimated: with precompute_ref_log_probs and full fine-tuning no reference stays in memory",
+                "KL is not estimated: with precompute_ref_log_probs no reference model stays in memory",
             )
             return []
         rows = self._token_ids(prompts[: config.kl_prompts])

@@ -40,7 +40,7 @@ def decide_precompute(config: Config, pairs: int, held_out: int, *, resumes: boo
         return ShortcutStatus(False, "the reference moves")
     if config.trl.get("neftune_noise_alpha"):
         return ShortcutStatus(False, "neftune_noise_alpha adds noise to every forward of a training step")
-    if not config.use_lora and config.kl_prompts:
+    if (config.ref_model or not config.use_lora) and config.kl_prompts:
         return ShortcutStatus(False, "the KL estimate asks the reference model during training")
     steps = config.training_steps(pairs)
     evaluations = (steps // config.eval_steps if config.eval_steps else _EVALUATIONS) + (not resumes)
@@ -62,16 +62,17 @@ def key_parts(config: Config, trainer: Any, weights: str | None) -> dict[str, An
     Returns:
         None where neither a digest nor a commit names the weights for certain.
     """
-    model = trainer.model.config
+    reference = getattr(trainer, "ref_model", None) or trainer.model
+    model = reference.config
     commit = getattr(model, "_commit_hash", None)
     if weights is None and commit is None:
         return None
     settings = {name: value for name, value in model.to_dict().items() if name not in _NOT_IN_THE_SCORES}
     return {
-        "weights": weights or f"{config.model_name}@{commit}",
+        "weights": weights or f"{config.ref_model or config.model_name}@{commit}",
         # Not only the config's file, which belongs to the weights: settings may have been changed when it was loaded.
         "model": settings,
-        "precision": [str(trainer.model.dtype), trainer.args.bf16, trainer.args.fp16, config.use_4bit],
+        "precision": [str(reference.dtype), trainer.args.bf16, trainer.args.fp16, config.use_4bit],
         "products": torch.get_float32_matmul_precision(),
         "attention": model._attn_implementation,
         "device": str(trainer.accelerator.device.type),

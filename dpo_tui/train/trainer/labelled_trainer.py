@@ -10,6 +10,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.strategies.kto import KL_TERM
 from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
+from dpo_tui.train.model.reference_loading import release_reference
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.trainer.trainers import TrainerInputs
@@ -46,6 +47,8 @@ class LabelledTrainer(SharedEvaluation, KTOTrainer):  # type: ignore[misc]
         super().__init__(**options)
         if self.ref_model is not None and self.args.disable_dropout:
             disable_dropout(self.ref_model)
+        if self.precompute_ref_logps and self.ref_model is not None:
+            release_reference(self)
         self.shortcuts.install(self)
         if self.calculate_KL and (ranks := self.accelerator.num_processes) > 1:
             together = ranks * self.args.per_device_train_batch_size

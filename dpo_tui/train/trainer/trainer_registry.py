@@ -25,6 +25,7 @@ from dpo_tui.strategies.sft import SFT
 from dpo_tui.train.model.checked_loading import check_checkpoint_loading
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
+from dpo_tui.train.model.reference_loading import load_reference
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.callbacks import RunCallback
@@ -166,6 +167,10 @@ def build_trainer(
         "peft_config": None if unsloth else lora_config(config),
         "callbacks": [callback],
     }
+    reference = load_reference(config, device, warn=lambda message: journal.event("warning", message))
+    if reference is not None:
+        journal.event("note", f"The reference is {config.ref_model}, not the model that training starts from")
+        options["ref_model"] = reference
     entry = TRAINERS.get(config.strategy)
     if entry is None:
         raise TrainingError(
