@@ -9,7 +9,7 @@ from typing import Any
 
 from dpo_tui.runs.atomic_files import read_json, read_last_json_lines
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.out_of_memory_retry import MicroBatch, configured
+from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch, configured
 from dpo_tui.text.durations import ago, duration
 from dpo_tui.text.numbers import short_number
 from dpo_tui.views.axes import grouped_number
@@ -21,7 +21,6 @@ SAMPLES_READ = 400
 """Samples that are read from the end of ``samples.jsonl``."""
 THOUSAND = 1000
 MINUTE, FEW_MINUTES = 60.0, 300.0
-BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 EVENTS_SHOWN = 500
 _EVENT_ROLES = {"failed": "bad", "error": "bad", "warning": "warn", "advice": "accent", "checkpoint": "good"}
 
