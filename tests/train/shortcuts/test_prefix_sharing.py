@@ -292,6 +292,24 @@ def test_a_larger_size_that_was_checked_meanwhile_holds_for_the_same_batch(
         assert sharing.count.saved > 0
 
 
+def test_a_batch_is_measured_and_laid_out_once_for_policy_and_reference(
+    model: Any, sharing: PrefixSharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("measure_pairs", "plan_layout"):
+        plain = getattr(prefix_sharing, name)
+        monkeypatch.setattr(
+            prefix_sharing, name, lambda *given, name=name, plain=plain: (calls.append(name), plain(*given))[1]
+        )
+    batch = collate([usual(random.Random(number)) for number in range(3)])
+    with sharing:
+        states(model, batch)
+        states(model, batch)
+        assert calls == ["measure_pairs", "plan_layout"]
+        states(model, {name: tensor.clone() for name, tensor in batch.items()})
+    assert calls == ["measure_pairs", "plan_layout"] * 2
+
+
 def test_after_its_end_nothing_is_shared_and_tokens_are_counted_on(
     model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 ) -> None:
