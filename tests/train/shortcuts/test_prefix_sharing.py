@@ -22,7 +22,15 @@ from dpo_tui.train.shortcuts.pair_layout import (
     pack_segments,
     plan_layout,
 )
-from dpo_tui.train.shortcuts.prefix_sharing import UNLIMITED, PrefixSharing, backbone_of, refusal_of, unpack_outputs
+from dpo_tui.train.shortcuts.prefix_sharing import (
+    UNLIMITED,
+    PrefixSharing,
+    TokenCount,
+    backbone_of,
+    layout_cost,
+    refusal_of,
+    unpack_outputs,
+)
 from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from tests.support.flex_on_cpu import unfused
 
@@ -292,6 +300,24 @@ def test_a_larger_size_that_was_checked_meanwhile_holds_for_the_same_batch(
         assert sharing.count.saved > 0
 
 
+def test_a_batch_is_measured_and_laid_out_once_for_policy_and_reference(
+    model: Any, sharing: PrefixSharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("measure_pairs", "plan_layout"):
+        plain = getattr(prefix_sharing, name)
+        monkeypatch.setattr(
+            prefix_sharing, name, lambda *given, name=name, plain=plain: (calls.append(name), plain(*given))[1]
+        )
+    batch = collate([usual(random.Random(number)) for number in range(3)])
+    with sharing:
+        states(model, batch)
+        states(model, batch)
+        assert calls == ["measure_pairs", "plan_layout"]
+        states(model, {name: tensor.clone() for name, tensor in batch.items()})
+    assert calls == ["measure_pairs", "plan_layout"] * 2
+
+
 def test_after_its_end_nothing_is_shared_and_tokens_are_counted_on(
     model: Any, sharing: PrefixSharing, small_and_large: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 ) -> None:
@@ -304,6 +330,63 @@ def test_after_its_end_nothing_is_shared_and_tokens_are_counted_on(
     assert (sharing.ended, sharing.enabled) == ("a table ended", False)
     assert sharing.count.computed == shared + small["input_ids"].numel()
     assert sharing.count.plain == 2 * small["input_ids"].numel()
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def packed_mask(*_: Any) -> Any:
+        raise error
+
+    return packed_mask
+
+
+def test_a_model_that_refuses_packed_rows_computes_them_as_they_are_from_then_on(
+    model: Any, sharing: PrefixSharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = collate([usual(random.Random(number)) for number in range(3)])
+    plain = states(model, batch)
+    monkeypatch.setattr(prefix_sharing, "packed_mask", raising(IndexError("index 64 is out of bounds")))
+    sharing.reset()
+    with sharing.checking(), pytest.raises(IndexError):
+        states(model, batch)
+    assert sharing.enabled
+    with sharing:
+        assert torch.equal(states(model, batch), plain)
+    assert sharing.ended == "the model refuses it: IndexError: index 64 is out of bounds"
+    assert not sharing.enabled
+    assert sharing.count.saved == 0
+    sharing.enabled, sharing.ended = True, ""
+
+
+def test_a_lack_of_memory_is_no_refusal(model: Any, sharing: PrefixSharing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor tries again with a smaller micro-batch, which it only does if it learns of it."""
+    monkeypatch.setattr(prefix_sharing, "packed_mask", raising(torch.OutOfMemoryError("8 GiB")))
+    with sharing, pytest.raises(torch.OutOfMemoryError):
+        states(model, collate([usual(random.Random(number)) for number in range(3)]))
+    assert sharing.enabled
+
+
+def test_nothing_computed_is_nothing_saved() -> None:
+    assert TokenCount().saved == 0
+    assert TokenCount(plain=100, computed=75).saved == 0.25
+
+
+def test_the_cost_of_a_layout_is_counted_from_the_shapes_of_the_layers(tiny_model: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    made = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation="sdpa")
+    config = made.config
+    hidden, head, heads, groups = 64, config.head_dim, config.num_attention_heads, config.num_key_value_heads
+    assert (hidden, heads * head) == (config.hidden_size, hidden)
+    attention = 2 * hidden * heads * head + 2 * hidden * groups * head
+    token = config.num_hidden_layers * (attention + 3 * hidden * config.intermediate_size)
+    cost = layout_cost(made, backbone_of(made))
+    assert cost == LayoutCost(token, 1.5 * 2 * hidden * config.num_hidden_layers)
+    adapted = get_peft_model(made, LoraConfig(r=2, target_modules=["q_proj"])).base_model.model
+    matrices = config.num_hidden_layers * (hidden * 2 + 2 * heads * head)
+    assert layout_cost(adapted, backbone_of(adapted)) == LayoutCost(token + matrices, cost.attention)
+    config._attn_implementation = "flex_attention"
+    assert layout_cost(adapted, backbone_of(adapted)) == LayoutCost(token + matrices, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -454,6 +537,27 @@ def test_packed_rows_may_need_as_much_memory_as_a_plain_batch_of_the_longest_and
     pairs = [PairLengths(10, 5, 5)] * 4
     assert plan_layout(pairs, 15, free_attention, max_length=15) is not None
     assert plan_layout(pairs, 15, free_attention, max_length=14) is None
+
+
+@pytest.mark.parametrize(("attention", "shared"), [("sdpa", True), ("eager", False)])
+def test_only_attention_that_keeps_its_scores_is_bounded_by_the_longest_plain_row(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, attention: str, shared: bool
+) -> None:
+    """SDPA keeps none; with eager attention, packed rows may need no more than a plain batch of ``max_length``."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(tiny_model)
+    made = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    free_attention = LayoutCost(token=1.0, attention=0.0)
+    monkeypatch.setattr(prefix_sharing, "layout_cost", lambda model, backbone: free_attention)
+    sharing = PrefixSharing()
+    shuffle = random.Random(12)
+    batch = collate([(tokens(shuffle, 10), tokens(shuffle, 9), tokens(shuffle, 9)) for _ in range(2)])
+    sharing.install(made, max_length=19)
+    with sharing:
+        states(made, batch)
+    # Two pairs of 28 tokens: 2 · 28² scores, more than the 4 · 19² of the batch as it is.
+    assert (sharing.count.saved > 0) is shared
 
 
 @pytest.mark.parametrize(
