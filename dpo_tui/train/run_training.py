@@ -166,7 +166,7 @@ def _report_start(config: Config, journal: Journal) -> None:
 def _checkpoint(config: Config, folder: RunFolder, journal: Journal) -> Path | None:
     """Return the checkpoint to resume from; None where the run begins."""
     # Rank 0 chooses: it reads every file of the checkpoint, and takes the marker of a damaged one away.
-    checkpoint = broadcast_from_first(
+    checkpoint: Path | None = broadcast_from_first(
         checkpoint_to_resume(folder.checkpoints, journal) if journal.rank.is_first else None
     )
     require_optimizer_state(config, checkpoint)
@@ -286,7 +286,8 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
         format=rows.format,
         rows=rows.total,
         unusable=len(rows.dropped),
-        too_long=rows.examples - train - held_out,
+        # Packed sequences are not counted in rows, and packing leaves none out.
+        too_long=0 if config.packing else rows.examples - train - held_out,
         train=train,
         held_out=held_out,
         **vars(lengths),

@@ -107,7 +107,8 @@ def sft_arguments(
     config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool
 ) -> SFTConfig:
     """Return TRL's arguments for supervised fine-tuning; see :func:`dpo_arguments`."""
-    return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes)
+    own = {name: getattr(config, name) for name in ("completion_only_loss", "assistant_only_loss", "packing")}
+    return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes, own=own)
 
 
 def kto_arguments(config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool) -> Any:
