@@ -6,13 +6,14 @@ it: who would raise, or which setting would be ignored. A new rule is one functi
 
 from collections.abc import Callable
 
+from dpo_tui.config.evaluation_rules import EVALUATION_RULES
 from dpo_tui.config.problems import ConfigProblem
 from dpo_tui.config.reference_rules import REFERENCE_RULES
 from dpo_tui.config.schema import Config, default_of, fields
 from dpo_tui.strategies.registry import settings_of_losses, strategy_of
 
 Rule = Callable[[Config], ConfigProblem | None]
-RULES: list[Rule] = [*REFERENCE_RULES]
+RULES: list[Rule] = [*REFERENCE_RULES, *EVALUATION_RULES]
 
 # The losses that TRL builds on the difference of chosen and rejected (trl 1.16, DPOTrainer.__init__).
 DIFFERENCE_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"})
@@ -202,17 +203,6 @@ def gpu_count_counts_gpus(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def evaluation_batch_is_large_enough(config: Config) -> ConfigProblem | None:
-    """A KL term over one example would be computed from that example alone in every evaluation."""
-    fewest, found = strategy_of(config).smallest_micro_batch, config.per_device_eval_batch_size
-    if found is None or found >= fewest:
-        return None
-    return ConfigProblem(
-        "per_device_eval_batch_size", found, f"must be at least {fewest} with strategy = {config.strategy}"
-    )
-
-
-@rule
 def ranks_are_for_the_cpu(config: Config) -> ConfigProblem | None:
     """The number would be ignored: with GPUs there is one process a GPU."""
     if config.ranks == 1 or config.gpus == "none":
@@ -267,34 +257,6 @@ def strategy_can_train_with_its_settings(config: Config) -> ConfigProblem | None
     """The trainer of the strategy raises, or has no such loss."""
     refusal = strategy_of(config).refusal(config.model_dump())
     return ConfigProblem(refusal[0], getattr(config, refusal[0]), refusal[1]) if refusal else None
-
-
-@rule
-def the_best_is_chosen_by_a_metric_of_the_strategy(config: Config) -> ConfigProblem | None:
-    """No evaluation would have the metric, and the last weights would be the result."""
-    strategy = strategy_of(config)
-    if config.load_best == "none" or strategy.metric_labelled(config.load_best) is not None:
-        return None
-    known = " or ".join(metric.label for metric in strategy.judged_metrics)
-    message = f"strategy = {config.strategy} has no {config.load_best}; use {known}"
-    return ConfigProblem("load_best", config.load_best, message)
-
-
-@rule
-def the_best_needs_held_out_rows(config: Config) -> ConfigProblem | None:
-    """Nothing would be evaluated, and the last weights would be the result."""
-    if config.load_best == "none" or config.eval_split > 0 or config.has_evaluation_data:
-        return None
-    return ConfigProblem("load_best", config.load_best, "needs held-out rows: set eval_split or eval_dataset")
-
-
-@rule
-def patience_waits_for_a_metric(config: Config) -> ConfigProblem | None:
-    """Nothing would say which evaluation is better, and the result would be worse than one that was seen."""
-    if config.early_stopping_patience is None or config.load_best != "none":
-        return None
-    message = 'needs to know by what an evaluation is better: set load_best = "loss", or another value of it'
-    return ConfigProblem("early_stopping_patience", config.early_stopping_patience, message)
 
 
 @rule

@@ -19,6 +19,7 @@ from dpo_tui.config.sections.library_tables import ModelInitTable, PeftTable, Tr
 from dpo_tui.config.sections.lora import LoraSection
 from dpo_tui.config.sections.model import ModelSection
 from dpo_tui.config.sections.run import RunSection
+from dpo_tui.config.sections.sft_loss import SftSection
 from dpo_tui.config.sections.training import TrainingSection
 from dpo_tui.config.setting import OneOf, Section, SettingText
 from dpo_tui.strategies.registry import STRATEGIES, strategy_of
@@ -32,6 +33,7 @@ SECTIONS: dict[str, type[Section]] = {
     "dpo": DpoSection,
     "kto": KtoSection,
     "cpo": CpoSection,
+    "sft": SftSection,
     "eval": EvalSection,
     "compute": ComputeSection,
     "slurm": SlurmSection,
@@ -52,6 +54,7 @@ class Config(
     DpoSection,
     KtoSection,
     CpoSection,
+    SftSection,
     EvalSection,
     ComputeSection,
     SlurmSection,

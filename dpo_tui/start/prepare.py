@@ -37,11 +37,13 @@ from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.runs import control_requests, naming, start_run, store
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
+from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.trackers import check_trackers
+from dpo_tui.runs.weights_only_checkpoints import resume_refusal
 from dpo_tui.start.adapter_start import is_adapter, merged_model
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
 from dpo_tui.start.model_check import check_model, check_next_stage
@@ -228,9 +230,11 @@ def resume(
         DataError: its data has changed or is gone.
         ConfigError: GPUs are asked for that are not there, or what Slurm does not take.
         UsageError: another setting is to change, or the processes cannot share the effective batch.
-        RunError: it is running, or done, or someone else resumed it at the same time.
+        RunError: it is running, or done, its checkpoints hold weights alone, or someone else resumed it at the same
+            time.
     """
     changes = changes or {}
+    _require_resumable(folder)
     job_changes = {name: value for name, value in changes.items() if name in SECTIONS["slurm"].model_fields}
     resources = resource_change(folder, {name: value for name, value in changes.items() if name not in job_changes})
     if job_changes:
@@ -246,6 +250,14 @@ def resume(
     except RunError:
         control_requests.clear(folder, control_requests.ACCEPT_CHANGED_DATA)
         raise
+
+
+def _require_resumable(folder: RunFolder) -> None:
+    if not folder.config.is_file() or not load(folder.config).config.save_only_model or status_of(folder).live:
+        return
+    refusal = resume_refusal(newest_complete(folder.checkpoints)[0])
+    if refusal is not None:
+        raise RunError(f"run {folder.id} cannot be resumed: {refusal[0]}", hint=refusal[1])
 
 
 def _change_job(folder: RunFolder, changes: Mapping[str, Any]) -> None:

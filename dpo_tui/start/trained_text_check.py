@@ -12,6 +12,7 @@ from dpo_tui.data.tokens.template_check import check_config
 from dpo_tui.data.tokens.template_findings import NO_MESSAGE, TemplateFinding
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings, TokenizerSettings, require_special_tokens
 from dpo_tui.data.tokens.too_long import require_room
+from dpo_tui.data.tokens.trained_answers import require_trained_answers
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
 
@@ -24,7 +25,8 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
         split: the run's rows.
 
     Raises:
-        ConfigError: ``eos_token`` is no token, or the tokenizer has nothing to pad with.
+        ConfigError: ``eos_token`` is no token, the tokenizer has nothing to pad with, or the template does not mark the
+            answers that alone are to be trained.
         DataError: the prompt of every pair fills ``max_seq_length`` alone; where the template writes none of the
             messages, that is named in place of the length.
     """
@@ -36,6 +38,8 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
     if tokenizer is not None:
         ends_text = any(isinstance(row, Demonstration) and row.text is not None for row in split.train[:1])
         require_special_tokens(tokenizer, config, ends_text=ends_text)
+    for rows in (split.train, split.held_out):
+        require_trained_answers(config, [row for row in rows if isinstance(row, Demonstration)])
     found = tuple(check_config(config, split.train))
     try:
         for rows, part in ((split.train, "training"), (split.held_out, "held-out")):

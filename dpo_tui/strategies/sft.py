@@ -15,7 +15,7 @@ SFT = Strategy(
     trl_arguments="SFTConfig",
     # It reads none of them. Configs of both stages have always been written with the same table, and open for ever.
     # Not so a reference that is named: whoever names one means it.
-    settings=DPO_SETTINGS - OTHER_REFERENCE,
+    settings=DPO_SETTINGS - OTHER_REFERENCE | {"completion_only_loss", "assistant_only_loss", "packing"},
     memory_7b_gb=(6.0, 8.0),
     several_processes=True,
 )

@@ -43,7 +43,7 @@ from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.trainer.trainer_registry import build_trainer
 from dpo_tui.train.trainer.trainers import shortcuts_of
-from dpo_tui.train.worker.checkpoints import checkpoint_to_resume
+from dpo_tui.train.worker.checkpoints import checkpoint_to_resume, require_optimizer_state
 from dpo_tui.train.worker.distributed import broadcast_from_first, join_ranks
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.receipt import DataUsed, write_receipt
@@ -83,10 +83,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     model, tokenizer = _load_policy(config, device, journal)
 
     stop_requests.raise_if_stopped()
-    # Rank 0 chooses: it reads every file of the checkpoint, and takes the marker of a damaged one away.
-    checkpoint = broadcast_from_first(
-        checkpoint_to_resume(folder.checkpoints, journal) if journal.rank.is_first else None
-    )
+    checkpoint = _checkpoint(config, folder, journal)
     callback = RunCallback(journal, stop_requests, config.save_total_limit, BestSelection.of(config))
     trainer = build_trainer(
         config,
@@ -164,6 +161,16 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
 def _report_start(config: Config, journal: Journal) -> None:
     if (start := MergedStart.of(config.model_name)) is not None:
         journal.event("note", start.sentence(), adapter=start.adapter, base=start.base)
+
+
+def _checkpoint(config: Config, folder: RunFolder, journal: Journal) -> Path | None:
+    """Return the checkpoint to resume from; None where the run begins."""
+    # Rank 0 chooses: it reads every file of the checkpoint, and takes the marker of a damaged one away.
+    checkpoint: Path | None = broadcast_from_first(
+        checkpoint_to_resume(folder.checkpoints, journal) if journal.rank.is_first else None
+    )
+    require_optimizer_state(config, checkpoint)
+    return checkpoint
 
 
 def _connect(
@@ -279,7 +286,8 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
         format=rows.format,
         rows=rows.total,
         unusable=len(rows.dropped),
-        too_long=rows.examples - train - held_out,
+        # Packed sequences are not counted in rows, and packing leaves none out.
+        too_long=0 if config.packing else rows.examples - train - held_out,
         train=train,
         held_out=held_out,
         **vars(lengths),

@@ -77,7 +77,6 @@ DROPPED = {
     "deepspeed": ONE_GPU,
     "fsdp": ONE_GPU,
     "fsdp_config": ONE_GPU,
-    "save_only_model": "checkpoints hold what a resume needs",
     "resume_from_checkpoint": "`dpo-tui resume` finds the checkpoint",
     "eval_strategy": "evaluation follows eval_split and eval_steps",
     "evaluation_strategy": "evaluation follows eval_split and eval_steps",

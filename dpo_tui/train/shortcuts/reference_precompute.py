@@ -43,7 +43,10 @@ def decide_precompute(config: Config, pairs: int, held_out: int, *, resumes: boo
     if (config.ref_model or not config.use_lora) and config.kl_prompts:
         return ShortcutStatus(False, "the KL estimate asks the reference model during training")
     steps = config.training_steps(pairs)
-    evaluations = (steps // config.eval_steps if config.eval_steps else _EVALUATIONS) + (not resumes)
+    planned = steps // config.eval_steps if config.eval_steps else _EVALUATIONS
+    if config.eval_strategy == "epoch":
+        planned = math.ceil(steps / config.steps_per_epoch(pairs))
+    evaluations = planned + (not resumes)
     # The last batch of an epoch may be smaller than the effective batch, so both bound the pairs of all steps.
     trained = min(steps * config.effective_batch, math.ceil(pairs * config.num_train_epochs))
     every_time, once = trained + evaluations * held_out, pairs + held_out

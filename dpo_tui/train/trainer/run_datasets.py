@@ -32,6 +32,7 @@ from dpo_tui.data.source.source import Progress
 from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.tokens.template_check import check_config
 from dpo_tui.data.tokens.template_findings import TemplateFinding
+from dpo_tui.data.tokens.trained_answers import require_trained_answers
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 from dpo_tui.train.trainer.message_dataset import MessageDataset
@@ -107,7 +108,10 @@ def _pair_rows(config: Config, version: int, progress: Progress | None) -> RunDa
 
 def _demonstration_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
     demonstrations = split_demonstrations(config, version=version, progress=progress)
-    return _rows(config, demonstrations, _demonstration_dataset, version)
+    for rows in (demonstrations.train, demonstrations.held_out):
+        require_trained_answers(config, rows)
+    convert = _answered_dataset if config.completion_only_loss else _demonstration_dataset
+    return _rows(config, demonstrations, convert, version)
 
 
 def _labelled_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
@@ -167,6 +171,15 @@ def _demonstration_dataset(rows: Sequence[Demonstration]) -> Dataset:
     if all(row.text is not None for row in rows):
         return Dataset.from_dict({"text": [row.text for row in rows]})
     columns: dict[str, list[Any]] = {"messages": [row.messages for row in rows]}
+    return _message_dataset(columns, [row.tools for row in rows])
+
+
+def _answered_dataset(rows: Sequence[Demonstration]) -> Dataset:
+    """Conversations in the columns by which TRL knows the last answer from what comes before it."""
+    columns: dict[str, list[Any]] = {
+        "prompt": [row.messages[:-1] for row in rows],
+        "completion": [row.messages[-1:] for row in rows],
+    }
     return _message_dataset(columns, [row.tools for row in rows])
 
 

@@ -61,6 +61,8 @@ _SHARED_FIELDS = (
     "dataloader_num_workers",
     "logging_steps",
     "save_steps",
+    "save_strategy",
+    "save_only_model",
     "seed",
     "activation_offloading",
     "dataset_num_proc",
@@ -105,7 +107,8 @@ def sft_arguments(
     config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool
 ) -> SFTConfig:
     """Return TRL's arguments for supervised fine-tuning; see :func:`dpo_arguments`."""
-    return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes)
+    own = {name: getattr(config, name) for name in ("completion_only_loss", "assistant_only_loss", "packing")}
+    return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes, own=own)
 
 
 def kto_arguments(config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool) -> Any:
@@ -226,14 +229,13 @@ def _shared_arguments(
         "use_cpu": device.kind == "cpu",
         "dataloader_pin_memory": device.kind == "cuda",
         "train_sampling_strategy": "group_by_length" if config.group_by_length else "random",
-        "eval_strategy": "steps" if evaluates else "no",
+        "eval_strategy": config.eval_strategy if evaluates else "no",
         "eval_steps": config.eval_steps or _EVAL_STEPS_RATIO,
         "eval_on_start": evaluates and not resumes,
         "logging_strategy": "steps",
         "logging_first_step": True,
         # Trainer would write the last finite loss instead, and hide that a run has diverged.
         "logging_nan_inf_filter": False,
-        "save_strategy": "steps",
         # RunCallback deletes old checkpoints, and only after the new one is marked complete.
         "save_total_limit": None,
         "report_to": list(config.report_to) or "none",
