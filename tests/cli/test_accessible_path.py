@@ -5,8 +5,8 @@ import re
 import time
 
 import pytest
-from dpo_tui.runs.atomic_files import append_json_line
 
+from dpo_tui.runs.atomic_files import append_json_line
 from dpo_tui.views.monitor_text import header
 from dpo_tui.views.run_feed import RunFeed
 from tests.support.command_line import CommandLine
