@@ -31,6 +31,11 @@ def settings() -> Path:
     return home() / "settings.toml"
 
 
+def memory_overheads() -> Path:
+    """Measured overheads of GPU memory, which the estimate uses in place of assumed ones."""
+    return home() / "memory_overheads.toml"
+
+
 def themes() -> Path:
     """The user's own themes."""
     return home() / "themes"

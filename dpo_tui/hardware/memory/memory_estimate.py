@@ -1,8 +1,8 @@
 """Estimate of a run's peak memory, part by part, from the config and the model's dimensions alone. No torch.
 
 Weights, adapter, gradients and optimizer follow exactly from the model's dimensions and the config. Activations follow
-from what autograd keeps (:mod:`dpo_tui.hardware.memory.activations`). The CUDA context and the allocator's slack are
-assumptions until ``benchmarks/vram.py`` has measured them on a GPU, and their labels say so. All sizes are bytes.
+from what autograd keeps (:mod:`dpo_tui.hardware.memory.activations`). The CUDA context and the allocator's slack come
+from :mod:`dpo_tui.hardware.memory.overheads`, and their labels say whether they were measured. All sizes are bytes.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from dpo_tui.hardware.memory.adapter import (
     trained_weights,
     updated_weights,
 )
+from dpo_tui.hardware.memory.overheads import ASSUMED, overheads
 from dpo_tui.hardware.memory.reference_memory import reference_label, reference_size
 from dpo_tui.hardware.memory.weights import held_packed, weights_label, weights_size
 from dpo_tui.hardware.models.architecture import Architecture
@@ -26,11 +27,6 @@ from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
 GB = 1_000_000_000
-# Assumptions, not measured by this project yet: the context of torch with cuBLAS and bitsandbytes kernels loaded, and
-# what PyTorch's caching allocator loses to rounding (2 MiB segments) and to blocks of other sizes.
-CUDA_CONTEXT = 500_000_000
-SLACK_OF_FIXED = 0.01
-SLACK_OF_ACTIVATIONS = 0.05
 # A CPU process with the training stack imported.
 CPU_RUNTIME = 700_000_000
 # Bytes of optimizer state per trained weight, by optimizer; None: two states of the weight's own width (torch's AdamW).
@@ -111,17 +107,18 @@ def estimate(
     fixed = _fixed_parts(config, arch, work)
     phases, peak_parts = _phase_parts(config, arch, work)
     fixed_size = sum(part.size for part in fixed)
-    context = CUDA_CONTEXT if device == "cuda" else CPU_RUNTIME
+    beside = overheads() if device == "cuda" else ASSUMED
+    context = beside.cuda_context if device == "cuda" else CPU_RUNTIME
     peak_size = sum(part.size for part in peak_parts)
     # Fixed tensors are allocated once, in large blocks; activations come and go in many sizes and fragment more.
-    slack = int(SLACK_OF_FIXED * fixed_size + SLACK_OF_ACTIVATIONS * peak_size)
+    slack = int(beside.slack_of_fixed * fixed_size + beside.slack_of_activations * peak_size)
     ends = (
         MemoryPart(
             "cuda_context" if device == "cuda" else "runtime",
-            "CUDA context (assumed)" if device == "cuda" else "Python and torch (assumed)",
+            f"CUDA context ({beside.source})" if device == "cuda" else "Python and torch (assumed)",
             context,
         ),
-        MemoryPart("allocator_slack", "allocator slack (assumed)", slack),
+        MemoryPart("allocator_slack", f"allocator slack ({beside.source})", slack),
     )
     parts = (*fixed, *peak_parts, *ends)
     always = fixed_size + context + slack
