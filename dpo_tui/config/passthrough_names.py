@@ -83,7 +83,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "fsdp_config": _SEVERAL_DEVICES,
         "parallelism_config": _SEVERAL_DEVICES,
         "model_init_kwargs": "write them into [model_init]",
-        "padding_free": "does nothing in TRL since 0.29",
+        "padding_free": "does nothing for preferences since TRL 0.29; packing, in [sft], fills sequences in stage one",
         "use_liger_kernel": "is deprecated in TRL; the LM head is computed only where a token is scored anyway",
         "liger_kernel_config": "belongs to use_liger_kernel, which is deprecated in TRL",
         "label_smoothing_factor": "does nothing here; label_smoothing in [dpo] belongs to the losses that have it",
