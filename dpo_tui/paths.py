@@ -31,6 +31,11 @@ def settings() -> Path:
     return home() / "settings.toml"
 
 
+def trusted_code() -> Path:
+    """Digests of the code of models that the user has allowed to run."""
+    return home() / "trusted-code.json"
+
+
 def themes() -> Path:
     """The user's own themes."""
     return home() / "themes"

@@ -135,7 +135,6 @@ MEANING = {
     "lora_model_dir": _ADAPTER,
     "ref_model": "the reference is the model that training starts from",
     "ref_model_name_or_path": "the reference is the model that training starts from",
-    "trust_remote_code": "code from the hub is never run",
     "output_dir": "a run has a folder of its own; `dpo-tui paths` says where",
     "push_to_hub": "`dpo-tui export RUN --push REPO` uploads the result",
     "template": "the tokenizer's own chat template is used; chat_template, in [model], names a Jinja file instead",
