@@ -36,6 +36,11 @@ def memory_overheads() -> Path:
     return home() / "memory_overheads.toml"
 
 
+def trusted_code() -> Path:
+    """Digests of the code of models that the user has allowed to run."""
+    return home() / "trusted-code.json"
+
+
 def themes() -> Path:
     """The user's own themes."""
     return home() / "themes"

@@ -14,12 +14,13 @@ import click
 
 from dpo_tui.cli.follow import follow
 from dpo_tui.cli.output import narrate
-from dpo_tui.config.files import load, parse_assignment
+from dpo_tui.config.files import LoadedConfig, load, parse_assignment
 from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.errors import UsageError
 from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.start_run import ARGV_VARIABLE, start
+from dpo_tui.start.model_checks.own_code import UntrustedCodeError, remember_trust
 from dpo_tui.start.prepare import Prepared, create_stages, prepare_stages
 from dpo_tui.start.slurm_check import script_of
 from dpo_tui.strategies.registry import strategy_of
@@ -59,7 +60,7 @@ def train(
     changes = dict(parse_assignment(assignment) for assignment in assignments)
     if launcher is not None:
         changes["launcher"] = launcher
-    stages = prepare_stages([load(path, changes) for path in configs], name, _narrate_merge)
+    stages = _prepare_or_ask([load(path, changes) for path in configs], name)
     for path, stage in zip(configs, stages, strict=True):
         narrate_checks(stage, str(path))
     if dry_run:
@@ -78,6 +79,31 @@ def train(
     for folder in folders:
         worst = follow(folder) or worst
     sys.exit(worst)
+
+
+def _prepare_or_ask(loaded: list[LoadedConfig], name: str | None) -> list[Prepared]:
+    """Prepare the runs; ask in a terminal about each model's own code that has not been allowed yet.
+
+    Raises:
+        UntrustedCodeError: the answer is no, or there is no terminal to ask in.
+    """
+    while True:
+        try:
+            return prepare_stages(loaded, name, _narrate_merge)
+        except UntrustedCodeError as error:
+            # Code that a config allows by its digest and that has changed since is for whoever wrote the config.
+            if not in_terminal() or any(one.config.trust_remote_code for one in loaded):
+                raise
+            for line in error.explanation:
+                narrate(line)
+            if not click.confirm("Run it?", default=False, err=True):
+                raise
+            remember_trust(error)
+
+
+def in_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def narrate_checks(prepared: Prepared, source: str) -> None:

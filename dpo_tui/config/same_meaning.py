@@ -136,7 +136,6 @@ MEANING = {
     "load_in_8bit": "8-bit weights are not offered; use_4bit, in [model], is",
     "adapter_name_or_path": _ADAPTER,
     "lora_model_dir": _ADAPTER,
-    "trust_remote_code": "code from the hub is never run",
     "output_dir": "a run has a folder of its own; `dpo-tui paths` says where",
     "push_to_hub": "`dpo-tui export RUN --push REPO` uploads the result",
     "template": "the tokenizer's own chat template is used; chat_template, in [model], names a Jinja file instead",

@@ -46,7 +46,7 @@ from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.runs.weights_only_checkpoints import resume_refusal
 from dpo_tui.start.adapter_start import is_adapter, merged_model
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
-from dpo_tui.start.model_check import check_model, check_next_stage
+from dpo_tui.start.model_check import check_model, check_next_stage, trusted
 from dpo_tui.start.providers.registry import provider_of
 from dpo_tui.start.reference_model import check_reference, with_resolved_reference
 from dpo_tui.start.resources import launcher_name, resource_change
@@ -127,6 +127,8 @@ def prepare(
         "name": name or with_model.config.name or _name_from_model(_named_model(with_model.config.model_name))
     }
     resolved = with_changes(with_model, changes, "command line")
+    if (code := trusted(resolved.config).trust_remote_code) != resolved.config.trust_remote_code:
+        resolved = with_changes(resolved, {"trust_remote_code": code}, "command line")
     check_trackers(resolved.config.report_to)
     require_passthrough(resolved)
     launcher_notes = check_launcher(resolved.config)

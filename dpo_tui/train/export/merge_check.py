@@ -26,6 +26,7 @@ from dpo_tui.train.export.bnb_4bit_files import is_stored_in_4_bits
 from dpo_tui.train.export.merge_weights import quantise_linear_layers
 from dpo_tui.train.model.load import disable_4bit_repacking
 from dpo_tui.train.model.model_class import model_class
+from dpo_tui.train.model.verified_code import may_run_code_of
 
 _MAX_TOKENS = 128
 _MOST_SAMPLES = 4
@@ -185,7 +186,7 @@ def probe_rows(folder: Path, probes: Sequence[str]) -> list[torch.Tensor]:
         folder: with the tokenizer.
         probes: texts.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=may_run_code_of(folder))
     rows = [tokenizer(text, return_tensors="pt", truncation=True, max_length=_MAX_TOKENS).input_ids for text in probes]
     # Without added tokens: a placeholder for an image cannot be run without an image.
     ordinary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder))
@@ -205,6 +206,7 @@ def load_in_fp32(folder: Path, adapter: Path | None = None, *, nf4: bool = False
         )
         # transformers puts a model in 4 bits on a GPU where there is one.
         options |= {"quantization_config": quantised, "device_map": {"": "cpu"}}
+    options["trust_remote_code"] = may_run_code_of(folder)
     model = model_class(folder, adapter=adapter).from_pretrained(folder, **options)
     disable_4bit_repacking(model)  # the repacked kernel computes in bf16
     return model

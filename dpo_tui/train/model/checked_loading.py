@@ -16,6 +16,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 
 from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.verified_code import may_run_code_of
 
 Report = Callable[[str], None]
 """Receives a sentence for the user."""
@@ -42,7 +43,11 @@ def load_checked(model_class: Any, source: str | Path, *, warn: Report | None = 
     try:
         # Mismatches are refused below, by name; transformers' own error does not name them.
         model, found = model_class.from_pretrained(
-            source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            source,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=may_run_code_of(source),
+            **options,
         )
     except RuntimeError as error:
         if "automatic conversion" not in str(error):

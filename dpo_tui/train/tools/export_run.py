@@ -24,6 +24,7 @@ from dpo_tui.train.export.merged_model import write_merged_model
 from dpo_tui.train.export.model_card import CardDetails, Kind, model_card
 from dpo_tui.train.export.serving_commands import ServedModel, commands
 from dpo_tui.train.model.base_files import licence_of
+from dpo_tui.train.model.verified_code import trust_code_of
 from dpo_tui.train.tools.json_service import Send, serve
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def export(request: dict[str, Any], send: Send) -> dict[str, Any]:
     """
     folder, target = RunFolder(Path(request["run"])), Path(request["target"])
     config = load(folder.config).config
+    trust_code_of(config)
     config = config.model_copy(update={"name": given_name(folder) or config.name})
     # Everything that can be refused is refused before a weight is read.
     plan = _gguf_plan(config, folder, request["gguf"], target.parent) if request.get("gguf") else None

@@ -30,6 +30,7 @@ from dpo_tui.train.export.stored_tensors import ADAPTER_FILE
 from dpo_tui.train.model.base_files import local_base_folder
 from dpo_tui.train.model.checked_loading import load_checked, load_with_adapter
 from dpo_tui.train.model.model_class import model_class, model_without_weights
+from dpo_tui.train.model.verified_code import may_run_code_of, trust_code_of
 from dpo_tui.train.tools.export_run import EXPORT_RECORD
 from dpo_tui.train.tools.json_service import Send, serve
 
@@ -97,7 +98,7 @@ Checks = Iterator[tuple[str, Callable[[], str]]]
 
 def _run_checks(folder: RunFolder) -> Checks:
     yield "files", lambda: _check_run_files(folder)
-    config = load(folder.config).config if folder.config.is_file() else None
+    config = _config_of(folder) if folder.config.is_file() else None
     if folder.checkpoints.is_dir() and all_checkpoints(folder.checkpoints):
         yield "checkpoints", lambda: _check_checkpoints(folder)
         newest, _ = newest_complete(folder.checkpoints)
@@ -116,11 +117,17 @@ def _run_checks(folder: RunFolder) -> Checks:
         yield "merge", lambda: _check_merge(config, folder, folder.merged)
 
 
+def _config_of(folder: RunFolder) -> Config:
+    config = load(folder.config).config
+    trust_code_of(config)
+    return config
+
+
 def _export_checks(folder: Path) -> Checks:
     record = read_json(folder / EXPORT_RECORD) or {}
     yield "files", lambda: _check_export_files(folder, record)
     run = RunFolder(paths.runs() / str(record["run"])) if record.get("run") else None
-    config = load(run.config).config if run is not None and run.config.is_file() else None
+    config = _config_of(run) if run is not None and run.config.is_file() else None
     settings = read_json(folder / "adapter_config.json")
     if config is not None:
         base = _base(config)
@@ -298,7 +305,7 @@ def _check_alive(found: Liveness, *, trained: bool) -> str:
 
 
 def _check_tokenizer(folder: Path) -> str:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=may_run_code_of(folder))
     return f"{len(tokenizer):,} tokens" + ("" if tokenizer.chat_template else "; it has no chat template")
 
 

@@ -201,7 +201,9 @@ def _load_with_transformers(model: GgufModel, file: Path) -> Any:
         values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "sliding_window")}
         config = LlamaConfig(**values)
     # All settings from the model: the file's are compared by tests, and transformers reads only some of them.
-    return AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, config=config, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, config=config, dtype=torch.float32, trust_remote_code=False
+    )
 
 
 def _opened(file: Path) -> "gguf.GGUFReader":

@@ -22,6 +22,7 @@ from dpo_tui.train.export.merged_model import MergeProgress, write_merged_model
 from dpo_tui.train.model.base_files import base_folder, licence_of, local_base_folder
 from dpo_tui.train.model.load import model_config_values
 from dpo_tui.train.model.model_class import model_without_weights
+from dpo_tui.train.model.verified_code import may_run_code_of
 
 _MERGED_AS: dict[GgufType, torch.dtype] = {"bf16": torch.bfloat16, "f16": torch.float16, "q8_0": torch.float16}
 """Type of the merged model on the way: fp16 rounds a value less than its share of a block of Q8_0 does, by far."""
@@ -135,7 +136,7 @@ def plan_gguf(config: Config, folder: RunFolder, chosen: GgufType, place: Path) 
             hint=f"`dpo-tui status {folder.id}` shows how it goes, or how it ended.",
         )
     base = base_folder(config) if config.use_lora else result
-    settings = AutoConfig.from_pretrained(base, **model_config_values(config))
+    settings = AutoConfig.from_pretrained(base, trust_remote_code=may_run_code_of(base), **model_config_values(config))
     if converter is None:
         try:
             # The tokenizer is that of the result, the model's shape that of its base.

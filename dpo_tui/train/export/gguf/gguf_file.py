@@ -16,6 +16,7 @@ from dpo_tui.errors import TrainingError, UsageError
 from dpo_tui.train.export.gguf.gguf_families import GGUF_FAMILIES, GgufFamily
 from dpo_tui.train.export.gguf.gguf_tokenizer import GgufTokenizer, read_gguf_tokenizer
 from dpo_tui.train.export.stored_tensors import StoredTensors
+from dpo_tui.train.model.verified_code import may_run_code_of
 
 if TYPE_CHECKING:
     import gguf
@@ -39,7 +40,7 @@ class GgufModel:
 
     def __init__(self, folder: Path, config: Any = None) -> None:
         self.folder = folder
-        self.config = config or AutoConfig.from_pretrained(folder)
+        self.config = config or AutoConfig.from_pretrained(folder, trust_remote_code=may_run_code_of(folder))
         family = GGUF_FAMILIES.get(self.config.model_type)
         if family is None:
             known = ", ".join(GGUF_FAMILIES)

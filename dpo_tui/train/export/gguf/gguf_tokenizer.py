@@ -214,7 +214,7 @@ def _steps(part: Mapping[str, Any] | None, key: str) -> list[Mapping[str, Any]]:
 
 def _special(folder: Path, size: int) -> tuple[dict[str, int], dict[str, bool]]:
     """Return the special tokens by llama.cpp's names, and whether they are added around a text."""
-    settings, tokenizer = TokenizerSettings(folder), AutoTokenizer.from_pretrained(folder)
+    settings, tokenizer = TokenizerSettings(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     named = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
     special = {
         f"{name}_token_id": number
