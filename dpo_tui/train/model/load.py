@@ -90,25 +90,11 @@ def load_model(
         TrainingError: a weight of the model is in none of its files.
     """
     trust_code_of(config)
-    dtype = device.dtype if config.use_lora else torch.float32
-    options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
-    if config.attn_implementation != "auto":
-        options["attn_implementation"] = config.attn_implementation
     if config.attn_implementation == "flex_attention":
         torch._dynamo.config.recompile_limit = _FLEX_RECOMPILE_LIMIT
-    if config.use_4bit:
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=device.dtype,
-        )
-    if device.kind == "cuda":
-        options["device_map"] = {"": torch.cuda.current_device()}
     chosen = model_class(config.model_name, config.model_revision, adapter)
     try:
-        settings = options | copy.deepcopy(config.model_init)
-        model = load_checked(chosen, config.model_name, warn=warn, **settings)
+        model = load_checked(chosen, config.model_name, warn=warn, **loading_options(config, device))
     except (TypeError, ValueError) as error:
         if not config.model_init:
             raise
@@ -120,6 +106,29 @@ def load_model(
     model.config.use_cache = False
     disable_4bit_repacking(model)
     return model
+
+
+def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
+    """Return the keywords of ``from_pretrained`` of a config's model; those of [model_init] come last.
+
+    Args:
+        config: the run's settings.
+        device: device and precision.
+    """
+    dtype = device.dtype if config.use_lora else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
+    if config.attn_implementation != "auto":
+        options["attn_implementation"] = config.attn_implementation
+    if config.use_4bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=device.dtype,
+        )
+    if device.kind == "cuda":
+        options["device_map"] = {"": torch.cuda.current_device()}
+    return options | copy.deepcopy(config.model_init)
 
 
 def model_config_values(config: Config) -> dict[str, Any]:
