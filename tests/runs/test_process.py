@@ -66,6 +66,7 @@ def test_a_process_is_known_by_its_pid_and_its_start(child: int, zombie: int) ->
     assert not is_same_process(child, None), "it had ended before its start could be read"
     assert process_start(zombie) is None
     assert not any(is_same_process(pid, start) for pid in (None, 0, -child, zombie))
+    assert is_same_process(1, process_start(1)), "in a container a supervisor may be the first process"
 
 
 def test_the_parent_of_a_living_process_is_known(child: int, zombie: int) -> None:
