@@ -4,7 +4,8 @@
 
 For each number of pairs it makes the file of benchmarks/inspect_data.py and measures, each in a fresh process:
 `datasets.load_dataset`, the check before a run with an empty cache and again with what that left, and the worker's
-loading of the rows. Memory is private (USS, at its peak): what a process maps from a file and can drop is not in it.
+loading of the rows. Memory is anonymous (RssAnon, at its peak): what a process maps from a file, and the system can
+drop, is not in it.
 Tokenising is measured on the rows of the file that --tokenise names, after the tokenizer has been warmed up.
 Prints Markdown tables for benchmarks/results/data_at_size.md.
 """
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process took: seconds on the clock and of the processor, and its private memory in MB, at its peak."""
+    """What one process took: seconds on the clock and of the processor, and its anonymous memory in MB, at its peak."""
 
     seconds: float
     processor: float
@@ -50,11 +51,11 @@ def measured(part: str, file: Path, model: str, home: Path, held_out: float = 0.
 
     def watch() -> None:
         root = psutil.Process(process.pid)
-        while not done.wait(0.2):
+        while not done.wait(0.05):
             try:
-                family = [root, *root.children(recursive=True)]
-                peak[0] = max(peak[0], sum(one.memory_full_info().uss for one in family))
-            except psutil.Error:
+                family = [root.pid, *(one.pid for one in root.children(recursive=True))]
+                peak[0] = max(peak[0], sum(map(_anonymous, family)))
+            except (psutil.Error, OSError):
                 continue
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -66,6 +67,12 @@ def measured(part: str, file: Path, model: str, home: Path, held_out: float = 0.
         raise SystemExit(f"{part} ended with {process.returncode}")
     found = json.loads(out.strip().splitlines()[-1])
     return Cost(found.pop("seconds"), found.pop("processor"), peak[0] / 1e6, found)
+
+
+def _anonymous(pid: int) -> int:
+    """Bytes of a process that no file holds."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
 
 def _config(file: str, model: str, held_out: float) -> Any:
@@ -93,7 +100,7 @@ def _part(name: str, file: str, model: str, held_out: float) -> dict[str, Any]:
     config = _config(file, model, held_out).config
     if name == "worker":
         cost, rows = _timed(lambda: load_datasets(config))
-        return cost | {"train": len(rows.train), "held": psutil.Process().memory_full_info().uss / 1e6}
+        return cost | {"train": len(rows.train), "held": _anonymous(os.getpid()) / 1e6}
     return _tokenising(config, load_datasets(config))
 
 
@@ -140,7 +147,7 @@ def _tables(given: argparse.Namespace, folder: Path, home: Path) -> None:
     real = Path(os.environ["DPO_TUI_REAL_DATA"])
     cores = len(os.sched_getaffinity(0))
     print(f"{cores} cores, load average {os.getloadavg()[0]:.1f} at the start, median of {given.repeat}\n")
-    print("| pairs | what | seconds | ratio | processor s | private memory at its peak |")
+    print("| pairs | what | seconds | ratio | processor s | memory at its peak |")
     print("|---:|---|---:|---:|---:|---:|")
     for pairs in given.pairs:
         file = folder / f"pairs-{pairs}.jsonl"
@@ -168,7 +175,7 @@ def _tables(given: argparse.Namespace, folder: Path, home: Path) -> None:
         seconds, processor = median(one.seconds for one in costs), median(one.processor for one in costs)
         print(
             f"\nTokenising {pairs:,} pairs: {pairs / seconds:,.0f} pairs a second on the clock, "
-            f"{pairs / processor:,.0f} a processor second, {median(one.peak for one in costs):,.0f} MB private memory."
+            f"{pairs / processor:,.0f} a processor second, {median(one.peak for one in costs):,.0f} MB."
         )
 
 

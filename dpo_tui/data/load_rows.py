@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows_with_warnings
+from dpo_tui.data.source.chunks import Chunk, RowBatch, TextChunk, chunks_of, rows_with_warnings
 from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.row_warnings import NOT_A_NUMBER, REPEATED_KEY
@@ -97,9 +97,13 @@ def load_rows(
     example: tuple[int, Any] | None = None
     # Of a mix, max_rows is the size of the whole.
     most = None if source.weights else source.max_rows
-    for number, row in numbered_rows(files, most, recogniser, notes, first_rows):
+    batches = reading.batches_of(recogniser)
+    for number, row in numbered_rows(files, most, recogniser, notes, first_rows, batches_of=batches):
         total += 1
         rows[files[len(first_rows) - 1].part] += 1
+        if type(row) is tuple:
+            reading.add_texts(number, row)
+            continue
         if example is None and not isinstance(row, Unreadable):
             example = (number, row)
         try:
@@ -168,7 +172,9 @@ def numbered_rows(
     recogniser: Recogniser,
     notes: list[str],
     first_rows: list[int] | None = None,
-) -> Iterator[tuple[int, dict[str, Any] | Unreadable]]:
+    *,
+    batches_of: Callable[[Chunk], Iterator[RowBatch]] = rows_with_warnings,
+) -> Iterator[tuple[int, Any]]:
     """Yield every row that is not blank, with its number from 1; the rows of further files continue the count.
 
     Args:
@@ -177,6 +183,10 @@ def numbered_rows(
         recogniser: gets the flag whether a file is a table of untyped cells.
         notes: gets what is wrong with a file as a whole, and at the end what is doubtful about rows.
         first_rows: gets for each file, when it is begun, how many rows come before it.
+        batches_of: returns the rows of a chunk.
+
+    Yields:
+        The number, and the row: a record, why it cannot be read, or what ``batches_of`` has in place of a record.
     """
     number = 0
     seen = 0
@@ -188,7 +198,7 @@ def numbered_rows(
         for chunk in chunks_of(file):
             if isinstance(chunk, TextChunk):
                 notes += [note for note in chunk.notes if note not in notes]
-            for batch in rows_with_warnings(chunk):
+            for batch in batches_of(chunk):
                 for warning in batch.warnings:
                     doubtful.add(warning.check, number + warning.row + 1, warning.message)
                 for row in batch.rows:

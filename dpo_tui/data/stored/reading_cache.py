@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import orjson
 
 from dpo_tui.data.cache_folders import Draft, FolderInUse, data_cache
-from dpo_tui.data.pairs.pair import RowProblem
+from dpo_tui.data.pairs.pair import Pair, RowProblem
+from dpo_tui.data.rows.record_to_pairs import Recogniser
+from dpo_tui.data.source.chunks import Chunk, RowBatch, rows_with_warnings
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import DataFile, Progress, Source
@@ -86,6 +88,22 @@ class Reading(Generic[Item]):
             raise _NotStoredError(f"JSON would change a value of a row: {error}") from error
         except OSError as error:
             raise _NotStoredError(str(error.strerror or error)) from error
+
+    def add_texts(self, row: int, texts: tuple[str, str, str]) -> None:
+        """Collect a usable pair of three texts, of a large dataset; see `batches_of`."""
+        if self.writer is not None:
+            try:
+                self.writer.add_texts(row, texts)
+            except OSError as error:
+                raise _NotStoredError(str(error.strerror or error)) from error
+
+    def batches_of(self, recogniser: Recogniser) -> "Callable[[Chunk], Iterator[RowBatch]]":
+        """What reads the rows of chunks: of pairs that are stored, plain rows as texts, which saves making objects."""
+        if self.columns is None or self.columns.item is not Pair:
+            return rows_with_warnings
+        from dpo_tui.data.columns.plain_batches import PlainBatches
+
+        return PlainBatches(recogniser)
 
     def collected(self) -> "list[Item] | StoredRows[Item]":
         """All rows, once they are read."""

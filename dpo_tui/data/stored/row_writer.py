@@ -33,6 +33,8 @@ _BATCH_ROWS = 5000
 _BATCH_BYTES = 64 << 20
 _MOST_SHAPES = 50_000
 _HASH_BYTES = 16
+_TEXTS_SHAPE = (("user", False), None, ("assistant", False), None, ("assistant", False), None)
+"""The shape of a pair of three texts."""
 _PLAIN_MARK_BYTES = PLAIN_MARK.encode()
 
 
@@ -62,13 +64,13 @@ class RowWriter:
         self._values = attrgetter(*columns.names)
         self._conversations = [at for at, name in enumerate(columns.names) if name in columns.messages]
         self._others = [at for at, name in enumerate(columns.names) if name not in columns.messages]
-        self._prompt = columns.names.index("prompt") if columns.has_prompt else None
         self._cells: list[list[Any]] = [[] for _ in columns.names]
         self._rows: list[int] = []
         self._row_shapes: list[int] = []
         self._content_hashes: list[bytes] = []
         self._prompt_hashes: list[bytes] = []
         self._lines: list[bytes] = []
+        self._texts: list[tuple[int, str, str, str]] = []
         self._held = 0
         self._shapes: dict[Hashable, int] = {}
         self._digest = hashlib.blake2b(b"dataset\n", digest_size=_HASH_BYTES)
@@ -90,6 +92,7 @@ class RowWriter:
             NoRoomError: the disk is nearly full.
             OSError: it cannot be written.
         """
+        self._take_texts()
         values = self._values(item)
         tools = item.tools
         shape: list[tuple[str, bool] | None] = []
@@ -106,6 +109,46 @@ class RowWriter:
         for at in self._others:
             cells[at].append(values[at])
         self._finish(item.row, parts, whole, self._shape_number(tuple(shape)))
+
+    def add_texts(self, row: int, texts: tuple[str, str, str]) -> None:
+        """Write a pair of three texts that are not blank, as `pair_of` makes messages of them.
+
+        Raises:
+            NoRoomError: the disk is nearly full.
+            OSError: it cannot be written.
+        """
+        self._texts.append((row, *texts))
+        if len(self._texts) >= _BATCH_ROWS:
+            self._flush()
+
+    def _take_texts(self) -> None:
+        """Make cells of the texts that wait; together, for these are all rows of most large datasets."""
+        if not self._texts:
+            return
+        numbers, prompts, chosen, rejected = zip(*self._texts, strict=True)
+        self._texts.clear()
+        dumps = orjson.dumps
+        json_texts = list(map(dumps, prompts)), list(map(dumps, chosen)), list(map(dumps, rejected))
+        columns = [
+            [b'%b[{"content":%b,"role":"%b"}]' % (_PLAIN_MARK_BYTES, text, role) for text in texts]
+            for texts, role in zip(json_texts, (b"user", b"assistant", b"assistant"), strict=True)
+        ]
+        mark = len(_PLAIN_MARK_BYTES)
+        lines = [
+            b"[%d,%b,%b,%b,null]\n" % (number, prompt[mark:], good[mark:], bad[mark:])
+            for number, prompt, good, bad in zip(numbers, *columns, strict=True)
+        ]
+        for cells, column in zip(self._cells, columns, strict=False):
+            cells.extend(column)
+        self._cells[3] += [None] * len(numbers)
+        self._lines += lines
+        self._held += sum(map(len, lines))
+        self._rows += numbers
+        self._row_shapes += [self._shape_number(_TEXTS_SHAPE)] * len(numbers)
+        hashes = [_hash(cell) for cell in columns[0]]
+        self._prompt_hashes += hashes
+        self._content_hashes += map(_content_hash, hashes, columns[1], columns[2])
+        self.known["count"] += len(numbers)
 
     def _plain_parts(self, values: tuple[Any, ...]) -> list[bytes] | None:
         """The sorted JSON texts of a row's values; None where one has half of a surrogate pair."""
@@ -128,12 +171,15 @@ class RowWriter:
         self._finish(item.row, parts, whole, UNLIKE if shape is None else self._shape_number(shape))
 
     def _finish(self, row: int, parts: list[bytes], whole: bytes, shape: int) -> None:
+        # Hashed as the cells of plain messages, so that a row in another form of the same content is its copy.
+        cells = [_PLAIN_MARK_BYTES + parts[at] for at in self._conversations]
+        first = _hash(cells[0])
         self._lines.append(b"[%d,%b]\n" % (row, whole))
         self._rows.append(row)
         self._row_shapes.append(shape)
-        self._content_hashes.append(_hash(b",".join([parts[at] for at in self._conversations])))
-        if self._prompt is not None:
-            self._prompt_hashes.append(_hash(parts[self._prompt]))
+        self._content_hashes.append(_content_hash(first, *cells[1:]))
+        if self._columns.has_prompt:
+            self._prompt_hashes.append(first)
         self.known["count"] += 1
         self._held += len(whole)
         if len(self._rows) >= _BATCH_ROWS or self._held >= _BATCH_BYTES:
@@ -149,13 +195,14 @@ class RowWriter:
         self.known["reading"] = self._digest.hexdigest()
 
     def _flush(self) -> None:
+        self._take_texts()
         if not self._rows:
             return
         if shutil.disk_usage(self._place).free < FREE_BYTES + self._held:
             raise NoRoomError(errno.ENOSPC, "the disk is nearly full", str(self._place))
         self._digest.update(b"".join(self._lines))
         columns = [self._rows, *self._cells, self._row_shapes, self._content_hashes]
-        columns += [self._prompt_hashes] if self._prompt is not None else []
+        columns += [self._prompt_hashes] if self._columns.has_prompt else []
         arrays = [_array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         for values in (*columns, self._lines):
@@ -204,6 +251,11 @@ def _schema(columns: RowColumns) -> pa.Schema:
             *((name, pa.binary(_HASH_BYTES)) for name in hashes),
         ]
     )
+
+
+def _content_hash(first: bytes, *cells: bytes) -> bytes:
+    """The hash of conversations, of which the first is given by its own hash."""
+    return hashlib.blake2b(b"".join((first, *cells)), digest_size=_HASH_BYTES).digest()
 
 
 def _hash(text: bytes) -> bytes:

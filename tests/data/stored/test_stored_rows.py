@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,32 @@ def texts(path: Path) -> Path:
     return write_lines(path, lines)
 
 
+def plain(path: Path, *, broken: bool = False) -> Path:
+    """Three texts a row, some of which need a closer look: blank, equal, transcripts, messages as text, a key twice."""
+    lines: list[str] = []
+    for number in range(60):
+        one = {"prompt": f"p {number % 13} é", "chosen": f'c "{number}"', "rejected": f"r\n{number}"}
+        if number % 10 == 3:
+            one["rejected"] = one["chosen"] if number % 20 == 3 else " "
+        if number % 10 == 4:
+            one["prompt"] = "Human: hello\n\nAssistant: hi\n\nHuman: and now?"
+        if number % 10 == 5:
+            one["chosen"] = json.dumps([assistant(f"as text {number}")])
+        lines.append(json.dumps(one, ensure_ascii=number % 2 == 0))
+        if number % 10 == 6:
+            lines[-1] = '{"prompt": "older", ' + lines[-1][1:]
+        if number % 10 == 7 and broken:
+            lines.append("")
+    path.write_text("\n".join([*lines, '{"prompt": "lost"', ""] if broken else [*lines, ""]), encoding="utf-8")
+    return path
+
+
 KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "pairs": (many, {}),
+    "plain pairs": (plain, {}),
+    "plain pairs and a broken line": (partial(plain, broken=True), {}),
+    "some of the plain pairs": (plain, {"max_samples": 20_000}),
+    "plain pairs as labelled answers": (plain, {"strategy": "kto"}),
     "pairs of a mix": (many, {"dataset_weights": [1.0, 2.0]}),
     "demonstrations": (texts, {"strategy": "sft"}),
     "pairs as demonstrations": (many, {"strategy": "sft"}),
@@ -203,6 +228,23 @@ def test_what_the_template_refuses_is_left_out_of_stored_rows_too(
         assert one.dropped == in_memory.dropped
         assert list(one.train) == in_memory.train
         assert list(one.held_out) == in_memory.held_out
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("broken", [False, True])
+def test_plain_rows_are_taken_by_column_unless_a_line_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    taken: list[int] = []
+    add_texts = RowWriter.add_texts
+
+    def counted(writer: RowWriter, number: int, texts: tuple[str, str, str]) -> None:
+        taken.append(number)
+        add_texts(writer, number, texts)
+
+    monkeypatch.setattr(RowWriter, "add_texts", counted)
+    load_pairs(Source(str(plain(tmp_path / "rows.jsonl", broken=broken))))
+    assert len(taken) == (0 if broken else 42)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.1, 0.5, 0.99])
