@@ -78,6 +78,11 @@ class Config(
         return len(self.named_gpus) or self.gpu_count or 1
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP2 divides the model among several processes."""
+        return self.distributed == "fsdp2" and self.world_size > 1
+
+    @property
     def process_batch(self) -> int:
         """Pairs of an optimizer step that one process computes: micro-batch × accumulation."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps

@@ -102,7 +102,7 @@ def _train(folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> 
     run_training(config, folder, journal, stop_requests)
 
 
-def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str]:
+def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str | bool]:
     """Return the settings that differ in this attempt from the run's config.
 
     They are the batch sizes after an out-of-memory or on another number of processes, and that number; none in most
@@ -112,7 +112,7 @@ def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str]:
         "per_device_train_batch_size": MICRO_BATCH_VARIABLE,
         "gradient_accumulation_steps": ACCUMULATION_VARIABLE,
     }
-    changed: dict[str, int | str] = {
+    changed: dict[str, int | str | bool] = {
         name: int(os.environ[variable]) for name, variable in variables.items() if variable in os.environ
     }
     from dpo_tui.config.files import load
@@ -120,6 +120,8 @@ def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str]:
     config = load(folder.config, changed).config
     if config.world_size == rank.world_size:
         return changed
+    if rank.is_alone and config.distributed == "fsdp2":
+        changed |= {"distributed": "auto", "cpu_offload": False}
     if config.gpus == "none":
         return changed | {"ranks": rank.world_size}
     # Which GPUs these are the launcher has decided, and CUDA shows no others.

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
+from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.worker.distributed import values_of_ranks
 
 
@@ -26,7 +27,6 @@ class SharedEvaluation:
     callback_handler: Any
     control: Any
     is_deepspeed_enabled: bool
-    is_fsdp_enabled: bool
     model: Any
     prediction_step: Any
     state: Any
@@ -41,9 +41,9 @@ class SharedEvaluation:
     ) -> EvalLoopOutput:
         """Evaluate this process's batches, and return the loss over those of all; metrics are left for TRL's ``log``.
 
-        In a single process, and where the model itself is spread over the processes, this is Trainer's own loop.
+        In a single process this is Trainer's own loop.
         """
-        if self.accelerator.num_processes == 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.accelerator.num_processes == 1 or self.is_deepspeed_enabled:
             loop = super().evaluation_loop  # type: ignore[misc]
             return loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         # Not the DDP module: its forward synchronises buffers, a collective, and processes have different numbers of
@@ -52,7 +52,12 @@ class SharedEvaluation:
         model.eval()
         rows, size = len(dataloader.dataset), self.args.eval_batch_size
         batches = [range(first, min(first + size, rows)) for first in range(0, rows, size)]
-        mine = list(range(self.accelerator.process_index, len(batches), self.accelerator.num_processes))
+        ranks = self.accelerator.num_processes
+        mine = list(range(self.accelerator.process_index, len(batches), ranks))
+        if is_sharded(self.model):
+            # A forward pass of a divided model is a collective: all compute as many batches. One that is left without
+            # computes the first again, and its result is not used.
+            mine += [0] * (-(-len(batches) // ranks) - len(mine))
         loader = DataLoader(
             dataloader.dataset,
             batch_sampler=[list(batches[index]) for index in mine],
@@ -68,7 +73,8 @@ class SharedEvaluation:
                 loss, _, _ = self.prediction_step(model, inputs, prediction_loss_only=True)
                 metrics = {name: list(values) for name, values in self.stored_metrics().items()}
                 self.stored_metrics().clear()
-                results.append((index, len(batches[index]), float(loss), metrics))
+                if index % ranks == self.accelerator.process_index:
+                    results.append((index, len(batches[index]), float(loss), metrics))
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         everything = sorted(result for results_of_one in values_of_ranks(results) for result in results_of_one)
         for *_, metrics in everything:
