@@ -81,7 +81,7 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     if vram is None:  # else the GPU that is asked about need not be in this machine
         config = with_counted_gpus(config, inventory)
     environ: dict[str, str] | None = {} if config.launcher == "slurm" else None
-    profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.world_size)
+    profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.node_processes)
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))
     config, why = with_chosen_parallelism(resolved.config, int(vram * GB) if vram is not None else profile.total)
     require_mergeable(loaded)  # else a base that is not here would be refused in the words of another fault
@@ -95,7 +95,7 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     if vram is not None:
         return _estimate_on(config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=reasons)
     if profile.gpu is None:
-        free = None if profile.free is None else profile.free // config.world_size
+        free = None if profile.free is None else profile.free // config.node_processes
         return _estimate_on(config, arch, device="cpu", name="cpu", gpu=None, free=free, reasons=reasons)
     name = next(gpu.name for gpu in inventory.gpus if gpu.index == profile.gpu)
     return _estimate_on(config, arch, device="cuda", name=name, gpu=profile.gpu, free=profile.free, reasons=reasons)

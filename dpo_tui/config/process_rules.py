@@ -46,11 +46,11 @@ def strategy_takes_several_processes(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def one_node(config: Config) -> ConfigProblem | None:
-    """Slurm would hold several nodes for the run, of which it would use the first."""
-    if config.nodes == 1:
+def several_nodes_are_those_of_a_job(config: Config) -> ConfigProblem | None:
+    """The number would be ignored: a run that Slurm does not start knows of no other machine."""
+    if config.nodes == 1 or config.launcher == "slurm":
         return None
-    return ConfigProblem("nodes", config.nodes, "a run trains on one node; several nodes are not supported yet")
+    return ConfigProblem("nodes", config.nodes, 'needs launcher = "slurm": on one machine a run has one node')
 
 
 @rule

@@ -302,13 +302,13 @@ def _with_profile_and_devices(
     inventory, ram = _inventory(config), main_memory()
     if config.launcher == "slurm":  # which chooses the GPUs
         config = with_counted_gpus(config, inventory, {})
-        described = recommend(inventory, ram, {}, gpus=config.gpus, count=config.world_size)
+        described = recommend(inventory, ram, {}, gpus=config.gpus, count=config.node_processes)
         job = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram, machine_profile=described)
         config, why = with_chosen_parallelism(job.config, described.total)
         return config, (), None, (*job.reasons, *why)
     config = with_counted_gpus(config, inventory)
     profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
-    smallest = recommend(inventory, ram, gpus=config.gpus, count=config.world_size).total
+    smallest = recommend(inventory, ram, gpus=config.gpus, count=config.node_processes).total
     config, why = with_chosen_parallelism(profile.config, smallest)
     placement = placement_for(config, inventory, ram, os.environ)
     request = DeviceRequest(placement.candidates, placement.count, placement.memory) if placement.candidates else None

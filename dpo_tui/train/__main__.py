@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from dpo_tui.runs import exit_codes
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.node_probe import node_name
 from dpo_tui.runs.out_of_memory_retry import ACCUMULATION_VARIABLE, MICRO_BATCH_VARIABLE
 from dpo_tui.runs.process import set_pdeathsig
 from dpo_tui.runs.ranks import Rank
@@ -75,6 +76,8 @@ def _redirect_output(folder: RunFolder, rank: Rank) -> None:
         stream.flush()
         os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
+    sys.stdout.write(f"Process {rank.rank} of {rank.world_size} on node {node_name()}\n")
+    sys.stdout.flush()
 
 
 def _train(folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> None:
