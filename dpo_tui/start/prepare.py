@@ -33,6 +33,7 @@ from dpo_tui.hardware.gpu_choice import placement_for, recommend
 from dpo_tui.hardware.job_gpu import job_inventory
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
+from dpo_tui.hardware.parallelism import with_chosen_parallelism
 from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.runs import control_requests, naming, start_run, store
@@ -318,14 +319,17 @@ def _with_profile_and_devices(
     inventory, ram = _inventory(config), main_memory()
     if config.launcher == "slurm":  # which chooses the GPUs
         config = with_counted_gpus(config, inventory, {})
-        described = recommend(inventory, ram, {}, gpus=config.gpus, count=config.world_size)
+        described = recommend(inventory, ram, {}, gpus=config.gpus, count=config.node_processes)
         job = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram, machine_profile=described)
-        return job.config, (), None, tuple(job.reasons)
+        config, why = with_chosen_parallelism(job.config, described.total)
+        return config, (), None, (*job.reasons, *why)
     config = with_counted_gpus(config, inventory)
     profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
-    placement = placement_for(profile.config, inventory, ram, os.environ)
+    smallest = recommend(inventory, ram, gpus=config.gpus, count=config.node_processes).total
+    config, why = with_chosen_parallelism(profile.config, smallest)
+    placement = placement_for(config, inventory, ram, os.environ)
     request = DeviceRequest(placement.candidates, placement.count, placement.memory) if placement.candidates else None
-    return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
+    return config, placement.devices, request, (*profile.reasons, *why, *placement.notes)
 
 
 def _inventory(config: Config) -> nvml.Inventory:

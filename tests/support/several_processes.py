@@ -10,6 +10,8 @@ from dpo_tui.config.files import load
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.process import is_same_process
+from dpo_tui.runs.ranks import RankReport, read_reports
 from dpo_tui.start.prepare import create_run, prepare
 from tests.support.supervised_runs import until
 from tests.support.training import lines, losses, make_config, train
@@ -82,3 +84,10 @@ def has_no_base_weights(folder: Path) -> bool:
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
         names = list(file.keys())
     return bool(names) and all("lora_" in name for name in names)
+
+
+def trains_again(folder: RunFolder) -> list[RankReport]:
+    """The reports of two ranks that train now; empty before. The last attempt's are there until the next begins."""
+    found = read_reports(folder)
+    trains = len(found) == 2 and all(is_same_process(one.pid, one.start) for one in found) and found[0].step
+    return found if trains else []

@@ -25,6 +25,7 @@ from tests.support.several_processes import (
     one_process,
     reaches,
     run_of,
+    trains_again,
 )
 from tests.support.supervised_runs import ended, fresh_home, send, state_of, until  # noqa: F401 - a fixture
 from tests.support.training import lines, train
@@ -156,12 +157,7 @@ def test_a_rank_that_is_killed_and_one_that_freezes_are_named_and_the_run_goes_o
 
     resume(folder)
 
-    def trains_again() -> Any:
-        # The first attempt's reports are there until the second begins.
-        found = read_reports(folder)
-        return len(found) == 2 and all(is_same_process(one.pid, one.start) for one in found) and found[0].step and found
-
-    frozen = until(trains_again, "rank 0 to train again")[0]
+    frozen = until(lambda: trains_again(folder), "rank 0 to train again")[0]
     send(frozen.pid, signal.SIGSTOP)
     state = ended(folder)
     assert state.status == "failed"

@@ -126,7 +126,8 @@ def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=device.dtype,
         )
-    if device.kind == "cuda":
+    # Divided, it need not fit a GPU whole: it comes there when the training begins, or before if it fits.
+    if device.kind == "cuda" and not config.is_sharded:
         options["device_map"] = {"": torch.cuda.current_device()}
     return options | copy.deepcopy(config.model_init)
 

@@ -11,7 +11,9 @@ from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.strategies.kto import KL_TERM
 from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
 from dpo_tui.train.model.reference_loading import release_reference
+from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
+from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.trainer.trainers import TrainerInputs
 from dpo_tui.train.worker.distributed import values_of_ranks
@@ -22,7 +24,7 @@ if Version(trl.__version__) < Version("1.16"):
 __all__ = ["KTOTrainer", "LabelledTrainer", "build_labelled_trainer"]
 
 
-class LabelledTrainer(SharedEvaluation, KTOTrainer):  # type: ignore[misc]
+class LabelledTrainer(SharedEvaluation, ShardedState, KTOTrainer):  # type: ignore[misc]
     """TRL's KTOTrainer; the loss is TRL's.
 
     In several processes the KL term of a step's part is, as in TRL, the mean over the micro-batches that all of them
@@ -79,7 +81,8 @@ class LabelledTrainer(SharedEvaluation, KTOTrainer):  # type: ignore[misc]
         if self.accelerator.num_processes == 1:
             return super()._precompute_ref_logps(dataset, name, batch_size)
         # TRL's own hands the scores over in a file, which for rows in memory lies in a folder of rank 0 alone.
-        model = self.ref_model or self.model
+        # A reference of FSDP2 is divided by now; the policy is whole until the training, and the same model.
+        model = self.model if self.ref_model is None or is_sharded(self.ref_model) else self.ref_model
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
         mine: list[tuple[int, list[list[float]]]] = []

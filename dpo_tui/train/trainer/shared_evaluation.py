@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
+from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.trainer.evaluation_means import BatchMetrics, MeansOverRows
 from dpo_tui.train.worker.distributed import values_of_ranks
 
@@ -26,8 +27,6 @@ class SharedEvaluation(MeansOverRows):
     args: Any
     callback_handler: Any
     control: Any
-    is_deepspeed_enabled: bool
-    is_fsdp_enabled: bool
     model: Any
     state: Any
 
@@ -36,22 +35,24 @@ class SharedEvaluation(MeansOverRows):
     ) -> EvalLoopOutput:
         """Evaluate this process's batches, and return the loss over those of all; metrics are left for TRL's ``log``.
 
-        In a single process, and where the model itself is spread over the processes, this is Trainer's own loop.
+        In a single process this is Trainer's own loop.
         """
-        options = kwargs | {"metric_key_prefix": metric_key_prefix}
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            # Past MeansOverRows: TRL has gathered the metrics of all processes, and the counts are of this one.
-            loop = super(MeansOverRows, self).evaluation_loop  # type: ignore[misc]
-            return loop(dataloader, description, *args, **options)
         if self.accelerator.num_processes == 1:
-            return super().evaluation_loop(dataloader, description, *args, **options)
+            return super().evaluation_loop(
+                dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs
+            )
         # Not the DDP module: its forward synchronises buffers, a collective, and processes have different numbers of
         # batches.
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         rows, size = len(dataloader.dataset), self.args.eval_batch_size
         batches = [range(first, min(first + size, rows)) for first in range(0, rows, size)]
-        mine = list(range(self.accelerator.process_index, len(batches), self.accelerator.num_processes))
+        ranks = self.accelerator.num_processes
+        mine = list(range(self.accelerator.process_index, len(batches), ranks))
+        if is_sharded(self.model):
+            # A forward pass of a divided model is a collective: all compute as many batches. One that is left without
+            # computes the first again, and its result is not used.
+            mine += [0] * (-(-len(batches) // ranks) - len(mine))
         loader = DataLoader(
             dataloader.dataset,
             batch_sampler=[list(batches[index]) for index in mine],
@@ -66,7 +67,8 @@ class SharedEvaluation(MeansOverRows):
         with _gathering_nothing(self.accelerator):
             for index, inputs in zip(mine, loader, strict=True):
                 loss, _, _ = self.prediction_step(model, inputs, prediction_loss_only=True)
-                results.append((index, float(loss), self.evaluation_batches[-1]))
+                if index % ranks == self.accelerator.process_index:
+                    results.append((index, float(loss), self.evaluation_batches[-1]))
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         self.evaluation_batches = None
         # In the order of the batches, so that sums round as in a single process.
