@@ -13,6 +13,10 @@ FEW_OF_A_LABEL = 50
 """With fewer answers of one label the loss has little to tell it by. Ours: no rule is known."""
 
 
+LABELS = "labels: "
+"""How every sentence about the labels begins."""
+
+
 @dataclass(frozen=True)
 class LabelBalance:
     """How many answers there are of each label.
@@ -44,14 +48,18 @@ class LabelBalance:
         conflicting = sum(len(seen) > 1 for seen in labels.values())
         return LabelBalance(desirable, len(rows) - desirable, repeated, conflicting)
 
+    @property
+    def count_sentence(self) -> str:
+        """How many answers have each label, in words."""
+        return f"{LABELS}{self.desirable:,} desirable and {self.undesirable:,} undesirable answers"
+
     def sentences(self, settings: Mapping[str, Any]) -> list[str]:
         """Return what is to be said about the labels: their numbers first, then what is doubtful.
 
         Args:
             settings: with ``desirable_weight`` and ``undesirable_weight``.
         """
-        found = [f"labels: {self.desirable:,} desirable and {self.undesirable:,} undesirable answers"]
-        return [*found, *filter(None, [self._imbalance(settings), self._few(), self._conflicts()])]
+        return [self.count_sentence, *filter(None, [self._imbalance(settings), self._few(), self._conflicts()])]
 
     def _imbalance(self, settings: Mapping[str, Any]) -> str:
         if not self.desirable or not self.undesirable:

@@ -1,6 +1,6 @@
 """Read labelled answers: one answer with a verdict on it, or each answer of preference pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -55,6 +55,7 @@ def _read(source: Source, reading: Reading[LabelledAnswer]) -> LoadedLabelled:
         return [labelled_answer_of(number, one) for one in recogniser.answers(row)]
 
     loaded = load_rows(source, reading, recogniser, answers_of, expected=EXPECTED_ANSWER)
+    columns = columns_of(recogniser)
     return LoadedLabelled(
         rows=loaded.items,
         format=format_name(recogniser.formats),
@@ -66,11 +67,22 @@ def _read(source: Source, reading: Reading[LabelledAnswer]) -> LoadedLabelled:
             *tie_notes(loaded.dropped, loaded.total),
             *reading_notes(recogniser.notes),
             *unused_notes(recogniser.columns.unused, demonstrations=True),
+            *_unused_threshold(source, columns),
         ],
         sources=loaded.sources,
         places=loaded.places,
-        columns=columns_of(recogniser),
+        columns=columns,
     )
+
+
+def _unused_threshold(source: Source, columns: Mapping[str, str]) -> list[str]:
+    """Say that a threshold divides nothing where the rows are pairs, which have no ratings to divide by."""
+    if source.rating_threshold is None or "label" in columns:
+        return []
+    return [
+        f"rating_threshold = {source.rating_threshold:g} does nothing: the rows are pairs, of which the chosen answers "
+        "are desirable and the rejected ones not"
+    ]
 
 
 def require_both_labels(location: str, rows: Sequence[LabelledAnswer], what: str = "") -> None:
