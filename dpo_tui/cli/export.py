@@ -8,8 +8,8 @@ import click
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.hub.upload import UploadManifest, check_push, push
-from dpo_tui.runs import store
 from dpo_tui.text.printable import printable
 from dpo_tui.views.export_job import ExportRequest, check_export, progress_text, remarks, run_export, serve_lines
 
@@ -44,7 +44,7 @@ def export(
 
     RUN is an id, a unique prefix of it, a name, or `last`.
     """
-    folder = store.find(run)
+    folder = find_run(run)
     check_export(folder, target)
     if repository:
         check_push(repository)

@@ -9,7 +9,7 @@ import click
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
-from dpo_tui.runs import store
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.text.printable import printable
@@ -27,7 +27,7 @@ _BLOCK_BYTES = 1 << 16
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines, and what follows.")
 def logs(run: str, follow: bool, rank: int, lines: int | None) -> None:
     """Print what a run's worker printed. RUN is an id, a unique prefix of it, a name, or `last`."""
-    folder = store.find(run)
+    folder = find_run(run)
     _require_rank(folder, rank)
     path = folder.rank_log(rank)
     while not path.exists():
