@@ -2,7 +2,6 @@
 
 import click
 
-from dpo_tui.cli.group_text import ranking_lines
 from dpo_tui.cli.output import narrate, print_json, terminal_columns
 from dpo_tui.cli.run_argument import RUN_OR_GROUP, found_all
 from dpo_tui.cli.run_summary_text import clip, columns
@@ -14,6 +13,7 @@ from dpo_tui.runs.comparison import Comparison
 from dpo_tui.runs.comparison import compare as compare_runs
 from dpo_tui.text.printable import printable
 from dpo_tui.views.comparison_table import BEST_LEGEND, about_rows, result_rows, setting_rows
+from dpo_tui.views.ranking_table import ranking_lines
 
 _CELL_COLUMNS = 28
 

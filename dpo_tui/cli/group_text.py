@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from dpo_tui.cli.run_summary_text import clip, columns, fit, glyph
 from dpo_tui.groups.group_folder import GroupFolder
@@ -10,9 +9,6 @@ from dpo_tui.groups.group_status import PLANNED, REFUSED, REMOVED, GroupStatus, 
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.text.durations import ago
 from dpo_tui.text.printable import printable
-
-if TYPE_CHECKING:
-    from dpo_tui.groups.ranking import Ranking
 
 _STATUS, _ID, _NAME = 10, 20, 16
 
@@ -53,35 +49,9 @@ def group_next_steps(folder: GroupFolder, status: GroupStatus) -> list[str]:
     return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]
 
 
-def ranking_lines(ranking: "Ranking", width: int | None) -> list[str]:
-    """A ranking as a table: place, run, figures, verdict, and the settings that differ.
-
-    Args:
-        ranking: of a group.
-        width: columns of the terminal; None for a file or a pipe, where nothing is cut.
-    """
-    rows: list[tuple[str, ...]] = [("", "name", "accuracy", "95 %", "margin", "KL", "against the best", "values")]
-    for one in ranking.runs:
-        verdict = one.verdict if one.place is not None else one.status
-        if one.place is not None and one.status not in ("done", one.verdict):
-            verdict = f"{verdict}, {one.status}".removeprefix(", ")
-        interval = f"{one.low:.2f}–{one.high:.2f}" if one.low is not None and one.high is not None else ""
-        figures = [_figure(one.accuracy, 2), interval, _figure(one.margin, 3), _figure(one.kl, 2)]
-        name = one.name if width is None else clip(one.name, _NAME)
-        rows.append((str(one.place or "-"), name, *figures, verdict, label(one.values)))
-    cells = zip(*rows, strict=True)
-    widths = [max(columns(printable(cell, single_line=True)) for cell in column) for column in cells][:-1]
-    lines = [_row(row, widths) for row in rows]
-    return [cut(line, width) if width is not None else line for line in lines]
-
-
 def cut(text: str, width: int) -> str:
     """A line of a table cut to a width, its blanks kept."""
     return text if columns(text) <= width else text[: width - 1] + "…"
-
-
-def _figure(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{value:.{decimals}f}"
 
 
 def group_row(folder: GroupFolder, status: GroupStatus | str, width: int | None) -> str:

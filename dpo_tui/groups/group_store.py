@@ -1,7 +1,6 @@
 """The folder of all groups, beside that of all runs: create, list, find and remove groups. Standard library only."""
 
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -47,7 +46,7 @@ def create_group(plan: GroupPlan, configs: Sequence[str]) -> GroupFolder:
                 write_text_atomic(draft.member_config(number), text)
             write_json_atomic(draft.plan, replace(plan, id=folder.id, created_at=now).to_dict())
             if folder.path.exists() or (paths.runs() / folder.id).exists():
-                shutil.rmtree(draft.path, ignore_errors=True)
+                _delete_draft(draft.path)
                 continue
             # Renamed when it is whole: nobody sees half of a plan.
             os.rename(draft.path, folder.path)
@@ -58,6 +57,12 @@ def create_group(plan: GroupPlan, configs: Sequence[str]) -> GroupFolder:
             f"cannot make a group under {home}: {error.strerror or error}",
             hint="Free some space there, or set DPO_TUI_HOME to a folder that you can write to.",
         ) from error
+
+
+def _delete_draft(path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def all_groups() -> list[GroupFolder]:
@@ -150,6 +155,8 @@ def remove_group(folder: GroupFolder) -> None:
     """
     if run_lock.owner(folder.lock) is not None:
         raise RunError(f"group {folder.id} is still driven", hint=f"Stop it first: dpo-tui stop {folder.id}")
+    import shutil  # slow to load, and listing must be fast
+
     removing = folder.path.with_name(f".removing-{folder.id}")
     try:
         if not run_lock.acquire(folder.lock):
