@@ -31,7 +31,7 @@ from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
 from dpo_tui.views.run_feed import Feed, RunFeed
-from dpo_tui.views.run_list import RunList
+from dpo_tui.views.run_groups import GroupedRunList
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.views.user_settings import load as load_settings
 from dpo_tui.widgets.dialogs import MessageDialog
@@ -94,7 +94,7 @@ class DpoTui(ThemedApp):
         if self.settings.ascii is not None:
             self.ascii_only = self.settings.ascii
         self.animation_level = "none"
-        self.run_list = RunList()
+        self.run_list = GroupedRunList()
         self._status_changes = StatusChangeDetector()
         self.gpus = GpuWatch()
         self.runs_changed: Signal[None] = Signal(self, "runs")
@@ -329,7 +329,7 @@ class DpoTui(ThemedApp):
         """Open the comparison of several runs."""
         from dpo_tui.screens.compare_screen import CompareScreen
 
-        self._open_detail(lambda: CompareScreen(message.folders))
+        self._open_detail(lambda: CompareScreen(message.folders, message.group))
 
     def on_runs_screen_new_run(self, message: RunsScreen.NewRun) -> None:
         """Open New, with the settings of an earlier run if the message names one."""

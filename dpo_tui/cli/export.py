@@ -9,8 +9,8 @@ from click.core import ParameterSource
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.hub.upload import UploadManifest, check_push, push
-from dpo_tui.runs import store
 from dpo_tui.text.printable import printable
 from dpo_tui.views.export_job import (
     GGUF_TYPES,
@@ -59,7 +59,7 @@ def export(
 
     RUN is an id, a unique prefix of it, a name, or `last`.
     """
-    folder = store.find(run)
+    folder = find_run(run)
     given = click.get_current_context().get_parameter_source("precision")
     if gguf and given != ParameterSource.DEFAULT:
         raise UsageError("--gguf and --precision name two types for the weights", hint="leave --precision out")

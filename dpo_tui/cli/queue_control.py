@@ -1,13 +1,17 @@
 """`dpo-tui queue`: what waits for what, and in which order; move, pause, unpause and drop waiting runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from dpo_tui import paths
 from dpo_tui.cli.output import narrate, print_json, terminal_columns
-from dpo_tui.cli.run_argument import RUN, for_each, runs_named
+from dpo_tui.cli.run_argument import RUN_OR_GROUP, for_each, found_all
 from dpo_tui.cli.run_summary_text import clip, fit
+from dpo_tui.groups import group_control
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_status import group_status
 from dpo_tui.runs import waiting_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.queue import devices_in_use
@@ -71,18 +75,18 @@ def _held(holding: list[tuple[str, RunFolder]]) -> list[dict[str, Any]]:
 
 
 @queue.command()
-@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 def up(runs: tuple[str, ...]) -> None:
     """Move waiting runs to the head of the queue, in the order in which they are named."""
     # The last one first: each moves to the very head.
-    for_each(list(reversed(runs_named(runs))), lambda folder: _move(folder, first=True))
+    for_each(list(reversed(_waiting_of(found_all(runs)))), lambda folder: _move(folder, first=True))
 
 
 @queue.command()
-@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 def down(runs: tuple[str, ...]) -> None:
     """Move waiting runs to the end of the queue."""
-    for_each(runs_named(runs), lambda folder: _move(folder, first=False))
+    for_each(_waiting_of(found_all(runs)), lambda folder: _move(folder, first=False))
 
 
 def _move(folder: RunFolder, first: bool) -> None:
@@ -91,31 +95,42 @@ def _move(folder: RunFolder, first: bool) -> None:
 
 
 @queue.command()
-@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 def pause(runs: tuple[str, ...]) -> None:
     """Keep waiting runs from starting; others overtake them."""
 
-    def act(folder: RunFolder) -> None:
+    def act(folder: RunFolder | GroupFolder) -> None:
+        if isinstance(folder, GroupFolder):
+            group_control.pause_group(folder)
+            for_each(_waiting_of([folder]), waiting_line.pause)
+            narrate(f"Group {folder.id} starts no run before `dpo-tui queue unpause {folder.id}`; what runs goes on.")
+            return
         waiting_line.pause(folder)
         narrate(f"Run {folder.id} does not start before `dpo-tui queue unpause {folder.id}`.")
 
-    for_each(runs_named(runs), act)
+    for_each(found_all(runs), act)
 
 
 @queue.command()
-@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 def unpause(runs: tuple[str, ...]) -> None:
     """Let paused runs start when their turn comes, at the place that they had."""
 
-    def act(folder: RunFolder) -> None:
+    def act(folder: RunFolder | GroupFolder) -> None:
+        if isinstance(folder, GroupFolder):
+            group_control.unpause_group(folder)
+            for run in _waiting_of([folder]):
+                waiting_line.unpause(run)
+            narrate(f"Group {folder.id} starts runs again.")
+            return
         was_paused = waiting_line.unpause(folder)
         narrate(f"Run {folder.id} {'starts when its turn comes' if was_paused else 'was not paused'}.")
 
-    for_each(runs_named(runs), act)
+    for_each(found_all(runs), act)
 
 
 @queue.command()
-@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 def drop(runs: tuple[str, ...]) -> None:
     """Take waiting runs out of the queue: they are stopped before they start."""
 
@@ -124,4 +139,16 @@ def drop(runs: tuple[str, ...]) -> None:
         name = printable(name_of(folder), single_line=True)
         narrate(f"Run {folder.id} {name} is out of the queue. `dpo-tui resume {folder.id}` queues it again.")
 
-    for_each(runs_named(runs), act)
+    for_each(_waiting_of(found_all(runs)), act)
+
+
+def _waiting_of(folders: Sequence[RunFolder | GroupFolder]) -> list[RunFolder]:
+    """The runs, and of groups those that wait in the queue."""
+    found: list[RunFolder] = []
+    for folder in folders:
+        if isinstance(folder, GroupFolder):
+            members = group_status(folder).members
+            found += [one.run for one in members if one.run is not None and one.status == "queued"]
+        else:
+            found.append(folder)
+    return found

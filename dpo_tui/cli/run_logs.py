@@ -9,7 +9,7 @@ import click
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
-from dpo_tui.runs import store
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.text.printable import printable
@@ -34,7 +34,7 @@ _BLOCK_BYTES = 1 << 16
 )
 def logs(run: str, follow: bool, rank: int, lines: int | None, show: str) -> None:
     """Print what a run's worker printed. RUN is an id, a unique prefix of it, a name, or `last`."""
-    folder = store.find(run)
+    folder = find_run(run)
     if show != "output":
         if follow or rank or lines is not None:
             raise UsageError(f"--show {show} prints all, and goes with no other option")

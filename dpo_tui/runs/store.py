@@ -62,7 +62,7 @@ def create(
         _delete_leftovers(home)
         while True:
             now = time.time()
-            folder = RunFolder(home / _new_id(now))
+            folder = RunFolder(home / new_id(now))
             state = State(
                 id=folder.id,
                 name=name,
@@ -100,7 +100,7 @@ def runs_in(home: Path) -> list[RunFolder]:
     """All runs in a folder of runs, newest first; see `all_runs`."""
     try:
         with os.scandir(home) as entries:
-            names = [entry.name for entry in entries if _ID.fullmatch(entry.name)]
+            names = [entry.name for entry in entries if is_id(entry.name)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -194,7 +194,12 @@ def _is_live(folder: RunFolder) -> bool:
     return status.state is not None and is_same_process(status.state.worker_pid, status.state.worker_start)
 
 
-def _new_id(now: float) -> str:
+def is_id(name: str) -> bool:
+    """Whether a name has the form of a run's id."""
+    return _ID.fullmatch(name) is not None
+
+
+def new_id(now: float) -> str:
     """An id of the date and time in UTC, unaffected by daylight saving, and 1/65536ths of a second: ids sort by age."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now % 1 * 65536):04x}"
 
