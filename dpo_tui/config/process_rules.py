@@ -114,3 +114,12 @@ def compiled_models_are_not_sharded(config: Config) -> ConfigProblem | None:
     if not (config.is_sharded and config.trl.get("torch_compile")):
         return None
     return ConfigProblem("trl", config.trl, '[trl] torch_compile is not supported with distributed = "fsdp2"')
+
+
+@rule
+def the_reference_of_a_divided_model_is_its_start(config: Config) -> ConfigProblem | None:
+    """It would be divided before it is scored, and the policy, which is whole by then, would be scored in its place."""
+    if not config.is_sharded or not (config.ref_model or config.ref_adapter):
+        return None
+    name = "ref_model" if config.ref_model else "ref_adapter"
+    return ConfigProblem(name, getattr(config, name), 'is not supported with distributed = "fsdp2"; use "ddp"')

@@ -73,6 +73,8 @@ def test_the_effective_batch_counts_every_process() -> None:
         ({**SHARDED, "optim": "paged_adamw_8bit"}, "use adamw_torch, adamw_torch_fused or sgd"),
         ({**SHARDED, "optim": "adafactor"}, "does not work on weights that"),
         ({**SHARDED, "sync_ref_model": True, "use_lora": False}, "sync_ref_model"),
+        ({**SHARDED, "ref_model": "another"}, "ref_model.*is not supported with distributed"),
+        ({**SHARDED, "ref_adapter": "another"}, "ref_adapter.*is not supported with distributed"),
         ({**SHARDED, "activation_offloading": True}, "cpu_offload keeps weights in main memory"),
         ({**SHARDED, "trl": {"torch_compile": True}}, "torch_compile is not supported"),
         ({**SHARDED, "provider": "unsloth", "use_lora": True}, "trains on one GPU"),

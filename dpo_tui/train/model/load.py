@@ -18,6 +18,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.checked_loading import Report, load_checked
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.model_class import model_class
+from dpo_tui.train.model.sharding import divides
 from dpo_tui.train.model.verified_code import may_run_code_of, trust_code_of
 
 # torch.compile makes a new FlexAttention kernel for one row or several, other lengths, with or without gradients,
@@ -127,7 +128,7 @@ def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
             bnb_4bit_compute_dtype=device.dtype,
         )
     # Divided, it need not fit a GPU whole: it comes there when the training begins, or before if it fits.
-    if device.kind == "cuda" and not config.is_sharded:
+    if device.kind == "cuda" and not divides(config):
         options["device_map"] = {"": torch.cuda.current_device()}
     return options | copy.deepcopy(config.model_init)
 

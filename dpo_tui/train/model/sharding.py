@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import distributed
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -20,9 +21,14 @@ _ROOM = 1.25
 """Memory that a model held whole needs for forward passes, as a multiple of its weights."""
 
 
+def divides(config: Config) -> bool:
+    """Whether this process is one of several that divide the model; not in a tool that loads such a run by itself."""
+    return config.is_sharded and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
 def fsdp_arguments(config: Config) -> dict[str, Any]:
     """Return the arguments of transformers' Trainer that make accelerate shard the model; none without FSDP2."""
-    if not config.is_sharded:
+    if not divides(config):
         return {}
     return {
         "fsdp": True,
@@ -39,7 +45,7 @@ def sharding_accelerator(config: Config, *, on_gpu: bool) -> Iterator[None]:
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedType
 
-    if on_gpu or not config.is_sharded:
+    if on_gpu or not divides(config):
         yield
         return
     original = AcceleratorState.__init__
@@ -63,7 +69,7 @@ def with_dtypes_of_one_process(arguments: Any, config: Config, device: TrainingD
     Left alone, accelerate casts what each divided module returns to bf16 under bf16: the log-probability of an answer
     of 100 nats would be rounded to a half. And it would sum gradients in bf16.
     """
-    if config.is_sharded:
+    if getattr(arguments, "fsdp_plugin_args", None) is not None:
         # An adapter's few weights autocast casts as ever. Of a whole model its cache of casts would hold every layer
         # until the end of the forward pass, as much as is divided; so weights are gathered as bf16.
         whole = not config.use_lora and device.precision != "fp32"

@@ -27,7 +27,7 @@ from dpo_tui.train.model.checked_loading import check_checkpoint_loading
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.model.reference_loading import load_reference
-from dpo_tui.train.model.sharding import fits_whole, sharding_accelerator
+from dpo_tui.train.model.sharding import divides, fits_whole, sharding_accelerator
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.callbacks import RunCallback
@@ -156,7 +156,7 @@ def build_trainer(
             "warning", f"gradient_checkpointing is off: {type(model).__name__} has none, so a step needs more memory"
         )
         config = config.model_copy(update={"gradient_checkpointing": False})
-    if config.is_sharded:
+    if divides(config):
         config = _settings_of_divided(config, model, journal)
     if config.use_lora and config.adapter_dropout != config.lora_dropout:
         journal.event(

@@ -54,6 +54,14 @@ def test_the_held_out_pairs_give_what_the_run_itself_measured(
     assert folder.events.read_text() == events, "the run's folder belongs to its worker"
 
 
+def test_one_process_evaluates_a_run_whose_config_divides_the_model_among_two(
+    home: Path, tiny_model: Path, tiny_pairs: Path
+) -> None:
+    """Trainer raises for FSDP in a process alone."""
+    folder = finished_run(tiny_model, tiny_pairs, eval_split=0.2, ranks=2, distributed="fsdp2")
+    assert evaluate(folder)["metrics"]["eval_loss"] == pytest.approx(last_evaluation(folder)["eval_loss"], abs=1e-4)
+
+
 def test_another_file_is_read_without_the_split_and_subset_that_were_trained_on(
     home: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
