@@ -9,6 +9,7 @@ from typing import Any
 
 from dpo_tui.advice.advice import Advice
 from dpo_tui.advice.evidence import Evidence, is_finite
+from dpo_tui.strategies.strategy import has_other_reference
 
 REFERENCE_GAP, REFERENCE_GAP_WITH_DROPOUT = 1.0, 20.0
 """Nats by which the log-ratios may differ from 0 before the first update: rounding to bfloat16 moves them by a fraction
@@ -71,7 +72,8 @@ def _unknown_text(line: Mapping[str, Any]) -> str | None:
 def wrong_reference(run: Evidence) -> Advice | None:
     """Policy and reference differ before the first update, although they start as one model."""
     lines = _first_lines(run)
-    if not lines or run.strategy is None or not run.strategy.has_reference:
+    # A reference that the config names is another model on purpose.
+    if not lines or run.strategy is None or not run.strategy.has_reference or has_other_reference(run.settings):
         return None
     # A margin is the difference of two log-ratios: at least one of them is half as large.
     shares = {"rewards/chosen": 1.0, "rewards/rejected": 1.0, "rewards/margins": 0.5}

@@ -10,6 +10,7 @@ from dpo_tui.advice.config_rules import advise
 from dpo_tui.advice.remedies import config_with_remedy, remedy_lines
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
+from dpo_tui.config.argument_origins import origin_of
 from dpo_tui.config.files import LoadedConfig, load
 from dpo_tui.config.files import convert as convert_file
 from dpo_tui.config.passthrough import require_passthrough
@@ -17,8 +18,11 @@ from dpo_tui.config.recipes import RECIPES, Recipe, recipe_of
 from dpo_tui.config.schema import PASSTHROUGH, SECTIONS
 from dpo_tui.config.toml_text import inline, template, to_toml
 from dpo_tui.errors import UsageError
-from dpo_tui.runs import store
+from dpo_tui.groups.group_store import find_run
+from dpo_tui.hardware.tool_gpu import tool_environment
+from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.start.adapter_start import require_mergeable
+from dpo_tui.start.reference_model import reference_refusal
 from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.text.printable import printable
 
@@ -57,6 +61,8 @@ def check(file: Path) -> None:
     loaded = load(file)
     require_passthrough(loaded)
     require_mergeable(loaded)
+    if (refusal := reference_refusal(loaded)) is not None:
+        raise refusal
     for note in check_launcher(loaded.config):
         click.echo(textwrap.fill(f"slurm: {note}", _WIDTH, subsequent_indent="  "))
     for advice in advise(loaded.config):
@@ -65,10 +71,15 @@ def check(file: Path) -> None:
 
 
 @config.command()
+@click.option(
+    "--all", "everything", is_flag=True, help="What finally reaches TRL, PEFT and transformers, too; takes seconds."
+)
 @click.argument("file", type=_FILE)
-def show(file: Path) -> None:
+def show(file: Path, everything: bool) -> None:
     """Print every setting with its value and where it came from."""
     loaded = load(file)
+    if everything:
+        require_passthrough(loaded)
     for table, section in SECTIONS.items():
         click.echo(f"[{table}]")
         if table in PASSTHROUGH:
@@ -79,6 +90,8 @@ def show(file: Path) -> None:
             value = getattr(loaded.config, name)
             unused = name == "warmup_ratio" and loaded.config.warmup_steps is not None
             _show_row(name, "—" if value is None or unused else str(value), loaded.origin(name))
+    if everything:
+        _show_arguments(loaded)
 
 
 @config.command()
@@ -111,7 +124,7 @@ def fix(run: str, output: Path | None) -> None:
 
     RUN is an id, a unique prefix of it, a name, or `last`. Prints the file's name.
     """
-    mended, advice = config_with_remedy(store.find(run).path)
+    mended, advice = config_with_remedy(find_run(run).path)
     narrate(advice.message)
     for line in remedy_lines(advice.remedy):
         narrate(f"  {printable(line, single_line=True)}")
@@ -119,6 +132,20 @@ def fix(run: str, output: Path | None) -> None:
     _write_or_print(f"# {advice.rule}: {' '.join(advice.message.split())}\n\n{to_toml(mended)}", target)
     click.echo(target)
     narrate(f"  dpo-tui train {target}   starts it")
+
+
+def _show_arguments(loaded: LoadedConfig) -> None:
+    """Print what the settings become for each library: a child, which imports them, makes their arguments."""
+    narrate("asking TRL, PEFT and transformers …")
+    # Where a run would train: the precision follows the device.
+    environment = tool_environment(loaded.config.gpus)
+    found = run_tool("library_arguments", {"settings": loaded.config.model_dump()}, environment=environment)
+    for library, arguments in found["libraries"].items():
+        click.echo(f"\n{library}")
+        defaults = found["defaults"].get(library, {})
+        for name, value in arguments.items():
+            shown = "—" if value is None else inline(value)
+            _show_row(name, shown, origin_of(loaded, library, name, value, defaults))
 
 
 def _assignments(recipe: Recipe) -> str:

@@ -113,6 +113,10 @@ def inspect(
         report = _report_of(process.events())
     if write is not None and "completion" in report["columns"]:
         raise UsageError("--write repairs pairs, and these are labelled answers", hint="Leave --write out.")
+    if rating_threshold is not None and "label" not in report["columns"]:
+        narrate(
+            f"--rating-threshold {rating_threshold:g} does nothing: these are pairs, which have no ratings to divide"
+        )
     if as_json:
         print_json(report)
     else:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from dpo_tui.config.library_field_tables import field_tables
 from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, setting_text
 from dpo_tui.config.toml_text import limits
 from dpo_tui.text.numbers import plain_number
@@ -44,7 +45,7 @@ def page() -> str:
             continue
         lines += ["| setting | default | limits | what it does |", "|---|---|---|---|"]
         lines += [_row(name, info) for name, info in section.model_fields.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *field_tables()]) + "\n"
 
 
 def _row(name: str, info: FieldInfo) -> str:

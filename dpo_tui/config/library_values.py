@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.config.library_fields import LibraryField, package_root, parsed, transformers_fields
+from dpo_tui.config.optimiser_arguments import optim_args_problem
 from dpo_tui.config.same_meaning import nearest
 from dpo_tui.config.schema import Config
 
@@ -24,6 +25,8 @@ _GIVEN = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
 """Arguments of a schedule that Trainer passes itself."""
 _WITHOUT_ARGUMENTS = {"constant", "constant_with_warmup"}
 """Schedules to which Trainer passes no lr_scheduler_kwargs."""
+_KERNEL = re.compile(r"(paged\|)?[\w.-]+/[\w.-]+(@[\w.-]+)?(:[\w.-]+)?")
+"""A kernel of the hub: repository, revision and function, as transformers writes them."""
 _EITHER = ("min_lr", "min_lr_rate")
 _OPTIMISER_MODULES = {
     "galore": "galore_torch",
@@ -63,6 +66,8 @@ def value_problem(table: str, name: str, field: LibraryField, config: Config, si
     value = _from_text(getattr(config, table)[name]) if name in _JSON_TABLES else getattr(config, table)[name]
     if table == "trl" and name == "lr_scheduler_kwargs":
         return _schedule_problem(str(config.trl.get("lr_scheduler_type", config.lr_scheduler_type)), value, site)
+    if table == "trl" and name == "optim_args":
+        return optim_args_problem(value, str(config.trl.get("optim", config.optim)), site)
     if table == "trl" and name == "accelerator_config":
         return _keys_problem(value, transformers_fields("AcceleratorConfig", site))
     if table == "trl" and name in _LEAST and isinstance(value, int) and value < _LEAST[name]:
@@ -234,3 +239,34 @@ def _from_text(value: Any) -> Any:
         return json.loads(value)
     except ValueError:
         return value
+
+
+def attention_problem(value: Any, site: Path | None = None) -> str:
+    """Why transformers would not load a model with an ``attn_implementation``; empty where it may, or nothing is known.
+
+    Args:
+        value: one of its own, ``paged|`` before one, or the repository of a kernel on the hub.
+        site: the site-packages of another interpreter; None for this one's libraries.
+    """
+    known = _attentions(site)
+    if not known or not isinstance(value, str) or value in known or _KERNEL.fullmatch(value):
+        return ""
+    near = nearest(value, known)
+    meant = f"; did you mean {near}?" if near else ""
+    kernel = "a kernel of the hub, such as kernels-community/flash-attn"
+    return f"must be one of {', '.join(sorted(known))}, or {kernel}{meant}"
+
+
+@cache
+def _attentions(site: Path | None) -> frozenset[str]:
+    """Return the names in transformers' table of attention functions, and eager, which every model has itself."""
+    root = package_root("transformers", site)
+    tree = parsed(root / "modeling_utils.py") if root is not None else None
+    found = {
+        key.value
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_global_mapping"
+        for key in getattr(node.value, "keys", ())
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    }
+    return frozenset({*found, "eager"} if "sdpa" in found else ())

@@ -21,7 +21,7 @@ from dpo_tui.config.library_fields import (
     trl_lacks,
     unsloth_keywords,
 )
-from dpo_tui.config.library_values import value_problem
+from dpo_tui.config.library_values import attention_problem, value_problem
 from dpo_tui.config.passthrough_names import (
     MODEL_CONFIG_ALIASES,
     PLAIN_INITIALISATIONS,
@@ -31,7 +31,7 @@ from dpo_tui.config.passthrough_names import (
 )
 from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, line_of
 from dpo_tui.config.same_meaning import nearest
-from dpo_tui.config.schema import PASSTHROUGH, Config, choices, fields, section_of
+from dpo_tui.config.schema import PASSTHROUGH, Config, choices, default_of, fields, section_of
 from dpo_tui.hub.cache import cached_config
 from dpo_tui.processes import unsloth_environment
 from dpo_tui.strategies.registry import strategy_of
@@ -45,9 +45,9 @@ def require_passthrough(loaded: LoadedConfig) -> None:
 
     Raises:
         InvalidConfigError: an argument is unknown to the installed library, has a setting of ours, would break the
-            run, or has a value of another type than the library's field.
+            run, or has a value of another type than the library's field; or a setting and a table name one thing twice.
     """
-    problems = passthrough_problems(loaded.config)
+    problems = [*passthrough_problems(loaded.config), *_two_sources(loaded)]
     if problems:
         text = loaded.path.read_text(encoding="utf-8", errors="replace") if loaded.path else ""
         raise InvalidConfigError(
@@ -183,6 +183,8 @@ def _value_problem(
     table: str, name: str, known: Mapping[str, LibraryField] | Collection[str] | None, config: Config
 ) -> str:
     """Compare a value with those that the library takes, where its declaration or the code behind it lists them."""
+    if (table, name, config.provider) == ("model_init", "attn_implementation", "huggingface"):
+        return attention_problem(config.model_init[name])
     if not isinstance(known, Mapping) or name not in known:
         return ""
     site = unsloth_environment.site_packages() if config.provider != "huggingface" else None
@@ -236,6 +238,23 @@ def _useless_tables(config: Config) -> list[ConfigProblem]:
         message = "an adapter with it cannot be merged, which merge_at_end asks for"
         return [ConfigProblem(f"peft.{unmerged[0]}", config.peft[unmerged[0]], message)]
     return []
+
+
+def _two_sources(loaded: LoadedConfig) -> list[ConfigProblem]:
+    """Arguments in a table whose setting of the same name is given too: the table would win without a word.
+
+    A table may hold values that the setting lacks. A default counts as not given: a run's own config has them all.
+    """
+    return [
+        ConfigProblem(f"{table}.{name}", value, f"{name} is set in [{section_of(name)}] too; keep one of them")
+        for table in PASSTHROUGH
+        for name, value in getattr(loaded.config, table).items()
+        if name in fields() and not refusal(table, name, value) and _is_changed(loaded.config, name)
+    ]
+
+
+def _is_changed(config: Config, name: str) -> bool:
+    return bool(getattr(config, name) != default_of(name, config.strategy))
 
 
 def _placed(problem: ConfigProblem, loaded: LoadedConfig, text: str) -> ConfigProblem:

@@ -10,6 +10,9 @@ from typing import Any
 
 from dpo_tui.errors import ConfigError
 
+_ADAPTER_RATE = 5e-6
+"""What TRL's documentation advises for LoRA, which a config trains unless it says otherwise: the schema's default,
+5e-7, is one for whole models, and `config check` says so."""
 NONE = "none"
 """The choice of no recipe in forms."""
 
@@ -41,49 +44,61 @@ RECIPES: dict[str, Recipe] = {
             "plain DPO",
             "when nothing speaks for another one",
             "Rafailov et al. 2023, arXiv 2305.18290; TRL's defaults",
-            {"strategy": "dpo", "loss_type": ["sigmoid"], "beta": 0.1},
+            {"strategy": "dpo", "loss_type": ["sigmoid"], "beta": 0.1, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
             "dpo-norm",
             "DPO on means per token, β 5",
             "when the chosen answers are longer than the rejected ones and the model should not grow wordy",
             "Tülu 3 (arXiv 2411.15124) and OLMo 3",
-            {"strategy": "dpo", "loss_type": ["sigmoid_norm"], "beta": 5.0},
+            {"strategy": "dpo", "loss_type": ["sigmoid_norm"], "beta": 5.0, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
             "apo-zero",
             "APO-zero",
             "when the chosen answers are better than what the model says now",
             "D'Oosterlinck et al. 2024, arXiv 2408.06266; SmolLM3",
-            {"strategy": "dpo", "loss_type": ["apo_zero"], "beta": 0.1},
+            {"strategy": "dpo", "loss_type": ["apo_zero"], "beta": 0.1, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
             "ipo",
             "IPO",
             "when DPO over-fits: its loss wants a margin of a certain size and not the largest",
             "Azar et al. 2023, arXiv 2310.12036",
-            {"strategy": "dpo", "loss_type": ["ipo"], "beta": 0.1},
+            {"strategy": "dpo", "loss_type": ["ipo"], "beta": 0.1, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
             "dpo-sft",
             "DPO with a fifth of the SFT loss",
             "when the chosen answers lose probability while the margin grows",
             "Llama 3 (arXiv 2407.21783), which adds the loss of the chosen answers with 0.2",
-            {"strategy": "dpo", "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2], "beta": 0.1},
+            {
+                "strategy": "dpo",
+                "loss_type": ["sigmoid", "sft"],
+                "loss_weights": [1.0, 0.2],
+                "beta": 0.1,
+                "learning_rate": _ADAPTER_RATE,
+            },
         ),
         Recipe(
             "conservative",
             "DPO for noisy labels",
             "when about one pair in ten may be the wrong way round",
             "Chowdhury et al. 2024, arXiv 2403.00409",
-            {"strategy": "dpo", "loss_type": ["robust"], "label_smoothing": 0.1, "beta": 0.1},
+            {
+                "strategy": "dpo",
+                "loss_type": ["robust"],
+                "label_smoothing": 0.1,
+                "beta": 0.1,
+                "learning_rate": _ADAPTER_RATE,
+            },
         ),
         Recipe(
             "simpo",
             "SimPO",
             "when memory is short: there is no reference; and where answers should not grow longer",
             "Meng et al. 2024, arXiv 2405.14734",
-            {"strategy": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "cpo_alpha": 0.0},
+            {"strategy": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "cpo_alpha": 0.0, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
             "orpo",
@@ -97,7 +112,13 @@ RECIPES: dict[str, Recipe] = {
             "KTO",
             "when each answer has a thumb of its own, or a rating, and there are no pairs",
             "Ethayarajh et al. 2024, arXiv 2402.01306; TRL's defaults",
-            {"strategy": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+            {
+                "strategy": "kto",
+                "beta": 0.1,
+                "desirable_weight": 1.0,
+                "undesirable_weight": 1.0,
+                "learning_rate": _ADAPTER_RATE,
+            },
         ),
     )
 }

@@ -6,12 +6,14 @@ it: who would raise, or which setting would be ignored. A new rule is one functi
 
 from collections.abc import Callable
 
+from dpo_tui.config.evaluation_rules import EVALUATION_RULES
 from dpo_tui.config.problems import ConfigProblem
+from dpo_tui.config.reference_rules import REFERENCE_RULES
 from dpo_tui.config.schema import Config, default_of, fields
 from dpo_tui.strategies.registry import settings_of_losses, strategy_of
 
 Rule = Callable[[Config], ConfigProblem | None]
-RULES: list[Rule] = []
+RULES: list[Rule] = [*REFERENCE_RULES, *EVALUATION_RULES]
 
 # The losses that TRL builds on the difference of chosen and rejected (trl 1.16, DPOTrainer.__init__).
 DIFFERENCE_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"})
@@ -137,20 +139,6 @@ def smoothing_needs_a_loss_that_has_it(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def moving_reference_needs_a_reference(config: Config) -> ConfigProblem | None:
-    """DPOTrainer raises: with an adapter there is no second model to move, and precomputed scores would be stale."""
-    if not config.sync_ref_model:
-        return None
-    if config.use_lora:
-        return ConfigProblem("sync_ref_model", True, "needs full fine-tuning: set use_lora = false, or leave it off")
-    if config.precompute_ref_log_probs == "on":
-        return ConfigProblem(
-            "sync_ref_model", True, "cannot go with precompute_ref_log_probs = on: the reference moves"
-        )
-    return None
-
-
-@rule
 def adapter_not_on_the_head(config: Config) -> ConfigProblem | None:
     """DPOTrainer raises: it multiplies by lm_head's own weight, an adapter there would never be trained."""
     if not (config.use_lora and "lm_head" in config.lora_target_modules):
@@ -215,44 +203,6 @@ def gpu_count_counts_gpus(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def evaluation_batch_is_large_enough(config: Config) -> ConfigProblem | None:
-    """A KL term over one example would be computed from that example alone in every evaluation."""
-    fewest, found = strategy_of(config).smallest_micro_batch, config.per_device_eval_batch_size
-    if found is None or found >= fewest:
-        return None
-    return ConfigProblem(
-        "per_device_eval_batch_size", found, f"must be at least {fewest} with strategy = {config.strategy}"
-    )
-
-
-@rule
-def ranks_are_for_the_cpu(config: Config) -> ConfigProblem | None:
-    """The number would be ignored: with GPUs there is one process a GPU."""
-    if config.ranks == 1 or config.gpus == "none":
-        return None
-    message = 'is for the CPU (gpus = "none"); with GPUs there is one process each: set gpus or gpu_count'
-    return ConfigProblem("ranks", config.ranks, message)
-
-
-@rule
-def several_processes_are_wanted(config: Config) -> ConfigProblem | None:
-    """Nothing but this setting says that a config of several processes is one by mistake."""
-    if config.distributed != "none" or config.world_size == 1:
-        return None
-    message = f'refuses the {config.world_size} processes that the config asks for; set distributed = "ddp" or "auto"'
-    return ConfigProblem("distributed", config.distributed, message)
-
-
-@rule
-def provider_takes_several_processes(config: Config) -> ConfigProblem | None:
-    """Unsloth patches the trainer for one GPU: the other processes would train alone, or wait for ever."""
-    if config.provider != "unsloth" or config.world_size == 1:
-        return None
-    message = f'trains on one GPU, and the config asks for {config.world_size}; use provider = "huggingface"'
-    return ConfigProblem("provider", config.provider, message)
-
-
-@rule
 def strategy_reads_its_settings(config: Config) -> ConfigProblem | None:
     """The trainer of another strategy has no such argument; a setting that does nothing is an error here."""
     own = strategy_of(config).settings
@@ -283,34 +233,6 @@ def strategy_can_train_with_its_settings(config: Config) -> ConfigProblem | None
 
 
 @rule
-def the_best_is_chosen_by_a_metric_of_the_strategy(config: Config) -> ConfigProblem | None:
-    """No evaluation would have the metric, and the last weights would be the result."""
-    strategy = strategy_of(config)
-    if config.load_best == "none" or strategy.metric_labelled(config.load_best) is not None:
-        return None
-    known = " or ".join(metric.label for metric in strategy.judged_metrics)
-    message = f"strategy = {config.strategy} has no {config.load_best}; use {known}"
-    return ConfigProblem("load_best", config.load_best, message)
-
-
-@rule
-def the_best_needs_held_out_rows(config: Config) -> ConfigProblem | None:
-    """Nothing would be evaluated, and the last weights would be the result."""
-    if config.load_best == "none" or config.eval_split > 0 or config.has_evaluation_data:
-        return None
-    return ConfigProblem("load_best", config.load_best, "needs held-out rows: set eval_split or eval_dataset")
-
-
-@rule
-def patience_waits_for_a_metric(config: Config) -> ConfigProblem | None:
-    """Nothing would say which evaluation is better, and the result would be worse than one that was seen."""
-    if config.early_stopping_patience is None or config.load_best != "none":
-        return None
-    message = 'needs to know by what an evaluation is better: set load_best = "loss", or another value of it'
-    return ConfigProblem("early_stopping_patience", config.early_stopping_patience, message)
-
-
-@rule
 def provider_trains_the_strategy(config: Config) -> ConfigProblem | None:
     """A provider that rewrites TRL's trainers would train on the text as their own tokenising makes it."""
     providers = strategy_of(config).providers
@@ -332,26 +254,9 @@ def rows_stay_in_order(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def strategy_takes_several_processes(config: Config) -> ConfigProblem | None:
-    """Nobody has held its losses in several processes to those in one."""
-    if config.world_size == 1 or strategy_of(config).several_processes:
-        return None
-    message = f"trains in one process here, and the config asks for {config.world_size}"
-    return ConfigProblem("strategy", config.strategy, message)
-
-
-@rule
 def the_newest_run_goes_by_last(config: Config) -> ConfigProblem | None:
     """No command would find the run by this name; `dpo-tui rename` raises for it too."""
     return ConfigProblem("name", config.name, "commands take it for the newest run") if config.name == "last" else None
-
-
-@rule
-def one_node(config: Config) -> ConfigProblem | None:
-    """Slurm would hold several nodes for the run, of which it would use the first."""
-    if config.nodes == 1:
-        return None
-    return ConfigProblem("nodes", config.nodes, "a run trains on one node; several nodes are not supported yet")
 
 
 @rule

@@ -19,6 +19,7 @@ from dpo_tui.config.sections.library_tables import ModelInitTable, PeftTable, Tr
 from dpo_tui.config.sections.lora import LoraSection
 from dpo_tui.config.sections.model import ModelSection
 from dpo_tui.config.sections.run import RunSection
+from dpo_tui.config.sections.sft_loss import SftSection
 from dpo_tui.config.sections.training import TrainingSection
 from dpo_tui.config.setting import OneOf, Section, SettingText
 from dpo_tui.strategies.registry import STRATEGIES, strategy_of
@@ -32,6 +33,7 @@ SECTIONS: dict[str, type[Section]] = {
     "dpo": DpoSection,
     "kto": KtoSection,
     "cpo": CpoSection,
+    "sft": SftSection,
     "eval": EvalSection,
     "compute": ComputeSection,
     "slurm": SlurmSection,
@@ -52,6 +54,7 @@ class Config(
     DpoSection,
     KtoSection,
     CpoSection,
+    SftSection,
     EvalSection,
     ComputeSection,
     SlurmSection,
@@ -69,13 +72,23 @@ class Config(
 
     @property
     def world_size(self) -> int:
-        """Number of processes that train together: one a GPU, or ``ranks`` of them on the CPU.
+        """Number of processes that train together, on all nodes: one a GPU, or ``ranks`` of them on the CPU.
 
         With ``gpus = "all"`` it is 1 until :mod:`dpo_tui.hardware.gpu_count` has counted the machine's GPUs.
         """
+        return self.node_processes * self.nodes
+
+    @property
+    def node_processes(self) -> int:
+        """Number of processes on one machine."""
         if self.gpus == "none":
             return self.ranks
         return len(self.named_gpus) or self.gpu_count or 1
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP2 divides the model among several processes."""
+        return self.distributed == "fsdp2" and self.world_size > 1
 
     @property
     def process_batch(self) -> int:

@@ -1,5 +1,6 @@
 """Balance of desirable and undesirable answers, in numbers and in words."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from dpo_tui.strategies.kto import BALANCE, weights_of
 
 FEW_OF_A_LABEL = 50
 """With fewer answers of one label the loss has little to tell it by. Ours: no rule is known."""
+
+
+LABELS = "labels: "
+"""How every sentence about the labels begins."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +37,21 @@ class LabelBalance:
     def of(rows: Sequence[LabelledAnswer]) -> "LabelBalance":
         """Count the labels of some answers."""
         desirable = sum(row.desirable for row in rows)
-        labels: dict[str, set[bool]] = {}
+        labels: dict[bytes, set[bool]] = {}
         repeated = 0
         for row in rows:
-            seen = labels.setdefault(json.dumps([row.prompt, row.completion], sort_keys=True), set())
+            text = json.dumps([row.prompt, row.completion], sort_keys=True).encode()
+            # Not by the text itself, which would be held of every row.
+            seen = labels.setdefault(hashlib.blake2b(text, digest_size=16).digest(), set())
             repeated += row.desirable in seen
             seen.add(row.desirable)
         conflicting = sum(len(seen) > 1 for seen in labels.values())
         return LabelBalance(desirable, len(rows) - desirable, repeated, conflicting)
+
+    @property
+    def count_sentence(self) -> str:
+        """How many answers have each label, in words."""
+        return f"{LABELS}{self.desirable:,} desirable and {self.undesirable:,} undesirable answers"
 
     def sentences(self, settings: Mapping[str, Any]) -> list[str]:
         """Return what is to be said about the labels: their numbers first, then what is doubtful.
@@ -47,8 +59,7 @@ class LabelBalance:
         Args:
             settings: with ``desirable_weight`` and ``undesirable_weight``.
         """
-        found = [f"labels: {self.desirable:,} desirable and {self.undesirable:,} undesirable answers"]
-        return [*found, *filter(None, [self._imbalance(settings), self._few(), self._conflicts()])]
+        return [self.count_sentence, *filter(None, [self._imbalance(settings), self._few(), self._conflicts()])]
 
     def _imbalance(self, settings: Mapping[str, Any]) -> str:
         if not self.desirable or not self.undesirable:

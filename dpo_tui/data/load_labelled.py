@@ -1,7 +1,8 @@
 """Read labelled answers: one answer with a verdict on it, or each answer of preference pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from dpo_tui.data.load_pairs import columns_of, format_name, tie_notes
 from dpo_tui.data.load_rows import EXPECTED_ANSWER, load_rows
@@ -13,6 +14,7 @@ from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import Progress, Source
 from dpo_tui.data.source_mix import SourceRows
+from dpo_tui.data.stored.reading_cache import Reading, read_or_recall
 from dpo_tui.errors import DataError
 
 
@@ -20,7 +22,7 @@ from dpo_tui.errors import DataError
 class LoadedLabelled:
     """The usable labelled answers of a dataset; the other fields are those of ``LoadedPairs``."""
 
-    rows: list[LabelledAnswer]
+    rows: Sequence[LabelledAnswer]
     format: str
     total: int
     dropped: list[RowProblem]
@@ -41,6 +43,10 @@ def load_labelled(source: Source, progress: Progress | None = None) -> LoadedLab
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
     """
+    return read_or_recall(source, progress, LoadedLabelled, LabelledAnswer, partial(_read, source))
+
+
+def _read(source: Source, reading: Reading[LabelledAnswer]) -> LoadedLabelled:
     recogniser = Recogniser(source.mapping)
 
     def answers_of(number: int, row: Row) -> list[LabelledAnswer]:
@@ -48,7 +54,8 @@ def load_labelled(source: Source, progress: Progress | None = None) -> LoadedLab
             raise row.fresh()
         return [labelled_answer_of(number, one) for one in recogniser.answers(row)]
 
-    loaded = load_rows(source, progress, recogniser, answers_of, expected=EXPECTED_ANSWER)
+    loaded = load_rows(source, reading, recogniser, answers_of, expected=EXPECTED_ANSWER)
+    columns = columns_of(recogniser)
     return LoadedLabelled(
         rows=loaded.items,
         format=format_name(recogniser.formats),
@@ -60,11 +67,22 @@ def load_labelled(source: Source, progress: Progress | None = None) -> LoadedLab
             *tie_notes(loaded.dropped, loaded.total),
             *reading_notes(recogniser.notes),
             *unused_notes(recogniser.columns.unused, demonstrations=True),
+            *_unused_threshold(source, columns),
         ],
         sources=loaded.sources,
         places=loaded.places,
-        columns=columns_of(recogniser),
+        columns=columns,
     )
+
+
+def _unused_threshold(source: Source, columns: Mapping[str, str]) -> list[str]:
+    """Say that a threshold divides nothing where the rows are pairs, which have no ratings to divide by."""
+    if source.rating_threshold is None or "label" in columns:
+        return []
+    return [
+        f"rating_threshold = {source.rating_threshold:g} does nothing: the rows are pairs, of which the chosen answers "
+        "are desirable and the rejected ones not"
+    ]
 
 
 def require_both_labels(location: str, rows: Sequence[LabelledAnswer], what: str = "") -> None:

@@ -21,6 +21,7 @@ _TASKS = {
     "merge": "merging the adapter",
     "adapter_plan": "the check of the adapter",
     "loading_plan": "the check of the weights",
+    "library_arguments": "listing the libraries' arguments",
     "memory_probe": "the probe",
     "score": "scoring answers",
     "generate": "generating answers",

@@ -42,6 +42,8 @@ class State:
         launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
         ranks: number of processes that train together.
         job: the batch job that its supervisor runs in: ``id``, ``node`` and ``restarts``; ``None`` without one.
+        group: the group that started it: ``id``, ``kind``, ``member`` (from 1) and ``values``, the settings that
+            differ within the group; ``None`` for a run of its own.
     """
 
     id: str
@@ -72,6 +74,7 @@ class State:
     launcher: str = "local"
     ranks: int = 1
     job: dict[str, Any] | None = None
+    group: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``state.json`` holds."""

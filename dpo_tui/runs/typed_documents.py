@@ -45,6 +45,11 @@ def wrong_field(kind: type, document: Mapping[str, Any]) -> str:
     return ""
 
 
+def fits_number(value: object) -> bool:
+    """Whether a value from a file can be used as a number: true, NaN and what fits no field of the system's cannot."""
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST  # type: ignore[operator]
+
+
 @cache
 def _checks(kind: type) -> dict[str, tuple[frozenset[type], Callable[[Any], bool], str]]:
     # Made once: a list of a thousand runs checks thirty fields of each, every second.
@@ -84,7 +89,7 @@ def _check(kind: Any) -> Callable[[Any], bool]:
         return lambda value: value is None
     if kind is float:
         # NaN is neither smaller nor larger.
-        return lambda value: type(value) in (int, float) and -_LARGEST < value < _LARGEST
+        return fits_number
     if kind is int:
         return lambda value: type(value) is int and -_LARGEST < value < _LARGEST
     if kind in (str, bool):

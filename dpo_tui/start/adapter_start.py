@@ -75,16 +75,17 @@ def is_adapter(model_name: str) -> bool:
     return (Path(model_name).expanduser() / ADAPTER_CONFIG).is_file()
 
 
-def read_adapter(model_name: str) -> AdapterOfBase:
+def read_adapter(model_name: str, setting: str = "model_name") -> AdapterOfBase:
     """Read an adapter and find its base on this machine.
 
     Args:
         model_name: an absolute folder, in which :func:`is_adapter` finds an adapter.
+        setting: which names it, for messages.
 
     Raises:
         ConfigError: it cannot be merged, or its base is not here.
     """
-    folder = ModelFolder(Path(model_name), model_name)
+    folder = ModelFolder(Path(model_name), model_name, setting=setting)
     settings = folder.read_object(ADAPTER_CONFIG) or {}
     base, revision = _base_of(folder, settings)
     _require_mergeable(folder, settings)
@@ -106,18 +107,19 @@ def require_mergeable(loaded: LoadedConfig) -> str:
     return read_adapter(name).sentence() if is_adapter(name) else ""
 
 
-def merged_model(config: Config, report: ProgressCallback) -> str:
+def merged_model(config: Config, report: ProgressCallback, setting: str = "model_name") -> str:
     """Return the folder of base + adapter for a config whose ``model_name`` is an adapter; merge it first if need be.
 
     Args:
         config: its ``model_name`` is absolute, and ``bf16`` says in which precision weights are written.
         report: called with the progress of the merge.
+        setting: which names the adapter, where it is not that of the start.
 
     Raises:
         ConfigError: it cannot be merged.
         ChildError: the merge has found that, such as an adapter of another model.
     """
-    adapter = read_adapter(config.model_name)
+    adapter = read_adapter(str(getattr(config, setting)), setting)
     path = adapter.folder.path
     if path.name == "adapter" and (path.parent / "state.json").is_file():
         # A run knows how its adapter was trained: on NF4 weights it is merged into those.

@@ -29,7 +29,7 @@ def is_earlier_run(name: str) -> bool:
     return name == PREVIOUS or name.startswith(RUN)
 
 
-def model_of(name: str, report: ProgressCallback = lambda message: None) -> str:
+def model_of(name: str, report: ProgressCallback = lambda message: None, setting: str = "model_name") -> str:
     """Return the folder of the whole model that ``run:KEY`` means; merge it first where only its adapter is there.
 
     Raises:
@@ -37,10 +37,10 @@ def model_of(name: str, report: ProgressCallback = lambda message: None) -> str:
         RunError: it has no result.
         ChildError: it cannot be merged.
     """
-    return merge_run(store.find(name.removeprefix(RUN)), report)
+    return merge_run(store.find(name.removeprefix(RUN)), report, setting)
 
 
-def merge_run(folder: RunFolder, report: ProgressCallback) -> str:
+def merge_run(folder: RunFolder, report: ProgressCallback, setting: str = "model_name") -> str:
     """Return the folder of the whole model of a run; merge it first where only its adapter is there.
 
     Raises:
@@ -49,15 +49,15 @@ def merge_run(folder: RunFolder, report: ProgressCallback) -> str:
     """
     # The app checks in one thread and starts in another: both may need the same merge, and two would write one folder.
     with _MERGING:
-        _merge(folder, report)
+        _merge(folder, report, setting)
     return str(folder.merged)
 
 
-def _merge(folder: RunFolder, report: ProgressCallback) -> None:
+def _merge(folder: RunFolder, report: ProgressCallback, setting: str) -> None:
     if not folder.merged.is_dir():
         if not folder.adapter.is_dir():
             raise RunError(
-                f"model_name = {RUN}{folder.id}: the run has no result to go on from",
+                f"{setting} = {RUN}{folder.id}: the run has no result to go on from",
                 hint=f"See how it goes: dpo-tui status {folder.id}",
             )
         report({"kind": "progress", "message": f"Merging the adapter of run {folder.id} into its base"})

@@ -12,6 +12,7 @@ from dpo_tui.start.adapter_start import is_adapter, read_adapter
 from dpo_tui.start.earlier_run_model import is_earlier_run
 from dpo_tui.start.model_checks.adapter_targets import check_merge_at_end
 from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.start.model_checks.own_code import brings_code, with_trusted_code
 from dpo_tui.start.model_checks.registry import CHECKS, ModelUse
 from dpo_tui.start.model_checks.weight_files import has_weights
 from dpo_tui.start.model_checks.worker_packages import WorkerPackages
@@ -44,14 +45,21 @@ def check_model(config: Config, *, has_gpu: bool = True) -> list[str]:
     if is_adapter(config.model_name):
         # The model that it is merged into does not exist yet: before a start that is checked as any other.
         return [read_adapter(config.model_name).sentence()]
-    folder = _folder_of(config.model_name, config.model_revision)
+    folder = model_files(config.model_name, config.model_revision)
     if folder is None:
         return []
-    use = ModelUse(config, WorkerPackages(provider_of(config).interpreter()), has_gpu)
+    packages = WorkerPackages(provider_of(config).interpreter())
+    config = with_trusted_code(config, packages)
+    use = ModelUse(config, packages, has_gpu)
     notes = [note for check in CHECKS for note in check(folder, use)]
-    if config.merge_at_end:
+    if config.merge_at_end and not brings_code(folder, packages):
         check_merge_at_end(folder, config)
     return notes
+
+
+def trusted(config: Config) -> Config:
+    """Return a config whose ``trust_remote_code`` names the code that the user has allowed before; see `own_code`."""
+    return with_trusted_code(config, WorkerPackages(provider_of(config).interpreter()))
 
 
 def check_next_stage(config: Config) -> None:
@@ -63,7 +71,7 @@ def check_next_stage(config: Config) -> None:
     Raises:
         ConfigError: the adapter cannot be merged.
     """
-    folder = None if config.merge_at_end else _folder_of(config.model_name, config.model_revision)
+    folder = None if config.merge_at_end else model_files(config.model_name, config.model_revision)
     if folder is not None:
         check_merge_at_end(folder, config)
 
@@ -102,21 +110,30 @@ def model_remarks(config: Config, *, has_gpu: bool = True) -> tuple[str, ...]:
         return (f"A run would not start: {error.message}. {error.hint or ''}".strip(),)
 
 
-def _folder_of(name: str, revision: str | None) -> ModelFolder | None:
-    """Return where a model's files are; None where the hub has to be asked for them, and has answered."""
+def model_files(name: str, revision: str | None, setting: str = "model_name") -> ModelFolder | None:
+    """Return where a model's files are; None where the hub has to be asked for them, and has answered.
+
+    Args:
+        name: absolute folder or hub id.
+        revision: of the hub id.
+        setting: which names the model, for messages.
+
+    Raises:
+        ConfigError: it is nowhere.
+    """
     if Path(name).is_absolute():
-        folder = ModelFolder(Path(name), name)
+        folder = ModelFolder(Path(name), name, setting=setting)
         if not folder.path.is_dir():
             raise folder.error("no such folder", "check the path")
         return folder
     if name.startswith((".", "~")) or name.count("/") > 1:
-        raise ConfigError(f"model_name = {name}: no such folder")
+        raise ConfigError(f"{setting} = {name}: no such folder")
     cached = cached_config(name, revision)
     if cached is None:
-        _check_hub_id(name)
-        _ask_hub(name, revision)
+        _check_hub_id(name, setting)
+        _ask_hub(name, revision, setting)
         return None
-    folder = ModelFolder(cached.parent, name, cached=True)
+    folder = ModelFolder(cached.parent, name, cached=True, setting=setting)
     if _is_complete(folder):
         return folder
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
@@ -124,7 +141,7 @@ def _folder_of(name: str, revision: str | None) -> ModelFolder | None:
             "only a part of its files has been downloaded, and HF_HUB_OFFLINE is set",
             f"where there is a connection: hf download {name}",
         )
-    _ask_hub(name, revision)  # the worker downloads the rest
+    _ask_hub(name, revision, setting)  # the worker downloads the rest
     return None
 
 
@@ -135,21 +152,21 @@ def _is_complete(folder: ModelFolder) -> bool:
     return all((folder.path / file).is_file() for file in folder.weight_files)
 
 
-def _check_hub_id(name: str) -> None:
+def _check_hub_id(name: str, setting: str) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(name)
     except HFValidationError:
-        raise ConfigError(f"model_name = {name}: is neither a folder here nor a hub id", hint=_HUB_ID) from None
+        raise ConfigError(f"{setting} = {name}: is neither a folder here nor a hub id", hint=_HUB_ID) from None
 
 
-def _ask_hub(name: str, revision: str | None) -> None:
+def _ask_hub(name: str, revision: str | None, setting: str) -> None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    place = f"model_name = {name}"
+    place = f"{setting} = {name}"
     try:
         found = HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS)
     except GatedRepoError:
@@ -158,7 +175,8 @@ def _ask_hub(name: str, revision: str | None) -> None:
             hint="accept it on the model's hub page, then log in with `hf auth login` or set HF_TOKEN",
         ) from None
     except RevisionNotFoundError:
-        raise ConfigError(f"model_revision = {revision}: {name} has no such branch, tag or commit") from None
+        named = "model_revision" if setting == "model_name" else f"{setting}_revision"
+        raise ConfigError(f"{named} = {revision}: {name} has no such branch, tag or commit") from None
     except RepositoryNotFoundError:
         raise ConfigError(
             f"{place}: the hub has no such model, or it is private",
@@ -168,12 +186,11 @@ def _ask_hub(name: str, revision: str | None) -> None:
         raise ConfigError(
             f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}", hint=_LOCAL_FOLDER
         ) from None
-    _check_repository({file.rfilename for file in found.siblings or ()}, name)
+    _check_repository({file.rfilename for file in found.siblings or ()}, name, place)
 
 
-def _check_repository(files: set[str], name: str) -> None:
+def _check_repository(files: set[str], name: str, place: str) -> None:
     """Check by the names of a repository's files that it holds a model; the hub may not list them."""
-    place = f"model_name = {name}"
     if not files or "config.json" in files:
         return
     if "adapter_config.json" in files:

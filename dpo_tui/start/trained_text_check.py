@@ -6,12 +6,11 @@ from typing import Any
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.load_split import Split
-from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
-from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens.template_check import check_config
 from dpo_tui.data.tokens.template_findings import NO_MESSAGE, TemplateFinding
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings, TokenizerSettings, require_special_tokens
 from dpo_tui.data.tokens.too_long import require_room
+from dpo_tui.data.tokens.trained_answers import require_trained_answers
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
 
@@ -24,7 +23,8 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
         split: the run's rows.
 
     Raises:
-        ConfigError: ``eos_token`` is no token, or the tokenizer has nothing to pad with.
+        ConfigError: ``eos_token`` is no token, the tokenizer has nothing to pad with, or the template does not mark the
+            answers that alone are to be trained.
         DataError: the prompt of every pair fills ``max_seq_length`` alone; where the template writes none of the
             messages, that is named in place of the length.
     """
@@ -36,11 +36,13 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
     if tokenizer is not None:
         ends_text = any(isinstance(row, Demonstration) and row.text is not None for row in split.train[:1])
         require_special_tokens(tokenizer, config, ends_text=ends_text)
+    for rows in (split.train, split.held_out):
+        require_trained_answers(config, [row for row in rows if isinstance(row, Demonstration)])
     found = tuple(check_config(config, split.train))
     try:
         for rows, part in ((split.train, "training"), (split.held_out, "held-out")):
-            pairs = [row.as_pair() if isinstance(row, LabelledAnswer) else row for row in rows]
-            require_room(config, [row for row in pairs if isinstance(row, Pair)], part)
+            if rows and not isinstance(rows[0], Demonstration):
+                require_room(config, rows, part)
     except DataError as too_long:
         raise _writes_nothing(config, found) or too_long from None
     return found

@@ -21,7 +21,9 @@ def _lowers_chosen(settings: Settings) -> bool:
     return any(name in DPO_LOSSES and DPO_LOSSES[name].lowers_chosen for name in losses_of(settings))
 
 
-REFERENCE_SETTINGS = frozenset(
+OTHER_REFERENCE = frozenset({"ref_model", "ref_model_revision", "ref_adapter"})
+"""The settings that name a reference other than the model that training starts from."""
+REFERENCE_SETTINGS = OTHER_REFERENCE | frozenset(
     {
         "precompute_ref_log_probs",
         "precompute_ref_batch_size",

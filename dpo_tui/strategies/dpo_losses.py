@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_tui.strategies.metric_expectations import LN2
-from dpo_tui.strategies.strategy import Betas, LossScale, Settings
+from dpo_tui.strategies.strategy import Betas, LossScale, Settings, has_other_reference
 
 Number = Callable[[Settings], float]
 
@@ -125,7 +125,8 @@ def loss_scale(settings: Settings) -> LossScale | None:
         return None
     start = floor = 0.0
     found = False
-    complete = not settings.get("use_weighting", False)
+    # With another reference the log-ratios are not 0 before the first update.
+    complete = not settings.get("use_weighting", False) and not has_other_reference(settings)
     for name, weight in zip(names, weights, strict=True):
         loss = DPO_LOSSES[name]
         if loss.start is None or loss.floor is None:

@@ -7,7 +7,16 @@ of the answers of the micro-batch, each moved on to the next prompt, and at leas
 
 from dpo_tui.strategies.dpo import REFERENCE_SETTINGS
 from dpo_tui.strategies.metric_expectations import LN2, PREFERENCE_MARGIN, Metric
-from dpo_tui.strategies.strategy import Betas, DataForm, LearningRates, LossScale, Settings, Strategy, disables_dropout
+from dpo_tui.strategies.strategy import (
+    Betas,
+    DataForm,
+    LearningRates,
+    LossScale,
+    Settings,
+    Strategy,
+    disables_dropout,
+    has_other_reference,
+)
 
 KL_TERM = "kl_term"
 """TRL logs z as ``kl``, which here is the name of the KL divergence that is estimated from sampled answers."""
@@ -34,7 +43,9 @@ def _loss_scale(settings: Settings) -> LossScale:
     """Every answer begins at half its weight; with two weights the start depends on the labels of the micro-batch."""
     desirable, undesirable = weights_of(settings)
     mean = (desirable + undesirable) / 2
-    start = 0.5 * desirable if desirable == undesirable else None
+    # With another reference than the start the log-ratios are not 0 before the first update.
+    known = desirable == undesirable and not has_other_reference(settings)
+    start = 0.5 * desirable if known else None
     return LossScale(start, 0.0, 0.5 * mean / LN2)
 
 
@@ -80,6 +91,7 @@ KTO = Strategy(
     smallest_micro_batch=SMALLEST_MICRO_BATCH,
     disables_dropout=disables_dropout,
     micro_batch_changes_loss=lambda settings: True,
+    several_processes=True,
     keeps_data_order=True,
     settings=REFERENCE_SETTINGS
     | {

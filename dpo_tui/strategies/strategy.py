@@ -102,6 +102,11 @@ def disables_dropout(settings: Settings) -> bool:
     return bool(settings.get("disable_dropout", True))
 
 
+def has_other_reference(settings: Settings) -> bool:
+    """Whether a run's reference is another model than the one that training starts from."""
+    return bool(settings.get("ref_model") or settings.get("ref_adapter"))
+
+
 def _no_refusal(settings: Settings) -> tuple[str, str] | None:
     return None
 

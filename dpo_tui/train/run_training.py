@@ -33,7 +33,7 @@ from dpo_tui.train.export.merged_model import NOT_CHECKED, write_merged_folder
 from dpo_tui.train.export.model_card import Kind, model_card
 from dpo_tui.train.export.save_check import SaveCheck
 from dpo_tui.train.model import unsloth
-from dpo_tui.train.model.base_files import require_earlier_stage
+from dpo_tui.train.model.base_files import require_earlier_stages
 from dpo_tui.train.model.device import TrainingDevice, choose_device, require_trainable_attention
 from dpo_tui.train.model.load import load_model, load_tokenizer
 from dpo_tui.train.trainer.answer_lengths import answer_lengths
@@ -43,7 +43,7 @@ from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.trainer.trainer_registry import build_trainer
 from dpo_tui.train.trainer.trainers import shortcuts_of
-from dpo_tui.train.worker.checkpoints import checkpoint_to_resume
+from dpo_tui.train.worker.checkpoints import checkpoint_to_resume, require_optimizer_state
 from dpo_tui.train.worker.distributed import broadcast_from_first, join_ranks
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.receipt import DataUsed, write_receipt
@@ -69,7 +69,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
         DpoTuiError: the data, the model or the device cannot be used.
     """
     join_ranks(journal.rank, on_gpu=config.gpus != "none" and torch.cuda.is_available())
-    require_earlier_stage(config)
+    require_earlier_stages(config)
     check_trackers(config.report_to)
     set_environment(config.report_to, folder)
     rows, data_changes = _load_rows(config, folder, journal)
@@ -83,10 +83,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     model, tokenizer = _load_policy(config, device, journal)
 
     stop_requests.raise_if_stopped()
-    # Rank 0 chooses: it reads every file of the checkpoint, and takes the marker of a damaged one away.
-    checkpoint = broadcast_from_first(
-        checkpoint_to_resume(folder.checkpoints, journal) if journal.rank.is_first else None
-    )
+    checkpoint = _checkpoint(config, folder, journal)
     callback = RunCallback(journal, stop_requests, config.save_total_limit, BestSelection.of(config))
     trainer = build_trainer(
         config,
@@ -164,6 +161,16 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
 def _report_start(config: Config, journal: Journal) -> None:
     if (start := MergedStart.of(config.model_name)) is not None:
         journal.event("note", start.sentence(), adapter=start.adapter, base=start.base)
+
+
+def _checkpoint(config: Config, folder: RunFolder, journal: Journal) -> Path | None:
+    """Return the checkpoint to resume from; None where the run begins."""
+    # Rank 0 chooses: it reads every file of the checkpoint, and takes the marker of a damaged one away.
+    checkpoint: Path | None = broadcast_from_first(
+        checkpoint_to_resume(folder.checkpoints, journal) if journal.rank.is_first else None
+    )
+    require_optimizer_state(config, checkpoint)
+    return checkpoint
 
 
 def _connect(
@@ -279,7 +286,8 @@ def _data_used(config: Config, rows: RunDatasets, trainer: Any) -> DataUsed:
         format=rows.format,
         rows=rows.total,
         unusable=len(rows.dropped),
-        too_long=rows.examples - train - held_out,
+        # Packed sequences are not counted in rows, and packing leaves none out.
+        too_long=0 if config.packing else rows.examples - train - held_out,
         train=train,
         held_out=held_out,
         **vars(lengths),

@@ -223,7 +223,7 @@ def test_an_argument_of_the_adapter_that_goes_with_another_setting_in_no_way_is_
 
 
 def test_the_fields_are_those_of_the_strategy_and_of_no_other_provider() -> None:
-    values: dict[str, Any] = {"model_name": "m", "dataset": "d", "trl": {"packing": True}}
+    values: dict[str, Any] = {"model_name": "m", "dataset": "d", "trl": {"eval_packing": True}}
     assert "no such argument" in passthrough_problems(from_values(values))[0].message
     assert passthrough_problems(from_values(values | {"strategy": "sft"})) == []
     assert passthrough_problems(from_values(values | {"provider": "unsloth"})) == []

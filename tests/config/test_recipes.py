@@ -44,3 +44,11 @@ def test_one_recipe_after_another_leaves_nothing_of_the_first() -> None:
     changed = with_values(plan, {"beta": 0.3})
     assert "beta = 0.1 (now 0.3, by you)" in recipe_changes(changed)
     assert with_recipe(plan, "none").config.strategy == "dpo"
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_what_a_recipe_writes_is_not_advised_against_by_the_check_of_it(tmp_path: Path, recipe: Recipe) -> None:
+    """Not even as a remark: an adapter is trained, and the rate is one for an adapter."""
+    path = tmp_path / "config.toml"
+    path.write_text(CliRunner().invoke(cli, ["config", "init", "--recipe", recipe.name]).output, encoding="utf-8")
+    assert advise(load(path).config) == []

@@ -43,6 +43,7 @@ RENAMED = {
     "dpo_label_smoothing": "label_smoothing",
     "preprocessing_num_workers": "dataset_num_proc",
     "run_name": "name",
+    "ref_model_adapters": "ref_adapter",
 }
 DROPPED = {
     "output_dir": OWN_FOLDER,
@@ -76,7 +77,6 @@ DROPPED = {
     "deepspeed": ONE_GPU,
     "fsdp": ONE_GPU,
     "fsdp_config": ONE_GPU,
-    "save_only_model": "checkpoints hold what a resume needs",
     "resume_from_checkpoint": "`dpo-tui resume` finds the checkpoint",
     "eval_strategy": "evaluation follows eval_split and eval_steps",
     "evaluation_strategy": "evaluation follows eval_split and eval_steps",

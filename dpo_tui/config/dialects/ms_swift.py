@@ -33,6 +33,7 @@ _RENAMED = {
     "max_length": "max_seq_length",
     "lora_rank": "lora_r",
     "run_name": "name",
+    "ref_adapters": "ref_adapter",
 }
 _PRECISION = "the precision follows bf16 and the device"
 _SHAPE = "the shape of the rows is recognised by itself"

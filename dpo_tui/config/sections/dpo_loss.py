@@ -81,6 +81,26 @@ class DpoSection(Section):
     precompute_ref_batch_size: int | None = setting(
         None, "reference batch", "Pairs in one forward pass of that scoring.", unit="pairs", advanced=True, ge=1
     )
+    ref_model: str | None = setting(
+        None,
+        "reference model",
+        "A reference other than the model that training starts from: a hub id, a folder, run:ID, or the folder of an "
+        "adapter, which is merged into its base first. It must have the tokens of model_name. Left out, the reference "
+        "is the start, frozen.",
+        advanced=True,
+        min_length=1,
+    )
+    ref_model_revision: str | None = setting(
+        None, "reference revision", "Branch, tag or commit of the reference on the hub.", advanced=True
+    )
+    ref_adapter: str | None = setting(
+        None,
+        "reference adapter",
+        "The folder of a LoRA adapter, or run:ID of a run that trained one: the reference is its base with it merged "
+        "in. Instead of ref_model.",
+        advanced=True,
+        min_length=1,
+    )
     sync_ref_model: bool = setting(
         False, "move the reference", "TR-DPO: pull the reference towards the policy now and then.", advanced=True
     )

@@ -38,6 +38,13 @@ class EvalSection(Section):
         "there is one.",
         advanced=True,
     )
+    eval_strategy: Literal["steps", "epoch"] = setting(
+        "steps",
+        "evaluate by",
+        "steps evaluates every eval_steps; epoch at the end of each epoch. Both evaluate before the first step and "
+        "after the last.",
+        advanced=True,
+    )
     eval_steps: int | None = setting(
         None,
         "evaluate every",

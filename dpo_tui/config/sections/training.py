@@ -101,6 +101,20 @@ class TrainingSection(Section):
         advanced=True,
         ge=1,
     )
+    save_strategy: Literal["steps", "epoch"] = setting(
+        "steps",
+        "save by",
+        "steps saves a checkpoint every save_steps; epoch at the end of each epoch, so that what is lost when a run "
+        "ends early may be most of one.",
+        advanced=True,
+    )
+    save_only_model: bool = setting(
+        False,
+        "checkpoints of weights",
+        "Leave optimizer, schedule and random state out of checkpoints: a third of the size or less. A run whose "
+        "training is not finished then cannot be resumed from them, and `resume` says so.",
+        advanced=True,
+    )
     save_total_limit: int = setting(
         2, "checkpoints kept", "Older checkpoints are deleted.", advanced=True, ge=1, le=1000
     )

@@ -25,6 +25,14 @@ _CHECKS = ("prompt-in-answer", "template-tokens", "control-characters")
 """Checks of pairs that make sense for one answer."""
 _MOST_COUNTED = 4000
 """Answers whose tokens are counted."""
+_OF_ANSWERS = {
+    "missing-field": (
+        "prompt, answer or label is missing",
+        "KTO needs an answer to a prompt and a verdict on it; a row without one of the three says nothing.",
+        "Name other columns with --prompt-field, --completion-field, --label-field, or leave the rows out.",
+    )
+}
+"""Title, explanation and remedy of checks that speak of the columns of pairs."""
 FOR_KTO = 'These are labelled answers, for strategy = "kto": DPO needs two answers to one prompt.'
 
 
@@ -109,14 +117,19 @@ def _problems(loaded: LoadedLabelled, checks: dict[str, Check]) -> tuple[list[Re
             checks[name].severity,
             len(numbers),
             numbers[:LISTED_ROWS],
-            checks[name].title.replace("pair", "answer"),
+            title,
             details.get(name, ""),
-            checks[name].explanation,
-            checks[name].remedy,
+            explanation,
+            remedy,
         )
         for name, numbers in by_check.items()
+        for title, explanation, remedy in [_message_of(checks[name], name)]
     ]
     return [*found, *_label_problems(loaded.rows)], flags
+
+
+def _message_of(check: Check, name: str) -> tuple[str, str, str]:
+    return _OF_ANSWERS.get(name) or (check.title.replace("pair", "answer"), check.explanation, check.remedy)
 
 
 def _label_problems(rows: Sequence[LabelledAnswer]) -> list[ReportedProblem]:

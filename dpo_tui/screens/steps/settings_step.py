@@ -25,7 +25,7 @@ from dpo_tui.widgets.text_pane import TextPane
 
 # The order in which people need the sections; model and data have steps of their own and come last.
 ORDER = (
-    *("training", "dpo", "kto", "cpo", "lora", "data", "model", "eval", "compute", "slurm", "run"),
+    *("training", "dpo", "kto", "cpo", "sft", "lora", "data", "model", "eval", "compute", "slurm", "run"),
     *("trl", "peft", "model_init"),
 )
 RECIPE = "recipe"
@@ -35,6 +35,7 @@ _TITLES = {
     "training": "Training",
     "dpo": "DPO",
     "kto": "KTO",
+    "sft": "SFT",
     "cpo": "CPO and SimPO",
     "lora": "LoRA",
     "data": "Data",

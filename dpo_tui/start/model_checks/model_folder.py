@@ -28,15 +28,17 @@ class ModelFolder:
         path: of the folder.
         name: what the config calls the model.
         cached: whether it is a snapshot in the hub's cache.
+        setting: which names it, for messages.
     """
 
     path: Path
     name: str
     cached: bool = False
+    setting: str = "model_name"
 
     def error(self, what: str, hint: str) -> ConfigError:
         """Make the error of a fault: what is wrong with the model, and what to do."""
-        return ConfigError(printable(f"model_name = {self.name}: {what}", single_line=True), hint=hint)
+        return ConfigError(printable(f"{self.setting} = {self.name}: {what}", single_line=True), hint=hint)
 
     def damaged(self, file: str, error: Exception) -> ConfigError:
         """Make the error of a file that cannot be used, with how to get it again."""

@@ -68,7 +68,7 @@ def _tokens_without_embedding(
 ) -> list[str]:
     """Compare token ids with the rows of the embedding in the files, which may have more rows than the vocabulary."""
     rows = max((shape[0] for shape in input_embeddings(folder)), default=0)
-    ids = _token_ids(tokenizer)
+    ids = token_ids(tokenizer)
     outside = {token: number for token, number in ids.items() if number >= rows}
     if not rows or not outside:
         return []
@@ -77,7 +77,7 @@ def _tokens_without_embedding(
         f" and {len(outside) - 1:,} more tokens ids beyond it" if len(outside) > 1 else ""
     )
     specials = {_content(settings.get(name)) for name in _SPECIAL}
-    ordinary = outside.keys() - _added(tokenizer).keys()
+    ordinary = outside.keys() - added_tokens(tokenizer).keys()
     used = sorted(token for token in outside if token in specials or (len(token) > 1 and token in template))
     if ordinary or used:
         raise folder.error(
@@ -89,7 +89,7 @@ def _tokens_without_embedding(
     return [f"{what[0].upper()}{what[1:]}: a text that has it ends the run"]
 
 
-def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
+def token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
     """Return the id of every token in a ``tokenizer.json``; those without a usable one are left out."""
     model = tokenizer.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
@@ -98,10 +98,11 @@ def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
         found = vocabulary
     elif isinstance(vocabulary, list):  # Unigram: pairs of a token and its score, in the order of the ids
         found = {str(entry[0]): number for number, entry in enumerate(vocabulary) if isinstance(entry, list) and entry}
-    return {token: number for token, number in (found | _added(tokenizer)).items() if isinstance(number, int)}
+    return {token: number for token, number in (found | added_tokens(tokenizer)).items() if isinstance(number, int)}
 
 
-def _added(tokenizer: dict[str, Any]) -> dict[str, Any]:
+def added_tokens(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """Return the id of every token that was added to the vocabulary in a ``tokenizer.json``."""
     added = tokenizer.get("added_tokens")
     entries = added if isinstance(added, list) else []
     return {str(one.get("content")): one.get("id") for one in entries if isinstance(one, dict)}

@@ -87,8 +87,12 @@ def estimate_kl(
 
 
 def has_reference(trainer: Any) -> bool:
-    """Whether a trainer holds its reference: not after full fine-tuning with precomputed log-probabilities."""
-    return getattr(trainer, "ref_model", None) is not None or isinstance(trainer.model, PeftModel)
+    """Whether a trainer holds its reference: not a model of its own whose log-probabilities were precomputed."""
+    if getattr(trainer, "ref_model", None) is not None:
+        return True
+    # Without its adapter the policy is the model that training started from, which may not be the reference.
+    named = getattr(getattr(trainer, "config", None), "ref_model", None)
+    return isinstance(trainer.model, PeftModel) and named is None
 
 
 @contextlib.contextmanager

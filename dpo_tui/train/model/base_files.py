@@ -72,13 +72,18 @@ def licence_of(base: Path) -> dict[str, str]:
     return {key: str(values[key]) for key in ("license", "license_name", "license_link") if values.get(key)}
 
 
-def require_earlier_stage(config: Config) -> None:
-    """Check that the earlier stage of a chain has left the model that this one trains from.
+def require_earlier_stages(config: Config) -> None:
+    """Check that earlier stages of a chain have left the model that this one trains from, and its reference.
 
     Raises:
-        TrainingError: the config trains from the merged model of another run, and that does not exist.
+        TrainingError: one of them is the merged model of another run, and that does not exist.
     """
-    folder = _earlier_run(config.model_name)
+    for name in filter(None, (config.model_name, config.ref_model)):
+        _require_earlier_stage(name)
+
+
+def _require_earlier_stage(model_name: str) -> None:
+    folder = _earlier_run(model_name)
     if folder is None or (folder / "merged").is_dir():
         return
     state = read_json(folder / "state.json") or {}

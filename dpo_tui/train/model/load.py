@@ -18,6 +18,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.checked_loading import Report, load_checked
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.model_class import model_class
+from dpo_tui.train.model.verified_code import may_run_code_of, trust_code_of
 
 # torch.compile makes a new FlexAttention kernel for one row or several, other lengths, with or without gradients,
 # shared prompts, generation. Past its default limit of 8 it falls back to unfused code, which materialises all
@@ -36,7 +37,12 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
         ConfigError: ``eos_token`` is no token, or there is nothing to pad with.
     """
     notes = []
-    tokenizer = AutoTokenizer.from_pretrained(config.model_name, revision=config.model_revision or "main")
+    trust_code_of(config)
+    tokenizer = AutoTokenizer.from_pretrained(
+        config.model_name,
+        revision=config.model_revision or "main",
+        trust_remote_code=may_run_code_of(config.model_name),
+    )
     if config.chat_template:
         try:
             tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
@@ -83,25 +89,12 @@ def load_model(
     Raises:
         TrainingError: a weight of the model is in none of its files.
     """
-    dtype = device.dtype if config.use_lora else torch.float32
-    options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
-    if config.attn_implementation != "auto":
-        options["attn_implementation"] = config.attn_implementation
+    trust_code_of(config)
     if config.attn_implementation == "flex_attention":
         torch._dynamo.config.recompile_limit = _FLEX_RECOMPILE_LIMIT
-    if config.use_4bit:
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=device.dtype,
-        )
-    if device.kind == "cuda":
-        options["device_map"] = {"": torch.cuda.current_device()}
     chosen = model_class(config.model_name, config.model_revision, adapter)
     try:
-        settings = options | copy.deepcopy(config.model_init)
-        model = load_checked(chosen, config.model_name, warn=warn, **settings)
+        model = load_checked(chosen, config.model_name, warn=warn, **loading_options(config, device))
     except (TypeError, ValueError) as error:
         if not config.model_init:
             raise
@@ -113,6 +106,30 @@ def load_model(
     model.config.use_cache = False
     disable_4bit_repacking(model)
     return model
+
+
+def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
+    """Return the keywords of ``from_pretrained`` of a config's model; those of [model_init] come last.
+
+    Args:
+        config: the run's settings.
+        device: device and precision.
+    """
+    dtype = device.dtype if config.use_lora else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
+    if config.attn_implementation != "auto":
+        options["attn_implementation"] = config.attn_implementation
+    if config.use_4bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=device.dtype,
+        )
+    # Divided, it need not fit a GPU whole: it comes there when the training begins, or before if it fits.
+    if device.kind == "cuda" and not config.is_sharded:
+        options["device_map"] = {"": torch.cuda.current_device()}
+    return options | copy.deepcopy(config.model_init)
 
 
 def model_config_values(config: Config) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def computed_obstacle(trainer: Any, sizes: DatasetLengths, budget: CheckBudget) 
     short = int(np.argmin(sizes.rows))
     short_row = trainer.train_dataset[short]
     probe = trainer.shortcuts.probe
-    # In full fine-tuning the reference is a model of its own, which stays in evaluation mode.
-    if trainer.config.use_lora and probe is not None:
+    # A reference that is a model of its own, as in full fine-tuning, stays in evaluation mode.
+    if trainer.config.use_lora and trainer.ref_model is None and probe is not None:
         random = random_in_training(
             trainer.model, lambda: torch.stack(list(trainer.compute_ref_log_probs(trainer.model, probe)))
         )

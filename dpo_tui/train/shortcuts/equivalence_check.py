@@ -74,11 +74,22 @@ def _shorten_on_cpu(row: dict[str, Any], device_type: str) -> dict[str, Any]:
 def token_logps(trainer: Any, batch: Batch, *, auxiliary: bool = False) -> torch.Tensor:
     """Return log π(token) of every token of an answer, ``[K]`` for the ``K`` such tokens of the batch, in fp32.
 
+    Where the config names a reference, which may be of another family, its log-probabilities follow.
+
     Args:
         trainer: TRL's DPOTrainer.
         batch: collated.
         auxiliary: append the load-balancing loss of a mixture of experts, where TRL adds it to its own.
     """
+    logps = _logps_of(trainer, trainer.model, batch, auxiliary=auxiliary)
+    reference = trainer.ref_model if getattr(trainer, "config", None) and trainer.config.ref_model else None
+    if reference is None:
+        return logps
+    with preserved_state(reference):
+        return torch.cat([logps, _logps_of(trainer, reference, batch, auxiliary=False)])
+
+
+def _logps_of(trainer: Any, model: Any, batch: Batch, *, auxiliary: bool) -> torch.Tensor:
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
     auxiliary = auxiliary and getattr(trainer, "aux_loss_enabled", False)
@@ -87,10 +98,10 @@ def token_logps(trainer: Any, batch: Batch, *, auxiliary: bool = False) -> torch
     labelled = batch["completion_mask"][:, 1:] == 1
     with torch.no_grad(), trainer.accelerator.autocast():
         if trainer.shortcuts.has_fused_head:
-            outputs = trainer.model(**inputs, labels=labels, fused_lm_head=True)
+            outputs = model(**inputs, labels=labels, fused_lm_head=True)
             logps: torch.Tensor = outputs.log_probs[labelled].float()
         else:
-            outputs = trainer.model(**inputs)
+            outputs = model(**inputs)
             # Selected before they become fp32: all logits of a row, at four bytes for each word of the vocabulary, may
             # need more memory than the training step that the check precedes.
             logits = outputs.logits[:, :-1][labelled].float()

@@ -14,6 +14,7 @@ import transformers
 import trl
 
 from dpo_tui.config.schema import Config
+from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
 from dpo_tui.train.worker.distributed import values_of_ranks
@@ -40,10 +41,13 @@ def decide_precompute(config: Config, pairs: int, held_out: int, *, resumes: boo
         return ShortcutStatus(False, "the reference moves")
     if config.trl.get("neftune_noise_alpha"):
         return ShortcutStatus(False, "neftune_noise_alpha adds noise to every forward of a training step")
-    if not config.use_lora and config.kl_prompts:
+    if (config.ref_model or not config.use_lora) and config.kl_prompts:
         return ShortcutStatus(False, "the KL estimate asks the reference model during training")
     steps = config.training_steps(pairs)
-    evaluations = (steps // config.eval_steps if config.eval_steps else _EVALUATIONS) + (not resumes)
+    planned = steps // config.eval_steps if config.eval_steps else _EVALUATIONS
+    if config.eval_strategy == "epoch":
+        planned = math.ceil(steps / config.steps_per_epoch(pairs))
+    evaluations = planned + (not resumes)
     # The last batch of an epoch may be smaller than the effective batch, so both bound the pairs of all steps.
     trained = min(steps * config.effective_batch, math.ceil(pairs * config.num_train_epochs))
     every_time, once = trained + evaluations * held_out, pairs + held_out
@@ -62,16 +66,17 @@ def key_parts(config: Config, trainer: Any, weights: str | None) -> dict[str, An
     Returns:
         None where neither a digest nor a commit names the weights for certain.
     """
-    model = trainer.model.config
+    reference = getattr(trainer, "ref_model", None) or trainer.model
+    model = reference.config
     commit = getattr(model, "_commit_hash", None)
     if weights is None and commit is None:
         return None
     settings = {name: value for name, value in model.to_dict().items() if name not in _NOT_IN_THE_SCORES}
     return {
-        "weights": weights or f"{config.model_name}@{commit}",
+        "weights": weights or f"{config.ref_model or config.model_name}@{commit}",
         # Not only the config's file, which belongs to the weights: settings may have been changed when it was loaded.
         "model": settings,
-        "precision": [str(trainer.model.dtype), trainer.args.bf16, trainer.args.fp16, config.use_4bit],
+        "precision": [str(reference.dtype), trainer.args.bf16, trainer.args.fp16, config.use_4bit],
         "products": torch.get_float32_matmul_precision(),
         "attention": model._attn_implementation,
         "device": str(trainer.accelerator.device.type),
@@ -107,7 +112,8 @@ def compute_logps(
     dataset = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
     lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset]
     # With an adapter there is no second model: TRL's compute_ref_log_probs runs the policy with the adapter disabled.
-    model = trainer.ref_model or trainer.model
+    # Without one, a reference of FSDP2 is divided by now; the policy is whole until the training, and the same model.
+    model = trainer.model if trainer.ref_model is None or is_sharded(trainer.ref_model) else trainer.ref_model
     device = trainer.accelerator.device
     chosen, rejected = [0.0] * len(lengths), [0.0] * len(lengths)
     batches = list(_batches_by_length(lengths, batch_size, trainer.args.max_length, exact=exact_batches))

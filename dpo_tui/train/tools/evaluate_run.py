@@ -9,6 +9,7 @@ from typing import Any
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.changed_data import change_of
+from dpo_tui.data.label_balance import LABELS, LabelBalance
 from dpo_tui.data.load_split import split_version
 from dpo_tui.data.source.evaluation_source import evaluation_source, is_same_location
 from dpo_tui.data.source.source import FILE_SETTINGS
@@ -99,11 +100,20 @@ def evaluate(request: dict[str, Any], send: Send) -> dict[str, Any]:
         "run": folder.id,
         "data": request["data"] or "the run's held-out pairs",
         "pairs": pairs,
-        "notes": list(rows.notes),
+        "notes": _notes(rows),
         "metrics": {name: value for name, value in metrics.items() if isinstance(value, (int, float))},
         "examples": strategy.data.value,
         "accuracy_stderr": None if accuracy is None else math.sqrt(accuracy * (1 - accuracy) / pairs),
     }
+
+
+def _notes(rows: RunDatasets) -> list[str]:
+    """The notes on the data, with the labels of the rows that are evaluated in place of those that were trained."""
+    notes = [note for note in rows.notes if not note.startswith(LABELS)]
+    if rows.held_out is None or "label" not in rows.held_out.column_names:
+        return notes
+    labels = rows.held_out["label"]
+    return [*notes, LabelBalance(sum(labels), len(labels) - sum(labels)).count_sentence]
 
 
 def _rows(config: Config, folder: RunFolder, request: dict[str, Any]) -> RunDatasets:

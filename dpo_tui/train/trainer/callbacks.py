@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import IntervalStrategy
 
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.evaluation.time_budget import TrainingProgress
@@ -154,7 +155,8 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self._trained_seconds += self._step_seconds[-1]
         self._trained_steps += 1
         self._show_steps(state)
-        if self.selection is not None and state.global_step >= state.max_steps:
+        by_steps = args.eval_strategy == IntervalStrategy.STEPS
+        if self.selection is not None and by_steps and state.global_step >= state.max_steps:
             # In the loop, so that the weights of the last step are compared with the others before they are saved.
             control.should_evaluate = True
         # A collective after every step, so that all ranks save or leave the loop in the same step.
@@ -167,6 +169,14 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
             control.should_save = True
         elif requests.checkpoint:
             control.should_save = True
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Take back what Trainer orders at the end of an epoch, which it also calls the step that a stop ended."""
+        if self.stopped:
+            control.should_evaluate = control.should_save = False
         return control
 
     def on_log(
@@ -220,7 +230,7 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         """Run the further evaluation (KL estimate, sampled answers), and end the training early if that says so."""
         self._evaluated = 0
         self.last_evaluation = state.global_step
-        ends_early = self.after_evaluation is not None and self.after_evaluation(self._training_progress(state))
+        ends_early = self.after_evaluation is not None and self.after_evaluation(self._training_progress(args, state))
         is_best, ended = self._compare_evaluations(state)
         if ended:
             self.journal.event("note", ended, rule="early-stopping", step=state.global_step)
@@ -261,9 +271,12 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         ends = state.global_step < state.max_steps
         return is_best, self.selection.ends(state.log_history) if ends else ""
 
-    def _training_progress(self, state: TrainerState) -> TrainingProgress:
+    def _training_progress(self, args: TrainingArguments, state: TrainerState) -> TrainingProgress:
+        interval = int(state.eval_steps or 0)
+        if args.eval_strategy == IntervalStrategy.EPOCH:
+            interval = max(1, state.max_steps // max(1, state.num_train_epochs))
         seconds = self._trained_seconds / self._trained_steps if self._trained_steps else None
-        return TrainingProgress(seconds, state.global_step, state.max_steps, int(state.eval_steps or 0))
+        return TrainingProgress(seconds, state.global_step, state.max_steps, interval)
 
     def _show_steps(self, state: TrainerState) -> None:
         self.journal.progress(

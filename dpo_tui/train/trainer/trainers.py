@@ -14,6 +14,8 @@ from trl import DPOTrainer, SFTTrainer
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.dropout_rates import disable_dropout
+from dpo_tui.train.model.reference_loading import release_reference
+from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.shortcuts import reference_cache, reference_precompute
 from dpo_tui.train.shortcuts.batch_dependence import computed_obstacle, rope_obstacle
 from dpo_tui.train.shortcuts.check_budget import DatasetLengths
@@ -22,13 +24,14 @@ from dpo_tui.train.trainer.callbacks import RunCallback
 from dpo_tui.train.trainer.grouped_sampler import grouped_sampler
 from dpo_tui.train.trainer.pair_rows import PairRows
 from dpo_tui.train.trainer.run_datasets import RunDatasets
+from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.worker.distributed import broadcast_from_first
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
 
-class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
+class PairTrainer(SharedEvaluation, ShardedState, PairRows, DPOTrainer):  # type: ignore[misc]
     """TRL's DPOTrainer with phases in the journal, our shortcuts, and our caches of tokens and reference scores.
 
     Args:
@@ -51,13 +54,13 @@ class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
         self.journal = journal
         self.stop_requests = stop_requests
         self.shortcuts = shortcuts
-        self._policy = options["model"]
+        self._policy, self._reference = options["model"], options.get("ref_model")
         self._scores_doubtful = False
         # TRL's disable_dropout reaches torch's dropout modules only.
         self._config_rates = disable_dropout(self._policy) if options["args"].disable_dropout else []
         # Rank 0 alone looks into the cache, and hashes the weights for that.
         looks_up = shortcuts.reference.on and journal.rank.is_first
-        self._weights = reference_cache.WeightsDigest(config.model_name) if looks_up else None
+        self._weights = reference_cache.WeightsDigest(config.ref_model or config.model_name) if looks_up else None
         super().__init__(**options)
         if self.ref_model is not None and self.args.disable_dropout:
             disable_dropout(self.ref_model)
@@ -66,6 +69,9 @@ class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
         # its own cache first.
         if shortcuts.reference.on and not self.precompute_ref_logps:
             self._score_reference_once()
+        self._reference = None
+        if self.precompute_ref_logps and self.ref_model is not None:
+            release_reference(self)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Tokenise a dataset as TRL does, or take its rows from the token cache."""
@@ -75,7 +81,8 @@ class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
         rows = self.tokenised(dataset, processing_class, args, dataset_name, super()._prepare_dataset)
         # Before TRL looks at its arguments to decide whether full fine-tuning needs a reference model.
         if self.shortcuts.reference.on:
-            obstacle = rope_obstacle(self._policy, DatasetLengths.of(rows, args.max_length))
+            lengths = DatasetLengths.of(rows, args.max_length)
+            obstacle = rope_obstacle(self._reference or self._policy, lengths)
             if obstacle and self._leave_reference_in_steps(obstacle):
                 self.precompute_ref_logps = args.precompute_ref_log_probs = False
         return rows
@@ -135,7 +142,8 @@ class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
         if self._is_spread_out:
             return super()._precompute_ref_logps(dataset, name, batch_size)
         if (
-            not self.config.use_lora
+            self.ref_model is None
+            and not self.config.use_lora
             and (obstacle := self._computed_obstacle())
             and self._leave_reference_in_steps(obstacle)
         ):
@@ -166,7 +174,7 @@ class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
     @property
     def _is_spread_out(self) -> bool:
         """Whether the weights are spread over several processes, which all must run each forward pass."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        return bool(is_sharded(self.model) or self.is_deepspeed_enabled)
 
     def _score(self, dataset: Any, batch_size: int) -> reference_cache.ReferenceLogps:
         def progress(done: int) -> None:
@@ -189,7 +197,7 @@ class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
             return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-class DemonstrationTrainer(SharedEvaluation, SFTTrainer):  # type: ignore[misc]
+class DemonstrationTrainer(SharedEvaluation, ShardedState, SFTTrainer):  # type: ignore[misc]
     """TRL's SFTTrainer with the phase of its tokenising in the journal."""
 
     def __init__(self, journal: Journal, **options: Any) -> None:
@@ -245,8 +253,12 @@ def build_pair_trainer(inputs: TrainerInputs) -> Any:
     shortcuts.reference = reference_precompute.decide_precompute(
         config, len(rows.train), held_out, resumes=inputs.resumes
     )
-    # Without an adapter, TRL loads a second model as the reference unless its arguments say that it is precomputed.
-    arguments = inputs.make_arguments(reference_once=shortcuts.reference.on and not config.use_lora)
+    # Without an adapter, TRL loads a second model as the reference unless its arguments say that it is precomputed. One
+    # that is named is here already, and scored by us.
+    start_is_reference = config.ref_model is None
+    arguments = inputs.make_arguments(
+        reference_once=shortcuts.reference.on and not config.use_lora and start_is_reference
+    )
     return PairTrainer(config, journal, inputs.callback.stop_requests, shortcuts, args=arguments, **inputs.options)
 
 

@@ -14,6 +14,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.trackers import PROJECT
 from dpo_tui.train.model.device import TrainingDevice
+from dpo_tui.train.model.sharding import fsdp_arguments, with_dtypes_of_one_process
 
 # Five evaluations in a run without eval_steps: Trainer reads a number below 1 as a fraction of all steps.
 _EVAL_STEPS_RATIO = 0.2
@@ -61,6 +62,8 @@ _SHARED_FIELDS = (
     "dataloader_num_workers",
     "logging_steps",
     "save_steps",
+    "save_strategy",
+    "save_only_model",
     "seed",
     "activation_offloading",
     "dataset_num_proc",
@@ -105,7 +108,8 @@ def sft_arguments(
     config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool
 ) -> SFTConfig:
     """Return TRL's arguments for supervised fine-tuning; see :func:`dpo_arguments`."""
-    return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes)
+    own = {name: getattr(config, name) for name in ("completion_only_loss", "assistant_only_loss", "packing")}
+    return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes, own=own)
 
 
 def kto_arguments(config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool) -> Any:
@@ -193,7 +197,7 @@ def trl_arguments(
     values = _shared_arguments(config, folder, device, evaluates=evaluates, resumes=resumes) | dict(own or {})
     arguments = _known_to_trl(arguments_class, values)
     if not config.trl:
-        return arguments_class(**arguments)
+        return with_dtypes_of_one_process(arguments_class(**arguments), config, device)
     # transformers refuses it where there is no TF32, although it changes nothing there.
     passed_on = {name: value for name, value in config.trl.items() if not (name == "tf32" and device.kind == "cpu")}
     unknown = sorted(passed_on.keys() - {field.name for field in dataclasses.fields(arguments_class)})
@@ -203,11 +207,12 @@ def trl_arguments(
             hint="remove it, or install the TRL that it was written for",
         )
     try:
-        return arguments_class(**(arguments | copy.deepcopy(passed_on)))
+        made = arguments_class(**(arguments | copy.deepcopy(passed_on)))
     except (TypeError, ValueError, ImportError) as error:
         raise TrainingError(
             f"[trl] {', '.join(config.trl)}: TRL refuses them: {error}", hint="mend or remove them in the config"
         ) from error
+    return with_dtypes_of_one_process(made, config, device)
 
 
 def _shared_arguments(
@@ -226,20 +231,20 @@ def _shared_arguments(
         "use_cpu": device.kind == "cpu",
         "dataloader_pin_memory": device.kind == "cuda",
         "train_sampling_strategy": "group_by_length" if config.group_by_length else "random",
-        "eval_strategy": "steps" if evaluates else "no",
+        "eval_strategy": config.eval_strategy if evaluates else "no",
         "eval_steps": config.eval_steps or _EVAL_STEPS_RATIO,
         "eval_on_start": evaluates and not resumes,
         "logging_strategy": "steps",
         "logging_first_step": True,
         # Trainer would write the last finite loss instead, and hide that a run has diverged.
         "logging_nan_inf_filter": False,
-        "save_strategy": "steps",
         # RunCallback deletes old checkpoints, and only after the new one is marked complete.
         "save_total_limit": None,
         "report_to": list(config.report_to) or "none",
         "run_name": config.name,
         "project": PROJECT,
         "disable_tqdm": True,
+        **fsdp_arguments(config),
     }
 
 

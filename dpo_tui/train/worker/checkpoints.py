@@ -8,9 +8,12 @@ import shutil
 import time
 from pathlib import Path
 
+from dpo_tui.config.schema import Config
+from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.checkpoint_checksums import DAMAGED, checksums_of, damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete, step_of
+from dpo_tui.runs.weights_only_checkpoints import resume_refusal
 from dpo_tui.train.worker.journal import Journal
 
 
@@ -60,6 +63,17 @@ def checkpoint_to_resume(folder: Path, journal: Journal) -> Path | None:
     if checkpoint is not None:
         journal.event("note", f"Resuming from step {step_of(checkpoint)}", step=step_of(checkpoint))
     return checkpoint
+
+
+def require_optimizer_state(config: Config, checkpoint: Path | None) -> None:
+    """Check that training can go on from a checkpoint, also where an attempt follows another without a person.
+
+    Raises:
+        TrainingError: it holds the weights alone, and steps are left.
+    """
+    refusal = resume_refusal(checkpoint) if config.save_only_model else None
+    if refusal is not None:
+        raise TrainingError(refusal[0], hint=refusal[1])
 
 
 def prune(folder: Path, keep: int, best_step: int | None = None) -> None:

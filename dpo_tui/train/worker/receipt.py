@@ -98,6 +98,7 @@ def write_receipt(
             "argv": _argv(),
             "device": {"kind": device.kind, "precision": device.precision, **_gpu()},
             "model": config.model_name,
+            **({"reference": _reference(config)} if config.ref_model else {}),
             **({"start": vars(start)} if start is not None else {}),
             "data": vars(data),
             "split_version": split_version,
@@ -113,6 +114,16 @@ def write_receipt(
             "results": results,
         },
     )
+
+
+def _reference(config: Config) -> dict[str, Any]:
+    """The reference that the config names: where it is, and what it was merged from."""
+    merged = MergedStart.of(config.ref_model or "")
+    return {
+        "model": config.ref_model,
+        "revision": config.ref_model_revision,
+        **({"merged_from": vars(merged)} if merged is not None else {}),
+    }
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 
 from dpo_tui.data.pairs.pair import Unreadable
 from dpo_tui.data.rows.column_names import SCORE_TERMS, column_names, number_of, terms_of
-from dpo_tui.data.rows.column_shapes import Binding, ColumnMapping, RawAnswer, RawPair, Record, shape
+from dpo_tui.data.rows.column_shapes import (
+    Binding,
+    ColumnMapping,
+    RawAnswer,
+    RawPair,
+    Record,
+    UnclearColumnError,
+    shape,
+)
 from dpo_tui.data.rows.label_values import (
     CONVERSATIONS,
     NOT_COLUMNS,
@@ -23,6 +31,9 @@ from dpo_tui.data.rows.shapes.prompt_columns import PROMPT_COLUMNS, PromptColumn
 _SCORES = frozenset({*SCORE_TERMS, "helpfulness", "correctness", "coherence", "complexity", "verbosity"})
 
 
+_FOR_KTO = 'strategy = "kto" takes these'
+
+
 @shape("unpaired")
 def answer_with_verdict(record: Record, mapping: ColumnMapping) -> Binding | None:
     """KTO data: one answer with a thumb up or down."""
@@ -33,7 +44,7 @@ def answer_with_verdict(record: Record, mapping: ColumnMapping) -> Binding | Non
         return None
     message = (
         f"one answer with a verdict (`{answer}`, `{label}`) is KTO data; DPO needs two answers to one prompt, and "
-        'strategy = "kto" takes these'
+        f"{_FOR_KTO}"
     )
     # A threshold is meant for ratings, which a verdict beside them must not be taken for.
     rated = mapping.rating_threshold is not None and mapping.label is None
@@ -104,7 +115,16 @@ def _labelled(
     prompts = PromptColumns.of(record, mapping, taken=(answer,) if mapping.prompt is None else ())
     threshold = mapping.rating_threshold
 
-    def refuse(_row: Record) -> Iterable[RawPair]:
+    def refuse(row: Record) -> Iterable[RawPair]:
+        if message.endswith(_FOR_KTO):
+            try:
+                read(row)
+            except Unreadable as problem:  # whoever followed the hint would be refused there
+                other = f'strategy = "kto" does not take it either: {problem.message}'
+                text = message.replace(_FOR_KTO, other)
+                # Numbers that are no verdicts make the column unclear in all rows, those with a 1 included.
+                unclear = isinstance(problem, UnclearColumnError)
+                raise (UnclearColumnError(text) if unclear else Unreadable("missing-field", text)) from None
         raise Unreadable("missing-field", message)
 
     def read(row: Record) -> RawAnswer:
