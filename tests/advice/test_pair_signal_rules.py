@@ -154,3 +154,14 @@ def test_a_loss_without_a_known_start_has_fallen_when_the_margin_is_far(margin: 
     """Ten nats at β 0.1."""
     found = said(accuracy=1.0, held_out=0.9, losses=(0.3, 0.1), margin=margin, loss_type=["of a later TRL"])
     assert ("trivial" in found) is trivial
+
+
+def test_a_low_loss_makes_up_for_an_accuracy_only_where_the_loss_is_of_means_per_token() -> None:
+    """DPO's own loss is of whole answers, as the accuracy is."""
+    low: dict[str, Any] = {"accuracy": 0.95, "held_out": 0.9, "losses": (0.03, 0.01), "margin": 3.0}
+    assert "trivial" not in said(**low)
+
+
+def test_without_held_out_pairs_the_first_pass_alone_is_judged() -> None:
+    assert "weak-signal" in said(accuracy=0.5, held_out=0.5, steps=200, held_out_losses=())
+    assert "weak-signal" not in said(accuracy=0.7, held_out=0.5, steps=200, held_out_losses=())

@@ -64,6 +64,13 @@ def test_a_run_that_another_process_looks_after_is_refused_by_name() -> None:
         assert refused(folder) == f"run {folder.id} is looked after already, by process {other}"
 
 
+def test_a_folder_without_a_state_is_refused_in_words() -> None:
+    folder = make()
+    folder.state.write_text("{")
+    done = supervise(folder)
+    assert (done.returncode, done.stderr) == (REFUSED, f"run {folder.id}: {folder.state} is missing or torn\n")
+
+
 def test_a_first_attempt_keeps_its_place_in_the_queue_and_what_it_was_asked_meanwhile() -> None:
     """It may be asked to stop before its supervisor is up."""
     folder = make()
@@ -74,6 +81,8 @@ def test_a_first_attempt_keeps_its_place_in_the_queue_and_what_it_was_asked_mean
     assert (state.status, state.attempt, state.queued_at) == ("stopped", 0, 5.0)
     assert state.reason == "stopped before it started, as asked"
     assert not events(folder, "lost")
+    assert supervise(folder).returncode == 0
+    assert state_of(folder).status == "done", "the request was followed once"
 
 
 def test_a_later_attempt_is_queued_anew_and_forgets_requests_to_the_one_before() -> None:

@@ -220,7 +220,7 @@ def test_a_prepared_job_names_no_gpu_of_the_login_node(
         ("sbatch_options", ["--output=x"]),
         ("sbatch_options", ["--part=x"]),
         ("sbatch_options", ["--comment=$(id) x"]),
-        ("nodes", 2),
+        ("nodes", 0),
         ("gpus", "1"),
     ],
 )
