@@ -55,7 +55,7 @@ def measured(part: str, file: Path, model: str, home: Path, held_out: float = 0.
             try:
                 family = [root.pid, *(one.pid for one in root.children(recursive=True))]
                 peak[0] = max(peak[0], sum(map(_anonymous, family)))
-            except (psutil.Error, OSError):
+            except (psutil.Error, OSError, IndexError):  # it has ended
                 continue
 
     thread = threading.Thread(target=watch, daemon=True)

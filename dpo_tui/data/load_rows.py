@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.source.chunks import Chunk, RowBatch, TextChunk, chunks_of, rows_with_warnings
+from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows_with_warnings
 from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.row_warnings import NOT_A_NUMBER, REPEATED_KEY
@@ -97,8 +97,7 @@ def load_rows(
     example: tuple[int, Any] | None = None
     # Of a mix, max_rows is the size of the whole.
     most = None if source.weights else source.max_rows
-    batches = reading.batches_of(recogniser)
-    for number, row in numbered_rows(files, most, recogniser, notes, first_rows, batches_of=batches):
+    for number, row in numbered_rows(files, most, recogniser, notes, first_rows, reading=reading):
         total += 1
         rows[files[len(first_rows) - 1].part] += 1
         if type(row) is tuple:
@@ -173,7 +172,7 @@ def numbered_rows(
     notes: list[str],
     first_rows: list[int] | None = None,
     *,
-    batches_of: Callable[[Chunk], Iterator[RowBatch]] = rows_with_warnings,
+    reading: Reading[Any] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Yield every row that is not blank, with its number from 1; the rows of further files continue the count.
 
@@ -183,19 +182,21 @@ def numbered_rows(
         recogniser: gets the flag whether a file is a table of untyped cells.
         notes: gets what is wrong with a file as a whole, and at the end what is doubtful about rows.
         first_rows: gets for each file, when it is begun, how many rows come before it.
-        batches_of: returns the rows of a chunk.
+        reading: may have other rows made of chunks, and counts them.
 
     Yields:
-        The number, and the row: a record, why it cannot be read, or what ``batches_of`` has in place of a record.
+        The number, and the row: a record, why it cannot be read, or what the reading has in place of a record.
     """
     number = 0
     seen = 0
     starts: list[int] = [] if first_rows is None else first_rows
     doubtful = _DoubtfulRows(RowPlaces([file.path for file in files], starts))
+    batches_of = reading.batches_of(recogniser) if reading else rows_with_warnings
+    before = 0
     for file in files:
         starts.append(number)
         recogniser.cells = file.kind == "csv"
-        for chunk in chunks_of(file):
+        for chunk in reading.reported(chunks_of(file), before) if reading else chunks_of(file):
             if isinstance(chunk, TextChunk):
                 notes += [note for note in chunk.notes if note not in notes]
             for batch in batches_of(chunk):
@@ -210,6 +211,7 @@ def numbered_rows(
                         return
                     seen += 1
                     yield number, row
+        before += file.path.stat().st_size
     notes += doubtful.notes(number)
 
 

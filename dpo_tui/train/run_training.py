@@ -72,7 +72,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     require_earlier_stages(config)
     check_trackers(config.report_to)
     set_environment(config.report_to, folder)
-    rows, data_changes = _load_rows(config, folder, journal)
+    rows, data_changes = _load_rows(config, folder, journal, stop_requests)
     _report_rows(rows, journal)
     device = choose_device(config)
     journal.event("note", device.description)
@@ -219,7 +219,9 @@ def _load_policy(config: Config, device: TrainingDevice, journal: Journal) -> tu
     return load_model(config, device, warn=lambda message: journal.event("warning", message)), tokenizer
 
 
-def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[RunDatasets, list[dict[str, Any]]]:
+def _load_rows(
+    config: Config, folder: RunFolder, journal: Journal, stop_requests: StopRequests
+) -> tuple[RunDatasets, list[dict[str, Any]]]:
     """Load the rows, split as in the run's earlier attempts.
 
     Returns:
@@ -229,7 +231,14 @@ def _load_rows(config: Config, folder: RunFolder, journal: Journal) -> tuple[Run
         DataError: the data cannot be used, or has changed since the run began and the user has not accepted that.
     """
     earlier = read_json(folder.receipt)
-    rows = load_datasets(config, version=split_version(earlier))
+
+    def read(_phase: str, done: int, total: int) -> None:
+        journal.progress(done, total, "bytes")
+        # Each rank reads by itself, and none may leave while the others go on to what they do together.
+        if journal.rank.is_alone and stop_requests.stop_wanted():
+            raise StopRequested
+
+    rows = load_datasets(config, read, version=split_version(earlier))
     require_held_out(config, len(rows.held_out) if rows.held_out is not None else 0)
     changes = list((earlier or {}).get("data_changes") or [])
     change = change_of(earlier, config, rows)

@@ -22,7 +22,7 @@ import orjson
 from dpo_tui.data.cache_folders import Draft, FolderInUse, data_cache
 from dpo_tui.data.pairs.pair import Pair, RowProblem
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.source.chunks import Chunk, RowBatch, rows_with_warnings
+from dpo_tui.data.source.chunks import Chunk, LineChunk, RowBatch, rows_with_warnings
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import DataFile, Progress, Source
@@ -59,6 +59,7 @@ class Reading(Generic[Item]):
 
     Args:
         files: of the dataset.
+        progress: called with the bytes of a large dataset that are read.
         sha256: of their bytes, where it is known already.
         writer: of a large dataset; None collects the rows in memory.
         draft: the folder that the writer writes into.
@@ -67,6 +68,7 @@ class Reading(Generic[Item]):
     """
 
     files: list[DataFile]
+    progress: Progress | None = None
     sha256: str | None = None
     writer: "RowWriter | None" = None
     draft: Draft | None = None
@@ -105,6 +107,22 @@ class Reading(Generic[Item]):
 
         return PlainBatches(recogniser)
 
+    def reported(self, chunks: Iterator[Chunk], before: int) -> Iterator[Chunk]:
+        """Pass the chunks of a file on, and call ``progress`` for each.
+
+        Args:
+            chunks: of the file.
+            before: bytes of the files before it.
+        """
+        total = sum(file.path.stat().st_size for file in self.files) if self.progress else 0
+        for chunk in chunks:
+            # Of a plain file alone it is known how much of it was read.
+            if self.progress and isinstance(chunk, LineChunk):
+                self.progress("read", before + chunk.end, total)
+            elif self.progress:
+                self.progress("read", before, total)
+            yield chunk
+
     def collected(self) -> "list[Item] | StoredRows[Item]":
         """All rows, once they are read."""
         if self.writer is None or self.draft is None or self.columns is None:
@@ -130,7 +148,7 @@ def read_or_recall(
 
     Args:
         source: where it is.
-        progress: called with the bytes of a download that are done.
+        progress: called with the bytes of a download that are done, and of a large dataset that are read.
         loaded: a dataclass whose first field is the rows.
         item: the class of a row.
         read: reads the rows into a reading, and returns it all.
@@ -158,7 +176,7 @@ def read_or_recall(
     if why is None:
         try:
             with RowWriter(draft.path / ROWS, columns) as writer:
-                found = read(Reading(files, sha256, writer, draft, columns))
+                found = read(Reading(files, progress, sha256, writer, draft, columns))
             _save(draft, found, columns)
             draft.commit()
             return _recalled(target, loaded, columns, files) or found
@@ -167,7 +185,7 @@ def read_or_recall(
         finally:
             draft.discard()
     note = f"the rows are held in memory, the cache of data cannot take them: {why}"
-    return read(Reading(files, sha256, notes=[note]))
+    return read(Reading(files, progress, sha256, notes=[note]))
 
 
 def sha256_of(files: list[DataFile]) -> str:

@@ -27,6 +27,7 @@ from dpo_tui.data.stored.row_writer import RowWriter
 from dpo_tui.data.stored.stored_rows import RowColumns, StoredRows
 from dpo_tui.errors import DataError
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
+from dpo_tui.train.worker.stop_requests import StopRequested
 from tests.support.data_files import assistant, row, user, write_lines
 from tests.support.strict_template import STRICT, with_system
 from tests.support.training import make_config
@@ -397,10 +398,33 @@ def test_reading_that_is_ended_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         load_pairs(Source(str(file)))
     assert cached() == []
+    monkeypatch.setattr(RowWriter, "add", add)
     write_lines(file, [{"prompt": "lost"}] * 30)
     with pytest.raises(DataError, match="no row that can be used"):
         load_pairs(Source(str(file)))
     assert cached() == []
+
+
+@pytest.mark.usefixtures("large")
+def test_reading_is_reported_in_bytes_and_ends_where_a_stop_is_requested(tmp_path: Path) -> None:
+    first, second = many(tmp_path / "a.jsonl"), plain(tmp_path / "b.jsonl")
+    source = Source.of([str(first), str(second)])
+    total = first.stat().st_size + second.stat().st_size
+    seen: list[tuple[int, int]] = []
+    load_pairs(source, lambda _, done, size: seen.append((done, size)))
+    assert seen == [(first.stat().st_size, total), (total, total)]
+    load_pairs(source, lambda *_: pytest.fail("nothing is read again"))
+    first.write_text(first.read_text().replace("no", "yes"))
+
+    def stop(_phase: str, done: int, _size: int) -> None:
+        if done == total:
+            raise StopRequested
+
+    kept = cached()
+    total = first.stat().st_size + second.stat().st_size
+    with pytest.raises(StopRequested):
+        load_pairs(source, stop)
+    assert cached() == kept
 
 
 @pytest.mark.usefixtures("large")
