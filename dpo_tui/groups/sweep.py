@@ -24,6 +24,8 @@ from dpo_tui.strategies.registry import strategy_of
 
 MOST_RUNS = 1000
 """Runs of one sweep at most; more take weeks, and are mostly a slip of the keyboard."""
+_NUMBERS = 10
+"""Characters of a run's name that its number in the group, and that of a group of the same name, may take."""
 _OPTION = "--sweep"
 _EXAMPLE = "beta=0.05,0.1"
 
@@ -197,7 +199,9 @@ def prepare_combinations(
         ConfigError: a combination cannot work; it is named.
         DataError: likewise.
     """
-    base = read({})
+    first = {setting: values[0] for setting, values in sweep.values.items()}
+    with _named(first):
+        base = read(first)  # and not the config alone, which may lack what is swept
     if base.config.model_name == PREVIOUS:
         raise UsageError(f'model_name = "{PREVIOUS}": a sweep has no stage before it', hint='use model_name = "run:ID"')
     _refuse_without_effect(base.config, sweep)
@@ -215,7 +219,7 @@ def prepare_combinations(
             prepared.append(prepare(one, name, rows=rows, report=report))
     # One name, one group: it is what commands take for GROUP, and its runs are found beside those of other groups.
     taken = {group_name(one) for one in all_groups()} | {store.name_of(run) for run in store.all_runs()}
-    title = naming.numbered((prepared[0].config.name or "sweep")[: naming.LONGEST - 5], taken)
+    title = naming.numbered((prepared[0].config.name or "sweep")[: naming.LONGEST - _NUMBERS], taken)
     members, configs = [], []
     for number, (values, ready) in enumerate(zip(tried, prepared, strict=True), 1):
         run_name = f"{title}-{number}"
