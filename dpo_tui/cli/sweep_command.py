@@ -16,17 +16,14 @@ from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.train_checks import narrate_checks
 from dpo_tui.errors import UsageError
 from dpo_tui.groups.group_control import start_group
-from dpo_tui.groups.group_plan import GroupMember
 from dpo_tui.groups.group_store import create_group
-from dpo_tui.groups.sweep import PreparedSweep, parse_sweep, prepare_sweep
-from dpo_tui.groups.sweep_forecast import SweepForecast
+from dpo_tui.groups.sweep import parse_sweep, prepare_sweep
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.start_run import ARGV_VARIABLE
-from dpo_tui.text.durations import duration
 from dpo_tui.text.printable import printable
+from dpo_tui.views.sweep_plan_text import plan_lines
 
-_MOST_LISTED = 12
 _FROM_NOW = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -67,6 +64,10 @@ def sweep_command(
         report=_narrate_merge,
     )
     narrate_checks(ready.members[0], str(configs[0]))
+    for member, one in zip(ready.plan.members[1:], ready.members[1:], strict=True):
+        for advice in one.advice:
+            if advice not in ready.members[0].advice and advice.severity != "info":
+                narrate(f"{advice.severity}: with {label(member.values)}: {advice.message}")
     for line in plan_lines(ready):
         narrate(line)
     if dry_run:
@@ -86,48 +87,6 @@ def sweep_command(
         return
     click.echo(folder.id)
     sys.exit(follow_group(folder))
-
-
-def plan_lines(ready: PreparedSweep) -> list[str]:
-    """The plan in words: how many runs, which, on what, how long."""
-    plan, count = ready.plan, len(ready.members)
-    some = f" of {ready.possible:,} combinations, chosen at random by the seed" if count < ready.possible else ""
-    lines = [f"sweep {printable(plan.name, single_line=True)}: {count:,} runs{some}"]
-    for member in plan.members[:_MOST_LISTED]:
-        lines.append(
-            f"  {printable(member.name, single_line=True)}  {printable(label(member.values), single_line=True)}"
-        )
-    if count > _MOST_LISTED:
-        lines.append(f"  and {count - _MOST_LISTED:,} more")
-    lines.append(f"on {_where(plan.members[0])}, {_side_by_side(ready)}")
-    forecast = SweepForecast()
-    seconds = [forecast.seconds(one.config) for one in ready.members]
-    known = [one for one in seconds if one is not None]
-    if len(known) == count:
-        slots = min(plan.members[0].slots or plan.bound, plan.at_most or count, count)
-        each, whole = duration(sum(known) / count), duration(sum(known) / slots)
-        lines.append(f"about {each} of training a run, {whole} in all; `dpo-tui estimate` says how sure that is")
-    else:
-        lines.append("how long it takes is not known: the steps, or the size of the model, are not")
-    if plan.not_before is not None:
-        lines.append(f"starts no run before {time.strftime('%Y-%m-%d %H:%M', time.localtime(plan.not_before))}")
-    if plan.early_stop:
-        lines.append("runs that are clearly behind are stopped at evaluations (1/8, 1/4 and 1/2 of the steps)")
-    return lines
-
-
-def _where(member: GroupMember) -> str:
-    if member.launcher == "slurm":
-        return "Slurm"
-    if member.device_request is not None:
-        return f"{member.device_request.description} of {len(member.device_request.candidates)}"
-    return ", ".join(member.devices) or "the processor"
-
-
-def _side_by_side(ready: PreparedSweep) -> str:
-    plan, slots = ready.plan, ready.plan.members[0].slots
-    side = min(plan.bound if slots is None else slots, plan.at_most or len(plan.members), len(plan.members))
-    return "one at a time" if side == 1 else f"{side} at a time"
 
 
 def start_time(text: str, now: float) -> float:

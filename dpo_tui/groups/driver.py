@@ -8,6 +8,7 @@ stands in the run's state.json from its first moment, so a driver that was kille
 down finds it again, and none is made twice. Standard library only.
 """
 
+import json
 import os
 import sys
 import time
@@ -77,6 +78,8 @@ class Driver:
         self._record = GroupRecord(folder, state)
         self._asked_now = False
         self._halving = early_stop.Halving()
+        if plan.argv:  # of the command that made the group, whoever has resumed it
+            os.environ[start_run.ARGV_VARIABLE] = json.dumps(plan.argv)
         resumed = state.driver_pid is not None
         # A refused start is tried again: the disk may have room by now.
         self._record.update(

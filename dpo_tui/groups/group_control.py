@@ -30,7 +30,7 @@ def resume_group(folder: GroupFolder) -> GroupStatus:
         RunError: it has a driver, or nothing is left to do.
     """
     before = group_status(folder)
-    if before.live:
+    if not before.over:  # it has a driver, here or on another host of a shared home
         raise RunError(
             f"group {folder.id} is {before.status}: it cannot be resumed meanwhile",
             hint=f"Look at it with: dpo-tui status {folder.id}",

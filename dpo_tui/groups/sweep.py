@@ -3,7 +3,7 @@
 import random
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from dpo_tui.config.schema import SECTIONS, Config
 from dpo_tui.errors import ConfigError, DataError, UsageError
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan
 from dpo_tui.groups.group_store import all_groups, group_name
+from dpo_tui.groups.sweep_settings import WITHOUT_EFFECT
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs import naming, store
 from dpo_tui.start.checked_rows import CheckedRows, reading_key
@@ -23,19 +24,10 @@ from dpo_tui.strategies.registry import strategy_of
 
 MOST_RUNS = 1000
 """Runs of one sweep at most; more take weeks, and are mostly a slip of the keyboard."""
+_NUMBERS = 10
+"""Characters of a run's name that its number in the group, and that of a group of the same name, may take."""
 _OPTION = "--sweep"
 _EXAMPLE = "beta=0.05,0.1"
-_WITHOUT_EFFECT = {
-    **dict.fromkeys(SECTIONS["compute"].model_fields, "it says where and how fast a run trains, and not what"),
-    **dict.fromkeys(SECTIONS["slurm"].model_fields, "it says what a job asks for"),
-    **dict.fromkeys(
-        ("name", "report_to", "task", "logging_steps", "save_steps", "save_total_limit", "merge_at_end"),
-        "it says what is written down, and not what is trained",
-    ),
-    **dict.fromkeys(("sample_prompts", "sample_max_new_tokens", "looks_share"), "it changes only what is shown"),
-    "dataset_num_proc": "it says how fast rows are read",
-}
-"""Settings whose values all give the same model, and why."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ def parse_sweep(assignments: Sequence[str], number: int | None = None) -> Sweep:
         key, listed = parse_setting(text, _OPTION, _EXAMPLE)
         if key in values:
             raise UsageError(f"{_OPTION} {key} is given twice", hint=f"give its values together: {_OPTION} {key}=V,V,V")
-        if why := _WITHOUT_EFFECT.get(key):
+        if why := WITHOUT_EFFECT.get(key):
             raise UsageError(f"{_OPTION} {key}: its values would all give the same model: {why}")
         values[key] = _values(key, listed)
     return Sweep(values, number)
@@ -154,10 +146,34 @@ def _combination(values: dict[str, tuple[Any, ...]], index: int) -> dict[str, An
 
 
 def prepare_sweep(
-    path: Path,
+    path: Path, sweep: Sweep, changes: dict[str, Any], *, name: str | None = None, **limits: Any
+) -> PreparedSweep:
+    """Check every combination of a sweep over a config file; see `prepare_combinations`.
+
+    Args:
+        path: the config file.
+        sweep: what varies.
+        changes: settings that override the file in all runs, as from ``--set``.
+        name: of the group, if not the config's.
+        **limits: as `prepare_combinations` takes them.
+
+    Raises:
+        UsageError: a setting is both swept and set, or its values change nothing.
+        ConfigError: a combination cannot work; it is named.
+        DataError: likewise.
+    """
+    if both := next((one for one in sweep.values if one in changes), None):
+        raise UsageError(f"{both} is given with --set and with {_OPTION}", hint="keep one of them")
+    return prepare_combinations(
+        lambda values: load(path, changes | values), sweep, source=str(path), name=name, **limits
+    )
+
+
+def prepare_combinations(
+    read: Callable[[dict[str, Any]], LoadedConfig],
     sweep: Sweep,
-    changes: dict[str, Any],
     *,
+    source: str,
     name: str | None = None,
     at_most: int | None = None,
     not_before: float | None = None,
@@ -168,9 +184,9 @@ def prepare_sweep(
     """Check every combination of a sweep as a run of its own; nothing starts.
 
     Args:
-        path: the config file.
+        read: reads the config with these settings changed.
         sweep: what varies.
-        changes: settings that override the file in all runs, as from ``--set``.
+        source: what the config is called.
         name: of the group, if not the config's; its runs are called ``name-1``, ``name-2`` …
         at_most: as in `GroupPlan`, like the rest.
         not_before: likewise.
@@ -179,13 +195,13 @@ def prepare_sweep(
         report: called with the progress of a merge.
 
     Raises:
-        UsageError: a setting is both swept and set, or its values change nothing.
+        UsageError: its values change nothing.
         ConfigError: a combination cannot work; it is named.
         DataError: likewise.
     """
-    if both := next((one for one in sweep.values if one in changes), None):
-        raise UsageError(f"{both} is given with --set and with {_OPTION}", hint="keep one of them")
-    base = load(path, changes)
+    first = {setting: values[0] for setting, values in sweep.values.items()}
+    with _named(first):
+        base = read(first)  # and not the config alone, which may lack what is swept
     if base.config.model_name == PREVIOUS:
         raise UsageError(f'model_name = "{PREVIOUS}": a sweep has no stage before it', hint='use model_name = "run:ID"')
     _refuse_without_effect(base.config, sweep)
@@ -194,7 +210,7 @@ def prepare_sweep(
     loaded = []
     for values in tried:
         with _named(values):
-            loaded.append(load(path, changes | values))
+            loaded.append(read(values))
             if early_stop:
                 _require_accuracy(loaded[-1])
     rows, prepared = CheckedRows(), []
@@ -203,7 +219,7 @@ def prepare_sweep(
             prepared.append(prepare(one, name, rows=rows, report=report))
     # One name, one group: it is what commands take for GROUP, and its runs are found beside those of other groups.
     taken = {group_name(one) for one in all_groups()} | {store.name_of(run) for run in store.all_runs()}
-    title = naming.numbered((prepared[0].config.name or "sweep")[: naming.LONGEST - 5], taken)
+    title = naming.numbered((prepared[0].config.name or "sweep")[: naming.LONGEST - _NUMBERS], taken)
     members, configs = [], []
     for number, (values, ready) in enumerate(zip(tried, prepared, strict=True), 1):
         run_name = f"{title}-{number}"
@@ -227,7 +243,7 @@ def prepare_sweep(
         "",
         title,
         created_at=time.time(),
-        source=str(path),
+        source=source,
         settings=list(sweep.values),
         members=tuple(members),
         at_most=at_most,

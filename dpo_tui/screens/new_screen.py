@@ -14,6 +14,8 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher
 
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.groups.group_control import start_group
+from dpo_tui.groups.group_store import create_group
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import recommend
 from dpo_tui.hardware.profiles import SETTINGS, Profile, main_memory
@@ -33,6 +35,7 @@ from dpo_tui.text.printable import printable
 from dpo_tui.views import run_plan as plans
 from dpo_tui.views.planned_run_forecast import Forecast, Forecaster
 from dpo_tui.views.run_plan import RunPlan
+from dpo_tui.views.sweep_plan_text import plan_lines, planned_sweep
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
@@ -57,7 +60,8 @@ class NewScreen(FullScreen):
     CSS_PATH = Path(__file__).with_suffix(".tcss")
     HELP = (
         "Five steps to a run: enter takes what is chosen and goes on, esc goes a step back, ctrl+n and ctrl+b go "
-        "forth and back from anywhere. Nothing is lost when you leave; ctrl+o opens a config file."
+        "forth and back from anywhere. Several numbers with commas between in a setting make a sweep, a run for each. "
+        "Nothing is lost when you leave; ctrl+o opens a config file."
     )
     GUIDE_PAGE = "practice"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -271,6 +275,9 @@ class NewScreen(FullScreen):
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _prepare_check(self, plan: RunPlan) -> None:
         pane = self.query_one(CheckStep)
+        if plan.sweep:
+            self._check_sweep(plan, pane)
+            return
         try:
             prepared = prepare(plan.loaded(), report=self._show_merge_progress)
         except DpoTuiError as error:
@@ -279,6 +286,16 @@ class NewScreen(FullScreen):
         forecast = self._forecaster.forecast(plan) if self._forecaster is not None else Forecast()
         ready = check_step.verdict(forecast, on_cpu=not prepared.devices and prepared.device_request is None)
         self.app.call_from_thread(pane.show, check_step.summary(plan, forecast, prepared), ready=ready)
+
+    def _check_sweep(self, plan: RunPlan, pane: CheckStep) -> None:
+        """Check every combination of a sweep, and show its plan; called in a thread."""
+        try:
+            text = [(line, "text") for line in plan_lines(planned_sweep(plan))]
+        except DpoTuiError as error:
+            self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
+            return
+        ready = [("Ready: enter starts the sweep, and it goes on without this window.", "good")]
+        self.app.call_from_thread(pane.show, text, ready=ready)
 
     def _show_merge_progress(self, message: Mapping[str, Any]) -> None:
         """Show the progress of merging an earlier run's adapter, which may take minutes; called in a thread."""
@@ -297,6 +314,13 @@ class NewScreen(FullScreen):
     def _start_run(self, plan: RunPlan) -> None:
         try:
             os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
+            if plan.sweep:
+                ready = planned_sweep(plan)
+                start_group(create_group(ready.plan, ready.configs))
+                message = f"{printable(ready.plan.name)}: {len(ready.members)} runs, one row in Runs; f unfolds it."
+                self.app.call_from_thread(self.notify, message, markup=False)
+                self.app.call_from_thread(self.post_message, self.Leave())
+                return
             folder = create_run(prepare(plan.loaded()))
             self.app.call_from_thread(self.post_message, self.Started(folder))
             start(folder)

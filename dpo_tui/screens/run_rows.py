@@ -70,7 +70,7 @@ def run_row(run: RunSummary, now: float, selected: bool, in_group: bool = False)
     return RunRow(
         key=run.id,
         status=run.status,
-        name=f"  {run.name}" if in_group else run.name,
+        name=f"└ {run.name}" if in_group else run.name,
         model=run.model,
         fraction=1.0 if run.status == "done" else run.fraction,
         label=run.spark_label,

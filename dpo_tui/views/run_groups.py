@@ -4,10 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpo_tui import paths
 from dpo_tui.errors import RunError
 from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_status import group_status
-from dpo_tui.groups.group_store import all_groups, group_name
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs.status_names import LIVE, UNKNOWN
 from dpo_tui.views.run_list import RunList, RunSummary
@@ -70,11 +69,18 @@ def read_groups(known: Sequence[RunGroup], runs: Mapping[str, RunSummary]) -> li
         known: as they were read before. An ended group whose runs are as they were is not read again.
         runs: all runs by id.
     """
+    if not (paths.home() / "groups").is_dir():
+        return []
+    from dpo_tui.groups.group_store import all_groups  # not needed for the first paint where there are no groups
+
     before = {group.key: group for group in known}
     return [_read(folder, before.get(folder.id), runs) for folder in all_groups()]
 
 
 def _read(folder: GroupFolder, before: RunGroup | None, runs: Mapping[str, RunSummary]) -> RunGroup:
+    from dpo_tui.groups.group_status import group_status
+    from dpo_tui.groups.group_store import group_name
+
     own = tuple(sorted((run for run in runs.values() if _group_of(run) == folder.id), key=_number_in_group))
     if before is not None and before.status not in LIVE and before.runs == own:
         return before

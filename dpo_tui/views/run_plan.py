@@ -12,6 +12,7 @@ from dpo_tui.config.recipes import NONE, recipe_of
 from dpo_tui.config.schema import Config, choices, fields
 from dpo_tui.config.toml_text import inline
 from dpo_tui.demo import assets
+from dpo_tui.groups.sweep_settings import WITHOUT_EFFECT
 from dpo_tui.strategies.registry import settings_of_losses, strategy_in
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.numbers import plain_number
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dpo_tui.data.source.source import Source
 
 _CHOSEN_HERE = ("model_name", "dataset")
+_NUMBERS = ("<class 'float'>", "<class 'int'>", "float | None", "int | None")
 UNNAMED = "-"
 """The model or the dataset while none is chosen; never written to a run."""
 
@@ -34,6 +36,7 @@ class RunPlan:
         file: the config file that was opened, if any.
         file_values: its settings.
         own: settings of the user.
+        sweep: values of the settings of which several are tried, by name; the first is among ``own``.
         recipe: name of the recipe whose settings are among ``own``; empty for none.
         config: all layers together; the last valid config while there are problems.
         problems: why the layers make no valid config.
@@ -44,6 +47,7 @@ class RunPlan:
     file: Path | None = None
     file_values: Mapping[str, Any] = field(default_factory=dict)
     own: Mapping[str, Any] = field(default_factory=dict)
+    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     recipe: str = ""
     config: Config = field(default_factory=lambda: from_values({"model_name": UNNAMED, "dataset": UNNAMED}))
     problems: tuple[ConfigProblem, ...] = ()
@@ -96,6 +100,8 @@ class RunPlan:
 
     def shown(self, name: str) -> Any:
         """The value that a form shows: the user's, even while it is not valid."""
+        if name in self.sweep:
+            return self.sweep[name]
         return self.own[name] if name in self.own else getattr(self.config, name)
 
     def loaded(self) -> LoadedConfig:
@@ -125,7 +131,7 @@ def with_file(plan: RunPlan, path: Path) -> RunPlan:
         loaded = load(path, absent)
     values = {name: getattr(loaded.config, name) for name in loaded.origins if name not in absent}
     own = {name: value for name, value in plan.own.items() if name not in values}
-    return _with_config(replace(plan, file=path, file_values=values, own=own))
+    return _with_config(replace(plan, file=path, file_values=values, own=own, sweep={}))
 
 
 def with_demo(plan: RunPlan) -> RunPlan:
@@ -149,7 +155,33 @@ def with_values(plan: RunPlan, values: Mapping[str, Any]) -> RunPlan:
     plan = _without_demo(plan, values)
     kept = {name: value for name, value in plan.own.items() if name not in values}
     given = {name: value for name, value in values.items() if value is not None}
-    return _with_config(replace(plan, own={**kept, **given}))
+    several = {name: found for name, value in given.items() if (found := swept_values(name, value))}
+    sweep = {name: found for name, found in plan.sweep.items() if name not in values} | several
+    return _with_config(
+        replace(plan, own=kept | given | {name: found[0] for name, found in several.items()}, sweep=sweep)
+    )
+
+
+def swept_values(name: str, value: Any) -> tuple[Any, ...]:
+    """The numbers that were typed for a setting with commas between; empty where it has one value.
+
+    Args:
+        name: of the setting; only numbers that change the model are swept here.
+        value: as `parse` returns it, which leaves such a text as it is.
+    """
+    if not isinstance(value, str) or "," not in value or not is_swept_here(name):
+        return ()
+    try:
+        found = tuple(tomllib.loads(f"values = [{value}]")["values"])
+    except tomllib.TOMLDecodeError:
+        return ()
+    return found if len(found) > 1 and len(set(map(str, found))) == len(found) else ()
+
+
+def is_swept_here(name: str) -> bool:
+    """Whether a form takes several values of a setting: of numbers that change the model."""
+    info = fields().get(name)
+    return info is not None and str(info.annotation) in _NUMBERS and name not in WITHOUT_EFFECT
 
 
 def _without_demo(plan: RunPlan, values: Mapping[str, Any]) -> RunPlan:
@@ -265,6 +297,9 @@ def _with_config(plan: RunPlan) -> RunPlan:
         if plan.own.get(one) is not None and plan.own.get(other) is None:
             values.pop(other, None)  # the user's form of the warm-up replaces the file's
     try:
+        for name, several in plan.sweep.items():
+            for value in several[1:]:
+                from_values(values | {name: value})
         return replace(plan, config=from_values(values), problems=())
     except InvalidConfigError as error:
         return replace(plan, problems=error.problems)

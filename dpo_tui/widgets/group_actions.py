@@ -6,7 +6,6 @@ from typing import Any
 from textual import work
 from textual.worker import Worker
 
-from dpo_tui.groups import group_control, group_store
 from dpo_tui.runs import store
 from dpo_tui.runs.status_names import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.text.printable import printable
@@ -68,11 +67,15 @@ class GroupActionsScreen(RunActionsScreen):
         )
         agreed = await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=again))
         if agreed and group.folder is not None:
+            from dpo_tui.groups import group_control  # none of it is needed for the first paint
+
             await asyncio.to_thread(group_control.stop_group, group.folder, now=again)
             self.notify(f"Asked to stop: {printable(group.name)}.", markup=False)
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)
     def _resume_group(self, group: RunGroup) -> None:
+        from dpo_tui.groups import group_control
+
         if group.folder is not None:
             group_control.resume_group(group.folder)
             self.app.call_from_thread(self.notify, f"{printable(group.name)} goes on.", markup=False)
@@ -87,6 +90,8 @@ class GroupActionsScreen(RunActionsScreen):
     # Not in the group "steer", whose next worker would cancel this one: deleting checkpoints may take a while.
     @work(thread=True, group="remove", exit_on_error=False)
     def _remove_group(self, group: RunGroup) -> None:
+        from dpo_tui.groups import group_store
+
         for run in group.runs:  # first: without the group's folder nothing would say which they were
             store.remove(run.folder)
         if group.folder is not None:

@@ -11,9 +11,11 @@ import pytest
 from dpo_tui.groups.group_status import group_status
 from dpo_tui.runs import store
 from tests.support.nvml_standin import compiler
+from tests.support.repository import ROOT
 from tests.support.supervised_runs import ended, fresh_home, go, holding, state_of, until  # noqa: F401 - a fixture
 from tests.support.sweep_worker import HELD
 from tests.support.sweeps import Box, box, counted, kill_driver, kill_drivers, over
+from tests.support.tiny import make_pairs
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler here to build the stand-in driver library")
 TWELVE = ("--sweep", "beta=0.05,0.1,0.2,0.3", "--sweep", "learning_rate=1e-6,5e-6,2e-6")
@@ -241,3 +243,20 @@ def _kill(pid: int | None) -> None:
 
     assert pid
     os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_real_sweep_tokenises_and_scores_the_reference_once(
+    tmp_path: Path, home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real training: the second and the third run find tokens and reference scores of the first."""
+    pairs = make_pairs(tmp_path / "many.jsonl", 1000)
+    here = box(tmp_path, home, "no-gpu", tiny_model, pairs, max_steps=2, eval_split=0.5, per_device_train_batch_size=4)
+    here.environment["PYTHONPATH"] = str(ROOT)  # the real worker
+    group = here.sweep("--sweep", "beta=0.05,0.1", "--sweep", "learning_rate=1e-6,5e-6", "--random", "3")
+    monkeypatch.setattr("tests.support.supervised_runs.PATIENCE", 400.0)
+    assert over(group).counts == {"done": 3}
+    receipts = [json.loads(run.receipt.read_text()) for run in group_status(group).runs]
+    kept = [one["shortcuts"]["reference_once"]["kept_from_before"] for one in receipts]
+    assert kept == [{"train": False, "eval": False}, *[{"train": True, "eval": True}] * 2]
+    assert len(list((home / "cache" / "tokens").glob("[!.]*"))) == 2, "rows to train on and held-out rows, once each"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dpo_tui.cli.sweep_command import start_time
+from dpo_tui.config.files import load
 from dpo_tui.errors import ConfigError, DpoTuiError, RunError, UsageError
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan, read_plan
@@ -159,6 +160,16 @@ def test_members_are_frozen_whole_and_a_name_is_one_groups(config: Path) -> None
         find_run("tiny")
     again = prepare_sweep(config, parse_sweep(["beta=0.05,0.1"]), {})
     assert (again.plan.name, again.plan.members[0].name) == ("tiny-2", "tiny-2-1")
+
+
+def test_the_longest_name_and_a_setting_that_the_file_lacks_can_be_swept(config: Path, tiny_model: Path) -> None:
+    config.write_text(config.read_text().replace(f"model_name = {json.dumps(str(tiny_model))}\n", ""))
+    models = json.dumps([str(tiny_model), f"{tiny_model}/."])[1:-1]
+    for _ in range(2):
+        ready = prepare_sweep(config, parse_sweep([f"model_name={models}"]), {}, name="n" * 64)
+        group = create_group(ready.plan, ready.configs)
+        assert [len(load(group.member_config(number)).config.name or "") for number in (1, 2)] <= [64, 64]
+    assert ready.plan.name.endswith("-2")
 
 
 def test_a_time_to_start_is_a_time_of_day_a_wait_or_a_date() -> None:

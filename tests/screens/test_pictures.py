@@ -11,6 +11,9 @@ import pytest
 
 from dpo_tui.app import DpoTui
 from dpo_tui.demo import assets
+from dpo_tui.groups.group_plan import GroupMember, GroupPlan
+from dpo_tui.groups.group_state import GroupState, write_group_state
+from dpo_tui.groups.group_store import create_group
 from dpo_tui.hardware.doctor.registry import DoctorOptions
 from dpo_tui.hardware.profiles import Ram
 from dpo_tui.runs.folder import RunFolder
@@ -63,6 +66,30 @@ def test_runs(snap_compare, size, theme):
         await until(pilot, lambda: "no GPU here" in screen_text(pilot))
 
     assert snap_compare(app(theme), terminal_size=SIZES[size], run_before=settled)
+
+
+@pytest.fixture
+def sweep(home) -> None:
+    """The two runs as those of a sweep of three, of which the last has not started."""
+    members = [GroupMember(number, f"tone-{number}", {"beta": number / 20}) for number in (1, 2, 3)]
+    group = create_group(GroupPlan("", "tone", settings=["beta"], members=tuple(members)), ["", "", ""])
+    runs = {}
+    for member, path in zip(members, sorted((home / "runs").glob("2*"), reverse=True), strict=False):
+        state = json.loads((path / "state.json").read_text())
+        state["group"] = {"id": group.id, "kind": "sweep", "member": member.number, "values": member.values}
+        (path / "state.json").write_text(json.dumps(state))
+        runs[str(member.number)] = path.name
+    write_group_state(group, GroupState("stopped", "stopped as asked", driver_pid=1, runs=runs))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_runs_of_a_sweep(snap_compare, sweep, size):
+    async def settled(pilot):
+        await until(pilot, lambda: "▸ tone" in screen_text(pilot) and "no GPU here" in screen_text(pilot))
+        await pilot.press("f", "down")
+        await until(pilot, lambda: "beta=0.1" in screen_text(pilot) and "Done. Loss" in screen_text(pilot))
+
+    assert snap_compare(app("dark"), terminal_size=SIZES[size], run_before=settled)
 
 
 @pytest.mark.parametrize(("size", "theme"), SIZES_AND_THEMES)

@@ -60,7 +60,7 @@ async def test_a_sweep_is_one_row_that_folds_and_its_runs_show_their_values(home
         assert "failed" in row and "2 done" in row
         assert " fold " in f"{screen_text(pilot).splitlines()[-1]} "
         await pilot.press("f")
-        await until(pilot, lambda: names(pilot) == ["▾ tiny", "  tiny-1", "  tiny-2", "  tiny-3", "alone"])
+        await until(pilot, lambda: names(pilot) == ["▾ tiny", "└ tiny-1", "└ tiny-2", "└ tiny-3", "alone"])
         second = next(line for line in screen_text(pilot).splitlines() if "tiny-2" in line)
         assert "beta=0.2" in second and "0.92" in second
         await pilot.press("down", "down", "f")
@@ -105,7 +105,7 @@ async def test_a_filter_finds_runs_in_a_folded_group_and_space_selects_all_of_it
         await pilot.press("space")
         await until(pilot, lambda: "3 selected" in screen_text(pilot))
         await pilot.press("slash", *"tiny-2", "enter")
-        await until(pilot, lambda: names(pilot) == ["▾ tiny", "  tiny-2"])
+        await until(pilot, lambda: names(pilot) == ["▾ tiny", "└ tiny-2"])
 
 
 async def test_a_chain_is_one_row_and_unfolded_at_first(home):
@@ -113,7 +113,7 @@ async def test_a_chain_is_one_row_and_unfolded_at_first(home):
     second = ended_run(home, IDS[1], "dpo", "failed")
     change(second, after=first.id)
     async with app().run_test(size=(100, 30)) as pilot:
-        await until(pilot, lambda: names(pilot) == ["▾ sft → dpo", "  sft", "  dpo"])
+        await until(pilot, lambda: names(pilot) == ["▾ sft → dpo", "└ sft", "└ dpo"])
         row = next(line for line in screen_text(pilot).splitlines() if "sft → dpo" in line)
         assert "failed" in row
         await pilot.press("f")

@@ -16,7 +16,7 @@ from dpo_tui.strategies.method_choice import METHOD_CHOICE
 from dpo_tui.strategies.registry import settings_of_losses, strategy_of
 from dpo_tui.text.durations import duration
 from dpo_tui.views.planned_run_forecast import Forecast
-from dpo_tui.views.run_plan import RunPlan, parse, recipe_changes, setting_text as value_text
+from dpo_tui.views.run_plan import RunPlan, is_swept_here, parse, recipe_changes, setting_text as value_text
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.settings_form import FormRow, SchemaForm
 from dpo_tui.widgets.step_bar import bar
@@ -132,7 +132,8 @@ class SettingsStep(Vertical):
     def _open_edit(self, message: SchemaForm.EditRequested) -> None:
         message.stop()
         self._editing = message.row.name
-        self._value_before = self._plan.own.get(self._editing)
+        swept = self._editing in self._plan.sweep
+        self._value_before = message.row.value if swept else self._plan.own.get(self._editing)
         self.query_one("#edit-title", Static).update(f"{message.row.title} =")
         field = self.query_one("#edit-field", LineInput)
         with field.prevent(Input.Changed):
@@ -226,6 +227,10 @@ def setting_help(name: str, plan: RunPlan, forecast: Forecast) -> list[Paragraph
             text.append((f"✗ {problem}", "bad"))
         if bounds := limits(info):
             text.append((f"allowed: {bounds}", "muted"))
+        if name in plan.sweep:
+            text.append((f"sweep: a run for each of {len(plan.sweep[name])} values", "accent"))
+        elif is_swept_here(name):
+            text.append(("several with commas: a run for each", "muted"))
         profile = value_text(plan.profile_values[name]) if name in plan.profile_values else "—"
         from_file = value_text(plan.file_values[name]) if name in plan.file_values else "—"
         changed = "yes" if plan.origin(name) == "you" else "no"
