@@ -133,7 +133,7 @@ MEANING = {
     "orpo_alpha": 'ORPO\'s λ is beta, in [dpo], with strategy = "orpo"',
     "deepspeed": f"DeepSpeed is not used: {_BY_DDP}",
     "fsdp": f"FSDP is not used: {_BY_DDP}",
-    "load_in_8bit": "8-bit weights are not offered; use_4bit, in [model], is",
+    "load_in_8bit": "8-bit weights: [model_init] quantization_config = { load_in_8bit = true }",
     "adapter_name_or_path": _ADAPTER,
     "lora_model_dir": _ADAPTER,
     "trust_remote_code": "code from the hub is never run",
