@@ -46,6 +46,7 @@ _DRY_MINUTES = 60.0  # nobody waits so long, but a busy processor is no failure
 def main() -> int:
     """Run the parts, print the page; 1 where a part did not run to its end."""
     # Not at the top: every part's process loads this file, and needs its own part's imports only.
+    from benchmarks.gpu_parts.measured_overheads import measured_overheads
     from benchmarks.gpu_parts.registry import PARTS, chosen
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -71,6 +72,9 @@ def main() -> int:
     text = page(places.results, parts, " ".join(["python benchmarks/gpu.py", *sys.argv[1:]]))
     (out / "gpu.md").write_text(text, encoding="utf-8")
     print(text)
+    if (overheads := measured_overheads(places.results)) is not None:
+        (out / "memory_overheads.toml").write_text(overheads.as_toml(), encoding="utf-8")
+        print("Estimates use memory_overheads.toml where it lies in $DPO_TUI_HOME", file=sys.stderr)
     print(f"Written to {out}", file=sys.stderr)
     return 0 if whole else 1
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dpo_tui.data.checks.check import PairCheck
 from dpo_tui.data.checks.pair_columns import PairColumns
 from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.columns import plain_lines
 from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan import chunk_scanner, pair_batcher, scanner
@@ -72,9 +73,9 @@ def main() -> None:
     scanner._make_scanner(ColumnMapping())
     timed(chunk_scanner, "read_bytes", "read")
     timed(pair_batcher, "unusual_rows", "look for line ends and unusual bytes")
-    timed(pair_batcher.PairBatcher, "_plain_lines", "take columns (the next two and the parser)")
+    timed(plain_lines.PlainLines, "rows", "take columns (the next two and the parser)")
     timed(pair_batcher.TextColumn, "of", "… lengths and hashes of texts")
-    timed(pair_batcher, "_without_special_rows", "… blanks, equal answers, transcripts")
+    timed(plain_lines, "without_special_rows", "… blanks, equal answers, transcripts")
     timed(PairColumns, "_similarity_of", "… of too-similar: rapidfuzz")
     known = {
         name: replace(check, find_pairs=timed_check(name, check.find_pairs)) if check.find_pairs else check

@@ -31,12 +31,12 @@ from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
 from dpo_tui.views.run_feed import Feed, RunFeed
-from dpo_tui.views.run_list import RunList
+from dpo_tui.views.run_groups import GroupedRunList
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.views.user_settings import load as load_settings
 from dpo_tui.widgets.dialogs import MessageDialog
-from dpo_tui.widgets.full_screen import FullScreen
-from dpo_tui.widgets.key_hints import key_sign
+from dpo_tui.widgets.full_screen import FullScreen, help_text
+from dpo_tui.widgets.key_hints import commands_of
 from dpo_tui.widgets.run_actions import RunActionsScreen
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class DpoTui(ThemedApp):
         if self.settings.ascii is not None:
             self.ascii_only = self.settings.ascii
         self.animation_level = "none"
-        self.run_list = RunList()
+        self.run_list = GroupedRunList()
         self._status_changes = StatusChangeDetector()
         self.gpus = GpuWatch()
         self.runs_changed: Signal[None] = Signal(self, "runs")
@@ -129,8 +129,19 @@ class DpoTui(ThemedApp):
         self._poll_runs()
         self.set_interval(RUNS_POLL_SECONDS, self._poll_runs_if_due)
         self._find_gpus()
-        for problem in (*map(str, self.theme_problems), *self.settings.problems):
+        self._show_problems((*map(str, self.theme_problems), *self.settings.problems))
+        if keys := self.settings.keys:
+            self._check_keys(keys)
+
+    def _show_problems(self, problems: Iterable[str]) -> None:
+        for problem in problems:
             self.notify(problem, title="Settings", severity="warning", timeout=10, markup=False)
+
+    @work(thread=True, group="keys", exit_on_error=False)
+    def _check_keys(self, keys: dict[str, str]) -> None:
+        from dpo_tui.screens.remapped_keys import key_problems
+
+        self.call_from_thread(self._show_problems, key_problems(keys))
 
     def on_unmount(self) -> None:
         """Stop the thread that samples the GPUs."""
@@ -230,23 +241,14 @@ class DpoTui(ThemedApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Commands of the palette: every enabled binding of the screen, by its description, then Textual's own."""
-        listed = set()
-        for active in screen.active_bindings.values():
-            description, action = active.binding.description, active.binding.action
-            if description and active.enabled and (description, action) not in listed:
-                listed.add((description, action))
-                run = partial(self.run_action, action, active.node)
-                yield SystemCommand(description[:1].upper() + description[1:], f"key {key_sign(active.binding)}", run)
+        for hint, binding, node in commands_of(screen):
+            title = f"{binding.description[:1].upper()}{binding.description[1:]}"
+            yield SystemCommand(title, hint, partial(self.run_action, binding.action, node))
         yield from super().get_system_commands(screen)
 
     def action_help(self) -> None:
         """Show the help of the screen and of the focused widget."""
-        screen = self.screen
-        focused = getattr(self.focused, "HELP", "") if self.focused is not None else ""
-        screen_help = screen.HELP if isinstance(screen, FullScreen) else ""
-        keys = "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · , settings · ctrl+p every command · q quit; runs go on"
-        text = "\n\n".join(part for part in (screen_help, focused, keys) if part)
-        self.push_screen(MessageDialog("Help", text))
+        self.push_screen(MessageDialog("Help", help_text(self.screen, self.settings.keys)))
 
     def _open_monitor(self, feed: Feed) -> None:
         self._open_detail(lambda: self._make_monitor(feed))
@@ -327,7 +329,7 @@ class DpoTui(ThemedApp):
         """Open the comparison of several runs."""
         from dpo_tui.screens.compare_screen import CompareScreen
 
-        self._open_detail(lambda: CompareScreen(message.folders))
+        self._open_detail(lambda: CompareScreen(message.folders, message.group))
 
     def on_runs_screen_new_run(self, message: RunsScreen.NewRun) -> None:
         """Open New, with the settings of an earlier run if the message names one."""

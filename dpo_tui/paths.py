@@ -31,6 +31,16 @@ def settings() -> Path:
     return home() / "settings.toml"
 
 
+def memory_overheads() -> Path:
+    """Measured overheads of GPU memory, which the estimate uses in place of assumed ones."""
+    return home() / "memory_overheads.toml"
+
+
+def trusted_code() -> Path:
+    """Digests of the code of models that the user has allowed to run."""
+    return home() / "trusted-code.json"
+
+
 def themes() -> Path:
     """The user's own themes."""
     return home() / "themes"

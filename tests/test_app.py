@@ -207,6 +207,9 @@ async def test_keys_can_be_remapped_in_the_settings(home):
         await pilot.press("f2")
         await pilot.pause()
         assert isinstance(pilot.app.screen, GuideScreen)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, MessageDialog))
+        assert "settings.toml has f2 Guide" in screen_text(pilot)
 
 
 async def test_the_guide_walks_to_a_method():
@@ -276,3 +279,25 @@ def test_without_a_terminal_the_app_names_the_command_that_works(home, environme
     assert done.returncode == 2
     assert "dpo-tui runs" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+async def test_keys_that_no_binding_takes_and_keys_of_two_are_named(home):
+    keys = {"app.guid": "f2", "app.guide": "q", "chart.log": "ctrl+y"}
+    settings = UserSettings(theme="drak", keys=keys)
+    async with DpoTui(settings=settings).run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: len(pilot.app._notifications) == 3)
+        told = [notification.message for notification in pilot.app._notifications]
+        assert told[0].endswith("theme: there is no 'drak'; Settings lists all")
+        assert told[1] == "keys: there is no binding 'app.guid': did you mean 'app.guide'?"
+        assert "q is for 'app.guide' and for 'app.quit'" in told[2]
+
+
+async def test_the_settings_list_the_bindings_of_every_screen_and_their_keys(home):
+    settings = UserSettings(theme="dark", keys={"judge.tie": "f3"})
+    async with DpoTui(settings=settings).run_test(size=(100, 200)) as pilot:
+        await pilot.press("comma")
+        await until(pilot, lambda: "judge.tie" in screen_text(pilot))
+        rows = {row.split()[-2]: row.split()[-1] for row in screen_text(pilot).splitlines() if len(row.split()) > 1}
+        assert rows["judge.tie"] == "f3"
+        assert rows["data.drop"] == "d"
+        assert rows["monitor.overlay"] == "o"

@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+import tomllib
+from graphlib import CycleError, TopologicalSorter
 
+import grimp
 import pytest
 
 from tests.support.repository import ROOT
 
 TORCH_STACK = {"torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate", "bitsandbytes"}
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
 HEAVY = TORCH_STACK | {"numpy", "pyarrow", "pandas", "duckdb", "polars"}
 
 
@@ -32,6 +36,34 @@ def test_the_supervisor_needs_the_standard_library_only() -> None:
 )
 def test_looking_at_runs_stays_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & (HEAVY | {"textual", "pydantic", "rich"})
+
+
+def test_a_list_of_runs_does_without_the_rules_of_advice() -> None:
+    """They are for `runs --json`, and take longer to import than a hundred runs to list."""
+    code = "import sys, dpo_tui.cli.runs; print([name for name in sys.modules if name.startswith('dpo_tui.advice')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions are counted too; the contracts in pyproject.toml say the same of packages."""
+    graph = grimp.build_graph("dpo_tui", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 300
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as circle:
+        pytest.fail(" → ".join(reversed(circle.args[1])))
+
+
+def test_a_package_that_stands_in_no_layer_breaks_the_contracts() -> None:
+    """So a new one is an error until somebody decides what it may import."""
+    layers = next(one for one in CONTRACTS if one["type"] == "layers")
+    assert layers["exhaustive"]
+    named = {name.strip() for line in layers["layers"] for name in line.split(":")}
+    children = grimp.build_graph("dpo_tui", cache_dir=None).find_children("dpo_tui")
+    assert named == {child.removeprefix("dpo_tui.") for child in children}
+    assert not [one["name"] for one in CONTRACTS if "ignore_imports" in one]
 
 
 def test_the_child_of_a_scan_does_without_configs() -> None:

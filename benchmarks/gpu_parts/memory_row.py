@@ -23,7 +23,8 @@ from typing import Any
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.apply_profile import shrink_to_fit
-from dpo_tui.hardware.memory.memory_estimate import CUDA_CONTEXT, estimate
+from dpo_tui.hardware.memory.memory_estimate import estimate
+from dpo_tui.hardware.memory.overheads import ASSUMED
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile
 from dpo_tui.processes.child_environment import child_environment
@@ -129,7 +130,7 @@ def take_steps(row: Row, scratch: Path, *, tiny: bool) -> dict[str, Any]:
     length = _TINY_LENGTH if tiny else config.max_seq_length
     if on_gpu:
         total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction((CARDS[row.card] - CUDA_CONTEXT) / total)
+        torch.cuda.set_per_process_memory_fraction((CARDS[row.card] - ASSUMED.cuda_context) / total)
     changed = {"max_seq_length": length, "max_steps": 2, "gradient_accumulation_steps": 1, "profile": "none"}
     if tiny:
         changed |= {"bf16": False, "activation_offloading": False}
@@ -179,7 +180,7 @@ def context_size() -> tuple[int, str]:
             for holder in gpu.holders:
                 if holder.pid == os.getpid() and holder.memory:
                     return holder.memory - held, "NVML's list of processes"
-    return CUDA_CONTEXT, "assumed: NVML does not list this process"
+    return ASSUMED.cuda_context, "assumed: NVML does not list this process"
 
 
 def _losses(trainer: Any) -> list[float]:

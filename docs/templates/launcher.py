@@ -1,7 +1,7 @@
 """Template of a launcher: copy to dpo_tui/runs/launchers/NAME.py and add a row to runs/launchers/registry.py.
 
-What is not overridden stays as in the local launcher. runs/launchers/launcher.py says what each method must do.
-Standard library only.
+A config may name it once its name is in config/sections/compute.py. What is not overridden stays as in the local
+launcher. runs/launchers/launcher.py says what each method must do. Standard library only.
 """
 
 from dpo_tui.runs.folder import RunFolder

@@ -35,6 +35,7 @@ COMMANDS = {
     "resume": "dpo_tui.cli.run_control:resume",
     "rename": "dpo_tui.cli.run_control:rename",
     "rm": "dpo_tui.cli.run_control:rm",
+    "queue": "dpo_tui.cli.queue_control:queue",
     "hardware": "dpo_tui.cli.hardware:hardware",
     "doctor": "dpo_tui.cli.doctor:doctor",
     "inspect": "dpo_tui.cli.inspect:inspect",

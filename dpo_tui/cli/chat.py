@@ -8,6 +8,7 @@ import click
 
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs import store
@@ -28,7 +29,7 @@ def chat(*, run: str, side: str, system: str | None, max_new_tokens: int, temper
 
     RUN is an id, a unique prefix of it, a name, or `last`. Questions also come from a pipe, one a line.
     """
-    folder = store.find(run)
+    folder = find_run(run)
     store.require_result(folder)
     narrate("Loading the libraries and the model takes a while")
     start = [{"role": "system", "content": system}] if system else []

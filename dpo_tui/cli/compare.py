@@ -2,30 +2,39 @@
 
 import click
 
-from dpo_tui.cli.output import narrate, print_json
-from dpo_tui.cli.run_argument import RUN
+from dpo_tui.cli.output import narrate, print_json, terminal_columns
+from dpo_tui.cli.run_argument import RUN_OR_GROUP, found_all
 from dpo_tui.cli.run_summary_text import clip, columns
 from dpo_tui.errors import UsageError
-from dpo_tui.runs import store
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_status import group_status
+from dpo_tui.groups.ranking import rank
 from dpo_tui.runs.comparison import Comparison
 from dpo_tui.runs.comparison import compare as compare_runs
 from dpo_tui.text.printable import printable
 from dpo_tui.views.comparison_table import BEST_LEGEND, about_rows, result_rows, setting_rows
+from dpo_tui.views.ranking_table import ranking_lines
 
 _CELL_COLUMNS = 28
 
 
 @click.command()
-@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN RUN…")
+@click.argument("runs", type=RUN_OR_GROUP, nargs=-1, required=True, metavar="RUN RUN…")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare(runs: tuple[str, ...], as_json: bool) -> None:
     """Show which settings of runs differ, and their results.
 
-    RUN is an id, a unique prefix of it, a name, or `last`.
+    RUN is an id, a unique prefix of it, a name, or `last`. One GROUP alone is ranked by held-out accuracy; beside
+    others it stands for its runs.
     """
-    if len(runs) < 2:  # noqa: PLR2004 - a pair
+    found = found_all(runs)
+    if len(found) == 1 and isinstance(found[0], GroupFolder):
+        _print_ranking(found[0], as_json)
+        return
+    folders = [run for one in found for run in (group_status(one).runs if isinstance(one, GroupFolder) else [one])]
+    if len(folders) < 2:  # noqa: PLR2004 - a pair
         raise UsageError("compare needs two runs or more", hint="`dpo-tui runs` lists them")
-    comparison = compare_runs([store.find(run) for run in runs])
+    comparison = compare_runs(folders)
     if as_json:
         print_json(vars(comparison))
         return
@@ -36,6 +45,16 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
         click.echo(printable(note, single_line=True))
     if comparison.warning:
         narrate(f"! {comparison.warning}")
+
+
+def _print_ranking(group: GroupFolder, as_json: bool) -> None:
+    ranking = rank(group_status(group))
+    if as_json:
+        print_json({"id": group.id, **ranking.document()})
+        return
+    click.echo("\n".join(ranking_lines(ranking, terminal_columns())))
+    for note in ranking.notes:
+        click.echo(printable(note, single_line=True))
 
 
 def _table(comparison: Comparison) -> list[str]:

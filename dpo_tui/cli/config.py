@@ -18,9 +18,9 @@ from dpo_tui.config.recipes import RECIPES, Recipe, recipe_of
 from dpo_tui.config.schema import PASSTHROUGH, SECTIONS
 from dpo_tui.config.toml_text import inline, template, to_toml
 from dpo_tui.errors import UsageError
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.torch_tool import run_tool
-from dpo_tui.runs import store
 from dpo_tui.start.adapter_start import require_mergeable
 from dpo_tui.start.reference_model import reference_refusal
 from dpo_tui.start.slurm_check import check_launcher
@@ -124,7 +124,7 @@ def fix(run: str, output: Path | None) -> None:
 
     RUN is an id, a unique prefix of it, a name, or `last`. Prints the file's name.
     """
-    mended, advice = config_with_remedy(store.find(run).path)
+    mended, advice = config_with_remedy(find_run(run).path)
     narrate(advice.message)
     for line in remedy_lines(advice.remedy):
         narrate(f"  {printable(line, single_line=True)}")

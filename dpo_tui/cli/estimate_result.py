@@ -18,6 +18,7 @@ from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, MemoryEstima
 from dpo_tui.hardware.memory.memory_estimate import estimate as estimate_memory
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
+from dpo_tui.hardware.parallelism import with_chosen_parallelism
 from dpo_tui.hardware.profiles import Profile, main_memory
 from dpo_tui.hardware.requested_gpus import with_counted_gpus
 from dpo_tui.hardware.run_history import Measurement, measurements, nearest
@@ -81,18 +82,18 @@ def estimate_run(loaded: LoadedConfig, vram: float | None) -> EstimateResult:
     if vram is None:  # else the GPU that is asked about need not be in this machine
         config = with_counted_gpus(config, inventory)
     environ: dict[str, str] | None = {} if config.launcher == "slurm" else None
-    profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.world_size)
+    profile = recommend(inventory, main_memory(), environ, gpus=config.gpus, count=config.node_processes)
     resolved = resolve_profile(config, set(loaded.origins), inventory, machine_profile=_profile_for(profile, vram))
-    config = resolved.config
+    config, why = with_chosen_parallelism(resolved.config, int(vram * GB) if vram is not None else profile.total)
     require_mergeable(loaded)  # else a base that is not here would be refused in the words of another fault
     arch = architecture_of(config.model_name, config.model_revision)
     may_use_gpu = vram is not None or profile.gpu is not None
     remarks = (*model_remarks(config, has_gpu=may_use_gpu), *reference_remarks(loaded))
-    reasons = (*notes, *resolved.reasons, *remarks)
+    reasons = (*notes, *resolved.reasons, *why, *remarks)
     if vram is not None:
         return _estimate_on(config, arch, device="cuda", name=None, gpu=None, free=int(vram * GB), reasons=reasons)
     if profile.gpu is None:
-        free = None if profile.free is None else profile.free // config.world_size
+        free = None if profile.free is None else profile.free // config.node_processes
         return _estimate_on(config, arch, device="cpu", name="cpu", gpu=None, free=free, reasons=reasons)
     name = next(gpu.name for gpu in inventory.gpus if gpu.index == profile.gpu)
     return _estimate_on(config, arch, device="cuda", name=name, gpu=profile.gpu, free=profile.free, reasons=reasons)

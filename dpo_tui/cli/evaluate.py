@@ -8,6 +8,7 @@ from dpo_tui.cli.file_options import file_options, require_known_encoding
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
@@ -41,7 +42,7 @@ def evaluate(
     if data is None and (subset or split or any(file_settings.values())):
         raise UsageError("--subset, --split, --encoding and --…-field are those of --data", hint="Add --data FILE.")
     require_known_encoding(str(file_settings["encoding"] or ""))
-    folder = store.find(run)
+    folder = find_run(run)
     store.require_result(folder)
     if data is not None and Path(data).expanduser().exists():
         data = str(Path(data).expanduser().resolve())

@@ -11,11 +11,11 @@ from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.judge_model import PositionBias, endpoint_judge, judge_by_model, local_judge
 from dpo_tui.judging.judging_session import Session, Verdict
 from dpo_tui.processes.torch_tool import TorchTool
-from dpo_tui.runs import store
 from dpo_tui.text.printable import printable
 
 _KEYS: dict[str, Verdict] = {"l": "left", "r": "right", "t": "tie", "b": "both-bad"}
@@ -57,7 +57,7 @@ def judge(
         raise UsageError(f"{target.parent}: no such folder", hint="make it first, or name another file")
     if bool(url) != bool(endpoint_model):
         raise UsageError("--endpoint and --endpoint-model go together")
-    session = Session.open(store.find(run), count=count, max_new_tokens=max_new_tokens, seed=seed)
+    session = Session.open(find_run(run), count=count, max_new_tokens=max_new_tokens, seed=seed)
     if session.caution:
         narrate(f"! {printable(session.caution, single_line=True)}")
     _generate(session)

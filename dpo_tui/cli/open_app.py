@@ -50,10 +50,10 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
 @click.argument("run", type=RUN, default="last")
 def attach(run: str) -> None:
     """Watch a run in the app. RUN is an id, a unique prefix of it, a name, or `last`."""
-    from dpo_tui.runs import store
+    from dpo_tui.groups.group_store import find_run
     from dpo_tui.views.run_feed import RunFeed
 
-    open_app(RunFeed(store.find(run)))
+    open_app(RunFeed(find_run(run)))
 
 
 @click.command()

@@ -8,13 +8,13 @@ import click
 from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.errors import UsageError
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.judge_model import JudgeModel, PositionBias, ask_twice, endpoint_judge, local_judge
 from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
 from dpo_tui.judging.preference_pairs import AnswerPair, write_pairs
 from dpo_tui.judging.prompt_file import read_prompts
 from dpo_tui.processes.torch_tool import TorchTool
-from dpo_tui.runs import store
 
 _KEYS = {"l": "left", "r": "right", "s": "skip"}
 _HELP = "l left is better · r right is better · s neither is of use · q quit, what is ranked is kept"
@@ -63,7 +63,7 @@ def pairs(
         raise UsageError("choose one way to rank")
     if own_reward and not model.startswith("run:"):
         raise UsageError("--own-reward needs --model run:ID: only a run has a DPO reward")
-    answering_model = f"run:{store.find(model.removeprefix('run:')).path}" if model.startswith("run:") else model
+    answering_model = f"run:{find_run(model.removeprefix('run:')).path}" if model.startswith("run:") else model
     sampling = SamplingSettings(answering_model, answers, temperature, top_p, max_new_tokens, seed)
     collection = PairCollection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
     _generate(collection)

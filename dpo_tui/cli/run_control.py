@@ -1,15 +1,18 @@
 """`dpo-tui stop`, `checkpoint`, `resume`, `rename` and `rm`: requests to a run, and changes to its folder."""
 
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import click
 
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.cli.run_argument import RUN
+from dpo_tui.cli.run_argument import RUN, RUN_OR_GROUP, for_each, found_all
 from dpo_tui.errors import RunError, UsageError
+from dpo_tui.groups import group_control, group_store
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_status import group_status
+from dpo_tui.groups.group_store import find_run, group_name
 from dpo_tui.runs import control_requests, naming, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
@@ -17,12 +20,20 @@ from dpo_tui.text.printable import printable
 
 
 @click.command()
-@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 @click.option("--now", is_flag=True, help="End them at once; what came after the last checkpoint is lost.")
 def stop(runs: tuple[str, ...], now: bool) -> None:
-    """Stop runs: each saves a checkpoint at its next step. RUN is an id, a unique prefix, a name, or `last`."""
+    """Stop runs: each saves a checkpoint at its next step. RUN is an id, a unique prefix, a name, or `last`.
 
-    def request(folder: RunFolder) -> None:
+    Of a GROUP no other run starts, and all that run are stopped.
+    """
+
+    def request(folder: RunFolder | GroupFolder) -> None:
+        if isinstance(folder, GroupFolder):
+            group_control.stop_group(folder, now=now)
+            effect = "end at once" if now else "save a checkpoint at their next step and stop"
+            narrate(f"Asked group {folder.id}: its runs {effect}. `dpo-tui resume {folder.id}` goes on from there.")
+            return
         control_requests.request_stop(folder, now=now)
         with suppress(RunError):  # a live run whose state cannot be read can be asked too
             if (status := status_of(folder)).status == "stopped":  # it had not started
@@ -31,20 +42,20 @@ def stop(runs: tuple[str, ...], now: bool) -> None:
         effect = "ends at once" if now else "saves a checkpoint at its next step and stops"
         narrate(f"Asked run {folder.id}: it {effect}. `dpo-tui resume {folder.id}` goes on from there.")
 
-    _for_each(_find_all(runs), request)
+    for_each(found_all(runs), request)
 
 
 @click.command()
 @click.argument("run", type=RUN)
 def checkpoint(run: str) -> None:
     """Save a checkpoint without stopping. RUN is an id, a unique prefix, a name, or `last`."""
-    folder = store.find(run)
+    folder = find_run(run)
     control_requests.request_checkpoint(folder)
     narrate(f"Asked run {folder.id}: it saves a checkpoint at its next step and goes on.")
 
 
 @click.command()
-@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 @click.option(
     "--accept-changed-data", is_flag=True, help="Go on although the data has changed; the receipt will say so."
 )
@@ -60,16 +71,31 @@ def checkpoint(run: str) -> None:
 def resume(runs: tuple[str, ...], accept_changed_data: bool, assignments: tuple[str, ...], detach: bool) -> None:
     """Go on with runs that stopped, failed or were lost. RUN is an id, a unique prefix of it, a name, or `last`.
 
+    A GROUP goes on with its runs that have not started, were stopped or were lost; if there is none of these, it tries
+    those that failed again. Runs that are done stay as they are.
+
     In a terminal this follows them, one after the other, as `train` does: Ctrl-C stops with a checkpoint.
     """
     # Not at the top: pydantic would slow `stop` and `checkpoint` down.
     from dpo_tui.cli.follow import RunLog, follow
+    from dpo_tui.cli.follow_group import follow_group
     from dpo_tui.config.files import parse_assignment
 
     changes = dict(parse_assignment(text) for text in assignments)
     logs: list[RunLog] = []
+    groups: list[GroupFolder] = []
 
-    def start(folder: RunFolder) -> None:
+    def start(folder: RunFolder | GroupFolder) -> None:
+        if isinstance(folder, GroupFolder):
+            if accept_changed_data or changes:
+                option = "--set" if changes else "--accept-changed-data"
+                raise UsageError(
+                    f"{option} is for a run, and {folder.id} is a group", hint="resume its runs one by one with it"
+                )
+            before = group_control.resume_group(folder)
+            narrate(f"Group {folder.id} goes on: {before.tally()} before.")
+            groups.append(folder)
+            return
         log = RunLog(folder)
         log.skip()
         _resume(folder, accept_changed_data, changes)
@@ -77,16 +103,20 @@ def resume(runs: tuple[str, ...], accept_changed_data: bool, assignments: tuple[
 
     follows = is_terminal() and not detach
     try:
-        _for_each(_find_all(runs), start)
+        for_each(found_all(runs), start)
     finally:
         for log in logs:
             if not follows:
                 narrate(f"Watch it with: dpo-tui logs -f {log.folder.id}")
             click.echo(log.folder.id)
+        for group in groups:
+            click.echo(group.id)
     worst = 0
     for log in logs if follows else []:
         log.wait_for_supervisor()
         worst = follow(log.folder, log) or worst
+    for group in groups if follows else []:
+        worst = follow_group(group) or worst
     sys.exit(worst)
 
 
@@ -110,31 +140,57 @@ def _resume(folder: RunFolder, accept_changed_data: bool, changes: dict[str, Any
 @click.argument("name")
 def rename(run: str, name: str) -> None:
     """Call a run by another NAME, whatever its state. RUN is an id, a unique prefix, a name, or `last`."""
-    folder = store.find(run)
+    folder = find_run(run)
     new_name = naming.rename(folder, name)
     narrate(f"Run {folder.id} is called {printable(new_name)} from now on.")
 
 
 @click.command()
-@click.argument("runs", type=RUN, metavar="RUN…", nargs=-1, required=True)
+@click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where no terminal can be asked.")
 def rm(runs: tuple[str, ...], yes: bool) -> None:
-    """Delete runs with their checkpoints and adapters. RUN is an id, a unique prefix, a name, or `last`."""
-    folders = _find_all(runs)
+    """Delete runs with their checkpoints and adapters. RUN is an id, a unique prefix, a name, or `last`.
+
+    A GROUP is deleted with all its runs.
+    """
+    folders = found_all(runs)
     if not yes and not sys.stdin.isatty():
         raise UsageError(
             "rm asks before it deletes, and there is no terminal to ask",
             hint=f"To delete without a question: dpo-tui rm --yes {' '.join(folder.id for folder in folders)}",
         )
 
-    def delete(folder: RunFolder) -> None:
+    def delete(folder: RunFolder | GroupFolder) -> None:
+        if isinstance(folder, GroupFolder):
+            _delete_group(folder, yes)
+            return
         if not yes and not click.confirm(f"Delete run {_described(folder)} and all that it made?", err=True):
             narrate(f"Run {folder.id} is kept.")
             return
         store.remove(folder)
         narrate(f"Deleted run {folder.id}.")
 
-    _for_each(folders, delete)
+    for_each(folders, delete)
+
+
+def _delete_group(folder: GroupFolder, yes: bool) -> None:
+    try:
+        status = group_status(folder)
+        live, runs = status.live or any(one.live for one in status.members), status.runs
+    except RunError:
+        live, runs = False, []  # its runs cannot be known, and stay
+    if live:
+        raise RunError(f"group {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
+    name = printable(group_name(folder), single_line=True)
+    existing = [run for run in runs if run.path.is_dir()]
+    question = f"Delete group {folder.id} {name}, its {len(existing)} runs and all that they made?"
+    if not yes and not click.confirm(question, err=True):
+        narrate(f"Group {folder.id} is kept.")
+        return
+    # The runs first: without the group's folder nothing would say which they were.
+    for_each(existing, store.remove)
+    group_store.remove_group(folder)
+    narrate(f"Deleted group {folder.id} and its {len(existing)} runs.")
 
 
 def _described(folder: RunFolder) -> str:
@@ -144,30 +200,3 @@ def _described(folder: RunFolder) -> str:
         return f"{folder.id} (unreadable: {printable(error.message, single_line=True)})"
     name = printable(status.state.name, single_line=True) if status.state else ""
     return f"{folder.id} {name} ({status.status})"
-
-
-def _find_all(names: tuple[str, ...]) -> list[RunFolder]:
-    """Find every run before anything is done to one; a run that is named twice is returned once.
-
-    Raises:
-        RunNotFoundError: one of them does not exist.
-    """
-    return list({folder.id: folder for folder in map(store.find, names)}.values())
-
-
-def _for_each(folders: list[RunFolder], action: Callable[[RunFolder], None]) -> None:
-    """Call an action for each run. A run that it fails for does not keep it from the others.
-
-    Raises:
-        RunError: it failed for some; the last error, after the others were printed.
-    """
-    errors: list[RunError] = []
-    for folder in folders:
-        try:
-            action(folder)
-        except RunError as error:
-            errors.append(error)
-    for earlier in errors[:-1]:
-        narrate(str(earlier))
-    if errors:
-        raise errors[-1]

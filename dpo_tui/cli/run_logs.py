@@ -1,4 +1,4 @@
-"""`dpo-tui logs`: what a run's worker printed, whole, its last lines, or followed until the run ends."""
+"""`dpo-tui logs`: what a run's worker printed, whole, its last lines, or followed; its events and answers."""
 
 import os
 import time
@@ -9,7 +9,7 @@ import click
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
-from dpo_tui.runs import store
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.text.printable import printable
@@ -25,9 +25,21 @@ _BLOCK_BYTES = 1 << 16
     "--rank", type=click.IntRange(min=0), default=0, help="Of several processes that train together: the one to read."
 )
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines, and what follows.")
-def logs(run: str, follow: bool, rank: int, lines: int | None) -> None:
+@click.option(
+    "--show",
+    type=click.Choice(["output", "events", "samples"]),
+    default="output",
+    help="What the worker printed; or phases, checkpoints and warnings; or the sample prompts with their first and "
+    "latest answers.",
+)
+def logs(run: str, follow: bool, rank: int, lines: int | None, show: str) -> None:
     """Print what a run's worker printed. RUN is an id, a unique prefix of it, a name, or `last`."""
-    folder = store.find(run)
+    folder = find_run(run)
+    if show != "output":
+        if follow or rank or lines is not None:
+            raise UsageError(f"--show {show} prints all, and goes with no other option")
+        _print_story(folder, samples=show == "samples")
+        return
     _require_rank(folder, rank)
     path = folder.rank_log(rank)
     while not path.exists():
@@ -45,6 +57,16 @@ def logs(run: str, follow: bool, rank: int, lines: int | None) -> None:
     if follow:
         end = status_of(folder)
         narrate(f"Run {folder.id} is {end.status}. {printable(end.reason, single_line=True)}".rstrip())
+
+
+def _print_story(folder: RunFolder, *, samples: bool) -> None:
+    """Print what the monitor shows as events or as samples."""
+    from dpo_tui.runs.atomic_files import read_last_json_lines
+    from dpo_tui.views.monitor_text import EVENTS_SHOWN, events_text, samples_text
+
+    shown = samples_text(folder.samples) if samples else events_text(read_last_json_lines(folder.events, EVENTS_SHOWN))
+    for text, _ in shown:
+        click.echo(printable(text))
 
 
 def _require_rank(folder: RunFolder, rank: int) -> None:

@@ -5,18 +5,33 @@ from typing import Any
 import click
 
 from dpo_tui.advice.diagnose import as_event, diagnose
+from dpo_tui.cli.group_text import group_lines, group_next_steps
 from dpo_tui.cli.output import print_json, stdout_columns
-from dpo_tui.cli.run_argument import RUN
+from dpo_tui.cli.run_argument import RUN_OR_GROUP
 from dpo_tui.cli.run_summary_text import next_steps, run_lines
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_status import document, group_status
+from dpo_tui.groups.group_store import find
 from dpo_tui.runs import store
 
 
 @click.command()
-@click.argument("run", type=RUN)
+@click.argument("run", type=RUN_OR_GROUP)
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON object.")
 def status(run: str, as_json: bool) -> None:
-    """Tell how a run is doing, and what can be done next. RUN is an id, a unique prefix of it, a name, or `last`."""
-    summary = with_advice(store.summary(store.find(run)))
+    """Tell how a run is doing, and what can be done next. RUN is an id, a unique prefix of it, a name, or `last`.
+
+    Of a GROUP it lists the runs, with what is different in each.
+    """
+    found = find(run)
+    if isinstance(found, GroupFolder):
+        group = group_status(found)
+        if as_json:
+            print_json(document(group) | {"dir": str(found.path)})
+            return
+        click.echo("\n".join([*group_lines(found, group, stdout_columns()), *group_next_steps(found, group)]))
+        return
+    summary = with_advice(store.summary(found))
     if as_json:
         print_json(summary)
         return

@@ -1,15 +1,17 @@
 """Run summaries as text, for `dpo-tui runs`, `dpo-tui status` and whatever follows a run; from 80 columns on."""
 
 import json
+import re
 import sys
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch, configured
 from dpo_tui.runs.status_names import EXPLAINED, GLYPHS, LIVE, PHASES
 from dpo_tui.text.durations import ago, duration
 from dpo_tui.text.numbers import plain_number, whole_percent
@@ -33,10 +35,12 @@ _STATUS, _ID, _NAME, _STEP = 10, 20, 12, 11
 _NAME_WIDE = 28
 _WIDE = 110
 _UNLIMITED = 1 << 20
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _SILENT = 15.0
 """Seconds without a heartbeat of a process, three of its intervals, from which on it is remarked."""
 
 _FIGURES = (("loss", "loss"), ("accuracy", "rewards/accuracies"), ("margin", "rewards/margins"))
+_HELD_OUT = tuple((label, f"eval_{name}") for label, name in _FIGURES)
 
 
 def glyph(status: str) -> str:
@@ -104,7 +108,10 @@ def run_lines(run: dict[str, Any], width: int, now: float | None = None) -> list
     lines = [clip(f"{_status(run)}  {name}  {run['id']}", width)]
     lines += _wrap(str(run.get("reason") or ""), width)
     lines += _wrap(_progress(run), width)
-    lines += _wrap(_figures(run.get("metrics", {})), width)
+    metrics = run.get("metrics", {})
+    lines += _wrap(_figures(metrics), width)
+    lines += _wrap(_held_out(metrics), width)
+    lines += _wrap(_work(run), width)
     lines += _wrap(_times(run, now), width)
     if run["status"] in LIVE - {"queued", "starting"}:  # else the reports are those of an earlier attempt
         lines += _wrap(_ranks(run, now), width)
@@ -217,9 +224,15 @@ def columns(text: str) -> int:
     """The columns that a text takes in a terminal: two for wide East Asian characters, none for combining marks."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
+    # Most of a line is ASCII also where a glyph is in it.
+    others = _NOT_ASCII.findall(text)
+    return (
+        len(text)
+        - len(others)
+        + sum(
+            0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+            for character in others
+        )
     )
 
 
@@ -250,9 +263,33 @@ def _phase(run: dict[str, Any]) -> str:
     return PHASES.get(str(run["phase"]), str(run["phase"]))
 
 
-def _figures(metrics: dict[str, Any]) -> str:
-    figures = [(label, _number(metrics.get(key))) for label, key in _FIGURES]
+def _figures(metrics: Mapping[str, Any], chosen: Iterable[tuple[str, str]] = _FIGURES) -> str:
+    figures = [(label, _number(metrics.get(key))) for label, key in chosen]
     return " · ".join(f"{label} {value:.3g}" for label, value in figures if value is not None)
+
+
+def _held_out(metrics: Mapping[str, Any]) -> str:
+    """The latest evaluation and KL estimate; empty before the first."""
+    kl, stderr = _number(metrics.get("eval_kl")), _number(metrics.get("eval_kl_stderr"))
+    spread = f" ± {stderr:.2g}" if stderr is not None else ""
+    parts = [_figures(metrics, _HELD_OUT), f"KL {kl:.2g}{spread} nats an answer" if kl is not None else ""]
+    found = " · ".join(filter(None, parts))
+    return f"held out: {found}" if found else ""
+
+
+def _work(run: Mapping[str, Any]) -> str:
+    """Speed while it trains, the peak of GPU memory, and the batch."""
+    speed, peak = (_number(run.get("metrics", {}).get(key)) for key in ("tokens_per_second", "vram_peak_gb"))
+    parts = [f"{speed:,.0f} tokens a second"] if speed is not None and run["status"] in LIVE else []
+    if peak:
+        parts.append(f"peak {peak:.1f} GB of GPU memory")
+    micro, accumulation = (run.get(key) for key in BATCH_KEYS)
+    batch = MicroBatch(micro, accumulation) if micro and accumulation else configured(RunFolder(Path(run["dir"])))
+    if batch is not None:
+        ranks = int(run.get("ranks") or 1)
+        shared = f" × {ranks} processes" if ranks > 1 else ""
+        parts.append(f"batch {batch}{shared} = {batch.effective * ranks}")
+    return " · ".join(parts)
 
 
 def _remedy(advice: Mapping[str, Any]) -> str:

@@ -8,22 +8,23 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from dpo_tui.cli.follow import follow
 from dpo_tui.cli.output import narrate
-from dpo_tui.config.files import load, parse_assignment
+from dpo_tui.cli.train_checks import narrate_checks
+from dpo_tui.config.files import LoadedConfig, load, parse_assignment
+from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.errors import UsageError
 from dpo_tui.processes.json_child import Message
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.start_run import ARGV_VARIABLE, start
+from dpo_tui.start.model_checks.own_code import UntrustedCodeError, remember_trust
 from dpo_tui.start.prepare import Prepared, create_stages, prepare_stages
 from dpo_tui.start.slurm_check import script_of
-from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.text.printable import printable
-
-_MOST_ROWS_NAMED = 5
 
 
 @click.command()
@@ -31,10 +32,33 @@ _MOST_ROWS_NAMED = 5
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting of every config.")
 @click.option("--name", help="What to call the run.")
 @click.option(
-    "--launcher", type=click.Choice(["local", "slurm"]), help="Where it runs: on this machine, or as a job of Slurm."
+    "--launcher",
+    type=click.Choice(get_args(ComputeSection.model_fields["launcher"].annotation)),
+    help="Where it runs: on this machine, or as a job of Slurm.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and start nothing; print the script of a Slurm job.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on in the background.")
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="KEY=V,V…",
+    help="Train a group of runs, one with each of these values; with several, one with each combination.",
+)
+@click.option(
+    "--random", "number", type=click.IntRange(min=1), metavar="N", help="Of a sweep's combinations only N, at random."
+)
+@click.option("--at-most", type=click.IntRange(min=1), metavar="N", help="Of a sweep at most N runs at a time.")
+@click.option(
+    "--after", metavar="TIME", help="Start no run of a sweep before this time: 22:00, 2h (from now), 2026-11-28T02:00."
+)
+@click.option(
+    "--early-stop-worst",
+    "early_stop",
+    is_flag=True,
+    help="Stop runs of a sweep whose held-out accuracy is clearly behind, at evaluations.",
+)
+@click.option("-y", "--yes", is_flag=True, help="Start a sweep without a question.")
 def train(
     *,
     configs: tuple[Path, ...],
@@ -43,10 +67,19 @@ def train(
     launcher: str | None,
     dry_run: bool,
     detach: bool,
+    sweeps: tuple[str, ...],
+    number: int | None,
+    at_most: int | None,
+    after: str | None,
+    early_stop: bool,
+    yes: bool,
 ) -> None:
     """Start training from one config, or from several, one after the other.
 
     A config whose model_name is "previous" goes on from the run before it: `dpo-tui train sft.toml dpo.toml`.
+
+    With --sweep it is a group of runs, one a free GPU: `dpo-tui train c.toml --sweep beta=0.05,0.1 --sweep
+    learning_rate=1e-6,5e-6`. GROUP is its id or name, and goes where RUN does; `compare GROUP` ranks its runs.
 
     In the foreground this follows the run: Ctrl-C stops it with a checkpoint, a lost connection does not.
     """
@@ -55,7 +88,25 @@ def train(
     changes = dict(parse_assignment(assignment) for assignment in assignments)
     if launcher is not None:
         changes["launcher"] = launcher
-    stages = prepare_stages([load(path, changes) for path in configs], name, _narrate_merge)
+    if sweeps:
+        from dpo_tui.cli.sweep_command import sweep_command
+
+        sweep_command(
+            configs,
+            sweeps,
+            changes,
+            name=name,
+            number=number,
+            at_most=at_most,
+            after=after,
+            early_stop=early_stop,
+            yes=yes,
+            detach=detach,
+            dry_run=dry_run,
+        )
+        return
+    _require_no_sweep_option(number, at_most, after, early_stop or None)
+    stages = _prepare_or_ask([load(path, changes) for path in configs], name)
     for path, stage in zip(configs, stages, strict=True):
         narrate_checks(stage, str(path))
     if dry_run:
@@ -76,30 +127,29 @@ def train(
     sys.exit(worst)
 
 
-def narrate_checks(prepared: Prepared, source: str) -> None:
-    """Print what the checks of a config found: rows that cannot be used, settings that are unwise."""
-    held_out = f", {prepared.held_out:,} of them held out" if prepared.held_out else ""
-    counted = f"{prepared.usable:,} of {prepared.rows:,} rows can be used"
-    if prepared.usable > prepared.rows:  # of a ranking, or of a pair as labelled answers, a row gives several
-        counted = f"{prepared.rows:,} rows give {prepared.usable:,} {strategy_of(prepared.config).data.value}"
-    narrate(f"{printable(source)}: {counted}{held_out}")
-    unusable = [problem for problem in prepared.dropped if problem.check != "tie"]  # the notes count these
-    for problem in unusable[:_MOST_ROWS_NAMED]:
-        narrate(f"  {problem.label}: {printable(problem.message, single_line=True)}")
-    if len(unusable) > _MOST_ROWS_NAMED:
-        narrate(f"  and {len(unusable) - _MOST_ROWS_NAMED:,} more")
-    for note in prepared.data_notes:
-        narrate(f"data: {printable(note, single_line=True)}")
-    for note in prepared.launcher_notes:
-        narrate(f"slurm: {printable(note, single_line=True)}")
-    for note in prepared.model_notes:
-        narrate(f"model: {printable(note, single_line=True)}")
-    for found in prepared.template:
-        narrate(f"{found.severity}: {printable(found.sentence, single_line=True)}")
-    for note in prepared.notes:
-        narrate(f"profile: {note}")
-    for advice in prepared.advice:
-        narrate(f"{advice.severity}: {advice.message}")
+def _prepare_or_ask(loaded: list[LoadedConfig], name: str | None) -> list[Prepared]:
+    """Prepare the runs; ask in a terminal about each model's own code that has not been allowed yet.
+
+    Raises:
+        UntrustedCodeError: the answer is no, or there is no terminal to ask in.
+    """
+    while True:
+        try:
+            return prepare_stages(loaded, name, _narrate_merge)
+        except UntrustedCodeError as error:
+            # Code that a config allows by its digest and that has changed since is for whoever wrote the config.
+            if not in_terminal() or any(one.config.trust_remote_code for one in loaded):
+                raise
+            for line in error.explanation:
+                narrate(line)
+            if not click.confirm("Run it?", default=False, err=True):
+                raise
+            remember_trust(error)
+
+
+def in_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def start_stages(stages: list[Prepared]) -> list[RunFolder]:
@@ -118,3 +168,9 @@ def start_stages(stages: list[Prepared]) -> list[RunFolder]:
 
 def _narrate_merge(message: Message) -> None:
     narrate(printable(str(message["message"]), single_line=True))
+
+
+def _require_no_sweep_option(*given: object) -> None:
+    for option, value in zip(("--random", "--at-most", "--after", "--early-stop-worst"), given, strict=True):
+        if value is not None:
+            raise UsageError(f"{option} is for a sweep", hint="add --sweep KEY=V,V, as in --sweep beta=0.05,0.1")

@@ -7,10 +7,10 @@ import click
 
 from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.errors import RunNotFoundError
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
-from dpo_tui.runs import store
 from dpo_tui.text.printable import printable
 
 _MARKS = {"ok": "ok", "failed": "FAILED", "not checked": "not checked"}
@@ -44,7 +44,7 @@ def _folder(target: str) -> Path:
     path = Path(target).expanduser()
     if os.sep not in target:
         try:
-            return store.find(target).path
+            return find_run(target).path
         except RunNotFoundError:
             if not path.is_dir():
                 raise

@@ -149,7 +149,20 @@ def _local_path(value: str, folders: list[Path]) -> str | None:
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Read ``KEY=VALUE`` as ``--set`` gives it; the value is TOML where it can be, else plain text.
 
-    ``trl.NAME``, ``peft.NAME`` and ``model_init.NAME`` are arguments in the tables of these names.
+    Raises:
+        ConfigError: there is no ``=``, or no such setting.
+    """
+    key, value = parse_setting(text, "--set", "learning_rate=1e-6")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return key, value
+
+
+def parse_setting(text: str, option: str, example: str) -> tuple[str, str]:
+    """Split ``KEY=TEXT`` of an option of the command line; the key is that of a setting, without its table.
+
+    ``trl.NAME, ``peft.NAME`` and ``model_init.NAME`` are arguments in the tables of these names.
 
     Raises:
         ConfigError: there is no ``=``, or no such setting.
@@ -161,13 +174,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not passed_on:
         key = key.rpartition(".")[2]
     if not separator or not key:
-        raise ConfigError(f"--set {text}: expected KEY=VALUE", hint="for example: --set learning_rate=1e-6")
+        raise ConfigError(f"{option} {text}: expected KEY=VALUE", hint=f"for example: {option} {example}")
     if key not in fields() and not passed_on:
-        raise InvalidConfigError([unknown_key(key, value)], "--set")
-    try:
-        return key, tomllib.loads(f"value = {value.strip()}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return key, value.strip()
+        raise InvalidConfigError([unknown_key(key, value)], option)
+    return key, value.strip()
 
 
 def _build(

@@ -27,12 +27,12 @@ def field_tables() -> list[str]:
         f"### {', '.join(classes)}: the fields of all",
         "",
     ]
-    lines += _table((name, _fate("trl", name)) for name in shared)
+    lines += _table((name, _key_outcome("trl", name)) for name in shared)
     for class_name, known in classes.items():
         lines += ["", f"### {class_name} alone", ""]
-        lines += _table((name, _fate("trl", name)) for name in known if name not in shared)
+        lines += _table((name, _key_outcome("trl", name)) for name in known if name not in shared)
     lines += ["", "### LoraConfig", ""]
-    return lines + _table((name, _fate("peft", name)) for name in peft_fields() or {})
+    return lines + _table((name, _key_outcome("peft", name)) for name in peft_fields() or {})
 
 
 def _classes() -> dict[str, Mapping[str, LibraryField]]:
@@ -45,7 +45,7 @@ def _table(rows: Iterator[tuple[str, str]]) -> list[str]:
     return ["| field | what sets it |", "|---|---|", *(f"| `{name}` | {fate} |" for name, fate in rows)]
 
 
-def _fate(table: str, name: str) -> str:
+def _key_outcome(table: str, name: str) -> str:
     if (table, name) == ("peft", "init_lora_weights"):
         values = ", ".join(str(value).lower() for value in PLAIN_INITIALISATIONS)
         return f"`[peft]`: {values}; others change the base model's weights, which are the reference too"

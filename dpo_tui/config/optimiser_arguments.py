@@ -83,14 +83,14 @@ def _read(function: ast.FunctionDef) -> frozenset[str] | None:
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and _is_arguments(getattr(node.func, "value", None)) and node.args:
             counted += 1
-            names |= _texts(node.args[0])
+            names |= _string_literal(node.args[0])
         elif isinstance(node, ast.Compare) and any(map(_is_arguments, node.comparators)):
             counted += 1
-            names |= _texts(node.left)
+            names |= _string_literal(node.left)
         elif _is_arguments(getattr(node, "value", None)) or _is_arguments(getattr(node, "test", None)):
             counted += isinstance(node, ast.Subscript | ast.If)
         elif isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple):
-            names |= set().union(*map(_texts, node.iter.elts))
+            names |= set().union(*map(_string_literal, node.iter.elts))
     mentioned = sum(map(_is_arguments, ast.walk(function)))
     return frozenset(names) if counted == mentioned else None
 
@@ -99,5 +99,5 @@ def _is_arguments(node: Any) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == _ATTRIBUTE
 
 
-def _texts(node: ast.expr) -> set[str]:
+def _string_literal(node: ast.expr) -> set[str]:
     return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()

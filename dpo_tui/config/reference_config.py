@@ -15,6 +15,6 @@ def reference_config(config: Config) -> Config:
     """
     keywords = loading_keywords() or frozenset()
     kept = {name: value for name, value in config.model_init.items() if name in keywords}
-    return config.model_copy(
-        update={"model_name": config.ref_model, "model_revision": config.ref_model_revision, "model_init": kept}
-    )
+    named = {"model_name": config.ref_model, "model_revision": config.ref_model_revision}
+    # trust_remote_code allows code of the policy's folder.
+    return config.model_copy(update={**named, "model_init": kept, "trust_remote_code": None})

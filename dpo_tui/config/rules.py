@@ -203,33 +203,6 @@ def gpu_count_counts_gpus(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def ranks_are_for_the_cpu(config: Config) -> ConfigProblem | None:
-    """The number would be ignored: with GPUs there is one process a GPU."""
-    if config.ranks == 1 or config.gpus == "none":
-        return None
-    message = 'is for the CPU (gpus = "none"); with GPUs there is one process each: set gpus or gpu_count'
-    return ConfigProblem("ranks", config.ranks, message)
-
-
-@rule
-def several_processes_are_wanted(config: Config) -> ConfigProblem | None:
-    """Nothing but this setting says that a config of several processes is one by mistake."""
-    if config.distributed != "none" or config.world_size == 1:
-        return None
-    message = f'refuses the {config.world_size} processes that the config asks for; set distributed = "ddp" or "auto"'
-    return ConfigProblem("distributed", config.distributed, message)
-
-
-@rule
-def provider_takes_several_processes(config: Config) -> ConfigProblem | None:
-    """Unsloth patches the trainer for one GPU: the other processes would train alone, or wait for ever."""
-    if config.provider != "unsloth" or config.world_size == 1:
-        return None
-    message = f'trains on one GPU, and the config asks for {config.world_size}; use provider = "huggingface"'
-    return ConfigProblem("provider", config.provider, message)
-
-
-@rule
 def strategy_reads_its_settings(config: Config) -> ConfigProblem | None:
     """The trainer of another strategy has no such argument; a setting that does nothing is an error here."""
     own = strategy_of(config).settings
@@ -281,26 +254,9 @@ def rows_stay_in_order(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def strategy_takes_several_processes(config: Config) -> ConfigProblem | None:
-    """Nobody has held its losses in several processes to those in one."""
-    if config.world_size == 1 or strategy_of(config).several_processes:
-        return None
-    message = f"trains in one process here, and the config asks for {config.world_size}"
-    return ConfigProblem("strategy", config.strategy, message)
-
-
-@rule
 def the_newest_run_goes_by_last(config: Config) -> ConfigProblem | None:
     """No command would find the run by this name; `dpo-tui rename` raises for it too."""
     return ConfigProblem("name", config.name, "commands take it for the newest run") if config.name == "last" else None
-
-
-@rule
-def one_node(config: Config) -> ConfigProblem | None:
-    """Slurm would hold several nodes for the run, of which it would use the first."""
-    if config.nodes == 1:
-        return None
-    return ConfigProblem("nodes", config.nodes, "a run trains on one node; several nodes are not supported yet")
 
 
 @rule

@@ -120,9 +120,9 @@ SAME_SETTING = {
 _MIXED_LOSS = (
     'add the loss on the chosen answers by name: loss_type = ["sigmoid", "sft"] and loss_weights = [1.0, {0}], in [dpo]'
 )
-_BY_DDP = (
-    "several GPUs train together by DDP ([compute] gpus, gpu_count), each with the whole model; use_4bit, "
-    "gradient_checkpointing and activation_offloading save memory"
+_BY_TORCH = (
+    "several GPUs train together ([compute] gpus, gpu_count), each with the whole model (DDP) or with a part of it: "
+    'distributed = "fsdp2"; cpu_offload, use_4bit, gradient_checkpointing and activation_offloading save memory'
 )
 _STRATEGY = '{0} trains without a reference and is a strategy, not a loss of DPO: strategy = "{1}", in [run]'
 _ADAPTER = "the adapter's folder can be model_name, in [model]: it is merged into its base model first"
@@ -131,12 +131,11 @@ MEANING = {
     "pref_ftx": _MIXED_LOSS.format("its value"),
     "orpo_beta": 'ORPO\'s λ is beta, in [dpo], with strategy = "orpo"',
     "orpo_alpha": 'ORPO\'s λ is beta, in [dpo], with strategy = "orpo"',
-    "deepspeed": f"DeepSpeed is not used: {_BY_DDP}",
-    "fsdp": f"FSDP is not used: {_BY_DDP}",
+    "deepspeed": f"DeepSpeed is not used: {_BY_TORCH}",
+    "fsdp": 'distributed = "fsdp2", in [compute], divides the model among several GPUs; cpu_offload goes with it',
     "load_in_8bit": "8-bit weights: [model_init] quantization_config = { load_in_8bit = true }",
     "adapter_name_or_path": _ADAPTER,
     "lora_model_dir": _ADAPTER,
-    "trust_remote_code": "code from the hub is never run",
     "output_dir": "a run has a folder of its own; `dpo-tui paths` says where",
     "push_to_hub": "`dpo-tui export RUN --push REPO` uploads the result",
     "template": "the tokenizer's own chat template is used; chat_template, in [model], names a Jinja file instead",

@@ -72,13 +72,23 @@ class Config(
 
     @property
     def world_size(self) -> int:
-        """Number of processes that train together: one a GPU, or ``ranks`` of them on the CPU.
+        """Number of processes that train together, on all nodes: one a GPU, or ``ranks`` of them on the CPU.
 
         With ``gpus = "all"`` it is 1 until :mod:`dpo_tui.hardware.gpu_count` has counted the machine's GPUs.
         """
+        return self.node_processes * self.nodes
+
+    @property
+    def node_processes(self) -> int:
+        """Number of processes on one machine."""
         if self.gpus == "none":
             return self.ranks
         return len(self.named_gpus) or self.gpu_count or 1
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP2 divides the model among several processes."""
+        return self.distributed == "fsdp2" and self.world_size > 1
 
     @property
     def process_batch(self) -> int:

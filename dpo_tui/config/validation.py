@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dpo_tui.config import process_rules  # noqa: F401 - registers its rules
 from dpo_tui.config.problems import ConfigProblem, from_validation, unknown_key
 from dpo_tui.config.rules import broken_rules
 from dpo_tui.config.schema import PASSTHROUGH, Config, default_of, fields

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.load_rows import sha256_of
 from dpo_tui.data.load_split import split_of
 from dpo_tui.data.pairs.pair import RowProblem
 from dpo_tui.data.source.evaluation_source import evaluation_source
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import Source, training_source
+from dpo_tui.data.stored.reading_cache import sha256_of
 from dpo_tui.errors import DataError
 
 _READINGS = ("all", "best-worst")

@@ -1,5 +1,6 @@
 """Balance of desirable and undesirable answers, in numbers and in words."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,10 +37,12 @@ class LabelBalance:
     def of(rows: Sequence[LabelledAnswer]) -> "LabelBalance":
         """Count the labels of some answers."""
         desirable = sum(row.desirable for row in rows)
-        labels: dict[str, set[bool]] = {}
+        labels: dict[bytes, set[bool]] = {}
         repeated = 0
         for row in rows:
-            seen = labels.setdefault(json.dumps([row.prompt, row.completion], sort_keys=True), set())
+            text = json.dumps([row.prompt, row.completion], sort_keys=True).encode()
+            # Not by the text itself, which would be held of every row.
+            seen = labels.setdefault(hashlib.blake2b(text, digest_size=16).digest(), set())
             repeated += row.desirable in seen
             seen.add(row.desirable)
         conflicting = sum(len(seen) > 1 for seen in labels.values())

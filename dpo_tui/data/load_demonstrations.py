@@ -1,7 +1,9 @@
 """Read demonstrations for supervised fine-tuning (SFT)."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dpo_tui.data.load_pairs import tie_notes, usable_turns
@@ -16,6 +18,7 @@ from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import Progress, Source
 from dpo_tui.data.source_mix import SourceRows
+from dpo_tui.data.stored.reading_cache import Reading, read_or_recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Demonstration:
 class LoadedDemonstrations:
     """The usable demonstrations of a dataset; the other fields are those of ``LoadedPairs``."""
 
-    rows: list[Demonstration]
+    rows: Sequence[Demonstration]
     format: str
     total: int
     dropped: list[RowProblem]
@@ -61,6 +64,10 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
     """
+    return read_or_recall(source, progress, LoadedDemonstrations, Demonstration, partial(_read, source))
+
+
+def _read(source: Source, reading: Reading[Demonstration]) -> LoadedDemonstrations:
     recogniser = Recogniser(source.mapping)
     formats: Counter[str] = Counter()
 
@@ -74,7 +81,7 @@ def load_demonstrations(source: Source, progress: Progress | None = None) -> Loa
         formats[name] += 1
         return [demonstration]
 
-    loaded = load_rows(source, progress, recogniser, demonstrations_of)
+    loaded = load_rows(source, reading, recogniser, demonstrations_of)
     names = ", ".join(name for name, _ in formats.most_common())
     return LoadedDemonstrations(
         rows=loaded.items,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from dpo_tui.data.load_pairs import columns_of, format_name, tie_notes
 from dpo_tui.data.load_rows import EXPECTED_ANSWER, load_rows
@@ -13,6 +14,7 @@ from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import Progress, Source
 from dpo_tui.data.source_mix import SourceRows
+from dpo_tui.data.stored.reading_cache import Reading, read_or_recall
 from dpo_tui.errors import DataError
 
 
@@ -20,7 +22,7 @@ from dpo_tui.errors import DataError
 class LoadedLabelled:
     """The usable labelled answers of a dataset; the other fields are those of ``LoadedPairs``."""
 
-    rows: list[LabelledAnswer]
+    rows: Sequence[LabelledAnswer]
     format: str
     total: int
     dropped: list[RowProblem]
@@ -41,6 +43,10 @@ def load_labelled(source: Source, progress: Progress | None = None) -> LoadedLab
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
     """
+    return read_or_recall(source, progress, LoadedLabelled, LabelledAnswer, partial(_read, source))
+
+
+def _read(source: Source, reading: Reading[LabelledAnswer]) -> LoadedLabelled:
     recogniser = Recogniser(source.mapping)
 
     def answers_of(number: int, row: Row) -> list[LabelledAnswer]:
@@ -48,7 +54,7 @@ def load_labelled(source: Source, progress: Progress | None = None) -> LoadedLab
             raise row.fresh()
         return [labelled_answer_of(number, one) for one in recogniser.answers(row)]
 
-    loaded = load_rows(source, progress, recogniser, answers_of, expected=EXPECTED_ANSWER)
+    loaded = load_rows(source, reading, recogniser, answers_of, expected=EXPECTED_ANSWER)
     columns = columns_of(recogniser)
     return LoadedLabelled(
         rows=loaded.items,

@@ -6,7 +6,9 @@ into user and assistant messages, so that TRL applies the chat template to every
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from dpo_tui.data.load_rows import load_rows
 from dpo_tui.data.pairs.pair import Pair, RowProblem, Turns, Unreadable, pair_of, reason_unusable
@@ -16,6 +18,7 @@ from dpo_tui.data.source.json_lines import Row
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import Progress, Source
 from dpo_tui.data.source_mix import SourceRows
+from dpo_tui.data.stored.reading_cache import Reading, read_or_recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class LoadedPairs:
         places: names the file of a row.
     """
 
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     format: str
     total: int
     dropped: list[RowProblem]
@@ -56,12 +59,16 @@ def load_pairs(source: Source, progress: Progress | None = None) -> LoadedPairs:
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
     """
+    return read_or_recall(source, progress, LoadedPairs, Pair, partial(_read, source))
+
+
+def _read(source: Source, reading: Reading[Pair]) -> LoadedPairs:
     recogniser = Recogniser(source.mapping)
 
     def pairs_of(number: int, row: Row) -> list[Pair]:
         return [pair_of(number, turns) for turns in usable_turns(row, recogniser)]
 
-    loaded = load_rows(source, progress, recogniser, pairs_of)
+    loaded = load_rows(source, reading, recogniser, pairs_of)
     return LoadedPairs(
         pairs=loaded.items,
         format=format_name(recogniser.formats),

@@ -5,7 +5,6 @@ decodes and parses; rows that cannot be used are collected here, each with its n
 """
 
 import bisect
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from dpo_tui.data.pairs.pair import RowProblem, Unreadable
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.source.chunks import TextChunk, chunks_of, rows_with_warnings
+from dpo_tui.data.source.chunks import Chunk, RowBatch, TextChunk, chunks_of, rows_with_warnings
 from dpo_tui.data.source.json_lines import Row
-from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.row_warnings import NOT_A_NUMBER, REPEATED_KEY
-from dpo_tui.data.source.source import DataFile, Progress, Source
+from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.data.source_mix import SourceRows, chosen_rows, sources_of
+from dpo_tui.data.stored.reading_cache import Reading, sha256_of
 from dpo_tui.errors import DataError
 from dpo_tui.text.printable import printable
 
@@ -59,7 +58,7 @@ class LoadedRows(Generic[Item]):
         places: names the file of a row.
     """
 
-    items: list[Item]
+    items: Sequence[Item]
     total: int
     dropped: list[RowProblem]
     sha256: str
@@ -70,7 +69,7 @@ class LoadedRows(Generic[Item]):
 
 def load_rows(
     source: Source,
-    progress: Progress | None,
+    reading: Reading[Item],
     recogniser: Recogniser,
     convert: Callable[[int, Row], list[Item]],
     *,
@@ -80,7 +79,7 @@ def load_rows(
 
     Args:
         source: where it is.
-        progress: called with the bytes of a download that are done.
+        reading: has its files, and collects the items.
         recogniser: gets the flag whether a file is a table of untyped cells.
         convert: makes items of a row and its number, or raises Unreadable.
         expected: an example of a row, for the error.
@@ -88,10 +87,9 @@ def load_rows(
     Raises:
         DataError: it cannot be read, or no row of it can be used; the message shows what was found.
     """
-    files = locate(source, progress)
-    items: list[Item] = []
+    files = reading.files
     dropped: list[RowProblem] = []
-    notes = notes_on(files)
+    notes = [*reading.notes, *notes_on(files)]
     first_rows: list[int] = []
     places = RowPlaces([file.path for file in files], first_rows)
     rows = [0] * len(source.locations)
@@ -99,16 +97,21 @@ def load_rows(
     example: tuple[int, Any] | None = None
     # Of a mix, max_rows is the size of the whole.
     most = None if source.weights else source.max_rows
-    for number, row in numbered_rows(files, most, recogniser, notes, first_rows):
+    batches = reading.batches_of(recogniser)
+    for number, row in numbered_rows(files, most, recogniser, notes, first_rows, batches_of=batches):
         total += 1
         rows[files[len(first_rows) - 1].part] += 1
+        if type(row) is tuple:
+            reading.add_texts(number, row)
+            continue
         if example is None and not isinstance(row, Unreadable):
             example = (number, row)
         try:
-            items += convert(number, row)
+            reading.add(convert(number, row))
         except Unreadable as problem:
             dropped.append(RowProblem(number, problem.check, problem.message, places.of(number)))
     raise_if_unclear(source.name, recogniser.unclear)
+    items: Sequence[Item] = reading.collected()
     raise_if_unusable(source.name, total, len(items), DroppedRows.of(dropped), example, expected=expected)
     sources: list[SourceRows] = []
     if source.more:
@@ -122,8 +125,17 @@ def load_rows(
                 for part, (one, found) in enumerate(zip(numbers, sources, strict=True))
             ]
             chosen = set().union(*used)
-            items = [item for item in items if item.row in chosen]
-    return LoadedRows(items, total, dropped, sha256_of(files), notes, sources, places)
+            items = _with_numbers(items, chosen)
+    return LoadedRows(items, total, dropped, reading.sha256 or sha256_of(files), notes, sources, places)
+
+
+def _with_numbers(items: Sequence[Item], chosen: set[int]) -> Sequence[Item]:
+    if isinstance(items, list):
+        return [item for item in items if item.row in chosen]
+    import numpy as np
+
+    stored: Any = items
+    return stored.where(np.isin(stored.row_numbers, np.fromiter(chosen, np.int64, len(chosen))))  # type: ignore[no-any-return]
 
 
 def notes_on(files: list[DataFile]) -> list[str]:
@@ -144,11 +156,13 @@ def _rows_of_sources(
     items: Sequence[Numbered], files: list[DataFile], first_rows: list[int], count: int
 ) -> list[list[int]]:
     """The numbers of the rows of each source that items were made of, in order."""
+    stored: Any = items
+    of_items = [item.row for item in items] if isinstance(items, list) else stored.row_numbers.tolist()
     numbers: list[list[int]] = [[] for _ in range(count)]
-    for item in items:
-        found = numbers[files[bisect.bisect_right(first_rows, item.row - 1) - 1].part]
-        if not found or found[-1] != item.row:
-            found.append(item.row)
+    for row in of_items:
+        found = numbers[files[bisect.bisect_right(first_rows, row - 1) - 1].part]
+        if not found or found[-1] != row:
+            found.append(row)
     return numbers
 
 
@@ -158,7 +172,9 @@ def numbered_rows(
     recogniser: Recogniser,
     notes: list[str],
     first_rows: list[int] | None = None,
-) -> Iterator[tuple[int, dict[str, Any] | Unreadable]]:
+    *,
+    batches_of: Callable[[Chunk], Iterator[RowBatch]] = rows_with_warnings,
+) -> Iterator[tuple[int, Any]]:
     """Yield every row that is not blank, with its number from 1; the rows of further files continue the count.
 
     Args:
@@ -167,6 +183,10 @@ def numbered_rows(
         recogniser: gets the flag whether a file is a table of untyped cells.
         notes: gets what is wrong with a file as a whole, and at the end what is doubtful about rows.
         first_rows: gets for each file, when it is begun, how many rows come before it.
+        batches_of: returns the rows of a chunk.
+
+    Yields:
+        The number, and the row: a record, why it cannot be read, or what ``batches_of`` has in place of a record.
     """
     number = 0
     seen = 0
@@ -178,7 +198,7 @@ def numbered_rows(
         for chunk in chunks_of(file):
             if isinstance(chunk, TextChunk):
                 notes += [note for note in chunk.notes if note not in notes]
-            for batch in rows_with_warnings(chunk):
+            for batch in batches_of(chunk):
                 for warning in batch.warnings:
                     doubtful.add(warning.check, number + warning.row + 1, warning.message)
                 for row in batch.rows:
@@ -297,16 +317,6 @@ def raise_if_unclear(location: str, unclear: Mapping[str, int]) -> None:
     """
     for message, count in unclear.items():
         raise DataError(f"{location}: what a column means is unclear from {count:,} of its rows: {message}")
-
-
-def sha256_of(files: list[DataFile]) -> str:
-    """The SHA-256 of the files' bytes, one after the other."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _excerpt(record: Any) -> str:

@@ -5,8 +5,9 @@ is split by prompt (:mod:`dpo_tui.data.pairs.hold_out_by_prompt`).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from dpo_tui.config.schema import Config
@@ -14,13 +15,14 @@ from dpo_tui.data.label_balance import LabelBalance
 from dpo_tui.data.load_demonstrations import Demonstration, LoadedDemonstrations, load_demonstrations
 from dpo_tui.data.load_labelled import LoadedLabelled, load_labelled, require_both_labels
 from dpo_tui.data.load_pairs import LoadedPairs, load_pairs
-from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, split_by_prompt
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, held_out_rows, prompt_id, prompt_key
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.reading_digest import reading_digest
 from dpo_tui.data.source.evaluation_source import evaluation_source
 from dpo_tui.data.source.source import Progress, training_source
 from dpo_tui.data.source_mix import SourceRows
+from dpo_tui.data.stored.views import as_stored, divided, divided_by_key, is_without_tools, prompts_in_both
 from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_labelled, renderable_pairs
 from dpo_tui.errors import DataError
 from dpo_tui.strategies.registry import strategy_of
@@ -54,8 +56,8 @@ class Split(Generic[Row]):
         reading: digest of the rows as they were read, before the chat template leaves any out.
     """
 
-    train: list[Row]
-    held_out: list[Row]
+    train: Sequence[Row]
+    held_out: Sequence[Row]
     total: int
     usable: int
     dropped: list[RowProblem]
@@ -74,17 +76,31 @@ class Split(Generic[Row]):
     @property
     def leaked(self) -> int:
         """Number of held-out rows whose prompt is trained on as well: possible only with separate evaluation data."""
-        trained = {prompt_id(prompt) for prompt in prompts_of(self.train)}
-        return sum(prompt_id(prompt) in trained for prompt in prompts_of(self.held_out))
+        return sum(prompt_id(prompt) in self._held_out_and_trained for prompt in prompts_of(self.held_out))
 
     def untrained_prompts(self) -> list[list[Message]]:
         """The different prompts of the held-out rows that no training row has."""
-        trained = {prompt_id(prompt) for prompt in prompts_of(self.train)}
-        return [prompt for prompt in different_prompts(prompts_of(self.held_out)) if prompt_id(prompt) not in trained]
+        different = different_prompts(prompts_of(self.held_out))
+        return [prompt for prompt in different if prompt_id(prompt) not in self._held_out_and_trained]
+
+    @cached_property
+    def _held_out_and_trained(self) -> set[str]:
+        """Ids of the prompts that are held out and trained on."""
+        train, held_out = as_stored(self.train), as_stored(self.held_out)
+        if train is not None and held_out is not None and train.columns.has_prompt:
+            both = prompts_in_both(held_out, train)
+            return {prompt_id(prompt) for prompt in prompts_of(held_out.where(both))}
+        ids = {prompt_id(prompt) for prompt in prompts_of(self.held_out)}
+        return {found for prompt in prompts_of(self.train) if (found := prompt_id(prompt)) in ids} if ids else set()
 
     def tools_of(self, prompts: Sequence[list[Message]]) -> list[list[dict[str, Any]] | None]:
         """The schemas of tools that rows with each of some prompts have; None where they have none."""
-        found = {prompt_id(prompt_of(row)): row.tools for row in reversed([*self.held_out, *self.train]) if row.tools}
+        ids = {prompt_id(prompt) for prompt in prompts}
+        found: dict[str, list[dict[str, Any]]] = {}
+        for rows in (self.held_out, self.train):
+            for row in () if is_without_tools(rows) else rows:
+                if row.tools and (one := prompt_id(prompt_of(row))) in ids:
+                    found.setdefault(one, row.tools)
         return [found.get(prompt_id(prompt)) if found else None for prompt in prompts]
 
 
@@ -140,9 +156,9 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
     return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
 
 
-def hold_out_pairs(pairs: list[Pair], config: Config) -> tuple[list[Pair], list[Pair]]:
+def hold_out_pairs(pairs: Sequence[Pair], config: Config) -> tuple[Sequence[Pair], Sequence[Pair]]:
     """Split the usable pairs of one dataset into training and held-out pairs, as a config says."""
-    return split_by_prompt(pairs, config.eval_split, config.seed)
+    return _hold_out(pairs, lambda pair: pair.prompt, config)
 
 
 def split_demonstrations(
@@ -190,12 +206,23 @@ def split_labelled(config: Config, *, download: bool, progress: Progress | None 
     return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
 
 
-def hold_out_labelled(rows: list[LabelledAnswer], config: Config) -> tuple[list[LabelledAnswer], list[LabelledAnswer]]:
+def hold_out_labelled(
+    rows: Sequence[LabelledAnswer], config: Config
+) -> tuple[Sequence[LabelledAnswer], Sequence[LabelledAnswer]]:
     """Split the usable labelled answers of one dataset by prompt, as a config says."""
-    held_out = held_out_rows([row.prompt for row in rows], config.eval_split, config.seed)
-    return (
-        [row for row, out in zip(rows, held_out, strict=True) if not out],
-        [row for row, out in zip(rows, held_out, strict=True) if out],
+    return _hold_out(rows, lambda row: row.prompt, config)
+
+
+def _hold_out(
+    rows: Sequence[Row], key_prompt: Callable[[Row], list[Message]], config: Config
+) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Split rows by what counts as their prompt, as a config says."""
+    stored = as_stored(rows)
+    if stored is None:
+        held_out = held_out_rows(map(key_prompt, rows), config.eval_split, config.seed)
+        return divided(rows, [place for place, out in enumerate(held_out) if out])
+    return divided_by_key(
+        stored, lambda prompt: prompt_key(prompt, config.seed), key_prompt, config.eval_split, config.seed
     )
 
 
@@ -223,16 +250,14 @@ def _unsplit(
 
 
 def _demonstrations_by_prompt(
-    rows: list[Demonstration], config: Config
-) -> tuple[list[Demonstration], list[Demonstration]]:
-    held_out = held_out_rows([_split_key(row) for row in rows], config.eval_split, config.seed)
-    return (
-        [row for row, out in zip(rows, held_out, strict=True) if not out],
-        [row for row, out in zip(rows, held_out, strict=True) if out],
-    )
+    rows: Sequence[Demonstration], config: Config
+) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
+    return _hold_out(rows, _split_key, config)
 
 
-def _first_demonstrations(rows: list[Demonstration], config: Config) -> tuple[list[Demonstration], list[Demonstration]]:
+def _first_demonstrations(
+    rows: Sequence[Demonstration], config: Config
+) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
     """Version 1: the first rows of the file are held out, which is a biased part of sorted data."""
     count = min(round(len(rows) * config.eval_split), len(rows) - 1)
     return rows[count:], rows[:count]
@@ -248,9 +273,9 @@ def prompt_of(row: Pair | Demonstration | LabelledAnswer) -> list[Message]:
     return row.messages[:-1] if isinstance(row, Demonstration) else row.prompt
 
 
-def prompts_of(rows: Sequence[Pair | Demonstration | LabelledAnswer]) -> list[list[Message]]:
+def prompts_of(rows: Iterable[Pair | Demonstration | LabelledAnswer]) -> Iterator[list[Message]]:
     """The prompt of each row that has one."""
-    return [prompt for row in rows if (prompt := prompt_of(row))]
+    return (prompt for row in rows if (prompt := prompt_of(row)))
 
 
 def split_version(receipt: Mapping[str, Any] | None) -> int:

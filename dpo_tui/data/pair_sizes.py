@@ -1,5 +1,6 @@
 """How many pairs a config's dataset has and how many tokens they take: counted where that is quick, else sampled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def _labelled_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
     )
 
 
-def _accepted_by_template(pairs: list[Pair], config: Config, tokenizer_folder: Path | None) -> list[Pair]:
+def _accepted_by_template(pairs: Sequence[Pair], config: Config, tokenizer_folder: Path | None) -> Sequence[Pair]:
     """The pairs that the model's chat template accepts; all of them when the template is not on this machine."""
     if tokenizer_folder is None:
         return pairs
@@ -112,7 +113,7 @@ def _accepted_by_template(pairs: list[Pair], config: Config, tokenizer_folder: P
     return renderable_pairs(pairs, located, download=False)[0]
 
 
-def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None, *, whole: bool) -> PairSizes:
+def _measured(pairs: Sequence[Pair], rows: int, config: Config, folder: Path | None, *, whole: bool) -> PairSizes:
     """Measure some pairs.
 
     Args:
@@ -131,7 +132,7 @@ def _measured(pairs: list[Pair], rows: int, config: Config, folder: Path | None,
         mean = sum(_both_sequences_characters(pair) for pair in spread) / len(spread) / _CHARACTERS_PER_TOKEN
         basis = f"{about}{rows:,} pairs, tokens from characters (no tokenizer here)"
         return PairSizes(rows, mean, None, basis, tuple(_estimated_tokens(pair, limit) for pair in spread))
-    lengths = [one for one in counter.lengths(spread) if isinstance(one, Length)]
+    lengths = [one for one in counter.lengths(list(spread)) if isinstance(one, Length)]
     longest = [one for one in counter.lengths(longest_pairs) if isinstance(one, Length)]
     if not lengths or not longest:
         return PairSizes(rows, None, None, f"{about}{rows:,} pairs; the chat template refuses them")

@@ -70,9 +70,10 @@ def resolve_profile(
     """
     if config.profile == "none":
         return ResolvedProfile(config, "none", None, (), {})
-    profile = machine_profile or recommend(inventory, ram or main_memory(), gpus=config.gpus, count=config.world_size)
+    count = config.node_processes
+    profile = machine_profile or recommend(inventory, ram or main_memory(), gpus=config.gpus, count=count)
     if profile.device == "cpu" and profile.free is not None:
-        profile = replace(profile, free=profile.free // config.world_size)  # each process has a model of its own
+        profile = replace(profile, free=profile.free // count)  # each process has a model of its own
     reasons = [profile.reason, *profile.warnings]
     name = profile.name if config.profile == "auto" else config.profile
     if name != profile.name:

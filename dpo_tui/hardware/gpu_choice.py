@@ -147,7 +147,7 @@ def placement_for(config: Config, inventory: Inventory, ram: Ram, environ: Mappi
     if not candidates:
         # Without any GPU the run trains on the CPU. A lost GPU is named instead, so that the run fails with its reason.
         return Placement(tuple(one.name for one in selected[:1]))
-    count = config.world_size
+    count = config.node_processes
     best, need = candidates[min(count, len(candidates)) - 1], _estimate(config)
     suitable = [*candidates[:count], *(one for one in candidates[count:] if _can_replace(one, best, need))]
     names = tuple(one.device.name for one in suitable)

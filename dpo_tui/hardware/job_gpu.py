@@ -1,10 +1,12 @@
 """The GPU of a batch job, described by the config: a login node has none, or another one, to read."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dpo_tui.config.schema import Config
-from dpo_tui.hardware.memory.memory_estimate import GB
-from dpo_tui.hardware.nvml import Gpu, Inventory, NvmlFault
+
+if TYPE_CHECKING:
+    from dpo_tui.hardware.nvml import Inventory
 
 # Type in gres, in lower case -> memory in GB and compute capability. Only types that exist in one size: an A100 has 40
 # or 80 GB, a V100 16 or 32. Sources: NVIDIA's data sheets, and developer.nvidia.com/cuda-gpus.
@@ -28,7 +30,7 @@ _TYPES: dict[str, tuple[float, tuple[int, int]]] = {
 _CAPABILITIES: dict[str, tuple[int, int]] = {"a100": (8, 0), "v100": (7, 0)}
 
 
-def job_inventory(config: Config) -> Inventory:
+def job_inventory(config: Config) -> "Inventory":
     """The GPUs that a run's job will see.
 
     Args:
@@ -38,6 +40,10 @@ def job_inventory(config: Config) -> Inventory:
         As many GPUs as ``gres`` asks for, or one, of unknown memory where neither ``gpu_memory`` nor the type in
         ``gres`` says it; none for ``gpus = "none"``.
     """
+    # Here, since the check of a launcher, which every start and `config check` makes, reads ``gres`` alone.
+    from dpo_tui.hardware.memory.memory_estimate import GB
+    from dpo_tui.hardware.nvml import Gpu, Inventory, NvmlFault
+
     if config.gpus == "none":
         return Inventory()
     kind = gpu_type(config)

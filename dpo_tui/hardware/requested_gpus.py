@@ -36,7 +36,7 @@ def with_counted_gpus(config: Config, inventory: Inventory, environ: Mapping[str
             several that cannot train together.
     """
     environ = os.environ if environ is None else environ
-    if config.gpus == "none" or (config.gpus == "auto" and config.world_size == 1):
+    if config.gpus == "none" or (config.gpus == "auto" and config.node_processes == 1):
         return config
     devices = [one for one in selected_devices(inventory, environ, config.gpus) if not one.gpu.lost]
     if config.named_gpus:
@@ -50,16 +50,16 @@ def with_counted_gpus(config: Config, inventory: Inventory, environ: Mapping[str
                 hint='leave gpu_count out, or set gpus = "auto"',
             )
         config = from_values({**config.model_dump(), "gpu_count": len(devices)})
-    elif len(devices) < config.world_size:
+    elif len(devices) < config.node_processes:
         found = f"{len(devices)} can be used here" if devices else _none_here(inventory)
         raise ConfigError(
             f"gpu_count = {config.gpu_count}: {found}",
             hint='lower gpu_count; gpus = "none" with ranks trains on the CPU',
         )
     slices = [one for one in devices if one.mig is not None or one.gpu.mig]
-    if config.world_size > 1 and len(devices) - len(slices) < config.world_size:
+    if config.node_processes > 1 and len(devices) - len(slices) < config.node_processes:
         raise ConfigError(
-            f"{config.world_size} processes cannot train together on slices of a GPU: with MIG a process sees one",
+            f"{config.node_processes} processes cannot train together on slices of a GPU: with MIG a process sees one",
             hint="use whole GPUs, or one slice",
         )
     return config
@@ -74,7 +74,7 @@ def _require_named(config: Config, inventory: Inventory, environ: Mapping[str, s
                 f"gpus = {config.gpus}: {_missing(entry, inventory)}", hint="`dpo-tui hardware` lists the GPUs"
             )
         for device in matching[:1]:
-            if config.world_size > 1 and device.gpu.index in found:
+            if config.node_processes > 1 and device.gpu.index in found:
                 raise ConfigError(
                     f"gpus = {config.gpus}: {entry} and {found[device.gpu.index]} are the same GPU",
                     hint="each process needs a GPU of its own",

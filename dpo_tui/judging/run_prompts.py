@@ -1,5 +1,6 @@
 """Prompts of a run's data to judge it on: the held-out ones, which it was not trained on."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,8 +61,8 @@ def _prompts_of(folder: RunFolder, split: Split[Any], receipt: Any, count: int) 
     if record is None:
         return _split_again(split, change, count)
     # The record has ids of prompts; the data may have changed since, and be split in another way now.
-    prompts = different_prompts(prompts_of([*split.held_out, *split.train]))
-    kept = [prompt for prompt in prompts if prompt_id(prompt) in record.prompts]
+    everything = itertools.chain(split.held_out, split.train)
+    kept = different_prompts(prompt for prompt in prompts_of(everything) if prompt_id(prompt) in record.prompts)
     if kept:
         still = f"{len(kept):,} of the {len(record.prompts):,} prompts that the run held out are still there"
         return Prompts(kept[:count], held_out=True, caution=f"{change.message}: {still}." if change else "")
@@ -70,7 +71,8 @@ def _prompts_of(folder: RunFolder, split: Split[Any], receipt: Any, count: int) 
             f"none of the {len(record.prompts):,} prompts that run {folder.id} held out is in its data any more",
             hint="Put the data back as it was when the run began.",
         )
-    return Prompts(prompts[:count], held_out=False, caution=TRAINED_ON)
+    everything = itertools.chain(split.held_out, split.train)
+    return Prompts(different_prompts(prompts_of(everything), count), held_out=False, caution=TRAINED_ON)
 
 
 def _split_again(split: Split[Any], change: DataChange | None, count: int) -> Prompts:
@@ -78,15 +80,15 @@ def _split_again(split: Split[Any], change: DataChange | None, count: int) -> Pr
     if change is not None:
         unknown = "which prompts were held out is not known. Some of these may have been trained on"
         return Prompts(
-            (untrained or _trained(split))[:count], held_out=False, caution=f"{change.message}, so {unknown}."
+            untrained[:count] or _trained(split, count), held_out=False, caution=f"{change.message}, so {unknown}."
         )
     if untrained:
         return Prompts(untrained[:count], held_out=True)
-    return Prompts(_trained(split)[:count], held_out=False, caution=TRAINED_ON)
+    return Prompts(_trained(split, count), held_out=False, caution=TRAINED_ON)
 
 
-def _trained(split: Split[Pair] | Split[Demonstration]) -> list[list[Message]]:
-    return different_prompts(prompts_of(split.train))
+def _trained(split: Split[Pair] | Split[Demonstration], count: int) -> list[list[Message]]:
+    return different_prompts(prompts_of(split.train), count)
 
 
 def _with_tokenizer(config: Config, folder: RunFolder) -> Config:

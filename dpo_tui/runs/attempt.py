@@ -137,14 +137,15 @@ def _record_stopping(record: StateWriter, reason: str) -> None:
 def _stopped_reason(folder: RunFolder, cause: StopCause, *, in_job: bool) -> str:
     newest, _ = newest_complete(folder.checkpoints)
     saved = f"{newest.name} is saved" if newest else "it had saved no checkpoint yet"
+    because = control_requests.stop_reason(folder)
     if cause == "stop-now":
-        return f"stopped at once, as asked; {saved}"
+        return f"stopped at once: {because}; {saved}" if because else f"stopped at once, as asked; {saved}"
     if cause == "terminated":
         occasion = "its job is cancelled or preempted" if in_job else "the box shuts down"
         return f"stopped because its supervisor was asked to end, as when {occasion}; {saved}"
     if cause == "time-limit":
         return f"stopped at the time limit of its job; {saved}"
-    return f"stopped as asked; {saved}"
+    return f"stopped: {because}; {saved}" if because else f"stopped as asked; {saved}"
 
 
 def _grace() -> float:

@@ -22,12 +22,15 @@ def step_of(checkpoint: Path) -> int:
 
 def all_checkpoints(folder: Path) -> list[Path]:
     """Return the ``checkpoint-N`` folders, newest first, incomplete ones included."""
+    # By the number and not by time: copying a run to another machine gives all files new times.
     found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
     return sorted(found, key=step_of, reverse=True)
 
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint is marked and its files still have the sizes that the marker lists."""
+    # Sizes alone: checksums would read gigabytes, and lists of runs ask this too. They find a file that a full disk or
+    # a kill cut short; a file that is damaged at its right size is found by the worker, which reads it anyway.
     marker = read_marker(checkpoint)
     return marker is not None and all(_size(checkpoint / name) == size for name, size in marker["files"].items())
 
@@ -44,6 +47,7 @@ def read_marker(checkpoint: Path) -> dict[str, Any] | None:
         return None
     if not all(type(number) is int for number in (*sizes.values(), *checksums.values())):
         return None
+    # A checkpoint may come from elsewhere: its marker must not have other files opened, and NUL in a path raises.
     if any("\0" in name or name.startswith("/") or ".." in name.split("/") for name in sizes):
         return None
     return {**marker, "files": sizes, "crc32": checksums}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import run_lock
+from dpo_tui.runs.atomic_files import write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, is_same_process
@@ -18,15 +19,26 @@ from dpo_tui.runs.status_names import ENDED
 STOP = "stop"
 STOP_NOW = "stop-now"
 CHECKPOINT = "checkpoint"
+PAUSE = "pause"
+STOP_REASON = "stop-reason"
+"""The one request with a content: why a run is to stop, a line of UTF-8 beside ``stop`` or ``stop-now``."""
 ACCEPT_CHANGED_DATA = "accept-changed-data"
 
+_LONGEST_REASON = 1000
+"""Characters of a reason that are read at most."""
 
-def request_stop(folder: RunFolder, now: bool = False) -> None:
+
+def request_stop(folder: RunFolder, now: bool = False, reason: str = "") -> None:
     """Ask a run to stop.
 
     Without ``now`` the worker saves a checkpoint at its next step and stops. With it the supervisor ends the worker at
     once: SIGTERM, and SIGKILL after ten seconds; steps after the last checkpoint are lost. Asked again, the job of a
     run in a batch system is cancelled.
+
+    Args:
+        folder: the run.
+        now: end it at once.
+        reason: why, for the reason of its end; empty where the user asked.
 
     Raises:
         RunError: the run is not running, or its folder cannot be written.
@@ -34,6 +46,8 @@ def request_stop(folder: RunFolder, now: bool = False) -> None:
     _check_live(folder, "stopped")
     # Looked at before ours is written, which would always be found.
     asked_before = (folder.control / STOP_NOW).exists()
+    if reason:
+        _write_reason(folder, reason)
     # The file first, and the lock after it: a supervisor that dies in between has left the file unread, and is seen to
     # be gone below. In the other order nobody would act on the request.
     _request(folder, STOP_NOW if now else STOP)
@@ -59,6 +73,24 @@ def request_checkpoint(folder: RunFolder) -> None:
     _request(folder, CHECKPOINT)
 
 
+def stop_reason(folder: RunFolder) -> str:
+    """Why the run was asked to stop, as whoever asked has written it; empty where nobody has."""
+    try:
+        with open(folder.control / STOP_REASON, encoding="utf-8", errors="replace") as file:
+            return " ".join(file.read(_LONGEST_REASON).split())
+    except OSError:
+        return ""
+
+
+def request_pause(folder: RunFolder) -> None:
+    """Ask a run that waits in the queue not to start until it is unpaused; the caller holds the queue's lock.
+
+    Raises:
+        RunError: the run's folder cannot be written.
+    """
+    _request(folder, PAUSE)
+
+
 def accept_changed_data(folder: RunFolder) -> None:
     """Allow the next attempt to continue although the data has changed since the run began.
 
@@ -78,9 +110,9 @@ def clear(folder: RunFolder, *requests: str) -> None:
 
     Args:
         folder: the run.
-        *requests: which; stop, stop now and checkpoint by default.
+        *requests: which; all but the one to accept changed data by default.
     """
-    for request in requests or (STOP, STOP_NOW, CHECKPOINT):
+    for request in requests or (STOP, STOP_NOW, CHECKPOINT, PAUSE, STOP_REASON):
         with suppress(OSError):
             os.unlink(folder.control / request)
 
@@ -111,6 +143,14 @@ def _readable_state(folder: RunFolder) -> State | None:
         return read_state(folder)
     except RunError:
         return None
+
+
+def _write_reason(folder: RunFolder, reason: str) -> None:
+    try:
+        folder.control.mkdir(exist_ok=True)
+        write_text_atomic(folder.control / STOP_REASON, f"{reason}\n")
+    except OSError as error:
+        raise RunError(f"run {folder.id}: cannot write the request in {folder.control}: {error}") from error
 
 
 def _request(folder: RunFolder, request: str) -> None:

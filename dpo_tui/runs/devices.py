@@ -100,6 +100,7 @@ class Machine:
         """Whether two names share hardware: one name, one card, or a card and a slice of it; never two slices."""
         if one == other:
             return True
+        # Two MIG slices of a card have memory and processors of their own; the whole card shares both with each.
         first, second = self.devices.get(one), self.devices.get(other)
         return (
             first is not None
@@ -144,6 +145,7 @@ def device_variables(devices: Iterable[str]) -> dict[str, str]:
 
 def set_device_variables(environment: MutableMapping[str, str], devices: Collection[str]) -> None:
     """Set a worker's device variables; without devices, CUDA's variables stay as they are."""
+    # Inherited where a run is started from within another one, whose devices these are not.
     environment.pop(DEVICES_VARIABLE, None)
     if variables := device_variables(devices):
         environment.update(variables, **{DEVICES_VARIABLE: ",".join(devices)})

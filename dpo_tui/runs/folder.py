@@ -130,6 +130,11 @@ class RunFolder:
         return self.path / "job-status.json"
 
     @property
+    def queue_place(self) -> Path:
+        """Where in the queue the user has moved the run to; see `dpo_tui.runs.queue_place`. May be missing."""
+        return self.path / "queue-place.json"
+
+    @property
     def checkpoints(self) -> Path:
         """The trainer's ``checkpoint-N`` folders."""
         return self.path / "checkpoints"

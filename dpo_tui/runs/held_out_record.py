@@ -43,3 +43,10 @@ def read_held_out(folder: RunFolder) -> HeldOutRecord | None:
     content = read_json(folder.held_out)
     prompts = content.get("prompts") if content is not None else None
     return HeldOutRecord(frozenset(map(str, prompts))) if isinstance(prompts, list) else None
+
+
+def held_out_pairs(folder: RunFolder | None) -> int | None:
+    """Number of pairs that a run is evaluated on, as its receipt has it; None where it does not say."""
+    data = (read_json(folder.receipt) or {}).get("data") if folder is not None else None
+    count = data.get("held_out") if isinstance(data, dict) else None
+    return count if type(count) is int and count > 0 else None

@@ -52,6 +52,7 @@ class LineLog:
         """
         with self._lock:
             while self._waiting:
+                # Removed after it was written: where the write raises, the line waits for the next call.
                 append_line(self.path, self._waiting[0])
                 self._unsynced = True
                 self._waiting.popleft()

@@ -23,6 +23,10 @@ OUT_OF_MEMORY_ADVICE = (
 """What remains to try when the micro-batch cannot shrink any more."""
 
 
+BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+"""The settings, and the keys of state.json, that say how a step is split."""
+
+
 @dataclass(frozen=True)
 class MicroBatch:
     """How a device's share of an optimizer step is split: ``accumulation`` passes of ``micro`` rows each."""
@@ -98,7 +102,7 @@ def failure_reason(folder: RunFolder, state: State) -> str:
 def configured(folder: RunFolder) -> MicroBatch | None:
     """Read the batch from config.toml, whichever table its two keys are in; ``None`` when it has none."""
     settings = read_settings(folder.config)
-    micro, accumulation = (settings.get(key) for key in ("per_device_train_batch_size", "gradient_accumulation_steps"))
+    micro, accumulation = (settings.get(key) for key in BATCH_KEYS)
     if not _is_count(micro):
         return None
     return MicroBatch(micro, accumulation if _is_count(accumulation) else 1)

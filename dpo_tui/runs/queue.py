@@ -3,8 +3,9 @@
 There is no daemon: each waiting supervisor reads the other runs' states and locks. One lock covers both the decision
 and its recording, so that two runs never take the same device.
 
-The order is by ``queued_at``. A run that waits for its ``after`` run is overtaken by later ones until that run has
-ended. No other run is overtaken: devices that an earlier run would take now are not free for a later one.
+The order is by ``queued_at``, unless the user has moved a run (`dpo_tui.runs.queue_place`). A run that waits for its
+``after`` run, or is paused, is overtaken by later ones meanwhile. No other run is overtaken: devices that an earlier
+run would take now are not free for a later one.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from dpo_tui.runs import run_lock
 from dpo_tui.runs.devices import DeviceRequest, Machine, is_number
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, is_same_process
+from dpo_tui.runs.queue_place import Place, is_paused, place_of
 from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.store import runs_in
@@ -40,7 +42,7 @@ class Claim:
     folder: RunFolder
     devices: tuple[str, ...]
     request: DeviceRequest | None
-    place: tuple[float, str] | None
+    place: Place | None
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class Wait:
         claims: those of the blocking runs at the time of the decision; empty when it waits for its ``after`` run.
         memory: whether a device is free on which other programs use too much memory. They may free it at any time, and
             no run's file will show that.
+        paused: whether it waits because the user paused it; ``run`` is then the run itself.
     """
 
     run: RunFolder
     reason: str
     claims: tuple[Claim, ...] = ()
     memory: bool = False
+    paused: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,10 @@ def scheduling_lock(folder: RunFolder, give_up: Callable[[], bool], sleep: Calla
 def decide(folder: RunFolder, state: State, machine: Machine) -> Allocation | Wait:
     """Decide whether a queued run may start, and on which devices.
 
-    It first waits for its ``after`` run to end in any way. Then a run that names its devices waits for all of them; a
-    run with a request takes those with the most free memory among the candidates that no run has. A candidate on which
-    other programs leave too little memory is skipped while another candidate is held by a run, which will free it; else
-    it is taken, since nothing is known to become free.
+    A paused run waits. Another one first waits for its ``after`` run to end in any way. Then a run that names its
+    devices waits for all of them; a run with a request takes those with the most free memory among the candidates that
+    no run has. A candidate on which other programs leave too little memory is skipped while another candidate is held
+    by a run, which will free it; else it is taken, since nothing is known to become free.
 
     Args:
         folder: the run, whose lock this process holds.
@@ -108,6 +112,8 @@ def decide(folder: RunFolder, state: State, machine: Machine) -> Allocation | Wa
         machine: the devices as the driver describes them; without them the request's order counts, and devices are the
             same only if their names are.
     """
+    if is_paused(folder):
+        return Wait(folder, f"paused; `dpo-tui queue unpause {folder.id}` lets it start", paused=True)
     if state.after and state.after != folder.id and (previous := _predecessor(folder, state.after)):
         return Wait(previous, f"waits for run {_label(previous)} to end")
     request = state.device_request
@@ -134,11 +140,16 @@ def decide(folder: RunFolder, state: State, machine: Machine) -> Allocation | Wa
 
 def still_waits(wait: Wait, folder: RunFolder, state: State) -> bool:
     """Whether nothing has changed for a waiting run; cheaper than a new decision, which reads all runs."""
+    if is_paused(folder) != wait.paused:
+        return False
+    if wait.paused:
+        return True
     if not wait.claims:
         return _predecessor(folder, wait.run.id) is not None
     # A claim changes when its run ends, is lost, leaves the queue or is queued anew: each may free what this run waits
     # for.
-    return all(_claim(claim.folder, state) == claim for claim in wait.claims)
+    mine = place_of(folder, state)
+    return all(_claim(claim.folder, state, mine) == claim for claim in wait.claims)
 
 
 def needs_machine(folder: RunFolder, state: State) -> bool:
@@ -163,7 +174,7 @@ def devices_in_use(home: Path) -> dict[str, RunFolder]:
     asking = State(id="", name="", boot_id=boot_id())
     held: dict[str, RunFolder] = {}
     for other in runs_in(home):
-        claim = _claim(other, asking)
+        claim = _claim(other, asking, (0.0, ""))
         if claim is not None and claim.place is None:
             held |= dict.fromkeys(claim.devices, other)
     return held
@@ -203,7 +214,8 @@ def _reason(request: DeviceRequest, in_the_way: tuple[Claim, ...], crowded: list
 
 def _claims(folder: RunFolder, state: State) -> list[Claim]:
     """The claims of all other runs that hold devices or come before this one in the queue; newest first."""
-    found = (_claim(other, state) for other in runs_in(folder.path.parent) if other.id != folder.id)
+    mine = place_of(folder, state)
+    found = (_claim(other, state, mine) for other in runs_in(folder.path.parent) if other.id != folder.id)
     return [claim for claim in found if claim is not None]
 
 
@@ -223,8 +235,8 @@ def _taken(claims: list[Claim], machine: Machine) -> dict[str, tuple[str, ...]]:
     return taken
 
 
-def _claim(other: RunFolder, state: State) -> Claim | None:
-    """The claim of another run against the run of this state; None if it does not block that run."""
+def _claim(other: RunFolder, state: State, mine: Place) -> Claim | None:
+    """The claim of another run against the run of this state and place; None if it does not block that run."""
     try:
         theirs = read_state(other)
     except RunError:
@@ -244,8 +256,8 @@ def _claim(other: RunFolder, state: State) -> Claim | None:
         # An ended run whose lock is held is ending leftover processes, which may hold the device's memory.
         return holds
     # With the id, so that any two runs agree which of them is first, also if they were queued at the same moment.
-    place = (theirs.queued_at, theirs.id)
-    if place >= (state.queued_at, state.id) or (theirs.after and _predecessor(other, theirs.after)):
+    place = place_of(other, theirs)
+    if place >= mine or is_paused(other) or (theirs.after and _predecessor(other, theirs.after)):
         return None
     return Claim(other, tuple(theirs.devices), theirs.device_request, place)
 

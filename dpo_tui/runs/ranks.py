@@ -84,6 +84,7 @@ class RankReport:
         message: why it failed, and ``hint``: what to do.
         peer_lost: whether it failed only because another rank ended.
         ended_at: when it ended.
+        node: the node of a job on which it runs, as Slurm names it; empty outside of one.
     """
 
     rank: int
@@ -100,6 +101,7 @@ class RankReport:
     hint: str = ""
     peer_lost: bool = False
     ended_at: float | None = None
+    node: str = ""
 
 
 class RankReporter:
@@ -113,7 +115,8 @@ class RankReporter:
     def __init__(self, folder: RunFolder, rank: Rank) -> None:
         self._folder = folder
         self._alone = rank.is_alone
-        self._report = RankReport(**asdict(rank), host=host_name(), pid=os.getpid(), start=process_start(os.getpid()))
+        pid, node = os.getpid(), os.environ.get("SLURMD_NODENAME", "")
+        self._report = RankReport(**asdict(rank), host=host_name(), pid=pid, start=process_start(pid), node=node)
         # Two threads write: the one that works, and the one of `beat_in_background`.
         self._lock = threading.Lock()
 
@@ -157,6 +160,8 @@ class RankReporter:
             self._report = replace(
                 self._report, t=now, code=code, message=message, hint=hint, peer_lost=peer_lost, ended_at=now
             )
+        # Without the lock, which a full disk would hold for minutes: the thread of the heartbeats ends as soon as it
+        # sees the code, and writes nothing more.
         flush_with_patience(self._write, self._folder.path)
 
     def _write(self) -> bool:
@@ -215,6 +220,7 @@ class RankWatch:
         running = [report for report in reports if report.code is None]
         if not running or len(running) < len(reports):
             return None  # one has ended, which torchrun notices
+        # Against the newest heartbeat and not against now: a suspended machine or a full disk stops all of them.
         by_silence = sorted(running, key=lambda report: self._seen[report.rank][1])
         silent_since, newest = self._seen[by_silence[0].rank][1], self._seen[by_silence[-1].rank][1]
         return by_silence[0] if newest - silent_since >= self.silence else None
@@ -259,4 +265,5 @@ def _without_exit_code(rank: int, report: RankReport | None) -> str:
     if report is None:
         return f"rank {rank} ended before it wrote anything\n{log} may say why"
     step = "" if report.step is None else f", step {report.step}"
-    return f"rank {rank} on {report.host} was killed or crashed (phase {report.phase}{step})\n{log} may say why"
+    where = report.node or report.host
+    return f"rank {rank} on {where} was killed or crashed (phase {report.phase}{step})\n{log} may say why"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import disk_problem
+from dpo_tui.runs import control_requests, disk_problem
 from dpo_tui.runs.checkpoint_checksums import newest_whole
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
@@ -85,6 +85,8 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None, *, change: R
         raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile", hint=_watch(folder))
     _require_disk(folder)
     _wait_for_orphan(folder, state)
+    # Whoever resumes a run that was paused, and never started since, wants it to start.
+    control_requests.clear(folder, control_requests.PAUSE)
     # Before the worker starts, which takes the marker from a damaged checkpoint.
     checkpoint, skipped, compared = newest_whole(folder.checkpoints)
     _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state), change)

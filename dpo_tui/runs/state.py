@@ -42,6 +42,8 @@ class State:
         launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
         ranks: number of processes that train together.
         job: the batch job that its supervisor runs in: ``id``, ``node`` and ``restarts``; ``None`` without one.
+        group: the group that started it: ``id``, ``kind``, ``member`` (from 1) and ``values``, the settings that
+            differ within the group; ``None`` for a run of its own.
     """
 
     id: str
@@ -72,10 +74,11 @@ class State:
     launcher: str = "local"
     ranks: int = 1
     job: dict[str, Any] | None = None
+    group: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``state.json`` holds."""
-        document = {item.name: getattr(self, item.name) for item in fields(self)}
+        document = {name: getattr(self, name) for name in _FIELDS}
         if self.device_request is not None:
             document["device_request"] = self.device_request.to_document()
         return document
@@ -112,7 +115,8 @@ class State:
             ) from None
 
 
-_FIELDS = frozenset(item.name for item in fields(State))
+_FIELDS = dict.fromkeys(item.name for item in fields(State))
+"""Names of the fields, in their order; made once, since a list of a thousand runs asks for them every second."""
 
 
 def read_state(folder: RunFolder) -> State | None:
@@ -125,7 +129,8 @@ def read_state(folder: RunFolder) -> State | None:
     if document is None:
         return None
     state = State.from_dict(document, folder.id)
-    return replace(state, name=given_name(folder) or state.name)
+    given = given_name(folder)
+    return replace(state, name=given) if given else state
 
 
 def write_state(folder: RunFolder, state: State) -> None:

@@ -38,6 +38,7 @@ def create(
     python: str | None = None,
     launcher: str = "local",
     ranks: int = 1,
+    group: dict[str, Any] | None = None,
 ) -> RunFolder:
     """Create the folder of a new run, in state ``queued``; `dpo_tui.runs.start_run.start` starts it.
 
@@ -50,6 +51,7 @@ def create(
         python: the interpreter that its worker needs; None for that of the process that starts the run.
         launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
         ranks: number of processes that train together.
+        group: the group that it is a member of, as in `dpo_tui.runs.state.State`.
 
     Raises:
         HomeError: the home folder cannot be written.
@@ -60,7 +62,7 @@ def create(
         _delete_leftovers(home)
         while True:
             now = time.time()
-            folder = RunFolder(home / _new_id(now))
+            folder = RunFolder(home / new_id(now))
             state = State(
                 id=folder.id,
                 name=name,
@@ -74,6 +76,7 @@ def create(
                 python=python,
                 launcher=launcher,
                 ranks=ranks,
+                group=group,
             )
             if _fill(folder, config_toml_text, state):
                 return folder
@@ -97,7 +100,7 @@ def runs_in(home: Path) -> list[RunFolder]:
     """All runs in a folder of runs, newest first; see `all_runs`."""
     try:
         with os.scandir(home) as entries:
-            names = [entry.name for entry in entries if _ID.fullmatch(entry.name)]
+            names = [entry.name for entry in entries if is_id(entry.name)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -191,7 +194,12 @@ def _is_live(folder: RunFolder) -> bool:
     return status.state is not None and is_same_process(status.state.worker_pid, status.state.worker_start)
 
 
-def _new_id(now: float) -> str:
+def is_id(name: str) -> bool:
+    """Whether a name has the form of a run's id."""
+    return _ID.fullmatch(name) is not None
+
+
+def new_id(now: float) -> str:
     """An id of the date and time in UTC, unaffected by daylight saving, and 1/65536ths of a second: ids sort by age."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now % 1 * 65536):04x}"
 

@@ -162,7 +162,9 @@ def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) 
 
     while True:
         if _stop_is_requested(folder):
-            return _record_stop_before_start(folder, record, "stopped before it started, as asked")
+            because = control_requests.stop_reason(folder)
+            reason = f"stopped before it started: {because}" if because else "stopped before it started, as asked"
+            return _record_stop_before_start(folder, record, reason)
         if signals.terminated:
             return _record_stop_before_start(
                 folder, record, "stopped before it started: the supervisor was asked to end"

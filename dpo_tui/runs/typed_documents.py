@@ -4,7 +4,7 @@ A wrong type that is found where the value is used has passed by the place that 
 run's file then ends a list of all runs, or the supervisor of another one. Standard library only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from types import UnionType
@@ -19,7 +19,7 @@ _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true o
 
 
 def wrong_field(kind: type, document: Mapping[str, Any]) -> str:
-    """Describe the first field of an object whose value has not the type that a dataclass declares.
+    """Describe the first value of an object that has not the type that a dataclass declares.
 
     Args:
         kind: the dataclass. Its fields may be of the types of JSON, of lists of them, of literals, and of unions of
@@ -29,18 +29,46 @@ def wrong_field(kind: type, document: Mapping[str, Any]) -> str:
     Returns:
         A clause such as ``queued_at is "soon" and not a number``; empty where all types are right.
     """
-    for name, (fits, description) in _checks(kind).items():
-        if name in document and not fits(document[name]):
-            value = repr(document[name])
-            value = value if len(value) <= _QUOTED else f"{value[:_QUOTED]}…"
-            return f"{name} is {value} and not {description}"
+    checks = _checks(kind)
+    for name, value in document.items():
+        if (check := checks.get(name)) is None:
+            continue
+        scalars, fits, description = check
+        # Without a call where the type alone decides: nearly every value of a list of runs ends here.
+        found = type(value)
+        if found in scalars and (found not in (int, float) or -_LARGEST < value < _LARGEST):
+            continue
+        if not fits(value):
+            quoted = repr(value)
+            quoted = quoted if len(quoted) <= _QUOTED else f"{quoted[:_QUOTED]}…"
+            return f"{name} is {quoted} and not {description}"
     return ""
 
 
+def fits_number(value: object) -> bool:
+    """Whether a value from a file can be used as a number: true, NaN and what fits no field of the system's cannot."""
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST  # type: ignore[operator]
+
+
 @cache
-def _checks(kind: type) -> dict[str, tuple[Callable[[Any], bool], str]]:
+def _checks(kind: type) -> dict[str, tuple[frozenset[type], Callable[[Any], bool], str]]:
     # Made once: a list of a thousand runs checks thirty fields of each, every second.
-    return {item.name: (_check(item.type), _describe(item.type)) for item in fields(kind)}
+    return {
+        item.name: (frozenset(_scalars(item.type)), _check(item.type), _describe(item.type)) for item in fields(kind)
+    }
+
+
+def _scalars(kind: Any) -> Iterator[type]:
+    """The types without parts, of which each value fits a declared type, or each below `_LARGEST`."""
+    if get_origin(kind) is UnionType:
+        for one in get_args(kind):
+            yield from _scalars(one)
+    elif get_origin(kind) is Literal:
+        yield str
+    elif kind is float:
+        yield from (int, float)
+    elif kind in (str, bool, int, type(None)):
+        yield kind
 
 
 def _check(kind: Any) -> Callable[[Any], bool]:
@@ -61,7 +89,7 @@ def _check(kind: Any) -> Callable[[Any], bool]:
         return lambda value: value is None
     if kind is float:
         # NaN is neither smaller nor larger.
-        return lambda value: type(value) in (int, float) and -_LARGEST < value < _LARGEST
+        return fits_number
     if kind is int:
         return lambda value: type(value) is int and -_LARGEST < value < _LARGEST
     if kind in (str, bool):

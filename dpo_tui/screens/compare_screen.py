@@ -9,12 +9,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
+from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.runs.comparison import Comparison, compare
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.text.printable import printable
 from dpo_tui.views.chart_registry import ChartEntry
 from dpo_tui.views.comparison_table import comparison_page, latest_rows, table
+from dpo_tui.views.ranking_table import ranking_page
+from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.views.plot import COLOURS, PlotLine
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.widgets.chart_grid import MetricChartGrid
@@ -31,6 +34,8 @@ NAME_WIDTH = 20
 COMPARE_SECONDS = 2.0
 """Least seconds between two readings of the comparison, while runs that go on change it."""
 VIEWS = ("Charts", "Comparison", "Latest")
+RANKING = "Ranking"
+"""The first view of a group."""
 
 
 class CompareScreen(FullScreen):
@@ -40,6 +45,7 @@ class CompareScreen(FullScreen):
 
     Args:
         folders: the runs; a run's place in the list decides its colour in every chart.
+        group: the group whose runs these are, which adds their ranking; None for runs that the user chose.
     """
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
@@ -54,8 +60,10 @@ class CompareScreen(FullScreen):
         Binding("escape", "back", "runs", id="compare.back"),
     ]
 
-    def __init__(self, folders: list[RunFolder]) -> None:
+    def __init__(self, folders: list[RunFolder], group: GroupFolder | None = None) -> None:
         super().__init__()
+        self._group = group
+        self._ranking: list[Paragraph] = []
         self._feeds = [RunFeed(folder) for folder in folders]
         self._readers = [FeedReader(feed) for feed in self._feeds]
         self._comparison: Comparison | None = None
@@ -69,11 +77,14 @@ class CompareScreen(FullScreen):
     def compose(self) -> ComposeResult:
         """Legend, views and keys, from top to bottom."""
         yield TitleRow("Compare", id="legend")
-        with ContentSwitcher(initial="Charts", id="views"):
+        views = VIEWS if self._group is None else (RANKING, *VIEWS)
+        with ContentSwitcher(initial=views[0], id="views"):
+            if self._group is not None:
+                yield TextPane(id=RANKING)
             yield MetricChartGrid(id="Charts")
             yield TextPane(id="Comparison")
             yield TextPane(id="Latest")
-        yield TabStrip(VIEWS, id="tabs")
+        yield TabStrip(views, id="tabs")
         yield KeyHints()
 
     def on_mount(self) -> None:
@@ -106,6 +117,8 @@ class CompareScreen(FullScreen):
     def _read_comparison(self) -> None:
         try:
             comparison = compare([feed.folder for feed in self._feeds])
+            if self._group is not None:
+                self._ranking = ranking_page(self._group, self.size.width - 4)
         finally:
             self._comparing, self._compared_at = False, time.monotonic()
         self.app.call_from_thread(self._comparison_read, comparison)
@@ -156,7 +169,9 @@ class CompareScreen(FullScreen):
         grid = self.query_one(MetricChartGrid)
         grid.update_charts({metric for _, series in runs for metric in series}, lines_of)
         grid.redraw()
-        if self.focused is None and grid.charts:
+        if self.focused is None and self._group is not None:
+            self.query_one(f"#{RANKING}").focus()
+        elif self.focused is None and grid.charts:
             grid.charts[0].focus()
         self._show_tables()
 
@@ -165,6 +180,8 @@ class CompareScreen(FullScreen):
         width = max(self.size.width - 4, 20)
         if self._comparison is not None:
             self.query_one("#Comparison", TextPane).show(comparison_page(self._comparison, names, width))
+        if self._group is not None:
+            self.query_one(f"#{RANKING}", TextPane).show(self._ranking)
         lines = table(names, latest_rows(self._feeds), width)
         self.query_one("#Latest", TextPane).show([(line, "code") for line in lines])
 

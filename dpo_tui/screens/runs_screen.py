@@ -13,17 +13,19 @@ from textual.signal import Signal
 from textual.widgets import Input
 
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.status_names import LIVE, OVER
+from dpo_tui.runs.status_names import OVER
+from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
+from dpo_tui.screens.run_rows import FIRST_STEPS, NOT_LOADED, NOTHING_FOUND, row_of
 from dpo_tui.views.chart_registry import CHARTS, lines_for
 from dpo_tui.views.gpu_text import gpu_row
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.monitor_text import header
-from dpo_tui.text.durations import ago, duration
 from dpo_tui.text.printable import printable
-from dpo_tui.views.run_feed import RunFeed, finite_number
-from dpo_tui.views.run_list import RunList, RunSummary
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.run_groups import GroupedRunList, RunGroup, group_at, is_unfolded, with_groups
+from dpo_tui.views.run_list import RunSummary
 from dpo_tui.views.run_order import ORDERS, listed, next_order
 from dpo_tui.views.styled_text import StyledRow
 from dpo_tui.widgets.advice_line import AdviceLine
@@ -31,8 +33,8 @@ from dpo_tui.widgets.chart import LineChart
 from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.key_hints import KeyHints
-from dpo_tui.widgets.run_actions import RunActionsScreen
-from dpo_tui.widgets.run_table import RunRow, RunTable
+from dpo_tui.widgets.group_actions import GroupActionsScreen
+from dpo_tui.widgets.run_table import RunTable
 from dpo_tui.widgets.title_row import TitleRow
 
 if TYPE_CHECKING:  # imported when a preview opens: the first paint does not need the advice rules
@@ -46,19 +48,9 @@ PREVIEW_POLL = 0.5
 """Seconds between two polls of the previewed run's files."""
 AGE_SECONDS = 10.0
 """Seconds between redraws while nothing changes but how long ago runs ended."""
-NOT_LOADED = ("Reading the runs …",)
-NOTHING_FOUND = ("No run has that. esc lists all runs.",)
-FIRST_STEPS = (
-    "No runs yet.",
-    "",
-    "enter  a guided start: machine, model, data, settings, check; the shipped",
-    "       demo is a whole run in a minute",
-    "3      look at your data first: what it is, what is wrong with it",
-    "5      read when DPO is the right tool, and what the curves mean",
-)
 
 
-class RunsScreen(RunActionsScreen):
+class RunsScreen(GroupActionsScreen):
     """The table of runs, the GPUs, and a preview of one run.
 
     Posts `OpenRun`, `NewRun` and `CompareRuns`, which the app handles. Its reading thread posts `FeedRead` to it.
@@ -75,10 +67,13 @@ class RunsScreen(RunActionsScreen):
         "n starts a new one, enter opens one, s stops it with a checkpoint, r resumes it, D deletes it, R renames it, "
         "u copies its settings into a new run. space selects runs: then s, r and D act on all of them, and v compares "
         "them. / lists only runs whose name, model, dataset or status has what you type, o sorts, p folds the preview. "
-        "4 judges the run under the cursor: are its answers better than those of the model it came from?"
+        "4 judges the run under the cursor: are its answers better than those of the model it came from?\n\n"
+        "The runs of a sweep, and the stages of a chain, are one row: f folds and unfolds it, enter ranks and compares "
+        "its runs, s, r and D act on all of it, space selects all its runs."
     )
     GUIDE_PAGE = "start"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f", "fold_group", "fold", id="runs.fold"),
         Binding("n", "new", "new", id="runs.new"),
         Binding("v", "compare", "compare", id="runs.compare"),
         Binding("u", "reuse", "reuse settings", id="runs.reuse"),
@@ -115,20 +110,25 @@ class RunsScreen(RunActionsScreen):
         """Posted when the user wants to compare runs.
 
         Attributes:
-            folders: the selected runs, two or more.
+            folders: the selected runs, two or more, or all runs of a group.
+            group: that group; None for runs that the user chose.
         """
 
-        def __init__(self, folders: list[RunFolder]) -> None:
+        def __init__(self, folders: list[RunFolder], group: GroupFolder | None = None) -> None:
             super().__init__()
             self.folders = folders
+            self.group = group
 
-    def __init__(self, runs: RunList, gpus: GpuWatch, changed: Signal[None]) -> None:
+    def __init__(self, runs: GroupedRunList, gpus: GpuWatch, changed: Signal[None]) -> None:
         super().__init__(id="runs-screen")
         self._runs = runs
         self._gpus = gpus
         self._changed = changed
         self._selected: set[str] = set()
         """Ids of the runs that are selected: compared, stopped, resumed or deleted together."""
+        self._toggled: set[str] = set()
+        """Keys of the groups that the user has folded or unfolded: sweeps are folded at first, chains are not."""
+        self._rows: list[RunSummary | RunGroup] = []
         self._order = next(iter(ORDERS))
         self._reader: FeedReader[RunFeed] | None = None
         self._diagnosis: ThrottledDiagnosis | None = None
@@ -168,10 +168,15 @@ class RunsScreen(RunActionsScreen):
         now = time.time()
         runs = listed(self._runs.summaries, self._filter, self._order)
         self._selected &= {run.id for run in self._runs.summaries}
-        self.set_class(not runs, "-empty")
+        groups, every = [] if self._filter and not runs else self._runs.groups, bool(self._filter)
+        self._rows = with_groups(runs, groups, self._toggled, unfold_all=every)
+        shown = [row for row in self._rows if isinstance(row, RunGroup)]
+        unfolded = {row.key for row in shown if is_unfolded(row, self._toggled, every)}
+        in_group = {run.id for row in shown for run in row.runs}
+        self.set_class(not self._rows, "-empty")
         table = self.query_one(RunTable)
         table.empty_text = NOTHING_FOUND if self._filter else FIRST_STEPS if self._runs.loaded else NOT_LOADED
-        table.show([run_row(run, now, run.id in self._selected) for run in runs])
+        table.show([row_of(row, now, self._selected, unfolded, in_group) for row in self._rows])
         self._show_title()
         self.refresh_bindings()
 
@@ -193,6 +198,26 @@ class RunsScreen(RunActionsScreen):
     def _filter(self) -> str:
         return self.query_one("#filter", Input).value.strip()
 
+    def current_group(self) -> RunGroup | None:
+        """The group under the cursor, unless runs are selected."""
+        return None if self._selected or not self.is_mounted else self._group_at_cursor()
+
+    def _group_at_cursor(self) -> RunGroup | None:
+        return group_at(self._rows, self.query_one(RunTable).cursor)
+
+    def _group_around_cursor(self) -> RunGroup | None:
+        return group_at(self._rows, self.query_one(RunTable).cursor, around=True)
+
+    def action_fold_group(self) -> None:
+        """Fold the group at the cursor, or list its runs."""
+        if (group := self._group_around_cursor()) is None:
+            return
+        self._toggled ^= {group.key}
+        table = self.query_one(RunTable)
+        table.cursor = group.key  # its runs may be gone from the table
+        self._show()
+        self._open_preview_of_cursor()
+
     def _show_ages(self) -> None:
         self._show()
         self._show_preview()
@@ -211,13 +236,20 @@ class RunsScreen(RunActionsScreen):
     def runs_acted_on(self) -> list[tuple[RunFolder, str, str]]:
         """The selected runs, those that the filter hides too; the one under the cursor where none is selected."""
         chosen = [run for run in self._runs.summaries if run.id in self._selected]
+        if not chosen and (group := self.current_group()) is not None:
+            chosen = list(group.runs)  # of a chain; those of a sweep are its driver's
         return [(run.folder, run.name, run.status) for run in chosen] or super().runs_acted_on()
 
     @on(RunTable.Highlighted)
     def _open_preview(self, message: RunTable.Highlighted) -> None:
         message.stop()
+        self._open_preview_of_cursor()
+
+    def _open_preview_of_cursor(self) -> None:
         self._show_title()
-        run = self._run_at_cursor()
+        run, group = self._run_at_cursor(), self._group_at_cursor()
+        if group is not None and group.runs:  # the one that is ahead stands for them
+            run = max(group.runs, key=lambda one: one.held_out or 0.0)
         self._reader = self._diagnosis = None
         if run is not None:
             from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
@@ -277,13 +309,20 @@ class RunsScreen(RunActionsScreen):
     @on(RunTable.Opened)
     def _open_run(self, message: RunTable.Opened) -> None:
         message.stop()
+        group = self._group_at_cursor()
         if (run := self._run_at_cursor()) is not None:
             self.post_message(self.OpenRun(run.folder))
+        elif group is not None and group.runs:
+            self.post_message(self.CompareRuns([one.folder for one in group.runs], group.folder))
+        elif group is not None:
+            self.notify("No run of it has started yet.", markup=False)
 
     @on(RunTable.Chosen)
     def _toggle_selected(self, message: RunTable.Chosen) -> None:
         message.stop()
-        self._selected ^= {message.key}
+        group = self._group_at_cursor()
+        keys = {message.key} if group is None else {run.id for run in group.runs}
+        self._selected = self._selected - keys if keys <= self._selected else self._selected | keys
         self._show()
 
     def on_run_table_start_requested(self, message: RunTable.StartRequested) -> None:
@@ -296,6 +335,8 @@ class RunsScreen(RunActionsScreen):
         """Disable also what has nothing to act on: a filter, a selection."""
         if action == "close_filter":
             return self.is_mounted and bool(self._selected or self.query_one("#filter", Input).has_class("-open"))
+        if action == "fold_group":
+            return self.is_mounted and self._group_around_cursor() is not None
         return super().check_action(action, parameters)
 
     def action_filter(self) -> None:
@@ -349,40 +390,3 @@ class RunsScreen(RunActionsScreen):
             self.notify("Select two or more runs with space first.", markup=False)
             return
         self.post_message(self.CompareRuns(folders))
-
-
-def run_row(run: RunSummary, now: float, selected: bool) -> RunRow:
-    """One run as a row of the table.
-
-    Args:
-        run: the run.
-        now: seconds since the epoch, for how long ago it ended.
-        selected: whether it is selected.
-    """
-    return RunRow(
-        key=run.id,
-        status=run.status,
-        name=run.name,
-        model=run.model,
-        fraction=1.0 if run.status == "done" else run.fraction,
-        label=run.spark_label,
-        spark=run.spark,
-        held_out=run.held_out,
-        note=run_note(run, now),
-        chosen=selected,
-    )
-
-
-def run_note(run: RunSummary, now: float) -> str:
-    """The last column: why a run failed or waits, when it will end, or when it ended."""
-    about = run.about
-    reason = str(about.get("reason") or "").partition("\n")[0]
-    if run.status in ("failed", "lost"):
-        return f"{reason} → r resumes" if reason else "r resumes"
-    if run.status in ("queued", "stalled", "unknown"):
-        return reason
-    if (eta := finite_number(about.get("eta_seconds"))) is not None:
-        return f"ETA {duration(eta)}"
-    if (ended := finite_number(about.get("ended_at"))) is not None:
-        return ago(ended, now)
-    return str(about.get("phase") or "") if run.status in LIVE else ""

@@ -13,6 +13,7 @@ from textual.message import Message
 
 from dpo_tui import paths
 from dpo_tui.errors import ConfigError
+from dpo_tui.screens.remapped_keys import named_bindings
 from dpo_tui.views.user_settings import UserSettings, save
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
@@ -112,7 +113,7 @@ class SettingsScreen(FullScreen):
             (f"themes    {paths.themes()}", "code"),
             ("", "text"),
             ("Keys", "heading"),
-            ("Write in settings.toml, by the names of `?` and the list below:", "muted"),
+            ("Write in settings.toml, by the names of this list:", "muted"),
             ("[keys]", "code"),
             ('"app.quit" = "ctrl+q"', "code"),
             ('"chart.log" = "y,ctrl+y"', "code"),
@@ -121,13 +122,9 @@ class SettingsScreen(FullScreen):
         self.query_one(TextPane).show(text)
 
     def _bound_keys(self) -> list[tuple[str, str]]:
-        """Ids of the app's and the form's bindings, and the keys that they are bound to by default or by the user."""
-        keys: dict[str, str] = {}
-        for node in (self.app, self.query_one(SchemaForm)):
-            for _, binding in node._bindings:
-                if binding.id:
-                    keys.setdefault(binding.id, binding.key)
-        return sorted({**keys, **self._settings.keys}.items())
+        """Ids of all bindings of the app, and the keys that they have by default or by the user."""
+        keys = {binding.id: binding.keys for binding in named_bindings()}
+        return sorted((keys | {name: chosen for name, chosen in self._settings.keys.items() if name in keys}).items())
 
     @on(SchemaForm.Changed)
     def _value_changed(self, message: SchemaForm.Changed) -> None:

@@ -12,6 +12,7 @@ from dpo_tui.start.adapter_start import is_adapter, read_adapter
 from dpo_tui.start.earlier_run_model import is_earlier_run
 from dpo_tui.start.model_checks.adapter_targets import check_merge_at_end
 from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.start.model_checks.own_code import brings_code, with_trusted_code
 from dpo_tui.start.model_checks.registry import CHECKS, ModelUse
 from dpo_tui.start.model_checks.weight_files import has_weights
 from dpo_tui.start.model_checks.worker_packages import WorkerPackages
@@ -47,11 +48,18 @@ def check_model(config: Config, *, has_gpu: bool = True) -> list[str]:
     folder = model_files(config.model_name, config.model_revision)
     if folder is None:
         return []
-    use = ModelUse(config, WorkerPackages(provider_of(config).interpreter()), has_gpu)
+    packages = WorkerPackages(provider_of(config).interpreter())
+    config = with_trusted_code(config, packages)
+    use = ModelUse(config, packages, has_gpu)
     notes = [note for check in CHECKS for note in check(folder, use)]
-    if config.merge_at_end:
+    if config.merge_at_end and not brings_code(folder, packages):
         check_merge_at_end(folder, config)
     return notes
+
+
+def trusted(config: Config) -> Config:
+    """Return a config whose ``trust_remote_code`` names the code that the user has allowed before; see `own_code`."""
+    return with_trusted_code(config, WorkerPackages(provider_of(config).interpreter()))
 
 
 def check_next_stage(config: Config) -> None:

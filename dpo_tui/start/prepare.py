@@ -23,7 +23,7 @@ from dpo_tui.config.passthrough import require_passthrough
 from dpo_tui.config.schema import SECTIONS, Config
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.data.changed_data import file_change
-from dpo_tui.data.load_split import Split, require_held_out, split_of
+from dpo_tui.data.load_split import require_held_out
 from dpo_tui.data.pairs.pair import RowProblem
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.errors import ConfigError, RunError, UsageError
@@ -33,25 +33,27 @@ from dpo_tui.hardware.gpu_choice import placement_for, recommend
 from dpo_tui.hardware.job_gpu import job_inventory
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.lookup import architecture_of
+from dpo_tui.hardware.parallelism import with_chosen_parallelism
 from dpo_tui.hardware.profiles import main_memory
 from dpo_tui.hardware.requested_gpus import with_counted_gpus
-from dpo_tui.runs import control_requests, naming, start_run, store
-from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
+from dpo_tui.runs import control_requests, start_run
+from dpo_tui.runs.atomic_files import read_json, write_text_atomic
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.frozen_run import FrozenRun, create_frozen
 from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.trackers import check_trackers
 from dpo_tui.runs.weights_only_checkpoints import resume_refusal
 from dpo_tui.start.adapter_start import is_adapter, merged_model
+from dpo_tui.start.checked_rows import CheckedRows
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback, is_earlier_run, model_of
-from dpo_tui.start.model_check import check_model, check_next_stage
+from dpo_tui.start.model_check import check_model, check_next_stage, trusted
 from dpo_tui.start.providers.registry import provider_of
 from dpo_tui.start.reference_model import check_reference, with_resolved_reference
-from dpo_tui.start.resources import resource_change
+from dpo_tui.start.resources import launcher_name, resource_change
 from dpo_tui.start.slurm_check import check_launcher
-from dpo_tui.start.trained_text_check import check_trained_text
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def prepare(
     name: str | None = None,
     *,
     before: Prepared | None = None,
+    rows: CheckedRows | None = None,
     report: ProgressCallback = lambda message: None,
 ) -> Prepared:
     """Check a config against this machine and its data.
@@ -110,6 +113,7 @@ def prepare(
             folder.
         name: of the run, if not the config's.
         before: the stage before it in the same command.
+        rows: keeps what was read, for the other configs of a group.
         report: called with the progress of a merge, where the model is an adapter, or that of an earlier run.
 
     Raises:
@@ -127,6 +131,8 @@ def prepare(
         "name": name or with_model.config.name or _name_from_model(_named_model(with_model.config.model_name))
     }
     resolved = with_changes(with_model, changes, "command line")
+    if (code := trusted(resolved.config).trust_remote_code) != resolved.config.trust_remote_code:
+        resolved = with_changes(resolved, {"trust_remote_code": code}, "command line")
     check_trackers(resolved.config.report_to)
     require_passthrough(resolved)
     launcher_notes = check_launcher(resolved.config)
@@ -135,9 +141,8 @@ def prepare(
     merged = MergedStart.of(resolved.config.model_name)
     model_notes = [] if follows else check_model(resolved.config, has_gpu=may_use_gpu)
     reference_notes = check_reference(resolved.config, has_gpu=may_use_gpu)
-    split: Split[Any] = split_of(resolved.config, download=False)
+    split, template = (rows or CheckedRows()).of(resolved.config)
     require_held_out(resolved.config, len(split.held_out))
-    template = check_trained_text(resolved.config, split)
     config, devices, request, notes = _with_profile_and_devices(resolved)
     if config.use_4bit != resolved.config.use_4bit and not follows:
         model_notes = check_model(config, has_gpu=may_use_gpu)
@@ -181,22 +186,23 @@ def create_run(prepared: Prepared, after: str | None = None) -> RunFolder:
         prepared: what to run.
         after: id of a run that must end first.
     """
+    return create_frozen(frozen(prepared), prepared.config.name or "", after=after)
+
+
+def frozen(prepared: Prepared) -> FrozenRun:
+    """Freeze a run that has been checked: what its folder is made of, now or later."""
     # The frozen config must not depend on defaults of this version: alpha, which follows the rank, is written out.
     config = prepared.config.model_copy(update={"lora_alpha": prepared.config.alpha})
     interpreter = provider_of(config).interpreter()
-    folder = store.create(
+    return FrozenRun(
         to_toml(config),
-        name=naming.numbered(config.name or "", {store.name_of(run) for run in store.all_runs()}),
-        devices=list(prepared.devices),
-        device_request=prepared.device_request,
-        after=after,
+        prepared.devices,
+        prepared.device_request,
         python=str(interpreter) if interpreter else None,
-        launcher=config.launcher if config.launcher != "local" else "torchrun" if config.world_size > 1 else "local",
+        launcher=launcher_name(config),
         ranks=config.world_size,
+        estimated_gb=prepared.estimated_gb,
     )
-    if prepared.estimated_gb:
-        write_json_atomic(folder.estimate, prepared.estimated_gb)
-    return folder
 
 
 def create_stages(stages: Sequence[Prepared]) -> list[RunFolder]:
@@ -316,14 +322,17 @@ def _with_profile_and_devices(
     inventory, ram = _inventory(config), main_memory()
     if config.launcher == "slurm":  # which chooses the GPUs
         config = with_counted_gpus(config, inventory, {})
-        described = recommend(inventory, ram, {}, gpus=config.gpus, count=config.world_size)
+        described = recommend(inventory, ram, {}, gpus=config.gpus, count=config.node_processes)
         job = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram, machine_profile=described)
-        return job.config, (), None, tuple(job.reasons)
+        config, why = with_chosen_parallelism(job.config, described.total)
+        return config, (), None, (*job.reasons, *why)
     config = with_counted_gpus(config, inventory)
     profile = resolve_profile(config, loaded.origins.keys(), inventory, ram=ram)
-    placement = placement_for(profile.config, inventory, ram, os.environ)
+    smallest = recommend(inventory, ram, gpus=config.gpus, count=config.node_processes).total
+    config, why = with_chosen_parallelism(profile.config, smallest)
+    placement = placement_for(config, inventory, ram, os.environ)
     request = DeviceRequest(placement.candidates, placement.count, placement.memory) if placement.candidates else None
-    return profile.config, placement.devices, request, (*profile.reasons, *placement.notes)
+    return config, placement.devices, request, (*profile.reasons, *why, *placement.notes)
 
 
 def _inventory(config: Config) -> nvml.Inventory:

@@ -15,6 +15,7 @@ from dpo_tui.start.earlier_run_model import ProgressCallback, is_earlier_run, mo
 from dpo_tui.start.model_check import model_files
 from dpo_tui.start.model_checks.config_file import check_config_file
 from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.start.model_checks.own_code import brings_code
 from dpo_tui.start.model_checks.quantised_files import check_quantised_files
 from dpo_tui.start.model_checks.reference_tokens import check_reference_tokens
 from dpo_tui.start.model_checks.weight_files import check_weights
@@ -73,9 +74,13 @@ def check_reference(config: Config, *, has_gpu: bool = True) -> list[str]:
     if folder is None:
         return []
     packages = WorkerPackages(provider_of(config).interpreter())
+    if brings_code(folder, packages):
+        raise folder.error(
+            "it is made by code that it brings, and code of a reference is not run", "name a model of transformers"
+        )
     notes = [
         *check_weights(folder),
-        *check_config_file(folder, packages),
+        *check_config_file(folder, reference_config(config), packages),
         *check_quantised_files(folder, packages, has_gpu=has_gpu),
         *check_weights_fit_config(folder, reference_config(config)),
     ]

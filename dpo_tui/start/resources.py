@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_tui.config.files import from_values, load
+from dpo_tui.config.schema import Config
 from dpo_tui.errors import UsageError
 from dpo_tui.hardware import nvml
 from dpo_tui.hardware.gpu_choice import placement_for
@@ -54,9 +55,14 @@ def resource_change(folder: RunFolder, changes: Mapping[str, Any]) -> ResourceCh
     kept: dict[str, Any] = {} if "gpus" in changes else {"gpus": config.gpus}
     if not {"ranks", "gpu_count"} & changes.keys() and "gpus" not in changes:
         kept |= {"ranks": config.ranks, "gpu_count": config.gpu_count}
-    config = from_values({**values, **kept, **changes}, "resume")
+    # One process holds the whole model: FSDP2 has nothing to divide there, and its settings are refused.
+    sharding = {"distributed": config.distributed, "cpu_offload": config.cpu_offload}
+    undivided = {"distributed": "auto", "cpu_offload": False} if config.distributed == "fsdp2" else {}
+    config = from_values({**values, **undivided, **kept, **changes}, "resume")
     inventory = nvml.read() if config.gpus != "none" else nvml.Inventory()
     config = with_counted_gpus(config, inventory)
+    if config.world_size > 1:
+        config = from_values({**config.model_dump(), **sharding}, "resume")
     before = MicroBatch(
         state.per_device_train_batch_size or config.per_device_train_batch_size,
         state.gradient_accumulation_steps or config.gradient_accumulation_steps,
@@ -68,9 +74,14 @@ def resource_change(folder: RunFolder, changes: Mapping[str, Any]) -> ResourceCh
         request = DeviceRequest(placement.candidates, placement.count, placement.memory)
     return ResourceChange(
         config.world_size,
-        "torchrun" if config.world_size > 1 else "local",
+        launcher_name(config),
         list(placement.devices),
         request,
         batch.micro,
         batch.accumulation,
     )
+
+
+def launcher_name(config: Config) -> str:
+    """Return the launcher of a config's run: torchrun for several processes on this machine, else the one it names."""
+    return "torchrun" if config.launcher == "local" and config.world_size > 1 else config.launcher

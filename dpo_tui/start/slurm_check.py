@@ -82,7 +82,7 @@ def check_launcher(config: Config) -> tuple[str, ...]:
 def _require_gpus_that_are_used(config: Config) -> None:
     """Slurm would hold other GPUs for the run than it trains on, or the run would wait for GPUs that it has not."""
     count = gres_gpus(config)
-    wanted = count if config.gpus == "all" else 0 if config.gpus == "none" else config.world_size
+    wanted = count if config.gpus == "all" else 0 if config.gpus == "none" else config.node_processes
     if count != wanted and (count or wanted > 1):
         held = "1 GPU" if count == 1 else f"{count} GPUs"
         raise ConfigError(

@@ -6,8 +6,6 @@ from typing import Any
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.load_split import Split
-from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
-from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens.template_check import check_config
 from dpo_tui.data.tokens.template_findings import NO_MESSAGE, TemplateFinding
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings, TokenizerSettings, require_special_tokens
@@ -43,8 +41,8 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
     found = tuple(check_config(config, split.train))
     try:
         for rows, part in ((split.train, "training"), (split.held_out, "held-out")):
-            pairs = [row.as_pair() if isinstance(row, LabelledAnswer) else row for row in rows]
-            require_room(config, [row for row in pairs if isinstance(row, Pair)], part)
+            if rows and not isinstance(rows[0], Demonstration):
+                require_room(config, rows, part)
     except DataError as too_long:
         raise _writes_nothing(config, found) or too_long from None
     return found

@@ -88,6 +88,7 @@ CPO = Strategy(
     betas=lambda settings: None if losses_of(settings) == ["ipo"] else _CPO_BETAS,
     disables_dropout=disables_dropout,
     micro_batch_changes_loss=_adds_mean_of_tokens(1.0),
+    several_processes=True,
 )
 
 SIMPO = Strategy(
@@ -113,4 +114,5 @@ SIMPO = Strategy(
     betas=lambda settings: _SIMPO_BETAS,
     disables_dropout=disables_dropout,
     micro_batch_changes_loss=_adds_mean_of_tokens(0.0),
+    several_processes=True,
 )

@@ -91,6 +91,7 @@ KTO = Strategy(
     smallest_micro_batch=SMALLEST_MICRO_BATCH,
     disables_dropout=disables_dropout,
     micro_batch_changes_loss=lambda settings: True,
+    several_processes=True,
     keeps_data_order=True,
     settings=REFERENCE_SETTINGS
     | {

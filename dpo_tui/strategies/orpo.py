@@ -46,4 +46,5 @@ ORPO = Strategy(
     disables_dropout=disables_dropout,
     # The mean over the tokens of a micro-batch: a longer answer weighs more beside shorter ones.
     micro_batch_changes_loss=lambda settings: True,
+    several_processes=True,
 )

@@ -8,6 +8,7 @@ from typing import Any
 from textual.app import App
 from textual.filter import LineFilter
 
+from dpo_tui import paths
 from dpo_tui.themes.ascii_filter import AsciiFilter
 from dpo_tui.themes.glyphs import in_ascii
 from dpo_tui.themes.terminal_choice import ascii_only, charset, theme_for
@@ -35,6 +36,8 @@ class ThemedApp(App[Any]):
         self._ascii_filter = AsciiFilter(self.charset)
         self._ascii_only = ascii_only(os.environ)
         name = theme_for(os.environ, chosen=theme_name)
+        if theme_name is not None and theme_name not in palettes:
+            problems.append(ThemeProblem(paths.settings(), "theme", f"there is no {theme_name!r}; Settings lists all"))
         name = name if name in palettes else DEFAULT
         # Under NO_COLOR Textual decides here, before a theme is set, how to remove colours: for an RGB theme it would
         # turn the terminal's own colours into black on black.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from dpo_tui.runs import exit_codes
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.node_probe import node_name
 from dpo_tui.runs.out_of_memory_retry import ACCUMULATION_VARIABLE, MICRO_BATCH_VARIABLE
 from dpo_tui.runs.process import set_pdeathsig
 from dpo_tui.runs.ranks import Rank
@@ -75,6 +76,8 @@ def _redirect_output(folder: RunFolder, rank: Rank) -> None:
         stream.flush()
         os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
+    sys.stdout.write(f"Process {rank.rank} of {rank.world_size} on node {node_name()}\n")
+    sys.stdout.flush()
 
 
 def _train(folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> None:
@@ -102,7 +105,7 @@ def _train(folder: RunFolder, journal: Journal, stop_requests: StopRequests) -> 
     run_training(config, folder, journal, stop_requests)
 
 
-def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str]:
+def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str | bool]:
     """Return the settings that differ in this attempt from the run's config.
 
     They are the batch sizes after an out-of-memory or on another number of processes, and that number; none in most
@@ -112,7 +115,7 @@ def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str]:
         "per_device_train_batch_size": MICRO_BATCH_VARIABLE,
         "gradient_accumulation_steps": ACCUMULATION_VARIABLE,
     }
-    changed: dict[str, int | str] = {
+    changed: dict[str, int | str | bool] = {
         name: int(os.environ[variable]) for name, variable in variables.items() if variable in os.environ
     }
     from dpo_tui.config.files import load
@@ -120,6 +123,8 @@ def _settings_of_attempt(folder: RunFolder, rank: Rank) -> dict[str, int | str]:
     config = load(folder.config, changed).config
     if config.world_size == rank.world_size:
         return changed
+    if rank.is_alone and config.distributed == "fsdp2":
+        changed |= {"distributed": "auto", "cpu_offload": False}
     if config.gpus == "none":
         return changed | {"ranks": rank.world_size}
     # Which GPUs these are the launcher has decided, and CUDA shows no others.

@@ -1,5 +1,6 @@
 """The export of a run's result, as the command and the app do it: the check of the target, the request, the result."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.text.printable import printable
+
+GGUF_TYPES = ("f16", "bf16", "q8_0")
+"""Types in which a GGUF file may hold the matrices of a model."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class ExportRequest:
         precision: of the merged weights: bf16, fp16 or fp32.
         check: whether to compare the merged model with base + adapter.
         share: whether the folder is to be uploaded: it then names no path of this machine.
+        gguf: f16, bf16 or q8_0 for one GGUF file of the whole model; empty otherwise.
     """
 
     folder: RunFolder
@@ -32,17 +37,28 @@ class ExportRequest:
     precision: str = "bf16"
     check: bool = True
     share: bool = False
+    gguf: str = ""
 
 
-def check_export(folder: RunFolder, target: Path) -> None:
+def check_export(folder: RunFolder, target: Path, gguf: str = "") -> None:
     """Check before an export what would make it fail.
 
+    Args:
+        folder: the run.
+        target: where to.
+        gguf: type of the GGUF file; empty where none is wanted.
+
     Raises:
-        UsageError: the target is neither absent nor an empty folder.
+        UsageError: the target is neither absent nor an empty folder, or the package for GGUF files is not installed.
         RunError: the run has no result.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: is there already", hint="name a folder that is not there, or an empty one")
+    if gguf and importlib.util.find_spec("gguf") is None:
+        raise UsageError(
+            "GGUF files are written and read with the package gguf, which is not installed",
+            hint="pip install 'dpo-tui[gguf]', or pip install gguf",
+        )
     store.require_result(folder)
 
 
@@ -66,6 +82,7 @@ def run_export(
         "precision": request.precision,
         "check": request.check,
         "share": request.share,
+        "gguf": request.gguf or None,
     }
     return run_tool("export_run", document, on_message, environment=tool_environment(report=on_report))
 

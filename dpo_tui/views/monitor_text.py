@@ -2,16 +2,18 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs.atomic_files import read_json, read_last_json_lines
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.out_of_memory_retry import MicroBatch, configured
+from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch, configured
 from dpo_tui.text.durations import ago, duration
 from dpo_tui.text.numbers import short_number
+from dpo_tui.text.printable import printable
 from dpo_tui.views.axes import grouped_number
 from dpo_tui.views.run_feed import Feed, RunFeed, finite_number
 from dpo_tui.views.status_labels import status_label
@@ -21,7 +23,6 @@ SAMPLES_READ = 400
 """Samples that are read from the end of ``samples.jsonl``."""
 THOUSAND = 1000
 MINUTE, FEW_MINUTES = 60.0, 300.0
-BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 EVENTS_SHOWN = 500
 _EVENT_ROLES = {"failed": "bad", "error": "bad", "warning": "warn", "advice": "accent", "checkpoint": "good"}
 
@@ -37,6 +38,8 @@ def header(feed: Feed) -> list[StyledRow]:
     if step is not None:
         of = f"/{grouped_number(last)}" if last else ""
         parts.append([("step ", "muted"), (f"{grouped_number(step)}{of}", "value")])
+    if belongs := group_text(about):
+        parts.append([(belongs, "accent")])
     if (eta := finite_number(about.get("eta_seconds"))) is not None:
         # Whole minutes: an ETA in seconds would be repainted, and sent over SSH, every second, and is no more exact.
         parts.append([("ETA ", "muted"), (duration(eta - eta % MINUTE if eta > FEW_MINUTES else eta), "value")])
@@ -55,6 +58,14 @@ def header(feed: Feed) -> list[StyledRow]:
         shared = f" × {ranks} processes" if ranks > 1 else ""
         parts.append([("batch ", "muted"), (f"{batch}{shared} = {batch.effective * ranks}", "value")])
     return parts
+
+
+def group_text(about: Mapping[str, Any]) -> str:
+    """What tells a run from the others of its group: ``sweep: beta=0.1``; empty for a run of its own."""
+    belongs = about.get("group")
+    if not isinstance(belongs, dict) or not isinstance(values := belongs.get("values"), dict):
+        return ""
+    return printable(f"{belongs.get('kind') or 'group'}: {label(values)}", single_line=True)
 
 
 def batch_of(feed: Feed) -> MicroBatch | None:

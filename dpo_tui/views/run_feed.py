@@ -142,6 +142,7 @@ class RunFeed:
 
     def read(self, now: float) -> FeedChange:
         """Read what is new, at most `CHUNK` bytes of metrics; read again while `catching_up`."""
+        # Before the files are read: what is written meanwhile is then a change at the next look, and not missed.
         file_states = self._stat_files()
         changed = file_states != self._file_states
         self._file_states = file_states
@@ -221,6 +222,7 @@ def merge(feed: Feed, change: FeedChange) -> bool:
         Whether anything shown may differ.
     """
     changed = change.changed or change.catching_up
+    # The log was replaced, as by a resume from an earlier step. New dicts: a thread may iterate over the old ones.
     if change.replaced:
         feed.series, feed.latest = {}, {}
     for name, (steps, values) in change.columns.items():

@@ -1,4 +1,4 @@
-"""The dialog before an export: where to, merged or not, and the command that does the same."""
+"""The dialog before an export: where to, as what, and the command that does the same."""
 
 import shlex
 from pathlib import Path
@@ -16,13 +16,19 @@ from textual.widgets.selection_list import Selection
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.text.printable import printable
-from dpo_tui.views.export_job import ExportRequest, check_export
+from dpo_tui.views.export_job import GGUF_TYPES, ExportRequest, check_export
 from dpo_tui.widgets.compact_inputs import LineInput, TickList
 from dpo_tui.widgets.dialogs import DIALOG_CSS
 
+_GGUF_WORDS = {
+    "q8_0": "GGUF q8_0: one file for llama.cpp and Ollama, 8 bits",
+    "f16": "GGUF f16: in 16 bits, rounds least",
+    "bf16": "GGUF bf16: in 16 bits, as most models are published",
+}
+
 
 class ExportDialog(ModalScreen[ExportRequest | None]):
-    """Asks where to export a run to and whether to merge, and exports nothing; its result is the request, or None.
+    """Asks where to export a run to and as what, and exports nothing; its result is the request, or None.
 
     Args:
         folder: the run, which has a result.
@@ -47,41 +53,52 @@ class ExportDialog(ModalScreen[ExportRequest | None]):
         self._folder, self._target = folder, target
 
     def compose(self) -> ComposeResult:
-        """Merge or not, target, command, keys."""
+        """What to export as, target, command, keys."""
         with Vertical():
             yield Static("Export", classes="-title")
+            forms = [Selection(Content(words), name) for name, words in _GGUF_WORDS.items()]
             if self._folder.adapter.is_dir():
                 merge = "merge into the base: one folder that loads by itself"
-                yield TickList[str](Selection(Content(merge), "merge", initial_state=True))
+                forms.insert(0, Selection(Content(merge), "merge", initial_state=True))
+            yield TickList[str](*forms)
             yield Static("Into the folder:", classes="-muted")
             yield LineInput(str(self._target))
             yield Static("The same in a shell:", classes="-muted")
             yield Static("", id="command", markup=False)
             yield Static("", id="problem", markup=False)
-            yield Static("space merge or not   tab to the folder   enter export   esc cancel", classes="-keys")
+            yield Static("space ticks what to make   tab to the folder   enter export   esc cancel", classes="-keys")
 
     def on_mount(self) -> None:
         """Show the command."""
         self._show_command()
 
+    @on(SelectionList.SelectionToggled)
+    def _untick_others(self, event: SelectionList.SelectionToggled[str]) -> None:
+        """Untick the other forms: an export is one of them, or none, which is the result as the run saved it."""
+        chosen = event.selection.value
+        for other in event.selection_list.selected:
+            if other != chosen and chosen in event.selection_list.selected:
+                event.selection_list.deselect(other)
+
     @on(SelectionList.SelectedChanged)
     @on(Input.Changed)
     def _show_command(self) -> None:
         request = self._request()
-        merge = " --merge" if request.merge else ""
+        form = f" --gguf {request.gguf}" if request.gguf else " --merge" if request.merge else ""
         target = printable(shlex.quote(str(request.target)), single_line=True)
-        self.query_one("#command", Static).update(f"dpo-tui export {request.folder.id} --to {target}{merge}")
+        self.query_one("#command", Static).update(f"dpo-tui export {request.folder.id} --to {target}{form}")
 
     def _request(self) -> ExportRequest:
-        ticks = self.query(TickList)
-        merge = bool(ticks) and "merge" in ticks.first().selected
-        return ExportRequest(self._folder, Path(self.query_one(Input).value.strip()).expanduser(), merge)
+        ticked: list[str] = self.query_one(TickList).selected
+        gguf = next((name for name in GGUF_TYPES if name in ticked), "")
+        target = Path(self.query_one(Input).value.strip()).expanduser()
+        return ExportRequest(self._folder, target, "merge" in ticked, gguf=gguf)
 
     def action_take(self) -> None:
         """Close with the request, or say what is wrong with the folder."""
         request = self._request()
         try:
-            check_export(request.folder, request.target)
+            check_export(request.folder, request.target, request.gguf)
         except (DpoTuiError, OSError) as error:
             hint = f": {error.hint}" if isinstance(error, DpoTuiError) and error.hint else ""
             problem = self.query_one("#problem", Static)

@@ -1,6 +1,6 @@
 """Base class of the app's full screens: worker errors become dialogs, drawing waits until the screen is in front."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 from textual.message import Message
@@ -9,6 +9,7 @@ from textual.worker import Worker, WorkerState
 
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.widgets.dialogs import MessageDialog
+from dpo_tui.widgets.key_hints import key_sign
 
 
 class FullScreen(Screen[None]):
@@ -77,3 +78,22 @@ class FullScreen(Screen[None]):
                 "Runs go on. Please report this with the text above.",
             )
         )
+
+
+def help_text(screen: Screen[object], remapped: Collection[str]) -> str:
+    """What ``?`` shows: the help of a screen, its focused widget and the app, and the keys that the user replaced.
+
+    Args:
+        screen: the screen in front.
+        remapped: ids of the bindings to which settings.toml gives other keys.
+    """
+    bound = (active.binding for active in screen.active_bindings.values())
+    own = {binding.id: f"{key_sign(binding)} {binding.description}" for binding in bound if binding.id in remapped}
+    parts = [
+        screen.HELP if isinstance(screen, FullScreen) else "",
+        getattr(screen.focused, "HELP", ""),
+        "1 Runs · 2 New · 3 Data · 4 Judge · 5 Guide · , settings · ctrl+p every command · q quit; runs go on",
+        # The texts above name the default keys.
+        "In place of these, settings.toml has " + " · ".join(own.values()) if own else "",
+    ]
+    return "\n\n".join(filter(None, parts))

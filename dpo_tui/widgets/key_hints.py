@@ -1,9 +1,11 @@
 """The row of key hints: the bindings of the focused widget and of the screen, as the user has mapped them."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from dpo_tui.views.styled_text import StyledRow
@@ -88,3 +90,13 @@ def key_sign(binding: Binding) -> str:
     if binding.key_display:
         return binding.key_display
     return _KEY_TEXT.get(binding.key, binding.key)
+
+
+def commands_of(screen: Screen[object]) -> Iterator[tuple[str, Binding, DOMNode]]:
+    """Yield a hint with the key, the binding, and its node, of every enabled binding of a screen, each command once."""
+    listed = set()
+    for active in screen.active_bindings.values():
+        command = (active.binding.description, active.binding.action)
+        if active.binding.description and active.enabled and command not in listed:
+            listed.add(command)
+            yield f"key {key_sign(active.binding)}", active.binding, active.node

@@ -86,7 +86,11 @@ class TextPane(RowsWidget, can_focus=True):
                 self._top = len(self._wrapped[1])
         rows = self._wrapped[1]
         self._top = min(max(self._top, 0), max(len(rows) - height, 0))
-        return rows[self._top : self._top + height]
+        shown = rows[self._top : self._top + height]
+        below = len(rows) - self._top - len(shown)
+        if below and height > 1:
+            shown[-1] = [(f"↓ {below + 1} more", "muted")]
+        return shown
 
     def action_scroll_by(self, rows: int) -> None:
         """Scroll by a number of rows."""

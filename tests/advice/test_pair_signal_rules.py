@@ -22,6 +22,8 @@ def said(
     losses: tuple[float, float] = (0.69, 0.695),
     held_out_losses: tuple[float, ...] = (0.6931, 0.694, 0.70),
     margin: float = 0.2,
+    chosen_longer: int | None = None,
+    **settings: Any,
 ) -> list[str]:
     """The rules on a run with one accuracy in training and one held out."""
     first, last = losses
@@ -40,8 +42,9 @@ def said(
         for place, loss in zip(places, held_out_losses, strict=True)
     ]
     lines.sort(key=lambda line: line["step"])
-    receipt = {"data": {"train": rows, "held_out": pairs}, "effective_batch": batch}
-    evidence = Evidence(SETTINGS, lines, receipt, max_steps=max_steps or steps, over=max_steps is None)
+    data = {"train": rows, "held_out": pairs} | ({} if chosen_longer is None else {"chosen_longer": chosen_longer})
+    receipt = {"data": data, "effective_batch": batch}
+    evidence = Evidence(SETTINGS | settings, lines, receipt, max_steps=max_steps or steps, over=max_steps is None)
     return [advice.rule for advice in apply_rules(evidence)]
 
 
@@ -103,3 +106,51 @@ def test_pairs_none_of_which_is_wrong_at_the_end_are_trivial_too(
 def test_memorised_pairs_of_many_passes_are_not_called_trivial() -> None:
     again = said(accuracy=1.0, held_out=1.0, pairs=48, rows=40, losses=(0.69, 0.5), held_out_losses=(0.6931, 0.6, 0.5))
     assert "trivial" not in again
+
+
+@pytest.mark.parametrize(("batch", "trivial"), [(1, False), (2, True)])
+def test_sixteen_pairs_in_a_row_are_enough(batch: int, trivial: bool) -> None:
+    """Sixteen steps have eight lines in their second half, which is as many as the run has made."""
+    quick: dict[str, Any] = {"steps": 16, "losses": (0.3, 0.1), "held_out_losses": (0.6931, 0.5, 0.4)}
+    assert ("trivial" in said(accuracy=1.0, held_out=0.9, batch=batch, **quick)) is trivial
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "held_out", "chosen_longer", "trivial"),
+    [
+        (0.96, 0.94, 9_900, True),
+        (0.96, 0.94, 100, True),  # the shorter answer is the better one
+        (0.96, 0.94, 9_800, False),
+        (0.96, 0.94, None, False),
+        (0.92, 0.90, 9_900, False),  # 240 pairs of 288 in the second half: 88 % to 95 %
+    ],
+)
+def test_lengths_that_tell_pairs_apart_need_no_perfect_accuracy(
+    accuracy: float, held_out: float, chosen_longer: int | None, trivial: bool
+) -> None:
+    found = said(
+        accuracy=accuracy,
+        held_out=held_out,
+        pairs=48,
+        chosen_longer=chosen_longer,
+        losses=(0.69, 0.5),
+        held_out_losses=(0.6931, 0.6, 0.5),
+    )
+    assert ("trivial" in found) is trivial
+
+
+@pytest.mark.parametrize(
+    ("rate", "margin", "judged"),
+    [(5e-6, 0.004, False), (5e-6, 0.006, True), (5e-6, -0.006, True), (5e-7, 0.006, False), (5e-7, 0.2, True)],
+)
+def test_a_policy_that_has_hardly_moved_is_not_judged(rate: float, margin: float, judged: bool) -> None:
+    """At β 0.1, a margin of 0.005 is 0.05 nats; at lower rates that may be rounding."""
+    found = said(accuracy=0.5, held_out=0.5, steps=200, pairs=48, margin=margin, learning_rate=rate)
+    assert ("weak-signal" in found) is judged
+
+
+@pytest.mark.parametrize(("margin", "trivial"), [(0.9, False), (1.1, True)])
+def test_a_loss_without_a_known_start_has_fallen_when_the_margin_is_far(margin: float, trivial: bool) -> None:
+    """Ten nats at β 0.1."""
+    found = said(accuracy=1.0, held_out=0.9, losses=(0.3, 0.1), margin=margin, loss_type=["of a later TRL"])
+    assert ("trivial" in found) is trivial

@@ -1,5 +1,6 @@
 """`dpo-tui logs`: whole, its last lines, and followed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -69,3 +70,20 @@ def test_logs_follow_until_the_run_ends() -> None:
     out, err = follower.communicate(timeout=60)
     assert (follower.returncode, out) == (0, "step 3\nstep 4\n")
     assert f"Run {folder.id} is done." in err
+
+
+def test_events_and_samples_are_shown_as_the_monitor_words_them(dpo_tui: CommandLine) -> None:
+    folder = make()
+    folder.events.write_text(
+        '{"t": 0, "kind": "warning", "message": "3 pairs\\u001b[2J dropped", "hint": "look"}\n{"t": 1'
+    )
+    asked = [{"role": "user", "content": "Hi"}]
+    answers = [{"step": step, "prompt": asked, "answer": f"answer {step}"} for step in (0, 10, 20)]
+    folder.samples.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    code, out, _ = dpo_tui("logs", "last", "--show", "events")
+    assert (code, "\x1b" in out) == (0, False)
+    assert "warning     3 pairs" in out and "look" in out
+    code, out, _ = dpo_tui("logs", "last", "--show", "samples")
+    assert out.split() == ["Hi", "─", "before", "training", "answer", "0", "─", "step", "20", "answer", "20"]
+    code, _, err = dpo_tui("logs", "last", "--show", "samples", "-n", "3")
+    assert code == 2 and "goes with no other option" in err

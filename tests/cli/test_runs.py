@@ -102,3 +102,8 @@ def test_listing_runs_loads_nothing_heavy(home: Path) -> None:
     for option in ([], ["--json"]):
         seen = subprocess.run([sys.executable, "-c", code, *option], capture_output=True, text=True, check=True)
         assert set(seen.stderr.split()) - {"site", "sitecustomize", "usercustomize"} == {"click", "dpo_tui"}
+
+
+def test_columns_are_those_of_a_terminal() -> None:
+    """Two for a wide character, none for an accent by itself."""
+    assert run_summary_text.columns("✗ 整e\u0301 done") == 1 + 1 + 2 + 1 + 5

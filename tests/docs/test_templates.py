@@ -6,12 +6,16 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
+import click
 import numpy as np
 import pytest
 
+from dpo_tui.cli.train import train
 from dpo_tui.config.dialects import registry as dialects
 from dpo_tui.config.files import from_values, load
+from dpo_tui.config.sections.compute import ComputeSection
 from dpo_tui.data.checks import registry as checks
 from dpo_tui.data.checks.pair_columns import PairColumns, TextColumn
 from dpo_tui.runs import store
@@ -55,6 +59,16 @@ def test_a_launcher_of_the_template_starts_the_worker_its_way(home: Path, monkey
         pass
     assert code == 0
     assert int((folder.path / "niceness").read_text()) == min(os.nice(0) + 10, 19)
+
+
+def test_a_launcher_that_a_config_may_name_has_a_row() -> None:
+    """So that one in `config/sections/compute.py` without its module fails here, and not when a run is made."""
+    named = get_args(ComputeSection.model_fields["launcher"].annotation)
+    assert set(named) <= set(launchers.LAUNCHERS)
+    assert [type(launchers.launcher(name)).__name__.endswith("Launcher") for name in named] == [True] * len(named)
+    (choice,) = [option for option in train.params if option.name == "launcher"]
+    assert isinstance(choice.type, click.Choice)
+    assert tuple(choice.type.choices) == named
 
 
 def test_a_check_of_the_template_names_its_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

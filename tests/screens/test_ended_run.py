@@ -93,6 +93,24 @@ async def test_the_dialog_shows_the_command_and_refuses_a_folder_that_is_there(h
         assert isinstance(pilot.app.screen, ExportDialog)
 
 
+async def test_one_form_is_ticked_at_a_time_and_the_command_says_which(home, tmp_path):
+    pytest.importorskip("gguf")
+    async with app(run(home)).run_test(size=SIZE) as pilot:
+        await row(pilot)
+        await pilot.press("E")
+        await until(pilot, lambda: "--merge" in screen_text(pilot))
+        await pilot.press("down", "space")
+        await until(pilot, lambda: "--gguf q8_0" in screen_text(pilot))
+        assert screen_text(pilot).count("[x]") == 1
+        assert "--merge" not in screen_text(pilot)
+        await pilot.press("down", "space")
+        await until(pilot, lambda: "--gguf f16" in screen_text(pilot))
+        assert screen_text(pilot).count("[x]") == 1
+        await pilot.press("space")
+        await until(pilot, lambda: "--gguf" not in screen_text(pilot))
+        assert "[x]" not in screen_text(pilot)
+
+
 async def test_an_export_runs_in_the_background_and_ends_with_the_commands_that_serve_it(home, tmp_path):
     """The real child process; a run that trained every weight has its model copied."""
     folder = run(home, adapter=False)
@@ -124,10 +142,13 @@ async def test_an_export_that_fails_says_why(home):
         await until(pilot, lambda: "The export did not work" in screen_text(pilot), 120)
 
 
-def test_what_cannot_be_exported_is_refused_before_a_process_starts(home, tmp_path):
+def test_what_cannot_be_exported_is_refused_before_a_process_starts(home, tmp_path, monkeypatch):
     request = ExportRequest(run(home, adapter=False), tmp_path / "there", merge=False)
     with pytest.raises(RunError, match="no result yet"):
         check_export(request.folder, request.target)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"package gguf, which is not installed\npip install 'dpo-tui\[gguf\]'"):
+        check_export(request.folder, request.target, "f16")
     request.target.mkdir()
     (request.target / "file").touch()
     with pytest.raises(UsageError, match="is there already"):

@@ -17,6 +17,7 @@ from dpo_tui.runs import store
 from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.start.prepare import create_run, prepare
 from tests.start.test_adapter_start import config_file, make_adapter
+from tests.support.own_code_model import make_own_code_model
 
 
 def refused(folder: Path, *place: Path, **settings: Any) -> ConfigError:
@@ -95,6 +96,8 @@ def test_what_is_no_model_is_refused_by_the_name_of_the_setting(
     (torn / "model.safetensors").unlink()
     assert refused(tmp_path, tiny_model, tiny_pairs, ref_model=str(torn)).message.startswith(f"ref_model = {torn}:")
     assert "no such folder" in refused(tmp_path, tiny_model, tiny_pairs, ref_model=str(tmp_path / "gone")).message
+    own = make_own_code_model(tiny_model, tmp_path / "own")
+    assert "code of a reference is not run" in refused(tmp_path, tiny_model, tiny_pairs, ref_model=str(own)).message
     error = refused(tmp_path, tiny_model, tiny_pairs, ref_adapter=str(tiny_model))
     assert "is no folder of an adapter" in error.message and "ref_model" in (error.hint or "")
 

@@ -32,8 +32,9 @@ _ACCELERATE_KEYS = {
 }
 _MODEL_KEYS = {"model_name", "model_name_or_path", "base_model", "model", "model_id_or_path"}
 _INSTEAD = (
-    "several GPUs train together by DDP: [compute] gpus and gpu_count say which, and each holds the whole model. What "
-    "saves memory are use_4bit, gradient_checkpointing, activation_offloading and"
+    "several GPUs train together as [compute] says: gpus and gpu_count which, distributed how. ddp holds the whole "
+    "model on each; fsdp2 divides it, as FSDP and ZeRO-3 do, and has cpu_offload. What else saves memory are use_4bit, "
+    "gradient_checkpointing, activation_offloading and"
     ' a smaller per_device_train_batch_size; profile = "auto" chooses them. Convert the '
     "file of the training itself"
 )

@@ -153,7 +153,15 @@ class SlurmSection(Section):
         "out.",
         advanced=True,
     )
-    nodes: int = setting(1, "nodes", "A run trains on one node.", advanced=True, ge=1)
+    nodes: int = setting(
+        1,
+        "nodes",
+        "Nodes that train together. gres, gpu_count, mem and cpus_per_task count for each of them; all must see the "
+        "run's folder, the model and the data.",
+        advanced=True,
+        ge=1,
+        le=64,
+    )
     sbatch_options: Annotated[list[str], AfterValidator(_options)] = setting(
         [],
         "other options",

@@ -36,12 +36,20 @@ class ComputeSection(Section):
         ge=1,
         le=64,
     )
-    distributed: Literal["auto", "none", "ddp"] = setting(
+    distributed: Literal["auto", "none", "ddp", "fsdp2"] = setting(
         "auto",
         "distributed",
         "How several processes train together. ddp: each has the whole model and its share of every step, and "
-        "gradients are averaged (torch's DistributedDataParallel). auto is ddp with several, and never asks for more "
-        "than one by itself; none refuses several.",
+        "gradients are averaged (torch's DistributedDataParallel). fsdp2: weights, gradients and optimizer are divided "
+        "among them (torch's fully_shard), for a model that one GPU cannot hold. auto is ddp with several, and never "
+        "asks for more than one by itself; none refuses several.",
+        advanced=True,
+    )
+    cpu_offload: bool = setting(
+        False,
+        "offload weights",
+        'With distributed = "fsdp2": keep weights, gradients and optimizer in main memory, and update them there; much '
+        "slower, less GPU memory.",
         advanced=True,
     )
     ranks: int = setting(

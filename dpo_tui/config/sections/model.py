@@ -1,12 +1,14 @@
 """[model]: what is trained."""
 
 import math
+import re
 from typing import Any, Literal
 
 from pydantic import field_validator
 
 from dpo_tui.config.setting import Section, setting
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 # What the code that renders a template passes itself.
 _NOT_TO_SET = {
     "messages",
@@ -55,6 +57,13 @@ class ModelSection(Section):
     model_revision: str | None = setting(
         None, "revision", "Branch, tag or commit of the hub repository.", advanced=True
     )
+    trust_remote_code: str | None = setting(
+        None,
+        "trusted code",
+        "SHA-256 of the Python files of a model that brings code of its own, which may then run; such a model is "
+        "refused without it. `dpo-tui train` asks in a terminal, says what it means, and remembers it.",
+        advanced=True,
+    )
     attn_implementation: Literal[
         "auto", "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"
     ] = setting(
@@ -86,6 +95,16 @@ class ModelSection(Section):
         advanced=True,
         min_length=1,
     )
+
+    @field_validator("trust_remote_code", mode="before")
+    @classmethod
+    def _digest(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, str) and _SHA256.fullmatch(value)):
+            raise ValueError(
+                "is no switch but the SHA-256 of the code that may run, which `dpo-tui config check` names for a model "
+                "that brings code"
+            )
+        return value
 
     @field_validator("chat_template_kwargs")
     @classmethod

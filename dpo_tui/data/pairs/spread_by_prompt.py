@@ -8,7 +8,12 @@ from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 
 
 def spread_by_prompt(rows: Sequence[LabelledAnswer], seed: int) -> list[LabelledAnswer]:
-    """Return rows in an order that the seed alone decides, random but for the distance of rows with the same prompt.
+    """Return rows in the order of :func:`spread_order`."""
+    return [rows[number] for number in spread_order(rows, seed)]
+
+
+def spread_order(rows: Sequence[LabelledAnswer], seed: int) -> list[int]:
+    """Return the places of rows in an order that the seed alone decides: random, with those of one prompt far apart.
 
     KTO estimates its KL term from answers to other prompts: in each micro-batch it moves every answer on to the next
     prompt. Two answers to one prompt side by side, as pairs give them, would be no answers to another one. Of a prompt
@@ -28,7 +33,7 @@ def spread_by_prompt(rows: Sequence[LabelledAnswer], seed: int) -> list[Labelled
         offset = _uniform(key)
         shuffled = sorted((_digest(key, place), number) for place, number in enumerate(numbers))
         places += [((place + offset) / len(numbers), number) for place, (_, number) in enumerate(shuffled)]
-    return [rows[number] for _, number in sorted(places)]
+    return [number for _, number in sorted(places)]
 
 
 def _digest(key: bytes, place: int) -> bytes:

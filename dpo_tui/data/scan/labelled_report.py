@@ -123,12 +123,12 @@ def _problems(loaded: LoadedLabelled, checks: dict[str, Check]) -> tuple[list[Re
             remedy,
         )
         for name, numbers in by_check.items()
-        for title, explanation, remedy in [_words(checks[name], name)]
+        for title, explanation, remedy in [_message_of(checks[name], name)]
     ]
     return [*found, *_label_problems(loaded.rows)], flags
 
 
-def _words(check: Check, name: str) -> tuple[str, str, str]:
+def _message_of(check: Check, name: str) -> tuple[str, str, str]:
     return _OF_ANSWERS.get(name) or (check.title.replace("pair", "answer"), check.explanation, check.remedy)
 
 

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from dpo_tui.data.checks.byte_prefilter import unusual_rows
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.pair_columns import PairColumns, TextColumn
+from dpo_tui.data.columns.columnar_decoder import Columns, MixedColumnsError
+from dpo_tui.data.columns.plain_lines import PlainLines, PlainRows, without_special_rows
 from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
 from dpo_tui.data.rows.column_shapes import Record
-from dpo_tui.data.rows.messages import LIST_STARTS, may_be_messages
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.rows.shapes.better_answer import is_tie
-from dpo_tui.data.rows.text_lists import may_be_turns
-from dpo_tui.data.rows.transcript import FIRST_LETTERS, is_transcript
-from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, Columns, MixedColumnsError
 from dpo_tui.data.source.json_lines import Row, parse_block, parse_block_with_warnings, parse_row
 from dpo_tui.data.source.row_warnings import RowWarning
 
@@ -49,15 +47,7 @@ class PairBatch:
     messages: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _PlainRows:
-    """The rows that were taken by column: which they are, and their prompts, chosen and rejected answers."""
-
-    rows: NDArray[np.int64]
-    columns: tuple[TextColumn, TextColumn, TextColumn]
-
-
-_NO_PLAIN_ROWS = _PlainRows(np.zeros(0, dtype=np.int64), (TextColumn.of([]), TextColumn.of([]), TextColumn.of([])))
+_NO_PLAIN_ROWS = PlainRows(np.zeros(0, dtype=np.int64), (TextColumn.of([]), TextColumn.of([]), TextColumn.of([])))
 
 
 class PairBatcher:
@@ -71,21 +61,20 @@ class PairBatcher:
     def __init__(self, recogniser: Recogniser, checks: dict[str, Check]) -> None:
         self.recogniser = recogniser
         self._checks = checks
-        self._decoder = ColumnarDecoder(recogniser)
-        self._width = 0  # columns of the lines that were decoded last
+        self._lines = PlainLines(recogniser)
 
     def from_lines(self, data: bytes) -> PairBatch:
         """Make a batch from whole JSON lines."""
         unusual = unusual_rows(data)
         try:
-            plain = self._plain_lines(data, unusual.ends)
+            plain = self._lines.rows(data, unusual.ends)
         except MixedColumnsError:
             batch = self.from_rows(parse_block(data)) if self.recogniser.cells else self._with_warnings(data)
         else:
             ends = unusual.ends.tolist()
             batch = self._batch(len(ends), plain, lambda row: parse_row(data[ends[row - 1] if row else 0 : ends[row]]))
             # Rows with three texts and nothing else have four quotes a column; others are parsed for a closer look.
-            if unusual.quotes != 4 * self._width * len(ends):
+            if unusual.quotes != 4 * self._lines.width * len(ends):
                 self._add_warnings(batch, parse_block_with_warnings(data)[1])
         batch.pairs.unusual = unusual
         return batch
@@ -110,7 +99,7 @@ class PairBatcher:
             if len(batch.messages.setdefault(warning.check, [])) < MESSAGES_A_CHECK:
                 batch.messages[warning.check].append((warning.row, warning.message))
 
-    def _batch(self, count: int, plain: _PlainRows, parse: Callable[[int], Row]) -> PairBatch:
+    def _batch(self, count: int, plain: PlainRows, parse: Callable[[int], Row]) -> PairBatch:
         """Put the pairs of plain rows first, and those that the recogniser finds in the other rows after them.
 
         Args:
@@ -154,28 +143,7 @@ class PairBatcher:
         pairs = PairColumns(np.array(row_of_pair, dtype=np.int64), prompt, chosen, rejected, turns)
         return PairBatch(pairs, flags, messages)
 
-    def _plain_lines(self, data: bytes, ends: NDArray[np.int64]) -> _PlainRows:
-        """Decode lines by column.
-
-        Raises:
-            MixedColumnsError: the lines do not all have the same three text columns.
-        """
-        rows, usable = [], []
-        record, decoded = None, 0
-        for columns in self._decoder.decode(data, ends):
-            usable_rows, usable_columns = _without_special_rows(columns)
-            rows.append(usable_rows + decoded)
-            usable.append(usable_columns)
-            decoded += len(columns.prompts)
-            record = columns.record
-        plain = np.concatenate(rows)
-        if record is not None:
-            self.recogniser.count_rows(record, len(plain))
-            self._width = len(record)
-        prompts, chosens, rejecteds = map(TextColumn.concatenate, zip(*usable, strict=True))
-        return _PlainRows(plain, (prompts, chosens, rejecteds))
-
-    def _plain_rows(self, found: list[Row]) -> _PlainRows:
+    def _plain_rows(self, found: list[Row]) -> PlainRows:
         """Take those rows by column that have the first row's columns, if these are three texts and nothing more."""
         first = next((row for row in found if type(row) is dict), None)
         columns = self.recogniser.only_columns(first) if type(first) is dict else None
@@ -195,36 +163,6 @@ class PairBatcher:
         ties = self.recogniser.tie_columns(first)
         tied = [number for number, row in enumerate(records) if any(is_tie(name, row.get(name)) for name in ties)]
         prompts, chosens, rejecteds = map(TextColumn.of, texts)
-        usable, usable_columns = _without_special_rows(Columns(first, prompts, chosens, rejecteds, frozenset(tied)))
+        usable, usable_columns = without_special_rows(Columns(first, prompts, chosens, rejecteds, frozenset(tied)))
         self.recogniser.count_rows(first, len(usable))
-        return _PlainRows(np.array(rows, dtype=np.int64)[usable], usable_columns)
-
-
-def _without_special_rows(columns: Columns) -> tuple[NDArray[np.int64], tuple[TextColumn, TextColumn, TextColumn]]:
-    """Drop the rows for the recogniser: ties, blank texts, equal answers, transcripts as prompts, messages as text.
-
-    Returns:
-        The indexes of the other rows, and their columns.
-    """
-    prompts, chosens, rejecteds = columns.prompts, columns.chosens, columns.rejecteds
-    special: set[int] = set(columns.ties)
-    for column in (prompts, chosens, rejecteds):
-        if not column.lengths.all() or any(map(str.isspace, column.texts)):
-            special.update(index for index, text in enumerate(column.texts) if not text or text.isspace())
-        if not LIST_STARTS.isdisjoint(map(_FIRST_CHARACTER, column.texts)):
-            special.update(
-                index for index, text in enumerate(column.texts) if may_be_messages(text) or may_be_turns(text)
-            )
-    # The first character rules out most prompts before a pattern is matched.
-    first_characters = map(_FIRST_CHARACTER, prompts.texts)
-    special.update(
-        index
-        for index, first in enumerate(first_characters)
-        if first in FIRST_LETTERS and is_transcript(prompts.texts[index])
-    )
-    same_hash = np.flatnonzero(chosens.hashes == rejecteds.hashes).tolist()
-    special.update(index for index in same_hash if chosens.texts[index] == rejecteds.texts[index])
-    if not special:
-        return np.arange(len(prompts)), (prompts, chosens, rejecteds)
-    usable = np.array([index for index in range(len(prompts)) if index not in special], dtype=np.int64)
-    return usable, (prompts.take(usable), chosens.take(usable), rejecteds.take(usable))
+        return PlainRows(np.array(rows, dtype=np.int64)[usable], usable_columns)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import orjson
 
+from dpo_tui.data.cache_folders import Draft, FolderInUse
 from dpo_tui.data.load_rows import notes_on
-from dpo_tui.data.scan.scan_cache import Draft, FolderInUse, cache_folder
+from dpo_tui.data.scan.scan_cache import cache_folder
 from dpo_tui.data.source.chunks import (
     Chunk,
     LineChunk,

@@ -16,6 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from dpo_tui import paths
+from dpo_tui.data.cache_folders import Draft
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.registry import HIGHEST_BIT, checks
 from dpo_tui.data.load_rows import DroppedRows, notes_on, numbered_rows, raise_if_unclear, raise_if_unusable
@@ -28,7 +29,7 @@ from dpo_tui.data.scan.labelled_report import labelled_report
 from dpo_tui.data.scan.pair_batcher import BLANK
 from dpo_tui.data.scan.report import Report, make_report
 from dpo_tui.data.scan.row_index import RowIndex, RowPosition
-from dpo_tui.data.scan.scan_cache import Draft, cache_folder
+from dpo_tui.data.scan.scan_cache import cache_folder
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.totals import Totals
 from dpo_tui.data.source.chunks import Chunk, LineChunk, chunks_of, first_rows

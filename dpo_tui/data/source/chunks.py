@@ -29,6 +29,8 @@ from dpo_tui.errors import DataError
 
 CHUNK_BYTES = 4 << 20
 """Bytes of JSON lines in one chunk, about."""
+STREAM_CHUNK_BYTES = 1 << 20
+"""The same where the chunk holds the lines themselves: some wait for every process of a scan, which is sent a copy."""
 TEXT_KINDS = frozenset({"json", "csv"})
 """The kinds of files that have an encoding."""
 _PARQUET_BATCH_ROWS = 1024
@@ -89,7 +91,7 @@ def chunks_of(file: DataFile, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
     elif file.kind == "csv":
         from dpo_tui.data.source.csv_rows import csv_rows
 
-        for data in csv_rows(file, size):
+        for data in csv_rows(file, min(size, STREAM_CHUNK_BYTES)):
             yield TextChunk(data, cells=True)
     else:
         yield from _json_chunks(file, size)
@@ -220,6 +222,7 @@ def _is_json_lines(start: bytes) -> bool:
 
 def _joined(batches: Iterator[list[bytes]], size: int, notes: list[str]) -> Iterator[TextChunk]:
     """Join rows to chunks of a size; the last one has the notes, which are complete only then."""
+    size = min(size, STREAM_CHUNK_BYTES)
     held: list[bytes] = []
     held_size = 0
     for batch in batches:
@@ -234,6 +237,7 @@ def _joined(batches: Iterator[list[bytes]], size: int, notes: list[str]) -> Iter
 
 def _text_chunks(blocks: Iterator[bytes], size: int) -> Iterator[TextChunk]:
     """Join the blocks of a stream to chunks of whole lines; a line that is too long is skipped up to its end."""
+    size = min(size, STREAM_CHUNK_BYTES)
     held: list[bytes] = []
     held_size = 0
     skipping = False

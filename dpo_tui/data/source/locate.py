@@ -228,7 +228,19 @@ def _subset_folder(path: Path, source: Source) -> Path:
 
 
 def _data_files_in(path: Path) -> list[Path]:
-    return [file for file in sorted(path.rglob("*")) if file.is_file() and is_data_file(file.relative_to(path))]
+    """The data files of a folder and the folders in it, links to folders elsewhere included."""
+    found: list[Path] = []
+    walked: set[Path] = set()
+    # Not rglob: it leaves links to folders out, and data are often on another disk than their folder.
+    for folder, inside, names in os.walk(path, followlinks=True):
+        real = Path(folder).resolve()
+        if real in walked:
+            inside.clear()  # a link to a folder above it, or a second link to it: its rows would be read twice
+            continue
+        walked.add(real)
+        inside.sort()
+        found += [Path(folder, name) for name in names]
+    return [file for file in sorted(found) if file.is_file() and is_data_file(file.relative_to(path))]
 
 
 def _saved_dataset(path: Path, split: str | None = None) -> list[DataFile]:

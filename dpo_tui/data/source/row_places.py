@@ -11,11 +11,11 @@ class RowPlaces:
 
     Args:
         files: the paths of the files, in order.
-        first_rows: for each, how many rows come before it; fewer while files are still being read.
+        first_rows: for each, how many rows come before it; fewer while files are still being read. Also an attribute.
     """
 
     def __init__(self, files: Sequence[Path], first_rows: Sequence[int]) -> None:
-        self._first_rows = first_rows
+        self.first_rows = first_rows
         names = [path.name for path in files]
         if len(set(names)) < len(names):
             common = os.path.commonpath([path.absolute().parent for path in files])
@@ -28,10 +28,10 @@ class RowPlaces:
         Args:
             row: number in the dataset, from 1.
         """
-        if len(self._names) < 2 or not self._first_rows:  # noqa: PLR2004
+        if len(self._names) < 2 or not self.first_rows:  # noqa: PLR2004
             return ""
-        at = max(bisect.bisect_right(self._first_rows, row - 1) - 1, 0)
-        return f"{self._names[at]} row {row - self._first_rows[at]}"
+        at = max(bisect.bisect_right(self.first_rows, row - 1) - 1, 0)
+        return f"{self._names[at]} row {row - self.first_rows[at]}"
 
     def label(self, row: int) -> str:
         """The number of a row, and its place where there are several files: ``row 12 (b.jsonl row 3)``."""

@@ -5,14 +5,16 @@ the worker use the same function, so that the run trains on as many rows as the 
 others.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
-from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
+from dpo_tui.data.pairs.pair import Pair, RowProblem
+from dpo_tui.data.stored.row_cells import row_shape
+from dpo_tui.data.stored.views import as_stored, without
 from dpo_tui.data.tokens.chat_template import (
     ChatTemplate,
     Unrenderable,
@@ -21,14 +23,19 @@ from dpo_tui.data.tokens.chat_template import (
     unrenderable,
 )
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
-from dpo_tui.data.tokens.tool_arguments import with_arguments_for, with_pair_arguments_for
+from dpo_tui.data.tokens.tool_arguments import needs_objects, with_arguments_for, with_pair_arguments_for
 from dpo_tui.errors import DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
+
+if TYPE_CHECKING:
+    from dpo_tui.data.stored.stored_rows import StoredRows
 
 Row = TypeVar("Row", Pair, Demonstration, LabelledAnswer)
 
 
-def renderable_pairs(pairs: list[Pair], config: Config, *, download: bool) -> tuple[list[Pair], list[RowProblem]]:
+def renderable_pairs(
+    pairs: Sequence[Pair], config: Config, *, download: bool
+) -> tuple[Sequence[Pair], list[RowProblem]]:
     """Return the pairs that the chat template of a config's model renders, and the reasons for the others.
 
     Args:
@@ -42,77 +49,131 @@ def renderable_pairs(pairs: list[Pair], config: Config, *, download: bool) -> tu
     template = _template(config, download=download)
     if template is None:
         return pairs, []
-    pairs = with_pair_arguments_for(template, pairs)
+    pairs = _fitted(template, pairs, lambda some: with_pair_arguments_for(template, some))
 
     def attempt(pair: Pair) -> Unrenderable | None:
         result = render(template, pair)
         return result if isinstance(result, Unrenderable) else None
 
     return _without_refused(
-        pairs, lambda pair: _shape(pair.tools, pair.prompt, pair.chosen, pair.rejected), attempt, config
+        pairs, lambda pair: row_shape(pair.tools, pair.prompt, pair.chosen, pair.rejected), attempt, config
     )
 
 
 def renderable_demonstrations(
-    rows: list[Demonstration], config: Config, *, download: bool
-) -> tuple[list[Demonstration], list[RowProblem]]:
+    rows: Sequence[Demonstration], config: Config, *, download: bool
+) -> tuple[Sequence[Demonstration], list[RowProblem]]:
     """Do for demonstrations what :func:`renderable_pairs` does for pairs; plain text passes without the template."""
     template = None if all(row.text is not None for row in rows) else _template(config, download=download)
     if template is None:
         return rows, []
-    messages = with_arguments_for(template, [row.messages for row in rows])
-    rows = [row if row.messages is one else replace(row, messages=one) for row, one in zip(rows, messages, strict=True)]
+
+    def fit(some: list[Demonstration]) -> list[Demonstration]:
+        messages = with_arguments_for(template, [row.messages for row in some])
+        return [
+            row if row.messages is one else replace(row, messages=one) for row, one in zip(some, messages, strict=True)
+        ]
+
+    rows = _fitted(template, rows, fit)
 
     def attempt(row: Demonstration) -> Unrenderable | None:
         return None if row.text is not None else unrenderable(template, row.messages, row.tools)
 
-    return _without_refused(rows, lambda row: _shape(row.tools, row.messages), attempt, config)
+    return _without_refused(rows, lambda row: row_shape(row.tools, row.messages), attempt, config)
 
 
 def renderable_labelled(
-    rows: list[LabelledAnswer], config: Config, *, download: bool
-) -> tuple[list[LabelledAnswer], list[RowProblem]]:
+    rows: Sequence[LabelledAnswer], config: Config, *, download: bool
+) -> tuple[Sequence[LabelledAnswer], list[RowProblem]]:
     """Do for labelled answers what :func:`renderable_pairs` does for pairs."""
     template = _template(config, download=download)
     if template is None:
         return rows, []
-    fitted = with_arguments_for(template, [part for row in rows for part in (row.prompt, row.completion)])
-    rows = [
-        replace(row, prompt=prompt, completion=completion)
-        for row, prompt, completion in zip(rows, fitted[::2], fitted[1::2], strict=True)
-    ]
+
+    def fit(some: list[LabelledAnswer]) -> list[LabelledAnswer]:
+        fitted = with_arguments_for(template, [part for row in some for part in (row.prompt, row.completion)])
+        return [
+            replace(row, prompt=prompt, completion=completion)
+            for row, prompt, completion in zip(some, fitted[::2], fitted[1::2], strict=True)
+        ]
+
+    rows = _fitted(template, rows, fit)
 
     def attempt(row: LabelledAnswer) -> Unrenderable | None:
         as_prompt = unrenderable(template, row.prompt, row.tools, add_generation_prompt=True)
         return as_prompt or unrenderable(template, row.prompt + row.completion, row.tools)
 
-    return _without_refused(rows, lambda row: _shape(row.tools, row.prompt, row.completion), attempt, config)
+    return _without_refused(rows, lambda row: row_shape(row.tools, row.prompt, row.completion), attempt, config)
+
+
+def _fitted(template: ChatTemplate, rows: Sequence[Row], fit: Callable[[list[Row]], list[Row]]) -> Sequence[Row]:
+    """Rows with the arguments of calls as the template takes them; stored rows without calls stay where they are."""
+    stored = as_stored(rows)
+    if stored is not None and not (stored.known["has_calls"] and needs_objects(template)):
+        return rows
+    return fit(list(rows))
 
 
 def _without_refused(
-    rows: list[Row], shape_of: Callable[[Row], Hashable], attempt: Callable[[Row], Unrenderable | None], config: Config
-) -> tuple[list[Row], list[RowProblem]]:
+    rows: Sequence[Row],
+    shape_of: Callable[[Row], Hashable],
+    attempt: Callable[[Row], Unrenderable | None],
+    config: Config,
+) -> tuple[Sequence[Row], list[RowProblem]]:
     """Divide rows into those that render and the reasons of the others; rows of one shape are attempted once."""
-    renderable, problems = [], []
-    known: dict[Hashable, Unrenderable | None] = {}
-    for row in rows:
-        shape = shape_of(row)
-        if shape is None or shape not in known:
-            known[shape] = attempt(row)
-        error = known[shape]
-        if error is None:
-            renderable.append(row)
-        else:
-            reason = f"the model's chat template refuses it: {error.reason}"
-            problems.append(RowProblem(row.row, "chat-template", reason))
-    if rows and not renderable:
+    stored = as_stored(rows)
+    refused = dict(_refused_stored(stored, attempt) if stored is not None else _refused(rows, shape_of, attempt))
+    reason = "the model's chat template refuses it: "
+    numbers = stored.row_numbers if stored is not None else None
+    problems = [
+        RowProblem(int(numbers[at]) if numbers is not None else rows[at].row, "chat-template", reason + error.reason)
+        for at, error in refused.items()
+    ]
+    if len(rows) and len(problems) == len(rows):
         what = "pair" if isinstance(rows[0], Pair) else "row"
         raise DataError(
             f"{config.dataset_text}: the chat template of {config.model_name} refuses every {what}: "
             f"row {problems[0].row}: {problems[0].message}",
             hint="Leave out the messages that it names, or give a template that takes them: chat_template = FILE",
         )
-    return renderable, problems
+    return (without(rows, refused) if refused else rows), problems
+
+
+def _refused(
+    rows: Iterable[Row], shape_of: Callable[[Row], Hashable], attempt: Callable[[Row], Unrenderable | None]
+) -> Iterator[tuple[int, Unrenderable]]:
+    """The places of the rows that do not render, and why."""
+    known: dict[Hashable, Unrenderable | None] = {}
+    for place, row in enumerate(rows):
+        shape = shape_of(row)
+        if shape is None or shape not in known:
+            known[shape] = attempt(row)
+        if (error := known[shape]) is not None:
+            yield place, error
+
+
+def _refused_stored(
+    rows: "StoredRows[Row]", attempt: Callable[[Row], Unrenderable | None]
+) -> Iterator[tuple[int, Unrenderable]]:
+    """The same of stored rows, whose shapes are known."""
+    import numpy as np
+
+    shapes = rows.shapes
+    numbers, firsts = np.unique(shapes, return_index=True)
+    known = {
+        int(number): attempt(rows[int(first)]) for number, first in zip(numbers, firsts, strict=True) if number >= 0
+    }
+    unlike = np.flatnonzero(shapes < 0)
+    errors = map(attempt, rows.select(unlike))
+    of_unlike: dict[int, Unrenderable] = {
+        place: error for place, error in zip(unlike.tolist(), errors, strict=True) if error is not None
+    }
+    found: dict[int, Unrenderable] = of_unlike
+    for number, error in known.items():
+        if error is not None:
+            found |= dict.fromkeys(np.flatnonzero(shapes == number).tolist(), error)
+    for place in sorted(found):
+        yield place, found[place]
 
 
 def _template(config: Config, *, download: bool) -> ChatTemplate | None:
@@ -126,22 +187,3 @@ def _template(config: Config, *, download: bool) -> ChatTemplate | None:
     except DataError:
         return None  # loading the tokenizer for training reports what is wrong with it
     return load_template(folder, TemplateSettings.of(config))[0]
-
-
-def _shape(tools: list[dict[str, Any]] | None, *conversations: list[Message]) -> Hashable:
-    """What the success of rendering depends on: the roles of conversations, and which messages are empty.
-
-    One row of each shape is rendered, since rendering a million of them takes minutes. None for rows with tools or with
-    messages of more than a role and a text: each of them is rendered.
-    """
-    if tools:
-        return None
-    shape: list[tuple[str, bool] | None] = []
-    for messages in conversations:
-        for message in messages:
-            content = message.get("content")
-            if len(message) != 2 or type(content) is not str:  # noqa: PLR2004 (role and content)
-                return None
-            shape.append((message["role"], not content or content.isspace()))
-        shape.append(None)
-    return tuple(shape)

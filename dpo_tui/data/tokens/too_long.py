@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens.chat_template import Unrenderable, load_template, render_or_none
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, is_kept
@@ -14,8 +15,8 @@ from dpo_tui.strategies.registry import strategy_of
 _BATCH = 200
 
 
-def require_room(config: Config, pairs: Sequence[Pair], part: str) -> None:
-    """Check that TRL will keep at least one of some pairs.
+def require_room(config: Config, pairs: Sequence[Pair] | Sequence[LabelledAnswer], part: str) -> None:
+    """Check that TRL will keep at least one of some pairs or labelled answers.
 
     Args:
         config: names the model and ``max_seq_length``.
@@ -42,7 +43,8 @@ def require_room(config: Config, pairs: Sequence[Pair], part: str) -> None:
         return  # the worker says what is wrong with them
     shortest: int | None = None
     for start in range(0, len(pairs), _BATCH):
-        for found in counter.lengths(list(pairs[start : start + _BATCH])):
+        some = [row if isinstance(row, Pair) else row.as_pair() for row in pairs[start : start + _BATCH]]
+        for found in counter.lengths(some):
             if isinstance(found, Unrenderable) or is_kept(found.prompt, limit, config.truncation_mode):
                 return
             shortest = _shorter(shortest, found)

@@ -33,12 +33,12 @@ def with_arguments_for(template: ChatTemplate, conversations: list[list[Message]
 
     A template that takes JSON text gets the text as the file has it, and a conversation without any is returned itself.
     """
-    if not any(map(_has_argument_text, conversations)) or not _needs_objects(template):
+    if not any(map(_has_argument_text, conversations)) or not needs_objects(template):
         return conversations
     return [_decoded(messages) for messages in conversations]
 
 
-def _needs_objects(template: ChatTemplate) -> bool:
+def needs_objects(template: ChatTemplate) -> bool:
     """Whether a template encodes arguments that are text already, or can render objects only."""
     as_text = _rendered_call(template, json.dumps(_ARGUMENTS))
     if as_text is None:

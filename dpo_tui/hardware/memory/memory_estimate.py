@@ -1,8 +1,8 @@
 """Estimate of a run's peak memory, part by part, from the config and the model's dimensions alone. No torch.
 
 Weights, adapter, gradients and optimizer follow exactly from the model's dimensions and the config. Activations follow
-from what autograd keeps (:mod:`dpo_tui.hardware.memory.activations`). The CUDA context and the allocator's slack are
-assumptions until ``benchmarks/vram.py`` has measured them on a GPU, and their labels say so. All sizes are bytes.
+from what autograd keeps (:mod:`dpo_tui.hardware.memory.activations`). The CUDA context and the allocator's slack come
+from :mod:`dpo_tui.hardware.memory.overheads`, and their labels say whether they were measured. All sizes are bytes.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,15 @@ from dpo_tui.hardware.memory.adapter import (
     trained_weights,
     updated_weights,
 )
+from dpo_tui.hardware.memory.overheads import ASSUMED, overheads
 from dpo_tui.hardware.memory.reference_memory import reference_label, reference_size
+from dpo_tui.hardware.memory.sharded_parts import held_by_one, unsharded_size
 from dpo_tui.hardware.memory.weights import held_packed, weights_label, weights_size
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
 GB = 1_000_000_000
-# Assumptions, not measured by this project yet: the context of torch with cuBLAS and bitsandbytes kernels loaded, and
-# what PyTorch's caching allocator loses to rounding (2 MiB segments) and to blocks of other sizes.
-CUDA_CONTEXT = 500_000_000
-SLACK_OF_FIXED = 0.01
-SLACK_OF_ACTIVATIONS = 0.05
 # A CPU process with the training stack imported.
 CPU_RUNTIME = 700_000_000
 # Bytes of optimizer state per trained weight, by optimizer; None: two states of the weight's own width (torch's AdamW).
@@ -108,20 +105,21 @@ def estimate(
         longest: tokens of the longest real sequence, when known; else ``max_seq_length`` is assumed.
     """
     work = workload(config, arch, device=device, longest=longest)
-    fixed = _fixed_parts(config, arch, work)
+    fixed = _fixed_parts(config, arch, work, on_gpu=device == "cuda")
     phases, peak_parts = _phase_parts(config, arch, work)
     fixed_size = sum(part.size for part in fixed)
-    context = CUDA_CONTEXT if device == "cuda" else CPU_RUNTIME
+    beside = overheads() if device == "cuda" else ASSUMED
+    context = beside.cuda_context if device == "cuda" else CPU_RUNTIME
     peak_size = sum(part.size for part in peak_parts)
     # Fixed tensors are allocated once, in large blocks; activations come and go in many sizes and fragment more.
-    slack = int(SLACK_OF_FIXED * fixed_size + SLACK_OF_ACTIVATIONS * peak_size)
+    slack = int(beside.slack_of_fixed * fixed_size + beside.slack_of_activations * peak_size)
     ends = (
         MemoryPart(
             "cuda_context" if device == "cuda" else "runtime",
-            "CUDA context (assumed)" if device == "cuda" else "Python and torch (assumed)",
+            f"CUDA context ({beside.source})" if device == "cuda" else "Python and torch (assumed)",
             context,
         ),
-        MemoryPart("allocator_slack", "allocator slack (assumed)", slack),
+        MemoryPart("allocator_slack", f"allocator slack ({beside.source})", slack),
     )
     parts = (*fixed, *peak_parts, *ends)
     always = fixed_size + context + slack
@@ -170,15 +168,30 @@ def optimizer_size(config: Config, arch: Architecture) -> int:
     return int(count * (2 * width if per_weight is None else per_weight))
 
 
-def _fixed_parts(config: Config, arch: Architecture, work: Workload) -> list[MemoryPart]:
+def _fixed_parts(config: Config, arch: Architecture, work: Workload, *, on_gpu: bool) -> list[MemoryPart]:
     """The parts that are there in every phase: weights, adapter, gradients, optimizer, a frozen reference."""
+    parts = _whole_parts(config, arch, work)
+    if not config.is_sharded:
+        return parts
+    where = "in main memory" if config.cpu_offload and on_gpu else f"1 of {config.world_size} parts"
+    divided = [
+        replace(part, label=f"{part.label}, {where}", size=held_by_one(config, part.size, on_gpu=on_gpu))
+        for part in parts
+    ]
+    return [
+        *divided,
+        MemoryPart("unsharded", "two layers and the vocabulary, whole", unsharded_size(config, arch, work)),
+    ]
+
+
+def _whole_parts(config: Config, arch: Architecture, work: Workload) -> list[MemoryPart]:
     width = FP32 if work.trains_all else adapter_width(config, arch)
     trained, updated = trained_weights(config, arch), updated_weights(config, arch)
     parts = [MemoryPart("weights", weights_label(config, arch, work), weights_size(config, arch, work))]
     if not work.trains_all:
         parts.append(MemoryPart("adapter", f"adapter, {trained / 1e6:.1f} M at rank {config.lora_r}", trained * width))
     parts.append(MemoryPart("gradients", f"gradients, {width} bytes a weight", updated * width))
-    if config.world_size > 1:
+    if config.world_size > 1 and not config.is_sharded:
         # torch's DistributedDataParallel copies them into its buckets unless gradient_as_bucket_view is set.
         parts.append(MemoryPart("gradient_buckets", "gradients again, in DDP's buckets", updated * width))
     parts.append(MemoryPart("optimizer", f"optimizer, {config.optim}", optimizer_size(config, arch)))
@@ -210,7 +223,9 @@ def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[li
     ]
     if strategy_of(config).scores_reference_in_steps(config.precompute_ref_log_probs):
         temporary = max(activations.forward_extra(arch, work), activations.head_forward(arch, work))
-        phases.append(StepPhase("reference pass", saved + scored + temporary))
+        # TRL divides a reference model as one group: in its pass all of it is gathered.
+        whole = arch.parameters * work.width if work.trains_all and config.is_sharded else 0
+        phases.append(StepPhase("reference pass", saved + scored + temporary + whole))
     else:
         phases += _scoring_by_another_model(config, arch, work)
     phases.append(StepPhase(*_without_gradients(config, arch, work)))
@@ -267,7 +282,7 @@ def _without_gradients(config: Config, arch: Architecture, work: Workload) -> tu
 
 def _weight_casts(config: Config, arch: Architecture, work: Workload) -> int:
     """Bytes of the copies of fp32 weights in computing precision, which autocast keeps until the forward pass ends."""
-    if work.width == FP32:
+    if work.width == FP32 or (work.trains_all and config.is_sharded):  # there the gathered weights are in it
         return 0
     if work.trains_all:
         return arch.linear_weights * work.width
@@ -278,7 +293,8 @@ def _optimizer_extra(config: Config, arch: Architecture) -> int:
     """Bytes of temporary tensors of torch's ``foreach`` AdamW, which updates all weights at once: one more state."""
     if config.optim != "adamw_torch":
         return 0
-    return updated_weights(config, arch) * (FP32 if not config.use_lora else adapter_width(config, arch))
+    extra = updated_weights(config, arch) * (FP32 if not config.use_lora else adapter_width(config, arch))
+    return held_by_one(config, extra, on_gpu=True)
 
 
 def _attention(config: Config, arch: Architecture) -> Attention:
@@ -326,6 +342,10 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
         (
             lambda: strategy.data is DataForm.PAIRS and not strategy.has_reference,
             "no reference: neither a copy of the model nor a pass of one in any step",
+        ),
+        (
+            lambda: config.is_sharded,
+            "what FSDP2 divides, and what it gathers, was computed from its description; nothing was measured on GPUs",
         ),
         (lambda: config.use_dora, "DoRA's extra activations are not counted"),
         (

@@ -1,4 +1,4 @@
-"""Start a supervisor on this machine, detached from the terminal and from the process that starts it.
+"""Start a supervisor, or a group's driver, detached from the terminal and from the process that starts it.
 
 Standard library only.
 """
@@ -29,38 +29,54 @@ def start_detached_supervisor(folder: RunFolder, argv: list[str]) -> None:
     Raises:
         RunError: it did not start, did not take the run, or did not take the lock in time.
     """
+    start_detached(argv, f"run {folder.id}", "supervisor", lock=folder.lock, output_file=folder.supervisor_output)
+
+
+def start_detached(argv: list[str], whose: str, role: str, *, lock: Path, output_file: Path) -> None:
+    """Start a process in a new session that takes a lock and keeps it; return when it holds it, or has ended with 0.
+
+    Args:
+        argv: its command.
+        whose: what it looks after, for errors: ``run ID``.
+        role: what it is, for errors: ``supervisor``.
+        lock: the lock that it takes.
+        output_file: gets its output.
+
+    Raises:
+        RunError: it did not start, ended with an error, or did not take the lock in time.
+    """
     try:
-        with open(folder.supervisor_output, "ab") as output:
+        with open(output_file, "ab") as output:
             before = output.tell()
-            supervisor = subprocess.Popen(
+            process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # Without a controlling terminal, neither its end (SIGHUP) nor its Ctrl-C reaches the supervisor.
+                # Without a controlling terminal, neither its end (SIGHUP) nor its Ctrl-C reaches the process.
                 start_new_session=True,
                 close_fds=True,
                 env=child_environment(),
             )
     except OSError as error:
-        raise RunError(f"run {folder.id}: no supervisor could be started: {error}") from error
+        raise RunError(f"{whose}: no {role} could be started: {error}") from error
     # The starting process may live long (the app): collect the exit status, so that no zombie remains.
-    threading.Thread(target=supervisor.wait, daemon=True, name=f"reap-{folder.id}").start()
+    threading.Thread(target=process.wait, daemon=True, name=f"reap {whose}").start()
     deadline = time.monotonic() + LAUNCH_DEADLINE
-    while run_lock.owner(folder.lock) != supervisor.pid:
-        ended = supervisor.poll()
+    while run_lock.owner(lock) != process.pid:
+        ended = process.poll()
         if ended == 0:
             return  # it took the lock, ran and ended between two polls
         if ended is not None:
             raise RunError(
-                _tail(folder.supervisor_output, before) or f"run {folder.id}: its supervisor ended with {ended}",
-                hint=f"Look at it with: dpo-tui status {folder.id}",
+                _tail(output_file, before) or f"{whose}: its {role} ended with {ended}",
+                hint=f"Look at it with: dpo-tui status {whose.rpartition(' ')[2]}",
             )
         if time.monotonic() > deadline:
-            supervisor.kill()
+            process.kill()
             raise RunError(
-                f"run {folder.id}: its supervisor did not come up within {LAUNCH_DEADLINE:.0f} s",
-                hint=f"{folder.supervisor_output} may say why.",
+                f"{whose}: its {role} did not come up within {LAUNCH_DEADLINE:.0f} s",
+                hint=f"{output_file} may say why.",
             )
         time.sleep(_POLL)
 

@@ -34,6 +34,7 @@ from dpo_tui.runs.launchers.slurm_job import (
     write_job,
     write_report,
 )
+from dpo_tui.runs.launchers.slurm_nodes import NodesLauncher
 from dpo_tui.runs.launchers.slurm_refresh import report_of
 from dpo_tui.runs.launchers.slurm_script import REQUEUE_VARIABLE, job_script
 from dpo_tui.runs.launchers.torchrun import TorchrunLauncher
@@ -160,6 +161,8 @@ class SlurmLauncher(LocalLauncher):
 
     def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
         """The command of the local launchers, with as many of the GPUs that the job has as there are processes."""
+        if (nodes := _nodes(folder)) > 1:
+            return NodesLauncher(nodes).prepare(folder, state, worker_argv)
         local: Launcher = TorchrunLauncher() if state.ranks > 1 else LocalLauncher()
         command = local.prepare(folder, state, worker_argv)
         # With more visible GPUs than processes Trainer would split each batch over all of them (DataParallel), and
@@ -170,6 +173,8 @@ class SlurmLauncher(LocalLauncher):
 
     def start(self, folder: RunFolder, command: Command) -> Worker:
         """Start the process, or the agent of several."""
+        if (nodes := _nodes(folder)) > 1:
+            return NodesLauncher(nodes).start(folder, command)
         state = read_state(folder)
         if state is not None and state.ranks > 1:
             return TorchrunLauncher().start(folder, command)
@@ -263,6 +268,10 @@ class SlurmWorker(LocalWorker):
         asked = read_settings(self.folder.config).get("mem") or memory
         text = out_of_memory_text(self.folder, asked)
         return f"{describe_exit(returncode, out_of_memory=True).partition(':')[0]}: {text}"
+
+
+def _nodes(folder: RunFolder) -> int:
+    return int(read_settings(folder.config).get("nodes") or 1)
 
 
 def _earlier_job(folder: RunFolder, state: State) -> str:

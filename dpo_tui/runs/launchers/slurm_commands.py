@@ -123,6 +123,14 @@ def cancel(job: str, *, only_pending: bool = False) -> None:
     run_command(["scancel", *(["--state=PENDING"] if only_pending else []), job])
 
 
+def kill_steps(job: str) -> None:
+    """Kill what srun has started in a job, on all its nodes; the batch script, which is no such step, lives on."""
+    with suppress(RunError):
+        for step in run_command(["squeue", "-h", "-s", "-j", job, "-o", "%i"]).split():
+            if step.rpartition(".")[2].isdigit():
+                run_command(["scancel", "--signal=KILL", step])
+
+
 def requeue(job: str) -> None:
     """End a job and put it into the queue again, under the same id.
 

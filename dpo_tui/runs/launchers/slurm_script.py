@@ -71,14 +71,16 @@ def job_script(folder: RunFolder, settings: Mapping[str, Any], argv: list[str]) 
     """
     limit = int(settings.get("requeue_limit", _REQUEUE_LIMIT))
     save_seconds = int(settings.get("save_seconds", _SAVE_SECONDS))
+    nodes = int(settings.get("nodes") or 1)
     options = [
         ("job-name", f"dpo-tui-{folder.id}"),
         ("output", _quoted_path(folder.supervisor_output)),
         # A requeued job would truncate the file.
         ("open-mode", "append"),
         ("export", "ALL"),
-        ("nodes", "1"),
-        ("ntasks", "1"),
+        ("nodes", str(nodes)),
+        ("ntasks", str(nodes)),
+        *([("ntasks-per-node", "1")] if nodes > 1 else []),
         *((option, str(settings[name])) for name, option, _ in _OPTIONS if settings.get(name) is not None),
         # B: to the batch script alone, whose process the supervisor becomes by exec: the worker must be asked to save
         # by its supervisor, once, and not be ended by a signal that it does not know.

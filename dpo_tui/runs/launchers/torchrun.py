@@ -129,7 +129,11 @@ class TorchrunWorker(LocalWorker):
         if self._hung is not None:
             # Its peers wait for it in a collective. With its connections gone they fail, and the agent ends them.
             self._kill_all_at = now + _KILL_ALL_SECONDS
-            _kill(self._hung)
+            self.end_hung(self._hung)
+
+    def end_hung(self, report: RankReport) -> None:
+        """End a rank that hangs."""
+        _kill(report)
 
 
 def _kill(report: RankReport) -> None:
@@ -140,7 +144,7 @@ def _kill(report: RankReport) -> None:
 
 def _place(report: RankReport) -> str:
     step = "" if report.step is None else f", step {report.step}"
-    return f"rank {report.rank} on {report.host} (phase {report.phase}{step})"
+    return f"rank {report.rank} on {report.node or report.host} (phase {report.phase}{step})"
 
 
 def _log_hint(report: RankReport) -> str:

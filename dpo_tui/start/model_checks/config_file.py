@@ -3,24 +3,39 @@
 import difflib
 import re
 
+from dpo_tui.config.schema import Config
 from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.start.model_checks.own_code import brings_code, require_trusted_code
 from dpo_tui.start.model_checks.worker_packages import WorkerPackages
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _NO_LANGUAGE_MODEL = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering)$")
 
 
-def check_config_file(folder: ModelFolder, packages: WorkerPackages) -> list[str]:
+def check_config_file(folder: ModelFolder, config: Config, packages: WorkerPackages) -> list[str]:
     """Check a model's type and sizes.
 
+    Returns:
+        What it means that the model brings code of its own, where that has been allowed.
+
     Raises:
-        ConfigError: transformers has no such type, it is no model that continues a text, or a size is no number.
+        ConfigError: transformers has no such type, and code of the model's own has not been allowed; it is no model
+            that continues a text, or a size is no number.
     """
     model_type, known = folder.config.get("model_type"), packages.model_types()
-    if known and not (isinstance(model_type, str) and model_type in known):
+    notes: list[str] = []
+    unknown = bool(known) and not (isinstance(model_type, str) and model_type in known)
+    if brings_code(folder, packages):
+        notes.append(require_trusted_code(folder, config))
+    elif unknown:
         raise _unknown_type(folder, model_type, known, packages)
+    elif known and config.trust_remote_code is not None:
+        raise folder.error(
+            f"trust_remote_code is set, and transformers makes a {model_type} itself: no code of the model is needed",
+            "leave it out",
+        )
     models = packages.language_model_types()
-    if (models and model_type not in models) or folder.config.get("is_encoder_decoder") is True:
+    if (models and not notes and model_type not in models) or folder.config.get("is_encoder_decoder") is True:
         raise folder.error(
             f"config.json: model_type {model_type!r} is not a language model that continues a text",
             "name a causal language model, such as those that `dpo-tui estimate` and the app list",
@@ -39,7 +54,7 @@ def check_config_file(folder: ModelFolder, packages: WorkerPackages) -> list[str
         )
         if wrong:
             raise folder.error(f"config.json: {name} = {size!r} is no size", folder.download_again("config.json"))
-    return []
+    return notes
 
 
 def _unknown_type(
@@ -52,11 +67,6 @@ def _unknown_type(
             folder.download_again("config.json"),
         )
     what = f"config.json: model_type {model_type!r} is not known to {version}, which trains here"
-    if folder.config.get("auto_map"):
-        return folder.error(
-            f"{what}; the model brings code of its own (auto_map), and dpo-tui runs no code out of a model",
-            "name a model whose type transformers knows, or a newer transformers that has this type",
-        )
     near = difflib.get_close_matches(str(model_type), known, n=1, cutoff=0.85)
     return folder.error(
         what,

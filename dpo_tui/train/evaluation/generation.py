@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from torch import distributed
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from dpo_tui.data.pairs.pair import Message
+from dpo_tui.train.model.sharding import is_sharded
 
 BATCH_SIZE = 8
 """Prompts answered at once: a token costs about the same for one as for eight, and the KV cache stays small."""
@@ -147,6 +149,8 @@ def _answer_batch(
     ids = torch.tensor([[padding] * (longest - len(row)) + row for row in rows], device=model.device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
     criterion = _StopCriterion(should_stop)
+    # Each token is a collective of a model that is divided among processes: on all of them it must be the same.
+    together = LogitsProcessorList([_ScoresOfFirst()] if is_sharded(model) else [])
     output = model.generate(
         input_ids=ids,
         attention_mask=mask,
@@ -154,6 +158,7 @@ def _answer_batch(
         pad_token_id=padding,
         eos_token_id=eos_ids or None,
         stopping_criteria=StoppingCriteriaList([criterion]),
+        logits_processor=together,
         **decoding,
     )
     return None if criterion.stopped else [_until_eos(row, eos_ids) for row in output[:, longest:].tolist()]
@@ -163,6 +168,14 @@ def _until_eos(tokens: list[int], eos_ids: list[int]) -> list[int]:
     """Cut off the padding after the first end-of-text token; that token is part of the answer."""
     last = next((place for place, token in enumerate(tokens) if token in eos_ids), len(tokens) - 1)
     return tokens[: last + 1]
+
+
+class _ScoresOfFirst(LogitsProcessor):  # type: ignore[misc]
+    """Gives every rank the scores of rank 0: with others it could choose another token, and end an answer elsewhere."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        distributed.broadcast(scores, src=0)
+        return scores
 
 
 class _StopCriterion(StoppingCriteria):  # type: ignore[misc]

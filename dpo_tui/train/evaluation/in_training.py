@@ -1,7 +1,7 @@
 """In-training evaluation: KL estimate and answers to sample prompts at each of the trainer's evaluations."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -13,11 +13,14 @@ from dpo_tui.train.evaluation.generation import ShouldStop, greedy_answers, prom
 from dpo_tui.train.evaluation.kl import KlEstimate, estimate_kl, has_reference
 from dpo_tui.train.evaluation.time_budget import EvaluationCost, TimeBudget, TrainingProgress
 from dpo_tui.train.model.preserved_state import preserved_state
+from dpo_tui.train.model.sharding import is_sharded
+from dpo_tui.train.worker.distributed import broadcast_from_first
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
 _MIN_KL_ANSWERS = 4
 """Fewer answers make no useful KL estimate. At step 0, where KL is 0, no more are used."""
+T = TypeVar("T")
 _OUTSIDE_SECONDS = 60.0
 """Budget of the sample prompts before the first step and after the last one."""
 
@@ -26,7 +29,9 @@ class InTrainingEvaluation:
     """Estimates KL, answers sample prompts, and writes the metrics, events and samples of both.
 
     Of several ranks that have the whole model each, rank 0 does it, and the others wait for it in their next
-    collective: what is generated depends on time, and on each rank it would be something else.
+    collective: what is generated depends on time, and on each rank it would be something else. Where the model is
+    divided among them (FSDP2), each of its forward passes is a collective: all compute the same, and what depends on
+    time is what rank 0 says.
 
     Args:
         config: of the run.
@@ -64,7 +69,10 @@ class InTrainingEvaluation:
 
     def before(self) -> None:
         """Answer the sample prompts before the first step, where policy and reference are the same model."""
-        if not self.journal.rank.is_first:
+        if not self._takes_part():
+            return
+        if self.config.is_sharded and self.trainer.model.device != self.trainer.accelerator.device:
+            self._note_once("before", "No prompt is answered before the training: the model does not fit a GPU whole")
             return
         with preserved_state(self.trainer.model):
             samples = self._answer_samples("before", "policy", _OUTSIDE_SECONDS)
@@ -78,7 +86,7 @@ class InTrainingEvaluation:
         Args:
             step: whose weights are the result, where they are not those of the last one.
         """
-        if not self.journal.rank.is_first:
+        if not self._takes_part():
             return
         self._answer_samples("after", "policy", _OUTSIDE_SECONDS, step=step)
 
@@ -89,14 +97,14 @@ class InTrainingEvaluation:
             Whether to end the training early, because the KL estimate is above the config's ``kl_stop``. Only rank 0
             knows; its caller tells the others.
         """
-        if not self.journal.rank.is_first:
+        if not self._takes_part():
             return False
         began = self.budget.clock()
-        allowed = self.budget.seconds(progress)
+        allowed = self._of_first(self.budget.seconds(progress))
         # Plain TRL generates nothing here, and a dynamic RoPE would remember the lengths of what is generated.
         with preserved_state(self.trainer.model):
             estimate = self._estimate_kl(progress, allowed)
-            left = allowed - (self.budget.clock() - began)
+            left = self._of_first(allowed - (self.budget.clock() - began))
             # Before the first step and after the last one the prompts are answered outside of the budget.
             if progress.step and not progress.is_last:
                 self._sample_within(left)
@@ -126,7 +134,7 @@ class InTrainingEvaluation:
         wanted = len(self._kl_prompts) if progress.step else min(_MIN_KL_ANSWERS, len(self._kl_prompts))
         if not wanted:
             return None
-        count = self._kl_cost.affordable(wanted, allowed)
+        count = self._of_first(self._kl_cost.affordable(wanted, allowed))
         if count < min(_MIN_KL_ANSWERS, wanted):
             self._note_skipped("The KL estimate is", self._kl_cost, wanted, allowed, progress.step)
             return None
@@ -148,6 +156,8 @@ class InTrainingEvaluation:
                 should_stop=self._should_stop(self.budget.deadline(allowed)),
             )
         except torch.OutOfMemoryError:
+            if is_sharded(self.trainer.model):
+                raise  # on this rank alone, while the others wait for it in a forward pass
             # Give the memory of the failed estimate back before the training continues.
             torch.cuda.empty_cache()
             self._kl_prompts = []
@@ -170,7 +180,7 @@ class InTrainingEvaluation:
 
     def _sample_within(self, allowed: float) -> None:
         """Answer as many sample prompts as ``allowed`` seconds are enough for."""
-        count = self._sample_cost.affordable(len(self._sample_prompts), allowed)
+        count = self._of_first(self._sample_cost.affordable(len(self._sample_prompts), allowed))
         if count < len(self._sample_prompts):
             which = f"{count} of {len(self._sample_prompts)} sample prompts" if count > 0 else "no sample prompts"
             self._note_once(
@@ -231,7 +241,14 @@ class InTrainingEvaluation:
         return True
 
     def _should_stop(self, deadline: float) -> ShouldStop:
-        return lambda: self.budget.clock() > deadline or self.stop_requests.stop_wanted()
+        return lambda: self._of_first(self.budget.clock() > deadline or self.stop_requests.stop_wanted())
+
+    def _takes_part(self) -> bool:
+        return self.journal.rank.is_first or is_sharded(self.trainer.model)
+
+    def _of_first(self, value: T) -> T:
+        """Return rank 0's value on all ranks that compute together; a collective where the model is divided."""
+        return cast(T, broadcast_from_first(value)) if is_sharded(self.trainer.model) else value
 
     def _note_skipped(self, what: str, cost: EvaluationCost, wanted: int, allowed: float, step: int) -> None:
         expected = cost.seconds * wanted / max(cost.prompts, 1)

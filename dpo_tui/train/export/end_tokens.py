@@ -37,13 +37,13 @@ def add_end_tokens(target: Path, base: Path) -> bool:
         generation = {"eos_token_id": model.get("eos_token_id", inner.get("eos_token_id"))}
     named = generation.get("eos_token_id")
     numbers = named if isinstance(named, list) else [] if named is None else [named]
-    missing = [number for number in _end_tokens(target) if number not in numbers]
+    missing = [number for number in end_tokens(target) if number not in numbers]
     if missing:
         write_json_atomic(target / GENERATION_CONFIG, {**generation, "eos_token_id": [*missing, *numbers]})
     return bool(missing)
 
 
-def _end_tokens(folder: Path) -> list[int]:
+def end_tokens(folder: Path) -> list[int]:
     """The ids of the tokenizer's end-of-text token and of the first token that the template writes after an answer."""
     tokenizer = TokenizerSettings(folder)
     found: dict[int, Any] = {}

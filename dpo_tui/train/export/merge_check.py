@@ -26,6 +26,7 @@ from dpo_tui.train.export.bnb_4bit_files import is_stored_in_4_bits
 from dpo_tui.train.export.merge_weights import quantise_linear_layers
 from dpo_tui.train.model.load import disable_4bit_repacking
 from dpo_tui.train.model.model_class import model_class
+from dpo_tui.train.model.verified_code import may_run_code_of
 
 _MAX_TOKENS = 128
 _MOST_SAMPLES = 4
@@ -83,7 +84,7 @@ class MergeCheck:
 
 
 @dataclass(frozen=True)
-class _Outputs:
+class ModelOutputs:
     """What a model computes on all probes.
 
     Attributes:
@@ -94,7 +95,7 @@ class _Outputs:
     logits: torch.Tensor
     hidden: torch.Tensor
 
-    def distances(self, other: "_Outputs") -> tuple[float, float]:
+    def distances(self, other: "ModelOutputs") -> tuple[float, float]:
         """Return the norms of the differences of logits and of hidden states."""
         return float((self.logits - other.logits).norm()), float((self.hidden - other.hidden).norm())
 
@@ -123,11 +124,11 @@ def check_merge(
         nf4: whether the run held the base model in 4 bits; it is loaded so here. A base that is stored in 4 bits is
             loaded so in any case.
     """
-    rows = _rows(adapter, probes)
-    model = _load(base, adapter, nf4=nf4)
-    unchanged = _outputs(model, rows)
+    rows = probe_rows(adapter, probes)
+    model = load_in_fp32(base, adapter, nf4=nf4)
+    unchanged = model_outputs(model, rows)
     model = PeftModel.from_pretrained(model, str(adapter))
-    expected = _outputs(model, rows)
+    expected = model_outputs(model, rows)
     # The unit of every bound. Shares of the logits themselves would let a merge pass that dropped the adapter: a few
     # hundred steps of DPO move them by a small part of their size.
     moved, sizes = expected.distances(unchanged), expected.norms()
@@ -136,7 +137,7 @@ def check_merge(
     if dtype != torch.float32:
         if nf4 or is_stored_in_4_bits(base):  # its layers would be merged into 4 bits again
             del model
-            model = _load(base, adapter, nf4=False)
+            model = load_in_fp32(base, adapter, nf4=False)
             if is_stored_in_4_bits(base):
                 model = model.dequantize()
             else:
@@ -145,16 +146,16 @@ def check_merge(
         # Here the same weights are merged in another way, by PEFT with the whole model in memory, and stay in fp32: a
         # merge that is wrong differs by whole weights, one in 16 bits by rounding alone.
         model = _merge_in_memory(model)
-        exact = _outputs(model, rows)
+        exact = model_outputs(model, rows)
         error = exact.distances(expected)
         _round_weights(model, dtype)
-        expected = _outputs(model, rows)
+        expected = model_outputs(model, rows)
         rounding = expected.distances(exact)
         del exact
     del model
     # The files hold 16 bits and compute in fp32 here, as the rounded weights in memory do, so that nothing is left to
     # explain by rounding.
-    found = _outputs(_load(merged, adapter, nf4=False), rows).distances(expected)
+    found = model_outputs(load_in_fp32(merged, adapter, nf4=False), rows).distances(expected)
     worst = [_largest(both) for both in zip(error, found, strict=True)]
     # The second term for an adapter that changes next to nothing: the order of sums differs between the two models, and
     # that difference grows with the logits and not with the adapter.
@@ -178,9 +179,14 @@ def probe_texts(folder: RunFolder) -> list[str]:
     return [*different[:_MOST_SAMPLES], *_TEXTS]
 
 
-def _rows(adapter: Path, probes: Sequence[str]) -> list[torch.Tensor]:
-    """Return rows of token ids, ``[1, tokens]`` each: the texts, and tokens from the whole vocabulary."""
-    tokenizer = AutoTokenizer.from_pretrained(adapter)
+def probe_rows(folder: Path, probes: Sequence[str]) -> list[torch.Tensor]:
+    """Return rows of token ids, ``[1, tokens]`` each: the texts, and tokens from the whole vocabulary.
+
+    Args:
+        folder: with the tokenizer.
+        probes: texts.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=may_run_code_of(folder))
     rows = [tokenizer(text, return_tensors="pt", truncation=True, max_length=_MAX_TOKENS).input_ids for text in probes]
     # Without added tokens: a placeholder for an image cannot be run without an image.
     ordinary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder))
@@ -188,7 +194,8 @@ def _rows(adapter: Path, probes: Sequence[str]) -> list[torch.Tensor]:
     return [row for row in (*rows, torch.tensor([spread])) if row.shape[1]]
 
 
-def _load(folder: Path, adapter: Path, *, nf4: bool) -> Any:
+def load_in_fp32(folder: Path, adapter: Path | None = None, *, nf4: bool = False) -> Any:
+    """Load a model for a comparison, on the CPU; ``adapter`` is the one that will be put on it."""
     options: dict[str, Any] = {"dtype": torch.float32}
     if nf4:
         quantised = BitsAndBytesConfig(
@@ -199,13 +206,14 @@ def _load(folder: Path, adapter: Path, *, nf4: bool) -> Any:
         )
         # transformers puts a model in 4 bits on a GPU where there is one.
         options |= {"quantization_config": quantised, "device_map": {"": "cpu"}}
+    options["trust_remote_code"] = may_run_code_of(folder)
     model = model_class(folder, adapter=adapter).from_pretrained(folder, **options)
     disable_4bit_repacking(model)  # the repacked kernel computes in bf16
     return model
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def _outputs(model: Any, rows: Sequence[torch.Tensor]) -> _Outputs:
+def model_outputs(model: Any, rows: Sequence[torch.Tensor]) -> ModelOutputs:
     """Run a model row by row, so that padding plays no part."""
     model.eval()
     logits, hidden = [], []
@@ -214,7 +222,7 @@ def _outputs(model: Any, rows: Sequence[torch.Tensor]) -> _Outputs:
         logits.append(found.logits[0].float())
         # Gemma 3n has several of them, one behind the other: [streams, 1, length, width].
         hidden.append(found.hidden_states[-1].reshape(-1, found.hidden_states[-1].shape[-1]).float())
-    return _Outputs(torch.cat(logits), torch.cat(hidden))
+    return ModelOutputs(torch.cat(logits), torch.cat(hidden))
 
 
 def _merge_in_memory(model: PeftModel) -> Any:

@@ -14,6 +14,7 @@ from transformers import AutoConfig
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.tokenizer_settings import TokenizerSettings
 from dpo_tui.errors import TrainingError
+from dpo_tui.hub.model_code import code_files
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.export.adapted_layers import read_adapted_model
@@ -23,6 +24,7 @@ from dpo_tui.train.export.merge_check import check_merge, fits_in_memory, probe_
 from dpo_tui.train.export.merge_weights import merge_weights
 from dpo_tui.train.model.base_files import base_folder
 from dpo_tui.train.model.load import model_config_values
+from dpo_tui.train.model.verified_code import may_run_code_of
 
 # Files of an adapter's folder that describe the adapter; the others are its tokenizer.
 _ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
@@ -96,6 +98,9 @@ def write_merged_model(
     for path in (*(base / name for name in _BASE_FILES), *base.glob("LICENSE*")):
         if path.is_file():
             shutil.copy2(path, target / path.name)
+    for name in code_files(base):  # without it a model of its own code could not be loaded
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(base / name, target / name)
     # After both copies: it reads the tokenizer of the adapter and changes the generation config of the base.
     add_end_tokens(target, target)
     if config.eos_token is not None:
@@ -135,8 +140,9 @@ def _checked(
 
 def _write_config_values(target: Path, values: dict[str, Any]) -> None:
     """Write the values of [model_init] into a merged model's config.json: the adapter was trained with them."""
-    plain = AutoConfig.from_pretrained(target).to_dict()
-    changed = AutoConfig.from_pretrained(target, **values).to_dict()
+    trusts = may_run_code_of(target)
+    plain = AutoConfig.from_pretrained(target, trust_remote_code=trusts).to_dict()
+    changed = AutoConfig.from_pretrained(target, trust_remote_code=trusts, **values).to_dict()
     settings = json.loads((target / "config.json").read_text(encoding="utf-8"))
     settings |= {name: value for name, value in changed.items() if value != plain.get(name)}
     write_json_atomic(target / "config.json", settings)

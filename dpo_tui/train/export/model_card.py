@@ -17,8 +17,15 @@ from dpo_tui.text.printable import printable
 from dpo_tui.train.export.serving_commands import ServedModel, commands
 from dpo_tui.train.model.base_files import root_model
 
-Kind = Literal["adapter", "merged", "model"]
-_WHAT = {"adapter": "A LoRA adapter", "merged": "A model with its LoRA adapter merged in", "model": "A model"}
+Kind = Literal["adapter", "merged", "model", "gguf"]
+_WHAT = {
+    "adapter": "A LoRA adapter",
+    "merged": "A model with its LoRA adapter merged in",
+    "model": "A model",
+    "gguf": "A model as a GGUF file, for llama.cpp and Ollama,",
+}
+_LIBRARY = {"adapter": "peft", "gguf": "gguf"}
+"""The hub's name of what loads it, where that is not transformers."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,16 @@ class CardDetails:
         merge_check: result of the merge's check, in a sentence; empty without one.
         own_ends: whether an adapter has a generation_config.json, because its answers end with another token than those
             of its base.
+        gguf_file: name of the GGUF file; empty where there is none.
+        base: which base model it was, as :func:`~dpo_tui.train.export.base_record.base_record` says it.
     """
 
     licence: Mapping[str, str] = field(default_factory=dict)
     curves: str = ""
     merge_check: str = ""
     own_ends: bool = False
+    gguf_file: str = ""
+    base: Mapping[str, Any] = field(default_factory=dict)
 
 
 def model_card(
@@ -48,7 +59,7 @@ def model_card(
         config: of the run.
         data: the table ``data`` of the receipt.
         results: the table ``results`` of the receipt: steps and last metrics.
-        kind: what the folder holds: an adapter, a merged model, or a fully fine-tuned model.
+        kind: what the folder holds: an adapter, a merged model, a fully fine-tuned model, or a GGUF file of one.
         details: further parts, for an export.
     """
     details = details or CardDetails()
@@ -62,7 +73,7 @@ def model_card(
     head: dict[str, Any] = {
         # The hub rejects a card whose base_model is not a model on the hub.
         **({} if Path(model).is_absolute() else {"base_model": shown}),
-        "library_name": "peft" if kind == "adapter" else "transformers",
+        "library_name": _LIBRARY.get(kind, "transformers"),
         "pipeline_tag": "text-generation",
         "tags": [strategy.name, "trl", "dpo-tui"],
         **details.licence,
@@ -73,15 +84,26 @@ def model_card(
         f"{_WHAT[kind]}{shape} for `{shown}`{stage}, trained with {strategy.method}\n"
         f"([TRL](https://github.com/huggingface/trl)) by dpo-tui {dpo_tui.__version__}.",
         *([details.merge_check] if details.merge_check else []),
+        *([text] if (text := _base_weights(details.base)) else []),
         f"## Licence\n\n{_licence(details.licence, shown)}",
         f"## Data\n\n{_data(config, data)}",
         f"## Settings\n\n{_settings(config, strategy, results)}",
         f"## Results\n\n{_results(strategy, results)}",
         *([f"![Curves of the run]({details.curves})"] if details.curves else []),
-        f"## Use\n\n{_usage(kind, model, own_ends=details.own_ends)}",
-        f"## Serve\n\n{_serve(config, kind, shown, own_ends=details.own_ends)}",
+        *([f"## Use\n\n{_usage(kind, model, own_ends=details.own_ends)}"] if kind != "gguf" else []),
+        f"## Serve\n\n{_serve(config, kind, shown, details)}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _base_weights(base: Mapping[str, Any]) -> str:
+    """Say which weights of the base these belong to; empty where that is not known."""
+    revision = f" at revision `{printable(str(base['revision']), single_line=True)}`" if base.get("revision") else ""
+    files = [f"- `{printable(name, single_line=True)}` `{digest}`" for name, digest in base.get("sha256", {}).items()]
+    if not files and not revision:
+        return ""
+    listed = ", with the SHA-256 of its weights\n\n" + "\n".join(files) if files else "."
+    return f"Its base is `{printable(str(base['model']), single_line=True)}`{revision}{listed}"
 
 
 def _licence(licence: Mapping[str, str], model: str) -> str:
@@ -178,8 +200,9 @@ def _first_stage(model_name: str) -> str:
     return f"the adapter {printable(Path(merged.adapter).name, single_line=True)}, merged"
 
 
-def _serve(config: Config, kind: Kind, base: str, *, own_ends: bool) -> str:
-    served = replace(ServedModel.of(config, "THIS_FOLDER", base if kind == "adapter" else ""), own_ends=own_ends)
+def _serve(config: Config, kind: Kind, base: str, details: CardDetails) -> str:
+    served = ServedModel.of(config, "THIS_FOLDER", base if kind == "adapter" else "", details.gguf_file)
+    served = replace(served, own_ends=details.own_ends)
     if root_model(config.model_name) != config.model_name:
         served = replace(served, obstacle="its base is the merged model of the first stage")
     return "\n\n".join(f"{program}:\n\n```sh\n" + "\n".join(lines) + "\n```" for program, lines in commands(served))

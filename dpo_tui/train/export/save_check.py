@@ -43,6 +43,7 @@ class SaveCheck:
             found = self._read(checkpoint)
             problem = found.problem(trained=trained) if found else ""
         except TrainingError as error:
+            # A checkpoint that cannot be read ends no training: the next one may be whole, and so may the result.
             found, problem = None, error.message
         if problem:
             message = f"The checkpoint of step {step} is dead: {problem}"
@@ -82,6 +83,7 @@ class SaveCheck:
     def _say_doubts(self, found: Liveness, *, trained: bool) -> None:
         """Write each doubt once and not at every checkpoint, though its figures change."""
         for doubt in found.doubts(trained=trained):
+            # Without its percentage, which is another one at each checkpoint.
             kind = doubt.partition("%")[2] or doubt
             if kind not in self._said:
                 self._said.add(kind)

@@ -29,6 +29,7 @@ class ServedModel:
         obstacle: why servers cannot load the adapter unmerged; empty where they can.
         own_ends: whether the adapter's folder has settings of generation, because its answers end with another token
             than those of its base.
+        gguf_file: name of the GGUF file that the folder holds; empty where it holds a model of transformers.
     """
 
     folder: str
@@ -38,20 +39,37 @@ class ServedModel:
     local: bool = False
     obstacle: str = ""
     own_ends: bool = False
+    gguf_file: str = ""
 
     @staticmethod
-    def of(config: Config, folder: str, base: str = "") -> "ServedModel":
+    def of(config: Config, folder: str, base: str = "", gguf_file: str = "") -> "ServedModel":
         """Describe the result of a run with this config: an adapter if ``base`` is given, else a whole model."""
         obstacle = "servers take no DoRA" if config.use_dora else ""
         if config.modules_to_save:
             obstacle = "servers take no whole modules in an adapter"
         local = Path(config.model_name).is_absolute()
-        return ServedModel(folder, config.name or "tuned", base, config.lora_r, local, obstacle)
+        return ServedModel(folder, config.name or "tuned", base, config.lora_r, local, obstacle, gguf_file=gguf_file)
 
 
 def commands(served: ServedModel) -> Commands:
     """Return (program, lines for a shell) for vLLM, llama.cpp and Ollama."""
+    if served.gguf_file:
+        return _gguf(served)
     return _adapter(served) if served.base else _whole(served)
+
+
+def _gguf(served: ServedModel) -> Commands:
+    file, name = shlex.quote(f"{served.folder}/{served.gguf_file}"), _name(served.name)
+    return [
+        ("llama.cpp", [f"llama-server -m {file}"]),
+        (
+            "Ollama",
+            [
+                f"echo {shlex.quote(f'FROM {served.folder}/{served.gguf_file}')} > Modelfile",
+                f"ollama create {name} -f Modelfile && ollama run {name}",
+            ],
+        ),
+    ]
 
 
 def _whole(served: ServedModel) -> Commands:

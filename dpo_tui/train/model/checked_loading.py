@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 
 from dpo_tui.errors import TrainingError
+from dpo_tui.train.model.sharding import copy_whole, is_sharded
+from dpo_tui.train.model.verified_code import may_run_code_of
 
 Report = Callable[[str], None]
 """Receives a sentence for the user."""
@@ -42,7 +44,11 @@ def load_checked(model_class: Any, source: str | Path, *, warn: Report | None = 
     try:
         # Mismatches are refused below, by name; transformers' own error does not name them.
         model, found = model_class.from_pretrained(
-            source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            source,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=may_run_code_of(source),
+            **options,
         )
     except RuntimeError as error:
         if "automatic conversion" not in str(error):
@@ -99,6 +105,11 @@ def _load_weights_into(model: Any, folder: Path) -> None:
     """
     # The widest dtype of the model: nothing is rounded before it is copied.
     dtype = reduce(torch.promote_types, {parameter.dtype for parameter in model.parameters()})
+    if is_sharded(model):
+        # fully_shard has put a class of its own before the model's.
+        saved = load_checked(type(model).__mro__[2], folder, dtype=dtype)
+        _copy_divided(model.state_dict(), saved.state_dict(), folder)
+        return
     saved = load_checked(type(model), folder, dtype=dtype)
     with _refusal(f"{folder}: is of another model than the one in memory"):
         # Strict, and from memory to memory: here both sides have the names of the same class, whatever those in the
@@ -122,6 +133,9 @@ def load_with_adapter(model: Any, folder: Path) -> PeftModel:
 def _load_adapter_into(model: PeftModel, folder: Path) -> None:
     name = model.active_adapter
     stored = load_peft_weights(str(folder), device="cpu")
+    if is_sharded(model):
+        _copy_divided(get_peft_model_state_dict(model, adapter_name=name), stored, folder)
+        return
     with _refusal(f"{folder}: its adapter is not the one that the run trains"):
         # Its result is that of load_state_dict(strict=False), of which PEFT's from_pretrained at most warns: an adapter
         # of which a part is missing would go on with B = 0 there.
@@ -141,31 +155,46 @@ def _load_adapter_into(model: PeftModel, folder: Path) -> None:
         )
 
 
+def _copy_divided(targets: dict[str, Any], stored: dict[str, Any], folder: Path) -> None:
+    """Copy whole tensors into those of a model that is divided among processes; each process takes its part."""
+    for names, what in ((targets.keys() - stored.keys(), "lacks"), (stored.keys() - targets.keys(), "holds")):
+        if names:
+            raise TrainingError(
+                f"{folder}: {what} {_some(names, len(targets))}, unlike the model in memory", hint=_DAMAGED
+            )
+    with _refusal(f"{folder}: is of another model than the one in memory"):
+        for name, target in targets.items():
+            copy_whole(target, stored[name])
+
+
 def check_checkpoint_loading(trainer: Any) -> None:
     """Make a trainer load the weights of checkpoints as here, where Trainer loads by names in files and is not strict.
 
-    FSDP and DeepSpeed load sharded checkpoints by their own means, and are left to Trainer. Methods of the object are
-    replaced, and not those of a subclass, so that every trainer has this, one that Unsloth has rewritten too.
+    DeepSpeed loads sharded checkpoints by its own means, and is left to Trainer. Methods of the object are replaced,
+    and not those of a subclass, so that every trainer has this, one that Unsloth has rewritten too.
     """
     load, load_best = trainer._load_from_checkpoint, trainer._load_best_model
 
     def load_from_checkpoint(resume_from_checkpoint: str, model: Any = None) -> None:
-        if not _is_sharded(trainer):
+        if not trainer.is_deepspeed_enabled:
             load_result_into(trainer.model, Path(resume_from_checkpoint))
-        if _is_sharded(trainer) or isinstance(trainer.model, PeftModel):
+        if _also_loads(trainer):
             load(resume_from_checkpoint, model)
 
     def load_best_model() -> None:
-        if not _is_sharded(trainer):
+        if not trainer.is_deepspeed_enabled:
             load_result_into(trainer.model, Path(trainer.state.best_model_checkpoint))
-        if _is_sharded(trainer) or isinstance(trainer.model, PeftModel):
+        if _also_loads(trainer):
             load_best()
 
     trainer._load_from_checkpoint, trainer._load_best_model = load_from_checkpoint, load_best_model
 
 
-def _is_sharded(trainer: Any) -> bool:
-    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+def _also_loads(trainer: Any) -> bool:
+    """Whether Trainer loads too: it does more with an adapter, and cannot load whole files into a divided one."""
+    if trainer.is_deepspeed_enabled:
+        return True
+    return isinstance(trainer.model, PeftModel) and not is_sharded(trainer.model)
 
 
 @contextmanager

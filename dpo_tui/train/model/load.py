@@ -18,6 +18,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.checked_loading import Report, load_checked
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.model_class import model_class
+from dpo_tui.train.model.verified_code import may_run_code_of, trust_code_of
 
 # torch.compile makes a new FlexAttention kernel for one row or several, other lengths, with or without gradients,
 # shared prompts, generation. Past its default limit of 8 it falls back to unfused code, which materialises all
@@ -36,7 +37,12 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
         ConfigError: ``eos_token`` is no token, or there is nothing to pad with.
     """
     notes = []
-    tokenizer = AutoTokenizer.from_pretrained(config.model_name, revision=config.model_revision or "main")
+    trust_code_of(config)
+    tokenizer = AutoTokenizer.from_pretrained(
+        config.model_name,
+        revision=config.model_revision or "main",
+        trust_remote_code=may_run_code_of(config.model_name),
+    )
     if config.chat_template:
         try:
             tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
@@ -83,6 +89,7 @@ def load_model(
     Raises:
         TrainingError: a weight of the model is in none of its files.
     """
+    trust_code_of(config)
     if config.attn_implementation == "flex_attention":
         torch._dynamo.config.recompile_limit = _FLEX_RECOMPILE_LIMIT
     chosen = model_class(config.model_name, config.model_revision, adapter)
@@ -119,7 +126,8 @@ def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=device.dtype,
         )
-    if device.kind == "cuda":
+    # Divided, it need not fit a GPU whole: it comes there when the training begins, or before if it fits.
+    if device.kind == "cuda" and not config.is_sharded:
         options["device_map"] = {"": torch.cuda.current_device()}
     return options | copy.deepcopy(config.model_init)
 

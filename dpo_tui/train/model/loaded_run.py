@@ -17,6 +17,7 @@ from dpo_tui.train.model.checked_loading import load_checked, load_with_adapter
 from dpo_tui.train.model.device import TrainingDevice, choose_device
 from dpo_tui.train.model.load import load_model
 from dpo_tui.train.model.model_class import model_class
+from dpo_tui.train.model.verified_code import may_run_code_of, trust_code_of
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class LoadedRun:
 def config_of(folder: RunFolder) -> Config:
     """Return a run's config for use after the training: on a GPU of this machine, or the CPU where it has none."""
     config = load(folder.config).config
+    trust_code_of(config)
     if (config.named_gpus or config.gpus == "all") and not torch.cuda.is_available():
         return config.model_copy(update={"gpus": "auto"})
     return config
@@ -81,7 +83,7 @@ def load_run(folder: RunFolder) -> LoadedRun:
     config = config_of(folder)
     result = result_folder(config, folder)
     device = choose_device(config)
-    tokenizer = AutoTokenizer.from_pretrained(result)
+    tokenizer = AutoTokenizer.from_pretrained(result, trust_remote_code=may_run_code_of(result))
     if config.use_lora:
         model = load_with_adapter(load_model(config, device, result), result)
         return LoadedRun(model.eval(), tokenizer, device)

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
 
 from dpo_tui.errors import ConfigError
+from dpo_tui.train.model.verified_code import may_run_code_of
 
 _IN_WRAPPER = ".language_model."
 """In the names of an adapter's weights: it was trained on the wrapper, and not on the language model alone."""
@@ -31,7 +32,10 @@ def model_class(name: str | Path, revision: str | None = None, adapter: Path | N
     Raises:
         ConfigError: transformers has no class that generates text with this type of model.
     """
-    config = AutoConfig.from_pretrained(name, revision=revision or "main")
+    trusts = may_run_code_of(name)
+    config = AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=trusts)
+    if trusts and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return AutoModelForCausalLM  # which makes it by the model's own code
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     named = _named_class(config)
     if named is not None and not (causal and adapter is not None and _is_of_language_model_alone(config, adapter)):
@@ -52,9 +56,12 @@ def model_without_weights(folder: Path, adapter: Path | None = None) -> Any:
     import torch
 
     chosen = model_class(folder, adapter=adapter)
-    config = AutoConfig.from_pretrained(folder)
+    trusts = may_run_code_of(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trusts)
     with torch.device("meta"):
-        return chosen.from_config(config) if chosen is AutoModelForCausalLM else chosen._from_config(config)
+        if chosen is AutoModelForCausalLM:
+            return chosen.from_config(config, trust_remote_code=trusts)
+        return chosen._from_config(config)
 
 
 def _named_class(config: Any) -> type[PreTrainedModel] | None:

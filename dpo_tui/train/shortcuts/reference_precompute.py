@@ -14,6 +14,7 @@ import transformers
 import trl
 
 from dpo_tui.config.schema import Config
+from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
 from dpo_tui.train.worker.distributed import values_of_ranks
@@ -111,7 +112,8 @@ def compute_logps(
     dataset = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
     lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset]
     # With an adapter there is no second model: TRL's compute_ref_log_probs runs the policy with the adapter disabled.
-    model = trainer.ref_model or trainer.model
+    # Without one, a reference of FSDP2 is divided by now; the policy is whole until the training, and the same model.
+    model = trainer.model if trainer.ref_model is None or is_sharded(trainer.ref_model) else trainer.ref_model
     device = trainer.accelerator.device
     chosen, rejected = [0.0] * len(lengths), [0.0] * len(lengths)
     batches = list(_batches_by_length(lengths, batch_size, trainer.args.max_length, exact=exact_batches))

@@ -64,7 +64,7 @@ def _load_model(request: dict[str, Any]) -> LoadedRun:
     values = {"model_name": request["model"], "dataset": "-", "use_4bit": bool(request.get("use_4bit"))}
     config = from_values(values)
     device = choose_device(config)
-    tokenizer = AutoTokenizer.from_pretrained(config.model_name)
+    tokenizer = AutoTokenizer.from_pretrained(config.model_name, trust_remote_code=False)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
     if tokenizer.pad_token is None:

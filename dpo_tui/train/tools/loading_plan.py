@@ -55,7 +55,7 @@ def plan(request: dict[str, Any], send: Send) -> dict[str, Any]:
         weights |= load_state_dict(str(folder / file), map_location="meta")
     try:
         chosen = model_class(folder)
-        config = AutoConfig.from_pretrained(folder, **request["values"])
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **request["values"])
         if chosen is AutoModelForCausalLM:
             # The Auto class would look for further files in the folder, which is not given here.
             chosen = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]

@@ -4,10 +4,11 @@ It loads the model and takes two optimizer steps with the run's micro-batch: the
 the second has its peak with that state present. Nothing is saved.
 """
 
+import heapq
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,13 @@ _STEPS = 2
 _MICRO_BATCHES = 8
 
 
-def longest_pairs(pairs: list[Pair], count: int) -> list[Pair]:
+def longest_pairs(pairs: Sequence[Pair], count: int) -> list[Pair]:
     """Return the pairs with the most characters in prompt and longer answer together."""
 
     def size(pair: Pair) -> int:
         return len(text_of(pair.prompt)) + max(len(text_of(pair.chosen)), len(text_of(pair.rejected)))
 
-    return sorted(pairs, key=size, reverse=True)[:count]
+    return heapq.nlargest(count, pairs, key=size)
 
 
 def probe_config(config: Config) -> Config:

@@ -9,6 +9,7 @@ import torch
 from dpo_tui.config.files import load
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.export.merged_model import write_merged_folder
+from dpo_tui.train.model.verified_code import trust_code_of
 from dpo_tui.train.tools.json_service import Send, serve
 
 
@@ -28,6 +29,7 @@ def merge_run(request: dict[str, Any], send: Send) -> dict[str, Any]:
     """
     folder = RunFolder(Path(request["run"]))
     config = load(folder.config).config
+    trust_code_of(config)
     check = write_merged_folder(
         config,
         folder,

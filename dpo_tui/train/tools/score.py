@@ -67,13 +67,15 @@ class Scorer:
     def _load_reward_model(self, name: str) -> dict[str, Any]:
         device = choose_device(from_values({"model_name": name, "dataset": "-"}))
         options = {"device_map": {"": 0}} if device.kind == "cuda" else {}
-        model = AutoModelForSequenceClassification.from_pretrained(name, dtype=device.dtype, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            name, dtype=device.dtype, trust_remote_code=False, **options
+        )
         if model.config.num_labels != 1:
             raise TrainingError(
                 f"{name} gives {model.config.num_labels} numbers, a reward model gives one",
                 hint="name a reward model, or use --judge-model for a model that talks",
             )
-        self.reward_model = (model.eval(), AutoTokenizer.from_pretrained(name))
+        self.reward_model = (model.eval(), AutoTokenizer.from_pretrained(name, trust_remote_code=False))
         return {"device": device.description}
 
 

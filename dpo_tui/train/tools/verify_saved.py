@@ -23,12 +23,14 @@ from dpo_tui.runs.checkpoint_checksums import checksums_of, damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
+from dpo_tui.train.export.base_record import other_base_files
 from dpo_tui.train.export.liveness import Liveness, liveness_of
 from dpo_tui.train.export.merge_check import check_merge, fits_in_memory, probe_texts
 from dpo_tui.train.export.stored_tensors import ADAPTER_FILE
 from dpo_tui.train.model.base_files import local_base_folder
 from dpo_tui.train.model.checked_loading import load_checked, load_with_adapter
 from dpo_tui.train.model.model_class import model_class, model_without_weights
+from dpo_tui.train.model.verified_code import may_run_code_of, trust_code_of
 from dpo_tui.train.tools.export_run import EXPORT_RECORD
 from dpo_tui.train.tools.json_service import Send, serve
 
@@ -60,7 +62,7 @@ def verify(request: dict[str, Any], send: Send) -> dict[str, Any]:
         send: receives progress.
 
     Returns:
-        ``target`` (the folder), ``what`` (run, adapter or model), ``ok``, and ``checks`` (`VerificationResult`).
+        ``target`` (the folder), ``what`` (run, adapter, model or gguf), ``ok``, and ``checks`` (`VerificationResult`).
 
     Raises:
         UsageError: the folder holds none of these.
@@ -70,6 +72,8 @@ def verify(request: dict[str, Any], send: Send) -> dict[str, Any]:
         what, checks = "run", _run_checks(RunFolder(folder))
     elif (folder / "adapter_config.json").is_file() or (folder / ADAPTER_FILE).is_file():
         what, checks = "adapter", _export_checks(folder)
+    elif (file := next(iter(sorted(folder.glob("*.gguf"))), None)) is not None:
+        what, checks = "gguf", _gguf_checks(folder, file)
     elif (folder / "config.json").is_file() or any(folder.glob("*.safetensors")):
         what, checks = "model", _export_checks(folder)
     else:
@@ -94,7 +98,7 @@ Checks = Iterator[tuple[str, Callable[[], str]]]
 
 def _run_checks(folder: RunFolder) -> Checks:
     yield "files", lambda: _check_run_files(folder)
-    config = load(folder.config).config if folder.config.is_file() else None
+    config = _config_of(folder) if folder.config.is_file() else None
     if folder.checkpoints.is_dir() and all_checkpoints(folder.checkpoints):
         yield "checkpoints", lambda: _check_checkpoints(folder)
         newest, _ = newest_complete(folder.checkpoints)
@@ -113,11 +117,17 @@ def _run_checks(folder: RunFolder) -> Checks:
         yield "merge", lambda: _check_merge(config, folder, folder.merged)
 
 
+def _config_of(folder: RunFolder) -> Config:
+    config = load(folder.config).config
+    trust_code_of(config)
+    return config
+
+
 def _export_checks(folder: Path) -> Checks:
     record = read_json(folder / EXPORT_RECORD) or {}
     yield "files", lambda: _check_export_files(folder, record)
     run = RunFolder(paths.runs() / str(record["run"])) if record.get("run") else None
-    config = load(run.config).config if run is not None and run.config.is_file() else None
+    config = _config_of(run) if run is not None and run.config.is_file() else None
     settings = read_json(folder / "adapter_config.json")
     if config is not None:
         base = _base(config)
@@ -125,12 +135,20 @@ def _export_checks(folder: Path) -> Checks:
         named = str((settings or {}).get("base_model_name_or_path") or "")
         base = local_base_folder(named) if named else None
     if (folder / ADAPTER_FILE).is_file():
+        if record.get("base"):  # not of an earlier version
+            yield "base", lambda: _check_base(record["base"], base)
         yield from _weight_checks(folder, "adapter", base, trained=True)
     else:
         yield from _weight_checks(folder, "model", base, trained=record.get("what") != "merged")
     yield "tokenizer", lambda: _check_tokenizer(folder)
     if record.get("what") == "merged":
         yield "merge", lambda: _check_merge(config, run, folder)
+
+
+def _gguf_checks(folder: Path, file: Path) -> Checks:
+    record = read_json(folder / EXPORT_RECORD) or {}
+    yield "files", lambda: _check_export_files(folder, record)
+    yield "GGUF file", lambda: _check_gguf(file)
 
 
 def _weight_checks(folder: Path, what: str, base: Path | None, *, trained: bool) -> Checks:
@@ -222,6 +240,30 @@ def _check_export_files(folder: Path, record: dict[str, Any]) -> str:
     return f"all {len(files)} files that were exported are there, as they were, by their checksums (CRC-32)"
 
 
+def _check_base(record: dict[str, Any], base: Path | None) -> str:
+    if base is None or not record["sha256"]:
+        raise CannotCheckError(
+            f"the base model {record['model']} is not on this machine, or was not when it was exported"
+        )
+    others = other_base_files(record, base)
+    if others:
+        raise TrainingError(f"{', '.join(others)} of {base}: other weights than when it was exported, by their SHA-256")
+    return f"{len(record['sha256'])} files of weights are as when it was exported, by their SHA-256"
+
+
+def _check_gguf(file: Path) -> str:
+    try:
+        import gguf
+    except ImportError:
+        raise CannotCheckError("the package gguf, which reads it, is not installed") from None
+    reader = gguf.GGUFReader(file)
+    tokens = len(reader.fields["tokenizer.ggml.tokens"].data)
+    for tensor in reader.tensors:
+        if not bool(torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type)).isfinite().all()):
+            raise TrainingError(f"{tensor.name} holds values that are no numbers")
+    return f"{len(reader.tensors)} tensors without NaN, {tokens:,} tokens"
+
+
 def _check_loadable(folder: Path, base: Path | None) -> str:
     """Load an adapter or a model in every respect but memory: on torch's meta device, which holds no numbers."""
     _require_whole_files(folder)
@@ -263,7 +305,7 @@ def _check_alive(found: Liveness, *, trained: bool) -> str:
 
 
 def _check_tokenizer(folder: Path) -> str:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=may_run_code_of(folder))
     return f"{len(tokenizer):,} tokens" + ("" if tokenizer.chat_template else "; it has no chat template")
 
 

@@ -11,8 +11,12 @@ from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.strategies.kto import KL_TERM
 from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
 from dpo_tui.train.model.reference_loading import release_reference
+from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
+from dpo_tui.train.trainer.sharded_state import ShardedState
+from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.trainer.trainers import TrainerInputs
+from dpo_tui.train.worker.distributed import values_of_ranks
 from dpo_tui.train.worker.journal import Journal
 
 if Version(trl.__version__) < Version("1.16"):
@@ -20,8 +24,12 @@ if Version(trl.__version__) < Version("1.16"):
 __all__ = ["KTOTrainer", "LabelledTrainer", "build_labelled_trainer"]
 
 
-class LabelledTrainer(KTOTrainer):  # type: ignore[misc]
+class LabelledTrainer(SharedEvaluation, ShardedState, KTOTrainer):  # type: ignore[misc]
     """TRL's KTOTrainer; the loss is TRL's.
+
+    In several processes the KL term of a step's part is, as in TRL, the mean over the micro-batches that all of them
+    compute at once: it is the loss of one process whose micro-batch is theirs together, and not of one whose
+    micro-batch is that of each.
 
     Args:
         config: the run's settings.
@@ -44,6 +52,13 @@ class LabelledTrainer(KTOTrainer):  # type: ignore[misc]
         if self.precompute_ref_logps and self.ref_model is not None:
             release_reference(self)
         self.shortcuts.install(self)
+        if self.calculate_KL and (ranks := self.accelerator.num_processes) > 1:
+            together = ranks * self.args.per_device_train_batch_size
+            journal.event(
+                "note",
+                f"The KL term is the mean over the {together:,} answers that {ranks} processes compute at once, as in "
+                "TRL: with another number of processes the losses are others",
+            )
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Tokenise a dataset as TRL does."""
@@ -60,9 +75,26 @@ class LabelledTrainer(KTOTrainer):  # type: ignore[misc]
             )
         return rows
 
-    def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """Add the reference's log-probabilities to a dataset; several processes share its batches."""
         self.journal.phase("reference")
-        return super()._precompute_ref_logps(*args, **kwargs)
+        if self.accelerator.num_processes == 1:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        # TRL's own hands the scores over in a file, which for rows in memory lies in a folder of rank 0 alone.
+        # A reference of FSDP2 is divided by now; the policy is whole until the training, and the same model.
+        model = self.model if self.ref_model is None or is_sharded(self.ref_model) else self.ref_model
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
+        mine: list[tuple[int, list[list[float]]]] = []
+        for index in range(rank, len(batches), ranks):
+            rows = self.data_collator([dataset[row] for row in batches[index]])
+            scores = self.compute_ref_log_probs(model, {key: one.to(model.device) for key, one in rows.items()})
+            mine.append((index, [one.float().tolist() for one in scores if one is not None]))
+            self.journal.progress(min(batches[index].stop * ranks, len(dataset)), len(dataset), "answers")
+        everything = sorted(scored for scored_by_one in values_of_ranks(mine) for scored in scored_by_one)
+        for column, key in enumerate(("ref_logps", "ref_KL_logps") if self.calculate_KL else ("ref_logps",)):
+            dataset = dataset.add_column(key, [score for _, scores in everything for score in scores[column]])
+        return dataset
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log what TRL does, its KL term under a name of its own: ``kl`` is estimated from sampled answers."""

@@ -1,5 +1,6 @@
 """Datasets whose rows hold lists of chat messages unchanged."""
 
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -7,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from datasets import Dataset, Features
+from datasets import Dataset, DatasetInfo, Features
 from datasets.features.features import register_feature
+from datasets.table import InMemoryTable
+
+from dpo_tui.data.stored.row_cells import MARK, PLAIN_MARK, messages_of_cell
+from dpo_tui.data.stored.stored_rows import StoredRows
 
 _TYPE_NAME = "DpoTuiMessages"
-# Before messages; no text of a dataset begins so: the ASCII record separator.
-_MARK = "\x1emessages "
 
 
 @dataclass
@@ -40,11 +43,12 @@ class MessageColumn:
 
     def encode_example(self, value: Any) -> str | None:
         """Return the JSON text of messages; other text is stored as it is, since ``map`` may render messages to it."""
-        return value if value is None or isinstance(value, str) else _MARK + json.dumps(value, ensure_ascii=False)
+        return value if value is None or isinstance(value, str) else MARK + json.dumps(value, ensure_ascii=False)
 
     def decode_example(self, value: str | None, token_per_repo_id: Any = None) -> Any:
         """Return the messages of a JSON text, or other text as it is."""
-        return json.loads(value.removeprefix(_MARK)) if value is not None and value.startswith(_MARK) else value
+        is_cell = value is not None and value.startswith((MARK, PLAIN_MARK))
+        return messages_of_cell(value) if value is not None and is_cell else value
 
 
 class MessageDataset(Dataset):  # type: ignore[misc]
@@ -56,6 +60,28 @@ class MessageDataset(Dataset):  # type: ignore[misc]
         features = Features({name: others.get(name) or MessageColumn() for name in columns})
         made: MessageDataset = cls.from_dict(columns, features=features)
         return made
+
+    @classmethod
+    def from_stored(cls, rows: StoredRows[Any], names: dict[str, str], others: dict[str, Any]) -> "MessageDataset":
+        """Make a dataset of stored rows, mapped from their file.
+
+        Args:
+            rows: the rows.
+            names: the columns to take, with their names in the dataset.
+            others: the types of those that are no messages, by their names there.
+        """
+        batches = [batch.select(list(names)) for batch in rows.batches]
+        table = pa.Table.from_batches(batches).rename_columns(list(names.values()))
+        features = Features({name: others.get(name) or MessageColumn() for name in names.values()})
+        chosen = None
+        # Given, because `datasets` would make one by pickling and hashing the whole table.
+        fingerprint = hashlib.sha256(f"{rows.file.parent.name} {list(names)}".encode())
+        if not rows.is_whole:
+            chosen = InMemoryTable.from_pydict({"indices": pa.array(rows.numbers_in_file, pa.uint64())})
+            fingerprint.update(rows.numbers_in_file.tobytes())
+        return cls(
+            InMemoryTable(table), DatasetInfo(features=features), None, chosen, fingerprint=fingerprint.hexdigest()[:32]
+        )
 
     def map(self, function: Any = None, **options: Any) -> Any:
         """Return what ``Dataset.map`` does, with the messages written as text.

@@ -32,19 +32,24 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.dropout_rates import disable_dropout
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-from dpo_tui.train.trainer.pair_rows import ID_COLUMNS, PairRows
+from dpo_tui.train.trainer.batched_tokens import ID_COLUMNS
+from dpo_tui.train.trainer.pair_rows import PairRows
+from dpo_tui.train.trainer.sharded_state import ShardedState
+from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.worker.journal import Journal
+from dpo_tui.train.worker.stop_requests import StopRequests
 
 _IGNORE_INDEX = -100
 _FUSED_OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
 
 
-class ReferenceFreeTrainer(PairRows):
+class ReferenceFreeTrainer(SharedEvaluation, ShardedState, PairRows):
     """Base of the trainers without a reference, to be named before TRL's class.
 
     Args:
         config: the run's settings.
         journal: receives phases and notes.
+        stop_requests: checked while rows are tokenised.
         shortcuts: to install; also an attribute, for the receipt.
         **options: of TRL's trainer.
 
@@ -60,15 +65,19 @@ class ReferenceFreeTrainer(PairRows):
     aux_loss_enabled: bool
     aux_loss_coef: float
 
-    def __init__(self, config: Config, journal: Journal, shortcuts: Shortcuts, **options: Any) -> None:
+    def __init__(
+        self, config: Config, journal: Journal, stop_requests: StopRequests, shortcuts: Shortcuts, **options: Any
+    ) -> None:
         self.config = config
         self.journal = journal
+        self.stop_requests = stop_requests
         self.shortcuts = shortcuts
         args, tokenizer = options["args"], options["processing_class"]
         self._tokenizer = tokenizer  # DPOTrainer._prepare_dataset reads it
         self._config_rates = disable_dropout(options["model"]) if args.disable_dropout else []
         self._token_metrics: dict[str, float] = {}
-        self._trained_tokens = 0
+        # TRL's name in DPOTrainer: RunCallback keeps it in checkpoints.
+        self._total_train_tokens = 0
         options["model"] = _with_adapter(options["model"], options.pop("peft_config"))
         datasets = {name: options.pop(name) for name in ("train_dataset", "eval_dataset")}
         rows = {name: None if one is None else self._rows(one, name) for name, one in datasets.items()}
@@ -144,14 +153,14 @@ class ReferenceFreeTrainer(PairRows):
             loss, metrics = super().get_batch_loss_metrics(model, batch, train_eval)
         if train_eval == "train":
             counted = self.accelerator.gather(batch["attention_mask"].sum().unsqueeze(0))
-            self._trained_tokens += int(counted.sum().item())
+            self._total_train_tokens += int(counted.sum().item())
         prefix = "eval_" if train_eval == "eval" else ""
         return loss, metrics | {f"{prefix}{name}": value for name, value in self._token_metrics.items()}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what TRL logs, and the tokens trained on so far, as DPOTrainer counts them."""
         if "loss" in logs:
-            logs["num_tokens"] = float(self._trained_tokens)
+            logs["num_tokens"] = float(self._total_train_tokens)
         super().log(logs, start_time)
 
     def concatenated_forward(self, model: Any, batch: Any) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Value
 
 from dpo_tui.config.schema import Config
@@ -27,9 +28,11 @@ from dpo_tui.data.load_split import (
 from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
-from dpo_tui.data.pairs.spread_by_prompt import spread_by_prompt
+from dpo_tui.data.pairs.spread_by_prompt import spread_order
 from dpo_tui.data.source.source import Progress
 from dpo_tui.data.source_mix import SourceRows
+from dpo_tui.data.stored.stored_rows import StoredRows
+from dpo_tui.data.stored.views import as_stored, in_order
 from dpo_tui.data.tokens.template_check import check_config
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.data.tokens.trained_answers import require_trained_answers
@@ -102,8 +105,7 @@ def load_datasets(config: Config, progress: Progress | None = None, *, version: 
 
 def _pair_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
     pairs = split_pairs(config, download=True, progress=progress)
-    copies = {(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in pairs.train}
-    return _rows(config, pairs, _pair_dataset, version, repeated=len(pairs.train) - len(copies))
+    return _rows(config, pairs, _pair_dataset, version, repeated=len(pairs.train) - _different(pairs.train))
 
 
 def _demonstration_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
@@ -119,8 +121,8 @@ def _labelled_rows(config: Config, version: int, progress: Progress | None) -> R
     repeated = LabelBalance.of(answers.train).repeated
     ordered = replace(
         answers,
-        train=spread_by_prompt(answers.train, config.seed),
-        held_out=spread_by_prompt(answers.held_out, config.seed),
+        train=in_order(answers.train, spread_order(answers.train, config.seed)),
+        held_out=in_order(answers.held_out, spread_order(answers.held_out, config.seed)),
     )
     return _rows(config, ordered, _labelled_dataset, version, repeated=repeated)
 
@@ -151,6 +153,8 @@ def _rows(
     )
 
 
+_OTHER_TYPES = {"tools": Value("string"), "label": Value("bool")}
+"""Types of the columns that are no messages."""
 _LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], RunDatasets]] = {
     DataForm.PAIRS: _pair_rows,
     DataForm.DEMONSTRATIONS: _demonstration_rows,
@@ -158,7 +162,18 @@ _LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], RunDatasets]] 
 }
 
 
+def _different(pairs: Sequence[Pair]) -> int:
+    """How many pairs differ from all others."""
+    stored = as_stored(pairs)
+    if stored is not None:
+        hashes = stored.hashes("content").view("<u8").reshape(-1, 2)
+        return len(np.unique(hashes, axis=0))
+    return len({(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in pairs})
+
+
 def _pair_dataset(pairs: Sequence[Pair]) -> Dataset:
+    if (stored := as_stored(pairs)) is not None:
+        return _stored_dataset(stored)
     columns: dict[str, list[Any]] = {
         "prompt": [pair.prompt for pair in pairs],
         "chosen": [pair.chosen for pair in pairs],
@@ -167,7 +182,18 @@ def _pair_dataset(pairs: Sequence[Pair]) -> Dataset:
     return _message_dataset(columns, [pair.tools for pair in pairs])
 
 
+def _stored_dataset(rows: StoredRows[Any]) -> Dataset:
+    names = {name: name for name in rows.columns.messages}
+    if "desirable" in rows.columns.names:
+        names["desirable"] = "label"
+    if rows.known["has_tools"]:
+        names["tools"] = "tools"
+    return MessageDataset.from_stored(rows, names, _OTHER_TYPES)
+
+
 def _demonstration_dataset(rows: Sequence[Demonstration]) -> Dataset:
+    if (stored := as_stored(rows)) is not None and all(row.text is None for row in rows):
+        return _stored_dataset(stored)
     if all(row.text is not None for row in rows):
         return Dataset.from_dict({"text": [row.text for row in rows]})
     columns: dict[str, list[Any]] = {"messages": [row.messages for row in rows]}
@@ -184,6 +210,8 @@ def _answered_dataset(rows: Sequence[Demonstration]) -> Dataset:
 
 
 def _labelled_dataset(rows: Sequence[LabelledAnswer]) -> Dataset:
+    if (stored := as_stored(rows)) is not None:
+        return _stored_dataset(stored)
     columns: dict[str, list[Any]] = {
         "prompt": [row.prompt for row in rows],
         "completion": [row.completion for row in rows],
@@ -196,7 +224,7 @@ def _message_dataset(columns: dict[str, list[Any]], tools: list[list[dict[str, A
     # TRL takes the schemas as JSON text: in an Arrow column of structs, every schema would get the keys of all others.
     if any(tools):
         columns["tools"] = [json.dumps(item) if item else None for item in tools]
-    return MessageDataset.from_columns(columns, {"tools": Value("string"), "label": Value("bool")})
+    return MessageDataset.from_columns(columns, _OTHER_TYPES)
 
 
 def _key(messages: list[Message]) -> str:

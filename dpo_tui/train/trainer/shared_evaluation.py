@@ -14,10 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
+from dpo_tui.train.model.sharding import is_sharded
+from dpo_tui.train.trainer.evaluation_means import BatchMetrics, MeansOverRows
 from dpo_tui.train.worker.distributed import values_of_ranks
 
 
-class SharedEvaluation:
+class SharedEvaluation(MeansOverRows):
     """Mixin of a subclass of TRL's trainers, before TRL's class."""
 
     # Of transformers' Trainer and TRL's trainers.
@@ -25,30 +27,32 @@ class SharedEvaluation:
     args: Any
     callback_handler: Any
     control: Any
-    is_deepspeed_enabled: bool
-    is_fsdp_enabled: bool
     model: Any
-    prediction_step: Any
     state: Any
-    _metrics: Any
 
     def evaluation_loop(
         self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
         """Evaluate this process's batches, and return the loss over those of all; metrics are left for TRL's ``log``.
 
-        In a single process, and where the model itself is spread over the processes, this is Trainer's own loop.
+        In a single process this is Trainer's own loop.
         """
-        if self.accelerator.num_processes == 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            loop = super().evaluation_loop  # type: ignore[misc]
-            return loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if self.accelerator.num_processes == 1:
+            return super().evaluation_loop(
+                dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs
+            )
         # Not the DDP module: its forward synchronises buffers, a collective, and processes have different numbers of
         # batches.
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         rows, size = len(dataloader.dataset), self.args.eval_batch_size
         batches = [range(first, min(first + size, rows)) for first in range(0, rows, size)]
-        mine = list(range(self.accelerator.process_index, len(batches), self.accelerator.num_processes))
+        ranks = self.accelerator.num_processes
+        mine = list(range(self.accelerator.process_index, len(batches), ranks))
+        if is_sharded(self.model):
+            # A forward pass of a divided model is a collective: all compute as many batches. One that is left without
+            # computes the first again, and its result is not used.
+            mine += [0] * (-(-len(batches) // ranks) - len(mine))
         loader = DataLoader(
             dataloader.dataset,
             batch_sampler=[list(batches[index]) for index in mine],
@@ -57,21 +61,21 @@ class SharedEvaluation:
             pin_memory=self.args.dataloader_pin_memory,
         )
         self.callback_handler.eval_dataloader = loader
-        self._metrics["eval"].clear()
-        results: list[tuple[int, int, float, dict[str, list[float]]]] = []
+        self.evaluation_lists.clear()
+        self.evaluation_batches = []
+        results: list[tuple[int, float, BatchMetrics]] = []
         with _gathering_nothing(self.accelerator):
             for index, inputs in zip(mine, loader, strict=True):
                 loss, _, _ = self.prediction_step(model, inputs, prediction_loss_only=True)
-                metrics = {name: list(values) for name, values in self._metrics["eval"].items()}
-                self._metrics["eval"].clear()
-                results.append((index, len(batches[index]), float(loss), metrics))
+                if index % ranks == self.accelerator.process_index:
+                    results.append((index, float(loss), self.evaluation_batches[-1]))
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        everything = sorted(result for results_of_one in values_of_ranks(results) for result in results_of_one)
-        for *_, metrics in everything:
-            for name, values in metrics.items():
-                self._metrics["eval"][name].extend(values)
+        self.evaluation_batches = None
+        # In the order of the batches, so that sums round as in a single process.
+        everything = sorted((one for of_rank in values_of_ranks(results) for one in of_rank), key=lambda one: one[0])
+        self.leave_means(batch for *_, batch in everything)
         # Of all rows, as Trainer's loss: a short batch counts for as many as it has.
-        loss = sum(count * loss for _, count, loss, _ in everything) / rows
+        loss = sum(batch.counts.rows * loss for _, loss, batch in everything) / rows
         return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss}, rows)
 
 

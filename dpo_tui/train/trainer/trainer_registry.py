@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import torch
 import trl
 from transformers import TrainingArguments, set_seed
 from trl import DPOTrainer, SFTTrainer
@@ -26,6 +27,7 @@ from dpo_tui.train.model.checked_loading import check_checkpoint_loading
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.load import lora_config
 from dpo_tui.train.model.reference_loading import load_reference
+from dpo_tui.train.model.sharding import fits_whole, sharding_accelerator
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.callbacks import RunCallback
@@ -38,6 +40,8 @@ from dpo_tui.train.trainer.trl_arguments import (
     orpo_arguments,
     sft_arguments,
 )
+from dpo_tui.train.worker.distributed import values_of_ranks
+from dpo_tui.train.worker.journal import Journal
 
 
 class MakeArguments(Protocol):
@@ -76,12 +80,13 @@ def _reference_free_rows() -> dict[str, TrainerEntry]:
 
     def row(trl_class: type[Any], arguments: MakeArguments, own_class: Callable[..., Any]) -> TrainerEntry:
         def build(inputs: TrainerInputs) -> Any:
-            journal = inputs.callback.journal
+            journal, stop_requests = inputs.callback.journal, inputs.callback.stop_requests
             # NEFTune's noise depends on the length of a row, and shared prompts are in longer rows.
             noise = bool(inputs.config.trl.get("neftune_noise_alpha"))
             shortcuts = Shortcuts(journal, "off" if noise else inputs.config.share_prefix)
             shortcuts.reference.why = "this strategy has no reference"
-            return own_class(inputs.config, journal, shortcuts, args=inputs.make_arguments(), **inputs.options)
+            arguments = inputs.make_arguments()
+            return own_class(inputs.config, journal, stop_requests, shortcuts, args=arguments, **inputs.options)
 
         return TrainerEntry(trl_class, arguments, build)
 
@@ -145,6 +150,14 @@ def build_trainer(
         journal.event("note", f"Our shortcuts are off: {SHORTCUTS_OFF}")
         # Unsloth offloads the activations itself when it checkpoints them.
         config = config.model_copy(update={"activation_offloading": False})
+    if config.gradient_checkpointing and not unsloth and not getattr(model, "supports_gradient_checkpointing", True):
+        # It changes the memory that a step needs and nothing that it computes, so the run need not fail for it.
+        journal.event(
+            "warning", f"gradient_checkpointing is off: {type(model).__name__} has none, so a step needs more memory"
+        )
+        config = config.model_copy(update={"gradient_checkpointing": False})
+    if config.is_sharded:
+        config = _settings_of_divided(config, model, journal)
     if config.use_lora and config.adapter_dropout != config.lora_dropout:
         journal.event(
             "note",
@@ -173,9 +186,31 @@ def build_trainer(
     make_arguments = partial(
         entry.arguments, config, folder, device, evaluates=rows.held_out is not None, resumes=resumes
     )
-    if entry.build is None:
-        trainer = entry.trainer(args=make_arguments(), **options)
-    else:
-        trainer = entry.build(TrainerInputs(config, rows, callback, resumes, make_arguments, options))
+    with sharding_accelerator(config, on_gpu=device.kind == "cuda"):
+        if entry.build is None:
+            trainer = entry.trainer(args=make_arguments(), **options)
+        else:
+            trainer = entry.build(TrainerInputs(config, rows, callback, resumes, make_arguments, options))
     check_checkpoint_loading(trainer)
     return trainer
+
+
+def _settings_of_divided(config: Config, model: Any, journal: Journal) -> Config:
+    """Put a model that FSDP2 will divide onto the GPU whole where it fits, and return the settings that it can have.
+
+    Before it is divided the reference is scored, and the shortcuts are checked.
+
+    Raises:
+        TrainingError: ``precompute_ref_log_probs = "on"`` with a model that does not fit.
+    """
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    if config.gpus == "none" or all(values_of_ranks(fits_whole(model, device))):
+        model.to("cpu" if config.gpus == "none" else device)
+        return config
+    why = "the model does not fit a GPU whole, and is divided from the first forward pass on"
+    if config.precompute_ref_log_probs == "on":
+        raise TrainingError(
+            f'precompute_ref_log_probs = "on": {why}', hint='set it "off": the reference is scored in the steps then'
+        )
+    journal.event("note", f"The reference is scored in every step, and prompts are not shared: {why}")
+    return config.model_copy(update={"precompute_ref_log_probs": "off", "share_prefix": "off"})

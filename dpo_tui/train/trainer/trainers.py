@@ -15,6 +15,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.dropout_rates import disable_dropout
 from dpo_tui.train.model.reference_loading import release_reference
+from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.shortcuts import reference_cache, reference_precompute
 from dpo_tui.train.shortcuts.batch_dependence import computed_obstacle, rope_obstacle
 from dpo_tui.train.shortcuts.check_budget import DatasetLengths
@@ -23,13 +24,14 @@ from dpo_tui.train.trainer.callbacks import RunCallback
 from dpo_tui.train.trainer.grouped_sampler import grouped_sampler
 from dpo_tui.train.trainer.pair_rows import PairRows
 from dpo_tui.train.trainer.run_datasets import RunDatasets
+from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.worker.distributed import broadcast_from_first
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
 
-class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
+class PairTrainer(SharedEvaluation, ShardedState, PairRows, DPOTrainer):  # type: ignore[misc]
     """TRL's DPOTrainer with phases in the journal, our shortcuts, and our caches of tokens and reference scores.
 
     Args:
@@ -172,7 +174,7 @@ class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
     @property
     def _is_spread_out(self) -> bool:
         """Whether the weights are spread over several processes, which all must run each forward pass."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        return bool(is_sharded(self.model) or self.is_deepspeed_enabled)
 
     def _score(self, dataset: Any, batch_size: int) -> reference_cache.ReferenceLogps:
         def progress(done: int) -> None:
@@ -195,7 +197,7 @@ class PairTrainer(SharedEvaluation, PairRows, DPOTrainer):  # type: ignore[misc]
             return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-class DemonstrationTrainer(SharedEvaluation, SFTTrainer):  # type: ignore[misc]
+class DemonstrationTrainer(SharedEvaluation, ShardedState, SFTTrainer):  # type: ignore[misc]
     """TRL's SFTTrainer with the phase of its tokenising in the journal."""
 
     def __init__(self, journal: Journal, **options: Any) -> None:

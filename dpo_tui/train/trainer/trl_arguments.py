@@ -14,6 +14,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.trackers import PROJECT
 from dpo_tui.train.model.device import TrainingDevice
+from dpo_tui.train.model.sharding import fsdp_arguments, with_dtypes_of_one_process
 
 # Five evaluations in a run without eval_steps: Trainer reads a number below 1 as a fraction of all steps.
 _EVAL_STEPS_RATIO = 0.2
@@ -196,7 +197,7 @@ def trl_arguments(
     values = _shared_arguments(config, folder, device, evaluates=evaluates, resumes=resumes) | dict(own or {})
     arguments = _known_to_trl(arguments_class, values)
     if not config.trl:
-        return arguments_class(**arguments)
+        return with_dtypes_of_one_process(arguments_class(**arguments), config, device)
     # transformers refuses it where there is no TF32, although it changes nothing there.
     passed_on = {name: value for name, value in config.trl.items() if not (name == "tf32" and device.kind == "cpu")}
     unknown = sorted(passed_on.keys() - {field.name for field in dataclasses.fields(arguments_class)})
@@ -206,11 +207,12 @@ def trl_arguments(
             hint="remove it, or install the TRL that it was written for",
         )
     try:
-        return arguments_class(**(arguments | copy.deepcopy(passed_on)))
+        made = arguments_class(**(arguments | copy.deepcopy(passed_on)))
     except (TypeError, ValueError, ImportError) as error:
         raise TrainingError(
             f"[trl] {', '.join(config.trl)}: TRL refuses them: {error}", hint="mend or remove them in the config"
         ) from error
+    return with_dtypes_of_one_process(made, config, device)
 
 
 def _shared_arguments(
@@ -242,6 +244,7 @@ def _shared_arguments(
         "run_name": config.name,
         "project": PROJECT,
         "disable_tqdm": True,
+        **fsdp_arguments(config),
     }
 
 

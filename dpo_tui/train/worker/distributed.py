@@ -57,6 +57,7 @@ class AllReduceAny:
         """Return the logical or of the flags over all ranks."""
         if not has_peers():
             return flags
+        # The maximum of 0 and 1 is the logical or; not every backend reduces booleans.
         combined = torch.tensor(flags, dtype=torch.uint8)
         distributed.all_reduce(combined, op=distributed.ReduceOp.MAX, group=_cpu_group())
         return tuple(bool(flag) for flag in combined.tolist())
@@ -75,6 +76,7 @@ def broadcast_from_first(value: Any) -> Any:
     """Return rank 0's value on every rank; those of the others are not looked at."""
     if not has_peers():
         return value
+    # Filled in place on the other ranks, whose own value is only of the right length.
     values = [value]
     distributed.broadcast_object_list(values, src=0, group=_cpu_group())
     return values[0]

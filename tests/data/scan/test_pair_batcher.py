@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dpo_tui.data.checks.byte_prefilter import unusual_rows
 from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.columns.columnar_decoder import ColumnarDecoder, MixedColumnsError
 from dpo_tui.data.rows.column_shapes import ColumnMapping
 from dpo_tui.data.rows.record_to_pairs import Recogniser
-from dpo_tui.data.scan.columnar_decoder import ColumnarDecoder, MixedColumnsError
 from dpo_tui.data.scan.pair_batcher import PairBatch, PairBatcher
 from dpo_tui.data.source.json_lines import lines_of, parse, parse_block_with_warnings
 from dpo_tui.data.source.row_warnings import RowWarning

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui import paths
+from dpo_tui.data import cache_folders
 from dpo_tui.data.scan import scan_cache
 from dpo_tui.data.scan.row_index import open_index
 from dpo_tui.data.scan.scan_process import ScanRequest
@@ -27,7 +28,7 @@ def cached() -> set[str]:
 def cache(name: str, used: float, size: int = 10) -> None:
     """A finished cache folder of this size that was last used at this time."""
     folder = paths.cache() / "data" / name
-    draft = scan_cache.Draft(folder)
+    draft = cache_folders.Draft(folder)
     (draft.path / "rows.jsonl").write_bytes(b"x" * size)
     draft.commit()
     if folder.exists():
@@ -42,7 +43,7 @@ def test_the_twenty_used_last_are_cached() -> None:
 
 
 def test_the_caches_used_longest_ago_make_room_for_unpacked_archives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 1000)
+    monkeypatch.setattr(cache_folders, "LIMIT_BYTES", 1000)
     cache("first", used=1000, size=400)
     cache("second", used=2000, size=400)
     cache("third", used=3000, size=200)
@@ -52,7 +53,7 @@ def test_the_caches_used_longest_ago_make_room_for_unpacked_archives(monkeypatch
 
 
 def test_the_newest_stays_however_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 1000)
+    monkeypatch.setattr(cache_folders, "LIMIT_BYTES", 1000)
     cache("small", used=1000)
     cache("huge", used=2000, size=5000)
     assert cached() == {"huge"}
@@ -71,15 +72,15 @@ def test_opening_a_dataset_again_makes_its_cache_the_last_that_goes(
     os.utime(folder, (1000, 1000))
     cache("younger", used=2000, size=50)
     assert open_index(Source(str(packed))).count == 50
-    monkeypatch.setattr(scan_cache, "LIMIT_BYTES", sum(path.stat().st_size for path in folder.iterdir()) + 100)
+    monkeypatch.setattr(cache_folders, "LIMIT_BYTES", sum(path.stat().st_size for path in folder.iterdir()) + 100)
     cache("youngest", used=3000, size=60)
     assert cached() == {archive, "youngest"}
 
 
 def test_drafts_of_killed_scans_go_and_those_at_work_stay() -> None:
     cache("one", used=1000)
-    dead = scan_cache.Draft(paths.cache() / "data" / "dead").path
-    at_work = scan_cache.Draft(paths.cache() / "data" / "at-work").path
+    dead = cache_folders.Draft(paths.cache() / "data" / "dead").path
+    at_work = cache_folders.Draft(paths.cache() / "data" / "at-work").path
     hours_ago = at_work.stat().st_mtime - 2 * 3600
     os.utime(dead, (hours_ago, hours_ago))
     cache("two", used=2000)
@@ -96,7 +97,7 @@ def test_a_changed_file_has_a_cache_of_its_own(tmp_path: Path) -> None:
 
 def test_a_draft_that_is_given_up_leaves_nothing_and_caches_are_the_owners_alone() -> None:
     """A cache may hold all rows of a private dataset."""
-    draft = scan_cache.Draft(paths.cache() / "data" / "given-up")
+    draft = cache_folders.Draft(paths.cache() / "data" / "given-up")
     (draft.path / "rows.jsonl").write_text("{}\n")
     draft.discard()
     assert cached() == set()
@@ -112,7 +113,7 @@ def test_a_dataset_that_is_open_stays_until_it_is_closed(tmp_path: Path, monkeyp
     index = open_index(Source(str(packed)))
     (archive,) = cached()
     os.utime(paths.cache() / "data" / archive, (1000, 1000))
-    monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 100)
+    monkeypatch.setattr(cache_folders, "LIMIT_BYTES", 100)
     cache("second", used=2000)
     cache("third", used=3000)
     assert cached() == {archive, "third"}
@@ -126,7 +127,7 @@ def test_a_dataset_that_is_open_stays_until_it_is_closed(tmp_path: Path, monkeyp
 def test_one_that_another_process_has_open_stays_until_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     cache("open", used=1000)
     code = (
-        "import sys, time; from pathlib import Path; from dpo_tui.data.scan.scan_cache import FolderInUse\n"
+        "import sys, time; from pathlib import Path; from dpo_tui.data.cache_folders import FolderInUse\n"
         "used = FolderInUse(Path(sys.argv[1])); print('open', flush=True); time.sleep(600)"
     )
     with subprocess.Popen(
@@ -135,7 +136,7 @@ def test_one_that_another_process_has_open_stays_until_that_is_killed(monkeypatc
         try:
             assert other.stdout is not None
             assert other.stdout.readline() == "open\n"
-            monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 15)
+            monkeypatch.setattr(cache_folders, "LIMIT_BYTES", 15)
             cache("second", used=2000)
             cache("third", used=3000)
             assert cached() == {"open", "third"}
@@ -146,7 +147,7 @@ def test_one_that_another_process_has_open_stays_until_that_is_killed(monkeypatc
 
 
 def test_the_draft_of_a_scan_that_takes_hours_stays() -> None:
-    draft = scan_cache.Draft(paths.cache() / "data" / "slow")
+    draft = cache_folders.Draft(paths.cache() / "data" / "slow")
     hours_ago = draft.path.stat().st_mtime - 2 * 3600
     os.utime(draft.path, (hours_ago, hours_ago))
     cache("one", used=1000)
@@ -168,7 +169,7 @@ def test_a_scan_leaves_the_rows_of_an_archive_to_whoever_has_it_open(
     assert scan_cache.cached_flags(source) is not None
     assert index.row(50) == open_index(source).row(50) == rows(50)[49]
     os.utime(paths.cache() / "data" / archive, (1000, 1000))
-    monkeypatch.setattr(scan_cache, "LIMIT_BYTES", 100)
+    monkeypatch.setattr(cache_folders, "LIMIT_BYTES", 100)
     cache("second", used=2000)
     cache("third", used=3000)
     assert cached() == {archive, "third"}

@@ -206,3 +206,15 @@ def test_a_row_that_the_viewer_has_cut_is_left_out_with_the_reason(tmp_path: Pat
     loaded = load_pairs(Source(str(path)))
     assert len(loaded.pairs) == 4
     assert [(problem.row, "cut chosen short" in problem.message) for problem in loaded.dropped] == [(3, True)]
+
+
+def test_a_link_to_a_folder_elsewhere_is_read_once_and_a_circle_of_links_ends(data: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "other disk"
+    elsewhere.mkdir()
+    write_lines(elsewhere / "part-0.jsonl", rows(4))
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "2026").symlink_to(elsewhere)
+    (linked / "latest").symlink_to(elsewhere)
+    (elsewhere / "up").symlink_to(linked)
+    assert len(load_pairs(Source(str(linked))).pairs) == 4

@@ -67,8 +67,13 @@ def over(supervisors: list[subprocess.Popen[bytes]], folder: RunFolder) -> State
 
 
 def both_train(folder: RunFolder) -> list[RankReport]:
-    """Wait until both ranks have given a sign of life; return what they say of themselves."""
-    return list(until(lambda: len(found := read_reports(folder)) == 2 and found, "both ranks"))
+    """Wait until both ranks train; return what they say of themselves."""
+
+    def training() -> list[RankReport]:
+        # The heartbeat in the background may come before the first that names a phase.
+        return [report for report in read_reports(folder) if report.phase == "train"]
+
+    return list(until(lambda: len(found := training()) == 2 and found, "both ranks"))
 
 
 def alive(report: RankReport, start: int | None) -> bool:

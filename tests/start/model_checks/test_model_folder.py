@@ -115,7 +115,7 @@ OTHER_WEIGHTS: dict[str, tuple[str, str]] = {
 }
 CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown type": ({"model_type": "lama"}, "model_type 'lama' is not known to transformers"),
-    "code of its own": ({"model_type": "newest", "auto_map": {"AutoConfig": "a.B"}}, "runs no code out of a model"),
+    "code that is not there": ({"model_type": "newest", "auto_map": {"AutoConfig": "a.B"}}, "a.B (in config.json)"),
     "no type": ({"model_type": None}, "names no model_type"),
     "a type that is a list": ({"model_type": ["llama"]}, "is not known to transformers"),
     "an encoder": ({"model_type": "clip"}, "is not a language model"),

@@ -36,6 +36,7 @@ SCENARIOS = {
         "instance 9856 9800 MIG-small\ninstance 40192 40000 MIG-half\n"
     ),
     "h100x4-idle": "gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 81000\ncc 9 0\nfan -1\nmig 0\n" * 4,
+    "h100x2-idle": "gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 81000\ncc 9 0\nfan -1\nmig 0\n" * 2,
     "unlike": (
         "gpu\nname NVIDIA GeForce RTX 2060\nmemory 6144 5900\ncc 7 5\n"
         "gpu\nname NVIDIA H100 80GB HBM3\nmemory 81559 81000\ncc 9 0\n"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,67 @@ def test_a_name_with_another_beginning_is_the_same_tensor_only_if_its_shape_is(t
     assert stored.counterpart("model.a.weight", (3, 2)) is None
     assert stored.counterpart("b.weight", (2,)) is None, "one of two"
     assert stored.counterpart("c.weight", (2,)) is None
+
+
+def without_a_shard(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "one.safetensors"}}')
+
+
+def with_a_torn_index(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": ')
+
+
+def with_an_index_of_another_form(folder: Path) -> None:
+    (folder / "pytorch_model.bin.index.json").write_text("[]")
+
+
+def with_a_torn_file(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\x10")
+
+
+def with_a_pickle_of_code(folder: Path) -> None:
+    torch.save({"a": Path}, folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (without_a_shard, "one.safetensors, which model.safetensors.index.json names, is not there"),
+        (with_a_torn_index, "model.safetensors.index.json: cannot be read: Expecting value"),
+        (with_an_index_of_another_form, "pytorch_model.bin.index.json: cannot be read: "),
+        (with_a_torn_file, "model.safetensors: cannot be read: "),
+        (with_a_pickle_of_code, "pytorch_model.bin: cannot be read: "),
+        (lambda folder: None, "holds no weights, neither of a model nor of an adapter"),
+    ],
+)
+def test_weights_that_cannot_be_read_are_named_with_what_to_do(tmp_path: Path, harm: Any, message: str) -> None:
+    harm(tmp_path)
+    with pytest.raises(TrainingError, match=re.escape(message)) as found:
+        StoredTensors(tmp_path)
+    assert found.value.hint == "copy the folder here again, or use another checkpoint"
+
+
+def test_an_adapter_is_read_before_a_model_beside_it_and_safetensors_before_pickles(tmp_path: Path) -> None:
+    torch.save({"pickled": torch.arange(6.0).reshape(2, 3)}, tmp_path / "pytorch_model.bin")
+    stored = StoredTensors(tmp_path)
+    assert (stored.names, stored.shape("pickled")) == (("pickled",), (2, 3))
+    assert torch.equal(stored.read("pickled"), torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(stored.read("pickled", (slice(1, 2), slice(0, 2))), torch.tensor([[3.0, 4.0]]))
+    save_file({"model": torch.ones(2)}, tmp_path / "model.safetensors")
+    assert StoredTensors(tmp_path).names == ("model",)
+    save_file({"adapter": torch.arange(4.0)}, tmp_path / "adapter_model.safetensors")
+    stored = StoredTensors(tmp_path)
+    assert stored.names == ("adapter",)
+    assert torch.equal(stored.read("adapter"), torch.arange(4.0))
+    assert torch.equal(stored.read("adapter", (slice(1, 3),)), torch.tensor([1.0, 2.0]))
+    assert torch.equal(stored.read("adapter", ()), torch.arange(4.0))
+
+
+def test_three_blocks_stand_for_a_large_tensor() -> None:
+    """Its beginning, its middle and its end; of rows that are too large themselves, the beginning of each."""
+    rows = (1 << 14) // 100
+    starts = [block[0].start for block in blocks((10_000, 100), whole=False)]
+    assert starts == [0, (10_000 - rows) // 2, 10_000 - rows]
+    experts = list(blocks((8, 3000, 50), whole=False))
+    assert [block[0] for block in experts] == [slice(0, 1), slice(3, 4), slice(7, 8)]
+    assert [block[1] for block in experts] == [slice(0, (1 << 14) // 50)] * 3

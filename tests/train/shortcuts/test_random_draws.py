@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from dpo_tui.train.shortcuts.random_draws import random_in_training
 from tests.support.families import build
@@ -88,6 +89,16 @@ def one_number(states: torch.Tensor) -> torch.Tensor:
     return states if torch.rand([]) >= 0 else -states
 
 
+def two_numbers(states: torch.Tensor) -> torch.Tensor:
+    return torch.where(states > 1e6, torch.rand([2]).sum(), states)
+
+
+def draws_in_another_dtype(states: torch.Tensor) -> torch.Tensor:
+    """Operations with named arguments, of which the result is of use with these alone."""
+    rows = states[torch.zeros(4, dtype=torch.long)].double()
+    return states + 0 * (rows @ torch.rand(8, 8, dtype=torch.float64)).float()
+
+
 def attention_without_dropout(states: torch.Tensor) -> torch.Tensor:
     heads = states.reshape(1, 1, -1, 8)
     return torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, dropout_p=0.0).reshape(states.shape)
@@ -99,6 +110,8 @@ def attention_without_dropout(states: torch.Tensor) -> torch.Tensor:
         (vanishing_noise, "uniform_ draws random numbers"),
         (large_noise, "two passes over one batch"),
         (rare_expert, "bernoulli draws random numbers"),
+        (two_numbers, "rand draws random numbers"),
+        (draws_in_another_dtype, "rand draws random numbers"),
         (one_number, ""),
         (attention_without_dropout, ""),
     ],
@@ -115,3 +128,49 @@ def test_what_a_pass_draws_is_named(change: Callable[[torch.Tensor], torch.Tenso
     assert (random_in_training(model, logps) or "").startswith(found)
     assert bool(random_in_training(model, logps)) is bool(found)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_random_in_training_alone_is_found_and_the_mode_is_restored() -> None:
+    model, states = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.5)).eval(), torch.randn(4, 8)
+    found = random_in_training(model, lambda: model(states).detach())
+    assert (found or "").startswith("two passes over one batch in training mode differ")
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [[0.0, 1e-3, 1e-3], [0.0, 1e-7, 0.0]],
+    ids=["a kernel that adds in any order", "rounding"],
+)
+def test_what_differs_with_the_same_random_numbers_too_is_not_random(differences: list[float]) -> None:
+    """Each pass is off by one of these, whatever the seed."""
+    left = iter(differences)
+    assert random_in_training(torch.nn.Linear(1, 1), lambda: torch.full((2,), next(left))) is None
+
+
+def test_a_pass_that_draws_nothing_is_made_twice_and_not_watched() -> None:
+    """Watching the operations of a large model takes long."""
+    passes = []
+
+    def logps() -> torch.Tensor:
+        passes.append(len(_get_current_dispatch_mode_stack()))
+        return torch.zeros(2)
+
+    assert random_in_training(torch.nn.Linear(1, 1), logps) is None
+    assert passes == [0, 0]
+
+
+def test_a_pass_that_cannot_be_watched_is_taken_for_random_unless_memory_is_short() -> None:
+    def logps_that_raise(error: Exception) -> Callable[[], torch.Tensor]:
+        def logps() -> torch.Tensor:
+            if _get_current_dispatch_mode_stack():
+                raise error
+            return rare_expert(torch.zeros(2, 2))
+
+        return logps
+
+    model = torch.nn.Linear(1, 1)
+    refused = random_in_training(model, logps_that_raise(RuntimeError("no kernel under a mode")))
+    assert refused == "an operation that is not known draws random numbers for tokens in training mode"
+    with pytest.raises(torch.OutOfMemoryError):
+        random_in_training(model, logps_that_raise(torch.OutOfMemoryError("none left")))

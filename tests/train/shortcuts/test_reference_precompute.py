@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,6 +132,15 @@ def test_kept_scores_come_back(home: Path) -> None:
 )
 def test_the_key_tells_everything_apart(parts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     assert reference_cache.key_of(parts, rows) != reference_cache.key_of(PARTS, ROWS)
+
+
+def test_the_order_in_which_a_key_was_put_together_is_not_in_it() -> None:
+    assert reference_cache.key_of(dict(reversed(PARTS.items())), ROWS) == reference_cache.key_of(PARTS, ROWS)
+
+
+def test_kept_scores_are_for_their_owner_alone(home: Path) -> None:
+    reference_cache.store("k", SCORES)
+    assert stat.S_IMODE(reference_cache.folder().stat().st_mode) == 0o700
 
 
 CIRCUMSTANCES: dict[str, Any] = {
@@ -359,6 +369,19 @@ def test_weights_are_named_by_what_is_in_them(home: Path, tmp_path: Path) -> Non
     (model / "adapter_config.json").write_text("{}")
     assert reference_cache.WeightsDigest(str(model)).result() is None, "its base lies elsewhere"
     assert reference_cache.WeightsDigest("some/hub-id").result() is None
+
+
+def test_weights_that_are_still_being_read_do_not_keep_a_run_from_ending(home: Path, tmp_path: Path) -> None:
+    """A pipe that nobody writes to is read for ever, as gigabytes from a slow disk are for minutes."""
+    model = tmp_path / "model"
+    model.mkdir()
+    os.mkfifo(model / "model.safetensors")
+    before = set(threading.enumerate())
+    reference_cache.WeightsDigest(str(model))
+    reading = [thread for thread in threading.enumerate() if thread not in before]
+    assert [thread.daemon for thread in reading] == [True]
+    (model / "model.safetensors").write_bytes(b"")
+    reading[0].join()
 
 
 def test_the_phase_is_announced_once(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:

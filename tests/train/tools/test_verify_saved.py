@@ -103,6 +103,7 @@ def test_a_whole_run_and_its_exports_pass_every_check(run: RunFolder, tmp_path: 
         checks = verified(exported(run, tmp_path / f"merge-{merge}", merge=merge))
         assert {status for status, _ in checks.values()} == {"ok"}
         assert ("merge" in checks) == merge
+        assert ("base" in checks) != merge
 
 
 DAMAGE: dict[str, tuple[Callable[[RunFolder], object], str, str]] = {
@@ -175,6 +176,37 @@ def test_each_damage_to_an_export_is_named(run: RunFolder, tmp_path: Path) -> No
     assert {"files", "model", "change of the model", "merge"} <= set(found)
     for check in ("model", "change of the model", "merge"):
         assert found[check].startswith("model.safetensors is cut: 40 of its"), found[check]
+
+
+def test_an_adapter_names_its_base_and_another_in_its_place_is_noticed(
+    home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the record, the card and PEFT's settings: commit of the hub's cache, and SHA-256 as the hub shows it."""
+    import hashlib
+
+    from dpo_tui.train.tools import export_run
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "hub" / "models--me--base" / "snapshots" / commit
+    shutil.copytree(tiny_model, snapshot)
+    digest = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
+    folder = finished_run(snapshot, tiny_pairs, **QUICK)
+    adapter = exported(folder, tmp_path / "adapter", merge=False)
+    record = json.loads((adapter / "dpo-tui-export.json").read_text())["base"]
+    assert record == {"model": commit, "revision": commit, "sha256": {"model.safetensors": digest}}
+    assert json.loads((adapter / "adapter_config.json").read_text())["revision"] == commit
+    card = (adapter / "README.md").read_text()
+    assert f"at revision `{commit}`" in card
+    assert f"- `model.safetensors` `{digest}`" in card
+    assert str(tmp_path) not in card
+    assert verified(adapter)["base"] == ("ok", "1 files of weights are as when it was exported, by their SHA-256")
+
+    rewrite(snapshot / "model.safetensors", shift)
+    assert "model.safetensors of" in failed(adapter)["base"]
+    monkeypatch.setattr(export_run, "_base_files", lambda _: Path("/nonexistent"))
+    adapter = exported(folder, tmp_path / "adapter-2", merge=False)
+    assert json.loads((adapter / "dpo-tui-export.json").read_text())["base"]["sha256"] == {}
+    assert verified(adapter)["base"][0] == "not checked"
 
 
 def test_full_fine_tuning_is_verified_too(home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path) -> None:

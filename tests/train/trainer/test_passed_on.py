@@ -1,14 +1,16 @@
 """What [trl], [peft] and [model_init] hold reaches the libraries, with shortcuts that stay exact, and the receipt."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dpo_tui.demo.assets import model_dir
 from dpo_tui.errors import TrainingError
 from tests.support.trained_both_ways import ours, plain_trl
-from tests.support.training import finished_run, make_config, make_run
+from tests.support.training import finished_run, lines, make_config, make_run
 
 ROPE = {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}}
 
@@ -115,3 +117,20 @@ def test_a_worker_says_which_table_a_library_refuses(
 
 def test_tf32_changes_nothing_on_a_cpu(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     assert ours(make_config(tiny_model, tiny_pairs, max_steps=1, trl={"tf32": True})).log
+
+
+def test_a_model_without_gradient_checkpointing_trains_without_it_and_says_so(
+    home: Path, tiny_pairs: Path, tmp_path: Path
+) -> None:
+    from transformers import CTRLConfig, CTRLLMHeadModel
+
+    model = tmp_path / "ctrl"
+    options = {"n_positions": 512, "n_embd": 32, "n_layer": 2, "n_head": 2, "dff": 64}
+    CTRLLMHeadModel(CTRLConfig(vocab_size=1536, eos_token_id=1, **options)).save_pretrained(model)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(model_dir() / file, model)
+    config = make_config(model, tiny_pairs, max_steps=2, gradient_checkpointing=True, save_steps=2, kl_prompts=0)
+    folder = finished_run(model, tiny_pairs, gradient_checkpointing=True, kl_prompts=0)
+    said = [line["message"] for line in lines(folder.events) if line["kind"] == "warning"]
+    assert "gradient_checkpointing is off: CTRLLMHeadModel has none, so a step needs more memory" in said
+    assert ours(config).trainer.args.gradient_checkpointing is False

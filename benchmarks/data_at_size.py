@@ -1,0 +1,204 @@
+"""What a dataset costs before a run exists and in its worker: time, memory, and the rate of tokenising.
+
+    DPO_TUI_REAL_DATA=… python benchmarks/data_at_size.py --model SMOLLM2 [--pairs 1000 100000 1000000] [--keep DIR]
+
+For each number of pairs it makes the file of benchmarks/inspect_data.py and measures, each in a fresh process:
+`datasets.load_dataset`, the check before a run with an empty cache and again with what that left, and the worker's
+loading of the rows. Memory is anonymous (RssAnon, at its peak): what a process maps from a file, and the system can
+drop, is not in it.
+Tokenising is measured on the rows of the file that --tokenise names, after the tokenizer has been warmed up.
+Prints Markdown tables for benchmarks/results/data_at_size.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process took: seconds on the clock and of the processor, and its anonymous memory in MB, at its peak."""
+
+    seconds: float
+    processor: float
+    peak: float
+    more: dict[str, Any]
+
+
+def measured(part: str, file: Path, model: str, home: Path, held_out: float = 0.02) -> Cost:
+    """Run a part of this file in a fresh process; its own figures leave its imports out."""
+    environment = {**os.environ, "DPO_TUI_HOME": str(home), "TOKENIZERS_PARALLELISM": "true"}
+    command = [sys.executable, __file__, "--part", part, "--file", str(file), "--model", model]
+    process = subprocess.Popen(
+        [*command, "--held-out", str(held_out)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        root = psutil.Process(process.pid)
+        while not done.wait(0.05):
+            try:
+                family = [root.pid, *(one.pid for one in root.children(recursive=True))]
+                peak[0] = max(peak[0], sum(map(_anonymous, family)))
+            except (psutil.Error, OSError):
+                continue
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    out, _ = process.communicate()
+    done.set()
+    thread.join()
+    if process.returncode:
+        raise SystemExit(f"{part} ended with {process.returncode}")
+    found = json.loads(out.strip().splitlines()[-1])
+    return Cost(found.pop("seconds"), found.pop("processor"), peak[0] / 1e6, found)
+
+
+def _anonymous(pid: int) -> int:
+    """Bytes of a process that no file holds."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+def _config(file: str, model: str, held_out: float) -> Any:
+    from dpo_tui.config.files import LoadedConfig, from_values
+
+    return LoadedConfig(from_values({"model_name": model, "dataset": file, "gpus": "none", "eval_split": held_out}))
+
+
+def _part(name: str, file: str, model: str, held_out: float) -> dict[str, Any]:
+    """What a child process does."""
+    if name == "load":
+        import datasets
+
+        datasets.disable_progress_bars()
+        with tempfile.TemporaryDirectory(dir=Path(file).parent) as cache:
+            return _timed(lambda: datasets.load_dataset("json", data_files=file, cache_dir=cache))[0]
+    if name == "prepare":
+        from dpo_tui.start.prepare import prepare
+
+        loaded = _config(file, model, held_out)
+        cost, found = _timed(lambda: prepare(loaded))
+        return cost | {"usable": found.usable, "held_out": found.held_out, "dropped": len(found.dropped)}
+    from dpo_tui.train.trainer.run_datasets import load_datasets
+
+    config = _config(file, model, held_out).config
+    if name == "worker":
+        cost, rows = _timed(lambda: load_datasets(config))
+        return cost | {"train": len(rows.train), "held": _anonymous(os.getpid()) / 1e6}
+    return _tokenising(config, load_datasets(config))
+
+
+def _tokenising(config: Any, rows: Any) -> dict[str, Any]:
+    """The worker's tokenising, without a model: the method of its trainer, on a trainer that was not constructed."""
+    from transformers import AutoTokenizer
+
+    from dpo_tui.train.trainer.trainers import PairTrainer
+
+    tokenizer = AutoTokenizer.from_pretrained(config.model_name)
+    ignored = SimpleNamespace(
+        phase=lambda *_: None,
+        event=lambda *_, **__: None,
+        progress=lambda *_, **__: None,
+        rank=SimpleNamespace(is_first=True, count=1, number=0),
+    )
+    trainer = PairTrainer.__new__(PairTrainer)
+    trainer.config, trainer.journal, trainer._tokenizer = config, ignored, tokenizer
+    trainer.stop_requests = SimpleNamespace(raise_if_stopped=lambda: None, stop_wanted=lambda: False)
+    trainer.shortcuts = SimpleNamespace(reference=SimpleNamespace(on=False))
+    arguments = SimpleNamespace(max_length=1024, truncation_mode="keep_start", dataset_num_proc=None)
+    trainer._prepare_dataset(rows.train.select(range(100)), tokenizer, arguments, "train")
+    cost, made = _timed(lambda: trainer._prepare_dataset(rows.train, tokenizer, arguments, "train"))
+    return cost | {"pairs": len(rows.train), "kept": len(made)}
+
+
+def _timed(function: Any) -> tuple[dict[str, Any], Any]:
+    start, used = time.perf_counter(), _processor_seconds()
+    found = function()
+    return {"seconds": time.perf_counter() - start, "processor": _processor_seconds() - used}, found
+
+
+def _processor_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _tables(given: argparse.Namespace, folder: Path, home: Path) -> None:
+    import shutil
+
+    from inspect_data import make_file
+
+    real = Path(os.environ["DPO_TUI_REAL_DATA"])
+    cores = len(os.sched_getaffinity(0))
+    print(f"{cores} cores, load average {os.getloadavg()[0]:.1f} at the start, median of {given.repeat}\n")
+    print("| pairs | what | seconds | ratio | processor s | memory at its peak |")
+    print("|---:|---|---:|---:|---:|---:|")
+    for pairs in given.pairs:
+        file = folder / f"pairs-{pairs}.jsonl"
+        if not file.exists():
+            make_file(file, pairs, real)
+        found: dict[str, list[Cost]] = {}
+        for _ in range(given.repeat):
+            shutil.rmtree(home, ignore_errors=True)
+            for what in ("load", "prepare", "prepare again", "worker"):
+                found.setdefault(what, []).append(measured(what.split()[0], file, given.model, home))
+        base = median(one.seconds for one in found["load"])
+        for what, costs in found.items():
+            seconds, processor = median(one.seconds for one in costs), median(one.processor for one in costs)
+            peak = median(one.peak for one in costs)
+            print(f"| {pairs:,} | {what} | {seconds:.2f} | {seconds / base:.2f} | {processor:.1f} | {peak:,.0f} MB |")
+    if given.tokenise:
+        file = folder / f"pairs-{given.tokenise}.jsonl"
+        if not file.exists():
+            make_file(file, given.tokenise, real)
+        costs = []
+        for _ in range(given.repeat):
+            shutil.rmtree(home, ignore_errors=True)
+            costs.append(measured("tokenise", file, given.model, home))
+        pairs = costs[0].more["pairs"]
+        seconds, processor = median(one.seconds for one in costs), median(one.processor for one in costs)
+        print(
+            f"\nTokenising {pairs:,} pairs: {pairs / seconds:,.0f} pairs a second on the clock, "
+            f"{pairs / processor:,.0f} a processor second, {median(one.peak for one in costs):,.0f} MB."
+        )
+
+
+def main() -> None:
+    """Run the benchmark."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--pairs", type=int, nargs="*", default=[1000, 100_000, 1_000_000])
+    arguments.add_argument("--tokenise", type=int, default=20_000)
+    arguments.add_argument("--model", required=True)
+    arguments.add_argument("--keep", type=Path, help="keep the synthetic files in this folder, and use them again")
+    arguments.add_argument("--repeat", type=int, default=3)
+    arguments.add_argument("--part", help=argparse.SUPPRESS)
+    arguments.add_argument("--file", help=argparse.SUPPRESS)
+    arguments.add_argument("--held-out", type=float, default=0.02)
+    given = arguments.parse_args()
+    if given.part:
+        print(json.dumps(_part(given.part, given.file, given.model, given.held_out)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        _tables(given, folder, Path(scratch) / "home")
+
+
+if __name__ == "__main__":
+    main()

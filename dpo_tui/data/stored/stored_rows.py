@@ -1,0 +1,219 @@
+"""Rows of a large dataset as a sequence over a memory-mapped Arrow file: a row is made an object when it is read.
+
+A slice or a selection is another view of the same file. What has to be known of all rows to split and check them is in
+columns of its own (:mod:`dpo_tui.data.stored.row_writer` has the list), so that no row is parsed for it.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dpo_tui.data.cache_folders import FolderInUse
+from dpo_tui.data.stored.row_cells import messages_of_cell, sorted_json
+
+Item = TypeVar("Item")
+ROWS = "rows.arrow"
+UNLIKE = -1
+"""The shape of a row that is like no other: it is rendered by itself."""
+_BLOCK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RowColumns:
+    """Which fields of a row class are held how.
+
+    Args:
+        item: the class; its first field is the row's number.
+        names: of its other fields, in their order.
+    """
+
+    item: type[Any]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, item: type[Any]) -> "RowColumns":
+        """The columns of a class, which is a dataclass."""
+        return cls(item, tuple(field.name for field in fields(item))[1:])
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The fields that are conversations."""
+        return tuple(name for name in self.names if name not in ("tools", "text", "desirable"))
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether a field is the prompt; of a demonstration it is a part of the conversation."""
+        return "prompt" in self.names
+
+
+class StoredRows(Sequence[Item], Generic[Item]):
+    """Rows in a file.
+
+    Args:
+        file: written by :class:`dpo_tui.data.stored.row_writer.RowWriter`.
+        columns: what its rows are.
+        known: what the writer found out of all rows.
+        in_use: keeps the cache folder of the file; None for a file that needs none.
+        chosen: numbers of the rows of this view, in its order; None for all rows of the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not what ``known`` describes.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        columns: RowColumns,
+        known: dict[str, Any],
+        in_use: FolderInUse | None = None,
+        chosen: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._in_use = in_use
+        self.columns = columns
+        self.known = known
+        self.file = file
+        with pa.memory_map(str(file)) as source:
+            reader = pa.ipc.open_file(source)
+            self.batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self.batches)])
+        self._chosen = chosen
+        if int(self._starts[-1]) != known["count"]:
+            raise ValueError(f"{file} has {self._starts[-1]} rows, not {known['count']}")
+
+    def __len__(self) -> int:
+        return int(self._starts[-1]) if self._chosen is None else len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> "StoredRows[Item]": ...
+    def __getitem__(self, index: int | slice) -> "Item | StoredRows[Item]":
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self), dtype=np.int64)[index])
+        place = range(len(self))[index]  # as a list counts, and raises
+        return next(self._made(self.numbers_in_file[place : place + 1]))
+
+    def __iter__(self) -> Iterator[Item]:
+        for start in range(0, len(self), _BLOCK):
+            yield from self._made(self._block(start))
+
+    def select(self, places: NDArray[np.int64]) -> "StoredRows[Item]":
+        """A view of some of these rows, by their places here, in the order of the places."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._chosen = places.astype(np.int64) if self._chosen is None else self._chosen[places]
+        return view
+
+    def where(self, mask: NDArray[np.bool_]) -> "StoredRows[Item]":
+        """A view of the rows for which a mask is true."""
+        return self.select(np.flatnonzero(mask))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all rows of the file, in its order."""
+        return self._chosen is None
+
+    @property
+    def numbers_in_file(self) -> NDArray[np.int64]:
+        """The number, from 0, of each row in the file."""
+        return np.arange(len(self), dtype=np.int64) if self._chosen is None else self._chosen
+
+    @property
+    def row_numbers(self) -> NDArray[np.int64]:
+        """The number of each row in its dataset, from 1."""
+        return self._fixed("row", np.dtype(np.int64))
+
+    @property
+    def shapes(self) -> NDArray[np.int32]:
+        """The shape of each row, see `row_cells.row_shape`, as a number; `UNLIKE` for rows that have none."""
+        return self._fixed("shape", np.dtype(np.int32))
+
+    def hashes(self, name: str) -> NDArray[np.void]:
+        """A hash of 16 bytes of each row: of its ``prompt``, or of its ``content``, all its conversations."""
+        return self._fixed(f"{name}_hash", np.dtype("V16"))
+
+    def prompt_keys(self, key_of: Callable[[Any], bytes], seed: int) -> NDArray[np.void]:
+        """The keys of prompts by which rows are held out, for rows that have a prompt.
+
+        They are kept beside the file: they cost more than the rest of the split.
+
+        Args:
+            key_of: returns the key of a prompt, for prompts whose JSON text is not in the cell.
+            seed: of the keys.
+        """
+        kept = self.file.with_name(f"keys-{seed}")
+        found: NDArray[np.void] | None = None
+        if self._in_use is not None and kept.is_file():
+            found = np.fromfile(kept, dtype="V16")
+        if found is None or len(found) != self._starts[-1]:
+            key = str(seed).encode()
+            digests: list[bytes] = []
+            for batch in self.batches:
+                for cell in batch.column("prompt").to_pylist():
+                    text = sorted_json(cell)
+                    digests.append(
+                        hashlib.blake2b(text, digest_size=16, key=key).digest()
+                        if text is not None
+                        else key_of(messages_of_cell(cell))
+                    )
+            found = np.frombuffer(b"".join(digests), dtype="V16")
+            if self._in_use is not None:
+                _write_beside(kept, found.tobytes())
+        return found if self._chosen is None else found[self._chosen]
+
+    def _fixed(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """A column of values of one size."""
+        parts = []
+        for batch in self.batches:
+            column = batch.column(name)
+            values = np.frombuffer(column.buffers()[1], dtype=dtype)
+            parts.append(values[column.offset : column.offset + len(column)])
+        whole = np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
+        return whole if self._chosen is None else whole[self._chosen]
+
+    def _block(self, start: int) -> NDArray[np.int64]:
+        stop = min(start + _BLOCK, len(self))
+        return np.arange(start, stop, dtype=np.int64) if self._chosen is None else self._chosen[start:stop]
+
+    def _made(self, numbers: NDArray[np.int64]) -> Iterator[Item]:
+        """The rows with some numbers in the file, in their order."""
+        batch_of = np.searchsorted(self._starts, numbers, side="right") - 1
+        ends = [*np.flatnonzero(np.diff(batch_of)) + 1, len(numbers)]
+        start = 0
+        for end in ends:
+            which = int(batch_of[start])
+            local = numbers[start:end] - self._starts[which]
+            # In order, a slice is a view; `take` copies.
+            in_order = local[-1] - local[0] == len(local) - 1 and bool((np.diff(local) == 1).all())
+            batch = self.batches[which]
+            some = batch.slice(int(local[0]), len(local)) if in_order else batch.take(pa.array(local))
+            yield from self._items(some)
+            start = end
+
+    def _items(self, batch: pa.RecordBatch) -> Iterator[Item]:
+        cells = [self._values(name, batch.column(name).to_pylist()) for name in self.columns.names]
+        for row in zip(batch.column("row").to_pylist(), *cells, strict=True):
+            yield self.columns.item(*row)
+
+    def _values(self, name: str, cells: list[Any]) -> list[Any]:
+        if name in self.columns.messages:
+            return [messages_of_cell(cell) for cell in cells]
+        return [None if cell is None else json.loads(cell) for cell in cells] if name == "tools" else cells
+
+
+def _write_beside(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; on a full or read-only disk it is computed again."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""Divide rows, whether they are a list or stored: the same parts, each as the kind of sequence that it came from."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:  # numpy and pyarrow are imported for large datasets only
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dpo_tui.data.stored.stored_rows import StoredRows
+
+Row = TypeVar("Row")
+
+
+def as_stored(rows: Sequence[Row]) -> "StoredRows[Row] | None":
+    """The rows, if they are stored ones; None for a list."""
+    if isinstance(rows, list):
+        return None
+    from dpo_tui.data.stored.stored_rows import StoredRows
+
+    return rows if isinstance(rows, StoredRows) else None
+
+
+def without(rows: Sequence[Row], places: Collection[int]) -> Sequence[Row]:
+    """The rows but for those at some places, counted from 0."""
+    return divided(rows, places)[0]
+
+
+def divided(rows: Sequence[Row], places: Collection[int]) -> tuple[Sequence[Row], Sequence[Row]]:
+    """The rows that are not at some places, and those that are, each in their order."""
+    stored = as_stored(rows)
+    if stored is None:
+        chosen = set(places)
+        return (
+            [row for place, row in enumerate(rows) if place not in chosen],
+            [row for place, row in enumerate(rows) if place in chosen],
+        )
+    import numpy as np
+
+    mask = np.zeros(len(rows), dtype=np.bool_)
+    mask[np.fromiter(places, np.int64, len(places))] = True
+    return stored.where(~mask), stored.where(mask)
+
+
+def in_order(rows: Sequence[Row], places: Sequence[int]) -> Sequence[Row]:
+    """The rows at some places, in the order of the places."""
+    stored = as_stored(rows)
+    if stored is None:
+        return [rows[place] for place in places]
+    import numpy as np
+
+    return stored.select(np.fromiter(places, np.int64, len(places)))
+
+
+def is_without_tools(rows: Sequence[Any]) -> bool:
+    """Whether it is known without reading them that no row has tools."""
+    stored = as_stored(rows)
+    return stored is not None and not stored.known["has_tools"]
+
+
+def divided_by_key(
+    rows: "StoredRows[Row]",
+    key_of: Callable[[Any], bytes],
+    prompt_of: Callable[[Row], Any],
+    fraction: float,
+    seed: int,
+) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Stored rows to train on and to hold out, whole prompts at a time.
+
+    Args:
+        rows: all usable rows.
+        key_of: returns the key of a prompt, 16 bytes.
+        prompt_of: returns the prompt of a row; asked where rows have no column of prompts.
+        fraction: the share of the rows to hold out.
+        seed: of the keys.
+    """
+    import numpy as np
+
+    from dpo_tui.data.stored.hold_out import held_out_places
+
+    if rows.columns.has_prompt:
+        keys = rows.prompt_keys(key_of, seed)
+    else:
+        keys = np.frombuffer(b"".join(key_of(prompt_of(row)) for row in rows), dtype="V16")
+    mask = np.zeros(len(rows), dtype=np.bool_)
+    mask[held_out_places(keys, fraction)] = True
+    return rows.where(~mask), rows.where(mask)
+
+
+def prompts_in_both(rows: "StoredRows[Any]", others: "StoredRows[Any]") -> "NDArray[np.bool_]":
+    """For each of some rows whether one of the others has its prompt."""
+    import numpy as np
+
+    def halves(some: "StoredRows[Any]") -> Any:
+        return np.ascontiguousarray(some.hashes("prompt")).view([("a", "<u8"), ("b", "<u8")]).ravel()
+
+    mine, theirs = halves(rows), halves(others)
+    # By the first halves, which sort as numbers; hashes of different prompts that agree there are told by the second.
+    possible = np.isin(mine["a"], theirs["a"])
+    pairs = set(theirs[np.isin(theirs["a"], mine["a"][possible])].tolist())
+    return np.array(
+        [bool(may) and tuple(one) in pairs for may, one in zip(possible, mine.tolist(), strict=True)], dtype=bool
+    )

@@ -1,0 +1,1 @@
+"""Many runs as one: sweeps, driven by one detached process a group."""

@@ -1,0 +1,55 @@
+"""The driver's writer of a group's state.json and events.jsonl, which copes with a full disk. Standard library only."""
+
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_state import GroupState, write_group_state
+from dpo_tui.runs.line_log import LineLog, flush_with_patience
+
+_EVENTS_KEPT = 200
+"""Events that wait in memory at most while the disk is full."""
+
+
+class GroupRecord:
+    """Writes the two files, and keeps what could not be written yet.
+
+    Attributes:
+        state: the current state of the group; state.json follows as the disk allows.
+    """
+
+    def __init__(self, folder: GroupFolder, state: GroupState) -> None:
+        self.state = state
+        self._folder = folder
+        self._pending = False
+        self._events = LineLog(folder.events, _EVENTS_KEPT)
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the state and write it; does nothing where they are so already."""
+        changed = replace(self.state, **changes)
+        if changed != self.state:
+            self.state, self._pending = changed, True
+        self.flush()
+
+    def event(self, kind: str, message: str, **more: Any) -> None:
+        """Append an event; ``message`` is a sentence for the user."""
+        self._events.add({"t": time.time(), "kind": kind, "message": message, **more})
+        self.flush()
+
+    def flush(self) -> bool:
+        """Try to write what is pending; return whether everything is written."""
+        try:
+            if self._pending:
+                write_group_state(self._folder, self.state)
+                self._pending = False
+            self._events.flush()
+        except OSError as error:
+            sys.stderr.write(f"cannot write in {self._folder.path}, will try again: {error}\n")
+            return False
+        return True
+
+    def settle(self) -> None:
+        """Write what is pending, retrying for minutes: the group's end must not be lost because the disk is full."""
+        flush_with_patience(self.flush, self._folder.path)

@@ -1,0 +1,34 @@
+"""Requests to a group (stop, stop now, pause): files in its ``control/``, as those to a run. Standard library only."""
+
+import os
+from contextlib import suppress
+
+from dpo_tui.errors import RunError
+from dpo_tui.groups.group_folder import GroupFolder
+
+STOP, STOP_NOW, PAUSE = "stop", "stop-now", "pause"
+
+
+def request(folder: GroupFolder, name: str) -> None:
+    """Make a request.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        folder.control.mkdir(exist_ok=True)
+        (folder.control / name).touch()
+    except OSError as error:
+        raise RunError(f"group {folder.id}: cannot write the request in {folder.control}: {error}") from error
+
+
+def is_requested(folder: GroupFolder, name: str) -> bool:
+    """Whether a request is pending."""
+    return os.path.exists(folder.control / name)
+
+
+def clear_requests(folder: GroupFolder, *names: str) -> None:
+    """Withdraw requests, or mark them as done; all by default."""
+    for name in names or (STOP, STOP_NOW, PAUSE):
+        with suppress(OSError):
+            os.unlink(folder.control / name)

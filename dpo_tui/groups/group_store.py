@@ -1,0 +1,171 @@
+"""The folder of all groups, beside that of all runs: create, list, find and remove groups. Standard library only."""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from dpo_tui import paths
+from dpo_tui.errors import HomeError, RunError, RunNotFoundError
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_plan import GroupPlan
+from dpo_tui.groups.group_status import group_status
+from dpo_tui.runs import run_lock, store
+from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_json_atomic, write_text_atomic
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.store import is_id, new_id
+
+
+def groups_home() -> Path:
+    """The folder of all groups."""
+    return paths.home() / "groups"
+
+
+def create_group(plan: GroupPlan, configs: Sequence[str]) -> GroupFolder:
+    """Make a group's folder; nothing starts yet.
+
+    Args:
+        plan: with any id; the group gets one of its own.
+        configs: the resolved config of each member, as TOML.
+
+    Raises:
+        HomeError: the home folder cannot be written.
+    """
+    home = groups_home()
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while True:
+            now = time.time()
+            folder = GroupFolder(home / new_id(now))
+            draft = GroupFolder(home / f".creating-{folder.id}")
+            draft.member_config(1).parent.mkdir(parents=True, mode=0o700)
+            draft.control.mkdir()
+            for number, text in enumerate(configs, 1):
+                write_text_atomic(draft.member_config(number), text)
+            write_json_atomic(draft.plan, replace(plan, id=folder.id, created_at=now).to_dict())
+            if folder.path.exists() or (paths.runs() / folder.id).exists():
+                _delete_draft(draft.path)
+                continue
+            # Renamed when it is whole: nobody sees half of a plan.
+            os.rename(draft.path, folder.path)
+            fsync_folder(home)
+            return folder
+    except OSError as error:
+        raise HomeError(
+            f"cannot make a group under {home}: {error.strerror or error}",
+            hint="Free some space there, or set DPO_TUI_HOME to a folder that you can write to.",
+        ) from error
+
+
+def _delete_draft(path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def all_groups() -> list[GroupFolder]:
+    """All groups, newest first; a missing home has none.
+
+    Raises:
+        HomeError: the home folder cannot be read.
+    """
+    home = groups_home()
+    try:
+        with os.scandir(home) as entries:
+            names = [entry.name for entry in entries if is_id(entry.name)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HomeError(f"cannot read the groups in {home}: {error.strerror or error}") from error
+    return [GroupFolder(home / name) for name in sorted(names, reverse=True)]
+
+
+def group_name(folder: GroupFolder) -> str:
+    """The name that the user gave a group; empty where it cannot be read."""
+    name = (read_json(folder.plan) or {}).get("name", "")
+    return name if isinstance(name, str) else ""
+
+
+def find_group(key: str) -> GroupFolder | None:
+    """Find a group by its id, a unique prefix of it, or its name; None where none, or more than one, matches."""
+    groups = all_groups()
+    for found in (
+        [one for one in groups if one.id == key],
+        [one for one in groups if key and group_name(one) == key],
+        [one for one in groups if key and one.id.startswith(key)],
+    ):
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def find(key: str) -> RunFolder | GroupFolder:
+    """Find a run or a group. What is exactly a run's id or name is that run, else a group is looked for first.
+
+    Raises:
+        RunNotFoundError: neither, or more than one, matches.
+    """
+    group = find_group(key)
+    if group is None:
+        return store.find(key)
+    try:
+        run = store.find(key)
+    except RunNotFoundError as error:
+        # A prefix of several runs and of the group, such as a date, is nobody's.
+        if group.id == key or group_name(group) == key or not any(one.id.startswith(key) for one in store.all_runs()):
+            return group
+        raise error from None
+    if key in (run.id, store.name_of(run), "last"):
+        return run
+    if group.id == key or group_name(group) == key:
+        return group
+    raise RunNotFoundError(
+        f"run {run.id} and group {group.id} both go by {key!r}", hint="Give more of the id; `dpo-tui runs` lists them."
+    )
+
+
+def find_run(key: str) -> RunFolder:
+    """Find a run, for what cannot be done to a group.
+
+    Raises:
+        RunNotFoundError: there is none, or it is a group.
+    """
+    found = find(key)
+    if isinstance(found, RunFolder):
+        return found
+    name = group_name(found)
+    try:
+        runs = group_status(found).runs
+    except RunError:
+        runs = []
+    newest = f"name one of its runs, such as {runs[-1].id}; " if runs else ""
+    raise RunNotFoundError(
+        f"{found.id}{f' ({name})' if name else ''} is a group of runs, and this is done to one run",
+        hint=f"{newest}`dpo-tui status {found.id}` lists them",
+    )
+
+
+def remove_group(folder: GroupFolder) -> None:
+    """Delete a group's folder; its runs are left, for the caller to delete first.
+
+    Raises:
+        RunError: its driver lives, or the folder cannot be deleted.
+    """
+    if run_lock.owner(folder.lock) is not None:
+        raise RunError(f"group {folder.id} is still driven", hint=f"Stop it first: dpo-tui stop {folder.id}")
+    import shutil  # slow to load, and listing must be fast
+
+    removing = folder.path.with_name(f".removing-{folder.id}")
+    try:
+        if not run_lock.acquire(folder.lock):
+            raise RunError(f"group {folder.id} is just being started", hint="Try again in a moment.")
+        # Renamed first: nobody sees half of it, and nobody can resume what is being deleted.
+        os.replace(folder.path, removing)
+        shutil.rmtree(removing)
+    except OSError as error:
+        raise RunError(f"cannot remove group {folder.id}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            run_lock.release(folder.lock)

@@ -1,0 +1,185 @@
+"""Runs that belong together as one row that folds: the runs of a sweep, and the stages of a chain."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpo_tui.errors import RunError
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_status import group_status
+from dpo_tui.groups.group_store import all_groups, group_name
+from dpo_tui.groups.sweep_values import label
+from dpo_tui.runs.status_names import LIVE, UNKNOWN
+from dpo_tui.views.run_list import RunList, RunSummary
+
+
+@dataclass(frozen=True, slots=True)
+class RunGroup:
+    """One row for several runs.
+
+    Attributes:
+        key: the group's id; of a chain that of its first run with ``chain:`` before it, which no run has.
+        name: what it is called.
+        kind: ``sweep`` or ``chain``.
+        status: of the whole.
+        note: how many runs have which status, and why it waits or failed.
+        runs: those of its runs that are listed, in their own order.
+        folder: the group's folder; None for a chain.
+        fraction: share of its runs that are over, 0 to 1; None where that is not known.
+        best: the best held-out accuracy of its runs; None without one.
+    """
+
+    key: str
+    name: str
+    kind: str
+    status: str
+    note: str
+    runs: tuple[RunSummary, ...]
+    folder: GroupFolder | None = None
+    fraction: float | None = None
+    best: float | None = None
+
+
+class GroupedRunList(RunList):
+    """The runs of the home folder, and the groups.
+
+    Attributes:
+        groups: newest first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[RunGroup] = []
+
+    def poll(self, now: float) -> bool:
+        """Read what may have changed; see `RunList.poll`.
+
+        Raises:
+            HomeError: the home folder cannot be read.
+        """
+        changed = super().poll(now)
+        groups = read_groups(self.groups, {run.id: run for run in self.summaries})
+        changed, self.groups = changed or groups != self.groups, groups
+        return changed
+
+
+def read_groups(known: Sequence[RunGroup], runs: Mapping[str, RunSummary]) -> list[RunGroup]:
+    """Read all groups; may read many files, so call it from a thread.
+
+    Args:
+        known: as they were read before. An ended group whose runs are as they were is not read again.
+        runs: all runs by id.
+    """
+    before = {group.key: group for group in known}
+    return [_read(folder, before.get(folder.id), runs) for folder in all_groups()]
+
+
+def _read(folder: GroupFolder, before: RunGroup | None, runs: Mapping[str, RunSummary]) -> RunGroup:
+    own = tuple(sorted((run for run in runs.values() if _group_of(run) == folder.id), key=_number_in_group))
+    if before is not None and before.status not in LIVE and before.runs == own:
+        return before
+    accuracies = [run.held_out for run in own if run.held_out is not None]
+    best = max(accuracies, default=None)
+    try:
+        status = group_status(folder)
+    except RunError as error:
+        return RunGroup(folder.id, group_name(folder) or folder.id, "group", UNKNOWN, error.message, own, folder)
+    reason = f" · {status.reason}" if status.reason and status.status != "done" else ""
+    over = sum(one.over for one in status.members) / len(status.members) if status.members else None
+    note = f"{status.tally()}{reason}"
+    return RunGroup(folder.id, status.plan.name, status.plan.kind, status.status, note, own, folder, over, best)
+
+
+def with_groups(
+    listed: Sequence[RunSummary], groups: Sequence[RunGroup], toggled: Collection[str], *, unfold_all: bool = False
+) -> list[RunSummary | RunGroup]:
+    """The rows of the list: each group where the first of its runs would be, and below it its runs if it is unfolded.
+
+    Args:
+        listed: the runs to list, in their order.
+        groups: all groups; one of whose runs none is listed is left out, unless none has started yet.
+        toggled: as in `is_unfolded`, like ``unfold_all``.
+        unfold_all: likewise.
+    """
+    found = {group.key: group for group in groups}
+    chains = _chains(listed)
+    rows: list[RunSummary | RunGroup] = [group for group in groups if not group.runs and not listed]
+    rows += [group for group in groups if not group.runs and listed and group.status in LIVE]
+    shown: set[str] = set()
+    for run in listed:
+        group = found.get(_group_of(run)) or chains.get(run.id)
+        if group is None:
+            rows.append(run)
+        elif group.key not in shown:
+            shown.add(group.key)
+            rows.append(group)
+            if is_unfolded(group, toggled, unfold_all):
+                here = {one.id for one in listed}
+                rows += [one for one in group.runs if one.id in here]
+    return rows
+
+
+def is_unfolded(group: RunGroup, toggled: Collection[str], unfold_all: bool) -> bool:
+    """Whether the runs of a group are listed below it: those of a chain are at first, those of a sweep are not.
+
+    Args:
+        group: the group.
+        toggled: keys of those that the user has folded or unfolded.
+        unfold_all: whether all are unfolded, as while a filter looks for runs.
+    """
+    return unfold_all or ((group.folder is None) != (group.key in toggled))
+
+
+def group_at(rows: Sequence[RunSummary | RunGroup], key: str | None, *, around: bool = False) -> RunGroup | None:
+    """The group whose row has a key, or, with ``around``, also the one that the run of that key is in."""
+    groups = [row for row in rows if isinstance(row, RunGroup)]
+    return next((one for one in groups if key == one.key or (around and key in {run.id for run in one.runs})), None)
+
+
+def values_of(run: RunSummary) -> str:
+    """The settings that tell a run from the others of its group, as text; empty for other runs."""
+    belongs = run.about.get("group")
+    return label(values) if isinstance(belongs, dict) and isinstance(values := belongs.get("values"), dict) else ""
+
+
+def _group_of(run: RunSummary) -> str:
+    belongs = run.about.get("group")
+    return str(belongs.get("id", "")) if isinstance(belongs, dict) else ""
+
+
+def _number_in_group(run: RunSummary) -> tuple[int, str]:
+    belongs: dict[str, Any] = run.about.get("group") or {}
+    number = belongs.get("member")
+    return (number if isinstance(number, int) else 0, run.id)
+
+
+def _chains(runs: Sequence[RunSummary]) -> dict[str, RunGroup]:
+    """Chains of runs that were started as one command, by the id of each of their runs."""
+    by_id = {run.id: run for run in runs}
+    first: dict[str, str] = {}
+    for run in sorted(runs, key=lambda one: one.id):
+        after = str(run.about.get("after") or "")
+        # Ids sort by age, so the run before has its place already; one that is gone begins no chain.
+        first[run.id] = first.get(after, run.id) if after in by_id else run.id
+    found: dict[str, RunGroup] = {}
+    for start in set(first.values()):
+        own = tuple(by_id[run_id] for run_id in sorted(first) if first[run_id] == start)
+        if len(own) > 1:
+            group = _chain(own)
+            found |= dict.fromkeys((run.id for run in own), group)
+    return found
+
+
+def _chain(runs: tuple[RunSummary, ...]) -> RunGroup:
+    statuses = [run.status for run in runs]
+    live = next((status for status in statuses if status in LIVE and status != "queued"), "")
+    waiting = "queued" if "queued" in statuses else ""
+    broken = next((status for status in ("failed", "lost", "stopped", UNKNOWN) if status in statuses), "done")
+    done = statuses.count("done")
+    note = (
+        f"stage {min(done + 1, len(runs))} of {len(runs)}" if live or waiting else f"{done} of {len(runs)} stages done"
+    )
+    name = " → ".join(run.name for run in runs)
+    return RunGroup(
+        f"chain:{runs[0].id}", name, "chain", live or waiting or broken, note, runs, None, done / len(runs), None
+    )

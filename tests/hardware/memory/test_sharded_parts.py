@@ -1,0 +1,51 @@
+"""What FSDP2 divides, in the estimate of one process: the arithmetic, part by part."""
+
+from typing import Any
+
+import pytest
+
+from dpo_tui.config.files import from_values
+from dpo_tui.hardware.memory.memory_estimate import MemoryEstimate, estimate
+from dpo_tui.hardware.models.lookup import architecture_of
+
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+ARCH = architecture_of(MODEL)
+
+
+def estimated(distributed: str, **values: Any) -> MemoryEstimate:
+    return estimate(
+        from_values({"model_name": MODEL, "dataset": "-", "gpu_count": 4, "distributed": distributed, **values}), ARCH
+    )
+
+
+@pytest.mark.parametrize("use_lora", [True, False], ids=["adapter", "full"])
+def test_each_of_four_processes_holds_a_quarter_of_all_but_its_activations(use_lora: bool) -> None:
+    whole, divided = (estimated(how, use_lora=use_lora) for how in ("ddp", "fsdp2"))
+    for part in ("weights", "gradients", "optimizer", *(["adapter"] if use_lora else [])):
+        assert divided.part(part) == -(-whole.part(part) // 4), part
+    if use_lora:  # a whole model has its peak in the optimizer's step, where no activations are left
+        assert divided.part("activations") == whole.part("activations") > 0
+    assert (whole.part("gradient_buckets") > 0, divided.part("gradient_buckets")) == (True, 0)
+    assert divided.total < whole.total
+
+
+def test_two_layers_and_the_vocabulary_are_whole_at_times() -> None:
+    layer = (ARCH.parameters - ARCH.embedding_weights) // ARCH.layers
+    weights = 2 * layer + ARCH.embedding_weights
+    assert estimated("fsdp2").part("unsharded") == pytest.approx(2 * weights, rel=1e-6), "bf16"
+    full = estimated("fsdp2", use_lora=False)
+    assert full.part("unsharded") == pytest.approx(2 * weights * 2, rel=1e-6), "and their gradients"
+
+
+def test_offloaded_parts_are_not_on_the_gpu() -> None:
+    offloaded = estimated("fsdp2", use_lora=False, cpu_offload=True)
+    assert [offloaded.part(name) for name in ("weights", "gradients", "optimizer")] == [0, 0, 0]
+    assert offloaded.part("unsharded") == estimated("fsdp2", use_lora=False).part("unsharded")
+
+
+def test_a_reference_that_is_scored_in_steps_is_whole_in_its_pass() -> None:
+    scored = {how: estimated("fsdp2", use_lora=False, precompute_ref_log_probs=how) for how in ("on", "off")}
+    assert scored["off"].part("reference_model") == ARCH.parameters * 4 // 4
+    passes = next(phase.size for phase in scored["off"].phases if phase.name == "reference pass")
+    assert passes > ARCH.parameters * 2, "TRL divides it as one group"
+    assert scored["on"].part("reference_model") == 0
