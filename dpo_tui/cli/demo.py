@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from dpo_tui.cli.follow import follow
 from dpo_tui.cli.open_app import can_show_app, open_app
 from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load
+from dpo_tui.config.recipes import recipe_of
 from dpo_tui.demo import assets
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.runs.start_run import ARGV_VARIABLE, start
 from dpo_tui.runs.status import status_of
 from dpo_tui.start.prepare import create_run, prepare
+from dpo_tui.strategies.metric_expectations import PREFERENCE_ACCURACY, PREFERENCE_MARGIN
 from dpo_tui.text.printable import printable
 
 _INTRODUCTION = (
@@ -40,11 +43,15 @@ _NEXT_STEPS = (
 
 @click.command()
 @click.option("--no-tui", is_flag=True, help="Plain text, also in a terminal.")
-def demo(no_tui: bool) -> None:
+@click.option(
+    "--recipe", metavar="NAME", help="Train with the loss of a recipe; `config init --recipe list` names them."
+)
+def demo(no_tui: bool, recipe: str | None) -> None:
     """Train the shipped toy model on the shipped pairs, and show what changed."""
+    settings = demo_settings(recipe)
     narrate(textwrap.fill(_INTRODUCTION, _width(), break_on_hyphens=False) + "\n")
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
-    folder = start_demo()
+    folder = start_demo(settings)
     code = follow(folder) if no_tui or not can_show_app() else _show_in_app(folder)
     if code == 0:
         _show_result(folder)
@@ -62,31 +69,66 @@ def _show_in_app(folder: RunFolder) -> int:
     sys.exit(0)
 
 
-def start_demo() -> RunFolder:
-    """Start the demo's run in the background."""
-    shipped = {
+def demo_settings(recipe: str | None = None) -> dict[str, Any]:
+    """Return the settings of the demo's run that are not in its config file.
+
+    Args:
+        recipe: whose loss to train with, at a rate for the toy model; None for the config's own.
+
+    Raises:
+        ConfigError: there is no recipe of that name.
+    """
+    shipped: dict[str, Any] = {
         "model_name": str(assets.model_dir()),
         "dataset": str(assets.pairs_file()),
         "eval_dataset": str(assets.heldout_file()),
     }
-    folder = create_run(prepare(load(assets.config_file(), shipped), name="demo"))
+    if recipe is None:
+        return shipped
+    values = {name: value for name, value in recipe_of(recipe).values.items() if name != "learning_rate"}
+    rate = assets.RECIPE_RATES.get(recipe)
+    return shipped | values | ({"learning_rate": rate} if rate is not None else {})
+
+
+def start_demo(settings: Mapping[str, Any] | None = None) -> RunFolder:
+    """Start the demo's run in the background.
+
+    Args:
+        settings: from :func:`demo_settings`, those of the demo as it ships when left out.
+    """
+    changes = demo_settings() if settings is None else settings
+    folder = create_run(prepare(load(assets.config_file(), changes), name="demo"))
     start(folder)
     return folder
 
 
 def _show_result(folder: RunFolder) -> None:
     metrics = _read_lines(folder.metrics)
-    evaluations = [(line["step"], line["eval_rewards/accuracies"]) for line in metrics if "eval_loss" in line]
-    click.echo("\nPreference accuracy on held-out pairs:")
-    for step, accuracy in evaluations:
-        bar = "█" * round(accuracy * 40)
-        note = f"  ({_TIE_NOTE})" if step == 0 else ""
-        click.echo(
-            textwrap.fill(f"  step {step:>3}  {accuracy:>4.0%}  {bar}{note}", _width(), subsequent_indent=" " * 18)
-        )
+    evaluations = [line for line in metrics if "eval_loss" in line]
+    if not any(PREFERENCE_ACCURACY in name for line in evaluations for name in line):
+        _show_margins(evaluations)
+    else:
+        _show_accuracies([(line["step"], line[f"eval_{PREFERENCE_ACCURACY}"]) for line in evaluations])
     _show_answers(_read_lines(folder.samples))
     click.echo()
     click.echo(textwrap.fill(_NEXT_STEPS, _width(), break_on_hyphens=False))
+
+
+def _show_margins(evaluations: list[dict[str, Any]]) -> None:
+    """The evaluations of a method that compares no two answers to a prompt, such as KTO."""
+    click.echo("\nMean reward of good answers above bad ones, held out:")
+    for line in evaluations:
+        click.echo(f"  step {line['step']:>3}  margin {line[f'eval_{PREFERENCE_MARGIN}']:.2f}")
+
+
+def _show_accuracies(evaluations: list[tuple[int, float]]) -> None:
+    click.echo("\nPreference accuracy on held-out pairs:")
+    for step, accuracy in evaluations:
+        bar = "█" * round(accuracy * 40)
+        note = f"  ({_TIE_NOTE})" if step == 0 and accuracy == 0 else ""
+        click.echo(
+            textwrap.fill(f"  step {step:>3}  {accuracy:>4.0%}  {bar}{note}", _width(), subsequent_indent=" " * 18)
+        )
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -229,6 +229,13 @@ def _useless_tables(config: Config) -> list[ConfigProblem]:
     """Arguments that go with the others in no way, or that nothing would read."""
     if config.peft and not config.use_lora:
         return [ConfigProblem("peft", config.peft, "does nothing with use_lora = false: no adapter is trained")]
+    if (quantised := config.model_init.get("quantization_config")) is not None:
+        if config.use_4bit:
+            message = "use_4bit = true, in [model], is NF4 and would be replaced by it; keep one of them"
+            return [ConfigProblem("model_init.quantization_config", quantised, message)]
+        if not config.use_lora:
+            message = "quantised weights do not train; set use_lora = true, or leave it out"
+            return [ConfigProblem("model_init.quantization_config", quantised, message)]
     layers = next((name for name in ("layers_to_transform", "layers_pattern") if config.peft.get(name)), None)
     if layers and isinstance(config.adapted_modules, str):
         message = 'needs names in lora_target_modules, in [lora], such as ["q_proj", "v_proj"]; PEFT refuses all-linear'

@@ -123,7 +123,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "subfolder": "the tokenizer would be looked for elsewhere; name the folder itself as model_name",
         "gguf_file": "the tokenizer and the merge read a model in safetensors",
         "weights_only": "no pickled objects are loaded",
-        "load_in_8bit": "8-bit weights are not offered; use_4bit in [model] is",
+        "load_in_8bit": "transformers 5 takes it in a table: quantization_config = { load_in_8bit = true }",
     },
 }
 """By table: why an argument that the library has cannot be set."""

@@ -133,7 +133,7 @@ MEANING = {
     "orpo_alpha": 'ORPO\'s λ is beta, in [dpo], with strategy = "orpo"',
     "deepspeed": f"DeepSpeed is not used: {_BY_TORCH}",
     "fsdp": 'distributed = "fsdp2", in [compute], divides the model among several GPUs; cpu_offload goes with it',
-    "load_in_8bit": "8-bit weights are not offered; use_4bit, in [model], is",
+    "load_in_8bit": "8-bit weights: [model_init] quantization_config = { load_in_8bit = true }",
     "adapter_name_or_path": _ADAPTER,
     "lora_model_dir": _ADAPTER,
     "output_dir": "a run has a folder of its own; `dpo-tui paths` says where",

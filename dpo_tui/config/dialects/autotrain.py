@@ -6,6 +6,7 @@ from typing import Any
 
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
+    NO_8BIT,
     ONE_GPU,
     Conversion,
     Convert,
@@ -183,7 +184,7 @@ def _bits(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) 
     if str(value) in {"int4", "4", "nf4"} and switch(raw.get("peft")):
         conversion.take(key, "use_4bit", True)
     elif str(value) in {"int8", "8"}:
-        conversion.drop(key, "8-bit weights are not offered; use_4bit is")
+        conversion.drop(key, NO_8BIT)
     else:
         conversion.drop(key, "is for an adapter (peft: true)" if str(value) == "int4" else "is off")
 

@@ -18,7 +18,7 @@ from dpo_tui.config.schema import PASSTHROUGH, choices, fields
 OWN_FOLDER = "a run has a folder of its own; `dpo-tui paths` says where"
 ONE_GPU = "[compute] gpus, gpu_count and distributed say which GPUs train together, and how (ddp, fsdp2)"
 EXPORT = "use `dpo-tui export --push` when the run is done"
-NO_8BIT = "8-bit weights are not offered; use_4bit is"
+NO_8BIT = "8-bit weights are asked for in [model_init]: quantization_config = { load_in_8bit = true }"
 UNDECIDED = "undecided"
 """Name of the table in a converted file with the keys that need a decision; a run does not start from such a file."""
 
