@@ -14,6 +14,7 @@ from dpo_tui.errors import RunError, UsageError
 from dpo_tui.hardware.memory.fit import in_gigabytes
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.processes.torch_tool import run_tool
+from dpo_tui.start.model_check import trusted
 
 _MOST_VRAM_GB = 10_000
 
@@ -53,10 +54,12 @@ def _probe(config: Path, assignments: tuple[str, ...], result: EstimateResult, *
     if result.device == "cpu":
         raise RunError("the probe needs a GPU, and none can be used here", hint="`dpo-tui doctor` says why")
     datasets = result.config.dataset
-    located = (
+    located = [
         f"model_name={result.config.model_name}",
         f"dataset={datasets if isinstance(datasets, str) else json.dumps(datasets)}",
-    )
+    ]
+    if code := trusted(result.config).trust_remote_code:
+        located.append(f"trust_remote_code={code}")
     narrate("Loading the model for one real step; this takes as long as the start of a run…")
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **tool_environment(result.config.gpus, narrate)}
     request = {"config": str(config.absolute()), "settings": [*assignments, *located]}

@@ -5,6 +5,7 @@ GGUF files, which undoes llama.cpp's layouts by code of its own: a layout that i
 comparison of tensors shows there.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ from dpo_tui.data.tokens.tokenizer_settings import TokenizerSettings
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.export.end_tokens import end_tokens
 from dpo_tui.train.export.gguf.gguf_file import GgufModel, GgufType
-from dpo_tui.train.export.merge_check import MUCH_ROUNDING, load_in_fp32, model_outputs, probe_rows
+from dpo_tui.train.export.merge_check import (
+    MUCH_ROUNDING,
+    ModelOutputs,
+    load_in_fp32,
+    model_outputs,
+    probe_rows,
+)
 from dpo_tui.train.export.stored_tensors import StoredTensors
 
 if TYPE_CHECKING:
@@ -111,7 +118,9 @@ def check_gguf(
     _round(whole, model, file)
     expected = model_outputs(whole, rows)
     del whole
-    found = model_outputs(_load_with_transformers(model, file), rows)
+    vocabulary = len(_opened(file).fields[_TOKENS].data)
+    expected, exact = _first(expected, vocabulary), _first(exact, vocabulary)
+    found = model_outputs(_load_with_transformers(model, file, vocabulary), rows)
     error = found.distances(expected)[0] / expected.norms()[0]
     if not error <= _ROUNDING:  # NaN is no agreement
         raise TrainingError(
@@ -122,6 +131,11 @@ def check_gguf(
     return GgufCheck(tensors, len(expected.logits), error, rounding, chosen)
 
 
+def _first(outputs: ModelOutputs, vocabulary: int) -> ModelOutputs:
+    """Leave out the logits of embeddings behind the last token, which llama.cpp's converter drops for Gemma 3."""
+    return ModelOutputs(outputs.logits[:, :vocabulary], outputs.hidden)
+
+
 def compare_tensors(model: GgufModel, file: Path) -> int:
     """Compare every tensor of a GGUF file with the model's, and return how many there are.
 
@@ -130,7 +144,9 @@ def compare_tensors(model: GgufModel, file: Path) -> int:
     """
     from gguf.quants import dequantize
 
-    left = {tensor.name: tensor for tensor in _opened(file).tensors}
+    reader = _opened(file)
+    tokens = len(reader.fields[_TOKENS].data)
+    left = {tensor.name: tensor for tensor in reader.tensors}
     count = len(left)
     for name, _, value in model.tensors(StoredTensors(model.folder)):
         tensor = left.pop(name, None)
@@ -138,6 +154,8 @@ def compare_tensors(model: GgufModel, file: Path) -> int:
             raise _differs(f"it lacks {name}")
         expected = value.float().numpy()
         stored = dequantize(tensor.data, tensor.tensor_type)
+        if name in _EMBEDDINGS and len(stored) == tokens:
+            expected = expected[:tokens]
         if stored.shape != expected.shape or not _holds(stored, expected, tensor.tensor_type):
             raise _differs(f"{name} has other values than the model")
     if left:
@@ -145,8 +163,11 @@ def compare_tensors(model: GgufModel, file: Path) -> int:
     return count
 
 
-def check_end_tokens(folder: Path, file: Path) -> None:
+def check_end_tokens(folder: Path, file: Path) -> str:
     """Check that a GGUF file names an end at which the model's answers end, and its chat template.
+
+    Returns:
+        A remark where it does not name the end that the template writes; empty otherwise.
 
     Raises:
         TrainingError: it names another.
@@ -159,8 +180,17 @@ def check_end_tokens(folder: Path, file: Path) -> None:
         raise _differs(f"it names the ends {named} and not {ends} ({text}), so that answers would not end")
     if (folder / "chat_template.jinja").is_file() and "tokenizer.chat_template" not in fields:
         raise _differs("it has no chat template")
+    if not ends or ends[0] in named:
+        return ""
+    closing = TokenizerSettings(folder).added_tokens.get(ends[0], ends[0])
+    return (
+        f"The file names {named} as ends, and answers end with {closing} ({ends[0]}): llama.cpp knows the usual ones "
+        "by their text, and this has to be one of them."
+    )
 
 
+_TOKENS = "tokenizer.ggml.tokens"
+_EMBEDDINGS = ("token_embd.weight", "output.weight")
 _END_KEYS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 
 
@@ -193,8 +223,9 @@ def _round(whole: Any, model: GgufModel, file: Path) -> None:
             weights[stored].copy_(torch.from_numpy(rounded))
 
 
-def _load_with_transformers(model: GgufModel, file: Path) -> Any:
-    config = model.config
+def _load_with_transformers(model: GgufModel, file: Path, vocabulary: int) -> Any:
+    config = copy.deepcopy(model.config)
+    config.vocab_size = vocabulary
     if config.model_type == "mistral":
         # transformers has no names for tensors of a Mistral in GGUF, which is a Llama there. Of the two only the
         # sliding window differs, and rows are cut to it.

@@ -103,17 +103,19 @@ class GgufPlan:
             try:
                 model = GgufModel(folder)
             except UsageError as reason:
-                check_end_tokens(folder, file)
-                return [f"{how}, and not compared with the model: {reason.message}."]
+                return [
+                    f"{how}, and not compared with the model: {reason.message}.",
+                    check_end_tokens(folder, file),
+                ]
         _, shorter = model.family.context_length(model.config) if self.converter is None else (0, "")
         if not check:
             return [f"{how}, and not compared with the model.", shorter]
         progress("Reading the file again", 0, None)
-        check_end_tokens(folder, file)
+        ends = check_end_tokens(folder, file)
         before = local_base_folder(self.config.model_name, self.config.model_revision)
         nf4 = self.config.use_4bit and before is not None and not is_stored_in_4_bits(before)
         found = check_gguf(model, file, self.chosen, probe_texts(self.folder), before, nf4=nf4)
-        return [f"{how}. {found.sentence()}", shorter]
+        return [f"{how}. {found.sentence()}", shorter, ends]
 
 
 def plan_gguf(config: Config, folder: RunFolder, chosen: GgufType, place: Path) -> GgufPlan:

@@ -1,5 +1,7 @@
 """GGUF files of each family: read by transformers' own loader they compute what the model computes."""
 
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -188,6 +190,48 @@ def test_weights_too_large_for_fp16_are_refused_and_bf16_is_named(tmp_path: Path
         written(folder, tmp_path / "out", "f16")
     assert "--gguf bf16" in str(refused.value)
     written(folder, tmp_path / "out2", "bf16")
+
+
+def test_a_file_without_the_embeddings_behind_the_last_token_agrees(models: Mapping[str, Path], tmp_path: Path) -> None:
+    """As llama.cpp's converter writes Gemma 3, whose embedding is longer than its vocabulary."""
+    from transformers import AutoModelForCausalLM
+
+    from dpo_tui.train.export.gguf.gguf_check import check_gguf
+    from dpo_tui.train.export.gguf.gguf_file import GgufModel
+
+    _, file = written(models["llama-tied"], tmp_path, "f16")
+    longer = shutil.copytree(models["llama-tied"], tmp_path / "longer")
+    whole = AutoModelForCausalLM.from_pretrained(longer)
+    whole.resize_token_embeddings(1600)
+    whole.save_pretrained(longer)
+    assert check_gguf(GgufModel(longer), file, "f16", ["how do i reset"], None).error < 1e-5
+
+
+def test_a_file_that_names_another_end_than_the_template_s_is_remarked_on_or_refused(
+    models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    from dpo_tui.train.export.gguf.gguf_check import check_end_tokens
+
+    def named(number: int) -> Path:
+        file = tmp_path / f"{number}.gguf"
+        writer = gguf.GGUFWriter(file, "llama")
+        writer.add_eos_token_id(number)
+        writer.add_chat_template("{{ messages }}")
+        writer.add_token_list(["a"])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return file
+
+    folder = models["llama"]
+    assert check_end_tokens(folder, named(1)) == ""
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": "<|user|>"}))
+    assert "answers end with <|end|> (1)" in check_end_tokens(other, named(3))
+    with pytest.raises(TrainingError, match=r"names the ends \[7\] and not \[1, 3\]"):
+        check_end_tokens(other, named(7))
 
 
 def test_a_file_that_differs_from_the_model_is_noticed(
