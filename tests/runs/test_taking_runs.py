@@ -23,10 +23,15 @@ from tests.support.supervised_runs import (  # noqa: F401 - a fixture
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def supervise(folder: RunFolder, *options: str) -> subprocess.CompletedProcess[str]:
-    """Supervise a run with the stand-in worker to its end."""
+def command(folder: RunFolder, *options: str) -> list[str]:
+    """The supervisor's command, with the stand-in worker."""
     module = [sys.executable, "-P", "-m", "dpo_tui.runs.supervisor", str(folder.path)]
-    return subprocess.run([*module, *options, "--", *worker(folder)], capture_output=True, text=True, check=False)
+    return [*module, *options, "--", *worker(folder)]
+
+
+def supervise(folder: RunFolder, *options: str) -> subprocess.CompletedProcess[str]:
+    """Supervise a run to its end."""
+    return subprocess.run(command(folder, *options), capture_output=True, text=True, check=False)
 
 
 def refused(folder: RunFolder, *options: str) -> str:
@@ -62,6 +67,18 @@ def test_a_run_that_another_process_looks_after_is_refused_by_name() -> None:
     edit_state(folder, status="running", attempt=1)
     with supervised(folder) as other:
         assert refused(folder) == f"run {folder.id} is looked after already, by process {other}"
+
+
+def test_the_supervisor_of_an_ended_attempt_is_waited_for() -> None:
+    """It holds the lock while it ends what the worker left running."""
+    folder = make()
+    edit_state(folder, status="failed", attempt=1)
+    with supervised(folder):
+        later = subprocess.Popen(command(folder))
+        with pytest.raises(subprocess.TimeoutExpired):
+            later.wait(1)
+    assert later.wait(60) == 0
+    assert state_of(folder).status == "done"
 
 
 def test_a_folder_without_a_state_is_refused_in_words() -> None:
