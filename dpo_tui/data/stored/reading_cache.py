@@ -91,11 +91,11 @@ class Reading(Generic[Item]):
         except OSError as error:
             raise _NotStoredError(str(error.strerror or error)) from error
 
-    def add_texts(self, row: int, cells: tuple[str, str, str]) -> None:
+    def add_texts(self, row: int, triple: tuple[str, str, str]) -> None:
         """Collect a usable pair of three texts, of a large dataset; see `batches_of`."""
         if self.writer is not None:
             try:
-                self.writer.add_texts(row, cells)
+                self.writer.add_texts(row, triple)
             except OSError as error:
                 raise _NotStoredError(str(error.strerror or error)) from error
 

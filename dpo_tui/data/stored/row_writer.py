@@ -110,14 +110,14 @@ class RowWriter:
             cells[at].append(values[at])
         self._finish(item.row, parts, whole, self._shape_number(tuple(shape)))
 
-    def add_texts(self, row: int, cells: tuple[str, str, str]) -> None:
+    def add_texts(self, row: int, triple: tuple[str, str, str]) -> None:
         """Write a pair of three texts that are not blank, as `pair_of` makes messages of them.
 
         Raises:
             NoRoomError: the disk is nearly full.
             OSError: it cannot be written.
         """
-        self._texts.append((row, *cells))
+        self._texts.append((row, *triple))
         if len(self._texts) >= _BATCH_ROWS:
             self._flush()
 
