@@ -3,6 +3,7 @@
 import gc
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -133,11 +134,14 @@ def test_a_reference_that_is_scored_once_leaves_memory_and_its_scores_are_kept(
     home: Path, tiny_model: Path, pairs: Path, reference: Path
 ) -> None:
     config = config_of(tiny_model, pairs, reference, precompute_ref_log_probs="on", max_steps=2)
-    folder = train(config)
+    trainer = ours(config.model_copy(update={"kl_prompts": 0})).trainer
     gc.collect()
-    widths = {module.config.hidden_size for module in gc.get_objects() if type(module).__name__ == "LlamaModel"}
-    assert 48 not in widths, "the model of the reference is still there"
-    again = train(config)
+    widths = [module.config.hidden_size for module in gc.get_objects() if type(module).__name__ == "LlamaModel"]
+    assert trainer.model.config.hidden_size in widths
+    assert 48 not in widths, "the trainer still holds the model of the reference"
+    del trainer
+    shutil.rmtree(home / "cache")
+    folder, again = train(config), train(config)
     kept = [(read_json(run.receipt) or {})["shortcuts"]["reference_once"] for run in (folder, again)]
     assert [one["kept_from_before"]["train"] for one in kept] == [False, True]
     assert losses(again) == losses(folder)
@@ -171,7 +175,12 @@ def test_a_run_with_it_says_so_evaluates_alike_resumes_and_is_not_called_broken(
     for name in ("eval_loss", "eval_rewards/margins", "eval_rewards/chosen", "eval_kl"):
         expected = next(line[name] for line in reversed(lines(whole.metrics)) if name in line)
         assert found["metrics"][name] == pytest.approx(expected, abs=1e-4), name
-    assert diagnose(whole.path)[0].rule != "wrong-reference"
+    assert "wrong-reference" not in {advice.rule for advice in diagnose(whole.path)}
+    unnamed = Path(shutil.copytree(whole.path, whole.path.with_name("unnamed")))
+    settings = (unnamed / "config.toml").read_text()
+    (unnamed / "config.toml").write_text(re.sub(r"(?m)^ref_model = .*$", "", settings))
+    assert "wrong-reference" in {advice.rule for advice in diagnose(unnamed)}
+    shutil.rmtree(unnamed)
 
     expected, folder = losses(whole), whole
     for path in (folder.checkpoints / "checkpoint-4", folder.checkpoints / "checkpoint-6", folder.adapter):
