@@ -15,7 +15,9 @@ from dpo_tui.runs.comparison import Comparison, compare
 from dpo_tui.runs.comparison_noise import ACCURACY, differs
 from dpo_tui.runs.held_out_record import held_out_pairs
 
-_LOSS, _MARGIN, _KL = "eval_loss", "eval_rewards/margins", "eval_kl"
+_MARGIN, _KL = "eval_rewards/margins", "eval_kl"
+LOSS = "eval_loss"
+"""What ranks the runs of a strategy without an accuracy."""
 BEST, WITHIN_CHANCE, BEHIND = "best", "within chance", "behind"
 """Verdicts; empty where a run has no figure, or its pairs are others."""
 
@@ -85,7 +87,7 @@ def rank(status: GroupStatus) -> Ranking:
     members = [one for one in status.members if one.run is not None and one.run.path.is_dir()]
     folders = [one.run for one in members if one.run is not None]
     comparison = compare(folders)
-    by = ACCURACY if any(value is not None for value in comparison.results.get(ACCURACY, ())) else _LOSS
+    by = ACCURACY if any(value is not None for value in comparison.results.get(ACCURACY, ())) else LOSS
     figured = [_figured(one, place, comparison) for place, one in enumerate(members)]
     without = [_unfigured(one) for one in status.members if one not in members]
     same_pairs = comparison.same_held_out is not False
@@ -101,7 +103,7 @@ def _figured(one: MemberStatus, place: int, comparison: Comparison) -> dict[str,
     accuracy, pairs = figure(ACCURACY), held_out_pairs(one.run)
     low, high = wilson(round(accuracy * pairs), pairs) if accuracy is not None and pairs else (None, None)
     figures = {"accuracy": accuracy, "low": low, "high": high, "pairs": pairs}
-    return _unfigured(one) | figures | {"margin": figure(_MARGIN), "kl": figure(_KL), "loss": figure(_LOSS)}
+    return _unfigured(one) | figures | {"margin": figure(_MARGIN), "kl": figure(_KL), "loss": figure(LOSS)}
 
 
 def _unfigured(one: MemberStatus) -> dict[str, Any]:
