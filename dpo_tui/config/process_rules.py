@@ -73,13 +73,16 @@ def offloading_needs_sharding(config: Config) -> ConfigProblem | None:
 @rule
 def quantised_weights_are_not_sharded(config: Config) -> ConfigProblem | None:
     """Accelerate leaves 4-bit weights of dtype uint8 whole on every process, with a warning: nothing would be saved."""
-    if not (config.is_sharded and config.use_4bit):
+    table = config.model_init.get("quantization_config")
+    if not config.is_sharded or not (config.use_4bit or table):
         return None
     message = (
         'is not divided by distributed = "fsdp2": every process would hold all of it. Use "ddp", which needs the same '
-        "memory, or use_4bit = false"
+        "memory, or "
     )
-    return ConfigProblem("use_4bit", True, message)
+    if config.use_4bit:
+        return ConfigProblem("use_4bit", True, f"{message}use_4bit = false")
+    return ConfigProblem("model_init.quantization_config", table, f"{message}leave it out")
 
 
 @rule

@@ -114,7 +114,7 @@ class Driver:
             self._signals.wait(_POLL)
 
     def _look(self) -> list[MemberStatus]:
-        return [member_status(member, self._record.state, self._runs) for member in self._plan.members]
+        return [member_status(member, self._record.state, self._folder.id, self._runs) for member in self._plan.members]
 
     def _advance(self, members: list[MemberStatus]) -> bool:
         """Start what may start now; return whether the group is over."""

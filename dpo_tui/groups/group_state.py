@@ -7,6 +7,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.groups.group_folder import CONTRACT_VERSION, GroupFolder
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.status_names import StateName
+from dpo_tui.runs.store import is_id
 from dpo_tui.runs.typed_documents import wrong_field
 
 
@@ -63,6 +64,9 @@ def read_group_state(folder: GroupFolder) -> GroupState:
         else ()
     )
     wrong = wrong or next((f"the entry {key!r} is no text" for key, value in texts if not isinstance(value, str)), "")
+    # They become paths below the folder of all runs, and `rm GROUP` deletes them.
+    runs = document.get("runs", {}).items() if not wrong else ()
+    wrong = wrong or next((f"the run of member {key!r} is no run's id" for key, run in runs if not is_id(run)), "")
     if wrong:
         raise RunError(
             f"group {folder.id}: state.json is not a group's state: {wrong}",

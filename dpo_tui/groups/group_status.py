@@ -16,6 +16,7 @@ from dpo_tui.groups.group_state import GroupState, read_group_state
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, host_name
+from dpo_tui.runs.state import State
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.status_names import ENDED, OVER, UNKNOWN
 
@@ -104,17 +105,20 @@ def group_status(folder: GroupFolder) -> GroupStatus:
     # The lock before the state: a driver that ends in between has recorded its end by then.
     live = run_lock.owner(folder.lock) is not None
     state = read_group_state(folder)
-    members = tuple(member_status(member, state) for member in plan.members)
+    members = tuple(member_status(member, state, folder.id) for member in plan.members)
     status, reason = _status(folder, state, members, live)
     return GroupStatus(plan, state, status, reason, members, live)
 
 
-def member_status(member: GroupMember, state: GroupState, runs: Mapping[int, RunFolder] | None = None) -> MemberStatus:
+def member_status(
+    member: GroupMember, state: GroupState, group: str, runs: Mapping[int, RunFolder] | None = None
+) -> MemberStatus:
     """Determine the status of a member.
 
     Args:
         member: from the plan.
         state: of its group.
+        group: its group's id.
         runs: runs of members by number, of which the state may not know yet.
     """
     key = str(member.number)
@@ -131,8 +135,16 @@ def member_status(member: GroupMember, state: GroupState, runs: Mapping[int, Run
         status = status_of(run)
     except RunError as error:
         return MemberStatus(member, UNKNOWN, error.message, run)
-    behind = status.status == "stopped" and key in state.behind
+    if status.state is not None and not _is_member(status.state, group, member.number):
+        # A wrong entry must not stop, resume or delete another's run. A driver finds the member's own, or makes it.
+        return MemberStatus(member, PLANNED, f"state.json names run {run.id}, which is not of this group")
+    behind = status.status in ("stopped", "stopping") and key in state.behind
     return MemberStatus(member, status.status, status.reason, run, status.live, behind)
+
+
+def _is_member(state: State, group: str, number: int) -> bool:
+    belongs = state.group or {}
+    return belongs.get("id") == group and belongs.get("member") == number
 
 
 def document(status: GroupStatus) -> dict[str, Any]:

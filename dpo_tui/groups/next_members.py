@@ -69,7 +69,8 @@ def to_start_again(members: Sequence[MemberStatus]) -> frozenset[int]:
     Runs that were stopped or lost go on; those that were stopped as clearly behind do not. Failed ones are tried again
     only if nothing else is left, since most fail again.
     """
-    unfinished = [one for one in members if one.over and one.status in ("stopped", "lost") and not one.behind]
+    # One that is still stopping is taken up once it has ended: the request came before the group was resumed.
+    unfinished = [one for one in members if one.status in ("stopped", "stopping", "lost") and not one.behind]
     planned = any(one.status == PLANNED for one in members)
     live = any(one.live for one in members)
     if not (unfinished or planned or live):

@@ -191,6 +191,20 @@ def test_settings_that_do_not_go_together_are_refused(rule: str, values: dict[st
     assert caught.value.problems[0].key in values or caught.value.problems[0].key == "label_smoothing"
 
 
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"use_4bit": True}, "use_4bit"),
+        ({"model_init": {"quantization_config": {"load_in_8bit": True}}}, "model_init.quantization_config"),
+    ],
+    ids=["use_4bit", "table"],
+)
+def test_quantised_weights_are_not_divided_however_they_are_asked_for(values: dict[str, Any], key: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        from_values(NEEDED | {"gpus": "none", "ranks": 2, "distributed": "fsdp2"} | values)
+    assert [problem.key for problem in caught.value.problems] == [key]
+
+
 def test_a_schedule_with_its_arguments_is_accepted() -> None:
     kwargs = {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}}
     assert from_values(NEEDED | {"lr_scheduler_type": "cosine_with_min_lr", "trl": kwargs}).trl == kwargs

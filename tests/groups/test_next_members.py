@@ -80,6 +80,15 @@ def test_a_resumed_group_takes_up_what_was_stopped_or_lost_and_failed_ones_only_
     assert started(of, done, stopped, lost, failed, again=frozenset({2, 3})) == [2]
 
 
+def test_a_run_that_still_stops_when_its_group_is_resumed_goes_on_once_it_has_ended() -> None:
+    of = plan(*["a"] * 2)
+    done, stopping, behind = member(of, 1, "done"), member(of, 2, "stopping"), member(of, 2, "stopping", behind=True)
+    again = to_start_again([done, stopping])
+    assert again == {2} and to_start_again([done, behind]) == set()
+    assert started(of, done, stopping, again=again) == [] and not next_members(of, [done, stopping], again).over
+    assert started(of, done, member(of, 2, "stopped"), again=again) == [2]
+
+
 def behind(*members: MemberStatus) -> list[int]:
     return sorted(one.member.number for one, _ in Halving().behind(members))
 

@@ -131,9 +131,15 @@ def _settings(config: Config, strategy: Strategy, results: Mapping[str, Any]) ->
     return (
         f"{loss}learning rate {config.learning_rate:g}, {config.lr_scheduler_type}, warm-up {_warmup(config)} ·\n"
         f"effective batch {config.effective_batch} · {results.get('steps', '?')} steps · seed {config.seed} · "
-        f"{'NF4 4-bit base' if config.use_4bit else '16- or 32-bit base'} ·\n"
+        f"{_precision_of_base(config)} ·\n"
         f"longest sequence {config.max_seq_length:,} tokens.{_passed_on(config)}"
     )
+
+
+def _precision_of_base(config: Config) -> str:
+    if "quantization_config" in config.model_init:
+        return "base quantised as [model_init] says"
+    return "NF4 4-bit base" if config.use_4bit else "16- or 32-bit base"
 
 
 def _warmup(config: Config) -> str:

@@ -88,7 +88,9 @@ def key_parts(config: Config, trainer: Any, weights: str | None) -> dict[str, An
 
 def _quantiser_version(config: Config) -> str | None:
     """Return the version of bitsandbytes, which rounds the weights, where it does so."""
-    return importlib.metadata.version("bitsandbytes") if config.use_4bit else None
+    table = config.model_init.get("quantization_config") or {}
+    rounded = config.use_4bit or any(table.get(name) for name in ("load_in_8bit", "load_in_4bit"))
+    return importlib.metadata.version("bitsandbytes") if rounded else None
 
 
 def compute_logps(

@@ -37,14 +37,21 @@ def skip_bitsandbytes(config: Config) -> bool:
         Whether the import is skipped.
     """
     optimizer_needs_it = any(part in config.optim for part in _BITSANDBYTES_OPTIMIZERS)
-    if config.use_4bit or optimizer_needs_it or "bitsandbytes" in sys.modules:
+    quantised = config.use_4bit or "quantization_config" in config.model_init
+    if quantised or optimizer_needs_it or "bitsandbytes" in sys.modules:
         return False
-    try:
-        model_config = json.loads((Path(config.model_name) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(model_config, dict) or "quantization_config" in model_config:
+    # The reference may be held in 4 bits by files of its own where the policy is not.
+    models = [config.model_name, *([config.ref_model] if config.ref_model else [])]
+    if config.ref_adapter or not all(map(_is_known_unquantised, models)):
         return False
     # An entry of None makes `import bitsandbytes` raise ModuleNotFoundError, as if it were not installed.
     sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
     return True
+
+
+def _is_known_unquantised(model: str) -> bool:
+    try:
+        model_config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(model_config, dict) and "quantization_config" not in model_config

@@ -16,6 +16,8 @@ from tests.support.training import make_config
     [
         ({}, {"model_type": "llama"}, True),
         ({"use_4bit": True}, {"model_type": "llama"}, False),
+        ({"model_init": {"quantization_config": {"load_in_8bit": True}}}, {"model_type": "llama"}, False),
+        ({"ref_model": "org/of-the-hub"}, {"model_type": "llama"}, False),
         ({"optim": "paged_adamw_8bit"}, {"model_type": "llama"}, False),
         ({}, {"quantization_config": {"load_in_4bit": True}}, False),
         ({}, None, False),
