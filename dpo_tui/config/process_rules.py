@@ -71,15 +71,12 @@ def offloading_needs_sharding(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def quantised_weights_are_not_sharded(config: Config) -> ConfigProblem | None:
-    """Accelerate leaves 4-bit weights of dtype uint8 whole on every process, with a warning: nothing would be saved."""
-    if not (config.is_sharded and config.use_4bit):
+def quantised_weights_that_are_sharded_are_nf4(config: Config) -> ConfigProblem | None:
+    """Accelerate leaves weights of whole numbers whole on every process, with a warning: nothing would be saved."""
+    if not (config.is_sharded and "quantization_config" in config.model_init):
         return None
-    message = (
-        'is not divided by distributed = "fsdp2": every process would hold all of it. Use "ddp", which needs the same '
-        "memory, or use_4bit = false"
-    )
-    return ConfigProblem("use_4bit", True, message)
+    message = '[model_init] quantization_config is not supported with distributed = "fsdp2"; use_4bit = true is, as NF4'
+    return ConfigProblem("model_init", config.model_init, message)
 
 
 @rule

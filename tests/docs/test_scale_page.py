@@ -39,6 +39,8 @@ FULL = {**DIVIDED, "use_lora": False}
     [
         ("LoRA over NF4, DDP", 8, NF4),
         ("LoRA over bf16, DDP", 8, {"distributed": "ddp"}),
+        ("LoRA over NF4, FSDP2", 8, {**NF4, **DIVIDED}),
+        ("LoRA over NF4, FSDP2", 64, {**NF4, **DIVIDED}),
         ("LoRA over bf16, FSDP2", 8, DIVIDED),
         ("LoRA over bf16, FSDP2", 64, DIVIDED),
         ("full SFT, FSDP2", 8, {**FULL, "strategy": "sft"}),
