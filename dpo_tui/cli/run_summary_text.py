@@ -12,6 +12,7 @@ from typing import Any
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch, configured
+from dpo_tui.runs.process_text import job_text, processes_text, silence_of
 from dpo_tui.runs.status_names import EXPLAINED, GLYPHS, LIVE, PHASES
 from dpo_tui.text.durations import ago, duration
 from dpo_tui.text.numbers import plain_number, whole_percent
@@ -36,8 +37,6 @@ _NAME_WIDE = 28
 _WIDE = 110
 _UNLIMITED = 1 << 20
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-_SILENT = 15.0
-"""Seconds without a heartbeat of a process, three of its intervals, from which on it is remarked."""
 
 _FIGURES = (("loss", "loss"), ("accuracy", "rewards/accuracies"), ("margin", "rewards/margins"))
 _HELD_OUT = tuple((label, f"eval_{name}") for label, name in _FIGURES)
@@ -79,7 +78,8 @@ def table(summaries: list[dict[str, Any]], width: int | None, now: float | None 
 def note(run: dict[str, Any], now: float, room: int) -> str:
     """The last column of the table: why a run waits or failed, else its loss and its time left or end.
 
-    The loss is left out where both are wider than ``room`` columns, since a time that is cut off would be wrong.
+    The loss is left out where both are wider than ``room`` columns, since a time that is cut off would be wrong. Job
+    and number of processes of a run that goes on come last, as far as there is room.
     """
     if run["status"] in EXPLAINED and run.get("reason"):
         return str(run["reason"])
@@ -92,7 +92,12 @@ def note(run: dict[str, Any], now: float, room: int) -> str:
     elif run["status"] in ("starting", "running") and run.get("phase"):
         parts.append(_phase(run))
     both = " · ".join(parts)
-    return both if columns(both) <= room else parts[-1]
+    text = both if columns(both) <= room else parts[-1]
+    if run["status"] in LIVE:
+        for more in filter(None, (job_text(run), processes_text(run))):
+            longer = f"{text} · {more}" if text else more
+            text = longer if columns(longer) <= room else text
+    return text
 
 
 def run_lines(run: dict[str, Any], width: int, now: float | None = None) -> list[str]:
@@ -314,12 +319,12 @@ def _times(run: dict[str, Any], now: float) -> str:
         parts.append(f"started {ago(run['started_at'], now)}")
     elif run.get("created_at"):
         parts.append(f"made {ago(run['created_at'], now)}")
-    if (ranks := run.get("ranks") or 1) > 1:
-        parts.append(f"{ranks} processes")
+    if processes := processes_text(run):
+        parts.append(processes)
     if (run.get("attempt") or 0) > 1:
         parts.append(f"attempt {run['attempt']}")
-    if job := run.get("job"):
-        parts.append(f"job {job.get('id')}" + (f" on {job['node']}" if job.get("node") else ""))
+    if job := job_text(run):
+        parts.append(job)
     if run.get("devices"):
         parts.append("on " + ", ".join(map(str, run["devices"])))
     elif run["status"] == "queued" and run.get("device_request"):
@@ -336,9 +341,10 @@ def _ranks(run: dict[str, Any], now: float) -> str:
     parts = []
     for report in run.get("rank_reports") or ():
         step = "" if (made := _number(report["step"])) is None else f", step {made:,.0f}"
-        silent = now - (_number(report["t"]) or now)
-        late = f", silent for {duration(silent)}" if report["code"] is None and silent > _SILENT else ""
-        parts.append(f"rank {report['rank']}: {PHASES.get(report['phase'], report['phase']).lower()}{step}{late}")
+        late = f", {silence}" if (silence := silence_of(report, now)) else ""
+        where = f" on {report['node']}" if report.get("node") else ""
+        phase = PHASES.get(report["phase"], report["phase"]).lower()
+        parts.append(f"rank {report['rank']}{where}: {phase}{step}{late}")
     return " · ".join(parts)
 
 

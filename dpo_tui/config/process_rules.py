@@ -71,18 +71,13 @@ def offloading_needs_sharding(config: Config) -> ConfigProblem | None:
 
 
 @rule
-def quantised_weights_are_not_sharded(config: Config) -> ConfigProblem | None:
-    """Accelerate leaves 4-bit weights of dtype uint8 whole on every process, with a warning: nothing would be saved."""
-    table = config.model_init.get("quantization_config")
-    if not config.is_sharded or not (config.use_4bit or table):
+def quantised_weights_that_are_sharded_are_nf4(config: Config) -> ConfigProblem | None:
+    """Accelerate leaves weights of whole numbers whole on every process, with a warning: nothing would be saved."""
+    if not (config.is_sharded and "quantization_config" in config.model_init):
         return None
-    message = (
-        'is not divided by distributed = "fsdp2": every process would hold all of it. Use "ddp", which needs the same '
-        "memory, or "
-    )
-    if config.use_4bit:
-        return ConfigProblem("use_4bit", True, f"{message}use_4bit = false")
-    return ConfigProblem("model_init.quantization_config", table, f"{message}leave it out")
+    message = 'is not supported with distributed = "fsdp2"; use_4bit = true is, as NF4'
+    table = config.model_init["quantization_config"]
+    return ConfigProblem("model_init.quantization_config", table, message)
 
 
 @rule

@@ -33,6 +33,11 @@ def with_chosen_parallelism(config: Config, memory: int | None) -> tuple[Config,
     if whole <= memory:
         return config, (f"{count} GPUs by DDP: the whole model fits each, with about {whole / GB:.1f} {of}",)
     needs = f"whole on each, the run needs about {whole / GB:.1f} {of}"
+    if config.use_4bit:
+        # Held to one process on the CPU, and never run on GPUs: only who asks for it gets it.
+        return config, (
+            f'{count} GPUs by DDP, although {needs}: over NF4, FSDP2 must be asked for (distributed = "fsdp2")',
+        )
     try:
         divided = from_values({**config.model_dump(), "distributed": "fsdp2"}, "auto")
     except InvalidConfigError as error:

@@ -41,7 +41,8 @@ class State:
         python: the interpreter that the worker needs; ``None`` for that of the process that starts the run.
         launcher: how its worker starts, a name in `dpo_tui.runs.launchers.registry`.
         ranks: number of processes that train together.
-        job: the batch job that its supervisor runs in: ``id``, ``node`` and ``restarts``; ``None`` without one.
+        job: the batch job that its supervisor runs in: ``id``, ``node`` and ``restarts``, and ``nodes`` where they are
+            several; ``None`` without one.
         group: the group that started it: ``id``, ``kind``, ``member`` (from 1) and ``values``, the settings that
             differ within the group; ``None`` for a run of its own.
     """

@@ -11,6 +11,8 @@ from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs.atomic_files import read_json, read_last_json_lines
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch, configured
+from dpo_tui.runs.process_text import job_text, processes_text, silent_process
+from dpo_tui.runs.status_names import LIVE
 from dpo_tui.text.durations import ago, duration
 from dpo_tui.text.numbers import short_number
 from dpo_tui.text.printable import printable
@@ -40,6 +42,13 @@ def header(feed: Feed) -> list[StyledRow]:
         parts.append([("step ", "muted"), (f"{grouped_number(step)}{of}", "value")])
     if belongs := group_text(about):
         parts.append([(belongs, "accent")])
+    if about.get("status") in LIVE:
+        if silent := silent_process(about, time.time()):
+            parts.append([(silent, "warn")])
+        if job := job_text(about):
+            parts.append([(job, "value")])
+        if " on " in (processes := processes_text(about)):  # their number alone is in the batch
+            parts.append([(processes, "value")])
     if (eta := finite_number(about.get("eta_seconds"))) is not None:
         # Whole minutes: an ETA in seconds would be repainted, and sent over SSH, every second, and is no more exact.
         parts.append([("ETA ", "muted"), (duration(eta - eta % MINUTE if eta > FEW_MINUTES else eta), "value")])

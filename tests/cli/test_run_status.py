@@ -43,6 +43,29 @@ def test_status_says_what_each_of_several_processes_does(dpo_tui: CommandLine) -
     assert json.loads(dpo_tui("runs", "--json")[1])[0]["rank_reports"] == found["rank_reports"]
 
 
+def test_job_nodes_and_processes_are_in_the_list_in_status_and_in_json(
+    dpo_tui: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make("two")
+    now = time.time()
+    job = {"id": "4711", "node": "n1", "restarts": 0, "nodes": "n[1-2]"}
+    edit_state(folder, status="running", attempt=1, started_at=now, attempt_started_at=now, ranks=2, job=job)
+    folder.progress.write_text(json.dumps({"step": 7, "max_steps": 20, "phase": "train", "t": now, "attempt": 1}))
+    for number in (0, 1):
+        monkeypatch.setenv("SLURMD_NODENAME", f"n{number + 1}")
+        RankReporter(folder, Rank(number, 0, 2)).heartbeat("train", step=7)
+    with supervised(folder):
+        narrow = dpo_tui("runs")[1]
+        monkeypatch.setattr("dpo_tui.cli.runs.terminal_columns", lambda: 120)
+        listed, out = dpo_tui("runs")[1], " ".join(dpo_tui("status", "two")[1].split())
+        found = json.loads(dpo_tui("status", "two", "--json")[1])
+    assert "Training · 2 processes" in narrow and "Training · job 4711 on n[1-2] · 2 processes" in listed
+    assert "2 processes on 2 nodes · job 4711 on n[1-2]" in out
+    assert "rank 0 on n1: training, step 7 · rank 1 on n2: training, step 7" in out
+    assert (found["ranks"], found["job"]) == (2, job)
+    assert [one["node"] for one in found["rank_reports"]] == ["n1", "n2"]
+
+
 def test_status_says_how_it_goes_and_what_one_can_do(dpo_tui: CommandLine) -> None:
     """Accuracy and margin, in words and numbers."""
     folder = make("helpful")

@@ -191,18 +191,12 @@ def test_settings_that_do_not_go_together_are_refused(rule: str, values: dict[st
     assert caught.value.problems[0].key in values or caught.value.problems[0].key == "label_smoothing"
 
 
-@pytest.mark.parametrize(
-    ("values", "key"),
-    [
-        ({"use_4bit": True}, "use_4bit"),
-        ({"model_init": {"quantization_config": {"load_in_8bit": True}}}, "model_init.quantization_config"),
-    ],
-    ids=["use_4bit", "table"],
-)
-def test_quantised_weights_are_not_divided_however_they_are_asked_for(values: dict[str, Any], key: str) -> None:
+def test_of_quantised_weights_only_nf4_is_divided() -> None:
+    divided = {"gpus": "none", "ranks": 2, "distributed": "fsdp2"}
     with pytest.raises(InvalidConfigError) as caught:
-        from_values(NEEDED | {"gpus": "none", "ranks": 2, "distributed": "fsdp2"} | values)
-    assert [problem.key for problem in caught.value.problems] == [key]
+        from_values(NEEDED | divided | {"model_init": {"quantization_config": {"load_in_8bit": True}}})
+    assert [problem.key for problem in caught.value.problems] == ["model_init.quantization_config"]
+    assert from_values(NEEDED | divided | {"use_4bit": True}).is_sharded
 
 
 def test_a_schedule_with_its_arguments_is_accepted() -> None:

@@ -21,7 +21,7 @@ def config(**values: Any) -> Config:
     [
         ({}, 80, "auto", "4 GPUs by DDP: the whole model fits each, with about "),
         ({}, 16, "fsdp2", "4 GPUs by FSDP2, about "),
-        ({"use_4bit": True}, 4, "auto", "FSDP2 cannot take it, use_4bit is not divided"),
+        ({"use_4bit": True}, 4, "auto", "over NF4, FSDP2 must be asked for"),
         ({"use_lora": False}, 20, "auto", "4 GPUs by DDP, although whole on each, the run needs about "),
         ({"model_name": "somebody/unknown"}, 80, "auto", "whether it fits one is not known"),
     ],

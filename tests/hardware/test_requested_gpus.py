@@ -19,6 +19,7 @@ from tests.support.doctor_facts import GIB, gpu
 
 RAM = Ram(64 * GIB, 60 * GIB)
 NO_DRIVER = Inventory((), NvmlFault("no-library", "no libnvidia-ml.so.1"))
+EIGHT_BITS = {"quantization_config": {"load_in_8bit": True}}
 SHARDED = {"gpus": [0, 1], "distributed": "fsdp2"}
 FOUR = Inventory(tuple(gpu(index=index, uuid=f"GPU-{index}abc") for index in range(4)))
 
@@ -69,7 +70,7 @@ def test_the_effective_batch_counts_every_process() -> None:
         ({"gpus": "none", "ranks": 2, "use_lora": False, "use_4bit": True}, "4-bit weights cannot be trained"),
         ({"distributed": "fsdp2"}, "divides a model among processes, and the config asks for one"),
         ({"distributed": "zero3"}, "must be one of auto, none, ddp, fsdp2"),
-        ({**SHARDED, "use_4bit": True, "use_lora": True}, "use_4bit.*every process would hold all of it"),
+        ({**SHARDED, "use_lora": True, "model_init": EIGHT_BITS}, 'quantization_config.*with distributed = "fsdp2"'),
         ({**SHARDED, "optim": "paged_adamw_8bit"}, "use adamw_torch, adamw_torch_fused or sgd"),
         ({**SHARDED, "optim": "adafactor"}, "does not work on weights that"),
         ({**SHARDED, "sync_ref_model": True, "use_lora": False}, "sync_ref_model"),

@@ -28,7 +28,7 @@ from tests.support.several_processes import (
     trains_again,
 )
 from tests.support.supervised_runs import ended, fresh_home, send, until  # noqa: F401 - a fixture
-from tests.support.training import lines, make_config
+from tests.support.training import lines, losses, make_config
 
 pytestmark = pytest.mark.usefixtures("home")
 SHARDED = {"distributed": "fsdp2"}
@@ -89,6 +89,36 @@ def test_two_processes_that_divide_the_model_train_as_one(
     assert (state.status, state.reason) == ("done", "")
     alone = {name: value for name, value in changes.items() if name != "cpu_offload"}
     assert largest_difference(one_process(tiny_model, tiny_pairs, tmp_path, **alone), folder) <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"cpu_offload": True}, {"gradient_checkpointing": True}, {"precompute_ref_log_probs": "off"}],
+    ids=["nf4", "cpu offload", "checkpointed", "reference in steps"],
+)
+def test_nf4_weights_are_divided_and_train_as_in_one_process(
+    tiny_model: Path, tiny_pairs: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    own = {"use_4bit": True, **changes}
+    folder = run_of(tiny_model, tiny_pairs, tmp_path, 2, **SHARDED, **own)
+    start_run.start(folder)
+    reaches(folder, 3)
+    control_requests.request_stop(folder)
+    assert ended(folder).status == "stopped"
+    resume(folder)
+    state = ended(folder)
+    assert (state.status, state.reason) == ("done", "")
+    divided = next(event for event in lines(folder.events) if "is divided among 2 processes" in event["message"])
+    assert divided["held"] == pytest.approx(divided["of"] / 2, rel=0.05)
+    assert has_no_base_weights(folder.adapter)
+    alone = one_process(
+        tiny_model, tiny_pairs, tmp_path, **{name: value for name, value in own.items() if name != "cpu_offload"}
+    )
+    mine, its = losses(folder), losses(alone)
+    assert max(abs(mine[step] - its[step]) for step in its) <= 5e-4
+    # Adapters over NF4 are bf16, and so are their gradients, which are averaged.
+    assert largest_difference(alone, folder) <= 2**-8
 
 
 @pytest.mark.slow

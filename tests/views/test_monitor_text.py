@@ -2,9 +2,13 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from dpo_tui.runs import run_lock
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.ranks import Rank, RankReporter
+from dpo_tui.runs.state import write_state
 from dpo_tui.views.monitor_text import fraction, header, samples_text
 from dpo_tui.views.run_feed import RunFeed
 from tests.support.fake_run import begin, progress, write_history
@@ -42,6 +46,39 @@ def test_the_header_says_pace_batch_and_memory(tmp_path):
     assert state.per_device_train_batch_size is None
     feed.about |= {"ranks": 2}
     assert "batch 1 × 8 × 2 processes = 16" in header_text(feed)
+
+
+def test_the_header_names_job_nodes_and_the_process_that_is_silent(tmp_path):
+    folder = RunFolder(tmp_path / "20261101-101010-aaaa")
+    begin(folder, "helpful-8b")
+    feed = RunFeed(folder)
+    feed.poll(time.time())
+    now = time.time()
+    reports = [{"rank": number, "node": f"n{number + 1}", "code": None, "t": now - 40 * number} for number in (0, 1)]
+    job = {"id": "4711", "node": "n1", "restarts": 0, "nodes": "n[1-2]"}
+    feed.about |= {"status": "running", "ranks": 2, "job": job, "rank_reports": reports}
+    text = header_text(feed)
+    assert "rank 1 on n2 silent for 40 s | job 4711 on n[1-2] | 2 processes on 2 nodes" in text
+    feed.about |= {"status": "queued", "job": {"id": "4711", "state": "PENDING"}, "rank_reports": []}
+    assert "job 4711" in header_text(feed).split(" | ")
+    feed.about |= {"status": "done"}
+    assert "job" not in header_text(feed), "only while it matters where it runs"
+
+
+def test_a_feed_reads_what_each_of_several_processes_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    folder = RunFolder(tmp_path / "20261101-101010-aaaa")
+    state = begin(folder, "helpful-8b")
+    write_state(folder, replace(state, ranks=2))
+    progress(folder, 3, 100)
+    RankReporter(folder, Rank(1, 1, 2)).heartbeat("train", step=3)
+    run_lock.acquire(folder.lock)
+    try:
+        feed = RunFeed(folder)
+        feed.poll(time.time())
+    finally:
+        run_lock.release(folder.lock)
+    assert [(one["rank"], one["node"]) for one in feed.about["rank_reports"]] == [(1, "n7")]
 
 
 def test_answers_stand_by_prompt_the_first_before_the_latest(tmp_path):

@@ -131,6 +131,8 @@ def _with_values(config: Config, values: dict[str, Any]) -> Config:
 
 
 def _four_bit(config: Config) -> Iterator[_Change]:
+    if config.is_sharded:  # together they are for who asks for both
+        return
     if not config.use_4bit and config.use_lora:
         yield {"use_4bit": True}, "hold the weights in 4-bit (QLoRA)"
     elif not config.use_4bit:

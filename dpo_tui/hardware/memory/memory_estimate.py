@@ -21,7 +21,7 @@ from dpo_tui.hardware.memory.adapter import (
 )
 from dpo_tui.hardware.memory.overheads import ASSUMED, overheads
 from dpo_tui.hardware.memory.reference_memory import reference_label, reference_size
-from dpo_tui.hardware.memory.sharded_parts import held_by_one, unsharded_size
+from dpo_tui.hardware.memory.sharded_parts import held_by_one, loaded_whole, unsharded_size, weights_held_by_one
 from dpo_tui.hardware.memory.weights import held_packed, weights_label, weights_size
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
@@ -175,7 +175,13 @@ def _fixed_parts(config: Config, arch: Architecture, work: Workload, *, on_gpu: 
         return parts
     where = "in main memory" if config.cpu_offload and on_gpu else f"1 of {config.world_size} parts"
     divided = [
-        replace(part, label=f"{part.label}, {where}", size=held_by_one(config, part.size, on_gpu=on_gpu))
+        replace(
+            part,
+            label=f"{part.label}, {where}",
+            size=weights_held_by_one(config, arch, work, on_gpu=on_gpu)
+            if part.key == "weights"
+            else held_by_one(config, part.size, on_gpu=on_gpu),
+        )
         for part in parts
     ]
     return [
@@ -228,6 +234,8 @@ def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[li
         phases.append(StepPhase("reference pass", saved + scored + temporary + whole))
     else:
         phases += _scoring_by_another_model(config, arch, work)
+    if config.is_sharded and work.packed:
+        phases.append(StepPhase("loading, before the weights are divided", loaded_whole(config, arch, work)))
     phases.append(StepPhase(*_without_gradients(config, arch, work)))
     phases.append(StepPhase("optimizer step", _optimizer_extra(config, arch)))
     peak = max(phases, key=lambda phase: phase.size)

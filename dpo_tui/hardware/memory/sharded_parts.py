@@ -7,6 +7,7 @@ group a layer; nothing here was measured on GPUs.
 
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory.activations import Workload
+from dpo_tui.hardware.memory.weights import nf4_scales, weights_size
 from dpo_tui.hardware.models.architecture import Architecture
 
 _LAYERS_WHOLE = 2
@@ -26,10 +27,25 @@ def held_by_one(config: Config, size: int, *, on_gpu: bool) -> int:
     return 0 if config.cpu_offload and on_gpu else -(-size // config.world_size)
 
 
+def weights_held_by_one(config: Config, arch: Architecture, work: Workload, *, on_gpu: bool) -> int:
+    """Bytes of the weights that one process holds; the scales of packed ones are whole on each."""
+    scales = nf4_scales(arch) if work.packed and config.use_4bit and arch.quantisation is None else 0
+    return held_by_one(config, weights_size(config, arch, work) - scales, on_gpu=on_gpu) + scales
+
+
+def loaded_whole(config: Config, arch: Architecture, work: Workload) -> int:
+    """Bytes of packed weights on a device beyond those that count in every phase: transformers packs them there."""
+    later = weights_held_by_one(config, arch, work, on_gpu=True) + unsharded_size(config, arch, work)
+    return max(0, weights_size(config, arch, work) - later)
+
+
 def unsharded_size(config: Config, arch: Architecture, work: Workload) -> int:
     """Bytes of what is whole at the peak: two layers and the vocabulary, and where they are trained their gradients."""
     if not config.is_sharded:
         return 0
     vocabulary = arch.embedding_weights
+    if work.packed:
+        packed = weights_size(config, arch, work) - vocabulary * work.width
+        return _LAYERS_WHOLE * packed // max(1, arch.layers) + vocabulary * work.width
     layers = _LAYERS_WHOLE * (arch.parameters - vocabulary) // max(1, arch.layers)
     return (layers + vocabulary) * work.width * (2 if work.trains_all else 1)

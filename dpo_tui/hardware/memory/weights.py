@@ -18,6 +18,15 @@ def nf4_size(linear: Linear) -> int:
     return -(-linear.weights // 2) + scales + FP32 * -(-scales // NF4_NESTED_BLOCK) + NF4_FIXED
 
 
+def nf4_scales(arch: Architecture) -> int:
+    """Bytes of scales and code books of a model packed while it is loaded: they are no weights, and not divided."""
+    return sum(
+        count * (nf4_size(linear) - -(-linear.weights // 2))
+        for linear, count in arch.matrices()
+        if linear.form == "linear"
+    )
+
+
 def held_packed(arch: Architecture, work: Workload) -> bool:
     """Whether quantised weights of the files stay quantised in memory.
 

@@ -157,7 +157,10 @@ class SlurmLauncher(LocalLauncher):
         if known is not None and known != own:
             raise RunError(f"run {folder.id} belongs to job {known} now; this one, job {own}, ends")
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-        return {"id": own, "node": os.environ.get("SLURMD_NODENAME", ""), "restarts": int(restarts or 0)}
+        found = {"id": own, "node": os.environ.get("SLURMD_NODENAME", ""), "restarts": int(restarts or 0)}
+        if os.environ.get("SLURM_JOB_NUM_NODES", "1") != "1":
+            found["nodes"] = os.environ.get("SLURM_JOB_NODELIST", "")
+        return found
 
     def prepare(self, folder: RunFolder, state: State, worker_argv: list[str]) -> Command:
         """The command of the local launchers, with as many of the GPUs that the job has as there are processes."""

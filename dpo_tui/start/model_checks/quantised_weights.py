@@ -107,6 +107,8 @@ def check_quantisation(folder: ModelFolder, config: Config, packages: WorkerPack
         )
     if method.needs_gpu and not has_gpu:
         raise folder.error(f"{what}, which needs a GPU, and this run has none", _UNQUANTISED)
+    if config.is_sharded and quantisation.get("bnb_4bit_quant_storage", "uint8") in ("uint8", "int8", None):
+        raise folder.error(f'{what}, and distributed = "fsdp2" leaves those whole on every process', _UNQUANTISED)
     if config.use_4bit:
         return ["use_4bit has no effect: the model's files hold quantised weights already, and those are used"]
     return []

@@ -126,6 +126,9 @@ def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=device.dtype,
+            # FSDP2 divides floating-point weights only, and accelerate leaves uint8 whole on every process. As bf16 the
+            # packed bytes are the same, two in a number that nothing computes with.
+            **({"bnb_4bit_quant_storage": torch.bfloat16} if divides(config) else {}),
         )
     # Divided, it need not fit a GPU whole: it comes there when the training begins, or before if it fits.
     if device.kind == "cuda" and not divides(config):

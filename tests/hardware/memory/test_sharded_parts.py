@@ -37,6 +37,19 @@ def test_two_layers_and_the_vocabulary_are_whole_at_times() -> None:
     assert full.part("unsharded") == pytest.approx(2 * weights * 2, rel=1e-6), "and their gradients"
 
 
+def test_nf4_weights_are_divided_and_their_scales_are_whole() -> None:
+    whole, divided = (estimated(how, use_4bit=True) for how in ("ddp", "fsdp2"))
+    packed = sum(count * linear.weights for linear, count in ARCH.matrices()) // 2
+    scales = whole.part("weights") - packed - 2 * (ARCH.embedding_weights + ARCH.small_weights)
+    books = 7 * ARCH.layers * 4 * (1 + 16 + 256)
+    assert scales == pytest.approx(packed * 2 * (1 / 64 + 4 / (64 * 256)) + books, rel=1e-3)
+    assert divided.part("weights") == -(-(whole.part("weights") - scales) // 4) + scales
+    loading = next(phase.size for phase in divided.phases if phase.name.startswith("loading"))
+    assert loading >= whole.part("weights"), "packed where they are loaded, before they are divided"
+    layers = 2 * (packed + scales) / ARCH.layers
+    assert divided.part("unsharded") == pytest.approx(layers + 2 * ARCH.embedding_weights, rel=1e-3)
+
+
 def test_offloaded_parts_are_not_on_the_gpu() -> None:
     offloaded = estimated("fsdp2", use_lora=False, cpu_offload=True)
     assert [offloaded.part(name) for name in ("weights", "gradients", "optimizer")] == [0, 0, 0]

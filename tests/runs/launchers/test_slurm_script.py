@@ -255,6 +255,9 @@ def test_a_job_that_the_run_has_left_behind_ends(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("SLURMD_NODENAME", "n1")
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     assert launcher.own_job(folder) == {"id": "17", "node": "n1", "restarts": 0}
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-2]")
+    assert launcher.own_job(folder) == {"id": "17", "node": "n1", "restarts": 0, "nodes": "n[1-2]"}
     write_job(folder, "18", NOW)
     with pytest.raises(RunError, match="belongs to job 18 now; this one, job 17, ends"):
         launcher.own_job(folder)

@@ -162,6 +162,14 @@ def test_weights_that_train_no_adapter_and_those_that_would_be_trained_themselve
     assert "use_4bit has no effect" in note
 
 
+def test_quantised_weights_that_fsdp2_would_leave_whole_are_refused(folder: Path) -> None:
+    several = {"gpus": "none", "ranks": 2, "distributed": "fsdp2"}
+    quantised(folder, "bitsandbytes", load_in_4bit=True)
+    assert "leaves those whole on every process" in refusal(folder, **several).message
+    quantised(folder, "bitsandbytes", load_in_4bit=True, bnb_4bit_quant_storage="bfloat16")
+    assert checked(folder, **several) == []
+
+
 def test_a_method_that_is_not_known_is_a_guess_and_no_refusal(folder: Path) -> None:
     (note,) = checked(quantised(folder, "newest"))
     assert "newest" in note and "may fail" in note
