@@ -367,7 +367,8 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
         ),
         (
             lambda: bool(longest) and (longest or 0) < config.max_seq_length,
-            f"counted with the longest pair in the data, {longest} tokens, not {config.max_seq_length}",
+            f"counted with the longest {'pair' if strategy.data is DataForm.PAIRS else 'row'} in the data, {longest} "
+            f"tokens, not {config.max_seq_length}",
         ),
     ]
     return [note for applies, note in rules if applies()]
