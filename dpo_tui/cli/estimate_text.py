@@ -5,6 +5,7 @@ import textwrap
 from dpo_tui.cli.estimate_result import EstimateResult
 from dpo_tui.hardware.memory.expected_range import expected_range_note
 from dpo_tui.hardware.memory.memory_estimate import GB
+from dpo_tui.hardware.memory.weights import packed_while_loading
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.text.durations import rough_duration
@@ -39,12 +40,14 @@ def result_lines(result: EstimateResult) -> list[str]:
 
 def _configuration(result: EstimateResult) -> list[str]:
     config, strategy = result.config, strategy_of(result.config)
-    stored = result.arch.quantisation
+    stored, loaded = result.arch.quantisation, packed_while_loading(config, result.arch)
     weights = (
         stored.title
         if stored
         else "4-bit"
         if config.use_4bit
+        else loaded.short_title
+        if loaded
         else "bf16"
         if config.bf16 and result.device == "cuda"
         else "fp32"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.config.dialects.conversion import UNDECIDED, Conversion, KeyOutcome
+from dpo_tui.config.dialects.interval_keys import drop_evaluation_without_rows
 from dpo_tui.config.dialects.registry import Dialect
 from dpo_tui.config.problems import ConfigProblem
 from dpo_tui.config.schema import PASSTHROUGH, Config
@@ -66,6 +67,7 @@ def convert_foreign(dialect: Dialect, raw: Mapping[str, Any], folder: Path) -> C
         ConfigError: the file is not a config of a training at all, such as one of DeepSpeed.
     """
     conversion = dialect.convert(raw, folder)
+    drop_evaluation_without_rows(conversion)
     config, missing = _settle(conversion)
     return ConvertedFile(config, tuple(conversion.outcomes), dialect.name, missing)
 

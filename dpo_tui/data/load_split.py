@@ -170,7 +170,7 @@ def split_demonstrations(
     notes = loaded.notes
     separate = evaluation_source(config)
     if separate is None:
-        hold_out = _first_demonstrations if version == 1 else _demonstrations_by_prompt
+        hold_out = _first_demonstrations if version == 1 else hold_out_demonstrations
         train, held_out = hold_out(usable, config)
         sha256, reading = "", reading_digest(loaded.rows)
     else:
@@ -249,9 +249,10 @@ def _unsplit(
     )
 
 
-def _demonstrations_by_prompt(
+def hold_out_demonstrations(
     rows: Sequence[Demonstration], config: Config
 ) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
+    """Split the usable demonstrations of one dataset by prompt, as a config says."""
     return _hold_out(rows, _split_key, config)
 
 

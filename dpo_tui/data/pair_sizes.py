@@ -1,18 +1,20 @@
-"""How many pairs a config's dataset has and how many tokens they take: counted where that is quick, else sampled."""
+"""How many rows a config's dataset has and how many tokens they take: counted where that is quick, else sampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_tui.config.schema import Config
+from dpo_tui.data.load_demonstrations import Demonstration, load_demonstrations
 from dpo_tui.data.load_labelled import load_labelled
 from dpo_tui.data.load_pairs import load_pairs
-from dpo_tui.data.load_split import hold_out_labelled, hold_out_pairs, training_count
+from dpo_tui.data.load_split import hold_out_demonstrations, hold_out_labelled, hold_out_pairs, training_count
 from dpo_tui.data.pairs.pair import Pair, text_of
 from dpo_tui.data.source.locate import is_pattern, locate
 from dpo_tui.data.source.source import training_source
+from dpo_tui.data.tokens.packed_sequences import packed_sequences
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter
-from dpo_tui.data.tokens.renderable_pairs import renderable_pairs
+from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_pairs
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.strategies.registry import strategy_of
@@ -29,6 +31,8 @@ _TOKENIZED_PAIRS = 160
 """Pairs that are tokenized, spread evenly over the data; a quarter as many of the longest are as well."""
 _CHARACTERS_PER_TOKEN = 4.0
 """Characters of English text in one token: the estimate where the model's tokenizer is not on this machine."""
+_PACKED_ROWS = 1000
+"""Conversations that are tokenised to count packed sequences; TRL packs so many among themselves."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class PairSizes:
             model's own tokenizer is here.
         basis: one sentence on how the numbers were found, or why there are none.
         sequences: tokens of the chosen and of the rejected sequence of pairs spread over the data, each cut.
-        trained: usable pairs that are trained on, the others being held out; None when unknown.
+        trained: usable pairs that are trained on, the others being held out; None when unknown. Demonstrations are
+            counted as pairs are, with one sequence each; packed, their sequences are what is trained on.
     """
 
     rows: int | None = None
@@ -67,12 +72,14 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         form = strategy_of(config).data
         if form is DataForm.LABELLED:
             return _labelled_sizes(config, tokenizer_folder)
-        if form is not DataForm.PAIRS:
-            return PairSizes(basis="steps are counted for preference pairs only")
         files = locate(training_source(config))
         file = files[0]
         size = sum(one.path.stat().st_size for one in files)
-        if size <= (_READ_WHOLE_PACKED_BYTES if any(one.packed for one in files) else _READ_WHOLE_BYTES):
+        small = size <= (_READ_WHOLE_PACKED_BYTES if any(one.packed for one in files) else _READ_WHOLE_BYTES)
+        if small and form is DataForm.DEMONSTRATIONS:
+            demonstrations = load_demonstrations(training_source(config)).rows
+            return _demonstration_sizes(demonstrations, len(demonstrations), config, tokenizer_folder)
+        if small:
             pairs = _accepted_by_template(load_pairs(training_source(config)).pairs, config, tokenizer_folder)
             trained = len(pairs) if config.has_evaluation_data else len(hold_out_pairs(pairs, config)[0])
             return replace(_measured(pairs, len(pairs), config, tokenizer_folder, whole=True), trained=trained)
@@ -81,8 +88,11 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         with file.path.open("rb") as stream:
             lines = stream.read(_SAMPLE_BYTES).count(b"\n")
         rows = max(1, round(lines * size / _SAMPLE_BYTES))
-        sample = load_pairs(training_source(config.model_copy(update={"max_samples": min(rows, _SAMPLE_ROWS)})))
+        first = training_source(config.model_copy(update={"max_samples": min(rows, _SAMPLE_ROWS)}))
         rows = min(rows, config.max_samples) if config.max_samples else rows
+        if form is DataForm.DEMONSTRATIONS:
+            return _demonstration_sizes(load_demonstrations(first).rows, rows, config, tokenizer_folder)
+        sample = load_pairs(first)
         measured = _measured(sample.pairs, rows, config, tokenizer_folder, whole=False)
         return replace(measured, trained=training_count(config, rows))
     except (DpoTuiError, OSError) as error:
@@ -103,6 +113,57 @@ def _labelled_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         sequences=tuple((tokens, 0) for tokens, _ in found.sequences),
         trained=trained,
     )
+
+
+def _demonstration_sizes(
+    rows: Sequence[Demonstration], count: int, config: Config, tokenizer_folder: Path | None
+) -> PairSizes:
+    """The same of demonstrations.
+
+    Args:
+        rows: those that were read.
+        count: usable demonstrations of the whole data, counted or extrapolated.
+        config: the run's settings.
+        tokenizer_folder: None where the tokenizer is not here: packed sequences cannot be counted then.
+    """
+    whole = len(rows) == count
+    if whole and tokenizer_folder is not None:
+        located = config.model_copy(update={"model_name": str(tokenizer_folder), "model_revision": None})
+        rows = renderable_demonstrations(rows, located, download=False)[0]
+        count = len(rows)
+    train = rows if config.has_evaluation_data or not whole else hold_out_demonstrations(rows, config)[0]
+    trained = len(train) if whole else training_count(config, count)
+    basis = f"{'' if whole else 'about '}{count:,} demonstrations"
+    counter = _token_counter(tokenizer_folder, config)
+    if counter is None and config.packing:
+        what = "packing makes sequences by their tokens, and the model's tokenizer is not on this machine"
+        return PairSizes(count, basis=f"{basis}: steps are not counted, since {what}")
+    sample = train[:: max(1, len(train) // (_PACKED_ROWS if config.packing else _TOKENIZED_PAIRS))]
+    if counter is None:
+        characters = [len(row.text if row.text is not None else text_of(row.messages)) for row in sample]
+        mean = sum(characters) / len(characters) / _CHARACTERS_PER_TOKEN
+        return PairSizes(
+            count, min(mean, config.max_seq_length), None, f"{basis}, tokens from characters (no tokenizer here)",
+            trained=trained,
+        )  # fmt: skip
+    found = counter.demonstration_lengths(list(sample))
+    lengths = [length for length in found if length is not None]
+    if not lengths:
+        return PairSizes(count, None, None, f"{basis}; the chat template refuses them")
+    cut = [min(config.max_seq_length, length) for length in lengths]
+    basis = f"{basis}, tokens counted on {len(lengths):,} of them"
+    if not config.packing:
+        longest = max(cut) if len(lengths) == len(train) and whole else None
+        sequences = tuple((length, 0) for length in cut)
+        return PairSizes(count, sum(cut) / len(cut), longest, basis, sequences, trained)
+    strategy = str(config.trl.get("packing_strategy") or "bfd")
+    kept = sum(cut if strategy == "bfd" else lengths)  # the other strategies leave no token out
+    exact = len(lengths) == trained
+    processes = (config.dataset_num_proc or 1) if exact else 1
+    packed = packed_sequences(lengths, config.max_seq_length, strategy, processes)
+    sequences_of_all = -(-packed * trained // len(lengths))
+    basis = f"{basis}, packed into {'' if exact else 'about '}{sequences_of_all:,} sequences"
+    return PairSizes(count, kept / packed, None, basis, trained=sequences_of_all)
 
 
 def _accepted_by_template(pairs: Sequence[Pair], config: Config, tokenizer_folder: Path | None) -> Sequence[Pair]:

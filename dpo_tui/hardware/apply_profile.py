@@ -81,6 +81,8 @@ def resolve_profile(
     settings = {field: value for field, value in SETTINGS[name].items() if field not in changed_fields}
     if "lora_r" in changed_fields and "lora_alpha" not in changed_fields:
         settings.pop("lora_alpha", None)  # without a value alpha follows the user's rank
+    if config.model_init.get("quantization_config") is not None:
+        settings.pop("use_4bit", None)  # the table says how the weights are held, and use_4bit beside it is refused
     # Micro-batch and accumulation make the effective batch together: the user's value of one would be wrong beside the
     # profile's value of the other.
     if changed_fields & _BATCH_FIELDS:

@@ -14,6 +14,7 @@ from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.memory.memory_estimate import GB, estimate
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
+from dpo_tui.hardware.models.quantised import quantisation_while_loading
 
 _MOST_RECEIPTS = 60
 """The newest receipts that are read; reading many would delay the estimate noticeably."""
@@ -82,13 +83,14 @@ def _distance(one: Measurement, config: Config, arch: Architecture) -> float:
     # A doubling of model, batch or length counts as much as one setting that changes which tensors exist.
     kinds = sum(
         getattr(other, name) != getattr(config, name)
-        for name in ("use_4bit", "use_lora", "gradient_checkpointing", "strategy", "precompute_ref_log_probs")
+        for name in ("use_lora", "gradient_checkpointing", "strategy", "precompute_ref_log_probs")
     )
     ratios = [
         (one.parameters or 1) / arch.parameters,
         other.per_device_train_batch_size / config.per_device_train_batch_size,
         other.max_seq_length / config.max_seq_length,
     ]
+    kinds += quantisation_while_loading(other) != quantisation_while_loading(config)
     return float(kinds + sum(abs(math.log2(ratio)) for ratio in ratios))
 
 

@@ -297,3 +297,14 @@ def test_what_fits_needs_no_change() -> None:
 def test_verdicts(free: float | None, verdict: str) -> None:
     total = estimate(config(), architecture_of(LLAMA)).total
     assert verdict_of(total, None if free is None else int(free * GB)) == verdict
+
+
+def test_a_profile_leaves_the_weights_to_a_table_that_quantises_them() -> None:
+    """use_4bit = true beside it would be refused: neither the profile nor advice on what would fit sets it."""
+    table = {"quantization_config": {"load_in_8bit": True}}
+    made = from_values({"model_name": LLAMA, "dataset": "d", "profile": "auto", "model_init": table})
+    found = resolve_profile(made, {"model_init"}, inventory(card(12288)), ram=RAM)
+    assert (found.profile_name, found.config.use_4bit) == ("mid-range", False)
+    changes = changes_to_fit(found.config, architecture_of(LLAMA), 2 * GB, device="cuda")
+    assert changes
+    assert all("use_4bit" not in change.settings for change in changes)

@@ -6,7 +6,6 @@ from typing import Any
 
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
-    NO_8BIT,
     ONE_GPU,
     Conversion,
     Convert,
@@ -19,6 +18,8 @@ from dpo_tui.config.dialects.conversion import (
     text_list,
     warmup,
 )
+from dpo_tui.config.dialects.interval_keys import INTERVALS
+from dpo_tui.config.dialects.stage_one_keys import eight_bit_table
 from dpo_tui.config.dialects.strategy_and_loss import strategy
 
 _PARAMETERS = {
@@ -46,8 +47,6 @@ _DROPPED = {
     "token": "`hf auth login`, or HF_TOKEN in the environment",
     "push_to_hub": EXPORT,
     "chat_template": "the tokenizer's own chat template is used; a Jinja file can be named in [model]",
-    "eval_strategy": "evaluation follows eval_split and eval_steps",
-    "evaluation_strategy": "evaluation follows eval_split and eval_steps",
 }
 # Where AutoTrain's parameters differ from our defaults (autotrain/trainers/clm/params.py).
 _DEFAULTS: dict[str, Any] = {
@@ -184,7 +183,7 @@ def _bits(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) 
     if str(value) in {"int4", "4", "nf4"} and switch(raw.get("peft")):
         conversion.take(key, "use_4bit", True)
     elif str(value) in {"int8", "8"}:
-        conversion.drop(key, NO_8BIT)
+        eight_bit_table(conversion, key)
     else:
         conversion.drop(key, "is for an adapter (peft: true)" if str(value) == "int4" else "is off")
 
@@ -228,6 +227,7 @@ def _logging(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any])
 
 _TOP: dict[str, Convert] = {"task": _task, "base_model": _model, "project_name": _name, "log": _log}
 _CONVERTED: dict[str, Convert] = {
+    **INTERVALS,
     "block_size": _length,
     "model_max_length": _length,
     "peft": _peft,

@@ -9,7 +9,6 @@ from dpo_tui.config.dialects.axolotl_datasets import convert_datasets
 from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
-    NO_8BIT,
     ONE_GPU,
     OWN_FOLDER,
     Conversion,
@@ -23,7 +22,16 @@ from dpo_tui.config.dialects.conversion import (
     text_list,
     warmup,
 )
+from dpo_tui.config.dialects.interval_keys import INTERVALS
 from dpo_tui.config.dialects.reference_free import arguments_of, setting_of_strategy, without_reference
+from dpo_tui.config.dialects.stage_one_keys import (
+    eight_bit_table,
+    evaluation_packing,
+    every_token,
+    is_stage_one,
+    packing,
+    train_answers,
+)
 from dpo_tui.config.dialects.strategy_and_loss import loss, no_supervised_loss, strategy, supervised_loss
 from dpo_tui.config.schema import fields
 
@@ -43,6 +51,7 @@ RENAMED = {
     "lora_modules_to_save": "modules_to_save",
     "dataset_processes": "dataset_num_proc",
     "dpo_use_weighting": "use_weighting",
+    "noisy_embedding_alpha": "neftune_noise_alpha",
 }
 DROPPED = {
     "output_dir": OWN_FOLDER,
@@ -54,9 +63,6 @@ DROPPED = {
     "dataset_prepared_path": "rows are tokenised for each run",
     "lora_fan_in_fan_out": "PEFT knows which layers need it",
     "pad_to_sequence_len": "batches are padded to their longest pair",
-    "sample_packing": "pairs are not packed",
-    "eval_sample_packing": "pairs are not packed",
-    "train_on_inputs": "only the answers are scored",
     "fp16": "the precision follows bf16 and the device",
     "float16": "the precision follows bf16 and the device",
     "bfloat16": "the precision follows bf16 and the device",
@@ -68,11 +74,6 @@ DROPPED = {
     "deepspeed": ONE_GPU,
     "fsdp": ONE_GPU,
     "fsdp_config": ONE_GPU,
-    "evals_per_epoch": "five evaluations a run, or eval_steps",
-    "saves_per_epoch": "checkpoints follow save_steps",
-    "evaluation_strategy": "evaluation follows eval_split and eval_steps",
-    "eval_strategy": "evaluation follows eval_split and eval_steps",
-    "save_strategy": "checkpoints follow save_steps",
     "eval_table_size": "the sampled answers are kept in samples.jsonl",
     "eval_max_new_tokens": "the sampled answers follow sample_max_new_tokens",
     "debug": "train.log has everything",
@@ -142,6 +143,8 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
         conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped={**DROPPED, **trackers}, arguments=arguments
     )
     conversion.fill_in(DEFAULTS, "Axolotl")
+    if not _has_plain_text(raw):
+        train_answers(conversion, "Axolotl")
     without_reference(conversion, METHOD_DEFAULTS, "Axolotl")
     return conversion
 
@@ -182,7 +185,37 @@ def _four_bit(conversion: Conversion, key: str, value: Any, raw: Mapping[str, An
 
 
 def _eight_bit(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.drop(key, NO_8BIT if switch(value) else "is off")
+    if switch(value):
+        eight_bit_table(conversion, key)
+    else:
+        conversion.drop(key, "is off")
+
+
+def _has_plain_text(raw: Mapping[str, Any]) -> bool:
+    """Whether a data set is plain text, of which every token is trained."""
+    datasets = raw.get("datasets")
+    entries = [entry for entry in datasets if isinstance(entry, Mapping)] if isinstance(datasets, list) else []
+    return any(str(entry.get("type")) == "completion" for entry in entries)
+
+
+def _on_inputs(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if not is_stage_one(conversion):
+        conversion.drop(key, "only the answers are scored")
+    elif switch(value):
+        every_token(conversion, key)
+    else:
+        conversion.drop(key, "is off")
+
+
+def _per_epoch(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    ours, otherwise = {
+        "evals_per_epoch": ("eval_strategy", "five evaluations a run, or eval_steps"),
+        "saves_per_epoch": ("save_strategy", "checkpoints follow save_steps"),
+    }[key]
+    if number(value) == 1:
+        conversion.take(key, ours, "epoch")
+    else:
+        conversion.drop(key, otherwise)
 
 
 def _linear(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -306,6 +339,12 @@ def _datasets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]
 
 _CONVERTED: dict[str, Convert] = {
     **BEST_CHECKPOINT,
+    **INTERVALS,
+    "evals_per_epoch": _per_epoch,
+    "saves_per_epoch": _per_epoch,
+    "sample_packing": packing,
+    "eval_sample_packing": evaluation_packing,
+    "train_on_inputs": _on_inputs,
     "rl": _rl,
     "orpo_alpha": _alpha_of_orpo,
     "simpo_gamma": _of_cpo,

@@ -18,7 +18,6 @@ from dpo_tui.config.schema import PASSTHROUGH, choices, fields
 OWN_FOLDER = "a run has a folder of its own; `dpo-tui paths` says where"
 ONE_GPU = "[compute] gpus, gpu_count and distributed say which GPUs train together, and how (ddp, fsdp2)"
 EXPORT = "use `dpo-tui export --push` when the run is done"
-NO_8BIT = "8-bit weights are asked for in [model_init]: quantization_config = { load_in_8bit = true }"
 UNDECIDED = "undecided"
 """Name of the table in a converted file with the keys that need a decision; a run does not start from such a file."""
 
@@ -111,6 +110,8 @@ class Conversion:
         """Add the other tool's default for each setting that the file leaves out, so that the training is the same."""
         for name, value in defaults.items():
             if name == "warmup_ratio" and "warmup_steps" in self.values:
+                continue
+            if name == "save_steps" and self.values.get("save_strategy") == "epoch":
                 continue
             if name not in self.values:
                 self.values[name] = value

@@ -7,7 +7,6 @@ from typing import Any
 
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
-    NO_8BIT,
     ONE_GPU,
     OWN_FOLDER,
     Conversion,
@@ -20,6 +19,7 @@ from dpo_tui.config.dialects.conversion import (
     take_sources,
     text_list,
 )
+from dpo_tui.config.dialects.stage_one_keys import eight_bit_table
 from dpo_tui.config.dialects.strategy_and_loss import REFERENCE_FREE, loss
 
 _SECTIONS = (
@@ -257,8 +257,10 @@ def _clip(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) ->
 def _dtype(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     if value == "int4":
         conversion.take(key, "use_4bit", True)
+    elif value == "int8":
+        eight_bit_table(conversion, key)
     else:
-        conversion.drop(key, NO_8BIT if value == "int8" else "the precision follows bf16 and the device")
+        conversion.drop(key, "the precision follows bf16 and the device")
 
 
 def _mixed(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:

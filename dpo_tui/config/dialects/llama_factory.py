@@ -22,8 +22,17 @@ from dpo_tui.config.dialects.conversion import (
     trackers,
     warmup,
 )
+from dpo_tui.config.dialects.interval_keys import INTERVALS
 from dpo_tui.config.dialects.llama_factory_datasets import convert_datasets, take_sample_limit
 from dpo_tui.config.dialects.reference_free import setting_of_strategy, without_reference
+from dpo_tui.config.dialects.stage_one_keys import (
+    eight_bit_table,
+    every_token,
+    is_stage_one,
+    last_answer,
+    packing,
+    train_answers,
+)
 from dpo_tui.config.dialects.strategy_and_loss import (
     REFERENCE_FREE,
     loss,
@@ -78,19 +87,13 @@ DROPPED = {
     "fsdp": ONE_GPU,
     "fsdp_config": ONE_GPU,
     "resume_from_checkpoint": "`dpo-tui resume` finds the checkpoint",
-    "eval_strategy": "evaluation follows eval_split and eval_steps",
-    "evaluation_strategy": "evaluation follows eval_split and eval_steps",
-    "save_strategy": "checkpoints follow save_steps",
     "logging_strategy": "metrics follow logging_steps",
     "fp16": "the precision follows bf16 and the device",
     "pure_bf16": "frozen weights are held in bfloat16 anyway",
     "quantization_method": "4-bit weights are bitsandbytes NF4",
     "double_quantization": "always on",
-    "packing": "pairs are not packed",
-    "neat_packing": "pairs are not packed",
     "enable_liger_kernel": "deprecated in TRL",
     "tokenized_path": "rows are tokenised for each run",
-    "mask_history": "only the answer is scored",
     "create_new_adapter": "each run trains a new adapter",
     "include_num_input_tokens_seen": "tokens are counted",
     "use_fast_tokenizer": "fast tokenizers are used where there is one",
@@ -122,6 +125,7 @@ METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
     "orpo": {"beta": 0.1},
     "simpo": {"beta": 0.1, "simpo_gamma": 0.5, "cpo_alpha": 0.0},
 }
+_BITSANDBYTES = {"bnb", "bitsandbytes"}
 _TYPICAL_KEYS = {"stage", "finetuning_type", "pref_beta", "pref_loss", "cutoff_len", "lora_rank"}
 
 
@@ -133,16 +137,19 @@ def recognises(raw: Mapping[str, Any]) -> bool:
 def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     """Read a LLaMA-Factory file, with the dataset_info.json that it names its data by."""
     conversion = Conversion()
+    if raw.get("stage") == "sft":
+        conversion.values["strategy"] = "sft"
     datasets: dict[str, Convert] = {
         "dataset": partial(_dataset, folder=folder),
         "eval_dataset": partial(_dataset, folder=folder),
     }
     if _reference_free(raw):
         datasets["dpo_label_smoothing"] = _smoothing
-    arguments = "KTOConfig" if raw.get("stage") == "kto" else "DPOConfig"
+    arguments = {"kto": "KTOConfig", "sft": "SFTConfig"}.get(str(raw.get("stage")), "DPOConfig")
     converted = {**_CONVERTED, **datasets}
     convert_keys(conversion, raw, converted=converted, renamed=RENAMED, dropped=DROPPED, arguments=arguments)
     conversion.fill_in(DEFAULTS, "LLaMA-Factory")
+    train_answers(conversion, "LLaMA-Factory")
     without_reference(conversion, METHOD_DEFAULTS, "LLaMA-Factory")
     return conversion
 
@@ -214,11 +221,24 @@ def _smoothing(conversion: Conversion, key: str, value: Any, raw: Mapping[str, A
     conversion.drop(key, f"is read with other losses than {_reference_free(raw)}")
 
 
-def _bits(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+def _bits(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
     if number(value) == 4:  # noqa: PLR2004 - bits
         conversion.take(key, "use_4bit", True)
+    elif number(value) == 8 and str(raw.get("quantization_method") or "bnb") in _BITSANDBYTES:  # noqa: PLR2004
+        eight_bit_table(conversion, key)
     else:
-        conversion.drop(key, f"{value}-bit weights are not offered; use_4bit is")
+        conversion.leave_undecided(key, value, "such weights are not offered; use_4bit is, and 8 bits of bitsandbytes")
+
+
+def _trained_tokens(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+    if not is_stage_one(conversion):
+        conversion.drop(key, "only the answer is scored")
+    elif not switch(value):
+        conversion.drop(key, "is off")
+    elif key == "mask_history":
+        last_answer(conversion, key)
+    else:
+        every_token(conversion, key)
 
 
 def _attention(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -284,6 +304,11 @@ def _count_of_datasets(raw: Mapping[str, Any]) -> int:
 
 _CONVERTED: dict[str, Convert] = {
     **BEST_CHECKPOINT,
+    **INTERVALS,
+    "packing": packing,
+    "neat_packing": packing,
+    "mask_history": _trained_tokens,
+    "train_on_prompt": _trained_tokens,
     "stage": _stage,
     "finetuning_type": _finetuning,
     "lora_target": _target,

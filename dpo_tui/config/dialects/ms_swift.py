@@ -25,7 +25,17 @@ from dpo_tui.config.dialects.conversion import (
     trackers,
     warmup,
 )
+from dpo_tui.config.dialects.interval_keys import INTERVALS
 from dpo_tui.config.dialects.reference_free import arguments_of, setting_of_strategy, without_reference
+from dpo_tui.config.dialects.stage_one_keys import (
+    eight_bit_table,
+    evaluation_packing,
+    every_token,
+    is_stage_one,
+    last_answer,
+    packing,
+    train_answers,
+)
 from dpo_tui.config.dialects.strategy_and_loss import loss, no_supervised_loss, strategy, supervised_loss, unpaired_loss
 from dpo_tui.config.schema import fields
 
@@ -64,9 +74,6 @@ _DROPPED = {
     "strict": "rows that cannot be used are named",
     "model_author": "is asked of no model here",
     "save_safetensors": "weights are always safetensors",
-    "save_strategy": "checkpoints follow save_steps",
-    "eval_strategy": "evaluation follows eval_split and eval_steps",
-    "evaluation_strategy": "evaluation follows eval_split and eval_steps",
     "logging_strategy": "metrics follow logging_steps",
     "ddp_backend": ONE_GPU,
     "ddp_timeout": ONE_GPU,
@@ -144,6 +151,7 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     arguments = arguments_of(raw["rlhf_type"]) if raw.get("rlhf_type") else "SFTConfig"
     convert_keys(conversion, raw, converted=converted, renamed=_RENAMED, dropped=_DROPPED, arguments=arguments)
     conversion.fill_in(_DEFAULTS, "ms-swift")
+    train_answers(conversion, "ms-swift")
     without_reference(conversion, _METHOD_DEFAULTS, "ms-swift")
     return conversion
 
@@ -193,11 +201,15 @@ def _targets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any])
     conversion.take(key, "lora_target_modules", ["all-linear"] if names in (["ALL"], ["all"]) else names)
 
 
-def _bits(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+def _bits(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
     if number(value) == 4:  # noqa: PLR2004 - bits
         conversion.take(key, "use_4bit", True)
+    elif number(value) == 8 and str(raw.get("quant_method") or "bnb") == "bnb":  # noqa: PLR2004
+        eight_bit_table(conversion, key)
+    elif number(value):
+        conversion.leave_undecided(key, value, "such weights are not offered; use_4bit is, and 8 bits of bitsandbytes")
     else:
-        conversion.drop(key, f"{value}-bit weights are not offered; use_4bit is" if number(value) else "is off")
+        conversion.drop(key, "is off")
 
 
 def _attention(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -249,7 +261,13 @@ def _columns(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any])
 
 
 def _scale(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    if value in {"default", "last_round"}:
+    if is_stage_one(conversion) and value == "all":
+        every_token(conversion, key)
+    elif is_stage_one(conversion) and value == "last_round":
+        last_answer(conversion, key)
+    elif is_stage_one(conversion) and value == "default":
+        conversion.drop(key, "every answer is trained")
+    elif value in {"default", "last_round"}:
         conversion.drop(key, "only the answer is scored")
     else:
         conversion.leave_undecided(key, value, "tokens of the answer count alike")
@@ -264,6 +282,9 @@ def _initialisation(conversion: Conversion, key: str, value: Any, _: Mapping[str
 
 _CONVERTED: dict[str, Convert] = {
     **BEST_CHECKPOINT,
+    **INTERVALS,
+    "packing": packing,
+    "eval_packing": evaluation_packing,
     "rlhf_type": _rlhf,
     "simpo_gamma": _of_cpo,
     "cpo_alpha": _of_cpo,

@@ -1,6 +1,7 @@
-"""The YAML of `trl dpo --config FILE` and `trl kto`: ScriptArguments, DPOConfig or KTOConfig, ModelConfig; flat.
+"""The YAML of `trl dpo --config FILE`, `trl kto` and `trl sft`: ScriptArguments, trainer arguments, ModelConfig; flat.
 
-Keys are those of trl 1.14–1.16. A file does not name its command: what only KTOConfig has says that it is for KTO.
+Keys are those of trl 1.14–1.16. A file does not name its command: what only KTOConfig, or SFTConfig, has says which it
+is for.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,6 @@ from typing import Any
 from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
-    NO_8BIT,
     ONE_GPU,
     OWN_FOLDER,
     Conversion,
@@ -25,7 +25,9 @@ from dpo_tui.config.dialects.conversion import (
     trackers,
     warmup,
 )
+from dpo_tui.config.dialects.interval_keys import INTERVALS, by_epoch
 from dpo_tui.config.dialects.reference_free import setting_of_strategy, without_reference
+from dpo_tui.config.dialects.stage_one_keys import eight_bit_table
 from dpo_tui.config.dialects.strategy_and_loss import loss, supervised_loss, unpaired_loss
 from dpo_tui.config.library_fields import UNKNOWN_DEFAULT, trl_fields
 from dpo_tui.config.passthrough_names import REFUSED, SETTING_FOR
@@ -56,9 +58,6 @@ DROPPED = {
     "bnb_4bit_quant_storage": "always bytes",
     "use_bnb_nested_quant": "always on",
     "lora_task_type": "always causal language modelling",
-    "eval_strategy": "evaluation follows eval_split and eval_steps",
-    "evaluation_strategy": "evaluation follows eval_split and eval_steps",
-    "save_strategy": "checkpoints follow save_steps",
     "logging_strategy": "metrics follow logging_steps",
     "logging_first_step": "the first step is logged",
     "do_eval": "evaluation follows eval_split",
@@ -88,6 +87,7 @@ DEFAULTS: dict[str, Any] = {
     "eval_split": 0.0,
 }
 _ONLY_KTO = {"desirable_weight", "undesirable_weight"}
+_ONLY_SFT = {"packing", "packing_strategy", "eval_packing", "completion_only_loss", "assistant_only_loss"}
 _KTO_LOSSES = ("kto", "apo_zero_unpaired")
 
 
@@ -109,8 +109,14 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     conversion = Conversion()
     if _is_kto(raw):
         conversion.values["strategy"] = "kto"
+    elif _is_stage_one(raw):
+        conversion.values["strategy"] = "sft"
     convert_arguments(conversion, raw)
     return conversion
+
+
+def _is_stage_one(raw: Mapping[str, Any]) -> bool:
+    return bool(_ONLY_SFT & raw.keys())
 
 
 def _is_kto(raw: Mapping[str, Any]) -> bool:
@@ -135,14 +141,24 @@ def convert_arguments(
         renamed=RENAMED,
         dropped=DROPPED,
         nulls=_nulls(raw),
-        arguments="KTOConfig" if _is_kto(raw) else "CPOConfig" if _method(raw) else "DPOConfig",
+        arguments=_arguments(raw),
     )
+    if conversion.values.get("strategy") == "sft":
+        conversion.fill_in({"learning_rate": 2e-5}, tool)  # SFTConfig's
     conversion.fill_in(DEFAULTS, tool)
     without_reference(conversion, METHOD_DEFAULTS, tool)
     if conversion.values.get("use_lora") and "lora_target_modules" not in conversion.values:
         conversion.values["lora_target_modules"] = ["all-linear"]
         why = "every linear layer; without names PEFT chooses by the kind of model, often q_proj and v_proj alone"
         conversion.outcomes.append(KeyOutcome("lora_target_modules", "filled in", "lora_target_modules", why))
+
+
+def _arguments(raw: Mapping[str, Any]) -> str:
+    if _is_kto(raw):
+        return "KTOConfig"
+    if _is_stage_one(raw):
+        return "SFTConfig"
+    return "CPOConfig" if _method(raw) else "DPOConfig"
 
 
 def _method(raw: Mapping[str, Any]) -> str:
@@ -224,7 +240,10 @@ def _rpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -
 
 
 def _eight_bit(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.drop(key, NO_8BIT if switch(value) else "is off")
+    if switch(value):
+        eight_bit_table(conversion, key)
+    else:
+        conversion.drop(key, "is off")
 
 
 def _modules(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -267,9 +286,11 @@ def _grouped(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any
         conversion.leave_undecided(key, value, "rows are shuffled, or grouped by length with group_by_length")
 
 
-def _steps(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
+def _steps(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
     steps = number(value)
-    if key == "max_steps" and steps in (-1, 0):
+    if name := by_epoch(key, raw):
+        conversion.drop(key, f"is not read with {name}: epoch")
+    elif key == "max_steps" and steps in (-1, 0):
         conversion.drop(key, "is off")
     elif isinstance(steps, float) and 0 < steps < 1:
         conversion.drop(key, "a share of the steps; give a number, or leave the default")
@@ -339,6 +360,7 @@ _CONVERTED: dict[str, Convert] = {
     "simpo_gamma": _of_cpo,
     "load_in_8bit": _eight_bit,
     **BEST_CHECKPOINT,
+    **INTERVALS,
     "lora_target_modules": _modules,
     "lora_modules_to_save": _modules,
     "lora_target_parameters": _parameters,

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template, render
+from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template, render, render_or_none
 from dpo_tui.data.tokens.piece_tokenizer import PieceTokenizer, common_prefix
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
-from dpo_tui.data.tokens.tool_arguments import with_pair_arguments_for
+from dpo_tui.data.tokens.tool_arguments import with_arguments_for, with_pair_arguments_for
 from dpo_tui.errors import DataError
 
 
@@ -92,6 +93,24 @@ class TokenCounter:
         return [
             item if isinstance(item, Unrenderable) else _length(next(ids), next(ids), next(ids)) for item in rendered
         ]
+
+    def demonstration_lengths(self, rows: list[Demonstration]) -> list[int | None]:
+        """Count the tokens of some demonstrations; None for one that the template refuses.
+
+        Plain text gets the tokenizer's special tokens and an end token, as in SFTTrainer.
+        """
+        rendered = [None if row.text is not None else self._rendered(row) for row in rows]
+        ids = iter(self._pieces.ids([text for text in rendered if text is not None]))
+        texts = [row.text for row in rows if row.text is not None]
+        plain = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=True))
+        return [
+            len(next(plain).ids) + 1 if row.text is not None else None if text is None else len(next(ids))
+            for row, text in zip(rows, rendered, strict=True)
+        ]
+
+    def _rendered(self, row: Demonstration) -> str | None:
+        (messages,) = with_arguments_for(self._template, [row.messages])
+        return render_or_none(self._template, messages, row.tools)
 
 
 def _length(prompt: list[int], chosen: list[int], rejected: list[int]) -> Length:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.matrices import Linear
+from dpo_tui.hardware.models.quantised import quantisation_while_loading
 
 _ALL_LINEAR = "all-linear"
 # peft 0.21 (utils/transformers_weight_conversion.py) and transformers 5.23 (conversion_mapping.py): families whose
@@ -83,7 +84,8 @@ def loads_bitsandbytes(config: Config, arch: Architecture) -> bool:
     """Whether bitsandbytes holds the weights: its own files, or packed while loading."""
     if arch.quantisation is not None:
         return arch.quantisation.method == "bitsandbytes"
-    return config.use_4bit
+    found = quantisation_while_loading(config)
+    return found is not None and found.method == "bitsandbytes"
 
 
 def _saved_whole(config: Config, arch: Architecture) -> int:

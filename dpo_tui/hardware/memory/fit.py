@@ -14,6 +14,7 @@ from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.memory.memory_estimate import GB, DeviceKind, estimate
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of, recommended_models
+from dpo_tui.hardware.models.quantised import quantisation_while_loading
 from dpo_tui.strategies.registry import strategy_of
 
 Verdict = Literal["fits", "tight", "does-not-fit", "unknown"]
@@ -131,11 +132,12 @@ def _with_values(config: Config, values: dict[str, Any]) -> Config:
 
 
 def _four_bit(config: Config) -> Iterator[_Change]:
-    if config.is_sharded:  # together they are for who asks for both
+    # NF4 and divided together are for who asks for both; use_4bit beside [model_init] quantization_config is refused.
+    if config.is_sharded or quantisation_while_loading(config) is not None:
         return
-    if not config.use_4bit and config.use_lora:
+    if config.use_lora:
         yield {"use_4bit": True}, "hold the weights in 4-bit (QLoRA)"
-    elif not config.use_4bit:
+    else:
         yield {"use_4bit": True, "use_lora": True}, "train an adapter over 4-bit weights (QLoRA)"
 
 

@@ -22,7 +22,7 @@ from dpo_tui.hardware.memory.adapter import (
 from dpo_tui.hardware.memory.overheads import ASSUMED, overheads
 from dpo_tui.hardware.memory.reference_memory import reference_label, reference_size
 from dpo_tui.hardware.memory.sharded_parts import held_by_one, loaded_whole, unsharded_size, weights_held_by_one
-from dpo_tui.hardware.memory.weights import held_packed, weights_label, weights_size
+from dpo_tui.hardware.memory.weights import held_packed, packed_while_loading, weights_label, weights_size
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
@@ -144,7 +144,7 @@ def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest:
         adapter_width=adapter_width(config, arch),
         dropout=config.use_lora and config.adapter_dropout > 0,
         attention=_attention(config, arch),
-        packed=config.use_4bit,
+        packed=packed_while_loading(config, arch) is not None,
     )
     return work if arch.quantisation is None else replace(work, packed=held_packed(arch, work))
 
@@ -319,7 +319,7 @@ def _mixes_otherwise(arch: Architecture) -> bool:
 
 
 def _notes(config: Config, arch: Architecture, work: Workload, longest: int | None) -> list[str]:
-    strategy = strategy_of(config)
+    strategy, asked = strategy_of(config), config.model_init.get("quantization_config")
     rules: list[tuple[Callable[[], bool], str]] = [
         (lambda: arch.guessed, arch.guess),
         (
@@ -328,8 +328,13 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
             "for the backward pass is a guess",
         ),
         (
-            lambda: config.use_4bit and arch.quantisation is None and arch.has_experts,
+            lambda: packed_while_loading(config, arch) is not None and arch.has_experts,
             "the experts are one parameter, which bitsandbytes does not pack: they stay in 16 bit",
+        ),
+        (
+            lambda: arch.quantisation is None and bool(asked) and packed_while_loading(config, arch) is None,
+            "[model_init] quantization_config names a method whose size in memory is not known here: the weights were "
+            "counted in 16 bit",
         ),
         (
             lambda: arch.quantisation is not None and not arch.quantisation.known,
@@ -370,7 +375,8 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
         ),
         (
             lambda: bool(longest) and (longest or 0) < config.max_seq_length,
-            f"counted with the longest pair in the data, {longest} tokens, not {config.max_seq_length}",
+            f"counted with the longest {'pair' if strategy.data is DataForm.PAIRS else 'row'} in the data, {longest} "
+            f"tokens, not {config.max_seq_length}",
         ),
     ]
     return [note for applies, note in rules if applies()]

@@ -7,7 +7,7 @@ group a layer; nothing here was measured on GPUs.
 
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory.activations import Workload
-from dpo_tui.hardware.memory.weights import nf4_scales, weights_size
+from dpo_tui.hardware.memory.weights import scales_size, weights_size
 from dpo_tui.hardware.models.architecture import Architecture
 
 _LAYERS_WHOLE = 2
@@ -29,7 +29,7 @@ def held_by_one(config: Config, size: int, *, on_gpu: bool) -> int:
 
 def weights_held_by_one(config: Config, arch: Architecture, work: Workload, *, on_gpu: bool) -> int:
     """Bytes of the weights that one process holds; the scales of packed ones are whole on each."""
-    scales = nf4_scales(arch) if work.packed and config.use_4bit and arch.quantisation is None else 0
+    scales = scales_size(config, arch) if work.packed and config.use_4bit else 0
     return held_by_one(config, weights_size(config, arch, work) - scales, on_gpu=on_gpu) + scales
 
 

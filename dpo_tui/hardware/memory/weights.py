@@ -4,26 +4,32 @@ from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory.activations import FP32, Workload
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.matrices import Linear
-
-# bitsandbytes/functional.py quantize_4bit: blocks of 64 weights share a scale; with double quantisation the scales are
-# bytes, and blocks of 256 of them share an fp32 scale; per matrix an fp32 offset and two code books (16 and 256 fp32).
-NF4_BLOCK = 64
-NF4_NESTED_BLOCK = 256
-NF4_FIXED = FP32 * (1 + 16 + 256)
+from dpo_tui.hardware.models.quantised import Quantisation, quantisation_while_loading
 
 
-def nf4_size(linear: Linear) -> int:
-    """Bytes of one NF4 matrix with double quantisation."""
-    scales = -(-linear.weights // NF4_BLOCK)
-    return -(-linear.weights // 2) + scales + FP32 * -(-scales // NF4_NESTED_BLOCK) + NF4_FIXED
+def packed_while_loading(config: Config, arch: Architecture) -> Quantisation | None:
+    """How bitsandbytes packs the 16-bit weights of the files while they are loaded; None where they stay as they are.
+
+    Other methods in [model_init] are counted in 16 bit, and a note says so.
+    """
+    found = quantisation_while_loading(config) if arch.quantisation is None else None
+    return found if found is not None and found.method == "bitsandbytes" else None
 
 
-def nf4_scales(arch: Architecture) -> int:
-    """Bytes of scales and code books of a model packed while it is loaded: they are no weights, and not divided."""
+def is_packed(linear: Linear, quantisation: Quantisation) -> bool:
+    """Whether bitsandbytes packs a matrix: an ``nn.Linear`` that the config does not leave out."""
+    return linear.form == "linear" and linear.name not in quantisation.skips
+
+
+def scales_size(config: Config, arch: Architecture) -> int:
+    """Bytes of scales and code books of a model packed while it is loaded in 4 bit: no weights, and not divided."""
+    loaded = packed_while_loading(config, arch)
+    if loaded is None:
+        return 0
+    packed = [(linear, count) for linear, count in arch.matrices() if is_packed(linear, loaded)]
     return sum(
-        count * (nf4_size(linear) - -(-linear.weights // 2))
-        for linear, count in arch.matrices()
-        if linear.form == "linear"
+        count * (loaded.size(linear.rows, linear.columns) * linear.stack - -(-linear.weights // 2))
+        for linear, count in packed
     )
 
 
@@ -41,16 +47,22 @@ def held_packed(arch: Architecture, work: Workload) -> bool:
 def weights_size(config: Config, arch: Architecture, work: Workload) -> int:
     """Bytes of the model.
 
-    NF4 packs the linear layers; experts that are one parameter, embeddings, LM head, norms and biases stay as they are.
+    bitsandbytes packs the linear layers; experts that are one parameter, embeddings, LM head, norms and biases stay as
+    they are.
     """
     if work.trains_all:
         return arch.parameters * FP32
     if held_packed(arch, work):
         return _quantised_size(arch, work)
-    if not config.use_4bit or arch.quantisation is not None:
+    loaded = packed_while_loading(config, arch)
+    if loaded is None:
         return arch.parameters * work.width
-    packed = sum(count * nf4_size(linear) for linear, count in arch.matrices() if linear.form == "linear")
-    plain = sum(count * linear.weights for linear, count in arch.matrices() if linear.form != "linear")
+    packed = plain = 0
+    for linear, count in arch.matrices():
+        if is_packed(linear, loaded):
+            packed += count * loaded.size(linear.rows, linear.columns) * linear.stack
+        else:
+            plain += count * linear.weights
     return packed + (plain + arch.embedding_weights + arch.small_weights) * work.width
 
 
@@ -59,8 +71,8 @@ def weights_label(config: Config, arch: Architecture, work: Workload) -> str:
     precision = "fp32" if work.trains_all or work.width == FP32 else "16 bit"
     if held_packed(arch, work) and arch.quantisation is not None:
         return f"weights, quantised in the files ({arch.quantisation.title})"
-    packed = config.use_4bit and arch.quantisation is None
-    return f"weights, {'NF4, vocabulary and norms in ' if packed else 'in '}{precision}"
+    packed = packed_while_loading(config, arch)
+    return f"weights, {f'{packed.short_title}, vocabulary and norms in ' if packed else 'in '}{precision}"
 
 
 def _quantised_size(arch: Architecture, work: Workload) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dpo_tui.config.schema import Config
+
 _BLOCK = 64
 _NESTED = 256
 _FP32 = 4
@@ -29,6 +31,8 @@ class Quantisation:
         experts: whether only experts are quantised (MXFP4 of gpt-oss).
         unpacks: whether transformers may hold the weights in 16 bit all the same, without kernels for them.
         known: whether the method is known here.
+        skips: last parts of the names of modules that stay in 16 bit; only where it is asked for while loading.
+        kind: of bitsandbytes' 4-bit numbers, "nf4" or "fp4".
     """
 
     method: str
@@ -40,6 +44,8 @@ class Quantisation:
     experts: bool = False
     unpacks: bool = False
     known: bool = True
+    skips: frozenset[str] = frozenset()
+    kind: str = ""
 
     @property
     def loaded_in_4bit(self) -> bool:
@@ -50,6 +56,13 @@ class Quantisation:
     def title(self) -> str:
         """The method and its bits, for the user."""
         return f"{self.method or 'an unnamed method'}, {self.bits} bits"
+
+    @property
+    def short_title(self) -> str:
+        """What bitsandbytes calls its numbers; of others the method and its bits."""
+        if self.method != "bitsandbytes":
+            return self.title
+        return self.kind.upper() if self.loaded_in_4bit else "int8"
 
     def size(self, rows: int, columns: int) -> int:
         """Bytes of one matrix.
@@ -81,11 +94,27 @@ def quantisation_in(*configs: Mapping[str, Any]) -> Quantisation | None:
     return None
 
 
+def quantisation_while_loading(config: Config) -> Quantisation | None:
+    """What a config asks to quantise 16-bit weights to while they are loaded: ``use_4bit``, or a table in [model_init].
+
+    None where the weights stay as they are. Files that hold quantised weights are another matter: those are used.
+    """
+    if config.use_4bit:
+        return Quantisation("bitsandbytes", 4, nested=True, kind="nf4")
+    return quantisation_in(config.model_init)
+
+
 def _read(found: Mapping[str, Any]) -> Quantisation:
+    # The keys of transformers' BitsAndBytesConfig, whose default of 4-bit numbers is FP4.
+    skipped = found.get("llm_int8_skip_modules")
+    skips = frozenset(str(name).rpartition(".")[2] for name in skipped) if isinstance(skipped, list) else frozenset()
     if found.get("load_in_4bit"):
-        return Quantisation("bitsandbytes", 4, nested=bool(found.get("bnb_4bit_use_double_quant")))
+        kind = str(found.get("bnb_4bit_quant_type", "fp4"))
+        return Quantisation(
+            "bitsandbytes", 4, nested=bool(found.get("bnb_4bit_use_double_quant")), skips=skips, kind=kind
+        )
     if found.get("load_in_8bit"):
-        return Quantisation("bitsandbytes", 8, scale_bytes=_FP32)
+        return Quantisation("bitsandbytes", 8, scale_bytes=_FP32, skips=skips)
     method = str(found.get("quant_method", "")).lower()
     if method in ("gptq", "awq", "auto-round"):
         bits, group = _positive(found, "bits", "w_bit", default=4), _positive(found, "group_size", "q_group_size")

@@ -10,8 +10,8 @@ from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.memory.adapter import trained_weights
 from dpo_tui.hardware.memory.memory_estimate import estimate, optimizer_size
-from dpo_tui.hardware.memory.weights import nf4_size
 from dpo_tui.hardware.models.lookup import architecture_of, known_models, recommended_models
+from dpo_tui.hardware.models.quantised import quantisation_while_loading
 
 torch = pytest.importorskip("torch")
 
@@ -151,12 +151,83 @@ def test_bitsandbytes_states_have_the_size_that_the_library_gives_them(name: str
 def test_one_nf4_matrix_has_its_exact_size() -> None:
     """Block scales in bytes, nested scales, offset and code books included."""
     functional = pytest.importorskip("bitsandbytes").functional
-    from dpo_tui.hardware.models.matrices import Linear
 
     packed, state = functional.quantize_4bit(torch.randn(896, 4864), compress_statistics=True, quant_type="nf4")
     kept = (packed, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
     real = sum(tensor.numel() * tensor.element_size() for tensor in kept)
-    assert nf4_size(Linear("x", 896, 4864)) == real
+    asked = quantisation_while_loading(config("meta-llama/Llama-3.2-1B-Instruct", use_4bit=True))
+    assert asked is not None
+    assert asked.size(896, 4864) == real
+
+
+def bytes_of_a_linear_layer(table: dict[str, Any], rows: int, columns: int) -> int:
+    """Bytes of a layer that bitsandbytes has really quantised, with its scales and code books."""
+    nn = pytest.importorskip("bitsandbytes").nn
+    if table.get("load_in_8bit"):
+        layer = nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False).to("cpu")
+        kept = (layer.weight.data, layer.weight.SCB)
+        assert layer.weight.data.dtype == torch.int8
+    else:
+        nested, kind = bool(table.get("bnb_4bit_use_double_quant")), table.get("bnb_4bit_quant_type", "fp4")
+        layer = nn.Linear4bit(columns, rows, bias=False, compress_statistics=nested, quant_type=kind).to("cpu")
+        state = layer.weight.quant_state
+        kept = (layer.weight.data, state.absmax, state.code)
+        kept += (state.offset, state.state2.absmax, state.state2.code) if nested else ()
+    return sum(tensor.numel() * tensor.element_size() for tensor in kept)
+
+
+TABLES: dict[str, dict[str, Any]] = {
+    "int8": {"load_in_8bit": True},
+    "FP4": {"load_in_4bit": True},
+    "FP4 nested": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": True},
+    "NF4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_weights_quantised_by_a_table_have_the_size_that_bitsandbytes_gives_them(name: str) -> None:
+    """[model_init] quantization_config: one layer to a few bytes, and a model within 1 %."""
+    model, table = "meta-llama/Llama-3.2-1B-Instruct", TABLES[name]
+    made, arch = config(model, model_init={"quantization_config": table}), architecture_of(model)
+    asked = quantisation_while_loading(made)
+    assert asked is not None
+    assert asked.size(512, 1024) == pytest.approx(bytes_of_a_linear_layer(table, 512, 1024), abs=4)
+    built, layer, rest, layers = layers_and_rest(model)
+    matrices = [module.weight for module in built.base_model.layers.modules() if isinstance(module, torch.nn.Linear)]
+    weights = sum(matrix.numel() for matrix in matrices)
+    per_weight = bytes_of_a_linear_layer(table, 512, 1024) / (512 * 1024)
+    real = layers * (layer - 2 * weights + per_weight * weights) + rest
+    found = estimate(made, arch)
+    assert found.part("weights") == pytest.approx(real, rel=CLOSE)
+    assert f"weights, {name.partition(' ')[0]}, vocabulary" in found.parts[0].label
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_over_such_weights_the_adapter_is_counted_in_bf16_as_over_nf4(name: str) -> None:
+    model = "meta-llama/Llama-3.2-1B-Instruct"
+    made = config(model, model_init={"quantization_config": TABLES[name]})
+    plain, arch = config(model, use_4bit=False), architecture_of(model)
+    assert estimate(made, arch).part("adapter") * 2 == estimate(plain, arch).part("adapter")
+
+
+def test_a_module_that_is_left_out_is_counted_in_16_bit() -> None:
+    model = "meta-llama/Llama-3.2-1B-Instruct"
+    arch = architecture_of(model)
+    whole, less = (
+        estimate(config(model, model_init={"quantization_config": {"load_in_8bit": True, **more}}), arch)
+        for more in ({}, {"llm_int8_skip_modules": ["lm_head", "down_proj"]})
+    )
+    matrix, layers = 2048 * 8192, 16
+    assert less.part("weights") - whole.part("weights") == layers * (matrix - 4 * 2048)
+
+
+def test_a_method_of_unknown_size_is_counted_in_16_bit_and_the_estimate_says_so() -> None:
+    model = "meta-llama/Llama-3.2-1B-Instruct"
+    arch = architecture_of(model)
+    made = config(model, model_init={"quantization_config": {"quant_method": "hqq", "nbits": 4}})
+    found = estimate(made, arch)
+    assert found.part("weights") == estimate(config(model, use_4bit=False), arch).part("weights")
+    assert any("whose size in memory is not known here" in note for note in found.notes)
 
 
 def test_the_shipped_table_has_forty_architectures_and_every_recommended_model() -> None:
