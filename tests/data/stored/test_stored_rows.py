@@ -26,6 +26,7 @@ from dpo_tui.data.stored.hold_out import held_out_places
 from dpo_tui.data.stored.row_writer import RowWriter
 from dpo_tui.data.stored.stored_rows import RowColumns, StoredRows
 from dpo_tui.errors import DataError
+from dpo_tui.start.trained_text_check import check_trained_text
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.worker.stop_requests import StopRequested
 from tests.support.data_files import assistant, row, user, write_lines
@@ -256,6 +257,33 @@ def test_an_array_of_keys_is_split_as_prompts_are(fraction: float) -> None:
         expected = held_out_rows(prompts, fraction, seed)
         keys = np.frombuffer(b"".join(prompt_key(prompt, seed) for prompt in prompts), dtype="V16")
         assert held_out_places(keys, fraction).tolist() == [at for at, out in enumerate(expected) if out]
+
+
+LINES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "dpo": row,
+    "sft": lambda number: {"messages": [user(f"q {number}"), assistant("a")]},
+    "kto": lambda number: {"prompt": f"p {number}", "completion": "a", "label": number % 3 == 0},
+}
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("strategy", LINES)
+def test_a_check_makes_objects_of_a_sample_of_stored_rows(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [LINES[strategy](number) for number in range(5000)])
+    config = make_config(tiny_model, file, strategy=strategy, eval_split=0.2)
+    split = split_of(config, download=False)
+    made: list[int] = []
+    items = StoredRows._items
+
+    def counted(rows: StoredRows[Any], batch: pa.RecordBatch) -> Iterator[Any]:
+        made.append(batch.num_rows)
+        return items(rows, batch)
+
+    monkeypatch.setattr(StoredRows, "_items", counted)
+    check_trained_text(config, split)
+    assert 0 < sum(made) < 3000
 
 
 def test_stored_rows_are_a_sequence(tmp_path: Path) -> None:
