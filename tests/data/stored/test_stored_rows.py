@@ -40,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("home")
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_writer, "_BATCH_ROWS", 7)
+    monkeypatch.setattr(row_writer, "_FEW_TEXTS", 3)  # of texts between other rows there are more, and fewer
 
 
 def everything_is_large(patch: pytest.MonkeyPatch, *, large: bool = True) -> None:
