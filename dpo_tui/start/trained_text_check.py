@@ -37,7 +37,9 @@ def check_trained_text(config: Config, split: Split[Any]) -> tuple[TemplateFindi
         ends_text = any(isinstance(row, Demonstration) and row.text is not None for row in split.train[:1])
         require_special_tokens(tokenizer, config, ends_text=ends_text)
     for rows in (split.train, split.held_out):
-        require_trained_answers(config, [row for row in rows if isinstance(row, Demonstration)])
+        # Rows are all of one kind; a list of them would make objects of a whole stored dataset.
+        if rows and isinstance(rows[0], Demonstration):
+            require_trained_answers(config, rows)
     found = tuple(check_config(config, split.train))
     try:
         for rows, part in ((split.train, "training"), (split.held_out, "held-out")):

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dpo_tui.data.checks.byte_prefilter import unusual_rows
+import numpy as np
+from numpy.typing import NDArray
+
 from dpo_tui.data.columns.columnar_decoder import MixedColumnsError
 from dpo_tui.data.columns.plain_lines import PlainLines
 from dpo_tui.data.rows.record_to_pairs import Recogniser
@@ -31,13 +33,13 @@ class PlainBatches:
     def _batches(self, data: bytes) -> Iterator[RowBatch]:
         if not data:
             return
-        unusual = unusual_rows(data)
+        line_ends = _line_ends(data)
         try:
-            plain = self._lines.rows(data, unusual.ends)
+            plain = self._lines.rows(data, line_ends)
         except MixedColumnsError:
             yield RowBatch(*parse_block_with_warnings(data))
             return
-        ends = unusual.ends.tolist()
+        ends = line_ends.tolist()
         found: list[Any] = [None] * len(ends)
         taken = plain.rows.tolist()
         texts = zip(*(column.texts for column in plain.columns), strict=True)
@@ -49,5 +51,18 @@ class PlainBatches:
             for number in set(range(len(ends))).difference(taken):
                 found[number] = parse_row(data[ends[number - 1] if number else 0 : ends[number]])
         # Rows with three texts and nothing else have four quotes a column; others are parsed for a closer look.
-        closer = unusual.quotes != 4 * self._lines.width * len(ends)
+        closer = _quotes(data) != 4 * self._lines.width * len(ends)
         yield RowBatch(found, parse_block_with_warnings(data)[1] if closer else [])
+
+
+def _line_ends(data: bytes) -> NDArray[np.int64]:
+    """The offset after each line break, and the end of the data."""
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")) + 1
+    return ends if len(ends) and ends[-1] == len(data) else np.append(ends, len(data))
+
+
+def _quotes(data: bytes) -> int:
+    """The number of quotes that are not escaped."""
+    codes = np.frombuffer(data, dtype=np.uint8)
+    after_escapes = codes.take(np.flatnonzero(codes == ord("\\")) + 1, mode="clip")
+    return int(np.count_nonzero(codes == ord('"')) - np.count_nonzero(after_escapes == ord('"')))

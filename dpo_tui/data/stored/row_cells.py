@@ -67,11 +67,6 @@ def messages_of_cell(cell: str) -> list[Message]:
     return messages
 
 
-def sorted_json(cell: str) -> bytes | None:
-    """The JSON text with sorted keys of a cell of plain messages; None for others, which must be parsed for it."""
-    return cell[len(PLAIN_MARK) :].encode() if cell.startswith(PLAIN_MARK) else None
-
-
 def plain_shape(messages: list[Message], shape: list[tuple[str, bool] | None]) -> bool:
     """Whether each message has a role and a text, in this order, and nothing else.
 

@@ -26,13 +26,15 @@ from dpo_tui.data.stored.row_cells import (
     row_shape,
 )
 from dpo_tui.data.stored.stored_rows import UNLIKE, RowColumns
+from dpo_tui.data.stored.text_rows import HASH_BYTES, TextRows, hash_of
 
 FREE_BYTES = 1000**3
 """Bytes of the disk that are left to others."""
 _BATCH_ROWS = 5000
 _BATCH_BYTES = 64 << 20
 _MOST_SHAPES = 50_000
-_HASH_BYTES = 16
+_FEW_TEXTS = 64
+"""So few rows of texts are not worth a batch."""
 _TEXTS_SHAPE = (("user", False), None, ("assistant", False), None, ("assistant", False), None)
 """The shape of a pair of three texts."""
 _PLAIN_MARK_BYTES = PLAIN_MARK.encode()
@@ -71,9 +73,12 @@ class RowWriter:
         self._prompt_hashes: list[bytes] = []
         self._lines: list[bytes] = []
         self._texts: list[tuple[int, str, str, str]] = []
+        self._waiting_characters = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._kept_rows = self._kept_bytes = 0
         self._held = 0
         self._shapes: dict[Hashable, int] = {}
-        self._digest = hashlib.blake2b(b"dataset\n", digest_size=_HASH_BYTES)
+        self._digest = hashlib.blake2b(b"dataset\n", digest_size=HASH_BYTES)
 
     def __enter__(self) -> "RowWriter":
         return self
@@ -118,37 +123,33 @@ class RowWriter:
             OSError: it cannot be written.
         """
         self._texts.append((row, *triple))
-        if len(self._texts) >= _BATCH_ROWS:
+        self._waiting_characters += sum(map(len, triple))
+        if len(self._texts) >= _BATCH_ROWS or self._waiting_characters >= _BATCH_BYTES:
             self._flush()
 
     def _take_texts(self) -> None:
-        """Make cells of the texts that wait; together, for these are all rows of most large datasets."""
-        if not self._texts:
+        """Write the texts that wait: many together by column, a few between other rows one by one."""
+        waiting, self._texts, self._waiting_characters = self._texts, [], 0
+        if len(waiting) >= _FEW_TEXTS:
+            self._collect()
+            self._keep_texts(TextRows(*map(list, zip(*waiting, strict=True))))
             return
-        numbers, prompts, chosen, rejected = zip(*self._texts, strict=True)
-        self._texts.clear()
-        dumps = orjson.dumps
-        json_texts = list(map(dumps, prompts)), list(map(dumps, chosen)), list(map(dumps, rejected))
-        columns = [
-            [b'%b[{"content":%b,"role":"%b"}]' % (_PLAIN_MARK_BYTES, text, role) for text in texts]
-            for texts, role in zip(json_texts, (b"user", b"assistant", b"assistant"), strict=True)
-        ]
-        mark = len(_PLAIN_MARK_BYTES)
-        lines = [
-            b"[%d,%b,%b,%b,null]\n" % (number, prompt[mark:], good[mark:], bad[mark:])
-            for number, prompt, good, bad in zip(numbers, *columns, strict=True)
-        ]
-        for cells, column in zip(self._cells, columns, strict=False):
-            cells.extend(column)
-        self._cells[3] += [None] * len(numbers)
-        self._lines += lines
-        self._held += sum(map(len, lines))
-        self._rows += numbers
-        self._row_shapes += [self._shape_number(_TEXTS_SHAPE)] * len(numbers)
-        hashes = [_hash(cell) for cell in columns[0]]
-        self._prompt_hashes += hashes
-        self._content_hashes += map(_content_hash, hashes, columns[1], columns[2])
-        self.known["count"] += len(numbers)
+        for row, *texts in waiting:
+            parts = [
+                orjson.dumps([{"content": text, "role": role}])
+                for text, role in zip(texts, ("user", "assistant", "assistant"), strict=True)
+            ]
+            for cells, part in zip(self._cells, parts, strict=False):
+                cells.append(_PLAIN_MARK_BYTES + part)
+            self._cells[3].append(None)
+            self._finish(row, parts, b",".join([*parts, b"null"]), self._shape_number(_TEXTS_SHAPE))
+
+    def _keep_texts(self, rows: TextRows) -> None:
+        self._digest.update(rows.lines)
+        self.known["count"] += len(rows.numbers)
+        shapes = pa.repeat(pa.scalar(self._shape_number(_TEXTS_SHAPE), pa.int32()), len(rows.numbers))
+        columns = [*rows.columns, shapes, rows.content_hashes, rows.prompt_hashes]
+        self._keep(pa.RecordBatch.from_arrays(columns, schema=self._schema), len(rows.lines))
 
     def _plain_parts(self, values: tuple[Any, ...]) -> list[bytes] | None:
         """The sorted JSON texts of a row's values; None where one has half of a surrogate pair."""
@@ -171,18 +172,16 @@ class RowWriter:
         self._finish(item.row, parts, whole, UNLIKE if shape is None else self._shape_number(shape))
 
     def _finish(self, row: int, parts: list[bytes], whole: bytes, shape: int) -> None:
-        # Hashed as the cells of plain messages, so that a row in another form of the same content is its copy.
-        cells = [_PLAIN_MARK_BYTES + parts[at] for at in self._conversations]
-        first = _hash(cells[0])
         self._lines.append(b"[%d,%b]\n" % (row, whole))
         self._rows.append(row)
         self._row_shapes.append(shape)
-        self._content_hashes.append(_content_hash(first, *cells[1:]))
+        # Of the JSON text, whatever the cells are, so that a row in another form of the same content is its copy.
+        self._content_hashes.append(hash_of(b",".join([parts[at] for at in self._conversations])))
         if self._columns.has_prompt:
-            self._prompt_hashes.append(first)
+            self._prompt_hashes.append(hash_of(parts[self._conversations[0]]))
         self.known["count"] += 1
         self._held += len(whole)
-        if len(self._rows) >= _BATCH_ROWS or self._held >= _BATCH_BYTES:
+        if len(self._rows) + self._kept_rows >= _BATCH_ROWS or self._held + self._kept_bytes >= _BATCH_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -196,18 +195,34 @@ class RowWriter:
 
     def _flush(self) -> None:
         self._take_texts()
+        self._collect()
+        if not self._batches:
+            return
+        if shutil.disk_usage(self._place).free < FREE_BYTES + self._kept_bytes:
+            raise NoRoomError(errno.ENOSPC, "the disk is nearly full", str(self._place))
+        # Batches of a few rows, between rows of another kind, would make the file slow to read.
+        for batch in pa.Table.from_batches(self._batches).combine_chunks().to_batches():
+            self._writer.write_batch(batch)
+        self._batches.clear()
+        self._kept_rows = self._kept_bytes = 0
+
+    def _collect(self) -> None:
+        """Make a batch of the cells that were collected row by row."""
         if not self._rows:
             return
-        if shutil.disk_usage(self._place).free < FREE_BYTES + self._held:
-            raise NoRoomError(errno.ENOSPC, "the disk is nearly full", str(self._place))
         self._digest.update(b"".join(self._lines))
         columns = [self._rows, *self._cells, self._row_shapes, self._content_hashes]
         columns += [self._prompt_hashes] if self._columns.has_prompt else []
         arrays = [_array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        held, self._held = self._held, 0
         for values in (*columns, self._lines):
             values.clear()
-        self._held = 0
+        self._keep(pa.RecordBatch.from_arrays(arrays, schema=self._schema), held)
+
+    def _keep(self, batch: pa.RecordBatch, size: int) -> None:
+        self._batches.append(batch)
+        self._kept_rows += batch.num_rows
+        self._kept_bytes += size
 
     def _cell(self, name: str, value: Any) -> Any:
         if name in self._columns.messages:
@@ -248,15 +263,6 @@ def _schema(columns: RowColumns) -> pa.Schema:
             ("row", pa.int64()),
             *((name, pa.bool_() if name == "desirable" else pa.string()) for name in columns.names),
             ("shape", pa.int32()),
-            *((name, pa.binary(_HASH_BYTES)) for name in hashes),
+            *((name, pa.binary(HASH_BYTES)) for name in hashes),
         ]
     )
-
-
-def _content_hash(first: bytes, *cells: bytes) -> bytes:
-    """The hash of conversations, of which the first is given by its own hash."""
-    return hashlib.blake2b(b"".join((first, *cells)), digest_size=_HASH_BYTES).digest()
-
-
-def _hash(text: bytes) -> bytes:
-    return hashlib.blake2b(text, digest_size=_HASH_BYTES).digest()

@@ -4,25 +4,31 @@ A slice or a selection is another view of the same file. What has to be known of
 columns of its own (:mod:`dpo_tui.data.stored.row_writer` has the list), so that no row is parsed for it.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dpo_tui.data.cache_folders import FolderInUse
-from dpo_tui.data.stored.row_cells import messages_of_cell, sorted_json
+from dpo_tui.data.stored.row_cells import PLAIN_MARK, messages_of_cell
+from dpo_tui.data.stored.text_rows import HASH_BYTES, offsets_of
 
 Item = TypeVar("Item")
 ROWS = "rows.arrow"
 UNLIKE = -1
 """The shape of a row that is like no other: it is rendered by itself."""
 _BLOCK = 1000
+_HASH = np.dtype(f"V{HASH_BYTES}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,7 @@ class StoredRows(Sequence[Item], Generic[Item]):
 
     def hashes(self, name: str) -> NDArray[np.void]:
         """A hash of 16 bytes of each row: of its ``prompt``, or of its ``content``, all its conversations."""
-        return self._fixed(f"{name}_hash", np.dtype("V16"))
+        return self._fixed(f"{name}_hash", _HASH)
 
     def prompt_keys(self, key_of: Callable[[Any], bytes], seed: int) -> NDArray[np.void]:
         """The keys of prompts by which rows are held out, for rows that have a prompt.
@@ -150,34 +156,41 @@ class StoredRows(Sequence[Item], Generic[Item]):
             seed: of the keys.
         """
         kept = self.file.with_name(f"keys-{seed}")
+        size = int(self._starts[-1]) * HASH_BYTES
+        if not size:
+            return np.zeros(0, dtype=_HASH)
         found: NDArray[np.void] | None = None
-        if self._in_use is not None and kept.is_file():
-            found = np.fromfile(kept, dtype="V16")
-        if found is None or len(found) != self._starts[-1]:
-            key = str(seed).encode()
-            digests = bytearray()  # as objects, the keys would take three times as much
-            for batch in self.batches:
-                for cell in batch.column("prompt").to_pylist():
-                    text = sorted_json(cell)
-                    digests += (
-                        hashlib.blake2b(text, digest_size=16, key=key).digest()
-                        if text is not None
-                        else key_of(messages_of_cell(cell))
-                    )
-            found = np.frombuffer(digests, dtype="V16")
-            if self._in_use is not None:
-                _write_beside(kept, found.tobytes())
+        if self._in_use is not None:
+            with contextlib.suppress(OSError):  # on a full or read-only disk they are held in memory
+                if not (kept.is_file() and kept.stat().st_size == size):
+                    _write_beside(kept, self._keys(key_of, seed))
+                # Mapped, since millions of keys would take more memory than the rest of the split.
+                found = np.memmap(kept, dtype=_HASH, mode="r")
+        if found is None:
+            found = np.frombuffer(b"".join(self._keys(key_of, seed)), dtype=_HASH)
         return found if self._chosen is None else found[self._chosen]
+
+    def _keys(self, key_of: Callable[[Any], bytes], seed: int) -> Iterator[bytes]:
+        return (_keys_of(batch.column("prompt"), key_of, str(seed).encode()) for batch in self.batches)
 
     def _fixed(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         """A column of values of one size."""
-        parts = []
-        for batch in self.batches:
+        found = np.empty(len(self), dtype=dtype)
+        chosen = self._chosen
+        in_order = chosen is None or bool((chosen[1:] > chosen[:-1]).all())
+        for number, batch in enumerate(self.batches):
             column = batch.column(name)
-            values = np.frombuffer(column.buffers()[1], dtype=dtype)
-            parts.append(values[column.offset : column.offset + len(column)])
-        whole = np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
-        return whole if self._chosen is None else whole[self._chosen]
+            values = np.frombuffer(column.buffers()[1], dtype=dtype)[column.offset : column.offset + len(column)]
+            first, last = int(self._starts[number]), int(self._starts[number + 1])
+            if chosen is None:
+                found[first:last] = values
+            elif in_order:  # batch by batch, so that the rows that were not chosen are never held
+                low, high = np.searchsorted(chosen, [first, last])
+                found[low:high] = values[chosen[low:high] - first]
+            else:
+                places = np.flatnonzero((chosen >= first) & (chosen < last))
+                found[places] = values[chosen[places] - first]
+        return found
 
     def _block(self, start: int) -> NDArray[np.int64]:
         stop = min(start + _BLOCK, len(self))
@@ -209,11 +222,32 @@ class StoredRows(Sequence[Item], Generic[Item]):
         return [None if cell is None else json.loads(cell) for cell in cells] if name == "tools" else cells
 
 
-def _write_beside(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; on a full or read-only disk it is computed again."""
-    partial = path.with_name(f".{path.name}.partial")
+def _keys_of(prompts: pa.Array, key_of: Callable[[Any], bytes], key: bytes) -> bytes:
+    """The keys of the prompts of a batch, one after the other."""
+    offsets = offsets_of(prompts).tolist()
+    data = memoryview(prompts.buffers()[2])
+    mark = len(PLAIN_MARK)
+    plain = pc.starts_with(prompts, PLAIN_MARK).to_pylist()
+    return b"".join(
+        [
+            hashlib.blake2b(data[start + mark : end], digest_size=HASH_BYTES, key=key).digest()
+            if is_plain
+            else key_of(messages_of_cell(bytes(data[start:end]).decode()))
+            for is_plain, start, end in zip(plain, offsets, offsets[1:], strict=False)
+        ]
+    )
+
+
+def _write_beside(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # others may write the same now
     try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+        with open(descriptor, "wb") as file:
+            file.writelines(parts)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # numpy and pyarrow are imported for large datasets only
     from dpo_tui.data.stored.stored_rows import StoredRows
 
 Row = TypeVar("Row")
+_BLOCK = 1 << 20
+"""Rows whose prompts are looked up at once."""
 
 
 def as_stored(rows: Sequence[Row]) -> "StoredRows[Row] | None":
@@ -95,9 +97,12 @@ def prompts_in_both(rows: "StoredRows[Any]", others: "StoredRows[Any]") -> "NDAr
         return np.ascontiguousarray(some.hashes("prompt")).view([("a", "<u8"), ("b", "<u8")]).ravel()
 
     mine, theirs = halves(rows), halves(others)
-    # By the first halves, which sort as numbers; hashes of different prompts that agree there are told by the second.
-    possible = np.isin(mine["a"], theirs["a"])
-    pairs = set(theirs[np.isin(theirs["a"], mine["a"][possible])].tolist())
-    return np.array(
-        [bool(may) and tuple(one) in pairs for may, one in zip(possible, mine.tolist(), strict=True)], dtype=bool
-    )
+    known = np.sort(mine["a"])
+    shared: set[tuple[int, int]] = set()
+    # The first halves are looked up in those of the fewer rows, block by block: sorting all would take a multiple of
+    # their memory. Hashes of different prompts that agree there are distinguished by the second halves.
+    for start in range(0, len(theirs) if len(mine) else 0, _BLOCK):
+        block = theirs[start : start + _BLOCK]
+        places = np.minimum(np.searchsorted(known, block["a"]), len(known) - 1)
+        shared.update(block[known[places] == block["a"]].tolist())
+    return np.array([one in shared for one in mine.tolist()], dtype=bool)

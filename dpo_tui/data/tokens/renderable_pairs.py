@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from dpo_tui.data.stored.stored_rows import StoredRows
 
 Row = TypeVar("Row", Pair, Demonstration, LabelledAnswer)
+_BLOCK = 1 << 20
+"""Rows whose shapes are compared at once."""
 
 
 def renderable_pairs(
@@ -124,7 +126,7 @@ def _without_refused(
     stored = as_stored(rows)
     refused = dict(_refused_stored(stored, attempt) if stored is not None else _refused(rows, shape_of, attempt))
     reason = "the model's chat template refuses it: "
-    numbers = stored.row_numbers if stored is not None else None
+    numbers = stored.row_numbers if stored is not None and refused else None
     problems = [
         RowProblem(int(numbers[at]) if numbers is not None else rows[at].row, "chat-template", reason + error.reason)
         for at, error in refused.items()
@@ -159,10 +161,12 @@ def _refused_stored(
     import numpy as np
 
     shapes = rows.shapes
-    numbers, firsts = np.unique(shapes, return_index=True)
-    known = {
-        int(number): attempt(rows[int(first)]) for number, first in zip(numbers, firsts, strict=True) if number >= 0
-    }
+    firsts: dict[int, int] = {}
+    for start in range(0, len(shapes), _BLOCK):  # `unique` takes three times the memory of what it is given
+        numbers, places = np.unique(shapes[start : start + _BLOCK], return_index=True)
+        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
+            firsts.setdefault(number, start + place)
+    known = {number: attempt(rows[first]) for number, first in firsts.items() if number >= 0}
     unlike = np.flatnonzero(shapes < 0)
     errors = map(attempt, rows.select(unlike))
     of_unlike: dict[int, Unrenderable] = {

@@ -21,11 +21,13 @@ from dpo_tui.data.load_split import split_of
 from dpo_tui.data.pairs.hold_out_by_prompt import held_out_rows, prompt_key
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.source.source import Source
-from dpo_tui.data.stored import reading_cache, row_writer
+from dpo_tui.data.stored import hold_out, reading_cache, row_writer, views
 from dpo_tui.data.stored.hold_out import held_out_places
 from dpo_tui.data.stored.row_writer import RowWriter
 from dpo_tui.data.stored.stored_rows import RowColumns, StoredRows
+from dpo_tui.data.tokens import renderable_pairs
 from dpo_tui.errors import DataError
+from dpo_tui.start.trained_text_check import check_trained_text
 from dpo_tui.train.trainer.run_datasets import RunDatasets, load_datasets
 from dpo_tui.train.worker.stop_requests import StopRequested
 from tests.support.data_files import assistant, row, user, write_lines
@@ -39,6 +41,9 @@ pytestmark = pytest.mark.usefixtures("home")
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_writer, "_BATCH_ROWS", 7)
+    for module in (views, hold_out, renderable_pairs):
+        monkeypatch.setattr(module, "_BLOCK", 8)
+    monkeypatch.setattr(row_writer, "_FEW_TEXTS", 3)  # of texts between other rows there are more, and fewer
 
 
 def everything_is_large(patch: pytest.MonkeyPatch, *, large: bool = True) -> None:
@@ -248,6 +253,35 @@ def test_plain_rows_are_taken_by_column_unless_a_line_is_broken(
     assert len(taken) == (0 if broken else 42)
 
 
+@pytest.mark.usefixtures("large")
+def test_keys_of_prompts_are_made_once_and_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = load_pairs(Source(str(many(tmp_path / "rows.jsonl")))).pairs
+    assert isinstance(rows, StoredRows)
+    key_of = partial(prompt_key, seed=3)
+    expected = [key_of(pair.prompt) for pair in rows]
+    assert [key.tobytes() for key in rows.prompt_keys(key_of, 3)] == expected
+    monkeypatch.setattr(StoredRows, "_keys", lambda *_: pytest.fail("they are made again"))
+    again = rows.prompt_keys(key_of, 3)
+    assert isinstance(again, np.memmap)
+    assert [key.tobytes() for key in again] == expected
+
+
+@pytest.mark.usefixtures("large")
+def test_keys_of_prompts_that_cannot_be_written_are_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = load_pairs(Source(str(many(tmp_path / "rows.jsonl")))).pairs
+    assert isinstance(rows, StoredRows)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    found = rows.prompt_keys(partial(prompt_key, seed=3), 3)
+    assert [key.tobytes() for key in found] == [prompt_key(pair.prompt, 3) for pair in rows]
+    assert not list(rows.file.parent.glob("*keys*"))
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.1, 0.5, 0.99])
 def test_an_array_of_keys_is_split_as_prompts_are(fraction: float) -> None:
     for seed in range(40):
@@ -256,6 +290,33 @@ def test_an_array_of_keys_is_split_as_prompts_are(fraction: float) -> None:
         expected = held_out_rows(prompts, fraction, seed)
         keys = np.frombuffer(b"".join(prompt_key(prompt, seed) for prompt in prompts), dtype="V16")
         assert held_out_places(keys, fraction).tolist() == [at for at, out in enumerate(expected) if out]
+
+
+LINES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "dpo": row,
+    "sft": lambda number: {"messages": [user(f"q {number}"), assistant("a")]},
+    "kto": lambda number: {"prompt": f"p {number}", "completion": "a", "label": number % 3 == 0},
+}
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("strategy", LINES)
+def test_a_check_makes_objects_of_a_sample_of_stored_rows(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [LINES[strategy](number) for number in range(5000)])
+    config = make_config(tiny_model, file, strategy=strategy, eval_split=0.2)
+    split = split_of(config, download=False)
+    made: list[int] = []
+    items = StoredRows._items
+
+    def counted(rows: StoredRows[Any], batch: pa.RecordBatch) -> Iterator[Any]:
+        made.append(batch.num_rows)
+        return items(rows, batch)
+
+    monkeypatch.setattr(StoredRows, "_items", counted)
+    check_trained_text(config, split)
+    assert 0 < sum(made) < 3000
 
 
 def test_stored_rows_are_a_sequence(tmp_path: Path) -> None:
@@ -270,6 +331,8 @@ def test_stored_rows_are_a_sequence(tmp_path: Path) -> None:
     assert list(rows[::-1]) == pairs[::-1]
     assert list(rows[5:25][2:6]) == pairs[5:25][2:6]
     assert not rows[40:]
+    for view in (rows[::-1], rows[3:28:4], rows[5:25][2:6], rows[40:]):
+        assert view.row_numbers.tolist() == [pair.row for pair in view]
     with pytest.raises(IndexError):
         rows[30]
 
