@@ -6,6 +6,7 @@ Standard library only: the supervisor uses it.
 import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -99,10 +100,25 @@ def append_line(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
+def only_regular(path: str, flags: int) -> int:
+    """Opener of `open` for files that other programs may have replaced: neither waits at a named pipe nor reads one.
+
+    One pipe, which nobody may ever write to, in one run's folder would else hold up every list of runs.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", path)
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; ``None`` when the file is missing, torn, or no object."""
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=only_regular) as stream:
             document = json.loads(stream.read().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError, RecursionError):
         return None
@@ -146,7 +162,7 @@ def lines_from_end(path: Path, max_bytes: int | None = None) -> Iterator[bytes]:
         max_bytes: look no further back than about this many bytes; a line cut by that limit is left out.
     """
     try:
-        stream = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by the with below
+        stream = open(path, "rb", buffering=0, opener=only_regular)  # noqa: SIM115 - closed by the with below
     except OSError:
         return
     with stream:

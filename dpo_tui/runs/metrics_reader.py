@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.runs.atomic_files import lines_from_end, parse_line
+from dpo_tui.runs.atomic_files import lines_from_end, only_regular, parse_line
 
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 20
@@ -71,7 +71,7 @@ class MetricsTail:
             max_bytes: read about this much at most and the rest in the next call; everything by default.
         """
         try:
-            stream = open(self._path, "rb", buffering=0)  # noqa: SIM115 - closed by the with below
+            stream = open(self._path, "rb", buffering=0, opener=only_regular)  # noqa: SIM115 - closed by the with below
         except OSError:
             return []
         found: list[dict[str, Any]] = []
@@ -150,7 +150,7 @@ def latest(path: Path, *, recent_bytes: int = _RECENT, evaluations: bool = True)
 def _newest_evaluations(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the newest line of each rare kind; searched from the end without parsing the lines in between."""
     try:
-        stream = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by the with below
+        stream = open(path, "rb", buffering=0, opener=only_regular)  # noqa: SIM115 - closed by the with below
     except OSError:
         return
     with stream:

@@ -7,7 +7,7 @@ state.json has one writer, the supervisor, so a later name goes into a file of i
 from collections.abc import Collection
 
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.runs.atomic_files import write_text_atomic
+from dpo_tui.runs.atomic_files import only_regular, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 
 LONGEST = 64
@@ -19,7 +19,7 @@ _RESERVED = "last"
 def given_name(folder: RunFolder) -> str:
     """The name from the file ``name``; empty when the run has not been renamed."""
     try:
-        with open(folder.given_name, encoding="utf-8", errors="replace") as file:
+        with open(folder.given_name, encoding="utf-8", errors="replace", opener=only_regular) as file:
             return " ".join(file.read(4 * LONGEST).split())[:LONGEST]
     except OSError:
         return ""

@@ -64,7 +64,7 @@ def owner(path: Path) -> int | None:
     if os.fspath(path) in _held:
         return os.getpid()  # opening and closing the file here would drop our own lock
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:

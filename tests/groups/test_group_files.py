@@ -1,6 +1,9 @@
 """What an edited file of a group can do: nothing to runs and folders that are not the group's."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +64,32 @@ def test_a_folder_elsewhere_is_never_taken_for_a_run(tmp_path: Path, dpo_tui: Co
     _record(folder, {"1": own.id, "2": str(elsewhere) if named == "absolute" else named})
     dpo_tui("rm", "-y", folder.id)
     assert (elsewhere / "thesis.tex").exists() and store.all_runs() == [own]
+
+
+def test_a_named_pipe_in_place_of_any_file_holds_up_no_list() -> None:
+    folder, own = ended_group()
+    for path in (
+        folder.plan,
+        folder.state,
+        folder.lock,
+        own.state,
+        own.metrics,
+        own.progress,
+        own.given_name,
+        own.lock,
+    ):
+        kept = path.read_bytes() if path.exists() else None
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        listed = subprocess.run(
+            [sys.executable, "-c", "from dpo_tui.cli import main; main()", "runs"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (listed.returncode, listed.stderr) == (0, ""), path.name
+        assert folder.id in listed.stdout and own.id in listed.stdout
+        path.unlink()
+        if kept is not None:
+            path.write_bytes(kept)
