@@ -10,11 +10,13 @@ import torch
 from torch import distributed
 
 from dpo_tui.errors import TrainingError
+from dpo_tui.runs.line_log import seconds_from
 from dpo_tui.runs.ranks import Rank
 from dpo_tui.train.worker.stop_requests import Flags
 
-_TIMEOUT = timedelta(minutes=30)
-"""How long a rank waits in a collective. Rank 0 may answer prompts, or merge, for minutes while the others wait."""
+_TIMEOUT_VARIABLE = "DPO_TUI_COLLECTIVE_SECONDS"
+_TIMEOUT = 1800.0
+"""Seconds that a rank waits in a collective. Rank 0 may answer prompts, or save, for minutes while the others wait."""
 
 _groups: dict[str, Any] = {}
 
@@ -43,7 +45,7 @@ def join_ranks(rank: Rank, *, on_gpu: bool) -> None:
             )
         torch.cuda.set_device(rank.local_rank)
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=collective_timeout())
     _cpu_group()
 
 
@@ -93,10 +95,15 @@ def has_peers() -> bool:
     return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
 
 
+def collective_timeout() -> timedelta:
+    """How long a rank waits in a collective before it fails."""
+    return timedelta(seconds=seconds_from(_TIMEOUT_VARIABLE, _TIMEOUT))
+
+
 def _cpu_group() -> Any:
     """The group of these collectives; created in the first of them, or in `join_ranks`."""
     # gloo, on the CPU, whatever training uses: with NCCL, reading a result would synchronise host and GPU after every
     # step, and the host could no longer queue kernels ahead.
     if "cpu" not in _groups:
-        _groups["cpu"] = distributed.new_group(backend="gloo", timeout=_TIMEOUT)
+        _groups["cpu"] = distributed.new_group(backend="gloo", timeout=collective_timeout())
     return _groups["cpu"]

@@ -163,7 +163,8 @@ def peer_lost(error: BaseException) -> Failure | None:
         return None
     # The words of gloo, and of NCCL's watchdog, after the longest time that a rank waits in a collective.
     if "Timed out waiting" in text or "Watchdog caught collective operation timeout" in text:
-        return Failure("Another rank did not answer in time", "its log, ranks/N.log, may say why", peer_lost=True)
+        hint = "its log, ranks/N.log, may say why; on several nodes their network may be cut"
+        return Failure("Another rank did not answer in time", hint, peer_lost=True)
     closed = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
     if not any(sign in text for sign in closed):
         return None
