@@ -11,8 +11,8 @@ from typing import Any
 from dpo_tui.errors import ConfigError
 
 _ADAPTER_RATE = 5e-6
-"""What TRL's documentation advises for LoRA, which a config trains unless it says otherwise: the schema's default,
-5e-7, is one for whole models, and `config check` says so."""
+"""What TRL's own command takes for DPO with LoRA (trl/scripts/dpo.py, 1.16), which a config trains unless it says
+otherwise: the schema's default, 5e-7, is what it takes for whole models, and `config check` says so."""
 NONE = "none"
 """The choice of no recipe in forms."""
 
@@ -43,21 +43,21 @@ RECIPES: dict[str, Recipe] = {
             "dpo",
             "plain DPO",
             "when nothing speaks for another one",
-            "Rafailov et al. 2023, arXiv 2305.18290; TRL's defaults",
+            "Rafailov et al. 2023, arXiv 2305.18290; TRL's default of β",
             {"strategy": "dpo", "loss_type": ["sigmoid"], "beta": 0.1, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
             "dpo-norm",
             "DPO on means per token, β 5",
             "when the chosen answers are longer than the rejected ones and the model should not grow wordy",
-            "Tülu 3 (arXiv 2411.15124) and OLMo 3",
+            "Tülu 3 (arXiv 2411.15124) and OLMo 3: dpo_norm with β 5 in their training scripts",
             {"strategy": "dpo", "loss_type": ["sigmoid_norm"], "beta": 5.0, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
             "apo-zero",
             "APO-zero",
             "when the chosen answers are better than what the model says now",
-            "D'Oosterlinck et al. 2024, arXiv 2408.06266; SmolLM3",
+            "D'Oosterlinck et al. 2024, arXiv 2408.06266; TRL's default of β; SmolLM3, with β 0.05",
             {"strategy": "dpo", "loss_type": ["apo_zero"], "beta": 0.1, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
@@ -84,7 +84,7 @@ RECIPES: dict[str, Recipe] = {
             "conservative",
             "DPO for noisy labels",
             "when about one pair in ten may be the wrong way round",
-            "Chowdhury et al. 2024, arXiv 2403.00409",
+            "Chowdhury et al. 2024, arXiv 2403.00409; 0.1 is what TRL's documentation names as theirs",
             {
                 "strategy": "dpo",
                 "loss_type": ["robust"],
@@ -97,21 +97,21 @@ RECIPES: dict[str, Recipe] = {
             "simpo",
             "SimPO",
             "when memory is short: there is no reference; and where answers should not grow longer",
-            "Meng et al. 2024, arXiv 2405.14734",
+            "Meng et al. 2024, arXiv 2405.14734; β and γ of their Llama 3 8B from a base model",
             {"strategy": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "cpo_alpha": 0.0, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
             "orpo",
             "ORPO",
             "for a base model without a stage of fine-tuning before it, or when memory is short",
-            "Hong et al. 2024, arXiv 2403.07691; the rate of TRL's example",
+            "Hong et al. 2024, arXiv 2403.07691; TRL's example has this rate for whole models, 8e-5 for adapters",
             {"strategy": "orpo", "beta": 0.1, "learning_rate": 8e-6},
         ),
         Recipe(
             "kto",
             "KTO",
             "when each answer has a thumb of its own, or a rating, and there are no pairs",
-            "Ethayarajh et al. 2024, arXiv 2402.01306; TRL's defaults",
+            "Ethayarajh et al. 2024, arXiv 2402.01306; TRL's defaults of β and weights",
             {
                 "strategy": "kto",
                 "beta": 0.1,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dpo_tui.config.files import load
-from dpo_tui.errors import RunError, RunNotFoundError, TrainingError, UsageError
+from dpo_tui.errors import ConfigError, RunError, RunNotFoundError, TrainingError, UsageError
 from dpo_tui.runs import start_run, store
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
@@ -90,6 +90,33 @@ def test_one_command_trains_both_stages_and_the_reference_is_the_first_ones_mode
     name = "model.layers.0.mlp.up_proj.weight"
     assert (stage[name].float() - root_weights[name].float()).abs().max() > 1e-3
     assert f"after a first stage (run {first.id})" in second.model_card.read_text()
+
+
+def test_the_second_stage_may_have_a_reference_of_its_own(
+    home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, demonstrations: Path
+) -> None:
+    """DPO trains the SFT model and is held near the base: it does not start at ln 2, and its receipt says why."""
+    sft = write(tmp_path / "sft.toml", strategy="sft", model_name=str(tiny_model), dataset=str(demonstrations))
+    more = {"ref_model": str(tiny_model), "eval_split": 0.2, "max_steps": 2}
+    dpo = write(tmp_path / "dpo.toml", model_name="previous", dataset=str(tiny_pairs), **more)
+    first, second = create_stages(prepare_stages([load(sft), load(dpo)]))
+    for folder in (first, second):
+        start_run.start(folder)
+    assert ended(first).status == ended(second).status == "done"
+    frozen = settings(second)
+    assert (frozen["model_name"], frozen["ref_model"]) == (str(first.merged), str(tiny_model))
+    start = next(line["eval_loss"] for line in lines(second.metrics) if "eval_loss" in line)
+    assert abs(start - math.log(2)) > 1e-3
+    assert str(tiny_model) in json.dumps(json.loads(second.receipt.read_text())["reference"])
+
+
+@pytest.mark.parametrize("setting", ["ref_model", "ref_adapter"])
+def test_the_stage_before_is_no_other_reference(tmp_path: Path, tiny_pairs: Path, setting: str) -> None:
+    """It has no model yet. Every command that reads the file refuses it."""
+    dpo = write(tmp_path / "dpo.toml", model_name="previous", dataset=str(tiny_pairs), **{setting: "previous"})
+    with pytest.raises(ConfigError, match=rf"{setting} = 'previous': must be there before the command starts") as found:
+        load(dpo)
+    assert found.value.exit_code == 2
 
 
 def test_a_chain_that_broke_in_the_middle_goes_on_from_there(

@@ -1,4 +1,4 @@
-"""Child that measures the memory of real training steps on the longest pairs, to compare with the estimate.
+"""Child that measures the memory of real training steps on the longest pairs or answers, to compare with the estimate.
 
 It loads the model and takes two optimizer steps with the run's micro-batch: the first allocates the optimizer's state,
 the second has its peak with that state present. Nothing is saved.
@@ -14,7 +14,9 @@ from typing import Any
 
 from dpo_tui.config.files import load, parse_assignment
 from dpo_tui.config.schema import Config
+from dpo_tui.data.load_labelled import load_labelled
 from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair, text_of
 from dpo_tui.data.source.source import training_source
 from dpo_tui.errors import TrainingError, UsageError
@@ -37,6 +39,11 @@ def longest_pairs(pairs: Sequence[Pair], count: int) -> list[Pair]:
     return heapq.nlargest(count, pairs, key=size)
 
 
+def longest_answers(rows: Sequence[LabelledAnswer], count: int) -> list[LabelledAnswer]:
+    """Return the labelled answers with the most characters in prompt and answer together."""
+    return heapq.nlargest(count, rows, key=lambda row: len(text_of(row.prompt)) + len(text_of(row.completion)))
+
+
 def probe_config(config: Config) -> Config:
     """Return the config of a probe: two steps, no accumulation, no evaluation, no tracker."""
     changes: dict[str, Any] = {
@@ -55,8 +62,8 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
 
     Returns:
         ``device``; ``allocated`` and ``reserved`` (peaks of torch's allocator) and ``taken`` (from the GPU, CUDA
-        context included) in bytes, None on a CPU; ``step_seconds``; ``longest`` sequence in tokens; ``pairs`` that TRL
-        did not drop.
+        context included) in bytes, None on a CPU; ``step_seconds``; ``longest`` sequence in tokens; ``pairs``, or
+        labelled answers, that TRL did not drop.
 
     Raises:
         DpoTuiError: data, model or device cannot be used, or memory ran out.
@@ -69,9 +76,7 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
     from dpo_tui.train.trainer.trainer_registry import TRAINERS
 
     device = choose_device(config)
-    pairs = load_pairs(training_source(config)).pairs
-    longest = longest_pairs(pairs, config.per_device_train_batch_size * _MICRO_BATCHES)
-    rows = {name: [getattr(pair, name) for pair in longest] for name in ("prompt", "chosen", "rejected")}
+    rows = _longest_rows(config)
     on_gpu = device.kind == "cuda"
     before = torch.cuda.mem_get_info()[0] if on_gpu else 0
     tokenizer, _ = load_tokenizer(config)
@@ -105,11 +110,24 @@ def take_steps(config: Config, folder: RunFolder) -> dict[str, Any]:
     }
 
 
+def _longest_rows(config: Config) -> dict[str, list[Any]]:
+    """Return the longest rows of the data by TRL's columns, for more micro-batches than the probe takes."""
+    count = config.per_device_train_batch_size * _MICRO_BATCHES
+    if strategy_of(config).data is DataForm.LABELLED:
+        answers = longest_answers(load_labelled(training_source(config)).rows, count)
+        columns = {"prompt": "prompt", "completion": "completion", "label": "desirable"}
+        return {column: [getattr(row, name) for row in answers] for column, name in columns.items()}
+    pairs = longest_pairs(load_pairs(training_source(config)).pairs, count)
+    return {name: [getattr(pair, name) for pair in pairs] for name in ("prompt", "chosen", "rejected")}
+
+
 def _sequence_length(row: Mapping[str, Any]) -> int:
-    """Return the tokens of the longer sequence of a tokenised pair, prompt included."""
+    """Return the tokens of the longer sequence of a tokenised pair, or of an answer, prompt included."""
+    if "completion_ids" in row:
+        return len(row["prompt_ids"]) + len(row["completion_ids"])
     if "chosen_input_ids" in row:  # TRL's experimental trainers keep the prompt in front of each answer
         return max(len(row["chosen_input_ids"]), len(row["rejected_input_ids"]))
-    return len(row["prompt_token_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def probe(request: dict[str, Any], send: Send) -> dict[str, Any]:
@@ -135,15 +153,16 @@ def _require_probe(config: Config) -> None:
     """Check that a probe is possible.
 
     Raises:
-        UsageError: the strategy does not train on pairs.
+        UsageError: the strategy trains on neither pairs nor labelled answers.
         TrainingError: torch sees no GPU.
     """
     import torch
 
     form = strategy_of(config).data
-    if form is not DataForm.PAIRS:
+    if form not in (DataForm.PAIRS, DataForm.LABELLED):
         raise UsageError(
-            f"the probe takes its steps on preference pairs; strategy = {config.strategy} trains on {form.value}"
+            f"the probe takes its steps on pairs or labelled answers; strategy = {config.strategy} trains on "
+            f"{form.value}"
         )
     if config.gpus == "none" or not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"

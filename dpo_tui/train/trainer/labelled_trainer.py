@@ -13,6 +13,7 @@ from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
 from dpo_tui.train.model.reference_loading import release_reference
 from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
+from dpo_tui.train.trainer import token_cache
 from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.trainer.trainers import TrainerInputs
@@ -61,9 +62,9 @@ class LabelledTrainer(SharedEvaluation, ShardedState, KTOTrainer):  # type: igno
             )
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        """Tokenise a dataset as TRL does."""
+        """Tokenise a dataset as TRL does, or take its rows from the token cache."""
         self.journal.phase("load-pairs")
-        rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        rows = self._cached_or_prepared(dataset, processing_class, args, dataset_name)
         part = "training" if dataset_name == "train" else "held-out"
         if not len(rows):
             raise nothing_fits(self.config, len(dataset), part)
@@ -73,6 +74,25 @@ class LabelledTrainer(SharedEvaluation, ShardedState, KTOTrainer):  # type: igno
                 f"The last micro-batch of the {len(rows):,} {part} answers has one answer: its KL term is of that "
                 "answer itself, as in TRL",
             )
+        return rows
+
+    def _cached_or_prepared(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        if len(dataset) < token_cache.FEWEST:
+            return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        dates = token_cache.dates_in(processing_class)
+        # TRL gives each answer the completion of its neighbour in the micro-batch, for the KL term.
+        rotated_in = args.per_device_train_batch_size if self.calculate_KL else None
+        key = token_cache.key_of(dataset, processing_class, args, ["labelled", rotated_in])
+        rows = token_cache.load(key) if key else None
+        # All ranks or none: in TRL's tokenising the others wait for rank 0. One may find what another has just stored.
+        if all(values_of_ranks(rows is not None)) and rows is not None:
+            what = f"{len(rows):,} answers are tokenised already, by an earlier run ({dataset_name})"
+            self.journal.event("note", what)
+            return rows
+        rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        # Not if the template writes the date, and that has changed meanwhile.
+        if key and len(rows) and self.journal.rank.is_first and dates == token_cache.dates_in(processing_class):
+            token_cache.store(key, rows)
         return rows
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:

@@ -1,4 +1,4 @@
-"""Cache of tokenised pairs in `$DPO_TUI_HOME/cache/tokens`: the same rows are tokenised once for a tokenizer.
+"""Cache of tokenised rows in `$DPO_TUI_HOME/cache/tokens`: the same rows are tokenised once for a tokenizer.
 
 Each set of rows is a folder of Arrow files, which are mapped into memory and execute no code. A folder appears complete
 or not at all; a damaged one is deleted, and its rows are tokenised again.
@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,14 @@ def dates_in(tokenizer: Any) -> list[str] | None:
     return clock_texts(sources)
 
 
-def key_of(dataset: Any, tokenizer: Any, arguments: Any) -> str | None:
+def key_of(dataset: Any, tokenizer: Any, arguments: Any, more: Sequence[Any] = ()) -> str | None:
     """Return the cache key of rows: a digest of the rows and of everything that changes how they are tokenised.
 
     Args:
         dataset: rows as text.
         tokenizer: with its chat template.
         arguments: TRL's; the length decides which pairs are dropped.
+        more: whatever else changes the tokenised rows of a strategy, as JSON; pairs have nothing.
 
     Returns:
         A SHA-256 in hexadecimal digits; None for a tokenizer that cannot be serialised, and for a template whose text
@@ -80,8 +81,9 @@ def key_of(dataset: Any, tokenizer: Any, arguments: Any) -> str | None:
         dates,
         tokenizer.special_tokens_map,
         arguments.max_length,
-        arguments.truncation_mode,
+        getattr(arguments, "truncation_mode", None),  # KTOConfig has none
         [version(package) for package in ("trl", "transformers", "datasets", "tokenizers")],
+        *more,
     ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     # As Arrow holds them: messages are JSON text there, with keys in their order, in which a template writes the

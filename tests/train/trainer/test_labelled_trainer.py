@@ -14,6 +14,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.judging.run_prompts import run_prompts
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.strategies.kto import KTO
+from dpo_tui.train.trainer import token_cache
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 from tests.support.trained_both_ways import Trained, ours
 from tests.support.training import lines, losses, make_config, make_run, train
@@ -228,3 +229,23 @@ def test_a_trl_without_the_trainer_is_named(
     with pytest.raises(TrainingError, match="has no trainer for strategy = kto") as refused:
         ours(kto(tiny_model, answers))
     assert "trl>=1.16" in (refused.value.hint or "")
+
+
+def test_answers_are_tokenised_once_for_a_micro_batch_and_a_length(
+    home: Path, tiny_model: Path, answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The KL term's mismatched answers are made within a micro-batch: another one has other rows."""
+    monkeypatch.setattr(token_cache, "FEWEST", 20)
+
+    def train_with(**changes: Any) -> tuple[list[Any], bool]:
+        folder = train(kto(tiny_model, answers, max_steps=3, eval_split=0.0, **changes))
+        said = [event["message"] for event in lines(folder.events)]
+        return losses(folder), any("61 answers are tokenised already, by an earlier run (train)" in one for one in said)
+
+    (first, found_before), (second, found) = train_with(), train_with()
+    assert (found_before, found) == (False, True)
+    assert first == second
+    assert not train_with(per_device_train_batch_size=2)[1]
+    assert not train_with(max_seq_length=96)[1]
+    monkeypatch.setattr(token_cache, "FEWEST", 1000)
+    assert train_with() == (first, False), "the same as without the cache"
