@@ -6,6 +6,7 @@ columns of its own (:mod:`dpo_tui.data.stored.row_writer` has the list), so that
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +24,8 @@ ROWS = "rows.arrow"
 UNLIKE = -1
 """The shape of a row that is like no other: it is rendered by itself."""
 _BLOCK = 1000
+_CHECKSUM = 4
+"""Bytes of the CRC-32 before the keys of prompts that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,10 @@ class StoredRows(Sequence[Item], Generic[Item]):
         kept = self.file.with_name(f"keys-{seed}")
         found: NDArray[np.void] | None = None
         if self._in_use is not None and kept.is_file():
-            found = np.fromfile(kept, dtype="V16")
+            checksum, data = (content := kept.read_bytes())[:_CHECKSUM], content[_CHECKSUM:]
+            # A changed key would move its row into, or out of, the held-out part.
+            if len(data) % 16 == 0 and checksum == zlib.crc32(data).to_bytes(_CHECKSUM, "big"):
+                found = np.frombuffer(data, dtype="V16")
         if found is None or len(found) != self._starts[-1]:
             key = str(seed).encode()
             digests = bytearray()  # as objects, the keys would take three times as much
@@ -166,7 +172,7 @@ class StoredRows(Sequence[Item], Generic[Item]):
                     )
             found = np.frombuffer(digests, dtype="V16")
             if self._in_use is not None:
-                _write_beside(kept, found.tobytes())
+                _write_beside(kept, zlib.crc32(digests).to_bytes(_CHECKSUM, "big") + digests)
         return found if self._chosen is None else found[self._chosen]
 
     def _fixed(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
