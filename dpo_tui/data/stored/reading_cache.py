@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -27,6 +28,7 @@ from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import DataFile, Progress, Source
 from dpo_tui.data.source_mix import SourceRows
+from dpo_tui.errors import DataError
 
 if TYPE_CHECKING:
     from dpo_tui.data.stored.row_writer import RowWriter
@@ -157,6 +159,23 @@ def read_or_recall(
         DataError: it cannot be read.
     """
     files = locate(source, progress)
+    before = _identities(files)
+    loaded_rows = _read_or_recall(files, source, loaded, item, read, progress=progress)
+    if _identities(files) != before:
+        # Its checksum would be that of other rows than those that were read.
+        raise DataError(f"{source.location} was changed while it was read", hint="Run the command again.")
+    return loaded_rows
+
+
+def _read_or_recall(
+    files: list[DataFile],
+    source: Source,
+    loaded: type[Loaded],
+    item: type[Any],
+    read: Callable[[Reading[Any]], Loaded],
+    *,
+    progress: Progress | None,
+) -> Loaded:
     if not _is_large(files, source):
         return read(Reading(files))
     from dpo_tui.data.stored.row_writer import RowWriter
@@ -186,6 +205,19 @@ def read_or_recall(
             draft.discard()
     note = f"the rows are held in memory, the cache of data cannot take them: {why}"
     return read(Reading(files, progress, sha256, notes=[note]))
+
+
+def _identities(files: list[DataFile]) -> list[tuple[int, int, int] | None]:
+    """What changes where a file does; None for one that is gone."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            status = file.path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return found
 
 
 def sha256_of(files: list[DataFile]) -> str:
@@ -251,6 +283,8 @@ def _save(draft: Draft, found: Any, columns: "RowColumns") -> None:
     Raises:
         _NotStoredError: it cannot be written.
     """
+    from dpo_tui.data.stored.stored_rows import ROWS
+
     rows_field, *others = (one.name for one in fields(found))
     rows = getattr(found, rows_field)
     known = {name: getattr(found, name) for name in others if name != "places"}
@@ -260,9 +294,23 @@ def _save(draft: Draft, found: Any, columns: "RowColumns") -> None:
     try:
         if not rows.is_whole:
             rows.numbers_in_file.tofile(draft.path / _CHOSEN)
-        (draft.path / _META).write_text(json.dumps(document), encoding="ascii")
+        # A byte that a disk or a hand has changed would be trained without a word.
+        document["crc32"] = {name: _crc32_of(draft.path / name) for name in (ROWS, _CHOSEN)}
+        text = json.dumps(document)
+        (draft.path / _META).write_text(f"{zlib.crc32(text.encode()):08x}\n{text}", encoding="ascii")
     except (OSError, TypeError) as error:
         raise _NotStoredError(str(error)) from error
+
+
+def _crc32_of(path: Path) -> int | None:
+    """The CRC-32 of a file's bytes; None where there is no file."""
+    if not path.is_file():
+        return None
+    checksum = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def _recalled(target: Path, loaded: type[Loaded], columns: "RowColumns", files: list[DataFile]) -> Loaded | None:
@@ -276,7 +324,12 @@ def _recalled(target: Path, loaded: type[Loaded], columns: "RowColumns", files: 
         in_use = FolderInUse(target)
         with contextlib.suppress(OSError):  # a cache that only others may write
             os.utime(target)  # the folder that was used longest ago is deleted first
-        document = json.loads((target / _META).read_bytes())
+        checksum, _, text = (target / _META).read_bytes().partition(b"\n")
+        if int(checksum, 16) != zlib.crc32(text):
+            return None
+        document = json.loads(text)
+        if document["crc32"] != {name: _crc32_of(target / name) for name in (ROWS, _CHOSEN)}:
+            return None
         chosen = np.fromfile(target / _CHOSEN, dtype=np.int64) if (target / _CHOSEN).is_file() else None
         rows: Any = StoredRows(target / ROWS, columns, document["rows"], in_use, chosen)
         found = document["found"]

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,6 +30,8 @@ UNLIKE = -1
 """The shape of a row that is like no other: it is rendered by itself."""
 _BLOCK = 1000
 _HASH = np.dtype(f"V{HASH_BYTES}")
+_CHECKSUM = 4
+"""Bytes of the CRC-32 behind the keys of prompts that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +165,10 @@ class StoredRows(Sequence[Item], Generic[Item]):
         found: NDArray[np.void] | None = None
         if self._in_use is not None:
             with contextlib.suppress(OSError):  # on a full or read-only disk they are held in memory
-                if not (kept.is_file() and kept.stat().st_size == size):
-                    _write_beside(kept, self._keys(key_of, seed))
-                # Mapped, since millions of keys would take more memory than the rest of the split.
-                found = np.memmap(kept, dtype=_HASH, mode="r")
+                found = _mapped_keys(kept, size)
+                if found is None:
+                    _write_beside(kept, _with_checksum(self._keys(key_of, seed)))
+                    found = _mapped_keys(kept, size)
         if found is None:
             found = np.frombuffer(b"".join(self._keys(key_of, seed)), dtype=_HASH)
         return found if self._chosen is None else found[self._chosen]
@@ -236,6 +239,27 @@ def _keys_of(prompts: pa.Array, key_of: Callable[[Any], bytes], key: bytes) -> b
             for is_plain, start, end in zip(plain, offsets, offsets[1:], strict=False)
         ]
     )
+
+
+def _mapped_keys(path: Path, size: int) -> NDArray[np.void] | None:
+    """Map the keys of a file, since millions of them would take more memory than the rest of the split.
+
+    Returns:
+        None where there is no whole file: a changed key would move its row into, or out of, the held-out part.
+    """
+    if not path.is_file() or path.stat().st_size != size + _CHECKSUM:
+        return None
+    content = np.memmap(path, dtype=np.uint8, mode="r")
+    keys, checksum = content[:size], content[size:]
+    return keys.view(_HASH) if zlib.crc32(memoryview(keys)) == int.from_bytes(checksum.tobytes(), "big") else None
+
+
+def _with_checksum(parts: Iterable[bytes]) -> Iterator[bytes]:
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+        yield part
+    yield checksum.to_bytes(_CHECKSUM, "big")
 
 
 def _write_beside(path: Path, parts: Iterable[bytes]) -> None:

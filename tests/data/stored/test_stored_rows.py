@@ -409,6 +409,21 @@ def _cut(folder: Path) -> None:
     (folder / "rows.arrow").write_bytes((folder / "rows.arrow").read_bytes()[:-50])
 
 
+def _other_byte(name: str) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+
+    return harm
+
+
+def _other_text(folder: Path) -> None:
+    content = (folder / "rows.arrow").read_bytes()
+    assert "é".encode() in content
+    (folder / "rows.arrow").write_bytes(content.replace("é".encode(), "è".encode()))
+
+
 def _others(folder: Path) -> None:
     (folder / "rows.json").write_text('{"rows": {"count": 3}, "found": {}, "first_rows": []}')
 
@@ -418,7 +433,7 @@ def _no_json(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("harm", [_cut, _others, _no_json])
+@pytest.mark.parametrize("harm", [_cut, _others, _no_json, _other_text, _other_byte("rows.json")])
 def test_a_damaged_cache_is_read_again(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     file = many(tmp_path / "rows.jsonl")
     before = load_pairs(Source(str(file)))
@@ -430,6 +445,42 @@ def test_a_damaged_cache_is_read_again(tmp_path: Path, harm: Callable[[Path], No
     assert isinstance(again.pairs, StoredRows)
     assert list(again.pairs) == expected
     assert list(load_pairs(Source(str(file))).pairs) == expected
+
+
+@pytest.mark.usefixtures("large")
+def test_a_damaged_key_moves_no_row_into_the_held_out_part(tmp_path: Path) -> None:
+    file = many(tmp_path / "rows.jsonl")
+    before = load_pairs(Source(str(file))).pairs
+    assert isinstance(before, StoredRows)
+
+    def keys(rows: StoredRows[Any]) -> list[bytes]:
+        return [bytes(key) for key in rows.prompt_keys(lambda prompt: b"k" * 16, 7)]
+
+    expected = keys(before)
+    assert keys(before) == expected
+    _other_byte("keys-7")(before.file.parent)
+    assert keys(before) == expected
+
+
+@pytest.mark.parametrize("size", [0, 10**12], ids=["stored", "in memory"])
+def test_a_dataset_that_grows_while_it_is_read_is_refused(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Its checksum, which names the stored rows and compares runs, would be that of other rows."""
+    monkeypatch.setattr(reading_cache, "LARGE_BYTES", size)
+    file = many(tmp_path / "rows.jsonl")
+    sha256_of = reading_cache.sha256_of
+
+    def grown(files: list[Any]) -> str:
+        found = sha256_of(files)
+        with file.open("a") as stream:
+            stream.write('{"prompt": "p", "chosen": "c", "rejected": "r"}\n')
+        return found
+
+    for module in (reading_cache, load_rows):
+        monkeypatch.setattr(module, "sha256_of", grown)
+    with pytest.raises(DataError, match="was changed while it was read"):
+        load_pairs(Source(str(file)))
 
 
 @pytest.mark.usefixtures("large")
