@@ -234,7 +234,12 @@ def _phase_parts(config: Config, arch: Architecture, work: Workload) -> tuple[li
         phases.append(StepPhase("reference pass", saved + scored + temporary + whole))
     else:
         phases += _scoring_by_another_model(config, arch, work)
-    if config.is_sharded and work.packed:
+    once = strategy_of(config).reference_scored_once and config.precompute_ref_log_probs == "on"
+    if config.is_sharded and once:
+        # The reference is scored once only while the model is whole: where it does not fit, "on" is refused in the run.
+        name, size = _without_gradients(config, arch, work)
+        phases.append(StepPhase(f"{name}, before the weights are divided", size + loaded_whole(config, arch, work)))
+    elif config.is_sharded and work.packed:
         phases.append(StepPhase("loading, before the weights are divided", loaded_whole(config, arch, work)))
     phases.append(StepPhase(*_without_gradients(config, arch, work)))
     phases.append(StepPhase("optimizer step", _optimizer_extra(config, arch)))

@@ -34,7 +34,10 @@ def weights_held_by_one(config: Config, arch: Architecture, work: Workload, *, o
 
 
 def loaded_whole(config: Config, arch: Architecture, work: Workload) -> int:
-    """Bytes of packed weights on a device beyond those that count in every phase: transformers packs them there."""
+    """Bytes of whole weights on a device beyond those that count in every phase.
+
+    NF4 weights are loaded whole, since transformers packs them there, and so are those that score the reference once.
+    """
     later = weights_held_by_one(config, arch, work, on_gpu=True) + unsharded_size(config, arch, work)
     return max(0, weights_size(config, arch, work) - later)
 

@@ -62,3 +62,11 @@ def test_a_reference_that_is_scored_in_steps_is_whole_in_its_pass() -> None:
     passes = next(phase.size for phase in scored["off"].phases if phase.name == "reference pass")
     assert passes > ARCH.parameters * 2, "TRL divides it as one group"
     assert scored["on"].part("reference_model") == 0
+
+
+@pytest.mark.parametrize("use_lora", [True, False], ids=["adapter", "full"])
+def test_a_reference_that_is_scored_once_needs_the_model_whole_before_it_is_divided(use_lora: bool) -> None:
+    once = estimated("fsdp2", use_lora=use_lora, precompute_ref_log_probs="on", gradient_checkpointing=True)
+    (whole,) = (phase.size for phase in once.phases if phase.name.endswith("before the weights are divided"))
+    assert whole >= ARCH.parameters * (2 if use_lora else 4)
+    assert once.total >= whole
