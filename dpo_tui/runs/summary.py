@@ -1,5 +1,6 @@
 """Summary of a run as one flat object, for `status --json` and for scripts. Standard library only."""
 
+import os
 import time
 from dataclasses import asdict
 from typing import Any
@@ -48,7 +49,7 @@ def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False)
         if brief
         else latest(folder.metrics),
         "advice": None if brief else worst_advice(folder),
-        **({} if brief or not folder.ranks.is_dir() else {"rank_reports": _rank_reports(folder)}),
+        **({} if brief or not os.path.isdir(folder.ranks) else {"rank_reports": _rank_reports(folder)}),
     }
 
 
