@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import grimp
 import pytest
@@ -43,6 +44,54 @@ def test_a_list_of_runs_does_without_the_rules_of_advice() -> None:
     code = "import sys, dpo_tui.cli.runs; print([name for name in sys.modules if name.startswith('dpo_tui.advice')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def modules_loaded_by(code: str) -> set[str]:
+    """Run code in a fresh interpreter and return our modules that it loaded."""
+    report = "import sys; print(*(name for name in sys.modules if name.startswith('dpo_tui.')), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("module", ["dpo_tui.cli.runs", "dpo_tui.cli.run_status", "dpo_tui.app"])
+def test_where_there_are_no_groups_and_ranks_their_files_are_not_imported(module: str) -> None:
+    readers = {"dpo_tui.groups.group_plan", "dpo_tui.groups.group_status", "dpo_tui.cli.group_text"}
+    assert not modules_loaded_by(f"import {module}") & (readers | {"dpo_tui.runs.ranks"})
+
+
+def test_the_first_paint_does_without_the_strategies_and_the_lookups_of_groups() -> None:
+    """A chart's metrics are names; which strategy logs them is asked when a run is shown."""
+    loaded = modules_loaded_by("import dpo_tui.cli.open_app, dpo_tui.app")
+    assert not loaded & {"dpo_tui.strategies.registry", "dpo_tui.strategies.dpo", "dpo_tui.groups.group_store"}
+
+
+def test_the_status_of_a_run_does_without_the_rules_of_advice() -> None:
+    """The worker has written its advice down; the rules are for a run without any."""
+    assert not {name for name in modules_loaded_by("import dpo_tui.cli.run_status") if "advice" in name}
+
+
+def test_the_check_of_a_plain_config_does_without_what_few_configs_need(tmp_path: Path) -> None:
+    """The checks of a model's files are for a reference or an adapter, and Slurm's script for a job."""
+    config = tmp_path / "config.toml"
+    config.write_text('model_name = "org/model"\ndataset = "org/pairs"\n')
+    check = f"from dpo_tui.cli import cli; cli.main(['config', 'check', {str(config)!r}], standalone_mode=False)"
+    unneeded = {
+        "dpo_tui.advice.diagnose",
+        "dpo_tui.groups.group_store",
+        "dpo_tui.runs.launchers.slurm_script",
+        "dpo_tui.runs.queue",
+        "dpo_tui.start.model_check",
+        "dpo_tui.start.reference_model",
+    }
+    assert not modules_loaded_by(check) & unneeded
+
+
+def test_only_the_whole_config_has_a_validator_from_the_beginning() -> None:
+    """Each table's own is never used, and all of them took a tenth of the time of `config check`."""
+    code = "from dpo_tui.config.schema import SECTIONS, Config\n"
+    code += "assert Config.__pydantic_complete__\n"
+    code += "assert not any(section.__pydantic_complete__ for section in SECTIONS.values())"
+    assert "dpo_tui" in loaded_by(code)
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

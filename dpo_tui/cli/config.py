@@ -7,10 +7,8 @@ from pathlib import Path
 import click
 
 from dpo_tui.advice.config_rules import advise
-from dpo_tui.advice.remedies import config_with_remedy, remedy_lines
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
-from dpo_tui.config.argument_origins import origin_of
 from dpo_tui.config.files import LoadedConfig, load
 from dpo_tui.config.files import convert as convert_file
 from dpo_tui.config.passthrough import require_passthrough
@@ -18,11 +16,8 @@ from dpo_tui.config.recipes import RECIPES, Recipe, recipe_of
 from dpo_tui.config.schema import PASSTHROUGH, SECTIONS
 from dpo_tui.config.toml_text import inline, template, to_toml
 from dpo_tui.errors import UsageError
-from dpo_tui.groups.group_store import find_run
-from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.start.adapter_start import require_mergeable
-from dpo_tui.start.reference_model import reference_refusal
+from dpo_tui.start.reference_refusal import reference_refusal
 from dpo_tui.start.slurm_check import check_launcher
 from dpo_tui.text.printable import printable
 
@@ -124,6 +119,10 @@ def fix(run: str, output: Path | None) -> None:
 
     RUN is an id, a unique prefix of it, a name, or `last`. Prints the file's name.
     """
+    # A diagnosis reads a run; the other commands read a config.
+    from dpo_tui.advice.remedies import config_with_remedy, remedy_lines
+    from dpo_tui.groups.group_store import find_run
+
     mended, advice = config_with_remedy(find_run(run).path)
     narrate(advice.message)
     for line in remedy_lines(advice.remedy):
@@ -136,6 +135,11 @@ def fix(run: str, output: Path | None) -> None:
 
 def _show_arguments(loaded: LoadedConfig) -> None:
     """Print what the settings become for each library: a child, which imports them, makes their arguments."""
+    # Only this starts a child, which needs a GPU that no run holds.
+    from dpo_tui.config.argument_origins import origin_of
+    from dpo_tui.hardware.tool_gpu import tool_environment
+    from dpo_tui.processes.torch_tool import run_tool
+
     narrate("asking TRL, PEFT and transformers …")
     # Where a run would train: the precision follows the device.
     environment = tool_environment(loaded.config.gpus)

@@ -26,7 +26,7 @@ from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.start.adapter_start import require_mergeable
 from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
 from dpo_tui.start.model_check import model_remarks
-from dpo_tui.start.reference_model import reference_remarks
+from dpo_tui.start.reference_refusal import reference_remarks
 from dpo_tui.start.slurm_check import check_launcher
 
 

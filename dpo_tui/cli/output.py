@@ -14,7 +14,11 @@ _WITHOUT_TERMINAL = 80
 
 def print_json(document: Any) -> None:
     """Print one JSON document; numbers that JSON lacks (NaN, infinity) become null."""
-    click.echo(json.dumps(_finite(document), indent=2, ensure_ascii=False, default=str))
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # few documents have such a number, and a list of many runs takes long to copy
+        text = json.dumps(_finite(document), indent=2, ensure_ascii=False, default=str)
+    click.echo(text)
 
 
 def narrate(message: str) -> None:

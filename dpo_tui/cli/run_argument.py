@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from dpo_tui.cli.output import narrate
 from dpo_tui.errors import RunError
 from dpo_tui.text.printable import printable
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from dpo_tui.groups.group_folder import GroupFolder
     from dpo_tui.runs.folder import RunFolder
 
@@ -33,8 +34,11 @@ class RunArgument(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has n
         """Return the text as it is: the command looks the run up, and says what is wrong with it."""
         return str(value)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """Propose ids, newest first, and names; a home that cannot be read has none."""
+        # Only a shell that completes needs these, and every command with a run imports this module.
+        from click.shell_completion import CompletionItem
+
         from dpo_tui.errors import DpoTuiError
         from dpo_tui.groups.group_store import all_groups, group_name
         from dpo_tui.runs import store

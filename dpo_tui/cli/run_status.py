@@ -4,13 +4,10 @@ from typing import Any
 
 import click
 
-from dpo_tui.advice.diagnose import as_event, diagnose
-from dpo_tui.cli.group_text import group_lines, group_next_steps
 from dpo_tui.cli.output import print_json, stdout_columns
 from dpo_tui.cli.run_argument import RUN_OR_GROUP
 from dpo_tui.cli.run_summary_text import next_steps, run_lines
 from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_status import document, group_status
 from dpo_tui.groups.group_store import find
 from dpo_tui.runs import store
 
@@ -25,11 +22,7 @@ def status(run: str, as_json: bool) -> None:
     """
     found = find(run)
     if isinstance(found, GroupFolder):
-        group = group_status(found)
-        if as_json:
-            print_json(document(group) | {"dir": str(found.path)})
-            return
-        click.echo("\n".join([*group_lines(found, group, stdout_columns()), *group_next_steps(found, group)]))
+        _group_status(found, as_json=as_json)
         return
     summary = with_advice(store.summary(found))
     if as_json:
@@ -38,8 +31,22 @@ def status(run: str, as_json: bool) -> None:
     click.echo("\n".join([*run_lines(summary, stdout_columns()), *next_steps(summary)]))
 
 
+def _group_status(folder: GroupFolder, *, as_json: bool) -> None:
+    from dpo_tui.cli.group_text import group_lines, group_next_steps  # slow to import, and most ask for a run
+    from dpo_tui.groups.group_status import document, group_status
+
+    group = group_status(folder)
+    if as_json:
+        print_json(document(group) | {"dir": str(folder.path)})
+        return
+    click.echo("\n".join([*group_lines(folder, group, stdout_columns()), *group_next_steps(folder, group)]))
+
+
 def with_advice(summary: dict[str, Any]) -> dict[str, Any]:
     """Add the diagnosis of a run to its summary, unless its worker wrote one; changes and returns ``summary``."""
     if summary.get("advice") is None and summary["status"] != "queued":
+        # Slow to import, with all rules, and most runs have advice.
+        from dpo_tui.advice.diagnose import as_event, diagnose
+
         summary["advice"] = as_event(diagnose(summary["dir"])[0])
     return summary

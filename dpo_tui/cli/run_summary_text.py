@@ -11,7 +11,6 @@ from typing import Any
 
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch, configured
 from dpo_tui.runs.process_text import job_text, processes_text, silence_of
 from dpo_tui.runs.status_names import EXPLAINED, GLYPHS, LIVE, PHASES
 from dpo_tui.text.durations import ago, duration
@@ -288,6 +287,8 @@ def _work(run: Mapping[str, Any]) -> str:
     parts = [f"{speed:,.0f} tokens a second"] if speed is not None and run["status"] in LIVE else []
     if peak:
         parts.append(f"peak {peak:.1f} GB of GPU memory")
+    from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch, configured  # not needed by `dpo-tui runs`
+
     micro, accumulation = (run.get(key) for key in BATCH_KEYS)
     batch = MicroBatch(micro, accumulation) if micro and accumulation else configured(RunFolder(Path(run["dir"])))
     if batch is not None:

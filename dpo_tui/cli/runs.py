@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dpo_tui.cli.group_text import group_row
 from dpo_tui.cli.output import narrate, print_json, terminal_columns
 from dpo_tui.cli.run_summary_text import table
 from dpo_tui.errors import RunError
@@ -43,6 +42,8 @@ def _with_groups(
     summaries: list[dict[str, Any]], groups: list[GroupFolder], width: int | None, now: float
 ) -> list[str]:
     """The table of runs, in which each group is a row above its runs, at the place of its newest one."""
+    from dpo_tui.cli.group_text import group_row  # only where there are groups: `runs` shall start fast
+
     head, *rows = table(summaries, width, now)
     entries = {group.id: (group.id, [group_row(group, _status_or_reason(group), width)]) for group in groups}
     for summary, row in zip(summaries, rows, strict=True):
@@ -57,7 +58,7 @@ def _with_groups(
 
 
 def _status_or_reason(folder: GroupFolder) -> "GroupStatus | str":
-    from dpo_tui.groups.group_status import group_status  # only where there are groups: `runs` shall start fast
+    from dpo_tui.groups.group_status import group_status
 
     try:
         return group_status(folder)
@@ -66,6 +67,7 @@ def _status_or_reason(folder: GroupFolder) -> "GroupStatus | str":
 
 
 def _list_groups(as_json: bool) -> None:
+    from dpo_tui.cli.group_text import group_row
     from dpo_tui.groups.group_status import document
 
     groups = [(folder, _status_or_reason(folder)) for folder in all_groups()]

@@ -6,6 +6,7 @@ A new setting is one declaration in the module of its section under ``sections/`
 import math
 from typing import Any
 
+from pydantic import ConfigDict
 from pydantic.fields import FieldInfo
 
 from dpo_tui.config.sections.batch_job import SlurmSection
@@ -64,6 +65,9 @@ class Config(
     ModelInitTable,
 ):
     """All settings of a run; immutable. :func:`dpo_tui.config.files.with_changes` makes changed copies."""
+
+    # Here and not at the first use, which may be in two threads at once.
+    model_config = ConfigDict(defer_build=False)
 
     @property
     def named_gpus(self) -> tuple[str, ...]:

@@ -11,7 +11,10 @@ from pydantic_core import CoreSchema, core_schema
 class Section(BaseModel):
     """One table of a config file. The sections are mixed into one flat ``Config``, so a name exists only once."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    # Values are validated as a whole `Config`; a validator for each section would be a tenth of the start-up.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, defer_build=True
+    )
 
     @field_validator("*", mode="before")
     @classmethod

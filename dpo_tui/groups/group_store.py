@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpo_tui import paths
 from dpo_tui.errors import HomeError, RunError, RunNotFoundError
 from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_plan import GroupPlan
-from dpo_tui.groups.group_status import group_status
 from dpo_tui.runs import run_lock, store
 from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.store import is_id, new_id
+
+if TYPE_CHECKING:
+    from dpo_tui.groups.group_plan import GroupPlan
 
 
 def groups_home() -> Path:
@@ -23,7 +25,7 @@ def groups_home() -> Path:
     return paths.home() / "groups"
 
 
-def create_group(plan: GroupPlan, configs: Sequence[str]) -> GroupFolder:
+def create_group(plan: "GroupPlan", configs: Sequence[str]) -> GroupFolder:
     """Make a group's folder; nothing starts yet.
 
     Args:
@@ -135,6 +137,8 @@ def find_run(key: str) -> RunFolder:
     found = find(key)
     if isinstance(found, RunFolder):
         return found
+    from dpo_tui.groups.group_status import group_status  # only on the way to an error: most commands look a run up
+
     name = group_name(found)
     try:
         runs = group_status(found).runs

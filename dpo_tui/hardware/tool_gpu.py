@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dpo_tui import paths
 from dpo_tui.errors import HomeError
 from dpo_tui.runs.devices import DeviceRequest, device_variables, machine_from
-from dpo_tui.runs.queue import devices_in_use
 
 
 def _write_to_stderr(message: str) -> None:
@@ -34,6 +33,7 @@ def tool_environment(gpus: str = "auto", report: Callable[[str], None] = _write_
         return device_variables([f"gpu:{gpus}"])
     from dpo_tui.hardware import cuda_devices, nvml  # slow to import, and commands start fast
     from dpo_tui.hardware.requested_gpus import selected_devices
+    from dpo_tui.runs.queue import devices_in_use
 
     listed = nvml.read().gpus
     visible = [one for one in cuda_devices.visible_devices(listed, os.environ) if not one.gpu.lost]

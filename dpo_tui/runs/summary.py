@@ -1,5 +1,6 @@
 """Summary of a run as one flat object, for `status --json` and for scripts. Standard library only."""
 
+import os
 import time
 from dataclasses import asdict
 from typing import Any
@@ -8,7 +9,6 @@ from dpo_tui.runs import remaining_time
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import latest
-from dpo_tui.runs.ranks import read_reports
 from dpo_tui.runs.status import Status, status_of
 
 _SEVERITIES = {"info": 0, "notice": 1, "warning": 2, "error": 3, "critical": 4}
@@ -49,12 +49,14 @@ def summary(folder: RunFolder, *, now: float | None = None, brief: bool = False)
         if brief
         else latest(folder.metrics),
         "advice": None if brief else worst_advice(folder),
-        **(
-            {}
-            if brief or not folder.ranks.is_dir()
-            else {"rank_reports": [asdict(one) for one in read_reports(folder)]}
-        ),
+        **({} if brief or not os.path.isdir(folder.ranks) else {"rank_reports": _rank_reports(folder)}),
     }
+
+
+def _rank_reports(folder: RunFolder) -> list[dict[str, Any]]:
+    from dpo_tui.runs.ranks import read_reports  # only where there are ranks: lists of runs and the app start fast
+
+    return [asdict(one) for one in read_reports(folder)]
 
 
 def eta_of(folder: RunFolder, status: Status, now: float) -> float | None:

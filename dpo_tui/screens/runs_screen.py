@@ -72,6 +72,8 @@ class RunsScreen(GroupActionsScreen):
         "its runs, s, r and D act on all of it, space selects all its runs."
     )
     GUIDE_PAGE = "start"
+    # Textual's default is the first widget that can take the focus, which is the filter, hidden or not.
+    AUTO_FOCUS = "RunTable"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "fold_group", "fold", id="runs.fold"),
         Binding("n", "new", "new", id="runs.new"),
@@ -121,6 +123,8 @@ class RunsScreen(GroupActionsScreen):
 
     def __init__(self, runs: GroupedRunList, gpus: GpuWatch, changed: Signal[None]) -> None:
         super().__init__(id="runs-screen")
+        # From the beginning: added after mounting, the class would have every widget styled twice.
+        self.set_class(not (runs.summaries or runs.groups), "-empty", update=False)
         self._runs = runs
         self._gpus = gpus
         self._changed = changed
@@ -150,7 +154,6 @@ class RunsScreen(GroupActionsScreen):
         self._changed.subscribe(self, lambda _: self._show())
         self.set_interval(PREVIEW_POLL, self._poll_preview)
         self.set_interval(AGE_SECONDS, self._show_ages)
-        self.query_one(RunTable).focus()
         self._show()
 
     def on_resize(self, event: events.Resize) -> None:

@@ -4,8 +4,6 @@ It may be what ``model_name`` may be: a hub id, a folder, ``run:ID``, or an adap
 Before the run is made it becomes a model's folder or hub id in ``ref_model``: the frozen config names one model.
 """
 
-from pathlib import Path
-
 from dpo_tui.config.files import LoadedConfig, local_paths, with_changes
 from dpo_tui.config.reference_config import reference_config
 from dpo_tui.config.schema import Config
@@ -22,7 +20,6 @@ from dpo_tui.start.model_checks.weight_files import check_weights
 from dpo_tui.start.model_checks.weights_fit_config import check_weights_fit_config
 from dpo_tui.start.model_checks.worker_packages import WorkerPackages
 from dpo_tui.start.providers.registry import provider_of
-from dpo_tui.strategies.strategy import has_other_reference
 
 
 def with_resolved_reference(loaded: LoadedConfig, report: ProgressCallback) -> LoadedConfig:
@@ -85,31 +82,6 @@ def check_reference(config: Config, *, has_gpu: bool = True) -> list[str]:
         *check_weights_fit_config(folder, reference_config(config)),
     ]
     return [*notes, *_token_notes(config, folder)]
-
-
-def reference_refusal(loaded: LoadedConfig) -> ConfigError | None:
-    """Return why the reference of a config cannot be used, where that is known on this machine; None without a reason.
-
-    Args:
-        loaded: the config; a folder may be relative to where it was loaded.
-    """
-    if not has_other_reference(loaded.config.model_dump(include={"ref_model", "ref_adapter"})):
-        return None
-    config = with_changes(loaded, local_paths(loaded), "file").config
-    named = str(config.ref_adapter or config.ref_model)
-    if not Path(named).is_absolute() and config.ref_adapter is None:
-        return None  # of the hub, which is asked when a run starts
-    try:
-        check_reference(config)
-    except ConfigError as error:
-        return error
-    return None
-
-
-def reference_remarks(loaded: LoadedConfig) -> tuple[str, ...]:
-    """Return why the reference of a config cannot be used, in sentences; see :func:`reference_refusal`."""
-    error = reference_refusal(loaded)
-    return (f"A run would not start: {error.message}. {error.hint or ''}".strip(),) if error else ()
 
 
 def _require_model(config: Config) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpo_tui import paths
 from dpo_tui.config.schema import Config
@@ -11,9 +12,10 @@ from dpo_tui.hardware.job_gpu import gres_gpus
 from dpo_tui.processes.child_environment import child_environment
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers import slurm_commands
-from dpo_tui.runs.launchers.slurm_script import JobScript, job_script
 from dpo_tui.runs.process import host_name
-from dpo_tui.runs.start_run import default_worker_argv, supervisor_argv
+
+if TYPE_CHECKING:
+    from dpo_tui.runs.launchers.slurm_script import JobScript
 
 # What no waiting changes, in sbatch's words (slurm_errno.c). Everything else may be right by the time the job is
 # submitted, or while it waits, such as nodes that are down.
@@ -91,13 +93,17 @@ def _require_gpus_that_are_used(config: Config) -> None:
         )
 
 
-def script_of(config: Config, folder: RunFolder | None = None) -> JobScript:
+def script_of(config: Config, folder: RunFolder | None = None) -> "JobScript":
     """The script that a run of this config would be submitted with.
 
     Args:
         config: fully resolved.
         folder: the run's; a placeholder by default, since it is not made yet.
     """
+    # Only for runs that are submitted: every check of a config comes through here.
+    from dpo_tui.runs.launchers.slurm_script import job_script
+    from dpo_tui.runs.start_run import default_worker_argv, supervisor_argv
+
     folder = folder or RunFolder(paths.runs() / "RUN-ID")
     argv = supervisor_argv(folder, 0, default_worker_argv(folder, sys.executable))
     return job_script(folder, config.model_dump(), argv)

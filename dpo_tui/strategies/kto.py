@@ -6,7 +6,7 @@ of the answers of the micro-batch, each moved on to the next prompt, and at leas
 """
 
 from dpo_tui.strategies.dpo import REFERENCE_SETTINGS
-from dpo_tui.strategies.metric_expectations import LN2, PREFERENCE_MARGIN, Metric
+from dpo_tui.strategies.metric_expectations import KL_TERM, LN2, PREFERENCE_MARGIN, Metric
 from dpo_tui.strategies.strategy import (
     Betas,
     DataForm,
@@ -18,8 +18,6 @@ from dpo_tui.strategies.strategy import (
     has_other_reference,
 )
 
-KL_TERM = "kl_term"
-"""TRL logs z as ``kl``, which here is the name of the KL divergence that is estimated from sampled answers."""
 SMALLEST_MICRO_BATCH = 2
 """With one answer the KL term would be that answer's own log-ratio; TRL raises."""
 BALANCE = (1.0, 4 / 3)

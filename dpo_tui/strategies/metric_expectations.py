@@ -32,6 +32,9 @@ class Metric:
     better: Literal["up", "down"] | None = None
 
 
+KL_TERM = "kl_term"
+"""The KL term z of KTO's loss. TRL logs it as ``kl``, which here is the KL divergence that is estimated from sampled
+answers."""
 PREFERENCE_ACCURACY = "rewards/accuracies"
 PREFERENCE_MARGIN = "rewards/margins"
 PREFERENCE_METRICS = (

@@ -6,9 +6,7 @@ A metric that no entry names gets a chart at the end, so that other trainers' me
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dpo_tui.strategies.kto import KL_TERM
-from dpo_tui.strategies.metric_expectations import KL_REASONABLE
-from dpo_tui.strategies.registry import recognise
+from dpo_tui.strategies.metric_expectations import KL_REASONABLE, KL_TERM
 from dpo_tui.text.printable import printable
 from dpo_tui.views.plot import COLOURS, PlotLine, PlotStyle
 from dpo_tui.views.series import Series
@@ -85,6 +83,8 @@ def charts_for(metrics: Iterable[str], *, expected: bool = True) -> list[ChartEn
     Returns:
         The entries of `CHARTS` that are expected or have values, then one for each unknown metric.
     """
+    from dpo_tui.strategies.registry import recognise  # the first paint needs the charts and no strategy
+
     present = {metric for metric in metrics if metric not in HIDDEN}
     strategy = recognise(present)
     expects = not present or (expected and strategy.has_preference_accuracy)

@@ -5,12 +5,11 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs.atomic_files import read_json, read_last_json_lines
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch, configured
 from dpo_tui.runs.process_text import job_text, processes_text, silent_process
 from dpo_tui.runs.status_names import LIVE
 from dpo_tui.text.durations import ago, duration
@@ -20,6 +19,9 @@ from dpo_tui.views.axes import grouped_number
 from dpo_tui.views.run_feed import Feed, RunFeed, finite_number
 from dpo_tui.views.status_labels import status_label
 from dpo_tui.views.styled_text import Paragraph, StyledRow
+
+if TYPE_CHECKING:
+    from dpo_tui.runs.out_of_memory_retry import MicroBatch
 
 SAMPLES_READ = 400
 """Samples that are read from the end of ``samples.jsonl``."""
@@ -77,8 +79,11 @@ def group_text(about: Mapping[str, Any]) -> str:
     return printable(f"{belongs.get('kind') or 'group'}: {label(values)}", single_line=True)
 
 
-def batch_of(feed: Feed) -> MicroBatch | None:
+def batch_of(feed: Feed) -> "MicroBatch | None":
     """The batch of a run: the one that out-of-memory retries chose, else the configured one; None when unknown."""
+    # It imports all strategies, and the first paint has no run.
+    from dpo_tui.runs.out_of_memory_retry import BATCH_KEYS, MicroBatch
+
     micro, steps = (finite_number(feed.about.get(key)) for key in BATCH_KEYS)
     if micro and steps:
         return MicroBatch(int(micro), int(steps))
@@ -86,8 +91,10 @@ def batch_of(feed: Feed) -> MicroBatch | None:
 
 
 @lru_cache(64)
-def _configured(folder: RunFolder) -> MicroBatch | None:
+def _configured(folder: RunFolder) -> "MicroBatch | None":
     """The configured batch; cached, since the config of a run never changes."""
+    from dpo_tui.runs.out_of_memory_retry import configured
+
     return configured(folder)
 
 

@@ -161,7 +161,8 @@ class RunTable(RowsWidget, can_focus=True):
         before = self._index
         self.runs = tuple(runs)
         keys = [run.key for run in self.runs]
-        if self.cursor not in keys:
+        # Not in a table that stays empty: the message has the screen draw its title and look up its keys again.
+        if self.cursor not in keys and (keys or self.cursor is not None):
             self.cursor = keys[min(before, len(keys) - 1)] if keys else None
             self.post_message(self.Highlighted(self.cursor))
         self.redraw()

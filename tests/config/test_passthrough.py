@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from dpo_tui.cli import cli
 from dpo_tui.config.files import from_values, load, parse_assignment, with_changes
-from dpo_tui.config.library_fields import LibraryField, peft_fields, trl_fields
+from dpo_tui.config.library_fields import LibraryField, peft_fields, trl_fields, unsloth_keywords
 from dpo_tui.config.library_values import schedules
 from dpo_tui.config.passthrough import passthrough_problems, require_passthrough
 from dpo_tui.config.problems import InvalidConfigError
@@ -58,6 +58,17 @@ def test_a_default_read_from_source_is_the_class_s_default() -> None:
     }
     assert len(literals) > 100
     assert {name: defaults[name] for name in literals} == literals
+
+
+def test_the_keywords_of_a_function_are_found_in_classes_and_behind_conditions(tmp_path: Path) -> None:
+    (tmp_path / "unsloth" / "models").mkdir(parents=True)
+    write(tmp_path / "unsloth" / "__init__.py", "")
+    source = "try:\n    class A:\n        def load(cls, one, *, two=0):\n            kwargs.pop('three', None)\n"
+    source += (
+        "except ImportError:\n    def load(four):\n        def load(inside): pass\nif True:\n    def load(five): pass\n"
+    )
+    write(tmp_path / "unsloth" / "models" / "a.py", source)
+    assert unsloth_keywords("load", tmp_path) == frozenset({"one", "two", "three", "four", "five"})
 
 
 def test_no_torch_is_imported_to_check_a_config(tmp_path: Path) -> None:

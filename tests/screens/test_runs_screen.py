@@ -12,6 +12,7 @@ from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.views.run_list import RunList
 from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.run_table import RunTable
 from tests.support.app import ended_run, screen_text, until
 
@@ -41,6 +42,20 @@ async def test_nothing_is_said_of_the_runs_and_enter_starts_nothing_before_they_
         assert isinstance(pilot.app.screen, RunsScreen)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, MonitorScreen))
+
+
+async def test_the_first_focus_is_on_the_table_and_an_empty_one_has_nothing_to_report(home, monkeypatch):
+    """The hidden filter had it for a moment: styles were computed three times over before anything was drawn."""
+    focused, highlighted = [], []
+    for widget in (LineInput, RunTable):
+        monkeypatch.setattr(widget, "_on_focus", lambda self, event: focused.append(type(self)), raising=False)
+    monkeypatch.setattr(RunsScreen, "on_run_table_highlighted", lambda self, event: highlighted.append(event), False)
+    async with DpoTui(settings=UserSettings()).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: pilot.app.run_list.loaded)
+        pilot.app.runs_changed.publish(None)
+        await pilot.pause()
+        assert isinstance(pilot.app.focused, RunTable)
+    assert (focused, highlighted) == ([RunTable], [])
 
 
 async def test_an_empty_home_offers_the_first_steps_once_it_is_read(home, held_back):

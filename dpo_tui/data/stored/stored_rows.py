@@ -251,7 +251,7 @@ def _mapped_keys(path: Path, size: int) -> NDArray[np.void] | None:
         return None
     content = np.memmap(path, dtype=np.uint8, mode="r")
     keys, checksum = content[:size], content[size:]
-    return keys.view(_HASH) if zlib.crc32(memoryview(keys)) == int.from_bytes(checksum.tobytes(), "big") else None
+    return keys.view(_HASH) if zlib.crc32(keys.data) == int.from_bytes(checksum.tobytes(), "big") else None
 
 
 def _with_checksum(parts: Iterable[bytes]) -> Iterator[bytes]:

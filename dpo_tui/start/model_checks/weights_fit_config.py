@@ -63,8 +63,10 @@ def check_weights_fit_config(folder: ModelFolder, config: Config) -> list[str]:
     if not folder.weight_files or _OTHER_FILES & config.model_init.keys():
         return []
     quantised = quantisation_of(folder) is not None or holds_quantised(folder)
-    keywords = loading_keywords() or frozenset()
-    changed = {name: value for name, value in config.model_init.items() if name not in keywords}
+    changed = {}
+    if config.model_init:  # reading the keywords takes longer than the rest of this check
+        keywords = loading_keywords() or frozenset()
+        changed = {name: value for name, value in config.model_init.items() if name not in keywords}
     values = {**folder.config, **changed}
     if quantised:
         # What transformers makes of packed weights depends on the device and on packages.

@@ -8,7 +8,7 @@ from trl import KTOTrainer
 
 from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.too_long import nothing_fits
-from dpo_tui.strategies.kto import KL_TERM
+from dpo_tui.strategies.metric_expectations import KL_TERM
 from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
 from dpo_tui.train.model.reference_loading import release_reference
 from dpo_tui.train.model.sharding import is_sharded
