@@ -83,6 +83,11 @@ class Split(Generic[Row]):
         different = different_prompts(prompts_of(self.held_out))
         return [prompt for prompt in different if prompt_id(prompt) not in self._held_out_and_trained]
 
+    def untrained_ids(self) -> list[str]:
+        """The ids of :meth:`untrained_prompts`, without holding the prompts: there may be hundreds of thousands."""
+        ids = dict.fromkeys(prompt_id(prompt) for prompt in prompts_of(self.held_out))
+        return [one for one in ids if one not in self._held_out_and_trained]
+
     @cached_property
     def _held_out_and_trained(self) -> set[str]:
         """Ids of the prompts that are held out and trained on."""

@@ -25,7 +25,7 @@ from dpo_tui.data.load_split import (
     split_labelled,
     split_pairs,
 )
-from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_id
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.pairs.spread_by_prompt import spread_order
@@ -137,7 +137,7 @@ def _rows(
         held_out=convert(split.held_out) if split.held_out else None,
         prompts=prompts,
         prompt_tools=split.tools_of(prompts),
-        untrained=[prompt_id(prompt) for prompt in split.untrained_prompts()],
+        untrained=split.untrained_ids(),
         total=split.total,
         dropped=split.dropped,
         format=split.format,

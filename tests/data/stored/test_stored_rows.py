@@ -18,7 +18,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data import cache_folders, load_rows
 from dpo_tui.data.load_pairs import LoadedPairs, load_pairs
 from dpo_tui.data.load_split import split_of
-from dpo_tui.data.pairs.hold_out_by_prompt import held_out_rows, prompt_key
+from dpo_tui.data.pairs.hold_out_by_prompt import held_out_rows, prompt_id, prompt_key
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.stored import hold_out, reading_cache, row_writer, views
@@ -179,6 +179,7 @@ def test_the_split_of_stored_rows_is_that_of_rows_in_memory(
             assert getattr(stored, name) == getattr(in_memory, name), name
         prompts = in_memory.untrained_prompts()
         assert stored.untrained_prompts() == prompts
+        assert stored.untrained_ids() == [prompt_id(prompt) for prompt in prompts]
         assert stored.tools_of(prompts) == in_memory.tools_of(prompts)
     assert in_memory.held_out
 
