@@ -22,7 +22,6 @@ from dpo_tui.runs.atomic_files import parse_line
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import MetricsTail
-from dpo_tui.runs.ranks import read_reports
 from dpo_tui.runs.status_names import LIVE, OVER, RESUMABLE
 from dpo_tui.runs.summary import summary, worst_advice
 from dpo_tui.views.series import Series
@@ -190,6 +189,8 @@ class RunFeed:
         except RunError as error:
             return {"id": self.folder.id, "status": "unknown", "reason": error.message}
         if about["status"] in LIVE and (about.get("ranks") or 1) > 1:
+            from dpo_tui.runs.ranks import read_reports  # most runs have one process
+
             about["rank_reports"] = [asdict(one) for one in read_reports(self.folder)]
         if about["status"] in RESUMABLE:
             newest, _ = newest_complete(self.folder.checkpoints)
