@@ -3,11 +3,12 @@
 import click
 
 from dpo_tui.cli.output import narrate, print_json, terminal_columns
-from dpo_tui.cli.run_argument import RUN_OR_GROUP, found_all
+from dpo_tui.cli.run_argument import RUN_OR_GROUP
 from dpo_tui.cli.run_summary_text import clip, columns
 from dpo_tui.errors import UsageError
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_status import group_status
+from dpo_tui.groups.group_store import find
 from dpo_tui.groups.ranking import rank
 from dpo_tui.runs.comparison import Comparison
 from dpo_tui.runs.comparison import compare as compare_runs
@@ -27,7 +28,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     RUN is an id, a unique prefix of it, a name, or `last`. One GROUP alone is ranked by held-out accuracy; beside
     others it stands for its runs.
     """
-    found = found_all(runs)
+    found = [find(run) for run in runs]
     if len(found) == 1 and isinstance(found[0], GroupFolder):
         _print_ranking(found[0], as_json)
         return

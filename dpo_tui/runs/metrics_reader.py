@@ -16,6 +16,8 @@ _LONGEST_LINE = 1 << 20
 """Bytes after which a line without a line feed is skipped as no metric."""
 _ANCHOR = 64
 """Bytes before the reading position that are compared: if they differ, the file was replaced."""
+_KL_KEYS = {"eval_kl", "eval_kl_stderr", "eval_kl_n", "kl"}
+"""Of a KL estimate."""
 _RECENT = 1 << 12
 """Bytes from the end in which `latest` parses every line."""
 _HEAD = 1 << 14
@@ -130,21 +132,37 @@ class MetricsTail:
 def latest(path: Path, *, recent_bytes: int = _RECENT, evaluations: bool = True) -> dict[str, Any]:
     """Return the latest value of each key, of evaluations and KL estimates too.
 
+    The KL estimate of step 0 is left out once a step was made: it compares the reference with itself, and is the latest
+    where later ones were skipped, because the time budget of evaluations was used up.
+
     Args:
         path: the file; missing or empty gives ``{}``.
         recent_bytes: all lines within this distance from the end are parsed.
         evaluations: whether the newest evaluation and KL estimate are searched too, however far back they are.
     """
     merged: dict[str, Any] = {}
+    steps: dict[str, float] = {}
+
+    def take(document: dict[str, Any]) -> None:
+        for key in document.keys() - merged.keys():
+            merged[key], steps[key] = document[key], _step(document)
+
     for line in lines_from_end(path, recent_bytes):
         if (document := parse_line(line)) is not None:
-            for key, value in document.items():
-                merged.setdefault(key, value)
+            take(document)
     if evaluations:
         for document in _newest_evaluations(path):
-            for key, value in document.items():
-                merged.setdefault(key, value)
+            take(document)
+    if steps.get("eval_kl") == 0 < _step(merged):
+        for key in _KL_KEYS & merged.keys():
+            if steps[key] == 0:
+                del merged[key]
     return merged
+
+
+def _step(document: dict[str, Any]) -> float:
+    step = document.get("step")
+    return step if isinstance(step, (int, float)) and not isinstance(step, bool) else 0
 
 
 def _newest_evaluations(path: Path) -> Iterator[dict[str, Any]]:

@@ -251,3 +251,20 @@ def test_the_remaining_time_counts_down_within_a_step_and_no_further(
     progress: dict[str, Any], now: float, seconds: float | None
 ) -> None:
     assert remaining_time.eta_seconds(progress, 2.0, since=None, now=now) == seconds
+
+
+def test_the_estimate_of_kl_before_the_first_step_is_not_that_of_a_trained_model(tmp_path: Path) -> None:
+    """Later ones are skipped where the time budget of evaluations is used up."""
+    path = tmp_path / "metrics.jsonl"
+    start = [
+        {"step": 0, "eval_loss": 0.69},
+        {"step": 0, "eval_kl": 0.0, "eval_kl_stderr": 0.0, "eval_kl_n": 4, "kl": 0.0},
+    ]
+    _write(path, *start)
+    assert latest(path)["eval_kl"] == 0.0
+    _write(
+        path, *start, {"step": 10, "loss": 0.6, "kl_term": 0.2}, {"step": 10, "eval_loss": 0.61, "eval_kl_term": 0.3}
+    )
+    assert latest(path) == {"step": 10, "loss": 0.6, "eval_loss": 0.61, "kl_term": 0.2, "eval_kl_term": 0.3}
+    _write(path, *start, {"step": 10, "eval_loss": 0.61}, {"step": 10, "eval_kl": 1.5, "eval_kl_n": 4})
+    assert latest(path)["eval_kl"] == 1.5
