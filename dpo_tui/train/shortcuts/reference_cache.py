@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,11 @@ def load(key: str, count: int) -> ReferenceLogps | None:
     path = folder() / f"{key}.safetensors"
     try:
         with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("key") != key:
-                raise ValueError("another key")
+            metadata = file.metadata() or {}
             chosen, rejected = file.get_tensor("chosen"), file.get_tensor("rejected")
+        # A score that the disk has changed would be trained against without a word.
+        if metadata.get("key") != key or metadata.get("crc32") != _checksum(chosen, rejected):
+            raise ValueError("another key, or other scores than were written")
         for tensor in (chosen, rejected):
             if tensor.shape != (count,) or not torch.isfinite(tensor).all():
                 raise ValueError("not the log-probabilities of these pairs")
@@ -96,9 +99,13 @@ def store(key: str, logps: ReferenceLogps, limit: int = LIMIT_BYTES) -> None:
         # cut leaves empty fails the check of `load`, and is computed again.
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as temporary:
             written = Path(temporary) / "scores"
-            save_file(tensors, written, metadata={"key": key})
+            save_file(tensors, written, metadata={"key": key, "crc32": _checksum(**tensors)})
             written.replace(folder() / f"{key}.safetensors")
         _prune(limit)
+
+
+def _checksum(chosen: torch.Tensor, rejected: torch.Tensor) -> str:
+    return str(zlib.crc32(rejected.numpy().tobytes(), zlib.crc32(chosen.numpy().tobytes())))
 
 
 def _prune(limit: int) -> None:

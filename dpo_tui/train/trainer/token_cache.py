@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from datasets import Dataset, load_from_disk
 
 from dpo_tui import paths
 from dpo_tui.data.tokens.template_date import clock_texts
+from dpo_tui.runs.checkpoint_checksums import checksums_of
 
 # Below this many rows, tokenising is faster than the look-up.
 FEWEST = 500
@@ -29,7 +30,7 @@ LIMIT_BYTES = 10 * 1000**3
 _HASHED_ROWS = 1000
 # Rows per worker process that make it worth its start: fork, pickle and collecting took as long as about 700 rows.
 _ROWS_PER_PROCESS = 2000
-# Written last into a folder, with the number of rows.
+# Written last into a folder, with the number of rows and the CRC-32 of each file.
 _MARKER = "rows.json"
 # The rows that `Writer` wrote; those that TRL has tokenised lie in the files of `Dataset.save_to_disk`.
 _ROWS = "rows.arrow"
@@ -101,6 +102,9 @@ def load(key: str) -> Any | None:
         rows = Dataset.from_file(str(place / _ROWS)) if (place / _ROWS).is_file() else load_from_disk(place)
         if not isinstance(rows, Dataset) or len(rows) != written["rows"] or not len(rows):
             raise ValueError("not the rows that the marker describes")
+        # A token id that the disk has changed would be trained on without a word.
+        if not written.get("crc32") or written["crc32"] != _checksums(place, written["crc32"]):
+            raise ValueError("not the files that were written")
         # Opening maps the files without reading them; reading both ends finds a truncated one.
         rows[0], rows[-1]
         os.utime(place)  # the time of the last use, by which `_prune` deletes
@@ -122,7 +126,7 @@ def store(key: str, dataset: Any, limit: int = LIMIT_BYTES) -> None:
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
             partial = Path(place) / "rows"
             dataset.save_to_disk(partial)
-            (partial / _MARKER).write_text(json.dumps({"rows": len(dataset)}), encoding="ascii")
+            _write_marker(partial, len(dataset))
             # A rename is atomic. It fails if another run has stored the same rows meanwhile.
             with contextlib.suppress(OSError):
                 partial.rename(folder() / key)
@@ -152,7 +156,7 @@ def store_batches(
             for batch in batches:
                 writer.write_batch(batch)
                 count += batch.num_rows
-        (partial / _MARKER).write_text(json.dumps({"rows": count}), encoding="ascii")
+        _write_marker(partial, count)
         # Mapped before the folder gets its name, or is deleted without one: what is mapped stays readable.
         rows = Dataset.from_file(str(partial / _ROWS))
         if key and (partial / _ROWS).stat().st_size <= limit:
@@ -160,6 +164,17 @@ def store_batches(
                 partial.rename(folder() / key)
     _prune(limit)
     return rows
+
+
+def _write_marker(place: Path, rows: int) -> None:
+    checksums = _checksums(place, [path.name for path in place.iterdir()])
+    (place / _MARKER).write_text(json.dumps({"rows": rows, "crc32": checksums}), encoding="ascii")
+
+
+def _checksums(place: Path, names: Iterable[str]) -> dict[str, int]:
+    """The CRC-32 of files of a folder, by name; `datasets` may write others beside them."""
+    files = [place / name for name in names]
+    return {path.name: found for path, found in zip(files, checksums_of(files), strict=True)}
 
 
 def forget(key: str) -> None:

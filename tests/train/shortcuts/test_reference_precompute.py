@@ -284,6 +284,12 @@ def _torn(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 
 
+def _another_score(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+
+
 def _of_another_key(path: Path) -> None:
     reference_cache.store("0" * 64, SCORES)
     (path.parent / f"{'0' * 64}.safetensors").replace(path)
@@ -297,7 +303,7 @@ def _of_other_pairs(path: Path) -> None:
     reference_cache.store(path.stem, ([1.0], [1.0]))
 
 
-@pytest.mark.parametrize("harm", [_torn, _of_another_key, _not_a_number, _of_other_pairs])
+@pytest.mark.parametrize("harm", [_torn, _another_score, _of_another_key, _not_a_number, _of_other_pairs])
 def test_doubtful_scores_are_deleted_not_used(home: Path, harm: Any) -> None:
     key = reference_cache.key_of(PARTS, ROWS)
     reference_cache.store(key, SCORES)

@@ -50,6 +50,13 @@ def _torn(place: Path) -> None:
     arrow.write_bytes(arrow.read_bytes()[:-20])
 
 
+def _another_token(place: Path) -> None:
+    arrow = next(place.glob("*.arrow"))
+    content = bytearray(arrow.read_bytes())
+    content[len(content) // 2] ^= 1
+    arrow.write_bytes(content)
+
+
 def _fewer(place: Path) -> None:
     (place / "rows.json").write_text('{"rows": 6}')
 
@@ -58,7 +65,7 @@ def _no_json(place: Path) -> None:
     (place / "rows.json").write_text("[")
 
 
-@pytest.mark.parametrize("harm", [_torn, _fewer, _no_json])
+@pytest.mark.parametrize("harm", [_torn, _another_token, _fewer, _no_json])
 def test_doubtful_rows_are_deleted_not_used(home: Path, harm: Any) -> None:
     token_cache.store("k", ROWS)
     harm(token_cache.folder() / "k")
