@@ -41,6 +41,7 @@ from dpo_tui.runs.atomic_files import read_json, write_text_atomic
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.frozen_run import FrozenRun, create_frozen
 from dpo_tui.runs.merged_start import MergedStart
 from dpo_tui.runs.status import status_of
@@ -259,7 +260,7 @@ def resume(
 
 
 def _require_resumable(folder: RunFolder) -> None:
-    if not folder.config.is_file() or not load(folder.config).config.save_only_model or status_of(folder).live:
+    if not read_settings(folder.config).get("save_only_model") or status_of(folder).live:
         return
     refusal = resume_refusal(newest_complete(folder.checkpoints)[0])
     if refusal is not None:
