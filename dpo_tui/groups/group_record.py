@@ -1,6 +1,5 @@
 """The driver's writer of a group's state.json and events.jsonl, which copes with a full disk. Standard library only."""
 
-import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_state import GroupState, write_group_state
 from dpo_tui.runs.line_log import LineLog, flush_with_patience
+from dpo_tui.runs.state_writer import log_to_stderr
 
 _EVENTS_KEPT = 200
 """Events that wait in memory at most while the disk is full."""
@@ -46,7 +46,7 @@ class GroupRecord:
                 self._pending = False
             self._events.flush()
         except OSError as error:
-            sys.stderr.write(f"cannot write in {self._folder.path}, will try again: {error}\n")
+            log_to_stderr(f"cannot write in {self._folder.path}, will try again: {error}")
             return False
         return True
 
