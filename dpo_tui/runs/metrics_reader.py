@@ -144,8 +144,10 @@ def latest(path: Path, *, recent_bytes: int = _RECENT, evaluations: bool = True)
     steps: dict[str, float] = {}
 
     def take(document: dict[str, Any]) -> None:
-        for key in document.keys() - merged.keys():
-            merged[key], steps[key] = document[key], _step(document)
+        step = _step(document)
+        for key, value in document.items():
+            if key not in merged:  # in the order of the file, which `status --json` prints
+                merged[key], steps[key] = value, step
 
     for line in lines_from_end(path, recent_bytes):
         if (document := parse_line(line)) is not None:

@@ -268,3 +268,10 @@ def test_the_estimate_of_kl_before_the_first_step_is_not_that_of_a_trained_model
     assert latest(path) == {"step": 10, "loss": 0.6, "eval_loss": 0.61, "kl_term": 0.2, "eval_kl_term": 0.3}
     _write(path, *start, {"step": 10, "eval_loss": 0.61}, {"step": 10, "eval_kl": 1.5, "eval_kl_n": 4})
     assert latest(path)["eval_kl"] == 1.5
+
+
+def test_the_latest_values_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """`status --json` prints them so, the newest line first: the same each time."""
+    path = tmp_path / "metrics.jsonl"
+    _write(path, evaluated(0), trained(1))
+    assert list(latest(path)) == list(dict.fromkeys([*trained(1), *evaluated(0)]))
