@@ -1,5 +1,6 @@
 """Fixtures that every part of the tests may use."""
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -9,11 +10,21 @@ from typing import Any
 import pytest
 
 from tests.support import tiny
+from tests.support.tools_in_process import call_tools_in_process
 
 # Before torch is imported: see runs/launchers/environment.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The tests start hundreds of processes; each would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Until all test modules are imported: what they import stays.
+gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave what was imported out of all later collections: Trainer collects several times in each training."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -22,6 +33,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("DPO_TUI_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def tools_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools of the torch stack are called here instead of started as children."""
+    call_tools_in_process(monkeypatch)
 
 
 @pytest.fixture(scope="session")

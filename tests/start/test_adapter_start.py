@@ -17,6 +17,8 @@ from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.start.model_check import model_refusal
 from dpo_tui.start.prepare import Prepared, create_run, prepare
 
+pytestmark = pytest.mark.usefixtures("tools_in_process")
+
 
 def make_adapter(folder: Path, base: Path, **settings: Any) -> Path:
     """Save an adapter as PEFT does: without a tokenizer, its B not zero, so that it changes the model."""

@@ -29,18 +29,35 @@ def serve(work: Work) -> int:
         out.write(json.dumps({**message, "kind": kind}) + "\n")
         out.flush()
 
-    for line in sys.stdin:
-        try:
-            result = work(json.loads(line), send)
-        except BrokenPipeError:
-            return 1
-        except Exception as error:
-            traceback.print_exc()
-            from dpo_tui.train.worker.failures import describe_failure
+    try:
+        answered = all(answer(work, line, send) for line in sys.stdin)
+    except BrokenPipeError:
+        return 1
+    return 0 if answered else 1
 
-            failure = describe_failure(error, unknown="")
-            code = error.exit_code if isinstance(error, DpoTuiError) else 1
-            send("failed", {"message": failure.message, "hint": failure.hint, "exit_code": code})
-            return 1
-        send("result", result)
-    return 0
+
+def answer(work: Work, line: str, send: Send) -> bool:
+    """Handle one request and send its result, or why it failed.
+
+    Args:
+        work: handles it.
+        line: the request, a JSON object.
+        send: sends a message.
+
+    Returns:
+        Whether it was handled; after a failure the tool takes no other.
+    """
+    try:
+        result = work(json.loads(line), send)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        from dpo_tui.train.worker.failures import describe_failure
+
+        failure = describe_failure(error, unknown="")
+        code = error.exit_code if isinstance(error, DpoTuiError) else 1
+        send("failed", {"message": failure.message, "hint": failure.hint, "exit_code": code})
+        return False
+    send("result", result)
+    return True
