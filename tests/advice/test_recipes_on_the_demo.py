@@ -15,8 +15,8 @@ from dpo_tui.config.schema import Config
 from dpo_tui.demo import assets
 from tests.support.training import lines, train
 
-QUICK = ("simpo", "orpo")
-SLOW = ("dpo-norm", "cpo")
+QUICK = ("simpo",)
+SLOW = ("orpo", "dpo-norm", "cpo")
 # The logged accuracy compares sums over whole answers: it begins far below one half where nothing is subtracted and the
 # chosen ones are longer, and it is not what a loss of means per token makes large.
 OTHER_METRIC = ("cpo", "dpo-norm")

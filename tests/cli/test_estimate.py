@@ -1,5 +1,7 @@
 """The command `estimate`: its JSON, its text, its refusals, and what it needs not import."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dpo_tui.cli import main
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.runs import store
 from tests.support.basic_config import BASIC, config
@@ -29,12 +32,21 @@ LLAMA = str(BASIC["model_name"])
 
 
 def dpo_tui(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from dpo_tui.cli import main; main()", *arguments]
-    root = str(ROOT)
-    own = {"PYTHONPATH": root, "DPO_TUI_HOME": str(folder / "home"), "HF_HOME": str(folder / "hf"), **environ}
-    return subprocess.run(
-        command, env={**os.environ, **own}, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
+    """Call the command line in this process, in a folder and with a home and a hub cache of its own."""
+    own = {"DPO_TUI_HOME": str(folder / "home"), "HF_HOME": str(folder / "hf"), "COLUMNS": "80", **environ}
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["dpo-tui", *arguments])
+        for name, value in own.items():
+            patch.setenv(name, value)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    texts = []
+    for stream in (out, err):
+        stream.seek(0)
+        texts.append(stream.read())
+    return subprocess.CompletedProcess(arguments, int(end.value.code or 0), *texts)
 
 
 def written(folder: Path, values: dict[str, Any], name: str = "config.json") -> str:

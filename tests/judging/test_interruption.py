@@ -68,6 +68,7 @@ def run(*arguments: str, keys: str = "") -> Any:
     return CliRunner().invoke(cli, list(arguments), input=keys, catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_answers_that_were_given_before_a_kill_are_not_given_again(
     home: Path, tiny_model: Path, tiny_pairs: Path, started: list[subprocess.Popen[str]]
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_line_that_a_power_cut_tore_takes_no_other_with_it(home: Path, tiny_pa
     assert Session.open(folder).tally().judged == 4
 
 
+@pytest.mark.slow
 def test_sampling_and_ranking_pairs_goes_on_after_a_kill(
     home: Path, tiny_model: Path, tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:

@@ -236,8 +236,9 @@ def test_a_reply_without_a_verdict_is_none(reply: str, verdict: str | None) -> N
     assert read_verdict(reply) == verdict
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_real_models_answer_are_judged_and_talked_with(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
-    """Base and tuned answer in a child process; a second look asks nothing again; then a chat of two turns."""
+    """Base and tuned answer; a second look asks nothing again; then a chat of two turns."""
     folder = finished_run(tiny_model, tiny_pairs, eval_split=0.5, learning_rate=3e-2, max_steps=6)
     options = ("-n", "4", "--max-new-tokens", "6")
     done = judge(folder, "lrlr", *options, "--json")

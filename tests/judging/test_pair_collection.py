@@ -187,10 +187,11 @@ def run(*arguments: str, keys: str = "") -> Any:
     return CliRunner().invoke(cli, ["pairs", *arguments], input=keys, catch_exceptions=False)
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_a_real_run_answers_and_its_own_reward_ranks(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
-    """Sampled by the tuned model in a child, ranked by β·(log π − log π_ref), read back by our own reader."""
+    """Sampled by the tuned model, ranked by β·(log π − log π_ref), read back by our own reader."""
     folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0, learning_rate=3e-2, max_steps=4)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("please help me\nreset my password\n")

@@ -77,7 +77,11 @@ def generate_answers(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "start",
-    [scan_something, ask_the_doctor, import_the_stack, probe_a_config, generate_answers],
+    [
+        scan_something,
+        generate_answers,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (ask_the_doctor, import_the_stack, probe_a_config)),
+    ],
     ids=lambda one: one.__name__,
 )
 def test_no_child_executes_a_module_that_lies_in_the_current_folder(

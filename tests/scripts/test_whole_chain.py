@@ -31,6 +31,7 @@ def chain(whole_chain: Any, tiny_model: Path, tiny_pairs: Path, tmp_path_factory
     return whole_chain.Chain(str(tiny_model), tiny_pairs, tmp_path_factory.mktemp("chain"), settings)
 
 
+@pytest.mark.slow
 def test_every_link_of_the_chain_holds(whole_chain: Any, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """One command shows all of it."""
     assert whole_chain.run_chain(chain) == 0, capsys.readouterr().out
@@ -39,6 +40,7 @@ def test_every_link_of_the_chain_holds(whole_chain: Any, chain: Any, capsys: pyt
         assert f"✓ {step}: " in printed
 
 
+@pytest.mark.slow
 def test_a_link_that_is_not_true_is_found_out(
     whole_chain: Any, chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ def refused(folder: Path, *place: Path, **settings: Any) -> ConfigError:
     return found.value
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_an_adapter_becomes_a_model_that_the_frozen_config_names(
     home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_one_command_trains_both_stages_and_the_reference_is_the_first_ones_mode
     assert f"after a first stage (run {first.id})" in second.model_card.read_text()
 
 
+@pytest.mark.slow
 def test_the_second_stage_may_have_a_reference_of_its_own(
     home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, demonstrations: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_the_stage_before_is_no_other_reference(tmp_path: Path, tiny_pairs: Path
     assert found.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_chain_that_broke_in_the_middle_goes_on_from_there(
     home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, demonstrations: Path
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_run_leaves_everything_the_contract_names(home: Path, tiny_model: Path
     assert not list(folder.adapter.glob("*.bin")), "an adapter must load without unpickling anything"
 
 
+@pytest.mark.slow
 def test_the_adapter_loads_with_peft_in_a_fresh_process(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     folder = train(make_config(tiny_model, tiny_pairs, max_steps=1, eval_split=0.0, sample_prompts=0))
     script = (

@@ -146,7 +146,7 @@ def test_a_rank_out_of_memory_is_tried_again_with_a_smaller_batch(supervisors: l
     assert [report.code for report in read_reports(folder)] == [0, 0], "what the first attempt's ranks said is gone"
 
 
-@pytest.mark.parametrize("kind", ["", "torchrun"])
+@pytest.mark.parametrize("kind", ["", pytest.param("torchrun", marks=pytest.mark.slow)])
 def test_a_rank_that_hangs_is_named_and_ends_the_run(
     supervisors: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -229,6 +229,7 @@ def test_what_cannot_be_exported_is_refused_at_once(home: Path, tmp_path: Path) 
         CliRunner().invoke(cli, ["export", folder.id, "--to", str(tmp_path / "full")], catch_exceptions=False)
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_a_folder_that_cannot_be_made_is_named_and_no_log_that_there_is_not(home: Path, tmp_path: Path) -> None:
     folder = store.create('model_name = "m"\ndataset = "d"\n', name="new", devices=[])
     folder.adapter.mkdir()

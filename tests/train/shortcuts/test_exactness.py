@@ -168,6 +168,7 @@ def test_flex_attention_trains_as_trls_does(
     assert mine.trainer.shortcuts.report()["share_prefix"]["saved"] > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "adapters"), [("ddp", [True]), ("fsdp", [True, False])], ids=["ddp", "fsdp"])
 def test_two_processes_train_as_trls_two_do(
     home: Path, tiny_model: Path, varied_pairs: Path, tmp_path: Path, *, kind: str, adapters: list[bool]

@@ -126,8 +126,9 @@ def test_split_and_subset_belong_to_data_that_is_named(home: Path) -> None:
     assert "are those of --data" in str(found.exception)
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_any_file_of_pairs_will_do(home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path) -> None:
-    """In a child process, as JSON: the pairs swapped must come out the other way round."""
+    """By the command, as JSON: the pairs swapped must come out the other way round."""
     folder = finished_run(tiny_model, tiny_pairs, eval_split=0.0)
     rows = [json.loads(line) for line in tiny.make_pairs(tmp_path / "more.jsonl", 12).read_text().splitlines()]
     swapped = tmp_path / "swapped.jsonl"

@@ -240,6 +240,7 @@ def test_a_checkpoint_that_was_interrupted_is_said_and_is_no_damage(run: RunFold
     assert status == "ok" and "checkpoint-3: interrupted, and not used" in message
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_the_command_prints_every_check_and_its_exit_code_says_how_it_went(run: RunFolder, tmp_path: Path) -> None:
     good = CliRunner().invoke(cli, ["verify", "last", "--json"], catch_exceptions=False)
     assert good.exit_code == 0 and json.loads(good.stdout)["ok"] is True
@@ -250,6 +251,7 @@ def test_the_command_prints_every_check_and_its_exit_code_says_how_it_went(run: 
     assert "FAILED       change of the adapter: nothing has changed since the start" in bad.stdout
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_no_such_run_and_no_such_folder(home: Path, tmp_path: Path) -> None:
     from dpo_tui.train.tools.verify_saved import verify
 

@@ -132,6 +132,7 @@ def test_the_loss_begins_where_the_description_says(home: Path, tiny_model: Path
     assert KTO.start_loss({"desirable_weight": 2.0}) is None, "it depends on the labels of the micro-batch"
 
 
+@pytest.mark.slow
 def test_it_learns_the_shipped_sample(home: Path) -> None:
     """Pairs as labelled answers: on prompts that were held out the good ones are preferred, where chance gives 0."""
     settings = {"learning_rate": 1e-3, "beta": 0.5, "lora_r": 16, "max_seq_length": 160, "max_samples": 300}

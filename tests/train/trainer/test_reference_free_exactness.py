@@ -86,18 +86,23 @@ def test_every_step_is_trls(home: Path, tiny_model: Path, varied_pairs: Path, me
     assert report["labelled_head"]["on"] and report["labelled_head"]["saved"] > 0.1
 
 
-@pytest.mark.parametrize("strategy", ["orpo", "simpo"])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"gradient_accumulation_steps": 4},
-        {"use_lora": False, "learning_rate": 1e-4, "gradient_accumulation_steps": 2},
-        {"truncation_mode": "keep_end", "max_seq_length": 32},
-        {"attn_implementation": "eager", "gradient_checkpointing": False, "per_device_train_batch_size": 3},
-        {"share_prefix": "off"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "accumulation": {"gradient_accumulation_steps": 4},
+    "full": {"use_lora": False, "learning_rate": 1e-4, "gradient_accumulation_steps": 2},
+    "cut at the start": {"truncation_mode": "keep_end", "max_seq_length": 32},
+    "eager": {"attn_implementation": "eager", "gradient_checkpointing": False, "per_device_train_batch_size": 3},
+    "nothing shared": {"share_prefix": "off"},
+}
+# Each layout once, with one strategy or the other.
+QUICK = {("orpo", "accumulation"), ("simpo", "full"), ("orpo", "cut at the start"), ("simpo", "eager")}
+BY_STRATEGY = [
+    pytest.param(strategy, changes, id=f"{strategy}-{name}", marks=[] if (strategy, name) in QUICK else pytest.mark.slow)
+    for strategy in ("orpo", "simpo")
+    for name, changes in LAYOUTS.items()
+]
+
+
+@pytest.mark.parametrize(("strategy", "changes"), BY_STRATEGY)
 def test_other_layouts_are_trls_too(
     home: Path, tiny_model: Path, varied_pairs: Path, strategy: str, changes: dict[str, Any]
 ) -> None:

@@ -37,6 +37,7 @@ def status_word(folder: RunFolder) -> str:
     return status_of(folder).status
 
 
+@pytest.mark.slow
 def test_killed_worker_then_killed_supervisor_then_done(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     config = make_config(tiny_model, tiny_pairs, max_steps=24, save_steps=4, eval_split=0.0, sample_prompts=0, seed=7)
     whole = store.create(to_toml(config), name="whole", devices=[])
@@ -70,6 +71,7 @@ def test_killed_worker_then_killed_supervisor_then_done(home: Path, tiny_model: 
     assert max(abs(broken[step] - expected[step]) for step in expected) <= 1e-4
 
 
+@pytest.mark.slow
 def test_train_in_a_terminal_that_goes_away(home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path) -> None:
     """The launcher loses its terminal by SIGHUP; the run it started goes on to done."""
     config = make_config(tiny_model, tiny_pairs, max_steps=4, eval_split=0.0, sample_prompts=0)
@@ -91,6 +93,7 @@ def test_train_in_a_terminal_that_goes_away(home: Path, tiny_model: Path, tiny_p
     assert (folder.adapter / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_no_space_for_a_checkpoint_fails_with_the_reason(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
     """Earlier checkpoints stay whole, and after making room the run resumes."""

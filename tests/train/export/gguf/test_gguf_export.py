@@ -45,9 +45,9 @@ def logits(model: Any, tokenizer: Any) -> Any:
     [
         ("llama", "f16", 0.02, {}),
         pytest.param("llama", "bf16", 0.15, {"use_4bit": True}, marks=pytest.mark.slow),
-        ("llama-tied", "q8_0", 0.3, {"use_dora": True}),
+        ("llama-tied", "q8_0", 0.3, {"use_dora": True, "eos_token": "<|user|>"}),
         pytest.param("mistral", "f16", 0.02, {}, marks=pytest.mark.slow),
-        ("qwen2", "q8_0", 0.3, {"eos_token": "<|user|>"}),
+        pytest.param("qwen2", "q8_0", 0.3, {"eos_token": "<|user|>"}, marks=pytest.mark.slow),
         pytest.param("qwen3", "bf16", 0.15, {}, marks=pytest.mark.slow),
         pytest.param("gemma2", "q8_0", 0.3, {}, marks=pytest.mark.slow),
         ("gemma3-text", "f16", 0.02, {"use_lora": False, "learning_rate": 1e-3}),
@@ -101,10 +101,11 @@ def test_the_file_says_what_base_and_adapter_say(
     assert number == tokenizer.convert_tokens_to_ids(changes.get("eos_token", "<|end|>"))
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_the_folder_has_one_file_of_weights_a_card_and_a_receipt(
     home: Path, tiny_model: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:
-    """By the command, in a child; `verify` compares its files by the receipt's checksums."""
+    """By the command; `verify` compares its files by the receipt's checksums."""
     folder = finished_run(tiny_model, tiny_pairs)
     target = tmp_path / "out"
     done = CliRunner().invoke(cli, ["export", "last", "--to", str(target), "--gguf", "q8_0"], catch_exceptions=False)
