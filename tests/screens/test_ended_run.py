@@ -131,6 +131,7 @@ async def test_an_export_runs_in_the_background_and_ends_with_the_commands_that_
         assert pilot.app.screen.query_one(NextSteps).busy == ""
 
 
+@pytest.mark.usefixtures("tools_in_process")
 async def test_an_export_that_fails_says_why(home):
     folder = run(home)
     folder.config.write_text("no toml")

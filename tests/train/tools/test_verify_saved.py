@@ -77,10 +77,18 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.fixture
-def run(home: Path, tiny_model: Path, tiny_pairs: Path) -> RunFolder:
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with checkpoints, an adapter and the merged model."""
-    return finished_run(tiny_model, tiny_pairs, **QUICK, merge_at_end=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DPO_TUI_HOME", str(tmp_path_factory.mktemp("trained")))
+        return finished_run(tiny_model, tiny_pairs, **QUICK, merge_at_end=True)
+
+
+@pytest.fixture
+def run(home: Path, trained: RunFolder) -> RunFolder:
+    """A copy of that run, in the test's own home."""
+    return RunFolder(Path(shutil.copytree(trained.path, home / "runs" / trained.id)))
 
 
 def test_a_whole_run_and_its_exports_pass_every_check(run: RunFolder, tmp_path: Path) -> None:

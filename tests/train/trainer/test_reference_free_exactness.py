@@ -96,7 +96,9 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 # Each layout once, with one strategy or the other.
 QUICK = {("orpo", "accumulation"), ("simpo", "full"), ("orpo", "cut at the start"), ("simpo", "eager")}
 BY_STRATEGY = [
-    pytest.param(strategy, changes, id=f"{strategy}-{name}", marks=[] if (strategy, name) in QUICK else pytest.mark.slow)
+    pytest.param(
+        strategy, changes, id=f"{strategy}-{name}", marks=[] if (strategy, name) in QUICK else pytest.mark.slow
+    )
     for strategy in ("orpo", "simpo")
     for name, changes in LAYOUTS.items()
 ]
