@@ -19,11 +19,21 @@ ROWS = [
 ]
 
 
-def functions_of(path: Path) -> set[str]:
-    """The names of the test functions of a module, read and not run."""
+def functions_of(path: Path) -> dict[str, bool]:
+    """The test functions of a module, read and not run: whether each is of the slow tier as a whole."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    marks = [
+        ast.unparse(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node.targets[0])
+    ]
+    all_slow = any("pytest.mark.slow" in mark for mark in marks)
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return {function.name for function in functions if function.name.startswith("test_")}
+    return {
+        function.name: all_slow or any(ast.unparse(one) == "pytest.mark.slow" for one in function.decorator_list)
+        for function in functions
+        if function.name.startswith("test_")
+    }
 
 
 @pytest.mark.parametrize(("module", "name"), sorted(set(NAMED.findall(PAGE))))
@@ -35,6 +45,12 @@ def test_every_test_that_is_named_exists(module: str, name: str) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[2:40])
 def test_every_promise_names_a_test(row: str) -> None:
     assert NAMED.search(row.rsplit("|", 2)[1])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[2:40])
+def test_every_promise_is_held_by_the_short_tier(row: str) -> None:
+    """A part of it at least: the slow tier runs seldom."""
+    assert not all(functions_of(ROOT / module)[name] for module, name in NAMED.findall(row))
 
 
 def test_the_page_is_read() -> None:

@@ -1,7 +1,7 @@
 """The tools of `dpo_tui.train.tools` called in this process, for tests of what a tool does and not of how it starts.
 
-A child imports the torch stack anew, which takes longer than what most tests ask of it. Requests and messages go through
-JSON here too, and what a tool prints goes nowhere, as in a child. `tests/processes` holds that tools are children.
+A child imports the torch stack anew, which takes longer than what most tests ask of it. Requests and messages go
+through JSON here too, and what a tool prints goes nowhere. That tools are children is held by `tests/processes`.
 """
 
 import contextlib
