@@ -81,6 +81,7 @@ def with_packed(folder: Path, packed: str) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_targets_of_which_none_is_in_the_model_are_refused_with_those_that_are(folder: Path) -> None:
     error = refusal(folder, lora_target_modules=["query_key_value", "dense"])
     assert "query_key_value" in error.message
@@ -93,12 +94,14 @@ def test_a_target_without_effect_beside_others_is_named(folder: Path) -> None:
     assert checked(folder, lora_target_modules=["q_proj", "layers.0.mlp.up_proj"]) == []
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_a_module_to_train_whole_that_the_model_lacks_is_refused(folder: Path) -> None:
     error = refusal(folder, modules_to_save=["embed_tokens", "lmhead"])
     assert "no module lmhead" in error.message and "lm_head" in str(error.hint)
     assert checked(folder, modules_to_save=["embed_tokens", "lm_head"]) == []
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_layers_that_the_table_peft_names_and_the_model_lacks_are_refused(folder: Path) -> None:
     changes: dict[str, Any] = {"lora_target_modules": ["q_proj"], "peft": {"layers_to_transform": [1, 2]}}
     error = refusal(folder, **changes)
@@ -107,6 +110,7 @@ def test_layers_that_the_table_peft_names_and_the_model_lacks_are_refused(folder
     assert checked(folder, **changes | {"peft": {"layers_to_transform": [1]}}) == []
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_a_merge_of_fused_experts_is_possible_and_so_is_a_second_stage(
     folder: Path, tiny_pairs: Path, tmp_path: Path, home: Path
 ) -> None:
@@ -119,6 +123,7 @@ def test_a_merge_of_fused_experts_is_possible_and_so_is_a_second_stage(
     assert len(prepare_stages([first, second])) == 2
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_experts_that_are_in_no_file_are_refused_before_the_first_stage(
     folder: Path, tiny_pairs: Path, tmp_path: Path, home: Path
 ) -> None:
@@ -200,6 +205,7 @@ def test_quantised_weights_without_a_quantisation_in_the_config_are_refused(fold
     assert "its files hold quantised weights" in error.message and "no quantization_config" in error.message
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_floats_of_8_bits_are_quantised_weights_only_with_their_scales(folder: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
@@ -252,6 +258,7 @@ def test_the_known_types_are_those_of_transformers() -> None:
     }
 
 
+@pytest.mark.usefixtures("tools_in_process")
 @pytest.mark.parametrize("kind", ["granitemoe", "granitemoehybrid", "phimoe"])
 def test_a_load_balancing_loss_that_trl_cannot_compute_is_refused_unless_it_is_off(folder: Path, kind: str) -> None:
     path = make_moe(folder, kind, **HYBRID if "hybrid" in kind else {}) / "config.json"
