@@ -281,6 +281,7 @@ UNTRAINABLE: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.usefixtures("tools_in_process")
 @pytest.mark.parametrize("kind", UNTRAINABLE)
 def test_what_trl_or_peft_cannot_train_is_refused_in_words(folder: Path, kind: str) -> None:
     sizes, said = UNTRAINABLE[kind]
