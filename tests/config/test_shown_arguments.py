@@ -44,6 +44,7 @@ def _value_and_origin(rest: str) -> tuple[str, str]:
     return value, origin
 
 
+@pytest.mark.usefixtures("tools_in_process")
 def test_every_argument_has_its_value_and_its_source(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(FILE)
@@ -80,6 +81,7 @@ def test_the_command_itself_imports_no_torch(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]" and "DPOConfig" in done.stdout
 
 
+@pytest.mark.usefixtures("tools_in_process")
 @pytest.mark.parametrize(("strategy", "library"), [("sft", "SFTConfig"), ("kto", "KTOConfig"), ("simpo", "CPOConfig")])
 def test_each_strategy_shows_its_own_class(tmp_path: Path, strategy: str, library: str) -> None:
     path = tmp_path / "run.toml"
