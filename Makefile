@@ -11,7 +11,7 @@ setup:  ## Install into .venv, with the tools of a developer, at the tested vers
 quick:  ## Tests that train nothing and start no terminal: two minutes.
 	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/train --ignore tests/judging --ignore tests/screens --ignore tests/scripts
 
-test:  ## What README.md names and CI runs.
+test:  ## The short tier: what README.md names and CI runs.
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check:  ## Lint, format, types, import contracts.

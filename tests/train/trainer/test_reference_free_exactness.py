@@ -94,7 +94,13 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "nothing shared": {"share_prefix": "off"},
 }
 # Each layout once, with one strategy or the other.
-QUICK = {("orpo", "accumulation"), ("simpo", "full"), ("orpo", "cut at the start"), ("simpo", "eager")}
+QUICK = {
+    ("orpo", "accumulation"),
+    ("simpo", "full"),
+    ("orpo", "cut at the start"),
+    ("simpo", "eager"),
+    ("orpo", "nothing shared"),
+}
 BY_STRATEGY = [
     pytest.param(
         strategy, changes, id=f"{strategy}-{name}", marks=[] if (strategy, name) in QUICK else pytest.mark.slow
