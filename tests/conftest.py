@@ -16,8 +16,11 @@ from tests.support.tools_in_process import call_tools_in_process
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The tests start hundreds of processes; each would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Until all test modules are imported: what they import stays.
-gc.disable()
+
+
+def pytest_collectstart() -> None:
+    """Collect no garbage while test modules are imported: what they import stays."""
+    gc.disable()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
