@@ -151,7 +151,7 @@ DAMAGE = {
 }
 
 
-# One of each kind: a tensor in no file, experts that cannot be converted, one weight too many, and one of another shape.
+# One of each kind: a tensor in no file, experts that cannot be converted, a weight too many, and one of another shape.
 QUICK_DAMAGE = ("a layer of gemma3", "one expert", "a weight too many", "another shape")
 
 
