@@ -1,0 +1,152 @@
+"""The judge's word on the sampled answers of a round, and on held-out answers; each is written down as it comes."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.improve.improvement_store import ImprovementPrompt
+from dpo_tui.improve.rounds.answer_sampling import read_answers
+from dpo_tui.improve.rounds.round_work import RoundWork
+from dpo_tui.improve.rounds.usable_answers import UsableAnswers, usable_answers
+from dpo_tui.judging.judges.judge import AnswerToScore, Judge, JudgeChoice
+from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.preference_pairs import AnswerPair
+from dpo_tui.runs.atomic_files import append_json_line
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.metrics_reader import read_lines
+
+AGAINST_START, AGAINST_LAST = "start", "last"
+"""Whose answers a round's are compared with: the start model's, or those of the round before."""
+
+
+def judge_sampled(work: RoundWork, number: int) -> None:
+    """Let the judge score, or compare, the usable answers of a round that it has not judged yet.
+
+    Raises:
+        DpoTuiError: the judge cannot be opened, or does not answer as it should.
+    """
+    folder = work.folder.round(number)
+    usable = usable_answers(read_answers(folder.answers))
+    with open_judge(JudgeChoice.from_document(work.plan.judge)) as judge:
+        judge_all = _score_all if judge.gives_scores else _compare_all
+        judge_all(work, judge, usable, folder.judgements, f"round {number}: judging answers")
+
+
+def _score_all(work: RoundWork, judge: Judge, usable: UsableAnswers, path: Path, step: str) -> None:
+    scored = {(line.get("id"), line.get("answer")) for line in read_lines(path)}
+    wanted = [AnswerToScore(prompt.id, prompt.messages, text) for prompt, texts in _judged(work, usable) for text in texts]
+    missing = [one for one in wanted if (one.id, one.answer) not in scored]
+    done = len(wanted) - len(missing)
+    work.progress(step, done, len(wanted))
+    for one, score in judge.score(missing) if missing else ():
+        append_json_line(path, {"id": one.id, "answer": one.answer, "score": score, "by": judge.name})
+        done += 1
+        work.progress(step, done, len(wanted))
+
+
+def _compare_all(work: RoundWork, judge: Judge, usable: UsableAnswers, path: Path, step: str) -> None:
+    compared = {(line.get("id"), line.get("left"), line.get("right")) for line in read_lines(path)}
+    wanted = [
+        AnswerPair(prompt.id, prompt.messages, *_in_order(prompt.id, one, other), place, len(usable.texts))
+        for place, (prompt, texts) in enumerate(_judged(work, usable), 1)
+        for one, other in combinations(texts, 2)
+    ]
+    missing = [pair for pair in wanted if (pair.id, pair.left, pair.right) not in compared]
+    done = len(wanted) - len(missing)
+    work.progress(step, done, len(wanted))
+    for pair, comparison in judge.compare(missing) if missing else ():
+        sides = {"id": pair.id, "left": pair.left, "right": pair.right}
+        append_json_line(path, sides | {"verdict": comparison.verdict, "by": judge.name, **comparison.details})
+        done += 1
+        work.progress(step, done, len(wanted))
+
+
+def judge_held_out(work: RoundWork, number: int, run: RunFolder) -> None:
+    """Let the judges compare a run's answers to the held-out prompts with those of the start and of the round before.
+
+    They see two answers and not whose they are: which one is shown first is drawn by a hash. Equal answers need no
+    judge. In the first round both are the start model, and its answers are compared once.
+
+    Raises:
+        DpoTuiError: a judge cannot be opened, or does not answer as it should.
+    """
+    folder = work.folder.round(number)
+    new = {one.id: one.text for one in read_answers(folder.held_out_answers(run.id))}
+    others = {AGAINST_START: {one.id: one.text for one in read_answers(work.folder.start_answers)}}
+    if (before := work.run_before(number)) is not None:
+        earlier = work.folder.round(number - 1).held_out_answers(before.id)
+        others[AGAINST_LAST] = {one.id: one.text for one in read_answers(earlier)}
+    for role, document in (("judge", work.plan.judge), ("second", work.plan.second_judge)):
+        if document is not None:
+            _judge_against(work, number, run, role, JudgeChoice.from_document(document), new, others)
+
+
+def _judge_against(
+    work: RoundWork,
+    number: int,
+    run: RunFolder,
+    role: str,
+    choice: JudgeChoice,
+    new: Mapping[str, str],
+    others: Mapping[str, Mapping[str, str]],
+) -> None:
+    path = work.folder.round(number).verdicts(run.id)
+    there = {(line.get("role"), line.get("against"), line.get("id")) for line in read_lines(path)}
+    wanted = [(against, prompt) for against in others for prompt in work.held_out]
+    missing = [(against, prompt) for against, prompt in wanted if (role, against, prompt.id) not in there]
+    step = f"round {number}: judging the result on held-out prompts"
+    done = len(wanted) - len(missing)
+    work.progress(step, done, len(wanted))
+    waiting: list[tuple[str, AnswerPair]] = []
+    for place, (against, prompt) in enumerate(missing, 1):
+        ours, theirs = new[prompt.id], others[against][prompt.id]
+        if ours == theirs:
+            append_json_line(path, _verdict(prompt, role, against, "same", "nobody", {}))
+            done += 1
+            continue
+        left, right = (ours, theirs) if _new_is_left(work.plan.seed, against, prompt.id) else (theirs, ours)
+        waiting.append((against, AnswerPair(prompt.id, prompt.messages, left, right, place, len(missing))))
+    if not waiting:
+        return
+    prompts = {prompt.id: prompt for prompt in work.held_out}
+    with open_judge(choice) as judge:
+        for against in others:
+            asked = [pair for one, pair in waiting if one == against]
+            for pair, comparison in judge.compare(asked):
+                new_is_left = _new_is_left(work.plan.seed, against, pair.id)
+                winner = "tie" if comparison.verdict == "tie" else _winner(comparison.verdict == "left", new_is_left)
+                details = {"left": "tuned" if new_is_left else "base", **comparison.details}
+                append_json_line(path, _verdict(prompts[pair.id], role, against, winner, judge.name, details))
+                done += 1
+                work.progress(step, done, len(wanted))
+
+
+def _verdict(
+    prompt: ImprovementPrompt, role: str, against: str, winner: str, by: str, details: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {"id": prompt.id, "role": role, "against": against, "winner": winner, "by": by, **details}
+
+
+def _winner(left_won: bool, new_is_left: bool) -> str:
+    return "tuned" if left_won == new_is_left else "base"
+
+
+def _new_is_left(seed: int, against: str, key: str) -> bool:
+    digest = hashlib.blake2b(f"{seed} {against} {key}".encode(), digest_size=1).digest()
+    return bool(digest[0] % 2)
+
+
+def _in_order(key: str, one: str, other: str) -> tuple[str, str]:
+    """Which of two sampled answers is shown on the left: a hash of both decides, the same after an interruption."""
+    digest = hashlib.blake2b(f"{key}\0{one}\0{other}".encode("utf-8", "surrogatepass"), digest_size=1).digest()
+    return (one, other) if digest[0] % 2 else (other, one)
+
+
+def _judged(work: RoundWork, usable: UsableAnswers) -> Iterator[tuple[ImprovementPrompt, list[str]]]:
+    """The training prompts of which there are answers to choose between."""
+    for prompt in work.training:
+        texts = usable.texts.get(prompt.id, [])
+        if len(texts) > 1:
+            yield prompt, texts
