@@ -4,14 +4,16 @@ Requests, by ``do``:
 
     load-run     run                  policy and reference of a run; result: device
     load-model   model, use_4bit      any model; result: device
-    answers      prompts (id, messages, tools), who, max_new_tokens, n, temperature, top_p, seed
-                                      sends {"kind": "answer", "id", "who", "number", "text"}; result: count
+    answers      prompts (id, messages, tools, number), who, max_new_tokens, n, temperature, top_p, seed
+                                      sends {"kind": "answer", "id", "who", "number", "text", "tokens", "cut"};
+                                      result: count. A prompt with a number gets one answer, which has that number
     reply        messages, who, max_new_tokens, temperature, seed
                                       sends {"kind": "text", "text"} while it generates; result: text, tokens, stopped
 
 ``who`` is ``tuned`` (the policy) or ``base`` (its reference); in ``answers`` a list of them.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,12 @@ def _answers(loaded: LoadedRun, request: dict[str, Any], send: Send) -> int:
     tokenizer, per_prompt = loaded.tokenizer, int(request.get("n", 1))
     seed = request.get("seed")
     options = {key: request[key] for key in ("temperature", "top_p") if request.get(key) is not None}
-    wanted = [(prompt, number) for prompt in request["prompts"] for number in range(per_prompt)]
+    wanted = [
+        (prompt, number)
+        for prompt in request["prompts"]
+        for number in ([prompt["number"]] if "number" in prompt else range(per_prompt))
+    ]
+    most = int(request["max_new_tokens"])
     count = 0
     for start in range(0, len(wanted), BATCH_SIZE):
         batch = wanted[start : start + BATCH_SIZE]
@@ -88,15 +95,30 @@ def _answers(loaded: LoadedRun, request: dict[str, Any], send: Send) -> int:
                     model,
                     tokenizer,
                     rows,
-                    int(request["max_new_tokens"]),
-                    seed=None if seed is None else int(seed) + start,
+                    most,
+                    seed=None if seed is None else _batch_seed(int(seed), start, *batch[0]),
                     options=options,
                 )
+                ends = eos_token_ids(model, tokenizer)
                 for (prompt, number), sampled in zip(batch, answers, strict=True):
                     text = tokenizer.decode(sampled.answer, skip_special_tokens=True).strip()
-                    send("answer", {"id": prompt["id"], "who": who, "number": number, "text": text})
+                    cut = len(sampled.answer) >= most and sampled.answer[-1] not in ends
+                    size = {"tokens": len(sampled.answer), "cut": cut}
+                    send("answer", {"id": prompt["id"], "who": who, "number": number, "text": text, **size})
                     count += 1
     return count
+
+
+def _batch_seed(seed: int, start: int, prompt: dict[str, Any], number: int) -> int:
+    """Return the seed of a batch: by its first answer where the caller numbers them, otherwise by its place.
+
+    After an interruption the batches begin elsewhere, and by their place the same random state would sample answers
+    again that are there already.
+    """
+    if "number" not in prompt:
+        return seed + start
+    digest = hashlib.blake2b(f"{seed} {prompt['id']} {number}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
