@@ -9,14 +9,17 @@ twice.
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
+
+import psutil
 
 from dpo_tui.errors import DpoTuiError, RunError
 from dpo_tui.groups.driver_record import DriverRecord
 from dpo_tui.groups.group_requests import STOP, STOP_NOW, is_requested
 from dpo_tui.improve.improvement_folder import ImprovementFolder
-from dpo_tui.improve.improvement_state import ImprovementState, read_improvement_state
+from dpo_tui.improve.improvement_state import read_improvement_state
 from dpo_tui.improve.report.write_report import write_report
 from dpo_tui.improve.round_figures import round_figures, start_features
 from dpo_tui.improve.rounds.answer_sampling import answer_held_out
@@ -33,6 +36,8 @@ REFUSED_IMPROVEMENT = 4
 """The driver's exit code when it cannot take the improvement."""
 _WRITE_EVERY = 1.0
 """Seconds between two writes of the progress within a step."""
+_STOP_POLL = 0.5
+"""Seconds between two looks for a request to stop while a child loads a model or writes a long answer."""
 _COUNT_EVERY = 10.0
 """Seconds between two counts of the sampled tokens, for which files are read."""
 
@@ -110,6 +115,7 @@ class Driver:
 
     def run(self) -> None:
         """Work until a rule stops it, somebody does, or something fails, and record the end and the report."""
+        threading.Thread(target=self._end_children_on_request, daemon=True, name="stop requests").start()
         try:
             stop = self._rounds()
         except LimitReachedError as error:
@@ -120,6 +126,9 @@ class Driver:
             self._end("stopped", str(error).partition("\n")[0])
             return
         except (DpoTuiError, OSError) as error:
+            if (asked := self._asked_to_stop()) is not None:  # the children were ended for it
+                self._end("stopped", asked)
+                return
             message = error.message if isinstance(error, DpoTuiError) else str(error)
             hint = error.hint if isinstance(error, DpoTuiError) and error.hint else ""
             self._end("failed", f"{message}\n{hint}".rstrip())
@@ -157,11 +166,31 @@ class Driver:
             self._record.update(
                 step=step, done=done, total=total, seconds=dict(self._meter.seconds), joules=self._meter.joules
             )
-        if self._signals.terminated:
-            raise StopRequestedError("its driver was asked to end, as when the box shuts down")
-        if is_requested(self._folder, STOP) or is_requested(self._folder, STOP_NOW):
-            raise StopRequestedError("stopped as asked")
+        if (asked := self._asked_to_stop()) is not None:
+            raise StopRequestedError(asked)
         self._look_at_limits(now)
+
+    def _asked_to_stop(self) -> str | None:
+        if self._signals.terminated:
+            return "its driver was asked to end, as when the box shuts down"
+        if is_requested(self._folder, STOP) or is_requested(self._folder, STOP_NOW):
+            return "stopped as asked"
+        return None
+
+    def _end_children_on_request(self) -> None:
+        """End what answers, scores or merges when somebody asks to stop: it may take minutes to its next message.
+
+        Drivers of groups have sessions of their own, and are asked by the step that waits for them.
+        """
+        while self._asked_to_stop() is None:
+            time.sleep(_STOP_POLL)
+        ours = os.getsid(0)
+        for child in psutil.Process().children(recursive=True):
+            try:
+                if os.getsid(child.pid) == ours:
+                    child.terminate()
+            except (OSError, psutil.Error):
+                continue  # it has just ended
 
     def _look_at_limits(self, now: float) -> None:
         plan = self._work.plan

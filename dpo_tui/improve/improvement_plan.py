@@ -32,7 +32,7 @@ class ImprovementPlan:
         seed: of sampling, and of which answer is shown on which side.
         judge: of sampled answers, as `dpo_tui.judging.judges.judge.JudgeChoice` writes it.
         second_judge: of held-out answers as well, without a say; None for none.
-        source_of_answers: an endpoint that serves the start model and answers in the first round; None for this machine.
+        source_of_answers: an endpoint that serves the start model and answers in the first round; None for none.
         reference: `START` or `LAST`.
         margin: by how much the score of a chosen answer must exceed that of the rejected one.
         sweep: values of settings, each combination trained in each round; the best by held-out judgement goes on.

@@ -45,9 +45,7 @@ def round_figures(folder: ImprovementFolder, plan: ImprovementPlan, number: int)
     return {
         "number": number,
         "run": run,
-        "runs": [
-            {"run": one, "wins": _wins(win_rate(files, one, AGAINST_START))} for one in result.get("runs", [run])
-        ],
+        "runs": [{"run": one, "wins": _wins(win_rate(files, one, AGAINST_START))} for one in result.get("runs", [run])],
         "group": result.get("group"),
         "counts": read_json(files.counts) or {},
         "wins": wins,

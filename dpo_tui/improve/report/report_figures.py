@@ -42,7 +42,9 @@ def report_figures(folder: ImprovementFolder, plan: ImprovementPlan, state: Impr
         "prompts": {
             "training": sum(not one.held_out for one in prompts),
             "held_out": sum(one.held_out for one in prompts),
-            "shared": len({one.id for one in prompts if one.held_out} & {one.id for one in prompts if not one.held_out}),
+            "shared": len(
+                {one.id for one in prompts if one.held_out} & {one.id for one in prompts if not one.held_out}
+            ),
         },
         "start": start_document,
         "rounds": rounds,
@@ -88,5 +90,3 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
-
-

@@ -98,8 +98,9 @@ def _win_rates(rounds: Sequence[Mapping[str, Any]]) -> str:
         if not wins["interval"]:
             continue
         low, high = wins["interval"]
+        ends = f'y1="{y(low):.1f}" y2="{y(high):.1f}"'
         parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}" stroke="{_COLOUR}" stroke-width="2"/>'
+            f'<line x1="{x:.1f}" x2="{x:.1f}" {ends} stroke="{_COLOUR}" stroke-width="2"/>'
             f'<circle cx="{x:.1f}" cy="{y(wins["rate"]):.1f}" r="4" fill="{_COLOUR}"/>'
         )
     return f"<h3>Win rate over the start model, held out, with 95 % intervals</h3>{''.join(parts)}</svg>"

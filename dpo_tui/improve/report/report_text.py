@@ -79,8 +79,8 @@ def _rounds(figures: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield (
-        "Win rates are of the decided verdicts, with 95 % Wilson intervals. KL is in nats per answer, from the reference "
-        "of the round's training."
+        "Win rates are of the decided verdicts, with 95 % Wilson intervals. KL is in nats per answer, from the "
+        "reference of the round's training."
     )
     for one in figures["rounds"]:
         if len(one["runs"]) > 1:
@@ -104,9 +104,9 @@ def _data(figures: Mapping[str, Any]) -> Iterator[str]:
         if judge["asked"]:
             yield ""
             yield (
-                f"Round {one['number']}: asked in both orders, the judge contradicted itself in {judge['contradicted']} "
-                f"of {judge['asked']} comparisons (counted as ties), {judge['first']} times in favour of the answer shown "
-                f"first; {judge['unread']} replies had no verdict."
+                f"Round {one['number']}: asked in both orders, the judge contradicted itself in "
+                f"{judge['contradicted']} of {judge['asked']} comparisons (counted as ties), {judge['first']} times in "
+                f"favour of the answer shown first; {judge['unread']} replies had no verdict."
             )
 
 
@@ -170,8 +170,10 @@ def _reproduce(figures: Mapping[str, Any]) -> Iterator[str]:
     plan = figures["plan"]
     yield "## How to make it again"
     yield ""
-    yield f"dpo-tui {figures['version']}, seed {plan['seed']}, temperature {plan['temperature']:g}, top_p {plan['top_p']:g}, "
-    yield f"at most {plan['max_new_tokens']} tokens an answer; held-out answers are greedy."
+    yield (
+        f"dpo-tui {figures['version']}, seed {plan['seed']}, temperature {plan['temperature']:g}, top_p "
+        f"{plan['top_p']:g}, at most {plan['max_new_tokens']} tokens an answer; held-out answers are greedy."
+    )
     yield ""
     yield f"- prompts.jsonl: sha256 `{figures['files']['prompts_sha256']}`"
     yield f"- config.toml: sha256 `{figures['files']['config_sha256']}`"

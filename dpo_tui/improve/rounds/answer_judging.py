@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.improve.improvement_store import ImprovementPrompt
+from dpo_tui.improve.round_verdicts import JUDGE, SECOND_JUDGE
 from dpo_tui.improve.rounds.answer_sampling import read_answers
 from dpo_tui.improve.rounds.round_work import RoundWork
 from dpo_tui.improve.rounds.usable_answers import UsableAnswers, usable_answers
@@ -36,7 +37,9 @@ def judge_sampled(work: RoundWork, number: int) -> None:
 
 def _score_all(work: RoundWork, judge: Judge, usable: UsableAnswers, path: Path, step: str) -> None:
     scored = {(line.get("id"), line.get("answer")) for line in read_lines(path)}
-    wanted = [AnswerToScore(prompt.id, prompt.messages, text) for prompt, texts in _judged(work, usable) for text in texts]
+    wanted = [
+        AnswerToScore(prompt.id, prompt.messages, text) for prompt, texts in _judged(work, usable) for text in texts
+    ]
     missing = [one for one in wanted if (one.id, one.answer) not in scored]
     done = len(wanted) - len(missing)
     work.progress(step, done, len(wanted))
@@ -78,64 +81,77 @@ def judge_held_out(work: RoundWork, number: int, run: RunFolder) -> None:
     if (before := work.run_before(number)) is not None:
         earlier = work.folder.round(number - 1).held_out_answers(before.id)
         others[AGAINST_LAST] = {one.id: one.text for one in read_answers(earlier)}
-    for role, document in (("judge", work.plan.judge), ("second", work.plan.second_judge)):
-        if document is not None:
-            _judge_against(work, number, run, role, JudgeChoice.from_document(document), new, others)
-
-
-def _judge_against(
-    work: RoundWork,
-    number: int,
-    run: RunFolder,
-    role: str,
-    choice: JudgeChoice,
-    new: Mapping[str, str],
-    others: Mapping[str, Mapping[str, str]],
-) -> None:
-    path = work.folder.round(number).verdicts(run.id)
-    there = {(line.get("role"), line.get("against"), line.get("id")) for line in read_lines(path)}
-    wanted = [(against, prompt) for against in others for prompt in work.held_out]
-    missing = [(against, prompt) for against, prompt in wanted if (role, against, prompt.id) not in there]
     step = f"round {number}: judging the result on held-out prompts"
-    done = len(wanted) - len(missing)
-    work.progress(step, done, len(wanted))
-    waiting: list[tuple[str, AnswerPair]] = []
-    for place, (against, prompt) in enumerate(missing, 1):
-        ours, theirs = new[prompt.id], others[against][prompt.id]
-        if ours == theirs:
-            append_json_line(path, _verdict(prompt, role, against, "same", "nobody", {}))
-            done += 1
-            continue
-        left, right = (ours, theirs) if _new_is_left(work.plan.seed, against, prompt.id) else (theirs, ours)
-        waiting.append((against, AnswerPair(prompt.id, prompt.messages, left, right, place, len(missing))))
-    if not waiting:
-        return
-    prompts = {prompt.id: prompt for prompt in work.held_out}
-    with open_judge(choice) as judge:
-        for against in others:
-            asked = [pair for one, pair in waiting if one == against]
-            for pair, comparison in judge.compare(asked):
-                new_is_left = _new_is_left(work.plan.seed, against, pair.id)
-                winner = "tie" if comparison.verdict == "tie" else _winner(comparison.verdict == "left", new_is_left)
-                details = {"left": "tuned" if new_is_left else "base", **comparison.details}
-                append_json_line(path, _verdict(prompts[pair.id], role, against, winner, judge.name, details))
-                done += 1
-                work.progress(step, done, len(wanted))
+    for role, document in ((JUDGE, work.plan.judge), (SECOND_JUDGE, work.plan.second_judge)):
+        if document is not None:
+            verdicts = _Verdicts(folder.verdicts(run.id), role, work.plan.seed)
+            verdicts.complete(work, JudgeChoice.from_document(document), new, others, step)
 
 
-def _verdict(
-    prompt: ImprovementPrompt, role: str, against: str, winner: str, by: str, details: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {"id": prompt.id, "role": role, "against": against, "winner": winner, "by": by, **details}
+class _Verdicts:
+    """One judge's verdicts on a run's held-out answers.
+
+    Args:
+        path: of their file.
+        role: which judge's.
+        seed: draws which answer is on which side.
+    """
+
+    def __init__(self, path: Path, role: str, seed: int) -> None:
+        self._path, self._role, self._seed = path, role, seed
+        self._there = {(line["against"], line["id"]) for line in read_lines(path) if line.get("role") == role}
+
+    def complete(
+        self,
+        work: RoundWork,
+        choice: JudgeChoice,
+        new: Mapping[str, str],
+        others: Mapping[str, Mapping[str, str]],
+        step: str,
+    ) -> None:
+        """Ask the judge for the verdicts that are missing."""
+        total = len(others) * len(work.held_out)
+        for against, answers in others.items():
+            for prompt in work.held_out:
+                if new[prompt.id] == answers[prompt.id] and (against, prompt.id) not in self._there:
+                    self._record(against, prompt.id, "same", "nobody", {})
+        work.progress(step, len(self._there), total)
+        if len(self._there) == total:
+            return
+        with open_judge(choice) as judge:
+            for against, answers in others.items():
+                for pair, comparison in judge.compare(self._missing(work, against, new, answers)):
+                    new_is_left = self._new_is_left(against, pair.id)
+                    tie = comparison.verdict == "tie"
+                    winner = "tie" if tie else _winner(comparison.verdict == "left", new_is_left)
+                    details = {"left": "tuned" if new_is_left else "base", **comparison.details}
+                    self._record(against, pair.id, winner, judge.name, details)
+                    work.progress(step, len(self._there), total)
+
+    def _missing(
+        self, work: RoundWork, against: str, new: Mapping[str, str], answers: Mapping[str, str]
+    ) -> list[AnswerPair]:
+        found = []
+        for place, prompt in enumerate(work.held_out, 1):
+            if (against, prompt.id) in self._there:
+                continue
+            sides = (new[prompt.id], answers[prompt.id])
+            left, right = sides if self._new_is_left(against, prompt.id) else sides[::-1]
+            found.append(AnswerPair(prompt.id, prompt.messages, left, right, place, len(work.held_out)))
+        return found
+
+    def _record(self, against: str, key: str, winner: str, by: str, details: Mapping[str, Any]) -> None:
+        line = {"id": key, "role": self._role, "against": against, "winner": winner, "by": by, **details}
+        append_json_line(self._path, line)
+        self._there.add((against, key))
+
+    def _new_is_left(self, against: str, key: str) -> bool:
+        digest = hashlib.blake2b(f"{self._seed} {against} {key}".encode(), digest_size=1).digest()
+        return bool(digest[0] % 2)
 
 
 def _winner(left_won: bool, new_is_left: bool) -> str:
     return "tuned" if left_won == new_is_left else "base"
-
-
-def _new_is_left(seed: int, against: str, key: str) -> bool:
-    digest = hashlib.blake2b(f"{seed} {against} {key}".encode(), digest_size=1).digest()
-    return bool(digest[0] % 2)
 
 
 def _in_order(key: str, one: str, other: str) -> tuple[str, str]:

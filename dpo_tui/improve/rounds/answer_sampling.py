@@ -53,7 +53,9 @@ def answer_held_out(work: RoundWork, number: int, run: RunFolder | None, path: P
     Raises:
         ChildError: the model cannot be loaded.
     """
-    step = f"round {number}: {whose} answers the held-out prompts" if number else f"{whose} answers the held-out prompts"
+    step = (
+        f"round {number}: {whose} answers the held-out prompts" if number else f"{whose} answers the held-out prompts"
+    )
     source = work.answers_from(run)
     _answer(work, source, work.held_out, path, step, count=1, temperature=0.0, top_p=1.0, seed=work.plan.seed)
 
@@ -96,7 +98,9 @@ def _answer(
     if not missing:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"temperature": temperature, "top_p": top_p, "max_new_tokens": work.plan.max_new_tokens, "seed": seed}
-    for done, answer in enumerate(sample_answers(source, missing, **options), total - len(missing) + 1):
+    answers = sample_answers(
+        source, missing, temperature=temperature, top_p=top_p, max_new_tokens=work.plan.max_new_tokens, seed=seed
+    )
+    for done, answer in enumerate(answers, total - len(missing) + 1):
         append_json_line(path, asdict(answer))
         work.progress(step, done, total)

@@ -30,7 +30,7 @@ def write_round_pairs(work: RoundWork, number: int) -> None:
             without["fewer than two usable answers"] += 1
             continue
         worth = worths.get(prompt.id, {})
-        ranked = sorted((text for text in texts if text in worth), key=lambda text, of=worth: -of[text])
+        ranked = sorted((text for text in texts if text in worth), key=worth.__getitem__, reverse=True)
         difference = worth[ranked[0]] - worth[ranked[-1]] if ranked else 0.0
         if difference <= work.plan.margin:
             without["no answer better than another"] += 1
