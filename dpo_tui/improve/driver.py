@@ -39,7 +39,7 @@ _WRITE_EVERY = 1.0
 _STOP_POLL = 0.5
 """Seconds between two looks for a request to stop while a child loads a model or writes a long answer."""
 _COUNT_EVERY = 10.0
-"""Seconds between two counts of the sampled tokens, for which files are read."""
+"""Seconds between two counts of the sampled tokens within a step, for which files are read."""
 
 
 class StopRequestedError(Exception):
@@ -161,14 +161,15 @@ class Driver:
         """
         self._meter.add(step.partition(": ")[2] or step)
         now = time.monotonic()
-        if step != self._record.state.step or now - self._written >= _WRITE_EVERY:
+        begins = step != self._record.state.step
+        if begins or now - self._written >= _WRITE_EVERY:
             self._written = now
             self._record.update(
                 step=step, done=done, total=total, seconds=dict(self._meter.seconds), joules=self._meter.joules
             )
         if (asked := self._asked_to_stop()) is not None:
             raise StopRequestedError(asked)
-        self._look_at_limits(now)
+        self._look_at_limits(now, begins)
 
     def _asked_to_stop(self) -> str | None:
         if self._signals.terminated:
@@ -192,13 +193,13 @@ class Driver:
             except (OSError, psutil.Error):
                 continue  # it has just ended
 
-    def _look_at_limits(self, now: float) -> None:
+    def _look_at_limits(self, now: float, step_begins: bool) -> None:
         plan = self._work.plan
         if plan.hours is not None and self._meter.hours >= plan.hours:
             raise LimitReachedError(Stop("hours", f"the limit of {plan.hours:g} hours is reached"))
         if plan.tokens is None:
             return
-        if now - self._counted >= _COUNT_EVERY or not self._counted:
+        if step_begins or now - self._counted >= _COUNT_EVERY:
             self._counted, self._tokens = now, sampled_tokens(self._folder)
         if self._tokens >= plan.tokens:
             sentence = f"the limit of {plan.tokens:,} sampled tokens is reached: {self._tokens:,} are sampled"
