@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on a real socket, whose model is a function, and which can misbehave in each known way."""
+"""An OpenAI-compatible endpoint on a real socket, whose model is a function, and which can misbehave."""
 
 import json
 import re
@@ -41,6 +41,7 @@ class ChatServer:
         paths: of the requests.
         busiest: the most requests that were under way at a time.
         responses: sent before the model is asked, one a request.
+        respond: makes the response in place of the model.
         usage: whether tokens are counted.
     """
 
@@ -50,6 +51,7 @@ class ChatServer:
     paths: list[str] = field(default_factory=list)
     busiest: int = 0
     responses: list[Raw] = field(default_factory=list)
+    respond: Callable[[str], Raw] | None = None
     usage: bool = True
 
 
@@ -89,6 +91,8 @@ def chat_server(model: Model) -> Iterator[ChatServer]:
                 found.paths.append(self.path)
                 raw = found.responses.pop(0) if found.responses else None
             try:
+                if raw is None and found.respond is not None:
+                    raw = found.respond(body["messages"][-1]["content"])
                 if raw is None:
                     text = model(body["messages"][-1]["content"])
                     cut = len(text) > body["max_tokens"]
