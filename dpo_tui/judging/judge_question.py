@@ -68,7 +68,7 @@ def judge_question(rubric: str, prompt: list[Message], first: str, second: str) 
         first: the answer that is shown first, as A.
         second: the answer that is shown as B.
     """
-    request = "\n\n".join(f"{turn.get('role', '')}: {_text(turn.get('content'))}" for turn in prompt)
+    request = conversation_text(prompt)
     content = json.dumps([rubric, request, first, second])
     nonce = hashlib.blake2b(content.encode(), digest_size=3).hexdigest()
     text = _QUESTION.format(
@@ -91,6 +91,11 @@ def read_verdict(reply: str, nonce: str) -> str | None:
 def quoted(text: str) -> str:
     """Return text in which no mark of a verdict and no control token is left: a space breaks each up."""
     return _CONTROL_TOKEN.sub(lambda found: f"{found[0]} ", _VERDICT_MARK.sub("[ ", text))
+
+
+def conversation_text(messages: list[Message]) -> str:
+    """Return a conversation as text, each turn after its role."""
+    return "\n\n".join(f"{turn.get('role', '')}: {_text(turn.get('content'))}" for turn in messages)
 
 
 def _text(content: object) -> str:

@@ -66,6 +66,11 @@ class ChatEndpoint:
     ) -> None:
         if not model:
             raise UsageError(f"{option}: the name of the model at the endpoint is missing")
+        if "?" in url:
+            raise UsageError(
+                f"{option}: the address of an endpoint has no query: addresses are written down, and it may hold a key",
+                hint=f"set the API key in ${key_variable}",
+            )
         self.model = model
         self.shown = shown_address(url)
         self._key_variable = key_variable
@@ -73,7 +78,9 @@ class ChatEndpoint:
         self._key = os.environ.get(key_variable, "").strip()
         self._closed = threading.Event()
         try:
-            self._poster = JsonPoster(_completions(url), timeout=_TIMEOUT_SECONDS, allow_http=allow_http)
+            self._poster = JsonPoster(
+                f"{url.rstrip('/')}/chat/completions", timeout=_TIMEOUT_SECONDS, allow_http=allow_http
+            )
         except ValueError as error:
             hint = "--allow-http accepts that" if "plain http" in str(error) else None
             raise UsageError(
@@ -127,11 +134,6 @@ class ChatEndpoint:
         if status in (401, 403):
             hint = f"set the API key of this endpoint in ${self._key_variable}; {hint}"
         return EndpointError(f"{self.shown}: the endpoint did not answer: {error}{tried}{said}", hint=hint)
-
-
-def _completions(url: str) -> str:
-    address, mark, query = url.partition("?")
-    return f"{address.rstrip('/')}/chat/completions{mark}{query}"
 
 
 def _authorization(key_variable: str) -> dict[str, str]:

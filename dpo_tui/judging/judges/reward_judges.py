@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dpo_tui.errors import UsageError
@@ -37,7 +38,7 @@ def own_reward_judge(choice: JudgeChoice) -> Iterator[Judge]:
     if folder == choice.target:
         raise UsageError("the own reward is that of a run: give run:ID", hint="a model without a reference has none")
     with _scorer({"do": "load-run", "run": folder}) as tool:
-        yield _judge(tool, f"own reward of {choice.target}", choice)
+        yield _judge(tool, f"own reward of run {Path(folder).name}", choice)
 
 
 @contextmanager
