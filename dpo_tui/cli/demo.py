@@ -16,6 +16,7 @@ from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load
 from dpo_tui.config.recipes import recipe_of
 from dpo_tui.demo import assets
+from dpo_tui.errors import UsageError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_lines
 from dpo_tui.runs.start_run import ARGV_VARIABLE, start
@@ -44,8 +45,15 @@ _NEXT_STEPS = (
 @click.option(
     "--recipe", metavar="NAME", help="Train with the loss of a recipe; `config init --recipe list` names them."
 )
-def demo(no_tui: bool, recipe: str | None) -> None:
+@click.option("--improve", is_flag=True, help="No pairs, only questions: rounds of sampled answers and a judge.")
+def demo(no_tui: bool, recipe: str | None, improve: bool) -> None:
     """Train the shipped toy model on the shipped pairs, and show what changed."""
+    if improve:
+        if recipe:
+            raise UsageError("--recipe is for the demo on pairs")
+        from dpo_tui.cli.demo_improve import improve_demo
+
+        sys.exit(improve_demo())
     settings = demo_settings(recipe)
     narrate(textwrap.fill(_INTRODUCTION, _width(), break_on_hyphens=False) + "\n")
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)

@@ -1,12 +1,14 @@
 """`dpo-tui improve`: rounds of sampled answers, a judge's word, training and proof; start them and follow them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dpo_tui.cli.follow_improvement import follow_improvement
+from dpo_tui.cli.judge_options import chosen_judge, judge_options
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.train_checks import narrate_checks
 from dpo_tui.config.files import parse_assignment
@@ -27,11 +29,7 @@ from dpo_tui.text.printable import printable
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Rounds at most.")
 @click.option("-n", "--answers", type=click.IntRange(2, 64), default=4, show_default=True, help="Answers to a prompt.")
 @click.option("--held-out", type=click.IntRange(min=1), help="Prompts to judge results on; a fifth when left out.")
-@click.option("--judge-command", metavar="COMMAND", help="Judge by a program: JSON lines in, scores out.")
-@click.option("--reward-model", metavar="MODEL", help="Judge by a reward model's score.")
-@click.option("--judge-model", metavar="MODEL", help="Judge by a model on this machine, asked in both orders.")
-@click.option("--endpoint", metavar="URL", help="Judge by a model behind an OpenAI-compatible endpoint.")
-@click.option("--endpoint-model", metavar="NAME", help="What the endpoint calls the model.")
+@judge_options
 @click.option("--second-judge-command", metavar="COMMAND", help="Judge results by this program too, without a say.")
 @click.option(
     "--judge-sees", type=click.IntRange(min=1), metavar="N", help="Cut answers to N characters for the judge."
@@ -75,6 +73,8 @@ def improve(
     judge_model: str | None,
     endpoint: str | None,
     endpoint_model: str | None,
+    rubric: str | None,
+    allow_http: bool,
     second_judge_command: str | None,
     judge_sees: int | None,
     sweeps: tuple[str, ...],
@@ -89,26 +89,25 @@ def improve(
     CONFIG is a training's, without a dataset. Each round's model is judged blind on held-out prompts, against the start
     model and the round before. It stops by itself, says why, and writes report.md; killed or hung up, `resume` goes on.
     """
-    if bool(endpoint) != bool(endpoint_model):
-        raise UsageError("--endpoint and --endpoint-model go together")
-    chosen = {
-        "program": judge_command,
-        "reward-model": reward_model,
-        "model": judge_model,
-        "endpoint": endpoint,
-    }
-    named = [(kind, target) for kind, target in chosen.items() if target]
-    if len(named) != 1:
+    judge = chosen_judge(
+        judge_command=judge_command,
+        reward_model=reward_model,
+        judge_model=judge_model,
+        endpoint=endpoint,
+        endpoint_model=endpoint_model,
+        rubric=rubric,
+        allow_http=allow_http,
+    )
+    if judge is None:
         raise UsageError(
-            "choose one judge: --judge-command, --reward-model, --judge-model or --endpoint",
+            "improve needs a judge: --judge-command, --reward-model, --judge-model or --endpoint",
             hint="for example: --judge-command 'python score.py'",
         )
-    kind, target = named[0]
     shown = judge_sees or 0
     request = ImprovementRequest(
         config,
         prompts,
-        JudgeChoice(kind, str(target), endpoint_model or "", max_answer_chars=shown),
+        replace(judge, max_answer_chars=shown),
         changes=dict(parse_assignment(text) for text in assignments),
         name=name,
         held_out=held_out,

@@ -4,7 +4,8 @@ Requests, by ``do``:
 
     load-run     run                  policy and reference of a run; result: device
     load-model   model, use_4bit      any model; result: device
-    answers      prompts (id, messages, tools, number), who, max_new_tokens, n, temperature, top_p, seed
+    answers      prompts (id, messages, tools, number), who, max_new_tokens, n, temperature, top_p, seed,
+                 batch_size
                                       sends {"kind": "answer", "id", "who", "number", "text", "tokens", "cut"};
                                       result: count. A prompt with a number gets one answer, which has that number
     reply        messages, who, max_new_tokens, temperature, seed
@@ -25,7 +26,14 @@ from dpo_tui.config.files import from_values
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.generation import BATCH_SIZE, eos_token_ids, forked_rng, generate, prompt_token_ids
+from dpo_tui.train.evaluation.generation import (
+    BATCH_SIZE,
+    GeneratedAnswer,
+    eos_token_ids,
+    forked_rng,
+    generate,
+    prompt_token_ids,
+)
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.load import load_model
 from dpo_tui.train.model.loaded_run import LoadedRun, load_run
@@ -85,13 +93,13 @@ def _answers(loaded: LoadedRun, request: dict[str, Any], send: Send) -> int:
         for number in ([prompt["number"]] if "number" in prompt else range(per_prompt))
     ]
     most = int(request["max_new_tokens"])
-    count = 0
-    for start in range(0, len(wanted), BATCH_SIZE):
-        batch = wanted[start : start + BATCH_SIZE]
+    count, size = 0, int(request.get("batch_size", BATCH_SIZE))
+    for start in range(0, len(wanted), size):
+        batch = wanted[start : start + size]
         rows = [prompt_token_ids(tokenizer, prompt["messages"], prompt.get("tools")) for prompt, _ in batch]
         for who in request.get("who", ["tuned"]):
             with loaded.active_model(who) as model:
-                answers = generate(
+                answers = _generate_in_memory(
                     model,
                     tokenizer,
                     rows,
@@ -103,10 +111,29 @@ def _answers(loaded: LoadedRun, request: dict[str, Any], send: Send) -> int:
                 for (prompt, number), sampled in zip(batch, answers, strict=True):
                     text = tokenizer.decode(sampled.answer, skip_special_tokens=True).strip()
                     cut = len(sampled.answer) >= most and sampled.answer[-1] not in ends
-                    size = {"tokens": len(sampled.answer), "cut": cut}
-                    send("answer", {"id": prompt["id"], "who": who, "number": number, "text": text, **size})
+                    length = {"tokens": len(sampled.answer), "cut": cut}
+                    send("answer", {"id": prompt["id"], "who": who, "number": number, "text": text, **length})
                     count += 1
     return count
+
+
+def _generate_in_memory(
+    model: Any, tokenizer: Any, rows: list[list[int]], most: int, *, seed: int | None, options: dict[str, Any]
+) -> list[GeneratedAnswer]:
+    """Answer prompts at once, or in smaller batches where the GPU's memory does not hold them all.
+
+    Raises:
+        torch.OutOfMemoryError: it does not hold one either.
+    """
+    size = len(rows)
+    while True:
+        try:
+            return list(generate(model, tokenizer, rows, most, seed=seed, options=options, batch_size=size))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            torch.cuda.empty_cache()
 
 
 def _batch_seed(seed: int, start: int, prompt: dict[str, Any], number: int) -> int:
