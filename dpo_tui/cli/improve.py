@@ -18,6 +18,8 @@ from dpo_tui.improve.improvement_control import start_improvement
 from dpo_tui.improve.improvement_plan import LAST, START
 from dpo_tui.improve.improvement_store import create
 from dpo_tui.improve.new_improvement import ImprovementRequest, PreparedImprovement, prepare_improvement
+from dpo_tui.improve.person_verdicts import PERSON
+from dpo_tui.judging.answer_sources.answer_source import AnswerSource
 from dpo_tui.judging.judges.judge import JudgeChoice
 from dpo_tui.processes.json_child import Message
 from dpo_tui.text.printable import printable
@@ -27,9 +29,12 @@ from dpo_tui.text.printable import printable
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--prompts", required=True, type=click.Path(path_type=Path), help="One prompt a line, or JSON rows.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Rounds at most.")
-@click.option("-n", "--answers", type=click.IntRange(2, 64), default=4, show_default=True, help="Answers to a prompt.")
+@click.option("-n", "--answers", type=click.IntRange(2, 64), help="Answers to a prompt: 4, or 2 by hand.")
 @click.option("--held-out", type=click.IntRange(min=1), help="Prompts to judge results on; a fifth when left out.")
 @judge_options
+@click.option("--by-hand", is_flag=True, help="Judge by hand: rounds wait for `dpo-tui judge` of the improvement.")
+@click.option("--answers-from", metavar="URL", help="An endpoint that serves the start model answers; for one round.")
+@click.option("--answers-model", metavar="NAME", help="What that endpoint calls the model.")
 @click.option("--second-judge-command", metavar="COMMAND", help="Judge results by this program too, without a say.")
 @click.option(
     "--judge-sees", type=click.IntRange(min=1), metavar="N", help="Cut answers to N characters for the judge."
@@ -75,8 +80,12 @@ def improve(
     endpoint_model: str | None,
     rubric: str | None,
     allow_http: bool,
+    by_hand: bool,
+    answers_from: str | None,
+    answers_model: str | None,
     second_judge_command: str | None,
     judge_sees: int | None,
+    answers: int | None,
     sweeps: tuple[str, ...],
     assignments: tuple[str, ...],
     name: str | None,
@@ -98,11 +107,14 @@ def improve(
         rubric=rubric,
         allow_http=allow_http,
     )
-    if judge is None:
+    if (judge is None) != by_hand:
         raise UsageError(
-            "improve needs a judge: --judge-command, --reward-model, --judge-model or --endpoint",
+            "improve needs one judge: --judge-command, --reward-model, --judge-model, --endpoint or --by-hand",
             hint="for example: --judge-command 'python score.py'",
         )
+    judge = judge or JudgeChoice(PERSON)
+    if bool(answers_from) != bool(answers_model):
+        raise UsageError("--answers-from and --answers-model go together")
     shown = judge_sees or 0
     request = ImprovementRequest(
         config,
@@ -114,8 +126,12 @@ def improve(
         second_judge=JudgeChoice("program", second_judge_command, max_answer_chars=shown)
         if second_judge_command
         else None,
+        source_of_answers=AnswerSource(url=answers_from, endpoint_model=str(answers_model), allow_http=allow_http)
+        if answers_from
+        else None,
         options=limits
         | {
+            "answers": answers or (2 if by_hand else 4),
             "argv": list(sys.argv),
             "sweep": {key: list(values) for key, values in parse_sweep(sweeps).values.items()} if sweeps else {},
         },

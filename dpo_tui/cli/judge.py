@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
+from dpo_tui.cli.judge_improvement import judge_improvement
 from dpo_tui.cli.judge_options import chosen_judge, judge_options, rubric_of
 from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
 from dpo_tui.groups.group_store import find_run
+from dpo_tui.improve.improvement_store import find_improvement
 from dpo_tui.judging.judges.chat_model import open_chat_model
 from dpo_tui.judging.judges.judge import JudgeChoice
 from dpo_tui.judging.judges.open_judge import open_judge
@@ -69,6 +71,12 @@ def judge(
     choice = chosen_judge(**judge)
     if choice is None and (calibrate or draft is not None):
         raise UsageError("name the judge", hint="--judge-model, --endpoint, --reward-model or --judge-command")
+    improvement = find_improvement(run)
+    if improvement is not None:
+        if choice is not None or target is not None:
+            raise UsageError("an improvement has its judge; by this command you judge its answers by hand")
+        judge_improvement(improvement)
+        return
     session = Session.open(find_run(run), count=count, max_new_tokens=max_new_tokens, seed=seed)
     if session.caution:
         narrate(f"! {printable(session.caution, single_line=True)}")

@@ -20,6 +20,7 @@ from dpo_tui.groups.driver_record import DriverRecord
 from dpo_tui.groups.group_requests import STOP, STOP_NOW, is_requested
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_state import read_improvement_state
+from dpo_tui.improve.person_verdicts import WAITING
 from dpo_tui.improve.report.write_report import write_report
 from dpo_tui.improve.round_figures import round_figures, start_features
 from dpo_tui.improve.rounds.answer_sampling import answer_held_out
@@ -159,7 +160,8 @@ class Driver:
             StopRequestedError: somebody has asked for it.
             LimitReachedError: of time or tokens.
         """
-        self._meter.add(step.partition(": ")[2] or step)
+        kind = step.partition(": ")[2] or step
+        self._meter.add(kind, counts=kind != WAITING)
         now = time.monotonic()
         begins = step != self._record.state.step
         if begins or now - self._written >= _WRITE_EVERY:

@@ -1,7 +1,7 @@
 """The folder of an improvement, ``$DPO_TUI_HOME/improvements/<id>/``: the paths of its files.
 
 The driver is the one writer of all but what `dpo_tui.improve.improvement_store.create` writes once (``plan.json``,
-``config.toml``, ``prompts.jsonl``), ``control/``, which takes requests, and ``verdicts.jsonl`` of a person. The runs
+``config.toml``, ``prompts.jsonl``), ``control/``, which takes requests, and ``person.jsonl``. The runs
 of its rounds are ordinary runs, each in a group of its round.
 """
 
@@ -71,6 +71,16 @@ class ImprovementFolder:
     def start_answers(self) -> Path:
         """The start model's answers to the held-out prompts."""
         return self.path / "start-answers.jsonl"
+
+    @property
+    def waiting(self) -> Path:
+        """Comparisons that wait for a person: see `dpo_tui.improve.person_verdicts`."""
+        return self.path / "waiting.json"
+
+    @property
+    def person_verdicts(self) -> Path:
+        """Verdicts of a person, one a line; written by whoever asks the person."""
+        return self.path / "person.jsonl"
 
     @property
     def report(self) -> Path:

@@ -48,12 +48,12 @@ class UsageMeter:
         self._power = watts()
         self._power_at = self._at = time.monotonic()
 
-    def add(self, step: str) -> None:
-        """Count the time since the last call as one of a step."""
+    def add(self, step: str, *, counts: bool = True) -> None:
+        """Count the time since the last call as one of a step, or leave it out where nothing was worked."""
         now = time.monotonic()
         passed = now - self._at
         self._at = now
-        if passed > _LONGEST_GAP:
+        if passed > _LONGEST_GAP or not counts:
             return
         self.seconds[step] = self.seconds.get(step, 0.0) + passed
         if self._power is not None:

@@ -1,6 +1,7 @@
 """The figures of the report, all from the improvement's files and its runs: ``report.json``."""
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
 from dpo_tui.improve.improvement_state import ImprovementState
 from dpo_tui.improve.improvement_store import read_prompts
+from dpo_tui.improve.person_verdicts import calibration_of
 from dpo_tui.improve.round_figures import round_figures, start_features
 from dpo_tui.improve.rounds.answer_sampling import read_answers
 from dpo_tui.improve.usage_meter import sampled_tokens
@@ -48,6 +50,7 @@ def report_figures(folder: ImprovementFolder, plan: ImprovementPlan, state: Impr
         },
         "start": start_document,
         "rounds": rounds,
+        "calibration": _calibration(folder, plan),
         "samples": _samples(folder, rounds[-1] if rounds else None),
         "cost": {
             "seconds": state.seconds,
@@ -70,6 +73,14 @@ def complete_rounds(folder: ImprovementFolder, plan: ImprovementPlan) -> list[in
             break
         found.append(number)
     return found
+
+
+def _calibration(folder: ImprovementFolder, plan: ImprovementPlan) -> dict[str, Any] | None:
+    found = calibration_of(folder, plan)
+    if found is None:
+        return None
+    interval = list(found.interval) if found.interval else None
+    return {**asdict(found), "interval": interval, "summary": found.summary()}
 
 
 def _samples(folder: ImprovementFolder, last: dict[str, Any] | None) -> list[dict[str, str]]:

@@ -51,6 +51,9 @@ def _result(figures: Mapping[str, Any]) -> Iterator[str]:
             f"The second judge ({_judge(figures['plan']['second_judge'])}), which had no say in the data: "
             f"{win_text(second)}."
         )
+    if figures["calibration"]:
+        yield ""
+        yield f"A person judged some of the same pairs, blind. {figures['calibration']['summary']}"
     warnings = [(one["number"], text) for one in figures["rounds"] for text in one["warnings"]]
     if warnings:
         yield ""

@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.improve.improvement_store import ImprovementPrompt
+from dpo_tui.improve.person_verdicts import PERSON, WAITING, PersonJudge
 from dpo_tui.improve.round_verdicts import JUDGE, SECOND_JUDGE
 from dpo_tui.improve.rounds.answer_sampling import read_answers
 from dpo_tui.improve.rounds.round_work import RoundWork
@@ -30,9 +33,18 @@ def judge_sampled(work: RoundWork, number: int) -> None:
     """
     folder = work.folder.round(number)
     usable = usable_answers(read_answers(folder.answers))
-    with open_judge(JudgeChoice.from_document(work.plan.judge)) as judge:
+    step = f"round {number}: judging answers"
+    with _opened(work, JudgeChoice.from_document(work.plan.judge), f"round {number}: ") as judge:
         judge_all = _score_all if judge.gives_scores else _compare_all
-        judge_all(work, judge, usable, folder.judgements, f"round {number}: judging answers")
+        judge_all(work, judge, usable, folder.judgements, step)
+
+
+def _opened(work: RoundWork, choice: JudgeChoice, prefix: str) -> AbstractContextManager[Judge]:
+    """Open a judge; a person is asked through the improvement's files."""
+    if choice.kind != PERSON:
+        return open_judge(choice)
+    waits = partial(work.progress, f"{prefix}{WAITING}")
+    return nullcontext(PersonJudge(work.folder, waits))
 
 
 def _score_all(work: RoundWork, judge: Judge, usable: UsableAnswers, path: Path, step: str) -> None:
@@ -118,7 +130,7 @@ class _Verdicts:
         work.progress(step, len(self._there), total)
         if len(self._there) == total:
             return
-        with open_judge(choice) as judge:
+        with _opened(work, choice, f"{step.partition(': ')[0]}: ") as judge:
             for against, answers in others.items():
                 for pair, comparison in judge.compare(self._missing(work, against, new, answers)):
                     new_is_left = self._new_is_left(against, pair.id)
