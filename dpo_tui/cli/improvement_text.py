@@ -7,7 +7,7 @@ from dpo_tui.cli.run_summary_text import clip, glyph
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_status import ImprovementStatus, groups_of
 from dpo_tui.improve.report.report_figures import complete_rounds
-from dpo_tui.improve.report.report_text import rate_text
+from dpo_tui.improve.report.report_markdown import rate_text
 from dpo_tui.improve.round_figures import round_figures
 from dpo_tui.improve.round_verdicts import JUDGE
 from dpo_tui.improve.rounds.answer_judging import AGAINST_START

@@ -70,21 +70,21 @@ def repetition(text: str) -> float:
     return 1 - len(set(grams)) / len(grams)
 
 
-def features_of(texts: Sequence[str], cut: Sequence[bool]) -> AnswerFeatures | None:
+def features_of(answers: Sequence[str], cut: Sequence[bool]) -> AnswerFeatures | None:
     """Return the means over answers; None of none.
 
     Args:
-        texts: the answers.
+        answers: the answers.
         cut: whether the token limit has cut each.
     """
-    if not texts:
+    if not answers:
         return None
     return AnswerFeatures(
-        len(texts),
-        fmean(len(_WORD.findall(text)) for text in texts),
-        fmean(map(len, texts)),
-        fmean(map(is_refusal, texts)),
-        fmean(map(repetition, texts)),
-        fmean(_FORMATTED.search(text) is not None for text in texts),
+        len(answers),
+        fmean(len(_WORD.findall(text)) for text in answers),
+        fmean(map(len, answers)),
+        fmean(map(is_refusal, answers)),
+        fmean(map(repetition, answers)),
+        fmean(_FORMATTED.search(text) is not None for text in answers),
         fmean(cut),
     )

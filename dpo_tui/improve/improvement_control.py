@@ -17,7 +17,7 @@ def start_improvement(folder: ImprovementFolder) -> None:
     Raises:
         RunError: it has a driver, or the driver did not start.
     """
-    argv = [sys.executable, "-P", "-m", "dpo_tui.improve.driver", str(folder.path)]
+    argv = [sys.executable, "-P", "-m", "dpo_tui.improve.improvement_driver", str(folder.path)]
     start_detached(argv, f"improvement {folder.id}", "driver", lock=folder.lock, output_file=folder.driver_output)
 
 

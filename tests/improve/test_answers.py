@@ -56,7 +56,7 @@ def test_answers_that_teach_the_wrong_thing_are_left_out_with_their_reason() -> 
     texts = ["good", " ", "cut off in", "I'm sorry, but I can't help.", "good", "better"]
     answers = [SampledAnswer("p", number, text, number == 2, 1) for number, text in enumerate(texts)]
     found = usable_answers(reversed(answers))
-    assert found.texts == {"p": ["good", "better"]}
+    assert found.answers == {"p": ["good", "better"]}
     assert found.dropped == {"empty": 1, "cut by the token limit": 1, "refusal": 1, "duplicate": 1}
 
 

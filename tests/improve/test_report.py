@@ -11,7 +11,7 @@ from dpo_tui.improve.improvement_plan import read_plan
 from dpo_tui.improve.improvement_state import read_improvement_state
 from dpo_tui.improve.report.report_figures import report_figures
 from dpo_tui.improve.report.report_html import report_html
-from dpo_tui.improve.report.report_text import report_markdown
+from dpo_tui.improve.report.report_markdown import report_markdown
 from dpo_tui.runs.atomic_files import read_json
 from tests.support.improvements import Staged, lines, program, staged
 

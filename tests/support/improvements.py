@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dpo_tui.improve import driver as driver_module
-from dpo_tui.improve.driver import Driver
+from dpo_tui.improve import improvement_driver as driver_module
+from dpo_tui.improve.improvement_driver import ImprovementDriver
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
 from dpo_tui.improve.improvement_state import ImprovementState, read_improvement_state
@@ -64,7 +64,7 @@ class Staged:
 
     def drive(self, stop_at: int | None = None) -> ImprovementState:
         """Drive it in this process until it ends, or is killed at a progress call of this number."""
-        driver = Driver(self.folder, NoSignals())  # type: ignore[arg-type]
+        driver = ImprovementDriver(self.folder, NoSignals())  # type: ignore[arg-type]
         if stop_at is not None:
             _kill_at(driver, stop_at)
         driver.run()
@@ -75,7 +75,7 @@ class KilledError(BaseException):
     """Ends a driver as a kill would: nothing of it runs on."""
 
 
-def _kill_at(driver: Driver, number: int) -> None:
+def _kill_at(driver: ImprovementDriver, number: int) -> None:
     calls = 0
     work = driver._work
 

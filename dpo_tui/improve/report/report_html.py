@@ -23,7 +23,7 @@ def report_html(markdown: str, figures: Mapping[str, Any]) -> str:
     """Return the text of ``report.html``.
 
     Args:
-        markdown: the report as text, of the few forms that `dpo_tui.improve.report.report_text` writes.
+        markdown: the report as text, of the few forms that `dpo_tui.improve.report.report_markdown` writes.
         figures: for the charts.
     """
     title = escape(str(figures["plan"]["name"]))
@@ -39,7 +39,7 @@ def report_html(markdown: str, figures: Mapping[str, Any]) -> str:
 
 
 def _body(markdown: str) -> str:
-    """The report's Markdown as HTML. Every text is escaped; what `report_text` escaped for Markdown is undone first."""
+    """The report as HTML. Every text is escaped; what `report_markdown` escaped for Markdown is undone first."""
     parts: list[str] = []
     lines = markdown.split("\n")
     place = 0

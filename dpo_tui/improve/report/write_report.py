@@ -5,7 +5,7 @@ from dpo_tui.improve.improvement_plan import ImprovementPlan
 from dpo_tui.improve.improvement_state import ImprovementState
 from dpo_tui.improve.report.report_figures import report_figures
 from dpo_tui.improve.report.report_html import report_html
-from dpo_tui.improve.report.report_text import report_markdown
+from dpo_tui.improve.report.report_markdown import report_markdown
 from dpo_tui.runs.atomic_files import write_json_atomic, write_text_atomic
 
 

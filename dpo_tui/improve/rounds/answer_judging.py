@@ -50,7 +50,9 @@ def _opened(work: RoundWork, choice: JudgeChoice, prefix: str) -> AbstractContex
 def _score_all(work: RoundWork, judge: Judge, usable: UsableAnswers, path: Path, step: str) -> None:
     scored = {(line.get("id"), line.get("answer")) for line in read_lines(path)}
     wanted = [
-        AnswerToScore(prompt.id, prompt.messages, text) for prompt, texts in _judged(work, usable) for text in texts
+        AnswerToScore(prompt.id, prompt.messages, text)
+        for prompt, candidates in _judged(work, usable)
+        for text in candidates
     ]
     missing = [one for one in wanted if (one.id, one.answer) not in scored]
     done = len(wanted) - len(missing)
@@ -64,9 +66,9 @@ def _score_all(work: RoundWork, judge: Judge, usable: UsableAnswers, path: Path,
 def _compare_all(work: RoundWork, judge: Judge, usable: UsableAnswers, path: Path, step: str) -> None:
     compared = {(line.get("id"), line.get("left"), line.get("right")) for line in read_lines(path)}
     wanted = [
-        AnswerPair(prompt.id, prompt.messages, *_in_order(prompt.id, one, other), place, len(usable.texts))
-        for place, (prompt, texts) in enumerate(_judged(work, usable), 1)
-        for one, other in combinations(texts, 2)
+        AnswerPair(prompt.id, prompt.messages, *_in_order(prompt.id, one, other), place, len(usable.answers))
+        for place, (prompt, candidates) in enumerate(_judged(work, usable), 1)
+        for one, other in combinations(candidates, 2)
     ]
     missing = [pair for pair in wanted if (pair.id, pair.left, pair.right) not in compared]
     done = len(wanted) - len(missing)
@@ -175,6 +177,6 @@ def _in_order(key: str, one: str, other: str) -> tuple[str, str]:
 def _judged(work: RoundWork, usable: UsableAnswers) -> Iterator[tuple[ImprovementPrompt, list[str]]]:
     """The training prompts of which there are answers to choose between."""
     for prompt in work.training:
-        texts = usable.texts.get(prompt.id, [])
-        if len(texts) > 1:
-            yield prompt, texts
+        candidates = usable.answers.get(prompt.id, [])
+        if len(candidates) > 1:
+            yield prompt, candidates

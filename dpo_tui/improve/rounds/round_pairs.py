@@ -25,12 +25,12 @@ def write_round_pairs(work: RoundWork, number: int) -> None:
     by = next((str(line["by"]) for line in judgements if "by" in line), "")
     rows, without, chosen_longer = [], Counter[str](), 0
     for prompt in work.training:
-        texts = usable.texts.get(prompt.id, [])
-        if len(texts) < 2:  # noqa: PLR2004 - a pair
+        candidates = usable.answers.get(prompt.id, [])
+        if len(candidates) < 2:  # noqa: PLR2004 - a pair
             without["fewer than two usable answers"] += 1
             continue
         worth = worths.get(prompt.id, {})
-        ranked = sorted((text for text in texts if text in worth), key=worth.__getitem__, reverse=True)
+        ranked = sorted((text for text in candidates if text in worth), key=worth.__getitem__, reverse=True)
         difference = worth[ranked[0]] - worth[ranked[-1]] if ranked else 0.0
         if difference <= work.plan.margin:
             without["no answer better than another"] += 1

@@ -15,11 +15,11 @@ class UsableAnswers:
     """The answers of a round that are judged.
 
     Attributes:
-        texts: of each prompt, by its id, in the order of their numbers.
+        answers: of each prompt, by its id, in the order of their numbers.
         dropped: how many answers were left out, by the reason.
     """
 
-    texts: dict[str, list[str]] = field(default_factory=dict)
+    answers: dict[str, list[str]] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
 
 
@@ -32,19 +32,19 @@ def usable_answers(answers: Iterable[SampledAnswer]) -> UsableAnswers:
     """
     found = UsableAnswers()
     for one in sorted(answers, key=lambda answer: answer.number):
-        texts = found.texts.setdefault(one.id, [])
-        if reason := _reason(one, texts):
+        earlier = found.answers.setdefault(one.id, [])
+        if reason := _reason(one, earlier):
             found.dropped[reason] += 1
         else:
-            texts.append(one.text)
+            earlier.append(one.text)
     return found
 
 
-def _reason(one: SampledAnswer, texts: list[str]) -> str:
+def _reason(one: SampledAnswer, earlier: list[str]) -> str:
     if not one.text.strip():
         return EMPTY
     if one.cut:
         return CUT
     if is_refusal(one.text):
         return REFUSAL
-    return DUPLICATE if one.text in texts else ""
+    return DUPLICATE if one.text in earlier else ""

@@ -16,11 +16,11 @@ _KWH = 3.6e6
 
 def report_markdown(figures: Mapping[str, Any]) -> str:
     """Return the text of ``report.md``."""
-    sections = (_head, _result, _rounds, _data, _answers, _samples, _cost, _next_steps, _reproduce)
+    sections = (_introduction, _result, _rounds, _data, _answers, _samples, _cost, _next_steps, _reproduce)
     return "\n\n".join("\n".join(section(figures)) for section in sections).rstrip() + "\n"
 
 
-def _head(figures: Mapping[str, Any]) -> Iterator[str]:
+def _introduction(figures: Mapping[str, Any]) -> Iterator[str]:
     plan, prompts = figures["plan"], figures["prompts"]
     yield f"# {_plain(plan['name'])}: what {len(figures['rounds'])} rounds of improvement made"
     yield ""
@@ -229,7 +229,7 @@ def _fenced(text: str) -> Iterator[str]:
     yield fence
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    for row in (head, ["-" * width for width in widths], *rows):
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
+    for row in (header, ["-" * width for width in widths], *rows):
         yield "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"

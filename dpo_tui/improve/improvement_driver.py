@@ -1,6 +1,6 @@
 """The driver: one process an improvement that outlives the terminal, works through its rounds, and records.
 
-    python -m dpo_tui.improve.driver IMPROVEMENT_DIR
+    python -m dpo_tui.improve.improvement_driver IMPROVEMENT_DIR
 
 It holds the improvement's lock while it lives. Every answer, score and verdict is in a file before the next is asked
 for, and trainings are groups with drivers of their own: killed at any moment, the next driver goes on and asks nothing
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     try:
         if not run_lock.acquire(folder.lock):
             raise RunError(f"improvement {folder.id} has a driver already, process {run_lock.owner(folder.lock)}")
-        driver = Driver(folder, signals)
+        driver = ImprovementDriver(folder, signals)
     except (DpoTuiError, OSError) as error:
         sys.stderr.write(f"{error.message if isinstance(error, DpoTuiError) else error}\n")
         return REFUSED_IMPROVEMENT
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-class Driver:
+class ImprovementDriver:
     """The driver of one improvement, whose lock this process holds.
 
     Args:
