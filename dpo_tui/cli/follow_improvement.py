@@ -15,8 +15,7 @@ from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_status import ImprovementStatus, improvement_status
 from dpo_tui.improve.report.report_markdown import rate_text
 from dpo_tui.improve.round_figures import round_figures
-from dpo_tui.improve.round_verdicts import JUDGE
-from dpo_tui.improve.rounds.answer_judging import AGAINST_START
+from dpo_tui.improve.round_verdicts import AGAINST_START, JUDGE
 from dpo_tui.runs import exit_codes
 from dpo_tui.text.printable import printable
 

@@ -9,8 +9,7 @@ from dpo_tui.improve.improvement_status import ImprovementStatus, groups_of
 from dpo_tui.improve.report.report_figures import complete_rounds
 from dpo_tui.improve.report.report_markdown import rate_text
 from dpo_tui.improve.round_figures import round_figures
-from dpo_tui.improve.round_verdicts import JUDGE
-from dpo_tui.improve.rounds.answer_judging import AGAINST_START
+from dpo_tui.improve.round_verdicts import AGAINST_START, JUDGE
 from dpo_tui.text.durations import ago
 from dpo_tui.text.printable import printable
 

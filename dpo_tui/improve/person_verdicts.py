@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_tui.errors import UsageError
+from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
 from dpo_tui.improve.improvement_store import read_prompts
@@ -121,8 +122,6 @@ def calibration_of(folder: ImprovementFolder, plan: ImprovementPlan) -> Calibrat
 
 def _judged_pairs(folder: ImprovementFolder, plan: ImprovementPlan) -> Iterator[tuple[AskedPair, Side]]:
     """The held-out comparisons of complete rounds that the judge has decided, with its verdict; newest round first."""
-    from dpo_tui.improve.rounds.answer_sampling import read_answers
-
     prompts = {one.id: one.messages for one in read_prompts(folder)}
     start = {one.id: one.text for one in read_answers(folder.start_answers)}
     for number in range(plan.rounds, 0, -1):

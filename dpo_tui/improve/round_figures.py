@@ -6,11 +6,10 @@ from typing import Any
 
 from dpo_tui import paths
 from dpo_tui.improve.answer_features import AnswerFeatures, features_of
+from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
-from dpo_tui.improve.round_verdicts import JUDGE, SECOND_JUDGE, win_rate
-from dpo_tui.improve.rounds.answer_judging import AGAINST_LAST, AGAINST_START
-from dpo_tui.improve.rounds.answer_sampling import read_answers
+from dpo_tui.improve.round_verdicts import AGAINST_LAST, AGAINST_START, JUDGE, SECOND_JUDGE, win_rate
 from dpo_tui.judging.win_rate import WinRate
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder

@@ -4,6 +4,8 @@ from dpo_tui.improve.improvement_folder import RoundFolder
 from dpo_tui.judging.win_rate import WinRate, tally
 from dpo_tui.runs.metrics_reader import read_lines
 
+AGAINST_START, AGAINST_LAST = "start", "last"
+"""Whose answers a round's are compared with: the start model's, or those of the round before."""
 JUDGE, SECOND_JUDGE = "judge", "second"
 """Whose verdicts: of the judge that also made the pairs, or of the other one, which has no say in anything."""
 

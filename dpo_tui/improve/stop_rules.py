@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_tui.improve.improvement_plan import ImprovementPlan
-from dpo_tui.improve.round_verdicts import JUDGE
-from dpo_tui.improve.rounds.answer_judging import AGAINST_LAST, AGAINST_START
+from dpo_tui.improve.round_verdicts import AGAINST_LAST, AGAINST_START, JUDGE
 
 _EVEN = 0.5
 _NO_GAIN_ROUNDS = 2

@@ -5,13 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from dpo_tui.hardware import nvml
+from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.improvement_folder import ImprovementFolder
-from dpo_tui.improve.rounds.answer_sampling import read_answers
 
 _POWER_EVERY = 2.0
 """Seconds between two readings of the power; between them it is taken as constant."""
-_LONGEST_GAP = 60.0
-"""Seconds between two calls beyond which the process was asleep with its machine, and nothing was worked."""
 
 
 def sampled_tokens(folder: ImprovementFolder) -> int:
@@ -50,10 +48,10 @@ class UsageMeter:
 
     def add(self, step: str, *, counts: bool = True) -> None:
         """Count the time since the last call as one of a step, or leave it out where nothing was worked."""
-        now = time.monotonic()
+        now = time.monotonic()  # on Linux it stands still while the machine sleeps
         passed = now - self._at
         self._at = now
-        if passed > _LONGEST_GAP or not counts:
+        if not counts:
             return
         self.seconds[step] = self.seconds.get(step, 0.0) + passed
         if self._power is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dpo_tui import __version__
 from dpo_tui.errors import RunError
+from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.drift_warnings import drift_warnings
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
@@ -14,7 +15,6 @@ from dpo_tui.improve.improvement_state import ImprovementState
 from dpo_tui.improve.improvement_store import read_prompts
 from dpo_tui.improve.person_verdicts import calibration_of
 from dpo_tui.improve.round_figures import round_figures, start_features
-from dpo_tui.improve.rounds.answer_sampling import read_answers
 from dpo_tui.improve.usage_meter import sampled_tokens
 
 _SAMPLES = 5

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from dpo_tui.improve.round_verdicts import JUDGE
-from dpo_tui.improve.rounds.answer_judging import AGAINST_START
+from dpo_tui.improve.round_verdicts import AGAINST_START, JUDGE
 from dpo_tui.runs.curves_svg import curves_svg
 
 _STYLE = """\

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dpo_tui.improve.round_verdicts import JUDGE, SECOND_JUDGE
-from dpo_tui.improve.rounds.answer_judging import AGAINST_LAST, AGAINST_START
+from dpo_tui.improve.round_verdicts import AGAINST_LAST, AGAINST_START, JUDGE, SECOND_JUDGE
 from dpo_tui.text.durations import duration
 from dpo_tui.text.printable import printable
 

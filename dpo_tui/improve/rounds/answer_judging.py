@@ -8,10 +8,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.improvement_store import ImprovementPrompt
 from dpo_tui.improve.person_verdicts import PERSON, WAITING, PersonJudge
-from dpo_tui.improve.round_verdicts import JUDGE, SECOND_JUDGE
-from dpo_tui.improve.rounds.answer_sampling import read_answers
+from dpo_tui.improve.round_verdicts import AGAINST_LAST, AGAINST_START, JUDGE, SECOND_JUDGE
 from dpo_tui.improve.rounds.round_work import RoundWork
 from dpo_tui.improve.rounds.usable_answers import UsableAnswers, usable_answers
 from dpo_tui.judging.judges.judge import AnswerToScore, Judge, JudgeChoice
@@ -20,9 +20,6 @@ from dpo_tui.judging.preference_pairs import AnswerPair
 from dpo_tui.runs.atomic_files import append_json_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_lines
-
-AGAINST_START, AGAINST_LAST = "start", "last"
-"""Whose answers a round's are compared with: the start model's, or those of the round before."""
 
 
 def judge_sampled(work: RoundWork, number: int) -> None:

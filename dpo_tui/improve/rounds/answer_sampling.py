@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.improvement_store import ImprovementPrompt
 from dpo_tui.improve.rounds.round_work import RoundWork
-from dpo_tui.judging.answer_sources.answer_source import AnswerRequest, AnswerSource, SampledAnswer
+from dpo_tui.judging.answer_sources.answer_source import AnswerRequest, AnswerSource
 from dpo_tui.judging.answer_sources.sample_answers import sample_answers
 from dpo_tui.runs.atomic_files import append_json_line
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics_reader import read_lines
 
 _SEEDS_A_ROUND = 1_000_003
 """Between the seeds of two rounds: the random numbers of the batches of one count up from its seed."""
@@ -58,20 +58,6 @@ def answer_held_out(work: RoundWork, number: int, run: RunFolder | None, path: P
     )
     source = work.answers_from(run)
     _answer(work, source, work.held_out, path, step, count=1, temperature=0.0, top_p=1.0, seed=work.plan.seed)
-
-
-def read_answers(path: Path) -> list[SampledAnswer]:
-    """Return the answers in a file, in its order; of one that was asked for twice, the first."""
-    found: dict[tuple[str, int], SampledAnswer] = {}
-    for line in read_lines(path):
-        try:
-            one = SampledAnswer(
-                str(line["id"]), int(line["number"]), str(line["text"]), bool(line["cut"]), int(line["tokens"])
-            )
-        except (KeyError, TypeError, ValueError):
-            continue
-        found.setdefault((one.id, one.number), one)
-    return list(found.values())
 
 
 def _answer(

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_tui.improve.rounds.answer_sampling import read_answers
+from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.rounds.round_work import RoundWork
 from dpo_tui.improve.rounds.usable_answers import usable_answers
 from dpo_tui.judging.preference_pairs import preference_row, write_pairs

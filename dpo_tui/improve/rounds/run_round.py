@@ -1,8 +1,8 @@
 """One round from its first answer to the choice of the run whose model goes on."""
 
 from dpo_tui.errors import RunError
-from dpo_tui.improve.round_verdicts import win_rate
-from dpo_tui.improve.rounds.answer_judging import AGAINST_START, judge_held_out, judge_sampled
+from dpo_tui.improve.round_verdicts import AGAINST_START, win_rate
+from dpo_tui.improve.rounds.answer_judging import judge_held_out, judge_sampled
 from dpo_tui.improve.rounds.answer_sampling import answer_held_out, sample_round
 from dpo_tui.improve.rounds.round_pairs import LEAST_PAIRS, write_round_pairs
 from dpo_tui.improve.rounds.round_training import group_of, train_round
