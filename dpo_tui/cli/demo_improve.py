@@ -20,6 +20,8 @@ _SEEN = 24
 """Characters of an answer that the first judge sees, so that it cannot reward length."""
 _STEPS = 40
 _ROUNDS = 3
+_LENGTH_LIMIT = 20.0
+"""The toy model's unhelpful answers have three words and its helpful ones forty: here length is what should change."""
 _TARGET = 0.8
 
 
@@ -42,7 +44,14 @@ def prepare_demo() -> PreparedImprovement:
             name="demo-improve",
             held_out=40,
             second_judge=JudgeChoice("program", _program("offer")),
-            options={"rounds": _ROUNDS, "answers": 6, "max_new_tokens": 80, "target": _TARGET, "argv": list(sys.argv)},
+            options={
+                "rounds": _ROUNDS,
+                "answers": 6,
+                "max_new_tokens": 80,
+                "target": _TARGET,
+                "length_limit": _LENGTH_LIMIT,
+                "argv": list(sys.argv),
+            },
         )
     )
 

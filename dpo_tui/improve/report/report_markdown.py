@@ -21,7 +21,8 @@ def report_markdown(figures: Mapping[str, Any]) -> str:
 
 def _introduction(figures: Mapping[str, Any]) -> Iterator[str]:
     plan, prompts = figures["plan"], figures["prompts"]
-    yield f"# {_plain(plan['name'])}: what {len(figures['rounds'])} rounds of improvement made"
+    done = len(figures["rounds"])
+    yield f"# {_plain(plan['name'])}: what {done} {'round' if done == 1 else 'rounds'} of improvement made"
     yield ""
     yield (
         f"Start model: `{_plain(plan['model'])}`. Asked for: up to {plan['rounds']} rounds on {prompts['training']} "
