@@ -72,8 +72,8 @@ PHRASES = {
     "typed_lines": "columnar decoder",
 }
 """Names of ordinary words that say nothing together."""
-SAME_BASENAME_ALLOWED = {"registry"}
-"""Every package that has a registry calls its module so."""
+SAME_BASENAME_ALLOWED = {"registry", "judge"}
+"""Every package that has a registry calls its module so; a judge is an interface, and `dpo-tui judge` a command."""
 
 
 def names_in(path: Path) -> Iterator[tuple[int, str]]:

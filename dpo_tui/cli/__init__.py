@@ -25,6 +25,7 @@ from dpo_tui.text.printable import printable
 COMMANDS = {
     "demo": "dpo_tui.cli.demo:demo",
     "train": "dpo_tui.cli.train:train",
+    "improve": "dpo_tui.cli.improve:improve",
     "runs": "dpo_tui.cli.runs:runs",
     "status": "dpo_tui.cli.run_status:status",
     "logs": "dpo_tui.cli.run_logs:logs",

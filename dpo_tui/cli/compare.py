@@ -10,7 +10,7 @@ from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_status import group_status
 from dpo_tui.groups.group_store import find
 from dpo_tui.groups.ranking import rank
-from dpo_tui.runs.comparison import Comparison
+from dpo_tui.runs.comparison import RunComparison
 from dpo_tui.runs.comparison import compare as compare_runs
 from dpo_tui.text.printable import printable
 from dpo_tui.views.comparison_table import BEST_LEGEND, about_rows, result_rows, setting_rows
@@ -58,7 +58,7 @@ def _print_ranking(group: GroupFolder, as_json: bool) -> None:
         click.echo(printable(note, single_line=True))
 
 
-def _table(comparison: Comparison) -> list[str]:
+def _table(comparison: RunComparison) -> list[str]:
     (run, *about), names = about_rows(comparison), [str(run["name"]) for run in comparison.runs]
     sections = [[run, ("name", names), *about], setting_rows(comparison.settings), result_rows(comparison)]
     rows: list[list[str]] = []

@@ -6,8 +6,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,8 +16,9 @@ from dpo_tui.cli.output import narrate
 from dpo_tui.config.files import load
 from dpo_tui.config.recipes import recipe_of
 from dpo_tui.demo import assets
+from dpo_tui.errors import UsageError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.metrics_reader import read_all
+from dpo_tui.runs.metrics_reader import read_lines
 from dpo_tui.runs.start_run import ARGV_VARIABLE, start
 from dpo_tui.runs.status import status_of
 from dpo_tui.start.prepare import create_run, prepare
@@ -46,8 +45,15 @@ _NEXT_STEPS = (
 @click.option(
     "--recipe", metavar="NAME", help="Train with the loss of a recipe; `config init --recipe list` names them."
 )
-def demo(no_tui: bool, recipe: str | None) -> None:
+@click.option("--improve", is_flag=True, help="No pairs, only questions: rounds of sampled answers and a judge.")
+def demo(no_tui: bool, recipe: str | None, improve: bool) -> None:
     """Train the shipped toy model on the shipped pairs, and show what changed."""
+    if improve:
+        if recipe:
+            raise UsageError("--recipe is for the demo on pairs")
+        from dpo_tui.cli.demo_improve import improve_demo
+
+        sys.exit(improve_demo())
     settings = demo_settings(recipe)
     narrate(textwrap.fill(_INTRODUCTION, _width(), break_on_hyphens=False) + "\n")
     os.environ[ARGV_VARIABLE] = json.dumps(sys.argv)
@@ -103,13 +109,13 @@ def start_demo(settings: Mapping[str, Any] | None = None) -> RunFolder:
 
 
 def _show_result(folder: RunFolder) -> None:
-    metrics = _read_lines(folder.metrics)
+    metrics = read_lines(folder.metrics)
     evaluations = [line for line in metrics if "eval_loss" in line]
     if not any(PREFERENCE_ACCURACY in name for line in evaluations for name in line):
         _show_margins(evaluations)
     else:
         _show_accuracies([(line["step"], line[f"eval_{PREFERENCE_ACCURACY}"]) for line in evaluations])
-    _show_answers(_read_lines(folder.samples))
+    _show_answers(read_lines(folder.samples))
     click.echo()
     click.echo(textwrap.fill(_NEXT_STEPS, _width(), break_on_hyphens=False))
 
@@ -129,10 +135,6 @@ def _show_accuracies(evaluations: list[tuple[int, float]]) -> None:
         click.echo(
             textwrap.fill(f"  step {step:>3}  {accuracy:>4.0%}  {bar}{note}", _width(), subsequent_indent=" " * 18)
         )
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    return list(chain.from_iterable(read_all(path)))
 
 
 def _show_answers(samples: list[dict[str, Any]]) -> None:

@@ -2,20 +2,26 @@
 
 import json
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
+from dpo_tui.cli.judge_improvement import judge_improvement
+from dpo_tui.cli.judge_options import chosen_judge, judge_options, rubric_of
 from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate, print_json
 from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
 from dpo_tui.groups.group_store import find_run
-from dpo_tui.hardware.tool_gpu import tool_environment
-from dpo_tui.judging.judge_model import PositionBias, endpoint_judge, judge_by_model, local_judge
+from dpo_tui.improve.improvement_store import find_improvement
+from dpo_tui.judging.judges.chat_model import open_chat_model
+from dpo_tui.judging.judges.judge import JudgeChoice
+from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.judges.position_bias import PositionBias
 from dpo_tui.judging.judging_session import Session, Verdict
-from dpo_tui.processes.torch_tool import TorchTool
+from dpo_tui.judging.rubric_draft import draft_rubric
+from dpo_tui.judging.session_judge import calibrate_judge, judge_session, rubric_examples
 from dpo_tui.text.printable import printable
 
 _KEYS: dict[str, Verdict] = {"l": "left", "r": "right", "t": "tie", "b": "both-bad"}
@@ -29,9 +35,15 @@ _HELP = (
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="Prompts to judge.")
 @click.option("--max-new-tokens", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longest answer.")
 @click.option("--seed", help="Decides which answer is on which side; drawn when left out, and kept.")
-@click.option("--judge-model", metavar="MODEL", help="Let a model on this machine judge: a hub id or a folder.")
-@click.option("--endpoint", "url", metavar="URL", help="Let a model behind an OpenAI-compatible endpoint judge.")
-@click.option("--endpoint-model", metavar="NAME", help="What the endpoint calls the model.")
+@judge_options
+@click.option("--calibrate", is_flag=True, help="Ask the judge about what you judged, and say how far it agrees.")
+@click.option(
+    "--draft-rubric",
+    "draft",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Let the judge model write down your criteria from ten of your verdicts.",
+)
 @click.option("--export", "target", type=click.Path(path_type=Path), help="Write the verdicts as preference pairs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def judge(
@@ -40,34 +52,46 @@ def judge(
     count: int,
     max_new_tokens: int,
     seed: str | None,
-    judge_model: str | None,
-    url: str | None,
-    endpoint_model: str | None,
+    calibrate: bool,
+    draft: Path | None,
     target: Path | None,
     as_json: bool,
+    **judge: Any,
 ) -> None:
     """Judge answers of the base and the tuned model, without knowing whose they are; get a win rate.
 
     Verdicts are kept at once, and the same command goes on where you stopped. Keys also come from a pipe:
     `printf lrt | dpo-tui judge RUN`.
     """
-    if target is not None and target.exists():
-        raise UsageError(f"{target}: exists already", hint="name another file, or remove it first")
-    if target is not None and not target.parent.is_dir():
-        raise UsageError(f"{target.parent}: no such folder", hint="make it first, or name another file")
-    if bool(url) != bool(endpoint_model):
-        raise UsageError("--endpoint and --endpoint-model go together")
+    for file in (target, draft):
+        if file is not None and file.exists():
+            raise UsageError(f"{file}: exists already", hint="name another file, or remove it first")
+        if file is not None and not file.parent.is_dir():
+            raise UsageError(f"{file.parent}: no such folder", hint="make it first, or name another file")
+    choice = chosen_judge(**judge)
+    if choice is None and (calibrate or draft is not None):
+        raise UsageError("name the judge", hint="--judge-model, --endpoint, --reward-model or --judge-command")
+    improvement = find_improvement(run)
+    if improvement is not None:
+        if choice is not None or target is not None:
+            raise UsageError("an improvement has its judge; by this command you judge its answers by hand")
+        judge_improvement(improvement)
+        return
     session = Session.open(find_run(run), count=count, max_new_tokens=max_new_tokens, seed=seed)
     if session.caution:
         narrate(f"! {printable(session.caution, single_line=True)}")
     _generate(session)
     bias = None
-    if url and endpoint_model:
-        bias = _judge_by_endpoint(session, url, endpoint_model)
-    elif judge_model:
-        bias = _judge_by_local_model(session, judge_model)
-    else:
+    if choice is None:
         _judge_by_hand(session)
+    elif draft is not None:
+        _draft_rubric(session, choice, draft)
+        return
+    elif calibrate:
+        _calibrate(session, choice, as_json=as_json)
+        return
+    else:
+        bias = _judge_by_judge(session, choice)
     _print_result(session, target, as_json=as_json, bias=bias)
 
 
@@ -95,25 +119,35 @@ def _judge_by_hand(session: Session) -> None:
             session.vote(pair, _KEYS[key])
 
 
-def _judge_by_endpoint(session: Session, url: str, model: str) -> PositionBias | None:
-    return _show_progress(session, judge_by_model(session, endpoint_judge(url, model), model))
-
-
-def _judge_by_local_model(session: Session, model: str) -> PositionBias | None:
-    with TorchTool("generate", environment=tool_environment()) as tool:
-        return _show_progress(session, judge_by_model(session, local_judge(tool, model), model))
-
-
-def _show_progress(session: Session, verdicts: Iterator[PositionBias]) -> PositionBias | None:
-    """Consume a judge model's verdicts, showing their number; return the position bias over all of them."""
-    bias = None
-    for bias_so_far in verdicts:
-        bias = bias_so_far
+def _judge_by_judge(session: Session, choice: JudgeChoice) -> PositionBias | None:
+    """Let a judge compare what waits, showing the number; return the position bias of one that is asked in words."""
+    comparisons = []
+    with open_judge(choice) as judge:
+        for comparison in judge_session(session, judge, rubric_of(choice)):
+            comparisons.append(comparison)
+            if is_terminal():
+                click.echo(f"\r\x1b[Kjudged {len(comparisons)}", nl=False, err=True)
         if is_terminal():
-            click.echo(f"\r\x1b[Kjudged {session.tally().judged}", nl=False, err=True)
-    if is_terminal():
-        click.echo("\r\x1b[K", nl=False, err=True)
-    return bias
+            click.echo("\r\x1b[K", nl=False, err=True)
+        return None if judge.gives_scores or not comparisons else PositionBias.of(comparisons)
+
+
+def _calibrate(session: Session, choice: JudgeChoice, *, as_json: bool) -> None:
+    with open_judge(choice) as judge:
+        result = calibrate_judge(session, judge, rubric_of(choice))
+    if as_json:
+        print_json({"run": session.folder.id, **vars(result), "warning": result.warning})
+    else:
+        click.echo(textwrap.fill(result.summary(), 80))
+
+
+def _draft_rubric(session: Session, choice: JudgeChoice, target: Path) -> None:
+    with open_chat_model(choice) as model:
+        text = draft_rubric(model, rubric_examples(session))
+    with target.open("x", encoding="utf-8") as file:
+        file.write(text + "\n")
+    click.echo(text)
+    narrate(f"written to {target}: read it, change what is wrong, and judge by it with --rubric {target}")
 
 
 def _print_result(session: Session, target: Path | None, *, as_json: bool, bias: PositionBias | None) -> None:

@@ -7,7 +7,7 @@ import click
 
 from dpo_tui import paths
 from dpo_tui.cli.output import narrate, print_json, terminal_columns
-from dpo_tui.cli.run_argument import RUN_OR_GROUP, for_each, found_all
+from dpo_tui.cli.run_argument import RUN_OR_GROUP, for_each, found_in_queue
 from dpo_tui.cli.run_summary_text import clip, fit
 from dpo_tui.groups import group_control
 from dpo_tui.groups.group_folder import GroupFolder
@@ -79,14 +79,14 @@ def _held(holding: list[tuple[str, RunFolder]]) -> list[dict[str, Any]]:
 def up(runs: tuple[str, ...]) -> None:
     """Move waiting runs to the head of the queue, in the order in which they are named."""
     # The last one first: each moves to the very head.
-    for_each(list(reversed(_waiting_of(found_all(runs)))), lambda folder: _move(folder, first=True))
+    for_each(list(reversed(_waiting_of(found_in_queue(runs)))), lambda folder: _move(folder, first=True))
 
 
 @queue.command()
 @click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 def down(runs: tuple[str, ...]) -> None:
     """Move waiting runs to the end of the queue."""
-    for_each(_waiting_of(found_all(runs)), lambda folder: _move(folder, first=False))
+    for_each(_waiting_of(found_in_queue(runs)), lambda folder: _move(folder, first=False))
 
 
 def _move(folder: RunFolder, first: bool) -> None:
@@ -108,7 +108,7 @@ def pause(runs: tuple[str, ...]) -> None:
         waiting_line.pause(folder)
         narrate(f"Run {folder.id} does not start before `dpo-tui queue unpause {folder.id}`.")
 
-    for_each(found_all(runs), act)
+    for_each(found_in_queue(runs), act)
 
 
 @queue.command()
@@ -126,7 +126,7 @@ def unpause(runs: tuple[str, ...]) -> None:
         was_paused = waiting_line.unpause(folder)
         narrate(f"Run {folder.id} {'starts when its turn comes' if was_paused else 'was not paused'}.")
 
-    for_each(found_all(runs), act)
+    for_each(found_in_queue(runs), act)
 
 
 @queue.command()
@@ -139,7 +139,7 @@ def drop(runs: tuple[str, ...]) -> None:
         name = printable(name_of(folder), single_line=True)
         narrate(f"Run {folder.id} {name} is out of the queue. `dpo-tui resume {folder.id}` queues it again.")
 
-    for_each(_waiting_of(found_all(runs)), act)
+    for_each(_waiting_of(found_in_queue(runs)), act)
 
 
 def _waiting_of(folders: Sequence[RunFolder | GroupFolder]) -> list[RunFolder]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from dpo_tui.groups.group_folder import GroupFolder
+    from dpo_tui.improve.improvement_folder import ImprovementFolder
     from dpo_tui.runs.folder import RunFolder
 
 Folder = TypeVar("Folder")
@@ -41,12 +42,15 @@ class RunArgument(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has n
 
         from dpo_tui.errors import DpoTuiError
         from dpo_tui.groups.group_store import all_groups, group_name
+        from dpo_tui.improve.improvement_store import all_improvements, improvement_name
         from dpo_tui.runs import store
 
         try:
             runs = store.all_runs()
             names = {run.id: store.name_of(run) for run in runs}
             groups = {group.id: group_name(group) for group in all_groups()} if self.takes_groups else {}
+            if self.takes_groups:
+                groups |= {one.id: improvement_name(one) for one in all_improvements()}
         except DpoTuiError:
             return []
         proposals = [CompletionItem("last", help="the newest run")] if runs else []
@@ -63,11 +67,22 @@ class RunArgument(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has n
 
 RUN = RunArgument()
 RUN_OR_GROUP = RunArgument(takes_groups=True)
-"""Of a command that acts on a group as on a run."""
+"""Of a command that acts on a group, or an improvement, as on a run."""
 
 
-def found_all(names: Sequence[str]) -> "list[RunFolder | GroupFolder]":
-    """Find every run and group before anything is done to one; what is named twice is returned once.
+def found_all(names: Sequence[str]) -> "list[RunFolder | GroupFolder | ImprovementFolder]":
+    """Find every run, group and improvement before anything is done to one; what is named twice is returned once.
+
+    Raises:
+        RunNotFoundError: one of them does not exist.
+    """
+    from dpo_tui.improve.improvement_store import find
+
+    return list({folder.id: folder for folder in map(find, names)}.values())
+
+
+def found_in_queue(names: Sequence[str]) -> "list[RunFolder | GroupFolder]":
+    """As :func:`found_all`, of runs and groups alone: an improvement waits in no queue, the groups of its rounds do.
 
     Raises:
         RunNotFoundError: one of them does not exist.

@@ -13,7 +13,10 @@ from dpo_tui.groups import group_control, group_store
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_status import group_status
 from dpo_tui.groups.group_store import find_run, group_name
-from dpo_tui.runs import control_requests, naming, store
+from dpo_tui.improve import improvement_control, improvement_store
+from dpo_tui.improve.improvement_folder import ImprovementFolder
+from dpo_tui.improve.improvement_status import groups_of
+from dpo_tui.runs import control_requests, naming, run_lock, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.text.printable import printable
@@ -25,10 +28,14 @@ from dpo_tui.text.printable import printable
 def stop(runs: tuple[str, ...], now: bool) -> None:
     """Stop runs: each saves a checkpoint at its next step. RUN is an id, a unique prefix, a name, or `last`.
 
-    Of a GROUP no other run starts, and all that run are stopped.
+    Of a GROUP no other run starts, and all that run are stopped; an improvement stops with its training.
     """
 
-    def request(folder: RunFolder | GroupFolder) -> None:
+    def request(folder: RunFolder | GroupFolder | ImprovementFolder) -> None:
+        if isinstance(folder, ImprovementFolder):
+            improvement_control.stop_improvement(folder, now=now)
+            narrate(f"Asked improvement {folder.id} to stop. `dpo-tui resume {folder.id}` goes on where it was.")
+            return
         if isinstance(folder, GroupFolder):
             group_control.stop_group(folder, now=now)
             effect = "end at once" if now else "save a checkpoint at their next step and stop"
@@ -72,26 +79,34 @@ def resume(runs: tuple[str, ...], accept_changed_data: bool, assignments: tuple[
     """Go on with runs that stopped, failed or were lost. RUN is an id, a unique prefix of it, a name, or `last`.
 
     A GROUP goes on with its runs that have not started, were stopped or were lost; if there is none of these, it tries
-    those that failed again. Runs that are done stay as they are.
+    those that failed again. Runs that are done stay as they are. An improvement goes on where it was.
 
     In a terminal this follows them, one after the other, as `train` does: Ctrl-C stops with a checkpoint.
     """
     # Not at the top: pydantic would slow `stop` and `checkpoint` down.
     from dpo_tui.cli.follow import RunLog, follow
     from dpo_tui.cli.follow_group import follow_group
+    from dpo_tui.cli.follow_improvement import follow_improvement
     from dpo_tui.config.files import parse_assignment
 
     changes = dict(parse_assignment(text) for text in assignments)
     logs: list[RunLog] = []
     groups: list[GroupFolder] = []
+    improvements: list[ImprovementFolder] = []
 
-    def start(folder: RunFolder | GroupFolder) -> None:
+    def start(folder: RunFolder | GroupFolder | ImprovementFolder) -> None:
+        if not isinstance(folder, RunFolder) and (accept_changed_data or changes):
+            option = "--set" if changes else "--accept-changed-data"
+            kind = "a group" if isinstance(folder, GroupFolder) else "an improvement"
+            raise UsageError(
+                f"{option} is for a run, and {folder.id} is {kind}", hint="resume its runs one by one with it"
+            )
+        if isinstance(folder, ImprovementFolder):
+            improvement_control.resume_improvement(folder)
+            narrate(f"Improvement {folder.id} goes on.")
+            improvements.append(folder)
+            return
         if isinstance(folder, GroupFolder):
-            if accept_changed_data or changes:
-                option = "--set" if changes else "--accept-changed-data"
-                raise UsageError(
-                    f"{option} is for a run, and {folder.id} is a group", hint="resume its runs one by one with it"
-                )
             before = group_control.resume_group(folder)
             narrate(f"Group {folder.id} goes on: {before.tally()} before.")
             groups.append(folder)
@@ -109,14 +124,16 @@ def resume(runs: tuple[str, ...], accept_changed_data: bool, assignments: tuple[
             if not follows:
                 narrate(f"Watch it with: dpo-tui logs -f {log.folder.id}")
             click.echo(log.folder.id)
-        for group in groups:
-            click.echo(group.id)
+        for driven in [one.id for one in groups] + [one.id for one in improvements]:
+            click.echo(driven)
     worst = 0
     for log in logs if follows else []:
         log.wait_for_supervisor()
         worst = follow(log.folder, log) or worst
     for group in groups if follows else []:
         worst = follow_group(group) or worst
+    for improvement in improvements if follows else []:
+        worst = follow_improvement(improvement) or worst
     sys.exit(worst)
 
 
@@ -151,7 +168,7 @@ def rename(run: str, name: str) -> None:
 def rm(runs: tuple[str, ...], yes: bool) -> None:
     """Delete runs with their checkpoints and adapters. RUN is an id, a unique prefix, a name, or `last`.
 
-    A GROUP is deleted with all its runs.
+    A GROUP is deleted with all its runs, and an improvement with those of its rounds.
     """
     folders = found_all(runs)
     if not yes and not sys.stdin.isatty():
@@ -160,7 +177,10 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
             hint=f"To delete without a question: dpo-tui rm --yes {' '.join(folder.id for folder in folders)}",
         )
 
-    def delete(folder: RunFolder | GroupFolder) -> None:
+    def delete(folder: RunFolder | GroupFolder | ImprovementFolder) -> None:
+        if isinstance(folder, ImprovementFolder):
+            _delete_improvement(folder, yes)
+            return
         if isinstance(folder, GroupFolder):
             _delete_group(folder, yes)
             return
@@ -191,6 +211,21 @@ def _delete_group(folder: GroupFolder, yes: bool) -> None:
     for_each(existing, store.remove)
     group_store.remove_group(folder)
     narrate(f"Deleted group {folder.id} and its {len(existing)} runs.")
+
+
+def _delete_improvement(folder: ImprovementFolder, yes: bool) -> None:
+    name = printable(improvement_store.improvement_name(folder), single_line=True)
+    groups = groups_of(folder)
+    if not yes and not click.confirm(
+        f"Delete improvement {folder.id} {name}, its {len(groups)} rounds' runs and all that they made?", err=True
+    ):
+        narrate(f"Improvement {folder.id} is kept.")
+        return
+    if run_lock.owner(folder.lock) is not None:
+        raise RunError(f"improvement {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
+    for_each(groups, lambda group: _delete_group(group, yes=True))
+    improvement_store.remove_improvement(folder)
+    narrate(f"Deleted improvement {folder.id}.")
 
 
 def _described(folder: RunFolder) -> str:

@@ -8,7 +8,8 @@ from dpo_tui.cli.output import print_json, stdout_columns
 from dpo_tui.cli.run_argument import RUN_OR_GROUP
 from dpo_tui.cli.run_summary_text import next_steps, run_lines
 from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_store import find
+from dpo_tui.improve.improvement_folder import ImprovementFolder
+from dpo_tui.improve.improvement_store import find
 from dpo_tui.runs import store
 
 
@@ -18,9 +19,12 @@ from dpo_tui.runs import store
 def status(run: str, as_json: bool) -> None:
     """Tell how a run is doing, and what can be done next. RUN is an id, a unique prefix of it, a name, or `last`.
 
-    Of a GROUP it lists the runs, with what is different in each.
+    Of a GROUP it lists the runs, with what is different in each; of an improvement, the rounds.
     """
     found = find(run)
+    if isinstance(found, ImprovementFolder):
+        _improvement_status(found, as_json=as_json)
+        return
     if isinstance(found, GroupFolder):
         _group_status(found, as_json=as_json)
         return
@@ -40,6 +44,17 @@ def _group_status(folder: GroupFolder, *, as_json: bool) -> None:
         print_json(document(group) | {"dir": str(folder.path)})
         return
     click.echo("\n".join([*group_lines(folder, group, stdout_columns()), *group_next_steps(folder, group)]))
+
+
+def _improvement_status(folder: ImprovementFolder, *, as_json: bool) -> None:
+    from dpo_tui.cli.improvement_text import improvement_lines  # slow to import, and most ask for a run
+    from dpo_tui.improve.improvement_status import document, improvement_status
+
+    improvement = improvement_status(folder)
+    if as_json:
+        print_json(document(folder, improvement))
+        return
+    click.echo("\n".join(improvement_lines(folder, improvement, stdout_columns())))
 
 
 def with_advice(summary: dict[str, Any]) -> dict[str, Any]:

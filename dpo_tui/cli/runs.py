@@ -10,6 +10,7 @@ from dpo_tui.cli.run_summary_text import table
 from dpo_tui.errors import RunError
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_store import all_groups
+from dpo_tui.improve.improvement_store import all_improvements
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import UNKNOWN
@@ -30,8 +31,12 @@ def runs(as_json: bool, only_groups: bool) -> None:
     summaries = [_summary_or_reason(folder, now, brief=not as_json) for folder in store.all_runs()]
     if as_json:
         print_json(summaries)
-    elif groups := all_groups():
-        click.echo("\n".join(_with_groups(summaries, groups, terminal_columns(), now)))
+    elif (groups := all_groups()) or all_improvements():
+        click.echo(
+            "\n".join(
+                [*_improvement_rows(terminal_columns()), *_with_groups(summaries, groups, terminal_columns(), now)]
+            )
+        )
     elif summaries:
         click.echo("\n".join(table(summaries, terminal_columns(), now)))
     else:
@@ -55,6 +60,23 @@ def _with_groups(
         entries[key] = (max(newest, str(summary["id"])), [*lines, row])
     ordered = sorted(entries.values(), key=lambda entry: entry[0], reverse=True)
     return [head, *(line for _, lines in ordered for line in lines)]
+
+
+def _improvement_rows(width: int | None) -> list[str]:
+    """A row for each improvement, above the table: its runs are there in the groups of its rounds."""
+    folders = all_improvements()
+    if not folders:
+        return []
+    from dpo_tui.cli.improvement_text import improvement_row  # only where there are some: `runs` shall start fast
+    from dpo_tui.improve.improvement_status import improvement_status
+
+    rows = []
+    for folder in folders:
+        try:
+            rows.append(improvement_row(folder, improvement_status(folder), width))
+        except RunError as error:
+            rows.append(improvement_row(folder, error.message, width))
+    return rows
 
 
 def _status_or_reason(folder: GroupFolder) -> "GroupStatus | str":

@@ -35,6 +35,11 @@ def heldout_file() -> Path:
     return _HERE / "heldout.jsonl"
 
 
+def prompts_file() -> Path:
+    """Questions alone, one a line, for `dpo-tui demo --improve`."""
+    return _HERE / "prompts.txt"
+
+
 def config_file() -> Path:
     """The measured settings of the demo's run, without the paths of model and data."""
     return _HERE / "config.toml"

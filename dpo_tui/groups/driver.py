@@ -16,9 +16,9 @@ from pathlib import Path
 
 from dpo_tui.errors import DpoTuiError, RunError
 from dpo_tui.groups import early_stop
+from dpo_tui.groups.driver_record import DriverRecord
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupPlan, read_plan
-from dpo_tui.groups.group_record import GroupRecord
 from dpo_tui.groups.group_requests import PAUSE, STOP, STOP_NOW, clear_requests, is_requested
 from dpo_tui.groups.group_state import GroupState, read_group_state
 from dpo_tui.groups.group_status import REFUSED, MemberStatus, member_status
@@ -75,7 +75,7 @@ class Driver:
     def __init__(self, folder: GroupFolder, plan: GroupPlan, state: GroupState, signals: SignalWait) -> None:
         self._folder, self._plan, self._signals = folder, plan, signals
         self._runs = _runs_of(folder.id)
-        self._record = GroupRecord(folder, state)
+        self._record = DriverRecord(folder, state)
         self._asked_now = False
         self._halving = early_stop.Halving()
         if plan.argv:  # of the command that made the group, whoever has resumed it

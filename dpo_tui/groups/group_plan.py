@@ -83,7 +83,7 @@ class GroupPlan:
     Args:
         id: the group's id.
         name: given by the user; need not be unique.
-        kind: what kind of group it is; ``sweep``.
+        kind: what kind of group it is: ``sweep``, or ``round`` of an improvement.
         version: of the contract.
         created_at: when it was made.
         source: the config file that it was made from, as the user named it.
@@ -93,6 +93,7 @@ class GroupPlan:
         not_before: when the first run may start; None for at once.
         early_stop: whether runs that are clearly behind are stopped.
         argv: the command line, for the receipts of its runs.
+        part_of: what has made it, where that is no person: the improvement and its round.
     """
 
     id: str
@@ -107,6 +108,7 @@ class GroupPlan:
     not_before: float | None = None
     early_stop: bool = False
     argv: list[str] = field(default_factory=list)
+    part_of: dict[str, Any] | None = None
 
     @property
     def bound(self) -> int:

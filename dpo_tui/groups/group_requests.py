@@ -1,15 +1,15 @@
-"""Requests to a group (stop, stop now, pause): files in its ``control/``, as those to a run. Standard library only."""
+"""Requests to a driver (stop, stop now, pause): files in ``control/`` of what it drives. Standard library only."""
 
 import os
 from contextlib import suppress
 
 from dpo_tui.errors import RunError
-from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.driven_folder import DrivenFolder
 
 STOP, STOP_NOW, PAUSE = "stop", "stop-now", "pause"
 
 
-def request(folder: GroupFolder, name: str) -> None:
+def request(folder: DrivenFolder, name: str) -> None:
     """Make a request.
 
     Raises:
@@ -19,15 +19,15 @@ def request(folder: GroupFolder, name: str) -> None:
         folder.control.mkdir(exist_ok=True)
         (folder.control / name).touch()
     except OSError as error:
-        raise RunError(f"group {folder.id}: cannot write the request in {folder.control}: {error}") from error
+        raise RunError(f"{folder.id}: cannot write the request in {folder.control}: {error}") from error
 
 
-def is_requested(folder: GroupFolder, name: str) -> bool:
+def is_requested(folder: DrivenFolder, name: str) -> bool:
     """Whether a request is pending."""
     return os.path.exists(folder.control / name)
 
 
-def clear_requests(folder: GroupFolder, *names: str) -> None:
+def clear_requests(folder: DrivenFolder, *names: str) -> None:
     """Withdraw requests, or mark them as done; all by default."""
     for name in names or (STOP, STOP_NOW, PAUSE):
         with suppress(OSError):

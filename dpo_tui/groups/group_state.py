@@ -5,7 +5,7 @@ from typing import Any
 
 from dpo_tui.errors import RunError
 from dpo_tui.groups.group_folder import CONTRACT_VERSION, GroupFolder
-from dpo_tui.runs.atomic_files import read_json, write_json_atomic
+from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.status_names import StateName
 from dpo_tui.runs.store import is_id
 from dpo_tui.runs.typed_documents import wrong_field
@@ -73,12 +73,3 @@ def read_group_state(folder: GroupFolder) -> GroupState:
             hint=f"Delete the file {folder.state}, then: dpo-tui resume {folder.id}",
         )
     return GroupState(**document)
-
-
-def write_group_state(folder: GroupFolder, state: GroupState) -> None:
-    """Replace ``state.json``: the driver, and nobody else.
-
-    Raises:
-        OSError: it could not be written; the old state is unchanged.
-    """
-    write_json_atomic(folder.state, state.to_dict())

@@ -11,7 +11,7 @@ from typing import Any
 
 from dpo_tui.groups.group_status import GroupStatus, MemberStatus
 from dpo_tui.judging.win_rate import wilson
-from dpo_tui.runs.comparison import Comparison, compare
+from dpo_tui.runs.comparison import RunComparison, compare
 from dpo_tui.runs.comparison_noise import ACCURACY, differs
 from dpo_tui.runs.held_out_record import held_out_pairs
 
@@ -95,7 +95,7 @@ def rank(status: GroupStatus) -> Ranking:
     return Ranking(by, tuple(ordered), tuple(_notes(ordered, by, comparison)))
 
 
-def _figured(one: MemberStatus, place: int, comparison: Comparison) -> dict[str, Any]:
+def _figured(one: MemberStatus, place: int, comparison: RunComparison) -> dict[str, Any]:
     def figure(metric: str) -> float | None:
         values = comparison.results.get(metric)
         return values[place] if values else None
@@ -138,7 +138,7 @@ def _verdict(best: dict[str, Any], one: dict[str, Any]) -> str:
     return BEHIND if more else WITHIN_CHANCE
 
 
-def _notes(ordered: Sequence[RankedRun], by: str, comparison: Comparison) -> list[str]:
+def _notes(ordered: Sequence[RankedRun], by: str, comparison: RunComparison) -> list[str]:
     ranked = [one for one in ordered if one.place is not None]
     if not ranked:
         return ["No run has been evaluated on held-out rows yet."]

@@ -137,6 +137,23 @@ class Session:
 
     def next(self) -> AnswerPair | None:
         """Return the first pair that is answered and not judged, None without any; equal answers get a verdict here."""
+        return next(self._unjudged(), None)
+
+    def waiting(self) -> list[AnswerPair]:
+        """Return all pairs that are answered and not judged; equal answers get a verdict here."""
+        return list(self._unjudged())
+
+    def pair(self, key: str) -> AnswerPair:
+        """Return the pair of a prompt that is answered.
+
+        Raises:
+            KeyError: it is not of this session, or lacks an answer.
+        """
+        left, right = (self._answers.of(key)[who] for who in self.sides(key))
+        number = list(self._plan.prompts).index(key) + 1
+        return AnswerPair(key, self._plan.prompts[key], left, right, number, self.total)
+
+    def _unjudged(self) -> Iterator[AnswerPair]:
         for number, (key, prompt) in enumerate(self._plan.prompts.items(), start=1):
             answers = self._answers.of(key)
             if key in self._verdicts.verdicts or len(answers) < len(SIDES):
@@ -145,8 +162,7 @@ class Session:
                 self._verdicts.add(key, "same", by="nobody")
                 continue
             left, right = (answers[who] for who in self.sides(key))
-            return AnswerPair(key, prompt, left, right, number, self.total)
-        return None
+            yield AnswerPair(key, prompt, left, right, number, self.total)
 
     def sides(self, key: str) -> tuple[str, str]:
         """Return whose answer is on the left and whose on the right: a hash of seed and prompt id decides."""

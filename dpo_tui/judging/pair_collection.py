@@ -14,9 +14,9 @@ from typing import Any
 from dpo_tui.data.pairs.hold_out_by_prompt import prompt_id
 from dpo_tui.data.pairs.pair import Message
 from dpo_tui.errors import UsageError
-from dpo_tui.hardware.tool_gpu import tool_environment
+from dpo_tui.judging.answer_sources.answer_source import AnswerRequest, AnswerSource
+from dpo_tui.judging.answer_sources.sample_answers import sample_answers
 from dpo_tui.judging.preference_pairs import AnswerPair, preference_row
-from dpo_tui.processes.torch_tool import TorchTool
 from dpo_tui.runs.atomic_files import append_json_line, read_json, write_json_atomic
 from dpo_tui.runs.metrics_reader import MetricsTail
 
@@ -28,12 +28,13 @@ class SamplingSettings:
     """How answers are sampled; recorded, so that a collection is continued with the same settings.
 
     Attributes:
-        model: hub id or folder, or ``run:FOLDER`` for the result of a run.
+        model: hub id or folder, or ``run:FOLDER`` for the result of a run; for an endpoint, what it calls its model.
         n: number of answers to each prompt.
         temperature: divides the logits.
         top_p: nucleus of the distribution that is sampled from.
         max_new_tokens: longest answer.
         seed: of the random state.
+        url: of the endpoint that answers; empty for a model on this machine.
     """
 
     model: str
@@ -42,6 +43,11 @@ class SamplingSettings:
     top_p: float = 1.0
     max_new_tokens: int = 256
     seed: int = 42
+    url: str = ""
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the settings as plans and rows hold them; without an endpoint, as before there were any."""
+        return {name: value for name, value in vars(self).items() if name != "url" or value}
 
 
 class PairCollection:
@@ -52,6 +58,9 @@ class PairCollection:
         prompts: to answer.
         sampling: how to sample.
 
+    Attributes:
+        scored_by: names of the judges whose scores it holds.
+
     Raises:
         UsageError: the folder cannot be written, or holds answers to other prompts or of other settings.
     """
@@ -60,7 +69,7 @@ class PairCollection:
         self.folder = folder
         self.sampling = sampling
         self.prompts = {prompt_id(prompt): prompt for prompt in prompts}
-        plan = {"version": 1, "sampling": vars(sampling), "prompts": list(self.prompts)}
+        plan = {"version": 1, "sampling": sampling.to_document(), "prompts": list(self.prompts)}
         earlier = read_json(folder / "plan.json")
         # A plan without an answer, as after a misspelt model name, may be replaced.
         if earlier is not None and earlier != plan and (folder / "answers.jsonl").exists():
@@ -78,6 +87,8 @@ class PairCollection:
         self._compared: dict[str, set[frozenset[str]]] = {key: set() for key in self.prompts}
         self._scores: dict[str, dict[str, float]] = {key: {} for key in self.prompts}
         self._by: dict[str, str] = {}
+        self._rubrics: dict[str, str] = {}
+        self.scored_by: set[str] = set()
         # Lines of prompts that are not asked about now are passed over, and stay in the files.
         for line in MetricsTail(folder / "answers.jsonl").poll():
             if line.get("id") in self._answers:
@@ -90,29 +101,45 @@ class PairCollection:
         """Return the answers to a prompt without repetitions and empty ones."""
         return list(dict.fromkeys(text for text in self._answers[key].values() if text.strip()))
 
-    def generate(self) -> Iterator[tuple[int, int]]:
-        """Sample the missing answers in a child process; each is written as soon as it arrives.
+    def generate(self, *, allow_http: bool = False) -> Iterator[tuple[int, int]]:
+        """Sample the missing answers; each is written as soon as it arrives.
+
+        Args:
+            allow_http: accept an endpoint that is plain http to another machine.
 
         Yields:
             The number of answers so far, and of all answers.
 
         Raises:
+            UsageError: the endpoint cannot be used.
             ChildError: the model cannot be loaded.
+            EndpointError: the endpoint did not answer.
         """
-        missing = [key for key in self.prompts if len(self._answers[key]) < self.sampling.n]
-        if not missing:
-            return
-        with TorchTool("generate", environment=tool_environment()) as tool:
-            load_generator(tool, self.sampling.model)
-            request: dict[str, Any] = {name: value for name, value in vars(self.sampling).items() if name != "model"}
-            request["do"] = "answers"
-            request["prompts"] = [{"id": key, "messages": self.prompts[key]} for key in missing]
-            for message in tool.ask(request):
-                if message["kind"] == "answer":
-                    record = {"id": message["id"], "number": message["number"], "answer": message["text"]}
-                    append_json_line(self.folder / "answers.jsonl", {"t": time.time(), **record})
-                    self._answers[record["id"]][record["number"]] = record["answer"]
-                    yield sum(map(len, self._answers.values())), len(self.prompts) * self.sampling.n
+        sampling = self.sampling
+        missing = [
+            AnswerRequest(key, number, prompt)
+            for key, prompt in self.prompts.items()
+            for number in range(sampling.n)
+            if number not in self._answers[key]
+        ]
+        source = (
+            AnswerSource(url=sampling.url, endpoint_model=sampling.model, allow_http=allow_http)
+            if sampling.url
+            else AnswerSource(sampling.model)
+        )
+        for answer in sample_answers(
+            source,
+            missing,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_new_tokens=sampling.max_new_tokens,
+            seed=sampling.seed,
+        ):
+            record = {"id": answer.id, "number": answer.number, "answer": answer.text}
+            size = {"tokens": answer.tokens, "cut": answer.cut}
+            append_json_line(self.folder / "answers.jsonl", {"t": time.time(), **record, **size})
+            self._answers[answer.id][answer.number] = answer.text
+            yield sum(map(len, self._answers.values())), len(self.prompts) * sampling.n
 
     def next(self) -> AnswerPair | None:
         """Return the best answer so far against the next that has not been compared; None when all have been."""
@@ -126,13 +153,20 @@ class PairCollection:
             return AnswerPair(key, prompt, best, waiting[0], number, len(self.prompts))
         return None
 
-    def record_preference(self, pair: AnswerPair, side: str, *, by: str = "person") -> None:
-        """Record which answer is better: ``left``, ``right``, or ``skip`` to leave the prompt out."""
+    def record_preference(self, pair: AnswerPair, side: str, *, by: str = "person", **details: Any) -> None:
+        """Record which answer is better: ``left``, ``right``, or ``skip`` to leave the prompt out.
+
+        Args:
+            pair: that was compared.
+            side: the verdict.
+            by: who gave it.
+            **details: further keys of the record.
+        """
         if side == "skip":
             self._record({"id": pair.id, "skip": True, "by": by})
             return
         winner, loser = (pair.left, pair.right) if side == "left" else (pair.right, pair.left)
-        self._record({"id": pair.id, "better": winner, "worse": loser, "by": by})
+        self._record({"id": pair.id, "better": winner, "worse": loser, "by": by, **details})
 
     def unscored(self) -> list[tuple[str, str]]:
         """Return (prompt id, answer) of the answers without a score."""
@@ -150,9 +184,9 @@ class PairCollection:
                 if frozenset((left, right)) not in self._compared[key]:
                     yield AnswerPair(key, prompt, left, right, number, len(self.prompts))
 
-    def record_tie(self, pair: AnswerPair, by: str) -> None:
-        """Record that two answers are equally good, so that they are not compared again."""
-        self._record({"id": pair.id, "tie": [pair.left, pair.right], "by": by})
+    def record_tie(self, pair: AnswerPair, by: str, **details: Any) -> None:
+        """Record that two answers are equally good, so that they are not compared again; see record_preference."""
+        self._record({"id": pair.id, "tie": [pair.left, pair.right], "by": by, **details})
 
     def pairs(self, margin: float = 0.0) -> list[dict[str, Any]]:
         """Return rows of preference data: the best answer to each prompt against the worst.
@@ -166,8 +200,11 @@ class PairCollection:
             skipped = self._by.get(key) == _SKIPPED
             if len(ranked) < 2 or skipped or ranked[0][1] - ranked[-1][1] <= margin:  # noqa: PLR2004 - a pair
                 continue
-            source = vars(self.sampling) | {"ranked_by": self._by.get(key, "")}
-            rows.append(preference_row(prompt, ranked[0][0], ranked[-1][0], source))
+            (chosen, best), (rejected, worst) = ranked[0], ranked[-1]
+            source = self.sampling.to_document() | {"ranked_by": self._by.get(key, "")}
+            source |= {"rubric": self._rubrics[key]} if key in self._rubrics else {}
+            source |= {"margin": best - worst, "scores" if self._scores[key] else "wins_less_losses": [best, worst]}
+            rows.append(preference_row(prompt, chosen, rejected, source))
         return rows
 
     def _ranked(self, key: str) -> list[tuple[str, float]]:
@@ -188,6 +225,8 @@ class PairCollection:
     def _apply(self, record: dict[str, Any]) -> None:
         key = record["id"]
         self._by[key] = _SKIPPED if record.get("skip") else str(record.get("by", ""))
+        if record.get("rubric"):
+            self._rubrics[key] = str(record["rubric"])
         if "better" in record:
             self._better[key].append((record["better"], record["worse"]))
             self._compared[key].add(frozenset((record["better"], record["worse"])))
@@ -195,11 +234,4 @@ class PairCollection:
             self._compared[key].add(frozenset(record["tie"]))
         elif "score" in record:
             self._scores[key][record["answer"]] = float(record["score"])
-
-
-def load_generator(tool: TorchTool, model: str) -> None:
-    """Load a model, or the result of a run for ``run:FOLDER``, into a ``generate`` child."""
-    run = model.removeprefix("run:")
-    request = {"do": "load-model", "model": model} if run == model else {"do": "load-run", "run": run}
-    for _ in tool.ask(request):
-        pass
+            self.scored_by.add(str(record.get("by", "")))

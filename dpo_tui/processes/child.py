@@ -1,12 +1,16 @@
-"""Entry point of a JSON-lines child: ``python -P -m dpo_tui.processes.child DESCRIPTOR MODULE``.
+"""Entry point of a child that ends with its parent.
 
-It first starts the thread that ends the child with its parent, and then runs MODULE as ``python -m`` would. Importing
-MODULE can take many seconds, in which the parent may already die.
+    python -P -m dpo_tui.processes.child DESCRIPTOR MODULE      runs MODULE as ``python -m`` would
+    python -I -S …/child.py DESCRIPTOR -- PROGRAM ARGUMENT…     runs a program of the user's, as a process of its own
+
+It first starts the thread that ends the child with its parent: importing MODULE can take many seconds, in which the
+parent may already die. Standard library only, and nothing of this package: it also runs as a plain file.
 """
 
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import threading
 
@@ -33,11 +37,31 @@ def _wait_for_end(descriptor: int) -> None:
     os._exit(1)
 
 
+def run_program(command: list[str]) -> int:
+    """Run a program with this process's stdin and stdout, and return its exit code as a shell would give it.
+
+    It is in this process's group, which :func:`end_with_parent` ends as a whole.
+    """
+    try:
+        process = subprocess.Popen(command)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        return 127
+    # The program alone holds the pipes then: its end is the end of what it reads and writes.
+    os.close(0)
+    os.close(1)
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
 def main() -> None:
-    """Start watching the parent, and run the module."""
-    descriptor, module = sys.argv[1:]
+    """Start watching the parent, and run the module or the program."""
+    descriptor, module, *arguments = sys.argv[1:]
     del sys.argv[1:]
     end_with_parent(int(descriptor))
+    if module == "--":
+        # Not sys.exit, which would flush the streams that are closed.
+        os._exit(run_program(arguments))
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

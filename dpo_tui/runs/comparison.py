@@ -36,7 +36,7 @@ _SEPARATE = ("eval_dataset", "eval_dataset_config", "eval_dataset_split")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Runs side by side; every list is in the order of the runs.
 
     Attributes:
@@ -72,7 +72,7 @@ class Comparison:
         ]
 
 
-def compare(folders: Sequence[RunFolder]) -> Comparison:
+def compare(folders: Sequence[RunFolder]) -> RunComparison:
     """Read the runs and compare them.
 
     Raises:
@@ -100,7 +100,7 @@ def compare(folders: Sequence[RunFolder]) -> Comparison:
         and (found := _best(results[name], more)) is not None
     }
     about = [_about(folder) for folder in folders]
-    comparison = Comparison(about, different, results, best, same_held_out, [])
+    comparison = RunComparison(about, different, results, best, same_held_out, [])
     if not results or len({folder.id for folder in folders}) != len(folders):
         return comparison
     data = [_data(folder) for folder in folders]

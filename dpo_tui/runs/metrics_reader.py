@@ -225,3 +225,8 @@ def read_all(path: Path) -> Iterator[list[dict[str, Any]]]:
             yield lines
         if tail.offset == before:
             return
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return every whole line of a ``.jsonl`` file that is a JSON object; none of a file that is missing."""
+    return [line for chunk in read_all(path) for line in chunk]

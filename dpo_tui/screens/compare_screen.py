@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
 from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.runs.comparison import Comparison, compare
+from dpo_tui.runs.comparison import RunComparison, compare
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.text.printable import printable
@@ -66,7 +66,7 @@ class CompareScreen(FullScreen):
         self._ranking: list[Paragraph] = []
         self._feeds = [RunFeed(folder) for folder in folders]
         self._readers = [FeedReader(feed) for feed in self._feeds]
-        self._comparison: Comparison | None = None
+        self._comparison: RunComparison | None = None
         """None until it is read."""
         self._comparing = False
         self._comparison_due = True
@@ -123,7 +123,7 @@ class CompareScreen(FullScreen):
             self._comparing, self._compared_at = False, time.monotonic()
         self.app.call_from_thread(self._comparison_read, comparison)
 
-    def _comparison_read(self, comparison: Comparison) -> None:
+    def _comparison_read(self, comparison: RunComparison) -> None:
         self._comparison = comparison
         self.draw_when_front(self._show_tables)
 

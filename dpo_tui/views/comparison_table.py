@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_tui.runs.comparison import RESULTS, Comparison
+from dpo_tui.runs.comparison import RESULTS, RunComparison
 from dpo_tui.text.numbers import plain_number, short_number
 from dpo_tui.text.printable import printable
 from dpo_tui.views.chart_registry import CHARTS
@@ -18,7 +18,7 @@ Row = tuple[str, list[str]]
 """The head of a row, and its cell for each run."""
 
 
-def about_rows(comparison: Comparison) -> list[Row]:
+def about_rows(comparison: RunComparison) -> list[Row]:
     """Id, status and steps of each run."""
     runs = comparison.runs
     return [
@@ -29,11 +29,11 @@ def about_rows(comparison: Comparison) -> list[Row]:
 
 
 def setting_rows(settings: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """The settings that differ, as `Comparison.settings` has them; of paths their last part, if that differs too."""
+    """The settings that differ, as `RunComparison.settings` has them; of paths their last part, if that differs too."""
     return [(name, _value_texts(values)) for name, values in settings.items()]
 
 
-def result_rows(comparison: Comparison) -> list[Row]:
+def result_rows(comparison: RunComparison) -> list[Row]:
     """The results by their labels, the best of a row marked."""
     rows = []
     for name, label, _ in RESULTS:
@@ -46,7 +46,7 @@ def result_rows(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def comparison_page(comparison: Comparison, heads: Sequence[str], width: int) -> list[Paragraph]:
+def comparison_page(comparison: RunComparison, heads: Sequence[str], width: int) -> list[Paragraph]:
     """The whole comparison as a page: settings that differ, results, and what in them is chance.
 
     Args:

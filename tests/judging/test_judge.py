@@ -1,9 +1,10 @@
 """Judging: blind, kept, honest about how sure the result is; by a person's keys or by a model asked twice."""
 
 import json
+import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.hold_out_by_prompt import prompt_id
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.judging.judge_model import JudgeModelError, endpoint_judge, judge_by_model, read_verdict
+from dpo_tui.judging.endpoint.chat_endpoint import EndpointError
 from dpo_tui.judging.judging_files import read_plan
 from dpo_tui.judging.judging_session import Session
+from dpo_tui.judging.rubrics import SHIPPED, resolve_rubric, rubric_hash
 from dpo_tui.judging.win_rate import WinRate, wilson
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from tests.support.answered_run import answered_run
+from tests.support.chat_server import Raw, chat_server, text_of, verdict
 from tests.support.tiny import make_pairs
 from tests.support.training import finished_run
 
@@ -123,56 +126,108 @@ def test_a_run_without_a_result_cannot_be_judged(home: Path, tiny_pairs: Path) -
         judge(folder, "")
 
 
-@pytest.fixture
-def judge_server() -> Iterator[Callable[[Callable[[str], str]], str]]:
-    """An OpenAI-compatible endpoint whose model is a function; the address of one that listens."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def serve(model: Callable[[str], str]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                try:
-                    text = model(body["messages"][0]["content"])
-                except ConnectionError:
-                    return  # hang up
-                reply = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-                self.send_response(200 if self.path == "/v1/chat/completions" else 404)
-                self.end_headers()
-                self.wfile.write(reply)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}/v1"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
+def better_tuned(question: str) -> str:
+    """The reply of a judge that looks at the answers."""
+    return verdict(question, "A" if question.index("tuned") < question.index("base ") else "B")
 
 
-def test_a_model_is_asked_in_both_orders_and_its_bias_is_reported(
-    home: Path, tiny_pairs: Path, judge_server: Callable[[Callable[[str], str]], str]
-) -> None:
+def test_a_model_is_asked_in_both_orders_and_its_bias_is_reported(home: Path, tiny_pairs: Path) -> None:
     """A judge that looks at the answers wins for one side; one that likes the first place is found out."""
-
-    def fair(question: str) -> str:
-        return "Because. [[A]]" if question.index("tuned") < question.index("base ") else "[[A]] no, [[B]]"
-
     folder = answered_run(tiny_pairs)
-    options = ("--endpoint", judge_server(fair), "--endpoint-model", "m", "--json")
-    found = json.loads(judge(folder, "", *options).stdout)
+    with chat_server(better_tuned) as server:
+        options = ("--endpoint", server.url, "--endpoint-model", "m", "--rubric", "concise", "--json")
+        found = json.loads(judge(folder, "", *options).stdout)
     assert (found["tuned"], found["base"]) == (20, 0)
     assert found["bias"]["contradicted"] == 0
+    assert all(SHIPPED["concise"] in body["messages"][0]["content"] for body in server.bodies)
+    assert all((body["temperature"], body["max_tokens"]) == (0, 512) for body in server.bodies)
+    record = Session.open(folder).verdicts()[0]
+    assert (record["by"], record["rubric"]) == ("model m", rubric_hash(SHIPPED["concise"]))
+    assert sorted(record["orders"]) == ["A", "B"]
 
     biased = answered_run(tiny_pairs)
-    done = judge(biased, "", "--endpoint", judge_server(lambda _: "[[A]]"), "--endpoint-model", "m")
+    with chat_server(lambda question: verdict(question, "A")) as server:
+        done = judge(biased, "", "--endpoint", server.url, "--endpoint-model", "m")
     assert "contradicted itself on 20 of 20 pairs" in done.stdout
     assert "20 times in favour of the answer shown first" in done.stdout
     assert "20 ties" in done.stdout
+
+
+def test_a_program_judges_by_scores_and_has_no_position_bias(home: Path, tiny_pairs: Path, tmp_path: Path) -> None:
+    score = tmp_path / "score.py"
+    score.write_text(
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    row = json.loads(line)\n"
+        "    print(json.dumps({'id': row['id'], 'score': row['answer'].startswith('tuned') * 1.0}))\n"
+    )
+    folder = answered_run(tiny_pairs)
+    found = json.loads(judge(folder, "", "--judge-command", f"{sys.executable} {score}", "--json").stdout)
+    assert (found["tuned"], found["base"], found["bias"]) == (20, 0, None)
+    record = Session.open(folder).verdicts()[0]
+    assert record["by"] == f"program {sys.executable} {score}"
+    assert sorted(record["scores"]) == [0.0, 1.0]
+
+
+def test_a_judge_is_compared_with_the_person_and_changes_no_verdict(home: Path, tiny_pairs: Path) -> None:
+    """κ over 20 pairs; below, the judge is not asked."""
+    folder = answered_run(tiny_pairs)
+    judge(folder, blind_keys(folder, lambda answer: answer.startswith("tuned")))
+    verdicts = Session.open(folder).verdicts()
+    with chat_server(better_tuned) as server:
+        options = ("--endpoint", server.url, "--endpoint-model", "m", "--calibrate")
+        assert "agrees with the person on 20 of 20 pairs: Cohen's κ 1.00" in " ".join(
+            judge(folder, "", *options).stdout.split()
+        )
+        kept = json.loads((folder.path / "judge" / "calibration.json").read_text())
+        assert (kept["judge"], kept["pairs"], kept["kappa"]) == ("model m", 20, 1.0)
+        assert Session.open(folder).verdicts() == verdicts
+        asked = len(server.bodies)
+        assert Session.open(folder).undo()
+        assert json.loads(judge(folder, "", *options, "--json").stdout)["kappa"] is None
+        assert "1 more are needed" in judge(folder, "", *options).stdout
+        assert len(server.bodies) == asked
+    with pytest.raises(UsageError, match="name the judge"):
+        judge(folder, "", "--calibrate")
+
+
+def test_a_rubric_is_drafted_from_the_persons_verdicts_and_shown(home: Path, tiny_pairs: Path, tmp_path: Path) -> None:
+    folder = answered_run(tiny_pairs)
+    target = tmp_path / "mine.txt"
+    with chat_server(lambda _: "- Answers of the tuned kind.") as server:
+        options = ("--endpoint", server.url, "--endpoint-model", "m", "--draft-rubric", str(target))
+        with pytest.raises(UsageError, match="there are 0"):
+            judge(folder, "", *options)
+        judge(folder, blind_keys(folder, lambda answer: answer.startswith("tuned"))[:12])
+        done = judge(folder, "", *options)
+    assert done.stdout == "- Answers of the tuned kind.\n"
+    assert resolve_rubric(str(target)).text == "- Answers of the tuned kind."
+    assert f"--rubric {target}" in done.stderr
+    (question,) = (body["messages"][0]["content"] for body in server.bodies)
+    better = re.findall(r"<better>\n(.*)\n</better>", question)
+    assert len(better) == 10 and all(text.startswith("tuned") for text in better)
+    assert Session.open(folder).tally().judged == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--judge-model", "m", "--reward-model", "r"), "choose one judge"),
+        (("--endpoint", "https://x/v1"), "go together"),
+        (("--endpoint-model", "m"), "go together"),
+        (("--rubric", "concise"), "for a judge that is asked in words"),
+        (("--rubric", "concise", "--judge-command", "x"), "for a judge that is asked in words"),
+        (("--rubric", "nothing", "--judge-model", "m"), "no such rubric and no such file"),
+        (("--endpoint", "http://judge/v1", "--endpoint-model", "m"), "plain http to another machine"),
+        (("--endpoint", "https://u:hunter2@judge/v1", "--endpoint-model", "m"), "user name or password"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    home: Path, tiny_pairs: Path, options: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        judge(answered_run(tiny_pairs), "", *options)
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_model_on_this_machine_is_asked_in_a_child(home: Path, tiny_model: Path, tiny_pairs: Path) -> None:
@@ -186,54 +241,28 @@ def test_a_model_on_this_machine_is_asked_in_a_child(home: Path, tiny_model: Pat
     assert by == {f"model {tiny_model}"}
 
 
-def test_an_endpoint_that_fails_keeps_the_verdicts_so_far(
-    home: Path, tiny_pairs: Path, judge_server: Callable[[Callable[[str], str]], str]
-) -> None:
-    asked: list[str] = []
-
-    def failing(question: str) -> str:
-        asked.append(question)
-        if len(asked) > 6:
-            raise ConnectionResetError
-        return "[[B]]"
-
+def test_an_endpoint_that_fails_keeps_the_verdicts_so_far(home: Path, tiny_pairs: Path) -> None:
+    """The same command goes on with the rest, and asks nothing twice."""
     folder = answered_run(tiny_pairs)
-    session = Session.open(folder)
-    with pytest.raises(JudgeModelError, match="did not answer"):
-        list(judge_by_model(session, endpoint_judge(judge_server(failing), "m"), "m"))
-    assert Session.open(folder).tally().judged == 3
+    with chat_server(better_tuned) as server:
+        options = ("--endpoint", server.url, "--endpoint-model", "m")
+        count = threading.Semaphore(6)
 
+        def failing(question: str) -> Raw:
+            if count.acquire(blocking=False):
+                return Raw(body=text_of(better_tuned(question)))
+            return Raw(400, body=b"no more")
 
-def test_the_key_of_an_endpoint_is_not_sent_on_to_where_it_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DPO_TUI_JUDGE_KEY", "secret")
-    seen: dict[str, str | None] = {}
-
-    class Redirecting(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            seen[self.path] = self.headers["Authorization"]
-            self.rfile.read(int(self.headers["Content-Length"] or 0))
-            self.send_response(302)
-            self.send_header("Location", f"http://127.0.0.1:{self.server.server_address[1]}/elsewhere")
-            self.end_headers()
-
-        do_POST = do_GET = _answer
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Redirecting)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with pytest.raises(JudgeModelError, match=r"it redirects to http://127.0.0.1:\d+/elsewhere"):
-            endpoint_judge(f"http://127.0.0.1:{server.server_port}/v1", "m")("Which is better?")
-    finally:
-        server.shutdown()
-    assert seen == {"/v1/chat/completions": "Bearer secret"}
-
-
-@pytest.mark.parametrize(("reply", "verdict"), [("[[A]]", "A"), ("x [[ B ]]", "B"), ("A is better", None), ("", None)])
-def test_a_reply_without_a_verdict_is_none(reply: str, verdict: str | None) -> None:
-    assert read_verdict(reply) == verdict
+        server.respond = failing
+        with pytest.raises(EndpointError, match="did not answer: HTTP status 400 Bad Request: no more"):
+            judge(folder, "", *options)
+        judged = Session.open(folder).tally().judged
+        assert 1 <= judged <= 3
+        server.respond = None
+        asked = len(server.bodies)
+        judge(folder, "", *options)
+        assert len(server.bodies) - asked == 2 * (20 - judged)
+    assert Session.open(folder).tally().tuned == 20
 
 
 @pytest.mark.usefixtures("tools_in_process")

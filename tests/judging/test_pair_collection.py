@@ -1,6 +1,10 @@
 """`pairs`: sampled answers, ranked, become preference pairs with provenance; interrupting loses nothing."""
 
+import itertools
 import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,14 @@ from dpo_tui.cli import cli
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.source.source import Source
 from dpo_tui.errors import DataError, UsageError
+from dpo_tui.judging.endpoint.chat_endpoint import EndpointError
+from dpo_tui.judging.judges.judge import AnswerToScore
+from dpo_tui.judging.judges.scoring_judge import ScoringJudge
 from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
 from dpo_tui.judging.prompt_file import read_prompts
+from dpo_tui.judging.rank_answers import rank_by_judge
+from dpo_tui.judging.rubrics import SHIPPED, rubric_hash
+from tests.support.chat_server import Raw, chat_server, text_of, verdict
 from tests.support.training import finished_run
 
 PROMPTS = [[{"role": "user", "content": f"question {number}"}] for number in range(3)]
@@ -181,6 +191,132 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="file/work: cannot be written: Not a directory"):
         PairCollection(tmp_path / "file" / "work", [], SamplingSettings("m", 2, 1.0, 1.0, 8, 1))
+
+
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its plan has no address, its answers no sizes, its rankings no details."""
+    folder = tmp_path / "work"
+    answered(folder)
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["sampling"] == {
+        "model": "m",
+        "n": 3,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_new_tokens": 256,
+        "seed": 42,
+    }
+    key = next(iter(plan["prompts"]))
+    record = {"t": 1.0, "id": key, "better": "good", "worse": "bad", "by": "model x"}
+    (folder / "rankings.jsonl").write_text(json.dumps(record) + "\n")
+    (row,) = answered_again(folder).pairs()
+    assert row["chosen"][0]["content"] == "good"
+    assert row["source"] == plan["sampling"] | {
+        "ranked_by": "model x",
+        "margin": 2.0,
+        "wins_less_losses": [1.0, -1.0],
+    }
+
+
+def test_scores_of_two_judges_are_not_set_beside_each_other(tmp_path: Path) -> None:
+    collection = answered(tmp_path / "work")
+    key, answer = collection.unscored()[0]
+    collection.record_score(key, answer, 1.0, "reward model a")
+
+    def score_in_order(answers: Sequence[AnswerToScore]) -> Iterator[float]:
+        return iter([0.0] * len(answers))
+
+    again = answered_again(tmp_path / "work")
+    with pytest.raises(UsageError, match="holds scores by reward model a"):
+        list(rank_by_judge(again, ScoringJudge("program b", score_in_order)))
+    assert len(list(rank_by_judge(again, ScoringJudge("reward model a", score_in_order)))) == 5
+
+
+LENGTH = """import json, sys
+for line in sys.stdin:
+    row = json.loads(line)
+    print(json.dumps({"id": row["id"], "score": len(row["answer"])}))
+"""
+
+
+def test_an_endpoint_answers_and_a_program_ranks(tmp_path: Path) -> None:
+    """Rows say who answered, who ranked and by how much; an interrupted sampling asks for what is missing alone."""
+    prompts, out, score = tmp_path / "prompts.txt", tmp_path / "made.jsonl", tmp_path / "score.py"
+    prompts.write_text("first\nsecond\n")
+    score.write_text(LENGTH)
+    numbers = itertools.count(1)
+    with chat_server(lambda text: text + "!" * next(numbers)) as server:
+        options = ("-n", "3", "-o", str(out), "--answers-from", server.url, "--answers-model", "m")
+        server.responses = [Raw(body=text_of("kept")), Raw(body=text_of("kept too"))] + [Raw(400, body=b"full")] * 9
+        with pytest.raises(EndpointError, match="full"):
+            run(str(prompts), *options, "--judge-command", f"{sys.executable} {score}")
+        answers = tmp_path / "made.jsonl.work" / "answers.jsonl"
+        assert len(answers.read_text().splitlines()) == 2
+        server.responses = []
+        asked = len(server.bodies)
+        done = run(str(prompts), *options, "--judge-command", f"{sys.executable} {score}")
+    assert done.exit_code == 0
+    assert len(server.bodies) - asked == 4
+    assert {"id", "number", "answer", "tokens", "cut"} <= json.loads(answers.read_text().splitlines()[0]).keys()
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 2
+    for row in rows:
+        texts = [row[side][0]["content"] for side in ("chosen", "rejected")]
+        source = row["source"]
+        assert source["scores"] == [len(text) for text in texts]
+        assert source["margin"] == source["scores"][0] - source["scores"][1] > 0
+        assert (source["model"], source["url"], source["temperature"]) == ("m", server.url, 1.0)
+        assert source["ranked_by"] == f"program {sys.executable} {score}"
+    assert len(load_pairs(Source(str(out))).pairs) == 2
+
+
+def test_a_judge_model_ranks_by_a_rubric(tmp_path: Path) -> None:
+    """Every two are asked about in both orders; rows have the hash of the rubric."""
+
+    def longer(question: str) -> str:
+        first, second = re.findall(r"<answer \w+>\n(.*)\n</answer", question)
+        return verdict(question, "A" if len(first) > len(second) else "B")
+
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "made.jsonl"
+    prompts.write_text("first\nsecond\n")
+    numbers = itertools.count(1)
+    with chat_server(lambda text: text + "!" * next(numbers)) as server, chat_server(longer) as judge:
+        options = ("-n", "3", "-o", str(out), "--answers-from", server.url, "--answers-model", "m")
+        done = run(str(prompts), *options, "--endpoint", judge.url, "--endpoint-model", "j", "--rubric", "concise")
+    assert "contradicted itself on 0 of 6 pairs" in done.stderr
+    assert len(judge.bodies) == 12
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 2
+    for row in rows:
+        assert len(row["chosen"][0]["content"]) > len(row["rejected"][0]["content"])
+        assert (row["source"]["wins_less_losses"], row["source"]["margin"]) == ([2.0, -2.0], 4.0)
+        assert (row["source"]["ranked_by"], row["source"]["rubric"]) == ("model j", rubric_hash(SHIPPED["concise"]))
+    record = json.loads((tmp_path / "made.jsonl.work" / "rankings.jsonl").read_text().splitlines()[0])
+    assert sorted(record["orders"]) == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "say who answers"),
+        (("--model", "m", "--answers-from", "https://x/v1", "--answers-model", "m"), "say who answers"),
+        (("--answers-from", "https://x/v1"), "go together"),
+        (("--answers-from", "http://x/v1", "--answers-model", "m"), "--answers-from: .* plain http"),
+        (("--answers-from", "https://u:hunter2@x/v1", "--answers-model", "m"), "user name or password"),
+        (
+            ("--answers-from", "https://x/v1", "--answers-model", "m", "--own-reward"),
+            "--own-reward needs --model run:ID",
+        ),
+        (("--model", "m", "--reward-model", "r", "--judge-model", "j"), "choose one judge"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    """Before anything is written: an address may hold a password."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("first\n")
+    with pytest.raises(UsageError, match=message):
+        run(str(prompts), "-o", str(tmp_path / "made.jsonl"), *options)
+    assert list(tmp_path.iterdir()) == [prompts]
 
 
 def run(*arguments: str, keys: str = "") -> Any:

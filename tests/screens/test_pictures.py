@@ -12,7 +12,8 @@ import pytest
 from dpo_tui.app import DpoTui
 from dpo_tui.demo import assets
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan
-from dpo_tui.groups.group_state import GroupState, write_group_state
+from dpo_tui.groups.group_state import GroupState
+from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.groups.group_store import create_group
 from dpo_tui.hardware.doctor.registry import DoctorOptions
 from dpo_tui.hardware.profiles import Ram
@@ -79,7 +80,7 @@ def sweep(home) -> None:
         state["group"] = {"id": group.id, "kind": "sweep", "member": member.number, "values": member.values}
         (path / "state.json").write_text(json.dumps(state))
         runs[str(member.number)] = path.name
-    write_group_state(group, GroupState("stopped", "stopped as asked", driver_pid=1, runs=runs))
+    write_json_atomic(group.state, GroupState("stopped", "stopped as asked", driver_pid=1, runs=runs).to_dict())
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -8,7 +8,8 @@ import pytest
 from dpo_tui.app import DpoTui
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan
-from dpo_tui.groups.group_state import GroupState, write_group_state
+from dpo_tui.groups.group_state import GroupState
+from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.groups.group_store import create_group
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, read_state, write_state
@@ -39,7 +40,7 @@ def sweep(home: Path) -> GroupFolder:
         with run.metrics.open("a") as stream:
             stream.write(json.dumps({"t": 0.0, "step": 60, "eval_rewards/accuracies": accuracy}) + "\n")
     runs = {str(number): run_id for number, run_id in enumerate(IDS, 1)}
-    write_group_state(group, GroupState("failed", "1 of 3 runs failed: tiny-3", driver_pid=1, ended_at=1.0, runs=runs))
+    write_json_atomic(group.state, GroupState("failed", "1 of 3 runs failed: tiny-3", driver_pid=1, ended_at=1.0, runs=runs).to_dict())
     ended_run(home, "20261001-101010-aaaa", "alone")
     return group
 

@@ -2,6 +2,7 @@
 
 import os
 
+from dpo_tui.processes.child_environment import let_threads_sleep
 from dpo_tui.runs import out_of_memory_retry
 from dpo_tui.runs.devices import set_device_variables
 from dpo_tui.runs.process import PARENT_PID_VARIABLE, SUPERVISOR_PID_VARIABLE
@@ -17,9 +18,7 @@ def worker_environment(state: State) -> dict[str, str]:
     """
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
-    # Torch's CPU threads spin while they wait for each other; on cores shared with anything else they spin for the time
-    # that the other thread would need. Sleeping instead was 8 to 10 times as fast on two busy cores.
-    environment.setdefault("OMP_WAIT_POLICY", "passive")
+    let_threads_sleep(environment)
     environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
     set_device_variables(environment, state.devices)
     for variable in (PARENT_PID_VARIABLE, *RANK_VARIABLES):

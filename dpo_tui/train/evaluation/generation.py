@@ -35,7 +35,7 @@ ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class SampledAnswer:
+class GeneratedAnswer:
     """One generated answer as token ids.
 
     Attributes:
@@ -65,7 +65,7 @@ def generate(
     should_stop: ShouldStop = lambda: False,
     batch_size: int = BATCH_SIZE,
     options: dict[str, Any] | None = None,
-) -> Iterator[SampledAnswer]:
+) -> Iterator[GeneratedAnswer]:
     """Answer prompts batch by batch.
 
     Args:
@@ -96,7 +96,7 @@ def generate(
                 answers = _answer_batch(model, tokenizer, rows, decoding, should_stop)
             if answers is None:
                 return
-            yield from (SampledAnswer(list(row), answer) for row, answer in zip(rows, answers, strict=True))
+            yield from (GeneratedAnswer(list(row), answer) for row, answer in zip(rows, answers, strict=True))
     finally:
         model.train(was_training)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from dpo_tui.train.evaluation.generation import SampledAnswer, ShouldStop, generate
+from dpo_tui.train.evaluation.generation import GeneratedAnswer, ShouldStop, generate
 
 _LOGPS_BATCH_SIZE = 4
 """Answers in a forward pass: their logits, vocabulary-wide and in fp32, are what fills the memory here."""
@@ -108,7 +108,7 @@ def reference_of(trainer: Any) -> Iterator[Any]:
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def answer_logps(
     model: Any,
-    sampled: Sequence[SampledAnswer],
+    sampled: Sequence[GeneratedAnswer],
     autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> list[float]:
     """Return Σ log p(token) over the tokens of each answer, in nats.
@@ -125,7 +125,7 @@ def answer_logps(
     return logps
 
 
-def _batch_logps(model: Any, rows: Sequence[SampledAnswer]) -> list[float]:
+def _batch_logps(model: Any, rows: Sequence[GeneratedAnswer]) -> list[float]:
     # Padded on the right: every model counts positions the same way then, whether it takes position ids or not.
     tokens = [row.prompt + row.answer for row in rows]
     longest = max(map(len, tokens))

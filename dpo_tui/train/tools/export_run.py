@@ -14,11 +14,11 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.checkpoint_checksums import checksums_of
+from dpo_tui.runs.curves_svg import curves_svg
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
 from dpo_tui.runs.naming import given_name
 from dpo_tui.train.export.base_record import base_record
-from dpo_tui.train.export.curves_svg import curves_svg
 from dpo_tui.train.export.end_tokens import GENERATION_CONFIG, add_end_tokens
 from dpo_tui.train.export.merged_model import write_merged_model
 from dpo_tui.train.export.model_card import CardDetails, Kind, model_card

@@ -4,14 +4,17 @@ Requests, by ``do``:
 
     load-run     run                  policy and reference of a run; result: device
     load-model   model, use_4bit      any model; result: device
-    answers      prompts (id, messages, tools), who, max_new_tokens, n, temperature, top_p, seed
-                                      sends {"kind": "answer", "id", "who", "number", "text"}; result: count
+    answers      prompts (id, messages, tools, number), who, max_new_tokens, n, temperature, top_p, seed,
+                 batch_size
+                                      sends {"kind": "answer", "id", "who", "number", "text", "tokens", "cut"};
+                                      result: count. A prompt with a number gets one answer, which has that number
     reply        messages, who, max_new_tokens, temperature, seed
                                       sends {"kind": "text", "text"} while it generates; result: text, tokens, stopped
 
 ``who`` is ``tuned`` (the policy) or ``base`` (its reference); in ``answers`` a list of them.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,14 @@ from dpo_tui.config.files import from_values
 from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.generation import BATCH_SIZE, eos_token_ids, forked_rng, generate, prompt_token_ids
+from dpo_tui.train.evaluation.generation import (
+    BATCH_SIZE,
+    GeneratedAnswer,
+    eos_token_ids,
+    forked_rng,
+    generate,
+    prompt_token_ids,
+)
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.load import load_model
 from dpo_tui.train.model.loaded_run import LoadedRun, load_run
@@ -77,26 +87,65 @@ def _answers(loaded: LoadedRun, request: dict[str, Any], send: Send) -> int:
     tokenizer, per_prompt = loaded.tokenizer, int(request.get("n", 1))
     seed = request.get("seed")
     options = {key: request[key] for key in ("temperature", "top_p") if request.get(key) is not None}
-    wanted = [(prompt, number) for prompt in request["prompts"] for number in range(per_prompt)]
-    count = 0
-    for start in range(0, len(wanted), BATCH_SIZE):
-        batch = wanted[start : start + BATCH_SIZE]
+    wanted = [
+        (prompt, number)
+        for prompt in request["prompts"]
+        for number in ([prompt["number"]] if "number" in prompt else range(per_prompt))
+    ]
+    most = int(request["max_new_tokens"])
+    count, size = 0, int(request.get("batch_size", BATCH_SIZE))
+    for start in range(0, len(wanted), size):
+        batch = wanted[start : start + size]
         rows = [prompt_token_ids(tokenizer, prompt["messages"], prompt.get("tools")) for prompt, _ in batch]
         for who in request.get("who", ["tuned"]):
             with loaded.active_model(who) as model:
-                answers = generate(
+                answers = _generate_in_memory(
                     model,
                     tokenizer,
                     rows,
-                    int(request["max_new_tokens"]),
-                    seed=None if seed is None else int(seed) + start,
+                    most,
+                    seed=None if seed is None else _batch_seed(int(seed), start, *batch[0]),
                     options=options,
                 )
+                ends = eos_token_ids(model, tokenizer)
                 for (prompt, number), sampled in zip(batch, answers, strict=True):
                     text = tokenizer.decode(sampled.answer, skip_special_tokens=True).strip()
-                    send("answer", {"id": prompt["id"], "who": who, "number": number, "text": text})
+                    cut = len(sampled.answer) >= most and sampled.answer[-1] not in ends
+                    length = {"tokens": len(sampled.answer), "cut": cut}
+                    send("answer", {"id": prompt["id"], "who": who, "number": number, "text": text, **length})
                     count += 1
     return count
+
+
+def _generate_in_memory(
+    model: Any, tokenizer: Any, rows: list[list[int]], most: int, *, seed: int | None, options: dict[str, Any]
+) -> list[GeneratedAnswer]:
+    """Answer prompts at once, or in smaller batches where the GPU's memory does not hold them all.
+
+    Raises:
+        torch.OutOfMemoryError: it does not hold one either.
+    """
+    size = len(rows)
+    while True:
+        try:
+            return list(generate(model, tokenizer, rows, most, seed=seed, options=options, batch_size=size))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            torch.cuda.empty_cache()
+
+
+def _batch_seed(seed: int, start: int, prompt: dict[str, Any], number: int) -> int:
+    """Return the seed of a batch: by its first answer where the caller numbers them, otherwise by its place.
+
+    After an interruption the batches begin elsewhere, and by their place the same random state would sample answers
+    again that are there already.
+    """
+    if "number" not in prompt:
+        return seed + start
+    digest = hashlib.blake2b(f"{seed} {prompt['id']} {number}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from dpo_tui.config.files import from_values
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.train.evaluation.generation import SampledAnswer, eos_token_ids, prompt_token_ids
+from dpo_tui.train.evaluation.generation import GeneratedAnswer, eos_token_ids, prompt_token_ids
 from dpo_tui.train.evaluation.kl import answer_logps
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.loaded_run import LoadedRun, config_of, load_run
@@ -84,7 +84,7 @@ def _dpo_reward(loaded: LoadedRun, beta: float, item: dict[str, Any]) -> float:
     tokens = loaded.tokenizer(item["answer"], add_special_tokens=False)["input_ids"]
     # With the end-of-text token, as the pairs have it in training.
     ends = eos_token_ids(loaded.policy, loaded.tokenizer)[:1]
-    sampled = [SampledAnswer(prompt_token_ids(loaded.tokenizer, item["messages"]), [*tokens, *ends])]
+    sampled = [GeneratedAnswer(prompt_token_ids(loaded.tokenizer, item["messages"]), [*tokens, *ends])]
     with loaded.active_model("tuned") as policy:
         (policy_logps,) = answer_logps(policy, sampled)
     with loaded.active_model("base") as reference:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dpo_tui.groups import group_record
+from dpo_tui.groups import driver_record
+from dpo_tui.groups.driver_record import DriverRecord
 from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_record import GroupRecord
 from dpo_tui.groups.group_state import GroupState
 
 
@@ -25,16 +25,16 @@ class FullDisk:
 def test_a_disk_that_takes_no_word_of_the_driver_keeps_the_state_for_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written: list[GroupState] = []
-    record = GroupRecord(GroupFolder(tmp_path), GroupState())
+    written: list[dict[str, object]] = []
+    record = DriverRecord(GroupFolder(tmp_path), GroupState())
 
-    def refuse(folder: GroupFolder, state: GroupState) -> None:
+    def refuse(path: Path, obj: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(group_record, "write_group_state", refuse)
+    monkeypatch.setattr(driver_record, "write_json_atomic", refuse)
     monkeypatch.setattr(sys, "stderr", FullDisk())
     record.update(status="running")
     assert not record.flush()
-    monkeypatch.setattr(group_record, "write_group_state", lambda folder, state: written.append(state))
+    monkeypatch.setattr(driver_record, "write_json_atomic", lambda path, obj: written.append(obj))
     assert record.flush()
-    assert [state.status for state in written] == ["running"]
+    assert [state["status"] for state in written] == ["running"]

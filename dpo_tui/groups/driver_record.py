@@ -1,11 +1,11 @@
-"""The driver's writer of a group's state.json and events.jsonl, which copes with a full disk. Standard library only."""
+"""A driver's writer of state.json and events.jsonl, which copes with a full disk. Standard library only."""
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_state import GroupState, write_group_state
+from dpo_tui.groups.driven_folder import DrivenFolder
+from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.line_log import LineLog, flush_with_patience
 from dpo_tui.runs.state_writer import log_to_stderr
 
@@ -13,14 +13,24 @@ _EVENTS_KEPT = 200
 """Events that wait in memory at most while the disk is full."""
 
 
-class GroupRecord:
+class _State(Protocol):
+    """A frozen dataclass that state.json is made of."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that state.json holds."""
+
+
+State = TypeVar("State", bound=_State)
+
+
+class DriverRecord(Generic[State]):
     """Writes the two files, and keeps what could not be written yet.
 
     Attributes:
-        state: the current state of the group; state.json follows as the disk allows.
+        state: the current state; state.json follows as the disk allows.
     """
 
-    def __init__(self, folder: GroupFolder, state: GroupState) -> None:
+    def __init__(self, folder: DrivenFolder, state: State) -> None:
         self.state = state
         self._folder = folder
         self._pending = False
@@ -28,7 +38,7 @@ class GroupRecord:
 
     def update(self, **changes: Any) -> None:
         """Change fields of the state and write it; does nothing where they are so already."""
-        changed = replace(self.state, **changes)
+        changed = replace(self.state, **changes)  # type: ignore[type-var]  # a Protocol cannot ask for a dataclass
         if changed != self.state:
             self.state, self._pending = changed, True
         self.flush()
@@ -42,7 +52,7 @@ class GroupRecord:
         """Try to write what is pending; return whether everything is written."""
         try:
             if self._pending:
-                write_group_state(self._folder, self.state)
+                write_json_atomic(self._folder.state, self.state.to_dict())
                 self._pending = False
             self._events.flush()
         except OSError as error:
@@ -51,5 +61,5 @@ class GroupRecord:
         return True
 
     def settle(self) -> None:
-        """Write what is pending, retrying for minutes: the group's end must not be lost because the disk is full."""
+        """Write what is pending, retrying for minutes: the end must not be lost because the disk is full."""
         flush_with_patience(self.flush, self._folder.path)

@@ -1,4 +1,7 @@
-"""Training curves of a run as one SVG image for its model card, without fonts, scripts or external resources."""
+"""Training curves of a run as one SVG image, for model cards and reports, without fonts, scripts or external resources.
+
+Standard library only.
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -1,0 +1,1 @@
+"""The report of an improvement: its figures, and the figures as Markdown and as HTML."""

@@ -1,0 +1,103 @@
+"""The figures of the report, all from the improvement's files and its runs: ``report.json``."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dpo_tui import __version__
+from dpo_tui.errors import RunError
+from dpo_tui.improve.answer_files import read_answers
+from dpo_tui.improve.drift_warnings import drift_warnings
+from dpo_tui.improve.improvement_folder import ImprovementFolder
+from dpo_tui.improve.improvement_plan import ImprovementPlan
+from dpo_tui.improve.improvement_state import ImprovementState
+from dpo_tui.improve.improvement_store import read_prompts
+from dpo_tui.improve.person_verdicts import calibration_of
+from dpo_tui.improve.round_figures import round_figures, start_features
+from dpo_tui.improve.usage_meter import sampled_tokens
+
+_SAMPLES = 5
+"""Held-out prompts whose answers before and after are shown."""
+
+
+def report_figures(folder: ImprovementFolder, plan: ImprovementPlan, state: ImprovementState) -> dict[str, Any]:
+    """Return everything that the report says.
+
+    Raises:
+        RunError: the prompts cannot be read.
+    """
+    prompts = read_prompts(folder)
+    start = start_features(folder)
+    start_document = start.to_dict() if start else None
+    rounds = [round_figures(folder, plan, number) for number in complete_rounds(folder, plan)]
+    for one in rounds:
+        one["warnings"] = drift_warnings(start_document, one)
+        one["pairs_sha256"] = _sha256(folder.round(one["number"]).pairs)
+    return {
+        "id": folder.id,
+        "version": __version__,
+        "plan": plan.to_dict(),
+        "status": state.status,
+        "reason": state.reason,
+        "stop": state.stop,
+        "prompts": {
+            "training": sum(not one.held_out for one in prompts),
+            "held_out": sum(one.held_out for one in prompts),
+            "shared": len(
+                {one.id for one in prompts if one.held_out} & {one.id for one in prompts if not one.held_out}
+            ),
+        },
+        "start": start_document,
+        "rounds": rounds,
+        "calibration": _calibration(folder, plan),
+        "samples": _samples(folder, rounds[-1] if rounds else None),
+        "cost": {
+            "seconds": state.seconds,
+            "hours": state.hours,
+            "sampled_tokens": sampled_tokens(folder),
+            "joules": state.joules,
+        },
+        "files": {
+            "prompts_sha256": _sha256(folder.prompts),
+            "config_sha256": _sha256(folder.config),
+        },
+    }
+
+
+def complete_rounds(folder: ImprovementFolder, plan: ImprovementPlan) -> list[int]:
+    """Numbers of the rounds that are complete."""
+    found = []
+    for number in range(1, plan.rounds + 1):
+        if not folder.round(number).result.exists():
+            break
+        found.append(number)
+    return found
+
+
+def _calibration(folder: ImprovementFolder, plan: ImprovementPlan) -> dict[str, Any] | None:
+    found = calibration_of(folder, plan)
+    if found is None:
+        return None
+    interval = list(found.interval) if found.interval else None
+    return {**asdict(found), "interval": interval, "summary": found.summary()}
+
+
+def _samples(folder: ImprovementFolder, last: dict[str, Any] | None) -> list[dict[str, str]]:
+    if last is None:
+        return []
+    before = {one.id: one.text for one in read_answers(folder.start_answers)}
+    after = {one.id: one.text for one in read_answers(folder.round(last["number"]).held_out_answers(last["run"]))}
+    prompts = [one for one in read_prompts(folder) if one.held_out and one.id in before and one.id in after]
+    return [
+        {"prompt": str(one.messages[-1].get("content", "")), "before": before[one.id], "after": after[one.id]}
+        for one in prompts[:_SAMPLES]
+    ]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error

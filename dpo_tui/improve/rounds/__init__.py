@@ -1,0 +1,1 @@
+"""The steps of a round, each of which goes on where it was interrupted."""

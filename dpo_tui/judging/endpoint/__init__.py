@@ -1,0 +1,1 @@
+"""Client of an OpenAI-compatible endpoint: retries, bounded concurrency, replies checked."""

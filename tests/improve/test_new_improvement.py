@@ -1,0 +1,134 @@
+"""What cannot work is refused in words before anything starts; what can is frozen with its held-out prompts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_tui.errors import ConfigError, DpoTuiError, UsageError
+from dpo_tui.improve.improvement_folder import ImprovementFolder
+from dpo_tui.improve.improvement_plan import read_plan
+from dpo_tui.improve.improvement_store import all_improvements, create, find, read_prompts, remove_improvement
+from dpo_tui.improve.new_improvement import ImprovementRequest, PreparedImprovement, prepare_improvement
+from dpo_tui.judging.answer_sources.answer_source import AnswerSource
+from dpo_tui.judging.judges.judge import JudgeChoice
+from tests.support.command_line import CommandLine, command_line
+from tests.support.improvements import program
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return command_line(monkeypatch, capsys)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, tiny_model: Path) -> Any:
+    """Returns a function that prepares an improvement, with changes to a good request."""
+
+    def prepare(config: str = "", prompts: int = 30, **changes: Any) -> PreparedImprovement:
+        (tmp_path / "c.toml").write_text(f'[model]\nmodel_name = "{tiny_model}"\nuse_4bit = false\n{config}')
+        (tmp_path / "p.txt").write_text("".join(f"question {number}\n" for number in range(prompts)))
+        request: dict[str, Any] = {
+            "config": tmp_path / "c.toml",
+            "prompts": tmp_path / "p.txt",
+            "judge": program(tmp_path, "len(one['answer'])"),
+        }
+        return prepare_improvement(ImprovementRequest(**request | changes))
+
+    return prepare
+
+
+def test_prompts_are_split_by_a_hash_and_no_prompt_is_on_both_sides(asked: Any) -> None:
+    ready = asked(prompts=60)
+    held_out = {one.id for one in ready.prompts if one.held_out}
+    training = {one.id for one in ready.prompts if not one.held_out}
+    assert (len(held_out), len(training)) == (12, 48) and held_out.isdisjoint(training)
+    assert [one.held_out for one in asked(prompts=60).prompts] == [one.held_out for one in ready.prompts]
+
+
+def test_the_config_keeps_what_the_file_sets_and_leaves_the_rest_to_a_profile(asked: Any, tiny_model: Path) -> None:
+    ready = asked("[training]\nlearning_rate = 2e-5\n", options={"rounds": 1})
+    assert "learning_rate = 2e-05" in ready.config or "learning_rate = 2e-5" in ready.config
+    assert "dataset" not in ready.config and "lora_r" not in ready.config
+    assert ready.plan.model == str(tiny_model)
+
+
+@pytest.mark.parametrize("line", ['[data]\ndataset = "pairs.jsonl"', '[eval]\neval_dataset = "held.jsonl"'])
+def test_a_config_that_names_data_is_refused(asked: Any, line: str) -> None:
+    with pytest.raises(ConfigError, match=r"c\.toml: names (dataset|eval_dataset), and improve makes its own data"):
+        asked(f"{line}\n")
+
+
+def test_too_few_prompts_are_refused_with_the_numbers(asked: Any) -> None:
+    with pytest.raises(UsageError, match=r"17 different prompts are too few: at least 10 .* and 8 trained on"):
+        asked(prompts=17)
+    assert len(asked(prompts=18).prompts) == 18
+
+
+def test_a_program_that_cannot_judge_is_refused_now_and_not_after_an_hour(asked: Any, tmp_path: Path) -> None:
+    with pytest.raises(DpoTuiError, match="ZeroDivisionError"):
+        asked(judge=program(tmp_path, "1 / 0", name="broken.py"))
+    with pytest.raises(DpoTuiError):
+        asked(judge=JudgeChoice("program", "/nowhere/judge"))
+
+
+def test_a_setting_that_cannot_be_trained_with_is_refused(asked: Any) -> None:
+    with pytest.raises(ConfigError, match="beta"):
+        asked("[dpo]\nbeta = -1\n")
+    with pytest.raises(ConfigError, match="with beta=-1"):
+        asked(options={"sweep": {"beta": [0.1, -1]}})
+
+
+def test_what_only_later_rounds_are_refused_for_is_refused_before_the_first(asked: Any) -> None:
+    compute = '[compute]\ngpus = "none"\nranks = 2\ndistributed = "fsdp2"\n'
+    with pytest.raises(ConfigError, match="ref_model"):
+        asked(compute, options={"rounds": 2, "reference": "start"})
+
+
+def test_an_endpoint_that_serves_the_start_model_cannot_answer_in_later_rounds(asked: Any) -> None:
+    source = AnswerSource(url="http://localhost:1/v1", endpoint_model="x")
+    with pytest.raises(UsageError, match="serves the start model"):
+        asked(source_of_answers=source, options={"rounds": 2})
+
+
+def test_it_is_found_by_id_prefix_and_name_and_removed(asked: Any) -> None:
+    ready = asked(name="mine")
+    folder = create(ready.plan, ready.config, ready.prompts)
+    assert [found.path for found in (find(folder.id), find("mine"), find(folder.id[:12]))] == [folder.path] * 3
+    assert read_plan(folder).judge["kind"] == "program"
+    assert [one.held_out for one in read_prompts(folder)] == [one.held_out for one in ready.prompts]
+    remove_improvement(folder)
+    assert all_improvements() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "missing or torn"),
+        ('{"name": 7, "model": "m"}', "is not a plan of an improvement"),
+        ('{"name": "x", "model": "m", "rounds": "many"}', "is not a plan of an improvement"),
+        ('{"version": 99}', "written by a newer dpo-tui"),
+    ],
+)
+def test_a_plan_that_cannot_be_read_is_said_and_harms_no_list(
+    home: Path, call: CommandLine, text: str, said: str
+) -> None:
+    folder = ImprovementFolder(home / "improvements" / "20260101-000000-abcd")
+    folder.path.mkdir(parents=True)
+    folder.plan.write_text(text)
+    code, _, err = call("status", folder.id)
+    assert code == 1 and said in err
+    code, out, _ = call("runs")
+    assert code == 0 and folder.id in out
+    assert call("rm", "--yes", folder.id)[0] == 0 and not folder.path.exists()
+
+
+def test_the_command_checks_and_starts_nothing_when_dry(tmp_path: Path, asked: Any, call: CommandLine) -> None:
+    asked()
+    judge = ("--judge-command", program(tmp_path, "1").target)
+    code, _, err = call("improve", str(tmp_path / "c.toml"), "--prompts", str(tmp_path / "p.txt"), *judge, "--dry-run")
+    assert code == 0, err
+    assert "20 prompts to train on, 10 held out; up to 3 rounds of 4 answers to each prompt" in err
+    assert all_improvements() == []

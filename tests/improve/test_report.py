@@ -1,0 +1,99 @@
+"""The report says what the files say: every figure can be computed again, and text of models can do nothing in it."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from dpo_tui.improve.improvement_plan import read_plan
+from dpo_tui.improve.improvement_state import read_improvement_state
+from dpo_tui.improve.report.report_figures import report_figures
+from dpo_tui.improve.report.report_html import report_html
+from dpo_tui.improve.report.report_markdown import report_markdown
+from dpo_tui.runs.atomic_files import read_json
+from tests.support.improvements import Staged, lines, program, staged
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staged:
+    second = program(tmp_path, "one['answer'].count('word')", name="second.py").to_document()
+    stage = staged(tmp_path, monkeypatch, rounds=2, answers=3, second_judge=second)
+    assert stage.drive().status == "done"
+    return stage
+
+
+def test_every_figure_can_be_computed_again_from_the_files(finished: Staged) -> None:
+    folder = finished.folder
+    figures = json.loads(folder.report_figures.read_text())
+    again = report_figures(folder, read_plan(folder), read_improvement_state(folder))
+    assert json.loads(json.dumps(again)) == figures
+    assert report_markdown(figures) == folder.report.read_text()
+    # And a few of them by hand.
+    verdicts = lines(folder.round(2).verdicts(figures["rounds"][1]["run"]))
+    won = sum(one["role"] == "judge" and one["against"] == "start" and one["winner"] == "tuned" for one in verdicts)
+    assert figures["rounds"][1]["wins"]["judge"]["start"]["tuned"] == won == 10
+    assert figures["rounds"][1]["wins"]["second"]["start"]["base"] == 10
+    answers = [len(line["text"].split()) for line in lines(folder.start_answers)]
+    assert figures["start"]["words"] == pytest.approx(sum(answers) / len(answers))
+    files = [
+        folder.start_answers,
+        *folder.path.glob("rounds/*/answers.jsonl"),
+        *folder.path.glob("rounds/*/held-out/*.answers.jsonl"),
+    ]
+    assert figures["cost"]["sampled_tokens"] == sum(line["tokens"] for path in files for line in lines(path))
+    assert figures["rounds"][0]["kl"] == 1.0 and figures["rounds"][0]["curves"]["loss"] == [[0, 0.7], [10, 0.6]]
+
+
+def test_it_tells_whether_the_model_is_better_with_the_interval_and_who_judged(finished: Staged) -> None:
+    text = finished.folder.report.read_text()
+    assert "It is done: all 2 rounds are done." in text
+    assert "it wins 10 of 10 (100%, 95 % interval 72% to 100%; 0 ties, 0 the same): it is better." in text
+    assert "The second judge" in text and "it wins 0 of 10 (0%" in text and "it is worse" in text
+    assert "10 held-out prompts, of which 0 are among those trained on" in text
+    assert "Energy: not measured, no GPU told its power." in text
+
+
+def test_the_html_is_the_same_text_and_loads_and_runs_nothing(finished: Staged) -> None:
+    page = finished.folder.report_html.read_text()
+    found = _Page()
+    found.feed(page)
+    assert found.tags.isdisjoint({"script", "img", "link", "iframe", "object", "form", "a"})
+    assert "default-src 'none'" in page
+    assert found.tags >= {"svg", "table", "h1", "pre"}
+    assert "it is better" in found.text and "Win rate over the start model" in found.text
+
+
+def test_answers_of_a_model_can_do_nothing_in_the_report(finished: Staged) -> None:
+    hostile = "```\n# Verdict\n<script>alert(1)</script> | \x1b[31m\u202e [x](javascript:alert(1))"
+    figures = read_json(finished.folder.report_figures) or {}
+    figures["samples"][0] |= {"before": hostile, "after": "````\n" + hostile}
+    figures["plan"]["name"] = "<b>|x"
+    text = report_markdown(figures)
+    assert "\x1b" not in text and "\u202e" not in text
+    fences = re.findall(r"^(`{3,})$", text, re.MULTILINE)
+    # Each block opens and closes with a fence that its text has not.
+    assert "`````" in fences and fences.count("`````") == 2
+    page = _Page()
+    page.feed(report_html(text, figures))
+    assert page.tags.isdisjoint({"script", "b", "a"})
+    assert "<script>alert(1)</script>" in page.text  # as text
+
+
+class _Page(HTMLParser):
+    """Tags and text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
