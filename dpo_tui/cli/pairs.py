@@ -8,7 +8,7 @@ import click
 from dpo_tui.cli.judge_options import chosen_judge, judge_options, rubric_of
 from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.errors import UsageError
+from dpo_tui.errors import DataError, UsageError
 from dpo_tui.groups.group_store import find_run
 from dpo_tui.judging.endpoint.chat_endpoint import ANSWERS_KEY, ChatEndpoint
 from dpo_tui.judging.judges.judge import JudgeChoice
@@ -65,6 +65,12 @@ def pairs(
     sampling = SamplingSettings(who, answers, temperature, top_p, max_new_tokens, seed, url)
     collection = PairCollection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
     _generate(collection, allow_http=judge["allow_http"])
+    if collection.is_without_choice():
+        raise DataError(
+            f"{who} gave the same answer each time, to every prompt: there is nothing to compare",
+            hint="raise --temperature; a server may also ignore it: transformers serve samples only where the model's "
+            "generation_config.json has do_sample",
+        )
     if choice is not None:
         _rank_by_judge(collection, choice)
     elif not _rank_by_hand(collection):

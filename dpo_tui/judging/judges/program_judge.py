@@ -41,7 +41,7 @@ def program_judge(choice: JudgeChoice) -> Iterator[Judge]:
     Raises:
         UsageError: the command cannot be split into words.
     """
-    command = _words(choice.target)
+    command = _split(choice.target)
     name = f"program {_shown(command)}"
 
     def score_in_order(answers: Sequence[AnswerToScore]) -> Iterator[float]:
@@ -50,7 +50,7 @@ def program_judge(choice: JudgeChoice) -> Iterator[Judge]:
     yield ScoringJudge(name, score_in_order, choice.max_answer_chars)
 
 
-def _words(command: str) -> list[str]:
+def _split(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
