@@ -15,7 +15,7 @@ from dpo_tui.errors import UsageError
 from dpo_tui.groups.group_store import find_run
 from dpo_tui.judging.judges.chat_model import open_chat_model
 from dpo_tui.judging.judges.judge import JudgeChoice
-from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.judges.open_judge import check_judge, open_judge
 from dpo_tui.judging.judges.position_bias import PositionBias
 from dpo_tui.judging.judging_session import Session, Verdict
 from dpo_tui.judging.rubric_draft import draft_rubric
@@ -67,6 +67,8 @@ def judge(
         if file is not None and not file.parent.is_dir():
             raise UsageError(f"{file.parent}: no such folder", hint="make it first, or name another file")
     choice = chosen_judge(**judge)
+    if choice is not None:
+        check_judge(choice)
     if choice is None and (calibrate or draft is not None):
         raise UsageError("name the judge", hint="--judge-model, --endpoint, --reward-model or --judge-command")
     session = Session.open(find_run(run), count=count, max_new_tokens=max_new_tokens, seed=seed)

@@ -12,7 +12,7 @@ from dpo_tui.errors import DataError, UsageError
 from dpo_tui.groups.group_store import find_run
 from dpo_tui.judging.endpoint.chat_endpoint import ANSWERS_KEY, ChatEndpoint
 from dpo_tui.judging.judges.judge import JudgeChoice
-from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.judges.open_judge import check_judge, open_judge
 from dpo_tui.judging.judges.position_bias import PositionBias
 from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
 from dpo_tui.judging.preference_pairs import write_pairs
@@ -62,6 +62,8 @@ def pairs(
     if own_reward and not who.startswith("run:"):
         raise UsageError("--own-reward needs --model run:ID: only a run has a DPO reward")
     choice = chosen_judge(**judge, own_reward=who if own_reward else "")
+    if choice is not None:
+        check_judge(choice)
     sampling = SamplingSettings(who, answers, temperature, top_p, max_new_tokens, seed, url)
     collection = PairCollection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
     _generate(collection, allow_http=judge["allow_http"])
