@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 
-from dpo_tui.cli.judge_options import chosen_judge, judge_options, rubric_of
+from dpo_tui.cli.judge_options import chosen_judge, judge_options, model_or_run, rubric_of
 from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.errors import DataError, UsageError
-from dpo_tui.groups.group_store import find_run
 from dpo_tui.judging.endpoint.chat_endpoint import ANSWERS_KEY, ChatEndpoint
 from dpo_tui.judging.judges.judge import JudgeChoice
 from dpo_tui.judging.judges.open_judge import check_judge, open_judge
@@ -91,7 +90,7 @@ def _answering_model(model: str | None, url: str | None, name: str | None, *, al
     if bool(model) == bool(url):
         raise UsageError("say who answers", hint="--model MODEL, or --answers-from URL with --answers-model NAME")
     if model:
-        return (f"run:{find_run(model.removeprefix('run:')).path}" if model.startswith("run:") else model), ""
+        return model_or_run(model), ""
     # Refused before the address is written down: it may hold a password.
     with ChatEndpoint(url or "", name or "", key_variable=ANSWERS_KEY, option="--answers-from", allow_http=allow_http):
         return name or "", url or ""
