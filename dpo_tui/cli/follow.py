@@ -1,10 +1,8 @@
 """Follow a run in the foreground: a status line in a terminal, one line for every log entry elsewhere."""
 
 import shutil
-import signal
 import textwrap
 import time
-from types import FrameType
 from typing import Any
 
 import click
@@ -12,7 +10,7 @@ import click
 from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.run_summary_text import next_steps, result_text
-from dpo_tui.errors import RunError
+from dpo_tui.cli.stop_on_interrupt import StopOnInterrupt
 from dpo_tui.runs import control_requests, exit_codes
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
@@ -75,7 +73,9 @@ def follow(folder: RunFolder, log: RunLog | None = None) -> int:
     log = log or RunLog(folder)
     events, metrics = log.events, log.metrics
     line = _StatusLine()
-    with _InterruptRequests(folder):
+    with StopOnInterrupt(
+        lambda now: control_requests.request_stop(folder, now=now), "stopping after this step, with a checkpoint"
+    ):
         while True:
             # The status is read before the files: what the run wrote before its end is then still shown.
             status = status_of(folder)
@@ -91,31 +91,6 @@ def follow(folder: RunFolder, log: RunLog | None = None) -> int:
                 return _print_end(folder, status)
             line.show(folder, status)
             time.sleep(_POLL_SECONDS)
-
-
-class _InterruptRequests:
-    """Context in which SIGINT is a request to the run: first to save a checkpoint and stop, then to stop at once."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self.count = 0
-        self._previous_handler: Any = None
-
-    def __enter__(self) -> None:
-        self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous_handler)
-
-    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        # Python runs signal handlers in the main thread between two bytecodes, so writing a file is safe here.
-        self.count += 1
-        try:
-            control_requests.request_stop(self.folder, now=self.count > 1)
-        except RunError:
-            return  # it has just ended; `follow` says how
-        first = "stopping after this step, with a checkpoint (again: at once)"
-        narrate("\n" + (first if self.count == 1 else "stopping at once"))
 
 
 class _StatusLine:

@@ -1,15 +1,12 @@
 """Follow a group in the foreground: a line when a run of it starts or ends, a status line in a terminal."""
 
 import shutil
-import signal
 import time
-from types import FrameType
-from typing import Any
 
 import click
 
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.errors import RunError
+from dpo_tui.cli.stop_on_interrupt import StopOnInterrupt
 from dpo_tui.groups.group_control import stop_group
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_status import GroupStatus, MemberStatus, group_status
@@ -28,7 +25,9 @@ def follow_group(folder: GroupFolder) -> int:
     """
     seen: dict[int, str] = {}
     shown = ""
-    with _GroupInterrupts(folder):
+    with StopOnInterrupt(
+        lambda now: stop_group(folder, now=now), "stopping: its runs save a checkpoint at their next step"
+    ):
         while True:
             status = group_status(folder)
             for one in status.members:
@@ -82,27 +81,3 @@ def _print_end(folder: GroupFolder, status: GroupStatus) -> int:
     if status.status == "stopped":
         return exit_codes.STOPPED
     return exit_codes.FAILED if status.status == "lost" else exit_codes.DONE
-
-
-class _GroupInterrupts:
-    """Context in which SIGINT asks the group to stop: first with checkpoints, then at once."""
-
-    def __init__(self, folder: GroupFolder) -> None:
-        self.folder = folder
-        self.count = 0
-        self._previous: Any = None
-
-    def __enter__(self) -> None:
-        self._previous = signal.signal(signal.SIGINT, self._on_interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        try:
-            stop_group(self.folder, now=self.count > 1)
-        except RunError:
-            return  # it has just ended
-        first = "stopping: its runs save a checkpoint at their next step (again: at once)"
-        narrate("\n" + (first if self.count == 1 else "stopping at once"))

@@ -1,15 +1,12 @@
 """Follow an improvement in the foreground: a line for each step and round, a status line in a terminal."""
 
 import shutil
-import signal
 import time
-from types import FrameType
-from typing import Any
 
 import click
 
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.errors import RunError
+from dpo_tui.cli.stop_on_interrupt import StopOnInterrupt
 from dpo_tui.improve.improvement_control import stop_improvement
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_status import ImprovementStatus, improvement_status
@@ -29,7 +26,9 @@ def follow_improvement(folder: ImprovementFolder) -> int:
     only.
     """
     step, told = "", 0
-    with _Interrupts(folder):
+    with StopOnInterrupt(
+        lambda now: stop_improvement(folder, now=now), "stopping: a training saves a checkpoint at its next step"
+    ):
         while True:
             status = improvement_status(folder)
             if status.state.step != step:
@@ -73,27 +72,3 @@ def _print_end(folder: ImprovementFolder, status: ImprovementStatus) -> int:
     if status.status == "stopped":
         return exit_codes.STOPPED
     return exit_codes.DONE if status.status == "done" else exit_codes.FAILED
-
-
-class _Interrupts:
-    """Context in which SIGINT asks the improvement to stop: first with a checkpoint, then at once."""
-
-    def __init__(self, folder: ImprovementFolder) -> None:
-        self.folder = folder
-        self.count = 0
-        self._previous: Any = None
-
-    def __enter__(self) -> None:
-        self._previous = signal.signal(signal.SIGINT, self._on_interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        try:
-            stop_improvement(self.folder, now=self.count > 1)
-        except RunError:
-            return  # it has just ended
-        first = "stopping: a training saves a checkpoint at its next step (again: at once)"
-        narrate("\n" + (first if self.count == 1 else "stopping at once"))

@@ -17,11 +17,11 @@ from dpo_tui.groups.group_store import find_run
 from dpo_tui.improve.improvement_store import find_improvement
 from dpo_tui.judging.judges.chat_model import open_chat_model
 from dpo_tui.judging.judges.judge import JudgeChoice
-from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.judges.open_judge import check_judge, open_judge
 from dpo_tui.judging.judges.position_bias import PositionBias
 from dpo_tui.judging.judging_session import Session, Verdict
-from dpo_tui.judging.rubric_draft import draft_rubric
-from dpo_tui.judging.session_judge import calibrate_judge, judge_session, rubric_examples
+from dpo_tui.judging.rubric_draft import check_examples, draft_rubric
+from dpo_tui.judging.session_judge import calibrate_judge, check_judged_by_person, judge_session, rubric_examples
 from dpo_tui.text.printable import printable
 
 _KEYS: dict[str, Verdict] = {"l": "left", "r": "right", "t": "tie", "b": "both-bad"}
@@ -69,6 +69,8 @@ def judge(
         if file is not None and not file.parent.is_dir():
             raise UsageError(f"{file.parent}: no such folder", hint="make it first, or name another file")
     choice = chosen_judge(**judge)
+    if choice is not None:
+        check_judge(choice)
     if choice is None and (calibrate or draft is not None):
         raise UsageError("name the judge", hint="--judge-model, --endpoint, --reward-model or --judge-command")
     improvement = find_improvement(run)
@@ -133,6 +135,7 @@ def _judge_by_judge(session: Session, choice: JudgeChoice) -> PositionBias | Non
 
 
 def _calibrate(session: Session, choice: JudgeChoice, *, as_json: bool) -> None:
+    check_judged_by_person(session)
     with open_judge(choice) as judge:
         result = calibrate_judge(session, judge, rubric_of(choice))
     if as_json:
@@ -142,8 +145,10 @@ def _calibrate(session: Session, choice: JudgeChoice, *, as_json: bool) -> None:
 
 
 def _draft_rubric(session: Session, choice: JudgeChoice, target: Path) -> None:
+    examples = rubric_examples(session)
+    check_examples(examples)
     with open_chat_model(choice) as model:
-        text = draft_rubric(model, rubric_examples(session))
+        text = draft_rubric(model, examples)
     with target.open("x", encoding="utf-8") as file:
         file.write(text + "\n")
     click.echo(text)

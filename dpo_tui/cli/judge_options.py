@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from dpo_tui.errors import UsageError
+from dpo_tui.groups.group_store import find_run
 from dpo_tui.judging.judges.judge import JudgeChoice
 from dpo_tui.judging.rubrics import SHIPPED, resolve_rubric, rubric_hash
 
@@ -18,7 +19,9 @@ _OPTIONS = (
         help='Let a program judge, such as "python score.py": it gets answers as JSON lines and gives scores.',
     ),
     click.option("--reward-model", metavar="MODEL", help="Let a reward model judge by its scores."),
-    click.option("--judge-model", metavar="MODEL", help="Let a model on this machine judge: a hub id or a folder."),
+    click.option(
+        "--judge-model", metavar="MODEL", help="Let a model on this machine judge: a hub id, a folder, or run:ID."
+    ),
     click.option("--endpoint", metavar="URL", help="Let a model behind an OpenAI-compatible endpoint judge."),
     click.option("--endpoint-model", metavar="NAME", help="What the endpoint calls the model."),
     click.option(
@@ -62,13 +65,14 @@ def chosen_judge(
 
     Raises:
         UsageError: two judges are named, or options that do not go together.
+        RunNotFoundError: the run that judges is not there.
     """
     if bool(endpoint) != bool(endpoint_model):
         raise UsageError("--endpoint and --endpoint-model go together")
     targets = {
         "program": judge_command,
         "reward-model": reward_model,
-        "model": judge_model,
+        "model": model_or_run(judge_model) if judge_model else None,
         "endpoint": endpoint,
         "own-reward": own_reward,
     }
@@ -85,6 +89,15 @@ def chosen_judge(
         return None
     text = resolve_rubric(rubric).text if rubric else ""
     return JudgeChoice(kind, str(target), endpoint_model or "", text, allow_http)
+
+
+def model_or_run(model: str) -> str:
+    """Return a hub id or folder as it is, and ``run:ID`` as ``run:FOLDER``.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+    """
+    return f"run:{find_run(model.removeprefix('run:')).path}" if model.startswith("run:") else model
 
 
 def rubric_of(choice: JudgeChoice) -> str:

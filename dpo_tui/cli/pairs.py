@@ -5,14 +5,13 @@ from typing import Any
 
 import click
 
-from dpo_tui.cli.judge_options import chosen_judge, judge_options, rubric_of
+from dpo_tui.cli.judge_options import chosen_judge, judge_options, model_or_run, rubric_of
 from dpo_tui.cli.manual_ranking import read_key, show_answers
 from dpo_tui.cli.output import is_terminal, narrate
-from dpo_tui.errors import UsageError
-from dpo_tui.groups.group_store import find_run
+from dpo_tui.errors import DataError, UsageError
 from dpo_tui.judging.endpoint.chat_endpoint import ANSWERS_KEY, ChatEndpoint
 from dpo_tui.judging.judges.judge import JudgeChoice
-from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.judges.open_judge import check_judge, open_judge
 from dpo_tui.judging.judges.position_bias import PositionBias
 from dpo_tui.judging.pair_collection import PairCollection, SamplingSettings
 from dpo_tui.judging.preference_pairs import write_pairs
@@ -62,9 +61,17 @@ def pairs(
     if own_reward and not who.startswith("run:"):
         raise UsageError("--own-reward needs --model run:ID: only a run has a DPO reward")
     choice = chosen_judge(**judge, own_reward=who if own_reward else "")
+    if choice is not None:
+        check_judge(choice)
     sampling = SamplingSettings(who, answers, temperature, top_p, max_new_tokens, seed, url)
     collection = PairCollection(output.with_name(f"{output.name}.work"), read_prompts(prompts), sampling)
     _generate(collection, allow_http=judge["allow_http"])
+    if collection.is_without_choice():
+        raise DataError(
+            f"{who} gave the same answer each time, to every prompt: there is nothing to compare",
+            hint="raise --temperature; a server may also ignore it: transformers serve samples only where the model's "
+            "generation_config.json has do_sample",
+        )
     if choice is not None:
         _rank_by_judge(collection, choice)
     elif not _rank_by_hand(collection):
@@ -83,7 +90,7 @@ def _answering_model(model: str | None, url: str | None, name: str | None, *, al
     if bool(model) == bool(url):
         raise UsageError("say who answers", hint="--model MODEL, or --answers-from URL with --answers-model NAME")
     if model:
-        return (f"run:{find_run(model.removeprefix('run:')).path}" if model.startswith("run:") else model), ""
+        return model_or_run(model), ""
     # Refused before the address is written down: it may hold a password.
     with ChatEndpoint(url or "", name or "", key_variable=ANSWERS_KEY, option="--answers-from", allow_http=allow_http):
         return name or "", url or ""

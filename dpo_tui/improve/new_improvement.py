@@ -1,7 +1,6 @@
 """Make an improvement: check config, prompts and judge as far as that is possible before anything starts."""
 
 import json
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,12 +16,12 @@ from dpo_tui.errors import ConfigError, DpoTuiError, UsageError
 from dpo_tui.groups.sweep import Sweep, prepare_combinations
 from dpo_tui.improve.improvement_plan import START, ImprovementPlan
 from dpo_tui.improve.improvement_store import ImprovementPrompt, all_improvements, improvement_name
+from dpo_tui.improve.person_verdicts import PERSON
 from dpo_tui.improve.rounds.round_pairs import LEAST_PAIRS
 from dpo_tui.improve.rounds.round_work import WITHOUT_DATA
 from dpo_tui.judging.answer_sources.answer_source import AnswerSource
 from dpo_tui.judging.judges.judge import AnswerToScore, JudgeChoice
-from dpo_tui.judging.judges.open_judge import open_judge
-from dpo_tui.judging.preference_pairs import AnswerPair
+from dpo_tui.judging.judges.open_judge import check_judge, open_judge
 from dpo_tui.judging.prompt_file import read_prompts
 from dpo_tui.processes.json_child import Message as ChildMessage
 from dpo_tui.runs import naming, store
@@ -211,15 +210,13 @@ def _answer(text: str) -> list[Message]:
 
 
 def _check_judges(request: ImprovementRequest, prompts: Sequence[ImprovementPrompt]) -> None:
-    """Ask a program about two answers, so that one that cannot work is found now, and not after an hour of sampling."""
+    """Refuse a judge that cannot work now, and not after an hour of sampling: a program is asked about two answers."""
     for choice in (request.judge, request.second_judge):
-        if choice is None or choice.kind != "program":
+        if choice is None or choice.kind == PERSON:
             continue
-        prompt = prompts[0]
-        with open_judge(choice) as judge:
-            if judge.gives_scores:
+        check_judge(choice)
+        if choice.kind == "program":
+            prompt = prompts[0]
+            with open_judge(choice) as judge:
                 asked = [AnswerToScore(prompt.id, prompt.messages, text) for text in ("Yes.", "No, it is not so.")]
-                if any(not math.isfinite(score) for _, score in judge.score(asked)):
-                    raise UsageError(f"{judge.name}: gives a score that is no finite number")
-            else:
-                list(judge.compare([AnswerPair(prompt.id, prompt.messages, "Yes.", "No.", 1, 1)]))
+                list(judge.score(asked))

@@ -101,6 +101,11 @@ class PairCollection:
         """Return the answers to a prompt without repetitions and empty ones."""
         return list(dict.fromkeys(text for text in self._answers[key].values() if text.strip()))
 
+    def is_without_choice(self) -> bool:
+        """Whether each prompt has several answers and all of them are the same: then nothing was sampled."""
+        several = [answers for answers in self._answers.values() if len(answers) > 1]
+        return bool(several) and all(len(set(answers.values())) == 1 for answers in several)
+
     def generate(self, *, allow_http: bool = False) -> Iterator[tuple[int, int]]:
         """Sample the missing answers; each is written as soon as it arrives.
 

@@ -51,6 +51,19 @@ class RubricExample:
     worse: str
 
 
+def check_examples(examples: Sequence[RubricExample]) -> None:
+    """Refuse too few verdicts, before a model is loaded for them.
+
+    Raises:
+        UsageError: there are too few.
+    """
+    if len(examples) < EXAMPLES:
+        raise UsageError(
+            f"a rubric is drafted from {EXAMPLES} verdicts of a person for one side, and there are {len(examples)}",
+            hint="judge more pairs by hand first",
+        )
+
+
 def draft_rubric(model: ChatModel, examples: Sequence[RubricExample]) -> str:
     """Let a model write the criteria behind verdicts. The person reads them before they are used.
 
@@ -62,11 +75,7 @@ def draft_rubric(model: ChatModel, examples: Sequence[RubricExample]) -> str:
         UsageError: there are too few examples, or the model wrote no list of criteria.
         DpoTuiError: the model gave no reply.
     """
-    if len(examples) < EXAMPLES:
-        raise UsageError(
-            f"a rubric is drafted from {EXAMPLES} verdicts of a person for one side, and there are {len(examples)}",
-            hint="judge more pairs by hand first",
-        )
+    check_examples(examples)
     shown = "\n\n".join(
         _EXAMPLE.format(prompt=_cut(conversation_text(one.prompt)), better=_cut(one.better), worse=_cut(one.worse))
         for one in examples[-EXAMPLES:]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpo_tui.errors import UsageError
 from dpo_tui.judging.calibration import FEWEST_PAIRS, Calibration, calibrate
 from dpo_tui.judging.judges.judge import Comparison, Judge, Side
 from dpo_tui.judging.judging_session import Session
@@ -57,19 +58,35 @@ def judged_by_person(session: Session) -> list[JudgedByPerson]:
     return found
 
 
+def check_judged_by_person(session: Session) -> None:
+    """Refuse too few verdicts of the person, before a judge is opened.
+
+    Raises:
+        UsageError: there are too few to state an agreement.
+    """
+    if (count := len(judged_by_person(session))) < FEWEST_PAIRS:
+        raise UsageError(
+            f"agreement is stated from {FEWEST_PAIRS} pairs on, and you have judged {count}",
+            hint=f"dpo-tui judge {session.folder.id} shows the next ones",
+        )
+
+
 def calibrate_judge(session: Session, judge: Judge, rubric: str = "") -> Calibration:
     """Ask a judge about the pairs that the person judged, and compare; no verdict of the judging changes.
 
-    The result is also written to ``judge/calibration.json``. A judge is not asked where there are too few verdicts.
+    The result is also written to ``judge/calibration.json``.
 
     Args:
         session: with verdicts of the person.
         judge: to be compared.
         rubric: hash of the rubric that it has; empty for none.
+
+    Raises:
+        UsageError: there are too few verdicts of the person; the judge is not asked then.
+        DpoTuiError: the judge failed.
     """
+    check_judged_by_person(session)
     judged = judged_by_person(session)
-    if len(judged) < FEWEST_PAIRS:
-        return Calibration(len(judged), 0, None, None)
     verdicts: dict[str, Side] = {
         pair.id: comparison.verdict for pair, comparison in judge.compare([one.pair for one in judged])
     }

@@ -7,6 +7,8 @@ import pytest
 
 from dpo_tui.cli import COMMANDS, LazyGroup
 from dpo_tui.config.schema import fields
+from dpo_tui.judging.calibration import calibrate
+from dpo_tui.judging.rubrics import SHIPPED
 from dpo_tui.judging.win_rate import WinRate
 from tests.support.repository import ROOT
 
@@ -58,3 +60,13 @@ def test_every_setting_and_metric_that_is_named_is_there() -> None:
 def test_the_example_of_a_win_rate_is_what_judge_says() -> None:
     example = next(line.strip() for line in PAGE.splitlines() if "The tuned model wins" in line)
     assert WinRate(tuned=14, base=4).summary().startswith(example.removesuffix(" …"))
+
+
+def test_the_example_of_a_calibration_is_what_judge_says() -> None:
+    example = next(line.strip() for line in PAGE.splitlines() if "agrees with the person on" in line)
+    verdicts = [("left", "left")] * 8 + [("left", "right")] + [("right", "left")] * 2 + [("right", "right")] * 9
+    assert calibrate(verdicts).summary() == example  # type: ignore[arg-type]
+
+
+def test_every_shipped_rubric_is_named() -> None:
+    assert all(f"`{name}`" in PAGE for name in SHIPPED)

@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from dpo_tui.cli import cli
+from dpo_tui.cli.judge_options import model_or_run
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.pairs.hold_out_by_prompt import prompt_id
 from dpo_tui.data.source.source import Source
-from dpo_tui.errors import RunError, UsageError
+from dpo_tui.errors import RunError, RunNotFoundError, UsageError
 from dpo_tui.judging.endpoint.chat_endpoint import EndpointError
 from dpo_tui.judging.judging_files import read_plan
 from dpo_tui.judging.judging_session import Session
@@ -184,8 +185,8 @@ def test_a_judge_is_compared_with_the_person_and_changes_no_verdict(home: Path, 
         assert Session.open(folder).verdicts() == verdicts
         asked = len(server.bodies)
         assert Session.open(folder).undo()
-        assert json.loads(judge(folder, "", *options, "--json").stdout)["kappa"] is None
-        assert "1 more are needed" in judge(folder, "", *options).stdout
+        with pytest.raises(UsageError, match="from 20 pairs on, and you have judged 19"):
+            judge(folder, "", *options)
         assert len(server.bodies) == asked
     with pytest.raises(UsageError, match="name the judge"):
         judge(folder, "", "--calibrate")
@@ -207,6 +208,14 @@ def test_a_rubric_is_drafted_from_the_persons_verdicts_and_shown(home: Path, tin
     better = re.findall(r"<better>\n(.*)\n</better>", question)
     assert len(better) == 10 and all(text.startswith("tuned") for text in better)
     assert Session.open(folder).tally().judged == 12
+
+
+def test_the_result_of_a_run_can_judge(home: Path, tiny_pairs: Path) -> None:
+    folder = answered_run(tiny_pairs)
+    assert model_or_run(f"run:{folder.id}") == f"run:{folder.path}"
+    assert model_or_run("org/model") == "org/model"
+    with pytest.raises(RunNotFoundError):
+        judge(folder, "", "--judge-model", "run:nothing")
 
 
 @pytest.mark.parametrize(

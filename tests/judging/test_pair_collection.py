@@ -270,6 +270,17 @@ def test_an_endpoint_answers_and_a_program_ranks(tmp_path: Path) -> None:
     assert len(load_pairs(Source(str(out))).pairs) == 2
 
 
+def test_an_endpoint_that_does_not_sample_is_told(tmp_path: Path) -> None:
+    """Such as transformers serve with a model whose own config does not: nothing is left to compare."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("first\nsecond\n")
+    with chat_server(lambda text: text) as server:
+        options = ("-n", "3", "-o", str(tmp_path / "made"), "--answers-from", server.url, "--answers-model", "m")
+        with pytest.raises(DataError, match="m gave the same answer each time, to every prompt"):
+            run(str(prompts), *options, "--judge-command", "true")
+    assert answered(tmp_path / "work").is_without_choice() is False
+
+
 def test_a_judge_model_ranks_by_a_rubric(tmp_path: Path) -> None:
     """Every two are asked about in both orders; rows have the hash of the rubric."""
 
@@ -308,6 +319,8 @@ def test_a_judge_model_ranks_by_a_rubric(tmp_path: Path) -> None:
             "--own-reward needs --model run:ID",
         ),
         (("--model", "m", "--reward-model", "r", "--judge-model", "j"), "choose one judge"),
+        (("--model", "m", "--judge-command", "/nowhere/score"), "no such program"),
+        (("--model", "m", "--endpoint", "http://x/v1", "--endpoint-model", "j"), "--endpoint: .* plain http"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path, options: tuple[str, ...], message: str) -> None:

@@ -168,12 +168,15 @@ def _read_reply(body: bytes) -> ChatReply:
         text = choice["message"]["content"]
     except (KeyError, IndexError, TypeError):
         raise ValueError(f"its reply has no choices[0].message.content: {_beginning(body)!r}") from None
+    cut = choice.get("finish_reason") == "length"
+    if text is None and cut:
+        text = ""  # of a reasoning model whose tokens ended while it thought
     if not isinstance(text, str):
         raise ValueError(f"choices[0].message.content of its reply is {type(text).__name__} and not text")
     usage = document.get("usage")
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
     counted = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None
-    return ChatReply(text.strip(), choice.get("finish_reason") == "length", counted)
+    return ChatReply(text.strip(), cut, counted)
 
 
 def _beginning(body: bytes) -> str:

@@ -21,7 +21,7 @@ Side = Literal["left", "right", "tie"]
 
 @dataclass(frozen=True)
 class JudgeChoice:
-    """Which judge is asked; it holds no secret, and can be kept in a file.
+    """Which judge is asked; no key is in it, so that it can be kept in a file.
 
     Attributes:
         kind: ``program``, ``reward-model``, ``own-reward``, ``model``, ``endpoint`` or ``person``.

@@ -27,6 +27,18 @@ def open_judge(choice: JudgeChoice) -> AbstractContextManager[Judge]:
     return _KINDS[choice.kind](choice)
 
 
+def check_judge(choice: JudgeChoice) -> None:
+    """Refuse a choice that cannot be opened, before anything else takes time; no model is loaded and nothing is asked.
+
+    Raises:
+        UsageError: see :func:`open_judge`.
+    """
+    opened = open_judge(choice)
+    if choice.kind in _OPENED_AT_ONCE:
+        with opened:
+            pass
+
+
 @contextmanager
 def _asking_judge(choice: JudgeChoice) -> Iterator[Judge]:
     with open_chat_model(choice) as model:
@@ -40,3 +52,5 @@ _KINDS: dict[str, Callable[[JudgeChoice], AbstractContextManager[Judge]]] = {
     "model": _asking_judge,
     "endpoint": _asking_judge,
 }
+_OPENED_AT_ONCE = ("program", "endpoint")
+"""Kinds for which opening starts no process and sends nothing."""

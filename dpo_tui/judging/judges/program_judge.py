@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,9 +40,9 @@ def program_judge(choice: JudgeChoice) -> Iterator[Judge]:
     """Score by the program of a choice.
 
     Raises:
-        UsageError: the command cannot be split into words.
+        UsageError: the command cannot be split into words, or its program is not there.
     """
-    command = _command_parts(choice.target)
+    command = _split(choice.target)
     name = f"program {_shown(command)}"
 
     def score_in_order(answers: Sequence[AnswerToScore]) -> Iterator[float]:
@@ -50,13 +51,15 @@ def program_judge(choice: JudgeChoice) -> Iterator[Judge]:
     yield ScoringJudge(name, score_in_order, choice.max_answer_chars)
 
 
-def _command_parts(command: str) -> list[str]:
+def _split(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
         raise UsageError(
             f"--judge-command {command!r} cannot be read: {error}", hint="quote it as a shell would"
         ) from None
+    if words and shutil.which(words[0]) is None:
+        raise UsageError(f"--judge-command: {printable(words[0], single_line=True)}: there is no such program")
     if not words:
         raise UsageError("--judge-command is empty", hint='give a program, such as "python score.py"')
     return words

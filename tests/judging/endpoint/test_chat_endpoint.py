@@ -48,6 +48,11 @@ def test_one_question_gives_one_reply_with_its_size(server: ChatServer) -> None:
     assert ask(server) == ChatReply("half", cut=True, tokens=None)
 
 
+def test_a_model_that_thought_until_its_tokens_ended_said_nothing_and_was_cut(server: ChatServer) -> None:
+    server.responses = [Raw(body=b'{"choices": [{"message": {"content": null}, "finish_reason": "length"}]}')]
+    assert ask(server) == ChatReply("", cut=True, tokens=None)
+
+
 def test_what_may_pass_is_tried_again_after_longer_and_longer_waits(server: ChatServer, waits: list[float]) -> None:
     server.responses = [Raw(500), Raw(503), Raw(body=b"{", length=99), Raw(502), Raw(504)]
     assert ask(server).text == "Why? Because."

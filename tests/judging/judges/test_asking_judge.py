@@ -30,7 +30,8 @@ class Scripted:
         for number, question in enumerate(questions):
             self.questions.append(question)
             reply = self.replies.pop(0)
-            yield ModelReply(number, verdict(question, reply) if len(reply) == 1 else reply, cut=reply == "cut")
+            text, cut = reply.removesuffix(" cut"), reply.endswith(" cut")
+            yield ModelReply(number, verdict(question, text) if len(text) == 1 else text, cut)
 
 
 def pair(left: str, right: str, key: str = "p") -> AnswerPair:
@@ -50,6 +51,7 @@ def pair(left: str, right: str, key: str = "p") -> AnswerPair:
         (["I cannot say.", "A"], "tie", PositionBias(asked=1, unread=1)),
         (["C", ""], "tie", PositionBias(asked=1, unread=1)),
         (["", ""], "tie", PositionBias(asked=1, unread=2)),
+        (["A cut", "B"], "tie", PositionBias(asked=1, unread=1)),
     ],
 )
 def test_a_verdict_counts_only_if_both_orders_agree(replies: list[str], side: str, bias: PositionBias) -> None:

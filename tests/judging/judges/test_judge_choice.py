@@ -6,7 +6,7 @@ import pytest
 
 from dpo_tui.errors import UsageError
 from dpo_tui.judging.judges.judge import JudgeChoice
-from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.judges.open_judge import check_judge, open_judge
 
 
 def test_a_choice_comes_back_from_json_as_it_was() -> None:
@@ -49,3 +49,13 @@ def test_what_is_no_choice_is_refused(document: object) -> None:
 def test_a_judge_that_cannot_be_opened_is_refused_in_words(choice: JudgeChoice, message: str) -> None:
     with pytest.raises(UsageError, match=message), open_judge(choice):
         pass
+
+
+def test_what_can_be_refused_before_a_model_is_loaded_is() -> None:
+    with pytest.raises(UsageError, match="plain http to another machine"):
+        check_judge(JudgeChoice("endpoint", "http://judge/v1", "m"))
+    with pytest.raises(UsageError, match="no judge of the kind"):
+        check_judge(JudgeChoice("oracle", "x"))
+    for kind in ("model", "reward-model", "own-reward"):
+        check_judge(JudgeChoice(kind, "run:/nowhere"))
+    check_judge(JudgeChoice("endpoint", "https://judge/v1", "m"))

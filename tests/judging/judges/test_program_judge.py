@@ -13,7 +13,7 @@ import pytest
 from dpo_tui.errors import DpoTuiError, UsageError
 from dpo_tui.judging.judges import program_judge
 from dpo_tui.judging.judges.judge import AnswerToScore, JudgeChoice
-from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.judges.open_judge import check_judge, open_judge
 from dpo_tui.judging.preference_pairs import AnswerPair
 
 PROMPT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]
@@ -153,8 +153,13 @@ def test_an_error_shows_the_last_lines_of_stderr_without_escape_sequences(tmp_pa
 def test_a_program_killed_by_a_signal_and_one_that_is_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(DpoTuiError, match="ended with exit code 137"):
         scores(program(tmp_path, "import os; os.kill(os.getpid(), 9)"))
-    with pytest.raises(DpoTuiError, match="exit code 127:\n/nowhere/score: No such file or directory"):
-        scores(JudgeChoice("program", "/nowhere/score --all"))
+    broken = tmp_path / "broken"
+    broken.write_text("#!/nowhere/interpreter\n")
+    broken.chmod(0o755)
+    with pytest.raises(DpoTuiError, match=f"exit code 127:\n{broken}: No such file or directory"):
+        scores(JudgeChoice("program", str(broken)))
+    with pytest.raises(UsageError, match="/nowhere/score: there is no such program"):
+        check_judge(JudgeChoice("program", "/nowhere/score --all"))
 
 
 def test_a_program_that_says_nothing_for_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

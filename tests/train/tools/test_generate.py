@@ -52,12 +52,13 @@ def test_an_answer_that_ended_by_itself_is_not_cut(generator: Generator) -> None
 
 
 def test_what_is_missing_after_an_interruption_is_not_sampled_as_what_is_there(generator: Generator) -> None:
-    """By their place in the request, answers 2 and 3 would have the random state that answers 0 and 1 had."""
-    whole = answers(generator, prompts(*WANTED), temperature=1.0, seed=1)
-    assert answers(generator, prompts(*WANTED), temperature=1.0, seed=1) == whole
-    rest = answers(generator, prompts(*WANTED[2:]), temperature=1.0, seed=1)
-    assert [one["number"] for one in rest[:2]] == [2, 3]
-    assert [one["text"] for one in rest[:2]] != [one["text"] for one in whole[:2]]
+    """By their place in the request, answers 2 to 9 would have the random states that answers 0 to 7 had."""
+    wanted = [("a", number) for number in range(10)]
+    whole = answers(generator, prompts(*wanted), temperature=1.0, seed=1)
+    assert answers(generator, prompts(*wanted), temperature=1.0, seed=1) == whole
+    rest = answers(generator, prompts(*wanted[2:]), temperature=1.0, seed=1)
+    assert [one["number"] for one in rest] == list(range(2, 10))
+    assert [one["text"] for one in rest] != [one["text"] for one in whole[:8]]
 
 
 def test_without_numbers_each_prompt_gets_as_many_answers_as_asked_for(generator: Generator) -> None:
