@@ -50,6 +50,7 @@ COMMANDS = {
     "verify": "dpo_tui.cli.verify:verify",
     "paths": "dpo_tui.cli.show_paths:paths",
     "completion": "dpo_tui.cli.completion:completion",
+    "mcp": "dpo_tui.cli.mcp_server:mcp",
     "help": "dpo_tui.cli.help:help_command",
 }
 
