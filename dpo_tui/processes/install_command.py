@@ -5,12 +5,17 @@ import shlex
 import sys
 
 
+def uses_pip() -> bool:
+    """Whether the environment has pip; those that ``uv tool``, ``uvx`` and ``uv venv`` make have none."""
+    return importlib.util.find_spec("pip") is not None
+
+
 def install_command(*arguments: str) -> str:
-    """The command, with the tool that this environment has: ``uv tool``, ``uvx`` and ``uv venv`` make one without pip.
+    """The command, with pip where the environment has it, else with uv.
 
     Args:
-        arguments: of ``pip install``, which ``uv pip install`` takes too.
+        arguments: of ``pip install``, or of ``uv pip install``, which takes most of the same.
     """
-    if importlib.util.find_spec("pip") is not None:
+    if uses_pip():
         return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
     return shlex.join(["uv", "pip", "install", "--python", sys.executable, *arguments])
