@@ -71,7 +71,8 @@ TOUR = (
         "new",
         ("n",),
         "A new run",
-        "Five steps: hardware, model, data, settings, check. `enter` takes what is offered; four times starts the demo.",
+        "Five steps: hardware, model, data, settings, check. `enter` takes what is offered, and four times starts the "
+        "demo.",
     ),
     Stop(
         "check",
