@@ -3,18 +3,20 @@
     dpo-tui demo && python scripts/pictures.py          the README's three, into docs/pictures
     python scripts/pictures.py --tour                   docs/tour.md and its pictures, into docs/pictures/tour
 
-The newest run is shown. The tour wants a second, finished run to compare it with. What is shown has paths in it: take
-the pictures with a home folder and an installation whose paths may be seen.
+The newest run is shown. The tour shows the one before it, the demo, and compares it with a newer one. What is shown has
+paths in it: take the pictures with a home folder and an installation whose paths may be seen.
 """
 
 import argparse
 import asyncio
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_tui.app import DpoTui
+from dpo_tui.runs.store import all_runs
 from dpo_tui.views.user_settings import UserSettings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -39,7 +41,7 @@ class Stop:
 TOUR = (
     Stop(
         "runs",
-        (),
+        ("down",),
         "Runs",
         "`dpo-tui` opens here: every run with its state in a word, its accuracy and when it ended; below it the one "
         "under the cursor. `enter` opens it, `n` starts a new one.",
@@ -47,7 +49,7 @@ TOUR = (
     ),
     Stop(
         "monitor",
-        ("enter",),
+        ("down", "enter"),
         "A run",
         "What the numbers mean stands above them, in a sentence, with what to do. The charts are loss, preference "
         "accuracy, reward margin and KL to the reference; on a large terminal there are more of them.",
@@ -55,7 +57,7 @@ TOUR = (
     ),
     Stop(
         "samples",
-        ("enter", "t"),
+        ("down", "enter", "t"),
         "Its answers",
         "`t` goes through the views of a run. Samples are answers to the same questions, before training and now.",
     ),
@@ -76,7 +78,7 @@ TOUR = (
     ),
     Stop(
         "check",
-        ("n", "enter", "enter", "enter"),
+        ("n", "enter", "enter"),
         "Before it starts",
         "The last step says whether the run can start, what it will write and take, and what is unwise about it.",
     ),
@@ -90,7 +92,8 @@ TOUR = (
 
 
 async def take(out: Path, keys: tuple[str, ...], size: tuple[int, int], theme: str) -> None:
-    """Open the app, press the keys, and keep what is seen."""
+    """Open the app, press the keys, and keep what is seen. Ends the script if they made a run."""
+    before = all_runs()
     app = DpoTui(settings=UserSettings(theme=theme))
     async with app.run_test(size=size) as pilot:
         await pilot.pause(2)
@@ -98,6 +101,8 @@ async def take(out: Path, keys: tuple[str, ...], size: tuple[int, int], theme: s
             await pilot.press(key)
             await pilot.pause(2)
         picture = _FONTS.sub("", app.export_screenshot(title="dpo-tui"))
+    if all_runs() != before:
+        sys.exit(f"{out.name}: the keys {' '.join(keys)} started a run, which no picture may")
     # Without the spaces at the ends of lines, which version control would complain of.
     out.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8")
     print(out)
@@ -109,7 +114,8 @@ def tour_page(folder: str = "pictures/tour") -> str:
         "# A tour in pictures\n",
         "The app at 80×24 and at 200×50 (columns × rows), dark or light as your page is. "
         "`python scripts/pictures.py --tour` took the pictures\nfrom the app with two real runs: `dpo-tui demo`, a toy "
-        "of 2.5 million parameters on a CPU, and the same with another β.\n[The app](app.md) has every key.\n",
+        "of 2.5 million parameters on a CPU, and the same with 12 steps in place of 50.\n"
+        "[The app](app.md) has every key.\n",
     ]
     for stop in TOUR:
         parts.append(f"## {stop.heading}\n\n{stop.text}\n")
