@@ -34,7 +34,7 @@ def home() -> Path:
         folder = expanded(data_home) / "dpo-tui"
     else:
         folder = expanded("~") / ".local" / "share" / "dpo-tui"
-    if folder.parts[0].startswith("~"):
+    if str(folder).startswith("~"):
         raise HomeError(
             f"there is no home folder {folder.parts[0]}: HOME is not set, or no such user is known here",
             hint=f"Set HOME, or: {_ELSEWHERE}",

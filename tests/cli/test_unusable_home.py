@@ -71,6 +71,8 @@ def test_without_any_home_folder_the_variable_to_set_is_named(
     assert "HOME is not set" in found["disk-models"].message and str(hub_cache()).startswith("~")
     monkeypatch.setenv("DPO_TUI_HOME", "/somewhere")
     assert paths.home() == Path("/somewhere")
+    monkeypatch.setenv("DPO_TUI_HOME", ".")
+    assert paths.home() == Path.cwd()
 
 
 def test_a_user_that_does_not_exist_is_a_missing_path_and_no_crash(dpo_tui: CommandLine, tmp_path: Path) -> None:

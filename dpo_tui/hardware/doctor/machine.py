@@ -102,7 +102,7 @@ def clock(facts: MachineFacts) -> DoctorFinding:
 
 
 def _disk(name: str, folder: Path, wanted: float, what: str, fix: str) -> DoctorFinding:
-    if folder.parts[0].startswith("~"):
+    if str(folder).startswith("~"):
         return DoctorFinding(name, "fail", f"{folder}: this user has no home folder (HOME is not set)", fix)
     existing = next((one for one in (folder, *folder.parents) if _exists(one)), Path("/"))
     if refusal := _refusal(existing):
