@@ -1,19 +1,61 @@
 """Locations on disk, all below the home folder. Standard library only: the supervisor uses it too."""
 
+import errno
 import os
 from pathlib import Path
+
+from dpo_tui.errors import HomeError
+
+_NO_ACCESS = (errno.EACCES, errno.EPERM)
+_ELSEWHERE = "export DPO_TUI_HOME=/a/writable/disk/dpo-tui"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with ``~`` and ``~user`` replaced by home folders.
+
+    For a user that does not exist, or has no home folder, `pathlib.Path.expanduser` raises RuntimeError. Here such a
+    path stays as it was written, and is then missing like any other.
+    """
+    return Path(os.path.expanduser(path))
 
 
 def home() -> Path:
     """The home folder, in which dpo-tui keeps everything.
 
     ``$DPO_TUI_HOME``, else ``$XDG_DATA_HOME/dpo-tui``, else ``~/.local/share/dpo-tui``.
+
+    Raises:
+        HomeError: it lies below ``~``, and this user has no home folder: ``HOME`` is not set, as in a job or container
+            without a login, and the user database has none.
     """
     if explicit := os.environ.get("DPO_TUI_HOME"):
-        return Path(explicit).expanduser().absolute()
-    if data_home := os.environ.get("XDG_DATA_HOME"):
-        return Path(data_home).expanduser().absolute() / "dpo-tui"
-    return Path.home() / ".local" / "share" / "dpo-tui"
+        folder = expanded(explicit)
+    elif data_home := os.environ.get("XDG_DATA_HOME"):
+        folder = expanded(data_home) / "dpo-tui"
+    else:
+        folder = expanded("~") / ".local" / "share" / "dpo-tui"
+    if str(folder).startswith("~"):
+        raise HomeError(
+            f"there is no home folder {folder.parts[0]}: HOME is not set, or no such user is known here",
+            hint=f"Set HOME, or: {_ELSEWHERE}",
+        )
+    return folder.absolute()
+
+
+def home_error(what: str, error: OSError) -> HomeError:
+    """The error for a folder below the home that cannot be read or written, with what to set.
+
+    Args:
+        what: could not be done, and where: "cannot read the runs in /root/runs".
+        error: the reason.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f"Free some space there, or keep everything elsewhere: {_ELSEWHERE}"
+    elif error.errno in _NO_ACCESS and os.geteuid() == 0:
+        hint = f"A network disk may take root for nobody (root_squash); elsewhere: {_ELSEWHERE}"
+    else:
+        hint = f"Keep everything elsewhere: {_ELSEWHERE}"
+    return HomeError(f"{what}: {error.strerror or error}", hint=hint)
 
 
 def runs() -> Path:

@@ -51,13 +51,14 @@ COMMANDS = {
     "verify": "dpo_tui.cli.verify:verify",
     "paths": "dpo_tui.cli.show_paths:paths",
     "completion": "dpo_tui.cli.completion:completion",
+    "mcp": "dpo_tui.cli.mcp_server:mcp",
     "help": "dpo_tui.cli.help:help_command",
 }
 
 
 # Errors of the file system that any command can meet when it reads or writes. Another OSError is a bug of ours, and its
 # traceback is shown.
-_FILE_SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_FILE_SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
 
 
 class LazyGroup(click.Group):
@@ -143,9 +144,25 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _FILE_SYSTEM_ERRORS:
             raise
-        _print_error(f"{error.filename or 'the output'}: {error.strerror}")
+        _print_file_system_error(error)
         _drop_stdout()
         sys.exit(1)
+
+
+def _print_file_system_error(error: OSError) -> None:
+    """Name the file; of one below the home folder also what to set."""
+    from dpo_tui import paths
+
+    where = error.filename
+    try:
+        below_home = isinstance(where, str) and paths.home() in (path := paths.expanded(where), *path.parents)
+    except DpoTuiError:
+        below_home = False
+    if below_home:
+        refused = paths.home_error(f"{where} cannot be used", error)
+        _print_error(refused.message, refused.hint)
+    else:
+        _print_error(f"{where or 'the output'}: {error.strerror}")
 
 
 def _replace_unencodable() -> None:

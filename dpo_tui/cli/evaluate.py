@@ -1,7 +1,5 @@
 """`dpo-tui eval`: preference accuracy, margin, loss and KL of a run's model on pairs, or on labelled answers."""
 
-from pathlib import Path
-
 import click
 
 from dpo_tui.cli.file_options import file_options, require_known_encoding
@@ -10,6 +8,7 @@ from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
 from dpo_tui.groups.group_store import find_run
 from dpo_tui.hardware.tool_gpu import tool_environment
+from dpo_tui.paths import expanded
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.runs import store
@@ -44,8 +43,8 @@ def evaluate(
     require_known_encoding(str(file_settings["encoding"] or ""))
     folder = find_run(run)
     store.require_result(folder)
-    if data is not None and Path(data).expanduser().exists():
-        data = str(Path(data).expanduser().resolve())
+    if data is not None and expanded(data).exists():
+        data = str(expanded(data).resolve())
     narrate("Loading the libraries takes a while")
     evaluation = run_tool(
         "evaluate_run",

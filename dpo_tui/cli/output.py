@@ -17,7 +17,7 @@ def print_json(document: Any) -> None:
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:  # few documents have such a number, and a list of many runs takes long to copy
-        text = json.dumps(_finite(document), indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(finite(document), indent=2, ensure_ascii=False, default=str)
     click.echo(text)
 
 
@@ -50,11 +50,12 @@ def stdout_columns() -> int:
     return terminal_columns() or _WITHOUT_TERMINAL
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A copy of a document in which numbers that JSON lacks (NaN, infinity) are null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

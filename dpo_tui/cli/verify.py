@@ -9,6 +9,7 @@ from dpo_tui.cli.output import narrate, print_json
 from dpo_tui.errors import RunNotFoundError
 from dpo_tui.groups.group_store import find_run
 from dpo_tui.hardware.tool_gpu import tool_environment
+from dpo_tui.paths import expanded
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.text.printable import printable
@@ -41,7 +42,7 @@ def verify(target: str, as_json: bool) -> None:
 
 def _folder(target: str) -> Path:
     """Return the folder of a run, or else the folder that is named."""
-    path = Path(target).expanduser()
+    path = expanded(target)
     if os.sep not in target:
         try:
             return find_run(target).path

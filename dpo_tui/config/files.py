@@ -25,6 +25,7 @@ from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, line_of, 
 from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, Config, fields, section_of
 from dpo_tui.config.validation import validate, with_newer, without_old_defaults
 from dpo_tui.errors import ConfigError
+from dpo_tui.paths import expanded
 
 Origin = Literal["default", "file", "command line", "profile"]
 
@@ -138,7 +139,7 @@ def local_paths(loaded: LoadedConfig) -> dict[str, Any]:
 def _local_path(value: str, folders: list[Path]) -> str | None:
     """A path, or a pattern of paths, made absolute by the first folder in which there is one; None for none."""
     for folder in folders:
-        candidate = folder / Path(value).expanduser()
+        candidate = folder / expanded(value)
         if candidate.exists():
             return str(candidate.resolve())
         if any(sign in value for sign in "*?[") and next(glob.iglob(str(candidate), recursive=True), None) is not None:

@@ -33,6 +33,7 @@ from dpo_tui.config.problems import ConfigProblem, InvalidConfigError, line_of
 from dpo_tui.config.same_meaning import nearest
 from dpo_tui.config.schema import PASSTHROUGH, Config, choices, default_of, fields, section_of
 from dpo_tui.hub.cache import cached_config
+from dpo_tui.paths import expanded
 from dpo_tui.processes import unsloth_environment
 from dpo_tui.strategies.registry import strategy_of
 
@@ -144,7 +145,7 @@ def _fields_of_unsloth(table: str, config: Config) -> Mapping[str, LibraryField]
 
 def _model_config_names(config: Config, site: Path | None = None) -> frozenset[str] | None:
     """Every name that the model's config has; None where its files are not on this machine, or their kind unknown."""
-    folder = Path(config.model_name).expanduser()
+    folder = expanded(config.model_name)
     place = folder / "config.json" if folder.is_dir() else cached_config(config.model_name, config.model_revision)
     try:
         values = json.loads(place.read_text(encoding="utf-8")) if place else None

@@ -17,6 +17,7 @@ from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter
 from dpo_tui.data.tokens.renderable_pairs import renderable_demonstrations, renderable_pairs
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.paths import expanded
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
 
@@ -65,7 +66,7 @@ def pair_sizes(config: Config, tokenizer_folder: Path | None) -> PairSizes:
         config: with local paths made absolute.
         tokenizer_folder: holds the model's tokenizer.json; None when it is not on this machine.
     """
-    paths = [Path(location).expanduser() for location in config.datasets]
+    paths = [expanded(location) for location in config.datasets]
     try:
         if not all(path.exists() or is_pattern(str(path)) for path in paths):
             return PairSizes(basis="the dataset is not on this machine: steps are not counted")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_tui import paths
-from dpo_tui.errors import HomeError, RunError, RunNotFoundError
+from dpo_tui.errors import RunError, RunNotFoundError
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.runs import run_lock, store
 from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_json_atomic, write_text_atomic
@@ -55,10 +55,7 @@ def create_group(plan: "GroupPlan", configs: Sequence[str]) -> GroupFolder:
             fsync_folder(home)
             return folder
     except OSError as error:
-        raise HomeError(
-            f"cannot make a group under {home}: {error.strerror or error}",
-            hint="Free some space there, or set DPO_TUI_HOME to a folder that you can write to.",
-        ) from error
+        raise paths.home_error(f"cannot make a group under {home}", error) from error
 
 
 def _delete_draft(path: Path) -> None:
@@ -80,7 +77,7 @@ def all_groups() -> list[GroupFolder]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise HomeError(f"cannot read the groups in {home}: {error.strerror or error}") from error
+        raise paths.home_error(f"cannot read the groups in {home}", error) from error
     return [GroupFolder(home / name) for name in sorted(names, reverse=True)]
 
 

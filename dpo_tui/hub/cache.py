@@ -7,6 +7,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from dpo_tui.paths import expanded
+
 
 def hub_cache() -> Path:
     """The folder where the hub client keeps downloads.
@@ -15,11 +17,11 @@ def hub_cache() -> Path:
     ``XDG_CACHE_HOME/huggingface/hub``, then ``~/.cache/huggingface/hub``.
     """
     if explicit := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(explicit).expanduser()
+        return expanded(explicit)
     if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
+        return expanded(home) / "hub"
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "huggingface" / "hub"
+    return expanded(cache) / "huggingface" / "hub"
 
 
 def cached_config(model_name: str, revision: str | None = None) -> Path | None:
@@ -61,7 +63,7 @@ def local_model_folder(model_name: str, revision: str | None = None) -> Path | N
     Returns:
         The model's own folder, or its snapshot in the hub's cache; None when it is in neither.
     """
-    folder = Path(model_name).expanduser()
+    folder = expanded(model_name)
     if folder.is_dir():
         return folder
     cached = cached_config(model_name, revision)

@@ -5,6 +5,7 @@ from pathlib import Path
 from dpo_tui.errors import DataError
 from dpo_tui.hub.client_errors import first_line
 from dpo_tui.hub.repository import looks_like_hub_id
+from dpo_tui.paths import expanded
 
 _FILES = (
     "tokenizer.json",
@@ -26,7 +27,7 @@ def tokenizer_folder(model: str, revision: str | None = None, *, download: bool 
     Raises:
         DataError: there is no such folder, and no such model that can be reached.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if folder.is_dir():
         return folder
     if folder.exists() or not looks_like_hub_id(model):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui import paths
-from dpo_tui.errors import HomeError, RunError, RunNotFoundError
+from dpo_tui.errors import RunError, RunNotFoundError
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_text_atomic
 from dpo_tui.runs.devices import DeviceRequest
@@ -81,10 +81,7 @@ def create(
             if _fill(folder, config_toml_text, state):
                 return folder
     except OSError as error:
-        raise HomeError(
-            f"cannot make a run under {home}: {error.strerror or error}",
-            hint="Free some space there, or set DPO_TUI_HOME to a folder that you can write to.",
-        ) from error
+        raise paths.home_error(f"cannot make a run under {home}", error) from error
 
 
 def all_runs() -> list[RunFolder]:
@@ -104,10 +101,7 @@ def runs_in(home: Path) -> list[RunFolder]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise HomeError(
-            f"cannot read the runs in {home}: {error.strerror or error}",
-            hint="Set DPO_TUI_HOME to a folder that you can read.",
-        ) from error
+        raise paths.home_error(f"cannot read the runs in {home}", error) from error
     return [RunFolder(home / name) for name in sorted(names, reverse=True)]
 
 

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
+from dpo_tui.paths import expanded
 from dpo_tui.config.schema import Config
 from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
@@ -270,7 +271,7 @@ class DataScreen(PairScreen):
             self.notify("These are labelled answers: a repaired copy is made of pairs only.", severity="warning")
             return
         first = (locations_of(self._location) or (self._location,))[0]
-        stem = Path(first).expanduser().name.partition(".")[0].strip("*?[]") or "pairs"
+        stem = expanded(first).name.partition(".")[0].strip("*?[]") or "pairs"
         out = Path.cwd() / f"{stem}.repaired.jsonl"
 
         def remaining(checks: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import ContentSwitcher, OptionList
 from textual.widgets.option_list import Option
 
+from dpo_tui.paths import expanded
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.judging.judging_session import Session, Verdict
 from dpo_tui.judging.preference_pairs import AnswerPair, write_pairs
@@ -340,7 +341,7 @@ class JudgeScreen(FullScreen):
         title = "Write the decided verdicts as pairs to"
         out = await self.app.push_screen_wait(InputDialog(title, str(Path.cwd() / f"{name}.judged.jsonl")))
         if out:
-            self._write_pairs(session, Path(out).expanduser())
+            self._write_pairs(session, expanded(out))
 
     @work(thread=True, exclusive=True, group="write", exit_on_error=False)
     def _write_pairs(self, session: Session, out: Path) -> None:

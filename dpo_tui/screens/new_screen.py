@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
+from dpo_tui.paths import expanded
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.groups.group_control import start_group
 from dpo_tui.groups.group_store import create_group
@@ -337,7 +338,7 @@ class NewScreen(FullScreen):
         """Ask for a config file and take its settings."""
         path = await self.app.push_screen_wait(InputDialog("Begin from a config file", placeholder="run.toml"))
         if path:
-            self.open_file(Path(path).expanduser())
+            self.open_file(expanded(path))
 
     def action_back(self) -> None:
         """Close the edit line, go a step back, or leave."""

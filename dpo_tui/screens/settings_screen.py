@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 
+from dpo_tui.paths import expanded
 from dpo_tui import paths
 from dpo_tui.errors import ConfigError
 from dpo_tui.screens.remapped_keys import named_bindings
@@ -186,7 +187,7 @@ def token_file() -> Path:
     if explicit := os.environ.get("HF_TOKEN_PATH"):
         return Path(explicit)
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    return Path(home).expanduser() / "token"
+    return expanded(home) / "token"
 
 
 def save_token(token: str) -> None:

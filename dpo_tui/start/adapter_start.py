@@ -20,6 +20,7 @@ from dpo_tui.errors import ConfigError
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.hub.cache import cached_config
 from dpo_tui.hub.safetensors_header import DamagedFileError, StoredTensor, read_header
+from dpo_tui.paths import expanded
 from dpo_tui.processes.torch_tool import run_tool
 from dpo_tui.runs.atomic_files import write_text_atomic
 from dpo_tui.runs.file_digest import digest_of_file, digest_of_files
@@ -72,7 +73,7 @@ class AdapterOfBase:
 
 def is_adapter(model_name: str) -> bool:
     """Whether a config's ``model_name`` is a folder with an adapter."""
-    return (Path(model_name).expanduser() / ADAPTER_CONFIG).is_file()
+    return (expanded(model_name) / ADAPTER_CONFIG).is_file()
 
 
 def read_adapter(model_name: str, setting: str = "model_name") -> AdapterOfBase:
@@ -149,7 +150,7 @@ def _base_of(folder: ModelFolder, settings: dict[str, Any]) -> tuple[ModelFolder
             f"is an adapter, and its {ADAPTER_CONFIG} names no base model ({_BASE_KEY})",
             f"write the folder or hub id of the model that it was trained on into {_BASE_KEY}; it is merged into it",
         )
-    local = Path(name).expanduser()
+    local = expanded(name)
     here = f"is an adapter of {name} ({_BASE_KEY} in {ADAPTER_CONFIG})"
     if local.is_dir():
         base, commit = ModelFolder(local.absolute(), str(local.absolute())), None

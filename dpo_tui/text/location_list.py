@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+
+from dpo_tui.paths import expanded
 
 
 def locations_of(text: str) -> tuple[str, ...]:
     """The locations in a text, divided at commas and line breaks; a text that is an existing path is one location."""
     text = text.strip()
     try:
-        if Path(text).expanduser().exists():
+        if expanded(text).exists():
             return (text,) if text else ()
     except (OSError, ValueError):  # a name that is too long, or has a NUL: certainly several, or none
         pass

@@ -1,12 +1,12 @@
 """The doctor's checks for a planned run: which of them apply to its config, and their findings as text."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from dpo_tui.config.schema import Config
 from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions
 from dpo_tui.hub.cache import local_model_folder
 from dpo_tui.hub.repository import looks_like_hub_id
+from dpo_tui.paths import expanded
 from dpo_tui.views.styled_text import Paragraph
 
 _ALWAYS = (
@@ -35,7 +35,7 @@ def relevant_checks(config: Config) -> tuple[DoctorOptions, frozenset[str]]:
 def _needs_download(config: Config) -> bool:
     """Whether the model is a hub id whose weights are not in the local cache."""
     model = config.model_name
-    if Path(model).expanduser().exists() or not looks_like_hub_id(model):
+    if expanded(model).exists() or not looks_like_hub_id(model):
         return False
     snapshot = local_model_folder(model, config.model_revision)
     return snapshot is None or not any(snapshot.glob("*.safetensors"))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dpo_tui.errors import UsageError
+from dpo_tui.paths import expanded
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.views.foreign_feed import ForeignFeed, holds_foreign_run
 from dpo_tui.views.run_feed import Feed, RunFeed
@@ -15,7 +16,7 @@ def open_feed(path: Path) -> Feed:
     Raises:
         UsageError: the path does not exist, or there is nothing in it to show.
     """
-    path = path.expanduser().absolute()
+    path = expanded(path).absolute()
     if not path.exists():
         raise UsageError(f"{path} does not exist", hint="Give a run folder, or a trainer's output folder.")
     folder = path if path.is_dir() else path.parent

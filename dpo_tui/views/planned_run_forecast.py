@@ -1,7 +1,6 @@
 """The forecast for a planned run: memory, steps, duration and padding, recomputed as settings change."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from dpo_tui.advice.config_rules import Advice, advise
 from dpo_tui.config.schema import Config
@@ -16,6 +15,7 @@ from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.profiles import Profile
 from dpo_tui.hardware.run_history import measurements
 from dpo_tui.hub.cache import local_model_folder
+from dpo_tui.paths import expanded
 from dpo_tui.start.earlier_run_model import is_earlier_run, shape_of
 from dpo_tui.views.padding_savings import PaddingSavings, estimate_padding
 from dpo_tui.views.run_plan import RunPlan
@@ -111,7 +111,7 @@ class Forecaster:
 
 def _absolute(location: str) -> str:
     """A dataset on this machine by its absolute path; another one as it is named."""
-    path = Path(location).expanduser().absolute()
+    path = expanded(location).absolute()
     return str(path) if path.exists() or is_pattern(location) else location
 
 

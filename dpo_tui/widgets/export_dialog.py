@@ -14,6 +14,7 @@ from textual.widgets import Input, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.paths import expanded
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.text.printable import printable
 from dpo_tui.views.export_job import GGUF_TYPES, ExportRequest, check_export
@@ -91,7 +92,7 @@ class ExportDialog(ModalScreen[ExportRequest | None]):
     def _request(self) -> ExportRequest:
         ticked: list[str] = self.query_one(TickList).selected
         gguf = next((name for name in GGUF_TYPES if name in ticked), "")
-        target = Path(self.query_one(Input).value.strip()).expanduser()
+        target = expanded(self.query_one(Input).value.strip())
         return ExportRequest(self._folder, target, "merge" in ticked, gguf=gguf)
 
     def action_take(self) -> None:

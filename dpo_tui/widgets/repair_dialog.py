@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
 
+from dpo_tui.paths import expanded
 from dpo_tui.text.printable import printable
 from dpo_tui.widgets.compact_inputs import LineInput, TickList
 
@@ -90,7 +91,7 @@ class RepairDialog(ModalScreen[RepairChoice | None]):
         """Close with the choice."""
         typed = self.query_one(LineInput).value.strip()
         if typed:
-            self.dismiss((self._chosen(), Path(typed).expanduser()))
+            self.dismiss((self._chosen(), expanded(typed)))
 
     def action_cancel(self) -> None:
         """Close with None."""

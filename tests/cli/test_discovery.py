@@ -1,6 +1,7 @@
 """Finding commands: completion by a real shell, near names, and the description for programs."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from dpo_tui.cli import COMMANDS, cli
 from tests.support.app import ended_run
 from tests.support.command_line import CommandLine
+from tests.support.repository import ROOT
 
 
 def complete(home: Path, *words: str) -> list[str]:
@@ -57,6 +59,41 @@ def test_the_script_of_each_shell_is_one_that_it_takes(dpo_tui: CommandLine, tmp
         script.write_text(out)
         checked = subprocess.run([shell, "-n", str(script)], check=False, capture_output=True, text=True)
         assert (checked.returncode, checked.stderr) == (0, "")
+
+
+# What a shell does when tab is pressed after "dpo-tui status hel".
+PRESS_TAB = {
+    "bash": 'eval "$(dpo-tui completion bash)"; COMP_WORDS=(dpo-tui status hel); COMP_CWORD=2; '
+    "_dpo_tui_completion dpo-tui; printf '%s\\n' \"${COMPREPLY[@]}\"",
+    "zsh": "compdef() { :; }; _describe() { print -l -- ${(P)3}; }; "
+    'eval "$(dpo-tui completion zsh)"; '
+    "words=(dpo-tui status hel); CURRENT=3; _dpo_tui_completion",
+    "fish": 'dpo-tui completion fish | source; complete -C "dpo-tui status hel"',
+}
+
+
+@pytest.mark.parametrize("shell", PRESS_TAB)
+def test_a_shell_proposes_the_names_of_runs(tmp_path: Path, shell: str) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    ended_run(tmp_path, "20261101-101010-aaaa", "helpful", steps=2)
+    command = tmp_path / "bin" / "dpo-tui"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m dpo_tui "$@"\n')
+    command.chmod(0o755)
+    pressed = subprocess.run(
+        [shell, "-c", PRESS_TAB[shell]],
+        env={
+            "PATH": f"{command.parent}:/usr/bin:/bin",
+            "DPO_TUI_HOME": str(tmp_path),
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.match(r"helpful\b", pressed.stdout), pressed
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from dpo_tui.config.library_fields import trl_fields
 from dpo_tui.config.passthrough_names import LOGIN, REFUSED, SECRETS, SETTING_FOR
 from dpo_tui.config.problems import advice_on
 from dpo_tui.config.schema import PASSTHROUGH, choices, fields
+from dpo_tui.paths import expanded
 
 OWN_FOLDER = "a run has a folder of its own; `dpo-tui paths` says where"
 ONE_GPU = "[compute] gpus, gpu_count and distributed say which GPUs train together, and how (ddp, fsdp2)"
@@ -353,5 +354,5 @@ def _described(source: DataSource) -> str:
 
 def beside(folder: Path, name: str) -> Path:
     """A path that a file names: from the current folder where it exists there, else from the file's own folder."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     return path if path.exists() or path.is_absolute() or not (folder / path).exists() else folder / path

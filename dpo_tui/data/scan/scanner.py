@@ -42,7 +42,7 @@ from dpo_tui.data.tokens.count_tokens import count_tokens, sample_pairs
 from dpo_tui.data.tokens.template_check import check_rows
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.data.tokens.tool_arguments import with_pair_arguments_for
-from dpo_tui.errors import DpoTuiError, HomeError
+from dpo_tui.errors import DpoTuiError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
 from dpo_tui.processes.process_pool import cores, run_in_order
 
@@ -317,9 +317,9 @@ def main() -> int:
         return 0  # the parent is gone
     except OSError as error:
         # Errors of the dataset's files are DataErrors by now, so this one is of the cache or the temporary folder.
-        message = f"{error.filename or paths.cache()}: {error.strerror or error}"
-        emit({"event": "error", "message": message, "hint": "Free some space there, or set DPO_TUI_HOME elsewhere."})
-        return HomeError.exit_code
+        refused = paths.home_error(f"the scan cannot write {error.filename or paths.cache()}", error)
+        emit({"event": "error", "message": refused.message, "hint": refused.hint})
+        return refused.exit_code
     return 0
 
 

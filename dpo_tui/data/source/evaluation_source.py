@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_tui.data.source.dataset_splits import EVALUATION_WORDS, TRAINING_SPLITS, choose_split
 from dpo_tui.data.source.locate import splits_of
 from dpo_tui.data.source.source import Source, training_source
 from dpo_tui.errors import DataError
+from dpo_tui.paths import expanded
 
 if TYPE_CHECKING:
     from dpo_tui.config.schema import Config
@@ -77,7 +77,7 @@ def _with_split(source: Source, trained: Source | None) -> EvaluationSource:
     own = ""
     if trained is not None:
         if not splits:
-            if not Path(source.location).expanduser().exists():
+            if not expanded(source.location).exists():
                 raise _nothing_but("no split by name", source)
             return EvaluationSource(source, f"evaluation: {_ROWS_TRAINED_ON}: eval_dataset is the dataset itself")
         own = choose_split(splits, trained.split, source.location)
@@ -107,5 +107,5 @@ def is_same_location(one: str, other: str) -> bool:
     """Whether two locations are the same, also where one is a relative path."""
     if one == other:
         return True
-    paths = Path(one).expanduser(), Path(other).expanduser()
+    paths = expanded(one), expanded(other)
     return all(path.exists() for path in paths) and paths[0].resolve() == paths[1].resolve()

@@ -22,6 +22,7 @@ from dpo_tui.data.source.hub_dataset import cached, download, hub_splits
 from dpo_tui.data.source.source import READABLE, DataFile, Progress, Source, data_file, is_data_file
 from dpo_tui.errors import DataError
 from dpo_tui.hub.repository import looks_like_hub_id
+from dpo_tui.paths import expanded
 
 _ONLY_SUBSET = "default"
 """What the `datasets` library calls the subset of data that has only one."""
@@ -61,7 +62,7 @@ def locate(source: Source, progress: Progress | None = None) -> list[DataFile]:
 def _located(source: Source, progress: Progress | None) -> list[DataFile]:
     if not source.location:  # Path("") is the working folder, which nobody has asked for
         raise DataError("the dataset has no name", hint="Give a file, a folder or a hub id such as org/name.")
-    path = Path(source.location).expanduser()
+    path = expanded(source.location)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -109,7 +110,7 @@ def locate_evaluation(source: Source, evaluation: Source | None) -> list[DataFil
         return locate(evaluation)
     if source.more or is_pattern(source.location):  # what belongs to one of several is held out from it, too
         return []
-    path = Path(source.location).expanduser()
+    path = expanded(source.location)
     if path.is_file():
         return []
     find = locate if path.is_dir() else _from_hub_cache
@@ -134,7 +135,7 @@ def splits_of(source: Source) -> list[str]:
     Raises:
         DataError: the dataset cannot be reached, or has no such subset.
     """
-    path = Path(source.location).expanduser()
+    path = expanded(source.location)
     if path.is_dir():
         path = _subset_folder(path, source)
         if (path / "dataset_dict.json").is_file():

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
 from dpo_tui import paths
+from dpo_tui.errors import HomeError
 from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
 from dpo_tui.hardware.memory.memory_estimate import GB
 from dpo_tui.hardware.profiles import MINIMUM_RAM_GB, format_gb
@@ -15,6 +17,8 @@ _HOME_GB = 5  # checkpoints: an adapter with its optimizer is 0.1 to 1.5 GB, two
 _CACHE_GB = 20  # an 8B model in 16 bit is 16 GB
 _SHM_GB = 0.5  # data loader processes pass batches through it; a container's default is 64 MB
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only its size is looked at
+_VOLUME = Path("/workspace")
+"""Where rented GPU boxes mount what outlives the container."""
 _SOFTWARE_DATE = 1_760_000_000  # October 2025; a clock before that is wrong
 
 
@@ -49,9 +53,28 @@ def container(facts: MachineFacts) -> DoctorFinding | None:
 @check
 def disk_for_runs(facts: MachineFacts) -> DoctorFinding:
     """Disk for checkpoints."""
-    return _disk(
-        "disk-runs", paths.home(), _HOME_GB, "checkpoints and logs", "export DPO_TUI_HOME=/a/larger/disk/dpo-tui"
+    fix = "export DPO_TUI_HOME=/a/larger/disk/dpo-tui"
+    try:
+        home = paths.home()
+    except HomeError as error:
+        return DoctorFinding("disk-runs", "fail", error.message, fix)
+    return _disk("disk-runs", home, _HOME_GB, "checkpoints and logs", fix)
+
+
+@check
+def volume(facts: MachineFacts) -> DoctorFinding | None:
+    """Whether runs are kept in a rented container, which is deleted with them, beside a volume that stays."""
+    try:
+        home = paths.home()
+    except HomeError:
+        return None  # the check before says so
+    if not _VOLUME.is_mount() or _device_of(home) != _device_of(Path("/")):
+        return None
+    message = (
+        f"Runs are kept in {home}, on the disk of the system; in a container they go with it. {_VOLUME} is a volume."
     )
+    fix = f"export DPO_TUI_HOME={_VOLUME}/dpo-tui HF_HOME={_VOLUME}/huggingface"
+    return DoctorFinding("volume", "warn", message, fix)
 
 
 @check
@@ -79,17 +102,46 @@ def clock(facts: MachineFacts) -> DoctorFinding:
 
 
 def _disk(name: str, folder: Path, wanted: float, what: str, fix: str) -> DoctorFinding:
-    existing = next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
+    if str(folder).startswith("~"):
+        return DoctorFinding(name, "fail", f"{folder}: this user has no home folder (HOME is not set)", fix)
+    existing = next((one for one in (folder, *folder.parents) if _exists(one)), Path("/"))
+    if refusal := _refusal(existing):
+        message = f"{existing} cannot be written ({refusal}), and {what} belong there"
+        return DoctorFinding(name, "fail", message, fix)
     free = _free_at(existing)
     if free is None:
-        return DoctorFinding(name, "warn", f"{folder} cannot be read", fix)
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        return DoctorFinding(name, "fail", f"{existing} cannot be written, and {what} belong there", fix)
+        return DoctorFinding(name, "warn", f"the free space of {existing} cannot be read", fix)
     if free < wanted * GB:
         status = "fail" if free < wanted * GB / 10 else "warn"
         message = f"{format_gb(free)} free at {existing} for {what}; {wanted} GB is comfortable"
         return DoctorFinding(name, status, message, fix)  # type: ignore[arg-type]
     return DoctorFinding(name, "ok", f"{format_gb(free)} free at {existing} for {what}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; what lies in a folder that cannot be searched counts as not there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _refusal(folder: Path) -> str:
+    """Why no file can be made in a folder; empty where one can.
+
+    A file is made, and not `os.access` asked: root is told that it may write where a network disk then refuses it.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _device_of(path: Path) -> int | None:
+    """The file system of a path, or of the nearest folder above it that is there."""
+    existing = next((one for one in (path, *path.parents) if _exists(one)), None)
+    return existing.stat().st_dev if existing else None
 
 
 def _free_at(folder: Path) -> int | None:

@@ -8,7 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from dpo_tui.hardware.cuda_devices import visible_gpus
 from dpo_tui.hardware.doctor.registry import DoctorFinding, MachineFacts, check
+from dpo_tui.hardware.doctor.torch_install import REQUIREMENT, torch_install
 from dpo_tui.processes import unsloth_environment
+from dpo_tui.processes.install_command import install_command, uses_pip
 
 Version = tuple[int, ...]
 _PYTHON = (3, 11)
@@ -39,6 +41,13 @@ def parse_version(text: str) -> Version:
     """Return the leading numbers of a version: (2, 13, 0) for "2.13.0+cu128"."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match.group(0).split(".")) if match else ()
+
+
+def requirement_of(package: str) -> str:
+    """The requirement of a package, as pip takes it: ``trl>=1.14,<2,!=1.15.0``."""
+    allowed = SUPPORTED_VERSIONS[package]
+    low, high, *broken = (".".join(map(str, version)) for version in (allowed.low, allowed.high, *allowed.broken))
+    return ",".join([f"{package}>={low}", f"<{high}", *(f"!={version}" for version in broken)])
 
 
 def problem_of(package: str, found: str) -> str | None:
@@ -76,7 +85,11 @@ def packages(facts: MachineFacts) -> DoctorFinding:
         problem = problem_of(package, found)
         problems += [problem] if problem else []
     if problems:
-        fix = f"{sys.executable} -m pip install --upgrade --upgrade-strategy only-if-needed dpo-tui"
+        # Only what is wrong: the others may be builds that suit this machine, as torch's must.
+        wrong = [name for name in SUPPORTED_VERSIONS if any(one.startswith(f"{name} ") for one in problems)]
+        others = [requirement_of(name) for name in wrong if name != "torch"]
+        commands = [_torch_install(facts)] if "torch" in wrong else []
+        fix = " && ".join(commands + ([install_command(*others)] if others else []))
         return DoctorFinding("packages", "fail", "; ".join(problems), fix)
     return DoctorFinding("packages", "ok", ", ".join(shown))
 
@@ -89,8 +102,7 @@ def torch(facts: MachineFacts) -> DoctorFinding:
             "torch", "warn", facts.stack_fault, f"{sys.executable} -m dpo_tui.train.tools.stack_report"
         )
     if error := facts.stack.get("torch_error"):
-        fix = f"{sys.executable} -m pip install --force-reinstall torch"
-        return DoctorFinding("torch", "fail", f"torch cannot be imported: {error}", fix)
+        return DoctorFinding("torch", "fail", f"torch cannot be imported: {error}", _torch_install(facts))
     shown, build = f"torch {facts.stack.get('torch')}", facts.stack.get("cuda_build")
     gpus = facts.inventory.gpus
     if not gpus:
@@ -99,10 +111,10 @@ def torch(facts: MachineFacts) -> DoctorFinding:
     driver, cuda = gpus[0].driver or "?", gpus[0].cuda or "?"
     if not build:
         message = f"{shown} is a CPU build, so it cannot use {gpus[0].name}."
-        return DoctorFinding("torch", "fail", message, _cuda_install(cuda))
+        return DoctorFinding("torch", "fail", message, _torch_install(facts))
     if parse_version(cuda) and parse_version(cuda)[0] < parse_version(build)[0]:
         message = f"{shown} is built for CUDA {build}; driver {driver} supports CUDA up to {cuda}."
-        return DoctorFinding("torch", "fail", message, f"update the NVIDIA driver, or {_cuda_install(cuda)}")
+        return DoctorFinding("torch", "fail", message, f"{_torch_install(facts)}   (or update the NVIDIA driver)")
     if not facts.stack.get("available"):
         if facts.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
             return DoctorFinding(
@@ -128,9 +140,7 @@ def device_support(facts: MachineFacts) -> DoctorFinding | None:
         return None
     if unsupported:
         message = f"this torch build has no code for {', '.join(unsupported)}; it has {', '.join(codes)}"
-        return DoctorFinding(
-            "device-support", "fail", message, "install a newer torch build: pytorch.org/get-started shows the command"
-        )
+        return DoctorFinding("device-support", "fail", message, _torch_install(facts))
     return DoctorFinding("device-support", "ok", "torch has code for every visible GPU")
 
 
@@ -142,7 +152,8 @@ def bitsandbytes(facts: MachineFacts) -> DoctorFinding | None:
     if "bitsandbytes" not in facts.stack and "bitsandbytes_error" not in facts.stack:
         message = "bitsandbytes was not imported in time"
         return DoctorFinding("bitsandbytes", "warn", message, f"{sys.executable} -m dpo_tui.train.tools.stack_report")
-    reinstall = f"{sys.executable} -m pip install --force-reinstall --no-deps bitsandbytes"
+    again = ("--force-reinstall",) if uses_pip() else ("--reinstall-package", "bitsandbytes")
+    reinstall = install_command(*again, "--no-deps", "bitsandbytes")
     if error := facts.stack.get("bitsandbytes_error"):
         return DoctorFinding(
             "bitsandbytes", "fail", f"bitsandbytes cannot be imported, so no 4-bit: {error}", reinstall
@@ -176,5 +187,10 @@ def _runs_on(code: str, major: int, minor: int) -> bool:
     return code_major == major and code_minor <= minor
 
 
-def _cuda_install(cuda: str) -> str:
-    return f"install a torch build for CUDA {cuda} or older: pytorch.org/get-started shows the command"
+def _torch_install(facts: MachineFacts) -> str:
+    """The command that installs the build of torch for this machine; the plain one where there is no GPU."""
+    gpus = facts.inventory.gpus
+    if not gpus:
+        return install_command(REQUIREMENT)
+    capabilities = tuple(gpu.compute_capability for gpu in gpus if gpu.compute_capability is not None)
+    return torch_install(parse_version(gpus[0].cuda or ""), capabilities)

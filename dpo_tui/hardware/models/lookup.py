@@ -13,6 +13,7 @@ from dpo_tui.errors import ConfigError
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.read_model import from_config
 from dpo_tui.hub.cache import cached_config
+from dpo_tui.paths import expanded
 from dpo_tui.text.printable import printable
 
 
@@ -50,7 +51,7 @@ def architecture_of(model_name: str, revision: str | None = None) -> Architectur
         ConfigError: the dimensions are not known, or cannot be counted.
     """
     shown = printable(model_name, single_line=True)
-    folder = Path(model_name).expanduser()
+    folder = expanded(model_name)
     if folder.is_dir():
         return _from_folder(folder, shown)
     cached = cached_config(model_name, revision)
@@ -92,7 +93,7 @@ def _from_folder(folder: Path, shown: str) -> Architecture:
         adapter = folder / "adapter_config.json"
         if adapter.is_file():
             base = _read_json(adapter, shown).get("base_model_name_or_path")
-            if isinstance(base, str) and base and Path(base).expanduser() != folder:
+            if isinstance(base, str) and base and expanded(base) != folder:
                 return architecture_of(base)
         raise ConfigError(
             f"model {shown}: no config.json in that folder", hint="give the folder that holds the model's files"

@@ -15,6 +15,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
+from dpo_tui.paths import expanded
 from dpo_tui.hub.repository import PACKED, SUFFIXES
 from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
@@ -49,7 +50,7 @@ class PathSuggester(Suggester):
         if not value:
             return None
         last = value.rpartition(",")[2].lstrip()  # of several with commas, the one that is being typed
-        path = Path(last).expanduser()
+        path = expanded(last)
         folder, stem = (path, "") if last.endswith("/") else (path.parent, path.name)
         if not last:
             return None
@@ -131,7 +132,7 @@ class DataStep(Vertical):
     def _field_changed(self, message: Input.Changed) -> None:
         message.stop()
         locations = locations_of(message.value)
-        if locations and all(Path(one).expanduser().is_file() for one in locations):
+        if locations and all(expanded(one).is_file() for one in locations):
             self._load_preview(message.value)
 
     @on(OptionList.OptionSelected)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
+from dpo_tui.paths import expanded
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.merged_start import MergedStart
 
@@ -37,7 +38,7 @@ def base_folder(config: Config) -> Path:
 
 def local_base_folder(model_name: str, revision: str | None = None) -> Path | None:
     """Return the folder of a model that is on this machine, by itself or in the hub's cache; None for any other."""
-    local = Path(model_name).expanduser()
+    local = expanded(model_name)
     if local.is_dir():
         return local
     from huggingface_hub import snapshot_download

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from dpo_tui.errors import TrainingError, UsageError
+from dpo_tui.paths import expanded
 from dpo_tui.processes.child_environment import child_environment
 from dpo_tui.text.printable import printable
 
@@ -31,7 +32,7 @@ def find_converter() -> list[str] | None:
     if named == "none":
         return None
     if named:
-        place = Path(named).expanduser()
+        place = expanded(named)
         script = place / _SCRIPT if place.is_dir() else place
         if not script.is_file():
             raise UsageError(
