@@ -23,7 +23,7 @@ _HUB_ID = (
     "a hub id is a name, or an organisation and a name: Qwen/Qwen3-0.6B, of letters, digits, - _ and . ; "
     "a folder is given by its path; run:ID means the model of an earlier run"
 )
-_LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"'
+_LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, and set {} = "/path/to/folder"'
 _ADAPTER_HERE = "download it, with its base model, and name its folder: hf download {0} --local-dir DIR"
 
 
@@ -184,7 +184,8 @@ def _ask_hub(name: str, revision: str | None, setting: str) -> None:
         ) from None
     except Exception as error:  # the hub's client lets every exception of its HTTP library through
         raise ConfigError(
-            f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}", hint=_LOCAL_FOLDER
+            f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}",
+            hint=_LOCAL_FOLDER.format(setting),
         ) from None
     _check_repository({file.rfilename for file in found.siblings or ()}, name, place)
 

@@ -218,8 +218,9 @@ def _evaluates_by_default_split(conversion: Conversion, raw: Mapping[str, Any]) 
     """Whether the split that is evaluated on is the default one, ``test``, of a dataset that has splits."""
     given = {"eval_dataset", "eval_dataset_split", "eval_split"} & conversion.values.keys()
     dataset = conversion.values.get("dataset")
-    names_one = {"dataset_name", "dataset_mixer"} & raw.keys() and isinstance(dataset, str)
-    return bool(evaluates(raw) and names_one and not given and not Path(dataset).is_file())
+    if given or not isinstance(dataset, str) or not {"dataset_name", "dataset_mixer"} & raw.keys():
+        return False
+    return evaluates(raw) and not Path(dataset).is_file()
 
 
 def _test_split(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
