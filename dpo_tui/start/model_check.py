@@ -93,7 +93,7 @@ def model_refusal(loaded: LoadedConfig, *, has_gpu: bool = True) -> ConfigError 
     if not Path(config.model_name).is_absolute() and local_model_folder(name, config.model_revision) is None:
         return None
     try:
-        check_model(config, has_gpu=has_gpu)
+        check_model(trusted(config), has_gpu=has_gpu)
     except ConfigError as error:
         return error
     return None
@@ -105,7 +105,7 @@ def model_remarks(config: Config, *, has_gpu: bool = True) -> tuple[str, ...]:
     if found is None or not (has_weights(found) or is_adapter(config.model_name)):
         return ()
     try:
-        return tuple(check_model(config, has_gpu=has_gpu))
+        return tuple(check_model(trusted(config), has_gpu=has_gpu))
     except ConfigError as error:
         return (f"A run would not start: {error.message}. {error.hint or ''}".strip(),)
 
