@@ -44,6 +44,7 @@ from dpo_tui.config.schema import fields
 _RENAMED = {
     "max_length": "max_seq_length",
     "lora_rank": "lora_r",
+    "lorap_lr_ratio": "loraplus_lr_ratio",
     "run_name": "name",
     "ref_adapters": "ref_adapter",
 }

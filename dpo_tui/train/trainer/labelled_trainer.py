@@ -13,6 +13,7 @@ from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
 from dpo_tui.train.shortcuts import reference_precompute
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
 from dpo_tui.train.trainer import token_cache
+from dpo_tui.train.trainer.lora_plus import LoraPlus
 from dpo_tui.train.trainer.reference_scores import ReferenceScores, trl_scores_first
 from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
@@ -26,7 +27,7 @@ if Version(trl.__version__) < Version("1.16"):
 __all__ = ["KTOTrainer", "LabelledTrainer", "build_labelled_trainer"]
 
 
-class LabelledTrainer(ReferenceScores, SharedEvaluation, ShardedState, KTOTrainer):  # type: ignore[misc]
+class LabelledTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState, KTOTrainer):  # type: ignore[misc]
     """TRL's KTOTrainer; the loss is TRL's.
 
     In several processes the KL term of a step's part is, as in TRL, the mean over the micro-batches that all of them

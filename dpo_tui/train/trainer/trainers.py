@@ -17,6 +17,7 @@ from dpo_tui.train.shortcuts import reference_precompute
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.callbacks import RunCallback
 from dpo_tui.train.trainer.grouped_sampler import grouped_sampler
+from dpo_tui.train.trainer.lora_plus import LoraPlus
 from dpo_tui.train.trainer.pair_rows import PairRows
 from dpo_tui.train.trainer.reference_scores import ReferenceScores, trl_scores_first
 from dpo_tui.train.trainer.run_datasets import RunDatasets
@@ -26,7 +27,7 @@ from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
 
-class PairTrainer(ReferenceScores, SharedEvaluation, ShardedState, PairRows, DPOTrainer):  # type: ignore[misc]
+class PairTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState, PairRows, DPOTrainer):  # type: ignore[misc]
     """TRL's DPOTrainer with phases in the journal, our shortcuts, and our caches of tokens and reference scores.
 
     Args:
@@ -87,7 +88,7 @@ class PairTrainer(ReferenceScores, SharedEvaluation, ShardedState, PairRows, DPO
             return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-class DemonstrationTrainer(SharedEvaluation, ShardedState, SFTTrainer):  # type: ignore[misc]
+class DemonstrationTrainer(LoraPlus, SharedEvaluation, ShardedState, SFTTrainer):  # type: ignore[misc]
     """TRL's SFTTrainer with the phase of its tokenising in the journal."""
 
     def __init__(self, journal: Journal, **options: Any) -> None:
