@@ -142,8 +142,8 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
         conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped={**DROPPED, **trackers}, arguments=arguments
     )
     conversion.fill_in(DEFAULTS, "Axolotl")
-    if "excess_length_strategy" not in raw:
-        conversion.drop("excess_length_strategy", f"Axolotl's default, 'drop': {LONG_ROWS}")
+    if (key := "excess_length_strategy") not in raw:
+        conversion.drop(key, f"Axolotl's default, 'drop': {LONG_ROWS}")
     if not _has_plain_text(raw):
         train_answers(conversion, "Axolotl")
     without_reference(conversion, METHOD_DEFAULTS, "Axolotl")
@@ -159,10 +159,7 @@ def _rl(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> N
 
 
 def _long_rows(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    if str(value).lower() == "truncate":
-        conversion.drop(key, LONG_ROWS)
-    else:
-        conversion.drop(key, f"{value}: {LONG_ROWS}")
+    conversion.drop(key, LONG_ROWS if str(value).lower() == "truncate" else f"{value}: {LONG_ROWS}")
 
 
 def _alpha_of_orpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
@@ -182,10 +179,9 @@ def _other_beta(raw: Mapping[str, Any]) -> str:
 
 
 def _beta(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    if name := _other_beta(raw):
-        conversion.drop(key, f"{name} is given too, and wins")
-    elif key == "dpo_beta" and raw.get("rl_beta") is not None:
-        conversion.drop(key, "rl_beta is given too, and wins")
+    winner = _other_beta(raw) or ("rl_beta" if key == "dpo_beta" and raw.get("rl_beta") is not None else "")
+    if winner:
+        conversion.drop(key, f"{winner} is given too, and wins")
     else:
         conversion.take(key, "beta", number(value))
 

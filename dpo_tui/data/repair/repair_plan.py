@@ -112,7 +112,7 @@ class PlannedRows:
         """Whether every item consists of plain texts; otherwise all are written as lists of messages."""
         form = self._form
         return all(
-            all(isinstance(part, str) for part in form.texts(item))
+            all(isinstance(part, str) for part in form.measured(item))
             and not form.turns(item).system
             and not form.turns(item).tools
             for row in self
@@ -154,7 +154,7 @@ class PlannedRows:
 
     def _is_too_long(self, item: Any) -> bool:
         longest = self._plan.longest_text
-        return longest is not None and any(len(text_of(part)) > longest for part in self._form.texts(item))
+        return longest is not None and any(len(text_of(part)) > longest for part in self._form.measured(item))
 
 
 def _restored(turns: Turns) -> Turns:

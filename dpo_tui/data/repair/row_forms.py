@@ -57,7 +57,7 @@ class RowForm(Protocol):
     def with_turns(self, item: Any, turns: Turns) -> Any:
         """The item with other texts."""
 
-    def texts(self, item: Any) -> tuple[Text, ...]:
+    def measured(self, item: Any) -> tuple[Text, ...]:
         """The texts whose length counts, the prompt first."""
 
     def is_usable(self, item: Any) -> bool:
@@ -95,7 +95,7 @@ class _Pairs:
     def with_turns(self, item: Turns, turns: Turns) -> Turns:
         return turns
 
-    def texts(self, item: Turns) -> tuple[Text, ...]:
+    def measured(self, item: Turns) -> tuple[Text, ...]:
         return item[:3]
 
     def is_usable(self, item: Turns) -> bool:
@@ -144,7 +144,7 @@ class _LabelledAnswers:
     def with_turns(self, item: LabelledTurns, turns: Turns) -> LabelledTurns:
         return item._replace(turns=turns)
 
-    def texts(self, item: LabelledTurns) -> tuple[Text, ...]:
+    def measured(self, item: LabelledTurns) -> tuple[Text, ...]:
         return item.turns.prompt, item.turns.chosen
 
     def is_usable(self, item: LabelledTurns) -> bool:
