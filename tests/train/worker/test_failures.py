@@ -31,7 +31,7 @@ from dpo_tui.train.worker.failures import Failure, describe_failure
             DataError.exit_code,
         ),
         (AttributeError("'tuple' object has no attribute 'dtype'"), "router", "q_proj", DataError.exit_code),
-        (OSError("We couldn't connect to the hub"), "the hub cannot be reached", "model_name = ", exit_codes.FAILED),
+        (OSError("We couldn't connect to the hub"), "the hub cannot be reached", "name that folder", exit_codes.FAILED),
         (OSError("x is not a valid model identifier"), "no such model", "check the name", exit_codes.FAILED),
         (PermissionError(errno.EACCES, "Permission denied", "/a/b"), "/a/b: Permission denied", "", exit_codes.FAILED),
         (ValueError("first line\nsecond"), "ValueError: first line", "train.log", exit_codes.FAILED),
