@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 @click.option("--chat-template-kwargs", "variables", metavar="TABLE", help="As in a config: {enable_thinking = false}")
 @click.option("--eos-token", metavar="TOKEN", help="The end-of-text token, if not the tokenizer's.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--write", type=click.Path(path_type=Path), help="Write the repaired pairs to this JSONL file.")
+@click.option("--write", type=click.Path(path_type=Path), help="Write a repaired copy to this JSONL file.")
 @click.option("--drop", multiple=True, metavar="CHECK", help="Leave out the rows that a check names; repeatable.")
-@click.option("--flip", multiple=True, type=click.IntRange(1), metavar="ROW", help="Swap the answers of a row.")
-@click.option("--cap", type=click.IntRange(1), metavar="N", help="Leave out pairs with a text beyond N characters.")
+@click.option(
+    "--flip", multiple=True, type=click.IntRange(1), metavar="ROW", help="Swap answers, or the label, of a row."
+)
+@click.option("--cap", type=click.IntRange(1), metavar="N", help="Leave out what has a text beyond N characters.")
 @click.option("--fix-encoding", is_flag=True, help="Restore texts that were encoded twice, such as Ã¤ for ä.")
 @click.option(
     "--hold-out", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", help="Also write an eval file."
@@ -111,8 +113,6 @@ def inspect(
     )
     with ScanProcess(request) as process:
         report = _report_of(process.events())
-    if write is not None and "completion" in report["columns"]:
-        raise UsageError("--write repairs pairs, and these are labelled answers", hint="Leave --write out.")
     if rating_threshold is not None and "label" not in report["columns"]:
         narrate(
             f"--rating-threshold {rating_threshold:g} does nothing: these are pairs, which have no ratings to divide"
@@ -133,7 +133,7 @@ def inspect(
             hold_out=hold_out or 0.0,
             fix_encoding=fix_encoding,
         )
-        _write_repaired(source, write, plan)
+        _write_repaired(source, write, plan, report["columns"])
 
 
 def _template_settings(file: str | None, variables: str | None, eos_token: str | None) -> TemplateSettings:
@@ -180,12 +180,13 @@ def _report_of(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return report
 
 
-def _write_repaired(source: Source, write: Path, plan: "RepairPlan") -> None:
+def _write_repaired(source: Source, write: Path, plan: "RepairPlan", columns: dict[str, str]) -> None:
     from dpo_tui.data.repair.repair import repair
+    from dpo_tui.data.repair.row_forms import form_of
 
-    done = repair(source, plan, write)
+    done = repair(source, plan, write, form=form_of(columns))
     held_out = f", {done.held_out:,} held out in {done.evaluation}" if done.evaluation else ""
-    narrate(f"{done.written:,} pairs written to {write}{held_out}")
+    narrate(f"{done.written:,} {done.noun} written to {write}{held_out}")
     narrate(f"{done.left_out:,} rows left out, {done.changed:,} changed; {done.sidecar} says which and why")
 
 

@@ -161,23 +161,26 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def parse_setting(text: str, option: str, example: str) -> tuple[str, str]:
-    """Split ``KEY=TEXT`` of an option of the command line; the key is that of a setting, without its table.
+    """Split ``KEY=TEXT`` of an option of the command line; the key is that of a setting, with or without its table.
 
     ``trl.NAME, ``peft.NAME`` and ``model_init.NAME`` are arguments in the tables of these names.
 
     Raises:
-        ConfigError: there is no ``=``, or no such setting.
+        ConfigError: there is no ``=``, no such setting, or the setting is in another table.
     """
-    key, separator, value = text.partition("=")
-    key = key.strip()
+    whole, separator, value = text.partition("=")
+    key = whole = whole.strip()
     table, _, argument = key.partition(".")
     passed_on = table in PASSTHROUGH and bool(argument)
     if not passed_on:
-        key = key.rpartition(".")[2]
+        table, _, key = key.rpartition(".")
     if not separator or not key:
         raise ConfigError(f"{option} {text}: expected KEY=VALUE", hint=f"for example: {option} {example}")
     if key not in fields() and not passed_on:
         raise InvalidConfigError([unknown_key(key, value)], option)
+    if not passed_on and table not in ("", section_of(key)):
+        problem = ConfigProblem(whole, value.strip(), f"belongs in [{section_of(key)}]: {option} {key}={value.strip()}")
+        raise InvalidConfigError([problem], option)
     return key, value.strip()
 
 

@@ -42,6 +42,7 @@ SETTING_FOR: Mapping[str, Mapping[str, str]] = {
 }
 """By table: the setting that stands for a library's argument of another name."""
 
+_OF_AN_INITIALISATION = "belongs to an init_lora_weights that changes the base model's weights, or needs data first"
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "trl": {
         "output_dir": "a run has a folder of its own; `dpo-tui paths` says where",
@@ -99,6 +100,13 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "loftq_config": "replaces the base model's own weights, which are also the reference",
         "layer_replication": "makes another model of the base, and the reference with it",
         "arrow_config": "is for several adapters at once",
+        "eva_config": _OF_AN_INITIALISATION,
+        "corda_config": _OF_AN_INITIALISATION,
+        "lora_ga_config": _OF_AN_INITIALISATION,
+        "use_qalora": "acts on GPTQ layers alone, and PEFT ignores it on all others without a word",
+        "qalora_group_size": "belongs to use_qalora, which acts on GPTQ layers alone",
+        "velora_config": "makes an adapter with tensors beside A and B, which no merge here knows",
+        "alora_invocation_tokens": "acts behind certain tokens alone, and PEFT allows one forward pass a step for it",
     },
     "model_init": {
         "trust_remote_code": "code from the hub is never run",

@@ -60,6 +60,20 @@ def one_warmup(config: Config) -> ConfigProblem | None:
 
 
 @rule
+def lora_plus_needs_an_adapter(config: Config) -> ConfigProblem | None:
+    """Nothing would read it: the optimizer is chosen by our subclasses of TRL's trainers."""
+    if config.loraplus_lr_ratio is None:
+        return None
+    if not config.use_lora:
+        message = "does nothing with use_lora = false: there is no adapter whose matrices it could tell apart"
+    elif config.provider != "huggingface":
+        message = f'does not work with provider = "{config.provider}", whose trainer makes the optimizer'
+    else:
+        return None
+    return ConfigProblem("loraplus_lr_ratio", config.loraplus_lr_ratio, message)
+
+
+@rule
 def schedule_has_its_arguments(config: Config) -> ConfigProblem | None:
     """Transformers raises when it makes the schedule, after the model is loaded."""
     needed = _SCHEDULE_ARGUMENTS.get(config.lr_scheduler_type, ())

@@ -12,6 +12,7 @@ from textual.widgets import ContentSwitcher
 
 from dpo_tui.paths import expanded
 from dpo_tui.config.schema import Config
+from dpo_tui.data.repair.row_forms import RowForm, form_of
 from dpo_tui.data.scan.scan_process import ScanProcess, ScanRequest
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
@@ -267,9 +268,7 @@ class DataScreen(PairScreen):
         dataset, decisions = self.dataset, self._decisions
         if dataset is None:
             return
-        if self.report is not None and "completion" in self.report["columns"]:
-            self.notify("These are labelled answers: a repaired copy is made of pairs only.", severity="warning")
-            return
+        form = form_of(self.report["columns"] if self.report is not None else {})
         first = (locations_of(self._location) or (self._location,))[0]
         stem = expanded(first).name.partition(".")[0].strip("*?[]") or "pairs"
         out = Path.cwd() / f"{stem}.repaired.jsonl"
@@ -283,13 +282,15 @@ class DataScreen(PairScreen):
         checks, out = chosen
         overwrite = ConfirmDialog(f"Write over {out.name}?", "There is a file of this name.", dangerous=True)
         if not out.exists() or await self.app.push_screen_wait(overwrite):
-            self._save(dataset, decisions, checks, out)
+            self._save(dataset, decisions, checks, out, form)
 
     @work(thread=True, exclusive=True, group="save", exit_on_error=False)
-    def _save(self, dataset: DatasetBrowser, decisions: Decisions, checks: tuple[str, ...], out: Path) -> None:
-        saved = dataset.save(decisions, checks, out)
+    def _save(
+        self, dataset: DatasetBrowser, decisions: Decisions, checks: tuple[str, ...], out: Path, form: RowForm
+    ) -> None:
+        saved = dataset.save(decisions, checks, out, form)
         message = (
-            f"{saved.written:,} pairs written to {out}: {saved.changed:,} rows changed, {saved.left_out:,} left out; "
+            f"{saved.written:,} {saved.noun} written to {out}: {saved.changed:,} rows changed, {saved.left_out:,} left out; "
             f"{saved.sidecar.name} says which."
         )
         self.app.call_from_thread(self.notify, message, markup=False)

@@ -30,6 +30,7 @@ from dpo_tui.screens.steps.model_step import DEMO, ModelStep
 from dpo_tui.screens.steps.settings_step import RECIPE, SettingsStep
 from dpo_tui.start.adapter_start import require_mergeable
 from dpo_tui.start.model_check import model_refusal
+from dpo_tui.start.model_checks.own_code import MEANING, UntrustedCodeError, remember_trust
 from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.printable import printable
@@ -41,6 +42,7 @@ from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.settings_form import SchemaForm
+from dpo_tui.widgets.model_code_dialog import ModelCodeDialog
 from dpo_tui.widgets.tab_strip import TabStrip
 
 STEPS = ("1 Hardware", "2 Model", "3 Data", "4 Settings", "5 Check")
@@ -246,8 +248,26 @@ class NewScreen(FullScreen):
         self.query_one(ModelStep).show_refusal(error, start)
         self._plan_changed()
         is_new = known[0] != plan.config.model_name or known[1] is None
-        if error is not None and is_new and _PANES[self._step] != "model":
+        if isinstance(error, UntrustedCodeError) and is_new:
+            self._ask_about_code(error)
+        elif error is not None and is_new and _PANES[self._step] != "model":
             self.notify(f"{error.message}. {error.hint or ''}".strip(), severity="error", markup=False)
+
+    # Not exclusive: another worker would end this one and leave its dialog open.
+    @work(group="code", exit_on_error=False)
+    async def _ask_about_code(self, error: UntrustedCodeError) -> None:
+        """Ask whether the model's own code may run; a yes is kept, and the model is checked again."""
+        # Code that a config allows by its digest and that has changed since is for whoever wrote the config.
+        if self.plan.config.trust_remote_code is not None or not self.is_current:
+            return
+        meaning = f"{MEANING} Your answer is kept for exactly this code; when a file changes, it is asked again."
+        if not await self.app.push_screen_wait(ModelCodeDialog(error.model, meaning, error.files, error.digest)):
+            return
+        remember_trust(error)
+        self._model_refusal = ("", None)
+        self._check_model(self.plan)
+        if _PANES[self._step] == "check":
+            self._check()
 
     @on(DataStep.Chosen)
     def _data_chosen(self, message: DataStep.Chosen) -> None:
@@ -282,7 +302,7 @@ class NewScreen(FullScreen):
         try:
             prepared = prepare(plan.loaded(), report=self._show_merge_progress)
         except DpoTuiError as error:
-            self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
+            self._show_problem(pane, error)
             return
         forecast = self._forecaster.forecast(plan) if self._forecaster is not None else Forecast()
         ready = check_step.verdict(forecast, on_cpu=not prepared.devices and prepared.device_request is None)
@@ -293,10 +313,16 @@ class NewScreen(FullScreen):
         try:
             text = [(line, "text") for line in plan_lines(planned_sweep(plan))]
         except DpoTuiError as error:
-            self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
+            self._show_problem(pane, error)
             return
         ready = [("Ready: enter starts the sweep, and it goes on without this window.", "good")]
         self.app.call_from_thread(pane.show, text, ready=ready)
+
+    def _show_problem(self, pane: CheckStep, error: DpoTuiError) -> None:
+        """Show why the plan cannot run, and ask where a yes is all that is missing; called in a thread."""
+        self.app.call_from_thread(pane.show, [(f"✗ {error.message}", "bad"), (error.hint or "", "accent")])
+        if isinstance(error, UntrustedCodeError):
+            self.app.call_from_thread(self._ask_about_code, error)
 
     def _show_merge_progress(self, message: Mapping[str, Any]) -> None:
         """Show the progress of merging an earlier run's adapter, which may take minutes; called in a thread."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 
-from dpo_tui.data.repair.repair_plan import Edit
+from dpo_tui.data.repair.row_forms import Edit
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, BrowsedPair
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.edit_dialog import EditAnswersDialog

@@ -23,7 +23,7 @@ _HUB_ID = (
     "a hub id is a name, or an organisation and a name: Qwen/Qwen3-0.6B, of letters, digits, - _ and . ; "
     "a folder is given by its path; run:ID means the model of an earlier run"
 )
-_LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"'
+_LOCAL_FOLDER = 'download it where there is a connection, copy the folder here, and set {} = "/path/to/folder"'
 _ADAPTER_HERE = "download it, with its base model, and name its folder: hf download {0} --local-dir DIR"
 
 
@@ -93,7 +93,7 @@ def model_refusal(loaded: LoadedConfig, *, has_gpu: bool = True) -> ConfigError 
     if not Path(config.model_name).is_absolute() and local_model_folder(name, config.model_revision) is None:
         return None
     try:
-        check_model(config, has_gpu=has_gpu)
+        check_model(trusted(config), has_gpu=has_gpu)
     except ConfigError as error:
         return error
     return None
@@ -105,7 +105,7 @@ def model_remarks(config: Config, *, has_gpu: bool = True) -> tuple[str, ...]:
     if found is None or not (has_weights(found) or is_adapter(config.model_name)):
         return ()
     try:
-        return tuple(check_model(config, has_gpu=has_gpu))
+        return tuple(check_model(trusted(config), has_gpu=has_gpu))
     except ConfigError as error:
         return (f"A run would not start: {error.message}. {error.hint or ''}".strip(),)
 
@@ -184,7 +184,8 @@ def _ask_hub(name: str, revision: str | None, setting: str) -> None:
         ) from None
     except Exception as error:  # the hub's client lets every exception of its HTTP library through
         raise ConfigError(
-            f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}", hint=_LOCAL_FOLDER
+            f"{place}: is not on this machine and the hub cannot be reached: {_reason(error)}",
+            hint=_LOCAL_FOLDER.format(setting),
         ) from None
     _check_repository({file.rfilename for file in found.siblings or ()}, name, place)
 

@@ -10,7 +10,8 @@ from dpo_tui.data.pairs.labelled_answer import LabelledTurns
 from dpo_tui.data.pairs.pair import Unreadable, text_of
 from dpo_tui.data.pairs.word_diff import word_difference
 from dpo_tui.data.repair.repair import Repaired, repair
-from dpo_tui.data.repair.repair_plan import Edit, RepairPlan
+from dpo_tui.data.repair.repair_plan import RepairPlan
+from dpo_tui.data.repair.row_forms import LABELLED_ANSWERS, PAIRS, Edit, RowForm
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.row_index import RowIndex, open_index
 from dpo_tui.data.scan.row_search import labelled_turns_of, next_flagged, search, turns_of
@@ -129,6 +130,13 @@ def _browsed_answer(row: int, labelled: LabelledTurns, flagged_by: tuple[str, ..
     return BrowsedPair(row, prompt, chosen, rejected, difference, flagged_by=flagged_by, place=place)
 
 
+def _decided(labelled: LabelledTurns, row: int, decisions: Decisions) -> LabelledTurns:
+    """A labelled answer with the decisions about its row applied."""
+    if (edit := decisions.edits.get(row)) is not None:
+        labelled = LABELLED_ANSWERS.edited(labelled, edit)
+    return LABELLED_ANSWERS.flipped(labelled) if row in decisions.flipped else labelled
+
+
 class DatasetBrowser:
     """A dataset opened for reading any row. Every method may read the disk: call them from a thread.
 
@@ -170,7 +178,7 @@ class DatasetBrowser:
         if isinstance(found, Unreadable):
             labelled = labelled_turns_of(content, self._recogniser)
             if labelled:
-                return _browsed_answer(row, labelled[0], flagged_by, place)
+                return _browsed_answer(row, _decided(labelled[0], row, decisions), flagged_by, place)
             return BrowsedPair(row, problem=found.message, flagged_by=flagged_by, place=place)
         turns = found[0]
         prompt, chosen, rejected = text_of(turns.prompt), text_of(turns.chosen), text_of(turns.rejected)
@@ -247,13 +255,14 @@ class DatasetBrowser:
         """The bits of a row's flags that stand for some checks; checks of the whole dataset flag no row."""
         return sum(1 << check.bit for check in self._checks.values() if check.judge_dataset is None and wanted(check))
 
-    def save(self, decisions: Decisions, drop_checks: tuple[str, ...], out: Path) -> Repaired:
+    def save(self, decisions: Decisions, drop_checks: tuple[str, ...], out: Path, form: RowForm = PAIRS) -> Repaired:
         """Write a repaired copy; an existing file is replaced, the input is never changed.
 
         Args:
             decisions: the user's.
             drop_checks: ids of the checks whose rows are left out.
             out: the file to write.
+            form: of the rows, as the scan found it.
 
         Raises:
             UsageError: the output is the input.
@@ -265,7 +274,7 @@ class DatasetBrowser:
             flip_rows=decisions.flipped,
             edits=decisions.edits,
         )
-        return repair(self.source, plan, out, over=True)
+        return repair(self.source, plan, out, over=True, form=form)
 
     def _checks_of(self, row: int) -> tuple[str, ...]:
         # The scan wrote one little-endian uint32 a row: a bit for each check.

@@ -221,6 +221,9 @@ def test_an_assignment_reads_toml_or_text() -> None:
     assert parse_assignment("model_name=org/model") == ("model_name", "org/model")
     with pytest.raises(InvalidConfigError, match="did you mean beta"):
         parse_assignment("betta=1")
+    for table in ("data", "nosuch", "dpo.data"):
+        with pytest.raises(InvalidConfigError, match=r"belongs in \[dpo\]: --set beta=1"):
+            parse_assignment(f"{table}.beta=1")
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         parse_assignment("beta")
 

@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Input, Static
 
 from dpo_tui.app import DpoTui
-from dpo_tui.data.repair.repair_plan import Edit
+from dpo_tui.data.repair.row_forms import Edit
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source

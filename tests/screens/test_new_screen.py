@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
+from dpo_tui import paths
 from dpo_tui.app import DpoTui
 from dpo_tui.config.files import load
 from dpo_tui.config.toml_text import to_toml
 from dpo_tui.demo import assets
+from dpo_tui.hub.model_code import code_digest, code_files
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.monitor_screen import MonitorScreen
@@ -23,9 +25,11 @@ from dpo_tui.views.run_plan import RunPlan, parse, setting_text
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.compact_inputs import ChoiceList
 from dpo_tui.widgets.dialogs import MessageDialog
+from dpo_tui.widgets.model_code_dialog import ModelCodeDialog
 from dpo_tui.widgets.settings_form import SchemaForm
 from tests.support.repository import ROOT
 from tests.support.app import screen_text, until
+from tests.support.own_code_model import make_own_code_model
 from tests.support.training import make_config
 
 PAIR = {"prompt": "Describe [b]a sunset[/b]", "chosen": "Gold over the sea.", "rejected": "It was pretty."}
@@ -228,6 +232,56 @@ async def test_a_model_that_no_run_could_start_from_is_refused_at_its_own_step(h
         screen.go(1)
         await until(pilot, lambda: "2 Model ✓" in screen_text(pilot))
         assert said not in " ".join(screen_text(pilot).split())
+
+
+async def test_a_models_own_code_is_asked_about_once_with_its_files_and_what_a_yes_means(home, tiny_model):
+    model = make_own_code_model(tiny_model, home / "own")
+    digest = code_digest(code_files(model))
+
+    async def choose(pilot) -> NewScreen:
+        screen = await open_new(pilot)
+        screen.go(1)
+        await pilot.press("shift+tab", *str(model), "enter")
+        return screen
+
+    def words(pilot) -> str:
+        return " ".join(screen_text(pilot).split())
+
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await choose(pilot)
+        await until(pilot, lambda: isinstance(pilot.app.screen, ModelCodeDialog), 30)
+        said = words(pilot)
+        assert all(f"{one[:12]}… {name}" in said for name, one in code_files(model).items())
+        assert digest in said and "all your rights" in said and "y run it n no" in said
+        await pilot.press("enter")
+        assert isinstance(pilot.app.screen, ModelCodeDialog), "enter, which goes on elsewhere, is no yes"
+        await pilot.press("n")
+        await until(pilot, lambda: "2 Model ✗" in screen_text(pilot))
+        screen.go(1)
+        await until(pilot, lambda: "it has not been allowed to run" in words(pilot))
+        assert not paths.trusted_code().exists()
+        screen.set_plan(plans.with_values(screen.plan, {"dataset": str(pairs_file(home)), "gpus": "none"}))
+        screen.go(4)
+        await until(pilot, lambda: isinstance(pilot.app.screen, ModelCodeDialog), 30)
+        await pilot.press("y")
+        await until(pilot, lambda: "2 Model ✓" in screen_text(pilot), 30)
+        assert "its own code makes it" in words(pilot).lower() or "Reading the data" in words(pilot)
+    async with app().run_test(size=(80, 24)) as pilot:
+        await choose(pilot)
+        await until(pilot, lambda: "2 Model ✓" in screen_text(pilot), 30)
+        assert isinstance(pilot.app.screen, NewScreen), "the answer holds"
+
+
+async def test_code_that_a_config_allowed_and_that_has_changed_is_refused_and_not_asked_about(home, tiny_model):
+    model = make_own_code_model(tiny_model, home / "own")
+    async with app().run_test(size=(100, 30)) as pilot:
+        screen = await open_new(pilot)
+        screen.set_plan(
+            plans.with_values(screen.plan, {"model_name": str(model), "trust_remote_code": "0" * 64, "gpus": "none"})
+        )
+        screen.go(1)
+        await until(pilot, lambda: "allows other code than is there now" in " ".join(screen_text(pilot).split()), 30)
+        assert isinstance(pilot.app.screen, NewScreen)
 
 
 async def test_an_adapter_is_said_at_the_step_of_the_model_to_be_merged_into_its_base_first(home):

@@ -54,6 +54,22 @@ def test_run_id_means_the_model_of_that_run(home: Path, tmp_path: Path, tiny_mod
     assert ready.config.ref_model == str(earlier.merged)
 
 
+def test_the_hub_that_is_not_reached_names_the_setting(
+    home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(HfApi, "model_info", unreachable)
+    for setting, place in (("ref_model", tiny_model), ("model_name", "org/absent")):
+        named = {"ref_model": "org/absent"} if setting == "ref_model" else {}
+        error = refused(tmp_path, place, tiny_pairs, **named)
+        assert error.message.startswith(f"{setting} = org/absent: is not on this machine")
+        assert (error.hint or "").endswith(f'set {setting} = "/path/to/folder"')
+
+
 def other_tokens(model: Path, folder: Path) -> Path:
     """The model again, with two ordinary tokens of its tokenizer exchanged."""
     shutil.copytree(model, folder)

@@ -48,13 +48,15 @@ _DROPPED = {
     "push_to_hub": EXPORT,
     "chat_template": "the tokenizer's own chat template is used; a Jinja file can be named in [model]",
 }
-# Where AutoTrain's parameters differ from our defaults (autotrain/trainers/clm/params.py).
+_BLOCK = 1024
+"""Longest row in tokens where ``block_size`` is not given (``configure_block_size``)."""
+# Where AutoTrain's parameters differ from our defaults (autotrain/trainers/clm/params.py, 0.8.36).
 _DEFAULTS: dict[str, Any] = {
     "use_lora": False,
     "learning_rate": 3e-5,
     "num_train_epochs": 1,
     "lora_alpha": 32,
-    "max_seq_length": 2048,
+    "max_seq_length": 1024,
     "eval_split": 0.0,
     "bf16": False,
 }
@@ -92,6 +94,8 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
             prefix=f"{name}.",
         )
     conversion.fill_in(_DEFAULTS, "AutoTrain")
+    if conversion.values["use_lora"] and "quantization" not in tables.get("params", {}):
+        conversion.fill_in({"use_4bit": True}, "AutoTrain")
     return conversion
 
 
@@ -161,13 +165,18 @@ def _columns(conversion: Conversion, mapping: Mapping[str, Any]) -> None:
 
 
 def _length(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    lengths = [int(found) for name in ("model_max_length", "block_size") if (found := _whole(raw.get(name))) > 0]
-    if key.endswith("block_size") and _whole(raw.get("model_max_length")) > 0:
-        conversion.drop(key, "model_max_length limits prompt and answer together")
-    elif lengths:
-        conversion.take(key, "max_seq_length", lengths[0])
+    """block_size limits a row, within the tokenizer's length, which model_max_length lowers."""
+    block, model = _whole(raw.get("block_size")), _whole(raw.get("model_max_length"))
+    if key.endswith("block_size"):
+        if block > 0:
+            conversion.take(key, "max_seq_length", min(block, model) if model > 0 else block)
+        else:
+            conversion.drop(key, "is off")
+    elif block > 0:
+        conversion.drop(key, "block_size limits prompt and answer together")
     else:
-        conversion.drop(key, "is off")
+        length = min(model, _BLOCK) if model > 0 else _BLOCK
+        conversion.take(key, "max_seq_length", length, f"without block_size a row has at most {_BLOCK:,} tokens")
 
 
 def _whole(value: Any) -> int:
@@ -203,8 +212,11 @@ def _optimizer(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any
     conversion.other("optim", value, shown=key)
 
 
-def _loss_weight(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.leave_undecided(key, value, "the reference is the model that training starts from")
+def _reference(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    if switch(raw.get("peft")):
+        conversion.drop(key, "is not read with peft: the reference is the model that training starts from")
+    else:
+        conversion.take(key, "ref_model", str(value))
 
 
 def _flash(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
@@ -235,7 +247,7 @@ _CONVERTED: dict[str, Convert] = {
     "mixed_precision": _precision,
     "target_modules": _targets,
     "optimizer": _optimizer,
-    "model_ref": _loss_weight,
+    "model_ref": _reference,
     "use_flash_attention_2": _flash,
     "disable_gradient_checkpointing": _no_checkpointing,
     "logging_steps": _logging,

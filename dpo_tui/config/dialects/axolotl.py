@@ -9,6 +9,7 @@ from dpo_tui.config.dialects.axolotl_datasets import convert_datasets
 from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
+    LONG_ROWS,
     ONE_GPU,
     OWN_FOLDER,
     Conversion,
@@ -41,8 +42,6 @@ RENAMED = {
     "micro_batch_size": "per_device_train_batch_size",
     "eval_batch_size": "per_device_eval_batch_size",
     "num_epochs": "num_train_epochs",
-    "rl_beta": "beta",
-    "dpo_beta": "beta",
     "dpo_label_smoothing": "label_smoothing",
     "kto_desirable_weight": "desirable_weight",
     "kto_undesirable_weight": "undesirable_weight",
@@ -105,7 +104,7 @@ DROPPED = {
     "chat_template_jinja": "the tokenizer's own chat template is used; a Jinja file can be named",
 }
 OPTIMIZERS = {"adamw_bnb_8bit": "adamw_8bit", "adamw_hf": "adamw_torch"}
-# Where Axolotl differs from our defaults, or asks for a value that a file may leave out.
+# Where Axolotl differs from our defaults, or asks for a value that a file may leave out (its utils/schemas, 0.19).
 DEFAULTS: dict[str, Any] = {
     "use_lora": False,
     "gradient_accumulation_steps": 1,
@@ -143,6 +142,8 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
         conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped={**DROPPED, **trackers}, arguments=arguments
     )
     conversion.fill_in(DEFAULTS, "Axolotl")
+    if (key := "excess_length_strategy") not in raw:
+        conversion.drop(key, f"Axolotl's default, 'drop': {LONG_ROWS}")
     if not _has_plain_text(raw):
         train_answers(conversion, "Axolotl")
     without_reference(conversion, METHOD_DEFAULTS, "Axolotl")
@@ -157,13 +158,32 @@ def _rl(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> N
         strategy(conversion, key, value)
 
 
+def _long_rows(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    conversion.drop(key, LONG_ROWS if str(value).lower() == "truncate" else f"{value}: {LONG_ROWS}")
+
+
 def _alpha_of_orpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
-    if raw.get("rl_beta") is not None:
-        conversion.drop(key, "rl_beta is given too, and wins")
-    elif raw.get("rl") == "orpo":
+    """Take it as β, whatever the method: Axolotl reads it last, behind trl.beta and rl_beta."""
+    if name := _other_beta(raw) or ("rl_beta" if raw.get("rl_beta") is not None else ""):
+        conversion.drop(key, f"{name} is given too, and wins")
+    elif raw.get("rl"):
         conversion.take(key, "beta", number(value))
     else:
-        conversion.drop(key, "is read with rl: orpo only")
+        conversion.drop(key, "is read with rl only")
+
+
+def _other_beta(raw: Mapping[str, Any]) -> str:
+    """The key of a β that wins over rl_beta: that of the table trl; empty where it has none."""
+    table = raw.get("trl")
+    return "trl.beta" if isinstance(table, Mapping) and table.get("beta") is not None else ""
+
+
+def _beta(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    winner = _other_beta(raw) or ("rl_beta" if key == "dpo_beta" and raw.get("rl_beta") is not None else "")
+    if winner:
+        conversion.drop(key, f"{winner} is given too, and wins")
+    else:
+        conversion.take(key, "beta", number(value))
 
 
 def _of_cpo(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
@@ -325,9 +345,7 @@ def _layers(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) 
 
 def _trl_table(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
     for name, item in value.items() if isinstance(value, Mapping) else ():
-        if name == "beta" and ("rl_beta" in raw or "dpo_beta" in raw):
-            conversion.drop(f"{key}.{name}", "rl_beta is given too")
-        elif item is None:
+        if item is None:
             conversion.drop(f"{key}.{name}", "is empty")
         else:
             conversion.other(name, item, shown=f"{key}.{name}")
@@ -346,6 +364,9 @@ _CONVERTED: dict[str, Convert] = {
     "eval_sample_packing": evaluation_packing,
     "train_on_inputs": _on_inputs,
     "rl": _rl,
+    "rl_beta": _beta,
+    "dpo_beta": _beta,
+    "excess_length_strategy": _long_rows,
     "orpo_alpha": _alpha_of_orpo,
     "simpo_gamma": _of_cpo,
     "cpo_alpha": _of_cpo,

@@ -18,6 +18,7 @@ from dpo_tui.paths import expanded
 
 OWN_FOLDER = "a run has a folder of its own; `dpo-tui paths` says where"
 ONE_GPU = "[compute] gpus, gpu_count and distributed say which GPUs train together, and how (ddp, fsdp2)"
+LONG_ROWS = "here an answer that is too long is cut, and a row whose prompt is too long is left out"
 EXPORT = "use `dpo-tui export --push` when the run is done"
 UNDECIDED = "undecided"
 """Name of the table in a converted file with the keys that need a decision; a run does not start from such a file."""

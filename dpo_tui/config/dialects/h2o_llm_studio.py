@@ -105,16 +105,24 @@ _DROPPED = {
     "training.differential_learning_rate": "is for differential_learning_rate_layers",
     "hf.account_name": EXPORT,
 }
-# Where LLM Studio's defaults differ from ours (llm_studio/python_configs/text_dpo_modeling_config.py).
+_NOT_CLIPPED = 1e9
+"""Of max_grad_norm; no gradient is as long."""
+# Where LLM Studio's defaults differ from ours (llm_studio/python_configs/text_causal_language_modeling_config.py).
 _DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-4,
     "num_train_epochs": 1,
     "gradient_accumulation_steps": 1,
     "lora_r": 4,
+    "lora_alpha": 16,
     "lr_scheduler_type": "cosine",
     "max_seq_length": 512,
     "eval_split": 0.01,
     "warmup_ratio": 0.0,
+}
+# Those of one kind of problem (text_dpo_modeling_config.py); without a limit, gradients are not clipped.
+_DEFAULTS_OF: dict[str, dict[str, Any]] = {
+    "dpo": {"beta": 0.2, "max_grad_norm": 10.0},
+    "sft": {"max_grad_norm": _NOT_CLIPPED},
 }
 _LOSSES = {
     "DPOLoss": "sigmoid",
@@ -157,6 +165,9 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     rest = {key: value for key, value in flat.items() if key not in known}
     convert_keys(conversion, rest, converted=_CONVERTED, renamed=_RENAMED, dropped={**_off(rest), **_DROPPED})
     conversion.fill_in(_DEFAULTS, "H2O LLM Studio")
+    conversion.fill_in(_DEFAULTS_OF[str(conversion.values.get("strategy", "dpo"))], "H2O LLM Studio")
+    if "architecture.backbone_dtype" not in flat:
+        conversion.fill_in({"use_4bit": True}, "H2O LLM Studio")
     return conversion
 
 
@@ -251,7 +262,7 @@ def _clip(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) ->
     if number(value):
         conversion.take(key, "max_grad_norm", number(value))
     else:
-        conversion.take(key, "max_grad_norm", 1e9, "off: no gradient is as long")
+        conversion.take(key, "max_grad_norm", _NOT_CLIPPED, "off: no gradient is as long")
 
 
 def _dtype(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:

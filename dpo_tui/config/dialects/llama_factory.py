@@ -12,6 +12,7 @@ from dpo_tui.config.dialects.conversion import (
     OWN_FOLDER,
     Conversion,
     Convert,
+    KeyOutcome,
     adapter,
     base_of_adapter,
     convert_keys,
@@ -108,7 +109,8 @@ ATTENTION = {
     "disabled": "eager",
     "auto": "auto",
 }
-# Where LLaMA-Factory's command line differs from our defaults (its argument classes and transformers').
+_DEFAULT_STAGE = "sft"
+# Where LLaMA-Factory's command line differs from our defaults (its argument classes and transformers', 0.9.5).
 DEFAULTS: dict[str, Any] = {
     "learning_rate": 5e-5,
     "per_device_train_batch_size": 8,
@@ -137,15 +139,20 @@ def recognises(raw: Mapping[str, Any]) -> bool:
 def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     """Read a LLaMA-Factory file, with the dataset_info.json that it names its data by."""
     conversion = Conversion()
-    if raw.get("stage") == "sft":
+    stage = str(raw.get("stage") or _DEFAULT_STAGE)
+    if stage == "sft":
         conversion.values["strategy"] = "sft"
+    if not raw.get("stage"):
+        conversion.outcomes.append(
+            KeyOutcome("strategy", "filled in", "strategy", f"LLaMA-Factory's default, stage: {_DEFAULT_STAGE}", "sft")
+        )
     datasets: dict[str, Convert] = {
         "dataset": partial(_dataset, folder=folder),
         "eval_dataset": partial(_dataset, folder=folder),
     }
     if _reference_free(raw):
         datasets["dpo_label_smoothing"] = _smoothing
-    arguments = {"kto": "KTOConfig", "sft": "SFTConfig"}.get(str(raw.get("stage")), "DPOConfig")
+    arguments = {"kto": "KTOConfig", "sft": "SFTConfig"}.get(stage, "DPOConfig")
     converted = {**_CONVERTED, **datasets}
     convert_keys(conversion, raw, converted=converted, renamed=RENAMED, dropped=DROPPED, arguments=arguments)
     conversion.fill_in(DEFAULTS, "LLaMA-Factory")
@@ -161,7 +168,7 @@ def _dataset(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any
 def _reference_free(raw: Mapping[str, Any]) -> str:
     """The loss of stage dpo that is a strategy here; empty for any other."""
     name = str(raw.get("pref_loss") or "")
-    return name if raw.get("stage", "dpo") == "dpo" and name in REFERENCE_FREE else ""
+    return name if raw.get("stage") == "dpo" and name in REFERENCE_FREE else ""
 
 
 def _stage(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """ms-swift's arguments (`swift rlhf --config FILE`, or a run's args.json), rlhf_type dpo and kto, and `swift sft`."""
 
+import math
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
+    LONG_ROWS,
     ONE_GPU,
     OWN_FOLDER,
     Conversion,
@@ -42,6 +44,7 @@ from dpo_tui.config.schema import fields
 _RENAMED = {
     "max_length": "max_seq_length",
     "lora_rank": "lora_r",
+    "lorap_lr_ratio": "loraplus_lr_ratio",
     "run_name": "name",
     "ref_adapters": "ref_adapter",
 }
@@ -88,7 +91,7 @@ _DROPPED = {
     "freeze_aligner": "models are trained on text",
     "freeze_llm": "the adapter, or every weight, is trained",
     "quant_method": "4-bit weights are bitsandbytes NF4",
-    "truncation_strategy": "an answer that is too long is cut, a pair whose prompt is too long is left out",
+    "truncation_strategy": LONG_ROWS,
     "create_checkpoint_symlink": OWN_FOLDER,
     "rescale_image": "models are trained on text",
     "acc_strategy": "accuracy is of the answers' tokens",
@@ -97,22 +100,23 @@ _DROPPED = {
     "swift_version": "of the tool itself",
     "ref_model_type": "the reference is the model that training starts from",
 }
-# Where ms-swift's command line differs from our defaults (swift/llm/argument, 3.x).
+# Where ms-swift's command line differs from our defaults (its argument classes, 3.12 to 4.6).
 _DEFAULTS: dict[str, Any] = {
     "use_lora": True,
-    "learning_rate": 1e-4,
     "per_device_train_batch_size": 1,
-    "gradient_accumulation_steps": 16,
     "lora_r": 8,
     "lora_alpha": 32,
     "num_train_epochs": 3,
     "lr_scheduler_type": "cosine",
-    "warmup_ratio": 0.05,
+    "warmup_ratio": 0.0,
     "weight_decay": 0.1,
+    "adam_beta2": 0.95,
     "eval_split": 0.0,
     "logging_steps": 5,
     "save_steps": 500,
 }
+_EFFECTIVE_BATCH = 16
+"""Up to which gradients are accumulated where the file does not say how often."""
 # Its documentation of --beta, --simpo_gamma and --cpo_alpha.
 _METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
     "orpo": {"beta": 0.1},
@@ -151,6 +155,14 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     arguments = arguments_of(raw["rlhf_type"]) if raw.get("rlhf_type") else "SFTConfig"
     convert_keys(conversion, raw, converted=converted, renamed=_RENAMED, dropped=_DROPPED, arguments=arguments)
     conversion.fill_in(_DEFAULTS, "ms-swift")
+    batch = conversion.values["per_device_train_batch_size"]
+    derived: dict[str, Any] = {"learning_rate": 1e-4 if conversion.values["use_lora"] else 1e-5}
+    if isinstance(batch, int) and batch > 0:
+        derived["gradient_accumulation_steps"] = max(1, math.ceil(_EFFECTIVE_BATCH / batch))
+    conversion.fill_in(derived, "ms-swift")
+    if "max_seq_length" not in conversion.values:
+        longest = f"ms-swift's default is the model's own limit; max_seq_length is {fields()['max_seq_length'].default}"
+        conversion.drop("max_length", longest)
     train_answers(conversion, "ms-swift")
     without_reference(conversion, _METHOD_DEFAULTS, "ms-swift")
     return conversion

@@ -145,6 +145,8 @@ def convert_arguments(
     )
     if conversion.values.get("strategy") == "sft":
         conversion.fill_in({"learning_rate": 2e-5}, tool)  # SFTConfig's
+    if _evaluates_by_default_split(conversion, raw):
+        conversion.fill_in({"eval_dataset_split": "test"}, tool)
     conversion.fill_in(DEFAULTS, tool)
     without_reference(conversion, METHOD_DEFAULTS, tool)
     if conversion.values.get("use_lora") and "lora_target_modules" not in conversion.values:
@@ -210,6 +212,15 @@ def take_test_split(conversion: Conversion, key: str, split: str, raw: Mapping[s
         conversion.take(key, "eval_dataset_split", split)
     else:
         conversion.drop(key, f"{split} is not evaluated on: eval_strategy is no")
+
+
+def _evaluates_by_default_split(conversion: Conversion, raw: Mapping[str, Any]) -> bool:
+    """Whether the split that is evaluated on is the default one, ``test``, of a dataset that has splits."""
+    given = {"eval_dataset", "eval_dataset_split", "eval_split"} & conversion.values.keys()
+    dataset = conversion.values.get("dataset")
+    if given or not isinstance(dataset, str) or not {"dataset_name", "dataset_mixer"} & raw.keys():
+        return False
+    return evaluates(raw) and not Path(dataset).is_file()
 
 
 def _test_split(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:

@@ -30,6 +30,15 @@ class LoraSection(Section):
     use_dora: bool = setting(
         False, "DoRA", "Weight-decomposed adapters (arXiv 2402.09353): slower, sometimes better.", advanced=True
     )
+    loraplus_lr_ratio: float | None = setting(
+        None,
+        "LoRA+",
+        "How many times faster the adapter's matrices B learn than A (arXiv 2402.12354, PEFT's optimizer): 2 to 16, "
+        "with a lower learning_rate. An adapter on embeddings learns at PEFT's 1e-6 then.",
+        gt=0,
+        le=1000,
+        advanced=True,
+    )
     merge_at_end: bool = setting(
         False,
         "merge at the end",

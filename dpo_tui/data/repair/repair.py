@@ -1,4 +1,6 @@
-"""Repair a dataset into a new file: leave out, flip, edit, hold out. The input is never changed.
+"""Repair a dataset of pairs or labelled answers into a new file: leave out, flip, edit, hold out.
+
+The input is never changed.
 
 The output is JSON lines in one form, written to a temporary file and renamed when it is complete. Next to it,
 ``OUT.repair.jsonl`` says what was done to which row. Both depend on nothing but the input and the plan, so the same
@@ -18,14 +20,14 @@ from typing import IO, Any
 import orjson
 
 from dpo_tui.data.pairs.hold_out_by_prompt import prompt_key
-from dpo_tui.data.pairs.pair import Pair, Turns, pair_of
 from dpo_tui.data.repair.repair_plan import PlannedRows, RepairPlan
+from dpo_tui.data.repair.row_forms import PAIRS, RowForm
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.errors import DataError, UsageError
 
 _Outputs = tuple[IO[bytes] | None, IO[bytes] | None, IO[bytes] | None]
-"""The files of training pairs, of held-out pairs and of the record; None for one that is not written."""
+"""The files of training rows, of held-out rows and of the record; None for one that is not written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,13 @@ class Repaired:
     """The results of a repair.
 
     Args:
-        written: pairs in the output.
-        held_out: pairs in the evaluation file.
+        written: pairs, or labelled answers, in the output.
+        held_out: those in the evaluation file.
         left_out: rows that are in neither.
         changed: rows that were flipped or edited.
         evaluation: the evaluation file; None where nothing was held out.
         sidecar: the file that says which rows were left out and changed.
+        noun: what was written: pairs, or labelled answers.
     """
 
     written: int
@@ -47,9 +50,10 @@ class Repaired:
     changed: int
     evaluation: Path | None
     sidecar: Path
+    noun: str = PAIRS.noun
 
 
-def repair(source: Source, plan: RepairPlan, out: Path, *, over: bool = False) -> Repaired:
+def repair(source: Source, plan: RepairPlan, out: Path, *, over: bool = False, form: RowForm = PAIRS) -> Repaired:
     """Write a repaired copy of a dataset. To drop rows by check it must have been scanned in its present state.
 
     Args:
@@ -57,6 +61,7 @@ def repair(source: Source, plan: RepairPlan, out: Path, *, over: bool = False) -
         plan: what to change.
         out: the copy.
         over: whether the copy may replace a file that no repair wrote.
+        form: of the rows, as the scan found it.
 
     Raises:
         UsageError: the plan names an unknown check or a row that does not exist; or the output is an input, is not a
@@ -64,7 +69,7 @@ def repair(source: Source, plan: RepairPlan, out: Path, *, over: bool = False) -
         DataError: the dataset was changed since the scan, nothing is left of it, or the output cannot be written.
     """
     files = locate(source)
-    rows = PlannedRows(source, files, plan)
+    rows = PlannedRows(source, files, plan, form)
     paths = (out, _eval_path(out), _sidecar(out))
     if any(_same_file(file.path, path) for file in files for path in paths):
         raise UsageError(f"{out} is the input", hint="Write to another file: the input is never changed.")
@@ -83,14 +88,16 @@ def repair(source: Source, plan: RepairPlan, out: Path, *, over: bool = False) -
             _replacing(_eval_path(out) if held_out else None, mode) as evaluation,
             _replacing(_sidecar(out), mode) as sidecar,
         ):
-            done = _write(rows, files, plan, (train, evaluation, sidecar), as_text=as_text, held_out=held_out)
+            outputs = (train, evaluation, sidecar)
+            done = _write(rows, form, files, plan, outputs, as_text=as_text, held_out=held_out)
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}", hint="Nothing was changed.") from error
-    return Repaired(*done, _eval_path(out) if held_out else None, _sidecar(out))
+    return Repaired(*done, _eval_path(out) if held_out else None, _sidecar(out), form.noun)
 
 
 def _write(
     rows: PlannedRows,
+    form: RowForm,
     files: list[DataFile],
     plan: RepairPlan,
     outputs: _Outputs,
@@ -98,23 +105,22 @@ def _write(
     as_text: bool,
     held_out: frozenset[bytes],
 ) -> tuple[int, int, int, int]:
-    """Write all rows; return how many pairs were written and held out, and how many rows were left out and changed."""
+    """Write all rows; return how many items were written and held out, and how many rows were left out and changed."""
     train, evaluation, sidecar = outputs
     written = held = left_out = changed = 0
     missing = {*plan.drop_rows, *plan.flip_rows, *plan.edits}
     _write_line(sidecar, {"from": [file.path.name for file in files], "sha256": _sha256(files)})
-    for number, pairs, note in rows:
+    for number, items, note in rows:
         missing.discard(number)
-        if not pairs:
+        if not items:
             left_out += 1
             _write_line(sidecar, {"row": number, "action": "left out", "reason": note})
         elif note:
             changed += 1
             _write_line(sidecar, {"row": number, "action": note})
-        for turns in pairs:
-            pair = pair_of(number, turns)
-            is_held = bool(held_out) and prompt_key(pair.prompt, plan.seed) in held_out
-            _write_line(evaluation if is_held else train, _document(turns, pair, as_text=as_text))
+        for item in items:
+            is_held = bool(held_out) and prompt_key(form.prompt(number, item), plan.seed) in held_out
+            _write_line(evaluation if is_held else train, form.document(number, item, as_text=as_text))
             written += not is_held
             held += is_held
     if missing:
@@ -123,13 +129,6 @@ def _write(
         raise DataError("nothing would be left of the dataset", hint="Drop fewer rows. No file was written.")
     _write_line(sidecar, {"written": written, "held_out": held, "left_out": left_out, "changed": changed})
     return written, held, left_out, changed
-
-
-def _document(turns: Turns, pair: Pair, *, as_text: bool) -> dict[str, Any]:
-    if as_text:
-        return {"prompt": turns.prompt, "chosen": turns.chosen, "rejected": turns.rejected}
-    document: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-    return {**document, "tools": pair.tools} if pair.tools else document
 
 
 def _write_line(file: IO[bytes] | None, document: dict[str, Any]) -> None:

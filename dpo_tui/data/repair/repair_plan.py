@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from dpo_tui.data.checks.double_encoding import repaired_text
 from dpo_tui.data.checks.registry import checks
-from dpo_tui.data.load_pairs import usable_turns
 from dpo_tui.data.load_rows import numbered_rows
 from dpo_tui.data.pairs.hold_out_by_prompt import held_out_keys, prompt_key
-from dpo_tui.data.pairs.pair import Message, Turns, Unreadable, pair_of, reason_unusable, text_of
+from dpo_tui.data.pairs.pair import Turns, Unreadable, text_of
+from dpo_tui.data.repair.row_forms import Edit, RowForm
 from dpo_tui.data.rows.record_to_pairs import Recogniser
 from dpo_tui.data.scan.scan_cache import cached_flags
 from dpo_tui.data.source.source import DataFile, Source
@@ -19,27 +19,17 @@ from dpo_tui.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """New texts for a row; None leaves a part unchanged."""
-
-    prompt: str | list[Message] | None = None
-    chosen: str | list[Message] | None = None
-    rejected: str | list[Message] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class RepairPlan:
-    """What to change in a dataset. Rows are counted from 1.
+    """What to change in a dataset, of pairs or of labelled answers. Rows are counted from 1.
 
     Args:
         drop_checks: leave out the rows that these checks flag.
         drop_rows: leave out these rows.
-        flip_rows: swap the answers of these rows.
+        flip_rows: swap the answers of these rows, or give their answers the other label.
         edits: new texts by row.
-        longest_text: leave out pairs in which the prompt or an answer has more characters. They are not truncated: an
+        longest_text: leave out items in which the prompt or an answer has more characters. They are not truncated: an
             answer that ends in the middle teaches the model to stop there.
-        hold_out: the share of the pairs to write to ``OUT`` with ``.eval`` before its suffix. All pairs of a prompt go
-            to the same file.
+        hold_out: the share to write to ``OUT`` with ``.eval`` before its suffix. All of a prompt go to the same file.
         seed: chooses which prompts are held out.
         fix_encoding: restore texts that were encoded twice, where that can be undone exactly.
     """
@@ -59,12 +49,12 @@ class PlannedRow(NamedTuple):
 
     Args:
         number: the row, from 1.
-        pairs: what is left of it.
+        items: what is left of it, in the form of the dataset.
         note: why nothing is left, or what was changed; empty for an unchanged row.
     """
 
     number: int
-    pairs: list[Turns]
+    items: list[Any]
     note: str
 
 
@@ -77,12 +67,14 @@ class PlannedRows:
         source: the dataset.
         files: its files.
         plan: what to change.
+        form: of the rows.
 
     Raises:
         UsageError: the plan names an unknown check, or one that flags no rows.
     """
 
-    def __init__(self, source: Source, files: list[DataFile], plan: RepairPlan) -> None:
+    def __init__(self, source: Source, files: list[DataFile], plan: RepairPlan, form: RowForm) -> None:
+        self._form = form
         self._source = source
         self._files = files
         self._plan = plan
@@ -96,38 +88,42 @@ class PlannedRows:
         recogniser = Recogniser(self._source.mapping)
         for number, row in numbered_rows(self._files, self._source.max_rows, recogniser, []):
             try:
-                turns = usable_turns(row, recogniser)
+                items = self._form.read(row, recogniser)
             except Unreadable as problem:
-                if number not in self._plan.edits:
+                edit = self._plan.edits.get(number)
+                items = self._form.from_edit(edit) if edit is not None else []
+                if not items:
                     yield PlannedRow(number, [], f"{problem.check}: {problem.message}")
                     continue
-                turns = [Turns("", "", "")]  # the edit may give it all three texts
             reason = self._drop_reason(number)
             if reason:
                 yield PlannedRow(number, [], reason)
                 continue
-            turns, change = self._change(number, turns)
-            usable = [pair for pair in turns if reason_unusable(pair) is None]
+            items, change = self._change(number, items)
+            usable = [item for item in items if self._form.is_usable(item)]
             if not usable:
                 yield PlannedRow(number, [], "nothing usable is left after the edit")
                 continue
-            short_enough = [pair for pair in usable if not self._is_too_long(pair)]
+            short_enough = [item for item in usable if not self._is_too_long(item)]
             note = change if short_enough else f"longer than {self._plan.longest_text} characters"
             yield PlannedRow(number, short_enough, note)
 
     def is_text(self) -> bool:
-        """Whether every pair consists of three plain texts; otherwise all are written as lists of messages."""
+        """Whether every item consists of plain texts; otherwise all are written as lists of messages."""
+        form = self._form
         return all(
-            all(isinstance(part, str) for part in turns[:3]) and not turns.system and not turns.tools
+            all(isinstance(part, str) for part in form.measured(item))
+            and not form.turns(item).system
+            and not form.turns(item).tools
             for row in self
-            for turns in row.pairs
+            for item in row.items
         )
 
     def held_out_prompts(self) -> frozenset[bytes]:
         """The keys of the prompts to hold out: the same that training would hold out with this share and seed."""
         sizes: Counter[bytes] = Counter()
         for row in self:
-            sizes.update(prompt_key(pair_of(row.number, turns).prompt, self._plan.seed) for turns in row.pairs)
+            sizes.update(prompt_key(self._form.prompt(row.number, item), self._plan.seed) for item in row.items)
         return frozenset(held_out_keys(sizes, self._plan.hold_out))
 
     def _drop_reason(self, number: int) -> str:
@@ -139,33 +135,26 @@ class PlannedRows:
             return ", ".join(flagged)
         return ""
 
-    def _change(self, number: int, turns: list[Turns]) -> tuple[list[Turns], str]:
-        """Edit and flip the pairs of a row; return them with a note of what was done."""
-        done = []
+    def _change(self, number: int, items: list[Any]) -> tuple[list[Any], str]:
+        """Edit and flip the items of a row; return them with a note of what was done."""
+        form, done = self._form, []
         if self._plan.fix_encoding:
-            restored = [_restored(pair) for pair in turns]
-            if restored != turns:
-                turns = restored
+            restored = [form.with_turns(item, _restored(form.turns(item))) for item in items]
+            if restored != items:
+                items = restored
                 done.append("encoding repaired")
         edit = self._plan.edits.get(number)
         if edit is not None:
-            turns = [
-                pair._replace(
-                    prompt=edit.prompt if edit.prompt is not None else pair.prompt,
-                    chosen=edit.chosen if edit.chosen is not None else pair.chosen,
-                    rejected=edit.rejected if edit.rejected is not None else pair.rejected,
-                )
-                for pair in turns
-            ]
+            items = [form.edited(item, edit) for item in items]
             done.append("edited")
         if number in self._plan.flip_rows:
-            turns = [pair._replace(chosen=pair.rejected, rejected=pair.chosen) for pair in turns]
+            items = [form.flipped(item) for item in items]
             done.append("flipped")
-        return turns, ", ".join(done)
+        return items, ", ".join(done)
 
-    def _is_too_long(self, turns: Turns) -> bool:
+    def _is_too_long(self, item: Any) -> bool:
         longest = self._plan.longest_text
-        return longest is not None and any(len(text_of(part)) > longest for part in turns[:3])
+        return longest is not None and any(len(text_of(part)) > longest for part in self._form.measured(item))
 
 
 def _restored(turns: Turns) -> Turns:

@@ -19,6 +19,8 @@ from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.text.printable import printable
 
 SETTING = "trust_remote_code"
+MEANING = "It would run here with all your rights: it can read, send and delete what you can. Read it first."
+"""What a yes means."""
 _MOST_FILES = 12
 """Files that a message names."""
 
@@ -27,14 +29,17 @@ class UntrustedCodeError(ConfigError):
     """A model's code has not been allowed to run.
 
     Attributes:
-        digest: of its code.
+        files: SHA-256 of each of its Python files, by path.
+        digest: of them all.
         model: name of the model, for people.
-        explanation: what allowing it means, in lines.
+        explanation: what it is, its files, and what allowing it means, in lines.
     """
 
-    def __init__(self, message: str, hint: str, *, digest: str, model: str, explanation: tuple[str, ...]) -> None:
+    def __init__(
+        self, message: str, hint: str, *, files: dict[str, str], digest: str, model: str, explanation: tuple[str, ...]
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.digest, self.model, self.explanation = digest, model, explanation
+        self.files, self.digest, self.model, self.explanation = files, digest, model, explanation
 
 
 def require_trusted_code(folder: ModelFolder, config: Config) -> str:
@@ -118,14 +123,16 @@ def _untrusted(
     reason = f"{SETTING} allows other code than is there now" if changed else "and it has not been allowed to run"
     return UntrustedCodeError(
         printable(f"model_name = {folder.name}: {what}, {reason}", single_line=True),
-        f"Read {listed}. To allow exactly this code, start `dpo-tui train` in a terminal, which asks, or set "
+        f"Read {listed}. To allow exactly this code, choose the model in the app or start `dpo-tui train` in a "
+        "terminal: both ask. Or set "
         f'{SETTING} = "{digest}" in [model]',
+        files=files,
         digest=digest,
         model=folder.name,
         explanation=(
             f"The model {printable(folder.name, single_line=True)} is made by Python code that it brings:",
             *(f"  {name}" for name in named[:_MOST_FILES]),
-            "It would run here with all your rights: it can read, send and delete what you can. Read it first.",
+            MEANING,
             f"Your answer holds for exactly this code ({digest[:12]}…); when a file changes, it is asked again.",
         ),
     )

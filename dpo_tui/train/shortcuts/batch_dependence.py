@@ -43,13 +43,13 @@ def rope_obstacle(model: Any, sizes: DatasetLengths) -> str | None:
     return None
 
 
-def computed_obstacle(trainer: Any, sizes: DatasetLengths, budget: CheckBudget) -> str | None:
-    """Compute the shortest pair alone and beside a longer one; with an adapter, the reference twice in training mode.
+def computed_obstacle(trainer: Any, sizes: DatasetLengths, budget: CheckBudget | None) -> str | None:
+    """Compute the shortest row alone and beside a longer one; with an adapter, the reference twice in training mode.
 
     Args:
-        trainer: TRL's DPOTrainer, its shortcuts off.
-        sizes: of its training pairs.
-        budget: which pays for it.
+        trainer: TRL's DPOTrainer or KTOTrainer, its shortcuts off.
+        sizes: of its training pairs or labelled answers.
+        budget: which pays for it; None where no other check needs one.
 
     Returns:
         What differs, as a clause for a message; None where nothing does.
@@ -60,7 +60,11 @@ def computed_obstacle(trainer: Any, sizes: DatasetLengths, budget: CheckBudget) 
     # A reference that is a model of its own, as in full fine-tuning, stays in evaluation mode.
     if trainer.config.use_lora and trainer.ref_model is None and probe is not None:
         random = random_in_training(
-            trainer.model, lambda: torch.stack(list(trainer.compute_ref_log_probs(trainer.model, probe)))
+            trainer.model,
+            # None for the answers of a KL term that the loss has not, or the probe batch.
+            lambda: torch.stack(
+                [one for one in trainer.compute_ref_log_probs(trainer.model, probe) if one is not None]
+            ),
         )
         if random:
             return f"the reference draws random numbers in training: {random}"
@@ -70,11 +74,12 @@ def computed_obstacle(trainer: Any, sizes: DatasetLengths, budget: CheckBudget) 
     if sizes.rows[long] <= sizes.rows[short]:
         return None
     # Made in any case: scores that are wrong are wrong in every step, and scoring once saves more than this costs.
-    budget.charge(budget.cost.of(4, int(sizes.rows[long])))
+    if budget is not None:
+        budget.charge(budget.cost.of(4, int(sizes.rows[long])))
     difference = batch_difference(trainer, short_row, trainer.train_dataset[long])
     if not difference:
         return None
-    return f"scores of a pair change by {difference:.2g} a token with a longer pair in its batch"
+    return f"scores change by {difference:.2g} a token with a longer row in the batch"
 
 
 def _changing_ropes(module: Any) -> Iterator[tuple[str, int | None]]:

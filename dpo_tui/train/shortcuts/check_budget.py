@@ -4,6 +4,7 @@ Work is counted in multiplications (:class:`dpo_tui.train.shortcuts.pair_layout.
 time: the same run makes the same checks on every machine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,14 +61,19 @@ class DatasetLengths:
         return len(self.rows)
 
     @classmethod
-    def of(cls, dataset: Any, max_length: int | None) -> "DatasetLengths":
-        """Measure a dataset of tokenised pairs.
+    def of(
+        cls,
+        dataset: Any,
+        max_length: int | None,
+        columns: Sequence[str] = ("prompt_ids", "chosen_ids", "rejected_ids"),
+    ) -> "DatasetLengths":
+        """Measure a dataset of token ids.
 
         Args:
-            dataset: with ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+            dataset: of pairs, or of labelled answers.
             max_length: to which the collator cuts rows, in tokens; None for no limit.
+            columns: the prompt's token ids, and those of each answer to it.
         """
-        columns = ("prompt_ids", "chosen_ids", "rejected_ids")
         # Lengths come from Arrow's offsets: no token becomes a Python number, so a million pairs take a second.
         tables = dataset.select_columns(list(columns)).with_format("arrow").iter(batch_size=10_000)
         found = [
@@ -77,12 +83,10 @@ class DatasetLengths:
         if not found:
             return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
         # As the collator cuts at the end: a prompt that fills the row leaves nothing of either answer.
-        prompt, chosen, rejected = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        prompt, *answers = (np.concatenate(parts) for parts in zip(*found, strict=True))
         most = max_length or np.iinfo(np.int64).max
-        rows = np.minimum(prompt + np.maximum(chosen, rejected), most)
-        spans = np.minimum(prompt, most) + sum(
-            np.minimum(answer, np.maximum(most - prompt, 0)) for answer in (chosen, rejected)
-        )
+        rows = np.minimum(prompt + np.max(answers, axis=0), most)
+        spans = np.minimum(prompt, most) + sum(np.minimum(answer, np.maximum(most - prompt, 0)) for answer in answers)
         return cls(rows, spans)
 
 

@@ -171,15 +171,15 @@ def _padded(batch: Batch) -> Batch:
 
 
 def batch_difference(trainer: Any, short: dict[str, Any], long: dict[str, Any]) -> float:
-    """Return by how much a pair's log-probabilities change where a longer pair is in its batch; 0 where within noise.
+    """Return by how much a row's log-probabilities change where a longer one is in its batch; 0 where within noise.
 
     Args:
-        trainer: TRL's DPOTrainer, its shortcuts off.
-        short: a tokenised pair.
+        trainer: TRL's DPOTrainer or KTOTrainer, its shortcuts off.
+        short: a tokenised pair or labelled answer.
         long: a longer one.
     """
     alone, beside = collated(trainer, [short]), collated(trainer, [short, long])
-    # Only the answers of the short pair count: rows 0 and 2 of the four.
+    # Only the answers of the short row count: rows 0 and 2 of the four of pairs, row 0 of the two of single answers.
     beside["completion_mask"][1::2] = 0
     with preserved_state(trainer.model):
         # In evaluation mode: with dropout, two passes differ whatever else is in the batch.

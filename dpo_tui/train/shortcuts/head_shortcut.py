@@ -1,11 +1,15 @@
 """The shortcut of strategies with one answer to a prompt: the LM head at positions with a label alone."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from peft import PeftModel
 
 from dpo_tui.train.model.preserved_state import preserved_state
+from dpo_tui.train.shortcuts.check_budget import DatasetLengths
 from dpo_tui.train.shortcuts.equivalence_check import Batch, collated, find_mismatch
+from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
 from dpo_tui.train.shortcuts.sparse_lm_head import SparseLMHead, has_fused_head
 from dpo_tui.train.worker.journal import Journal
 
@@ -24,20 +28,36 @@ class HeadShortcut:
     Attributes:
         has_fused_head: whether TRL gave the models the head that is needed.
         on: whether positions without a label are left out.
-        scored_once: whether TRL has scored the reference before the training.
+        reference: whether the reference is scored once, decided by
+            :mod:`dpo_tui.train.shortcuts.reference_precompute`.
+        probe: the probe batch; None before :meth:`install`.
+        sizes: of the training answers; None before :meth:`install`.
+        budget: None, since the checks are few.
     """
+
+    budget = None
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.sparse_head = SparseLMHead()
         self.has_fused_head = False
         self.on = False
-        self.scored_once = False
+        self.reference = ShortcutStatus()
+        self.probe: Batch | None = None
+        self.sizes: DatasetLengths | None = None
+        self._installed = False
         self._why = "this TRL scores every position"
 
     def install(self, trainer: Any) -> None:
-        """Install the head where TRL's own is, and turn it on if it computes what TRL's does on a probe batch."""
-        self.scored_once = trainer.precompute_ref_logps
+        """Install the head where TRL's own is, and turn it on if it computes what TRL's does on a probe batch.
+
+        Later calls do nothing.
+        """
+        if self._installed:
+            return
+        self._installed = True
+        self.sizes = DatasetLengths.of(trainer.train_dataset, trainer.args.max_length, trainer.scored_columns.tokens)
+        self.probe = _probe_batch(trainer)
         models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
         bare = [model.get_base_model() if isinstance(model, PeftModel) else model for model in models]
         self.has_fused_head = all(map(has_fused_head, bare))
@@ -49,12 +69,23 @@ class HeadShortcut:
         with preserved_state(trainer.model):
             # Training mode, because that is what trains: some models take other code.
             trainer.model.train()
-            self._why = find_mismatch(trainer, _probe_batch(trainer), [self._switch]) or ""
+            self._why = find_mismatch(trainer, self.probe, [self._switch]) or ""
         self.sparse_head.reset()
         self.on = not self._why
         self._switch(self.on)
         if self._why:
             self.journal.event("warning", f"The LM head scores every position: {self._why}")
+
+    @contextlib.contextmanager
+    def checking(self, model: Any) -> Iterator[None]:
+        """Leave no trace of the forward passes of a check: neither in a model nor in what the receipt counts."""
+        counted = self.sparse_head.count
+        self.sparse_head.reset()
+        try:
+            with preserved_state(model):
+                yield
+        finally:
+            self.sparse_head.count = counted
 
     def report(self) -> dict[str, Any]:
         """Return which shortcuts were on and what they saved, for receipt.json."""
@@ -63,7 +94,7 @@ class HeadShortcut:
         return {
             "share_prefix": {"on": False, "why": _ONE_ANSWER},
             "labelled_head": {"on": self.on, "why": self._why, **positions},
-            "reference_once": {"on": self.scored_once, "why": ""},
+            "reference_once": {"on": self.reference.on, "why": self.reference.why, **self.reference.figures},
         }
 
     def _switch(self, on: bool) -> None:

@@ -1,8 +1,8 @@
 """Cache of the reference's log-probabilities between runs, in ``$DPO_TUI_HOME/cache/reference``.
 
-One file holds one set of pairs under one reference, as safetensors, so that reading it runs no code. Files are replaced
-atomically, so two runs that write the same one at once leave a whole one. A file that fails a check is deleted, and its
-log-probabilities are computed again.
+One file holds one set of rows (pairs, or labelled answers) under one reference, as safetensors, so that reading it runs
+no code. Files are replaced atomically, so two runs that write the same one at once leave a whole one. A file that fails
+a check is deleted, and its log-probabilities are computed again.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,14 @@ from safetensors.torch import save_file
 from dpo_tui import paths
 from dpo_tui.runs.file_digest import digest_of_files
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of every key: another format finds none of the files of this one."""
-# At eight bytes a pair this holds 33 million pairs.
+# At eight bytes a row this holds 33 million rows.
 LIMIT_BYTES = 256 * 1024 * 1024
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.index.json", "config.json")
 
-TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
-ReferenceLogps = tuple[list[float], list[float]]
-"""Log-probabilities of the chosen and of the rejected answers, one of each for every pair."""
+ReferenceLogps = dict[str, list[float]]
+"""Log-probabilities by the column from which TRL takes them, one in each for every row."""
 
 
 def folder() -> Path:
@@ -39,40 +38,42 @@ def folder() -> Path:
     return paths.cache() / "reference"
 
 
-def key_of(parts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return the cache key of a set of pairs under a reference.
+def key_of(parts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return the cache key of a set of rows under a reference.
 
     Args:
-        parts: everything besides the pairs that the log-probabilities depend on.
-        rows: the pairs as token ids, which follow from data, tokenizer and chat template.
+        parts: everything besides the rows that the log-probabilities depend on.
+        rows: as token ids, which follow from data, tokenizer and chat template.
+        columns: those that hold token ids, the prompt's first.
     """
     # Sorted keys: the order in which a dict was filled must not make another key. Row after row: all token ids at once
     # as text would take more memory than the data itself.
-    digest = hashlib.sha256(json.dumps([FORMAT, parts], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, list(columns), parts], sort_keys=True, default=str).encode())
     for row in rows:
-        ids = [list(row[name]) for name in TOKEN_COLUMNS]
+        ids = [list(row[name]) for name in columns]
         digest.update(json.dumps(ids, separators=(",", ":")).encode())
     return digest.hexdigest()
 
 
-def load(key: str, count: int) -> ReferenceLogps | None:
+def load(key: str, names: Sequence[str], count: int) -> ReferenceLogps | None:
     """Return the log-probabilities stored under a key; None where there are none, or the file fails a check.
 
     Args:
         key: from :func:`key_of`.
-        count: number of pairs.
+        names: of the log-probabilities.
+        count: number of rows.
     """
     path = folder() / f"{key}.safetensors"
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            chosen, rejected = file.get_tensor("chosen"), file.get_tensor("rejected")
+            tensors = {name: file.get_tensor(name) for name in names}
         # A score that the disk has changed would be trained against without a word.
-        if metadata.get("key") != key or metadata.get("crc32") != _checksum(chosen, rejected):
+        if metadata.get("key") != key or metadata.get("crc32") != _checksum(tensors):
             raise ValueError("another key, or other scores than were written")
-        for tensor in (chosen, rejected):
+        for tensor in tensors.values():
             if tensor.shape != (count,) or not torch.isfinite(tensor).all():
-                raise ValueError("not the log-probabilities of these pairs")
+                raise ValueError("not the log-probabilities of these rows")
         # The time of last use, by which _prune deletes.
         os.utime(path)
     except FileNotFoundError:
@@ -81,7 +82,7 @@ def load(key: str, count: int) -> ReferenceLogps | None:
         with contextlib.suppress(OSError):
             path.unlink()
         return None
-    return chosen.tolist(), rejected.tolist()
+    return {name: tensor.tolist() for name, tensor in tensors.items()}
 
 
 def store(key: str, logps: ReferenceLogps, limit: int = LIMIT_BYTES) -> None:
@@ -89,23 +90,23 @@ def store(key: str, logps: ReferenceLogps, limit: int = LIMIT_BYTES) -> None:
 
     On a full or read-only disk nothing is stored: that is no reason to end a run.
     """
-    tensors = {
-        name: torch.tensor(values, dtype=torch.float32)
-        for name, values in zip(("chosen", "rejected"), logps, strict=True)
-    }
+    tensors = {name: torch.tensor(values, dtype=torch.float32) for name, values in logps.items()}
     with contextlib.suppress(OSError, SafetensorError):
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         # In the same folder, since a rename is atomic within one file system only. Without fsync: a file that a power
         # cut leaves empty fails the check of `load`, and is computed again.
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as temporary:
             written = Path(temporary) / "scores"
-            save_file(tensors, written, metadata={"key": key, "crc32": _checksum(**tensors)})
+            save_file(tensors, written, metadata={"key": key, "crc32": _checksum(tensors)})
             written.replace(folder() / f"{key}.safetensors")
         _prune(limit)
 
 
-def _checksum(chosen: torch.Tensor, rejected: torch.Tensor) -> str:
-    return str(zlib.crc32(rejected.numpy().tobytes(), zlib.crc32(chosen.numpy().tobytes())))
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(tensors[name].numpy().tobytes(), zlib.crc32(name.encode(), checksum))
+    return str(checksum)
 
 
 def _prune(limit: int) -> None:

@@ -1,12 +1,14 @@
 """Log-probabilities of the reference computed once, before training: whether that pays, and the pass that does it.
 
 The reference never changes, so its log-probability of an answer is the same in every epoch and at every evaluation.
-TRL takes them from the dataset's columns ``ref_chosen_logps`` and ``ref_rejected_logps``.
+TRL takes them from columns of the dataset: ``ref_chosen_logps`` and ``ref_rejected_logps`` of pairs, ``ref_logps`` and
+``ref_KL_logps`` of labelled answers. :class:`ScoredColumns` says which.
 """
 
 import importlib.metadata
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ import transformers
 import trl
 
 from dpo_tui.config.schema import Config
+from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.train.model.sharding import is_sharded
 from dpo_tui.train.shortcuts import reference_cache
 from dpo_tui.train.shortcuts.shortcuts import ShortcutStatus
@@ -25,13 +28,37 @@ _NOT_IN_THE_SCORES = {"_name_or_path", "transformers_version", "use_cache", "dty
 _EVALUATIONS = 5
 
 
+@dataclass(frozen=True)
+class ScoredColumns:
+    """The columns of a dataset whose reference is scored.
+
+    Attributes:
+        tokens: token ids: of the prompt, and of each answer to it that is scored.
+        scores: the log-probabilities of these answers, in the same order, as TRL names them.
+        collated: what TRL's collator wants besides.
+    """
+
+    tokens: tuple[str, ...]
+    scores: tuple[str, ...]
+    collated: tuple[str, ...] = ()
+
+
+PAIR_COLUMNS = ScoredColumns(("prompt_ids", "chosen_ids", "rejected_ids"), ("ref_chosen_logps", "ref_rejected_logps"))
+ANSWER_COLUMNS = ScoredColumns(("prompt_ids", "completion_ids"), ("ref_logps",), ("label",))
+"""Labelled answers of a loss without a KL term."""
+KL_ANSWER_COLUMNS = ScoredColumns(
+    ("prompt_ids", "completion_ids", "KL_completion_ids"), ("ref_logps", "ref_KL_logps"), ("label",)
+)
+"""Labelled answers, each with the answer of its neighbour in the micro-batch, for the KL term."""
+
+
 def decide_precompute(config: Config, pairs: int, held_out: int, *, resumes: bool) -> ShortcutStatus:
     """Decide whether to compute the reference's log-probabilities before training, by counting its forward passes.
 
     Args:
         config: the run's settings.
-        pairs: number of training pairs.
-        held_out: number of held-out pairs.
+        pairs: number of training pairs, or labelled answers.
+        held_out: number of those held out.
         resumes: whether the run continues from a checkpoint, and so skips the evaluation before the first step.
     """
     setting = config.precompute_ref_log_probs
@@ -51,16 +78,16 @@ def decide_precompute(config: Config, pairs: int, held_out: int, *, resumes: boo
     # The last batch of an epoch may be smaller than the effective batch, so both bound the pairs of all steps.
     trained = min(steps * config.effective_batch, math.ceil(pairs * config.num_train_epochs))
     every_time, once = trained + evaluations * held_out, pairs + held_out
-    why = f"{once:,} pairs scored instead of {every_time:,}"
+    why = f"{once:,} {strategy_of(config).data.value} scored instead of {every_time:,}"
     return ShortcutStatus(True, why) if once < every_time else ShortcutStatus(False, f"it would be {why}")
 
 
 def key_parts(config: Config, trainer: Any, weights: str | None) -> dict[str, Any] | None:
-    """Return what the log-probabilities depend on besides the pairs, for :func:`reference_cache.key_of`.
+    """Return what the log-probabilities depend on besides the rows, for :func:`reference_cache.key_of`.
 
     Args:
         config: the run's settings.
-        trainer: TRL's DPOTrainer.
+        trainer: TRL's DPOTrainer or KTOTrainer.
         weights: digest of the model's weight files, None where it has none (a model of the hub).
 
     Returns:
@@ -71,16 +98,18 @@ def key_parts(config: Config, trainer: Any, weights: str | None) -> dict[str, An
     commit = getattr(model, "_commit_hash", None)
     if weights is None and commit is None:
         return None
+    args = trainer.args
     settings = {name: value for name, value in model.to_dict().items() if name not in _NOT_IN_THE_SCORES}
     return {
         "weights": weights or f"{config.ref_model or config.model_name}@{commit}",
         # Not only the config's file, which belongs to the weights: settings may have been changed when it was loaded.
         "model": settings,
-        "precision": [str(reference.dtype), trainer.args.bf16, trainer.args.fp16, config.use_4bit],
+        "precision": [str(reference.dtype), args.bf16, args.fp16, config.use_4bit],
         "products": torch.get_float32_matmul_precision(),
         "attention": model._attn_implementation,
         "device": str(trainer.accelerator.device.type),
-        "lengths": [trainer.args.max_length, trainer.args.truncation_mode, trainer.args.ld_alpha],
+        # KTO cuts at the end alone, and has no loss that weighs the ends of answers.
+        "lengths": [args.max_length, getattr(args, "truncation_mode", None), getattr(args, "ld_alpha", None)],
         **({"model_init": config.model_init} if config.model_init else {}),
         "versions": [torch.__version__, transformers.__version__, trl.__version__, _quantiser_version(config)],
     }
@@ -94,61 +123,70 @@ def _quantiser_version(config: Config) -> str | None:
 
 
 def compute_logps(
-    trainer: Any, dataset: Any, batch_size: int, *, exact_batches: bool, progress: Callable[[int], None]
+    trainer: Any,
+    dataset: Any,
+    columns: ScoredColumns,
+    batch_size: int,
+    *,
+    exact_batches: bool,
+    progress: Callable[[int], None],
 ) -> reference_cache.ReferenceLogps:
-    """Compute the reference's log-probabilities of every pair, longest pairs first.
+    """Compute the reference's log-probabilities of every row, longest rows first.
 
     So a batch that does not fit in memory fails at once, not after an hour. Several ranks share the batches, and each
     gets all scores; the batches are those of a single process, and so are the scores.
 
     Args:
-        trainer: TRL's DPOTrainer.
-        dataset: with prompt_ids, chosen_ids and rejected_ids.
-        batch_size: pairs in the batch of the longest pairs.
-        exact_batches: keep that number of pairs in every batch; otherwise later batches grow to as many tokens.
-        progress: called with the number of pairs done.
+        trainer: TRL's DPOTrainer or KTOTrainer.
+        dataset: with the columns of token ids.
+        columns: of the dataset.
+        batch_size: rows in the batch of the longest rows.
+        exact_batches: keep that number of rows in every batch; otherwise later batches grow to as many tokens.
+        progress: called with the number of rows done.
 
     Returns:
-        Log-probabilities of the chosen and of the rejected answers, in nats, in the dataset's order.
+        Log-probabilities by their column, in nats, in the dataset's order.
     """
-    dataset = dataset.select_columns(list(reference_cache.TOKEN_COLUMNS))
-    lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset]
+    dataset = dataset.select_columns([*columns.tokens, *columns.collated])
+    prompt, *answers = columns.tokens
+    lengths = [len(row[prompt]) + max(len(row[name]) for name in answers) for row in dataset]
     # With an adapter there is no second model: TRL's compute_ref_log_probs runs the policy with the adapter disabled.
     # Without one, a reference of FSDP2 is divided by now; the policy is whole until the training, and the same model.
     model = trainer.model if trainer.ref_model is None or is_sharded(trainer.ref_model) else trainer.ref_model
     device = trainer.accelerator.device
-    chosen, rejected = [0.0] * len(lengths), [0.0] * len(lengths)
+    found = {name: [0.0] * len(lengths) for name in columns.scores}
     batches = list(_batches_by_length(lengths, batch_size, trainer.args.max_length, exact=exact_batches))
     rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
-    mine: list[tuple[int, float, float]] = []
+    mine: list[tuple[int, *tuple[float, ...]]] = []
     done = 0
     # In rounds of one batch for each rank: progress() asks for a stop, a collective, so that all call it as often.
     for first in range(0, len(batches), ranks):
         for batch in batches[first + rank : first + rank + 1]:
             rows = trainer.data_collator([dataset[index] for index in batch])
             rows = {name: tensor.to(device) for name, tensor in rows.items()}
-            logps = [answers.float().tolist() for answers in trainer.compute_ref_log_probs(model, rows)]
+            scored = trainer.compute_ref_log_probs(model, rows)
+            logps = [one.float().tolist() for one in scored if one is not None]
             mine += zip(batch, *logps, strict=True)
         done += sum(len(batch) for batch in batches[first : first + ranks])
         progress(done)
     for scores in values_of_ranks(mine):
-        for index, chosen_logp, rejected_logp in scores:
-            chosen[index], rejected[index] = chosen_logp, rejected_logp
-    return chosen, rejected
+        for index, *values in scores:
+            for name, value in zip(columns.scores, values, strict=True):
+                found[name][index] = value
+    return found
 
 
 def add_logps_columns(dataset: Any, logps: reference_cache.ReferenceLogps) -> Any:
     """Return the dataset with the columns from which TRL takes the reference's log-probabilities."""
-    names = ("ref_chosen_logps", "ref_rejected_logps")
-    for name, values in zip(names, logps, strict=True):
+    for name, values in logps.items():
         dataset = dataset.add_column(name, values)
     return dataset
 
 
 def _batches_by_length(lengths: list[int], size: int, max_length: int | None, *, exact: bool) -> Iterator[list[int]]:
-    """Batch the indices of pairs of similar length, longest first.
+    """Batch the indices of rows of similar length, longest first.
 
-    Unless ``exact``, batches of shorter pairs have more of them, but no more tokens, padding included, than the first.
+    Unless ``exact``, batches of shorter rows have more of them, but no more tokens, padding included, than the first.
     """
     truncated = [min(length, max_length or length) for length in lengths]
     by_length = sorted(range(len(truncated)), key=lambda index: -truncated[index])
@@ -156,7 +194,7 @@ def _batches_by_length(lengths: list[int], size: int, max_length: int | None, *,
     # tokens.
     max_tokens = size * truncated[by_length[0]] if by_length else 0
     first = 0
-    # One slice for each batch: to copy the rest of the list each time took time with the square of the pairs.
+    # One slice for each batch: to copy the rest of the list each time took time with the square of the rows.
     while first < len(by_length):
         count = size if exact else max(size, max_tokens // max(1, truncated[by_length[first]]))
         yield by_length[first : first + count]

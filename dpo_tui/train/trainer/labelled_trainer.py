@@ -1,4 +1,4 @@
-"""TRL's KTOTrainer with phases in the journal, the sparse LM head, and names that say which KL is meant."""
+"""TRL's KTOTrainer with phases in the journal, our caches, the sparse LM head, and names that say which KL is meant."""
 
 from typing import Any
 
@@ -10,22 +10,24 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.strategies.metric_expectations import KL_TERM
 from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
-from dpo_tui.train.model.reference_loading import release_reference
-from dpo_tui.train.model.sharding import is_sharded
+from dpo_tui.train.shortcuts import reference_precompute
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
 from dpo_tui.train.trainer import token_cache
+from dpo_tui.train.trainer.lora_plus import LoraPlus
+from dpo_tui.train.trainer.reference_scores import ReferenceScores, trl_scores_first
 from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
 from dpo_tui.train.trainer.trainers import TrainerInputs
 from dpo_tui.train.worker.distributed import values_of_ranks
 from dpo_tui.train.worker.journal import Journal
+from dpo_tui.train.worker.stop_requests import StopRequests
 
 if Version(trl.__version__) < Version("1.16"):
     raise ImportError("KTOTrainer became stable in TRL 1.16; earlier ones have other methods and another KL term")
 __all__ = ["KTOTrainer", "LabelledTrainer", "build_labelled_trainer"]
 
 
-class LabelledTrainer(SharedEvaluation, ShardedState, KTOTrainer):  # type: ignore[misc]
+class LabelledTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState, KTOTrainer):  # type: ignore[misc]
     """TRL's KTOTrainer; the loss is TRL's.
 
     In several processes the KL term of a step's part is, as in TRL, the mean over the micro-batches that all of them
@@ -34,25 +36,29 @@ class LabelledTrainer(SharedEvaluation, ShardedState, KTOTrainer):  # type: igno
 
     Args:
         config: the run's settings.
-        journal: receives phases and notes.
+        journal: receives phases, notes and progress.
+        stop_requests: checked while the reference is scored.
+        shortcuts: the sparse LM head, and whether the reference is scored once; also an attribute, for the receipt.
         **options: of KTOTrainer.
-
-    Attributes:
-        shortcuts: the sparse LM head, for the receipt.
     """
 
-    def __init__(self, config: Config, journal: Journal, **options: Any) -> None:
+    def __init__(
+        self, config: Config, journal: Journal, stop_requests: StopRequests, shortcuts: HeadShortcut, **options: Any
+    ) -> None:
         self.config = config
         self.journal = journal
-        self.shortcuts = HeadShortcut(journal)
+        self.stop_requests = stop_requests
+        self.shortcuts = shortcuts
+        self._policy, self._reference = options["model"], options.get("ref_model")
         # TRL's disable_dropout reaches torch's dropout modules only.
         self._config_rates = disable_dropout(options["model"]) if options["args"].disable_dropout else []
+        self.start_weights_digest()
         super().__init__(**options)
         if self.ref_model is not None and self.args.disable_dropout:
             disable_dropout(self.ref_model)
-        if self.precompute_ref_logps and self.ref_model is not None:
-            release_reference(self)
         self.shortcuts.install(self)
+        self.score_reference_once()
+        self._reference = None
         if self.calculate_KL and (ranks := self.accelerator.num_processes) > 1:
             together = ranks * self.args.per_device_train_batch_size
             journal.event(
@@ -74,7 +80,15 @@ class LabelledTrainer(SharedEvaluation, ShardedState, KTOTrainer):  # type: igno
                 f"The last micro-batch of the {len(rows):,} {part} answers has one answer: its KL term is of that "
                 "answer itself, as in TRL",
             )
+        self.check_rope(rows, args, self._reference or self._policy)
         return rows
+
+    @property
+    def scored_columns(self) -> reference_precompute.ScoredColumns:
+        """The columns of token ids, and those of scores."""
+        if self.calculate_KL:
+            return reference_precompute.KL_ANSWER_COLUMNS
+        return reference_precompute.ANSWER_COLUMNS
 
     def _cached_or_prepared(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         if len(dataset) < token_cache.FEWEST:
@@ -95,27 +109,6 @@ class LabelledTrainer(SharedEvaluation, ShardedState, KTOTrainer):  # type: igno
             token_cache.store(key, rows)
         return rows
 
-    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-        """Add the reference's log-probabilities to a dataset; several processes share its batches."""
-        self.journal.phase("reference")
-        if self.accelerator.num_processes == 1:
-            return super()._precompute_ref_logps(dataset, name, batch_size)
-        # TRL's own hands the scores over in a file, which for rows in memory lies in a folder of rank 0 alone.
-        # A reference of FSDP2 is divided by now; the policy is whole until the training, and the same model.
-        model = self.model if self.ref_model is None or is_sharded(self.ref_model) else self.ref_model
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        batches = [range(first, min(first + batch_size, len(dataset))) for first in range(0, len(dataset), batch_size)]
-        mine: list[tuple[int, list[list[float]]]] = []
-        for index in range(rank, len(batches), ranks):
-            rows = self.data_collator([dataset[row] for row in batches[index]])
-            scores = self.compute_ref_log_probs(model, {key: one.to(model.device) for key, one in rows.items()})
-            mine.append((index, [one.float().tolist() for one in scores if one is not None]))
-            self.journal.progress(min(batches[index].stop * ranks, len(dataset)), len(dataset), "answers")
-        everything = sorted(scored for scored_by_one in values_of_ranks(mine) for scored in scored_by_one)
-        for column, key in enumerate(("ref_logps", "ref_KL_logps") if self.calculate_KL else ("ref_logps",)):
-            dataset = dataset.add_column(key, [score for _, scores in everything for score in scores[column]])
-        return dataset
-
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log what TRL does, its KL term under a name of its own: ``kl`` is estimated from sampled answers."""
         metrics = self._metrics["train" if self.model.training else "eval"]
@@ -135,4 +128,11 @@ def build_labelled_trainer(inputs: TrainerInputs) -> Any:
         if inputs.config.disable_dropout:
             disable_dropout(inputs.options["model"])
         return KTOTrainer(args=inputs.make_arguments(), **inputs.options)
-    return LabelledTrainer(inputs.config, inputs.callback.journal, args=inputs.make_arguments(), **inputs.options)
+    config, rows, journal = inputs.config, inputs.rows, inputs.callback.journal
+    shortcuts = HeadShortcut(journal)
+    held_out = len(rows.held_out) if rows.held_out is not None else 0
+    shortcuts.reference = reference_precompute.decide_precompute(
+        config, len(rows.train), held_out, resumes=inputs.resumes
+    )
+    arguments = inputs.make_arguments(reference_once=shortcuts.reference.on and trl_scores_first(config))
+    return LabelledTrainer(config, journal, inputs.callback.stop_requests, shortcuts, args=arguments, **inputs.options)

@@ -33,6 +33,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.dropout_rates import disable_dropout
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
 from dpo_tui.train.trainer.batched_tokens import ID_COLUMNS
+from dpo_tui.train.trainer.lora_plus import LoraPlus
 from dpo_tui.train.trainer.pair_rows import PairRows
 from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
@@ -43,7 +44,7 @@ _IGNORE_INDEX = -100
 _FUSED_OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
 
 
-class ReferenceFreeTrainer(SharedEvaluation, ShardedState, PairRows):
+class ReferenceFreeTrainer(LoraPlus, SharedEvaluation, ShardedState, PairRows):
     """Base of the trainers without a reference, to be named before TRL's class.
 
     Args:

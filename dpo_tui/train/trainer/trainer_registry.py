@@ -191,6 +191,8 @@ def build_trainer(
             trainer = entry.trainer(args=make_arguments(), **options)
         else:
             trainer = entry.build(TrainerInputs(config, rows, callback, resumes, make_arguments, options))
+    if config.loraplus_lr_ratio is not None:
+        trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
     check_checkpoint_loading(trainer)
     return trainer
 

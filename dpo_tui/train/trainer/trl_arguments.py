@@ -112,7 +112,15 @@ def sft_arguments(
     return trl_arguments(SFTConfig, config, folder, device, evaluates=evaluates, resumes=resumes, own=own)
 
 
-def kto_arguments(config: Config, folder: RunFolder, device: TrainingDevice, *, evaluates: bool, resumes: bool) -> Any:
+def kto_arguments(
+    config: Config,
+    folder: RunFolder,
+    device: TrainingDevice,
+    *,
+    evaluates: bool,
+    resumes: bool,
+    reference_once: bool | None = None,
+) -> Any:
     """Return TRL's arguments for KTO; see :func:`dpo_arguments`.
 
     Rows keep their order: TRL pairs the answers of the KL term with prompts before the training, batch by batch.
@@ -121,7 +129,9 @@ def kto_arguments(config: Config, folder: RunFolder, device: TrainingDevice, *, 
 
     own = {name: getattr(config, name) for name in _KTO_FIELDS}
     own |= {
-        "precompute_ref_log_probs": config.precompute_ref_log_probs == "on",
+        "precompute_ref_log_probs": (
+            config.precompute_ref_log_probs == "on" if reference_once is None else reference_once
+        ),
         "train_sampling_strategy": "sequential",
     }
     if config.model_init and not config.use_lora:

@@ -109,14 +109,14 @@ def model_not_found(error: BaseException) -> Failure | None:
     ):
         return Failure(
             "The model is not on this machine and the hub cannot be reached",
-            'download it where there is a connection, copy the folder here, and set model_name = "/path/to/folder"',
+            "download it where there is a connection, copy the folder here, and name that folder in the config",
         )
     if "Repo id must" in text:
         return Failure("The model is no folder on this machine and no hub id", "check its name")
     if name == "RepositoryNotFoundError" or "is not a valid model identifier" in text:
         return Failure(
             "The hub has no such model, or it is private",
-            "check model_name; for a private model log in with `hf auth login` or set HF_TOKEN",
+            "check the name; for a private model log in with `hf auth login` or set HF_TOKEN",
         )
     return None
 

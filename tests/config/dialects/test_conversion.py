@@ -379,7 +379,7 @@ def test_autotrain(tmp_path: Path) -> None:
     assert result.dialect == "AutoTrain" and not result.undecided and "secret" not in result.to_toml()
     assert config.dataset == str(tmp_path / "rows" / "train.jsonl")
     assert (config.prompt_field, config.chosen_field, config.rejected_field) == ("ask", "good", None)
-    assert (config.max_seq_length, config.num_train_epochs, config.learning_rate) == (2048, 2, 3e-5)
+    assert (config.max_seq_length, config.num_train_epochs, config.learning_rate) == (1024, 2, 3e-5)
     assert (config.use_lora, config.use_4bit, config.per_device_train_batch_size) == (True, True, 3)
 
 

@@ -10,9 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from dpo_tui.cli.inspect import inspect
+from dpo_tui.data.load_labelled import load_labelled
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.repair.repair import Repaired, repair
-from dpo_tui.data.repair.repair_plan import Edit, RepairPlan
+from dpo_tui.data.repair.repair_plan import RepairPlan
+from dpo_tui.data.repair.row_forms import LABELLED_ANSWERS, Edit
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
@@ -212,3 +214,66 @@ def test_the_command_line_repairs(tmp_path: Path) -> None:
     assert "1 rows left out, 1 changed" in done.stderr
     with pytest.raises(UsageError):
         CliRunner().invoke(inspect, [str(path), "--drop", "too-similar"], catch_exceptions=False)
+
+
+def labelled(count: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"question {n // 2}", "completion": f"answer {n}", "label": n % 2 == 0} for n in range(count)]
+
+
+def test_labelled_answers_are_repaired_as_pairs_are(tmp_path: Path) -> None:
+    records = labelled(6)
+    records[1]["completion"] = "<|im_start|>assistant"
+    records[3]["completion"] = ""
+    records[4]["prompt"] = "long " * 100
+    path, out = write_lines(tmp_path / "in.jsonl", records), tmp_path / "out.jsonl"
+    scan(ScanRequest(Source(str(path)), workers=1), lambda _event: None)
+    plan = RepairPlan(drop_checks=("template-tokens",), flip_rows=frozenset({1}), longest_text=100)
+    done = repair(Source(str(path)), plan, out, form=LABELLED_ANSWERS)
+    assert documents(out) == [{**records[0], "label": False}, records[2], records[5]]
+    assert (done.written, done.left_out, done.changed, done.noun) == (3, 3, 1, "labelled answers")
+    recorded = [(one["row"], one.get("reason", "")) for one in documents(done.sidecar) if "row" in one]
+    assert [row for row, _ in recorded] == [1, 2, 4, 5]
+    assert "template-tokens" in recorded[1][1] and "longer than 100" in recorded[3][1]
+
+
+def test_labels_of_other_kinds_are_written_as_what_they_mean(tmp_path: Path) -> None:
+    """Messages, a system prompt and thumbs: read again, the copy has the same labelled answers."""
+    records = [
+        {"prompt": [{"role": "system", "content": "short"}, user("q")], "completion": [assistant("a")], "label": True},
+        {"prompt": "q2", "response": "b", "thumbs": "down"},
+    ]
+    for number, record in enumerate(records):
+        path = write_lines(tmp_path / f"in{number}.jsonl", [record, record | {"prompt": "other"}])
+        out = tmp_path / f"out{number}.jsonl"
+        repair(Source(str(path)), RepairPlan(), out, form=LABELLED_ANSWERS)
+        assert load_labelled(Source(str(out))).rows == load_labelled(Source(str(path))).rows
+        again = tmp_path / f"again{number}.jsonl"
+        repair(Source(str(out)), RepairPlan(), again, form=LABELLED_ANSWERS)
+        assert again.read_bytes() == out.read_bytes()
+
+
+def test_the_answers_of_a_prompt_are_held_out_together(tmp_path: Path) -> None:
+    path, out = write_lines(tmp_path / "in.jsonl", labelled(40)), tmp_path / "out.jsonl"
+    done = repair(Source(str(path)), RepairPlan(hold_out=0.2), out, form=LABELLED_ANSWERS)
+    assert done.evaluation is not None
+    held = {one["prompt"] for one in documents(done.evaluation)}
+    assert len(held) * 2 == done.held_out == 8
+    assert held.isdisjoint(one["prompt"] for one in documents(out))
+
+
+def test_an_edit_changes_the_answer_on_its_own_side_and_a_row_without_a_label_stays_out(tmp_path: Path) -> None:
+    records = [*labelled(2), {"prompt": "p", "completion": "no label"}]
+    path, out = write_lines(tmp_path / "in.jsonl", records), tmp_path / "out.jsonl"
+    edit = Edit(chosen="new good", rejected="new bad")
+    plan = RepairPlan(edits={1: edit, 2: edit, 3: edit}, flip_rows=frozenset({2}))
+    done = repair(Source(str(path)), plan, out, form=LABELLED_ANSWERS)
+    assert [(one["completion"], one["label"]) for one in documents(out)] == [("new good", True), ("new bad", True)]
+    assert done.left_out == 1
+
+
+def test_the_command_line_repairs_labelled_answers(tmp_path: Path) -> None:
+    path, out = write_lines(tmp_path / "in.jsonl", labelled(6)), tmp_path / "out.jsonl"
+    done = CliRunner().invoke(inspect, [str(path), "--write", str(out), "--flip", "2"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "6 labelled answers written" in done.stderr and "0 rows left out, 1 changed" in done.stderr
+    assert [one["label"] for one in documents(out)] == [True, True, True, False, True, False]

@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from dpo_tui.cli import cli
+from dpo_tui.data.repair.row_forms import Edit, form_of
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
-from dpo_tui.errors import DataError, UsageError
+from dpo_tui.errors import DataError
 from dpo_tui.screens.steps.data_step import preview
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
 from dpo_tui.views.token_length_text import lengths_text
@@ -121,9 +122,11 @@ def test_inspect_prints_it_and_takes_the_threshold(home: Path, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert "100 rows, 100 usable labelled answers" in result.output
     assert "40 desirable and 60 undesirable" in result.output
-    written = CliRunner().invoke(cli, ["inspect", str(path), "--rating-threshold", "3", "--write", str(tmp_path / "o")])
-    assert isinstance(written.exception, UsageError)
-    assert written.exception.message == "--write repairs pairs, and these are labelled answers"
+    copy = tmp_path / "labels.jsonl"
+    written = CliRunner().invoke(cli, ["inspect", str(path), "--rating-threshold", "3", "--write", str(copy)])
+    assert written.exit_code == 0, written.output
+    labels = [json.loads(line)["label"] for line in copy.read_text().splitlines()]
+    assert labels == [row["score"] >= 3 for row in records], "ratings become labels, which need no threshold again"
     as_json = CliRunner().invoke(cli, ["inspect", str(path), "--rating-threshold", "3", "--json"])
     assert json.loads(as_json.output)["usable"] == 100
 
@@ -134,6 +137,12 @@ def test_the_app_shows_an_answer_where_its_label_belongs(home: Path, tmp_path: P
     good, bad = browser.at(1, Decisions()), browser.at(2, Decisions())
     assert (good.chosen, good.rejected, good.problem) == (f"{GOOD} 0", "", "")
     assert (bad.chosen, bad.rejected, bad.problem) == ("", f"{BAD} 1", "")
+    decided = Decisions(flipped=frozenset({1}), edits={2: Edit(rejected="worse")})
+    assert (browser.at(1, decided).chosen, browser.at(1, decided).rejected) == ("", f"{GOOD} 0")
+    assert (browser.at(2, decided).chosen, browser.at(2, decided).rejected) == ("", "worse")
+    browser.save(decided, (), tmp_path / "copy.jsonl", form_of({"completion": "completion"}))
+    saved = [json.loads(line) for line in (tmp_path / "copy.jsonl").read_text().splitlines()]
+    assert [(row["completion"], row["label"]) for row in saved[:2]] == [(f"{GOOD} 0", False), ("worse", False)]
     shown = preview(str(path))
     assert shown[0] == ("format: labelled answers, standard", "accent")
     assert ('for strategy = "kto": labelled answers, no pairs', "warn") in shown

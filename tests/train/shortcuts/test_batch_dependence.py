@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from dpo_tui.train.shortcuts.batch_dependence import rope_obstacle
 from dpo_tui.train.shortcuts.check_budget import DatasetLengths
-from dpo_tui.train.shortcuts.reference_precompute import compute_logps
+from dpo_tui.train.shortcuts.reference_precompute import PAIR_COLUMNS, compute_logps
 
 
 class Rope(torch.nn.Module):  # type: ignore[misc]
@@ -86,7 +86,8 @@ def scored(rows: list[tuple[int, int, int]], size: int, *, exact: bool, most: in
         data_collator=collate,
         compute_ref_log_probs=reference,
     )
-    return compute_logps(trainer, dataset, size, exact_batches=exact, progress=done.append), batches, done
+    found = compute_logps(trainer, dataset, PAIR_COLUMNS, size, exact_batches=exact, progress=done.append)
+    return tuple(found.values()), batches, done
 
 
 ROWS = [(1, 1, 2), (4, 8, 3), (1, 2, 1), (2, 3, 9), (1, 3, 1)]

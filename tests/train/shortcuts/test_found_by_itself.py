@@ -256,7 +256,7 @@ def test_a_reference_that_depends_on_the_batch_is_scored_in_every_step(
     folder = train(quick(tiny_model, data, precompute_ref_log_probs="auto", **settings))
     report = shortcuts(folder)
     assert not report["reference_once"]["on"]
-    assert "with a longer pair in its batch" in report["reference_once"]["why"]
+    assert "with a longer row in the batch" in report["reference_once"]["why"]
     assert losses(folder) == pytest.approx(losses(train(quick(tiny_model, data, **settings))), abs=1e-5)
     assert losses(folder)[1] == pytest.approx(0.6931, abs=1e-4)
 

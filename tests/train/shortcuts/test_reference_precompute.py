@@ -17,7 +17,13 @@ from tests.support.training import lines, losses, make_config, make_run, train
 
 ROWS = [{"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]}]
 PARTS = {"weights": "w", "lengths": [1024, "keep_start", None]}
-SCORES = ([-1.5, -2.0], [-3.0, -4.25])
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+NAMES = ("ref_chosen_logps", "ref_rejected_logps")
+SCORES = dict(zip(NAMES, ([-1.5, -2.0], [-3.0, -4.25]), strict=True))
+
+
+def key_of(parts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    return reference_cache.key_of(parts, rows, COLUMNS)
 
 
 def quick(model: Path, pairs: Path, **changes: Any) -> Any:
@@ -113,10 +119,10 @@ def test_evaluations_are_counted_by_the_steps_that_trainer_takes() -> None:
 
 
 def test_kept_scores_come_back(home: Path) -> None:
-    key = reference_cache.key_of(PARTS, ROWS)
-    assert reference_cache.load(key, 2) is None
+    key = key_of(PARTS, ROWS)
+    assert reference_cache.load(key, NAMES, 2) is None
     reference_cache.store(key, SCORES)
-    assert reference_cache.load(key, 2) == SCORES
+    assert reference_cache.load(key, NAMES, 2) == SCORES
 
 
 @pytest.mark.parametrize(
@@ -131,11 +137,11 @@ def test_kept_scores_come_back(home: Path) -> None:
     ids=["weights", "length", "another row", "another token", "another boundary"],
 )
 def test_the_key_tells_everything_apart(parts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    assert reference_cache.key_of(parts, rows) != reference_cache.key_of(PARTS, ROWS)
+    assert key_of(parts, rows) != key_of(PARTS, ROWS)
 
 
 def test_the_order_in_which_a_key_was_put_together_is_not_in_it() -> None:
-    assert reference_cache.key_of(dict(reversed(PARTS.items())), ROWS) == reference_cache.key_of(PARTS, ROWS)
+    assert key_of(dict(reversed(PARTS.items())), ROWS) == key_of(PARTS, ROWS)
 
 
 def test_kept_scores_are_for_their_owner_alone(home: Path) -> None:
@@ -223,7 +229,7 @@ def real_parts(
 
 def real_key(model_folder: Path, **changes: Any) -> str:
     """The name under which scores are kept when these are the circumstances; the rest of the trainer is the same."""
-    return reference_cache.key_of(real_parts(model_folder, **changes), ROWS)
+    return key_of(real_parts(model_folder, **changes), ROWS)
 
 
 def before_of(changes: dict[str, Any]) -> dict[str, Any]:
@@ -296,20 +302,20 @@ def _of_another_key(path: Path) -> None:
 
 
 def _not_a_number(path: Path) -> None:
-    reference_cache.store(path.stem, ([float("nan"), 1.0], [1.0, 1.0]))
+    reference_cache.store(path.stem, dict(zip(NAMES, ([float("nan"), 1.0], [1.0, 1.0]), strict=True)))
 
 
 def _of_other_pairs(path: Path) -> None:
-    reference_cache.store(path.stem, ([1.0], [1.0]))
+    reference_cache.store(path.stem, {name: [1.0] for name in NAMES})
 
 
 @pytest.mark.parametrize("harm", [_torn, _another_score, _of_another_key, _not_a_number, _of_other_pairs])
 def test_doubtful_scores_are_deleted_not_used(home: Path, harm: Any) -> None:
-    key = reference_cache.key_of(PARTS, ROWS)
+    key = key_of(PARTS, ROWS)
     reference_cache.store(key, SCORES)
     path = reference_cache.folder() / f"{key}.safetensors"
     harm(path)
-    assert reference_cache.load(key, 2) is None
+    assert reference_cache.load(key, NAMES, 2) is None
     assert not path.exists()
 
 
@@ -320,14 +326,14 @@ def test_the_files_used_longest_ago_make_room(home: Path) -> None:
     one = (reference_cache.folder() / f"{keys[0]}.safetensors").stat().st_size
     for age, key in enumerate(keys[:3]):
         os.utime(reference_cache.folder() / f"{key}.safetensors", (1000 + age, 1000 + age))
-    assert reference_cache.load(keys[0], 2) == SCORES, "used now, so it is the youngest"
+    assert reference_cache.load(keys[0], NAMES, 2) == SCORES, "used now, so it is the youngest"
     reference_cache.store(keys[3], SCORES, limit=2 * one)
     left = {path.stem for path in reference_cache.folder().glob("*.safetensors")}
     assert left == {keys[0], keys[3]}
 
 
 def test_two_runs_may_write_the_same_scores_at_once(home: Path) -> None:
-    key = reference_cache.key_of(PARTS, ROWS)
+    key = key_of(PARTS, ROWS)
     done = threading.Event()
     found: list[Any] = []
 
@@ -337,7 +343,7 @@ def test_two_runs_may_write_the_same_scores_at_once(home: Path) -> None:
 
     def read() -> None:
         while not done.is_set():
-            if (scores := reference_cache.load(key, 2)) is not None:
+            if (scores := reference_cache.load(key, NAMES, 2)) is not None:
                 found.append(scores)
 
     reader = threading.Thread(target=read)
@@ -351,7 +357,7 @@ def test_two_runs_may_write_the_same_scores_at_once(home: Path) -> None:
     reader.join()
     assert found
     assert all(scores == SCORES for scores in found)
-    assert reference_cache.load(key, 2) == SCORES
+    assert reference_cache.load(key, NAMES, 2) == SCORES
     assert [path.name for path in reference_cache.folder().iterdir()] == [f"{key}.safetensors"]
 
 
@@ -359,7 +365,7 @@ def test_a_full_disk_costs_the_scores_not_the_run(home: Path) -> None:
     reference_cache.folder().parent.mkdir(parents=True)
     reference_cache.folder().write_text("in the way")
     reference_cache.store("k", SCORES)
-    assert reference_cache.load("k", 2) is None
+    assert reference_cache.load("k", NAMES, 2) is None
 
 
 def test_weights_are_named_by_what_is_in_them(home: Path, tmp_path: Path) -> None:

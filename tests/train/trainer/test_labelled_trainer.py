@@ -1,6 +1,7 @@
 """KTO against TRL's own trainer, on the shipped sample, and through stop, resume and merge."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,9 @@ def plain_trl(config: Config) -> Trained:
         {},
         {"desirable_weight": 0.6, "beta": 0.4, "gradient_accumulation_steps": 2},
         {"use_lora": False, "use_4bit": False, "learning_rate": 1e-4, "per_device_train_batch_size": 2},
+        {"precompute_ref_log_probs": "off"},
     ],
-    ids=["adapter", "weights and accumulation", "full"],
+    ids=["adapter", "weights and accumulation", "full", "the reference in each step"],
 )
 def test_ten_steps_are_those_of_trl(home: Path, tiny_model: Path, answers: Path, changes: dict[str, Any]) -> None:
     config = kto(tiny_model, answers, max_steps=10, **changes)
@@ -192,12 +194,55 @@ def test_the_result_is_merged_and_described(home: Path, tiny_model: Path, answer
     assert measured["metrics"]["eval_loss"] == pytest.approx(last["eval_loss"], abs=1e-4)
 
 
-def test_reference_scores_can_be_computed_before_the_training(home: Path, tiny_model: Path, answers: Path) -> None:
-    during = ours(kto(tiny_model, answers, max_steps=4))
-    before = ours(kto(tiny_model, answers, max_steps=4, precompute_ref_log_probs="on"))
-    assert before.trainer.shortcuts.report()["reference_once"]["on"]
-    for mine, other in zip(before.log, during.log, strict=True):
-        assert mine["loss"] == pytest.approx(other["loss"], abs=1e-5)
+def kept(trained: Trained) -> dict[str, bool]:
+    report = trained.trainer.shortcuts.report()["reference_once"]
+    assert report["on"]
+    found: dict[str, bool] = report["kept_from_before"]
+    return found
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["adapter", "full"])
+def test_reference_scores_of_both_answers_are_kept_for_the_next_run(
+    home: Path, tiny_model: Path, answers: Path, full: bool
+) -> None:
+    """The KL term's mismatched answers are made within a micro-batch: another one has scores of its own."""
+    whole = {"use_lora": False, "use_4bit": False, "learning_rate": 1e-4} if full else {}
+    during = ours(kto(tiny_model, answers, max_steps=4, precompute_ref_log_probs="off", **whole))
+    once = {"precompute_ref_log_probs": "on", "max_steps": 4} | whole
+    first, second = ours(kto(tiny_model, answers, **once)), ours(kto(tiny_model, answers, **once))
+    assert (kept(first), kept(second)) == ({"train": False, "eval": False}, {"train": True, "eval": True})
+    for line, scored, recalled in zip(during.log, first.log, second.log, strict=True):
+        for name in ("loss", "kl_term", "rewards/margins"):
+            assert scored.get(name) == pytest.approx(line.get(name), abs=1e-5)
+            assert recalled.get(name) == scored.get(name)
+    assert max(line["kl_term"] for line in first.log) > 0, "else the scores of the mismatched answers are not compared"
+    if not full:
+        assert kept(ours(kto(tiny_model, answers, **once, per_device_train_batch_size=2))) == dict.fromkeys(
+            ("train", "eval"), False
+        )
+        assert kept(ours(kto(tiny_model, answers, **once, beta=0.3))) == {"train": True, "eval": True}
+
+
+def test_the_reference_is_scored_once_by_itself_where_that_is_less_work(
+    home: Path, tiny_model: Path, answers: Path
+) -> None:
+    folder = train(kto(tiny_model, answers, num_train_epochs=3, max_steps=30, eval_steps=10))
+    once = (read_json(folder.receipt) or {})["shortcuts"]["reference_once"]
+    assert once["on"] and "labelled answers scored instead of" in once["why"]
+    assert once["kept_from_before"] == {"train": False, "eval": False}
+
+
+def test_a_reference_that_draws_in_training_is_scored_in_the_steps(
+    home: Path, tiny_model: Path, answers: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    settings = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(settings | {"attention_dropout": 0.5}))
+    settings = {"num_train_epochs": 3, "disable_dropout": False, "lora_dropout": 0.0, "max_steps": 30}
+    folder = train(kto(model, answers, **settings))
+    once = (read_json(folder.receipt) or {})["shortcuts"]["reference_once"]
+    assert not once["on"] and "the reference draws random numbers in training" in once["why"]
 
 
 def test_one_answer_left_over_in_the_last_micro_batch_is_said(home: Path, tiny_model: Path, tmp_path: Path) -> None:
