@@ -83,6 +83,7 @@ class DpoTui(ThemedApp):
         Binding("3", "open_screen('data')", "Data", id="app.data", show=False),
         Binding("4", "open_screen('judge')", "Judge", id="app.judge", show=False),
         Binding("5", "open_screen('guide')", "Guide", id="app.guide", show=False),
+        Binding("ctrl+l", "repaint", "repaint the screen", id="app.repaint", show=False),
         Binding("comma", "settings", "settings", id="app.preferences", show=False),
     ]
 

@@ -1,15 +1,20 @@
-"""Base of a Textual app with the themes and the ASCII mode; the app and the widgets' tests subclass it."""
+"""Base of a Textual app with the themes, the ASCII mode and updates of changed cells; the app and tests subclass it."""
 
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import RenderableType
+from textual import events
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import App
 from textual.filter import LineFilter
+from textual.screen import Screen
 
 from dpo_tui import paths
 from dpo_tui.themes.ascii_filter import AsciiFilter
+from dpo_tui.themes.changed_cells import ChangedCells, TerminalCells
 from dpo_tui.themes.glyphs import in_ascii
 from dpo_tui.themes.terminal_choice import ascii_only, charset, theme_for
 from dpo_tui.themes.theme_files import DEFAULT, ThemeProblem, chart_variables, load, to_textual
@@ -35,6 +40,7 @@ class ThemedApp(App[Any]):
         self.charset = charset(os.environ, getattr(sys.__stderr__, "encoding", None))
         self._ascii_filter = AsciiFilter(self.charset)
         self._ascii_only = ascii_only(os.environ)
+        self._terminal_cells = TerminalCells()
         name = theme_for(os.environ, chosen=theme_name)
         if theme_name is not None and theme_name not in palettes:
             problems.append(ThemeProblem(paths.settings(), "theme", f"there is no {theme_name!r}; Settings lists all"))
@@ -59,6 +65,26 @@ class ThemedApp(App[Any]):
             for screen in self.screen_stack if self.is_running else ():
                 for widget in screen.walk_children(with_self=True):
                     widget.refresh()
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Write an update of a screen to the terminal: only the cells that it does not show yet."""
+        shown: Any = renderable
+        if isinstance(renderable, (LayoutUpdate, ChopsUpdate)):
+            shown = ChangedCells(renderable, self._terminal_cells, (self.size.width, self.size.height))
+        super()._display(screen, shown)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Write the whole screen again: the terminal may show anything now.
+
+        Textual's drivers post the event also when the app takes the terminal back, after ctrl+z or an editor.
+        """
+        self.action_repaint()
+
+    def action_repaint(self) -> None:
+        """Write the whole screen again, over what another program wrote there."""
+        self._terminal_cells.forget()
+        if self.screen_stack:
+            self.screen.refresh()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters and, in ASCII mode, the `AsciiFilter`."""
