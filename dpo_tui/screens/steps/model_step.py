@@ -44,7 +44,9 @@ class ModelStep(Vertical):
     What is typed into the field filters the list and searches the hub.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+d", "download", "download", id="model.download")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+g", "download", "download", id="model.download", key_display="^g")
+    ]
 
     DEFAULT_CSS = """
     ModelStep #model-field { margin-bottom: 1; }
@@ -72,6 +74,8 @@ class ModelStep(Vertical):
         """How the search of the hub stands."""
         self._hub_models: Sequence[HubModel] = ()
         self._fitting: set[str] = set()
+        self._filter = ""
+        """What the names of the listed models have in common."""
         self._has_gpu = False
 
     def compose(self) -> ComposeResult:
@@ -100,6 +104,7 @@ class ModelStep(Vertical):
 
     def _list(self, text: str) -> None:
         """List the models whose name has a text: of this disk, the recommended ones, and those of the hub's answer."""
+        self._filter = text
         options = self.query_one(ChoiceList)
         highlighted = options.highlighted
         options.clear_options()
@@ -109,7 +114,7 @@ class ModelStep(Vertical):
         local = [name for name in local_models() if text.lower() in name.lower()]
         options.add_options([Option(Content(f"{printable(name)}  on this disk"), name) for name in local])
         # On a GPU the largest that fits is what people came for; without one the smallest is the one that ends today.
-        sign = 1 if self._has_gpu else -1
+        sign = -1 if self._has_gpu else 1
         models = [
             model for model in recommended_models() if text.lower() in model.name.lower() and model.name not in local
         ]
@@ -147,7 +152,9 @@ class ModelStep(Vertical):
             self._hub_note = [(printable(note, single_line=True), "warn")]
         else:
             count = len(message.models)
-            self._hub_note = [(f"The hub has {count or 'no'} such models. ↓ goes to the list, ^d downloads.", "muted")]
+            self._hub_note = [
+                (f"The hub has {count or 'no'} such model{'' if count == 1 else 's'}. ↓ list, ^g download.", "muted")
+            ]
         self._show_text()
 
     def on_key(self, event: Key) -> None:
@@ -173,7 +180,7 @@ class ModelStep(Vertical):
             return
         if await self.app.push_screen_wait(DownloadDialog(name)):
             self.app.notify(f"{printable(name)} is on this disk now.", markup=False)
-            self._list(self.query_one("#model-field", Input).value.strip() if name != self._named else "")
+            self._list(self._filter)
 
     def show_refusal(self, error: DpoTuiError | None, start: str = "") -> None:
         """Say why no run could start from the plan's model, or of what it is made; neither takes the sentence away.
@@ -192,14 +199,15 @@ class ModelStep(Vertical):
         message.stop()
         model = next((model for model in recommended_models() if model.name == message.option_id), None)
         found = next((one for one in self._hub_models if one.name == message.option_id), None)
-        self._model_notes = [] if model is None else [(_notes(model), "muted")]
+        self._model_notes = [] if model is None else [(_notes(model), "warn" if model.gated else "muted")]
         if found is not None and found.gated:
             self._model_notes = [(_gated_note(found.name), "warn")]
         self._show_text()
 
     def _show_text(self) -> None:
         pane = self.query_one(TextPane)
-        pane.set_class(bool(self._refusal), "refused")
+        gated = any(role == "warn" for _, role in self._model_notes)
+        pane.set_class(bool(self._refusal) or gated, "refused")
         pane.show([*self._refusal, *self._hub_note, *self._model_notes])
 
     @on(OptionList.OptionSelected)
