@@ -15,7 +15,7 @@ from textual.screen import Screen
 from dpo_tui import paths
 from dpo_tui.themes.ascii_filter import AsciiFilter
 from dpo_tui.themes.changed_cells import ChangedCells, TerminalCells
-from dpo_tui.themes.glyphs import in_ascii
+from dpo_tui.themes.glyphs import CONSOLE_CHARSET, in_ascii
 from dpo_tui.themes.terminal_choice import ascii_only, charset, theme_for
 from dpo_tui.themes.theme_files import DEFAULT, ThemeProblem, chart_variables, load, to_textual
 
@@ -38,7 +38,8 @@ class ThemedApp(App[Any]):
         self.palettes = palettes
         self.theme_problems: list[ThemeProblem] = problems
         self.charset = charset(os.environ, getattr(sys.__stderr__, "encoding", None))
-        self._ascii_filter = AsciiFilter(self.charset)
+        self._console = self.charset == CONSOLE_CHARSET
+        self._ascii_filter = AsciiFilter(self.charset, console=self._console)
         self._ascii_only = ascii_only(os.environ)
         self._terminal_cells = TerminalCells()
         name = theme_for(os.environ, chosen=theme_name)
@@ -93,9 +94,14 @@ class ThemedApp(App[Any]):
     def exit(self, result: Any = None, return_code: int = 0, message: Any | None = None) -> None:
         """End the app; in ASCII mode its message is in ASCII too."""
         if self._ascii_only and isinstance(message, str):
-            message = in_ascii(message, self.charset)
+            message = in_ascii(message, self.charset, console=self._console)
         super().exit(result, return_code, message)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Chart colours for Textual's own themes, which define none."""
         return chart_variables(self.palettes[DEFAULT])
+
+
+def has_few_colours(app: App[Any]) -> bool:
+    """Whether the theme has the terminal's sixteen colours at most, by which not all see lines apart."""
+    return isinstance(app, ThemedApp) and app.theme in app.palettes and app.palettes[app.theme].ansi

@@ -204,6 +204,12 @@ def test_a_glyph_becomes_its_twin_and_a_letter_stays_where_it_can(text, charset,
     assert in_ascii(text, charset) == drawn
 
 
+def test_the_linux_console_gets_the_lines_and_blocks_of_its_font_and_no_braille():
+    assert in_ascii("┌─┐╭━╮█⣀✓…é日", "cp437", console=True) == "┌─┐┌─┐█.+~é??"
+    assert charset({"TERM": "linux", "LANG": "en_US.UTF-8"}, "utf-8") == "cp437"
+    assert charset({"TERM": "linux", "LANG": "C"}, "utf-8") == "ascii"
+
+
 def test_every_twin_is_one_ascii_cell_and_every_state_has_one():
     assert all(len(twin) == 1 and twin.isascii() for twin in TWINS.values())
     assert {status.glyph for status in STATUS_LABELS.values()} <= TWINS.keys()
