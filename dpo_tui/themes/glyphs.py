@@ -44,8 +44,8 @@ def _braille_twin(bits: int) -> str:
 _BRAILLE = {chr(0x2800 + bits): _braille_twin(bits) for bits in range(256)}
 TWINS: dict[str, str] = {**_LINES, **dict(zip(BLOCKS, BLOCK_TWINS, strict=True)), **_SIGNS, **_BRAILLE}
 CONSOLE_GLYPHS = frozenset("─│┌┐└┘├┤┬┴┼░▒▓█▄▌▐▀·°±²")
-"""What fonts of the Linux console have: the kernel's own is code page 437, and those of distributions keep its lines and
-blocks. None has braille."""
+"""What fonts of the Linux console have: the kernel's own is code page 437, and those of distributions keep its lines
+and blocks. None has braille."""
 _CONSOLE_TWINS = dict(zip("━╸╺┃╭╮╰╯┄╌▇▆", "───│┌┐└┘-─█▄", strict=True))
 CONSOLE_CHARSET = "cp437"
 _KEPT_CATEGORIES = "LMN"

@@ -68,7 +68,7 @@ class LogPane(RowsWidget, can_focus=True):
         Binding("N", "previous_match", "previous match", id="log.previous", show=False),
     ]
     HELP = (
-        "↑/↓ and page keys scroll · ←/→ show what is beyond the edge, w wraps long lines · g start · G follow the end · "
+        "↑/↓ and page keys scroll · ←/→ show what is beyond the edge, w wraps lines · g start · G follow the end · "
         "/ search · n N next and previous match · Y copies the lines in view, whole"
     )
 
