@@ -47,6 +47,12 @@ _PANES = ("hardware", "model", "data", "settings", "check")
 _STEP_FOCUS = ("#profiles", "#models", "#files", "#form", "#check-text")
 
 
+def _is_missing_folder(name: str) -> bool:
+    """Whether a model's name is a path, and nothing is there."""
+    is_path = name.startswith(("/", ".", "~")) or (name.count("/") > 1 and ":" not in name)
+    return is_path and not Path(name).expanduser().exists()
+
+
 class NewScreen(FullScreen):
     """The five steps and the plan that they build.
 
@@ -234,7 +240,8 @@ class NewScreen(FullScreen):
             return
         self.set_plan(plans.with_values(self.plan, {"model_name": message.name}))
         self._check_model(self.plan)
-        self.go(2)
+        if not _is_missing_folder(message.name):  # that is refused here; another model may take a while to check
+            self.go(2)
 
     @property
     def _refused(self) -> DpoTuiError | None:

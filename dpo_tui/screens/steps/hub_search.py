@@ -13,8 +13,8 @@ from dpo_tui.hub.hub_process import HubError, HubModel, HubProcess
 
 PAUSE_SECONDS = 0.3
 """Without a key, after which what is typed is searched for."""
-DEADLINE_SECONDS = 5.0
-"""For an answer; then the search is given up."""
+DEADLINE_SECONDS = 8.0
+"""For an answer, with the start of the process; then the search is given up."""
 _SHORTEST = 3
 """Characters that are searched for: fewer name everything."""
 _FOUND_AT_MOST = 20
