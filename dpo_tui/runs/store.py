@@ -98,9 +98,14 @@ def all_runs() -> list[RunFolder]:
 
 def runs_in(home: Path) -> list[RunFolder]:
     """All runs in a folder of runs, newest first; see `all_runs`."""
+    return [RunFolder(home / run_id) for run_id in run_ids_in(home)]
+
+
+def run_ids_in(home: Path) -> list[str]:
+    """The ids of all runs in a folder of runs, newest first; see `all_runs`."""
     try:
         with os.scandir(home) as entries:
-            names = [entry.name for entry in entries if is_id(entry.name)]
+            ids = [entry.name for entry in entries if is_id(entry.name)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -108,7 +113,7 @@ def runs_in(home: Path) -> list[RunFolder]:
             f"cannot read the runs in {home}: {error.strerror or error}",
             hint="Set DPO_TUI_HOME to a folder that you can read.",
         ) from error
-    return [RunFolder(home / name) for name in sorted(names, reverse=True)]
+    return sorted(ids, reverse=True)
 
 
 def find(key: str) -> RunFolder:

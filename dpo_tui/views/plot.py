@@ -167,10 +167,14 @@ def _header(lines: list[PlotLine], style: PlotStyle, window: PlotWindow, width: 
         values = [(_latest(line, style.unit), f"line-{line.colour}") for line in with_values]
         unusable = sum(line.series.unusable for line in lines)
         note = f"{unusable:,} NaN/Inf" if unusable else ""
+    labels, room = [line.label for line in with_values], width - len(style.title) - len(note) - 2
     if style.dashed and len(values) > 1:
         samples = [SAMPLES[(line.colour - 1) % COLOURS] for line in with_values]
-        values = [(f"{sample} {text}", role) for sample, (text, role) in zip(samples, values, strict=True)]
-    values = _fit_values(values, [line.label for line in with_values], width - len(style.title) - len(note) - 2)
+        sampled = [(f"{sample} {text}", role) for sample, (text, role) in zip(samples, values, strict=True)]
+        fitting = _fit_values(sampled, labels, room)
+        values = fitting if len(fitting) == len(values) else _fit_values(values, labels, room)
+    else:
+        values = _fit_values(values, labels, room)
     taken = sum(len(text) for text, _ in values) + 2 * max(len(values) - 1, 0)
     note = f"  {note}" if note and taken + len(note) + 6 <= width else ""
     title = style.title[: max(width - taken - len(note) - 1, 0)]

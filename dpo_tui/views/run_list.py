@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dpo_tui import paths
 from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_setting
 from dpo_tui.runs.metrics_reader import latest
 from dpo_tui.runs.status_names import LIVE, OVER, UNKNOWN
-from dpo_tui.runs.store import all_runs
+from dpo_tui.runs.store import run_ids_in
 from dpo_tui.runs.summary import summary
 from dpo_tui.views.run_feed import finite_number
 
@@ -20,6 +21,11 @@ TAIL = 1 << 15
 SPARK_POINTS = 32
 SETTLED = 10.0
 """Seconds after its last change of state from which a run that is over writes nothing more by itself."""
+PAUSE_PER_LIVE_RUN = 0.2
+"""Seconds by which each live run puts off reading the progress of another one again: with 20 of them each is read every
+four seconds. A change of state is read at once."""
+_STATE_FILE = 2
+"""Numbers of `_file_states` that are those of state.json."""
 RECHECK = 3.0
 """Seconds after which a live run is read again without a changed file: it may have stalled or died."""
 
@@ -94,20 +100,26 @@ class RunList:
             HomeError: the home folder cannot be read.
         """
         cache: dict[str, _Cached] = {}
-        for folder in all_runs():
-            old = self._cache.get(folder.id)
+        pause = PAUSE_PER_LIVE_RUN * sum(old.summary.status in LIVE for old in self._cache.values())
+        home = paths.runs()
+        for run_id in run_ids_in(home):
+            old = self._cache.get(run_id)
+            folder = old.summary.folder if old is not None else RunFolder(home / run_id)
             itself = _state_of(folder.path)
             if old is not None and old.itself == itself and old.is_settled(now):
-                cache[folder.id] = old
+                cache[run_id] = old
                 continue
             files = _file_states(folder)
             unchanged = old is not None and old.files == files
+            if old is not None and not unchanged and now - old.read_at < pause and old.has_same_state(files):
+                cache[run_id] = old
+                continue
             if old is not None and unchanged and (old.summary.status not in LIVE or now - old.read_at < RECHECK):
-                cache[folder.id] = old if old.itself == itself else replace(old, itself=itself)
+                cache[run_id] = old if old.itself == itself else replace(old, itself=itself)
             else:
-                cache[folder.id] = _Cached(itself, files, now, _read_summary(folder, now))
+                cache[run_id] = _Cached(itself, files, now, _read_summary(folder, now))
         self._cache = cache
-        summaries = [cache[run_id].summary for run_id in sorted(cache, reverse=True)]
+        summaries = [cached.summary for cached in cache.values()]
         changed = summaries != self.summaries or not self.loaded
         self.summaries = summaries
         self.loaded = True
@@ -122,6 +134,10 @@ class _Cached:
     files: tuple[int, ...]
     read_at: float
     summary: RunSummary
+
+    def has_same_state(self, files: tuple[int, ...]) -> bool:
+        """Whether what has changed of a run is only how far it is."""
+        return self.summary.status in LIVE and self.files[:_STATE_FILE] == files[:_STATE_FILE]
 
     def is_settled(self, now: float) -> bool:
         """Whether nothing of the run changes without its folder changing, too.

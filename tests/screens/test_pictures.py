@@ -118,7 +118,7 @@ def test_compare(snap_compare, size, theme):
     async def settled(pilot):
         await until(pilot, lambda: "tone-test" in screen_text(pilot))
         await pilot.press("space", "down", "space", "v")
-        await until(pilot, lambda: "━━ helpful-8b" in screen_text(pilot) and "reward margin" in screen_text(pilot))
+        await until(pilot, lambda: "helpful-8b   " in screen_text(pilot) and "reward margin" in screen_text(pilot))
         await until(pilot, lambda: pilot.app.focused is not None)
 
     assert snap_compare(app(theme), terminal_size=SIZES[size], run_before=settled)

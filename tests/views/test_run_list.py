@@ -10,8 +10,9 @@ from dpo_tui.runs import naming
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, read_state, write_state
 from dpo_tui.views import run_list
-from dpo_tui.views.run_list import SETTLED, RunList
+from dpo_tui.views.run_list import PAUSE_PER_LIVE_RUN, SETTLED, RunList
 from tests.support.app import ended_run
+from tests.support.fake_run import begin, progress
 
 
 @pytest.fixture
@@ -52,3 +53,19 @@ def test_what_a_supervisor_writes_just_after_the_end_is_seen(home: Path) -> None
         stream.write('{"t": 1, "step": 121, "eval_rewards/accuracies": 0.123}\n')
     assert runs.poll(time.time())
     assert runs.summaries[0].held_out == 0.123
+
+
+def test_among_many_live_runs_progress_may_wait_and_a_change_of_state_does_not(home: Path) -> None:
+    folders = [RunFolder(home / "runs" / f"20261102-1010{number:02d}-bbbb") for number in range(12)]
+    for number, folder in enumerate(folders):
+        begin(folder, f"live-{number}", "queued")
+    runs = RunList()
+    now = time.time()
+    runs.poll(now)
+    progress(folders[0], 5, 10)
+    assert not runs.poll(now + 1)
+    assert runs.poll(now + 12 * PAUSE_PER_LIVE_RUN + 1)
+    state = read_state(folders[1])
+    assert state is not None
+    write_state(folders[1], State(**{**state.to_dict(), "status": "failed", "reason": "it broke"}))
+    assert runs.poll(now + 12 * PAUSE_PER_LIVE_RUN + 1.1)
