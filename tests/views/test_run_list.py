@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpo_tui.runs import naming
+from dpo_tui.runs import naming, run_lock
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import State, read_state, write_state
 from dpo_tui.views import run_list
@@ -58,10 +58,12 @@ def test_what_a_supervisor_writes_just_after_the_end_is_seen(home: Path) -> None
 def test_among_many_live_runs_progress_may_wait_and_a_change_of_state_does_not(home: Path) -> None:
     folders = [RunFolder(home / "runs" / f"20261102-1010{number:02d}-bbbb") for number in range(12)]
     for number, folder in enumerate(folders):
-        begin(folder, f"live-{number}", "queued")
+        begin(folder, f"live-{number}")
+        run_lock.acquire(folder.lock)
     runs = RunList()
     now = time.time()
     runs.poll(now)
+    assert not runs.poll(now + 0.5)
     progress(folders[0], 5, 10)
     assert not runs.poll(now + 1)
     assert runs.poll(now + 12 * PAUSE_PER_LIVE_RUN + 1)
