@@ -47,18 +47,18 @@ def _group_status(folder: GroupFolder, *, as_json: bool) -> None:
     click.echo("\n".join([*group_lines(folder, group, stdout_columns()), *group_next_steps(folder, group)]))
 
 
-def with_advice(summary: dict[str, Any], kept: "KeptDiagnoses | None" = None) -> dict[str, Any]:
+def with_advice(summary: dict[str, Any], diagnoses: "KeptDiagnoses | None" = None) -> dict[str, Any]:
     """Add the diagnosis of a run to its summary, unless its worker wrote one; changes and returns ``summary``.
 
     Args:
         summary: of the run.
-        kept: earlier diagnoses of runs that are over.
+        diagnoses: earlier ones of runs that are over.
     """
     if summary.get("advice") is None and summary["status"] != "queued":
         from dpo_tui.advice.diagnose import as_event, diagnose  # slow to import, with all rules
 
-        if kept is not None and summary["status"] in OVER:
-            summary["advice"] = kept.event_of(Path(summary["dir"]))
+        if diagnoses is not None and summary["status"] in OVER:
+            summary["advice"] = diagnoses.event_of(Path(summary["dir"]))
         else:
             summary["advice"] = as_event(diagnose(summary["dir"])[0])
     return summary

@@ -28,14 +28,14 @@ def runs(as_json: bool, only_groups: bool) -> None:
         _list_groups(as_json)
         return
     now = time.time()
-    kept = None
+    diagnoses = None
     if as_json:
         from dpo_tui.advice.kept_diagnoses import KeptDiagnoses  # imports all rules
 
-        kept = KeptDiagnoses()
-    summaries = [_summary_or_reason(folder, now, kept) for folder in store.all_runs()]
-    if kept is not None:
-        kept.save()
+        diagnoses = KeptDiagnoses()
+    summaries = [_summary_or_reason(folder, now, diagnoses) for folder in store.all_runs()]
+    if diagnoses is not None:
+        diagnoses.save()
         print_json(summaries)
     elif groups := all_groups():
         click.echo("\n".join(_with_groups(summaries, groups, terminal_columns(), now)))
@@ -94,15 +94,15 @@ def _list_groups(as_json: bool) -> None:
         narrate("No groups yet. `dpo-tui train CONFIG --sweep KEY=V,V` makes one.")
 
 
-def _summary_or_reason(folder: RunFolder, now: float, kept: "KeptDiagnoses | None") -> dict[str, Any]:
+def _summary_or_reason(folder: RunFolder, now: float, diagnoses: "KeptDiagnoses | None") -> dict[str, Any]:
     """A run's summary, or the reason why this version cannot read it: one bad folder must not hide the others."""
     try:
-        summary = store.summary(folder, now=now, brief=kept is None)
-        if kept is None:
+        summary = store.summary(folder, now=now, brief=diagnoses is None)
+        if diagnoses is None:
             return summary
         # Imported for --json alone: the rules of advice take longer to import than a hundred runs to list.
         from dpo_tui.cli.run_status import with_advice
 
-        return with_advice(summary, kept)
+        return with_advice(summary, diagnoses)
     except RunError as error:
         return {"id": folder.id, "name": "", "status": UNKNOWN, "reason": error.message, "dir": str(folder.path)}
