@@ -35,7 +35,9 @@ class TerminalGrid:
     def feed(self, output: str) -> None:
         """Take what a program writes."""
         for token in _TOKEN.finditer(output):
-            if token["character"] is not None:
+            if token["parameters"] == "?1049" and token["final"] == "h":  # the other screen, which is empty
+                self.cells = [[(" ", _PLAIN)] * self.width for _ in range(self.height)]
+            elif token["character"] is not None:
                 self._put(token["character"])
             elif token["final"] is not None and not token["parameters"].startswith(("?", ">", "<", "=")):
                 numbers = [int(number or 0) for number in token["parameters"].split(";")] if token["parameters"] else []

@@ -1,6 +1,8 @@
 """Updates of changed cells: the terminal shows exactly what it would show if all were written, in fewer bytes."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -160,5 +162,14 @@ def test_entering_and_leaving_a_run_sends_the_cells_that_differ_and_leaves_the_s
             assert terminal.bytes <= most, words
             terminal.press("\x0c")  # ctrl+l writes everything again: what was there must have been the same
             assert settled(words) == shown[words]
+        # Stopped as by a shell, the app gives the terminal away; when it goes on, all of the screen is written again.
+        os.kill(terminal.pid, signal.SIGTSTP)
+        state = Path(f"/proc/{terminal.pid}/stat")
+        while state.read_text().rpartition(")")[2].split()[0] != "T":
+            terminal.read(0.1)
+        os.kill(terminal.pid, signal.SIGCONT)
+        terminal.read(1.0)
+        grid.feed(terminal.text.decode(errors="replace"))
+        assert settled("of 12") == shown["of 12"]
     finally:
         terminal.close()
