@@ -1,15 +1,18 @@
 """New → Model and the hub: search as one types, gated models, a download with a cancel, and no network."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input
 
 from dpo_tui.app import DpoTui
+from dpo_tui.hardware.models.lookup import recommended_models
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.steps import hub_search
 from dpo_tui.screens.steps.hub_search import is_searchable
+from dpo_tui.screens.steps.model_step import ModelStep
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.compact_inputs import ChoiceList
 from dpo_tui.widgets.download_dialog import DownloadDialog, progress_text
@@ -137,3 +140,19 @@ def test_paths_runs_and_a_few_letters_are_not_searched_for() -> None:
 def test_a_speed_is_said_once_there_is_one() -> None:
     assert progress_text(0, 4_000_000_000, 0, 0.5).endswith("0 of 4,000 MB")
     assert "100.0 MB/s   about 30 s left" in progress_text(1_000_000_000, 4_000_000_000, 1_000_000_000, 10)
+
+
+async def test_without_a_gpu_the_smallest_model_comes_first_and_with_one_the_largest_that_fits(hub: HubServer) -> None:
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await open_models(pilot)
+        step = screen.query_one(ModelStep)
+        sizes = {model.name: model.parameters for model in recommended_models()}
+
+        def fitting() -> list[float]:
+            return [sizes[name] for name in listed(pilot) if name in step._fitting]
+
+        step.show(replace(screen._profile, gpu=None), screen.plan)
+        assert fitting() == sorted(fitting())
+        step.show(replace(screen._profile, gpu=0), screen.plan)
+        assert fitting() == sorted(fitting(), reverse=True)
+        assert len(fitting()) > 1
