@@ -102,7 +102,7 @@ class PairView(RowsWidget, can_focus=True):
         if pair.decided:
             rows += [[(pair.decided, "decided")], []]
         if pair.problem:
-            note = "training leaves this row out · e writes a pair in its place · d keeps it out of the copy, too"
+            note = "training and a repaired copy leave this row out · e writes a pair in its place"
             rows += [*wrap_pieces([(pair.problem, "bad")], width), *wrap_pieces([(note, "note")], width)]
             if not pair.source:
                 return rows

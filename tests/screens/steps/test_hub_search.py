@@ -156,3 +156,11 @@ async def test_without_a_gpu_the_smallest_model_comes_first_and_with_one_the_lar
         step.show(replace(screen._profile, gpu=0), screen.plan)
         assert fitting() == sorted(fitting(), reverse=True)
         assert len(fitting()) > 1
+
+
+async def test_a_name_may_begin_with_a_letter_that_is_bound(hub: HubServer) -> None:
+    for name in ("qwen", "kimi", "jais"):
+        async with app().run_test(size=(80, 24)) as pilot:
+            await open_models(pilot)
+            await pilot.press(*name)
+            assert pilot.app.screen.query_one("#model-field", Input).value == name
