@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Input, Static, TextArea
 
 from dpo_tui.app import DpoTui
-from dpo_tui.data.checks.registry import checks
+from dpo_tui.data.checks import registry
 from dpo_tui.data.repair.repair_plan import Edit
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
@@ -302,7 +302,7 @@ async def test_from_new_the_rows_are_one_key_away_and_esc_leads_back(here):
 
 
 def test_what_the_app_says_of_a_check_names_its_keys_and_no_option_of_the_command_line():
-    for check in checks().values():
+    for check in registry.checks().values():
         assert "--" not in (check.in_app or check.remedy), check.id
 
 

@@ -29,7 +29,6 @@ from tests.support.app import SIZES, SIZES_AND_THEMES, screen_text, until
 from tests.support.fake_run import begin, progress, write_history
 from tests.support.nvml_standin import compiler, library, machine
 from tests.support.repository import ROOT
-from tests.support.app import screen_text, until
 
 
 @pytest.fixture(autouse=True)

@@ -23,9 +23,9 @@ from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.dialogs import ConfirmDialog, MessageDialog
 from dpo_tui.widgets.list_dialogs import MultipleChoiceDialog
 from dpo_tui.widgets.run_table import RunTable
+from tests.support.app import ended_run, screen_text, until
 from tests.support.repository import ROOT
 from tests.support.terminal import NOISE, Terminal
-from tests.support.app import ended_run, screen_text, until
 
 FOREIGN = "caf\u00e9 \u65e5\u672c \U0001f642 \u2500\u2713"
 """Letters with an accent, wide letters, an emoji, and glyphs such as ours."""
