@@ -15,8 +15,8 @@ _SEQUENCES = re.compile(
 )
 # Shown as a sign: C0 and C1 controls except tab and newline; what orders a line anew on the screen (bidirectional
 # marks, embeddings and isolates); what is not seen at all (zero-width spaces and joiners, soft hyphens, fillers,
-# invisible operators, tags); and lone surrogates, which cannot be encoded. Joiners between letters of other scripts, or within an
-# emoji, are part of their spelling.
+# invisible operators, tags); and lone surrogates, which cannot be encoded. Joiners between letters of other scripts, or
+# within an emoji, are part of their spelling.
 _SHOWN_AS_SIGN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
