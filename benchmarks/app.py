@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.support.app import ended_run
 from tests.support.terminal import MAIN, ROOT, Terminal
 
 OURS = (sys.executable, "-c", MAIN)
@@ -109,6 +110,40 @@ def watching(home: Path, size: tuple[int, int], seconds: float) -> dict[str, flo
     return result
 
 
+def switching(home: Path, size: tuple[int, int]) -> Iterator[tuple[str, int]]:
+    """Bytes on the wire from a key until nothing more comes, for keys that change the screen."""
+    terminal = Terminal([], home, size)
+    terminal.read(60, lambda: terminal.shows("open") and terminal.shows("run-11"))
+    keys = (
+        ("what is left of the first paint", ""),
+        ("entering a run", "\r"),
+        ("leaving it", "\x1b"),
+        ("the guide", "5"),
+        ("back from it", "1"),
+    )
+    for what, key in (*keys, ("help over the list", "?"), ("its end", "\x1b"), ("one row down", "j")):
+        terminal.bytes = 0
+        if key:
+            terminal.press(key)
+        seen, quiet = -1, 0
+        while quiet < QUIET or not terminal.bytes:
+            terminal.read(0.25)
+            quiet, seen = (quiet + 1, seen) if terminal.bytes == seen else (0, terminal.bytes)
+        if key:
+            yield what, terminal.bytes
+    terminal.close()
+
+
+def switches() -> Iterator[tuple[str, str, str]]:
+    """The bytes of changes of the screen among 12 runs that have ended, at two sizes."""
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(12):
+            ended_run(Path(name), f"20261101-1010{number:02d}-aaaa", f"run-{number}")
+        for size, aim in (((80, 24), "≤ 10 kB"), ((200, 50), "")):
+            for what, count in switching(Path(name), size):
+                yield f"{what}, {size[0]}×{size[1]}: on the wire", f"{count / 1000:.1f} kB", aim
+
+
 def lateness(home: Path, folder: Path) -> float:
     """Seconds until a value that was just written is on the wire, the worst of five."""
     terminal = Terminal(["attach", "last"], home, (80, 24))
@@ -131,6 +166,7 @@ def lateness(home: Path, folder: Path) -> float:
 def report(seconds: float, points: int, posting: str | None) -> Iterator[tuple[str, str, str]]:
     """Measure; yield what, how much, and the aim."""
     paints = dict(first_paints(posting))
+    yield from switches()
     yield "first full paint, empty home", f"{paints['dpo-tui']:.2f} s", "≤ 0.5 s"
     if "posting" in paints:
         ratio = paints["dpo-tui"] / paints["posting"]
@@ -175,6 +211,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--posting")
+    parser.add_argument("--only-switches", action="store_true", help="measure only the bytes of changes of the screen")
     asked = parser.parse_args()
     # The app then runs as it does for people: with compiled files, which the first of these starts makes.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -183,7 +220,8 @@ def main() -> None:
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"Python {platform.python_version()}, textual {version('textual')}, {os.cpu_count()} cores, load {load}\n")
     print("| what | measured | aim |\n|---|---:|---:|")
-    for row in report(asked.seconds, asked.points, asked.posting):
+    rows = switches() if asked.only_switches else report(asked.seconds, asked.points, asked.posting)
+    for row in rows:
         print("| " + " | ".join(row) + " |", flush=True)
 
 

@@ -6,7 +6,6 @@ behind another (`FullScreen.is_front` says why).
 
 import gc
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -57,7 +56,7 @@ class DpoTui(ThemedApp):
 
     Messages of the screens that it handles: `FullScreen.Leave`, `RunsScreen.OpenRun`, `RunsScreen.CompareRuns`,
     `RunsScreen.NewRun`, `MonitorScreen.EditConfig`, `MonitorScreen.OverlayWanted`, `MonitorScreen.RunEnded`,
-    `NewScreen.Started` and `SettingsScreen.Changed`.
+    `NewScreen.Started`, `NewScreen.DataWanted` and `SettingsScreen.Changed`.
 
     Args:
         feed: open with the monitor of this run or folder; None opens with the Runs screen.
@@ -83,6 +82,7 @@ class DpoTui(ThemedApp):
         Binding("3", "open_screen('data')", "Data", id="app.data", show=False),
         Binding("4", "open_screen('judge')", "Judge", id="app.judge", show=False),
         Binding("5", "open_screen('guide')", "Guide", id="app.guide", show=False),
+        Binding("ctrl+l", "repaint", "repaint the screen", id="app.repaint", show=False),
         Binding("comma", "settings", "settings", id="app.preferences", show=False),
     ]
 
@@ -107,7 +107,7 @@ class DpoTui(ThemedApp):
         """Mode of the settings screen; empty before it was opened."""
         self._runs_mode = "runs" if feed is not None else FIRST_MODE
         self._return_mode = self._runs_mode
-        """Where leaving a screen with `FullScreen.GOES_BACK` leads to."""
+        """Where leaving a screen with `FullScreen.goes_back` leads to."""
         self._mode_numbers = count()
         self._new_screen: NewScreen | None = None
         modes: dict[str, Callable[[], Screen[None]]] = {
@@ -269,9 +269,10 @@ class DpoTui(ThemedApp):
         return name
 
     def on_full_screen_leave(self, message: FullScreen.Leave) -> None:
-        """Go back to the Runs screen, or to the screen shown before."""
-        goes_back = isinstance(self.screen, FullScreen) and self.screen.GOES_BACK
-        self.switch_mode(self._return_mode if goes_back else self._runs_mode)
+        """Go back to the Runs screen, to the screen shown before, or from data that New has opened to New."""
+        goes_back = isinstance(self.screen, FullScreen) and self.screen.goes_back
+        back = "new" if self.current_mode == "data" else self._return_mode
+        self.switch_mode(back if goes_back else self._runs_mode)
         self._poll_runs()
 
     def on_runs_screen_open_run(self, message: RunsScreen.OpenRun) -> None:
@@ -347,6 +348,16 @@ class DpoTui(ThemedApp):
         if isinstance(self.screen, NewScreen) and config is not None:
             self.screen.open_file(config, changes)
 
+    @work(exclusive=True, group="data", exit_on_error=False)
+    async def on_new_screen_data_wanted(self, message: "NewScreen.DataWanted") -> None:
+        """Open Data with the data of New; leaving it leads back to New."""
+        from dpo_tui.screens.data_screen import DataScreen
+
+        await self.switch_mode("data")
+        if isinstance(self.screen, DataScreen):
+            self.screen.goes_back = True
+            self.screen.open_data(message.location)
+
     def on_new_screen_started(self, message: "NewScreen.Started") -> None:
         """Open the monitor of a run that is being started."""
         self._open_monitor(RunFeed(message.folder))
@@ -381,17 +392,3 @@ def _enable_garbage_collector() -> None:
     # What is alive now stays until the end: frozen objects are not traversed by later collections.
     gc.freeze()
     gc.enable()
-
-
-def run_app(feed: Feed | None = None, *, until_end: bool = False) -> None:
-    """Run the app until the user quits or the terminal goes away.
-
-    Args:
-        feed: open with the monitor of this run or folder; None opens with the Runs screen.
-        until_end: quit when the run of ``feed`` has ended.
-    """
-    # nohup has SIGHUP ignored, and ignored signals are inherited: the default action must be back, or the app outlives
-    # its terminal and spins on reads of a closed descriptor.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
-    DpoTui(feed, until_end=until_end).run()

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -41,9 +42,13 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
     if feed is not None:
         # Read up to a megabyte of the metrics first, so that the first paint has charts and need not be repeated.
         feed.poll(time.time())
-    from dpo_tui.app import run_app
+    # nohup has SIGHUP ignored, and ignored signals are inherited: the default action must be back, or the app outlives
+    # its terminal and spins on reads of a closed descriptor.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    from dpo_tui.app import DpoTui
 
-    run_app(feed, until_end=until_end)
+    DpoTui(feed, until_end=until_end).run()
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """`dpo-tui status`: how one run is doing, and which commands make sense next."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,10 @@ from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_store import find
 from dpo_tui.runs import store
+from dpo_tui.runs.status_names import OVER
+
+if TYPE_CHECKING:
+    from dpo_tui.advice.kept_diagnoses import KeptDiagnoses
 
 
 @click.command()
@@ -57,11 +62,18 @@ def _improvement_status(folder: ImprovementFolder, *, as_json: bool) -> None:
     click.echo("\n".join(improvement_lines(folder, improvement, stdout_columns())))
 
 
-def with_advice(summary: dict[str, Any]) -> dict[str, Any]:
-    """Add the diagnosis of a run to its summary, unless its worker wrote one; changes and returns ``summary``."""
-    if summary.get("advice") is None and summary["status"] != "queued":
-        # Slow to import, with all rules, and most runs have advice.
-        from dpo_tui.advice.diagnose import as_event, diagnose
+def with_advice(summary: dict[str, Any], diagnoses: "KeptDiagnoses | None" = None) -> dict[str, Any]:
+    """Add the diagnosis of a run to its summary, unless its worker wrote one; changes and returns ``summary``.
 
-        summary["advice"] = as_event(diagnose(summary["dir"])[0])
+    Args:
+        summary: of the run.
+        diagnoses: earlier ones of runs that are over.
+    """
+    if summary.get("advice") is None and summary["status"] != "queued":
+        from dpo_tui.advice.diagnose import as_event, diagnose  # slow to import, with all rules
+
+        if diagnoses is not None and summary["status"] in OVER:
+            summary["advice"] = diagnoses.event_of(Path(summary["dir"]))
+        else:
+            summary["advice"] = as_event(diagnose(summary["dir"])[0])
     return summary

@@ -16,6 +16,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import UNKNOWN
 
 if TYPE_CHECKING:
+    from dpo_tui.advice.kept_diagnoses import KeptDiagnoses
     from dpo_tui.groups.group_status import GroupStatus
 
 
@@ -28,8 +29,14 @@ def runs(as_json: bool, only_groups: bool) -> None:
         _list_groups(as_json)
         return
     now = time.time()
-    summaries = [_summary_or_reason(folder, now, brief=not as_json) for folder in store.all_runs()]
+    diagnoses = None
     if as_json:
+        from dpo_tui.advice.kept_diagnoses import KeptDiagnoses  # imports all rules
+
+        diagnoses = KeptDiagnoses()
+    summaries = [_summary_or_reason(folder, now, diagnoses) for folder in store.all_runs()]
+    if diagnoses is not None:
+        diagnoses.save()
         print_json(summaries)
     elif (groups := all_groups()) or all_improvements():
         click.echo(
@@ -109,15 +116,15 @@ def _list_groups(as_json: bool) -> None:
         narrate("No groups yet. `dpo-tui train CONFIG --sweep KEY=V,V` makes one.")
 
 
-def _summary_or_reason(folder: RunFolder, now: float, brief: bool) -> dict[str, Any]:
+def _summary_or_reason(folder: RunFolder, now: float, diagnoses: "KeptDiagnoses | None") -> dict[str, Any]:
     """A run's summary, or the reason why this version cannot read it: one bad folder must not hide the others."""
     try:
-        summary = store.summary(folder, now=now, brief=brief)
-        if brief:
+        summary = store.summary(folder, now=now, brief=diagnoses is None)
+        if diagnoses is None:
             return summary
         # Imported for --json alone: the rules of advice take longer to import than a hundred runs to list.
         from dpo_tui.cli.run_status import with_advice
 
-        return with_advice(summary)
+        return with_advice(summary, diagnoses)
     except RunError as error:
         return {"id": folder.id, "name": "", "status": UNKNOWN, "reason": error.message, "dir": str(folder.path)}

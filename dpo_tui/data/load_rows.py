@@ -25,7 +25,7 @@ from dpo_tui.text.printable import printable
 _EXPECTED = 'One pair a line is expected, such as {"prompt": "…", "chosen": "…", "rejected": "…"}'
 EXPECTED_ANSWER = 'One labelled answer a line is expected, such as {"prompt": "…", "completion": "…", "label": true}'
 _OTHER_COLUMNS = {
-    _EXPECTED: "Name other columns by --prompt-field, --chosen-field, --rejected-field.",
+    _EXPECTED: "Name other columns: prompt_field, chosen_field, rejected_field (inspect: --prompt-field …).",
     EXPECTED_ANSWER: "Name other columns by prompt_field, completion_field, label_field.",
 }
 _WARNINGS = {REPEATED_KEY: "a key occurs twice", NOT_A_NUMBER: "a number is NaN or infinite"}

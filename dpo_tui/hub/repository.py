@@ -1,4 +1,4 @@
-"""Tell the id of a hub repository from the name of a data file."""
+"""Tell the id of a hub repository from the name of a data file, and which files of a model are read."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,8 @@ SUFFIXES = {
     ".arrow": "arrow",
 }
 """Suffixes of data files, with the kind of file."""
+MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*")
+"""Patterns of a model's files that a training run and an export read."""
 PACKED = {".gz": "gz", ".zst": "zst"}
 """Suffixes of packed files, with the kind of packing."""
 

@@ -95,14 +95,19 @@ def all_runs() -> list[RunFolder]:
 
 def runs_in(home: Path) -> list[RunFolder]:
     """All runs in a folder of runs, newest first; see `all_runs`."""
+    return [RunFolder(home / run_id) for run_id in run_ids_in(home)]
+
+
+def run_ids_in(home: Path) -> list[str]:
+    """The ids of all runs in a folder of runs, newest first; see `all_runs`."""
     try:
         with os.scandir(home) as entries:
-            names = [entry.name for entry in entries if is_id(entry.name)]
+            ids = [entry.name for entry in entries if is_id(entry.name)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise paths.home_error(f"cannot read the runs in {home}", error) from error
-    return [RunFolder(home / name) for name in sorted(names, reverse=True)]
+    return sorted(ids, reverse=True)
 
 
 def find(key: str) -> RunFolder:

@@ -14,14 +14,14 @@ from dpo_tui.runs.comparison import RunComparison, compare
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.text.printable import printable
+from dpo_tui.themes.themed_app import has_few_colours
 from dpo_tui.views.chart_registry import ChartEntry
 from dpo_tui.views.comparison_table import comparison_page, latest_rows, table
+from dpo_tui.views.plot import COLOURS, SAMPLES, PlotLine
 from dpo_tui.views.ranking_table import ranking_page
-from dpo_tui.views.styled_text import Paragraph
-from dpo_tui.views.plot import COLOURS, PlotLine
 from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.widgets.chart_grid import MetricChartGrid
-from dpo_tui.widgets.chart_grid import ChartGrid
+from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.chart_grid import ChartGrid, MetricChartGrid
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.tab_strip import TabStrip
@@ -152,9 +152,13 @@ class CompareScreen(FullScreen):
         if not self.is_front:
             return
         names = self._names()
+        samples = SAMPLES if has_few_colours(self.app) else ("━━",) * COLOURS
         self.query_one("#legend", TitleRow).show(
             [[("Compare", "title")]]
-            + [[("━━ ", f"line-{index % COLOURS + 1}"), (name, "value")] for index, name in enumerate(names)]
+            + [
+                [(f"{samples[index % COLOURS]} ", f"line-{index % COLOURS + 1}"), (name, "value")]
+                for index, name in enumerate(names)
+            ]
         )
         runs = [(name, feed.series) for name, feed in zip(names, self._feeds, strict=True)]
 

@@ -21,7 +21,7 @@ from dpo_tui.screens.pair_screen import PAIR_ACTIONS, PairScreen
 from dpo_tui.screens.steps.data_step import DataStep
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
-from dpo_tui.views.dataset_text import droppable_checks, report_page, title_parts
+from dpo_tui.views.dataset_text import FIX_ENCODING, droppable_checks, report_page, title_parts
 from dpo_tui.views.run_plan import RunPlan
 from dpo_tui.views.token_length_text import lengths_text
 from dpo_tui.widgets.dialogs import ConfirmDialog, InputDialog
@@ -144,6 +144,7 @@ class DataScreen(PairScreen):
     @on(DataStep.Chosen)
     def _data_chosen(self, message: DataStep.Chosen) -> None:
         message.stop()
+        self.goes_back = False
         self.open_data(message.location)
 
     def open_data(self, location: str) -> None:
@@ -274,7 +275,7 @@ class DataScreen(PairScreen):
         out = Path.cwd() / f"{stem}.repaired.jsonl"
 
         def remaining(checks: tuple[str, ...]) -> str:
-            return dataset.remaining(decisions, checks).summary()
+            return dataset.remaining(decisions, tuple(one for one in checks if one != FIX_ENCODING)).summary()
 
         chosen = await self.app.push_screen_wait(RepairDialog(droppable_checks(self.report), remaining, out))
         if chosen is None:
@@ -288,7 +289,8 @@ class DataScreen(PairScreen):
     def _save(
         self, dataset: DatasetBrowser, decisions: Decisions, checks: tuple[str, ...], out: Path, form: RowForm
     ) -> None:
-        saved = dataset.save(decisions, checks, out, form)
+        dropped = tuple(one for one in checks if one != FIX_ENCODING)
+        saved = dataset.save(decisions, dropped, out, form, fix_encoding=FIX_ENCODING in checks)
         message = (
             f"{saved.written:,} {saved.noun} written to {out}: {saved.changed:,} rows changed, {saved.left_out:,} left out; "
             f"{saved.sidecar.name} says which."
@@ -315,7 +317,7 @@ class DataScreen(PairScreen):
         """Go back to the report, to the choice of the data, or leave."""
         if self._view in ("Pairs", "Lengths"):
             self._open_view("Report")
-        elif self._view == "Report":
+        elif self._view == "Report" and not self.goes_back:
             self._open_view("Choose")
         else:
             self.post_message(self.Leave())

@@ -50,11 +50,17 @@ _PANES = ("hardware", "model", "data", "settings", "check")
 _STEP_FOCUS = ("#profiles", "#models", "#files", "#form", "#check-text")
 
 
+def _is_missing_folder(name: str) -> bool:
+    """Whether a model's name is a path, and nothing is there."""
+    is_path = name.startswith(("/", ".", "~")) or (name.count("/") > 1 and ":" not in name)
+    return is_path and not Path(name).expanduser().exists()
+
+
 class NewScreen(FullScreen):
     """The five steps and the plan that they build.
 
-    Posts `Started` and `FullScreen.Leave`, which the app handles. Handles `HardwareStep.Chosen`, `ModelStep.Chosen`,
-    `DataStep.Chosen`, `SettingsStep.Changed` and `CheckStep.Start`.
+    Posts `Started`, `DataWanted` and `FullScreen.Leave`, which the app handles. Handles `HardwareStep.Chosen`,
+    `ModelStep.Chosen`, `DataStep.Chosen`, `SettingsStep.Changed` and `CheckStep.Start`.
 
     Attributes:
         plan: what the run will be; replaced by `set_plan` and never changed in place.
@@ -63,14 +69,15 @@ class NewScreen(FullScreen):
     CSS_PATH = Path(__file__).with_suffix(".tcss")
     HELP = (
         "Five steps to a run: enter takes what is chosen and goes on, esc goes a step back, ctrl+n and ctrl+b go "
-        "forth and back from anywhere. Several numbers with commas between in a setting make a sweep, a run for each. "
-        "Nothing is lost when you leave; ctrl+o opens a config file."
+        "forth and back from anywhere; ctrl+r opens the report and the rows of the data. Several numbers with commas "
+        "between in a setting make a sweep, a run for each. Nothing is lost when you leave; ctrl+o opens a config file."
     )
     GUIDE_PAGE = "practice"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+n", "step(1)", "next", id="new.next", key_display="^n"),
         Binding("ctrl+b", "step(-1)", "back", id="new.back-step", show=False),
         Binding("ctrl+o", "open", "open a config", id="new.open", show=False),
+        Binding("ctrl+r", "look_at_data", "report and rows", id="new.data", key_display="^r"),
         Binding("escape", "back", "back", id="new.back"),
     ]
 
@@ -84,6 +91,17 @@ class NewScreen(FullScreen):
         def __init__(self, folder: RunFolder) -> None:
             super().__init__()
             self.folder = folder
+
+    class DataWanted(Message):
+        """Posted when the user wants to see the report and the rows of the data.
+
+        Attributes:
+            location: a file, a folder, a pattern or a hub id, or several with commas between.
+        """
+
+        def __init__(self, location: str) -> None:
+            super().__init__()
+            self.location = location
 
     def __init__(self) -> None:
         super().__init__(id="new-screen")
@@ -225,7 +243,8 @@ class NewScreen(FullScreen):
             return
         self.set_plan(plans.with_values(self.plan, {"model_name": message.name}))
         self._check_model(self.plan)
-        self.go(2)
+        if not _is_missing_folder(message.name):  # that is refused here; another model may take a while to check
+            self.go(2)
 
     @property
     def _refused(self) -> DpoTuiError | None:
@@ -358,6 +377,22 @@ class NewScreen(FullScreen):
         """Go ``by`` steps further, or back if it is negative."""
         self.query_one(SettingsStep).close_edit(keep=True)
         self.go(self._step + by)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer the look at the data where there are any."""
+        if action == "look_at_data":
+            return self.is_mounted and _PANES[self._step] in ("data", "check") and bool(self._data_location)
+        return True
+
+    @property
+    def _data_location(self) -> str:
+        """What is typed or under the cursor in the step of data, else the data of the plan."""
+        seen = self.query_one(DataStep).location if _PANES[self._step] == "data" else ""
+        return seen or (self.plan.config.dataset_text if self.plan.has_data else "")
+
+    def action_look_at_data(self) -> None:
+        """Open the data in Data, where broken rows are seen, edited and dropped."""
+        self.post_message(self.DataWanted(self._data_location))
 
     @work(exclusive=True, group="open", exit_on_error=False)
     async def action_open(self) -> None:

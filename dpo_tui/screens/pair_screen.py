@@ -1,15 +1,18 @@
 """Base of a screen that pages through the pairs of a dataset, and flips, drops or edits the one that is shown."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
 
+from dpo_tui.data.pairs.pair import text_of
 from dpo_tui.data.repair.row_forms import Edit
-from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions, BrowsedPair
+from dpo_tui.views.dataset_browser import BrowsedPair, DatasetBrowser, Decisions
 from dpo_tui.widgets.dialogs import InputDialog
-from dpo_tui.widgets.edit_dialog import EditAnswersDialog
+from dpo_tui.widgets.edit_dialog import EditAnswersDialog, WritePairDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.list_dialogs import ChoiceDialog
 from dpo_tui.widgets.pair_view import PairContent, PairView
@@ -130,6 +133,7 @@ class PairScreen(FullScreen):
             chosen_words=len(pair.chosen.split()),
             rejected_words=len(pair.rejected.split()),
             problem=pair.problem,
+            source=pair.source,
             decided=self._decisions.summary(pair.row),
         )
         self.query_one(PairView).show(shown)
@@ -181,19 +185,37 @@ class PairScreen(FullScreen):
 
     @work(exclusive=True, group="ask", exit_on_error=False)
     async def action_edit(self) -> None:
-        """Edit the answers."""
+        """Edit the answers; of a row that gives no pair, write one in its place."""
         pair = self._pair_to_decide()
-        if pair is None or pair.problem:
+        if pair is None or self.dataset is None:
             return
         if self._shown_request != self._request:  # a flip was decided, but its answers are not shown swapped yet
             self.notify("The pair is still being read: press the key again.", markup=False)
+            return
+        if pair.problem:
+            await self._write_pair(self.dataset, pair)
             return
         flipped = pair.row in self._decisions.flipped
         answers = await self.app.push_screen_wait(EditAnswersDialog(pair.chosen, pair.rejected))
         if answers is not None:
             # An edit is stored with the sides of the file, and a flip is applied after it.
             chosen, rejected = reversed(answers) if flipped else answers
-            edit = Edit(chosen=chosen, rejected=rejected)
+            old = self._decisions.edits.get(pair.row, Edit())  # of a pair that was written anew it has the prompt, too
+            edit = replace(old, chosen=chosen, rejected=rejected)
+            self._decide(lambda decisions, row: decisions.edit(row, edit))
+
+    async def _write_pair(self, dataset: DatasetBrowser, pair: BrowsedPair) -> None:
+        """Ask for the three texts of a row that gives no pair."""
+        known = self._decisions.edits.get(pair.row)
+        if known is not None:
+            draft = tuple(text_of(part or "") for part in (known.prompt, known.chosen, known.rejected))
+        else:
+            draft = await asyncio.to_thread(dataset.draft, pair.row)
+        prompt, chosen, rejected = draft
+        written = await self.app.push_screen_wait(WritePairDialog(pair.problem, pair.source, prompt, chosen, rejected))
+        if written is not None:
+            prompt, chosen, rejected = written
+            edit = Edit(prompt=prompt, chosen=chosen, rejected=rejected)
             self._decide(lambda decisions, row: decisions.edit(row, edit))
 
     @work(exclusive=True, group="ask", exit_on_error=False)

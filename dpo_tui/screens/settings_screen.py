@@ -15,12 +15,12 @@ from dpo_tui.paths import expanded
 from dpo_tui import paths
 from dpo_tui.errors import ConfigError
 from dpo_tui.screens.remapped_keys import named_bindings
+from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.views.user_settings import UserSettings, save
 from dpo_tui.widgets.dialogs import InputDialog
 from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.key_hints import KeyHints
 from dpo_tui.widgets.settings_form import FormRow, SchemaForm
-from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane
 from dpo_tui.widgets.title_row import TitleRow
 
@@ -50,7 +50,7 @@ class SettingsScreen(FullScreen):
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")
     HELP = "↑/↓ choose a setting, ←/→ or enter change it at once. Keys are remapped in settings.toml, table [keys]."
-    GOES_BACK = True
+    goes_back = True
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "back", id="preferences.back")]
 
     class Changed(Message):

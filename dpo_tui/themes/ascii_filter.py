@@ -17,10 +17,12 @@ class AsciiFilter(LineFilter):
 
     Args:
         charset: the terminal's character set; letters that it can show are kept.
+        console: whether it is the Linux console.
     """
 
-    def __init__(self, charset: str = "ascii") -> None:
+    def __init__(self, charset: str = "ascii", *, console: bool = False) -> None:
         super().__init__()
+        self._console = console
         self._charset = codecs.lookup(charset).name
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
@@ -28,6 +30,6 @@ class AsciiFilter(LineFilter):
         return [
             segment
             if segment.control or segment.text.isascii()
-            else Segment(in_ascii(segment.text, self._charset), segment.style)
+            else Segment(in_ascii(segment.text, self._charset, console=self._console), segment.style)
             for segment in segments
         ]

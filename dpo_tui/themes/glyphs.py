@@ -14,7 +14,8 @@ _SIGNS = {
     # states of runs (dpo_tui.views.status_labels has their words)
     "◌": "~", "◔": "^", "●": "*", "◍": "?", "◑": "/", "✓": "+", "✗": "x", "■": "#", "⚑": "!", "⚠": "!", "▪": "#",
     # lists, cursors, arrows in words
-    "·": "-", "•": "*", "▸": ">", "▾": "v", "▶": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "…": "~", "○": "o", "▼": "v",
+    "·": "-", "•": "*", "▸": ">", "▾": "v", "▶": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "…": "~", "○": "o",
+    "▼": "v",
     # signs in words and numbers
     "×": "x", "±": "~", "≤": "<", "≥": ">", "−": "-", "√": "v", "∞": "I", "°": "o", "²": "2", "–": "-", "—": "-",
     "’": "'", "‘": "'", "“": '"', "”": '"', "\u00a0": " ", "α": "a", "β": "b", "ε": "e", "σ": "s", "τ": "t",
@@ -42,21 +43,36 @@ def _braille_twin(bits: int) -> str:
 
 _BRAILLE = {chr(0x2800 + bits): _braille_twin(bits) for bits in range(256)}
 TWINS: dict[str, str] = {**_LINES, **dict(zip(BLOCKS, BLOCK_TWINS, strict=True)), **_SIGNS, **_BRAILLE}
+CONSOLE_GLYPHS = frozenset("─│┌┐└┘├┤┬┴┼░▒▓█▄▌▐▀·°±²")
+"""What fonts of the Linux console have: the kernel's own is code page 437, and those of distributions keep its lines
+and blocks. None has braille."""
+_CONSOLE_TWINS = dict(zip("━╸╺┃╭╮╰╯┄╌▇▆", "───│┌┐└┘-─█▄", strict=True))
+CONSOLE_CHARSET = "cp437"
 _KEPT_CATEGORIES = "LMN"
 """First letters of the Unicode categories of letters, marks and numbers, which are kept if the charset has them."""
 
 
 @lru_cache(2048)
-def in_ascii(text: str, charset: str = "ascii") -> str:
+def in_ascii(text: str, charset: str = "ascii", *, console: bool = False) -> str:
     """A text of the same width in cells, in ASCII but for letters that the terminal can show.
 
     Args:
         text: what is drawn.
         charset: the terminal's character set.
+        console: whether it is drawn on the Linux console, whose font has some lines and blocks, too.
     """
-    drawn = "".join(sign if sign.isascii() else TWINS.get(sign) or _letter(sign, charset) for sign in text)
+    drawn = "".join(sign if sign.isascii() else _drawn(sign, charset, console=console) for sign in text)
     cells = cell_len(text)
     return drawn if cell_len(drawn) == cells else set_cell_size(drawn, cells)
+
+
+def _drawn(sign: str, charset: str, *, console: bool) -> str:
+    if console:
+        if sign in CONSOLE_GLYPHS:
+            return sign
+        if (twin := _CONSOLE_TWINS.get(sign)) is not None:
+            return twin
+    return TWINS.get(sign) or _letter(sign, charset)
 
 
 def _letter(sign: str, charset: str) -> str:

@@ -3,6 +3,8 @@
 import codecs
 from collections.abc import Mapping
 
+from dpo_tui.themes.glyphs import CONSOLE_CHARSET
+
 TRUE_COLOUR = 1 << 24
 INDEXED_COLOURS = 256
 """Least number of colours with which the RGB themes look as they should."""
@@ -35,14 +37,21 @@ def theme_for(environment: Mapping[str, str], *, chosen: str | None = None) -> s
 
 
 def ascii_only(environment: Mapping[str, str]) -> bool:
-    """Whether to draw in ASCII: the locale names a character set other than UTF-8.
+    """Whether to draw in ASCII: the locale names a character set other than UTF-8, or it is the Linux console.
 
     ``DPO_TUI_ASCII`` decides where it is set. An environment without a locale (most containers) counts as UTF-8.
     """
     if forced := environment.get("DPO_TUI_ASCII"):
         return forced != "0"
+    if is_console(environment):
+        return True
     locale = _locale(environment)
     return bool(locale) and "utf" not in locale.lower()
+
+
+def is_console(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal is the Linux console, whose font has at most 512 characters, and no braille."""
+    return environment.get("TERM", "") == "linux"
 
 
 def charset(environment: Mapping[str, str], written: str | None) -> str:
@@ -54,7 +63,7 @@ def charset(environment: Mapping[str, str], written: str | None) -> str:
     """
     locale = _locale(environment)
     if not locale or "utf" in locale.lower():
-        return "utf-8"
+        return CONSOLE_CHARSET if is_console(environment) else "utf-8"
     try:
         of_locale = codecs.lookup(locale.partition(".")[2].partition("@")[0]).name
         return of_locale if of_locale == codecs.lookup(written or "ascii").name else "ascii"

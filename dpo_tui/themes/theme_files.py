@@ -216,6 +216,8 @@ def _nearest(name: str, known: Any) -> str:
 def chart_variables(palette: Palette) -> dict[str, str]:
     """The CSS variables of the charts: ``chart-1`` to ``chart-6``, ``chart-axis`` and so on."""
     named = {f"chart-{key}": value for key, value in palette.chart.items()}
+    # With one colour for all, a raw line would hide the smoothed one in it.
+    named["chart-raw-style"] = "dim" if palette.ansi else "none"
     return {**named, **{f"chart-{index + 1}": value for index, value in enumerate(palette.lines)}}
 
 

@@ -36,6 +36,7 @@ class Canvas:
         self.height = height
         self.bits = bytearray(width * height)
         self.owner = bytearray(width * height)
+        self._dash = ""
 
     @property
     def dots_wide(self) -> int:
@@ -50,8 +51,11 @@ class Canvas:
     def bar(self, x: int, top: int, bottom: int, layer: int) -> None:
         """Set the dots of column ``x`` from row ``top`` down to row ``bottom``, clipped to the canvas.
 
-        The first dot that a layer sets in a cell of another layer clears that cell.
+        The first dot that a layer sets in a cell of another layer clears that cell. A gap of a dashed line leaves the
+        column out, but where the line is steep: a spike of one step is always drawn.
         """
+        if self._dash and self._dash[x % len(self._dash)] == " " and bottom - top < DOTS_Y:
+            return
         top, bottom = max(top, 0), min(bottom, self.dots_high - 1)
         if not 0 <= x < self.dots_wide or bottom < top:
             return
@@ -67,13 +71,15 @@ class Canvas:
                 self.bits[index] = 0
             self.bits[index] |= spans[top & 3 if row == first else 0][bottom & 3 if row == last else 3]
 
-    def curve(self, columns: Iterable[tuple[int, float, float]], layer: int) -> None:
+    def curve(self, columns: Iterable[tuple[int, float, float]], layer: int, dash: str = "") -> None:
         """Draw a line through columns of dots that each cover a range of rows.
 
         Args:
             columns: (x, top, bottom) from left to right, in fractional rows of dots; a NaN top breaks the line.
             layer: 1 to 255.
+            dash: which columns of dots are drawn, over and over: a space leaves one out. Empty draws all.
         """
+        self._dash = dash
         previous: tuple[int, float, float] | None = None
         for x, top, bottom in columns:
             if isnan(top):

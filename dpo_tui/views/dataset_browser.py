@@ -7,12 +7,14 @@ from pathlib import Path
 from dpo_tui.data.checks.check import Check
 from dpo_tui.data.checks.registry import checks
 from dpo_tui.data.pairs.labelled_answer import LabelledTurns
-from dpo_tui.data.pairs.pair import Unreadable, text_of
+from dpo_tui.data.pairs.pair import Turns, Unreadable, reason_unusable, text_of
 from dpo_tui.data.pairs.word_diff import word_difference
 from dpo_tui.data.repair.repair import Repaired, repair
 from dpo_tui.data.repair.repair_plan import RepairPlan
 from dpo_tui.data.repair.row_forms import LABELLED_ANSWERS, PAIRS, Edit, RowForm
+from dpo_tui.data.rows.column_names import column_names
 from dpo_tui.data.rows.record_to_pairs import Recogniser
+from dpo_tui.data.rows.shapes.prompt_columns import PROMPT_COLUMNS
 from dpo_tui.data.scan.row_index import RowIndex, open_index
 from dpo_tui.data.scan.row_search import labelled_turns_of, next_flagged, search, turns_of
 from dpo_tui.data.scan.scan_cache import cached_flags
@@ -69,6 +71,7 @@ class BrowsedPair:
         rejected: the text of the rejected answer.
         difference: pieces of the chosen and of the rejected answer: (text, whether the other answer lacks it).
         problem: why the row gives no pair; empty when it does.
+        source: the row as it stands in the file, where it gives no pair.
         flagged_by: ids of the checks that flagged the row.
         more: number of further pairs in the same row.
         place: the file and the row in it, where the dataset has several files.
@@ -80,6 +83,7 @@ class BrowsedPair:
     rejected: str = ""
     difference: tuple[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = ((), ())
     problem: str = ""
+    source: str = ""
     flagged_by: tuple[str, ...] = ()
     more: int = 0
     place: str = ""
@@ -119,6 +123,11 @@ class RepairPreview:
         text = f"{self.kept_rows:,} of {self.rows:,} rows stay"
         text += f"; left out: {', '.join(out)}." if out else "."
         return f"{text} {self.changed:,} changed." if self.changed else text
+
+
+def _rewritten(edit: Edit) -> Turns:
+    """The pair that an edit makes by itself, of a row that gave none."""
+    return Turns(edit.prompt or "", edit.chosen or "", edit.rejected or "")
 
 
 def _browsed_answer(row: int, labelled: LabelledTurns, flagged_by: tuple[str, ...], place: str) -> BrowsedPair:
@@ -175,11 +184,15 @@ class DatasetBrowser:
         flagged_by = self._checks_of(row)
         if found is None:
             return BrowsedPair(row, problem="a blank line", flagged_by=flagged_by, place=place)
+        if isinstance(found, Unreadable) and (edit := decisions.edits.get(row)) is not None:
+            rewritten = _rewritten(edit)
+            found = reason_unusable(rewritten) or [rewritten]
         if isinstance(found, Unreadable):
             labelled = labelled_turns_of(content, self._recogniser)
             if labelled:
                 return _browsed_answer(row, _decided(labelled[0], row, decisions), flagged_by, place)
-            return BrowsedPair(row, problem=found.message, flagged_by=flagged_by, place=place)
+            source = self._index.source_text(row)
+            return BrowsedPair(row, problem=found.message, source=source, flagged_by=flagged_by, place=place)
         turns = found[0]
         prompt, chosen, rejected = text_of(turns.prompt), text_of(turns.chosen), text_of(turns.rejected)
         if (edit := decisions.edits.get(row)) is not None:
@@ -195,6 +208,26 @@ class DatasetBrowser:
         )
         more = len(found) - 1
         return BrowsedPair(row, prompt, chosen, rejected, difference, flagged_by=flagged_by, more=more, place=place)
+
+    def draft(self, row: int) -> tuple[str, str, str]:
+        """What can be read of the prompt, the chosen and the rejected answer of a row that gives no pair.
+
+        Raises:
+            DataError: the file was changed since it was indexed.
+        """
+        content = self._index.row(row)
+        if not isinstance(content, dict):
+            return "", "", ""
+        try:
+            turns = self._recogniser.pairs(content)[0]
+            return text_of(turns.prompt), text_of(turns.chosen), text_of(turns.rejected)
+        except (Unreadable, IndexError):
+            names = column_names(content)
+            mapping = self.source.mapping
+            parts = ((PROMPT_COLUMNS, mapping.prompt), (("chosen",), mapping.chosen), (("rejected",), mapping.rejected))
+            values = [content.get(names.find(known, own) or "") for known, own in parts]
+            prompt, chosen, rejected = (value if isinstance(value, str) else "" for value in values)
+            return prompt, chosen, rejected
 
     def next_flagged(self, check: str, row: int, *, backwards: bool = False) -> int | None:
         """The nearest row that a check flagged.
@@ -237,6 +270,9 @@ class DatasetBrowser:
         blank = flags == BLANK
         unusable = flags & np.uint32(self._mask(lambda check: check.is_left_out)) != 0
         flagged = flags & np.uint32(self._mask(lambda check: check.id in drop_checks)) != 0
+        # A row that gave no pair, and that the user has written anew.
+        written = [row - 1 for row, edit in decisions.edits.items() if reason_unusable(_rewritten(edit)) is None]
+        unusable[[at for at in written if 0 <= at < len(unusable)]] = False
         left_out = unusable | flagged | blank
 
         def remaining_of(rows: Iterable[int]) -> set[int]:
@@ -255,7 +291,15 @@ class DatasetBrowser:
         """The bits of a row's flags that stand for some checks; checks of the whole dataset flag no row."""
         return sum(1 << check.bit for check in self._checks.values() if check.judge_dataset is None and wanted(check))
 
-    def save(self, decisions: Decisions, drop_checks: tuple[str, ...], out: Path, form: RowForm = PAIRS) -> Repaired:
+    def save(
+        self,
+        decisions: Decisions,
+        drop_checks: tuple[str, ...],
+        out: Path,
+        form: RowForm = PAIRS,
+        *,
+        fix_encoding: bool = False,
+    ) -> Repaired:
         """Write a repaired copy; an existing file is replaced, the input is never changed.
 
         Args:
@@ -263,6 +307,7 @@ class DatasetBrowser:
             drop_checks: ids of the checks whose rows are left out.
             out: the file to write.
             form: of the rows, as the scan found it.
+            fix_encoding: restore texts that were encoded twice.
 
         Raises:
             UsageError: the output is the input.
@@ -273,6 +318,7 @@ class DatasetBrowser:
             drop_rows=decisions.dropped,
             flip_rows=decisions.flipped,
             edits=decisions.edits,
+            fix_encoding=fix_encoding,
         )
         return repair(self.source, plan, out, over=True, form=form)
 

@@ -20,6 +20,10 @@ from dpo_tui.views.styled_text import StyledRow
 
 COLOURS = 6
 """Line colours of a theme."""
+DASHES = ("", "....    ", ". ", "......  .   ", ".     ", "..........    ")
+"""The dashes of lines of each colour, as `Canvas.curve` takes them, for terminals of few colours or none."""
+SAMPLES = ("───", "─ ─", "...", "─ .", ". .", "── ")
+"""Those lines beside their names; told apart in ASCII, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,14 @@ class PlotStyle:
         unit: written after values; empty for none.
         reference: the value of a dashed line, or None.
         within: ends that the y axis does not exceed unless values do.
+        dashed: whether lines differ by dashes beside their colours.
     """
 
     title: str
     unit: str = ""
     reference: float | None = None
     within: tuple[float, float] | None = None
+    dashed: bool = False
 
 
 def steps_shown(lines: list[PlotLine], window: PlotWindow) -> tuple[float, float]:
@@ -138,7 +144,7 @@ def draw(lines: list[PlotLine], style: PlotStyle, window: PlotWindow, width: int
     gutter = min(max((len(text) for text in labels.values()), default=1), max(width - 2, 1))
     plot_width = max(width - gutter - 1, 1)
     canvas = Canvas(plot_width, plot_height)
-    _paint(canvas, lines, axis, shown)
+    _paint(canvas, lines, axis, shown, dashed=style.dashed)
     marks = _marks(canvas, style, window, axis, shown)
     for row in range(plot_height):
         label = labels.get(row, "")
@@ -161,7 +167,14 @@ def _header(lines: list[PlotLine], style: PlotStyle, window: PlotWindow, width: 
         values = [(_latest(line, style.unit), f"line-{line.colour}") for line in with_values]
         unusable = sum(line.series.unusable for line in lines)
         note = f"{unusable:,} NaN/Inf" if unusable else ""
-    values = _fit_values(values, [line.label for line in with_values], width - len(style.title) - len(note) - 2)
+    labels, room = [line.label for line in with_values], width - len(style.title) - len(note) - 2
+    if style.dashed and len(values) > 1:
+        samples = [SAMPLES[(line.colour - 1) % COLOURS] for line in with_values]
+        sampled = [(f"{sample} {text}", role) for sample, (text, role) in zip(samples, values, strict=True)]
+        fitting = _fit_values(sampled, labels, room)
+        values = fitting if len(fitting) == len(values) else _fit_values(values, labels, room)
+    else:
+        values = _fit_values(values, labels, room)
     taken = sum(len(text) for text, _ in values) + 2 * max(len(values) - 1, 0)
     note = f"  {note}" if note and taken + len(note) + 6 <= width else ""
     title = style.title[: max(width - taken - len(note) - 1, 0)]
@@ -218,7 +231,7 @@ def _tick_rows(axis: Axis, height: int) -> dict[int, str]:
     return labels
 
 
-def _paint(canvas: Canvas, lines: list[PlotLine], axis: Axis, shown: tuple[float, float]) -> None:
+def _paint(canvas: Canvas, lines: list[PlotLine], axis: Axis, shown: tuple[float, float], *, dashed: bool) -> None:
     """Draw raw lines behind smoothed ones, and the first line over all others.
 
     Line ``i`` draws on layer 2i + 2; the raw line behind a smoothed one on layer 2i + 1. `_cells` reads them back.
@@ -235,7 +248,8 @@ def _paint(canvas: Canvas, lines: list[PlotLine], axis: Axis, shown: tuple[float
         if line.smooth is not None:
             canvas.curve(columns(line.series), 2 * index + 1)
     for index, line in reversed(list(enumerate(lines))):
-        canvas.curve(columns(line.smooth or line.series), 2 * index + 2)
+        dash = DASHES[(line.colour - 1) % COLOURS] if dashed else ""
+        canvas.curve(columns(line.smooth or line.series), 2 * index + 2, dash)
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,11 +167,13 @@ def _chains(runs: Sequence[RunSummary]) -> dict[str, RunGroup]:
         after = str(run.about.get("after") or "")
         # Ids sort by age, so the run before has its place already; one that is gone begins no chain.
         first[run.id] = first.get(after, run.id) if after in by_id else run.id
+    members: dict[str, list[RunSummary]] = {}
+    for run_id, start in first.items():
+        members.setdefault(start, []).append(by_id[run_id])
     found: dict[str, RunGroup] = {}
-    for start in set(first.values()):
-        own = tuple(by_id[run_id] for run_id in sorted(first) if first[run_id] == start)
+    for own in members.values():
         if len(own) > 1:
-            group = _chain(own)
+            group = _chain(tuple(own))
             found |= dict.fromkeys((run.id for run in own), group)
     return found
 

@@ -1,23 +1,31 @@
 """The list of all runs with a summary of each; only runs whose files changed are read again."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dpo_tui import paths
 from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import lines_from_end, parse_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_config import read_setting
 from dpo_tui.runs.metrics_reader import latest
-from dpo_tui.runs.status_names import LIVE, UNKNOWN
-from dpo_tui.runs.store import all_runs
+from dpo_tui.runs.status_names import LIVE, OVER, UNKNOWN
+from dpo_tui.runs.store import run_ids_in
 from dpo_tui.runs.summary import summary
 from dpo_tui.views.run_feed import finite_number
 
 TAIL = 1 << 15
 """Bytes read from the end of ``metrics.jsonl`` for the sparkline."""
 SPARK_POINTS = 32
+SETTLED = 10.0
+"""Seconds after its last change of state from which a run that is over writes nothing more by itself."""
+PAUSE_PER_LIVE_RUN = 0.2
+"""Seconds by which each live run puts off reading the progress of another one again: with 20 of them each is read every
+four seconds. A change of state is read at once."""
+_STATE_FILE = 2
+"""Numbers of `_file_states` that are those of state.json."""
 RECHECK = 3.0
 """Seconds after which a live run is read again without a changed file: it may have stalled or died."""
 
@@ -92,16 +100,26 @@ class RunList:
             HomeError: the home folder cannot be read.
         """
         cache: dict[str, _Cached] = {}
-        for folder in all_runs():
+        pause = PAUSE_PER_LIVE_RUN * sum(old.summary.status in LIVE for old in self._cache.values())
+        home = paths.runs()
+        for run_id in run_ids_in(home):
+            old = self._cache.get(run_id)
+            folder = old.summary.folder if old is not None else RunFolder(home / run_id)
+            itself = _state_of(folder.path)
+            if old is not None and old.itself == itself and old.is_settled(now):
+                cache[run_id] = old
+                continue
             files = _file_states(folder)
-            old = self._cache.get(folder.id)
             unchanged = old is not None and old.files == files
+            if old is not None and not unchanged and now - old.read_at < pause and old.has_same_state(files):
+                cache[run_id] = old
+                continue
             if old is not None and unchanged and (old.summary.status not in LIVE or now - old.read_at < RECHECK):
-                cache[folder.id] = old
+                cache[run_id] = old if old.itself == itself else replace(old, itself=itself)
             else:
-                cache[folder.id] = _Cached(files, now, _read_summary(folder, now))
+                cache[run_id] = _Cached(itself, files, now, _read_summary(folder, now))
         self._cache = cache
-        summaries = [cache[run_id].summary for run_id in sorted(cache, reverse=True)]
+        summaries = [cached.summary for cached in cache.values()]
         changed = summaries != self.summaries or not self.loaded
         self.summaries = summaries
         self.loaded = True
@@ -110,11 +128,24 @@ class RunList:
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
-    """A summary, and the state of the run's files when it was read."""
+    """A summary, and the states of the run's folder and of its files when it was read."""
 
+    itself: tuple[int, ...]
     files: tuple[int, ...]
     read_at: float
     summary: RunSummary
+
+    def has_same_state(self, files: tuple[int, ...]) -> bool:
+        """Whether what has changed of a run is only how far it is."""
+        return self.summary.status in LIVE and self.files[:_STATE_FILE] == files[:_STATE_FILE]
+
+    def is_settled(self, now: float) -> bool:
+        """Whether nothing of the run changes without its folder changing, too.
+
+        Of a run that is over, that holds once its supervisor has ended: only whole files are replaced then, by a resume
+        or another name. Of 1,000 runs most are, and a look at one place instead of six is a fifth of the poll.
+        """
+        return self.summary.status in OVER and now - self.files[0] / 1e9 > SETTLED
 
 
 def _read_summary(folder: RunFolder, now: float) -> RunSummary:
@@ -153,11 +184,13 @@ def _spark(metrics: Path) -> tuple[str, tuple[float, ...]]:
 
 def _file_states(folder: RunFolder) -> tuple[int, ...]:
     """Times of the last change and sizes of the files that a summary depends on; -1 for a missing one."""
-    states: list[int] = []
-    for path in (folder.state, folder.given_name, folder.progress, folder.metrics, folder.events, folder.control):
-        try:
-            status = os.stat(path)
-            states += (status.st_mtime_ns, status.st_size)
-        except OSError:
-            states.append(-1)
-    return tuple(states)
+    paths = (folder.state, folder.given_name, folder.progress, folder.metrics, folder.events, folder.control)
+    return tuple(state for path in paths for state in _state_of(path))
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (-1,)
+    return status.st_mtime_ns, status.st_size

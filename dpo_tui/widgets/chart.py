@@ -13,6 +13,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from dpo_tui.themes.themed_app import has_few_colours
 from dpo_tui.views.plot import COLOURS, PlotLine, PlotStyle, PlotWindow, draw, steps_shown
 from dpo_tui.views.series import Series
 from dpo_tui.views.smoothing import SmoothedSeries
@@ -56,7 +57,7 @@ class LineChart(RowsWidget, can_focus=True):
         & > .chart--title { color: $text; text-style: none; }
         & > .chart--value { color: $text; text-style: bold; }
         & > .chart--axis { color: $chart-axis; }
-        & > .chart--raw { color: $chart-raw; }
+        & > .chart--raw { color: $chart-raw; text-style: $chart-raw-style; }
         & > .chart--reference { color: $chart-reference; }
         & > .chart--cursor { color: $chart-cursor; }
         & > .chart--line-1 { color: $chart-1; }
@@ -154,7 +155,8 @@ class LineChart(RowsWidget, can_focus=True):
 
     def build_rows(self, width: int, height: int) -> list[StyledRow]:
         """Header, plot and step axis."""
-        return draw(self.lines, self.plot_style, self.chart_window, width, max(height, 3))
+        style = replace(self.plot_style, dashed=has_few_colours(self.app))
+        return draw(self.lines, style, self.chart_window, width, max(height, 3))
 
     def on_focus(self) -> None:
         """Draw the title in the colour of the focus."""

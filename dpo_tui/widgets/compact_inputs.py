@@ -65,10 +65,13 @@ class ChoiceList(OptionList):
         self._field = field
 
     def on_key(self, event: KeyPress) -> None:
-        """Move the focus to the field with what is typed, unless the key is bound to something."""
+        """Move the focus to the field with what is typed: letters, also those that are bound, and other unbound keys.
+
+        A name may begin with any letter: `q` of qwen must not quit the app.
+        """
         if self._field is None or event.character is None or not event.is_printable:
             return
-        if event.key not in self.screen.active_bindings:
+        if event.character.isalpha() or event.key not in self.screen.active_bindings:
             event.stop()
             field = self.screen.query_one(self._field, Input)
             # At once, not by focus(): the field must select its text for the key to replace before the key arrives.

@@ -1,4 +1,4 @@
-"""Key bindings for a run that is over: export it, train on from its model, change its settings; and the row of them."""
+"""Key bindings for a run that is over: chat with it, export it, train on from its model, change its settings."""
 
 import threading
 from collections.abc import Mapping
@@ -22,9 +22,10 @@ from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 from dpo_tui.widgets.run_actions import RunActionsScreen
 
 _AFTER_RESULT = (
-    ("open_screen('judge')", "judge its answers"),
+    ("open_screen('judge')", "judge"),
+    ("chat_run", "chat"),
     ("export_run", "export"),
-    ("train_on", "train on from it"),
+    ("train_on", "train on"),
     ("edit", "change and rerun"),
 )
 _WITHOUT_RESULT = (("edit", "change and rerun"),)
@@ -80,6 +81,7 @@ class EndedRunScreen(RunActionsScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "edit", "edit & restart", id="monitor.edit", show=False),
+        Binding("A", "chat_run", "chat with the result", id="monitor.chat", show=False),
         Binding("E", "export_run", "export the result", id="monitor.export", show=False),
         Binding("C", "train_on", "train on from this run", id="monitor.train-on", show=False),
     ]
@@ -102,7 +104,7 @@ class EndedRunScreen(RunActionsScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Enable what needs a result only where the run has one."""
-        if action in ("export_run", "train_on"):
+        if action in ("export_run", "train_on", "chat_run"):
             return self.is_mounted and bool(self.query_one(NextSteps).about.get("has_result"))
         return super().check_action(action, parameters)
 
@@ -115,6 +117,13 @@ class EndedRunScreen(RunActionsScreen):
         """Open the run's settings in New, with the model that it has trained as the model to train."""
         if (run := self.current_run()) is not None:
             self.post_message(self.EditConfig(run[0].config, {"model_name": f"run:{run[0].id}"}))
+
+    def action_chat_run(self) -> None:
+        """Open a conversation with the model that the run has trained; this screen stays behind it."""
+        from dpo_tui.widgets.chat_screen import ChatScreen
+
+        if (run := self.current_run()) is not None:
+            self.app.push_screen(ChatScreen(run[0], printable(run[1], single_line=True)))
 
     @work(exclusive=True, group="export", exit_on_error=False)
     async def action_export_run(self) -> None:

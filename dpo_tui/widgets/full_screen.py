@@ -23,7 +23,7 @@ class FullScreen(Screen[None]):
     """What ``?`` shows about the screen."""
     GUIDE_PAGE: ClassVar[str] = "start"
     """The page of the guide about the screen's subject."""
-    GOES_BACK: ClassVar[bool] = False
+    goes_back: bool = False
     """Whether leaving the screen returns to the screen before it; otherwise to the list of runs."""
 
     class Leave(Message):

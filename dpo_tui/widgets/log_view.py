@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from dpo_tui.views.clipboard_note import LIMIT
 from dpo_tui.views.log_file import LogFile, LogLine
-from dpo_tui.views.styled_text import StyledRow
+from dpo_tui.views.styled_text import StyledRow, wrap_pieces
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.rows_widget import RowsWidget, component_classes
 
@@ -32,6 +32,8 @@ class LogPane(RowsWidget, can_focus=True):
         log_file: the file shown.
         following: whether the end of the file is shown as it grows.
         search_text: the text searched for last.
+        left: cells of each line that are left of the pane.
+        wrapped: whether long lines go on in the next row.
     """
 
     DEFAULT_CSS = """
@@ -55,6 +57,9 @@ class LogPane(RowsWidget, can_focus=True):
         Binding("down,j", "scroll_lines(1)", "down", id="log.down", show=False),
         Binding("pageup", "scroll_pages(-1)", "page up", id="log.page-up", show=False),
         Binding("pagedown,space", "scroll_pages(1)", "page down", id="log.page-down", show=False),
+        Binding("left,h", "scroll_columns(-1)", "left", id="log.left", show=False),
+        Binding("right,l", "scroll_columns(1)", "right", id="log.right", show=False),
+        Binding("w", "wrap", "wrap", id="log.wrap"),
         Binding("Y", "copy", "copy", id="log.copy", show=False),
         Binding("home,g", "first", "start", id="log.first", show=False),
         Binding("end,G", "follow", "follow the end", id="log.follow", show=False),
@@ -63,8 +68,8 @@ class LogPane(RowsWidget, can_focus=True):
         Binding("N", "previous_match", "previous match", id="log.previous", show=False),
     ]
     HELP = (
-        "↑/↓ and page keys scroll · g start · G follow the end · / search · n N next and previous match · Y copies the "
-        "lines in view, whole"
+        "↑/↓ and page keys scroll · ←/→ show what is beyond the edge, w wraps lines · g start · G follow the end · "
+        "/ search · n N next and previous match · Y copies the lines in view, whole"
     )
 
     class SearchRequested(Message):
@@ -86,6 +91,8 @@ class LogPane(RowsWidget, can_focus=True):
         self.log_file = LogFile(path) if path is not None else None
         self.following = True
         self.search_text = ""
+        self.left = 0
+        self.wrapped = False
         self._lines: list[LogLine] = []
         self._seen_size = -1
 
@@ -151,6 +158,19 @@ class LogPane(RowsWidget, can_focus=True):
         """Scroll by pages."""
         self.action_scroll_lines(count * self._room)
 
+    def action_scroll_columns(self, steps: int) -> None:
+        """Show what is further right or left, half a pane a step."""
+        step = max(self.size.width // 2, 1)
+        longest = max((cell_len(line.text) for line in self._lines), default=0)
+        self.left = max(min(self.left + steps * step, longest - step), 0)
+        self.wrapped = False
+        self.redraw()
+
+    def action_wrap(self) -> None:
+        """Wrap long lines, or cut them again."""
+        self.wrapped, self.left = not self.wrapped, 0
+        self.redraw()
+
     def action_first(self) -> None:
         """Go to the start of the file."""
         self.following = False
@@ -200,11 +220,20 @@ class LogPane(RowsWidget, can_focus=True):
         """The lines, and a row with the position in the file."""
         if self.log_file is None or not self._lines:
             return [[("nothing written yet", "note")]]
-        rows = [self._row(line.text, width) for line in self._lines[: height - 1]]
+        rows = self._rows_in_view(width, height - 1)
         rows += [[] for _ in range(height - 1 - len(rows))]
         size = max(self.log_file.size(), 1)
         where = "following" if self.following else f"{min(self._lines[-1].end * 100 // size, 100)} %"
-        return [*rows, [(f"{where} of {size / 1e6:,.1f} MB", "note")]]
+        column = f"   from column {self.left + 1}" if self.left else ""
+        return [*rows, [(f"{where} of {size / 1e6:,.1f} MB{column}", "note")]]
+
+    def _rows_in_view(self, width: int, height: int) -> list[StyledRow]:
+        """The lines that fit, wrapped or cut; where the end is followed and not all fit, the last ones."""
+        if not self.wrapped:
+            return [self._row(line.text, width) for line in self._lines[:height]]
+        wrapped = [wrap_pieces(self._row(line.text, cell_len(line.text)), width) for line in self._lines]
+        rows = [row for line in wrapped for row in line]
+        return rows[-height:] if self.following else rows[:height]
 
     def copied_text(self) -> str:
         """The lines in view, whole also where the screen cuts them; without the row of the position."""
@@ -213,6 +242,8 @@ class LogPane(RowsWidget, can_focus=True):
         return "\n".join(self.log_file.whole(line, LIMIT + 1) for line in self._lines[: self._room])
 
     def _row(self, text: str, width: int) -> StyledRow:
+        if self.left:
+            text = "…" + _from_cell(text, self.left + 1) if cell_len(text) > self.left else ""
         if cell_len(text) > width:
             text = set_cell_size(text, width - 1) + "…"
         at = text.lower().find(self.search_text.lower()) if self.search_text else -1
@@ -221,6 +252,16 @@ class LogPane(RowsWidget, can_focus=True):
             return [(text, role)]
         end = at + len(self.search_text)
         return [(text[:at], role), (text[at:end], "match"), (text[end:], role)]
+
+
+def _from_cell(text: str, cell: int) -> str:
+    """What of a text is right of its first cells; a character of two cells that is cut becomes a space."""
+    used = 0
+    for index, character in enumerate(text):
+        if used >= cell:
+            return " " * (used - cell) + text[index:]
+        used += cell_len(character)
+    return ""
 
 
 class LogView(Vertical):

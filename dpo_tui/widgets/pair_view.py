@@ -25,6 +25,7 @@ class PairContent:
         chosen_words: number of words in the chosen answer.
         rejected_words: number of words in the rejected answer.
         problem: why the row gives no pair; the other texts are empty then.
+        source: the row as it stands in the file, where it gives no pair.
         decided: the user's decisions about the row, such as ``dropped``; empty for none.
     """
 
@@ -34,6 +35,7 @@ class PairContent:
     chosen_words: int = 0
     rejected_words: int = 0
     problem: str = ""
+    source: str = ""
     decided: str = ""
 
 
@@ -100,7 +102,12 @@ class PairView(RowsWidget, can_focus=True):
         if pair.decided:
             rows += [[(pair.decided, "decided")], []]
         if pair.problem:
-            return [*rows, *wrap_pieces([(pair.problem, "bad")], width)]
+            note = "training and a repaired copy leave this row out · e writes a pair in its place"
+            rows += [*wrap_pieces([(pair.problem, "bad")], width), *wrap_pieces([(note, "note")], width)]
+            if not pair.source:
+                return rows
+            rule = f"─ the row as it is {'─' * width}"[:width]
+            return [*rows, [], [(rule, "head")], *wrap_pieces([(pair.source, "prompt")], width)]
         rows += [*wrap_pieces([(pair.prompt, "prompt")], width), []]
         sides = [
             ("chosen", _roles(pair.chosen, "chosen"), pair.chosen_words),

@@ -6,9 +6,10 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input, Static
+from textual.widgets import Input, Static, TextArea
 
 from dpo_tui.app import DpoTui
+from dpo_tui.data.checks import registry
 from dpo_tui.data.repair.row_forms import Edit
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
@@ -17,13 +18,14 @@ from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.demo import assets
 from dpo_tui.screens.data_screen import CountSettings, DataScreen
 from dpo_tui.screens.new_screen import NewScreen
-from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
 from dpo_tui.screens.steps.data_step import preview
+from dpo_tui.views.dataset_browser import DatasetBrowser, Decisions
 from dpo_tui.views.run_plan import RunPlan, with_demo, with_values
 from dpo_tui.views.token_length_text import lengths_text
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.compact_inputs import TickList
 from dpo_tui.widgets.dialogs import ConfirmDialog
+from dpo_tui.widgets.edit_dialog import WritePairDialog
 from dpo_tui.widgets.repair_dialog import RepairDialog
 from tests.support.app import screen_text, until
 from tests.support.repository import ROOT
@@ -231,3 +233,88 @@ async def test_data_are_read_with_the_columns_and_the_encoding_of_new(here):
         screen.open_data("pairs.jsonl")
         await until(pilot, lambda: screen.dataset is not None)
         assert screen.dataset.source == Source("pairs.jsonl")
+
+
+BROKEN = [
+    json.dumps(GOOD[0]),
+    '{"prompt": "What is 2+3?", "chosen": "It is five.", "rejected": "Four."',
+    '{"question": "What is 2+4?", "chosen": "It is six."}',
+    '{"prompt": "What is 2+5?", "chosen": "", "rejected": "Four."}',
+    json.dumps(GOOD[1]),
+]
+
+
+async def test_a_broken_row_is_seen_with_its_reason_written_anew_and_kept_in_the_copy(here):
+    (here / "pairs.jsonl").write_text("\n".join(BROKEN) + "\n")
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await open_data(pilot)
+        report = " ".join(screen_text(pilot).split())
+        assert "e writes a pair in the place of one" in report
+        assert "--" not in report
+        await pilot.press("t", "c")
+        await until(pilot, lambda: "Which pairs?" in screen_text(pilot))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "pair 2 of 5" in screen_text(pilot))
+        assert "not JSON" in screen_text(pilot)
+        assert '"rejected": "Four."' in screen_text(pilot)
+        assert screen.dataset.draft(3) == ("What is 2+4?", "It is six.", "")
+        assert screen.dataset.draft(4) == ("What is 2+5?", "", "Four.")
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(pilot.app.screen, WritePairDialog))
+        for name, text in (("prompt", "What is 2+3?"), ("chosen", "It is five."), ("rejected", "Four.")):
+            pilot.app.screen.query_one(f"#{name}", TextArea).text = text
+        await pilot.press("ctrl+d")
+        await until(pilot, lambda: "edited" in screen_text(pilot) and "It is five." in screen_text(pilot))
+        await pilot.press("w")
+        await until(pilot, lambda: "3 of 5 rows stay" in screen_text(pilot))
+        assert "2 as they cannot be used" in screen_text(pilot)
+        await pilot.press("enter")
+        await until(pilot, (here / "pairs.repaired.jsonl").exists)
+    rows = [json.loads(line) for line in (here / "pairs.repaired.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == [GOOD[0]["prompt"], "What is 2+3?", GOOD[1]["prompt"]]
+
+
+async def test_a_row_that_is_written_without_an_answer_stays_out_and_says_why(here):
+    (here / "pairs.jsonl").write_text("\n".join(BROKEN) + "\n")
+    report_of()
+    dataset = DatasetBrowser("pairs.jsonl")
+    decisions = Decisions().edit(2, Edit(prompt="What?", chosen="", rejected="No."))
+    assert dataset.at(2, decisions).problem == "the chosen answer is empty"
+    assert dataset.remaining(decisions, ()).kept_rows == 2
+    assert dataset.save(decisions, (), here / "out.jsonl").written == 2
+
+
+async def test_from_new_the_rows_are_one_key_away_and_esc_leads_back(here):
+    (here / "pairs.jsonl").write_text("\n".join(BROKEN) + "\n")
+    async with app().run_test(size=(80, 24)) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
+        new = pilot.app.screen
+        new.go(2)
+        await until(
+            pilot, lambda: "row 2: not JSON" in screen_text(pilot).replace("\n", " ") or "^r" in screen_text(pilot)
+        )
+        await pilot.press("down", "ctrl+r")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen) and "2 usable" in screen_text(pilot), 60)
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is new)
+        assert new.step == 2
+
+
+def test_what_the_app_says_of_a_check_names_its_keys_and_no_option_of_the_command_line():
+    for check in registry.checks().values():
+        assert "--" not in (check.in_app or check.remedy), check.id
+
+
+async def test_texts_that_were_encoded_twice_are_restored_by_a_tick(here):
+    (here / "pairs.jsonl").write_text(
+        "\n".join(json.dumps({**row, "chosen": "Das KÃ¤nguru hÃ¼pft Ã¼ber die BrÃ¼cke."}) for row in GOOD) + "\n"
+    )
+    async with app().run_test(size=(80, 24)) as pilot:
+        await open_data(pilot)
+        await pilot.press("w")
+        await until(pilot, lambda: "encoded twice" in screen_text(pilot))
+        await pilot.press("space", "tab", "enter")
+        await until(pilot, (here / "pairs.repaired.jsonl").exists)
+    rows = [json.loads(line) for line in (here / "pairs.repaired.jsonl").read_text().splitlines()]
+    assert rows[0]["chosen"] == "Das Känguru hüpft über die Brücke."

@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from dpo_tui.app import DpoTui
+from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views.export_job import ExportRequest, check_export
-from dpo_tui.errors import RunError, UsageError
 from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets import chat_screen
 from dpo_tui.widgets.ended_run_actions import NextSteps
 from dpo_tui.widgets.export_dialog import ExportDialog
 from tests.support.app import ended_run, screen_text, until
@@ -45,11 +47,10 @@ async def row(pilot) -> str:
 
 async def test_a_run_with_a_result_offers_all_that_comes_next_in_one_row(home):
     async with app(run(home)).run_test(size=SIZE) as pilot:
-        assert (await row(pilot)).strip() == (
-            "Next:  4 judge its answers  E export  C train on from it  e change and rerun"
-        )
+        assert (await row(pilot)).strip() == ("Next:  4 judge  A chat  E export  C train on  e change and rerun")
         titles = {command.title for command in pilot.app.get_system_commands(pilot.app.screen)}
-        assert {"Judge", "Export the result", "Train on from this run", "Edit & restart"} <= titles
+        assert {"Judge", "Chat with the result", "Export the result"} <= titles
+        assert {"Train on from this run", "Edit & restart"} <= titles
 
 
 async def test_the_row_has_the_keys_as_the_user_has_mapped_them(home):
@@ -154,3 +155,46 @@ def test_what_cannot_be_exported_is_refused_before_a_process_starts(home, tmp_pa
     (request.target / "file").touch()
     with pytest.raises(UsageError, match="is there already"):
         check_export(request.folder, request.target)
+
+
+class Answers:
+    """In place of the tool that loads models: it repeats the last question."""
+
+    asked: ClassVar[list[dict]] = []
+    closed = 0
+
+    def __init__(self, name: str, *, environment: dict[str, str]) -> None:
+        assert name == "generate"
+
+    def ask(self, request: dict):
+        self.asked.append(json.loads(json.dumps(request)))
+        if request["do"] == "load-run":
+            yield {"kind": "result", "device": "CPU"}
+            return
+        text = f"{request['who']} heard: {request['messages'][-1]['content']}"
+        yield {"kind": "text", "text": text[:8]}
+        yield {"kind": "result", "text": text, "stopped": True}
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+async def test_chat_asks_base_and_tuned_with_a_history_each_and_esc_leads_back_to_the_run(home, monkeypatch):
+    monkeypatch.setattr(chat_screen, "TorchTool", Answers)
+    Answers.asked, Answers.closed = [], 0
+    async with app(run(home)).run_test(size=SIZE) as pilot:
+        await row(pilot)
+        monitor = pilot.app.screen
+        await pilot.press("A")
+        await until(pilot, lambda: "Greedy answers" in screen_text(pilot))
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: "tuned heard: hello" in screen_text(pilot))
+        await pilot.press(*"more", "enter")
+        await until(pilot, lambda: "tuned heard: more" in screen_text(pilot))
+        assert [one["content"] for one in Answers.asked[-1]["messages"]] == ["hello", "tuned heard: hello", "more"]
+        await pilot.press(*"/new", "enter", *"q?", "enter")
+        await until(pilot, lambda: "tuned heard: q?" in screen_text(pilot))
+        assert [one["content"] for one in Answers.asked[-1]["messages"]] == ["q?"]
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is monitor)
+    assert Answers.closed == 1

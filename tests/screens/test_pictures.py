@@ -30,7 +30,6 @@ from tests.support.app import SIZES, SIZES_AND_THEMES, screen_text, until
 from tests.support.fake_run import begin, progress, write_history
 from tests.support.nvml_standin import compiler, library, machine
 from tests.support.repository import ROOT
-from tests.support.app import screen_text, until
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +118,7 @@ def test_compare(snap_compare, size, theme):
     async def settled(pilot):
         await until(pilot, lambda: "tone-test" in screen_text(pilot))
         await pilot.press("space", "down", "space", "v")
-        await until(pilot, lambda: "━━ helpful-8b" in screen_text(pilot) and "reward margin" in screen_text(pilot))
+        await until(pilot, lambda: "helpful-8b   " in screen_text(pilot) and "reward margin" in screen_text(pilot))
         await until(pilot, lambda: pilot.app.focused is not None)
 
     assert snap_compare(app(theme), terminal_size=SIZES[size], run_before=settled)

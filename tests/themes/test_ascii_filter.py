@@ -23,9 +23,9 @@ from dpo_tui.widgets.chart_grid import ChartGrid
 from dpo_tui.widgets.dialogs import ConfirmDialog, MessageDialog
 from dpo_tui.widgets.list_dialogs import MultipleChoiceDialog
 from dpo_tui.widgets.run_table import RunTable
+from tests.support.app import ended_run, screen_text, until
 from tests.support.repository import ROOT
 from tests.support.terminal import NOISE, Terminal
-from tests.support.app import ended_run, screen_text, until
 
 FOREIGN = "caf\u00e9 \u65e5\u672c \U0001f642 \u2500\u2713"
 """Letters with an accent, wide letters, an emoji, and glyphs such as ours."""
@@ -202,6 +202,12 @@ def test_without_utf8_no_byte_beyond_ascii_is_sent_by_any_step_of_new(tmp_path):
 )
 def test_a_glyph_becomes_its_twin_and_a_letter_stays_where_it_can(text, charset, drawn):
     assert in_ascii(text, charset) == drawn
+
+
+def test_the_linux_console_gets_the_lines_and_blocks_of_its_font_and_no_braille():
+    assert in_ascii("┌─┐╭━╮█⣀✓…é日", "cp437", console=True) == "┌─┐┌─┐█.+~é??"
+    assert charset({"TERM": "linux", "LANG": "en_US.UTF-8"}, "utf-8") == "cp437"
+    assert charset({"TERM": "linux", "LANG": "C"}, "utf-8") == "ascii"
 
 
 def test_every_twin_is_one_ascii_cell_and_every_state_has_one():

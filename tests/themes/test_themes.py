@@ -154,6 +154,8 @@ def test_a_chosen_theme_gives_way_only_where_it_cannot_be_shown():
         ({"LANG": "C.UTF-8"}, False),
         ({"LC_ALL": "POSIX", "LANG": "en_US.UTF-8"}, True),
         ({"LANG": "en_US.UTF-8", "DPO_TUI_ASCII": "1"}, True),
+        ({"LANG": "en_US.UTF-8", "TERM": "linux"}, True),
+        ({"LANG": "en_US.UTF-8", "TERM": "linux", "DPO_TUI_ASCII": "0"}, False),
     ],
 )
 def test_ascii_is_drawn_where_the_locale_names_another_character_set(environment, wanted):

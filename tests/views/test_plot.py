@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_tui.themes.glyphs import in_ascii
-from dpo_tui.views.plot import PlotLine, PlotStyle, PlotWindow, draw
+from dpo_tui.views.plot import COLOURS, SAMPLES, PlotLine, PlotStyle, PlotWindow, draw
 from dpo_tui.views.series import Series
 from dpo_tui.views.smoothing import SmoothedSeries
 
@@ -110,3 +110,29 @@ def test_the_axis_of_a_run_that_has_ended_ends_at_its_last_step():
     lines = [PlotLine("x", series_of(*((step, step) for step in range(1, 51))))]
     assert text_of(draw(lines, PlotStyle("x"), PlotWindow(), 40, 8))[-1].endswith(" 52")
     assert text_of(draw(lines, PlotStyle("x"), PlotWindow(complete=True), 40, 8))[-1].endswith(" 50")
+
+
+def test_with_few_colours_each_line_has_its_own_dashes_and_its_sample_beside_the_name():
+    flat = [PlotLine(f"run{n}", series_of((0, 1.0 + n), (100, 1.0 + n)), colour=n + 1) for n in range(COLOURS)]
+    style = PlotStyle("loss", dashed=True)
+    patterns = set()
+    for line in flat:
+        rows = text_of(draw([line], style, PlotWindow(), 60, 10))
+        # The dots alone, in whatever row of a cell the line is.
+        drawn = max((row for row in rows if any("\u2800" <= sign <= "\u28ff" for sign in row)), key=len)
+        patterns.add(
+            "".join("." if "\u2800" < sign <= "\u28ff" else " " for sign in drawn.partition("│")[2]) + drawn[-9:]
+        )
+    assert len(patterns) == COLOURS
+    header = text_of(draw(flat[:3], style, PlotWindow(), 100, 10))[0]
+    assert all(f"{sample} " in header for sample in SAMPLES[:3])
+    assert len(set(SAMPLES)) == len({in_ascii(sample) for sample in SAMPLES}) == COLOURS
+
+
+def test_a_spike_of_one_step_is_drawn_in_a_gap_too():
+    for at in range(0, 100, 3):
+        points = [(step, 10.0 if step == at else 1.0) for step in range(100)]
+        rows = text_of(
+            draw([PlotLine("a", series_of(*points), colour=5)], PlotStyle("x", dashed=True), PlotWindow(), 60, 12)
+        )
+        assert any("\u2800" < sign <= "\u28ff" for sign in rows[2].partition("│")[2] + rows[1]), at

@@ -61,3 +61,26 @@ async def test_what_is_longer_than_terminals_take_is_cut_and_said(tmp_path: Path
         await pilot.press("Y")
         assert pilot.app.clipboard == "ä" * (74_994 // 2)
         assert any("cut at 74,994 bytes" in notice.message for notice in pilot.app._notifications)
+
+
+async def test_what_is_right_of_the_edge_is_scrolled_to_or_wrapped(tmp_path: Path):
+    path = tmp_path / "train.log"
+    path.write_text("short\n" + "x" * 50 + "MIDDLE" + "y" * 50 + "END\n")
+    view = LogView(path)
+    async with Stage(view).run_test(size=(40, 8)) as pilot:
+        await pilot.pause()
+        view.pane.focus()
+        view.pane.poll()
+        assert "MIDDLE" not in "".join(shown(view.pane))
+        await pilot.press("right", "right")
+        assert "MIDDLE" in "".join(shown(view.pane))
+        assert "from column 41" in shown(view.pane)[-1]
+        await pilot.press("right", "right", "right")
+        assert "END" in "".join(shown(view.pane))
+        await pilot.press(*["left"] * 5)
+        assert shown(view.pane)[0].startswith("short")
+        await pilot.press("w")
+        assert "MIDDLE" in "".join(row.strip() for row in shown(view.pane))
+        assert "END" in "".join(shown(view.pane))
+        await pilot.press("w")
+        assert "END" not in "".join(shown(view.pane))

@@ -77,6 +77,7 @@ class Check:
         find_pairs: the function of a pair check.
         judge_dataset: the function of a dataset check.
         leaves_out: training leaves the rows out although nothing is wrong with them.
+        in_app: what to do in the app, by its keys, where ``remedy`` names options of the command line.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Check:
     find_pairs: PairCheck | None = None
     judge_dataset: DatasetCheck | None = None
     leaves_out: bool = False
+    in_app: str = ""
 
     @property
     def is_left_out(self) -> bool:

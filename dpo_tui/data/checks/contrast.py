@@ -156,6 +156,7 @@ def swapped_suspect(batch: PairColumns) -> Iterable[int]:
     title="the scores of both answers are equal",
     explanation="The source chose one of them all the same; its own scores say that neither is better.",
     remedy="Drop them with `--drop equal-scores`, or keep them if something else decided.",
+    in_app="w, with this check ticked, writes a copy without them; keep them if something else decided.",
 )
 def equal_scores(batch: PairColumns) -> Iterable[int]:
     """The score of the chosen answer is the rejected one's."""
@@ -169,6 +170,7 @@ def equal_scores(batch: PairColumns) -> Iterable[int]:
     title="a number is NaN or infinite",
     explanation="JSON has no such number, and a score of that kind ranks nothing: it is read as missing.",
     remedy="Correct the scores, or leave the rows out with `--drop not-a-number`.",
+    in_app="Correct the scores; w, with this check ticked, writes a copy without the rows.",
 )
 def not_a_number(batch: PairColumns) -> Iterable[int]:
     """A score that is text says NaN, as in CSV; numbers of JSON and Parquet are found while rows are read."""

@@ -92,6 +92,7 @@ def repaired_text(text: str) -> str | None:
     title="letters became two or three wrong ones",
     explanation="UTF-8 was read as Windows-1252 and saved again (Ã¤ for ä, â€™ for ’): the model learns to write that.",
     remedy="Repair it at its source, or by `--write OUT --fix-encoding`, which changes what can be undone exactly.",
+    in_app="Repair it at its source, or tick its restoration in w, which changes what can be undone exactly.",
 )
 def double_encoded(batch: PairColumns) -> Iterable[int]:
     """Sequences of characters that no language writes, and that are UTF-8 read as Windows-1252 or Latin-1."""

@@ -27,13 +27,14 @@ def scan_check(
     explanation: str,
     remedy: str,
     leaves_out: bool = False,
+    in_app: str = "",
 ) -> None:
     """Register a check that the scan itself carries out."""
-    _register(Check(identity, severity, title, explanation, remedy, bit, leaves_out=leaves_out))
+    _register(Check(identity, severity, title, explanation, remedy, bit, leaves_out=leaves_out, in_app=in_app))
 
 
 def pair_check(
-    identity: str, severity: Severity, *, bit: int, title: str, explanation: str, remedy: str
+    identity: str, severity: Severity, *, bit: int, title: str, explanation: str, remedy: str, in_app: str = ""
 ) -> Callable[[PairCheck], PairCheck]:
     """Register a function of a batch of pairs as a check.
 
@@ -44,13 +45,14 @@ def pair_check(
         title: what is wrong, for one line of a report.
         explanation: why that matters for DPO.
         remedy: what to do.
+        in_app: what to do in the app, where ``remedy`` names options of the command line.
 
     Raises:
         ValueError: another check has the id or the bit, or the bit does not fit into the flags.
     """
 
     def register(function: PairCheck) -> PairCheck:
-        _register(Check(identity, severity, title, explanation, remedy, bit, find_pairs=function))
+        _register(Check(identity, severity, title, explanation, remedy, bit, find_pairs=function, in_app=in_app))
         return function
 
     return register

@@ -10,6 +10,7 @@ scan_check(
     title="not JSON, or not readable as a row",
     explanation="A line that cannot be parsed holds no pair; other tools stop at it with a stack trace.",
     remedy="Look at the named lines; `--write` leaves them out.",
+    in_app="t and c show them: e writes a pair in the place of one, and w a copy without the others.",
 )
 scan_check(
     "missing-field",
@@ -18,6 +19,8 @@ scan_check(
     title="prompt, chosen or rejected is missing",
     explanation="DPO compares two answers to one prompt; a row without one of the three says nothing.",
     remedy="Name other columns with --prompt-field, --chosen-field, --rejected-field, or leave the rows out.",
+    in_app="Name other columns in New, Settings (prompt_field, chosen_field, rejected_field); or t and c show the "
+    "rows: e fills in what is missing, and w writes a copy without the others.",
 )
 scan_check(
     "empty-answer",
@@ -26,6 +29,7 @@ scan_check(
     title="an answer is empty",
     explanation="TRL then trains on the end-of-text token alone: the model learns to say nothing, or not to end.",
     remedy="Leave the rows out, or fill the answer in.",
+    in_app="t and c show the rows: e fills the answer in, and w writes a copy without the others.",
 )
 scan_check(
     "identical",
@@ -34,6 +38,7 @@ scan_check(
     title="chosen and rejected are the same",
     explanation="The loss of such a pair is log 2 whatever the model does, and its gradient is exactly zero.",
     remedy="Leave the rows out.",
+    in_app="t and c show the rows: e changes an answer, and w writes a copy without the others.",
 )
 scan_check(
     "tie",
@@ -53,6 +58,7 @@ scan_check(
     title="a key occurs twice in a row",
     explanation="JSON parsers keep the last value and say nothing: what the first one held is not trained on.",
     remedy="Correct the script that writes the rows; `--drop repeated-key` leaves them out.",
+    in_app="Correct the script that writes the rows; w, with this check ticked, writes a copy without them.",
 )
 # Found when all rows have been read and are compared (`dpo_tui.data.scan.duplicates`).
 scan_check(
@@ -62,6 +68,7 @@ scan_check(
     title="the same pair occurs again",
     explanation="Repeated pairs count several times, and are memorised.",
     remedy="Drop them with `--drop duplicate-pair`; the first of each stays.",
+    in_app="w, with this check ticked, writes a copy without them; the first of each stays.",
 )
 scan_check(
     "duplicate-prompt",
@@ -86,4 +93,5 @@ scan_check(
     title="the prompt also occurs in the evaluation split",
     explanation="Evaluation on prompts that were trained on measures memory.",
     remedy="Drop them with `--drop leak`.",
+    in_app="w, with this check ticked, writes a copy without them.",
 )

@@ -29,7 +29,7 @@ _OF_ANSWERS = {
     "missing-field": (
         "prompt, answer or label is missing",
         "KTO needs an answer to a prompt and a verdict on it; a row without one of the three says nothing.",
-        "Name other columns with --prompt-field, --completion-field, --label-field, or leave the rows out.",
+        "Name other columns (prompt_field, completion_field, label_field), or leave the rows out.",
     )
 }
 """Title, explanation and remedy of checks that speak of the columns of pairs."""

@@ -1,6 +1,7 @@
 """Format the report of a scan as plain text of 80 columns that ends with the verdict."""
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ _ASCII_MARKS = {"error": "x", "warning": "!", "info": "-"}
 _ROWS_SHOWN = 8
 
 
-def report_text(report: dict[str, Any], *, ascii_only: bool = False) -> str:
+def report_text(report: dict[str, Any], *, ascii_only: bool = False, remedies: Mapping[str, str] | None = None) -> str:
     """Write a report for a terminal.
 
     Args:
         report: what :meth:`dpo_tui.data.scan.report.Report.to_json` gives.
         ascii_only: write bars, marks and everything else in ASCII; other characters become ``?``.
+        remedies: what to do, in place of the text in the report, which names options of the command line.
     """
     lines = [
         _field("data", report["location"]),
@@ -32,7 +34,7 @@ def report_text(report: dict[str, Any], *, ascii_only: bool = False) -> str:
         *_training(report),
         *(_field("note", note) for note in report["notes"]),
         "",
-        *_problems(report, ascii_only),
+        *_problems(report, ascii_only, remedies or {}),
         *textwrap.wrap(printable(report["verdict"], single_line=True), WIDTH, break_on_hyphens=False),
     ]
     text = "\n".join(line.rstrip() for line in lines)
@@ -100,7 +102,7 @@ def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _problems(report: dict[str, Any], ascii_only: bool) -> list[str]:
+def _problems(report: dict[str, Any], ascii_only: bool, remedies: Mapping[str, str]) -> list[str]:
     problems, files = report["problems"], report.get("files", [])
     places = RowPlaces([Path(file["path"]) for file in files], [file["rows_before"] for file in files])
     marks = _ASCII_MARKS if ascii_only else _MARKS
@@ -110,7 +112,8 @@ def _problems(report: dict[str, Any], ascii_only: bool) -> list[str]:
         lines.append(head[:WIDTH])
         shown = ", ".join(_row(row, places) for row in problem["rows"][:_ROWS_SHOWN])
         more = ", …" if len(problem["rows"]) > _ROWS_SHOWN else ""
-        for text in (f"rows {shown}{more}" if shown else "", problem["detail"], problem["remedy"]):
+        remedy = remedies.get(problem["remedy"], problem["remedy"])
+        for text in (f"rows {shown}{more}" if shown else "", problem["detail"], remedy):
             if text:
                 lines += textwrap.wrap(
                     printable(text, single_line=True),

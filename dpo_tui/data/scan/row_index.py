@@ -18,6 +18,7 @@ import orjson
 
 from dpo_tui.data.cache_folders import Draft, FolderInUse
 from dpo_tui.data.load_rows import notes_on
+from dpo_tui.data.pairs.pair import Unreadable
 from dpo_tui.data.scan.scan_cache import cache_folder
 from dpo_tui.data.source.chunks import (
     Chunk,
@@ -29,7 +30,7 @@ from dpo_tui.data.source.chunks import (
     read_bytes,
     rows,
 )
-from dpo_tui.data.source.json_lines import Row, lines_of
+from dpo_tui.data.source.json_lines import UNREADABLE_PREFIX, Row, lines_of
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import DataFile, Source
@@ -37,6 +38,8 @@ from dpo_tui.errors import DataError
 
 _CACHED_CHUNKS = 4
 _FIRST_BYTES = 1 << 17
+_TEXT_BYTES = 1 << 16
+"""Of one row as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,24 @@ class RowIndex:
         if offset >= len(found):
             raise DataError("the file was changed while it was open", hint="Open it again.")
         return found[offset]
+
+    def source_text(self, number: int) -> str:
+        """A row as it stands in the file; where it was read from a table or a list, as JSON.
+
+        Raises:
+            IndexError: there is no such row.
+            DataError: the file was changed or removed.
+        """
+        row = self.row(number)
+        position = self.positions[bisect.bisect_right(self._first_rows, number - 1) - 1]
+        if position.kind == "lines":
+            chunk = self._chunk(position)
+            if isinstance(chunk, LineChunk):
+                line = lines_of(read_bytes(chunk))[number - 1 - position.row]
+                return "" if line.startswith(UNREADABLE_PREFIX) else line[:_TEXT_BYTES].decode("utf-8", "replace")
+        if row is None or isinstance(row, Unreadable):
+            return ""
+        return orjson.dumps(row, default=str)[:_TEXT_BYTES].decode("utf-8", "replace")
 
     def rows(self, first: int, count: int) -> list[tuple[int, Row]]:
         """Some rows from a number on, with their numbers; fewer at the end."""

@@ -107,7 +107,10 @@ def _of_subset(files: Iterable[str], source: Source) -> list[str]:
     # A folder is a subset unless it is named after a split; `data/` beside nothing else is the usual single one.
     subsets = sorted({one.split("/")[0] for one in names if "/" in one and not split_word(one.split("/")[0])})
     if source.subset is None and len(subsets) > 1:
-        raise DataError(f"{source.location} has several subsets", hint=f"Choose one by --subset: {', '.join(subsets)}.")
+        raise DataError(
+            f"{source.location} has several subsets",
+            hint=f"Choose one (dataset_config, inspect: --subset): {', '.join(subsets)}.",
+        )
     return names
 
 

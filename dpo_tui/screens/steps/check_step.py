@@ -21,8 +21,8 @@ from dpo_tui.text.durations import duration
 from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
 from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.full_screen import FullScreen
 from dpo_tui.widgets.text_pane import TextPane
 
 LONG_ON_CPU = 3 * 3600.0
@@ -176,7 +176,9 @@ def verdict(forecast: Forecast, *, on_cpu: bool) -> list[Paragraph]:
         )
         return [(text, "bad")]
     ready: list[Paragraph] = [(f"Ready: enter starts the run, and it goes on without this window.{takes}", "good")]
-    grave = sorted((advice for advice in forecast.advice if advice.severity in _GRAVE), key=lambda a: _GRAVE[a.severity])
+    grave = sorted(
+        (advice for advice in forecast.advice if advice.severity in _GRAVE), key=lambda a: _GRAVE[a.severity]
+    )
     return ready + [(f"! {advice.message}", "warn") for advice in grave[:1]]
 
 
@@ -196,8 +198,9 @@ def summary(plan: RunPlan, forecast: Forecast, prepared: Prepared) -> list[Parag
     ]
     unusable = [row for row in prepared.dropped if row.check != "tie"]  # the notes count these
     text += [(f"        {row.label}: {row.message}", "warn") for row in unusable[:_ROWS_NAMED]]
-    if len(unusable) > _ROWS_NAMED:
-        text.append((f"        and {len(unusable) - _ROWS_NAMED:,} more", "warn"))
+    if unusable:
+        more = len(unusable) - _ROWS_NAMED
+        text.append((f"        {f'and {more:,} more; ' if more > 0 else ''}^r shows them, to edit or drop", "warn"))
     text += [(f"        {note}", "warn") for note in prepared.data_notes]
     text[1:1] = [(f"        {note}", "warn") for note in (*prepared.model_notes, *prepared.launcher_notes)]
     for found in prepared.template:

@@ -16,15 +16,14 @@ from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
 from dpo_tui.paths import expanded
-from dpo_tui.hub.repository import PACKED, SUFFIXES
 from dpo_tui.demo import assets
 from dpo_tui.errors import DpoTuiError
+from dpo_tui.hub.repository import PACKED, SUFFIXES
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.widgets.compact_inputs import ChoiceList
-from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.compact_inputs import ChoiceList, LineInput
 from dpo_tui.widgets.text_pane import TextPane
 
 _SUFFIXES = frozenset({*SUFFIXES, *PACKED})
@@ -121,6 +120,14 @@ class DataStep(Vertical):
         options.highlighted = highlighted if highlighted is not None else 0
         if plan.has_data and not self.query_one(Input).value:
             self.query_one(Input).value = plan.config.dataset_text
+
+    @property
+    def location(self) -> str:
+        """What is typed in the field if it has the focus, else what is under the cursor of the list."""
+        field, options = self.query_one(Input), self.query_one(ChoiceList)
+        if field.has_focus or options.highlighted is None:
+            return field.value.strip()
+        return str(options.get_option_at_index(options.highlighted).id)
 
     @on(OptionList.OptionHighlighted)
     def _option_highlighted(self, message: OptionList.OptionHighlighted) -> None:

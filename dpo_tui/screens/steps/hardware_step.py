@@ -8,8 +8,8 @@ from textual.widgets.option_list import Option
 
 from dpo_tui.hardware.profiles import SETTINGS, Profile
 from dpo_tui.views.run_plan import RunPlan
-from dpo_tui.widgets.compact_inputs import ChoiceList
 from dpo_tui.views.styled_text import Paragraph
+from dpo_tui.widgets.compact_inputs import ChoiceList
 from dpo_tui.widgets.text_pane import TextPane
 
 PROFILES = ("high-end", "mid-range", "reduced", "cpu")

@@ -16,11 +16,12 @@ from dpo_tui.strategies.method_choice import METHOD_CHOICE
 from dpo_tui.strategies.registry import settings_of_losses, strategy_of
 from dpo_tui.text.durations import duration
 from dpo_tui.views.planned_run_forecast import Forecast
-from dpo_tui.views.run_plan import RunPlan, is_swept_here, parse, recipe_changes, setting_text as value_text
+from dpo_tui.views.run_plan import RunPlan, is_swept_here, parse, recipe_changes
+from dpo_tui.views.run_plan import setting_text as value_text
+from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.compact_inputs import LineInput
 from dpo_tui.widgets.settings_form import FormRow, SchemaForm
 from dpo_tui.widgets.step_bar import bar
-from dpo_tui.views.styled_text import Paragraph
 from dpo_tui.widgets.text_pane import TextPane
 
 # The order in which people need the sections; model and data have steps of their own and come last.

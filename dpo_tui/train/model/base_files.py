@@ -6,11 +6,10 @@ from pathlib import Path
 
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
+from dpo_tui.hub.repository import MODEL_FILES
 from dpo_tui.paths import expanded
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.merged_start import MergedStart
-
-_DOWNLOADED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*")
 
 
 def base_folder(config: Config) -> Path:
@@ -26,7 +25,7 @@ def base_folder(config: Config) -> Path:
 
     try:
         return Path(
-            snapshot_download(config.model_name, revision=config.model_revision, allow_patterns=list(_DOWNLOADED))
+            snapshot_download(config.model_name, revision=config.model_revision, allow_patterns=list(MODEL_FILES))
         )
     except Exception as error:  # several exception types say so
         raise TrainingError(
@@ -45,7 +44,7 @@ def local_base_folder(model_name: str, revision: str | None = None) -> Path | No
 
     try:
         found = snapshot_download(
-            model_name, revision=revision, allow_patterns=list(_DOWNLOADED), local_files_only=True
+            model_name, revision=revision, allow_patterns=list(MODEL_FILES), local_files_only=True
         )
     except Exception:  # not in the cache, or no hub id; several exception types say so
         return None

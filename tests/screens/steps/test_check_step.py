@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from dpo_tui.advice.advice import Advice
 from dpo_tui.app import DpoTui
 from dpo_tui.config.files import from_values
 from dpo_tui.hardware.doctor.doctor_child import DoctorProcess
 from dpo_tui.hardware.doctor.registry import DoctorFinding, DoctorOptions
+from dpo_tui.hardware.duration import Duration
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.steps.check_step import CheckStep, verdict
 from dpo_tui.views import run_plan as plans
-from dpo_tui.advice.advice import Advice
-from dpo_tui.hardware.duration import Duration
-from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.doctor_findings import findings_text, problems_text, relevant_checks
+from dpo_tui.views.planned_run_forecast import Forecast
 from dpo_tui.views.user_settings import UserSettings
 from tests.support.app import screen_text, until
 
