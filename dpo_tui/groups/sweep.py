@@ -13,7 +13,7 @@ from dpo_tui.config.files import LoadedConfig, load, parse_setting
 from dpo_tui.config.schema import SECTIONS, Config
 from dpo_tui.errors import ConfigError, DataError, UsageError
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan
-from dpo_tui.groups.group_store import all_groups, group_name
+from dpo_tui.groups.group_store import all_groups, group_name, member_names
 from dpo_tui.groups.sweep_settings import WITHOUT_EFFECT
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs import naming, store
@@ -218,7 +218,9 @@ def prepare_combinations(
         with _named(values):
             prepared.append(prepare(one, name, rows=rows, report=report))
     # One name, one group: it is what commands take for GROUP, and its runs are found beside those of other groups.
-    taken = {group_name(one) for one in all_groups()} | {store.name_of(run) for run in store.all_runs()}
+    taken = {store.name_of(run) for run in store.all_runs()}
+    for group in all_groups():
+        taken |= {group_name(group), *member_names(group)}
     title = naming.numbered((prepared[0].config.name or "sweep")[: naming.LONGEST - _NUMBERS], taken)
     members, configs = [], []
     for number, (values, ready) in enumerate(zip(tried, prepared, strict=True), 1):
