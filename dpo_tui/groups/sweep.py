@@ -26,6 +26,8 @@ MOST_RUNS = 1000
 """Runs of one sweep at most; more take weeks, and are mostly a slip of the keyboard."""
 _NUMBERS = 10
 """Characters of a run's name that its number in the group, and that of a group of the same name, may take."""
+_NOT_SPLIT_BY = {"max_seq_length", "truncation_mode", "dataset_num_proc"}
+"""Settings of [data] that do not decide which pairs are held out."""
 _OPTION = "--sweep"
 _EXAMPLE = "beta=0.05,0.1"
 
@@ -213,6 +215,8 @@ def prepare_combinations(
             loaded.append(read(values))
             if early_stop:
                 _require_accuracy(loaded[-1])
+    if early_stop:
+        _require_shared_pairs([one.config for one in loaded])
     rows, prepared = CheckedRows(), []
     for values, one in zip(tried, loaded, strict=True):
         with _named(values):
@@ -297,4 +301,20 @@ def _require_accuracy(loaded: LoadedConfig) -> None:
         raise UsageError(
             "--early-stop-worst compares held-out accuracy, and nothing is held out",
             hint="set eval_split, or an eval_dataset",
+        )
+
+
+def _require_shared_pairs(configs: Sequence[Config]) -> None:
+    """Check that any two runs hold out the same pairs.
+
+    Raises:
+        UsageError: none do, so that no run would ever be stopped.
+    """
+    split = [*(set(SECTIONS["data"].model_fields) - _NOT_SPLIT_BY), "eval_split", "seed"]
+    separate = ["eval_dataset", "eval_dataset_config", "eval_dataset_split"]
+    keys = {repr([getattr(one, name) for name in (separate if one.has_evaluation_data else split)]) for one in configs}
+    if len(keys) == len(configs):
+        raise UsageError(
+            "--early-stop-worst compares runs on the same held-out pairs, and each of these runs holds out others",
+            hint="name an eval_dataset, whose pairs are the same for all",
         )

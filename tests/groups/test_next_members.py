@@ -146,8 +146,22 @@ def test_runs_are_compared_at_the_same_share_of_their_steps() -> None:
     of = plan("a", "a")
     early = member(of, 1, "running", step=10, accuracy=0.5)
     late = member(of, 2, "done", step=80, accuracy=0.9)
+    assert behind(early, late) == [], "what it had at the end says nothing of its eighth"
+    assert late.run
+    late.run.metrics.write_text('{"step": 12, "eval_rewards/accuracies": 0.8}\n' + late.run.metrics.read_text())
     assert behind(early, late) == [1], "both have come to the first rung"
     assert behind(member(of, 1, "running", step=9, accuracy=0.5), late) == [], "it has not come to a rung yet"
+
+
+def test_runs_that_hold_out_other_pairs_are_not_compared() -> None:
+    of = plan("a", "b", "a")
+    hard, easy = member(of, 1, "running", step=20, accuracy=0.5), member(of, 2, "running", step=20, accuracy=0.9)
+    assert behind(hard, easy) == [1]
+    assert hard.run and easy.run
+    easy.run.config.write_text("seed = 7\n")
+    assert behind(hard, easy) == [], "another seed splits the pairs another way"
+    also = member(of, 3, "running", step=20, accuracy=0.9)
+    assert behind(hard, easy, also) == [1]
 
 
 def test_a_ranking_says_what_is_noise(tmp_path: Path) -> None:

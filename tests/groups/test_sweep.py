@@ -114,6 +114,7 @@ def test_every_combination_is_checked_before_anything_starts_and_the_wrong_one_i
         (("--sweep", "beta=0.1,0.2", "--after", "noon"), "not a time"),
         (("--sweep", "beta=0.1,0.2", "--early-stop-worst", "--set", "eval_split=0"), "nothing is held out"),
         (("--sweep", "lora_r=4,8", "--early-stop-worst", "--set", "strategy=sft"), "strategy = sft has not"),
+        (("--sweep", "seed=1,2", "--early-stop-worst"), "each of these runs holds out others"),
     ],
 )
 def test_options_that_cannot_work_are_refused(
