@@ -184,6 +184,22 @@ def test_a_paused_group_starts_no_run_until_it_is_unpaused(two: Box) -> None:
     assert over(group).counts == {"done": 4}
 
 
+@pytest.mark.slow
+def test_a_group_that_is_dropped_from_the_queue_puts_nothing_in_its_place(two: Box) -> None:
+    two.hold()
+    group = two.sweep("--sweep", "beta=0.05,0.1,0.2,0.3")
+    counted(group, running=2, queued=1)
+    code, _, err = two.run("queue", "drop", "tiny")
+    assert code == 0 and "starts no other run before" in err
+    two.release()
+    counted(group, done=2, stopped=1)
+    assert "No run of group" in two.run("queue", "up", "tiny")[2]
+    assert group_status(group).counts["planned"] == 1
+    assert two.run("queue", "unpause", "tiny")[0] == 0
+    assert over(group).counts == {"done": 3, "stopped": 1}
+    assert f"dpo-tui resume {group.id}" in two.run("status", "tiny")[1], "what was dropped can still be trained"
+
+
 def test_runs_that_are_clearly_behind_are_stopped_with_the_reason_in_their_state(four: Box) -> None:
     four.hold()
     group = four.sweep("--sweep", "beta=0.05,0.06,0.4,0.5", "--early-stop-worst")
