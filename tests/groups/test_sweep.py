@@ -195,7 +195,9 @@ def test_one_more_run_than_fits_waits_in_the_queue() -> None:
     members = tuple(GroupMember(number, "", {}, device_request=request) for number in range(1, 9))
     assert GroupPlan("", "", members=members).bound == 3
     assert GroupPlan("", "", members=members, at_most=1).bound == 1
-    assert GroupPlan("", "", members=(GroupMember(1, "", {}, launcher="slurm"),) * 40).bound == 16
+    jobs = (GroupMember(1, "", {}, launcher="slurm"),) * 40
+    assert GroupPlan("", "", members=jobs).bound == 16
+    assert [GroupPlan("", "", members=jobs, at_most=number).bound for number in (2, 40)] == [2, 40]
 
 
 HOSTILE = [
