@@ -13,10 +13,12 @@ from dpo_tui.groups.group_store import all_groups
 from dpo_tui.runs import store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.slurm_job import job_id
+from tests.support.repository import ROOT
 from tests.support.slurm_cluster import SlurmCluster, cluster_of_session, idle_cluster  # noqa: F401 - fixtures
 from tests.support.supervised_runs import fresh_home, go, holding, state_of, until  # noqa: F401 - a fixture
 from tests.support.sweep_worker import HELD
 from tests.support.sweeps import Box, box, counted, kill_driver, kill_drivers, over
+from tests.support.tiny import make_pairs
 
 pytestmark = pytest.mark.slow
 
@@ -110,3 +112,18 @@ def test_where_the_login_node_kills_the_driver_jobs_go_on_and_resume_submits_the
     assert login.run("resume", group.id, "--detach")[0] == 0
     assert over(group).counts == {"done": 3}
     assert submitted(group)[:2] == jobs and len(store.all_runs()) == 3
+
+
+def test_a_real_sweep_trains_in_jobs_that_share_tokens_and_reference_scores(
+    slurm: SlurmCluster, tmp_path: Path, home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = make_pairs(tmp_path / "many.jsonl", 400)
+    settings = {"launcher": '"slurm"', "mem": '"3000M"', "cpus_per_task": 2, "max_steps": 2, "eval_split": 0.5}
+    here = box(tmp_path, home, "no-gpu", tiny_model, pairs, **settings)
+    here.environment.update(SLURM_CONF=os.environ["SLURM_CONF"], PATH=os.environ["PATH"], PYTHONPATH=str(ROOT))
+    monkeypatch.setattr("tests.support.supervised_runs.PATIENCE", 400.0)
+    group = here.sweep("--sweep", "beta=0.05,0.1")
+    assert over(group).counts == {"done": 2}
+    receipts = [json.loads(run.receipt.read_text()) for run in group_status(group).runs]
+    assert [one["shortcuts"]["reference_once"]["kept_from_before"]["eval"] for one in receipts] == [False, True]
+    assert all((state_of(run).job or {}).get("id") for run in group_status(group).runs)
