@@ -149,20 +149,6 @@ def member_status(
     return MemberStatus(member, status.status, status.reason, run, status.live, behind, queued_at)
 
 
-def is_surely_member(folder: GroupFolder, one: MemberStatus) -> bool:
-    """Whether the run of a member is its own, and may be deleted with the group.
-
-    A run says itself whose it is. One whose state cannot be read is known by its config, which was written from the
-    member's.
-    """
-    if one.run is None or one.status != UNKNOWN:
-        return one.run is not None
-    try:
-        return one.run.config.read_bytes() == folder.member_config(one.member.number).read_bytes()
-    except OSError:
-        return False
-
-
 def runs_of(group: str) -> dict[int, RunFolder]:
     """The runs of a group by the number of their member, from the runs themselves."""
     found: dict[int, RunFolder] = {}

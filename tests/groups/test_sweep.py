@@ -12,6 +12,7 @@ from dpo_tui.config.files import load
 from dpo_tui.errors import ConfigError, DpoTuiError, RunError, UsageError
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan, read_plan
+from dpo_tui.groups.group_removal import removal_of
 from dpo_tui.groups.group_state import GroupState, read_group_state, write_group_state
 from dpo_tui.groups.group_status import group_status, member_status
 from dpo_tui.groups.group_store import all_groups, create_group, find, find_run, groups_home
@@ -283,8 +284,24 @@ def test_a_member_whose_state_cannot_be_read_spoils_no_ranking_and_is_deleted_if
     assert "0.75" in out and "Left out, since what is recorded of it cannot be read: tiny-1, tiny-2." in out
     edit_state(whole, status="done")
     code, _, err = dpo_tui("rm", "-y", group.id)
-    assert code == 0 and f"Run {other.id} is kept" in err and "and its 2 runs" in err
+    assert code == 0 and "and its 2 runs" in err
+    assert err.splitlines()[-1].startswith("Kept, since their states") and err.splitlines()[-1].endswith(other.id)
     assert store.all_runs() == [other]
+
+
+def test_a_group_whose_driver_was_killed_is_not_deleted_by_halves_while_a_run_lives(config: Path) -> None:
+    ready = prepare_sweep(config, parse_sweep(["beta=0.05,0.1"]), {})
+    group = create_group(ready.plan, ready.configs)
+    runs = [
+        create_frozen(
+            one.frozen(group), one.name, group={"id": group.id, "kind": "sweep", "member": one.number, "values": {}}
+        )
+        for one in ready.plan.members
+    ]
+    edit_state(runs[0], status="done")
+    with supervised(runs[1]), pytest.raises(RunError, match="is still running"):
+        removal_of(group)
+    assert sorted(run.id for run in store.all_runs()) == sorted(run.id for run in runs)
 
 
 def test_an_unreadable_member_with_a_supervisor_is_not_over(config: Path) -> None:
