@@ -216,4 +216,5 @@ def _status(folder: GroupFolder, state: GroupState, members: tuple[MemberStatus,
         return state.status, f"on host {state.host}"
     if boot_id() and state.boot_id != boot_id():
         return "lost", "the box restarted while it ran"
-    return "lost", f"its driver (process {state.driver_pid}) was killed; its runs go on, and no other one starts"
+    runs = "its runs go on, and no other one starts" if any(one.live for one in members) else "no run of it is started"
+    return "lost", f"its driver (process {state.driver_pid}) was killed; {runs}"

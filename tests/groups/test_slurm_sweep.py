@@ -106,12 +106,29 @@ def test_where_the_login_node_kills_the_driver_jobs_go_on_and_resume_submits_the
     counted(group, running=2)
     jobs = submitted(group)
     kill_driver(group)
+    assert group_status(group).reason.endswith("was killed; its runs go on, and no other one starts")
     login.release()
     until(lambda: group_status(group).counts["done"] == 2, "the jobs that were submitted")
-    assert "its runs go on, and no other one starts" in group_status(group).reason
+    assert group_status(group).reason.endswith("was killed; no run of it is started")
     assert login.run("resume", group.id, "--detach")[0] == 0
     assert over(group).counts == {"done": 3}
     assert submitted(group)[:2] == jobs and len(store.all_runs()) == 3
+
+
+def test_a_group_without_a_driver_is_stopped_all_the_same(login: Box, slurm: SlurmCluster) -> None:
+    login.hold()
+    group = login.sweep("--sweep", "beta=0.05,0.1,0.2,0.3", "--at-most", "3")
+    status = counted(group, running=2, queued=1)
+    for one in status.members:
+        if one.status == "running" and one.run:
+            holding(one.run, HELD)
+    kill_driver(group)
+    assert login.run("rm", "-y", group.id)[0] == 1, "its jobs live"
+    assert login.run("stop", group.id)[0] == 0
+    assert counted(group, stopped=3).counts == {"stopped": 3, "planned": 1}
+    until(lambda: jobs_of(slurm) == [], "the jobs' end")
+    assert login.run("rm", "-y", group.id)[0] == 0
+    assert (store.all_runs(), all_groups()) == ([], [])
 
 
 def test_a_real_sweep_trains_in_jobs_that_share_tokens_and_reference_scores(
