@@ -139,9 +139,12 @@ def drop(runs: tuple[str, ...]) -> None:
 
     def act(folder: RunFolder | GroupFolder) -> None:
         if isinstance(folder, GroupFolder):
-            group_control.pause_group(folder)
+            is_driven = group_status(folder).live
+            if is_driven:
+                group_control.pause_group(folder)
             for_each(_waiting_of([folder]), act)
-            narrate(f"Group {folder.id} starts no other run before `dpo-tui queue unpause {folder.id}`.")
+            if is_driven:
+                narrate(f"Group {folder.id} starts no other run before `dpo-tui queue unpause {folder.id}`.")
             return
         waiting_line.drop(folder)
         name = printable(name_of(folder), single_line=True)

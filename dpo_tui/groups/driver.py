@@ -78,7 +78,8 @@ class Driver:
         self._halving = early_stop.Halving()
         if plan.argv:  # of the command that made the group, whoever has resumed it
             os.environ[start_run.ARGV_VARIABLE] = json.dumps(plan.argv)
-        resumed = state.driver_pid is not None
+        # A group whose state was lost has runs all the same.
+        resumed = state.driver_pid is not None or bool(self._runs)
         # A refused start is tried again: the disk may have room by now.
         self._record.update(
             status="queued",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from dpo_tui.groups.group_status import MemberStatus
+from dpo_tui.groups.group_status import BEHIND_REASON, MemberStatus
 from dpo_tui.runs.comparison import held_out_key
 from dpo_tui.runs.comparison_noise import ACCURACY, differs
 from dpo_tui.runs.folder import RunFolder
@@ -46,7 +46,7 @@ class Halving:
                     continue
                 found[one.member.number] = (
                     one,
-                    f"clearly behind (--early-stop-worst): held-out accuracy {accuracy:.2f} at step {step}, "
+                    f"{BEHIND_REASON}: held-out accuracy {accuracy:.2f} at step {step}, "
                     f"where {leader.member.name} had {best:.2f} at step {best_step}, on {pairs:,} pairs",
                 )
         return list(found.values())

@@ -24,6 +24,9 @@ from dpo_tui.runs.store import all_runs
 PLANNED, REFUSED, REMOVED = "planned", "refused", "removed"
 """Statuses of a member without a run: its turn has not come, its run could not be started, or was deleted since."""
 
+BEHIND_REASON = "clearly behind (--early-stop-worst)"
+"""How the reason begins for which a member is stopped that is clearly behind; its run's state says it too."""
+
 
 @dataclass(frozen=True)
 class MemberStatus:
@@ -144,7 +147,7 @@ def member_status(
     if status.state is not None and not _is_member(status.state, group, member.number):
         # A wrong entry must not stop, resume or delete another's run. A driver finds the member's own, or makes it.
         return MemberStatus(member, PLANNED, f"state.json names run {run.id}, which is not of this group")
-    behind = status.status in ("stopped", "stopping") and key in state.behind
+    behind = status.status in ("stopped", "stopping") and (key in state.behind or BEHIND_REASON in status.reason)
     queued_at = status.state.queued_at if status.state is not None else 0.0
     return MemberStatus(member, status.status, status.reason, run, status.live, behind, queued_at)
 

@@ -12,7 +12,7 @@ from dpo_tui.groups.driver import Driver
 from dpo_tui.groups.early_stop import Halving
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan, read_plan
 from dpo_tui.groups.group_state import GroupState, read_group_state
-from dpo_tui.groups.group_status import GroupStatus, MemberStatus, group_status
+from dpo_tui.groups.group_status import BEHIND_REASON, GroupStatus, MemberStatus, group_status
 from dpo_tui.groups.group_store import create_group
 from dpo_tui.groups.next_members import FILLING_PATIENCE, next_members, to_start_again
 from dpo_tui.groups.ranking import rank
@@ -124,6 +124,17 @@ def test_a_run_that_still_stops_when_its_group_is_resumed_goes_on_once_it_has_en
     assert again == {2} and to_start_again([done, behind]) == set()
     assert started(of, done, stopping, again=again) == [] and not next_members(of, [done, stopping], again, 0.0).over
     assert started(of, done, member(of, 2, "stopped"), again=again) == [2]
+
+
+def test_a_group_whose_state_was_lost_takes_up_what_was_stopped_but_not_what_was_behind() -> None:
+    group = create_group(plan("a", "a", "a"), ["", "", ""])
+    for number, reason in ((1, "stopped as asked"), (2, f"stopped: {BEHIND_REASON}: held-out accuracy 0.5 at step 2")):
+        belongs = {"id": group.id, "kind": "sweep", "member": number, "values": {}}
+        edit_state(store.create("", name=f"m-{number}", devices=[], group=belongs), status="stopped", reason=reason)
+    driver = Driver(group, read_plan(group), GroupState(), cast(SignalWait, None))
+    members = driver._look()
+    assert [(one.status, one.behind) for one in members] == [("stopped", False), ("stopped", True), ("planned", False)]
+    assert driver._again == {1}
 
 
 def behind(*members: MemberStatus) -> list[int]:
