@@ -54,7 +54,7 @@ def _news(one: MemberStatus) -> str:
     text = {
         "running": f"  {name} runs as {one.run.id if one.run else ''}",
         "done": f"✓ {name} is done",
-        "stopped": f"■ {name} is stopped{reason}",
+        "stopped": f"■ {name}{reason or ' is stopped'}",  # the reason begins with the word
         "failed": f"✗ {name} failed{reason}",
         "lost": f"✗ {name} is lost{reason}",
         "refused": f"✗ {name} could not be started{reason}",

@@ -44,7 +44,9 @@ def group_next_steps(folder: GroupFolder, status: GroupStatus) -> list[str]:
     key = folder.id
     compare, stop = (f"dpo-tui compare {key}", "rank its runs"), (f"dpo-tui stop {key}", "stop all, with checkpoints")
     resume, pause = (f"dpo-tui resume {key}", "go on"), (f"dpo-tui queue pause {key}", "start no other run")
-    choices = [compare, stop, pause] if status.live else [compare] if status.status == "done" else [resume, compare]
+    left = any(one.status in ("stopped", "lost") and not one.behind for one in status.members)
+    over = [compare] if status.status == "done" and not left else [resume, compare]
+    choices = [compare, stop, pause] if status.live else over
     size = max(len(command) for command, _ in choices)
     return [f"  {command.ljust(size)}  {purpose}" for command, purpose in choices]
 

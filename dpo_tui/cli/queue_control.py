@@ -132,14 +132,25 @@ def unpause(runs: tuple[str, ...]) -> None:
 @queue.command()
 @click.argument("runs", type=RUN_OR_GROUP, metavar="RUN…", nargs=-1, required=True)
 def drop(runs: tuple[str, ...]) -> None:
-    """Take waiting runs out of the queue: they are stopped before they start."""
+    """Take waiting runs out of the queue: they are stopped before they start.
 
-    def act(folder: RunFolder) -> None:
+    A GROUP is paused first, since it would put its next runs in their place.
+    """
+
+    def act(folder: RunFolder | GroupFolder) -> None:
+        if isinstance(folder, GroupFolder):
+            is_driven = group_status(folder).live
+            if is_driven:
+                group_control.pause_group(folder)
+            for_each(_waiting_of([folder]), act)
+            if is_driven:
+                narrate(f"Group {folder.id} starts no other run before `dpo-tui queue unpause {folder.id}`.")
+            return
         waiting_line.drop(folder)
         name = printable(name_of(folder), single_line=True)
         narrate(f"Run {folder.id} {name} is out of the queue. `dpo-tui resume {folder.id}` queues it again.")
 
-    for_each(_waiting_of(found_in_queue(runs)), act)
+    for_each(found_in_queue(runs), act)
 
 
 def _waiting_of(folders: Sequence[RunFolder | GroupFolder]) -> list[RunFolder]:
@@ -148,7 +159,10 @@ def _waiting_of(folders: Sequence[RunFolder | GroupFolder]) -> list[RunFolder]:
     for folder in folders:
         if isinstance(folder, GroupFolder):
             members = group_status(folder).members
-            found += [one.run for one in members if one.run is not None and one.status == "queued"]
+            waiting = [one.run for one in members if one.run is not None and one.status == "queued"]
+            if not waiting:
+                narrate(f"No run of group {folder.id} waits in the queue.")
+            found += waiting
         else:
             found.append(folder)
     return found

@@ -9,9 +9,9 @@ import click
 from dpo_tui.cli.output import is_terminal, narrate
 from dpo_tui.cli.run_argument import RUN, RUN_OR_GROUP, for_each, found_all
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.groups import group_control, group_store
+from dpo_tui.groups import group_control
 from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_status import group_status
+from dpo_tui.groups.group_removal import removal_of
 from dpo_tui.groups.group_store import find_run, group_name
 from dpo_tui.improve import improvement_control, improvement_store
 from dpo_tui.improve.improvement_folder import ImprovementFolder
@@ -194,23 +194,20 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 
 
 def _delete_group(folder: GroupFolder, yes: bool) -> None:
-    try:
-        status = group_status(folder)
-        live, runs = status.live or any(one.live for one in status.members), status.runs
-    except RunError:
-        live, runs = False, []  # its runs cannot be known, and stay
-    if live:
-        raise RunError(f"group {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
+    removal = removal_of(folder)
     name = printable(group_name(folder), single_line=True)
-    existing = [run for run in runs if run.path.is_dir()]
-    question = f"Delete group {folder.id} {name}, its {len(existing)} runs and all that they made?"
-    if not yes and not click.confirm(question, err=True):
-        narrate(f"Group {folder.id} is kept.")
-        return
-    # The runs first: without the group's folder nothing would say which they were.
-    for_each(existing, store.remove)
-    group_store.remove_group(folder)
-    narrate(f"Deleted group {folder.id} and its {len(existing)} runs.")
+    goes = "" if removal.unreadable else f", its {len(removal.runs)} runs and all that they made"
+    kept = printable(removal.remaining(), single_line=True)
+    if not yes:
+        if kept:
+            narrate(kept)
+        if not click.confirm(f"Delete group {folder.id} {name}{goes}?", err=True):
+            narrate(f"Group {folder.id} is kept.")
+            return
+    removal.carry_out()
+    narrate(f"Deleted group {folder.id}{'' if removal.unreadable else f' and its {len(removal.runs)} runs'}.")
+    if kept and yes:
+        narrate(kept)
 
 
 def _delete_improvement(folder: ImprovementFolder, yes: bool) -> None:

@@ -342,10 +342,11 @@ def _ranks(run: dict[str, Any], now: float) -> str:
     parts = []
     for report in run.get("rank_reports") or ():
         step = "" if (made := _number(report["step"])) is None else f", step {made:,.0f}"
+        memory = f", {peak:.1f} GB" if (peak := _number(report.get("memory_gb"))) else ""
         late = f", {silence}" if (silence := silence_of(report, now)) else ""
         where = f" on {report['node']}" if report.get("node") else ""
         phase = PHASES.get(report["phase"], report["phase"]).lower()
-        parts.append(f"rank {report['rank']}{where}: {phase}{step}{late}")
+        parts.append(f"rank {report['rank']}{where}: {phase}{step}{memory}{late}")
     return " · ".join(parts)
 
 

@@ -97,10 +97,10 @@ def start_time(text: str, now: float) -> float:
         now: Unix time.
 
     Raises:
-        UsageError: it is none of them, or has passed.
+        UsageError: it is none of them, has passed, or is more than a year away.
     """
     if found := _FROM_NOW.fullmatch(text.strip()):
-        return now + float(found[1]) * _SECONDS[found[2]]
+        return _within_a_year(text, now + float(found[1]) * _SECONDS[found[2]], now)
     if found := _CLOCK.fullmatch(text.strip()):
         today = datetime.fromtimestamp(now).replace(hour=int(found[1]), minute=int(found[2]), second=0, microsecond=0)
         return (today if today.timestamp() > now else today + timedelta(days=1)).timestamp()
@@ -112,6 +112,12 @@ def start_time(text: str, now: float) -> float:
         ) from None
     if begin <= now:
         raise UsageError(f"--after {text}: that is past")
+    return _within_a_year(text, begin, now)
+
+
+def _within_a_year(text: str, begin: float, now: float) -> float:
+    if begin > now + 365 * _SECONDS["d"]:
+        raise UsageError(f"--after {text}: that is more than a year away")
     return begin
 
 

@@ -48,7 +48,12 @@ from dpo_tui.text.printable import printable
 @click.option(
     "--random", "number", type=click.IntRange(min=1), metavar="N", help="Of a sweep's combinations only N, at random."
 )
-@click.option("--at-most", type=click.IntRange(min=1), metavar="N", help="Of a sweep at most N runs at a time.")
+@click.option(
+    "--at-most",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of a sweep at most N runs at a time; of jobs, N in the queue.",
+)
 @click.option(
     "--after", metavar="TIME", help="Start no run of a sweep before this time: 22:00, 2h (from now), 2026-11-28T02:00."
 )

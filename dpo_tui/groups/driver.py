@@ -21,15 +21,13 @@ from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupPlan, read_plan
 from dpo_tui.groups.group_requests import PAUSE, STOP, STOP_NOW, clear_requests, is_requested
 from dpo_tui.groups.group_state import GroupState, read_group_state
-from dpo_tui.groups.group_status import REFUSED, MemberStatus, member_status
+from dpo_tui.groups.group_status import REFUSED, REMOVED, MemberStatus, member_status, runs_of
 from dpo_tui.groups.next_members import next_members, to_start_again
-from dpo_tui.runs import control_requests, run_lock, start_run
+from dpo_tui.runs import control_requests, disk_problem, run_lock, start_run
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.frozen_run import create_frozen
 from dpo_tui.runs.process import boot_id, host_name, process_start
 from dpo_tui.runs.signal_wait import SignalWait
-from dpo_tui.runs.state import read_state
-from dpo_tui.runs.store import all_runs
 
 REFUSED_GROUP = 4
 """The driver's exit code when it cannot take the group."""
@@ -74,13 +72,14 @@ class Driver:
 
     def __init__(self, folder: GroupFolder, plan: GroupPlan, state: GroupState, signals: SignalWait) -> None:
         self._folder, self._plan, self._signals = folder, plan, signals
-        self._runs = _runs_of(folder.id)
+        self._runs = runs_of(folder.id)
         self._record = DriverRecord(folder, state)
         self._asked_now = False
         self._halving = early_stop.Halving()
         if plan.argv:  # of the command that made the group, whoever has resumed it
             os.environ[start_run.ARGV_VARIABLE] = json.dumps(plan.argv)
-        resumed = state.driver_pid is not None
+        # A group whose state was lost has runs all the same.
+        resumed = state.driver_pid is not None or bool(self._runs)
         # A refused start is tried again: the disk may have room by now.
         self._record.update(
             status="queued",
@@ -120,11 +119,11 @@ class Driver:
         """Start what may start now; return whether the group is over."""
         if self._plan.early_stop:
             self._stop_those_behind(members)
-        now = next_members(self._plan, members, self._again)
+        now = next_members(self._plan, members, self._again, time.time())
         if now.over:
             self._record_over(members)
             return True
-        if (waits := self._waits()) and not any(one.live for one in members):
+        if (waits := self._waits(bool(now.start))) and not any(one.live for one in members):
             self._record.update(status="queued", reason=waits)
             return False
         self._record.update(status="running", reason=waits)
@@ -132,13 +131,16 @@ class Driver:
             self._start(one)
         return False
 
-    def _waits(self) -> str:
-        """Why no run is started now; empty where one may be."""
+    def _waits(self, one_may_start: bool) -> str:
+        """Why no run is started now; empty where one may be, and where none is to be started."""
         if is_requested(self._folder, PAUSE):
             return f"paused; `dpo-tui queue unpause {self._folder.id}` lets it start runs"
         begin = self._plan.not_before
         if begin is not None and time.time() < begin:
             return f"starts no run before {time.strftime('%Y-%m-%d %H:%M', time.localtime(begin))}"
+        # Every run that is left would fail the same way, one after the other.
+        if one_may_start and (refused := disk_problem.refused_write(self._folder.path)) is not None:
+            return f"starts no run while {disk_problem.problem(refused)}: {self._folder.path}"
         return ""
 
     def _start(self, one: MemberStatus) -> None:
@@ -187,7 +189,8 @@ class Driver:
             self._asked_now = at_once
             self._record.update(status="stopping", reason="asked to stop at once" if at_once else "asked to stop")
             self._record.event("stopping", self._record.state.reason)
-            for one in members:
+            # Those that wait before those that run, or one would take the place of a run that has just stopped.
+            for one in sorted(members, key=lambda one: one.status != "queued"):
                 if one.run is not None and not one.over:
                     _request_stop(one.run, at_once)
         if any(one.run is not None and not one.over for one in members):
@@ -206,6 +209,8 @@ class Driver:
             parts.append(f"{behind} stopped as clearly behind")
         if stopped := sum(one.status == "stopped" and not one.behind for one in members):
             parts.append(f"{stopped} stopped")
+        if removed := sum(one.status == REMOVED for one in members):
+            parts.append(f"{removed} deleted")
         if refused := [one for one in failed if one.status == REFUSED]:
             parts.append(refused[0].reason)
         self._end("failed" if failed else "done", "; ".join(parts))
@@ -222,20 +227,6 @@ def _request_stop(run: RunFolder, at_once: bool) -> None:
         control_requests.request_stop(run, now=at_once)
     except RunError:
         return  # it has just ended by itself
-
-
-def _runs_of(group: str) -> dict[int, RunFolder]:
-    """The runs of a group by the number of their member, from the runs themselves."""
-    found: dict[int, RunFolder] = {}
-    for run in all_runs():
-        try:
-            state = read_state(run)
-        except RunError:
-            continue
-        belongs = state.group if state is not None else None
-        if belongs is not None and belongs.get("id") == group and isinstance(number := belongs.get("member"), int):
-            found.setdefault(number, run)
-    return found
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ def stop_group(folder: GroupFolder, now: bool = False) -> None:
         RunError: nothing of it is running.
     """
     status = group_status(folder)
-    live = [one.run for one in status.members if one.run is not None and one.live]
+    # Those that wait first, as the driver does.
+    waiting_first = sorted(status.members, key=lambda one: one.status != "queued")
+    live = [one.run for one in waiting_first if one.run is not None and one.live]
     if not status.live and not live:
         raise RunError(
             f"group {folder.id} is {status.status}: it cannot be stopped",

@@ -115,11 +115,14 @@ class GroupPlan:
         """How many of its runs may run or wait in the queue at once.
 
         One more than can run where there are GPUs: it waits in the queue, takes a GPU at the moment when one is free,
-        and is there to be seen. Without a GPU nothing would make the second one wait.
+        and is there to be seen. Without a GPU nothing would make the second one wait. Jobs wait in Slurm's queue: as
+        many are there as the user says.
         """
         slots = [member.slots for member in self.members]
-        most = _JOBS if None in slots else max((slot for slot in slots if slot), default=1)
-        if None not in slots and all(member.waits_for_devices for member in self.members):
+        if None in slots:
+            return _JOBS if self.at_most is None else self.at_most
+        most = max((slot for slot in slots if slot), default=1)
+        if all(member.waits_for_devices for member in self.members):
             most += 1
         return most if self.at_most is None else min(most, self.at_most)
 
@@ -130,7 +133,8 @@ class GroupPlan:
 
 
 _JOBS = 16
-"""Jobs of Slurm that are submitted at once at most; how many of them run is Slurm's decision."""
+"""Jobs of Slurm that are submitted at once at most, where the user does not say; how many of them run is Slurm's
+decision."""
 _FIELDS = frozenset(item.name for item in fields(GroupPlan))
 _MEMBER_FIELDS = frozenset(item.name for item in fields(GroupMember))
 

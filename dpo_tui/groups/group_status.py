@@ -16,12 +16,16 @@ from dpo_tui.groups.group_state import GroupState, read_group_state
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process import boot_id, host_name
-from dpo_tui.runs.state import State
+from dpo_tui.runs.state import State, read_state
 from dpo_tui.runs.status import status_of
 from dpo_tui.runs.status_names import ENDED, OVER, UNKNOWN
+from dpo_tui.runs.store import all_runs
 
 PLANNED, REFUSED, REMOVED = "planned", "refused", "removed"
 """Statuses of a member without a run: its turn has not come, its run could not be started, or was deleted since."""
+
+BEHIND_REASON = "clearly behind (--early-stop-worst)"
+"""How the reason begins for which a member is stopped that is clearly behind; its run's state says it too."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class MemberStatus:
         run: its run; None while there is none.
         live: whether its run has a supervisor.
         behind: whether it was stopped because it was clearly behind.
+        queued_at: Unix time at which its run entered the queue last; 0 while there is none.
     """
 
     member: GroupMember
@@ -43,16 +48,17 @@ class MemberStatus:
     run: RunFolder | None = None
     live: bool = False
     behind: bool = False
+    queued_at: float = 0.0
 
     @property
     def failed(self) -> bool:
         """Whether it ended without being asked to, and without a result."""
-        return self.status in ("failed", "lost", REFUSED, UNKNOWN)
+        return self.status in ("failed", "lost", REFUSED) or (self.status == UNKNOWN and not self.live)
 
     @property
     def over(self) -> bool:
         """Whether nothing more comes of it unless somebody resumes it."""
-        return self.status in OVER or self.status in (REFUSED, REMOVED, UNKNOWN)
+        return self.status in OVER or self.status in (REFUSED, REMOVED) or (self.status == UNKNOWN and not self.live)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,9 @@ def group_status(folder: GroupFolder) -> GroupStatus:
     # The lock before the state: a driver that ends in between has recorded its end by then.
     live = run_lock.owner(folder.lock) is not None
     state = read_group_state(folder)
-    members = tuple(member_status(member, state, folder.id) for member in plan.members)
+    # A file that was lost says nothing of its runs, which know whose they are.
+    known = runs_of(folder.id) if state.driver_pid is None else {}
+    members = tuple(member_status(member, state, folder.id, known) for member in plan.members)
     status, reason = _status(folder, state, members, live)
     return GroupStatus(plan, state, status, reason, members, live)
 
@@ -134,12 +142,28 @@ def member_status(
     try:
         status = status_of(run)
     except RunError as error:
-        return MemberStatus(member, UNKNOWN, error.message, run)
+        # Its supervisor may live, and goes on with the state that it has in memory.
+        return MemberStatus(member, UNKNOWN, error.message, run, run_lock.owner(run.lock) is not None)
     if status.state is not None and not _is_member(status.state, group, member.number):
         # A wrong entry must not stop, resume or delete another's run. A driver finds the member's own, or makes it.
         return MemberStatus(member, PLANNED, f"state.json names run {run.id}, which is not of this group")
-    behind = status.status in ("stopped", "stopping") and key in state.behind
-    return MemberStatus(member, status.status, status.reason, run, status.live, behind)
+    behind = status.status in ("stopped", "stopping") and (key in state.behind or BEHIND_REASON in status.reason)
+    queued_at = status.state.queued_at if status.state is not None else 0.0
+    return MemberStatus(member, status.status, status.reason, run, status.live, behind, queued_at)
+
+
+def runs_of(group: str) -> dict[int, RunFolder]:
+    """The runs of a group by the number of their member, from the runs themselves."""
+    found: dict[int, RunFolder] = {}
+    for run in all_runs():
+        try:
+            state = read_state(run)
+        except RunError:
+            continue
+        belongs = state.group if state is not None else None
+        if belongs is not None and belongs.get("id") == group and isinstance(number := belongs.get("member"), int):
+            found.setdefault(number, run)
+    return found
 
 
 def _is_member(state: State, group: str, number: int) -> bool:
@@ -189,9 +213,11 @@ def _status(folder: GroupFolder, state: GroupState, members: tuple[MemberStatus,
     if live:
         return state.status, state.reason
     if state.driver_pid is None:
-        return "lost", "its driver was never started"
+        made = any(one.run is not None for one in members)
+        return "lost", f"its {folder.state.name} is missing or torn" if made else "its driver was never started"
     if state.host != host_name():
         return state.status, f"on host {state.host}"
     if boot_id() and state.boot_id != boot_id():
         return "lost", "the box restarted while it ran"
-    return "lost", f"its driver (process {state.driver_pid}) was killed; its runs go on, and no other one starts"
+    runs = "its runs go on, and no other one starts" if any(one.live for one in members) else "no run of it is started"
+    return "lost", f"its driver (process {state.driver_pid}) was killed; {runs}"

@@ -87,6 +87,13 @@ def group_name(folder: GroupFolder) -> str:
     return name if isinstance(name, str) else ""
 
 
+def member_names(folder: GroupFolder) -> list[str]:
+    """Names of a group's runs, of those to come too; empty where they cannot be read."""
+    members = (read_json(folder.plan) or {}).get("members")
+    found = [one.get("name") for one in members if isinstance(one, dict)] if isinstance(members, list) else []
+    return [name for name in found if isinstance(name, str)]
+
+
 def find_group(key: str) -> GroupFolder | None:
     """Find a group by its id, a unique prefix of it, or its name; None where none, or more than one, matches."""
     groups = all_groups()

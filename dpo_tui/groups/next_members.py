@@ -10,6 +10,13 @@ from dpo_tui.groups.group_plan import GroupPlan
 from dpo_tui.groups.group_status import PLANNED, MemberStatus
 from dpo_tui.runs.folder import RunFolder
 
+FILLING_PATIENCE = 60.0
+"""Seconds for which a job may pend before the members that read the same data are submitted beside it.
+
+Slurm's queue takes hours, and each job is older in it, and so sooner its turn, the earlier it is submitted: to wait
+there once more costs more than to tokenise and to score the reference beside each other.
+"""
+
 
 @dataclass(frozen=True)
 class NextMembers:
@@ -24,16 +31,18 @@ class NextMembers:
     over: bool
 
 
-def next_members(plan: GroupPlan, members: Sequence[MemberStatus], again: frozenset[int]) -> NextMembers:
+def next_members(plan: GroupPlan, members: Sequence[MemberStatus], again: frozenset[int], now: float) -> NextMembers:
     """Decide.
 
     As many members are started as may be live at once. Of members that read the same data only one is started until it
-    trains: it fills the caches of tokens and reference scores, which the others would else compute beside it.
+    trains: it fills the caches of tokens and reference scores, which the others would else compute beside it. A job
+    that pends in Slurm's queue is waited for no longer than `FILLING_PATIENCE`.
 
     Args:
         plan: what was asked for.
         members: all of them, as they are now.
         again: numbers of members whose ended runs are to be resumed.
+        now: Unix time.
     """
     live = [one for one in members if one.run is not None and not one.over]
     left = [
@@ -42,6 +51,7 @@ def next_members(plan: GroupPlan, members: Sequence[MemberStatus], again: frozen
         if one.status == PLANNED or (one.member.number in again and one.over and one.status != "done")
     ]
     filled = {one.member.reads for one in members if one.run is not None and has_filled_caches(one.run)}
+    filled |= {one.member.reads for one in live if _pends_long(one, now)}
     filling = {one.member.reads for one in live} - filled
     start: list[MemberStatus] = []
     for one in left:
@@ -53,6 +63,12 @@ def next_members(plan: GroupPlan, members: Sequence[MemberStatus], again: frozen
         if one.member.reads not in filled:
             filling.add(one.member.reads)
     return NextMembers(tuple(start), not live and not left)
+
+
+def _pends_long(one: MemberStatus, now: float) -> bool:
+    """Whether a member is a job that has been pending for so long that none waits for it."""
+    pends = one.member.launcher == "slurm" and one.status == "queued"
+    return pends and now - one.queued_at > FILLING_PATIENCE
 
 
 def has_filled_caches(run: RunFolder) -> bool:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dpo_tui.groups.group_status import GroupStatus, MemberStatus
+from dpo_tui.groups.group_status import REMOVED, GroupStatus, MemberStatus
 from dpo_tui.judging.win_rate import wilson
 from dpo_tui.runs.comparison import RunComparison, compare
 from dpo_tui.runs.comparison_noise import ACCURACY, differs
 from dpo_tui.runs.held_out_record import held_out_pairs
+from dpo_tui.runs.status_names import UNKNOWN
 
 _MARGIN, _KL = "eval_rewards/margins", "eval_kl"
 LOSS = "eval_loss"
@@ -84,7 +85,7 @@ def rank(status: GroupStatus) -> Ranking:
     Raises:
         RunError: a run was written by a newer dpo-tui.
     """
-    members = [one for one in status.members if one.run is not None and one.run.path.is_dir()]
+    members = [one for one in status.members if one.run is not None and one.status not in (REMOVED, UNKNOWN)]
     folders = [one.run for one in members if one.run is not None]
     comparison = compare(folders)
     by = ACCURACY if any(value is not None for value in comparison.results.get(ACCURACY, ())) else LOSS
@@ -140,9 +141,10 @@ def _verdict(best: dict[str, Any], one: dict[str, Any]) -> str:
 
 def _notes(ordered: Sequence[RankedRun], by: str, comparison: RunComparison) -> list[str]:
     ranked = [one for one in ordered if one.place is not None]
+    unread = [one.name for one in ordered if one.status == UNKNOWN]
+    notes = [f"Left out, since what is recorded of it cannot be read: {', '.join(unread)}."] if unread else []
     if not ranked:
-        return ["No run has been evaluated on held-out rows yet."]
-    notes = []
+        return [*notes, "No run has been evaluated on held-out rows yet."]
     if comparison.warning:
         notes.append(f"{comparison.warning[:1].upper()}{comparison.warning[1:]}.")
     even = [one.name for one in ranked if one.verdict == WITHIN_CHANCE]
@@ -151,6 +153,8 @@ def _notes(ordered: Sequence[RankedRun], by: str, comparison: RunComparison) -> 
         notes.append(f"Within chance of {ranked[0].name}: {', '.join(even)}. Which of them is best is not known.")
     if behind:
         notes.append(f"Behind {ranked[0].name} by more than chance makes (95 %): {', '.join(behind)}.")
+    if early := [f"{one.name} ({one.status})" for one in ranked if one.status != "done"]:
+        notes.append(f"Not trained to the end, with the figures of the last evaluation: {', '.join(early)}.")
     if by != ACCURACY:
         notes.append("Ranked by held-out loss: what chance does to it is not recorded; another seed shows it.")
     if len(ranked) > 2:  # noqa: PLR2004 - of two the better one is hardly chosen

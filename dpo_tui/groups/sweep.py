@@ -13,7 +13,7 @@ from dpo_tui.config.files import LoadedConfig, load, parse_setting
 from dpo_tui.config.schema import SECTIONS, Config
 from dpo_tui.errors import ConfigError, DataError, UsageError
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan
-from dpo_tui.groups.group_store import all_groups, group_name
+from dpo_tui.groups.group_store import all_groups, group_name, member_names
 from dpo_tui.groups.sweep_settings import WITHOUT_EFFECT
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs import naming, store
@@ -26,6 +26,8 @@ MOST_RUNS = 1000
 """Runs of one sweep at most; more take weeks, and are mostly a slip of the keyboard."""
 _NUMBERS = 10
 """Characters of a run's name that its number in the group, and that of a group of the same name, may take."""
+_NOT_SPLIT_BY = {"max_seq_length", "truncation_mode", "dataset_num_proc"}
+"""Settings of [data] that do not decide which pairs are held out."""
 _OPTION = "--sweep"
 _EXAMPLE = "beta=0.05,0.1"
 
@@ -213,12 +215,16 @@ def prepare_combinations(
             loaded.append(read(values))
             if early_stop:
                 _require_accuracy(loaded[-1])
+    if early_stop:
+        _require_shared_pairs([one.config for one in loaded])
     rows, prepared = CheckedRows(), []
     for values, one in zip(tried, loaded, strict=True):
         with _named(values):
             prepared.append(prepare(one, name, rows=rows, report=report))
     # One name, one group: it is what commands take for GROUP, and its runs are found beside those of other groups.
-    taken = {group_name(one) for one in all_groups()} | {store.name_of(run) for run in store.all_runs()}
+    taken = {store.name_of(run) for run in store.all_runs()}
+    for group in all_groups():
+        taken |= {group_name(group), *member_names(group)}
     title = naming.numbered((prepared[0].config.name or "sweep")[: naming.LONGEST - _NUMBERS], taken)
     members, configs = [], []
     for number, (values, ready) in enumerate(zip(tried, prepared, strict=True), 1):
@@ -295,4 +301,20 @@ def _require_accuracy(loaded: LoadedConfig) -> None:
         raise UsageError(
             "--early-stop-worst compares held-out accuracy, and nothing is held out",
             hint="set eval_split, or an eval_dataset",
+        )
+
+
+def _require_shared_pairs(configs: Sequence[Config]) -> None:
+    """Check that any two runs hold out the same pairs.
+
+    Raises:
+        UsageError: none do, so that no run would ever be stopped.
+    """
+    split = [*(set(SECTIONS["data"].model_fields) - _NOT_SPLIT_BY), "eval_split", "seed"]
+    separate = ["eval_dataset", "eval_dataset_config", "eval_dataset_split"]
+    keys = {repr([getattr(one, name) for name in (separate if one.has_evaluation_data else split)]) for one in configs}
+    if len(keys) == len(configs):
+        raise UsageError(
+            "--early-stop-worst compares runs on the same held-out pairs, and each of these runs holds out others",
+            hint="name an eval_dataset, whose pairs are the same for all",
         )

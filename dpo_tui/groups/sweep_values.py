@@ -10,9 +10,12 @@ def label(values: Mapping[str, Any]) -> str:
 
 
 def value_text(value: Any) -> str:
-    """One value as a config file has it, short."""
+    """One value as a config file has it, as short as tells it from every other value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
         return ",".join(map(value_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)

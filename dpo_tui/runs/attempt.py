@@ -3,8 +3,10 @@
 Standard library only.
 """
 
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dpo_tui.errors import RunError
@@ -28,7 +30,10 @@ _TIME_LIMIT_SHARE = 0.75
 """Part of the seconds before a job's time limit after which a worker that has not saved and ended is killed: what is
 left of them is for recording the end and queueing the job again."""
 
-StopCause = Literal["", "stop-now", "terminated", "time-limit"]
+_GONE_AFTER = 5.0
+"""Seconds for which a run's folder must be missing until it counts as deleted: a server of files may restart."""
+
+StopCause = Literal["", "stop-now", "terminated", "time-limit", "deleted"]
 """Why the supervisor itself ended the worker; empty when it did not."""
 
 
@@ -94,6 +99,7 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
     cause: StopCause = ""
     kill_at: float | None = None
     grace = _grace()
+    own_folder = _OwnFolder(folder.path)
     while True:
         # Before the requests, which send signals: once the exit status is collected, the pid may be another process's.
         if (returncode := worker.poll()) is not None:
@@ -118,6 +124,13 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
             worker.interrupt()
             grace = _TIME_LIMIT_SHARE * seconds_from(_TIME_LIMIT_VARIABLE, _GRACE)
             kill_at = time.monotonic() + grace
+        elif not cause and own_folder.is_deleted():
+            # Nobody sees this run any more, nor the GPU that it holds: another one would be started on it.
+            cause = "deleted"
+            _record_stopping(record, "its folder was deleted")
+            worker.terminate()
+            grace = _grace()
+            kill_at = time.monotonic() + grace
         elif record.state.status == "running" and control_requests.is_requested(folder, control_requests.STOP):
             _record_stopping(record, "asked to stop: it saves a checkpoint at its next step")
         if kill_at is not None and time.monotonic() >= kill_at:
@@ -127,6 +140,37 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
         # What a full disk refused is tried again here; while a worker trains, nothing else is recorded for hours.
         record.flush()
         signals.wait(_POLL if kill_at is None else min(_POLL, kill_at - time.monotonic()))
+
+
+class _OwnFolder:
+    """Knows whether a run's folder has been deleted, or moved away, since this was made.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = self._look()
+        self._missing_since: float | None = None
+
+    def is_deleted(self) -> bool:
+        """Whether it has been missing for a while; one that a worker makes anew for its checkpoint is not the same."""
+        if self._identity is None or self._look() in (self._identity, None):
+            self._missing_since = None
+            return False
+        self._missing_since = self._missing_since or time.monotonic()
+        return time.monotonic() - self._missing_since >= _GONE_AFTER
+
+    def _look(self) -> tuple[int, int] | None:
+        """Device and inode; (0, 0) where there is no such folder, None where that cannot be said."""
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return (0, 0)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _record_stopping(record: StateWriter, reason: str) -> None:
@@ -143,6 +187,8 @@ def _stopped_reason(folder: RunFolder, cause: StopCause, *, in_job: bool) -> str
     if cause == "terminated":
         occasion = "its job is cancelled or preempted" if in_job else "the box shuts down"
         return f"stopped because its supervisor was asked to end, as when {occasion}; {saved}"
+    if cause == "deleted":
+        return "stopped because its folder was deleted while it ran"
     if cause == "time-limit":
         return f"stopped at the time limit of its job; {saved}"
     return f"stopped: {because}; {saved}" if because else f"stopped as asked; {saved}"

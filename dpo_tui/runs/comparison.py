@@ -143,25 +143,34 @@ def _data(folder: RunFolder) -> dict[str, Any]:
 
 
 def _same_held_out(folders: Sequence[RunFolder], settings: Sequence[dict[str, Any]]) -> bool | None:
-    """Whether all runs held out the same pairs: one separate file, or the same data split the same way."""
-    hashes, versions = [], []
-    for folder, one in zip(folders, settings, strict=True):
-        receipt = read_json(folder.receipt) or {}
-        data = receipt.get("data")
-        hashes.append(data.get("sha256") if isinstance(data, dict) else None)
-        # Pairs are split alike in both versions; of demonstrations version 1 holds out other rows.
-        strategy = strategy_in(one)
-        demonstrations = strategy is not None and strategy.data is DataForm.DEMONSTRATIONS
-        versions.append(receipt.get("split_version", 1) if demonstrations else None)
-    keys = [
-        (str(one.get("eval_dataset") or digest), one.get("eval_dataset_config"), one.get("eval_dataset_split"))
-        if any(map(one.get, _SEPARATE))
-        else (digest, one.get("eval_split"), one.get("seed"), version)
-        for one, digest, version in zip(settings, hashes, versions, strict=True)
-    ]
-    if any(not one.get("eval_dataset") and not digest for one, digest in zip(settings, hashes, strict=True)):
+    """Whether all runs held out the same pairs; None where that is not recorded of one."""
+    keys = [held_out_key(folder, one) for folder, one in zip(folders, settings, strict=True)]
+    return None if None in keys else len(set(keys)) == 1
+
+
+def held_out_key(folder: RunFolder, settings: dict[str, Any]) -> tuple[Any, ...] | None:
+    """What is equal for runs that hold out the same pairs: one separate file, or the same data split the same way.
+
+    Args:
+        folder: the run.
+        settings: of its config.
+
+    Returns:
+        None where that is not recorded yet.
+    """
+    receipt = read_json(folder.receipt) or {}
+    data = receipt.get("data")
+    digest = data.get("sha256") if isinstance(data, dict) else None
+    if not settings.get("eval_dataset") and not digest:
         return None
-    return len(set(keys)) == 1
+    if any(map(settings.get, _SEPARATE)):
+        separate = str(settings.get("eval_dataset") or digest)
+        return separate, settings.get("eval_dataset_config"), settings.get("eval_dataset_split")
+    # Pairs are split alike in both versions; of demonstrations version 1 holds out other rows.
+    strategy = strategy_in(settings)
+    demonstrations = strategy is not None and strategy.data is DataForm.DEMONSTRATIONS
+    version = receipt.get("split_version", 1) if demonstrations else None
+    return digest, settings.get("eval_split"), settings.get("seed"), version
 
 
 def _best(values: Sequence[float | None], more_is_better: bool) -> int | None:

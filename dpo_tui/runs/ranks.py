@@ -85,6 +85,7 @@ class RankReport:
         peer_lost: whether it failed only because another rank ended.
         ended_at: when it ended.
         node: the node of a job on which it runs, as Slurm names it; empty outside of one.
+        memory_gb: most memory that its GPU had reserved so far, in decimal gigabytes; None without a GPU.
     """
 
     rank: int
@@ -102,6 +103,7 @@ class RankReport:
     peer_lost: bool = False
     ended_at: float | None = None
     node: str = ""
+    memory_gb: float | None = None
 
 
 class RankReporter:
@@ -150,6 +152,11 @@ class RankReporter:
         with self._lock:
             self._report = replace(self._report, t=now, phase=phase, step=self._report.step if step is None else step)
             self._write()
+
+    def memory(self, gigabytes: float) -> None:
+        """Note the most memory that this rank's GPU had reserved so far; the next heartbeat writes it."""
+        with self._lock:
+            self._report = replace(self._report, memory_gb=round(gigabytes, 2))
 
     def ended(self, code: int, message: str = "", hint: str = "", *, peer_lost: bool = False) -> None:
         """Record how this rank ended; waits for space on a full disk, since the supervisor has no other source."""

@@ -195,6 +195,10 @@ class RunFeed:
         if about["status"] in RESUMABLE:
             newest, _ = newest_complete(self.folder.checkpoints)
             about["resumes_from"] = newest.name if newest is not None else ""
+            if about.get("launcher") == "slurm":
+                from dpo_tui.runs.launchers.slurm_job import request_after  # most runs are no job
+
+                about["resumes_with"] = request_after(self.folder, str(about.get("reason") or ""))
         if about["status"] in OVER:
             about["has_result"] = self.folder.has_result
         return about

@@ -64,7 +64,9 @@ class NextSteps(RowsWidget):
             return [[(f"Exporting: {self.busy}"[:width], "busy")]]
         steps: list[tuple[str, str]] = [*(_AFTER_RESULT if self.about.get("has_result") else _WITHOUT_RESULT)]
         if (checkpoint := self.about.get("resumes_from")) is not None:
-            steps.insert(0, ("resume_run", f"go on from {checkpoint}" if checkpoint else "train from the beginning"))
+            asks = "".join(f" with {name} = {value}" for name, value in self.about.get("resumes_with", {}).items())
+            words = f"go on from {checkpoint}" if checkpoint else "train from the beginning"
+            steps.insert(0, ("resume_run", f"{words}{asks}"))
         # By action: the keys may be mapped to others.
         keys = {active.binding.action: key_sign(active.binding) for active in self.screen.active_bindings.values()}
         row: StyledRow = [("Next:", "word")]

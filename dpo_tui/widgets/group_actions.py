@@ -6,7 +6,6 @@ from typing import Any
 from textual import work
 from textual.worker import Worker
 
-from dpo_tui.runs import store
 from dpo_tui.runs.status_names import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_groups import RunGroup
@@ -90,10 +89,11 @@ class GroupActionsScreen(RunActionsScreen):
     # Not in the group "steer", whose next worker would cancel this one: deleting checkpoints may take a while.
     @work(thread=True, group="remove", exit_on_error=False)
     def _remove_group(self, group: RunGroup) -> None:
-        from dpo_tui.groups import group_store
+        from dpo_tui.groups.group_removal import removal_of
 
-        for run in group.runs:  # first: without the group's folder nothing would say which they were
-            store.remove(run.folder)
-        if group.folder is not None:
-            group_store.remove_group(group.folder)
-        self.app.call_from_thread(self.notify, f"{printable(group.name)} is deleted.", markup=False)
+        if group.folder is None:
+            return
+        removal = removal_of(group.folder)
+        removal.carry_out()
+        text = f"{group.name} is deleted. {removal.remaining()}".rstrip()
+        self.app.call_from_thread(self.notify, printable(text), markup=False)

@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.runs import control_requests, naming, store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.status import status_of
 from dpo_tui.runs.status_names import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.text.printable import printable
 from dpo_tui.widgets.dialogs import ConfirmDialog, InputDialog
@@ -71,19 +72,23 @@ class RunActionsScreen(FullScreen):
 
     @work(thread=True, exclusive=True, group="steer", exit_on_error=False)
     def action_resume_run(self) -> None:
-        """Resume from the last checkpoint."""
+        """Resume from the last checkpoint; a job that ran out of main memory asks for more of it."""
+        from dpo_tui.runs.launchers.slurm_job import request_after
         from dpo_tui.start.prepare import resume  # imports what reads data and models
 
         failed: list[DpoTuiError] = []
         for folder, name, _ in self._allowed_runs("resume_run"):
             try:
-                resumed = resume(folder)
+                asks = request_after(folder, status_of(folder).reason)
+                resumed = resume(folder, changes=asks)
             except DpoTuiError as error:  # it must not keep the others from going on
                 failed.append(error)
                 continue
             where = resumed.checkpoint.name if resumed.checkpoint is not None else "the beginning"
             skipped = "".join(f" {checkpoint} {reason}." for checkpoint, reason in resumed.skipped.items())
-            self.app.call_from_thread(self.notify, f"{printable(name)} goes on from {where}.{skipped}", markup=False)
+            more = "".join(f" with {setting} = {value}" for setting, value in asks.items())
+            words = f"{printable(name)} goes on from {where}{more}.{skipped}"
+            self.app.call_from_thread(self.notify, words, markup=False)
         if failed:
             raise failed[0]
 

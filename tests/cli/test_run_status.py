@@ -31,14 +31,18 @@ def test_status_says_what_each_of_several_processes_does(dpo_tui: CommandLine) -
     edit_state(folder, status="running", attempt=1, started_at=now, attempt_started_at=now, ranks=2)
     folder.progress.write_text(json.dumps({"step": 7, "max_steps": 20, "phase": "train", "t": now, "attempt": 1}))
     for number in (0, 1):
-        RankReporter(folder, Rank(number, number, 2)).heartbeat("train", step=7 + number)
+        reporter = RankReporter(folder, Rank(number, number, 2))
+        reporter.memory(10.06 + number)
+        reporter.heartbeat("train", step=7 + number)
     document = json.loads(folder.rank_report(1).read_text())
     folder.rank_report(1).write_text(json.dumps(document | {"t": now - 40}))
     with supervised(folder):
         out = dpo_tui("status", "two")[1]
         found = json.loads(dpo_tui("status", "two", "--json")[1])
     assert "2 processes" in out
-    assert "rank 0: training, step 7 · rank 1: training, step 8, silent for 40 s" in " ".join(out.split())
+    assert "rank 0: training, step 7, 10.1 GB · rank 1: training, step 8, 11.1 GB, silent for 40 s" in " ".join(
+        out.split()
+    )
     assert found["ranks"] == 2 and [one["step"] for one in found["rank_reports"]] == [7, 8]
     assert json.loads(dpo_tui("runs", "--json")[1])[0]["rank_reports"] == found["rank_reports"]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.support.sweeps import Box, box, counted, kill_driver, kill_drivers, o
 from tests.support.tiny import make_pairs
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler here to build the stand-in driver library")
+DEMO = ROOT / "dpo_tui" / "demo"
 TWELVE = ("--sweep", "beta=0.05,0.1,0.2,0.3", "--sweep", "learning_rate=1e-6,5e-6,2e-6")
 
 
@@ -184,6 +186,22 @@ def test_a_paused_group_starts_no_run_until_it_is_unpaused(two: Box) -> None:
     assert over(group).counts == {"done": 4}
 
 
+@pytest.mark.slow
+def test_a_group_that_is_dropped_from_the_queue_puts_nothing_in_its_place(two: Box) -> None:
+    two.hold()
+    group = two.sweep("--sweep", "beta=0.05,0.1,0.2,0.3")
+    counted(group, running=2, queued=1)
+    code, _, err = two.run("queue", "drop", "tiny")
+    assert code == 0 and "starts no other run before" in err
+    two.release()
+    counted(group, done=2, stopped=1)
+    assert "No run of group" in two.run("queue", "up", "tiny")[2]
+    assert group_status(group).counts["planned"] == 1
+    assert two.run("queue", "unpause", "tiny")[0] == 0
+    assert over(group).counts == {"done": 3, "stopped": 1}
+    assert f"dpo-tui resume {group.id}" in two.run("status", "tiny")[1], "what was dropped can still be trained"
+
+
 def test_runs_that_are_clearly_behind_are_stopped_with_the_reason_in_their_state(four: Box) -> None:
     four.hold()
     group = four.sweep("--sweep", "beta=0.05,0.06,0.4,0.5", "--early-stop-worst")
@@ -260,3 +278,26 @@ def test_a_real_sweep_tokenises_and_scores_the_reference_once(
     kept = [one["shortcuts"]["reference_once"]["kept_from_before"] for one in receipts]
     assert kept == [{"train": False, "eval": False}, *[{"train": True, "eval": True}] * 2]
     assert len(list((home / "cache" / "tokens").glob("[!.]*"))) == 2, "rows to train on and held-out rows, once each"
+
+
+@pytest.mark.slow
+def test_a_real_run_that_learns_nothing_is_stopped_early_and_stays_so(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real training of the demo: at a rate of 1e-8 its accuracy stays where chance has it."""
+    settings = {"max_steps": 32, "eval_steps": 4, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    settings |= {"eval_split": 0, "eval_dataset": json.dumps(str(DEMO / "heldout.jsonl")), "beta": 0.5}
+    settings |= {"bf16": "false", "gradient_checkpointing": "false"}
+    here = box(tmp_path, home, "no-gpu", DEMO / "model", DEMO / "pairs.jsonl", **settings)
+    here.environment["PYTHONPATH"] = str(ROOT)  # the real worker
+    monkeypatch.setattr("tests.support.supervised_runs.PATIENCE", 600.0)
+    group = here.sweep("--sweep", "learning_rate=1e-3,1e-8", "--early-stop-worst")
+    status = over(group)
+    assert (status.status, status.reason) == ("done", "1 stopped as clearly behind")
+    first, second = status.members
+    assert (first.status, second.status, second.behind) == ("done", "stopped", True) and second.run
+    words = r"clearly behind \(--early-stop-worst\): held-out accuracy 0\.\d\d at step \d+, where tiny-1 had 0\.\d\d"
+    assert re.search(rf"{words} at step \d+, on \d\d pairs; checkpoint-\d+ is saved", state_of(second.run).reason)
+    _, out, _ = here.run("compare", "tiny")
+    assert "Not trained to the end, with the figures of the last evaluation: tiny-2 (behind)." in out
+    assert here.run("resume", "tiny")[0] == 1 and state_of(second.run).attempt == 1

@@ -12,14 +12,19 @@ from dpo_tui.config.files import load
 from dpo_tui.errors import ConfigError, DpoTuiError, RunError, UsageError
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan, read_plan
-from dpo_tui.groups.group_state import read_group_state
+from dpo_tui.groups.group_removal import removal_of
+from dpo_tui.groups.group_state import GroupState, read_group_state, write_group_state
+from dpo_tui.groups.group_status import group_status, member_status
 from dpo_tui.groups.group_store import all_groups, create_group, find, find_run, groups_home
 from dpo_tui.groups.sweep import Sweep, combinations, parse_sweep, prepare_sweep
+from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs import store
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.frozen_config import read_settings
+from dpo_tui.runs.frozen_run import create_frozen
 from dpo_tui.start import checked_rows
 from tests.support.command_line import CommandLine, command_line
+from tests.support.supervised_runs import edit_state, supervised
 
 
 @pytest.fixture(name="dpo_tui")
@@ -110,6 +115,7 @@ def test_every_combination_is_checked_before_anything_starts_and_the_wrong_one_i
         (("--sweep", "beta=0.1,0.2", "--after", "noon"), "not a time"),
         (("--sweep", "beta=0.1,0.2", "--early-stop-worst", "--set", "eval_split=0"), "nothing is held out"),
         (("--sweep", "lora_r=4,8", "--early-stop-worst", "--set", "strategy=sft"), "strategy = sft has not"),
+        (("--sweep", "seed=1,2", "--early-stop-worst"), "each of these runs holds out others"),
     ],
 )
 def test_options_that_cannot_work_are_refused(
@@ -159,7 +165,7 @@ def test_members_are_frozen_whole_and_a_name_is_one_groups(config: Path) -> None
     with pytest.raises(DpoTuiError, match="is a group of runs"):
         find_run("tiny")
     again = prepare_sweep(config, parse_sweep(["beta=0.05,0.1"]), {})
-    assert (again.plan.name, again.plan.members[0].name) == ("tiny-2", "tiny-2-1")
+    assert (again.plan.name, again.plan.members[0].name) == ("tiny-3", "tiny-3-1"), "tiny-2 is a run to come"
 
 
 def test_the_longest_name_and_a_setting_that_the_file_lacks_can_be_swept(config: Path, tiny_model: Path) -> None:
@@ -169,7 +175,7 @@ def test_the_longest_name_and_a_setting_that_the_file_lacks_can_be_swept(config:
         ready = prepare_sweep(config, parse_sweep([f"model_name={models}"]), {}, name="n" * 64)
         group = create_group(ready.plan, ready.configs)
         assert [len(load(group.member_config(number)).config.name or "") for number in (1, 2)] <= [64, 64]
-    assert ready.plan.name.endswith("-2")
+    assert ready.plan.name.endswith("-3")
 
 
 def test_a_time_to_start_is_a_time_of_day_a_wait_or_a_date() -> None:
@@ -180,6 +186,9 @@ def test_a_time_to_start_is_a_time_of_day_a_wait_or_a_date() -> None:
     assert start_time("2026-11-27T13:00", noon) == noon + 3600
     with pytest.raises(UsageError, match="that is past"):
         start_time("2026-11-27T11:00", noon)
+    for distant in ("9999999999d", "9" * 400 + "h", "2028-11-27T11:00"):
+        with pytest.raises(UsageError, match="more than a year away"):
+            start_time(distant, noon)
 
 
 def test_one_more_run_than_fits_waits_in_the_queue() -> None:
@@ -187,7 +196,9 @@ def test_one_more_run_than_fits_waits_in_the_queue() -> None:
     members = tuple(GroupMember(number, "", {}, device_request=request) for number in range(1, 9))
     assert GroupPlan("", "", members=members).bound == 3
     assert GroupPlan("", "", members=members, at_most=1).bound == 1
-    assert GroupPlan("", "", members=(GroupMember(1, "", {}, launcher="slurm"),) * 40).bound == 16
+    jobs = (GroupMember(1, "", {}, launcher="slurm"),) * 40
+    assert GroupPlan("", "", members=jobs).bound == 16
+    assert [GroupPlan("", "", members=jobs, at_most=number).bound for number in (2, 40)] == [2, 40]
 
 
 HOSTILE = [
@@ -234,6 +245,82 @@ def test_a_wrong_state_is_named_and_a_torn_one_is_that_of_a_group_that_has_not_b
         read_group_state(group)
     group.state.write_text('{"runs": ')
     assert read_group_state(group).runs == {}
+
+
+def test_a_group_whose_state_is_lost_finds_its_runs_and_is_deleted_with_them(
+    config: Path, dpo_tui: CommandLine
+) -> None:
+    ready = prepare_sweep(config, parse_sweep(["beta=0.05,0.1"]), {})
+    group = create_group(ready.plan, ready.configs)
+    belongs = {"id": group.id, "kind": "sweep", "member": 1, "values": {}}
+    run = create_frozen(ready.plan.members[0].frozen(group), "tiny-1", group=belongs)
+    stranger = create_frozen(ready.plan.members[0].frozen(group), "tiny-1")
+    group.state.write_text("garb")
+    status = group_status(group)
+    assert (status.runs, status.reason) == ([run], "its state.json is missing or torn")
+    assert dpo_tui("rm", "-y", group.id)[0] == 0
+    assert store.all_runs() == [stranger]
+
+
+def test_a_member_whose_state_cannot_be_read_spoils_no_ranking_and_is_deleted_if_its_config_is_the_groups(
+    config: Path, dpo_tui: CommandLine
+) -> None:
+    ready = prepare_sweep(config, parse_sweep(["beta=0.05,0.1,0.2"]), {})
+    group = create_group(ready.plan, ready.configs)
+    own, other, whole = (
+        create_frozen(
+            one.frozen(group), one.name, group={"id": group.id, "kind": "sweep", "member": one.number, "values": {}}
+        )
+        for one in ready.plan.members
+    )
+    runs = {"1": own.id, "2": other.id, "3": whole.id}
+    write_group_state(group, GroupState(status="done", driver_pid=1, runs=runs))
+    for run in (own, other):
+        run.state.write_text('{"status": "banana"}')
+    other.config.write_text("beta = 7.0\n")
+    whole.metrics.write_text('{"step": 2, "eval_rewards/accuracies": 0.75}\n')
+    code, out, err = dpo_tui("compare", group.id)
+    assert code == 0, err
+    assert "0.75" in out and "Left out, since what is recorded of it cannot be read: tiny-1, tiny-2." in out
+    edit_state(whole, status="done")
+    code, _, err = dpo_tui("rm", "-y", group.id)
+    assert code == 0 and "and its 2 runs" in err
+    assert err.splitlines()[-1].startswith("Kept, since their states") and err.splitlines()[-1].endswith(other.id)
+    assert store.all_runs() == [other]
+
+
+def test_a_group_whose_driver_was_killed_is_not_deleted_by_halves_while_a_run_lives(config: Path) -> None:
+    ready = prepare_sweep(config, parse_sweep(["beta=0.05,0.1"]), {})
+    group = create_group(ready.plan, ready.configs)
+    runs = [
+        create_frozen(
+            one.frozen(group), one.name, group={"id": group.id, "kind": "sweep", "member": one.number, "values": {}}
+        )
+        for one in ready.plan.members
+    ]
+    edit_state(runs[0], status="done")
+    with supervised(runs[1]), pytest.raises(RunError, match="is still running"):
+        removal_of(group)
+    assert sorted(run.id for run in store.all_runs()) == sorted(run.id for run in runs)
+
+
+def test_an_unreadable_member_with_a_supervisor_is_not_over(config: Path) -> None:
+    """Else another run would be started beside it, on the same GPU."""
+    ready = prepare_sweep(config, parse_sweep(["beta=0.05,0.1"]), {})
+    group = create_group(ready.plan, ready.configs)
+    run = create_frozen(ready.plan.members[0].frozen(group), "tiny-1")
+    run.state.write_text('{"status": "banana"}')
+    state = GroupState(runs={"1": run.id})
+    with supervised(run):
+        one = member_status(ready.plan.members[0], state, group.id)
+        assert (one.status, one.live, one.over, one.failed) == ("unknown", True, False, False)
+    one = member_status(ready.plan.members[0], state, group.id)
+    assert (one.live, one.over, one.failed) == (False, True, True)
+
+
+def test_values_that_differ_are_never_shown_alike() -> None:
+    assert label({"beta": 0.1234567}) == "beta=0.1234567" and label({"beta": 0.1234568}) == "beta=0.1234568"
+    assert label({"learning_rate": 5e-7, "beta": 1.0, "seed": 3}) == "learning_rate=5e-07 beta=1 seed=3"
 
 
 def test_a_newer_group_is_left_alone(config: Path, dpo_tui: CommandLine) -> None:

@@ -202,6 +202,22 @@ def test_a_folder_deleted_under_a_run_does_not_keep_its_supervisor_alive() -> No
     until(lambda: not is_same_process(state.supervisor_pid, state.supervisor_start), "the supervisor to end")
 
 
+@pytest.mark.parametrize("made_again", [False, True], ids=["gone", "made-again-by-a-checkpoint"])
+def test_a_run_whose_folder_is_deleted_gives_its_gpu_back(made_again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody sees it any more, and the next run would be started on the same GPU."""
+    monkeypatch.setattr("tests.support.supervised_runs.PATIENCE", 120.0)
+    folder = begin("--hold-at", 2)
+    holding(folder, 2)
+    state = state_of(folder)
+    shutil.rmtree(folder.path)
+    if made_again:
+        (folder.checkpoints / "checkpoint-2").mkdir(parents=True)
+    until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the worker to end")
+    until(lambda: not is_same_process(state.supervisor_pid, state.supervisor_start), "the supervisor to end")
+    # The checkpoint that the worker saved has made the folder again in either case, and it says what it is.
+    assert state_of(folder).reason == "stopped because its folder was deleted while it ran"
+
+
 def test_a_module_in_the_current_folder_does_not_shadow_pythons_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 from dpo_tui.app import DpoTui
 from dpo_tui.errors import RunError, UsageError
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.slurm_job import out_of_memory_text
+from dpo_tui.runs.start_run import Resumed
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views.export_job import ExportRequest, check_export
 from dpo_tui.views.run_feed import RunFeed
@@ -18,6 +20,7 @@ from dpo_tui.widgets.ended_run_actions import NextSteps
 from dpo_tui.widgets.export_dialog import ExportDialog
 from tests.support.app import ended_run, screen_text, until
 from tests.support.repository import ROOT
+from tests.support.supervised_runs import edit_state
 
 SIZE = (80, 24)
 
@@ -70,6 +73,23 @@ async def test_a_failed_run_offers_no_result_and_names_what_a_resume_begins_with
     (checkpoint / "complete.json").write_text('{"files": {}}')
     async with app(folder).run_test(size=SIZE) as pilot:
         assert "r go on from checkpoint-40" in await row(pilot)
+
+
+async def test_one_key_resubmits_a_job_that_ran_out_of_memory_with_more_of_it(home, monkeypatch):
+    folder = run(home, "failed", adapter=False)
+    folder.config.write_text('launcher = "slurm"\nmem = "200M"\n')
+    reason = out_of_memory_text(folder, "200M")
+    edit_state(folder, status="failed", launcher="slurm", reason=f"killed by signal 9 (SIGKILL): {reason}")
+    asked = []
+    monkeypatch.setattr(
+        "dpo_tui.start.prepare.resume", lambda folder, *, changes: asked.append(changes) or Resumed(checkpoint=None)
+    )
+    async with app(folder).run_test(size=SIZE) as pilot:
+        assert "r train from the beginning with mem = 400M" in await row(pilot)
+        await pilot.press("r")
+        await until(pilot, lambda: [one.message for one in pilot.app._notifications])
+        assert "goes on from the beginning with mem = 400M." in [one.message for one in pilot.app._notifications][-1]
+    assert asked == [{"mem": "400M"}]
 
 
 async def test_training_on_opens_new_with_the_model_of_the_run(home):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.launchers.slurm_commands import QueueEntry
 from dpo_tui.runs.typed_documents import wrong_field
 from dpo_tui.text.durations import duration
@@ -62,6 +63,7 @@ _LIMIT = re.compile(r"^(QOS|Assoc)")
 _DISTANT = 30 * 86_400.0
 """Seconds from which on an expected start is not worth a number: for jobs without a time limit Slurm assumes a year."""
 _LOG_TAIL = 1 << 14
+_OVER_MEMORY = "it used more than its main memory"
 _MEMORY_WORDS = re.compile(r"exceeded memory limit|oom[-_ ]kill", re.IGNORECASE)
 
 
@@ -210,10 +212,22 @@ def describe_end(folder: RunFolder, report: JobReport, memory: str | None) -> st
 def out_of_memory_text(folder: RunFolder, memory: str | None) -> str:
     """Sentences about a job that used more main memory than it had, with what to ask for next time."""
     had = f" of {memory}" if memory else ""
-    return (
-        f"it used more than its main memory{had}\n"
-        f"Ask for more: dpo-tui resume {folder.id} --set mem={more_memory(memory)}"
-    )
+    return f"{_OVER_MEMORY}{had}\nAsk for more: dpo-tui resume {folder.id} --set mem={more_memory(memory)}"
+
+
+def request_after(folder: RunFolder, reason: str) -> dict[str, str]:
+    """What a resumed run asks Slurm for, other than before: more memory where its job ran out of it, else nothing.
+
+    Args:
+        folder: the run, which is over.
+        reason: of its end.
+    """
+    if _OVER_MEMORY not in reason:
+        return {}
+    memory = read_settings(folder.config).get("mem")
+    # Without a setting the job's own words say how much it had.
+    had = re.search(rf"{_OVER_MEMORY} of (\d+[KMGT]?)$", reason, re.MULTILINE)
+    return {"mem": more_memory(str(memory) if memory else had[1] if had else None)}
 
 
 def more_memory(memory: str | None) -> str:

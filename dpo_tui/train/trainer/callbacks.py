@@ -20,7 +20,7 @@ from dpo_tui.train.evaluation.time_budget import TrainingProgress
 from dpo_tui.train.trainer.best_checkpoint import BestSelection
 from dpo_tui.train.trainer.gradient_spikes import SpikeDetector
 from dpo_tui.train.worker import checkpoints
-from dpo_tui.train.worker.distributed import wait_for_ranks
+from dpo_tui.train.worker.distributed import values_of_ranks, wait_for_ranks
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
@@ -33,6 +33,11 @@ class NothingLeftToTrain(Exception):
     Trainer itself looks whether it is done only after a step (transformers 5.23, Trainer._run_epoch), so it would make
     one step more, unless the last one also ends an epoch.
     """
+
+
+def peak_memory_gb() -> float | None:
+    """The most memory that torch has reserved on this process's GPU so far, in decimal gigabytes; None without one."""
+    return torch.cuda.max_memory_reserved() / _BYTES_PER_GB if torch.cuda.is_available() else None
 
 
 def _require_numbers_before_training(step: int, values: dict[str, Any]) -> None:
@@ -202,8 +207,10 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
             self._tokens_logged = tokens
             self._step_seconds.clear()
             self._data_seconds.clear()
-            if torch.cuda.is_available():
-                values["vram_peak_gb"] = torch.cuda.max_memory_reserved() / _BYTES_PER_GB
+            if (peak := peak_memory_gb()) is not None:
+                self.journal.reporter.memory(peak)
+                # All ranks log the same steps. Of several GPUs the fullest decides what fits.
+                values["vram_peak_gb"] = max(values_of_ranks(peak))
         self.journal.metrics(state.global_step, epoch, values)
         _require_numbers_before_training(state.global_step, values)
         if self.spike_detector is not None and "grad_norm" in values:

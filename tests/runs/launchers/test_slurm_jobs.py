@@ -13,6 +13,7 @@ from dpo_tui.config.toml_text import to_toml
 from dpo_tui.errors import RunError
 from dpo_tui.runs import control_requests, start_run, store
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.launchers.slurm_job import out_of_memory_text, request_after
 from dpo_tui.runs.ranks import read_reports
 from dpo_tui.runs.status import status_of
 from tests.support.command_line import CommandLine, command_line
@@ -210,6 +211,17 @@ def test_a_job_over_its_memory_limit_says_what_to_ask_for(slurm: SlurmCluster) -
         f"Slurm ended job {job['id']} on n1: it used more than its main memory of 200M\n"
         f"Ask for more: dpo-tui resume {folder.id} --set mem=400M"
     )
+
+
+def test_only_a_run_that_ran_out_of_memory_asks_for_more(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.config.write_text("[slurm]\n")
+    reason = f"killed by signal 9 (SIGKILL): {out_of_memory_text(folder, '4000M')}"
+    assert request_after(folder, reason) == {"mem": "8000M"}, "the default of the partition, as the job had it"
+    assert request_after(folder, out_of_memory_text(folder, None)) == {"mem": "64G"}
+    folder.config.write_text('[slurm]\nmem = "16G"\n')
+    assert request_after(folder, reason) == {"mem": "32G"}, "it was resumed with more since"
+    assert request_after(folder, "a node of job 17 failed on n1") == {}
 
 
 @pytest.mark.slow
