@@ -1,4 +1,4 @@
-"""Attention for variable lengths on a processor, where torch has no kernel of it: by a reference of the same signature."""
+"""Attention for variable lengths on a processor, where torch has no kernel of it: by a reference of its signature."""
 
 import pytest
 

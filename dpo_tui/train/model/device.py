@@ -65,7 +65,8 @@ def require_trainable_attention(config: Config, device: TrainingDevice) -> None:
         TrainingError: FlexAttention or attention for variable lengths without a GPU that has it; torch would fail in
             the first step, after the model is loaded.
     """
-    if config.attn_implementation == varlen_attention.NAME and (obstacle := _varlen_obstacle(device)):
+    varlen = config.attn_implementation == varlen_attention.NAME
+    if varlen and (obstacle := varlen_obstacle(device.kind, device.dtype)):
         raise TrainingError(
             f'attn_implementation = "{varlen_attention.NAME}": {obstacle}', hint='leave attn_implementation at "auto"'
         )
@@ -76,10 +77,16 @@ def require_trainable_attention(config: Config, device: TrainingDevice) -> None:
         )
 
 
-def _varlen_obstacle(device: TrainingDevice) -> str | None:
-    if device.kind != "cuda":
+def varlen_obstacle(kind: str, dtype: torch.dtype) -> str | None:
+    """Return why attention for variable lengths does not train on a device, as a clause; None where it does.
+
+    Args:
+        kind: torch's name of the device type.
+        dtype: of the matrix products.
+    """
+    if kind != "cuda":
         return "torch has a kernel of it for NVIDIA GPUs only"
-    if device.precision == "fp32":
+    if dtype not in (torch.bfloat16, torch.float16):
         return "it computes in bf16 and fp16, and this run in fp32"
     if (found := torch.cuda.get_device_capability(torch.cuda.current_device())) < varlen_attention.CAPABILITY:
         return "it needs compute capability {}.{}, and this GPU has {}.{}".format(*varlen_attention.CAPABILITY, *found)

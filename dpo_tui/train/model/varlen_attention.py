@@ -67,13 +67,13 @@ class Sequences:
     def of(cls, queries: list[int], keys: list[int], key_index_K: torch.Tensor, device: torch.device) -> "Sequences":
         """Return sequences on a device, from their lengths and the index of their keys."""
         starts = [torch.tensor([0, *one], dtype=torch.int32).cumsum(0, dtype=torch.int32) for one in (queries, keys)]
-        moved = (tensor.to(device, non_blocking=True) for tensor in (*starts, key_index_K))
-        return cls(*moved, max(queries), max(keys))
+        query_starts, key_starts, index = (one.to(device, non_blocking=True) for one in (*starts, key_index_K))
+        return cls(query_starts, key_starts, index, max(queries), max(keys))
 
     def as_mask(self) -> torch.Tensor:
         """Return these sequences in the form in which transformers hands them to every layer: as a mask."""
         mask = torch.empty((1, 1, 1, 0), dtype=_LAYOUT_DTYPE, device=self.key_index_K.device)
-        mask.sequences = self  # type: ignore[attr-defined]
+        mask.sequences = self
         return mask
 
 
@@ -131,7 +131,7 @@ def require_every_layer(mask: Any, layers: int) -> None:
         raise ValueError(f"{attended} of {layers} layers take their attention from transformers' registry")
 
 
-def varlen_attention_forward(
+def varlen_attention_forward(  # noqa: PLR0917 - as transformers calls it
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -167,7 +167,7 @@ def varlen_attention_forward(
     if sequences is None:
         if attention_mask is not None and attention_mask.dtype == _LAYOUT_DTYPE:
             raise ValueError("the model changes the mask that it is given")
-        return sdpa_attention_forward(
+        attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module,
             query,
             key,
@@ -179,6 +179,7 @@ def varlen_attention_forward(
             sliding_window=sliding_window,
             **kwargs,
         )
+        return attended
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
     _require_expressible(causal=causal, dropout=dropout, others=kwargs)
     window = _window(module, sliding_window, sequences)
@@ -190,7 +191,7 @@ def varlen_attention_forward(
     flat = [tensor.to(dtype).transpose(1, 2).flatten(0, 1) for tensor in (query, key, value)]
     # A prompt's keys and values stand in front of both answers' own: the gather adds up the gradients of both.
     gathered = [tensor.index_select(0, sequences.key_index_K) for tensor in flat[1:]]
-    output = _kernel_call(flat[0].contiguous(), gathered[0], gathered[1], sequences, scaling, window)
+    output = _kernel_call(flat[0].contiguous(), gathered[0], gathered[1], sequences, scaling=scaling, window=window)
     layer = getattr(module, "layer_idx", None)
     number = layer if isinstance(layer, int) else len(sequences.layers)
     sequences.layers[number] = sequences.layers.get(number, 0) + 1
@@ -239,6 +240,7 @@ def _kernel_call(
     key_KHD: torch.Tensor,
     value_KHD: torch.Tensor,
     sequences: Sequences,
+    *,
     scaling: float | None,
     window: int | None,
 ) -> torch.Tensor:

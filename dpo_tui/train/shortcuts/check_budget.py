@@ -4,6 +4,7 @@ Work is counted in multiplications (:class:`dpo_tui.train.shortcuts.pair_layout.
 time: the same run makes the same checks on every machine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +100,10 @@ class CheckBudget:
         sizes: of the training pairs.
         trained: pairs that all steps of the run train on, repetitions counted.
         passes: from :func:`step_passes`.
+
+    Attributes:
+        share: that the checks may take of the run's work, spent or not.
+        left: work that is left, a few pairs where the run is too short for its share to pay for them.
     """
 
     def __init__(self, cost: LayoutCost, sizes: DatasetLengths, trained: int, passes: int) -> None:
@@ -107,7 +112,8 @@ class CheckBudget:
         # than their share.
         expected = float(np.mean(_of(cost, 1, sizes.spans))) * trained * passes
         self._least = _FEWEST_PAIRS * float(np.mean(self.prices(sizes)))
-        self.left = max(_SHARE * expected, self._least)
+        self.share = _SHARE * expected
+        self.left = max(self.share, self._least)
 
     def prices(self, sizes: DatasetLengths) -> npt.NDArray[np.float64]:
         """Return the work of checking each pair alone: as plain TRL computes it, and with its prompt computed once."""
@@ -124,6 +130,25 @@ class CheckBudget:
             return False
         self.left -= work
         return True
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """What the checks of a run compute with.
+
+    Attributes:
+        trainer: TRL's DPOTrainer.
+        models: the policy and, where there is one, the reference's model, without adapters.
+        sizes: of the training pairs.
+        budget: of the checks.
+        trained: pairs that all steps of the run train on, repetitions counted.
+    """
+
+    trainer: Any
+    models: Sequence[Any]
+    sizes: DatasetLengths
+    budget: CheckBudget
+    trained: int
 
 
 def largest_affordable(sizes: DatasetLengths, by: Lengths, budget: CheckBudget, longest_row: float) -> int | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from transformers.pytorch_utils import Conv1D
 
 from dpo_tui.train.model import varlen_attention
 from dpo_tui.train.model.varlen_attention import Sequences
@@ -263,12 +264,13 @@ def backbone_of(model: Any) -> Any:
 
 def layout_cost(model: Any, backbone: Any) -> LayoutCost:
     """Count the multiplications of a forward pass from the shapes of a model's layers."""
-    linear = sum(
-        module.in_features * module.out_features
-        for module in backbone.modules()
+    linear = 0
+    for module in backbone.modules():
         # A LoRA layer has the shape of the layer that it wraps, which is counted by itself.
-        if hasattr(module, "in_features") and hasattr(module, "out_features") and not hasattr(module, "base_layer")
-    )
+        if hasattr(module, "in_features") and hasattr(module, "out_features") and not hasattr(module, "base_layer"):
+            linear += module.in_features * module.out_features
+        elif isinstance(module, Conv1D):  # GPT-2's
+            linear += module.weight.numel()
     config = model.config
     if config._attn_implementation in ("flex_attention", varlen_attention.NAME):
         # Blocks that no query attends to are skipped, or there is no mask, and no layout lets a token attend to more
