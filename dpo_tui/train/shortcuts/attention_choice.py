@@ -52,7 +52,7 @@ class Passes(Protocol):
 
 
 @dataclass
-class Candidate:
+class MeasuredAttention:
     """What was measured of an attention implementation; None where it was not.
 
     Attributes:
@@ -78,12 +78,12 @@ class AttentionChoice:
         name: of it.
         why: the reason, as a clause.
         candidates: what was measured, empty where nothing was.
-        noise: how far plain TRL's own layouts are apart, by the names of the differences of :class:`Candidate`.
+        noise: how far plain TRL's own layouts are apart, by the names of the differences of :class:`MeasuredAttention`.
     """
 
     name: str
     why: str
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: list[MeasuredAttention] = field(default_factory=list)
     noise: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -134,9 +134,9 @@ class _Measurement:
         self._began = clock()
         self._longest = 0.0
 
-    def of(self, names: Sequence[str]) -> tuple[list[Candidate], dict[str, float]]:
+    def of(self, names: Sequence[str]) -> tuple[list[MeasuredAttention], dict[str, float]]:
         """Measure candidates; return them with plain TRL's own differences."""
-        candidates = [Candidate(name) for name in names]
+        candidates = [MeasuredAttention(name) for name in names]
         noise: dict[str, float] = {}
         try:
             first, *others = self._within_limit(self._passes.plain)
@@ -153,7 +153,7 @@ class _Measurement:
                 candidate.why_not = self._reason(error)
         return candidates, noise
 
-    def _measure(self, candidate: Candidate, plain: PassResult, noise: dict[str, float]) -> None:
+    def _measure(self, candidate: MeasuredAttention, plain: PassResult, noise: dict[str, float]) -> None:
         found = self._within_limit(lambda: self._passes.shared(candidate.name))
         candidate.logps_differ = largest_difference(plain.logps, found.logps)
         candidate.gradients_differ = _gradients_differ(plain, found)
@@ -196,7 +196,7 @@ def _gradients_differ(plain: PassResult, other: PassResult) -> float:
     return share if share == share else float("inf")  # noqa: PLR0124 - only NaN differs from itself
 
 
-def _of_all_ranks(found: list[Candidate]) -> Candidate:
+def _of_all_ranks(found: list[MeasuredAttention]) -> MeasuredAttention:
     """Return one candidate for what every rank has measured of it: the slowest, the largest differences."""
 
     def largest(name: str) -> float | None:
@@ -205,4 +205,4 @@ def _of_all_ranks(found: list[Candidate]) -> Candidate:
 
     why_not = next((one.why_not for one in found if one.why_not), "")
     differences = largest("logps_differ"), largest("gradients_differ")
-    return Candidate(found[0].name, None if why_not else largest("seconds"), *differences, why_not)
+    return MeasuredAttention(found[0].name, None if why_not else largest("seconds"), *differences, why_not)

@@ -12,7 +12,13 @@ from dpo_tui.train.shortcuts.attention_choice import AttentionChoice, choose_att
 from dpo_tui.train.shortcuts.check_budget import CheckedRun, step_passes
 from dpo_tui.train.shortcuts.equivalence_check import Switch
 from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
-from dpo_tui.train.shortcuts.training_passes import TrainingPasses, clock, release_memory, set_attention
+from dpo_tui.train.shortcuts.training_passes import (
+    TrainingPasses,
+    checkpointing,
+    clock,
+    release_memory,
+    set_attention,
+)
 from dpo_tui.train.worker.distributed import values_of_ranks
 
 LEFT_OUT = {
@@ -45,8 +51,6 @@ def attention_of_run(run: CheckedRun, switch: Switch, obstacle: str | None) -> A
     if is_sharded(run.trainer.model) or run.trainer.is_fsdp_enabled or run.trainer.is_deepspeed_enabled:
         return AttentionChoice(own, "the model is spread over several processes, and nothing was measured")
     arguments = run.trainer.args
-    if arguments.gradient_checkpointing and not getattr(run.models[0], "is_gradient_checkpointing", True):
-        return AttentionChoice(own, "checkpointing begins with the training: a pass would need more memory before it")
     pairs = arguments.per_device_train_batch_size
     passes = passes_of_choice(len(names)) * step_passes(checkpointed=arguments.gradient_checkpointing)
     if passes * pairs * run.budget.cost.of(1, int(run.sizes.spans.mean())) > run.budget.share:
@@ -55,7 +59,8 @@ def attention_of_run(run: CheckedRun, switch: Switch, obstacle: str | None) -> A
         measured = TrainingPasses(run, switch)
     except ValueError as error:
         return AttentionChoice(own, str(error))
-    choice = choose_attention(names, measured, clock)
+    with checkpointing(run.trainer, run.models[0]):
+        choice = choose_attention(names, measured, clock)
     set_attention(run.models, choice.name)
     release_memory()
     return choice

@@ -7,7 +7,7 @@ as its metrics, is touched, and no optimizer is needed.
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,33 @@ def clock() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+@contextlib.contextmanager
+def checkpointing(trainer: Any, model: Any) -> Iterator[None]:
+    """Compute activations twice where the training does: Trainer turns that on only when the training begins.
+
+    Args:
+        trainer: TRL's DPOTrainer.
+        model: its policy without the adapter.
+    """
+    arguments = trainer.args
+    if not arguments.gradient_checkpointing or any(
+        getattr(one, "gradient_checkpointing", False) for one in model.modules()
+    ):
+        yield
+        return
+    options = dict(arguments.gradient_checkpointing_kwargs or {})
+    # Of Trainer's own, and not of torch's function.
+    own = {name: options.pop(name) for name in ("every_n_layers", "offload") if name in options}
+    # transformers 5.23 renamed both, and warns of the older names.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    disable = getattr(model, "activation_checkpointing_disable", None) or model.gradient_checkpointing_disable
+    enable(options or None, **own)
+    try:
+        yield
+    finally:
+        disable()
 
 
 def release_memory() -> None:

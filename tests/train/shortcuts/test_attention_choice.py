@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dpo_tui.train.shortcuts import attention_choice
-from dpo_tui.train.shortcuts.attention_choice import Candidate, PassResult, choose_attention, passes_of_choice
+from dpo_tui.train.shortcuts.attention_choice import MeasuredAttention, PassResult, choose_attention, passes_of_choice
 
 LOGPS, GRADIENTS = torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([3.0, 4.0])
 
@@ -126,9 +126,9 @@ def test_no_more_passes_are_made_than_the_budget_counts() -> None:
 def test_ranks_take_the_same_one_by_the_slowest_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """varlen is fastest here, slow on another rank, and flex_attention is refused there."""
     there = [
-        Candidate("sdpa", 0.5, 0.0, 0.0),
-        Candidate("varlen", 0.9, 0.0, 0.0),
-        Candidate("flex_attention", None, None, None, "no compiler"),
+        MeasuredAttention("sdpa", 0.5, 0.0, 0.0),
+        MeasuredAttention("varlen", 0.9, 0.0, 0.0),
+        MeasuredAttention("flex_attention", None, None, None, "no compiler"),
     ]
     monkeypatch.setattr(attention_choice, "values_of_ranks", lambda here: [here, there])
     choice = choose(StandIn({"sdpa": 0.4, "varlen": 0.1, "flex_attention": 0.2}))
