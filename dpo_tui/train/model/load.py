@@ -104,14 +104,21 @@ def load_model(
             f"[model_init] {', '.join(config.model_init)}: the model cannot be loaded with them: {error}",
             hint="mend or remove them in the config",
         ) from error
-    if config.attn_implementation == varlen_attention.NAME and (obstacle := varlen_attention.model_obstacle(model)):
-        raise TrainingError(
-            f'attn_implementation = "{varlen_attention.NAME}": {obstacle}', hint='leave attn_implementation at "auto"'
-        )
+    if config.attn_implementation == varlen_attention.NAME:
+        _set_varlen_attention(model)
     # The key-value cache is for generation, which asks for it; in training with checkpointing it only causes warnings.
     model.config.use_cache = False
     disable_4bit_repacking(model)
     return model
+
+
+def _set_varlen_attention(model: Any) -> None:
+    if obstacle := varlen_attention.model_obstacle(model):
+        raise TrainingError(
+            f'attn_implementation = "{varlen_attention.NAME}": {obstacle}', hint='leave attn_implementation at "auto"'
+        )
+    varlen_attention.register()
+    model.set_attn_implementation(varlen_attention.NAME)
 
 
 def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
@@ -123,9 +130,9 @@ def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
     """
     dtype = device.dtype if config.use_lora else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
-    if config.attn_implementation == varlen_attention.NAME:
-        varlen_attention.register()
-    if config.attn_implementation != "auto":
+    # Attention for variable lengths is set once the model is here: a family with attention code of its own would fail
+    # on the name before it can be asked.
+    if config.attn_implementation not in ("auto", varlen_attention.NAME):
         options["attn_implementation"] = config.attn_implementation
     if config.use_4bit:
         options["quantization_config"] = BitsAndBytesConfig(

@@ -78,7 +78,7 @@ class Sequences:
 
 
 def register() -> None:
-    """Make the implementation known to transformers, before a model is loaded with it; doing so twice is harmless."""
+    """Make the implementation known to transformers, before a model gets it; doing so twice is harmless."""
     AttentionInterface.register(NAME, varlen_attention_forward)
     AttentionMaskInterface.register(NAME, sdpa_mask)
 
@@ -107,6 +107,8 @@ def model_obstacle(model: Any) -> str | None:
         return f"the model caps attention scores softly (attn_logit_softcapping = {cap:g}), which varlen_attn cannot"
     if any(name.rpartition(".")[2] == "sinks" for name, _ in model.named_parameters()):
         return "the model has attention sinks, which varlen_attn has not"
+    if not model._supports_sdpa:
+        return "the model has no SDPA, which computes everything but packed rows"
     if not model._supports_flash_attn:
         return "transformers has no FlashAttention for the model, which is what varlen_attn computes"
     heads = getattr(config, "num_attention_heads", None)
