@@ -125,6 +125,31 @@ def test_a_window_that_is_not_passed_on_ends_sharing_in_words() -> None:
     assert "slides over 12 tokens by its config, and None by its call" in sharing.ended
 
 
+def test_a_layer_that_attends_without_the_registry_ends_sharing_in_words() -> None:
+    """It may have attended to anything: the layout would have been ignored there."""
+    model, sharing = made("llama", "varlen"), PrefixSharing()
+    sharing.install(model)
+    model.model.layers[1].self_attn.forward = lambda hidden_states, **_: (hidden_states.cumsum(1), None)
+    with sharing:
+        states_and_gradients(model, batch())
+    assert "2 of 3 layers take their attention from transformers' registry" in sharing.ended
+
+
+def test_queries_that_norms_left_in_fp32_are_computed_in_autocasts_type() -> None:
+    """As SDPA does: its output has the type of the products around it."""
+    model, sharing = made("qwen3", "varlen"), PrefixSharing()
+    sharing.install(model)
+    kinds = []
+    layer = model.model.layers[0].self_attn
+    layer.o_proj.register_forward_pre_hook(lambda module, given: kinds.append(given[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        backbone_of(model)(**batch(), use_cache=False)
+        with sharing:
+            backbone_of(model)(**batch(), use_cache=False)
+    assert kinds == [torch.bfloat16, torch.bfloat16]
+    assert sharing.count.saved > 0
+
+
 @pytest.mark.parametrize("reentrant", [False, True], ids=["hooks", "reentrant"])
 def test_checkpointing_and_offloaded_activations_change_nothing(reentrant: bool) -> None:
     """Saved tensors come back as copies, as from main memory, and layers are computed again in the backward pass."""
