@@ -205,4 +205,4 @@ def _of_all_ranks(found: list[MeasuredAttention]) -> MeasuredAttention:
 
     why_not = next((one.why_not for one in found if one.why_not), "")
     differences = largest("logps_differ"), largest("gradients_differ")
-    return MeasuredAttention(found[0].name, None if why_not else largest("seconds"), *differences, why_not)
+    return MeasuredAttention(found[0].name, largest("seconds"), *differences, why_not)
