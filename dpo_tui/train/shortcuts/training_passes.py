@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpo_tui.train.model import varlen_attention
 from dpo_tui.train.shortcuts.attention_choice import PassResult
 from dpo_tui.train.shortcuts.check_budget import CheckedRun, DatasetLengths
 from dpo_tui.train.shortcuts.equivalence_check import Batch, Switch, collated, padded, token_logps
@@ -129,6 +130,8 @@ def release_memory() -> None:
 
 def set_attention(models: Sequence[Any], name: str) -> None:
     """Change the attention implementation of models."""
+    if name == varlen_attention.NAME:
+        varlen_attention.register()
     for model in models:
         if model.config._attn_implementation != name:
             model.set_attn_implementation(name)

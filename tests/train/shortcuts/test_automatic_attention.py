@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
 
+from benchmarks.gpu_parts import varlen_reference
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.shortcuts import automatic_attention, training_passes
 from dpo_tui.train.shortcuts.automatic_attention import LEFT_OUT, candidates
@@ -21,7 +23,10 @@ from tests.support.varlen_on_cpu import referenced
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let varlen be chosen, and every pass take a second; under varlen a tenth. Returns what the passes ran under."""
-    referenced(monkeypatch)
+    varlen_reference.stand_in(monkeypatch.setattr)
+    # As where no other test has made it known to transformers.
+    for registry in (AttentionInterface, AttentionMaskInterface):
+        monkeypatch.delitem(registry._global_mapping, "varlen", raising=False)
     monkeypatch.setattr(automatic_attention, "LEFT_OUT", {})
     monkeypatch.setattr(automatic_attention, "varlen_obstacle", lambda kind, dtype: None)
     seconds, ran = [0.0], []
