@@ -18,7 +18,8 @@ The parts, in their order (`benchmarks/gpu_parts/registry.py`); each table is pr
 - b worker: supervised runs of the demo's model: LoRA, NF4 stopped and resumed, out of memory and retried.
 - c memory: estimate ÷ measured peak − 1 for each row; measured is the allocator's peak and the CUDA context, under
   caps that imitate cards of 12, 16 and 24 GB. Below zero the estimate promises too much.
-- d speed: pairs/s, tokens/s, MFU, peak, first step, loss difference: TRL, TRL with precompute, ours.
+- d speed: pairs/s, tokens/s, MFU, peak, first step, loss difference: TRL, TRL with precompute, ours by a mask,
+  FlexAttention, and attention for variable lengths, packed and pair by pair. In a dry run a reference computes these.
 - e profile: where the GPU's time goes in the fastest of our ways.
 - f exactness: ours against TRL, beside TRL against itself in another batch layout.
 

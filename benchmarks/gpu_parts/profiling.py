@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_parts.session import NotMeasured, Part, Session
-from benchmarks.gpu_parts.speed import OURS_EACH_TIME, OURS_FLEX, OURS_ONCE, WARM_UP, WORKLOADS, setup_of
+from benchmarks.gpu_parts.speed import OURS_ONCE, WARM_UP, WAYS, WORKLOADS, setup_of
 from benchmarks.gpu_parts.training_setup import free_memory
 from benchmarks.gpu_parts.ways import Way
 
@@ -38,7 +38,7 @@ def measure(session: Session) -> None:
 
 def fastest(results: Path, workload: str) -> Way:
     """Return our fastest way on a workload, as part d has measured it; the sdpa mask where it has not."""
-    ours = {f"{workload}: {way.name}": way for way in (OURS_EACH_TIME, OURS_ONCE, OURS_FLEX)}
+    ours = {f"{workload}: {way.name}": way for way in WAYS if way.ours}
     measured: dict[str, float] = {}
     for text in results.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
@@ -55,7 +55,7 @@ def _profiled(session: Session, workload: Any, way: Way) -> Mapping[str, Any]:
     from benchmarks.gpu_parts.clock import StepClock
 
     free_memory()
-    setup = setup_of(session, workload, flex=way is OURS_FLEX, steps=WARM_UP + _STEPS)
+    setup = setup_of(session, workload, way, steps=WARM_UP + _STEPS)
     trainer = setup.trainer(way)
     clock = StepClock(WARM_UP, float("inf"))
     profiler = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])

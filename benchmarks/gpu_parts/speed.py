@@ -51,14 +51,13 @@ WORKLOADS = (
 )
 OURS_EACH_TIME = replace(OURS, name="ours, sdpa mask", reference_once=False)
 OURS_ONCE = replace(OURS, name="ours, sdpa mask, reference once", reference_once=True)
-OURS_FLEX = replace(OURS, name="ours, flex, reference once", reference_once=True)
+OURS_FLEX = replace(OURS_ONCE, name="ours, flex, reference once", attention="flex_attention")
+OURS_PACKED = replace(OURS_ONCE, name="ours, varlen, packed, reference once", attention="varlen")
+OURS_VARLEN = replace(OURS_PACKED, name="ours, varlen, pair by pair, reference once", one_pair_at_a_time=True)
 # Of most interest first: the time may end before all are measured.
-WAYS = (TRL, OURS_ONCE, OURS_EACH_TIME, OURS_FLEX, TRL_PRECOMPUTE)
-NOT_BUILT = {
-    "ours, varlen": "prompts shared by torch's attention for variable lengths",
-    "ours, varlen, packed": "several pairs in a row without padding, by the same attention",
-    "ours, two ranks": "a run on several GPUs",
-}
+WAYS = (TRL, OURS_ONCE, OURS_PACKED, OURS_EACH_TIME, OURS_FLEX, TRL_PRECOMPUTE, OURS_VARLEN)
+_DRY_WAYS = (TRL, OURS_PACKED, OURS_VARLEN)
+NOT_BUILT = {"ours, two ranks": "a run on several GPUs"}
 
 
 def measure(session: Session) -> None:
@@ -67,7 +66,7 @@ def measure(session: Session) -> None:
 
     clock = PreparationClock.installed()
     plain: dict[str, dict[str, Any]] = {workload.name: {} for workload in WORKLOADS}
-    for way in WAYS[:3] if session.dry else WAYS:
+    for way in _DRY_WAYS if session.dry else WAYS:
         for workload in WORKLOADS[:1] if session.dry else WORKLOADS:
             session.measure(
                 f"{workload.name}: {way.name}",
@@ -78,8 +77,8 @@ def measure(session: Session) -> None:
         session.measure(name, partial(_missing, what))
 
 
-def setup_of(session: Session, workload: Workload, *, flex: bool = False, steps: int = WARM_UP + STEPS) -> Setup:
-    """Return a workload's model, config and pairs."""
+def setup_of(session: Session, workload: Workload, way: Way, *, steps: int = WARM_UP + STEPS) -> Setup:
+    """Return a workload's model, config and pairs for one way."""
     batch, longest, count = workload.batch, workload.longest, steps
     if session.dry:
         batch, longest, count = 2, 64, WARM_UP + 1
@@ -93,14 +92,11 @@ def setup_of(session: Session, workload: Workload, *, flex: bool = False, steps:
     settings: dict[str, Any] = {
         "use_4bit": workload.four_bit,
         "max_seq_length": longest,
-        "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": 1,
         "max_steps": count,
         "learning_rate": 5e-6,
         "lora_r": 16,
+        **way.settings(batch, dry=session.dry),
     }
-    # FlexAttention trains on GPUs only.
-    settings |= {"attn_implementation": "flex_attention"} if flex and not session.dry else {}
     return Setup.prepared(session.scratch, workload.model, data, settings, tiny=session.dry)
 
 
@@ -110,7 +106,7 @@ def _timed(session: Session, workload: Workload, way: Way, clock: Any, plain: di
     from benchmarks.gpu_parts.clock import StepClock
 
     free_memory()
-    setup = setup_of(session, workload, flex=way is OURS_FLEX)
+    setup = setup_of(session, workload, way)
     clock.reset()
     trainer = setup.trainer(way)
     steps = StepClock(WARM_UP, _TRAINING_SECONDS)
@@ -118,7 +114,7 @@ def _timed(session: Session, workload: Workload, way: Way, clock: Any, plain: di
     trainer.train()
     pairs = len(trainer.train_dataset)
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
-    seconds, batch = sum(steps.steps), setup.config.per_device_train_batch_size
+    seconds, batch = sum(steps.steps), setup.config.process_batch
     a_pair = seconds / (len(steps.steps) * batch)
     figures: dict[str, Any] = {
         "pairs_a_second": 1 / a_pair,
@@ -134,6 +130,7 @@ def _timed(session: Session, workload: Workload, way: Way, clock: Any, plain: di
         report = shortcuts.report()
         figures["saved_tokens"] = report["share_prefix"]["saved"]
         figures["why_not_shared"] = report["share_prefix"]["why"]
+        figures["attention"] = setup.attention
     # The reference's pass is over all pairs, once for all epochs.
     once = clock.reference / pairs
     figures |= {"pairs_a_second_1_epoch": 1 / (a_pair + once), "pairs_a_second_3_epochs": 1 / (a_pair + once / _EPOCHS)}
@@ -183,7 +180,8 @@ PART = Part(
     title="Speed against TRL",
     meaning=(
         "LoRA of rank 16 on all linear layers, checkpointed activations, the same pairs, arguments and seed for every "
-        f"way; {WARM_UP} steps of warm-up, then up to {STEPS} steps. `pairs_a_second`: of these steps alone; "
+        'way; "pair by pair" accumulates a batch over passes of one pair. '
+        f"{WARM_UP} steps of warm-up, then up to {STEPS} steps. `pairs_a_second`: of these steps alone; "
         "`_1_epoch` and `_3_epochs` add the reference's pass where it is made once. `tokens_a_second`: of both answers "
         "with their prompts, without padding. `mfu`: useful operations of plain DPO (6 a weight and token) against the "
         "GPU's dense 16-bit peak. `before_first_step`: the check of shortcuts and the reference's pass; `first_step` "

@@ -27,6 +27,7 @@ def measure(session: Session) -> None:
                 partial(_check_set, session, number, four_bit=four_bit),
                 needs=6,
             )
+    session.measure("choice of attention, bf16", lambda: _choice(session), needs=15)
     session.measure("three steps, NF4", lambda: _steps(_setup(session, four_bit=True)), needs=8)
     session.measure("three steps, NF4 in fp16", lambda: _steps(_in_half(_setup(session, four_bit=True))), needs=8)
     session.measure("KL estimate, long prompt", lambda: _kl(session), needs=12)
@@ -74,6 +75,24 @@ def _check(setup: Setup) -> Mapping[str, Any]:
         "labelled_head": decided["labelled_head"]["on"],
         "why": decided["share_prefix"]["why"] or decided["labelled_head"]["why"],
     }
+
+
+def _choice(session: Session) -> Mapping[str, Any]:
+    """Let attention for variable lengths be chosen, which ``auto`` still leaves out."""
+    from dpo_tui.train.shortcuts import automatic_attention
+
+    # So many steps that the choice takes a small part of them; none is made.
+    setup = _setup(session, four_bit=False, max_steps=1_000_000)
+    reason = automatic_attention.LEFT_OUT.pop("varlen")
+    try:
+        trainer = setup.trainer(OURS)
+    finally:
+        automatic_attention.LEFT_OUT["varlen"] = reason
+    chosen = trainer.shortcuts.report()["attention"]
+    del trainer
+    free_memory()
+    candidates = {one["name"]: one["seconds"] or one["why_not"] for one in chosen.get("candidates", [])}
+    return {"attention": chosen["name"], "why": chosen["why"], "candidates": candidates}
 
 
 def _differences(trainer: Any, batch: dict[str, Any]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_parts import random_models
+from benchmarks.gpu_parts import random_models, varlen
 from benchmarks.gpu_parts.ways import Way, trainer_of
 from dpo_tui.config.files import from_values
 from dpo_tui.config.schema import Config
@@ -65,6 +65,12 @@ class Setup:
         )
         return cls(model, config, choose_device(config), load_datasets(config), load_tokenizer(config)[0], tiny)
 
+    @property
+    def attention(self) -> str:
+        """What computes attention, for a table."""
+        stands_in = self.config.attn_implementation == "varlen" and self.device.kind != "cuda"
+        return self.config.attn_implementation + (", by a reference in plain operations" if stands_in else "")
+
     def on(self, device: TrainingDevice) -> "Setup":
         """Return the same with another device, or another precision on it."""
         return replace(self, device=device)
@@ -75,7 +81,12 @@ class Setup:
         Args:
             way: which trainer.
             adjust: called with the model first.
+
+        Raises:
+            NotMeasured: this GPU, or this torch, lacks the attention that the config names.
         """
+        if self.config.attn_implementation == "varlen":
+            varlen.make_available(self.device)
         model = random_models.random_model(
             self.model,
             "cuda" if self.device.kind == "cuda" else "cpu",

@@ -2,9 +2,13 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.gpu_parts import varlen_reference
 from benchmarks.gpu_parts.session import NotMeasured
+
+if TYPE_CHECKING:
+    from dpo_tui.train.model.device import TrainingDevice
 
 _HEADS, _KEY_HEADS, _SIZE = 4, 2, 64
 _QUERIES, _KEYS = (5, 7, 3), (5, 12, 40)  # equal, shorter, much shorter than the keys
@@ -66,6 +70,22 @@ def alignment(*, window: int | None = None) -> Mapping[str, Any]:
         "differs_from_end": differences["end"],
         "differs_from_start": differences["start"],
     }
+
+
+def make_available(device: "TrainingDevice") -> None:
+    """Let models be made with this attention: by torch's kernel on a GPU, by the reference elsewhere.
+
+    Raises:
+        NotMeasured: this GPU, or this torch, has no such kernel.
+    """
+    from dpo_tui.train.model import varlen_attention
+    from dpo_tui.train.model.device import varlen_obstacle
+
+    if device.kind != "cuda":
+        varlen_reference.stand_in()
+    elif obstacle := varlen_obstacle(device.kind, device.dtype):
+        raise NotMeasured(obstacle)
+    varlen_attention.register()
 
 
 def _by_sdpa(inputs: Sequence[Any], gradient: Any, aligned: str, window: int | None) -> list[Any]:

@@ -24,12 +24,31 @@ class Way:
         ours: dpo-tui's trainer, with the shortcuts that the config allows; else TRL's with the same arguments.
         reference_once: whether the reference is scored once, before training; None leaves it to dpo-tui.
         padding: rows padded to a multiple of this (TRL only), for another batch layout.
+        attention: attn_implementation.
+        one_pair_at_a_time: a batch in as many passes as it has pairs, accumulated; so pairs are not packed.
     """
 
     name: str
     ours: bool
     reference_once: bool | None = False
     padding: int | None = None
+    attention: str = "auto"
+    one_pair_at_a_time: bool = False
+
+    def settings(self, batch: int, *, dry: bool) -> dict[str, Any]:
+        """Return the settings by which a config trains in this way.
+
+        Args:
+            batch: pairs of a step.
+            dry: on the CPU, where FlexAttention does not train.
+        """
+        attention = "auto" if dry and self.attention == "flex_attention" else self.attention
+        passes = batch if self.one_pair_at_a_time else 1
+        return {
+            "attn_implementation": attention,
+            "per_device_train_batch_size": batch // passes,
+            "gradient_accumulation_steps": passes,
+        }
 
 
 TRL = Way("trl", ours=False)

@@ -240,6 +240,20 @@ def shared_prompts_need_two_answers(config: Config) -> ConfigProblem | None:
 
 
 @rule
+def varlen_with_shared_prompts(config: Config) -> ConfigProblem | None:
+    """It computes packed rows of shared prompts; everything else is SDPA's, and the setting would do nothing."""
+    if config.attn_implementation != "varlen":
+        return None
+    if strategy_of(config).sequences_per_example == 1:
+        why = f"shares the prompt of two answers, and with strategy = {config.strategy} an example has one"
+    elif config.share_prefix == "off":
+        why = 'computes shared prompts, and share_prefix = "off"'
+    else:
+        return None
+    return ConfigProblem("attn_implementation", "varlen", f"{why}; sdpa does what is left")
+
+
+@rule
 def strategy_can_train_with_its_settings(config: Config) -> ConfigProblem | None:
     """The trainer of the strategy raises, or has no such loss."""
     refusal = strategy_of(config).refusal(config.model_dump())

@@ -65,12 +65,13 @@ class ModelSection(Section):
         advanced=True,
     )
     attn_implementation: Literal[
-        "auto", "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"
+        "auto", "eager", "sdpa", "flex_attention", "varlen", "flash_attention_2", "flash_attention_3"
     ] = setting(
         "auto",
         "attention",
-        "Which attention code runs. auto leaves it to transformers (SDPA). flex_attention trains on GPUs only; with "
-        "FlashAttention no prompts are shared.",
+        "Which attention code runs. auto leaves it to transformers (SDPA). flex_attention trains on GPUs only, and so "
+        "does varlen, torch's attention for variable lengths, which shares prompts without a mask; no GPU has tried "
+        "either yet. With FlashAttention no prompts are shared.",
         advanced=True,
     )
     chat_template: str | None = setting(

@@ -358,6 +358,10 @@ def _notes(config: Config, arch: Architecture, work: Workload, longest: int | No
             "FlexAttention was counted like SDPA; that it needs no more is not measured",
         ),
         (
+            lambda: config.attn_implementation == "varlen",
+            "attention for variable lengths was counted like SDPA; that it needs no more is not measured",
+        ),
+        (
             lambda: strategy.data is DataForm.PAIRS and not strategy.has_reference,
             "no reference: neither a copy of the model nor a pass of one in any step",
         ),

@@ -9,6 +9,7 @@ import torch
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.devices import DEVICES_VARIABLE
+from dpo_tui.train.model import varlen_attention
 
 # NVIDIA Ampere; older devices emulate bfloat16, slowly or not at all.
 _BF16_CAPABILITY = (8, 0)
@@ -61,13 +62,35 @@ def require_trainable_attention(config: Config, device: TrainingDevice) -> None:
     """Check that the attention implementation has a backward pass on a device.
 
     Raises:
-        TrainingError: FlexAttention without a GPU; torch would fail in the first step, after the model is loaded.
+        TrainingError: FlexAttention or attention for variable lengths without a GPU that has it; torch would fail in
+            the first step, after the model is loaded.
     """
+    varlen = config.attn_implementation == varlen_attention.NAME
+    if varlen and (obstacle := varlen_obstacle(device.kind, device.dtype)):
+        raise TrainingError(
+            f'attn_implementation = "{varlen_attention.NAME}": {obstacle}', hint='leave attn_implementation at "auto"'
+        )
     if config.attn_implementation == "flex_attention" and device.kind != "cuda":
         raise TrainingError(
             'attn_implementation = "flex_attention" trains on GPUs only: torch has no gradient for it here',
             hint='leave attn_implementation at "auto"',
         )
+
+
+def varlen_obstacle(kind: str, dtype: torch.dtype) -> str | None:
+    """Return why attention for variable lengths does not train on a device, as a clause; None where it does.
+
+    Args:
+        kind: torch's name of the device type.
+        dtype: of the matrix products.
+    """
+    if kind != "cuda":
+        return "torch has a kernel of it for NVIDIA GPUs only"
+    if dtype not in (torch.bfloat16, torch.float16):
+        return "it computes in bf16 and fp16, and this run in fp32"
+    if (found := torch.cuda.get_device_capability(torch.cuda.current_device())) < varlen_attention.CAPABILITY:
+        return "it needs compute capability {}.{}, and this GPU has {}.{}".format(*varlen_attention.CAPABILITY, *found)
+    return varlen_attention.kernel_obstacle()
 
 
 def _cuda(config: Config) -> TrainingDevice:

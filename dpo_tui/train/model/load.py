@@ -15,6 +15,7 @@ from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.data.tokens.template_defaults import with_defaults
 from dpo_tui.data.tokens.tokenizer_settings import no_padding_token, unknown_eos_token
 from dpo_tui.errors import TrainingError
+from dpo_tui.train.model import varlen_attention
 from dpo_tui.train.model.checked_loading import Report, load_checked
 from dpo_tui.train.model.device import TrainingDevice
 from dpo_tui.train.model.model_class import model_class
@@ -88,7 +89,7 @@ def load_model(
         warn: receives a sentence where the model's files hold weights that are not used.
 
     Raises:
-        TrainingError: a weight of the model is in none of its files.
+        TrainingError: a weight of the model is in none of its files, or its attention is not one for variable lengths.
     """
     trust_code_of(config)
     if config.attn_implementation == "flex_attention":
@@ -103,10 +104,21 @@ def load_model(
             f"[model_init] {', '.join(config.model_init)}: the model cannot be loaded with them: {error}",
             hint="mend or remove them in the config",
         ) from error
+    if config.attn_implementation == varlen_attention.NAME:
+        _set_varlen_attention(model)
     # The key-value cache is for generation, which asks for it; in training with checkpointing it only causes warnings.
     model.config.use_cache = False
     disable_4bit_repacking(model)
     return model
+
+
+def _set_varlen_attention(model: Any) -> None:
+    if obstacle := varlen_attention.model_obstacle(model):
+        raise TrainingError(
+            f'attn_implementation = "{varlen_attention.NAME}": {obstacle}', hint='leave attn_implementation at "auto"'
+        )
+    varlen_attention.register()
+    model.set_attn_implementation(varlen_attention.NAME)
 
 
 def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
@@ -118,7 +130,9 @@ def loading_options(config: Config, device: TrainingDevice) -> dict[str, Any]:
     """
     dtype = device.dtype if config.use_lora else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "revision": config.model_revision or "main"}
-    if config.attn_implementation != "auto":
+    # Attention for variable lengths is set once the model is here: a family with attention code of its own would fail
+    # on the name before it can be asked.
+    if config.attn_implementation not in ("auto", varlen_attention.NAME):
         options["attn_implementation"] = config.attn_implementation
     if config.use_4bit:
         options["quantization_config"] = BitsAndBytesConfig(

@@ -103,6 +103,10 @@ class CheckBudget:
         sizes: of the training pairs.
         trained: pairs that all steps of the run train on, repetitions counted.
         passes: from :func:`step_passes`.
+
+    Attributes:
+        share: that the checks may take of the run's work, spent or not.
+        left: work that is left, a few pairs where the run is too short for its share to pay for them.
     """
 
     def __init__(self, cost: LayoutCost, sizes: DatasetLengths, trained: int, passes: int) -> None:
@@ -111,7 +115,8 @@ class CheckBudget:
         # than their share.
         expected = float(np.mean(_of(cost, 1, sizes.spans))) * trained * passes
         self._least = _FEWEST_PAIRS * float(np.mean(self.prices(sizes)))
-        self.left = max(_SHARE * expected, self._least)
+        self.share = _SHARE * expected
+        self.left = max(self.share, self._least)
 
     def prices(self, sizes: DatasetLengths) -> npt.NDArray[np.float64]:
         """Return the work of checking each pair alone: as plain TRL computes it, and with its prompt computed once."""
@@ -128,6 +133,25 @@ class CheckBudget:
             return False
         self.left -= work
         return True
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """What the checks of a run compute with.
+
+    Attributes:
+        trainer: TRL's DPOTrainer.
+        models: the policy and, where there is one, the reference's model, without adapters.
+        sizes: of the training pairs.
+        budget: of the checks.
+        trained: pairs that all steps of the run train on, repetitions counted.
+    """
+
+    trainer: Any
+    models: Sequence[Any]
+    sizes: DatasetLengths
+    budget: CheckBudget
+    trained: int
 
 
 def largest_affordable(sizes: DatasetLengths, by: Lengths, budget: CheckBudget, longest_row: float) -> int | None:

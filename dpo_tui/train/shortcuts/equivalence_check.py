@@ -22,7 +22,8 @@ _CPU_PROMPT_TOKENS = 24
 _CPU_ANSWER_TOKENS = 8
 # In nats a token. In fp32 both ways agreed within 1e-5 on every model tried; a wrong mask or position moves single
 # tokens by tenths.
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
+"""Differences of log-probabilities up to it count as none."""
 NOISE_FACTOR = 4.0
 """Half precision rounds differently in every batch layout: so many times plain TRL's own difference is allowed."""
 _EXTRA_PADDING = 8
@@ -71,7 +72,7 @@ def _shorten_on_cpu(row: dict[str, Any], device_type: str) -> dict[str, Any]:
     return row | {name: row[name][part] for name, part in parts.items()}
 
 
-def token_logps(trainer: Any, batch: Batch, *, auxiliary: bool = False) -> torch.Tensor:
+def token_logps(trainer: Any, batch: Batch, *, auxiliary: bool = False, gradients: bool = False) -> torch.Tensor:
     """Return log π(token) of every token of an answer, ``[K]`` for the ``K`` such tokens of the batch, in fp32.
 
     Where the config names a reference, which may be of another family, its log-probabilities follow.
@@ -80,12 +81,14 @@ def token_logps(trainer: Any, batch: Batch, *, auxiliary: bool = False) -> torch
         trainer: TRL's DPOTrainer.
         batch: collated.
         auxiliary: append the load-balancing loss of a mixture of experts, where TRL adds it to its own.
+        gradients: let the policy's have gradients.
     """
-    logps = _logps_of(trainer, trainer.model, batch, auxiliary=auxiliary)
+    with torch.set_grad_enabled(gradients):
+        logps = _logps_of(trainer, trainer.model, batch, auxiliary=auxiliary)
     reference = trainer.ref_model if getattr(trainer, "config", None) and trainer.config.ref_model else None
     if reference is None:
         return logps
-    with preserved_state(reference):
+    with preserved_state(reference), torch.no_grad():
         return torch.cat([logps, _logps_of(trainer, reference, batch, auxiliary=False)])
 
 
@@ -96,7 +99,7 @@ def _logps_of(trainer: Any, model: Any, batch: Batch, *, auxiliary: bool) -> tor
     if auxiliary:
         inputs["output_router_logits"] = True
     labelled = batch["completion_mask"][:, 1:] == 1
-    with torch.no_grad(), trainer.accelerator.autocast():
+    with trainer.accelerator.autocast():
         if trainer.shortcuts.has_fused_head:
             outputs = model(**inputs, labels=labels, fused_lm_head=True)
             logps: torch.Tensor = outputs.log_probs[labelled].float()
@@ -152,10 +155,10 @@ def find_mismatch(trainer: Any, batch: Batch, switches: Sequence[Switch]) -> str
     finally:
         for switch in switches:
             switch(False)
-    if difference <= _TOLERANCE:
+    if difference <= TOLERANCE:
         return None
     # More padding changes no result, only the order in which sums are rounded: what that does is noise.
-    noise = largest_difference(plain, logps(False, _padded(batch)))
+    noise = largest_difference(plain, logps(False, padded(batch, _EXTRA_PADDING)))
     if difference <= NOISE_FACTOR * noise:
         return None
     return (
@@ -163,9 +166,10 @@ def find_mismatch(trainer: Any, batch: Batch, switches: Sequence[Switch]) -> str
     )
 
 
-def _padded(batch: Batch) -> Batch:
+def padded(batch: Batch, more: int) -> Batch:
+    """Return a batch with so many columns of padding more."""
     return {
-        name: torch.nn.functional.pad(tensor, (0, _EXTRA_PADDING)) if tensor.ndim > 1 else tensor
+        name: torch.nn.functional.pad(tensor, (0, more)) if tensor.ndim > 1 else tensor
         for name, tensor in batch.items()
     }
 
@@ -186,7 +190,7 @@ def batch_difference(trainer: Any, short: dict[str, Any], long: dict[str, Any]) 
         trainer.model.eval()
         first = token_logps(trainer, alone)
         difference = largest_difference(first, token_logps(trainer, beside))
-        if difference <= _TOLERANCE:
+        if difference <= TOLERANCE:
             return 0.0
-        noise = largest_difference(first, token_logps(trainer, _padded(alone)))
+        noise = largest_difference(first, token_logps(trainer, padded(alone, _EXTRA_PADDING)))
     return 0.0 if difference <= NOISE_FACTOR * noise else difference

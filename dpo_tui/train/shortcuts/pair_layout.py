@@ -8,7 +8,7 @@ a row, ``R`` packed rows, ``T`` tokens of a packed row.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -63,6 +63,7 @@ class PairLayout:
         pair_RT: index of the pair that a packed token belongs to; -1 for padding.
         branch_RT: 0 for a token of the prompt, 1 of the chosen answer, 2 of the rejected one; 0 for padding.
         target_NL: for every token of the batch its index in the flattened ``[R, T]`` rows; 0 for padding.
+        placed: the first token of each pair in the flattened ``[R, T]`` rows, and its lengths, in ascending order.
     """
 
     source_RT: torch.Tensor
@@ -70,11 +71,12 @@ class PairLayout:
     pair_RT: torch.Tensor
     branch_RT: torch.Tensor
     target_NL: torch.Tensor
+    placed: tuple[tuple[int, PairLengths], ...]
 
     def to(self, device: torch.device) -> "PairLayout":
         """Return the layout on a device."""
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()}
-        return PairLayout(**moved)
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
     def may_attend(self, row: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         """Return whether queries may attend to keys: to the earlier tokens of their own sequence, and to themselves.
@@ -191,10 +193,12 @@ def _index_tensors(pairs: Sequence[PairLengths], rows: Sequence[Sequence[int]], 
     source_RT, positions_RT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     pair_RT, branch_RT = torch.full(shape, -1, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     target_NL = torch.zeros((2 * len(pairs), length), dtype=torch.long)
+    placed = []
     for number, row in enumerate(rows):
         start = 0
         for index in row:
             pair = pairs[index]
+            placed.append((number * width + start, pair))
             chosen_row, rejected_row = index, index + len(pairs)
             for tokens, first_position, branch, batch_rows in (
                 (pair.prompt, 0, _PROMPT, (chosen_row, rejected_row)),
@@ -212,4 +216,4 @@ def _index_tensors(pairs: Sequence[PairLengths], rows: Sequence[Sequence[int]], 
                 for batch_row in batch_rows:
                     target_NL[batch_row, positions] = number * width + torch.arange(start, start + tokens)
                 start += tokens
-    return PairLayout(source_RT, positions_RT, pair_RT, branch_RT, target_NL)
+    return PairLayout(source_RT, positions_RT, pair_RT, branch_RT, target_NL, tuple(placed))

@@ -17,7 +17,10 @@ from typing import Any
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from transformers.pytorch_utils import Conv1D
 
+from dpo_tui.train.model import varlen_attention
+from dpo_tui.train.model.varlen_attention import Sequences
 from dpo_tui.train.shortcuts.check_budget import PairSize
 from dpo_tui.train.shortcuts.pair_layout import LayoutCost, PairLayout, PairLengths, measure_pairs, plan_layout
 
@@ -70,9 +73,9 @@ class PrefixSharing:
         self._depth = 0
         self._checking = False
         # Input ids, mask, pairs of the latest batch, as policy and reference are called with the same tensors; and its
-        # layout with the size that was covered when it was planned.
+        # layout with the size that was covered when it was planned, and the attention that it was planned for.
         self._latest: tuple[torch.Tensor, torch.Tensor, list[PairLengths] | None] | None = None
-        self._planned: tuple[PairSize, PairLayout | None] | None = None
+        self._planned: tuple[tuple[PairSize, str], PairLayout | None] | None = None
 
     def install(self, model: Any, max_length: int | None = None) -> None:
         """Wrap the backbone's ``forward`` of a causal language model.
@@ -82,18 +85,24 @@ class PrefixSharing:
             max_length: longest sequence, in tokens; bounds the memory of attention where scores are materialised.
         """
         backbone = backbone_of(model)
-        cost, plain_forward = layout_cost(model, backbone), backbone.forward
-        attention = model.config._attn_implementation
-        # SDPA's kernels on CPU and CUDA materialise no scores, and their memory falls with the tokens that sharing
-        # saves. Eager attention does, and torch builds a block mask from a mask of every query and key.
-        longest = None if attention == "sdpa" and model.device.type in ("cpu", "cuda") else max_length
-
-        def mask_of(layout: PairLayout) -> torch.Tensor | BlockMask:
-            return packed_mask(layout, attention, backbone)
+        plain_forward = backbone.forward
+        # By attention implementation, which may change while the fastest is chosen (attention_choice).
+        costs = {model.config._attn_implementation: layout_cost(model, backbone)}
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            layout = None if args or not (self.enabled and self._depth) else self._layout_of(kwargs, cost, longest)
-            outputs = None if layout is None else self._packed_outputs(plain_forward, kwargs, layout, mask_of)
+            attention = model.config._attn_implementation
+            if attention not in costs:
+                costs[attention] = layout_cost(model, backbone)
+            # SDPA's kernels on CPU and CUDA materialise no scores, and their memory falls with the tokens that sharing
+            # saves; attention for variable lengths has no mask at all. Eager attention materialises its scores, and
+            # torch builds a block mask from a mask of every query and key.
+            frugal = attention == varlen_attention.NAME or (
+                attention == "sdpa" and model.device.type in ("cpu", "cuda")
+            )
+            longest = None if frugal else max_length
+            shares = not args and self.enabled and self._depth
+            layout = self._layout_of(kwargs, attention, costs[attention], longest) if shares else None
+            outputs = None if layout is None else self._packed_outputs(plain_forward, kwargs, layout, model)
             if layout is None or outputs is None:
                 self._count(kwargs, None)
                 return plain_forward(*args, **kwargs)
@@ -140,7 +149,9 @@ class PrefixSharing:
         if not self._depth:
             self._latest = self._planned = None
 
-    def _layout_of(self, kwargs: dict[str, Any], cost: LayoutCost, max_length: int | None) -> PairLayout | None:
+    def _layout_of(
+        self, kwargs: dict[str, Any], attention: str, cost: LayoutCost, max_length: int | None
+    ) -> PairLayout | None:
         """Return the layout for a call of the backbone, None where the call is to pass through."""
         given = {name for name, value in kwargs.items() if value is not None}
         if not {"input_ids", "attention_mask"} <= given <= _KNOWN_ARGUMENTS or kwargs.get("use_cache"):
@@ -150,10 +161,10 @@ class PrefixSharing:
             return None
         pairs = self._measured(ids, mask)
         largest = UNLIMITED if self._checking else self.largest
-        if self._planned is None or self._planned[0] != largest:
+        if self._planned is None or self._planned[0] != (largest, attention):
             shared = bool(pairs) and all(largest.covers(size_of(pair)) for pair in pairs or [])
             layout = plan_layout(pairs, ids.shape[1], cost, max_length) if pairs and shared else None
-            self._planned = (largest, layout.to(ids.device) if layout else None)
+            self._planned = ((largest, attention), layout.to(ids.device) if layout else None)
         return self._planned[1]
 
     def _measured(self, ids: torch.Tensor, mask: torch.Tensor) -> list[PairLengths] | None:
@@ -166,20 +177,23 @@ class PrefixSharing:
         plain_forward: Callable[..., Any],
         kwargs: dict[str, Any],
         layout: PairLayout,
-        mask_of: Callable[[PairLayout], torch.Tensor | BlockMask],
+        model: Any,
     ) -> Any:
         """Return the backbone's outputs for the packed rows of a batch; None where the model refuses them."""
         # The model's own forward, unlike TRL's head, passes position_ids = None on.
         replaced = ("input_ids", "attention_mask", "position_ids")
         given = {name: value for name, value in kwargs.items() if name not in replaced}
         try:
-            return plain_forward(
+            mask = packed_mask(layout, model.config._attn_implementation, backbone_of(model))
+            outputs = plain_forward(
                 input_ids=kwargs["input_ids"].reshape(-1)[layout.source_RT],
-                attention_mask=mask_of(layout),
+                attention_mask=mask,
                 # Explicit: the model would count positions along the row, across answers and pairs.
                 position_ids=layout.positions_RT,
                 **(given | {"use_cache": False}),
             )
+            varlen_attention.require_every_layer(mask, model.config.num_hidden_layers)
+            return outputs
         except REFUSALS as error:
             refusal = refusal_of(error)
             if self._checking or refusal is None:
@@ -250,16 +264,17 @@ def backbone_of(model: Any) -> Any:
 
 def layout_cost(model: Any, backbone: Any) -> LayoutCost:
     """Count the multiplications of a forward pass from the shapes of a model's layers."""
-    linear = sum(
-        module.in_features * module.out_features
-        for module in backbone.modules()
+    linear = 0
+    for module in backbone.modules():
         # A LoRA layer has the shape of the layer that it wraps, which is counted by itself.
-        if hasattr(module, "in_features") and hasattr(module, "out_features") and not hasattr(module, "base_layer")
-    )
+        if hasattr(module, "in_features") and hasattr(module, "out_features") and not hasattr(module, "base_layer"):
+            linear += module.in_features * module.out_features
+        elif isinstance(module, Conv1D):  # GPT-2's
+            linear += module.weight.numel()
     config = model.config
-    if config._attn_implementation == "flex_attention":
-        # Block-sparse: blocks that no query attends to are skipped, and no layout lets a token attend to more than its
-        # own sequence. So attention counts against no layout; only padding does.
+    if config._attn_implementation in ("flex_attention", varlen_attention.NAME):
+        # Blocks that no query attends to are skipped, or there is no mask, and no layout lets a token attend to more
+        # than its own sequence. So attention counts against no layout; only padding does.
         return LayoutCost(token=linear, attention=0.0)
     # Of a wrapper, such as Gemma 3's, the language model's.
     config = config.get_text_config()
@@ -275,12 +290,15 @@ def packed_mask(layout: PairLayout, attention: str, backbone: Any) -> torch.Tens
 
     Args:
         layout: of the batch.
-        attention: ``sdpa``, ``eager`` or ``flex_attention``.
+        attention: ``sdpa``, ``eager``, ``flex_attention`` or ``varlen``.
         backbone: whose embedding names the dtype of an additive mask; used for ``eager`` only.
 
     Returns:
-        A block mask for FlexAttention; ``[R, 1, T, T]`` boolean for SDPA, additive for eager attention.
+        A block mask for FlexAttention, sequences in a mask's place for attention for variable lengths; ``[R, 1, T, T]``
+        boolean for SDPA, additive for eager attention.
     """
+    if attention == varlen_attention.NAME:
+        return answer_sequences(layout).as_mask()
     if attention == "flex_attention":
         rows, length = layout.source_RT.shape
         return create_block_mask(
@@ -297,3 +315,29 @@ def packed_mask(layout: PairLayout, attention: str, backbone: Any) -> torch.Tens
     dtype = backbone.get_input_embeddings().weight.dtype
     # The smallest finite number rather than -inf, as transformers fills its own additive masks.
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
+
+
+def answer_sequences(layout: PairLayout) -> Sequences:
+    """Return what each token of packed rows attends to, as sequences: two of each pair.
+
+    One has the prompt and the chosen answer, which stand side by side. The queries of the other are the rejected
+    answer, its keys those of the prompt and its own.
+
+    Raises:
+        ValueError: the rows have padding, which is in no sequence.
+    """
+    queries, keys, index = [], [], []
+    for start, pair in layout.placed:
+        first = pair.prompt + pair.chosen
+        # A pair has at least one of them, as no row of the batch is empty.
+        if first:
+            queries.append(first)
+            keys.append(first)
+            index.append(torch.arange(start, start + first))
+        if pair.rejected:
+            queries.append(pair.rejected)
+            keys.append(pair.prompt + pair.rejected)
+            index += [torch.arange(start, start + pair.prompt), torch.arange(start + first, start + pair.packed)]
+    if sum(queries) != layout.source_RT.numel():
+        raise ValueError("packed rows with padding, which attention for variable lengths has no place for")
+    return Sequences.of(queries, keys, torch.cat(index), layout.source_RT.device)

@@ -6,6 +6,7 @@ What they do not say, the equivalence check finds (:mod:`dpo_tui.train.shortcuts
 import inspect
 from typing import Any
 
+from dpo_tui.train.model import varlen_attention
 from dpo_tui.train.model.dropout_rates import module_rates
 from dpo_tui.train.shortcuts.prefix_sharing import backbone_of
 
@@ -13,26 +14,31 @@ from dpo_tui.train.shortcuts.prefix_sharing import backbone_of
 _MASKABLE = {"eager", "sdpa", "flex_attention"}
 
 
-def sharing_obstacle(model: Any, max_length: int) -> str | None:
+def sharing_obstacle(model: Any, max_length: int, attention: str | None = None) -> str | None:
     """Return why a model cannot share prompts, as a clause for a message; None where nothing is known against it.
 
     Args:
         model: a causal language model without its adapter's wrapper.
         max_length: longest sequence, in tokens.
+        attention: the implementation that would compute it; None for the model's own.
     """
     config = model.config
+    attention = attention or config._attn_implementation
+    by_sequences = attention == varlen_attention.NAME
     if config.get_text_config() is not config or config.is_encoder_decoder:
         return "the model is not a plain text model"
-    if config._attn_implementation not in _MASKABLE:
-        return f"{config._attn_implementation} takes no mask of its own; sdpa, eager and flex_attention do"
+    if by_sequences and (obstacle := varlen_attention.model_obstacle(model)):
+        return obstacle
+    if not by_sequences and attention not in _MASKABLE:
+        return f"{attention} takes no mask of its own; sdpa, eager and flex_attention do"
     if getattr(model, "_is_stateful", False):
         return "the model is recurrent"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
         return f"the model has layers of the kind {odd[0]}"
     # A mask of four dimensions takes the place of the model's own, the window included: a packed row would see further
-    # than TRL's. A window that no row exceeds makes no difference.
-    window = _window(config, kinds)
+    # than TRL's. A window that no row exceeds makes no difference. Attention for variable lengths takes a window.
+    window = _window(config, kinds, sliding=not by_sequences)
     if window is not None and window < max_length:
         return f"the model's attention slides over {window:,} tokens, max_seq_length is {max_length:,}"
     local = _local_window(config)
@@ -47,13 +53,13 @@ def sharing_obstacle(model: Any, max_length: int) -> str | None:
     return None
 
 
-def _window(config: Any, kinds: set[str]) -> int | None:
-    """Return the width of the narrowest attention window that is in use."""
+def _window(config: Any, kinds: set[str], *, sliding: bool) -> int | None:
+    """Return the width of the narrowest attention window that is in use, with those that slide or without."""
     chunk = getattr(config, "attention_chunk_size", None)
-    sliding = getattr(config, "sliding_window", None)
+    slid = getattr(config, "sliding_window", None) if sliding else None
     if getattr(config, "layer_types", None) is not None and "sliding_attention" not in kinds:
-        sliding = None
-    return min((width for width in (chunk, sliding) if width), default=None)
+        slid = None
+    return min((width for width in (chunk, slid) if width), default=None)
 
 
 def _local_window(config: Any) -> int | None:

@@ -2,15 +2,19 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from peft import PeftModel
 
 from dpo_tui.errors import TrainingError
+from dpo_tui.train.model import varlen_attention
 from dpo_tui.train.model.preserved_state import preserved_state
+from dpo_tui.train.shortcuts.attention_choice import AttentionChoice
+from dpo_tui.train.shortcuts.automatic_attention import attention_of_run
 from dpo_tui.train.shortcuts.check_budget import (
     CheckBudget,
+    CheckedRun,
     DatasetLengths,
     PairSize,
     largest_affordable,
@@ -30,6 +34,7 @@ from dpo_tui.train.shortcuts.prefix_sharing import PrefixSharing, TokenCount, ba
 from dpo_tui.train.shortcuts.random_draws import random_in_training
 from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from dpo_tui.train.shortcuts.sparse_lm_head import SparseLMHead, has_fused_head
+from dpo_tui.train.shortcuts.training_passes import set_attention
 from dpo_tui.train.worker.journal import Journal
 
 # Over the short probe batch: two to find what is random, one as plain TRL and one with the shortcuts.
@@ -67,6 +72,7 @@ class Shortcuts:
         probe: the short probe batch; None where no pair has a common prompt.
         sizes: of the training pairs; None before :meth:`install`.
         budget: of the checks; None before :meth:`install`.
+        attention: the attention implementation of the run, and why; None before :meth:`install`.
     """
 
     def __init__(self, journal: Journal, share_prefix: Literal["auto", "on", "off"]) -> None:
@@ -79,6 +85,7 @@ class Shortcuts:
         self.probe: Batch | None = None
         self.sizes: DatasetLengths | None = None
         self.budget: CheckBudget | None = None
+        self.attention: AttentionChoice | None = None
         self._sharing_status = ShortcutStatus()
         self._head_status = ShortcutStatus()
         self._installed = False
@@ -93,6 +100,7 @@ class Shortcuts:
             return
         self._installed = True
         models = [_without_adapter(model) for model in (trainer.model, trainer.ref_model) if model is not None]
+        self.attention = AttentionChoice(models[0].config._attn_implementation, "as the model was loaded")
         self.has_fused_head = all(has_fused_head(model) for model in models)
         self.sizes = DatasetLengths.of(trainer.train_dataset, trainer.args.max_length)
         if not len(self.sizes):
@@ -101,6 +109,7 @@ class Shortcuts:
         trained = trainer.config.training_steps(len(self.sizes)) * trainer.config.process_batch
         passes = step_passes(checkpointed=trainer.args.gradient_checkpointing)
         self.budget = CheckBudget(layout_cost(models[0], backbone_of(models[0])), self.sizes, trained, passes)
+        run = CheckedRun(trainer, models, self.sizes, self.budget, trained)
         # Off before they are installed: until a check has passed, every pass is plain TRL's, and the checks compare
         # with it.
         self._switch_head(False)
@@ -116,7 +125,7 @@ class Shortcuts:
         with self.checking(trainer.model):
             # Training mode, because that is what trains: dropout is drawn, and some models take other code.
             trainer.model.train()
-            self._check(trainer, obstacle, self.sizes, self.budget, trained)
+            self._check(run, obstacle)
 
     @contextlib.contextmanager
     def checking(self, model: Any) -> Iterator[None]:
@@ -177,7 +186,8 @@ class Shortcuts:
             "labelled_head": self._head_status,
             "reference_once": self.reference,
         }
-        return {name: {"on": status.on, "why": status.why, **status.figures} for name, status in statuses.items()}
+        report = {name: {"on": status.on, "why": status.why, **status.figures} for name, status in statuses.items()}
+        return report | ({"attention": self.attention.to_json()} if self.attention else {})
 
     def _sharing_obstacle(self, models: list[Any], trainer: Any) -> str | None:
         if self.share_prefix == "off":
@@ -185,29 +195,22 @@ class Shortcuts:
         obstacles = (sharing_obstacle(model, trainer.args.max_length) for model in models)
         return next((obstacle for obstacle in obstacles if obstacle), None)
 
-    def _check(
-        self, trainer: Any, obstacle: str | None, sizes: DatasetLengths, budget: CheckBudget, trained: int
-    ) -> None:
+    def _check(self, run: CheckedRun, obstacle: str | None) -> None:
         """Check the shortcuts on probe batches and turn on those without a mismatch."""
+        trainer, budget = run.trainer, run.budget
         batch = self.probe = probe_batch(trainer)
         if batch is None and not obstacle:
             obstacle = "the pairs have no common prompt"
+        mismatches: dict[str, str] = {}
         if batch is not None:
             budget.charge(_SHORT_PASSES * budget.cost.of(*batch["input_ids"].shape))
             # Before the comparison: what is random would differ between its two passes, and be taken for a fault of a
             # shortcut.
             obstacle = self._randomness(trainer, batch, obstacle) or obstacle
-        # The head is checked even where prompts cannot be shared, each by itself where both together differ: one that
-        # is at fault must not take the other with it.
-        switches: dict[str, Switch] = {"head": self._switch_head} if self.has_fused_head else {}
-        if not obstacle:
-            switches["sharing"] = self._switch_sharing
-        mismatches = self._find_mismatches(trainer, batch, switches) if batch is not None and switches else {}
-        # A short pair proves nothing of a long one: a window, a table of positions or a RoPE that changes with length
-        # begins to matter only beyond some length.
-        if "sharing" in switches and not mismatches:
-            mismatch = self._large_mismatch(trainer, sizes, budget, trained)
-            mismatches |= {"sharing": mismatch} if mismatch else {}
+            self.attention = attention_of_run(run, self._switch_sharing, obstacle)
+            mismatches = self._mismatches(run, batch, shares=not obstacle)
+            if "sharing" in mismatches and self._leave_faster_attention(run, mismatches["sharing"]):
+                mismatches = self._mismatches(run, batch, shares=True)
         no_head = "" if self.has_fused_head else "this TRL scores every position"
         self._head_status = _status(no_head or mismatches.get("head"))
         self._sharing_status = _status(obstacle or mismatches.get("sharing"))
@@ -225,16 +228,17 @@ class Shortcuts:
             self.journal.event("warning", message)
         return obstacle or f"{random}: a shared prompt would draw its random numbers once for both answers"
 
-    def _large_mismatch(self, trainer: Any, sizes: DatasetLengths, budget: CheckBudget, trained: int) -> str | None:
+    def _large_mismatch(self, run: CheckedRun) -> str | None:
         """Check sharing on the pair with the longest row and on the one with most tokens, as far as the budget goes.
 
         What these cover is shared without another check.
         """
+        trainer, sizes, budget = run.trainer, run.sizes, run.budget
         # Nothing is covered until a check has passed. A batch with a larger pair is checked when it comes
         # (`check_larger_pairs`), so what the budget leaves out here costs speed and never exactness.
         self.sharing.largest = PairSize(0, 0)
         # A model that is going to be spread over processes is whole now, and cannot be checked again later.
-        longest_row = float("inf") if _is_sharded(trainer) else longest_certain_row(sizes, trained)
+        longest_row = float("inf") if _is_sharded(trainer) else longest_certain_row(sizes, run.trained)
         for by in (sizes.rows, sizes.spans):
             index = largest_affordable(sizes, by, budget, longest_row)
             if index is None or self.sharing.largest.covers(PairSize(int(sizes.rows[index]), int(sizes.spans[index]))):
@@ -249,6 +253,34 @@ class Shortcuts:
             # Answers that begin alike have a smaller span than was counted for them.
             self.sharing.largest = self.sharing.largest.joined(size_of(pairs[0]))
         return None
+
+    def _leave_faster_attention(self, run: CheckedRun, mismatch: str) -> bool:
+        """Go back to the model's own attention; return whether another had been chosen.
+
+        Longer pairs than those that were measured may show a mismatch, and the model's own may share them.
+        """
+        choice = self.attention
+        own = choice.candidates[0].name if choice and choice.candidates else None
+        if choice is None or own is None or own == choice.name:
+            return False
+        why = f"{choice.name} is faster, but {mismatch}"
+        self.attention = replace(choice, name=own, why=why)
+        set_attention(run.models, own)
+        return True
+
+    def _mismatches(self, run: CheckedRun, batch: Batch, *, shares: bool) -> dict[str, str]:
+        """Check the head, and sharing if prompts may be shared; return what differs by the shortcut's name."""
+        # The head is checked even where prompts cannot be shared, each by itself where both together differ: one that
+        # is at fault must not take the other with it.
+        switches: dict[str, Switch] = {"head": self._switch_head} if self.has_fused_head else {}
+        if shares:
+            switches["sharing"] = self._switch_sharing
+        mismatches = self._find_mismatches(run.trainer, batch, switches) if switches else {}
+        # A short pair proves nothing of a long one: a window, a table of positions or a RoPE that changes with length
+        # begins to matter only beyond some length.
+        if shares and not mismatches and (mismatch := self._large_mismatch(run)):
+            return {"sharing": mismatch}
+        return mismatches
 
     def _find_mismatches(self, trainer: Any, batch: Any, switches: dict[str, Switch]) -> dict[str, str]:
         """Return the mismatch of each shortcut that has one, by its name."""
@@ -266,6 +298,8 @@ class Shortcuts:
             TrainingError: ``share_prefix = "on"`` and prompts are not shared.
         """
         status = self._sharing_status
+        if self.attention and self.attention.candidates:
+            self.journal.event("note", f"Attention is {self.attention.name}: {self.attention.why}")
         if status.on:
             self.journal.event("note", "Each pair's prompt is computed once, not once for each answer")
         elif self.share_prefix == "on":
@@ -275,6 +309,10 @@ class Shortcuts:
         elif self.share_prefix == "auto":
             kind = "warning" if sharing_mismatch else "note"
             self.journal.event(kind, f"Prompts are computed for each answer anew: {status.why}")
+        if self.attention and self.attention.name == varlen_attention.NAME and not status.on:
+            self.journal.event(
+                "warning", 'attn_implementation = "varlen" computes shared prompts alone: attention is sdpa\'s here'
+            )
         if self.has_fused_head and not self._head_status.on:
             self.journal.event("warning", f"The LM head scores every position: {self._head_status.why}")
 

@@ -20,6 +20,7 @@ from tests.support.flex_on_cpu import unfused
 from tests.support.tiny import WORDS
 from tests.support.trained_both_ways import Trained, ours, plain_trl
 from tests.support.training import make_config, make_run
+from tests.support.varlen_on_cpu import referenced
 
 # Of TRL; before 1.16 it has none that runs everywhere.
 HAS_FUSED_HEAD = importlib.metadata.version("trl") >= "1.16"
@@ -152,19 +153,31 @@ def test_every_loss_is_trls(home: Path, tiny_model: Path, varied_pairs: Path, lo
     assert mine.trainer.shortcuts.report()["share_prefix"]["on"]
 
 
-def test_flex_attention_trains_as_trls_does(
-    home: Path, tiny_model: Path, varied_pairs: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("attention", "checkpointed"), [("flex_attention", False), ("varlen", False), ("varlen", True)]
+)
+def test_attention_without_scores_trains_as_trls_does(
+    home: Path,
+    tiny_model: Path,
+    varied_pairs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    attention: str,
+    checkpointed: bool,
 ) -> None:
-    """The block mask of shared prompts, and gradients through it, by torch's unfused code."""
+    """A block mask, or no mask and packed sequences, and gradients through them, by torch's unfused code."""
     unfused(monkeypatch)
+    referenced(monkeypatch)
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    changes = {"attn_implementation": "flex_attention", "learning_rate": 2e-3, "gradient_checkpointing": False}
+    changes = {"attn_implementation": attention, "learning_rate": 2e-3, "gradient_checkpointing": checkpointed}
     config = config_of(tiny_model, varied_pairs, precompute_ref_log_probs="off", **changes)
-    plain, mine = plain_trl(config), ours(config)
+    plain = plain_trl(config.model_copy(update={"attn_implementation": "sdpa"}))
+    mine = ours(config)
     assert max(largest_differences(plain, mine).values()) <= 1e-4
     assert torch.cosine_similarity(plain.weights, mine.weights, dim=0) >= 0.9999
-    assert mine.trainer.model.config._attn_implementation == "flex_attention"
-    assert torch._dynamo.config.recompile_limit > 9, "a run with samples would fall back to unfused code"
+    assert mine.trainer.model.config._attn_implementation == attention
+    if attention == "flex_attention":
+        assert torch._dynamo.config.recompile_limit > 9, "a run with samples would fall back to unfused code"
     assert mine.trainer.shortcuts.report()["share_prefix"]["saved"] > 0.1
 
 
@@ -197,16 +210,19 @@ def test_two_processes_train_as_trls_two_do(
         assert found["shortcuts"]["share_prefix"]["saved"] > 0.1
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "varlen"])
 @pytest.mark.parametrize("kind", ["bf16", "nf4"])
 def test_rounding_differs_no_more_than_trl_from_itself(
-    home: Path, attentive_model: Path, varied_pairs: Path, kind: str
+    home: Path, attentive_model: Path, varied_pairs: Path, monkeypatch: pytest.MonkeyPatch, *, kind: str, attention: str
 ) -> None:
     """In half precision and NF4 every batch layout rounds differently; ours is one more layout."""
     import torch.nn.functional as F
 
     from dpo_tui.train.shortcuts.equivalence_check import largest_difference, probe_batch, token_logps
 
-    trainer = ours(config_of(attentive_model, varied_pairs, use_4bit=kind == "nf4", max_steps=1)).trainer
+    referenced(monkeypatch)
+    settings = {"use_4bit": kind == "nf4", "attn_implementation": attention}
+    trainer = ours(config_of(attentive_model, varied_pairs, max_steps=1, **settings)).trainer
     trainer.model.to(torch.bfloat16)
     trainer.model.eval()
     batch = probe_batch(trainer)

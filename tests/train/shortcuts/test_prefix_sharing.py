@@ -33,6 +33,7 @@ from dpo_tui.train.shortcuts.prefix_sharing import (
 )
 from dpo_tui.train.shortcuts.sharing_obstacles import sharing_obstacle
 from tests.support.flex_on_cpu import unfused
+from tests.support.varlen_on_cpu import referenced
 
 # Attention counts for little: what a model of some size says.
 WORK = LayoutCost(token=3000.0, attention=1.0)
@@ -93,7 +94,7 @@ def collate(pairs: list[Pair], truncation: str = "keep_start") -> dict[str, torc
 ONE_ROW = "sdpa, all pairs in one row"
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager", "flex_attention", ONE_ROW])
+@pytest.fixture(scope="module", params=["sdpa", "eager", "flex_attention", "varlen", ONE_ROW])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -103,15 +104,17 @@ def model(way: str, tiny_model: Path) -> Iterator[Any]:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
-    made = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation=way.partition(",")[0])
-    # Random weights of the usual size barely attend; larger ones would show a token that sees too much.
-    with torch.no_grad():
-        for parameter in made.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(6)
     with pytest.MonkeyPatch.context() as patch:
         if way == "flex_attention":
             unfused(patch)
+        if way == "varlen":
+            referenced(patch)
+        made = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation=way.partition(",")[0])
+        # Random weights of the usual size barely attend; larger ones would show a token that sees too much.
+        with torch.no_grad():
+            for parameter in made.parameters():
+                if parameter.ndim > 1:
+                    parameter.mul_(6)
         yield made.eval()
 
 
@@ -153,7 +156,7 @@ def test_hidden_states_are_the_same(
     assert largest_difference(model, sharing, batch) < 1e-4
     if size > 1:
         assert sharing.count.saved > 0.1, "nothing was shared, so nothing was tested"
-    if way in (ONE_ROW, "flex_attention"):
+    if way in (ONE_ROW, "flex_attention", "varlen"):
         pairs = measure_pairs(batch["input_ids"], batch["attention_mask"])
         assert sharing.count.computed == sum(pair.packed for pair in pairs or [])
 
