@@ -207,7 +207,9 @@ def test_a_table_that_ends_in_mid_run_ends_sharing_and_not_the_run(
     report = shortcuts(folder)["share_prefix"]
     assert not report["on"]
     assert "the model refuses it: IndexError: index 100 is out of range" in report["why"]
-    assert losses(folder) == losses(train(quick(tiny_model, data, share_prefix="off", **config)))
+    # A float32 rounding apart: on a busy machine torch has split a sum between its threads in another way.
+    plain = losses(train(quick(tiny_model, data, share_prefix="off", **config)))
+    assert losses(folder) == pytest.approx(plain, abs=1e-6)
 
 
 def test_what_is_random_in_training_is_found_by_computing_twice(

@@ -189,13 +189,12 @@ def real_parts(
     products: str = "highest",
 ) -> dict[str, Any]:
     """What the worker makes the name of kept scores from under these circumstances."""
-    import importlib
     import importlib.metadata
 
     import torch
     from transformers import AutoModelForCausalLM
 
-    from dpo_tui.train.shortcuts.reference_precompute import key_parts
+    from dpo_tui.train.shortcuts import reference_precompute
 
     model = AutoModelForCausalLM.from_pretrained(
         model_folder, dtype=getattr(torch, dtype), attn_implementation=attention
@@ -221,8 +220,9 @@ def real_parts(
         if version == "bitsandbytes":
             patch.setattr(importlib.metadata, "version", lambda name: "99.0")
         elif version:
-            patch.setattr(importlib.import_module(version), "__version__", "99.0")
-        parts = key_parts(values, trainer, weights)
+            # The module that the code under test holds: another test may have put a fresh one into sys.modules.
+            patch.setattr(getattr(reference_precompute, version), "__version__", "99.0")
+        parts = reference_precompute.key_parts(values, trainer, weights)
     assert parts is not None
     return parts
 
