@@ -9,10 +9,6 @@ from typing import Any
 import pytest
 
 from dpo_tui.app import DpoTui
-from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_plan import GroupMember, GroupPlan
-from dpo_tui.groups.group_state import GroupState
-from dpo_tui.groups.group_store import create_group
 from dpo_tui.improve import improvement_control
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import read_plan
@@ -22,8 +18,6 @@ from dpo_tui.improve.person_verdicts import asked_pairs
 from dpo_tui.judging.judges.judge import JudgeChoice
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.atomic_files import write_json_atomic
-from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.state import State, write_state
 from dpo_tui.screens.compare_screen import CompareScreen
 from dpo_tui.screens.improvement_screen import ImprovementScreen
 from dpo_tui.screens.monitor_screen import MonitorScreen
@@ -34,8 +28,7 @@ from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.improve_dialog import ImproveDialog
 from dpo_tui.widgets.run_table import RunTable
 from tests.support.app import ended_run, screen_text, until
-from tests.support.fake_run import begin
-from tests.support.improvements import Staged, lines, program, staged
+from tests.support.improvements import Staged, lines, program, round_group, staged
 
 
 @pytest.fixture(autouse=True)
@@ -50,26 +43,9 @@ def finished(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sta
     assert stage.drive().status == "done"
     for number in (1, 2):
         run = str(json.loads(stage.folder.round(number).result.read_text())["run"])
-        _group(stage.folder, number, run)
+        round_group(stage.folder, number, run)
     ended_run(home, "20261001-101010-aaaa", "alone")
     return stage
-
-
-def _group(improvement: ImprovementFolder, number: int, *runs: str) -> GroupFolder:
-    """The group of a round, and its runs as those of real trainings are."""
-    members = tuple(GroupMember(place, f"better-r{number}-{place}", {}) for place, _ in enumerate(runs, 1))
-    part_of = {"improvement": improvement.id, "round": number}
-    group = create_group(
-        GroupPlan("", f"better-r{number}", kind="round", members=members, part_of=part_of), [""] * len(runs)
-    )
-    for member, run in zip(members, runs, strict=True):
-        folder = RunFolder(improvement.path.parent.parent / "runs" / run)
-        state = begin(folder, member.name)
-        belongs = {"id": group.id, "kind": "round", "member": member.number, "values": {}}
-        write_state(folder, State(**{**state.to_dict(), "status": "done", "ended_at": 1.0, "group": belongs}))
-    state = GroupState("done", "", driver_pid=1, ended_at=1.0, runs={str(n): run for n, run in enumerate(runs, 1)})
-    write_json_atomic(group.state, state.to_dict())
-    return group
 
 
 @pytest.fixture
@@ -142,6 +118,7 @@ async def test_enter_opens_the_run_of_the_round_and_escape_leads_back_to_the_imp
         screen = await open_improvement(pilot)
         await pilot.press("left", "enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, MonitorScreen) and "better-r1-1" in screen_text(pilot))
+        assert "round:" not in screen_text(pilot)
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is screen)
         await pilot.press("escape")
@@ -159,7 +136,7 @@ async def test_a_round_of_several_runs_opens_their_ranking(
     stage.drive()
     result = json.loads(stage.folder.round(1).result.read_text())
     other = ended_run(home, "20261001-101010-aaaa", "other").id
-    group = _group(stage.folder, 1, result["run"], other)
+    group = round_group(stage.folder, 1, result["run"], other)
     write_json_atomic(stage.folder.round(1).result, result | {"runs": [result["run"], other], "group": group.id})
     async with app().run_test(size=(100, 30)) as pilot:
         await open_improvement(pilot)
