@@ -90,6 +90,7 @@ class ImprovementScreen(ImprovementActionsScreen):
     def compose(self) -> ComposeResult:
         """Title, progress, rounds, page and keys, from top to bottom."""
         yield TitleRow("Improvement", id="title")
+        yield TitleRow(id="now")
         yield StepBar(id="step")
         yield RoundTable(id="rounds")
         yield TextPane([("Reading …", "muted")], id="page")
@@ -130,10 +131,10 @@ class ImprovementScreen(ImprovementActionsScreen):
             return
         label = status_label("working" if view.status == "running" else view.status)
         parts: list[StyledRow] = [[(view.name, "title")], [(label.text, label.role)]]
-        if view.step:
-            parts.append([(view.step, "value")])
         right: StyledRow = [(f"{view.waiting} waiting for you", "accent")] if view.by_hand and view.waiting else []
         self.query_one("#title", TitleRow).show(parts, right)
+        # A row of its own: some steps have long names.
+        self.query_one("#now", TitleRow).show([[(view.step, "value")]])
         step = self.query_one("#step", StepBar)
         step.display = view.live
         step.show(view.fraction)

@@ -12,7 +12,7 @@ from dpo_tui.app import DpoTui
 from dpo_tui.improve import improvement_control
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import read_plan
-from dpo_tui.improve.improvement_state import read_improvement_state
+from dpo_tui.improve.improvement_state import ImprovementState, read_improvement_state
 from dpo_tui.improve.improvement_store import all_improvements
 from dpo_tui.improve.person_verdicts import asked_pairs
 from dpo_tui.judging.judges.judge import JudgeChoice
@@ -194,6 +194,23 @@ async def test_what_waits_for_the_person_is_said_and_judged_blind_while_the_driv
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is screen)
         await until(pilot, lambda: read_improvement_state(waiting.folder).stop == "too-few-pairs")
+
+
+async def test_a_step_with_a_long_name_is_shown_whole_in_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = staged(tmp_path, monkeypatch, rounds=3)
+    step = "round 1: the new model answers the held-out prompts"
+    state = ImprovementState("running", driver_pid=1, round=1, step=step, done=13, total=200)
+    write_json_atomic(stage.folder.state, state.to_dict())
+    assert run_lock.acquire(stage.folder.lock)
+    try:
+        async with app().run_test(size=(80, 24)) as pilot:
+            await open_improvement(pilot)
+            shown = "round 1 of 3 · the new model answers the held-out prompts 13 of 200"
+            await until(pilot, lambda: shown in screen_text(pilot) and "6 %" in screen_text(pilot))
+    finally:
+        run_lock.release(stage.folder.lock)
 
 
 async def test_a_working_improvement_is_stopped_from_its_screen(waiting: Staged) -> None:
