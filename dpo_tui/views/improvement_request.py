@@ -10,6 +10,7 @@ from dpo_tui.errors import UsageError
 from dpo_tui.improve.new_improvement import ImprovementRequest, PreparedImprovement, prepare_improvement
 from dpo_tui.improve.person_verdicts import PERSON
 from dpo_tui.judging.judges.judge import JudgeChoice
+from dpo_tui.views.improvement_view import most_rounds
 from dpo_tui.views.run_plan import RunPlan
 
 _OF_DATA = frozenset({"dataset", "dataset_weights", "eval_dataset"})
@@ -82,7 +83,7 @@ def start_text(ready: PreparedImprovement) -> str:
     )
     lines = [
         f"{training} prompts to train on, {held_out} held out to judge the results on.",
-        f"Up to {plan.rounds} rounds of {plan.answers} answers to each prompt ({training * plan.answers:,} a round).",
+        f"{most_rounds(plan.rounds)} of {plan.answers} answers to each prompt ({training * plan.answers:,} a round).",
         judge,
         *(f"model: {note}" for note in prepared.model_notes),
         *(f"{found.severity}: {found.sentence}" for found in prepared.template),

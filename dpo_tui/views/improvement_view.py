@@ -225,10 +225,15 @@ def _sentences(folder: ImprovementFolder, status: ImprovementStatus) -> list[Par
     )
     target = "" if plan.target is None else f", until {plan.target:.0%} are won over the start, surely"
     asked = (
-        f"Up to {plan.rounds} rounds of {plan.answers} answers a prompt from {plan.prompts}, judged by {judge}{target}."
+        f"{most_rounds(plan.rounds)} of {plan.answers} answers a prompt from {plan.prompts}, judged by {judge}{target}."
     )
     report: list[Paragraph] = [(f"Report: {folder.report}", "text")] if folder.report.exists() else []
     return [*page, *report, (asked, "muted")]
+
+
+def most_rounds(rounds: int) -> str:
+    """How many rounds there may be, at the start of a sentence."""
+    return f"Up to {rounds} {'round' if rounds == 1 else 'rounds'}"
 
 
 def _to_judge(waiting: int, by_hand: bool, live: bool) -> list[Paragraph]:

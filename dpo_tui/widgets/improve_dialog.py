@@ -17,7 +17,7 @@ from dpo_tui.widgets.dialogs import DIALOG_CSS
 _LABELS = {
     "model": ("Model", "folder, hub id or run:ID"),
     "prompts": ("Prompts", "a file: one prompt a line, or JSON rows"),
-    "judge": ("Judge: a command that scores answers; left empty, you judge", "python score.py"),
+    "judge": ("Judge: a command that scores; left empty, you judge", "python score.py"),
     "rounds": ("Rounds at most", "3"),
 }
 
@@ -44,7 +44,7 @@ class ImproveDialog(ModalScreen[ImprovementForm | None]):
     def compose(self) -> ComposeResult:
         """Title, fields, keys."""
         with Vertical():
-            yield Static("Only prompts: answers are sampled, judged and trained on, in rounds", classes="-title")
+            yield Static("Improve a model on prompts alone, in rounds", classes="-title")
             for name, (label, example) in _LABELS.items():
                 yield Static(label, classes="-label")
                 yield LineInput(getattr(self._form, name), placeholder=example, id=name)
