@@ -94,4 +94,5 @@ def _last_win_rate(folder: ImprovementFolder, number: int) -> str:
     """The win rate of a complete round over the start model: its files do not change any more."""
     files = folder.round(number)
     run = str((read_json(files.result) or {}).get("run"))
-    return f"wins {rate_text(win_figures(win_rate(files, run, AGAINST_START)))}"
+    wins = win_figures(win_rate(files, run, AGAINST_START))
+    return f"wins {rate_text(wins)}" if wins["interval"] else "no verdict for either side"

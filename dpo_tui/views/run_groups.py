@@ -69,7 +69,8 @@ def _read(folder: GroupFolder, before: RunGroup | None, runs: Mapping[str, RunSu
     over = sum(one.over for one in status.members) / len(status.members) if status.members else None
     note = f"{status.tally()}{reason}"
     belongs = status.plan.part_of or {}
-    part_of = (str(belongs.get("improvement")), int(belongs.get("round") or 0)) if belongs else None
+    number = belongs.get("round")
+    part_of = (str(belongs.get("improvement")), number) if isinstance(number, int) else None
     return RunGroup(
         folder.id, status.plan.name, status.plan.kind, status.status, note, own, folder, over, best, part_of
     )
