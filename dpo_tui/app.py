@@ -22,15 +22,14 @@ from textual.signal import Signal
 
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.status_names import LIVE
+from dpo_tui.screens.improvement_routes import ImprovementRoutes
 from dpo_tui.screens.runs_screen import RunsScreen
 from dpo_tui.text.printable import printable
 from dpo_tui.themes.terminal_choice import ascii_only, theme_for
-from dpo_tui.themes.themed_app import ThemedApp
 from dpo_tui.views.gpu_watch import GpuWatch
 from dpo_tui.views.notifications import Notification, StatusChangeDetector, desktop_sequence, post
 from dpo_tui.views.run_feed import Feed, RunFeed
-from dpo_tui.views.run_groups import GroupedRunList
+from dpo_tui.views.run_groups import GroupedRunList, names_of_live
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.views.user_settings import load as load_settings
 from dpo_tui.widgets.dialogs import MessageDialog
@@ -51,12 +50,12 @@ FIRST_MODE = "first"
 """Name of the mode of the screen that the app opens with."""
 
 
-class DpoTui(ThemedApp):
+class DpoTui(ImprovementRoutes):
     """The app.
 
     Messages of the screens that it handles: `FullScreen.Leave`, `RunsScreen.OpenRun`, `RunsScreen.CompareRuns`,
     `RunsScreen.NewRun`, `MonitorScreen.EditConfig`, `MonitorScreen.OverlayWanted`, `MonitorScreen.RunEnded`,
-    `NewScreen.Started`, `NewScreen.DataWanted` and `SettingsScreen.Changed`.
+    `NewScreen.Started`, `NewScreen.DataWanted`, `SettingsScreen.Changed` and those of `ImprovementRoutes`.
 
     Args:
         feed: open with the monitor of this run or folder; None opens with the Runs screen.
@@ -234,7 +233,7 @@ class DpoTui(ThemedApp):
 
     def action_quit_app(self) -> None:
         """Quit the app, and print which runs go on."""
-        live = [summary.name for summary in self.run_list.summaries if summary.status in LIVE]
+        live = names_of_live(self.run_list)
         names = printable(", ".join(live[:3]), single_line=True) + (" …" if len(live) > 3 else "")  # noqa: PLR2004
         message = f"{names} {'goes' if len(live) == 1 else 'go'} on without this window. `dpo-tui` comes back."
         self.exit(message=message if live else None)
@@ -272,7 +271,7 @@ class DpoTui(ThemedApp):
         """Go back to the Runs screen, to the screen shown before, or from data that New has opened to New."""
         goes_back = isinstance(self.screen, FullScreen) and self.screen.goes_back
         back = "new" if self.current_mode == "data" else self._return_mode
-        self.switch_mode(back if goes_back else self._runs_mode)
+        self.switch_mode(back if goes_back else self.mode_before() or self._runs_mode)
         self._poll_runs()
 
     def on_runs_screen_open_run(self, message: RunsScreen.OpenRun) -> None:

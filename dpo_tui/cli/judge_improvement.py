@@ -9,7 +9,7 @@ from dpo_tui.cli.output import narrate
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_status import improvement_status
 from dpo_tui.improve.person_verdicts import PERSON, asked_pairs, calibration_of, record_verdict
-from dpo_tui.improve.report.write_report import write_report
+from dpo_tui.improve.report.write_report import rewrite_report
 from dpo_tui.judging.judges.judge import Side
 
 _KEYS: dict[str, Side] = {"l": "left", "r": "right", "t": "tie"}
@@ -39,5 +39,4 @@ def judge_improvement(folder: ImprovementFolder) -> None:
     found = calibration_of(folder, status.plan)
     if found is not None:
         click.echo(textwrap.fill(found.summary(), 80))
-        if not status.live and folder.report.exists():  # the driver, while it lives, is the one writer of the report
-            write_report(folder, status.plan, status.state)
+        rewrite_report(folder)

@@ -16,7 +16,8 @@ from dpo_tui.groups.group_store import find_run, group_name
 from dpo_tui.improve import improvement_control, improvement_store
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_status import groups_of
-from dpo_tui.runs import control_requests, naming, run_lock, store
+from dpo_tui.improve.remove_improvement import remove_improvement_with_runs
+from dpo_tui.runs import control_requests, naming, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.text.printable import printable
@@ -212,17 +213,14 @@ def _delete_group(folder: GroupFolder, yes: bool) -> None:
 
 def _delete_improvement(folder: ImprovementFolder, yes: bool) -> None:
     name = printable(improvement_store.improvement_name(folder), single_line=True)
-    groups = groups_of(folder)
-    if not yes and not click.confirm(
-        f"Delete improvement {folder.id} {name}, its {len(groups)} rounds' runs and all that they made?", err=True
-    ):
+    question = (
+        f"Delete improvement {folder.id} {name}, its {len(groups_of(folder))} rounds' runs and all that they made?"
+    )
+    if not yes and not click.confirm(question, err=True):
         narrate(f"Improvement {folder.id} is kept.")
         return
-    if run_lock.owner(folder.lock) is not None:
-        raise RunError(f"improvement {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
-    for_each(groups, lambda group: _delete_group(group, yes=True))
-    improvement_store.remove_improvement(folder)
-    narrate(f"Deleted improvement {folder.id}.")
+    runs = remove_improvement_with_runs(folder)
+    narrate(f"Deleted improvement {folder.id} and its {runs} runs.")
 
 
 def _described(folder: RunFolder) -> str:

@@ -34,7 +34,7 @@ def round_figures(folder: ImprovementFolder, plan: ImprovementPlan, number: int)
     run = str(result.get("run"))
     roles = (JUDGE, *((SECOND_JUDGE,) if plan.second_judge else ()))
     opponents = (AGAINST_START, AGAINST_LAST) if number > 1 else (AGAINST_START,)
-    wins = {role: {other: _wins(win_rate(files, run, other, role)) for other in opponents} for role in roles}
+    wins = {role: {other: win_figures(win_rate(files, run, other, role)) for other in opponents} for role in roles}
     if number == 1:  # the round before the first is the start
         for by_opponent in wins.values():
             by_opponent[AGAINST_LAST] = by_opponent[AGAINST_START]
@@ -44,7 +44,9 @@ def round_figures(folder: ImprovementFolder, plan: ImprovementPlan, number: int)
     return {
         "number": number,
         "run": run,
-        "runs": [{"run": one, "wins": _wins(win_rate(files, one, AGAINST_START))} for one in result.get("runs", [run])],
+        "runs": [
+            {"run": one, "wins": win_figures(win_rate(files, one, AGAINST_START))} for one in result.get("runs", [run])
+        ],
         "group": result.get("group"),
         "counts": read_json(files.counts) or {},
         "wins": wins,
@@ -76,5 +78,6 @@ def curves_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]
     return curves
 
 
-def _wins(rate: WinRate) -> dict[str, Any]:
+def win_figures(rate: WinRate) -> dict[str, Any]:
+    """A win rate as the report has it."""
     return asdict(rate) | {"rate": rate.rate, "interval": list(rate.interval) if rate.interval else None}

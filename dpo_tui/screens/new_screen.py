@@ -120,7 +120,7 @@ class NewScreen(FullScreen):
         with ContentSwitcher(initial="hardware", id="panes"):
             yield HardwareStep(id="hardware")
             yield ModelStep(id="model")
-            yield DataStep(id="data")
+            yield DataStep(prompts_only=True, id="data")
             yield SettingsStep(id="settings")
             yield CheckStep(id="check")
         yield KeyHints()

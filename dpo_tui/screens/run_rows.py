@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dpo_tui.runs.status_names import LIVE
 from dpo_tui.text.durations import ago, duration
 from dpo_tui.views.run_feed import finite_number
-from dpo_tui.views.run_groups import RunGroup, values_of
+from dpo_tui.views.group_row import IMPROVEMENT, RunGroup
+from dpo_tui.views.run_groups import values_of
 from dpo_tui.views.run_list import RunSummary
 from dpo_tui.widgets.run_table import RunRow
 
@@ -46,14 +47,18 @@ def group_row(group: RunGroup, unfolded: bool) -> RunRow:
         group: the group.
         unfolded: whether its runs are listed below it.
     """
+    improves = group.kind == IMPROVEMENT
     return RunRow(
         key=group.key,
-        status=group.status,
+        # It may sample or judge as well as train.
+        status="working" if improves and group.status == "running" else group.status,
         name=f"{'▾' if unfolded else '▸'} {group.name}",
         model=group.runs[0].model if group.runs else "",
         fraction=group.fraction,
         held_out=group.best,
-        note=f"{group.kind}: {group.note}",
+        # In a narrow table the end is cut: what an improvement does is worth more than what it is.
+        note=f"{group.note} · {group.kind}" if improves else f"{group.kind}: {group.note}",
+        figures=not improves,
     )
 
 

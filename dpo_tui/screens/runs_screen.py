@@ -15,6 +15,7 @@ from textual.widgets import Input
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status_names import OVER
 from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.screens.feed_reader import FeedRead, FeedReader, read_feeds
 from dpo_tui.screens.run_rows import FIRST_STEPS, NOT_LOADED, NOTHING_FOUND, row_of
 from dpo_tui.views.chart_registry import CHARTS, lines_for
@@ -24,7 +25,8 @@ from dpo_tui.views.advice_sentence import advice_sentence
 from dpo_tui.views.monitor_text import header
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_feed import RunFeed
-from dpo_tui.views.run_groups import GroupedRunList, RunGroup, group_at, is_unfolded, with_groups
+from dpo_tui.views.group_row import RunGroup
+from dpo_tui.views.run_groups import GroupedRunList, group_at, is_unfolded, with_groups
 from dpo_tui.views.run_list import RunSummary
 from dpo_tui.views.run_order import ORDERS, listed, next_order
 from dpo_tui.views.styled_text import StyledRow
@@ -53,7 +55,7 @@ AGE_SECONDS = 10.0
 class RunsScreen(GroupActionsScreen):
     """The table of runs, the GPUs, and a preview of one run.
 
-    Posts `OpenRun`, `NewRun` and `CompareRuns`, which the app handles. Its reading thread posts `FeedRead` to it.
+    Posts `OpenRun`, `NewRun`, `CompareRuns` and `OpenImprovement`, which the app handles. Its reading thread posts `FeedRead` to it.
 
     Args:
         runs: the runs, polled by the app.
@@ -69,7 +71,7 @@ class RunsScreen(GroupActionsScreen):
         "them. / lists only runs whose name, model, dataset or status has what you type, o sorts, p folds the preview. "
         "4 judges the run under the cursor: are its answers better than those of the model it came from?\n\n"
         "The runs of a sweep, and the stages of a chain, are one row: f folds and unfolds it, enter ranks and compares "
-        "its runs, s, r and D act on all of it, space selects all its runs."
+        "its runs, s, r and D act on all of it, space selects all its runs. An improvement is one row too: enter opens it."
     )
     GUIDE_PAGE = "start"
     # Textual's default is the first widget that can take the focus, which is the filter, hidden or not.
@@ -168,7 +170,6 @@ class RunsScreen(GroupActionsScreen):
     def _show(self) -> None:
         if not self.is_front:
             return
-        now = time.time()
         runs = listed(self._runs.summaries, self._filter, self._order)
         self._selected &= {run.id for run in self._runs.summaries}
         groups, every = [] if self._filter and not runs else self._runs.groups, bool(self._filter)
@@ -179,7 +180,7 @@ class RunsScreen(GroupActionsScreen):
         self.set_class(not self._rows, "-empty")
         table = self.query_one(RunTable)
         table.empty_text = NOTHING_FOUND if self._filter else FIRST_STEPS if self._runs.loaded else NOT_LOADED
-        table.show([row_of(row, now, self._selected, unfolded, in_group) for row in self._rows])
+        table.show([row_of(row, time.time(), self._selected, unfolded, in_group) for row in self._rows])
         self._show_title()
         self.refresh_bindings()
 
@@ -315,9 +316,13 @@ class RunsScreen(GroupActionsScreen):
         group = self._group_at_cursor()
         if (run := self._run_at_cursor()) is not None:
             self.post_message(self.OpenRun(run.folder))
-        elif group is not None and group.runs:
+        elif group is None:
+            return
+        elif isinstance(group.folder, ImprovementFolder):
+            self.post_message(self.OpenImprovement(group.folder))
+        elif group.runs:
             self.post_message(self.CompareRuns([one.folder for one in group.runs], group.folder))
-        elif group is not None:
+        else:
             self.notify("No run of it has started yet.", markup=False)
 
     @on(RunTable.Chosen)

@@ -76,7 +76,8 @@ def group_text(about: Mapping[str, Any]) -> str:
     belongs = about.get("group")
     if not isinstance(belongs, dict) or not isinstance(values := belongs.get("values"), dict):
         return ""
-    return printable(f"{belongs.get('kind') or 'group'}: {label(values)}", single_line=True)
+    kind = belongs.get("kind") or "group"
+    return printable(f"{kind}: {label(values)}" if values else str(kind), single_line=True)
 
 
 def batch_of(feed: Feed) -> "MicroBatch | None":

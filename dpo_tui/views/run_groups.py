@@ -1,7 +1,6 @@
-"""Runs that belong together as one row that folds: the runs of a sweep, and the stages of a chain."""
+"""Runs that belong together as one row that folds: those of a sweep, of an improvement, and the stages of a chain."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dpo_tui import paths
@@ -9,46 +8,21 @@ from dpo_tui.errors import RunError
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs.status_names import LIVE, UNKNOWN
+from dpo_tui.views.group_row import IMPROVEMENT, RunGroup
 from dpo_tui.views.run_list import RunList, RunSummary
-
-
-@dataclass(frozen=True, slots=True)
-class RunGroup:
-    """One row for several runs.
-
-    Attributes:
-        key: the group's id; of a chain that of its first run with ``chain:`` before it, which no run has.
-        name: what it is called.
-        kind: ``sweep`` or ``chain``.
-        status: of the whole.
-        note: how many runs have which status, and why it waits or failed.
-        runs: those of its runs that are listed, in their own order.
-        folder: the group's folder; None for a chain.
-        fraction: share of its runs that are over, 0 to 1; None where that is not known.
-        best: the best held-out accuracy of its runs; None without one.
-    """
-
-    key: str
-    name: str
-    kind: str
-    status: str
-    note: str
-    runs: tuple[RunSummary, ...]
-    folder: GroupFolder | None = None
-    fraction: float | None = None
-    best: float | None = None
 
 
 class GroupedRunList(RunList):
     """The runs of the home folder, and the groups.
 
     Attributes:
-        groups: newest first.
+        groups: newest first; those of rounds are in the one of their improvement.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.groups: list[RunGroup] = []
+        self._groups_read: list[RunGroup] = []
 
     def poll(self, now: float) -> bool:
         """Read what may have changed; see `RunList.poll`.
@@ -57,7 +31,8 @@ class GroupedRunList(RunList):
             HomeError: the home folder cannot be read.
         """
         changed = super().poll(now)
-        groups = read_groups(self.groups, {run.id: run for run in self.summaries})
+        self._groups_read = read_groups(self._groups_read, {run.id: run for run in self.summaries})
+        groups = _with_improvements(self._groups_read)
         changed, self.groups = changed or groups != self.groups, groups
         return changed
 
@@ -93,7 +68,20 @@ def _read(folder: GroupFolder, before: RunGroup | None, runs: Mapping[str, RunSu
     reason = f" · {status.reason}" if status.reason and status.status != "done" else ""
     over = sum(one.over for one in status.members) / len(status.members) if status.members else None
     note = f"{status.tally()}{reason}"
-    return RunGroup(folder.id, status.plan.name, status.plan.kind, status.status, note, own, folder, over, best)
+    belongs = status.plan.part_of or {}
+    number = belongs.get("round")
+    part_of = (str(belongs.get("improvement")), number) if isinstance(number, int) else None
+    return RunGroup(
+        folder.id, status.plan.name, status.plan.kind, status.status, note, own, folder, over, best, part_of
+    )
+
+
+def _with_improvements(groups: list[RunGroup]) -> list[RunGroup]:
+    if not (paths.home() / "improvements").is_dir():
+        return groups
+    from dpo_tui.views.improvement_rows import with_improvements  # nor are these where there are none
+
+    return with_improvements(groups)
 
 
 def with_groups(
@@ -101,32 +89,47 @@ def with_groups(
 ) -> list[RunSummary | RunGroup]:
     """The rows of the list: each group where the first of its runs would be, and below it its runs if it is unfolded.
 
+    An improvement that works comes first, whatever its runs do: for most of the time none of them trains.
+
     Args:
         listed: the runs to list, in their order.
         groups: all groups; one of whose runs none is listed is left out, unless none has started yet.
         toggled: as in `is_unfolded`, like ``unfold_all``.
         unfold_all: likewise.
     """
-    found = {group.key: group for group in groups}
+    owners = {run.id: group for group in groups for run in group.runs}
     chains = _chains(listed)
-    rows: list[RunSummary | RunGroup] = [group for group in groups if not group.runs and not listed]
-    rows += [group for group in groups if not group.runs and listed and group.status in LIVE]
+    here = {one.id for one in listed}
+    rows: list[RunSummary | RunGroup] = []
     shown: set[str] = set()
+
+    def add(group: RunGroup) -> None:
+        shown.add(group.key)
+        rows.append(group)
+        if is_unfolded(group, toggled, unfold_all):
+            rows.extend(one for one in group.runs if one.id in here)
+
+    for group in groups:
+        if _comes_first(group, bool(listed), unfold_all):
+            add(group)
     for run in listed:
-        group = found.get(_group_of(run)) or chains.get(run.id)
-        if group is None:
+        of_run = owners.get(run.id) or chains.get(run.id)
+        if of_run is None:
             rows.append(run)
-        elif group.key not in shown:
-            shown.add(group.key)
-            rows.append(group)
-            if is_unfolded(group, toggled, unfold_all):
-                here = {one.id for one in listed}
-                rows += [one for one in group.runs if one.id in here]
+        elif of_run.key not in shown:
+            add(of_run)
     return rows
 
 
+def _comes_first(group: RunGroup, any_listed: bool, filtered: bool) -> bool:
+    """Whether the row of a group does not wait for that of one of its runs."""
+    if group.kind == IMPROVEMENT and not filtered and (group.status in LIVE or not group.runs):
+        return True
+    return not group.runs and (group.status in LIVE or not any_listed)
+
+
 def is_unfolded(group: RunGroup, toggled: Collection[str], unfold_all: bool) -> bool:
-    """Whether the runs of a group are listed below it: those of a chain are at first, those of a sweep are not.
+    """Whether the runs of a group are listed below it: those of a chain are at first, others are not.
 
     Args:
         group: the group.
@@ -140,6 +143,12 @@ def group_at(rows: Sequence[RunSummary | RunGroup], key: str | None, *, around: 
     """The group whose row has a key, or, with ``around``, also the one that the run of that key is in."""
     groups = [row for row in rows if isinstance(row, RunGroup)]
     return next((one for one in groups if key == one.key or (around and key in {run.id for run in one.runs})), None)
+
+
+def names_of_live(runs: GroupedRunList) -> list[str]:
+    """The names of what goes on by itself: runs, and improvements, also while no run of theirs trains."""
+    working = [group.name for group in runs.groups if group.kind == IMPROVEMENT and group.status in LIVE]
+    return working + [run.name for run in runs.summaries if run.status in LIVE]
 
 
 def values_of(run: RunSummary) -> str:

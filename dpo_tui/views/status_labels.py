@@ -36,10 +36,12 @@ STATUS_LABELS: dict[str, StatusLabel] = {
     "stopped": StatusLabel(GLYPHS["stopped"], "stopped", "quiet"),
     "lost": StatusLabel(GLYPHS["lost"], "lost", "bad"),
 }
+_WORKING = {"working": StatusLabel(GLYPHS["running"], "working", "busy")}
+"""An improvement that runs: it samples and judges as well as trains."""
 LABEL_WIDTH = max(len(status.word) for status in STATUS_LABELS.values()) + 2
 """Cells of the longest label."""
 
 
 def status_label(status: str) -> StatusLabel:
     """The label of a status; one that this version does not know is shown as it is."""
-    return STATUS_LABELS.get(status) or StatusLabel("·", status, "quiet")
+    return (STATUS_LABELS | _WORKING).get(status) or StatusLabel("·", status, "quiet")

@@ -1,15 +1,19 @@
-"""The keys of `RunActionsScreen` where the cursor is on a group: they stop, resume and delete all of it."""
+"""The keys of `RunActionsScreen` where the cursor is on a group or an improvement: they act on all of it."""
 
 import asyncio
 from typing import Any
 
 from textual import work
+from textual.message import Message
 from textual.worker import Worker
 
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.runs.status_names import LIVE, OVER, RESUMABLE, UNKNOWN
 from dpo_tui.text.printable import printable
-from dpo_tui.views.run_groups import RunGroup
+from dpo_tui.views.group_row import RunGroup
 from dpo_tui.widgets.dialogs import ConfirmDialog
+from dpo_tui.widgets.improvement_actions import ImprovementActionsScreen
 from dpo_tui.widgets.run_actions import RunActionsScreen
 
 _ALLOWED = {
@@ -22,8 +26,19 @@ _ALLOWED = {
 """Statuses of a group in which a key does something."""
 
 
-class GroupActionsScreen(RunActionsScreen):
-    """A screen with a current run or a current group. A chain has no folder: the keys act on its runs."""
+class GroupActionsScreen(RunActionsScreen, ImprovementActionsScreen):
+    """A screen with a current run, group or improvement. A chain has no folder: the keys act on its runs."""
+
+    class OpenImprovement(Message):
+        """Posted when the user opens an improvement.
+
+        Attributes:
+            folder: the improvement.
+        """
+
+        def __init__(self, folder: ImprovementFolder) -> None:
+            super().__init__()
+            self.folder = folder
 
     def current_group(self) -> RunGroup | None:
         """The group that the keys act on; None where they act on runs."""
@@ -37,18 +52,24 @@ class GroupActionsScreen(RunActionsScreen):
         return group.status in _ALLOWED[action]
 
     def action_stop_run(self, *arguments: Any, **options: Any) -> Worker[None]:
-        """Stop the group, or the runs."""
+        """Stop the group or improvement, or the runs."""
         group = self._group_with_folder()
+        if group is not None and isinstance(group.folder, ImprovementFolder):
+            return self.stop_improvement(group.folder, group.name, again=group.status == "stopping")
         return super().action_stop_run(*arguments, **options) if group is None else self._stop_group(group)
 
     def action_resume_run(self, *arguments: Any, **options: Any) -> Worker[None]:
-        """Resume the group, or the runs."""
+        """Resume the group or improvement, or the runs."""
         group = self._group_with_folder()
+        if group is not None and isinstance(group.folder, ImprovementFolder):
+            return self.resume_improvement(group.folder, group.name)
         return super().action_resume_run(*arguments, **options) if group is None else self._resume_group(group)
 
     def action_delete_run(self, *arguments: Any, **options: Any) -> Worker[None]:
-        """Delete the group with its runs, or the runs."""
+        """Delete the group or improvement with its runs, or the runs."""
         group = self._group_with_folder()
+        if group is not None and isinstance(group.folder, ImprovementFolder):
+            return self.delete_improvement(group.folder, group.name, len(group.runs))
         return super().action_delete_run(*arguments, **options) if group is None else self._delete_group(group)
 
     def _group_with_folder(self) -> RunGroup | None:
@@ -65,7 +86,7 @@ class GroupActionsScreen(RunActionsScreen):
             else "No other run starts; those that run save a checkpoint. r goes on from there later."
         )
         agreed = await self.app.push_screen_wait(ConfirmDialog(question, detail, dangerous=again))
-        if agreed and group.folder is not None:
+        if agreed and isinstance(group.folder, GroupFolder):
             from dpo_tui.groups import group_control  # none of it is needed for the first paint
 
             await asyncio.to_thread(group_control.stop_group, group.folder, now=again)
@@ -75,7 +96,7 @@ class GroupActionsScreen(RunActionsScreen):
     def _resume_group(self, group: RunGroup) -> None:
         from dpo_tui.groups import group_control
 
-        if group.folder is not None:
+        if isinstance(group.folder, GroupFolder):
             group_control.resume_group(group.folder)
             self.app.call_from_thread(self.notify, f"{printable(group.name)} goes on.", markup=False)
 
@@ -91,7 +112,7 @@ class GroupActionsScreen(RunActionsScreen):
     def _remove_group(self, group: RunGroup) -> None:
         from dpo_tui.groups.group_removal import removal_of
 
-        if group.folder is None:
+        if not isinstance(group.folder, GroupFolder):
             return
         removal = removal_of(group.folder)
         removal.carry_out()

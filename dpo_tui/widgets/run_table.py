@@ -46,6 +46,7 @@ class RunRow:
         held_out: accuracy on held-out pairs, 0 to 1, or None.
         note: an ETA, an age, or the reason of a failure.
         chosen: whether it is selected for comparison.
+        figures: whether it has figures of its own; otherwise the note gets their cells.
     """
 
     key: str
@@ -58,6 +59,7 @@ class RunRow:
     held_out: float | None = None
     note: str = ""
     chosen: bool = False
+    figures: bool = True
 
 
 class RunTable(RowsWidget, can_focus=True):
@@ -255,7 +257,7 @@ class RunTable(RowsWidget, can_focus=True):
             done, rest = bar(run.fraction or 0.0, _BAR)
             row += [(done, "spark"), (rest, "bar")]
         row.append((f"{percent:>6}  ", "value"))
-        explained = run.status in EXPLAINED  # the note says why it has this status
+        explained = run.status in EXPLAINED or not run.figures  # the note says why it has this status
         if explained:
             note_width += _FIGURES  # the note gets the cells of the figures
         else:

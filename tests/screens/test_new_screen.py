@@ -83,7 +83,7 @@ async def test_enter_alone_leads_through_model_and_data_to_the_settings(home):
         await pilot.press("down", "enter")
         await until(pilot, lambda: pilot.app.focused is not None and pilot.app.focused.id == "files")
         assert screen.plan.has_model
-        await pilot.press("down")
+        await pilot.press("down", "down")  # past the shipped pairs, and the entry for those with prompts alone
         await until(pilot, lambda: "Describe [b]a sunset[/b] 0" in screen_text(pilot))
         assert "Gold over the sea." in screen_text(pilot)
         await pilot.press("enter")

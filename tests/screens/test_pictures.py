@@ -189,7 +189,7 @@ async def open_step(pilot, home: Path, step: str) -> None:
         "check": "Memory by part",
     }  # fmt: skip
     if step == "data":
-        await pilot.press("down")
+        await pilot.press("down", "down")
     pane = screen.query_one(CheckStep).query_one(TextPane)
     await until(pilot, lambda: any(words[step] in text for text, _ in pane._paragraphs) or step != "check", 60)
     await until(pilot, lambda: not screen.query_one(CheckStep).is_examining)

@@ -40,7 +40,9 @@ def sweep(home: Path) -> GroupFolder:
         with run.metrics.open("a") as stream:
             stream.write(json.dumps({"t": 0.0, "step": 60, "eval_rewards/accuracies": accuracy}) + "\n")
     runs = {str(number): run_id for number, run_id in enumerate(IDS, 1)}
-    write_json_atomic(group.state, GroupState("failed", "1 of 3 runs failed: tiny-3", driver_pid=1, ended_at=1.0, runs=runs).to_dict())
+    write_json_atomic(
+        group.state, GroupState("failed", "1 of 3 runs failed: tiny-3", driver_pid=1, ended_at=1.0, runs=runs).to_dict()
+    )
     ended_run(home, "20261001-101010-aaaa", "alone")
     return group
 
@@ -73,7 +75,9 @@ async def test_enter_on_a_group_ranks_its_runs(home, sweep):
     async with app().run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: names(pilot) == ["▸ tiny", "alone"])
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen) and "against the best" in screen_text(pilot))
+        await until(
+            pilot, lambda: isinstance(pilot.app.screen, CompareScreen) and "against the best" in screen_text(pilot)
+        )
         text = screen_text(pilot)
         assert "sweep tiny over beta: 2 done · 1 failed" in text
         assert text.index("1 tiny-2") < text.index("2 tiny-3") < text.index("3 tiny-1")
@@ -87,7 +91,9 @@ async def test_the_monitor_names_the_group_and_the_values(home, sweep):
     async with app().run_test(size=(120, 30)) as pilot:
         await until(pilot, lambda: names(pilot) == ["▸ tiny", "alone"])
         await pilot.press("f", "down", "enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, MonitorScreen) and "sweep: beta=0.1" in screen_text(pilot))
+        await until(
+            pilot, lambda: isinstance(pilot.app.screen, MonitorScreen) and "sweep: beta=0.1" in screen_text(pilot)
+        )
 
 
 async def test_a_group_is_deleted_with_its_runs_after_a_question(home, sweep):

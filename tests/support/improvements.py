@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_plan import GroupMember, GroupPlan
+from dpo_tui.groups.group_state import GroupState
+from dpo_tui.groups.group_store import create_group
 from dpo_tui.improve import improvement_driver as driver_module
 from dpo_tui.improve.improvement_driver import ImprovementDriver
 from dpo_tui.improve.improvement_folder import ImprovementFolder
@@ -21,8 +25,10 @@ from dpo_tui.improve.rounds.round_work import RoundWork
 from dpo_tui.judging.answer_sources.answer_source import AnswerRequest, AnswerSource, SampledAnswer
 from dpo_tui.judging.judges.judge import JudgeChoice
 from dpo_tui.runs import store
-from dpo_tui.runs.atomic_files import append_json_line
+from dpo_tui.runs.atomic_files import append_json_line, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.state import State, write_state
+from tests.support.fake_run import begin
 
 JUDGE = """
 import json, sys
@@ -138,6 +144,23 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, judge: JudgeChoic
     monkeypatch.setattr(run_round, "group_of", lambda improvement, number: None)
     monkeypatch.setattr(driver_module, "_STOP_POLL", 1e9)
     return stage
+
+
+def round_group(improvement: ImprovementFolder, number: int, *runs: str) -> GroupFolder:
+    """The group of a round, and its runs as those of real trainings are."""
+    members = tuple(GroupMember(place, f"better-r{number}-{place}", {}) for place, _ in enumerate(runs, 1))
+    part_of = {"improvement": improvement.id, "round": number}
+    group = create_group(
+        GroupPlan("", f"better-r{number}", kind="round", members=members, part_of=part_of), [""] * len(runs)
+    )
+    for member, run in zip(members, runs, strict=True):
+        folder = RunFolder(improvement.path.parent.parent / "runs" / run)
+        state = begin(folder, member.name)
+        belongs = {"id": group.id, "kind": "round", "member": member.number, "values": {}}
+        write_state(folder, State(**{**state.to_dict(), "status": "done", "ended_at": 1.0, "group": belongs}))
+    state = GroupState("done", "", driver_pid=1, ended_at=1.0, runs={str(n): run for n, run in enumerate(runs, 1)})
+    write_json_atomic(group.state, state.to_dict())
+    return group
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

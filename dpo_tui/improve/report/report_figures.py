@@ -51,7 +51,7 @@ def report_figures(folder: ImprovementFolder, plan: ImprovementPlan, state: Impr
         "start": start_document,
         "rounds": rounds,
         "calibration": _calibration(folder, plan),
-        "samples": _samples(folder, rounds[-1] if rounds else None),
+        "samples": samples_after(folder, rounds[-1]["number"], rounds[-1]["run"]) if rounds else [],
         "cost": {
             "seconds": state.seconds,
             "hours": state.hours,
@@ -83,15 +83,18 @@ def _calibration(folder: ImprovementFolder, plan: ImprovementPlan) -> dict[str, 
     return {**asdict(found), "interval": interval, "summary": found.summary()}
 
 
-def _samples(folder: ImprovementFolder, last: dict[str, Any] | None) -> list[dict[str, str]]:
-    if last is None:
-        return []
+def samples_after(folder: ImprovementFolder, number: int, run: str, count: int = _SAMPLES) -> list[dict[str, str]]:
+    """Held-out prompts with the start model's answers and a round's, as ``prompt``, ``before`` and ``after``.
+
+    Raises:
+        RunError: the prompts cannot be read.
+    """
     before = {one.id: one.text for one in read_answers(folder.start_answers)}
-    after = {one.id: one.text for one in read_answers(folder.round(last["number"]).held_out_answers(last["run"]))}
+    after = {one.id: one.text for one in read_answers(folder.round(number).held_out_answers(run))}
     prompts = [one for one in read_prompts(folder) if one.held_out and one.id in before and one.id in after]
     return [
         {"prompt": str(one.messages[-1].get("content", "")), "before": before[one.id], "after": after[one.id]}
-        for one in prompts[:_SAMPLES]
+        for one in prompts[:count]
     ]
 
 

@@ -3,6 +3,7 @@
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
 from dpo_tui.improve.improvement_state import ImprovementState
+from dpo_tui.improve.improvement_status import improvement_status
 from dpo_tui.improve.report.report_figures import report_figures
 from dpo_tui.improve.report.report_html import report_html
 from dpo_tui.improve.report.report_markdown import report_markdown
@@ -21,3 +22,15 @@ def write_report(folder: ImprovementFolder, plan: ImprovementPlan, state: Improv
     write_json_atomic(folder.report_figures, figures)
     write_text_atomic(folder.report, markdown)
     write_text_atomic(folder.report_html, report_html(markdown, figures))
+
+
+def rewrite_report(folder: ImprovementFolder) -> None:
+    """Write the report of an improvement again after verdicts of a person; its driver, while it lives, does it itself.
+
+    Raises:
+        RunError: a file that the figures need cannot be read.
+        OSError: the disk is full.
+    """
+    status = improvement_status(folder)
+    if not status.live and folder.report.exists():
+        write_report(folder, status.plan, status.state)

@@ -34,6 +34,12 @@ _PARAGRAPHS_SHOWN = 24
 _CHARACTERS_SHOWN = 400
 """Of one prompt or answer."""
 _FILES_LISTED = 60
+_PROMPTS_ONLY = "prompts-only"
+"""The option without data; no path is so called, since those of files are absolute."""
+_ABOUT_PROMPTS_ONLY = (
+    "The model answers each prompt several times, a program or you say which answers are better, it trains on these pairs, "
+    "and the result is judged blind on prompts that were held out; in rounds. Enter asks for the prompts and the judge."
+)
 _NO_DATA_FILES = {"package.json", "tsconfig.json", "config.json", "tokenizer.json", "tokenizer_config.json"}
 """Frequent names of JSON files that hold no dataset."""
 
@@ -64,10 +70,13 @@ class PathSuggester(Suggester):
 
 
 class DataStep(Vertical):
-    """A field for any dataset over a list of data files, with a preview of the file at the cursor. Posts `Chosen`.
+    """A field for any dataset over a list of data files, with a preview of the file at the cursor.
+
+    Posts `Chosen` and `PromptsOnly`.
 
     Args:
         plan_of_new: gives the plan by whose settings data are read; None is the one that was shown last.
+        prompts_only: whether the list has an entry for those who have prompts and no data.
         options: of the widget.
     """
 
@@ -89,8 +98,14 @@ class DataStep(Vertical):
             super().__init__()
             self.location = location
 
-    def __init__(self, plan_of_new: Callable[[], RunPlan | None] = lambda: None, **options: Any) -> None:
+    class PromptsOnly(Message):
+        """Posted when the user has only prompts; the app handles it."""
+
+    def __init__(
+        self, plan_of_new: Callable[[], RunPlan | None] = lambda: None, *, prompts_only: bool = False, **options: Any
+    ) -> None:
         super().__init__(**options)
+        self._prompts_only = prompts_only
         self._plan_of_new = plan_of_new
         self._plan = RunPlan()
 
@@ -116,6 +131,8 @@ class DataStep(Vertical):
         highlighted = options.highlighted
         options.clear_options()
         options.add_option(Option("shipped: support answers", str(assets.pairs_file())))
+        if self._prompts_only:
+            options.add_option(Option("I have only prompts …", _PROMPTS_ONLY))
         options.add_options([Option(Content(printable(name, single_line=True)), path) for name, path in data_files()])
         options.highlighted = highlighted if highlighted is not None else 0
         if plan.has_data and not self.query_one(Input).value:
@@ -132,7 +149,10 @@ class DataStep(Vertical):
     @on(OptionList.OptionHighlighted)
     def _option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
         message.stop()
-        if message.option_id is not None:
+        if message.option_id == _PROMPTS_ONLY:
+            self.workers.cancel_node(self)  # or the preview of the option before would come over this
+            self.query_one(TextPane).show([(_ABOUT_PROMPTS_ONLY, "text")], top=True)
+        elif message.option_id is not None:
             self._load_preview(message.option_id)
 
     @on(Input.Changed)
@@ -145,6 +165,9 @@ class DataStep(Vertical):
     @on(OptionList.OptionSelected)
     def _option_selected(self, message: OptionList.OptionSelected) -> None:
         message.stop()
+        if message.option_id == _PROMPTS_ONLY:
+            self.post_message(self.PromptsOnly())
+            return
         self.query_one(Input).value = str(message.option_id)
         self.post_message(self.Chosen(str(message.option_id)))
 
