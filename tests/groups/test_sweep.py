@@ -13,12 +13,13 @@ from dpo_tui.errors import ConfigError, DpoTuiError, RunError, UsageError
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan, read_plan
 from dpo_tui.groups.group_removal import removal_of
-from dpo_tui.groups.group_state import GroupState, read_group_state, write_group_state
+from dpo_tui.groups.group_state import GroupState, read_group_state
 from dpo_tui.groups.group_status import group_status, member_status
 from dpo_tui.groups.group_store import all_groups, create_group, find, find_run, groups_home
 from dpo_tui.groups.sweep import Sweep, combinations, parse_sweep, prepare_sweep
 from dpo_tui.groups.sweep_values import label
 from dpo_tui.runs import store
+from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.devices import DeviceRequest
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.frozen_run import create_frozen
@@ -274,7 +275,7 @@ def test_a_member_whose_state_cannot_be_read_spoils_no_ranking_and_is_deleted_if
         for one in ready.plan.members
     )
     runs = {"1": own.id, "2": other.id, "3": whole.id}
-    write_group_state(group, GroupState(status="done", driver_pid=1, runs=runs))
+    write_json_atomic(group.state, (GroupState(status="done", driver_pid=1, runs=runs)).to_dict())
     for run in (own, other):
         run.state.write_text('{"status": "banana"}')
     other.config.write_text("beta = 7.0\n")

@@ -23,7 +23,7 @@ def test_nothing_is_deleted_while_a_training_runs_and_all_of_it_afterwards(
         for number in (1, 2)
     ]
     assert run_lock.acquire(groups[1].lock)  # as by the driver of its training, which outlives its own
-    with pytest.raises(RunError, match=f"its training, group {groups[1].id}, is still running"):
+    with pytest.raises(RunError, match=f"its training is still running: group {groups[1].id}"):
         remove_improvement_with_runs(stage.folder)
     assert len(store.all_runs()) == 2 and all(group.path.is_dir() for group in groups) and all_improvements()
     run_lock.release(groups[1].lock)
