@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui import paths
-from dpo_tui.errors import HomeError, RunError, RunNotFoundError
+from dpo_tui.errors import RunError, RunNotFoundError
 from dpo_tui.groups import group_store
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.improve.improvement_folder import ImprovementFolder
@@ -77,10 +77,7 @@ def create(plan: ImprovementPlan, config: str, prompts: Iterable[ImprovementProm
             fsync_folder(home)
             return folder
     except OSError as error:
-        raise HomeError(
-            f"cannot make an improvement under {home}: {error.strerror or error}",
-            hint="Free some space there, or set DPO_TUI_HOME to a folder that you can write to.",
-        ) from error
+        raise paths.home_error(f"cannot make an improvement under {home}", error) from error
 
 
 def read_prompts(folder: ImprovementFolder) -> list[ImprovementPrompt]:
@@ -112,7 +109,7 @@ def all_improvements() -> list[ImprovementFolder]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise HomeError(f"cannot read the improvements in {home}: {error.strerror or error}") from error
+        raise paths.home_error(f"cannot read the improvements in {home}", error) from error
     return [ImprovementFolder(home / name) for name in sorted(names, reverse=True)]
 
 

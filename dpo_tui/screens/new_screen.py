@@ -29,8 +29,8 @@ from dpo_tui.screens.steps.hardware_step import HardwareStep
 from dpo_tui.screens.steps.model_step import DEMO, ModelStep
 from dpo_tui.screens.steps.settings_step import RECIPE, SettingsStep
 from dpo_tui.start.adapter_start import require_mergeable
-from dpo_tui.start.model_check import model_refusal
-from dpo_tui.start.model_checks.own_code import MEANING, UntrustedCodeError, remember_trust
+from dpo_tui.start.model_check import is_missing_folder, model_refusal
+from dpo_tui.start.model_checks.own_code import UntrustedCodeError, remember_trust
 from dpo_tui.start.prepare import create_run, prepare
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.printable import printable
@@ -48,12 +48,6 @@ from dpo_tui.widgets.tab_strip import TabStrip
 STEPS = ("1 Hardware", "2 Model", "3 Data", "4 Settings", "5 Check")
 _PANES = ("hardware", "model", "data", "settings", "check")
 _STEP_FOCUS = ("#profiles", "#models", "#files", "#form", "#check-text")
-
-
-def _is_missing_folder(name: str) -> bool:
-    """Whether a model's name is a path, and nothing is there."""
-    is_path = name.startswith(("/", ".", "~")) or (name.count("/") > 1 and ":" not in name)
-    return is_path and not Path(name).expanduser().exists()
 
 
 class NewScreen(FullScreen):
@@ -243,7 +237,7 @@ class NewScreen(FullScreen):
             return
         self.set_plan(plans.with_values(self.plan, {"model_name": message.name}))
         self._check_model(self.plan)
-        if not _is_missing_folder(message.name):  # that is refused here; another model may take a while to check
+        if not is_missing_folder(message.name):  # that is refused here; another model may take a while to check
             self.go(2)
 
     @property
@@ -279,8 +273,7 @@ class NewScreen(FullScreen):
         # Code that a config allows by its digest and that has changed since is for whoever wrote the config.
         if self.plan.config.trust_remote_code is not None or not self.is_current:
             return
-        meaning = f"{MEANING} Your answer is kept for exactly this code; when a file changes, it is asked again."
-        if not await self.app.push_screen_wait(ModelCodeDialog(error.model, meaning, error.files, error.digest)):
+        if not await self.app.push_screen_wait(ModelCodeDialog.of(error)):
             return
         remember_trust(error)
         self._model_refusal = ("", None)
@@ -384,15 +377,11 @@ class NewScreen(FullScreen):
             return self.is_mounted and _PANES[self._step] in ("data", "check") and bool(self._data_location)
         return True
 
-    @property
-    def _data_location(self) -> str:
-        """What is typed or under the cursor in the step of data, else the data of the plan."""
-        seen = self.query_one(DataStep).location if _PANES[self._step] == "data" else ""
-        return seen or (self.plan.config.dataset_text if self.plan.has_data else "")
-
     def action_look_at_data(self) -> None:
-        """Open the data in Data, where broken rows are seen, edited and dropped."""
-        self.post_message(self.DataWanted(self._data_location))
+        """Open the data, of the step of data if it is shown, in Data: there broken rows are seen, edited and dropped."""
+        seen = self.query_one(DataStep).location if _PANES[self._step] == "data" else ""
+        planned = self.plan.config.dataset_text if self.plan.has_data else ""
+        self.post_message(self.DataWanted(seen or planned))
 
     @work(exclusive=True, group="open", exit_on_error=False)
     async def action_open(self) -> None:

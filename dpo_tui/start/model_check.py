@@ -8,6 +8,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import ConfigError
 from dpo_tui.hub.cache import cached_config, local_model_folder
 from dpo_tui.hub.client_errors import first_line, http_status
+from dpo_tui.paths import expanded
 from dpo_tui.start.adapter_start import is_adapter, read_adapter
 from dpo_tui.start.earlier_run_model import is_earlier_run
 from dpo_tui.start.model_checks.adapter_targets import check_merge_at_end
@@ -74,6 +75,12 @@ def check_next_stage(config: Config) -> None:
     folder = None if config.merge_at_end else model_files(config.model_name, config.model_revision)
     if folder is not None:
         check_merge_at_end(folder, config)
+
+
+def is_missing_folder(name: str) -> bool:
+    """Whether a model's name is a path, and nothing is there."""
+    is_path = name.startswith(("/", ".", "~")) or (name.count("/") > 1 and ":" not in name)
+    return is_path and not expanded(name).exists()
 
 
 def model_refusal(loaded: LoadedConfig, *, has_gpu: bool = True) -> ConfigError | None:

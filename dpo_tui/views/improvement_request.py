@@ -10,6 +10,7 @@ from dpo_tui.errors import UsageError
 from dpo_tui.improve.new_improvement import ImprovementRequest, PreparedImprovement, prepare_improvement
 from dpo_tui.improve.person_verdicts import PERSON
 from dpo_tui.judging.judges.judge import JudgeChoice
+from dpo_tui.paths import expanded
 from dpo_tui.views.improvement_view import most_rounds
 from dpo_tui.views.run_plan import RunPlan
 
@@ -61,7 +62,7 @@ def prepared_from(form: ImprovementForm, plan: RunPlan) -> PreparedImprovement:
         ready = prepare_improvement(
             ImprovementRequest(
                 config,
-                Path(form.prompts).expanduser(),
+                expanded(form.prompts),
                 judge,
                 changes={"model_name": form.model},
                 options={"rounds": int(form.rounds), "answers": 4 if form.judge else 2},

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from dpo_tui.start.model_checks.own_code import MEANING, UntrustedCodeError
 from dpo_tui.text.printable import printable
 from dpo_tui.widgets.dialogs import DIALOG_CSS
 
@@ -40,6 +41,12 @@ class ModelCodeDialog(ModalScreen[bool]):
     def __init__(self, model: str, meaning: str, files: Mapping[str, str], digest: str) -> None:
         super().__init__()
         self._model, self._meaning, self._files, self._digest = model, meaning, files, digest
+
+    @classmethod
+    def of(cls, error: UntrustedCodeError) -> "ModelCodeDialog":
+        """The question that a refusal leads to."""
+        meaning = f"{MEANING} Your answer is kept for exactly this code; when a file changes, it is asked again."
+        return cls(error.model, meaning, error.files, error.digest)
 
     def compose(self) -> ComposeResult:
         """Question, files, meaning, digest, keys; the files scroll where there are many."""

@@ -16,6 +16,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from dpo_tui.paths import expanded
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.hardware.models.lookup import RecommendedModel, known_models, recommended_models
 from dpo_tui.hardware.profiles import Profile, fitting_models
@@ -175,7 +176,7 @@ class ModelStep(Vertical):
     async def action_download(self) -> None:
         """Download the model that is named, before any run needs it."""
         name = self._named
-        if name == DEMO or not looks_like_hub_id(name) or Path(name).expanduser().exists():
+        if name == DEMO or not looks_like_hub_id(name) or expanded(name).exists():
             self.app.notify("Name a model of the hub to download: org/name.", markup=False)
             return
         if await self.app.push_screen_wait(DownloadDialog(name)):
