@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import psutil
@@ -134,6 +135,10 @@ class ImprovementDriver:
             hint = error.hint if isinstance(error, DpoTuiError) and error.hint else ""
             self._end("failed", f"{message}\n{hint}".rstrip())
             return
+        except Exception as error:  # a fault of ours, or a file that somebody has changed; `lost` would say "killed"
+            traceback.print_exc()
+            self._end("failed", _fault(error, self._folder))
+            return
         self._end("done", stop.sentence, stop.rule)
 
     def _rounds(self) -> Stop:
@@ -223,8 +228,17 @@ class ImprovementDriver:
     def _write_report(self) -> None:
         try:
             write_report(self._folder, self._work.plan, self._record.state)
-        except (DpoTuiError, OSError) as error:
+        except Exception as error:  # whatever it is, the end that the report tells of must still be recorded
+            if not isinstance(error, DpoTuiError | OSError):
+                traceback.print_exc()
             self._record.event("no-report", f"the report cannot be written: {error}")
+
+
+def _fault(error: Exception, folder: ImprovementFolder) -> str:
+    return (
+        f"an error that dpo-tui did not expect: {type(error).__name__}: {error}\n"
+        f"{folder.driver_output} says where; what was answered and judged is kept"
+    )
 
 
 if __name__ == "__main__":

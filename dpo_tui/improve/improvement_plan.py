@@ -42,6 +42,7 @@ class ImprovementPlan:
         hours: of work after which it ends; None for no limit.
         tokens: sampled tokens after which it ends; None for no limit.
         argv: the command line, for the receipts of its runs.
+        prompts_sha256: of ``prompts.jsonl`` as it was written: what is held out must not change under way.
     """
 
     id: str
@@ -69,6 +70,7 @@ class ImprovementPlan:
     hours: float | None = None
     tokens: int | None = None
     argv: list[str] = field(default_factory=list)
+    prompts_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``plan.json`` holds."""

@@ -26,6 +26,7 @@ from dpo_tui.judging.preference_pairs import AnswerPair
 from dpo_tui.judging.prompt_file import read_prompts
 from dpo_tui.processes.json_child import Message as ChildMessage
 from dpo_tui.runs import naming, store
+from dpo_tui.runs.atomic_files import json_line
 from dpo_tui.start.earlier_run_model import PREVIOUS
 from dpo_tui.start.prepare import Prepared
 from dpo_tui.strategies.registry import strategy_of
@@ -35,8 +36,8 @@ LEAST_HELD_OUT = 10
 MOST_HELD_OUT = 200
 """Held-out prompts at most where the number is not given: their interval is ± 7 points, and each costs answers."""
 _HELD_OUT_SHARE = 0.2
-_LONGEST_PROMPT = 200_000
-"""Characters of a prompt; longer ones fit no context, and no line of the files."""
+_LONGEST_PROMPT = 500_000
+"""Bytes of a prompt as JSON; longer ones fit no context, and readers of the files pass over lines of 1 MiB."""
 _DATA_SETTINGS = ("dataset_weights", "eval_dataset")
 
 
@@ -167,13 +168,32 @@ def _split(prompts: Sequence[list[Message]], request: ImprovementRequest, seed: 
             f"judge the result on, and {LEAST_PAIRS} trained on; asked for are {wanted} held out"
         )
     # Rows are held out as of any data: by a hash of seed and text, so that the same file gives the same split.
-    held_out = held_out_rows(prompts, wanted / total, seed)
+    held_out = held_out_rows(map(_without_case_and_space, prompts), wanted / total, seed)
+    if not LEAST_HELD_OUT <= sum(held_out) <= total - LEAST_PAIRS:
+        raise UsageError(
+            f"{request.prompts}: so many prompts differ in case or white space alone, and stay together, that "
+            f"{sum(held_out)} of {total} can be held out; at least {LEAST_HELD_OUT}, and {LEAST_PAIRS} to train on, are "
+            "needed"
+        )
     found = []
     for messages, out in zip(prompts, held_out, strict=True):
-        if sum(len(str(message.get("content", ""))) for message in messages) > _LONGEST_PROMPT:
-            raise UsageError(f"{request.prompts}: a prompt has more than {_LONGEST_PROMPT:,} characters")
+        if (size := len(json_line(messages))) > _LONGEST_PROMPT:
+            raise UsageError(
+                f"{request.prompts}: a prompt has {size:,} bytes, and at most {_LONGEST_PROMPT:,} are taken",
+                hint=f"it begins: {str(messages[-1].get('content'))[:60]!r}",
+            )
         found.append(ImprovementPrompt(prompt_id(messages), messages, out))
     return tuple(found)
+
+
+def _without_case_and_space(messages: list[Message]) -> list[Message]:
+    """A prompt as it is told from others where it is held out: the same question in capitals is no other one."""
+    return [
+        message | {"content": " ".join(message["content"].casefold().split())}
+        if isinstance(message.get("content"), str)
+        else message
+        for message in messages
+    ]
 
 
 def _checked(

@@ -123,7 +123,10 @@ def test_too_few_pairs_end_it_in_words(tmp_path: Path, monkeypatch: pytest.Monke
     stage = staged(tmp_path, monkeypatch, judge=program(tmp_path, "1"), rounds=3)
     state = stage.drive()
     assert (state.status, state.stop) == ("done", "too-few-pairs")
-    assert state.reason == "round 1 has made 0 pairs, and a training needs 8"
+    assert state.reason == (
+        "round 1 has made 0 pairs, and a training needs 8; of 48 answers to 12 prompts were left out 12 prompts with no "
+        "answer better than another"
+    )
     counts = read_json(stage.folder.round(1).counts) or {}
     assert counts["without_pair"] == {"no answer better than another": 12}
 

@@ -14,6 +14,7 @@ from dpo_tui.improve.improvement_plan import ImprovementPlan
 from dpo_tui.improve.improvement_state import ImprovementState
 from dpo_tui.improve.improvement_store import read_prompts
 from dpo_tui.improve.person_verdicts import calibration_of
+from dpo_tui.improve.round_result import read_result
 from dpo_tui.improve.round_figures import round_figures, start_features
 from dpo_tui.improve.usage_meter import sampled_tokens
 
@@ -69,7 +70,7 @@ def complete_rounds(folder: ImprovementFolder, plan: ImprovementPlan) -> list[in
     """Numbers of the rounds that are complete."""
     found = []
     for number in range(1, plan.rounds + 1):
-        if not folder.round(number).result.exists():
+        if read_result(folder.round(number)) is None:
             break
         found.append(number)
     return found
