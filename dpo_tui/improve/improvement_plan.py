@@ -21,6 +21,8 @@ class ImprovementPlan:
         name: given by the user; need not be unique.
         model: the start model: a folder, or a hub id.
         version: of the contract.
+        model_settings: what else [model] says of the start model, such as its revision and its chat template: it answers
+            as its trained successors do.
         created_at: when it was made.
         source: the config file that it was made from, as the user named it.
         prompts: the file of prompts, as the user named it.
@@ -49,6 +51,7 @@ class ImprovementPlan:
     name: str
     model: str
     version: int = CONTRACT_VERSION
+    model_settings: dict[str, Any] = field(default_factory=dict)
     created_at: float = 0.0
     source: str = ""
     prompts: str = ""

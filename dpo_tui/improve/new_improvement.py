@@ -39,6 +39,19 @@ _HELD_OUT_SHARE = 0.2
 _LONGEST_PROMPT = 500_000
 """Bytes of a prompt as JSON; longer ones fit no context, and readers of the files pass over lines of 1 MiB."""
 _DATA_SETTINGS = ("dataset_weights", "eval_dataset")
+_REFERENCE_SETTINGS = ("ref_model", "ref_adapter")
+_LOADING = (
+    "model_revision",
+    "use_4bit",
+    "bf16",
+    "trust_remote_code",
+    "attn_implementation",
+    "chat_template",
+    "chat_template_kwargs",
+    "eos_token",
+    "model_init",
+)
+"""Settings by which a model and its tokenizer are loaded, in training and for its answers."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,7 @@ def prepare_improvement(
     plan = ImprovementPlan("", "", "", **request.options)
     loaded = load(request.config, request.changes | {"dataset": WITHOUT_DATA})
     _refuse_data(request, loaded)
+    _refuse_reference_of_later_rounds(loaded, plan)
     if loaded.config.model_name == PREVIOUS:
         raise ConfigError(f'model_name = "{PREVIOUS}": there is no config before this one', hint='use "run:ID"')
     if request.source_of_answers is not None:
@@ -117,6 +131,7 @@ def prepare_improvement(
     document = plan.to_dict() | {
         "name": name,
         "model": prepared.config.model_name,
+        "model_settings": _model_settings(prepared.config),
         "source": str(request.config),
         "prompts": str(request.prompts),
         "seed": loaded.config.seed,
@@ -147,6 +162,22 @@ def _names_dataset(request: ImprovementRequest) -> bool:
     except DpoTuiError:
         return False  # without a dataset it cannot be loaded, and any other fault has been told by now
     return True
+
+
+def _refuse_reference_of_later_rounds(loaded: LoadedConfig, plan: ImprovementPlan) -> None:
+    named = [name for name in _REFERENCE_SETTINGS if getattr(loaded.config, name) is not None]
+    if plan.rounds > 1 and named:
+        raise ConfigError(
+            f"{loaded.path}: names {', '.join(named)}, and later rounds have the reference that --reference says",
+            hint="remove it from the file, or use it with --rounds 1",
+        )
+
+
+def _model_settings(config: Config) -> dict[str, Any]:
+    """What a config says of how its model is loaded, besides which one: the start model answers as the trained one."""
+    values = config.model_dump(mode="json")
+    fields = Config.model_fields
+    return {name: values[name] for name in _LOADING if values[name] != fields[name].default}
 
 
 def _refuse_endpoint_of_later_rounds(plan: ImprovementPlan) -> None:
@@ -218,7 +249,11 @@ def _checked(
 
         ready = prepare_combinations(read, sweep, source=str(loaded.path), report=report)
     prepared = ready.members[0]
-    start = with_changes(loaded, {"model_name": prepared.config.model_name, "model_revision": None}, "file")
+    # As they were found from here: the driver has another folder, and a model that was merged has no revision.
+    named = {"model_name": prepared.config.model_name, "model_revision": prepared.config.model_revision}
+    if loaded.config.chat_template:
+        named["chat_template"] = prepared.config.chat_template
+    start = with_changes(loaded, named, "file")
     if plan.rounds > 1 and plan.reference == START and strategy_of(loaded.config).has_reference:
         # What later rounds are refused for, such as FSDP2, is known now.
         with_changes(start, {"ref_model": prepared.config.model_name}, "command line")

@@ -85,7 +85,7 @@ def round_changes(work: RoundWork, number: int, config: LoadedConfig) -> dict[st
     if before is not None:
         changes |= {"model_name": f"run:{before.id}", "model_revision": None}
         if work.plan.reference == START and strategy_of(config.config).has_reference:
-            changes["ref_model"] = work.plan.model
+            changes |= {"ref_model": work.plan.model, "ref_model_revision": config.config.model_revision}
     return changes
 
 

@@ -82,4 +82,6 @@ class RoundWork:
 
     def answers_from(self, run: RunFolder | None) -> AnswerSource:
         """Who answers: a run's model, or the start model for None."""
-        return AnswerSource(model=self.plan.model if run is None else f"run:{run.path}")
+        if run is not None:
+            return AnswerSource(model=f"run:{run.path}")
+        return AnswerSource(model=self.plan.model, settings=self.plan.model_settings)
