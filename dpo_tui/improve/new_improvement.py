@@ -20,6 +20,7 @@ from dpo_tui.improve.improvement_store import ImprovementPrompt, all_improvement
 from dpo_tui.improve.rounds.round_pairs import LEAST_PAIRS
 from dpo_tui.improve.rounds.round_work import WITHOUT_DATA
 from dpo_tui.judging.answer_sources.answer_source import AnswerSource
+from dpo_tui.judging.endpoint.chat_endpoint import ANSWERS_KEY, ChatEndpoint
 from dpo_tui.judging.judges.judge import AnswerToScore, JudgeChoice
 from dpo_tui.judging.judges.open_judge import open_judge
 from dpo_tui.judging.preference_pairs import AnswerPair
@@ -28,6 +29,7 @@ from dpo_tui.processes.json_child import Message as ChildMessage
 from dpo_tui.runs import naming, store
 from dpo_tui.runs.atomic_files import json_line
 from dpo_tui.start.earlier_run_model import PREVIOUS
+from dpo_tui.start.model_check import model_files
 from dpo_tui.start.prepare import Prepared
 from dpo_tui.strategies.registry import strategy_of
 
@@ -40,6 +42,8 @@ _LONGEST_PROMPT = 500_000
 """Bytes of a prompt as JSON; longer ones fit no context, and readers of the files pass over lines of 1 MiB."""
 _DATA_SETTINGS = ("dataset_weights", "eval_dataset")
 _REFERENCE_SETTINGS = ("ref_model", "ref_adapter")
+_MODEL_OPTIONS = {"reward-model": "--reward-model", "model": "--judge-model"}
+"""Kinds of judges that are models on this machine, with the option that names one."""
 _LOADING = (
     "model_revision",
     "use_4bit",
@@ -115,6 +119,7 @@ def prepare_improvement(
         DataError: the prompts cannot be read, or do not fit the model.
         DpoTuiError: the judge does not answer as it should.
     """
+    _refuse_no_numbers(request.options)
     plan = ImprovementPlan("", "", "", **request.options)
     loaded = load(request.config, request.changes | {"dataset": WITHOUT_DATA})
     _refuse_data(request, loaded)
@@ -131,6 +136,7 @@ def prepare_improvement(
     document = plan.to_dict() | {
         "name": name,
         "model": prepared.config.model_name,
+        "folder": str(Path.cwd()),
         "model_settings": _model_settings(prepared.config),
         "source": str(request.config),
         "prompts": str(request.prompts),
@@ -140,6 +146,13 @@ def prepare_improvement(
         "source_of_answers": asdict(request.source_of_answers) if request.source_of_answers else None,
     }
     return PreparedImprovement(ImprovementPlan(**document), text, prompts, prepared)
+
+
+def _refuse_no_numbers(options: dict[str, Any]) -> None:
+    """Refuse NaN, which passes every limit, and infinity: neither can be read back from the plan."""
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: is no finite number")
 
 
 def _refuse_data(request: ImprovementRequest, loaded: LoadedConfig) -> None:
@@ -203,8 +216,8 @@ def _split(prompts: Sequence[list[Message]], request: ImprovementRequest, seed: 
     if not LEAST_HELD_OUT <= sum(held_out) <= total - LEAST_PAIRS:
         raise UsageError(
             f"{request.prompts}: so many prompts differ in case or white space alone, and stay together, that "
-            f"{sum(held_out)} of {total} can be held out; at least {LEAST_HELD_OUT}, and {LEAST_PAIRS} to train on, are "
-            "needed"
+            f"{sum(held_out)} of {total} can be held out; at least {LEAST_HELD_OUT}, and {LEAST_PAIRS} to train on, "
+            "are needed"
         )
     found = []
     for messages, out in zip(prompts, held_out, strict=True):
@@ -266,9 +279,28 @@ def _answer(text: str) -> list[Message]:
 
 
 def _check_judges(request: ImprovementRequest, prompts: Sequence[ImprovementPrompt]) -> None:
-    """Ask a program about two answers, so that one that cannot work is found now, and not after an hour of sampling."""
+    """Ask a program or an endpoint about two answers, and look for a model's files.
+
+    What cannot judge is found now, and not after an hour of sampling; and an address that holds a password before it is
+    in a file.
+    """
+    if (source := request.source_of_answers) is not None:
+        sample_from = ChatEndpoint(
+            source.url,
+            source.endpoint_model,
+            key_variable=ANSWERS_KEY,
+            option="--answers-from",
+            allow_http=source.allow_http,
+        )
+        sample_from.close()  # whether it answers is seen at once, in the first step
     for choice in (request.judge, request.second_judge):
-        if choice is None or choice.kind != "program":
+        if choice is None:
+            continue
+        if choice.kind in _MODEL_OPTIONS:
+            folder = Path(choice.target).expanduser()
+            name = str(folder.absolute()) if folder.is_dir() else choice.target
+            model_files(name, None, setting=_MODEL_OPTIONS[choice.kind])
+        if choice.kind not in ("program", "endpoint"):
             continue
         prompt = prompts[0]
         with open_judge(choice) as judge:

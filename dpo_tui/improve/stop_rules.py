@@ -104,8 +104,9 @@ def _length(plan: ImprovementPlan, rounds: Rounds, start: Mapping[str, Any] | No
         return ""
     change = f"{factor:.1f} times" if factor > 1 else f"{factor:.0%}"
     return (
-        f"the answers have become {change} as long as the start model's ({start['words']:.0f} to {now['words']:.0f} words), "
-        f"over the limit of {plan.length_limit:g}: look whether they are better, or the judge likes the length"
+        f"the answers have become {change} as long as the start model's ({start['words']:.0f} to "
+        f"{now['words']:.0f} words), over the limit of {plan.length_limit:g}: look whether they are better, or the "
+        "judge likes the length"
     )
 
 

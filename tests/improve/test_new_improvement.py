@@ -191,3 +191,30 @@ def test_a_prompt_too_long_for_a_line_of_the_files_is_refused(asked: Any, tmp_pa
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "\x01" * 190_000}]))
     with pytest.raises(UsageError, match=r"a prompt has 1,140,\d+ bytes, and at most 500,000 are taken"):
         asked(prompts=1, prompts_file=path)
+
+
+def test_a_number_that_is_none_is_refused(asked: Any) -> None:
+    """NaN passes every limit: a margin of it would make pairs of equal answers."""
+    for option in ("margin", "hours", "length_limit"):
+        with pytest.raises(UsageError, match="is no finite number"):
+            asked(options={option: float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        (JudgeChoice("reward-model", "/nowhere/reward"), "--reward-model = /nowhere/reward: no such folder"),
+        (JudgeChoice("model", "/nowhere/judge"), "--judge-model = /nowhere/judge: no such folder"),
+        (JudgeChoice("endpoint", "http://me:secret@127.0.0.1:1/v1", "m"), "user name or"),
+    ],
+)
+def test_a_judge_that_cannot_be_reached_is_refused_now(asked: Any, judge: JudgeChoice, said: str) -> None:
+    with pytest.raises(DpoTuiError, match=said) as refused:
+        asked(judge=judge)
+    assert "secret" not in str(refused.value)
+
+
+def test_an_address_with_a_password_comes_into_no_file(asked: Any) -> None:
+    source = AnswerSource(url="http://me:secret@127.0.0.1:1/v1", endpoint_model="x")
+    with pytest.raises(UsageError, match="user name or"):
+        asked(source_of_answers=source, options={"rounds": 1})
