@@ -26,9 +26,9 @@ def round_figures(folder: ImprovementFolder, plan: ImprovementPlan, number: int)
     """Return the figures of a complete round.
 
     Returns:
-        ``number``, ``run``, ``runs`` (each with its win rate over the start, and the settings that it differs in),
-        ``counts`` of answers and pairs, ``wins`` by judge and opponent, ``features`` of its held-out answers, ``kl`` of
-        its run in nats per answer, ``curves``, and ``pairs_digest``.
+        ``number``, ``run``, ``runs`` (each with its win rate over the start), ``group``, ``without_result`` (why runs
+        of a sweep have none), ``counts`` of answers and pairs, ``wins`` by judge and opponent, ``features`` of its
+        held-out answers, ``kl`` of its run in nats per answer, and ``curves``.
 
     Raises:
         RunError: the round is not complete, or its counts are gone.
@@ -54,6 +54,7 @@ def round_figures(folder: ImprovementFolder, plan: ImprovementPlan, number: int)
         "run": run,
         "runs": [{"run": one, "wins": _wins(win_rate(files, one, AGAINST_START))} for one in result.runs],
         "group": result.group,
+        "without_result": result.without_result,
         "counts": counts,
         "wins": wins,
         "features": features.to_dict() if features else None,

@@ -1,6 +1,6 @@
 """What a round leaves for those after it: its counts and its result, read so that a damaged file counts as none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dpo_tui.improve.improvement_folder import RoundFolder
@@ -17,11 +17,13 @@ class RoundResult:
         run: id of the run whose model goes on.
         runs: ids of all that the round trained, this one among them.
         group: id of their group.
+        without_result: why combinations of a sweep have none, by the combination.
     """
 
     run: str
     runs: list[str]
     group: str | None = None
+    without_result: dict[str, str] = field(default_factory=dict)
 
 
 def read_result(folder: RoundFolder) -> RoundResult | None:
@@ -44,7 +46,7 @@ def read_counts(folder: RoundFolder) -> dict[str, Any] | None:
     return found if whole else None
 
 
-_RESULT = frozenset({"run", "runs", "group"})
+_RESULT = frozenset(item.name for item in fields(RoundResult))
 _COUNTS = {
     "prompts": int,
     "answers": int,

@@ -13,7 +13,7 @@ from dpo_tui.improve.report.report_figures import report_figures
 from dpo_tui.improve.report.report_html import report_html
 from dpo_tui.improve.report.report_markdown import report_markdown
 from dpo_tui.judging.judges.judge import JudgeChoice
-from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from tests.support.improvements import Staged, lines, program, staged
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -114,6 +114,15 @@ def test_an_improvement_that_ends_without_a_round_says_why_and_offers_no_resume_
     text = stage.folder.report.read_text()
     assert f"`dpo-tui resume {stage.folder.id}` goes on where it was." in text
     assert "It is stopped: stopped as asked." in text and "No round is complete" in text
+
+
+def test_a_combination_of_a_sweep_that_failed_is_named(finished: Staged) -> None:
+    figures = read_json(finished.folder.report_figures) or {}
+    result = read_json(finished.folder.round(2).result) or {}
+    write_json_atomic(finished.folder.round(2).result, result | {"without_result": {"beta=5": "loss is NaN | <b>"}})
+    again = report_figures(finished.folder, read_plan(finished.folder), read_improvement_state(finished.folder))
+    said = "Round 2: `beta=5` has no result, and was compared with nothing: loss is NaN \\| &lt;b>"
+    assert said in report_markdown(again) and said not in report_markdown(figures)
 
 
 class _Page(HTMLParser):

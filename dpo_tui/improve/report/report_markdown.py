@@ -101,6 +101,14 @@ def _rounds(figures: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             runs = ", ".join(f"`{run['run']}` {rate_text(run['wins'])}" for run in one["runs"])
             yield f"Round {one['number']} trained {len(one['runs'])} runs, of which `{one['run']}` went on: {runs}."
+        yield from _without_result(one)
+
+
+def _without_result(one: Mapping[str, Any]) -> Iterator[str]:
+    for combination, why in one["without_result"].items():
+        yield ""
+        name = f"`{_plain(combination)}`"
+        yield f"Round {one['number']}: {name} has no result, and was compared with nothing: {_plain(why)}"
 
 
 def _data(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -1,15 +1,16 @@
 """One round from its first answer to the choice of the run whose model goes on."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from dpo_tui.errors import RunError
-from dpo_tui.improve.round_result import read_counts, read_result
+from dpo_tui.improve.round_result import RoundResult, read_counts, read_result
 from dpo_tui.improve.round_verdicts import AGAINST_START, win_rate
 from dpo_tui.improve.rounds.answer_judging import judge_held_out, judge_sampled
 from dpo_tui.improve.rounds.answer_sampling import answer_held_out, sample_round
 from dpo_tui.improve.rounds.round_pairs import LEAST_PAIRS, write_round_pairs
-from dpo_tui.improve.rounds.round_training import group_of, train_round
+from dpo_tui.improve.rounds.round_training import combinations_without_result, group_of, train_round
 from dpo_tui.improve.rounds.round_work import RoundWork
 from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
@@ -44,9 +45,9 @@ def run_round(work: RoundWork, number: int) -> None:
         judge_held_out(work, number, run)
     group = group_of(work.folder.id, number)
     best = best_run(work, number, runs)
-    write_json_atomic(
-        folder.result, {"run": best.id, "runs": [run.id for run in runs], "group": group.id if group else None}
-    )
+    failed = combinations_without_result(group) if group else {}
+    result = RoundResult(best.id, [run.id for run in runs], group.id if group else None, failed)
+    write_json_atomic(folder.result, asdict(result))
 
 
 def best_run(work: RoundWork, number: int, runs: list[RunFolder]) -> RunFolder:
