@@ -131,8 +131,8 @@ def test_too_few_pairs_end_it_in_words(tmp_path: Path, monkeypatch: pytest.Monke
     state = stage.drive()
     assert (state.status, state.stop) == ("done", "too-few-pairs")
     assert state.reason == (
-        "round 1 has made 0 pairs, and a training needs 8; of 48 answers to 12 prompts were left out 12 prompts with "
-        "no answer better than another"
+        "round 1 has made 0 pairs, and a training needs 8; left out of 48 answers to 12 prompts: 12 prompts with no "
+        "answer better than another"
     )
     counts = read_json(stage.folder.round(1).counts) or {}
     assert counts["without_pair"] == {"no answer better than another": 12}

@@ -64,11 +64,11 @@ def best_run(work: RoundWork, number: int, runs: list[RunFolder]) -> RunFolder:
 def _too_few(number: int, counts: Mapping[str, Any]) -> str:
     """Say how few pairs a round has made and where its answers have gone, which tells what to change."""
     judge = counts["judge"]
-    gone = [f"{count} answers: {why}" for why, count in counts["dropped"].items()]
+    gone = [f"{count} answers ({why})" for why, count in counts["dropped"].items()]
     gone += [f"{count} prompts with {why}" for why, count in counts["without_pair"].items()]
-    if judge["contradicted"]:
-        gone.append(f"in {judge['contradicted']} of {judge['asked']} comparisons the judge contradicted itself")
-    if judge["unread"]:
-        gone.append(f"{judge['unread']} replies of the judge had no verdict")
     said = f"round {number} has made {counts['pairs']} pairs, and a training needs {LEAST_PAIRS}"
-    return f"{said}; of {counts['answers']} answers to {counts['prompts']} prompts were left out {', '.join(gone)}"
+    if judge["contradicted"]:
+        said += f"; in {judge['contradicted']} of {judge['asked']} comparisons the judge contradicted itself"
+    if judge["unread"]:
+        said += f"; {judge['unread']} replies of the judge had no verdict"
+    return f"{said}; left out of {counts['answers']} answers to {counts['prompts']} prompts: {', '.join(gone)}"
