@@ -12,6 +12,7 @@ from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_status import ImprovementStatus, improvement_status
 from dpo_tui.improve.report.report_markdown import rate_text
 from dpo_tui.improve.round_figures import round_figures
+from dpo_tui.improve.round_result import read_result
 from dpo_tui.improve.round_verdicts import AGAINST_START, JUDGE
 from dpo_tui.runs import exit_codes
 from dpo_tui.text.printable import printable
@@ -35,7 +36,7 @@ def follow_improvement(folder: ImprovementFolder) -> int:
                 step = status.state.step
                 _clear_line()
                 narrate(f"  {printable(step, single_line=True)}")
-            while folder.round(told + 1).result.exists():
+            while read_result(folder.round(told + 1)) is not None:
                 told += 1
                 _clear_line()
                 narrate(round_line(folder, status, told))

@@ -267,7 +267,8 @@ def _named(values: dict[str, Any]) -> Iterator[None]:
         yield
     except (ConfigError, DataError, UsageError) as error:
         kind = next(one for one in (ConfigError, DataError, UsageError) if isinstance(error, one))
-        raise kind(f"with {label(values)}: {error.message}", hint=error.hint) from None
+        said = f"with {label(values)}: {error.message}" if values else error.message
+        raise kind(said, hint=error.hint) from None
 
 
 def _refuse_without_effect(config: Config, sweep: Sweep) -> None:

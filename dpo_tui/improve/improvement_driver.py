@@ -11,14 +11,14 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
-
-import psutil
 
 from dpo_tui.errors import DpoTuiError, RunError
 from dpo_tui.groups.driver_record import DriverRecord
 from dpo_tui.groups.group_requests import STOP, STOP_NOW, is_requested
 from dpo_tui.improve.improvement_folder import ImprovementFolder
+from dpo_tui.improve.improvement_plan import read_plan
 from dpo_tui.improve.improvement_state import read_improvement_state
 from dpo_tui.improve.person_verdicts import WAITING
 from dpo_tui.improve.report.write_report import write_report
@@ -29,6 +29,7 @@ from dpo_tui.improve.rounds.round_work import RoundWork
 from dpo_tui.improve.rounds.run_round import TooFewPairsError, run_round
 from dpo_tui.improve.stop_rules import Stop, stop_after
 from dpo_tui.improve.usage_meter import UsageMeter, sampled_tokens
+from dpo_tui.processes.own_children import end_own_children
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.process import boot_id, host_name, process_start
 from dpo_tui.runs.signal_wait import SignalWait
@@ -73,6 +74,8 @@ def main(argv: list[str]) -> int:
     try:
         if not run_lock.acquire(folder.lock):
             raise RunError(f"improvement {folder.id} has a driver already, process {run_lock.owner(folder.lock)}")
+        # Resumed from elsewhere, as after a reboot, it means the same programs and models.
+        os.chdir(read_plan(folder).folder or ".")
         driver = ImprovementDriver(folder, signals)
     except (DpoTuiError, OSError) as error:
         sys.stderr.write(f"{error.message if isinstance(error, DpoTuiError) else error}\n")
@@ -116,7 +119,14 @@ class ImprovementDriver:
 
     def run(self) -> None:
         """Work until a rule stops it, somebody does, or something fails, and record the end and the report."""
-        threading.Thread(target=self._end_children_on_request, daemon=True, name="stop requests").start()
+        over = threading.Event()
+        threading.Thread(target=self._end_children_on_request, args=(over,), daemon=True, name="stop requests").start()
+        try:
+            self._work_to_an_end()
+        finally:
+            over.set()
+
+    def _work_to_an_end(self) -> None:
         try:
             stop = self._rounds()
         except LimitReachedError as error:
@@ -130,9 +140,13 @@ class ImprovementDriver:
             if (asked := self._asked_to_stop()) is not None:  # the children were ended for it
                 self._end("stopped", asked)
                 return
-            message = error.message if isinstance(error, DpoTuiError) else str(error)
+            message = error.message if isinstance(error, DpoTuiError) else f"{error.filename}: {error.strerror}"
             hint = error.hint if isinstance(error, DpoTuiError) and error.hint else ""
             self._end("failed", f"{message}\n{hint}".rstrip())
+            return
+        except Exception as error:  # a fault of ours, or a file that somebody has changed; `lost` would say "killed"
+            traceback.print_exc()
+            self._end("failed", _fault(error, self._folder))
             return
         self._end("done", stop.sentence, stop.rule)
 
@@ -180,20 +194,14 @@ class ImprovementDriver:
             return "stopped as asked"
         return None
 
-    def _end_children_on_request(self) -> None:
+    def _end_children_on_request(self, over: threading.Event) -> None:
         """End what answers, scores or merges when somebody asks to stop: it may take minutes to its next message.
 
-        Drivers of groups have sessions of their own, and are asked by the step that waits for them.
+        Drivers of groups are asked by the step that waits for them.
         """
-        while self._asked_to_stop() is None:
-            time.sleep(_STOP_POLL)
-        ours = os.getsid(0)
-        for child in psutil.Process().children(recursive=True):
-            try:
-                if os.getsid(child.pid) == ours:
-                    child.terminate()
-            except (OSError, psutil.Error):
-                continue  # it has just ended
+        while not over.wait(_STOP_POLL):  # again and again: one may be started just after the others were ended
+            if self._asked_to_stop() is not None:
+                end_own_children()
 
     def _look_at_limits(self, now: float, step_begins: bool) -> None:
         plan = self._work.plan
@@ -223,8 +231,17 @@ class ImprovementDriver:
     def _write_report(self) -> None:
         try:
             write_report(self._folder, self._work.plan, self._record.state)
-        except (DpoTuiError, OSError) as error:
+        except Exception as error:  # whatever it is, the end that the report tells of must still be recorded
+            if not isinstance(error, DpoTuiError | OSError):
+                traceback.print_exc()
             self._record.event("no-report", f"the report cannot be written: {error}")
+
+
+def _fault(error: Exception, folder: ImprovementFolder) -> str:
+    return (
+        f"an error that dpo-tui did not expect: {type(error).__name__}: {error}\n"
+        f"{folder.driver_output} says where; what was answered and judged is kept"
+    )
 
 
 if __name__ == "__main__":

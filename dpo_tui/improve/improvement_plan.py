@@ -21,6 +21,8 @@ class ImprovementPlan:
         name: given by the user; need not be unique.
         model: the start model: a folder, or a hub id.
         version: of the contract.
+        model_settings: what else [model] says of the start model, such as its revision and its chat template: it
+            answers as its trained successors do.
         created_at: when it was made.
         source: the config file that it was made from, as the user named it.
         prompts: the file of prompts, as the user named it.
@@ -42,12 +44,15 @@ class ImprovementPlan:
         hours: of work after which it ends; None for no limit.
         tokens: sampled tokens after which it ends; None for no limit.
         argv: the command line, for the receipts of its runs.
+        folder: in which the command was given: programs that judge, and names of models, are relative to it.
+        prompts_sha256: of ``prompts.jsonl`` as it was written: what is held out must not change under way.
     """
 
     id: str
     name: str
     model: str
     version: int = CONTRACT_VERSION
+    model_settings: dict[str, Any] = field(default_factory=dict)
     created_at: float = 0.0
     source: str = ""
     prompts: str = ""
@@ -69,6 +74,8 @@ class ImprovementPlan:
     hours: float | None = None
     tokens: int | None = None
     argv: list[str] = field(default_factory=list)
+    folder: str = ""
+    prompts_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``plan.json`` holds."""

@@ -1,5 +1,6 @@
 """The folder of all improvements, beside that of all runs: create, list, find and remove. Standard library only."""
 
+import hashlib
 import os
 import shutil
 import time
@@ -16,7 +17,14 @@ from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
 from dpo_tui.runs import run_lock, store
-from dpo_tui.runs.atomic_files import fsync_folder, json_line, read_json, write_json_atomic, write_text_atomic
+from dpo_tui.runs.atomic_files import (
+    fsync_folder,
+    json_line,
+    only_regular,
+    read_json,
+    write_json_atomic,
+    write_text_atomic,
+)
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_lines
 from dpo_tui.runs.store import is_id, new_id
@@ -67,7 +75,8 @@ def create(plan: ImprovementPlan, config: str, prompts: Iterable[ImprovementProm
             draft.control.mkdir(parents=True, mode=0o700)
             write_text_atomic(draft.config, config)
             write_text_atomic(draft.prompts, lines)
-            write_json_atomic(draft.plan, replace(plan, id=folder.id, created_at=now).to_dict())
+            frozen = replace(plan, id=folder.id, created_at=now, prompts_sha256=_sha256(draft.prompts))
+            write_json_atomic(draft.plan, frozen.to_dict())
             taken = (folder.path, paths.runs() / folder.id, group_store.groups_home() / folder.id)
             if any(path.exists() for path in taken):
                 shutil.rmtree(draft.path, ignore_errors=True)
@@ -84,16 +93,30 @@ def read_prompts(folder: ImprovementFolder) -> list[ImprovementPrompt]:
     """The prompts of an improvement, in the order of their file.
 
     Raises:
-        RunError: the file is missing, or a line of it cannot be read.
+        RunError: the file is missing, or not as it was written. With other prompts held out, earlier rounds would have
+            trained on what the result is judged on.
     """
-    lines = read_lines(folder.prompts)
+    frozen = (read_json(folder.plan) or {}).get("prompts_sha256")
+    try:
+        changed = bool(frozen) and _sha256(folder.prompts) != frozen
+    except OSError:
+        changed = True
+    lines = [] if changed else read_lines(folder.prompts)
     try:
         found = [ImprovementPrompt(str(one["id"]), list(one["messages"]), bool(one["held_out"])) for one in lines]
     except (KeyError, TypeError):
         found = []
     if not found:
-        raise RunError(f"improvement {folder.id}: {folder.prompts.name} is missing or not as it was written")
+        raise RunError(
+            f"improvement {folder.id}: {folder.prompts.name} is missing or not as it was written",
+            hint=f"put the file back as it was, or begin another improvement; dpo-tui rm {folder.id} deletes this one",
+        )
     return found
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb", opener=only_regular) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def all_improvements() -> list[ImprovementFolder]:

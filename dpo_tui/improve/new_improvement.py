@@ -1,6 +1,7 @@
 """Make an improvement: check config, prompts and judge as far as that is possible before anything starts."""
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,16 +17,20 @@ from dpo_tui.errors import ConfigError, DpoTuiError, UsageError
 from dpo_tui.groups.sweep import Sweep, prepare_combinations
 from dpo_tui.improve.improvement_plan import START, ImprovementPlan
 from dpo_tui.improve.improvement_store import ImprovementPrompt, all_improvements, improvement_name
-from dpo_tui.improve.person_verdicts import PERSON
 from dpo_tui.improve.rounds.round_pairs import LEAST_PAIRS
 from dpo_tui.improve.rounds.round_work import WITHOUT_DATA
 from dpo_tui.judging.answer_sources.answer_source import AnswerSource
+from dpo_tui.judging.endpoint.chat_endpoint import ANSWERS_KEY, ChatEndpoint
 from dpo_tui.judging.judges.judge import AnswerToScore, JudgeChoice
-from dpo_tui.judging.judges.open_judge import check_judge, open_judge
+from dpo_tui.judging.judges.open_judge import open_judge
+from dpo_tui.judging.preference_pairs import AnswerPair
 from dpo_tui.judging.prompt_file import read_prompts
+from dpo_tui.paths import expanded
 from dpo_tui.processes.json_child import Message as ChildMessage
 from dpo_tui.runs import naming, store
+from dpo_tui.runs.atomic_files import json_line
 from dpo_tui.start.earlier_run_model import PREVIOUS
+from dpo_tui.start.model_check import model_files
 from dpo_tui.start.prepare import Prepared
 from dpo_tui.strategies.registry import strategy_of
 
@@ -34,9 +39,24 @@ LEAST_HELD_OUT = 10
 MOST_HELD_OUT = 200
 """Held-out prompts at most where the number is not given: their interval is ± 7 points, and each costs answers."""
 _HELD_OUT_SHARE = 0.2
-_LONGEST_PROMPT = 200_000
-"""Characters of a prompt; longer ones fit no context, and no line of the files."""
+_LONGEST_PROMPT = 500_000
+"""Bytes of a prompt as JSON; longer ones fit no context, and readers of the files pass over lines of 1 MiB."""
 _DATA_SETTINGS = ("dataset_weights", "eval_dataset")
+_REFERENCE_SETTINGS = ("ref_model", "ref_adapter")
+_MODEL_OPTIONS = {"reward-model": "--reward-model", "model": "--judge-model"}
+"""Kinds of judges that are models on this machine, with the option that names one."""
+_LOADING = (
+    "model_revision",
+    "use_4bit",
+    "bf16",
+    "trust_remote_code",
+    "attn_implementation",
+    "chat_template",
+    "chat_template_kwargs",
+    "eos_token",
+    "model_init",
+)
+"""Settings by which a model and its tokenizer are loaded, in training and for its answers."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +120,11 @@ def prepare_improvement(
         DataError: the prompts cannot be read, or do not fit the model.
         DpoTuiError: the judge does not answer as it should.
     """
+    _refuse_no_numbers(request.options)
     plan = ImprovementPlan("", "", "", **request.options)
     loaded = load(request.config, request.changes | {"dataset": WITHOUT_DATA})
     _refuse_data(request, loaded)
+    _refuse_reference_of_later_rounds(loaded, plan)
     if loaded.config.model_name == PREVIOUS:
         raise ConfigError(f'model_name = "{PREVIOUS}": there is no config before this one', hint='use "run:ID"')
     if request.source_of_answers is not None:
@@ -115,6 +137,8 @@ def prepare_improvement(
     document = plan.to_dict() | {
         "name": name,
         "model": prepared.config.model_name,
+        "folder": str(Path.cwd()),
+        "model_settings": _model_settings(prepared.config),
         "source": str(request.config),
         "prompts": str(request.prompts),
         "seed": loaded.config.seed,
@@ -123,6 +147,13 @@ def prepare_improvement(
         "source_of_answers": asdict(request.source_of_answers) if request.source_of_answers else None,
     }
     return PreparedImprovement(ImprovementPlan(**document), text, prompts, prepared)
+
+
+def _refuse_no_numbers(options: dict[str, Any]) -> None:
+    """Refuse NaN, which passes every limit, and infinity: neither can be read back from the plan."""
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: is no finite number")
 
 
 def _refuse_data(request: ImprovementRequest, loaded: LoadedConfig) -> None:
@@ -147,6 +178,22 @@ def _names_dataset(request: ImprovementRequest) -> bool:
     return True
 
 
+def _refuse_reference_of_later_rounds(loaded: LoadedConfig, plan: ImprovementPlan) -> None:
+    named = [name for name in _REFERENCE_SETTINGS if getattr(loaded.config, name) is not None]
+    if plan.rounds > 1 and named:
+        raise ConfigError(
+            f"{loaded.path}: names {', '.join(named)}, and later rounds have the reference that --reference says",
+            hint="remove it from the file, or use it with --rounds 1",
+        )
+
+
+def _model_settings(config: Config) -> dict[str, Any]:
+    """What a config says of how its model is loaded, besides which one: the start model answers as the trained one."""
+    values = config.model_dump(mode="json")
+    fields = Config.model_fields
+    return {name: values[name] for name in _LOADING if values[name] != fields[name].default}
+
+
 def _refuse_endpoint_of_later_rounds(plan: ImprovementPlan) -> None:
     if plan.rounds > 1:
         raise UsageError(
@@ -166,13 +213,32 @@ def _split(prompts: Sequence[list[Message]], request: ImprovementRequest, seed: 
             f"judge the result on, and {LEAST_PAIRS} trained on; asked for are {wanted} held out"
         )
     # Rows are held out as of any data: by a hash of seed and text, so that the same file gives the same split.
-    held_out = held_out_rows(prompts, wanted / total, seed)
+    held_out = held_out_rows(map(_without_case_and_space, prompts), wanted / total, seed)
+    if not LEAST_HELD_OUT <= sum(held_out) <= total - LEAST_PAIRS:
+        raise UsageError(
+            f"{request.prompts}: so many prompts differ in case or white space alone, and stay together, that "
+            f"{sum(held_out)} of {total} can be held out; at least {LEAST_HELD_OUT}, and {LEAST_PAIRS} to train on, "
+            "are needed"
+        )
     found = []
     for messages, out in zip(prompts, held_out, strict=True):
-        if sum(len(str(message.get("content", ""))) for message in messages) > _LONGEST_PROMPT:
-            raise UsageError(f"{request.prompts}: a prompt has more than {_LONGEST_PROMPT:,} characters")
+        if (size := len(json_line(messages))) > _LONGEST_PROMPT:
+            raise UsageError(
+                f"{request.prompts}: a prompt has {size:,} bytes, and at most {_LONGEST_PROMPT:,} are taken",
+                hint=f"it begins: {str(messages[-1].get('content'))[:60]!r}",
+            )
         found.append(ImprovementPrompt(prompt_id(messages), messages, out))
     return tuple(found)
+
+
+def _without_case_and_space(messages: list[Message]) -> list[Message]:
+    """A prompt as it is told from others where it is held out: the same question in capitals is no other one."""
+    return [
+        message | {"content": " ".join(message["content"].casefold().split())}
+        if isinstance(message.get("content"), str)
+        else message
+        for message in messages
+    ]
 
 
 def _checked(
@@ -197,7 +263,11 @@ def _checked(
 
         ready = prepare_combinations(read, sweep, source=str(loaded.path), report=report)
     prepared = ready.members[0]
-    start = with_changes(loaded, {"model_name": prepared.config.model_name, "model_revision": None}, "file")
+    # As they were found from here: the driver has another folder, and a model that was merged has no revision.
+    named = {"model_name": prepared.config.model_name, "model_revision": prepared.config.model_revision}
+    if loaded.config.chat_template:
+        named["chat_template"] = prepared.config.chat_template
+    start = with_changes(loaded, named, "file")
     if plan.rounds > 1 and plan.reference == START and strategy_of(loaded.config).has_reference:
         # What later rounds are refused for, such as FSDP2, is known now.
         with_changes(start, {"ref_model": prepared.config.model_name}, "command line")
@@ -210,13 +280,33 @@ def _answer(text: str) -> list[Message]:
 
 
 def _check_judges(request: ImprovementRequest, prompts: Sequence[ImprovementPrompt]) -> None:
-    """Refuse a judge that cannot work now, and not after an hour of sampling: a program is asked about two answers."""
+    """Ask a program or an endpoint about two answers, and look for a model's files.
+
+    What cannot judge is found now, and not after an hour of sampling; and an address that holds a password before it is
+    in a file.
+    """
+    if (source := request.source_of_answers) is not None:
+        sample_from = ChatEndpoint(
+            source.url,
+            source.endpoint_model,
+            key_variable=ANSWERS_KEY,
+            option="--answers-from",
+            allow_http=source.allow_http,
+        )
+        sample_from.close()  # whether it answers is seen at once, in the first step
     for choice in (request.judge, request.second_judge):
-        if choice is None or choice.kind == PERSON:
+        if choice is None:
             continue
-        check_judge(choice)
-        if choice.kind == "program":
-            prompt = prompts[0]
-            with open_judge(choice) as judge:
+        if choice.kind in _MODEL_OPTIONS:
+            folder = expanded(choice.target)
+            name = str(folder.absolute()) if folder.is_dir() else choice.target
+            model_files(name, None, setting=_MODEL_OPTIONS[choice.kind])
+        if choice.kind not in ("program", "endpoint"):
+            continue
+        prompt = prompts[0]
+        with open_judge(choice) as judge:
+            if judge.gives_scores:
                 asked = [AnswerToScore(prompt.id, prompt.messages, text) for text in ("Yes.", "No, it is not so.")]
                 list(judge.score(asked))
+            else:
+                list(judge.compare([AnswerPair(prompt.id, prompt.messages, "Yes.", "No.", 1, 1)]))

@@ -15,6 +15,7 @@ from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
 from dpo_tui.improve.improvement_store import read_prompts
+from dpo_tui.improve.round_result import read_result
 from dpo_tui.improve.round_verdicts import JUDGE
 from dpo_tui.judging.calibration import Calibration, calibrate
 from dpo_tui.judging.judges.judge import AnswerToScore, Comparison, Side
@@ -126,14 +127,15 @@ def _judged_pairs(folder: ImprovementFolder, plan: ImprovementPlan) -> Iterator[
     start = {one.id: one.text for one in read_answers(folder.start_answers)}
     for number in range(plan.rounds, 0, -1):
         files = folder.round(number)
-        run = (read_json(files.result) or {}).get("run")
-        if not isinstance(run, str):
+        if (result := read_result(files)) is None:
             continue
-        new = {one.id: one.text for one in read_answers(files.held_out_answers(run))}
-        for line in read_lines(files.verdicts(run)):
+        new = {one.id: one.text for one in read_answers(files.held_out_answers(result.run))}
+        for line in read_lines(files.verdicts(result.run)):
             key, side = str(line.get("id")), line.get("left")
             if line.get("role") != JUDGE or line.get("against") != "start" or side not in ("tuned", "base"):
                 continue
+            if not (key in new and key in start and key in prompts):
+                continue  # its answers are gone: there is nothing to show
             left, right = (new[key], start[key]) if side == "tuned" else (start[key], new[key])
             pair = AnswerPair(key, prompts[key], left, right, 0, 0)
             yield AskedPair(pair_key(pair), pair), _side_of(line.get("winner"), side)

@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from dpo_tui import paths
+from dpo_tui.errors import RunError
 from dpo_tui.improve.answer_features import AnswerFeatures, features_of
 from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
+from dpo_tui.improve.round_result import read_counts, read_result
 from dpo_tui.improve.round_verdicts import AGAINST_LAST, AGAINST_START, JUDGE, SECOND_JUDGE, win_rate
 from dpo_tui.judging.win_rate import WinRate
-from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import latest, read_lines
 
@@ -25,13 +26,20 @@ def round_figures(folder: ImprovementFolder, plan: ImprovementPlan, number: int)
     """Return the figures of a complete round.
 
     Returns:
-        ``number``, ``run``, ``runs`` (each with its win rate over the start, and the settings that it differs in),
-        ``counts`` of answers and pairs, ``wins`` by judge and opponent, ``features`` of its held-out answers, ``kl`` of
-        its run in nats per answer, ``curves``, and ``pairs_digest``.
+        ``number``, ``run``, ``runs`` (each with its win rate over the start), ``group``, ``without_result`` (why runs
+        of a sweep have none), ``counts`` of answers and pairs, ``wins`` by judge and opponent, ``features`` of its
+        held-out answers, ``kl`` of its run in nats per answer, and ``curves``.
+
+    Raises:
+        RunError: the round is not complete, or its counts are gone.
     """
     files = folder.round(number)
-    result = read_json(files.result) or {}
-    run = str(result.get("run"))
+    result = read_result(files)
+    counts = read_counts(files)
+    if result is None or counts is None:
+        missing = files.result if result is None else files.counts
+        raise RunError(f"improvement {folder.id}, round {number}: {missing.name} is missing or not as it was written")
+    run = result.run
     roles = (JUDGE, *((SECOND_JUDGE,) if plan.second_judge else ()))
     opponents = (AGAINST_START, AGAINST_LAST) if number > 1 else (AGAINST_START,)
     wins = {role: {other: win_figures(win_rate(files, run, other, role)) for other in opponents} for role in roles}
@@ -44,11 +52,10 @@ def round_figures(folder: ImprovementFolder, plan: ImprovementPlan, number: int)
     return {
         "number": number,
         "run": run,
-        "runs": [
-            {"run": one, "wins": win_figures(win_rate(files, one, AGAINST_START))} for one in result.get("runs", [run])
-        ],
-        "group": result.get("group"),
-        "counts": read_json(files.counts) or {},
+        "runs": [{"run": one, "wins": win_figures(win_rate(files, one, AGAINST_START))} for one in result.runs],
+        "group": result.group,
+        "without_result": result.without_result,
+        "counts": counts,
         "wins": wins,
         "features": features.to_dict() if features else None,
         "kl": latest(metrics).get("eval_kl"),

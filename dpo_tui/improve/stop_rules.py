@@ -97,15 +97,16 @@ def _kl(plan: ImprovementPlan, rounds: Rounds, _start: Mapping[str, Any] | None)
 @_rule("length")
 def _length(plan: ImprovementPlan, rounds: Rounds, start: Mapping[str, Any] | None) -> str:
     now = rounds[-1]["features"]
-    if not start or not now or not start["words"] or not now["words"]:
+    if not start or not now or not start["words"]:
         return ""
     factor = now["words"] / start["words"]
     if 1 / plan.length_limit <= factor <= plan.length_limit:
         return ""
-    change = f"{factor:.1f} times as long" if factor > 1 else f"{1 / factor:.1f} times shorter"
+    change = f"{factor:.1f} times" if factor > 1 else f"{factor:.0%}"
     return (
-        f"the answers have become {change} as the start model's ({start['words']:.0f} to {now['words']:.0f} words), "
-        f"over the limit of {plan.length_limit:g}: look whether they are better, or the judge likes the length"
+        f"the answers have become {change} as long as the start model's ({start['words']:.0f} to "
+        f"{now['words']:.0f} words), over the limit of {plan.length_limit:g}: look whether they are better, or the "
+        "judge likes the length"
     )
 
 

@@ -1,16 +1,23 @@
 """The driver of an improvement works through its rounds, ends by a rule, and goes on after a kill at any moment."""
 
 import json
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from dpo_tui.errors import RunError
+from dpo_tui.improve import improvement_driver as driver_module
 from dpo_tui.improve.improvement_control import resume_improvement
 from dpo_tui.improve.improvement_status import improvement_status
 from dpo_tui.improve.round_verdicts import win_rate
+from dpo_tui.improve.rounds import run_round
+from dpo_tui.judging.judges.judge import JudgeChoice
+from dpo_tui.runs import store
 from dpo_tui.runs.atomic_files import read_json
-from tests.support.improvements import KilledError, lines, program, staged
+from tests.support.improvements import KilledError, NoSignals, lines, program, staged
+from tests.support.supervised_runs import until
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -123,7 +130,10 @@ def test_too_few_pairs_end_it_in_words(tmp_path: Path, monkeypatch: pytest.Monke
     stage = staged(tmp_path, monkeypatch, judge=program(tmp_path, "1"), rounds=3)
     state = stage.drive()
     assert (state.status, state.stop) == ("done", "too-few-pairs")
-    assert state.reason == "round 1 has made 0 pairs, and a training needs 8"
+    assert state.reason == (
+        "round 1 has made 0 pairs, and a training needs 8; left out of 48 answers to 12 prompts: 12 prompts with no "
+        "answer better than another"
+    )
     counts = read_json(stage.folder.round(1).counts) or {}
     assert counts["without_pair"] == {"no answer better than another": 12}
 
@@ -149,3 +159,65 @@ def test_the_state_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
     state = json.loads(stage.folder.state.read_text())
     assert state["status"] == "running" and state["step"] == "round 1: sampling answers"
     assert improvement_status(stage.folder).live or improvement_status(stage.folder).status == "lost"
+
+
+def test_a_stop_ends_a_judge_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may load a model for minutes, and its limit of time is ten of them."""
+    (tmp_path / "mute.py").write_text(
+        "import pathlib, time\n"
+        f"pathlib.Path({str(tmp_path / 'began')!r}).touch()\n"
+        "time.sleep(20)\n"
+        f"pathlib.Path({str(tmp_path / 'waited')!r}).touch()\n"
+    )
+    stage = staged(tmp_path, monkeypatch, judge=JudgeChoice("program", f"{sys.executable} {tmp_path}/mute.py"))
+    monkeypatch.setattr(driver_module, "_STOP_POLL", 0.05)
+    ended: list[str] = []
+    driver = threading.Thread(target=lambda: ended.append(stage.drive().status))
+    driver.start()
+    until((tmp_path / "began").exists)
+    stage.folder.control.joinpath("stop").touch()
+    driver.join(60)
+    assert ended == ["stopped"] and not (tmp_path / "waited").exists()
+
+
+@pytest.mark.parametrize("name", ["result.json", "counts.json"])
+@pytest.mark.parametrize("text", ["{", '{"run": "../x", "runs": ["../x"], "pairs": 0}'])
+def test_a_damaged_file_of_a_round_is_made_again_of_what_is_beside_it(
+    name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "asked.jsonl"
+    stage = staged(tmp_path, monkeypatch, judge=program(tmp_path, "one['answer'].count('help')", log=log), rounds=1)
+    stage.drive()
+    path, asked = stage.folder.round(1).path / name, log.read_text()
+    before = json.loads(path.read_text())
+    trained = (read_json(stage.folder.round(1).result) or {})["run"]  # the group, which is staged, knows its run
+    monkeypatch.setattr(run_round, "train_round", lambda work, number: [store.find(trained)])
+    path.write_text(text)
+    state = stage.drive()
+    assert (state.status, state.reason) == ("done", "all 1 rounds are done")
+    assert json.loads(path.read_text()) == before
+    assert log.read_text() == asked and set(stage.asked.values()) == {1}
+
+
+def test_an_error_that_nobody_expected_is_a_failure_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a record the improvement would look as if its driver had been killed."""
+    stage = staged(tmp_path, monkeypatch, rounds=1)
+    stage.folder.round(1).path.mkdir(parents=True)
+    stage.folder.round(1).judgements.write_text('{"id": "p0", "score": "good", "answer": "x"}\n')
+    state = stage.drive()
+    assert state.status == "failed"
+    assert state.reason.startswith("an error that dpo-tui did not expect: ValueError: could not convert string")
+    assert "driver.log says where" in state.reason
+
+
+def test_resumed_from_another_folder_it_judges_by_the_same_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "one['answer'].count('help')")
+    choice = JudgeChoice("program", f"{sys.executable} judge.py")
+    stage = staged(tmp_path, monkeypatch, judge=choice, rounds=1, folder=str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(driver_module, "SignalWait", NoSignals)
+    assert driver_module.main([str(stage.folder.path)]) == 0
+    assert improvement_status(stage.folder).status == "done"

@@ -1,15 +1,17 @@
 """What cannot work is refused in words before anything starts; what can is frozen with its held-out prompts."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dpo_tui.errors import ConfigError, DpoTuiError, UsageError
+from dpo_tui.errors import ConfigError, DpoTuiError, RunError, UsageError
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import read_plan
 from dpo_tui.improve.improvement_store import all_improvements, create, find, read_prompts, remove_improvement
 from dpo_tui.improve.new_improvement import ImprovementRequest, PreparedImprovement, prepare_improvement
+from dpo_tui.improve.rounds.round_work import RoundWork
 from dpo_tui.judging.answer_sources.answer_source import AnswerSource
 from dpo_tui.judging.judges.judge import JudgeChoice
 from tests.support.command_line import CommandLine, command_line
@@ -27,12 +29,14 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def asked(tmp_path: Path, tiny_model: Path) -> Any:
     """Returns a function that prepares an improvement, with changes to a good request."""
 
-    def prepare(config: str = "", prompts: int = 30, **changes: Any) -> PreparedImprovement:
+    def prepare(
+        config: str = "", prompts: int = 30, prompts_file: Path | None = None, **changes: Any
+    ) -> PreparedImprovement:
         (tmp_path / "c.toml").write_text(f'[model]\nmodel_name = "{tiny_model}"\nuse_4bit = false\n{config}')
         (tmp_path / "p.txt").write_text("".join(f"question {number}\n" for number in range(prompts)))
         request: dict[str, Any] = {
             "config": tmp_path / "c.toml",
-            "prompts": tmp_path / "p.txt",
+            "prompts": prompts_file or tmp_path / "p.txt",
             "judge": program(tmp_path, "len(one['answer'])"),
         }
         return prepare_improvement(ImprovementRequest(**request | changes))
@@ -132,3 +136,85 @@ def test_the_command_checks_and_starts_nothing_when_dry(tmp_path: Path, asked: A
     assert code == 0, err
     assert "20 prompts to train on, 10 held out; up to 3 rounds of 4 answers to each prompt" in err
     assert all_improvements() == []
+
+
+def test_the_start_model_answers_with_the_settings_that_its_training_has(asked: Any, tmp_path: Path) -> None:
+    """Its revision too: a file that pins one is not trained from another."""
+    (tmp_path / "mine.jinja").write_text(
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    ready = asked(f'chat_template = "{tmp_path}/mine.jinja"\nmodel_revision = "v1"\n')
+    expected = {"chat_template": str(tmp_path / "mine.jinja"), "model_revision": "v1"}
+    assert expected.items() <= ready.plan.model_settings.items()
+    folder = create(ready.plan, ready.config, ready.prompts)
+    work = RoundWork.of(folder, lambda *_: None)
+    assert work.answers_from(None).settings == ready.plan.model_settings
+    frozen = work.config("pairs.jsonl")
+    assert (frozen.config.chat_template, frozen.config.model_revision) == (str(tmp_path / "mine.jinja"), "v1")
+
+
+def test_a_reference_of_the_config_is_not_replaced_in_silence(asked: Any, tiny_model: Path) -> None:
+    line = f'[dpo]\nref_model = "{tiny_model}"\n'
+    with pytest.raises(ConfigError, match="names ref_model, and later rounds have the reference that --reference says"):
+        asked(line)
+    asked(line, options={"rounds": 1})
+
+
+def test_prompts_that_differ_in_case_or_space_alone_stay_on_one_side(asked: Any, tmp_path: Path) -> None:
+    path = tmp_path / "twice.txt"
+    path.write_text("".join(f"question {n}\nQUESTION   {n}\n" for n in range(40)))
+    ready = asked(prompts=1, prompts_file=path)
+    sides: dict[str, set[bool]] = {}
+    for one in ready.prompts:
+        sides.setdefault(" ".join(one.messages[0]["content"].lower().split()), set()).add(one.held_out)
+    assert all(len(found) == 1 for found in sides.values())
+    path.write_text("".join(f"{'question'.upper() if n % 2 else 'question'}{' ' * n} x\n" for n in range(40)))
+    with pytest.raises(UsageError, match="differ in case or white space alone"):
+        asked(prompts=1, prompts_file=path)
+
+
+def test_prompts_are_those_that_the_improvement_began_with(asked: Any) -> None:
+    ready = asked()
+    folder = create(ready.plan, ready.config, ready.prompts)
+    text = folder.prompts.read_text()
+    folder.prompts.write_text(text.replace('"held_out":true', '"held_out":false', 1))
+    with pytest.raises(RunError, match=r"prompts\.jsonl is missing or not as it was written"):
+        read_prompts(folder)
+    folder.prompts.write_text(text)
+    assert len(read_prompts(folder)) == 30
+
+
+def test_a_prompt_too_long_for_a_line_of_the_files_is_refused(asked: Any, tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    rows = [{"prompt": f"question {n}"} for n in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "\x01" * 190_000}]))
+    with pytest.raises(UsageError, match=r"a prompt has 1,140,\d+ bytes, and at most 500,000 are taken"):
+        asked(prompts=1, prompts_file=path)
+
+
+def test_a_number_that_is_none_is_refused(asked: Any) -> None:
+    """NaN passes every limit: a margin of it would make pairs of equal answers."""
+    for option in ("margin", "hours", "length_limit"):
+        with pytest.raises(UsageError, match="is no finite number"):
+            asked(options={option: float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        (JudgeChoice("reward-model", "/nowhere/reward"), "--reward-model = /nowhere/reward: no such folder"),
+        (JudgeChoice("model", "/nowhere/judge"), "--judge-model = /nowhere/judge: no such folder"),
+        (JudgeChoice("endpoint", "http://me:secret@127.0.0.1:1/v1", "m"), "user name or"),
+    ],
+)
+def test_a_judge_that_cannot_be_reached_is_refused_now(asked: Any, judge: JudgeChoice, said: str) -> None:
+    with pytest.raises(DpoTuiError, match=said) as refused:
+        asked(judge=judge)
+    assert "secret" not in str(refused.value)
+
+
+def test_an_address_with_a_password_comes_into_no_file(asked: Any) -> None:
+    source = AnswerSource(url="http://me:secret@127.0.0.1:1/v1", endpoint_model="x")
+    with pytest.raises(UsageError, match="user name or"):
+        asked(source_of_answers=source, options={"rounds": 1})

@@ -12,7 +12,8 @@ from dpo_tui.improve.improvement_state import read_improvement_state
 from dpo_tui.improve.report.report_figures import report_figures
 from dpo_tui.improve.report.report_html import report_html
 from dpo_tui.improve.report.report_markdown import report_markdown
-from dpo_tui.runs.atomic_files import read_json
+from dpo_tui.judging.judges.judge import JudgeChoice
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic
 from tests.support.improvements import Staged, lines, program, staged
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -81,6 +82,47 @@ def test_answers_of_a_model_can_do_nothing_in_the_report(finished: Staged) -> No
     page.feed(report_html(text, figures))
     assert page.tags.isdisjoint({"script", "b", "a"})
     assert "<script>alert(1)</script>" in page.text  # as text
+
+
+def test_the_command_can_be_pasted_and_tells_no_argument_of_a_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = program(tmp_path, "one['answer'].count('help')")
+    command = f"{judge.target} --key sk-secret"
+    argv = ["dpo-tui", "improve", "my config.toml", "--judge-command", command, f"--second-judge-command={command}"]
+    second = JudgeChoice("program", command).to_document()
+    stage = staged(tmp_path, monkeypatch, judge=JudgeChoice("program", command), second_judge=second, argv=argv)
+    stage.drive()
+    for path in (stage.folder.report, stage.folder.report_html, stage.folder.report_figures):
+        assert "sk-secret" not in path.read_text()
+    text = stage.folder.report.read_text()
+    assert f"dpo-tui improve 'my config.toml' --judge-command '{judge.target} …'" in text
+    assert f"judged by program {judge.target} …;" in text
+
+
+def test_an_improvement_that_ends_without_a_round_says_why_and_offers_no_resume_that_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = staged(tmp_path, monkeypatch, judge=program(tmp_path, "1"))
+    stage.drive()
+    text = stage.folder.report.read_text()
+    assert re.search(r"\| 1 \(not complete\) +\| 48 .*12 with no answer better than another", text)
+    assert "dpo-tui resume" not in text and "a judge that tells them apart" in text
+    stage = staged(tmp_path, monkeypatch, rounds=1)
+    stage.folder.control.joinpath("stop").touch()
+    stage.drive()
+    text = stage.folder.report.read_text()
+    assert f"`dpo-tui resume {stage.folder.id}` goes on where it was." in text
+    assert "It is stopped: stopped as asked." in text and "No round is complete" in text
+
+
+def test_a_combination_of_a_sweep_that_failed_is_named(finished: Staged) -> None:
+    figures = read_json(finished.folder.report_figures) or {}
+    result = read_json(finished.folder.round(2).result) or {}
+    write_json_atomic(finished.folder.round(2).result, result | {"without_result": {"beta=5": "loss is NaN | <b>"}})
+    again = report_figures(finished.folder, read_plan(finished.folder), read_improvement_state(finished.folder))
+    said = "Round 2: `beta=5` has no result, and was compared with nothing: loss is NaN \\| &lt;b>"
+    assert said in report_markdown(again) and said not in report_markdown(figures)
 
 
 class _Page(HTMLParser):

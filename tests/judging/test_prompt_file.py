@@ -47,11 +47,11 @@ def test_messages_come_before_a_prompt_and_texts_before_each_other(tmp_path: Pat
         {"messages": [], "prompt": [{"role": "user", "content": "list"}]},
         {"messages": "no list", "question": "q", "text": "t"},
         {"prompt": " ", "instruction": "i", "text": "t"},
-        {"messages": [{"role": "assistant", "content": "alone"}]},
+        {"messages": [{"from": "human", "value": "sharegpt"}, {"from": "gpt", "value": "answer"}]},
     ]
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert contents(path) == ["m", "list", "q", "i", "alone"]
+    assert contents(path) == ["m", "list", "q", "i", "sharegpt"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,16 @@ def test_messages_come_before_a_prompt_and_texts_before_each_other(tmp_path: Pat
         ("a.json", b'[{"prompt": "one"}, {"messages": [1]}]', "row 2 has no prompt"),
         ("a.txt", b"one\n\xff", "is not UTF-8 text, at byte 4"),
         ("a.txt", b" \n\t\n", "there is no prompt in it"),
+        ("a.jsonl", b"[" * 100_000, r"a\.jsonl:1: JSON that is nested too deep"),
+        ("a.json", b'["half \\ud800 of a pair"]', "prompt 1 is not Unicode text"),
+        ("a.ndjson", b"no JSON", r"a\.ndjson:1: not valid JSON"),
+        ("a.txt", b'{"prompt": "one"}\n{"prompt": "two"}\n', "has JSON rows, and its name does not say so"),
+        ("a.csv", b"prompt,answer\none,1\n", "is a table"),
+        ("a.json", b'[{"prompt": "one", "tools": [{"type": "function"}]}]', "row 1 has tools"),
+        ("a.json", b'{"messages": [{"role": "user", "content": " "}]}', "row 1 ends with an empty message"),
+        ("a.json", b'{"messages": [{"role": "user", "content": 5}]}', "row 1: .* content is a number, not text"),
+        ("a.json", b'{"messages": [{"role": "poet", "content": "x"}]}', "row 1: .* role 'poet'"),
+        ("a.json", b'{"messages": [{"role": "assistant", "content": "x"}]}', "row 1 ends with a turn of the assistant"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, raw: bytes, message: str) -> None:

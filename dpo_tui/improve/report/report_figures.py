@@ -15,7 +15,9 @@ from dpo_tui.improve.improvement_state import ImprovementState
 from dpo_tui.improve.improvement_store import read_prompts
 from dpo_tui.improve.person_verdicts import calibration_of
 from dpo_tui.improve.round_figures import round_figures, start_features
+from dpo_tui.improve.round_result import read_counts, read_result
 from dpo_tui.improve.usage_meter import sampled_tokens
+from dpo_tui.judging.judges.program_judge import shown_command
 
 _SAMPLES = 5
 """Held-out prompts whose answers before and after are shown."""
@@ -37,7 +39,7 @@ def report_figures(folder: ImprovementFolder, plan: ImprovementPlan, state: Impr
     return {
         "id": folder.id,
         "version": __version__,
-        "plan": plan.to_dict(),
+        "plan": _plan(plan),
         "status": state.status,
         "reason": state.reason,
         "stop": state.stop,
@@ -50,6 +52,7 @@ def report_figures(folder: ImprovementFolder, plan: ImprovementPlan, state: Impr
         },
         "start": start_document,
         "rounds": rounds,
+        "unfinished": _unfinished(folder, len(rounds) + 1),
         "calibration": _calibration(folder, plan),
         "samples": samples_after(folder, rounds[-1]["number"], rounds[-1]["run"]) if rounds else [],
         "cost": {
@@ -69,10 +72,41 @@ def complete_rounds(folder: ImprovementFolder, plan: ImprovementPlan) -> list[in
     """Numbers of the rounds that are complete."""
     found = []
     for number in range(1, plan.rounds + 1):
-        if not folder.round(number).result.exists():
+        if read_result(folder.round(number)) is None:
             break
         found.append(number)
     return found
+
+
+def _plan(plan: ImprovementPlan) -> dict[str, Any]:
+    """The plan for a report, which is shown to others: without arguments of programs, which may be secret."""
+    hidden: dict[str, str] = {}
+    for choice in (plan.judge, plan.second_judge or {}):
+        if choice.get("kind") == "program":
+            command = str(choice.get("target"))
+            shown = shown_command(command)
+            hidden[command] = shown if shown == command else f"{shown} …"
+
+    def without(choice: dict[str, Any] | None) -> dict[str, Any] | None:
+        target = choice.get("target") if choice else None
+        return choice and choice | {"target": hidden.get(str(target), target)}
+
+    argv = [_without_arguments(word, hidden) for word in plan.argv]
+    return plan.to_dict() | {"judge": without(plan.judge), "second_judge": without(plan.second_judge), "argv": argv}
+
+
+def _without_arguments(word: str, hidden: dict[str, str]) -> str:
+    """A word of the command line that asked; ``--judge-command=…`` is one word."""
+    option, equals, value = word.partition("=")
+    if option.startswith("--") and value in hidden:
+        return f"{option}{equals}{hidden[value]}"
+    return hidden.get(word, word)
+
+
+def _unfinished(folder: ImprovementFolder, number: int) -> dict[str, Any] | None:
+    """The counts of the round after the last complete one, where it came as far as its pairs."""
+    counts = read_counts(folder.round(number))
+    return {"number": number, "counts": counts} if counts else None
 
 
 def _calibration(folder: ImprovementFolder, plan: ImprovementPlan) -> dict[str, Any] | None:

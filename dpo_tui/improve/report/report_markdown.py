@@ -1,6 +1,7 @@
 """The report as Markdown, from its figures. It is also what the terminal shows."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,13 @@ from dpo_tui.text.durations import duration
 from dpo_tui.text.printable import printable
 
 _FENCE = re.compile(r"`+")
+_ADVICE = {
+    "too-few-pairs": "Begin another with more prompts or answers (-n), longer answers (--max-new-tokens), or a judge "
+    "that tells them apart: the table under Data says what was left out.",
+    "hours": "Begin another with a higher --hours; `--set model_name=run:ID` goes on from a run.",
+    "tokens": "Begin another with a higher --tokens; `--set model_name=run:ID` goes on from a run.",
+}
+"""What to do after an end that a rule has made, and that no `resume` goes on from."""
 _KWH = 3.6e6
 """Joules of a kilowatt hour."""
 
@@ -30,7 +38,10 @@ def _introduction(figures: Mapping[str, Any]) -> Iterator[str]:
         f"{prompts['held_out']} held-out prompts, of which {prompts['shared']} are among those trained on."
     )
     yield ""
-    yield f"It is {figures['status']}: {_plain(figures['reason'] or 'no reason was recorded')}."
+    if figures["status"] == "running":
+        yield "It is still running: this is what the complete rounds have made."
+    else:
+        yield f"It is {figures['status']}: {_plain(figures['reason'] or 'no reason was recorded')}."
 
 
 def _result(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -90,19 +101,30 @@ def _rounds(figures: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             runs = ", ".join(f"`{run['run']}` {rate_text(run['wins'])}" for run in one["runs"])
             yield f"Round {one['number']} trained {len(one['runs'])} runs, of which `{one['run']}` went on: {runs}."
+        yield from _without_result(one)
+
+
+def _without_result(one: Mapping[str, Any]) -> Iterator[str]:
+    for combination, why in one["without_result"].items():
+        yield ""
+        name = f"`{_plain(combination)}`"
+        yield f"Round {one['number']}: {name} has no result, and was compared with nothing: {_plain(why)}"
 
 
 def _data(figures: Mapping[str, Any]) -> Iterator[str]:
     yield "## Data"
     yield ""
     rows = []
-    for one in figures["rounds"]:
+    unfinished = figures["unfinished"]
+    made = [*figures["rounds"], *([unfinished] if unfinished else [])]
+    for one in made:
         counts = one["counts"]
         dropped = ", ".join(f"{number} {_plain(why)}" for why, number in counts["dropped"].items()) or "none"
         without = ", ".join(f"{number} with {_plain(why)}" for why, number in counts["without_pair"].items()) or "none"
-        rows.append((str(one["number"]), str(counts["answers"]), dropped, without, str(counts["pairs"])))
+        name = f"{one['number']}{' (not complete)' if one is unfinished else ''}"
+        rows.append((name, str(counts["answers"]), dropped, without, str(counts["pairs"])))
     yield from _table(("round", "answers", "answers left out", "prompts left out", "pairs"), rows)
-    for one in figures["rounds"]:
+    for one in made:
         judge = one["counts"]["judge"]
         if judge["asked"]:
             yield ""
@@ -158,15 +180,16 @@ def _cost(figures: Mapping[str, Any]) -> Iterator[str]:
 def _next_steps(figures: Mapping[str, Any]) -> Iterator[str]:
     yield "## What to do next"
     yield ""
-    if not figures["rounds"]:
+    if figures["status"] not in ("done", "running"):
         yield f"- `dpo-tui resume {figures['id']}` goes on where it was."
+    elif advice := _ADVICE.get(figures["stop"]):
+        yield f"- {advice}"
+    if not figures["rounds"]:
         return
     run = figures["rounds"][-1]["run"]
     yield f"- `dpo-tui chat {run}` talks to the start model and the result side by side."
     yield f"- `dpo-tui judge {run}` lets you judge answers yourself, blind."
     yield f"- `dpo-tui export {run} --to DIR --merge` makes one folder that serves by itself."
-    if figures["status"] != "done":
-        yield f"- `dpo-tui resume {figures['id']}` goes on where it was."
 
 
 def _reproduce(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -184,7 +207,7 @@ def _reproduce(figures: Mapping[str, Any]) -> Iterator[str]:
         yield f"- rounds/{one['number']}/pairs.jsonl: sha256 `{one['pairs_sha256']}`"
     if plan["argv"]:
         yield ""
-        yield from _fenced(" ".join(map(str, plan["argv"])))
+        yield from _fenced(shlex.join(map(str, plan["argv"])))
 
 
 def win_text(wins: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ LEAST_PAIRS = 8
 """Fewer pairs are no training: a round that has made fewer ends the improvement."""
 
 
-def write_round_pairs(work: RoundWork, number: int) -> None:
-    """Write a round's ``pairs.jsonl`` and, after it, ``counts.json``."""
+def write_round_pairs(work: RoundWork, number: int) -> dict[str, Any]:
+    """Write a round's ``pairs.jsonl`` and, after it, ``counts.json``; return the counts."""
     folder = work.folder.round(number)
     answers = read_answers(folder.answers)
     usable = usable_answers(answers)
@@ -40,7 +40,7 @@ def write_round_pairs(work: RoundWork, number: int) -> None:
         rows.append(preference_row(prompt.messages, ranked[0], ranked[-1], source))
         chosen_longer += len(ranked[0]) > len(ranked[-1])
     write_pairs(folder.pairs, rows)
-    counts = {
+    counts: dict[str, Any] = {
         "prompts": len(work.training),
         "answers": len(answers),
         "tokens": sum(one.tokens for one in answers),
@@ -52,6 +52,7 @@ def write_round_pairs(work: RoundWork, number: int) -> None:
         "judge": judge_agreement(judgements) | {"name": by},
     }
     write_json_atomic(folder.counts, counts)
+    return counts
 
 
 def worths_of(judgements: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -13,6 +13,7 @@ from dpo_tui.groups.group_plan import read_plan
 from dpo_tui.groups.group_status import GroupStatus, group_status
 from dpo_tui.groups.group_store import all_groups, create_group
 from dpo_tui.groups.sweep import Sweep, prepare_combinations
+from dpo_tui.groups.sweep_values import label
 from dpo_tui.improve.improvement_plan import START
 from dpo_tui.improve.rounds.round_work import RoundWork
 from dpo_tui.processes.json_child import Message
@@ -78,6 +79,12 @@ def group_of(improvement: str, number: int) -> GroupFolder | None:
     return None
 
 
+def combinations_without_result(group: GroupFolder) -> dict[str, str]:
+    """Say which combinations of a round's sweep have no result, each with the reason: the others go on without them."""
+    missing = [one for one in group_status(group).members if one.status != "done"]
+    return {label(one.member.values) or one.member.name: one.reason or one.status for one in missing}
+
+
 def round_changes(work: RoundWork, number: int, config: LoadedConfig) -> dict[str, Any]:
     """The settings of a round's training that follow from the round."""
     before = work.run_before(number)
@@ -85,7 +92,7 @@ def round_changes(work: RoundWork, number: int, config: LoadedConfig) -> dict[st
     if before is not None:
         changes |= {"model_name": f"run:{before.id}", "model_revision": None}
         if work.plan.reference == START and strategy_of(config.config).has_reference:
-            changes["ref_model"] = work.plan.model
+            changes |= {"ref_model": work.plan.model, "ref_model_revision": config.config.model_revision}
     return changes
 
 

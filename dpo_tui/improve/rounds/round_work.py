@@ -8,9 +8,9 @@ from dpo_tui.errors import RunError
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan, read_plan
 from dpo_tui.improve.improvement_store import ImprovementPrompt, read_prompts
+from dpo_tui.improve.round_result import read_result
 from dpo_tui.judging.answer_sources.answer_source import AnswerSource
 from dpo_tui.runs import store
-from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.folder import RunFolder
 
 Progress = Callable[[str, int, int], None]
@@ -72,11 +72,16 @@ class RoundWork:
         Raises:
             RunError: the round is not complete, or its run is gone.
         """
-        key = (read_json(self.folder.round(number).result) or {}).get("run")
-        if not isinstance(key, str):
+        result = read_result(self.folder.round(number))
+        if result is None:
             raise RunError(f"improvement {self.folder.id}: round {number} has no result")
-        return store.find(key)
+        run = store.find(result.run)
+        if run.id != result.run:  # `find` takes names too
+            raise RunError(f"improvement {self.folder.id}: run {result.run} of round {number} is gone")
+        return run
 
     def answers_from(self, run: RunFolder | None) -> AnswerSource:
         """Who answers: a run's model, or the start model for None."""
-        return AnswerSource(model=self.plan.model if run is None else f"run:{run.path}")
+        if run is not None:
+            return AnswerSource(model=f"run:{run.path}")
+        return AnswerSource(model=self.plan.model, settings=self.plan.model_settings)

@@ -1,13 +1,18 @@
 """One round from its first answer to the choice of the run whose model goes on."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
 from dpo_tui.errors import RunError
+from dpo_tui.improve.round_result import RoundResult, read_counts, read_result
 from dpo_tui.improve.round_verdicts import AGAINST_START, win_rate
 from dpo_tui.improve.rounds.answer_judging import judge_held_out, judge_sampled
 from dpo_tui.improve.rounds.answer_sampling import answer_held_out, sample_round
 from dpo_tui.improve.rounds.round_pairs import LEAST_PAIRS, write_round_pairs
-from dpo_tui.improve.rounds.round_training import group_of, train_round
+from dpo_tui.improve.rounds.round_training import combinations_without_result, group_of, train_round
 from dpo_tui.improve.rounds.round_work import RoundWork
-from dpo_tui.runs.atomic_files import read_json, write_json_atomic
+from dpo_tui.runs.atomic_files import write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 
 
@@ -24,26 +29,25 @@ def run_round(work: RoundWork, number: int) -> None:
         DpoTuiError: a model or a judge cannot be used.
     """
     folder = work.folder.round(number)
-    if folder.result.exists():
+    if read_result(folder) is not None and read_counts(folder) is not None:
         return
     folder.path.mkdir(parents=True, exist_ok=True)
     # counts.json is written after the pairs: with it, answers and judgements are complete.
-    if not folder.counts.exists():
+    if (counts := read_counts(folder)) is None:
         sample_round(work, number)
         judge_sampled(work, number)
-        write_round_pairs(work, number)
-    made = (read_json(folder.counts) or {}).get("pairs", 0)
-    if made < LEAST_PAIRS:
-        raise TooFewPairsError(f"round {number} has made {made} pairs, and a training needs {LEAST_PAIRS}")
+        counts = write_round_pairs(work, number)
+    if counts["pairs"] < LEAST_PAIRS:
+        raise TooFewPairsError(_too_few(number, counts))
     runs = train_round(work, number)
     for run in runs:
         answer_held_out(work, number, run, folder.held_out_answers(run.id), "the new model")
         judge_held_out(work, number, run)
     group = group_of(work.folder.id, number)
     best = best_run(work, number, runs)
-    write_json_atomic(
-        folder.result, {"run": best.id, "runs": [run.id for run in runs], "group": group.id if group else None}
-    )
+    failed = combinations_without_result(group) if group else {}
+    result = RoundResult(best.id, [run.id for run in runs], group.id if group else None, failed)
+    write_json_atomic(folder.result, asdict(result))
 
 
 def best_run(work: RoundWork, number: int, runs: list[RunFolder]) -> RunFolder:
@@ -55,3 +59,16 @@ def best_run(work: RoundWork, number: int, runs: list[RunFolder]) -> RunFolder:
         return rate.tuned - rate.base
 
     return max(runs, key=score)
+
+
+def _too_few(number: int, counts: Mapping[str, Any]) -> str:
+    """Say how few pairs a round has made and where its answers have gone, which tells what to change."""
+    judge = counts["judge"]
+    gone = [f"{count} answers ({why})" for why, count in counts["dropped"].items()]
+    gone += [f"{count} prompts with {why}" for why, count in counts["without_pair"].items()]
+    said = f"round {number} has made {counts['pairs']} pairs, and a training needs {LEAST_PAIRS}"
+    if judge["contradicted"]:
+        said += f"; in {judge['contradicted']} of {judge['asked']} comparisons the judge contradicted itself"
+    if judge["unread"]:
+        said += f"; {judge['unread']} replies of the judge had no verdict"
+    return f"{said}; left out of {counts['answers']} answers to {counts['prompts']} prompts: {', '.join(gone)}"

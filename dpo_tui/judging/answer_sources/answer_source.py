@@ -1,6 +1,7 @@
 """Who answers prompts, what is asked, and what an answer is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from dpo_tui.data.pairs.pair import Message
 
@@ -15,6 +16,7 @@ class AnswerSource:
         endpoint_model: what the endpoint calls its model.
         allow_http: whether plain http to another machine is accepted.
         concurrency: requests that are under way at a time at an endpoint.
+        settings: of a model on this machine, as [model] of a config has them: revision, chat template, 4-bit weights.
     """
 
     model: str = ""
@@ -22,6 +24,7 @@ class AnswerSource:
     endpoint_model: str = ""
     allow_http: bool = False
     concurrency: int = 8
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """Answers of a model on this machine, batch by batch, from a ``generate`` child."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.judging.answer_sources.answer_source import AnswerRequest, AnswerSource, SampledAnswer
@@ -10,10 +11,18 @@ _BATCH_SIZE = 32
 """Answers generated at once: a token costs little more for 32 than for 8, and the child halves it where memory ends."""
 
 
-def load_generator(tool: TorchTool, model: str) -> None:
-    """Load a model, or the result of a run for ``run:FOLDER``, into a ``generate`` child."""
+def load_generator(tool: TorchTool, model: str, settings: Mapping[str, Any] | None = None) -> None:
+    """Load a model, or the result of a run for ``run:FOLDER``, into a ``generate`` child.
+
+    Args:
+        tool: the child.
+        model: which one.
+        settings: of a model, as the section [model] of a config has them; a run has its own.
+    """
     run = model.removeprefix("run:")
-    request = {"do": "load-model", "model": model} if run == model else {"do": "load-run", "run": run}
+    request: dict[str, Any] = {"do": "load-run", "run": run}
+    if run == model:
+        request = {"do": "load-model", "model": model, "settings": dict(settings or {})}
     for _ in tool.ask(request):
         pass
 
@@ -33,7 +42,7 @@ def local_answers(
     if temperature > 0:
         request |= {"temperature": temperature, "top_p": top_p, "seed": seed}
     with TorchTool("generate", environment=tool_environment()) as tool:
-        load_generator(tool, source.model)
+        load_generator(tool, source.model, source.settings)
         for message in tool.ask(request):
             if message["kind"] == "answer":
                 yield SampledAnswer(

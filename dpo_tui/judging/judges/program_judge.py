@@ -43,7 +43,7 @@ def program_judge(choice: JudgeChoice) -> Iterator[Judge]:
         UsageError: the command cannot be split into words, or its program is not there.
     """
     command = _split(choice.target)
-    name = f"program {_shown(command)}"
+    name = f"program {shown_command(choice.target)}"
 
     def score_in_order(answers: Sequence[AnswerToScore]) -> Iterator[float]:
         return _scores(command, name, answers)
@@ -65,8 +65,13 @@ def _split(command: str) -> list[str]:
     return words
 
 
-def _shown(command: Sequence[str]) -> str:
-    """Return the program, and the file that it runs if that comes next: arguments may be secret."""
+def shown_command(text: str) -> str:
+    """Return the program of a command line, and the file that it runs if that comes next: arguments may be secret.
+
+    Raises:
+        UsageError: the command line cannot be split into words.
+    """
+    command = _split(text)
     shown = command[0]
     if len(command) > 1 and Path(command[1]).is_file():
         shown += f" {command[1]}"

@@ -3,7 +3,7 @@
 Requests, by ``do``:
 
     load-run     run                  policy and reference of a run; result: device
-    load-model   model, use_4bit      any model; result: device
+    load-model   model, settings      any model, with settings of [model] as a training has them; result: device
     answers      prompts (id, messages, tools, number), who, max_new_tokens, n, temperature, top_p, seed,
                  batch_size
                                       sends {"kind": "answer", "id", "who", "number", "text", "tokens", "cut"};
@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, TextStreamer
+from transformers import TextStreamer
 
 from dpo_tui.config.files import from_values
-from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.evaluation.generation import (
@@ -35,7 +34,7 @@ from dpo_tui.train.evaluation.generation import (
     prompt_token_ids,
 )
 from dpo_tui.train.model.device import choose_device
-from dpo_tui.train.model.load import load_model
+from dpo_tui.train.model.load import load_model, load_tokenizer
 from dpo_tui.train.model.loaded_run import LoadedRun, load_run
 from dpo_tui.train.tools.json_service import Send, serve
 
@@ -71,14 +70,10 @@ class Generator:
 
 
 def _load_model(request: dict[str, Any]) -> LoadedRun:
-    values = {"model_name": request["model"], "dataset": "-", "use_4bit": bool(request.get("use_4bit"))}
-    config = from_values(values)
+    settings = {"use_4bit": False, **request.get("settings", {})}
+    config = from_values({**settings, "model_name": request["model"], "dataset": "-"})
     device = choose_device(config)
-    tokenizer = AutoTokenizer.from_pretrained(config.model_name, trust_remote_code=False)
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer, _ = load_tokenizer(config)
     return LoadedRun(load_model(config, device).eval(), tokenizer, device)
 
 

@@ -67,3 +67,15 @@ def test_without_numbers_each_prompt_gets_as_many_answers_as_asked_for(generator
     assert [(one["id"], one["number"]) for one in found] == [("a", 0), ("a", 1), ("a", 2)]
     greedy = answers(generator, plain, n=2)
     assert greedy[0]["text"] == greedy[1]["text"]
+
+
+def test_a_model_is_loaded_with_the_template_of_its_training(tiny_model: Path, tmp_path: Path) -> None:
+    """With another one a start model would answer another prompt than its trained successor does."""
+    template = tmp_path / "mine.jinja"
+    template.write_text("{% for m in messages %}{{ style }}: {{ m['content'] }}{% endfor %}")
+    found = Generator()
+    settings = {"chat_template": str(template), "chat_template_kwargs": {"style": "terse"}}
+    found.work({"do": "load-model", "model": str(tiny_model), "settings": settings}, lambda kind, message: None)
+    assert found.loaded is not None
+    text = found.loaded.tokenizer.apply_chat_template([{"role": "user", "content": "help me"}], tokenize=False)
+    assert text == "terse: help me"
