@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dpo_tui.screens.monitor_screen import MonitorScreen
     from dpo_tui.screens.new_screen import NewScreen
     from dpo_tui.screens.settings_screen import SettingsScreen
+    from dpo_tui.screens.steps.data_step import DataStep
 
 RUNS_POLL_SECONDS = 1.0
 """Seconds between two polls of the list of runs while the Runs screen is shown."""
@@ -55,7 +56,7 @@ class DpoTui(ImprovementRoutes):
 
     Messages of the screens that it handles: `FullScreen.Leave`, `RunsScreen.OpenRun`, `RunsScreen.CompareRuns`,
     `RunsScreen.NewRun`, `MonitorScreen.EditConfig`, `MonitorScreen.OverlayWanted`, `MonitorScreen.RunEnded`,
-    `NewScreen.Started`, `NewScreen.DataWanted`, `SettingsScreen.Changed` and those of `ImprovementRoutes`.
+    `NewScreen.Started`, `DataStep.DataWanted`, `SettingsScreen.Changed` and those of `ImprovementRoutes`.
 
     Args:
         feed: open with the monitor of this run or folder; None opens with the Runs screen.
@@ -348,7 +349,7 @@ class DpoTui(ImprovementRoutes):
             self.screen.open_file(config, changes)
 
     @work(exclusive=True, group="data", exit_on_error=False)
-    async def on_new_screen_data_wanted(self, message: "NewScreen.DataWanted") -> None:
+    async def on_data_step_data_wanted(self, message: "DataStep.DataWanted") -> None:
         """Open Data with the data of New; leaving it leads back to New."""
         from dpo_tui.screens.data_screen import DataScreen
 

@@ -53,7 +53,7 @@ _STEP_FOCUS = ("#profiles", "#models", "#files", "#form", "#check-text")
 class NewScreen(FullScreen):
     """The five steps and the plan that they build.
 
-    Posts `Started`, `DataWanted` and `FullScreen.Leave`, which the app handles. Handles `HardwareStep.Chosen`,
+    Posts `Started`, `DataStep.DataWanted` and `FullScreen.Leave`, which the app handles. Handles `HardwareStep.Chosen`,
     `ModelStep.Chosen`, `DataStep.Chosen`, `SettingsStep.Changed` and `CheckStep.Start`.
 
     Attributes:
@@ -85,17 +85,6 @@ class NewScreen(FullScreen):
         def __init__(self, folder: RunFolder) -> None:
             super().__init__()
             self.folder = folder
-
-    class DataWanted(Message):
-        """Posted when the user wants to see the report and the rows of the data.
-
-        Attributes:
-            location: a file, a folder, a pattern or a hub id, or several with commas between.
-        """
-
-        def __init__(self, location: str) -> None:
-            super().__init__()
-            self.location = location
 
     def __init__(self) -> None:
         super().__init__(id="new-screen")
@@ -377,11 +366,15 @@ class NewScreen(FullScreen):
             return self.is_mounted and _PANES[self._step] in ("data", "check") and bool(self._data_location)
         return True
 
-    def action_look_at_data(self) -> None:
-        """Open the data, of the step of data if it is shown, in Data: there broken rows are seen, edited and dropped."""
+    @property
+    def _data_location(self) -> str:
+        """What is typed or under the cursor in the step of data, else the data of the plan."""
         seen = self.query_one(DataStep).location if _PANES[self._step] == "data" else ""
-        planned = self.plan.config.dataset_text if self.plan.has_data else ""
-        self.post_message(self.DataWanted(seen or planned))
+        return seen or (self.plan.config.dataset_text if self.plan.has_data else "")
+
+    def action_look_at_data(self) -> None:
+        """Open the data in Data, where broken rows are seen, edited and dropped."""
+        self.post_message(DataStep.DataWanted(self._data_location))
 
     @work(exclusive=True, group="open", exit_on_error=False)
     async def action_open(self) -> None:

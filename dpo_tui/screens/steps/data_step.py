@@ -87,6 +87,17 @@ class DataStep(Vertical):
     DataStep TextPane { width: 3fr; height: 1fr; padding: 0 0 0 2; }
     """
 
+    class DataWanted(Message):
+        """Posted when the user wants to see the report and the rows of the data.
+
+        Attributes:
+            location: a file, a folder, a pattern or a hub id, or several with commas between.
+        """
+
+        def __init__(self, location: str) -> None:
+            super().__init__()
+            self.location = location
+
     class Chosen(Message):
         """Posted when a dataset is chosen.
 
