@@ -54,7 +54,7 @@ def improvement_row(folder: ImprovementFolder, status: ImprovementStatus | str, 
 def _round_line(folder: ImprovementFolder, status: ImprovementStatus, number: int) -> str:
     figures = round_figures(folder, status.plan, number)
     rate = rate_text(figures["wins"][JUDGE][AGAINST_START])
-    kl = "" if figures["kl"] is None else f"  KL {figures['kl']:.2f}"
+    kl = "" if figures["kl"] is None else f"  KL {figures['kl']:z.2f}"
     return f"round {number}: {figures['counts'].get('pairs', 0)} pairs  {rate} over the start{kl}  run {figures['run']}"
 
 

@@ -91,7 +91,7 @@ def _kl(plan: ImprovementPlan, rounds: Rounds, _start: Mapping[str, Any] | None)
     kl = rounds[-1].get("kl")
     if plan.kl_limit is None or kl is None or kl <= plan.kl_limit:
         return ""
-    return f"the model has moved {kl:.1f} nats per answer from its reference, over the limit of {plan.kl_limit:g}"
+    return f"the model has moved {kl:z.1f} nats per answer from its reference, over the limit of {plan.kl_limit:g}"
 
 
 @_rule("length")

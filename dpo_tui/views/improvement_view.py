@@ -164,7 +164,7 @@ class ImprovementReader:
             OVER_START: rate_text(wins[JUDGE][AGAINST_START]),
             OVER_LAST: rate_text(wins[JUDGE][AGAINST_LAST]),
             SECOND: rate_text(wins[SECOND_JUDGE][AGAINST_START]) if SECOND_JUDGE in wins else "",
-            KL: "not estimated" if figures["kl"] is None else f"{figures['kl']:.2f}",
+            KL: "not estimated" if figures["kl"] is None else f"{figures['kl']:z.2f}",
             LENGTH: f"{features['words']:.0f}{start}" if features else "",
             WARNINGS: str(len(warnings)),
         }

@@ -145,7 +145,7 @@ async def test_tokens_are_counted_with_the_model_that_was_chosen_in_new(here):
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen))
         pilot.app.screen.plan = with_demo(pilot.app.screen.plan)
         await open_data(pilot)
-        await pilot.press("T", "T")
+        await pilot.press("t", "t")
         await until(pilot, lambda: "Whole pairs are kept by max_seq_length" in screen_text(pilot), 60)
         text = screen_text(pilot)
         expected = ("for 95 %", "for 99 %", "for 100 %", "be dropped", "answers be cut", "▇▇▇")
@@ -157,7 +157,7 @@ async def test_a_model_can_be_named_and_one_without_a_tokenizer_leaves_the_repor
     (here / "no-model").mkdir()
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await open_data(pilot)
-        await pilot.press("T", "T")
+        await pilot.press("t", "t")
         await until(pilot, lambda: "No model is known" in screen_text(pilot))
         for model, told in (("no-model", "has no tokenizer.json"), (str(assets.model_dir()), "At max_seq_length 12")):
             await pilot.press("m")
@@ -294,7 +294,7 @@ async def test_from_new_the_rows_are_one_key_away_and_esc_leads_back(here):
         await until(
             pilot, lambda: "row 2: not JSON" in screen_text(pilot).replace("\n", " ") or "^r" in screen_text(pilot)
         )
-        await pilot.press("down", "ctrl+r")
+        await pilot.press("down", "down", "ctrl+r")
         await until(pilot, lambda: isinstance(pilot.app.screen, DataScreen) and "2 usable" in screen_text(pilot), 60)
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is new)

@@ -10,6 +10,7 @@ from dpo_tui.screens.data_screen import DataScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.views.run_plan import with_values
 from dpo_tui.views.user_settings import UserSettings
+from dpo_tui.widgets.repair_dialog import RepairDialog
 from dpo_tui.widgets.settings_form import SchemaForm
 from tests.support.app import screen_text, until
 from tests.support.repository import ROOT
@@ -43,8 +44,11 @@ async def test_the_data_screen_shows_labelled_answers_and_their_strategy(here: P
         await pilot.press("t")
         await until(pilot, lambda: "No, 0." in screen_text(pilot), 30)
         await pilot.press("w")
-        await until(pilot, lambda: any("made of pairs only" in one.message for one in pilot.app._notifications), 30)
-        assert pilot.app.screen is screen, "no dialog was opened"
+        await until(pilot, lambda: isinstance(pilot.app.screen, RepairDialog), 30)
+        await pilot.press("enter")
+        copy = here / "answers.repaired.jsonl"
+        await until(pilot, copy.exists, 30)
+        assert [json.loads(line)["label"] for line in copy.read_text().splitlines()] == [row["label"] for row in ROWS]
 
 
 async def test_new_offers_kto_and_plans_a_run_on_such_data(here: Path) -> None:

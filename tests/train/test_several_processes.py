@@ -150,6 +150,9 @@ def test_a_rank_that_is_killed_and_one_that_freezes_are_named_and_the_run_goes_o
     folder = run_of(tiny_model, tiny_pairs, tmp_path, 2, save_steps=2)
     start_run.start(folder)
     reaches(folder, 4)
+    until(
+        lambda: read_reports(folder)[1].step, "a sign of life of rank 1 with its step: it gives one every few seconds"
+    )
     send(read_reports(folder)[1].pid, signal.SIGKILL)
     state = ended(folder)
     assert state.status == "failed"

@@ -84,7 +84,7 @@ def _rounds(figures: Mapping[str, Any]) -> Iterator[str]:
                 str(one["counts"].get("pairs", "")),
                 rate_text(one["wins"][JUDGE][AGAINST_START]),
                 rate_text(one["wins"][JUDGE][AGAINST_LAST]),
-                "not estimated" if one["kl"] is None else f"{one['kl']:.2f}",
+                "not estimated" if one["kl"] is None else f"{one['kl']:z.2f}",
                 f"{one['features']['words']:.0f}" if one["features"] else "",
                 f"`{one['run']}`",
             )

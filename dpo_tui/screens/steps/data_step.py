@@ -153,9 +153,8 @@ class DataStep(Vertical):
     def location(self) -> str:
         """What is typed in the field if it has the focus, else what is under the cursor of the list."""
         field, options = self.query_one(Input), self.query_one(ChoiceList)
-        if field.has_focus or options.highlighted is None:
-            return field.value.strip()
-        return str(options.get_option_at_index(options.highlighted).id)
+        chosen = None if options.highlighted is None else options.get_option_at_index(options.highlighted).id
+        return field.value.strip() if field.has_focus or chosen in (None, _PROMPTS_ONLY) else str(chosen)
 
     @on(OptionList.OptionHighlighted)
     def _option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
