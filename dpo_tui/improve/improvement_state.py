@@ -53,7 +53,7 @@ class ImprovementState:
     @property
     def hours(self) -> float:
         """How long it has worked, over all drivers."""
-        return sum(value for value in self.seconds.values() if isinstance(value, (int, float))) / 3600
+        return float(sum(self.seconds.values())) / 3600
 
 
 _FIELDS = frozenset(item.name for item in fields(ImprovementState))
@@ -66,7 +66,11 @@ def read_improvement_state(folder: ImprovementFolder) -> ImprovementState:
         RunError: a value has a wrong type.
     """
     document = {key: value for key, value in (read_json(folder.state) or {}).items() if key in _FIELDS}
-    if wrong := wrong_field(ImprovementState, document):
+    wrong = wrong_field(ImprovementState, document)
+    seconds = (document.get("seconds") or {}).values() if not wrong else ()
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in seconds):
+        wrong = "seconds has a value that is no number"
+    if wrong:
         raise RunError(
             f"improvement {folder.id}: state.json is not the state of an improvement: {wrong}",
             hint=f"Delete the file {folder.state}, then: dpo-tui resume {folder.id}",

@@ -127,7 +127,9 @@ def _no_gain(_plan: ImprovementPlan, rounds: Rounds, _start: Mapping[str, Any] |
 
 @_rule("rounds")
 def _rounds(plan: ImprovementPlan, rounds: Rounds, _start: Mapping[str, Any] | None) -> str:
-    return f"all {plan.rounds} rounds are done" if len(rounds) >= plan.rounds else ""
+    if len(rounds) < plan.rounds:
+        return ""
+    return f"all {plan.rounds} rounds are done" if plan.rounds > 1 else "its one round is done"
 
 
 def _wins(figures: Mapping[str, Any], against: str) -> Mapping[str, Any]:

@@ -105,7 +105,7 @@ def test_what_is_done_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     stage = staged(tmp_path, monkeypatch, rounds=1)
     stage.drive()
     assert improvement_status(stage.folder).status == "done"
-    with pytest.raises(RunError, match=r"is done: all 1 rounds are done"):
+    with pytest.raises(RunError, match=r"is done: its one round is done"):
         resume_improvement(stage.folder)
 
 
@@ -194,7 +194,7 @@ def test_a_damaged_file_of_a_round_is_made_again_of_what_is_beside_it(
     monkeypatch.setattr(run_round, "train_round", lambda work, number: [store.find(trained)])
     path.write_text(text)
     state = stage.drive()
-    assert (state.status, state.reason) == ("done", "all 1 rounds are done")
+    assert (state.status, state.reason) == ("done", "its one round is done")
     assert json.loads(path.read_text()) == before
     assert log.read_text() == asked and set(stage.asked.values()) == {1}
 

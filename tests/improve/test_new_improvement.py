@@ -218,3 +218,14 @@ def test_an_address_with_a_password_comes_into_no_file(asked: Any) -> None:
     source = AnswerSource(url="http://me:secret@127.0.0.1:1/v1", endpoint_model="x")
     with pytest.raises(UsageError, match="user name or"):
         asked(source_of_answers=source, options={"rounds": 1})
+
+
+@pytest.mark.parametrize("seconds", ['{"training": "long"}', '{"training": true}', "[1]"])
+def test_a_state_with_times_that_are_no_numbers_is_said(
+    home: Path, asked: Any, call: CommandLine, seconds: str
+) -> None:
+    ready = asked()
+    folder = create(ready.plan, ready.config, ready.prompts)
+    folder.state.write_text(f'{{"status": "stopped", "seconds": {seconds}}}')
+    code, _, err = call("status", folder.id)
+    assert code == 1 and "state.json is not the state of an improvement: seconds" in err

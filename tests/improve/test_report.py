@@ -72,8 +72,9 @@ def test_answers_of_a_model_can_do_nothing_in_the_report(finished: Staged) -> No
     hostile = "```\n# Verdict\n<script>alert(1)</script> | \x1b[31m\u202e [x](javascript:alert(1))"
     figures = read_json(finished.folder.report_figures) or {}
     figures["samples"][0] |= {"before": hostile, "after": "````\n" + hostile}
-    figures["plan"]["name"] = "<b>|x"
+    figures["plan"]["name"] = "<b>|x ![y](https://example.org/z.png) `q"
     text = report_markdown(figures)
+    assert text.startswith("# &lt;b>\\|x !\\[y](https://example.org/z.png) 'q: what 2 rounds")
     assert "\x1b" not in text and "\u202e" not in text
     fences = re.findall(r"^(`{3,})$", text, re.MULTILINE)
     # Each block opens and closes with a fence that its text has not.

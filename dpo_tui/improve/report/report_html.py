@@ -72,7 +72,7 @@ def _table(lines: Sequence[str]) -> str:
 
 
 def _inline(text: str) -> str:
-    pieces = escape(text.replace("&lt;", "<").replace("\\|", "|")).split("`")
+    pieces = escape(text.replace("&lt;", "<").replace("\\|", "|").replace("\\[", "[")).split("`")
     return "".join(f"<code>{piece}</code>" if place % 2 else piece for place, piece in enumerate(pieces))
 
 

@@ -239,9 +239,12 @@ def _judge(choice: Mapping[str, Any]) -> str:
 
 
 def _plain(text: object) -> str:
-    """Text of users and models on one line, with nothing in it that Markdown or HTML would act on."""
+    """Text of users and models on one line, with nothing in it that Markdown or HTML would load or lay out by.
+
+    Backticks become apostrophes, since no escape of them holds within a code span.
+    """
     shown = printable(str(text), single_line=True)
-    return shown.replace("<", "&lt;").replace("|", "\\|")
+    return shown.replace("<", "&lt;").replace("|", "\\|").replace("[", "\\[").replace("`", "'")
 
 
 def _fenced(text: str) -> Iterator[str]:

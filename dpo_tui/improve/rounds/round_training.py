@@ -22,6 +22,8 @@ from dpo_tui.strategies.registry import strategy_of
 
 KIND = "round"
 """The kind of the groups that rounds make."""
+_MOST_RESUMES = 10
+"""How often the driver of a group is started again; one that ends at once would else be started for ever."""
 _POLL = 0.5
 """Seconds between two looks at the group."""
 
@@ -120,10 +122,18 @@ def _reporting(work: RoundWork, number: int) -> Callable[[Message], None]:
 
 
 def _wait(work: RoundWork, group: GroupFolder, step: str) -> GroupStatus:
-    """Wait until a group is over; a driver of it that was killed is started again."""
+    """Wait until a group is over; a driver of it that was killed is started again, as often as somebody may kill it.
+
+    Raises:
+        RunError: its driver ends again and again.
+    """
+    resumed = 0
     while True:
         status = group_status(group)
         if status.status == "lost":
+            resumed += 1
+            if resumed > _MOST_RESUMES:
+                raise RunError(f"group {group.id}: its driver ended {resumed} times: {status.reason}")
             resume_group(group)
         elif status.over:
             return status
