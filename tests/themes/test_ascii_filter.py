@@ -105,7 +105,7 @@ async def test_new_is_drawn_in_ascii_in_all_its_steps(home):
         await until(pilot, lambda: isinstance(pilot.app.screen, NewScreen) and pilot.app.screen.plan.profile != "")
         screen = pilot.app.screen
         await is_ascii(pilot, after="hardware")
-        for step, keys in enumerate((["enter"], ["down", "enter"], ["down", "enter"], ["ctrl+n"])):
+        for step, keys in enumerate((["enter"], ["down", "enter"], ["down", "down", "enter"], ["ctrl+n"])):
             await pilot.press(*keys)
             await until(pilot, lambda step=step: screen.step == step + 1)
             await pilot.pause(0.3)
