@@ -85,6 +85,40 @@ def test_the_loss_starts_at_ln_2_and_the_run_says_what_it_starts_from(
     assert "after a first stage (the adapter my-adapter, merged)" in folder.model_card.read_text()
 
 
+def make_quantised(base: Path, folder: Path) -> Path:
+    """Save a model whose files are in 4 bits, as bitsandbytes writes them."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32}
+    model = AutoModelForCausalLM.from_pretrained(base, quantization_config=BitsAndBytesConfig(**options))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "quantised"),
+    [({"bf16": True}, False), ({"use_4bit": True}, False), ({}, True)],
+    ids=["bf16", "NF4", "pre-quantised base"],
+)
+def test_the_loss_starts_at_ln_2_in_bf16_and_over_4_bits_too(
+    home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, settings: dict[str, Any], quantised: bool
+) -> None:
+    from dpo_tui.train.run_training import run_training
+    from dpo_tui.train.worker.journal import Journal
+    from dpo_tui.train.worker.stop_requests import StopRequests
+
+    base = make_quantised(tiny_model, tmp_path / "quantised") if quantised else tiny_model
+    start = make_adapter(tmp_path / "my-adapter", base)
+    folder = create_run(prepared(tmp_path, start, tiny_pairs, **settings))
+    run_training(load(folder.config).config, folder, Journal(folder), StopRequests(folder))
+    metrics = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    first = next(line["eval_loss"] for line in metrics if "eval_loss" in line)
+    assert first == pytest.approx(math.log(2), abs=1e-5)
+
+
 def test_the_start_computes_what_base_and_adapter_compute(
     tmp_path: Path, adapter: Path, tiny_model: Path, tiny_pairs: Path
 ) -> None:
