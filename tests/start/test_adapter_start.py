@@ -98,13 +98,14 @@ def make_quantised(base: Path, folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("settings", "quantised"),
     [({"bf16": True}, False), ({"use_4bit": True}, False), ({}, True)],
     ids=["bf16", "NF4", "pre-quantised base"],
 )
 def test_the_loss_starts_at_ln_2_in_bf16_and_over_4_bits_too(
-    home: Path, tmp_path: Path, tiny_model: Path, tiny_pairs: Path, settings: dict[str, Any], quantised: bool
+    tmp_path: Path, tiny_model: Path, tiny_pairs: Path, settings: dict[str, Any], quantised: bool
 ) -> None:
     from dpo_tui.train.run_training import run_training
     from dpo_tui.train.worker.journal import Journal
