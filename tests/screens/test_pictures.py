@@ -189,6 +189,8 @@ async def open_step(pilot, home: Path, step: str) -> None:
         "check": "Memory by part",
     }  # fmt: skip
     if step == "data":
+        # A key that comes before the list has the focus is lost, and the picture is of another row.
+        await until(pilot, lambda: pilot.app.focused is not None and pilot.app.focused.id == "files")
         await pilot.press("down", "down")
     pane = screen.query_one(CheckStep).query_one(TextPane)
     await until(pilot, lambda: any(words[step] in text for text, _ in pane._paragraphs) or step != "check", 60)
