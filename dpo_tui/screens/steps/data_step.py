@@ -159,6 +159,7 @@ class DataStep(Vertical):
     @on(OptionList.OptionHighlighted)
     def _option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
         message.stop()
+        self.screen.refresh_bindings()  # the footer offers a look at data only where there are some
         if message.option_id == _PROMPTS_ONLY:
             self.workers.cancel_node(self)  # or the preview of the option before would come over this
             self.query_one(TextPane).show([(_ABOUT_PROMPTS_ONLY, "text")], top=True)
