@@ -16,6 +16,14 @@ class DrivenFolder(Protocol):
         """Its name, of the same form as a run's id."""
 
     @property
+    def plan(self) -> Path:
+        """What was asked for, frozen, as JSON."""
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the driver while it lives."""
+
+    @property
     def state(self) -> Path:
         """What has become of it, as JSON."""
 

@@ -1,20 +1,17 @@
 """The folder of all groups, beside that of all runs: create, list, find and remove groups. Standard library only."""
 
-import os
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_tui import paths
 from dpo_tui.errors import RunError, RunNotFoundError
+from dpo_tui.groups import driven_store
 from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.runs import run_lock, store
-from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_json_atomic, write_text_atomic
+from dpo_tui.runs import store
+from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.store import is_id, new_id
 
 if TYPE_CHECKING:
     from dpo_tui.groups.group_plan import GroupPlan
@@ -35,33 +32,16 @@ def create_group(plan: "GroupPlan", configs: Sequence[str]) -> GroupFolder:
     Raises:
         HomeError: the home folder cannot be written.
     """
-    home = groups_home()
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        while True:
-            now = time.time()
-            folder = GroupFolder(home / new_id(now))
-            draft = GroupFolder(home / f".creating-{folder.id}")
-            draft.member_config(1).parent.mkdir(parents=True, mode=0o700)
-            draft.control.mkdir()
-            for number, text in enumerate(configs, 1):
-                write_text_atomic(draft.member_config(number), text)
-            write_json_atomic(draft.plan, replace(plan, id=folder.id, created_at=now).to_dict())
-            if folder.path.exists() or (paths.runs() / folder.id).exists():
-                _delete_draft(draft.path)
-                continue
-            # Renamed when it is whole: nobody sees half of a plan.
-            os.rename(draft.path, folder.path)
-            fsync_folder(home)
-            return folder
-    except OSError as error:
-        raise paths.home_error(f"cannot make a group under {home}", error) from error
 
+    def fill(path: Path, name: str, now: float) -> None:
+        draft = GroupFolder(path)
+        draft.member_config(1).parent.mkdir(mode=0o700)
+        draft.control.mkdir()
+        for number, text in enumerate(configs, 1):
+            write_text_atomic(draft.member_config(number), text)
+        write_json_atomic(draft.plan, replace(plan, id=name, created_at=now).to_dict())
 
-def _delete_draft(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path, ignore_errors=True)
+    return GroupFolder(driven_store.create_folder(groups_home(), "a group", fill, (paths.runs(),)))
 
 
 def all_groups() -> list[GroupFolder]:
@@ -70,21 +50,12 @@ def all_groups() -> list[GroupFolder]:
     Raises:
         HomeError: the home folder cannot be read.
     """
-    home = groups_home()
-    try:
-        with os.scandir(home) as entries:
-            names = [entry.name for entry in entries if is_id(entry.name)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise paths.home_error(f"cannot read the groups in {home}", error) from error
-    return [GroupFolder(home / name) for name in sorted(names, reverse=True)]
+    return [GroupFolder(path) for path in driven_store.folders_in(groups_home(), "groups")]
 
 
 def group_name(folder: GroupFolder) -> str:
     """The name that the user gave a group; empty where it cannot be read."""
-    name = (read_json(folder.plan) or {}).get("name", "")
-    return name if isinstance(name, str) else ""
+    return driven_store.name_in_plan(folder)
 
 
 def member_names(folder: GroupFolder) -> list[str]:
@@ -96,15 +67,7 @@ def member_names(folder: GroupFolder) -> list[str]:
 
 def find_group(key: str) -> GroupFolder | None:
     """Find a group by its id, a unique prefix of it, or its name; None where none, or more than one, matches."""
-    groups = all_groups()
-    for found in (
-        [one for one in groups if one.id == key],
-        [one for one in groups if key and group_name(one) == key],
-        [one for one in groups if key and one.id.startswith(key)],
-    ):
-        if found:
-            return found[0] if len(found) == 1 else None
-    return None
+    return driven_store.find_in(all_groups(), key)
 
 
 def find(key: str) -> RunFolder | GroupFolder:
@@ -161,19 +124,4 @@ def remove_group(folder: GroupFolder) -> None:
     Raises:
         RunError: its driver lives, or the folder cannot be deleted.
     """
-    if run_lock.owner(folder.lock) is not None:
-        raise RunError(f"group {folder.id} is still driven", hint=f"Stop it first: dpo-tui stop {folder.id}")
-    import shutil  # slow to load, and listing must be fast
-
-    removing = folder.path.with_name(f".removing-{folder.id}")
-    try:
-        if not run_lock.acquire(folder.lock):
-            raise RunError(f"group {folder.id} is just being started", hint="Try again in a moment.")
-        # Renamed first: nobody sees half of it, and nobody can resume what is being deleted.
-        os.replace(folder.path, removing)
-        shutil.rmtree(removing)
-    except OSError as error:
-        raise RunError(f"cannot remove group {folder.id}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            run_lock.release(folder.lock)
+    driven_store.remove_folder(folder, "group", "is still driven")

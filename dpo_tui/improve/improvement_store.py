@@ -1,24 +1,18 @@
 """The folder of all improvements, beside that of all runs: create, list, find and remove. Standard library only."""
 
-import hashlib
-import os
-import shutil
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dpo_tui import paths
 from dpo_tui.errors import RunError, RunNotFoundError
-from dpo_tui.groups import group_store
+from dpo_tui.groups import driven_store, group_store
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.improve.improvement_folder import ImprovementFolder
 from dpo_tui.improve.improvement_plan import ImprovementPlan
-from dpo_tui.runs import run_lock, store
+from dpo_tui.runs import store
 from dpo_tui.runs.atomic_files import (
-    fsync_folder,
     json_line,
     only_regular,
     read_json,
@@ -27,7 +21,6 @@ from dpo_tui.runs.atomic_files import (
 )
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_lines
-from dpo_tui.runs.store import is_id, new_id
 
 
 @dataclass(frozen=True)
@@ -61,32 +54,21 @@ def create(plan: ImprovementPlan, config: str, prompts: Iterable[ImprovementProm
     Raises:
         HomeError: the home folder cannot be written.
     """
-    home = improvements_home()
     lines = "".join(
         json_line({"id": one.id, "messages": one.messages, "held_out": one.held_out}).decode("utf-8", "surrogatepass")
         for one in prompts
     )
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        while True:
-            now = time.time()
-            folder = ImprovementFolder(home / new_id(now))
-            draft = ImprovementFolder(home / f".creating-{folder.id}")
-            draft.control.mkdir(parents=True, mode=0o700)
-            write_text_atomic(draft.config, config)
-            write_text_atomic(draft.prompts, lines)
-            frozen = replace(plan, id=folder.id, created_at=now, prompts_sha256=_sha256(draft.prompts))
-            write_json_atomic(draft.plan, frozen.to_dict())
-            taken = (folder.path, paths.runs() / folder.id, group_store.groups_home() / folder.id)
-            if any(path.exists() for path in taken):
-                shutil.rmtree(draft.path, ignore_errors=True)
-                continue
-            # Renamed when it is whole: nobody sees half of a plan.
-            os.rename(draft.path, folder.path)
-            fsync_folder(home)
-            return folder
-    except OSError as error:
-        raise paths.home_error(f"cannot make an improvement under {home}", error) from error
+
+    def fill(path: Path, name: str, now: float) -> None:
+        draft = ImprovementFolder(path)
+        draft.control.mkdir(mode=0o700)
+        write_text_atomic(draft.config, config)
+        write_text_atomic(draft.prompts, lines)
+        frozen = replace(plan, id=name, created_at=now, prompts_sha256=_sha256(draft.prompts))
+        write_json_atomic(draft.plan, frozen.to_dict())
+
+    others = (paths.runs(), group_store.groups_home())
+    return ImprovementFolder(driven_store.create_folder(improvements_home(), "an improvement", fill, others))
 
 
 def read_prompts(folder: ImprovementFolder) -> list[ImprovementPrompt]:
@@ -115,6 +97,8 @@ def read_prompts(folder: ImprovementFolder) -> list[ImprovementPrompt]:
 
 
 def _sha256(path: Path) -> str:
+    import hashlib  # listing must be fast, and needs none
+
     with open(path, "rb", opener=only_regular) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -125,34 +109,17 @@ def all_improvements() -> list[ImprovementFolder]:
     Raises:
         HomeError: the home folder cannot be read.
     """
-    home = improvements_home()
-    try:
-        with os.scandir(home) as entries:
-            names = [entry.name for entry in entries if is_id(entry.name)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise paths.home_error(f"cannot read the improvements in {home}", error) from error
-    return [ImprovementFolder(home / name) for name in sorted(names, reverse=True)]
+    return [ImprovementFolder(path) for path in driven_store.folders_in(improvements_home(), "improvements")]
 
 
 def improvement_name(folder: ImprovementFolder) -> str:
     """The name that the user gave it; empty where it cannot be read."""
-    name = (read_json(folder.plan) or {}).get("name", "")
-    return name if isinstance(name, str) else ""
+    return driven_store.name_in_plan(folder)
 
 
 def find_improvement(key: str) -> ImprovementFolder | None:
     """Find an improvement by its id, its name, or a unique prefix of its id; None where none, or more than one, is."""
-    everything = all_improvements()
-    for found in (
-        [one for one in everything if one.id == key],
-        [one for one in everything if key and improvement_name(one) == key],
-        [one for one in everything if key and one.id.startswith(key)],
-    ):
-        if found:
-            return found[0] if len(found) == 1 else None
-    return None
+    return driven_store.find_in(all_improvements(), key)
 
 
 def find(key: str) -> RunFolder | GroupFolder | ImprovementFolder:
@@ -187,17 +154,4 @@ def remove_improvement(folder: ImprovementFolder) -> None:
     Raises:
         RunError: its driver lives, or the folder cannot be deleted.
     """
-    if run_lock.owner(folder.lock) is not None:
-        raise RunError(f"improvement {folder.id} is still running", hint=f"Stop it first: dpo-tui stop {folder.id}")
-    removing = folder.path.with_name(f".removing-{folder.id}")
-    try:
-        if not run_lock.acquire(folder.lock):
-            raise RunError(f"improvement {folder.id} is just being started", hint="Try again in a moment.")
-        # Renamed first: nobody sees half of it, and nobody can resume what is being deleted.
-        os.replace(folder.path, removing)
-        shutil.rmtree(removing)
-    except OSError as error:
-        raise RunError(f"cannot remove improvement {folder.id}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            run_lock.release(folder.lock)
+    driven_store.remove_folder(folder, "improvement", "is still running")
