@@ -34,6 +34,7 @@ def main() -> int:
     """Do what the options say; the return value is the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="file of the results; what it has is not done again")
+    parser.add_argument("--work", type=Path, help="folder that keeps what is made once, such as the tiny model")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--jobs", type=int, default=2, help="faults at the same time")
     parser.add_argument("--seconds", type=float, help="begin no fault after so many seconds")
@@ -63,9 +64,11 @@ def main() -> int:
         done = {one["fault"] for one in earlier}
         chosen = [one for one in sessions if not done.issuperset(one.keys)]
     until = time.monotonic() + given.seconds if given.seconds else None
-    with tempfile.TemporaryDirectory(prefix="faults-") as work:
+    with tempfile.TemporaryDirectory(prefix="faults-") as own:
+        work = given.work or Path(own)
+        work.mkdir(parents=True, exist_ok=True)
         wrong = 0
-        for one in campaign.run(chosen, given.seed, Path(work), jobs=given.jobs, until=until):
+        for one in campaign.run(chosen, given.seed, work.resolve(), jobs=given.jobs, until=until):
             if given.out:
                 campaign.append(given.out, one)
             wrong += bool(one["violations"])

@@ -7,6 +7,7 @@ import benchmarks.fault_kinds.limits
 import benchmarks.fault_kinds.machine_identity
 import benchmarks.fault_kinds.paused
 import benchmarks.fault_kinds.races
+import benchmarks.fault_kinds.real_training
 import benchmarks.fault_kinds.torn_files  # noqa: F401
 from benchmarks.fault_kinds.kind import KINDS
 

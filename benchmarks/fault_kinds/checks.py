@@ -17,6 +17,8 @@ _ALIVE = {"starting", "running"}
 _STATUSES = _OVER | _ALIVE | {"queued", "stalled", "stopping"}
 # All of C0 but tab and line feed, DEL, C1, and the signs that turn the direction of text or are not seen at all.
 _RAW_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_SAME = 1e-5
+"""Relative difference up to which two losses are the same: sums in another order differ in the last digits."""
 _TRACEBACK = "Traceback (most recent call last)"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
@@ -106,6 +108,18 @@ def every_step_has_a_line(lines: Iterable[bytes], steps: int) -> list[str]:
     return wrong
 
 
+def same_losses(undisturbed: Mapping[int, float], found: Mapping[int, Sequence[float]]) -> list[str]:
+    """Every step has the loss that it has in a run that nothing has disturbed, as often as it was trained."""
+    if not undisturbed:
+        return ["losses: there is no undisturbed run to compare with"]
+    wrong = [
+        step
+        for step, losses in found.items()
+        if step in undisturbed and any(abs(one - undisturbed[step]) > _SAME * abs(undisturbed[step]) for one in losses)
+    ]
+    return [f"losses: those of the steps {sorted(wrong)[:8]} differ from the undisturbed run's"] if wrong else []
+
+
 def whole_checkpoints(folder: Path) -> list[int]:
     """Steps of the checkpoints that have a marker and all the files that it lists, in their sizes, oldest first."""
     found = []
@@ -193,7 +207,9 @@ def is_listed(listing: str, run_id: str, status: str) -> list[str]:
     return [] if said == status else [f"other run: it is {said}, and was {status}"]
 
 
-def output_is_clean(name: str, code: int | None, text: str, codes: Iterable[int] = EXIT_CODES) -> list[str]:
+def output_is_clean(
+    name: str, code: int | None, text: str, codes: Iterable[int] = EXIT_CODES, *, quotes: bool = False
+) -> list[str]:
     """A command ended with a code of the contract, without a traceback and without raw control characters.
 
     Args:
@@ -201,11 +217,12 @@ def output_is_clean(name: str, code: int | None, text: str, codes: Iterable[int]
         code: its exit code; None where it hung.
         text: all that it printed.
         codes: those that are right.
+        quotes: whether it prints what another program has printed, such as the traceback of a worker.
     """
     if code is None:
         return [f"output: `{name}` hung"]
     wrong = [] if code in set(codes) else [f"output: `{name}` ended with {code}: {text[-200:]!r}"]
-    if _TRACEBACK in text:
+    if _TRACEBACK in text and not quotes:
         wrong.append(f"output: `{name}` printed a traceback: {text.strip().splitlines()[-1][:200]!r}")
     if raw := _RAW_CONTROL.search(text):
         wrong.append(f"output: `{name}` printed {raw[0]!r} raw: {text[max(0, raw.start() - 30) : raw.end() + 10]!r}")

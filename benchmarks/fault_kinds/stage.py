@@ -38,6 +38,9 @@ class Stage:
     Attributes:
         home: the home of its runs.
         rng: all that is random.
+        shared: folder of the campaign, for what is made once.
+        real_run: the run of a session that trains for real.
+        at_end: called when all faults of a session are done.
         violations: what was found wrong.
         notes: what else a person should know who looks at this fault.
     """
@@ -51,6 +54,9 @@ class Stage:
         (self.home / "runs").mkdir(parents=True, mode=0o700)
         self.home.chmod(0o700)
         self.runs: list[RunFolder] = []
+        self.shared = folder.parent
+        self.real_run: Any = None
+        self.at_end: list[Callable[[Stage], None]] = []
         os.environ.update(
             DPO_TUI_HOME=str(self.home),
             DPO_TUI_STOP_GRACE="1",
@@ -128,7 +134,7 @@ class Stage:
     def call(self, *argv: str, seconds: float = PATIENCE, codes: Iterable[int] = checks.EXIT_CODES) -> Command:
         """Call a command, and check what every output must be."""
         command = RunningCommand(argv, self.folder).wait(seconds)
-        self.wrong(checks.output_is_clean(argv[0], command.code, command.text, codes))
+        self.wrong(checks.output_is_clean(argv[0], command.code, command.text, codes, quotes=argv[0] == "logs"))
         return command
 
     def launch(self, *argv: str) -> RunningCommand:

@@ -52,7 +52,7 @@ def damaged_checkpoint(stage: Stage) -> None:
     newest, older = run.checkpoints / "checkpoint-6", 3
     if stage.last_step(run) >= 9:
         newest, older = run.checkpoints / "checkpoint-9", 6
-    _damage(stage, newest)
+    damage(stage, newest)
     go_on(stage, run, options={}, right=[older])
     finish(stage)
 
@@ -62,12 +62,13 @@ def all_checkpoints_damaged(stage: Stage) -> None:
     """The run starts from the beginning, and says so."""
     run = ended_at(stage, stage.rng.randint(7, 11))
     for path in run.checkpoints.glob("checkpoint-*"):
-        _damage(stage, path)
+        damage(stage, path)
     go_on(stage, run, options={}, right=[0])
     finish(stage)
 
 
-def _damage(stage: Stage, checkpoint: Path) -> None:
+def damage(stage: Stage, checkpoint: Path) -> None:
+    """Damage a checkpoint in one of the ways that a crash or a bad disk has."""
     how = stage.rng.choice(("cut", "gone", "changed", "no marker", "torn marker", "empty marker", "wrong marker"))
     name = stage.rng.choice(("adapter_model.safetensors", "optimizer.pt", "trainer_state.json"))
     file, marker = checkpoint / name, checkpoint / "complete.json"
