@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fault_kinds.checks import output_is_clean
 from benchmarks.fault_kinds.follow_up import check_done, finish, go_on, look
 from benchmarks.fault_kinds.kind import fault_kind
 from benchmarks.fault_kinds.processes import send
@@ -99,17 +98,11 @@ def clock_jump(stage: Stage) -> None:
         run = stage.started_at(stage.rng.randint(2, 11))
     # A new process, since the library must be there from its beginning.
     for arguments in (("status", run.id, "--json"), ("runs",), ("queue",)):
-        done = subprocess.run(
-            [sys.executable, "-m", "dpo_tui", *arguments],
-            capture_output=True,
-            text=True,
-            env=os.environ | fake,
-            check=False,
-            timeout=60,
-        )
-        stage.wrong(output_is_clean(" ".join(arguments), done.returncode, done.stdout + done.stderr))
-        if arguments[0] == "status" and json.loads(done.stdout)["status"] not in {"running", "stalled", "starting"}:
-            stage.wrong([f"status: {json.loads(done.stdout)['status']} under a clock that jumped {jump}"])
+        ended = stage.call_fresh(*arguments, environment=fake)
+        if arguments[0] == "status" and ended.code == 0:
+            said = json.loads(ended.out)["status"]
+            if said not in {"running", "stalled", "starting"}:
+                stage.wrong([f"status: {said} under a clock that jumped {jump}"])
     stage.notes.append(jump)
     if stage.rng.random() < 0.5:
         send(stage.worker_pid(run), signal.SIGKILL)

@@ -81,8 +81,18 @@ def begin_again(stage: Stage, real: RealRun) -> None:
     """Resume the run after a fault that has ended it."""
     stage.until(lambda: not stage.processes(), "the last worker to end")
     real.begun = resume(stage, real.run)
+    _require_resumed(stage, real)
+
+
+def _require_resumed(stage: Stage, real: RealRun) -> None:
+    """Wait until the worker of a resumed run is there: `resume` returns when its supervisor is.
+
+    Raises:
+        NeverCame: the run was not resumed.
+    """
     if real.begun is None:
         raise NeverCame("the run was not resumed")
+    stage.until(lambda: stage.worker(real.run) is not None, "the resumed worker")
 
 
 def _wait_for_steps(stage: Stage, real: RealRun, count: int) -> None:
@@ -110,6 +120,7 @@ def _begin(stage: Stage) -> RealRun:
 
     run = RunFolder(in_child(begin))
     stage.runs.append(run)
+    stage.until(lambda: stage.worker(run) is not None, "the worker")
     if end_of_session not in stage.at_end:
         stage.at_end.append(end_of_session)
     return RealRun(run, disk)
@@ -326,6 +337,7 @@ def damaged_checkpoint(stage: Stage) -> None:
         damage(stage, run.checkpoints / f"checkpoint-{steps[-1]}")
     assert stage.real_run is not None  # noqa: S101
     stage.real_run.begun = resume(stage, run, right=[steps[-2] if len(steps) > 1 else 0])
+    _require_resumed(stage, stage.real_run)
 
 
 @fault_kind("real-quota", "every write is refused with EDQUOT or EIO until the worker ends", real=True, times=TIMES)

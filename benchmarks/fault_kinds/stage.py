@@ -6,6 +6,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -133,8 +135,37 @@ class Stage:
 
     def call(self, *argv: str, seconds: float = PATIENCE, codes: Iterable[int] = checks.EXIT_CODES) -> Command:
         """Call a command, and check what every output must be."""
-        command = RunningCommand(argv, self.folder).wait(seconds)
-        self.wrong(checks.output_is_clean(argv[0], command.code, command.text, codes, quotes=argv[0] == "logs"))
+        return self.check(RunningCommand(argv, self.folder).wait(seconds), codes)
+
+    def call_fresh(
+        self,
+        *argv: str,
+        seconds: float = PATIENCE,
+        codes: Iterable[int] = checks.EXIT_CODES,
+        environment: dict[str, str] | None = None,
+    ) -> Command:
+        """Call a command in a new interpreter: for libraries and variables that are read when it begins."""
+        command = [sys.executable, "-m", "dpo_tui", *argv]
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=os.environ | (environment or {}),
+                check=False,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            ended = Command(argv, None, "", "")
+        else:
+            texts = [text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr)]
+            ended = Command(argv, done.returncode, *texts)
+        return self.check(ended, codes)
+
+    def check(self, command: Command, codes: Iterable[int] = checks.EXIT_CODES) -> Command:
+        """Check what every output must be."""
+        quotes = command.argv[0] == "logs"
+        self.wrong(checks.output_is_clean(command.argv[0], command.code, command.text, codes, quotes=quotes))
         return command
 
     def launch(self, *argv: str) -> RunningCommand:
