@@ -11,6 +11,7 @@ import benchmarks.fault_kinds.paused
 import benchmarks.fault_kinds.races
 import benchmarks.fault_kinds.rank_faults
 import benchmarks.fault_kinds.real_training
+import benchmarks.fault_kinds.slurm_faults
 import benchmarks.fault_kinds.torn_files  # noqa: F401
 from benchmarks.fault_kinds.kind import KINDS
 

@@ -34,6 +34,7 @@ def run(
     bystander = next((work / "bystander" / "home" / "runs").glob("2*"), None) or finished_run(work / "bystander")
     if any(KINDS[kind_of(key)].real for session in sessions for key in session.keys):
         make_reference_once(work)
+    cluster = _cluster(work, sessions)
     left = iter(sessions)
     running: dict[int, tuple[Session, Path, float]] = {}
     try:
@@ -58,6 +59,17 @@ def run(
             with suppress(OSError):
                 os.kill(pid, signal.SIGTERM)
                 os.waitpid(pid, 0)
+        if cluster is not None:
+            cluster.stop()
+
+
+def _cluster(work: Path, sessions: Iterable[Session]) -> Any:
+    """Slurm, where a fault needs it and it is installed."""
+    if not any("slurm" in key for session in sessions for key in session.keys):
+        return None
+    from benchmarks.fault_kinds.slurm_faults import start_cluster
+
+    return start_cluster(work)
 
 
 def preload() -> None:

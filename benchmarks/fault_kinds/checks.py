@@ -20,6 +20,7 @@ _RAW_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202
 _SAME = 1e-5
 """Relative difference up to which two losses are the same: sums in another order differ in the last digits."""
 _TRACEBACK = "Traceback (most recent call last)"
+_LOCKS = {".turn.lock", ".slurm.lock"}
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
@@ -166,7 +167,7 @@ def nothing_left_behind(home: Path, allowed: Iterable[str] = ()) -> list[str]:
     wrong = [
         f"leftover: runs/{path.name}"
         for path in (home / "runs").glob("*")
-        if not _RUN_ID.fullmatch(path.name) and path.name not in {".turn.lock"} | allowed
+        if not _RUN_ID.fullmatch(path.name) and path.name not in _LOCKS | allowed
     ]
     temporary = [path for path in home.rglob(".*.tmp") if path.name not in allowed]
     return wrong + [f"leftover: {path.relative_to(home)}" for path in temporary]

@@ -29,7 +29,7 @@ _HOSTILE = (
 )
 
 
-@fault_kind("hostile-control", "an entry of control/ is a folder, a link, a pipe, a socket, or another's", short=True)
+@fault_kind("hostile-control", "an entry of control/ is a folder, a link, a pipe, a socket, or another's")
 def hostile_control(stage: Stage) -> None:
     """A request is followed whatever its entry is, and does not come again; nothing that a link names is touched."""
     step = stage.rng.randint(1, 10)

@@ -97,7 +97,7 @@ def kill_both_with_stubborn_children(stage: Stage) -> None:
     finish(stage)
 
 
-@fault_kind("sigterm-worker", "SIGTERM to the worker alone, as a user may send it", short=True)
+@fault_kind("sigterm-worker", "SIGTERM to the worker alone, as a user may send it")
 def sigterm_worker(stage: Stage) -> None:
     """It saves and ends as stopped."""
     step = stage.rng.randint(1, 11)
@@ -110,7 +110,7 @@ def sigterm_worker(stage: Stage) -> None:
     finish(stage)
 
 
-@fault_kind("sigterm-supervisor", "SIGTERM to the supervisor, as at a shutdown", short=True)
+@fault_kind("sigterm-supervisor", "SIGTERM to the supervisor, as at a shutdown")
 def sigterm_supervisor(stage: Stage) -> None:
     """It has the worker save, and records why."""
     step = stage.rng.randint(1, 11)

@@ -25,7 +25,7 @@ def memory_limit(stage: Stage) -> None:
     finish(stage)
 
 
-@fault_kind("open-files", "RLIMIT_NOFILE of the worker: no file can be opened any more", short=False)
+@fault_kind("open-files", "RLIMIT_NOFILE of the worker: no file can be opened any more")
 def open_files(stage: Stage) -> None:
     """It fails with words about open files."""
     step = stage.rng.randint(1, 9)

@@ -34,7 +34,7 @@ def _killed(stage: Stage) -> RunFolder:
     return run
 
 
-@fault_kind("another-boot", "the box restarted: state.json is of an earlier boot", short=True)
+@fault_kind("another-boot", "the box restarted: state.json is of an earlier boot")
 def another_boot(stage: Stage) -> None:
     """Pids of that boot say nothing, even where they live now."""
     run = _killed(stage)
@@ -58,7 +58,7 @@ def another_host(stage: Stage) -> None:
     finish(stage)
 
 
-@fault_kind("pid-reuse", "pids of supervisor and worker belong to other programs by now", short=True)
+@fault_kind("pid-reuse", "pids of supervisor and worker belong to other programs by now")
 def pid_reuse(stage: Stage) -> None:
     """Nobody takes them for its own, and none gets a signal."""
     run = _killed(stage)

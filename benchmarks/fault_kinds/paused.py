@@ -9,7 +9,7 @@ from benchmarks.fault_kinds.processes import send
 from benchmarks.fault_kinds.stage import Stage
 
 
-@fault_kind("pause-worker", "SIGSTOP to the worker, a look, SIGCONT", short=True)
+@fault_kind("pause-worker", "SIGSTOP to the worker, a look, SIGCONT")
 def pause_worker(stage: Stage) -> None:
     """It goes on as if nothing had been; half of them are asked to stop meanwhile."""
     run = stage.started_at(stage.rng.randint(1, 11))
@@ -30,7 +30,7 @@ def pause_worker(stage: Stage) -> None:
     finish(stage)
 
 
-@fault_kind("pause-supervisor", "SIGSTOP to the supervisor while the worker trains, stops or ends, SIGCONT", short=True)
+@fault_kind("pause-supervisor", "SIGSTOP to the supervisor while the worker trains, stops or ends, SIGCONT")
 def pause_supervisor(stage: Stage) -> None:
     """The worker does not wait for it; what ended meanwhile is recorded when it goes on."""
     run = stage.started_at(stage.rng.randint(1, 11))

@@ -115,7 +115,7 @@ def stop_and_resume(stage: Stage) -> None:
     finish(stage)
 
 
-@fault_kind("rm-live", "`rm` of a run that trains, is stopping, or is just being started", short=True)
+@fault_kind("rm-live", "`rm` of a run that trains, is stopping, or is just being started")
 def rm_of_live_run(stage: Stage) -> None:
     """It is refused, and the run goes on."""
     step = stage.rng.randint(1, 11)
@@ -180,6 +180,7 @@ def many_trains(stage: Stage) -> None:
 def kill_rm(stage: Stage) -> None:
     """The run is there as a whole, or in no list; what is left of it goes when another is made or deleted."""
     run = ended_at(stage, stage.rng.randint(1, 11), checkpoint_bytes=2_000_000)
+    run.checkpoints.mkdir(exist_ok=True)
     for number in range(300):
         (run.checkpoints / f"more-{number}").write_bytes(b"x")
     command = stage.launch("rm", "--yes", run.id)
