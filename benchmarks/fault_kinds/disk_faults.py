@@ -37,11 +37,11 @@ def disk_full(stage: Stage) -> None:
 def disk_full_for_a_while(stage: Stage) -> None:
     """Nothing ends, and no line is lost."""
     disk = SmallDisk(stage)
-    run = stage.started_at(4, save_every=100)
+    # It holds again before its last step, at which it saves.
+    run = stage.started_at(4, save_every=100, hold_at=[4, 10])
     disk.fill()
-    stage.train_by(save_every=100)
-    stage.let_go()
-    time.sleep(stage.rng.random() * 0.3)
+    stage.let_go(4)
+    time.sleep(stage.rng.random() * 0.5)
     disk.free()
     check_done(stage, run)
     finish(stage)
@@ -151,11 +151,10 @@ def quota(stage: Stage) -> None:
 def quota_for_a_while(stage: Stage) -> None:
     """Lines wait in memory, and nothing is lost."""
     disk = RefusingDisk(stage)
-    run = stage.started_at(2, save_every=100, step_seconds=0.02)
+    run = stage.started_at(2, save_every=100, hold_at=[2, 10])
     disk.refuse(errno.EDQUOT)
-    stage.train_by(save_every=100)
-    stage.let_go()
-    time.sleep(0.02 + stage.rng.random() * 0.1)
+    stage.let_go(2)
+    time.sleep(stage.rng.random() * 0.5)
     disk.allow()
     check_done(stage, run)
     stage.wrong(every_step_has_a_line(whole_lines(run.metrics), 12))

@@ -71,7 +71,8 @@ def training(stage: Stage) -> RunFolder:
         real = None
     if real is None:
         real = stage.real_run = _begin(stage)
-    elif stage.worker(real.run) is None:
+    elif stage.supervisor(real.run) is None or stage.worker(real.run) is None:
+        # The worker of a killed supervisor may still be saving.
         begin_again(stage, real)
     _wait_for_steps(stage, real, stage.rng.randint(1, 12))
     return real.run
@@ -194,7 +195,8 @@ def losses_of(run: RunFolder) -> dict[int, list[float]]:
 def end_of_session(stage: Stage) -> None:
     """Let the run come to its end, and check it as a whole."""
     if stage.real_run is not None:
-        if stage.worker(stage.real_run.run) is None and json_status(stage.real_run.run) != "done":
+        alive = stage.supervisor(stage.real_run.run) is not None and stage.worker(stage.real_run.run) is not None
+        if not alive and json_status(stage.real_run.run) != "done":
             begin_again(stage, stage.real_run)
             _wait_for_steps(stage, stage.real_run, 1)
         _end(stage, stage.real_run)
@@ -349,6 +351,8 @@ def quota(stage: Stage) -> None:
     number, causes = stage.rng.choice(((errno.EDQUOT, ("quota",)), (errno.EIO, ("EIO", "disk", "Input/output"))))
     disk.refuse(number)
     stage.until(lambda: stage.worker(run) is None, "the worker to end", _START)
+    # The supervisor looks at the disk when the worker has ended, to say why.
+    time.sleep(2)
     disk.allow()
     stage.until(lambda: stage.supervisor(run) is None, "the supervisor to end")
     look(stage, run, ["failed"], causes, steps=STEPS)

@@ -99,9 +99,9 @@ class Stage:
         """Write the options of the stand-in worker for the attempts that follow."""
         self.worker_options.write_text(json.dumps(options), encoding="utf-8")
 
-    def let_go(self) -> None:
-        """Let a worker that holds go on."""
-        self.worker_options.with_name("go").touch()
+    def let_go(self, step: int | None = None) -> None:
+        """Let a worker that holds go on: from this step, or from all."""
+        self.worker_options.with_name("go" if step is None else f"go-{step}").touch()
 
     def config_text(self, **changes: Any) -> str:
         """The frozen config of a run; the stand-in reads it and trains nothing of it."""
@@ -129,7 +129,7 @@ class Stage:
 
     def started_at(self, step: int, **options: Any) -> RunFolder:
         """Make a run that holds at a step, and wait until it is there."""
-        run = self.start(hold_at=step, **options)
+        run = self.start(**({"hold_at": step} | options))
         self.until(lambda: self.last_step(run) >= step and self.worker(run), f"the worker to reach step {step}")
         return run
 

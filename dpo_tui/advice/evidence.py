@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from dpo_tui.runs.atomic_files import only_regular, read_json
 from dpo_tui.runs.frozen_config import read_settings
 from dpo_tui.runs.status_names import ENDED
 from dpo_tui.strategies.registry import strategy_in
@@ -166,12 +167,12 @@ def is_finite(value: Any) -> TypeGuard[float]:
 
 def read_evidence(folder: Path) -> Evidence:
     """Read a run folder; files that are missing and lines that are incomplete are left out."""
-    state, progress = _read_json(folder / "state.json"), _read_json(folder / "progress.json")
+    state, progress = read_json(folder / "state.json") or {}, read_json(folder / "progress.json") or {}
     steps = progress.get("max_steps")
     return Evidence(
         settings=read_settings(folder / "config.toml"),
         metrics=_newest_per_step(_read_json_lines(folder / "metrics.jsonl", _MAX_METRICS_BYTES)),
-        receipt=_read_json(folder / "receipt.json"),
+        receipt=read_json(folder / "receipt.json") or {},
         events=[
             *_read_json_lines(folder / "supervisor.jsonl", _MAX_EVENTS_BYTES),
             *_read_json_lines(folder / "events.jsonl", _MAX_EVENTS_BYTES),
@@ -194,18 +195,10 @@ def _newest_per_step(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(newest.values(), key=lambda line: line["step"])
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _read_json_lines(path: Path, max_bytes: int) -> list[dict[str, Any]]:
     """Parse a JSON Lines file, or pieces of it if it is larger than ``max_bytes``."""
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=only_regular) as stream:
             size = stream.seek(0, 2)
             if size <= max_bytes:
                 stream.seek(0)
@@ -228,7 +221,7 @@ def _parse_json_lines(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     for line in lines:
         try:
             document = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(document, dict):
             documents.append(document)

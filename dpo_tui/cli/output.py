@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import sys
 from typing import Any
 
@@ -12,13 +13,21 @@ _WITHOUT_TERMINAL = 80
 """Columns of text for a file or a pipe."""
 
 
+# What JSON lets pass as it is, and a terminal acts on or does not show: DEL and C1, signs that turn the direction of
+# text or have no width, separators of lines. And lone surrogates, which no encoding takes.
+_UNSEEN = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
 def print_json(document: Any) -> None:
-    """Print one JSON document; numbers that JSON lacks (NaN, infinity) become null."""
+    """Print one JSON document; numbers that JSON lacks (NaN, infinity) become null.
+
+    Characters that a terminal would act on are escaped, which changes nothing for a program.
+    """
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:  # few documents have such a number, and a list of many runs takes long to copy
         text = json.dumps(finite(document), indent=2, ensure_ascii=False, default=str)
-    click.echo(text)
+    click.echo(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def narrate(message: str) -> None:

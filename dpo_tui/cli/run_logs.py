@@ -2,14 +2,16 @@
 
 import os
 import time
+from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from dpo_tui.cli.output import narrate
 from dpo_tui.cli.run_argument import RUN
-from dpo_tui.errors import UsageError
+from dpo_tui.errors import RunError, UsageError
 from dpo_tui.groups.group_store import find_run
+from dpo_tui.runs.atomic_files import only_regular
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.status import status_of
 from dpo_tui.text.printable import printable
@@ -50,13 +52,20 @@ def logs(run: str, follow: bool, rank: int, lines: int | None, show: str) -> Non
             )
             return
         time.sleep(_POLL_SECONDS)
-    with open(path, "rb") as log:
+    with _opened(path) as log:
         if lines is not None:
             _seek_last_lines(log, lines)
         _print_log(log, folder if follow else None)
     if follow:
         end = status_of(folder)
         narrate(f"Run {folder.id} is {end.status}. {printable(end.reason, single_line=True)}".rstrip())
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb", opener=only_regular)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _print_story(folder: RunFolder, *, samples: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process_text import job_text, processes_text, silence_of
@@ -149,7 +150,7 @@ def _kind_of_result(folder: Path) -> str:
 def _best_step_text(folder: Path) -> str:
     """Of which step the results are, where the best was kept, and why training ended early; empty for other runs."""
     try:
-        best = json.loads((folder / "receipt.json").read_bytes())["results"]["best"]
+        best = (read_json(folder / "receipt.json") or {})["results"]["best"]
         chosen = f"the best of {best['evaluations']} evaluations by {best['metric']} ({best['value']:.4g})"
         text = f"It is that of step {best['step']} of {best['last_step']}, {chosen}."
         return f"{text} {best['ended']}." if best["ended"] else text
@@ -160,7 +161,7 @@ def _best_step_text(folder: Path) -> str:
 def _base_model_text(folder: Path) -> str:
     """The name of an adapter's base model after a space; empty where the adapter does not name it."""
     try:
-        settings = json.loads((folder / "adapter" / "adapter_config.json").read_bytes())
+        settings = read_json(folder / "adapter" / "adapter_config.json") or {}
         return f" {settings['base_model_name_or_path']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

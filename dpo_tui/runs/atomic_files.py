@@ -6,6 +6,7 @@ Standard library only: the supervisor uses it.
 import errno
 import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 _BLOCK = 1 << 16
+_TEMPORARY = re.compile(r"\..+?\.([1-9]\d*)(\.\d+)?\.tmp")
+"""Name of a file that `write_text_atomic` has begun, with the pid of its writer."""
 
 
 def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
@@ -184,6 +187,24 @@ def lines_from_end(path: Path, max_bytes: int | None = None) -> Iterator[bytes]:
                     yield line
         if pending and stop == 0:
             yield pending
+
+
+def delete_abandoned(folder: Path) -> None:
+    """Delete the half-written files in a folder whose writers were killed; those of processes that live stay."""
+    for path in folder.glob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and not _lives(int(found[1])):
+            _unlink_quietly(path)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _unlink_quietly(path: Path) -> None:

@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.runs.atomic_files import only_regular
+
 _PASSED_ON = ("trl", "peft", "model_init")
 """As in `dpo_tui.config.schema`, which is above this module's imports."""
 
@@ -21,7 +23,7 @@ def read_settings(config: Path) -> dict[str, Any]:
     What a config passes on to a library has the table's name before it: ``trl.neftune_noise_alpha``.
     """
     try:
-        document = tomllib.loads(config.read_text(encoding="utf-8"))
+        document = tomllib.loads(_text(config))
     except (OSError, ValueError):
         return {}
     return _flat(document)
@@ -34,13 +36,18 @@ def read_setting(config: Path, name: str) -> Any:
     lines still gives the setting.
     """
     try:
-        with config.open(encoding="utf-8", errors="replace") as lines:
+        with open(config, encoding="utf-8", errors="replace", opener=only_regular) as lines:
             for line in lines:
                 if line.partition("=")[0].strip() == name:
                     return tomllib.loads(line)[name]
     except (OSError, ValueError):
         return None
     return None
+
+
+def _text(config: Path) -> str:
+    with open(config, encoding="utf-8", opener=only_regular) as stream:
+        return stream.read()
 
 
 def _flat(table: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpo_tui.runs.atomic_files import only_regular
 from dpo_tui.text.printable import printable
 
 BLOCK = 64 * 1024
@@ -51,7 +52,7 @@ class LogFile:
         rest = b""
         start = offset
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=only_regular) as file:
                 file.seek(offset)
                 while len(lines) < count:
                     block = file.read(BLOCK)
@@ -74,7 +75,7 @@ class LogFile:
     def before(self, offset: int, count: int) -> list[LogLine]:
         """Up to ``count`` lines before an offset, which must be the start of a line, in the order of the file."""
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=only_regular) as file:
                 begin, data, newlines = offset, b"", 0
                 while begin > 0 and newlines <= count and len(data) < BLOCK * 64:
                     size = min(BLOCK, begin)
@@ -110,7 +111,7 @@ class LogFile:
             limit: most bytes to read; of a longer line its beginning.
         """
         try:
-            with self.path.open("rb") as stream:
+            with open(self.path, "rb", opener=only_regular) as stream:
                 stream.seek(line.offset)
                 raw = stream.read(min(line.end - line.offset, limit))
         except OSError:
@@ -144,7 +145,7 @@ class LogFile:
         if not wanted:
             return None
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=only_regular) as file:
                 found = (
                     _search_backwards(file.fileno(), wanted, offset, limit)
                     if backwards
@@ -159,7 +160,7 @@ class LogFile:
         remaining = max(line, 1) - 1
         position = 0
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=only_regular) as file:
                 while remaining:
                     block = file.read(BLOCK * 16)
                     if not block:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_tui.groups.sweep_values import label
-from dpo_tui.runs.atomic_files import read_json, read_last_json_lines
+from dpo_tui.runs.atomic_files import only_regular, read_json, read_last_json_lines
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.process_text import job_text, processes_text, silent_process
 from dpo_tui.runs.status_names import LIVE
@@ -174,7 +174,8 @@ def prompt_text(prompt: object) -> str:
 def config_text(path: Path) -> list[Paragraph]:
     """The lines of the run's ``config.toml``."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with open(path, encoding="utf-8", errors="replace", opener=only_regular) as stream:
+            text = stream.read()
     except OSError:
         return [("There is no config.toml here.", "muted")]
     return [(line, _config_role(line)) for line in text.splitlines()]

@@ -34,8 +34,9 @@ DEFAULTS: dict[str, Any] = {
     "files_at": None,
     "unsaved_end": False,
 }
-"""hold_at: wait at this step until a file ``go`` lies beside the options. memory_at: take memory without end from this
-step on; files_at: open files without end. stubborn: ignore SIGTERM. unsaved_end: no checkpoint at the last step."""
+"""hold_at: wait at this step, or at each of several, until ``go`` or ``go-STEP`` lies beside the options. memory_at:
+take memory without end from this step on; files_at: open files without end. stubborn: ignore SIGTERM. unsaved_end: no
+checkpoint at the last step."""
 
 _CHILD = """
 import signal, sys, time
@@ -75,6 +76,8 @@ class _Loop:
     ) -> None:
         self._folder, self._journal, self._requests = folder, journal, stop_requests
         self._options, self._go = options, go
+        hold_at = options["hold_at"]
+        self._holds = hold_at if isinstance(hold_at, list) else [hold_at]
         self._taken: list[Any] = []
 
     def run(self, step: int) -> None:
@@ -86,10 +89,13 @@ class _Loop:
             self._journal.metrics(step, step / steps, {"loss": 0.7 - step / 100, "learning_rate": 1e-5})
             self._journal.progress(step, steps, "steps", step=step, max_steps=steps, epoch=step / steps)
             self._follow_requests(step, saved=self._save_if_due(step, steps))
-            while step == self._options["hold_at"] and not self._go.exists():
+            while step in self._holds and not self._released(step):
                 time.sleep(0.02)
                 self._journal.progress(step, steps, "steps", step=step, max_steps=steps, epoch=step / steps)
                 self._follow_requests(step)
+
+    def _released(self, step: int) -> bool:
+        return self._go.exists() or self._go.with_name(f"go-{step}").exists()
 
     def _save_if_due(self, step: int, steps: int) -> bool:
         due = step % self._options["save_every"] == 0 or (step == steps and not self._options["unsaved_end"])
