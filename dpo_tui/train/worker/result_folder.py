@@ -4,7 +4,23 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from dpo_tui.runs.atomic_files import fsync_folder, fsync_tree
 from dpo_tui.runs.ranks import Rank
+
+
+def publish(partial: Path, target: Path) -> None:
+    """Give a complete folder its final name, and replace what an earlier attempt left under it.
+
+    Its files are on the disk before the name is, and both before the run is recorded as done: a power cut must not
+    leave a run that is done without its result.
+
+    Raises:
+        OSError: the disk could not take it; an earlier folder of the name may be gone by then.
+    """
+    fsync_tree(partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    fsync_folder(target.parent)
 
 
 def save_result(save: Callable[[str], None], target: Path, rank: Rank, check: Callable[[Path], None]) -> None:
@@ -29,5 +45,4 @@ def save_result(save: Callable[[str], None], target: Path, rank: Rank, check: Ca
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    publish(partial, target)

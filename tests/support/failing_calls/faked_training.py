@@ -16,9 +16,9 @@ from types import ModuleType
 
 if __name__ == "__main__":
     # Of these, one name each is needed, and their imports would take most of the time.
-    for module, name, stand_in in (("torch", "OutOfMemoryError", MemoryError), ("dpo_tui.config.schema", "Config", object)):
-        sys.modules[module] = ModuleType(module)
-        setattr(sys.modules[module], name, stand_in)
+    sys.modules |= {name: ModuleType(name) for name in ("torch", "dpo_tui.config.schema")}
+    sys.modules["torch"].OutOfMemoryError = MemoryError  # type: ignore[attr-defined]
+    sys.modules["dpo_tui.config.schema"].Config = object  # type: ignore[attr-defined]
 
 from dpo_tui.runs import control_requests
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic, write_text_atomic

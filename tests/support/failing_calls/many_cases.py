@@ -2,8 +2,8 @@
 
     LD_PRELOAD=failing_calls.so python -P -m tests.support.failing_calls.many_cases FOLDER AT_A_TIME
 
-Cases come as lines of JSON on standard input; for each goes a line of JSON to standard output: the case, the violations,
-how many calls failed, and how the run stood.
+Cases come as lines of JSON on standard input. For each goes a line of JSON to standard output: the case, the
+violations, how many calls failed, and how the run stood.
 """
 
 import json

@@ -238,7 +238,9 @@ def _check_status(run: Run, status: Status, started: bool, when: str) -> None:
     expected = {0: "done", 130: "stopped"}.get((stage.told("exit") or [-1])[-1])
     if stage.failed_calls() and status.status not in {"done", expected}:
         said = " ".join([status.reason, *run.refusals])
-        if stage.case.mode != "kill" and not any(word in said for word in _WORDS[stage.case.number]):
+        # Where nothing at all can be written, nobody can say more afterwards.
+        words = (*_WORDS[stage.case.number], *(["could write nothing"] if stage.case.mode == "stays" else []))
+        if stage.case.mode != "kill" and not any(word in said for word in words):
             run.found.append(f"{when}: {status.status}, and the cause is not named: {said}")
 
 
