@@ -223,3 +223,19 @@ def fsync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Wait until all files of a folder are on the disk, and its entries too.
+
+    Raises:
+        OSError: a file is gone, or the disk could not write it.
+    """
+    for path, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(os.path.join(path, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        fsync_folder(Path(path))

@@ -3,6 +3,7 @@
 They are the only files of a run that other programs than its supervisor and worker write.
 """
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ PAUSE = "pause"
 STOP_REASON = "stop-reason"
 """The one request with a content: why a run is to stop, a line of UTF-8 beside ``stop`` or ``stop-now``."""
 ACCEPT_CHANGED_DATA = "accept-changed-data"
+
+_WITHDRAWN = (STOP, STOP_NOW, CHECKPOINT, PAUSE, STOP_REASON)
+"""Requests that end with the attempt to which they were made."""
 
 _LONGEST_REASON = 1000
 """Characters of a reason that are read at most."""
@@ -101,20 +105,42 @@ def accept_changed_data(folder: RunFolder) -> None:
 
 
 def is_requested(folder: RunFolder, request: str) -> bool:
-    """Whether a request is pending."""
-    return os.path.exists(folder.control / request)
+    """Whether a request is pending. Only a file is one: a folder of that name could never be withdrawn."""
+    return os.path.isfile(folder.control / request)
+
+
+def identity(folder: RunFolder, request: str) -> tuple[int, int] | None:
+    """What tells a request from a later one of the same kind; None where none is pending."""
+    try:
+        found = os.stat(folder.control / request)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def clear(folder: RunFolder, *requests: str) -> None:
-    """Withdraw requests, or mark them as done; absent ones are ignored.
+    """Withdraw requests, or mark them as done; absent ones, and those that cannot be removed, are ignored.
 
     Args:
         folder: the run.
         *requests: which; all but the one to accept changed data by default.
     """
-    for request in requests or (STOP, STOP_NOW, CHECKPOINT, PAUSE, STOP_REASON):
+    for request in requests or _WITHDRAWN:
         with suppress(OSError):
             os.unlink(folder.control / request)
+
+
+def require_withdrawn(folder: RunFolder) -> None:
+    """Withdraw the requests to an earlier attempt, before a new one; the caller holds the run's lock.
+
+    Raises:
+        RunError: one cannot be removed, as one of another user: the run would be stopped by it each time.
+    """
+    clear(folder)
+    for request in _WITHDRAWN:
+        if is_requested(folder, request):
+            path = folder.control / request
+            raise RunError(f"run {folder.id}: an earlier request cannot be removed. Delete it, then resume: {path}")
 
 
 def _check_live(folder: RunFolder, action: str) -> None:
@@ -158,5 +184,7 @@ def _request(folder: RunFolder, request: str) -> None:
         # An empty file whose name is the request: there is no content that could be torn or read half.
         folder.control.mkdir(exist_ok=True)
         Path(folder.control, request).touch()
+        if not is_requested(folder, request):
+            raise IsADirectoryError(errno.EISDIR, f"{request} is there, and is no file")
     except OSError as error:
         raise RunError(f"run {folder.id}: cannot write the request in {folder.control}: {error}") from error

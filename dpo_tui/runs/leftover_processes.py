@@ -6,9 +6,10 @@ Standard library only.
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
-from dpo_tui.runs.process import parent_of
+from dpo_tui.runs.process import SUPERVISOR_PID_VARIABLE, parent_of, process_start
 
 _GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL; short, since without the worker there is nothing left to save."""
@@ -46,6 +47,29 @@ def end_all(group: int | None) -> list[int]:
     Returns:
         The pids that were signalled; empty if the worker left nothing behind.
     """
+    return _end(lambda: _children(os.getpid()), group)
+
+
+def end_orphans(supervisor: int | None, start: int | None) -> list[int]:
+    """End what is left of a worker that was killed together with its supervisor: processes of another parent by now.
+
+    They are known by the supervisor's pid in the environment that its worker got and passed on.
+
+    Args:
+        supervisor: that supervisor's pid; ``None`` where there was none.
+        start: its start: a process that is older is not of that run, and an earlier supervisor had the same pid.
+
+    Returns:
+        The pids that were signalled; empty if nothing is left, and where there is no ``/proc``.
+    """
+    if supervisor is None or start is None:
+        return []
+    mark = f"{SUPERVISOR_PID_VARIABLE}={supervisor}".encode()
+    return _end(lambda: [pid for pid in _processes() if pid != os.getpid() and _is_marked(pid, mark, start)])
+
+
+def _end(left_over: Callable[[], list[int]], group: int | None = None) -> list[int]:
+    """SIGTERM, and SIGKILL after a while, until a process group and what a function returns have ended."""
     began = time.monotonic()
     signalled: set[int] = set()
     number = signal.SIGTERM
@@ -53,7 +77,7 @@ def end_all(group: int | None) -> list[int]:
         reap()
         # After `reap`, since a zombie still counts as a member of its group, and again in every round: when a process
         # among them ends, its own children become ours.
-        left = _children(os.getpid())
+        left = left_over()
         if not left and (group is None or not _group_lives(group)):
             return sorted(signalled)
         waited = time.monotonic() - began
@@ -87,8 +111,22 @@ def _group_lives(group: int) -> bool:
 
 def _children(parent: int) -> list[int]:
     """The living children of a process; none where there is no ``/proc``."""
+    return [pid for pid in _processes() if parent_of(pid) == parent]
+
+
+def _processes() -> list[int]:
+    """All processes of this machine; none where there is no ``/proc``."""
     try:
-        names = os.listdir("/proc")
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return []
-    return [int(name) for name in names if name.isdigit() and parent_of(int(name)) == parent]
+
+
+def _is_marked(pid: int, mark: bytes, not_before: int) -> bool:
+    """Whether a living process, not older than that, has this setting in its environment."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environment:
+            settings = environment.read().split(b"\0")
+    except OSError:
+        return False  # it has ended, or is another user's
+    return mark in settings and (process_start(pid) or 0) >= not_before

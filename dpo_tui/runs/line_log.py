@@ -95,12 +95,17 @@ def flush_with_patience(flush: Callable[[], bool], folder: Path) -> bool:
     Returns:
         Whether everything was written.
     """
-    deadline = time.monotonic() + seconds_from(_PATIENCE_VARIABLE, _PATIENCE)
+    deadline = time.monotonic() + disk_patience()
     while not flush():
         if time.monotonic() > deadline or not folder.exists():
             return False
         time.sleep(_RETRY)
     return True
+
+
+def disk_patience() -> float:
+    """Seconds for which what cannot be written is tried again."""
+    return seconds_from(_PATIENCE_VARIABLE, _PATIENCE)
 
 
 def seconds_from(variable: str, default: float) -> float:

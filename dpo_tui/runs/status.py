@@ -185,17 +185,17 @@ def _unsupervised(folder: RunFolder, state: State, now: float) -> Status:
             return Status("queued", "being launched", state=state)
         return _lost(folder, state, "it was never started")
     if state.status == "queued":
-        return _lost(folder, state, "its supervisor was killed while it waited for its turn")
+        return _lost(folder, state, "its supervisor was killed, or could write nothing, while it waited for its turn")
     worker = ", and its worker ended with it"
     if _worker_lives(state):
         worker = f"; its worker (process {state.worker_pid}) is still saving, or hangs"
     # The supervisor writes there only when something is wrong with itself.
     pointer = f"; {folder.supervisor_output.name} has its last words" if _size(folder.supervisor_output) else ""
+    supervisor = f"its supervisor (process {state.supervisor_pid})"
     if not _worker_lives(state) and (disk := seen_problem(folder.path)):
         # It may also have given up writing down how the run ended.
-        ended = f"its supervisor (process {state.supervisor_pid}) ended and recorded no end"
-        return _lost(folder, state, f"{ended}: {disk}{pointer}")
-    return _lost(folder, state, f"its supervisor (process {state.supervisor_pid}) was killed{worker}{pointer}")
+        return _lost(folder, state, f"{supervisor} ended and recorded no end: {disk}{pointer}")
+    return _lost(folder, state, f"{supervisor} was killed, or could write nothing{worker}{pointer}")
 
 
 def _elsewhere(folder: RunFolder, state: State, now: float) -> Status:

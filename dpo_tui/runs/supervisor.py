@@ -15,9 +15,10 @@ its exit codes is in `dpo_tui.runs.exit_codes`, its own account of a failure in 
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import control_requests, leftover_processes, out_of_memory_retry, queue, run_lock
@@ -26,6 +27,7 @@ from dpo_tui.runs.devices import Machine, read_machine
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import Launcher
 from dpo_tui.runs.launchers.registry import launcher_of
+from dpo_tui.runs.line_log import disk_patience
 from dpo_tui.runs.process import boot_id, host_name, is_same_process, process_start, set_child_subreaper
 from dpo_tui.runs.resource_change import ResourceChange
 from dpo_tui.runs.signal_wait import SignalWait
@@ -68,11 +70,17 @@ def main(argv: list[str]) -> int:
         launcher = launcher_of(state)
     except (RunError, OSError) as error:
         message = error.message if isinstance(error, RunError) else f"cannot lock {folder.lock}: {error}"
-        sys.stderr.write(f"{message}\n")
+        with suppress(OSError):  # supervisor.log is on the same disk; whoever started this process asks it then
+            sys.stderr.write(f"{message}\n")
         return REFUSED
     # Before anything is started: orphans of the worker must become children of this process, not of init.
     set_child_subreaper()
+    orphans = (
+        leftover_processes.end_orphans(state.supervisor_pid, state.supervisor_start) if _of_this_boot(state) else []
+    )
     record = _record_as_queued(folder, state, worker_argv, job)
+    if orphans:
+        record.event("leftovers", "ended what the worker of a killed supervisor had left running", pids=orphans)
     if "--change" in option:
         batch = f"{state.per_device_train_batch_size} × {state.gradient_accumulation_steps}"
         record.event("resources", f"resumes as {state.ranks} × a batch of {batch}", ranks=state.ranks)
@@ -107,9 +115,18 @@ def _take_run(folder: RunFolder, expected_attempt: int | None) -> tuple[State, d
     restarted = job is not None and job["restarts"] > 0 and state.job is not None and state.job["id"] == job["id"]
     if expected_attempt is not None and state.attempt != expected_attempt and not restarted:
         raise RunError(f"run {folder.id}: someone else resumed it at the same time")
-    if state.boot_id == boot_id() and is_same_process(state.worker_pid, state.worker_start):
+    if _of_this_boot(state) and is_same_process(state.worker_pid, state.worker_start):
         raise RunError(f"run {folder.id}: its last worker (process {state.worker_pid}) is still alive")
+    if state.attempt > 0:
+        # Requests to an earlier attempt are not for this one. Those to a first attempt are: a run may be asked to stop
+        # before its supervisor is up.
+        control_requests.require_withdrawn(folder)
     return state, job
+
+
+def _of_this_boot(state: State) -> bool:
+    """Whether the pids of a state mean processes that may live now."""
+    return state.boot_id == boot_id()
 
 
 def _record_as_queued(
@@ -118,10 +135,6 @@ def _record_as_queued(
     """Write the run's state as queued, with this process as its supervisor."""
     record = StateWriter(folder, state)
     resumed = state.attempt > 0
-    if resumed:
-        # Requests to an earlier attempt are not for this one. Those to a first attempt are: a run may be asked to stop
-        # before its supervisor is up.
-        control_requests.clear(folder)
     # Queued with an attempt behind it is a run that was submitted again, or whose job was queued again.
     if resumed and state.status not in ENDED and state.status != "queued":
         record.event("lost", f"attempt {state.attempt} was lost: its supervisor went without a word")
@@ -156,21 +169,14 @@ def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) 
     """
     wait: queue.Wait | None = None
     decided_at = time.monotonic()
+    locked_by: float | None = None
 
     def asked_to_stop() -> bool:
         return signals.terminated or _stop_is_requested(folder)
 
     while True:
-        if _stop_is_requested(folder):
-            because = control_requests.stop_reason(folder)
-            reason = f"stopped before it started: {because}" if because else "stopped before it started, as asked"
-            return _record_stop_before_start(folder, record, reason)
-        if signals.terminated:
-            return _record_stop_before_start(
-                folder, record, "stopped before it started: the supervisor was asked to end"
-            )
-        if signals.time_limit_near:
-            return _record_stop_before_start(folder, record, "stopped before it started: its job's time limit came")
+        if reason := _reason_to_end(folder, signals):
+            return _record_end_before_start(folder, record, "stopped", reason)
         memory_may_be_free = wait is not None and wait.memory and time.monotonic() - decided_at > _MEMORY_CHECK_INTERVAL
         if wait is None or memory_may_be_free or not queue.still_waits(wait, folder, record.state):
             decided_at = time.monotonic()
@@ -180,18 +186,26 @@ def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) 
             if isinstance(decision, queue.Allocation):
                 needs_driver = queue.needs_machine(folder, record.state)
                 machine = read_machine(asked_to_stop) if needs_driver else Machine()
-                with queue.scheduling_lock(folder, asked_to_stop, signals.wait) as held:
-                    if not held or asked_to_stop():
-                        continue
-                    if not needs_driver and queue.needs_machine(folder, record.state):
-                        continue  # since then a run that names its GPU by UUID has started
-                    # Decide again: another run may have taken the devices before the lock was held.
-                    decision = queue.decide(folder, record.state, machine)
-                    if isinstance(decision, queue.Allocation):
-                        # Before the lock is released: these devices in state.json are the reservation that other
-                        # supervisors read.
-                        _record_starting(record, devices=list(decision.devices))
-                        break
+                try:
+                    with queue.scheduling_lock(folder, asked_to_stop, signals.wait) as held:
+                        if not held or asked_to_stop():
+                            continue
+                        if not needs_driver and queue.needs_machine(folder, record.state):
+                            continue  # since then a run that names its GPU by UUID has started
+                        # Decide again: another run may have taken the devices before the lock was held.
+                        decision = queue.decide(folder, record.state, machine)
+                        if isinstance(decision, queue.Allocation):
+                            # Before the lock is released: these devices in state.json are the reservation that other
+                            # supervisors read.
+                            _record_starting(record, devices=list(decision.devices))
+                            break
+                except OSError as error:
+                    # The lock's file is made once, and the disk may be full or broken then.
+                    locked_by = locked_by or time.monotonic() + disk_patience()
+                    if time.monotonic() > locked_by:
+                        return _record_end_before_start(folder, record, "failed", f"cannot lock the queue: {error}")
+                    signals.wait(_POLL)
+                    continue
             wait = decision
             if wait.reason != record.state.reason:
                 record.update(reason=wait.reason)
@@ -203,16 +217,28 @@ def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) 
     return True
 
 
+def _reason_to_end(folder: RunFolder, signals: SignalWait) -> str:
+    """Why a run that waits is not to start; empty where it is."""
+    if _stop_is_requested(folder):
+        because = control_requests.stop_reason(folder)
+        return f"stopped before it started: {because}" if because else "stopped before it started, as asked"
+    if signals.terminated:
+        return "stopped before it started: the supervisor was asked to end"
+    return "stopped before it started: its job's time limit came" if signals.time_limit_near else ""
+
+
 def _stop_is_requested(folder: RunFolder) -> bool:
     return control_requests.is_requested(folder, control_requests.STOP) or control_requests.is_requested(
         folder, control_requests.STOP_NOW
     )
 
 
-def _record_stop_before_start(folder: RunFolder, record: StateWriter, reason: str) -> bool:
+def _record_end_before_start(
+    folder: RunFolder, record: StateWriter, status: Literal["stopped", "failed"], reason: str
+) -> bool:
     control_requests.clear(folder)
-    record.update(status="stopped", reason=reason, ended_at=time.time())
-    record.event("stopped", reason)
+    record.update(status=status, reason=reason, ended_at=time.time())
+    record.event(status, reason)
     return False
 
 

@@ -6,9 +6,7 @@ Next, for a setting of TRL: :mod:`dpo_tui.train.trainer.trainer_registry`; for t
 :mod:`dpo_tui.train.trainer.run_datasets`; for the metrics: :mod:`dpo_tui.train.trainer.callbacks`.
 """
 
-import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,6 @@ from dpo_tui.runs.complete_checkpoints import newest_complete, step_of
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.held_out_record import write_held_out
 from dpo_tui.runs.merged_start import MergedStart
-from dpo_tui.runs.ranks import Rank
 from dpo_tui.runs.trackers import check_trackers, set_environment
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.train.evaluation.in_training import InTrainingEvaluation
@@ -47,6 +44,7 @@ from dpo_tui.train.worker.checkpoints import checkpoint_to_resume, require_optim
 from dpo_tui.train.worker.distributed import broadcast_from_first, join_ranks
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.receipt import DataUsed, write_receipt
+from dpo_tui.train.worker.result_folder import save_result
 from dpo_tui.train.worker.stop_requests import StopRequested, StopRequests
 
 _FEW_DUPLICATES = 0.05
@@ -136,8 +134,8 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
 
     journal.phase("save")
     results = _results(trainer, best)
-    _save(
-        trainer,
+    save_result(
+        trainer.save_model,
         folder.adapter if config.use_lora else folder.merged,
         journal.rank,
         lambda saved: save_check.check_result(saved, callback.learning_rate_sum),
@@ -325,22 +323,3 @@ def _results(trainer: Any, best: BestStep | None = None) -> dict[str, Any]:
             latest |= line
     results = {"steps": trainer.state.global_step, "metrics": latest}
     return results | ({"best": asdict(best)} if best else {})
-
-
-def _save(trainer: Any, target: Path, rank: Rank, check: Callable[[Path], None]) -> None:
-    """Save adapter (or model) and tokenizer so that the folder appears complete and alive, or not at all."""
-    partial = target.with_name(f".{target.name}.partial")
-    if not rank.is_first:
-        trainer.save_model(str(partial))  # sharded weights are gathered from every rank; rank 0 writes them
-        return
-    shutil.rmtree(partial, ignore_errors=True)
-    trainer.save_model(str(partial))
-    # Trainer pickles its arguments into this file; a result must load without unpickling anything.
-    (partial / "training_args.bin").unlink(missing_ok=True)
-    try:
-        check(partial)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)

@@ -3,6 +3,7 @@
 Standard library only.
 """
 
+import os
 import subprocess
 import threading
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from dpo_tui.errors import RunError
 from dpo_tui.processes.child_environment import child_environment
-from dpo_tui.runs import run_lock
+from dpo_tui.runs import disk_problem, run_lock
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 
@@ -45,9 +46,15 @@ def start_detached(argv: list[str], whose: str, role: str, *, lock: Path, output
     Raises:
         RunError: it did not start, ended with an error, or did not take the lock in time.
     """
+    folder = lock.parent
     try:
-        with open(output_file, "ab") as output:
-            before = output.tell()
+        # Also for reading, by this descriptor: whoever removes the folder meanwhile does not take the words away.
+        output = open(output_file, "a+b")  # noqa: SIM115 - closed by the with below
+    except OSError as error:
+        raise _not_started(f"{whose}: no {role} could be started: {error}", whose, folder) from error
+    with output:
+        before = output.seek(0, os.SEEK_END)
+        try:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -58,33 +65,32 @@ def start_detached(argv: list[str], whose: str, role: str, *, lock: Path, output
                 close_fds=True,
                 env=child_environment(),
             )
-    except OSError as error:
-        raise RunError(f"{whose}: no {role} could be started: {error}") from error
-    # The starting process may live long (the app): collect the exit status, so that no zombie remains.
-    threading.Thread(target=process.wait, daemon=True, name=f"reap {whose}").start()
-    deadline = time.monotonic() + LAUNCH_DEADLINE
-    while run_lock.owner(lock) != process.pid:
-        ended = process.poll()
-        if ended == 0:
-            return  # it took the lock, ran and ended between two polls
-        if ended is not None:
-            raise RunError(
-                _tail(output_file, before) or f"{whose}: its {role} ended with {ended}",
-                hint=f"Look at it with: dpo-tui status {whose.rpartition(' ')[2]}",
-            )
-        if time.monotonic() > deadline:
-            process.kill()
-            raise RunError(
-                f"{whose}: its {role} did not come up within {LAUNCH_DEADLINE:.0f} s",
-                hint=f"{output_file} may say why.",
-            )
-        time.sleep(_POLL)
+        except OSError as error:
+            raise RunError(f"{whose}: no {role} could be started: {error}") from error
+        # The starting process may live long (the app): collect the exit status, so that no zombie remains.
+        threading.Thread(target=process.wait, daemon=True, name=f"reap {whose}").start()
+        deadline = time.monotonic() + LAUNCH_DEADLINE
+        while run_lock.owner(lock) != process.pid:
+            ended = process.poll()
+            if ended == 0:
+                return  # it took the lock, ran and ended between two polls
+            if ended is not None:
+                output.seek(before)
+                said = output.read()[-_TAIL:].decode("utf-8", "replace").strip()
+                raise _not_started(said or f"{whose}: its {role} ended with {ended}", whose, folder)
+            if time.monotonic() > deadline:
+                process.kill()
+                raise RunError(
+                    f"{whose}: its {role} did not come up within {LAUNCH_DEADLINE:.0f} s",
+                    hint=f"{output_file} may say why.",
+                )
+            time.sleep(_POLL)
 
 
-def _tail(path: Path, offset: int) -> str:
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(offset)
-            return stream.read()[-_TAIL:].decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+def _not_started(message: str, whose: str, folder: Path) -> RunError:
+    """The error of a process that did not start: a folder that is gone, or whose disk takes nothing, is the cause."""
+    if not folder.is_dir():
+        return RunError(f"{whose} was removed meanwhile")
+    if (refused := disk_problem.refused_write(folder)) is not None:
+        return RunError(f"{message} ({disk_problem.problem(refused)})", hint=disk_problem.remedy(refused))
+    return RunError(message, hint=f"Look at it with: dpo-tui status {whose.rpartition(' ')[2]}")

@@ -25,6 +25,7 @@ from dpo_tui.train.export.merge_weights import merge_weights
 from dpo_tui.train.model.base_files import base_folder
 from dpo_tui.train.model.load import model_config_values
 from dpo_tui.train.model.verified_code import may_run_code_of
+from dpo_tui.train.worker.result_folder import publish
 
 # Files of an adapter's folder that describe the adapter; the others are its tokenizer.
 _ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
@@ -169,8 +170,7 @@ def write_merged_folder(config: Config, folder: RunFolder, dtype: torch.dtype, p
         # One that an earlier attempt left is of another adapter, and the next stage would train from it.
         shutil.rmtree(folder.merged, ignore_errors=True)
         raise
-    shutil.rmtree(folder.merged, ignore_errors=True)
-    partial.rename(folder.merged)
+    publish(partial, folder.merged)
     return result
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
-from dpo_tui.runs.atomic_files import write_json_atomic
+from dpo_tui.runs.atomic_files import fsync_folder, fsync_tree, write_json_atomic
 from dpo_tui.runs.checkpoint_checksums import DAMAGED, checksums_of, damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete, step_of
 from dpo_tui.runs.weights_only_checkpoints import resume_refusal
@@ -26,8 +26,8 @@ def mark_complete(checkpoint: Path) -> None:
     Raises:
         OSError: the marker could not be written; the checkpoint counts as incomplete.
     """
-    # The marker is the last file and the only one that is synced. After a power cut it may be there while others hold
-    # zeros or nothing, which is why they are read against the checksums before they are loaded.
+    # The marker is the last file and the only one that is synced here. After a power cut it may be there while others
+    # hold zeros or nothing, which is why they are read against the checksums before they are loaded.
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (MARKER, DAMAGED)]
     names = [str(path.relative_to(checkpoint)) for path in files]
     marker = {
@@ -77,7 +77,7 @@ def require_optimizer_state(config: Config, checkpoint: Path | None) -> None:
 
 
 def prune(folder: Path, keep: int, best_step: int | None = None) -> None:
-    """Delete old checkpoints.
+    """Delete old checkpoints, once one that stays is on the disk.
 
     Args:
         folder: of the checkpoints.
@@ -88,8 +88,24 @@ def prune(folder: Path, keep: int, best_step: int | None = None) -> None:
     if not complete:
         return
     kept = {*complete[:keep], *(one for one in complete if step_of(one) == best_step)}
-    for checkpoint in all_checkpoints(folder):
-        # A newer one without a marker is being written. A kill in the middle of a deletion leaves a marker with files
-        # missing, which counts as incomplete.
-        if checkpoint not in kept and step_of(checkpoint) < step_of(complete[0]):
-            shutil.rmtree(checkpoint, ignore_errors=True)
+    # A newer one than the newest complete one has no marker because it is being written.
+    old = [one for one in all_checkpoints(folder) if one not in kept and step_of(one) < step_of(complete[0])]
+    if not old or not _is_on_disk(complete[:keep][-1]):
+        return
+    for checkpoint in old:
+        # A kill in the middle of a deletion leaves a marker with files missing, which counts as incomplete.
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _is_on_disk(checkpoint: Path) -> bool:
+    """Wait until a checkpoint is on the disk, so that a power cut cannot take all of them.
+
+    It is the oldest of those that stay: the system has written most of it by now, while waiting for gigabytes that were
+    just saved would hold up the training.
+    """
+    try:
+        fsync_tree(checkpoint)
+        fsync_folder(checkpoint.parent)
+    except OSError:
+        return False  # the older ones stay, and the next save tries again
+    return True

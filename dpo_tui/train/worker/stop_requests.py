@@ -63,6 +63,7 @@ class StopRequests:
         self._folder = folder
         self._rank = rank or Rank()
         self._signalled = False
+        self._saved_for: tuple[int, int] | None = None
         self.reduce_flags = reduce_flags
         self.can_save = False
 
@@ -84,13 +85,13 @@ class StopRequests:
         A collective: every rank must call it at the same places.
         """
         # One collective for both, after every step: each costs a round over all ranks.
-        stop, checkpoint = self.reduce_flags(
-            (self.stop_wanted(), control_requests.is_requested(self._folder, control_requests.CHECKPOINT))
-        )
+        stop, checkpoint = self.reduce_flags((self.stop_wanted(), self._checkpoint_wanted()))
         # Of both, the stop is followed, which saves as well; the supervisor clears what is left when the run has ended.
         if checkpoint and not stop:
             # By every rank: on NFS one may see the file for a while after another has removed it, and would save again.
             control_requests.clear(self._folder, control_requests.CHECKPOINT)
+            # One that cannot be removed, as in a folder of another user, is followed once, and not after each step.
+            self._saved_for = control_requests.identity(self._folder, control_requests.CHECKPOINT)
         return Requests(stop, checkpoint)
 
     def raise_if_stopped(self) -> None:
@@ -108,6 +109,11 @@ class StopRequests:
         """Remove the request to stop once it has been followed; rank 0 does it for all."""
         if self._rank.is_first:
             control_requests.clear(self._folder, control_requests.STOP)
+
+    def _checkpoint_wanted(self) -> bool:
+        if not control_requests.is_requested(self._folder, control_requests.CHECKPOINT):
+            return False
+        return control_requests.identity(self._folder, control_requests.CHECKPOINT) != self._saved_for
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         # The flag first: where StopRequested is swallowed in C code, the next check still sees the request.
