@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 from dpo_tui.data.tokens.chat_template import TemplateLimitError, first_line
 from dpo_tui.data.tokens.limited_template import LimitedTemplate
 
+Definition = tuple[str, str | None, dict[str, str], datetime | None, float]
+"""A template's text, that for conversations with tools, its special tokens, its time, and seconds for one rendering."""
+
 
 def read_request(stream: BinaryIO) -> Any:
     """Read one request; None at the end."""
@@ -38,7 +41,7 @@ class _Templates:
         """Do what a request says: open a template, or render conversations with one."""
         try:
             if request[0] == "open":
-                return self._open(*request[1:])
+                return self._open(request[1], request[2])
             _, number, conversations, wanted = request
             texts = self._opened[number].render_all(conversations)
             return {"texts": texts if wanted else []}
@@ -47,15 +50,8 @@ class _Templates:
         except Exception as error:  # a template may raise anything
             return {"error": first_line(error)}
 
-    def _open(
-        self,
-        number: int,
-        source: str,
-        for_tools: str | None,
-        special: dict[str, str],
-        time: datetime | None,
-        seconds: float,
-    ) -> dict[str, Any]:
+    def _open(self, number: int, definition: Definition) -> dict[str, Any]:
+        source, for_tools, special, time, seconds = definition
         clock = datetime.now if time is None else lambda: time
         template = LimitedTemplate(source, special, "", for_tools=for_tools, clock=clock, seconds=seconds)
         self._opened[number] = template

@@ -22,7 +22,7 @@ from dpo_tui.data.tokens.chat_template import (
     RenderError,
     TemplateLimitError,
 )
-from dpo_tui.data.tokens.template_child import write_request
+from dpo_tui.data.tokens.template_child import Definition, write_request
 from dpo_tui.data.tokens.template_defaults import with_defaults
 from dpo_tui.errors import DataError
 from dpo_tui.processes.json_child import ChildError, JsonChild
@@ -82,7 +82,7 @@ class _SharedChild:
             child = self._running()
             try:
                 if template.number not in child.opened:
-                    answer = child.ask(("open", template.number, *template.definition), template.place)
+                    answer = child.ask(("open", template.number, template.definition), template.place)
                     if "error" in answer:
                         return answer
                     child.opened[template.number] = frozenset(answer["variables"])
@@ -148,7 +148,7 @@ class GuardedTemplate(ChatTemplate):
         """Nothing is compiled in this process."""
 
     @property
-    def definition(self) -> tuple[Any, ...]:
+    def definition(self) -> Definition:
         """What the child makes the template of."""
         return self.source, self.for_tools, self.special_tokens, self._time, SECONDS
 
