@@ -7,6 +7,7 @@ It first starts the thread that ends the child with its parent: importing MODULE
 parent may already die. Standard library only, and nothing of this package: it also runs as a plain file.
 """
 
+import fcntl
 import os
 import runpy
 import signal
@@ -23,6 +24,12 @@ def end_with_parent(descriptor: int) -> None:
             (with end of file) when the parent closes it or dies, by whatever signal.
     """
     os.set_inheritable(descriptor, False)  # processes that this child starts need not hold it
+    if sys.platform == "linux":
+        # The kernel kills the group itself when the pipe's other end is closed: the thread below waits for as long as
+        # one instruction of Python takes, which with a hostile chat template is without end.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid())
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
     threading.Thread(target=_wait_for_end, args=(descriptor,), daemon=True, name="watch-parent").start()
 
 

@@ -179,7 +179,7 @@ def _tokens(request: ScanRequest, rows: Sequence[LabelledAnswer]) -> dict[str, A
     step = max(1, len(rows) // _MOST_COUNTED)
     chosen = rows[::step]
     sample = [row.as_pair() for row in chosen]
-    counter = TokenCounter.from_folder(tokenizer_folder(request.model or ""), request.template)
+    counter = TokenCounter.from_folder(tokenizer_folder(request.model or ""), request.template, in_scan=True)
     counted = counter.lengths(sample)
     known = [one for one in counted if not isinstance(one, Unrenderable)]
     labels = [row.desirable for row, one in zip(chosen, counted, strict=True) if not isinstance(one, Unrenderable)]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from typing import IO, Any
 
 import numpy as np
@@ -37,12 +38,12 @@ from dpo_tui.data.source.locate import locate, locate_evaluation
 from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import DataFile, Source
 from dpo_tui.data.source_mix import SourceRows, sources_of
-from dpo_tui.data.tokens.chat_template import load_template
 from dpo_tui.data.tokens.count_tokens import count_tokens, sample_pairs
+from dpo_tui.data.tokens.load_template import load_template
 from dpo_tui.data.tokens.template_check import check_rows
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.data.tokens.tool_arguments import with_pair_arguments_for
-from dpo_tui.errors import DpoTuiError
+from dpo_tui.errors import DataError, DpoTuiError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
 from dpo_tui.processes.process_pool import cores, run_in_order
 
@@ -298,6 +299,9 @@ def _example(files: list[DataFile], source: Source) -> tuple[int, Any] | None:
     return None
 
 
+_KILLED = "The machine may be out of memory, or the model's chat template computes without end."
+
+
 def main() -> int:
     """Serve one request; return the exit code. This is the entry point of the child process."""
     output = sys.stdout.buffer
@@ -315,6 +319,9 @@ def main() -> int:
             return error.exit_code
     except BrokenPipeError:
         return 0  # the parent is gone
+    except BrokenProcessPool:
+        emit({"event": "error", "message": "a process of the scan was killed", "hint": _KILLED})
+        return DataError.exit_code
     except OSError as error:
         # Errors of the dataset's files are DataErrors by now, so this one is of the cache or the temporary folder.
         refused = paths.home_error(f"the scan cannot write {error.filename or paths.cache()}", error)

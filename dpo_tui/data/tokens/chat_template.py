@@ -7,16 +7,15 @@ compares the two on real templates.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dpo_tui.data.pairs.pair import Message, Pair
 from dpo_tui.data.tokens.template_defaults import with_defaults
-from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings, TokenizerSettings, read_object
 from dpo_tui.errors import DataError
+from dpo_tui.processes.limits import Limit
 
 DEFAULT_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -28,10 +27,51 @@ DEFAULT_CHAT_TEMPLATE = (
 """ChatML, for models without a chat template. The end-of-text token after an answer ends generation with tokenizers to
 which ``<|im_end|>`` is ordinary text."""
 
-_FOR_TOOLS = "tool_use"
-"""Name of the template that transformers takes for conversations with tools, where a model has several."""
 _PASSED = ("messages", "tools", "documents", "add_generation_prompt")
 _REASONING = ("reasoning_content", "thinking", "reasoning")
+
+
+SECONDS = 10.0
+"""Of processor time for one rendering; a conversation of a megabyte takes some hundredths."""
+MEMORY = 512 << 20
+"""Bytes that one rendering may take."""
+MOST_CHARACTERS = 1 << 24
+"""Of one rendering, and eight times as many as the conversation has bytes."""
+_TOO_MUCH: dict[str, str] = {
+    "time": f"takes more than {SECONDS:g} seconds of processor time",
+    "memory": f"takes more than {MEMORY >> 20} MB of memory",
+    "size": f"makes a text of more than {MOST_CHARACTERS:,} characters",
+}
+
+
+class TemplateLimitError(DataError):
+    """A chat template takes more time or memory for a conversation than any that is meant for training.
+
+    It is a program of the model's author; such a one would hold commands, the app and the worker for ever.
+
+    Args:
+        place: whose template it is.
+        limit: what it takes too much of.
+    """
+
+    def __init__(self, place: str, limit: Limit | Literal["size"]) -> None:
+        super().__init__(
+            f"the chat template of {place} {_TOO_MUCH[limit]} for one conversation",
+            hint='Look at the template before you use this model; another one: chat_template = "FILE.jinja"',
+        )
+        self.place = place
+        self.limit: Limit | Literal["size"] = limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.place, self.limit)  # it passes between the processes of a pool
+
+
+class RenderError(Exception):
+    """A template raised an error; the message is the first line of it."""
+
+
+Conversation = tuple[list[Message], list[dict[str, Any]] | None, bool]
+"""Messages, schemas of tools, and whether to append what begins an answer of the assistant."""
 
 
 class ChatTemplate:
@@ -55,8 +95,11 @@ class ChatTemplate:
         self.source = source
         self.for_tools = for_tools
         self.special_tokens = special_tokens
-        self._template = _compile(source, clock)
-        self._template_for_tools = self._template if for_tools is None else _compile(for_tools, clock)
+        self._compile(clock)
+
+    def _compile(self, clock: Callable[[], datetime]) -> None:
+        self._template = _compile(self.source, clock)
+        self._template_for_tools = self._template if self.for_tools is None else _compile(self.for_tools, clock)
 
     @property
     def variables(self) -> frozenset[str]:
@@ -93,7 +136,7 @@ class ChatTemplate:
             add_generation_prompt: append what begins an answer of the assistant.
 
         Raises:
-            jinja2.TemplateError: the template raised an error, for instance because roles do not alternate.
+            Exception: any; the template raised an error, for instance because roles do not alternate.
         """
         chat = [_message(message) for message in messages]
         template = self._template if tools is None else self._template_for_tools
@@ -106,58 +149,17 @@ class ChatTemplate:
         )
         return rendered
 
+    def render_all(self, conversations: Sequence[Conversation]) -> list[str]:
+        """Render several conversations; see :meth:`render`."""
+        return [self.render(one, tools=tools, add_generation_prompt=begun) for one, tools, begun in conversations]
 
-def load_template(folder: Path, settings: TemplateSettings | None = None) -> tuple[ChatTemplate, bool]:
-    """Load the chat template of a model folder.
-
-    Args:
-        folder: of the model.
-        settings: of the run.
-
-    Returns:
-        The template, and whether it is the model's own or that of the settings; if not, it is DEFAULT_CHAT_TEMPLATE.
-
-    Raises:
-        DataError: a file cannot be read, or the template is not valid jinja.
-    """
-    import jinja2
-
-    settings = settings or TemplateSettings()
-    special = TokenizerSettings(folder, settings).special_tokens
-    source, for_tools = _sources(folder)
-    try:
-        if settings.file:
-            source, for_tools = Path(settings.file).read_text(encoding="utf-8"), None
-    except (OSError, ValueError) as error:
-        raise DataError(f"chat_template = {settings.file}: cannot be read: {error}") from error
-    try:
-        found = ChatTemplate(source or DEFAULT_CHAT_TEMPLATE, special, for_tools=for_tools)
-        return found.with_defaults(settings.defaults), source is not None
-    except (jinja2.TemplateError, RecursionError) as error:
-        place = settings.file or folder
-        raise DataError(
-            f"the chat template of {place} cannot be read: {error}",
-            hint='correct it, or give another one: chat_template = "FILE.jinja"',
-        ) from error
-
-
-def _sources(folder: Path) -> tuple[str | None, str | None]:
-    """The model's template, and the one for conversations with tools where there is another."""
-    file = folder / "chat_template.jinja"
-    template = read_object(folder / "chat_template.json").get("chat_template")
-    template = template or read_object(folder / "tokenizer_config.json").get("chat_template")
-    if file.is_file():
-        template = file.read_text(encoding="utf-8")
-    named: dict[Any, Any] = {}
-    if isinstance(template, list):  # several templates, each with a name
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
-    more = folder / "additional_chat_templates" / f"{_FOR_TOOLS}.jinja"
-    for_tools = more.read_text(encoding="utf-8") if more.is_file() else named.get(_FOR_TOOLS)
-    return (
-        template if isinstance(template, str) else None,
-        for_tools if isinstance(for_tools, str) else None,
-    )
+    def refusal(self, conversations: Sequence[Conversation]) -> Exception | None:
+        """Return the first error that rendering some conversations raises; their texts are not kept."""
+        try:
+            self.render_all(conversations)
+        except Exception as error:
+            return error
+        return None
 
 
 def _message(message: Message) -> Message:
@@ -235,46 +237,66 @@ class Unrenderable:
 
 
 def render(template: ChatTemplate, pair: Pair) -> tuple[str, str, str] | Unrenderable:
-    """Render prompt, prompt and chosen, prompt and rejected, as TRL does; or return why that fails."""
+    """Render prompt, prompt and chosen, prompt and rejected, as TRL does; or return why that fails.
+
+    Raises:
+        TemplateLimitError: the template takes too much time or memory.
+    """
     try:
-        return (
-            template.render(pair.prompt, tools=pair.tools, add_generation_prompt=True),
-            template.render(pair.prompt + pair.chosen, tools=pair.tools),
-            template.render(pair.prompt + pair.rejected, tools=pair.tools),
-        )
+        prompt, chosen, rejected = template.render_all(pair_conversations(pair))
+    except TemplateLimitError:
+        raise
     except Exception as error:
         return _reason(error)
+    return prompt, chosen, rejected
+
+
+def pair_conversations(pair: Pair) -> list[Conversation]:
+    """What is rendered of a pair: the prompt for generation, and the prompt with each answer."""
+    return [
+        (pair.prompt, pair.tools, True),
+        (pair.prompt + pair.chosen, pair.tools, False),
+        (pair.prompt + pair.rejected, pair.tools, False),
+    ]
 
 
 def render_or_none(
     template: ChatTemplate, messages: list[Message], tools: Any = None, *, add_generation_prompt: bool = False
 ) -> str | None:
-    """Render a conversation; None where the template cannot."""
+    """Render a conversation; None where the template cannot.
+
+    Raises:
+        TemplateLimitError: it takes too much time or memory.
+    """
     try:
         return template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
+    except TemplateLimitError:
+        raise
     except Exception:
         return None
 
 
-def unrenderable(
-    template: ChatTemplate,
-    messages: list[Message],
-    tools: list[dict[str, Any]] | None,
-    *,
-    add_generation_prompt: bool = False,
-) -> Unrenderable | None:
-    """Return why a template cannot render a conversation; None where it can."""
-    try:
-        template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
-    except Exception as error:
-        return _reason(error)
-    return None
+def unrenderable(template: ChatTemplate, conversations: Sequence[Conversation]) -> Unrenderable | None:
+    """Return why a template cannot render some conversations; None where it can.
+
+    Raises:
+        TemplateLimitError: it takes too much time or memory.
+    """
+    error = template.refusal(conversations)
+    if isinstance(error, TemplateLimitError):
+        raise error
+    return None if error is None else _reason(error)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _reason(error: Exception) -> Unrenderable:
-    """The first line of an error.
+    """Why a template cannot render something.
 
     A template is a program of the model's author: it may raise anything that Python can, such as a division by zero or
     the sandbox's OverflowError for a long range. So callers catch every exception.
     """
-    return Unrenderable((str(error).splitlines() or [type(error).__name__])[0])
+    return Unrenderable(first_line(error))

@@ -171,7 +171,7 @@ _LOADED: list[tuple[Recogniser, TokenCounter]] = []
 
 
 def _load(mapping: ColumnMapping, folder: Path, settings: TemplateSettings | None) -> None:
-    _LOADED[:] = [(Recogniser(mapping), TokenCounter.from_folder(folder, settings))]
+    _LOADED[:] = [(Recogniser(mapping), TokenCounter.from_folder(folder, settings, in_scan=True))]
 
 
 def _count_chunk(task: _Task) -> _ChunkLengths:

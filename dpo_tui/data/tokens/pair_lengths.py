@@ -14,7 +14,8 @@ from typing import Any
 
 from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template, render, render_or_none
+from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, render, render_or_none
+from dpo_tui.data.tokens.load_template import load_limited_template, load_template
 from dpo_tui.data.tokens.piece_tokenizer import PieceTokenizer, common_prefix
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.data.tokens.tool_arguments import with_arguments_for, with_pair_arguments_for
@@ -64,8 +65,15 @@ class TokenCounter:
         self._template = template
 
     @classmethod
-    def from_folder(cls, folder: Path, settings: TemplateSettings | None = None) -> "TokenCounter":
+    def from_folder(
+        cls, folder: Path, settings: TemplateSettings | None = None, *, in_scan: bool = False
+    ) -> "TokenCounter":
         """Load the tokenizer of a model folder, and its chat template with the settings of a run.
+
+        Args:
+            folder: of the model.
+            settings: of the run.
+            in_scan: render in this process, which is one of a scan: asking another one takes longer than rendering.
 
         Raises:
             DataError: there is none, or it cannot be read.
@@ -82,7 +90,8 @@ class TokenCounter:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise DataError(f"{file} cannot be read: {error}", hint="Download the model's tokenizer again.") from error
-        template, own = load_template(folder, settings)
+        template: ChatTemplate
+        template, own = (load_limited_template if in_scan else load_template)(folder, settings)
         return cls(tokenizer, template, own_template=own)
 
     def lengths(self, pairs: list[Pair]) -> list[Length | Unrenderable]:

@@ -18,10 +18,10 @@ from dpo_tui.data.stored.views import as_stored, without
 from dpo_tui.data.tokens.chat_template import (
     ChatTemplate,
     Unrenderable,
-    load_template,
-    render,
+    pair_conversations,
     unrenderable,
 )
+from dpo_tui.data.tokens.load_template import load_template
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.data.tokens.tool_arguments import needs_objects, with_arguments_for, with_pair_arguments_for
 from dpo_tui.errors import DataError
@@ -54,8 +54,7 @@ def renderable_pairs(
     pairs = _fitted(template, pairs, lambda some: with_pair_arguments_for(template, some))
 
     def attempt(pair: Pair) -> Unrenderable | None:
-        result = render(template, pair)
-        return result if isinstance(result, Unrenderable) else None
+        return unrenderable(template, pair_conversations(pair))
 
     return _without_refused(
         pairs, lambda pair: row_shape(pair.tools, pair.prompt, pair.chosen, pair.rejected), attempt, config
@@ -79,7 +78,7 @@ def renderable_demonstrations(
     rows = _fitted(template, rows, fit)
 
     def attempt(row: Demonstration) -> Unrenderable | None:
-        return None if row.text is not None else unrenderable(template, row.messages, row.tools)
+        return None if row.text is not None else unrenderable(template, [(row.messages, row.tools, False)])
 
     return _without_refused(rows, lambda row: row_shape(row.tools, row.messages), attempt, config)
 
@@ -102,8 +101,7 @@ def renderable_labelled(
     rows = _fitted(template, rows, fit)
 
     def attempt(row: LabelledAnswer) -> Unrenderable | None:
-        as_prompt = unrenderable(template, row.prompt, row.tools, add_generation_prompt=True)
-        return as_prompt or unrenderable(template, row.prompt + row.completion, row.tools)
+        return unrenderable(template, [(row.prompt, row.tools, True), (row.prompt + row.completion, row.tools, False)])
 
     return _without_refused(rows, lambda row: row_shape(row.tools, row.prompt, row.completion), attempt, config)
 

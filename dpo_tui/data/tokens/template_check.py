@@ -16,7 +16,8 @@ from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.tokens import template_findings as findings
-from dpo_tui.data.tokens.chat_template import ChatTemplate, load_template, render_or_none
+from dpo_tui.data.tokens.chat_template import ChatTemplate, TemplateLimitError, render_or_none
+from dpo_tui.data.tokens.load_template import load_template
 from dpo_tui.data.tokens.template_content import content_findings
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.data.tokens.template_probes import TrainedText, closing, sample_of
@@ -59,10 +60,15 @@ def check_config(
         config: names the model and the settings of its template.
         rows: to take a sample of.
         download: whether the tokenizer's files may be downloaded.
+
+    Raises:
+        TemplateLimitError: the template takes too much time or memory.
     """
     try:
         folder = tokenizer_folder(config.model_name, config.model_revision, download=download)
         return check_rows(folder, rows, TemplateSettings.of(config))
+    except TemplateLimitError:
+        raise
     except DataError as error:
         return [findings.not_checked(f"it is not checked before training begins: {error.message}")]
 

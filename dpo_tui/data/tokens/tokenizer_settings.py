@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_tui.errors import ConfigError, DataError
+from dpo_tui.text.whole_file import MOST_OF_A_MODEL, read_whole
 
 if TYPE_CHECKING:  # `inspect` starts without pydantic
     from dpo_tui.config.schema import Config
@@ -173,10 +174,10 @@ def read_object(path: Path) -> dict[str, Any]:
         DataError: the file cannot be read.
     """
     try:
-        loaded = json.loads(path.read_bytes())
+        loaded = json.loads(read_whole(path, MOST_OF_A_MODEL))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}", hint="Download the model's tokenizer again.") from error
     return loaded if isinstance(loaded, dict) else {}
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.tokens.chat_template import Unrenderable, load_template, render_or_none
+from dpo_tui.data.tokens.chat_template import TemplateLimitError, Unrenderable, render_or_none
+from dpo_tui.data.tokens.load_template import load_template
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, is_kept
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import DataError
@@ -39,6 +40,8 @@ def require_room(config: Config, pairs: Sequence[Pair] | Sequence[LabelledAnswer
             if prompt is not None and len(prompt.encode()) < limit:
                 return
         counter = TokenCounter.from_folder(folder, settings)
+    except TemplateLimitError:
+        raise
     except DataError:
         return  # the worker says what is wrong with them
     shortest: int | None = None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from dpo_tui.data.pairs.pair import Message, Pair
-from dpo_tui.data.tokens.chat_template import ChatTemplate
+from dpo_tui.data.tokens.chat_template import ChatTemplate, render_or_none
 
 # Arguments that no template contains, and a text that cannot be mistaken for something else once it is encoded again.
 _ARGUMENTS = {"probe": "probe"}
@@ -47,18 +47,13 @@ def needs_objects(template: ChatTemplate) -> bool:
 
 
 def _rendered_call(template: ChatTemplate, arguments: Any) -> str | None:
-    import jinja2
-
     # Nine letters and digits: some templates take no other id.
     call = {"id": "probe0001", "type": "function", "function": {"name": "probe", "arguments": arguments}}
     chat: list[Message] = [
         {"role": "user", "content": "probe"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
     ]
-    try:
-        return template.render(chat)
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError):
-        return None
+    return render_or_none(template, chat)
 
 
 def _has_argument_text(messages: list[Message]) -> bool:

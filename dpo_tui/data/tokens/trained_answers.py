@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from dpo_tui.config.library_fields import package_root
 from dpo_tui.data.load_demonstrations import Demonstration
-from dpo_tui.data.tokens.chat_template import load_template
+from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
+from dpo_tui.data.tokens.load_template import template_sources
+from dpo_tui.data.tokens.template_defaults import with_defaults
 from dpo_tui.data.tokens.tokenizer_settings import TemplateSettings
 from dpo_tui.errors import ConfigError, DataError
 from dpo_tui.hub.tokenizer_files import tokenizer_folder
@@ -60,9 +62,10 @@ def _require_last_answers(config: "Config", rows: Sequence[Demonstration]) -> No
 def _require_markers(config: "Config") -> None:
     try:
         folder = tokenizer_folder(config.model_name, config.model_revision, download=False)
-        source = load_template(folder, TemplateSettings.of(config))[0].sources[0]
+        source = template_sources(folder, TemplateSettings.of(config))[0] or DEFAULT_CHAT_TEMPLATE
     except DataError:
         return  # its files are not here yet: TRL checks it in the worker
+    source = with_defaults(source, config.chat_template_kwargs)
     if _MARKER.search(source) or (not config.chat_template_kwargs and source in _known_to_trl()):
         return
     raise ConfigError(

@@ -8,7 +8,7 @@ beside an adapter has to be named to them (``GenerationConfig.from_pretrained``,
 from pathlib import Path
 from typing import Any
 
-from dpo_tui.data.tokens.chat_template import load_template
+from dpo_tui.data.tokens.load_template import load_template
 from dpo_tui.data.tokens.template_probes import closing
 from dpo_tui.data.tokens.tokenizer_settings import TokenizerSettings
 from dpo_tui.errors import DataError

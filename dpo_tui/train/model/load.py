@@ -15,9 +15,11 @@ from dpo_tui.data.tokens.chat_template import DEFAULT_CHAT_TEMPLATE
 from dpo_tui.data.tokens.template_defaults import with_defaults
 from dpo_tui.data.tokens.tokenizer_settings import no_padding_token, unknown_eos_token
 from dpo_tui.errors import TrainingError
+from dpo_tui.text.whole_file import read_whole_text
 from dpo_tui.train.model import varlen_attention
 from dpo_tui.train.model.checked_loading import Report, load_checked
 from dpo_tui.train.model.device import TrainingDevice
+from dpo_tui.train.model.limited_rendering import limit_rendering
 from dpo_tui.train.model.model_class import model_class
 from dpo_tui.train.model.sharding import divides
 from dpo_tui.train.model.verified_code import may_run_code_of, trust_code_of
@@ -39,6 +41,7 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
         ConfigError: ``eos_token`` is no token, or there is nothing to pad with.
     """
     notes = []
+    limit_rendering()
     trust_code_of(config)
     tokenizer = AutoTokenizer.from_pretrained(
         config.model_name,
@@ -47,7 +50,7 @@ def load_tokenizer(config: Config) -> tuple[Any, list[str]]:
     )
     if config.chat_template:
         try:
-            tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+            tokenizer.chat_template = read_whole_text(config.chat_template)
         except OSError as error:
             raise TrainingError(f"chat_template = {config.chat_template}: {error.strerror}") from None
     elif tokenizer.chat_template is None:

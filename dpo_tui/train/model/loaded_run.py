@@ -15,6 +15,7 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.model.checked_loading import load_checked, load_with_adapter
 from dpo_tui.train.model.device import TrainingDevice, choose_device
+from dpo_tui.train.model.limited_rendering import limit_rendering
 from dpo_tui.train.model.load import load_model
 from dpo_tui.train.model.model_class import model_class
 from dpo_tui.train.model.verified_code import may_run_code_of, trust_code_of
@@ -83,6 +84,7 @@ def load_run(folder: RunFolder) -> LoadedRun:
     config = config_of(folder)
     result = result_folder(config, folder)
     device = choose_device(config)
+    limit_rendering()
     tokenizer = AutoTokenizer.from_pretrained(result, trust_remote_code=may_run_code_of(result))
     if config.use_lora:
         model = load_with_adapter(load_model(config, device, result), result)

@@ -23,6 +23,7 @@ from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.evaluation.generation import GeneratedAnswer, eos_token_ids, prompt_token_ids
 from dpo_tui.train.evaluation.kl import answer_logps
 from dpo_tui.train.model.device import choose_device
+from dpo_tui.train.model.limited_rendering import limit_rendering
 from dpo_tui.train.model.loaded_run import LoadedRun, config_of, load_run
 from dpo_tui.train.tools.json_service import Send, serve
 
@@ -75,6 +76,7 @@ class Scorer:
                 f"{name} gives {model.config.num_labels} numbers, a reward model gives one",
                 hint="name a reward model, or use --judge-model for a model that talks",
             )
+        limit_rendering()
         self.reward_model = (model.eval(), AutoTokenizer.from_pretrained(name, trust_remote_code=False))
         return {"device": device.description}
 

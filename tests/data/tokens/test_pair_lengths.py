@@ -11,7 +11,8 @@ from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
-from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable, load_template
+from dpo_tui.data.tokens.chat_template import ChatTemplate, Unrenderable
+from dpo_tui.data.tokens.load_template import load_template
 from dpo_tui.data.tokens.pair_lengths import Length, TokenCounter, is_kept, truncated_answers
 from dpo_tui.errors import DataError
 from tests.support.data_files import assistant, row, user, write_lines

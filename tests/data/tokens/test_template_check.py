@@ -15,7 +15,7 @@ from dpo_tui.data.pairs.pair import Pair
 from dpo_tui.data.scan.scan_process import ScanRequest
 from dpo_tui.data.scan.scanner import scan
 from dpo_tui.data.source.source import Source
-from dpo_tui.data.tokens.chat_template import load_template
+from dpo_tui.data.tokens.load_template import load_template
 from dpo_tui.data.tokens.template_check import check_config, check_rows
 from dpo_tui.data.tokens.template_date import clock_texts
 from dpo_tui.data.tokens.template_findings import TemplateFinding

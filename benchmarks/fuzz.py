@@ -1,0 +1,193 @@
+"""A coverage-guided campaign of hostile text and files against every reader of `tests/support/hostile_input.py`.
+
+    pip install atheris
+    python benchmarks/fuzz.py [READER…] --minutes 1 --folder /tmp/fuzz >benchmarks/results/fuzz.md
+
+A fault is an exception outside the product's own family, more than ten seconds for one input, or more than 500 MB on
+top of the libraries. FOLDER keeps the corpora, a file for each kind of fault, and what was spent: the same command goes
+on there. Minutes are of processor time, for each reader. Without atheris inputs are changed at random, without guidance.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import random
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+_SLICE = 60
+"""Seconds of the clock after which a child ends and its corpus is merged into what the next one begins with."""
+_SECONDS_EACH = 10
+_MEGABYTES = 500 + 400  # the libraries and atheris's tables take up to 400
+_LONGEST = 4096
+
+
+def begin(folder: Path, reader: str, seeds: list[bytes]) -> Path:
+    """Make the corpus of a reader from its seeds and the corpus of the tests."""
+    corpus = folder / "corpus" / reader
+    corpus.mkdir(parents=True, exist_ok=True)
+    kept = ROOT / "tests" / "corpus" / reader
+    for seed in [*seeds, *(file.read_bytes() for file in sorted(kept.glob("*")))]:
+        (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    return corpus
+
+
+def fuzz_one(folder: Path, reader: str, seed: int) -> None:
+    """Feed one reader for a slice of time; this is the child."""
+    try:
+        import atheris
+    except ImportError:
+        from tests.support import hostile_input
+
+        _at_random(folder, reader, seed, hostile_input)
+        return
+    with atheris.instrument_imports(include=["dpo_tui"]):
+        from tests.support import hostile_input
+    corpus = begin(folder, reader, hostile_input.SEEDS[reader])
+    options = {
+        "max_total_time": _SLICE, "seed": seed, "timeout": _SECONDS_EACH, "rss_limit_mb": _MEGABYTES,
+        "max_len": _LONGEST, "print_final_stats": 1, "artifact_prefix": f"{_findings(folder, reader)}/",
+    }  # fmt: skip
+    arguments = [sys.argv[0], *(f"-{name}={value}" for name, value in options.items()), str(corpus)]
+    atheris.Setup(arguments, _keeping(folder, reader, hostile_input))
+    atheris.Fuzz()
+
+
+def _keeping(folder: Path, reader: str, hostile_input: Any) -> Callable[[bytes], None]:
+    """Read an input, and keep the first one for each kind of exception."""
+
+    def once(data: bytes) -> None:
+        try:
+            hostile_input.read(reader, data)
+        except Exception as error:
+            kind = hostile_input.kind_of(error)
+            name = hashlib.sha256(kind.encode()).hexdigest()[:12]
+            found = _findings(folder, reader) / f"{name}.input"
+            if not found.exists():
+                found.write_bytes(data)
+                found.with_suffix(".txt").write_text(f"{kind}: {str(error)[:300]}\n", encoding="utf-8")
+
+    return once
+
+
+def _at_random(folder: Path, reader: str, seed: int, hostile_input: Any) -> None:
+    """Change seeds at random for a slice of time."""
+    corpus = begin(folder, reader, hostile_input.SEEDS[reader])
+    known = [file.read_bytes() for file in sorted(corpus.iterdir())]
+    once, chance, end, count = (
+        _keeping(folder, reader, hostile_input),
+        random.Random(seed),
+        time.monotonic() + _SLICE,
+        0,
+    )
+    while time.monotonic() < end:
+        data = bytearray(chance.choice(known))
+        for _ in range(chance.randint(1, 8)):
+            at = chance.randint(0, len(data))
+            data[at : at + chance.randint(0, 3)] = chance.choice([b"", chance.randbytes(2), chance.choice(known)[:40]])
+        once(bytes(data[:_LONGEST]))
+        count += 1
+    sys.stderr.write(f"stat::number_of_executed_units: {count}\n")
+
+
+def _findings(folder: Path, reader: str) -> Path:
+    place = folder / "findings" / reader
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def campaign(folder: Path, reader: str, minutes: float, seed: int) -> None:
+    """Feed a reader until it has had its processor time, and write down what was spent."""
+    record = folder / "spent" / f"{reader}.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    spent = json.loads(record.read_bytes()) if record.exists() else {"seconds": 0.0, "inputs": 0, "slices": 0}
+    while spent["seconds"] < 60 * minutes:
+        before = _children_seconds()
+        command = [sys.executable, __file__, reader, "--one", "--folder", str(folder)]
+        command += ["--seed", str(seed + spent["slices"])]
+        environment = {**os.environ, "DPO_TUI_HOME": str(folder / "home"), "PYTHONHASHSEED": "0"}
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
+        counted = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+        covered = re.findall(r"cov: (\d+)", done.stderr)
+        spent["slices"] += 1
+        spent["seconds"] += _children_seconds() - before
+        spent["inputs"] += int(counted.group(1)) if counted else 0
+        spent["covered"] = max(spent.get("covered", 0), *map(int, covered), 0)
+        spent["last"] = done.returncode
+        record.write_text(json.dumps(spent), encoding="utf-8")
+        if done.returncode:
+            (_findings(folder, reader) / f"slice-{spent['slices']}.log").write_text(
+                done.stderr[-4000:], encoding="utf-8"
+            )
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def page(folder: Path, readers: list[str]) -> str:
+    """The table of what was spent and found."""
+    try:
+        guide = f"atheris {version('atheris')}"
+    except PackageNotFoundError:
+        guide = "no guidance (atheris is not installed)"
+    lines = [
+        "# Hostile input", "",
+        f"`python benchmarks/fuzz.py`, {guide}, Python {platform.python_version()}, {os.cpu_count()} cores.", "",
+        "| reader | processor seconds | inputs | places covered | kinds of faults open |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    total = 0.0
+    for reader in readers:
+        record = folder / "spent" / f"{reader}.json"
+        if not record.exists():
+            continue
+        spent = json.loads(record.read_bytes())
+        total += spent["seconds"]
+        kinds = [file.read_text(encoding="utf-8").strip() for file in sorted(_findings(folder, reader).glob("*.txt"))]
+        kinds += [
+            file.name
+            for file in _findings(folder, reader).iterdir()
+            if file.name.startswith(("timeout", "oom", "crash"))
+        ]
+        faults = "; ".join(f"`{kind.replace('|', ' ')[:120]}`" for kind in kinds) or "none"
+        lines.append(
+            f"| {reader} | {spent['seconds']:.0f} | {spent['inputs']:,} | {spent.get('covered', 0):,} | {faults} |"
+        )
+    return "\n".join([*lines, "", f"{total / 60:.1f} minutes of processor time in all."])
+
+
+def main() -> None:
+    """Run a campaign, and print its page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("readers", nargs="*")
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--folder", type=Path, default=Path("fuzz"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        fuzz_one(given.folder, given.readers[0], given.seed)
+        return
+    names = (ROOT / "tests" / "support" / "hostile_input.py").read_text(encoding="utf-8")
+    readers = given.readers or re.findall(r'^    "(\w+)": \w+,$', names.partition("READERS")[2], re.MULTILINE)
+    for reader in readers:
+        campaign(given.folder, reader, given.minutes, given.seed)
+        print(f"{reader}: done", file=sys.stderr)
+    print(page(given.folder, readers))
+
+
+if __name__ == "__main__":
+    main()

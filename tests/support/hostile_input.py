@@ -1,0 +1,351 @@
+"""What reads text and files from outside, each as a function of bytes: for property tests, a corpus and a campaign.
+
+A function may raise what its docstring in the product names, and that alone is caught here. Anything else that comes
+out is a fault, as is more than ten seconds or some hundred megabytes.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dpo_tui.config import files
+from dpo_tui.data.load_demonstrations import load_demonstrations
+from dpo_tui.data.load_labelled import load_labelled
+from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.source.source import Source
+from dpo_tui.data.tokens.limited_template import LimitedTemplate
+from dpo_tui.data.tokens.template_date import clock_texts
+from dpo_tui.data.tokens.tokenizer_settings import TokenizerSettings
+from dpo_tui.errors import DpoTuiError
+from dpo_tui.groups.group_folder import GroupFolder
+from dpo_tui.groups.group_state import read_group_state
+from dpo_tui.hub.safetensors_header import read_header
+from dpo_tui.improve.answer_files import read_answers
+from dpo_tui.judging.endpoint.chat_endpoint import _read_reply
+from dpo_tui.judging.judge_question import read_verdict
+from dpo_tui.judging.judges.judge import JudgeChoice
+from dpo_tui.judging.judging_files import VerdictLog, read_plan
+from dpo_tui.judging.prompt_file import read_prompts
+from dpo_tui.runs import control_requests
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.metrics_reader import MetricsTail, latest, read_all
+from dpo_tui.runs.state import read_state
+from dpo_tui.runs.status import read_progress, status_of
+from dpo_tui.start.model_checks.model_folder import ModelFolder
+from dpo_tui.text.printable import printable
+from dpo_tui.views import user_settings
+from dpo_tui.views.foreign_feed import ForeignFeed
+from dpo_tui.views.log_file import LogFile
+from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.tensorboard_events import EventFileTail
+from dpo_tui.views.trainer_log import TrainerLogTail
+
+Reader = Callable[[bytes], object]
+_NOW = 1.8e9
+_CONFIGS = ("toml", "yaml", "json", "yml")
+_DATA = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "jsonl.zst", "parquet", "arrow", "txt")
+_RUN_FILES = ("state.json", "progress.json", "metrics.jsonl", "events.jsonl", "samples.jsonl", "receipt.json")
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    place = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (a folder of its own in it)
+    with tempfile.TemporaryDirectory(dir=place, prefix="hostile-") as folder:
+        yield Path(folder)
+
+
+def _choice(data: bytes, kinds: tuple[str, ...]) -> tuple[str, bytes]:
+    """The kind that the first byte chooses, and the others."""
+    return kinds[data[0] % len(kinds)] if data else kinds[0], data[1:]
+
+
+def config(data: bytes) -> None:
+    """A config of ours, or of another tool."""
+    kind, content = _choice(data, _CONFIGS)
+    with _folder() as folder:
+        path = folder / f"config.{kind}"
+        path.write_bytes(content)
+        files.load(path)
+
+
+def dataset(data: bytes) -> None:
+    """A file of data, of each kind and compression."""
+    kind, content = _choice(data, _DATA)
+    with _folder() as folder:
+        path = folder / f"data.{kind}"
+        path.write_bytes(content)
+        for load in (load_pairs, load_labelled, load_demonstrations):
+            with contextlib.suppress(DpoTuiError):
+                load(Source(str(path)))
+
+
+def chat_messages(data: bytes) -> None:
+    """One row of conversations."""
+    dataset(b"\x00" + data.replace(b"\n", b" ") + b"\n")
+
+
+def run_folder(data: bytes) -> None:
+    """The files of a run, as lists, the monitor and the supervisor read them."""
+    kind, content = _choice(data, _RUN_FILES)
+    with _folder() as path:
+        folder = RunFolder(path)
+        (path / kind).write_bytes(content)
+        read_progress(folder)
+        feed = RunFeed(folder)
+        feed.poll(_NOW)
+        latest(folder.metrics)
+        for _ in read_all(folder.metrics):
+            pass
+        for read in (read_state, status_of):
+            with contextlib.suppress(DpoTuiError):
+                read(folder)
+
+
+def growing_lines(data: bytes) -> None:
+    """Logs that grow while they are read: cut where the first byte says."""
+    cut, content = (data[0], data[1:]) if data else (0, data)
+    with _folder() as folder:
+        for name, tail in (
+            ("metrics.jsonl", MetricsTail(folder / "metrics.jsonl")),
+            ("trainer_log.jsonl", TrainerLogTail(folder / "trainer_log.jsonl")),
+            ("events.out.tfevents.1", EventFileTail(folder / "events.out.tfevents.1")),
+        ):
+            whole = b""
+            for part in (content[:cut], content[cut:]):
+                whole += part
+                (folder / name).write_bytes(whole)
+                tail.poll()
+
+
+def log_text(data: bytes) -> None:
+    """A log, shown and searched."""
+    with _folder() as folder:
+        path = folder / "train.log"
+        path.write_bytes(data)
+        log = LogFile(path)
+        for line in log.tail(20):
+            printable(log.whole(line, 10_000))
+        log.find(data[:3].decode("latin-1"), 0)
+        log.before(log.size(), 10)
+        log.offset_of(3)
+
+
+def foreign_run(data: bytes) -> None:
+    """The folder of another trainer."""
+    kind, content = _choice(data, ("trainer_state.json", "trainer_log.jsonl", "logging.jsonl", "events.out.tfevents.1"))
+    with _folder() as folder:
+        place = folder / "checkpoint-10" if kind == "trainer_state.json" else folder
+        place.mkdir(exist_ok=True)
+        (place / kind).write_bytes(content)
+        ForeignFeed(folder).poll(_NOW)
+
+
+def control(data: bytes) -> None:
+    """A request in a run's folder."""
+    with _folder() as path:
+        folder = RunFolder(path)
+        folder.control.mkdir()
+        for name in ("stop", "stop-now", "checkpoint", "pause"):
+            (folder.control / name).write_bytes(data)
+        control_requests.stop_reason(folder)
+        control_requests.clear(folder, control_requests.STOP)
+
+
+def template(data: bytes) -> None:
+    """A chat template."""
+    text = data.decode("utf-8", "replace")
+    clock_texts([text])
+    try:
+        made = LimitedTemplate(text, {"eos_token": "</s>"}, "m", seconds=2)
+    except DpoTuiError:
+        return
+    except Exception:  # a template may be anything; whoever compiles one catches everything
+        return
+    made.refusal([([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}], None, False)])
+
+
+def prompt_file(data: bytes) -> None:
+    """A file of prompts to judge."""
+    kind, content = _choice(data, ("jsonl", "txt", "json"))
+    with _folder() as folder:
+        path = folder / f"prompts.{kind}"
+        path.write_bytes(content)
+        read_prompts(path)
+
+
+def judging_files(data: bytes) -> None:
+    """What a judging has kept: its plan, and verdicts."""
+    with _folder() as path:
+        folder = RunFolder(path)
+        (path / "judge").mkdir()
+        for name in ("plan.json", "session.json", "verdicts.jsonl", "answers.jsonl"):
+            (path / "judge" / name).write_bytes(data)
+        read_plan(folder)
+        VerdictLog(folder)
+        read_answers(path / "judge" / "answers.jsonl")
+
+
+def replies(data: bytes) -> None:
+    """A reply of an endpoint, and a verdict in it."""
+    with contextlib.suppress(ValueError):
+        _read_reply(data)
+    read_verdict(data.decode("utf-8", "replace"), "n0nce")
+    with contextlib.suppress(ValueError):
+        JudgeChoice.from_document(json.loads(data))
+
+
+def model_folder(data: bytes) -> None:
+    """A model's small files."""
+    kind, content = _choice(
+        data, ("config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json", "model.safetensors")
+    )
+    with _folder() as folder:
+        (folder / kind).write_bytes(content)
+        if kind == "model.safetensors":
+            with contextlib.suppress(ValueError, OSError):  # of a damaged file
+                read_header(folder / kind)
+            return
+        settings = TokenizerSettings(folder)
+        for read in (
+            lambda: settings.special_tokens,
+            lambda: settings.added_tokens,
+            lambda: settings.stop_tokens,
+            lambda: settings.has_token("x"),
+            lambda: ModelFolder(folder, str(folder)).config,
+        ):
+            with contextlib.suppress(DpoTuiError):
+                read()
+
+
+def settings_file(data: bytes) -> None:
+    """The settings of the app."""
+    with _folder() as folder:
+        path = folder / "settings.toml"
+        path.write_bytes(data)
+        user_settings.load(path)
+
+
+def group_files(data: bytes) -> None:
+    """The state of a group."""
+    with _folder() as path:
+        folder = GroupFolder(path)
+        for name in ("state.json", "plan.json"):
+            (path / name).write_bytes(data)
+        read_group_state(folder)
+
+
+def text(data: bytes) -> None:
+    """Text for a terminal."""
+    shown = printable(data.decode("utf-8", "surrogateescape"))
+    assert not any((ord(sign) < 32 and sign not in "\n\t") or 127 <= ord(sign) < 160 for sign in shown)
+
+
+READERS: dict[str, Reader] = {
+    "config": config,
+    "dataset": dataset,
+    "chat_messages": chat_messages,
+    "run_folder": run_folder,
+    "growing_lines": growing_lines,
+    "log_text": log_text,
+    "foreign_run": foreign_run,
+    "control": control,
+    "template": template,
+    "prompt_file": prompt_file,
+    "judging_files": judging_files,
+    "replies": replies,
+    "model_folder": model_folder,
+    "settings_file": settings_file,
+    "group_files": group_files,
+    "text": text,
+}
+
+
+def read(name: str, data: bytes) -> None:
+    """Have a reader read some bytes, and take no notice of the product's own errors."""
+    with contextlib.suppress(DpoTuiError):
+        READERS[name](data)
+
+
+_JSON = [
+    b'{"prompt": "a", "chosen": "b", "rejected": "c"}',
+    b'{"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": []}',
+    b'{"prompt": "a", "completion": "b", "label": true}',
+    b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": []}',
+    b'{"prompt": "a", "responses": [{"text": "x", "score": 1e999}, {"text": "y", "score": -1}]}',
+]
+SEEDS: dict[str, list[bytes]] = {
+    "config": [
+        b'\x00[model]\nmodel_name = "m"\n[data]\ndataset = "d.jsonl"\n',
+        b"\x01model_name_or_path: m\nstage: dpo\ndataset: a,b\npref_beta: 0.1\nfinetuning_type: lora\n",
+        b"\x01base_model: m\nrl: dpo\ndatasets:\n  - path: a\n    type: chatml\nadapter: lora\n",
+        b"\x01a: &a [x, x]\nb: &b [*a, *a]\nmodel_name: *b\n",
+        b'\x02{"model_name": "m", "dataset": "d", "learning_rate": "1e-5", "trl": {"x": [1]}}',
+        b"\x01task: dpo\nbase_model: m\nproject_name: p\ndata:\n  path: d\n  column_mapping: {}\nparams: {lr: 1}\n",
+        b"\x01rlhf_type: dpo\nmodel: m\ndataset: [a]\nlora_rank: 8\n",
+    ],
+    "dataset": [bytes([kind]) + row + b"\n" for kind in (0, 1, 2, 8) for row in _JSON],
+    "chat_messages": _JSON,
+    "run_folder": [
+        b'\x00{"id": "x", "name": "n", "status": "running", "attempt": 1, "devices": ["gpu:0"]}',
+        b'\x01{"phase": "training", "step": 1, "total": 4, "unit": "steps", "time": 1.0}',
+        b'\x02{"step": 1, "time": 1.0, "loss": 0.6, "rewards/chosen": NaN}\n{"step": 2, "eval_loss": 1}\n',
+        b'\x03{"time": 1, "kind": "warning", "message": "x"}\n',
+        b'\x04{"step": 1, "prompt": [], "answer": "x", "reference": "y"}\n',
+    ],
+    "growing_lines": [b'\x08{"step": 1, "loss": 1}\n{"current_steps": 5, "total_steps": 9, "loss": 0.5}\n'],
+    "log_text": [b"line\r\rprogress 3%\n\x1b[31mred\x1b[0m\n" * 3],
+    "foreign_run": [
+        b'\x00{"log_history": [{"loss": 1.0, "step": 1}], "max_steps": 10, "global_step": 1}',
+        b'\x01{"current_steps": 5, "total_steps": 9, "loss": 0.5, "remaining_time": "0:01:00"}\n',
+        b'\x02{"loss": 0.5, "global_step/max_steps": "5/10"}\n',
+    ],
+    "control": [b"a reason"],
+    "template": [
+        b"{% for m in messages %}{{ m.role + m['content'] }}{% endfor %}{{ strftime_now('%d') }}",
+        b"{% macro f(x) %}{{ x|tojson }}{% endmacro %}{% set ns = namespace(a=1) %}{{ f(messages) }}",
+    ],
+    "prompt_file": [b'\x00{"prompt": "a"}\n', b"\x01one\ntwo\n", b'\x02[{"messages": [{"role": "user"}]}]'],
+    "judging_files": [
+        b'{"version": 1, "prompts": ["a"], "seed": 1}',
+        b'{"prompt": "a", "verdict": "left", "answer": "x"}\n',
+    ],
+    "replies": [
+        b'{"choices": [{"message": {"content": "[[A]] n0nce"}, "finish_reason": "length"}], "usage": {}}',
+        b'{"kind": "program", "command": ["a"], "settings": {}}',
+    ],
+    "model_folder": [
+        b'\x00{"model_type": "llama", "hidden_size": 64, "eos_token_id": [2], "text_config": {"eos_token_id": 1}}',
+        b'\x01{"eos_token": {"content": "</s>"}, "added_tokens_decoder": {"0": {"content": "<s>", "special": true}}}',
+        b'\x02{"added_tokens": [{"id": 1, "content": "x"}], "model": {"vocab": {"a": 0}}}',
+        b"\x04" + (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32"}}',
+    ],
+    "settings_file": [b'theme = "dark"\nbell = true\n[keys]\n"app.quit" = "x"\n'],
+    "group_files": [b'{"version": 1, "id": "g", "members": [{"number": 1, "run": "x"}], "kind": "sweep"}'],
+    "text": ["a\u202e\x1b]52;c;aGk=\x07b\u009bc\u200d\n".encode()],
+}
+
+
+def clean(folder: Path) -> None:
+    """Remove a folder of findings."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def kind_of(error: BaseException) -> str:
+    """What an error is, and the deepest place of ours that it comes from: errors of one kind are one fault."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if f"{os.sep}dpo_tui{os.sep}" in name:
+            place = f"{name.rpartition(f'{os.sep}dpo_tui{os.sep}')[2]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {place or 'no place of ours'}"
+
+
+def any_value(value: Any) -> bytes:
+    """A value as JSON, for generated documents."""
+    return json.dumps(value).encode()
