@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = Path("/tmp/dpo-tui-formats")  # noqa: S108 - it stands in the files, so it must be the same on every machine
@@ -29,7 +31,7 @@ CONFIG = {
     "max_seq_length": 128,
     "gradient_accumulation_steps": 1,
     "max_steps": 4,
-    "save_steps": 2,
+    "save_steps": 1000,
     "save_total_limit": 1,
     "sample_prompts": 2,
     "sample_max_new_tokens": 4,
@@ -86,16 +88,25 @@ def record(code: Path) -> None:
     (PLACE / "home").mkdir()
     (PLACE / "home" / "settings.toml").write_text(SETTINGS)
     dpo_tui("train", str(config), "--name", "done")
-    dpo_tui("train", str(config), "--name", "stopped", "--detach")
-    # The newest; by its file and not by the command, which takes as long as the training.
-    (max((PLACE / "home" / "runs").glob("2*")) / "control" / "stop").touch()
+    # Enough steps that it can be stopped between two, which take milliseconds.
+    dpo_tui(
+        "train", str(config), "--name", "stopped", "--detach", "--set", "max_steps=300", "--set", "logging_steps=20"
+    )
+    stopped = max((PLACE / "home" / "runs").glob("2*"))
+    until(lambda: (progress := stopped / "progress.json").exists() and json.loads(progress.read_text()).get("step"))
+    (stopped / "control" / "stop").touch()
     if "--sweep" in dpo_tui("train", "--help"):
         dpo_tui("train", str(config), "--name", "sweep", "--yes", "--sweep", "learning_rate=1e-3,1e-4")
+    until(lambda: all(one["status"] in ("done", "stopped") for one in json.loads(dpo_tui("runs", "--json"))))
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something holds, for ten minutes at most."""
     deadline = time.monotonic() + 600
-    while any(one["status"] not in ("done", "stopped") for one in json.loads(dpo_tui("runs", "--json"))):
+    while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit("the runs do not end")
-        time.sleep(1)
+            raise SystemExit("waited for ten minutes in vain")
+        time.sleep(0.01)
 
 
 def keep(target: Path) -> None:
