@@ -4,6 +4,7 @@ import gzip
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -34,6 +35,27 @@ def server() -> Iterator[ChatServer]:
         ("http://localhost.example.org/v1", "plain http to another machine"),
         ("http://127.0.0.1.example.org/v1", "plain http to another machine"),
         ("http://0.0.0.0/v1", "plain http to another machine"),
+        ("http://[::]/v1", "plain http to another machine"),
+        ("http://127.1/v1", "plain http to another machine"),
+        ("http://2130706433/v1", "plain http to another machine"),
+        ("http://0x7f.1/v1", "plain http to another machine"),
+        ("http://localhost./v1", "plain http to another machine"),
+        ("http://127.0.0.1%2eexample.org/v1", "plain http to another machine"),
+        ("http://127.0.0.1\\.example.org/v1", "plain http to another machine"),
+        ("http://example.org#@127.0.0.1/v1", "plain http to another machine"),
+        ("http://example.org/@127.0.0.1/v1", "plain http to another machine"),
+        ("http://127.0.0.1:80@example.org/v1", "user name or password"),
+        ("http://127.0.0.1\\@example.org/v1", "user name or password"),
+        ("http://[::1].example.org/v1", "can be read"),
+        ("http://127.0.0.1\n.example.org/v1", "can be read"),
+        ("https://host:99999/v1", "port that does not exist"),
+        ("https://host:0/v1", "port that does not exist"),
+        # Without the two slashes a parser takes none of these for a user name and a password.
+        ("user:hunter2@host:8000/v1", "no http"),
+        ("https:user:hunter2@host/v1", "no http"),
+        ("https:/user:hunter2@host/v1", "no http"),
+        ("https:///user:hunter2@host/v1", "no http"),
+        ("//user:hunter2@host/v1", "no http"),
     ],
 )
 def test_an_address_is_refused_in_words_without_its_secrets(url: str, message: str) -> None:
@@ -44,7 +66,17 @@ def test_an_address_is_refused_in_words_without_its_secrets(url: str, message: s
         post_json(url, {}, headers={}, timeout=1)
 
 
-@pytest.mark.parametrize("url", ["https://host/v1", "http://localhost:1/", "http://127.0.0.2/", "http://[::1]:1/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host/v1",
+        "http://localhost:1/",
+        "HTTP://LOCALHOST/",
+        "http://127.0.0.2/",
+        "http://[::1]:1/v1",
+        "http://[0:0::1]/",
+    ],
+)
 def test_https_and_this_machine_are_accepted(url: str) -> None:
     check_address(url)
 
@@ -142,29 +174,63 @@ def test_nobody_there_and_nothing_in_time_may_pass() -> None:
         assert refused.value.transient
 
 
-def test_a_reply_that_drips_ends_with_the_time_for_it() -> None:
-    """Each byte comes in time, and the whole of it never."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        ended = threading.Event()
+@contextmanager
+def dripping(*pieces: bytes) -> Iterator[str]:
+    """A server that sends the first pieces at once and the last one again and again; yields its address."""
+    ended = threading.Event()
 
-        def drip() -> None:
+    def serve(listening: socket.socket) -> None:
+        with suppress(OSError):
             connection, _ = listening.accept()
             with connection:
                 connection.recv(1 << 16)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                connection.sendall(b"".join(pieces[:-1]))
                 while not ended.wait(0.05):
-                    try:
-                        connection.sendall(b"x")
-                    except OSError:
-                        return
+                    connection.sendall(pieces[-1])
 
-        threading.Thread(target=drip, daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=(listening,), daemon=True).start()
         try:
-            with pytest.raises(PostError, match="did not end within") as refused:
-                post_json(f"http://127.0.0.1:{listening.getsockname()[1]}/", {}, headers={}, timeout=0.6)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
         finally:
             ended.set()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([OK, b"Content-Length: 100000\r\n\r\n", b"x"], "did not end within"),
+        ([OK, b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"], "did not end within"),
+        # A body that ends with its connection looks whole, whoever ends it.
+        ([OK, b"\r\n", b"{}"], "did not end within"),
+        ([b"HTTP/1.1 500 No\r\nContent-Length: 400\r\n\r\n", b"x"], "did not end within"),
+        ([OK, b"X: y", b"y"], "no answer within"),
+        ([b"", b"HTTP/1.1 100 Continue\r\n\r\n"], "no answer within"),
+    ],
+    ids=["body", "chunks", "until the end", "error", "headers", "interim"],
+)
+def test_a_reply_that_drips_ends_with_the_time_for_it(pieces: list[bytes], message: str) -> None:
+    """Each byte comes in time, and the whole of it never."""
+    with dripping(*pieces) as address, pytest.raises(PostError, match=message) as refused:
+        post_json(address, {}, headers={}, timeout=0.6)
     assert refused.value.transient
+
+
+def test_connections_are_used_again_and_one_that_was_cut_is_not(server: ChatServer) -> None:
+    with JsonPoster(server.url, timeout=30) as poster:
+        server.responses = [Raw(body=b"1"), Raw(body=b"2")]
+        assert [poster.post({}, headers={}) for _ in range(2)] == [b"1", b"2"]
+        (line,) = poster._idle
+        line._cut()
+        with pytest.raises(PostError, match="no answer") as refused:
+            poster.post({}, headers={})
+        assert refused.value.transient
+        server.responses = [Raw(body=b"3")]
+        assert poster.post({}, headers={}) == b"3"
+        assert poster._idle != [line]
 
 
 def test_what_is_no_http_is_an_error_of_the_address() -> None:
@@ -189,3 +255,33 @@ def test_a_proxy_of_the_environment_sees_no_plain_http(server: ChatServer, monke
         server.responses = [Raw(body=b"{}")]
         assert post_json(server.url, {}, headers={}, timeout=5) == b"{}"
         assert proxy.paths == []
+
+
+@pytest.mark.parametrize("proxy", ["foo://user:hunter2@host:1", "socks5://user:hunter2@host:1", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(PostError, match="HTTPS_PROXY or ALL_PROXY names cannot be used") as refused:
+        post_json("https://host/v1", {}, headers={}, timeout=1)
+    assert "user" not in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_proxy_under_tls_is_asked_for_a_tunnel_and_sees_no_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            seen.append(connection.recv(1 << 16))
+            connection.sendall(b"HTTP/1.1 407 Sign in, hunter2\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:pw@127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(PostError, match="407") as refused:
+            post_json("https://judge.example/v1", {}, headers={"Authorization": "Bearer hunter2"}, timeout=5)
+        thread.join(30)
+    assert seen[0].startswith(b"CONNECT judge.example:443")
+    assert b"hunter2" not in seen[0]
+    assert "pw" not in str(refused.value)

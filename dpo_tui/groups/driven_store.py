@@ -15,6 +15,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.groups.driven_folder import DrivenFolder
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.atomic_files import fsync_folder, read_json
+from dpo_tui.runs.folder_removal import delete_folder, delete_leftovers
 from dpo_tui.runs.store import is_id, new_id
 
 Folder = TypeVar("Folder", bound=DrivenFolder)
@@ -34,21 +35,25 @@ def create_folder(home: Path, what: str, fill: Callable[[Path, str, float], None
     """
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        delete_leftovers(home, _is_driven)
         while True:
             now = time.time()
             name = new_id(now)
             draft = home / f".creating-{name}"
-            draft.mkdir(mode=0o700)
-            fill(draft, name, now)
-            if any((place / name).exists() for place in (home, *others)):
-                import shutil  # slow to load, and listing must be fast
-
-                shutil.rmtree(draft, ignore_errors=True)
-                continue
-            # Renamed when it is whole: nobody sees half of a plan.
-            os.rename(draft, home / name)
-            fsync_folder(home)
-            return home / name
+            try:
+                draft.mkdir(mode=0o700)
+            except FileExistsError:
+                continue  # another process makes one in the same moment
+            try:
+                fill(draft, name, now)
+                if any((place / name).exists() for place in (home, *others)):
+                    continue
+                # Renamed when it is whole: nobody sees half of a plan.
+                os.rename(draft, home / name)
+                fsync_folder(home)
+                return home / name
+            finally:
+                delete_folder(draft, _is_driven, ignore_errors=True)
     except OSError as error:
         raise paths.home_error(f"cannot make {what} under {home}", error) from error
 
@@ -105,17 +110,20 @@ def remove_folder(folder: DrivenFolder, what: str, lives: str) -> None:
     """
     if run_lock.owner(folder.lock) is not None:
         raise RunError(f"{what} {folder.id} {lives}", hint=f"Stop it first: dpo-tui stop {folder.id}")
-    import shutil  # slow to load, and listing must be fast
-
     removing = folder.path.with_name(f".removing-{folder.id}")
     try:
         if not run_lock.acquire(folder.lock):
             raise RunError(f"{what} {folder.id} is just being started", hint="Try again in a moment.")
         # Renamed first: nobody sees half of it, and nobody can resume what is being deleted.
         os.replace(folder.path, removing)
-        shutil.rmtree(removing)
+        delete_folder(removing, _is_driven)
+        delete_leftovers(folder.path.parent, _is_driven)
     except OSError as error:
         raise RunError(f"cannot remove {what} {folder.id}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             run_lock.release(folder.lock)
+
+
+def _is_driven(path: Path) -> bool:
+    return (path / "plan.json").is_file()  # of groups and of improvements

@@ -32,7 +32,8 @@ def describe_exit(returncode: int, *, out_of_memory: bool | None = None) -> str:
 
     Args:
         returncode: as `subprocess` gives it, negative for a signal.
-        out_of_memory: whether the kernel's out-of-memory killer ran meanwhile; ``None`` when that is unknown.
+        out_of_memory: whether the kernel's out-of-memory killer ended a process of the same control group meanwhile;
+            ``None`` when that is unknown.
     """
     number = -returncode if returncode < 0 else returncode - _SHELL_SIGNAL
     if number <= 0 or number >= signal.NSIG:
@@ -42,7 +43,10 @@ def describe_exit(returncode: int, *, out_of_memory: bool | None = None) -> str:
         text = f"ended with exit code {returncode}, which launchers use for: {text}"
     if number == signal.SIGKILL:
         if out_of_memory:
-            return f"{text}: the kernel's out-of-memory killer ended it, because the box ran out of RAM"
+            return (
+                f"{text}: the kernel's out-of-memory killer ended it, because the box, or what this container or "
+                "session may use of it, ran out of RAM"
+            )
         if out_of_memory is None:
             return f"{text}: someone killed it, or the kernel ran out of memory"
         return f"{text}: someone killed it (the kernel's out-of-memory killer did not run)"
@@ -50,14 +54,35 @@ def describe_exit(returncode: int, *, out_of_memory: bool | None = None) -> str:
     return f"{text}: {meaning}" if meaning else text
 
 
-def kernel_oom_kills() -> int | None:
-    """Number of kills by the kernel's out-of-memory killer in this cgroup and on the machine; ``None`` if unreadable.
+@dataclass(frozen=True)
+class OutOfMemoryKills:
+    """How many processes the kernel's out-of-memory killer has ended; only the difference of two counts means anything.
 
-    Only the difference between two readings is meaningful. Sources: ``memory.events`` (cgroup v2),
-    ``memory.oom_control`` (v1), and ``/proc/vmstat`` (Linux 4.13 and newer).
+    Args:
+        group: those in this process's control group, which its worker shares; ``None`` where they are not counted.
+        machine: all of them, whoever's they were; ``None`` where they are not counted.
     """
-    counts = [count for path in _oom_counters() if (count := _counter(path, "oom_kill")) is not None]
-    return sum(counts) if counts else None
+
+    group: int | None
+    machine: int | None
+
+    def since(self, before: "OutOfMemoryKills") -> bool | None:
+        """Whether one was ended in the control group since an earlier count; ``None`` when that is unknown."""
+        if self.group is not None and before.group is not None:
+            return self.group > before.group
+        # On a box that is shared, a kill somewhere is no sign of one here; that there was none is one.
+        if self.machine is not None and before.machine is not None and self.machine == before.machine:
+            return False
+        return None
+
+
+def kernel_oom_kills() -> OutOfMemoryKills:
+    """Count the kills by the kernel's out-of-memory killer so far.
+
+    Sources: ``memory.events`` (cgroup v2), ``memory.oom_control`` (v1), and ``/proc/vmstat`` (Linux 4.13 and newer).
+    """
+    counts = [count for path in _group_counters() if (count := _counter(path, "oom_kill")) is not None]
+    return OutOfMemoryKills(sum(counts) if counts else None, _counter(Path("/proc/vmstat"), "oom_kill"))
 
 
 _MEANINGS = {
@@ -79,12 +104,13 @@ def _signal_name(number: int) -> str:
         return "unnamed"
 
 
-def _oom_counters() -> list[Path]:
-    found = [Path("/proc/vmstat")]
+def _group_counters() -> list[Path]:
+    """The files that count kills in this process's control groups, whether they exist or not."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return found
+        return []
+    found: list[Path] = []
     for line in lines:
         _, controllers, group = line.split(":", 2)
         inside = group.lstrip("/")

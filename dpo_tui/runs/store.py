@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ from dpo_tui import paths
 from dpo_tui.errors import RunError, RunNotFoundError
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_text_atomic
+from dpo_tui.runs.contract_version import NewerVersionError, refuse_newer
 from dpo_tui.runs.devices import DeviceRequest
-from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
+from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.folder_removal import ID_PATTERN, delete_folder, delete_leftovers
 from dpo_tui.runs.naming import given_name
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
 from dpo_tui.runs.state import State, write_state
@@ -21,10 +22,7 @@ from dpo_tui.runs.summary import summary
 
 __all__ = ["all_runs", "create", "find", "remove", "require_result", "runs_in", "summary"]
 
-_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
-_LEFTOVER = re.compile(rf"\.(removing|creating)-{_ID.pattern}")
-_ABANDONED = 3600.0
-"""Seconds after which a half-created run's folder is taken for abandoned; creating one takes milliseconds."""
+_ID = re.compile(ID_PATTERN)
 _CANDIDATES_SHOWN = 6
 
 
@@ -59,7 +57,7 @@ def create(
     home = paths.runs()
     try:
         _make_home(home)
-        _delete_leftovers(home)
+        delete_leftovers(home, _is_run)
         while True:
             now = time.time()
             folder = RunFolder(home / new_id(now))
@@ -137,12 +135,22 @@ def name_of(run: RunFolder) -> str:
     return given_name(run) or str((read_json(run.state) or {}).get("name", ""))
 
 
+def require_known_version(folder: RunFolder) -> None:
+    """Check that no newer dpo-tui wrote a run, before anything of it is used without its state.
+
+    Raises:
+        RunError: a newer one did.
+    """
+    refuse_newer(read_json(folder.state), folder.id)
+
+
 def require_result(folder: RunFolder) -> None:
     """Check that a run has a result.
 
     Raises:
-        RunError: it has neither adapter nor model.
+        RunError: it has neither adapter nor model, or is of a newer version.
     """
+    require_known_version(folder)
     if not folder.has_result:
         raise RunError(f"run {folder.id} has no result yet", hint=f"See how it goes: dpo-tui status {folder.id}")
 
@@ -165,8 +173,8 @@ def remove(folder: RunFolder) -> None:
         # Renamed first: nobody sees a half-deleted run, and nobody can resume one that is being deleted.
         removing = folder.path.with_name(f".removing-{folder.id}")
         os.replace(folder.path, removing)
-        _delete(removing)
-        _delete_leftovers(folder.path.parent)
+        delete_folder(removing, _is_run)
+        delete_leftovers(folder.path.parent, _is_run)
     except OSError as error:
         raise RunError(f"cannot remove run {folder.id}: {error.strerror or error}") from error
     finally:
@@ -181,10 +189,10 @@ def _is_live(folder: RunFolder) -> bool:
     """
     try:
         status = status_of(folder)
+    except NewerVersionError:
+        raise  # it is whole, and that version knows whether it is live
     except RunError:
         document = read_json(folder.state) or {}
-        if type(version := document.get("version")) is int and version > CONTRACT_VERSION:
-            raise  # it is whole, and that version knows whether it is live
         pid, start = document.get("worker_pid"), document.get("worker_start")
         known = type(pid) is int and type(start) is int
         return run_lock.owner(folder.lock) is not None or (known and is_same_process(pid, start))
@@ -237,48 +245,11 @@ def _fill(folder: RunFolder, config_toml_text: str, state: State) -> bool:
         fsync_folder(folder.path.parent)
         return True
     finally:
-        _delete(draft.path, ignore_errors=True)
+        delete_folder(draft.path, _is_run, ignore_errors=True)
 
 
-def _delete_leftovers(home: Path) -> None:
-    """Delete folders that a killed `remove` or `create` left: they may hold gigabytes, and no list shows them.
-
-    Not called when runs are listed, which the app does every second: deleting many files takes long.
-    """
-    with os.scandir(home) as entries:
-        found = [entry for entry in entries if _LEFTOVER.fullmatch(entry.name)]
-    for entry in found:
-        # Two processes may delete the same removed run. One that is being created must be left alone.
-        if entry.name.startswith(".removing-") or _age(Path(entry.path)) > _ABANDONED:
-            _delete(Path(entry.path), ignore_errors=True)
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _delete(path: Path, ignore_errors: bool = False) -> None:
-    """Delete a folder; files that another process deletes meanwhile are no error.
-
-    A run may have been moved to another disk, with a link in its place. Then its files there are deleted too, if it is
-    a run that the link leads to.
-    """
-    import shutil  # slow to load, and listing runs must be fast
-
-    def on_error(function: Callable[..., Any], name: str, error: Any) -> None:
-        if not ignore_errors and not isinstance(error[1], FileNotFoundError):
-            raise error[1]
-
-    if path.is_symlink():
-        # The files first: once the link is gone, nothing says where they are.
-        if RunFolder(path).state.is_file():
-            shutil.rmtree(path.resolve(), onerror=on_error)
-        path.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(path, onerror=on_error)
+def _is_run(path: Path) -> bool:
+    return RunFolder(path).state.is_file()
 
 
 def _named(runs: list[RunFolder], key: str) -> list[RunFolder]:

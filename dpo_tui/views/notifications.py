@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpo_tui.http_post import post_json
+from dpo_tui.http_post import PostError, post_json
 from dpo_tui.runs.status_names import LIVE
 from dpo_tui.text.printable import printable
 from dpo_tui.views.run_list import RunSummary
@@ -73,4 +73,10 @@ def post(url: str, notification: Notification) -> None:
         "status": notification.status,
         "reason": notification.reason,
     }
-    post_json(url, {**body, "text": f"dpo-tui: {notification.text}"}, headers={}, timeout=_TIMEOUT)
+    try:
+        post_json(url, {**body, "text": f"dpo-tui: {notification.text}"}, headers={}, timeout=_TIMEOUT)
+    except PostError as error:
+        if error.redirects:
+            # The path of a webhook is its secret, and the target of a redirect mostly repeats it.
+            raise PostError("it redirects elsewhere, which is not followed", status=error.status) from None
+        raise

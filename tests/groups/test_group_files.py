@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dpo_tui.errors import HomeError
+from dpo_tui.groups.driven_store import create_folder
 from dpo_tui.groups.group_folder import GroupFolder
 from dpo_tui.groups.group_plan import GroupMember, GroupPlan
 from dpo_tui.groups.group_status import group_status
@@ -64,6 +67,43 @@ def test_a_folder_elsewhere_is_never_taken_for_a_run(tmp_path: Path, dpo_tui: Co
     _record(folder, {"1": own.id, "2": str(elsewhere) if named == "absolute" else named})
     dpo_tui("rm", "-y", folder.id)
     assert (elsewhere / "thesis.tex").exists() and store.all_runs() == [own]
+
+
+def test_what_a_killed_command_left_of_a_group_is_deleted_with_the_next_one(dpo_tui: CommandLine) -> None:
+    folder, _ = ended_group()
+    home = folder.path.parent
+    names = (".removing-20260101-000000-0001", ".creating-20260101-000000-0002", ".creating-20260101-000000-0003")
+    doomed, abandoned, fresh = (home / name for name in names)
+    for left in (doomed, abandoned, fresh):
+        (left / "control").mkdir(parents=True)
+    os.utime(abandoned, (time.time() - 7200,) * 2)
+    other, _ = ended_group()
+    assert {path.name for path in home.iterdir()} == {folder.id, other.id, fresh.name}
+    doomed.mkdir()
+    assert dpo_tui("rm", "-y", other.id)[0] == 0
+    assert {path.name for path in home.iterdir()} == {folder.id, fresh.name}
+
+
+def test_a_group_that_cannot_be_filled_leaves_nothing(tmp_path: Path) -> None:
+    def fill(folder: Path, name: str, now: float) -> None:
+        (folder / "config.toml").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(HomeError, match="No space left"):
+        create_folder(tmp_path / "groups", "a group", fill, ())
+    assert list((tmp_path / "groups").iterdir()) == []
+
+
+def test_a_group_that_is_a_link_to_another_disk_is_removed_with_its_files_there(
+    tmp_path: Path, dpo_tui: CommandLine
+) -> None:
+    folder, _ = ended_group()
+    elsewhere = tmp_path / "other-disk" / "moved"
+    elsewhere.parent.mkdir()
+    folder.path.rename(elsewhere)
+    folder.path.symlink_to(elsewhere)
+    assert dpo_tui("rm", "-y", folder.id)[0] == 0
+    assert not elsewhere.exists() and list(folder.path.parent.iterdir()) == []
 
 
 def test_a_named_pipe_in_place_of_any_file_holds_up_no_list() -> None:

@@ -195,7 +195,7 @@ def test_a_zombie_is_dead() -> None:
         (0, None, "ended normally"),
         (3, None, "ended with exit code 3"),
         (-9, None, "killed by signal 9 (SIGKILL): someone killed it, or the kernel ran out of memory"),
-        (-9, True, "because the box ran out of RAM"),
+        (-9, True, "because the box, or what this container or session may use of it, ran out of RAM"),
         (-9, False, "someone killed it (the kernel's out-of-memory killer did not run)"),
         (-11, None, "killed by signal 11 (SIGSEGV): a crash in native code"),
         (137, None, "ended with exit code 137, which launchers use for: killed by signal 9 (SIGKILL)"),

@@ -8,11 +8,7 @@ repair twice gives the same bytes, and repairing a repaired file changes nothing
 """
 
 import hashlib
-import os
-import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +17,7 @@ import orjson
 
 from dpo_tui.data.pairs.hold_out_by_prompt import prompt_key
 from dpo_tui.data.repair.repair_plan import PlannedRows, RepairPlan
+from dpo_tui.data.repair.replaced_file import replaced_file
 from dpo_tui.data.repair.row_forms import PAIRS, RowForm
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.source import DataFile, Source
@@ -84,9 +81,9 @@ def repair(source: Source, plan: RepairPlan, out: Path, *, over: bool = False, f
     mode = _mode_of_copies(files)
     try:
         with (
-            _replacing(out, mode) as train,
-            _replacing(_eval_path(out) if held_out else None, mode) as evaluation,
-            _replacing(_sidecar(out), mode) as sidecar,
+            replaced_file(out, mode) as train,
+            replaced_file(_eval_path(out) if held_out else None, mode) as evaluation,
+            replaced_file(_sidecar(out), mode) as sidecar,
         ):
             outputs = (train, evaluation, sidecar)
             done = _write(rows, form, files, plan, outputs, as_text=as_text, held_out=held_out)
@@ -142,26 +139,6 @@ def _mode_of_copies(files: list[DataFile]) -> int:
     for file in files:
         mode &= stat.S_IMODE(file.path.stat().st_mode)
     return mode | stat.S_IRUSR | stat.S_IWUSR
-
-
-@contextmanager
-def _replacing(path: Path | None, mode: int) -> Iterator[IO[bytes] | None]:
-    """Write a temporary file, and rename it to ``path`` if no error occurs; the umask applies to the mode."""
-    if path is None:
-        yield None
-        return
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            # On disk before it has its name, so that not even a power failure leaves half a file under that name.
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _eval_path(out: Path) -> Path:

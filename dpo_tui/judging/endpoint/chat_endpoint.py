@@ -26,6 +26,12 @@ _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
 """Seconds; a server that asks for more is asked again after these."""
 _SHOWN = 200
+_READ = 1000
+"""Bytes of a body from which these are taken."""
+_SHORTEST_PART = 4
+"""Characters of the beginning of a key that are left out where the end of a text cuts it."""
+_SECRET = 16
+"""Characters from which on a key does not stand in an answer by chance."""
 
 
 class EndpointError(DpoTuiError):
@@ -86,6 +92,8 @@ class ChatEndpoint:
             raise UsageError(
                 f"{option}: {error}; expected an address such as http://localhost:8000/v1", hint=hint
             ) from None
+        except PostError as error:
+            raise UsageError(f"{option}: {error}", hint="NO_PROXY names hosts that are reached without it") from None
 
     def ask(self, messages: Sequence[Message], *, max_tokens: int, **options: Any) -> ChatReply:
         """Send a conversation and return the model's reply to it.
@@ -104,7 +112,7 @@ class ChatEndpoint:
         body = {"model": self.model, "messages": list(messages), "max_tokens": max_tokens, **options}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return _read_reply(self._poster.post(body, headers=self._headers))
+                return self._kept(_read_reply(self._poster.post(body, headers=self._headers), self._key))
             except PostError as error:
                 if not error.transient or attempt == _ATTEMPTS or self._closed.is_set():
                     raise self._error(error, attempt) from None
@@ -128,12 +136,23 @@ class ChatEndpoint:
 
     def _error(self, error: Exception, attempts: int) -> EndpointError:
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
-        said = _shown_body(error.body, self._key) if isinstance(error, PostError) else ""
+        said = f": {_shown(error.body, self._key)}" if isinstance(error, PostError) and error.body else ""
         status = error.status if isinstance(error, PostError) else None
         hint = "what it has answered so far is kept; the same command goes on with the rest"
         if status in (401, 403):
             hint = f"set the API key of this endpoint in ${self._key_variable}; {hint}"
-        return EndpointError(f"{self.shown}: the endpoint did not answer: {error}{tried}{said}", hint=hint)
+        # The server chooses a part of every error: the words of its status, the target of a redirect.
+        told = _without_key(str(error), self._key)
+        return EndpointError(f"{self.shown}: the endpoint did not answer: {told}{tried}{said}", hint=hint)
+
+    def _kept(self, reply: ChatReply) -> ChatReply:
+        """Refuse a reply with the key in it: replies are kept, and may become training data.
+
+        A short key, such as the ``EMPTY`` that local servers are given, is an ordinary word.
+        """
+        if len(self._key) >= _SECRET and self._key in reply.text:
+            raise ValueError("its reply has the API key in it that it was sent, and is not kept")
+        return reply
 
 
 def _authorization(key_variable: str) -> dict[str, str]:
@@ -153,21 +172,26 @@ def _wait_seconds(attempt: int, retry_after: float | None) -> float:
     return float(_FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
 
 
-def _read_reply(body: bytes) -> ChatReply:
+def _read_reply(body: bytes, key: str = "") -> ChatReply:
     """Read a response of /chat/completions.
+
+    Args:
+        body: of the response.
+        key: left out of messages.
 
     Raises:
         ValueError: it has another form; the message says what is missing.
     """
+    beginning = _shown(body[:_READ].decode("utf-8", "replace"), key)
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise ValueError(f"its reply is no JSON: {_beginning(body)!r}") from None
+        raise ValueError(f"its reply is no JSON: {beginning!r}") from None
     try:
         choice = document["choices"][0]
         text = choice["message"]["content"]
     except (KeyError, IndexError, TypeError):
-        raise ValueError(f"its reply has no choices[0].message.content: {_beginning(body)!r}") from None
+        raise ValueError(f"its reply has no choices[0].message.content: {beginning!r}") from None
     cut = choice.get("finish_reason") == "length"
     if text is None and cut:
         text = ""  # of a reasoning model whose tokens ended while it thought
@@ -179,11 +203,18 @@ def _read_reply(body: bytes) -> ChatReply:
     return ChatReply(text.strip(), cut, counted)
 
 
-def _beginning(body: bytes) -> str:
-    return printable(body[:_SHOWN].decode("utf-8", "replace"), single_line=True)
+def _shown(body: str, key: str) -> str:
+    """The beginning of a body for a message, without the key: servers may repeat what they were sent."""
+    # Again once it is printable: characters that cannot be shown may stand within the key.
+    return _without_key(printable(_without_key(body, key), single_line=True), key)[:_SHOWN]
 
 
-def _shown_body(body: str, key: str) -> str:
-    """The beginning of an error's body, for the message; servers may repeat the key that they were sent."""
-    text = printable(body.replace(key, "…") if key else body, single_line=True)[:_SHOWN]
-    return f": {text}" if text else ""
+def _without_key(text: str, key: str) -> str:
+    """Put an ellipsis in the place of a key, also of one that the end of the text cuts."""
+    if not key:
+        return text
+    text = text.replace(key, "…")
+    for length in range(len(key) - 1, _SHORTEST_PART - 1, -1):
+        if text.endswith(key[:length]):
+            return text[:-length] + "…"
+    return text

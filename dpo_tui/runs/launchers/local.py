@@ -150,9 +150,8 @@ class LocalWorker:
         return reason
 
     def _kernel_killed(self) -> bool | None:
-        """Whether the kernel's out-of-memory killer ran since the worker's start; None when that is unknown."""
-        before, after = self._oom_before, kernel_oom_kills()
-        return None if before is None or after is None else after > before
+        """Whether the kernel's out-of-memory killer ended a process here since the worker's start; None: unknown."""
+        return kernel_oom_kills().since(self._oom_before)
 
     def _last_output_line(self) -> str:
         for line in _lines_since(self.folder.train_log, self._log_before):

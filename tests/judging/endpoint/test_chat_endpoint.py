@@ -1,6 +1,7 @@
 """An endpoint that is slow, busy, broken or hostile: what is tried again, what is refused, and where the key goes."""
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -147,6 +148,60 @@ def test_the_key_goes_to_its_own_endpoint_and_nowhere_else(
     server.responses = [Raw(401, body=b"Incorrect API key provided: hunter2")]
     with pytest.raises(EndpointError, match="Incorrect API key provided: …") as refused:
         ask(server)
+    assert "hunter2" not in str(refused.value)
+
+
+KEY = "sk-0123456789abcdef0123456789"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        Raw(401, body=f"<b>{KEY}</b>".encode()),
+        Raw(401, body=f'"{KEY[:9]}\0{KEY[9:]}"'.encode()),
+        Raw(401, body=KEY.encode() * 16 + KEY[:20].encode()),
+        Raw(200, body=f"You sent {KEY}".encode()),
+        Raw(200, body=b" " * 985 + KEY.encode()),
+        Raw(200, body=f'{{"error": "{KEY}"}}'.encode()),
+        Raw(200, body=text_of(f"A is better, {KEY}.")),
+        Raw(302, {"Location": f"https://elsewhere.example/{KEY}/v1"}),
+        Raw(302, {"Location": f"https://{KEY}@elsewhere.example/v1?key={KEY}"}),
+    ],
+)
+def test_a_server_that_repeats_the_key_gets_it_into_no_message_and_no_answer(
+    server: ChatServer, waits: list[float], monkeypatch: pytest.MonkeyPatch, response: Raw
+) -> None:
+    monkeypatch.setenv(JUDGE_KEY, KEY)
+    server.responses = [response]
+    with pytest.raises(EndpointError) as refused:
+        ask(server)
+    assert KEY[:12] not in str(refused.value)
+    assert waits == []
+
+
+def test_the_words_of_a_status_may_repeat_the_key(monkeypatch: pytest.MonkeyPatch, server: ChatServer) -> None:
+    monkeypatch.setenv(JUDGE_KEY, KEY)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "responses", {401: (f"No such key: {KEY}", "")})
+    server.responses = [Raw(401)]
+    with pytest.raises(EndpointError, match="No such key: …") as refused:
+        ask(server)
+    assert KEY not in str(refused.value)
+
+
+def test_an_answer_may_have_a_word_that_somebody_took_as_a_key(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Local servers are given keys such as EMPTY."""
+    monkeypatch.setenv(JUDGE_KEY, "EMPTY")
+    server.responses = [Raw(body=text_of("The list is EMPTY."))]
+    assert ask(server).text == "The list is EMPTY."
+
+
+def test_a_proxy_that_cannot_be_used_is_no_fault_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "foo://user:hunter2@host:1")
+    with pytest.raises(UsageError, match="the proxy that HTTPS_PROXY") as refused:
+        ChatEndpoint("https://judge/v1", "m", key_variable=JUDGE_KEY)
+    assert "expected an address" not in refused.value.message
     assert "hunter2" not in str(refused.value)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import control_requests, store
+from dpo_tui.runs.exit_codes import OutOfMemoryKills
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers import slurm_commands, slurm_refresh
 from dpo_tui.runs.launchers.launcher import Command
@@ -241,7 +242,9 @@ def test_a_worker_that_the_limit_of_its_job_killed_says_what_to_ask_for(
 ) -> None:
     submitted.config.write_text('[slurm]\nmem = "200M"\n')
     counts = chain([5], repeat(5 + kills))
-    monkeypatch.setattr("dpo_tui.runs.launchers.local.kernel_oom_kills", lambda: next(counts))
+    monkeypatch.setattr(
+        "dpo_tui.runs.launchers.local.kernel_oom_kills", lambda: OutOfMemoryKills(group=next(counts), machine=None)
+    )
     started = SlurmLauncher().start(submitted, Command(["sh", "-c", "kill -9 $$"], dict(os.environ)))
     returncode = until(started.poll, "the worker's end")
     reason = started.end(returncode).reason
