@@ -22,7 +22,9 @@ from typing import Any, Literal
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import control_requests, leftover_processes, out_of_memory_retry, queue, run_lock
+from dpo_tui.runs.atomic_files import delete_abandoned
 from dpo_tui.runs.attempt import AttemptEnd, run_attempt
+from dpo_tui.runs.complete_checkpoints import all_checkpoints
 from dpo_tui.runs.devices import Machine, read_machine
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import Launcher
@@ -78,6 +80,7 @@ def main(argv: list[str]) -> int:
     orphans = (
         leftover_processes.end_orphans(state.supervisor_pid, state.supervisor_start) if _of_this_boot(state) else []
     )
+    _delete_abandoned(folder)
     record = _record_as_queued(folder, state, worker_argv, job)
     if orphans:
         record.event("leftovers", "ended what the worker of a killed supervisor had left running", pids=orphans)
@@ -122,6 +125,12 @@ def _take_run(folder: RunFolder, expected_attempt: int | None) -> tuple[State, d
         # before its supervisor is up.
         control_requests.require_withdrawn(folder)
     return state, job
+
+
+def _delete_abandoned(folder: RunFolder) -> None:
+    """Delete what writers that were killed have left half-written; nobody writes here but this process."""
+    for path in (folder.path, folder.control, folder.ranks, *all_checkpoints(folder.checkpoints)):
+        delete_abandoned(path)
 
 
 def _of_this_boot(state: State) -> bool:

@@ -102,6 +102,28 @@ def test_when_the_supervisor_is_killed_the_worker_saves_and_ends_and_resume_goes
     assert len(events(folder, "lost")) == 1
 
 
+def test_a_resume_deletes_what_killed_writers_have_left_half_written() -> None:
+    """A kill between the beginning of a file and its rename leaves one that nothing else would ever remove."""
+    folder = begin("--exit", 1)
+    ended(folder)
+    gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    gone.wait()
+    checkpoint = folder.checkpoints / "checkpoint-4"
+    abandoned = [
+        folder.path / f".state.json.{gone.pid}.140134722780032.tmp",
+        folder.path / f".disk.{gone.pid}.tmp",
+        folder.control / f".stop-reason.{gone.pid}.1.tmp",
+        checkpoint / f".complete.json.{gone.pid}.1.tmp",
+    ]
+    others = [folder.path / f".name.{os.getpid()}.1.tmp", folder.path / ".notes.tmp", folder.path / "x.1.2.tmp"]
+    for path in (*abandoned, *others):
+        path.touch()
+    start_run.resume(folder)
+    ended(folder)
+    assert [path.name for path in abandoned if path.exists()] == []
+    assert all(path.exists() for path in others), "a living process writes it, or it is somebody's own"
+
+
 def test_a_resume_waits_for_the_worker_that_still_saves() -> None:
     """Two workers would write the same folder."""
     folder = begin("--hold-at", 3, "--stubborn")
