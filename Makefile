@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quick test check slow pages
+.PHONY: setup quick test check slow pages faults audit
 
 setup:  ## Install into .venv, with the tools of a developer, at the tested versions.
 	python3 -m venv $(VENV)
@@ -26,3 +26,11 @@ slow:  ## The second tier of tests, up to an hour; commit its tables with the co
 pages:  ## Pages that are generated from the code.
 	$(BIN)/python -m dpo_tui.config.docs_page > docs/config.md
 	$(BIN)/python scripts/advice_page.py > docs/advice.md
+
+faults:  ## The campaign of faults, an hour or two; goes on where it was, and writes its table.
+	$(BIN)/python benchmarks/faults.py --out faults.jsonl --work .faults
+	$(BIN)/python benchmarks/faults.py --out faults.jsonl --write-table benchmarks/results/faults.md
+
+audit:  ## Known vulnerabilities of the tested versions; needs the network, and says so where there is none.
+	@$(BIN)/pip install -q 'pip-audit>=2.7,<3' || { echo "pip-audit cannot be installed: this needs the network."; exit 2; }
+	@$(BIN)/python scripts/audit_dependencies.py

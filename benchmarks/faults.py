@@ -3,6 +3,7 @@
     python benchmarks/faults.py --out faults.jsonl                  the whole campaign; again, it goes on where it was
     python benchmarks/faults.py --out faults.jsonl --seconds 150    a part of it
     python benchmarks/faults.py --out faults.jsonl --table          the table of what there is
+    python benchmarks/faults.py --out faults.jsonl --write-table benchmarks/results/faults.md
     python benchmarks/faults.py --only kill-worker/3                one fault again, with what was found
     python benchmarks/faults.py --short                             one of each cheap kind
     python benchmarks/faults.py --kinds                             all kinds
@@ -17,6 +18,7 @@ Exit code: 0 where nothing was violated, 1 where something was.
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.fault_kinds import campaign, plan, table
+from benchmarks.fault_kinds import campaign, page, plan, table
 from benchmarks.fault_kinds.all_kinds import KINDS
 
 SEED = 7
@@ -44,6 +46,9 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="repeat the faults of --out that were violated")
     parser.add_argument("--short", action="store_true", help="one of each cheap kind")
     parser.add_argument("--table", action="store_true", help="print the table of --out")
+    parser.add_argument(
+        "--write-table", type=Path, metavar="PAGE", help="write it, and the counts of docs/guarantees.md"
+    )
     parser.add_argument("--kinds", action="store_true", help="list the kinds")
     given = parser.parse_args()
     if given.kinds:
@@ -52,6 +57,10 @@ def main() -> int:
         return 0
     if given.table:
         print(table.table(table.read_results(given.out)), end="")
+        return 0
+    if given.write_table:
+        guarantees = Path(__file__).parents[1] / "docs" / "guarantees.md"
+        page.write(table.read_results(given.out), given.write_table, guarantees)
         return 0
     earlier = table.read_results(given.out) if given.out else []
     if given.only:
@@ -63,6 +72,7 @@ def main() -> int:
         sessions = plan.sessions(given.seed, names, 1 if given.short else given.times)
         done = {one["fault"] for one in earlier}
         chosen = [one for one in sessions if not done.issuperset(one.keys)]
+    commit = _commit()
     until = time.monotonic() + given.seconds if given.seconds else None
     with tempfile.TemporaryDirectory(prefix="faults-") as own:
         work = given.work or Path(own)
@@ -70,7 +80,7 @@ def main() -> int:
         wrong = 0
         for one in campaign.run(chosen, given.seed, work.resolve(), jobs=given.jobs, until=until):
             if given.out:
-                campaign.append(given.out, one)
+                campaign.append(given.out, one | {"commit": commit, "day": time.strftime("%Y-%m-%d")})
             wrong += bool(one["violations"])
             skipped = f"not possible here: {one['skipped']}" if one["skipped"] else ""
             said = "; ".join(one["violations"]) or skipped or "held"
@@ -78,6 +88,13 @@ def main() -> int:
             if given.only and one["notes"]:
                 print("\n".join(f"    {note}" for note in one["notes"]))
     return 1 if wrong else 0
+
+
+def _commit() -> str:
+    """The commit that is tested; with a plus where files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=8", "--dirty=+"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":
