@@ -69,7 +69,7 @@ def first_paint(tree: Path, home: Path, code: str = MAIN) -> float:
     pid, terminal = pty.fork()
     if pid == 0:
         time.sleep(0.1)  # until the terminal has its size
-        os.execve(sys.executable, [sys.executable, "-P", "-c", code], environment(tree, home))  # noqa: S606
+        os.execve(sys.executable, [sys.executable, "-P", "-c", code], environment(tree, home))  # noqa: S606 - a list
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     written, began = b"", time.monotonic()
     while b"help" not in written:

@@ -46,9 +46,7 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="repeat the faults of --out that were violated")
     parser.add_argument("--short", action="store_true", help="one of each cheap kind")
     parser.add_argument("--table", action="store_true", help="print the table of --out")
-    parser.add_argument(
-        "--write-table", type=Path, metavar="PAGE", help="write it, and the counts of docs/guarantees.md"
-    )
+    parser.add_argument("--write-table", type=Path, metavar="PAGE", help="and the counts in docs/guarantees.md")
     parser.add_argument("--kinds", action="store_true", help="list the kinds")
     given = parser.parse_args()
     if given.kinds:

@@ -29,12 +29,12 @@ def page(results: Sequence[dict[str, Any]]) -> str:
 At commit {", ".join(f"{commit} ({count})" for commit, count in commits.most_common())}.
 
 **{len(injected):,} faults of {len(kinds)} kinds, {len(violated(injected))} violated.** After each the same rules are \
-checked (`benchmarks/fault_kinds/checks.py`): the status is true, its reason names the cause where it can be known, no \
-line of metrics that was written is lost, resume goes on from the newest whole checkpoint and names it, the run ends at \
-the same step with metrics of every step, no process, request, lock, draft or temporary file is left, the other run of \
-the home is as it was, and no command prints a traceback or a raw control character or ends with another exit code than \
-those promised. In real training every step has the loss of a run that nothing has disturbed, to 1e-5 of it. That each \
-rule can fail is tested (`tests/benchmarks/test_fault_checks.py`). One fault again: `--only KIND/NUMBER`.
+checked (`benchmarks/fault_kinds/checks.py`): the status is true; its reason names the cause where it can be known; no \
+line of metrics that was written is lost; resume goes on from the newest whole checkpoint and names it; the run ends \
+at the same step with metrics of every step; no process, request, lock, draft or temporary file is left; the other run \
+of the home is as it was; no command prints a traceback or a raw control character, or ends with another exit code \
+than those promised. In real training every step has the loss of a run that nothing has disturbed, to 1e-5 of it. \
+That each rule can fail is tested (`tests/benchmarks/test_fault_checks.py`). One fault again: `--only KIND/NUMBER`.
 
 {table(results)}"""
 

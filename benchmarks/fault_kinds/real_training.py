@@ -78,6 +78,18 @@ def training(stage: Stage) -> RunFolder:
     return real.run
 
 
+def current(stage: Stage) -> RealRun:
+    """The run of the session, which must have begun.
+
+    Raises:
+        NeverCame: it has not.
+    """
+    if stage.real_run is None:
+        raise NeverCame("no real run has begun")
+    found: RealRun = stage.real_run
+    return found
+
+
 def begin_again(stage: Stage, real: RealRun) -> None:
     """Resume the run after a fault that has ended it."""
     stage.until(lambda: not stage.processes(), "the last worker to end")
@@ -253,14 +265,14 @@ def kill_starting(stage: Stage) -> None:
     run = training(stage)
     send(stage.worker_pid(run), signal.SIGKILL)
     look(stage, run, ["failed"], KILLED, steps=STEPS)
-    assert stage.real_run is not None  # noqa: S101
-    begin_again(stage, stage.real_run)
+    real = current(stage)
+    begin_again(stage, real)
     time.sleep(stage.rng.random() * 6)
     worker = stage.worker(run)
     if worker is not None:
         send(worker.pid, signal.SIGKILL)
     look(stage, run, ["failed"], KILLED, steps=STEPS)
-    stage.real_run.begun = None
+    real.begun = None
 
 
 @fault_kind("real-kill-at-save", "SIGKILL to the worker while a checkpoint is being written", real=True, times=TIMES)
@@ -337,17 +349,16 @@ def damaged_checkpoint(stage: Stage) -> None:
     steps = checks.whole_checkpoints(run.checkpoints)
     if steps:
         damage(stage, run.checkpoints / f"checkpoint-{steps[-1]}")
-    assert stage.real_run is not None  # noqa: S101
-    stage.real_run.begun = resume(stage, run, right=[steps[-2] if len(steps) > 1 else 0])
-    _require_resumed(stage, stage.real_run)
+    real = current(stage)
+    real.begun = resume(stage, run, right=[steps[-2] if len(steps) > 1 else 0])
+    _require_resumed(stage, real)
 
 
 @fault_kind("real-quota", "every write is refused with EDQUOT or EIO until the worker ends", real=True, times=TIMES)
 def quota(stage: Stage) -> None:
     """The next save fails; the reason names it once it can be written."""
     run = training(stage)
-    assert stage.real_run is not None  # noqa: S101
-    disk = stage.real_run.disk
+    disk = current(stage).disk
     number, causes = stage.rng.choice(((errno.EDQUOT, ("quota",)), (errno.EIO, ("EIO", "disk", "Input/output"))))
     disk.refuse(number)
     stage.until(lambda: stage.worker(run) is None, "the worker to end", _START)

@@ -40,7 +40,7 @@ def _with_implicit_prompt(chosen: str | list[Message], rejected: str | list[Mess
             raise Unreadable("missing-field", "there is no prompt column, and the answers are no transcripts")
         return Turns(*split_transcripts(chosen, rejected))
     assert isinstance(chosen, list)  # noqa: S101 (the caller made both the same kind)
-    assert isinstance(rejected, list)  # noqa: S101
+    assert isinstance(rejected, list)  # noqa: S101 (likewise)
     shared = _repeated_length(chosen, rejected)
     # Each answer keeps at least one message, also when one conversation is the beginning of the other.
     shared = min(shared, len(chosen) - 1, len(rejected) - 1)
