@@ -28,7 +28,7 @@ class FaultKind:
     real: bool = False
     needs: tuple[str, ...] = ()
     short: bool = False
-    times: int = 22
+    times: int = 20
 
 
 KINDS: dict[str, FaultKind] = {}

@@ -211,8 +211,11 @@ def _wait_in_queue(folder: RunFolder, record: StateWriter, signals: SignalWait) 
                 except OSError as error:
                     # The lock's file is made once, and the disk may be full or broken then.
                     locked_by = locked_by or time.monotonic() + disk_patience()
+                    reason = f"cannot lock the queue: {error}"
                     if time.monotonic() > locked_by:
-                        return _record_end_before_start(folder, record, "failed", f"cannot lock the queue: {error}")
+                        return _record_end_before_start(folder, record, "failed", reason)
+                    if record.state.reason != reason:
+                        record.update(reason=reason)
                     signals.wait(_POLL)
                     continue
             wait = decision

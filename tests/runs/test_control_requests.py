@@ -1,14 +1,17 @@
 """Stop, stop at once, checkpoint: requests are files, and the worker honours them. Real processes."""
 
+import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import control_requests, start_run
+from dpo_tui.runs import control_requests, run_lock, start_run, supervisor
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.status import status_of
+from dpo_tui.train.worker.stop_requests import StopRequests
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     begin,
     edit_state,
@@ -152,3 +155,44 @@ def test_a_request_to_a_folder_that_cannot_be_written_is_an_error() -> None:
     folder.control.write_text("a file in the way")
     with supervised(folder), pytest.raises(RunError, match="cannot write the request"):
         control_requests.request_stop(folder)
+
+
+def test_a_folder_in_the_place_of_a_request_is_none_and_no_request_can_be_made_there() -> None:
+    """It could never be withdrawn: the run would be stopped by it at each resume."""
+    folder = begin("--hold-at", 2)
+    holding(folder, 2)
+    for request in (control_requests.STOP, control_requests.STOP_NOW, control_requests.CHECKPOINT):
+        (folder.control / request / "inside").mkdir(parents=True)
+    for ask in (control_requests.request_stop, control_requests.request_checkpoint):
+        with pytest.raises(RunError, match=r"cannot write the request in .*(stop|checkpoint) is there"):
+            ask(folder)
+    go(folder)
+    assert (ended(folder).status, state_of(folder).attempt) == ("done", 1)
+
+
+def test_a_request_that_cannot_be_removed_refuses_a_resume_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make()
+    edit_state(folder, status="stopped", attempt=1)
+    (folder.control / control_requests.STOP).touch()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(f"of another user: {path}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(RunError, match=f"an earlier request cannot be removed.*{folder.control / 'stop'}"):
+            supervisor._take_run(folder, None)
+    run_lock.release(folder.lock)
+    supervisor._take_run(folder, None)
+    run_lock.release(folder.lock)
+    assert list(folder.control.iterdir()) == []
+
+
+def test_a_request_to_save_that_cannot_be_removed_is_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make()
+    requests = StopRequests(folder)
+    (folder.control / "checkpoint").touch()
+    monkeypatch.setattr(control_requests, "clear", lambda *_: None)
+    assert [requests.take_requests().checkpoint for _ in range(3)] == [True, False, False]
+    os.utime(folder.control / "checkpoint", ns=(1, 1))
+    assert requests.take_requests().checkpoint, "asked anew"

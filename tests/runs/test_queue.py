@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from dpo_tui import paths
 from dpo_tui.runs import control_requests, start_run, store
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.status import status_of
@@ -156,3 +157,18 @@ def test_other_machines_and_newer_folders_are_not_waited_for() -> None:
     newer.state.write_text('{"version": 99}')
     assert ended(begin(devices=GPU)).status == "done"
     assert ended(begin(after=newer.id)).status == "done"
+
+
+def test_a_queue_that_cannot_be_locked_is_tried_again_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock's file is made once, which a disk may refuse."""
+    lock = paths.runs() / ".turn.lock"
+    lock.mkdir(parents=True)
+    patient = begin()
+    waits(patient, "cannot lock the queue", "turn.lock")
+    lock.rmdir()
+    assert ended(patient).status == "done"
+    lock.unlink()
+    lock.mkdir()
+    monkeypatch.setenv("DPO_TUI_DISK_PATIENCE", "0.1")
+    state = ended(begin())
+    assert state.status == "failed" and state.reason.startswith("cannot lock the queue: ")

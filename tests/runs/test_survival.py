@@ -1,5 +1,6 @@
 """A run outlives its terminal, its launcher and its supervisor, and goes on where it was. Real processes."""
 
+import json
 import os
 import pty
 import shutil
@@ -15,7 +16,8 @@ import pytest
 from dpo_tui.errors import RunError
 from dpo_tui.runs import start_run, store
 from dpo_tui.runs.folder import RunFolder
-from dpo_tui.runs.process import is_same_process
+from dpo_tui.runs.launchers.detached_supervisor import start_detached_supervisor
+from dpo_tui.runs.process import is_same_process, process_start
 from dpo_tui.runs.status import status_of
 from tests.support.supervised_runs import (  # noqa: F401 - a fixture
     WORKER,
@@ -124,6 +126,23 @@ def test_a_resume_deletes_what_killed_writers_have_left_half_written() -> None:
     assert all(path.exists() for path in others), "a living process writes it, or it is somebody's own"
 
 
+def test_what_a_worker_left_running_ends_at_the_resume_if_its_supervisor_was_killed_with_it() -> None:
+    """They ignore SIGTERM, have init as parent, and hold GPU memory."""
+    folder = begin("--hold-at", 2, "--litter")
+    holding(folder, 2)
+    state = state_of(folder)
+    litter = json.loads((folder.path / "litter.json").read_text())
+    starts = [process_start(pid) for pid in litter]
+    for pid in (state.supervisor_pid, state.worker_pid):
+        send(pid, signal.SIGKILL)
+    until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the worker to end")
+    assert all(map(is_same_process, litter, starts)) and starts.count(None) == 0
+    start_run.resume(folder, worker(folder))
+    assert ended(folder).status == "done"
+    assert not any(map(is_same_process, litter, starts))
+    assert sorted(litter) == events(folder, "leftovers")[0]["pids"]
+
+
 def test_a_resume_waits_for_the_worker_that_still_saves() -> None:
     """Two workers would write the same folder."""
     folder = begin("--hold-at", 3, "--stubborn")
@@ -214,6 +233,16 @@ def test_a_supervisor_that_does_not_come_up_is_an_error_with_its_words(monkeypat
     monkeypatch.setenv("PYTHONPATH", str(broken))
     with pytest.raises(RunError, match="the interpreter is broken"):
         start_run.start(folder, worker(folder))
+
+
+def test_a_run_that_is_removed_while_it_is_resumed_is_said_to_be_gone() -> None:
+    folder = make()
+    removes = "import shutil, sys; shutil.rmtree(sys.argv[1]); sys.exit(4)"
+    argv = [sys.executable, "-c", removes, str(folder.path)]
+    with pytest.raises(RunError, match=f"run {folder.id} was removed meanwhile"):
+        start_detached_supervisor(folder, argv)
+    with pytest.raises(RunError, match=f"run {folder.id} was removed meanwhile"):
+        start_detached_supervisor(folder, argv)
 
 
 def test_a_folder_deleted_under_a_run_does_not_keep_its_supervisor_alive() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from dpo_tui.errors import ConfigError, DpoTuiError
-from dpo_tui.runs import exit_codes
+from dpo_tui.runs import disk_problem, exit_codes
 
 _NO_MODEL_URL = re.compile(r"https?://\S+?/(?:datasets|spaces|buckets|repos|whoami-v2)\b")
 """An address of the hub that belongs to no model: of a data set or a space, of creating a repository, of a login."""
@@ -75,9 +75,15 @@ def out_of_memory(error: BaseException) -> Failure | None:
 def disk_full(error: BaseException) -> Failure | None:
     """A full disk or quota, which torch and safetensors report by messages of their own."""
     text = str(error)
-    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EDQUOT or "Disk quota exceeded" in text:
+        return Failure(
+            "The disk quota of this account is used up",
+            "delete what is not needed, or ask for more, and resume: earlier checkpoints are whole. A smaller "
+            "save_total_limit keeps fewer of them",
+        )
     truncated = "PytorchStreamWriter failed" in text or "No space left" in text or "unexpected pos" in text
-    if not (full or truncated):
+    if not (number == errno.ENOSPC or truncated):
         return None
     return Failure(
         "No space left on the disk while saving",
@@ -185,7 +191,7 @@ def unsafe_pickle(error: BaseException) -> Failure | None:
 def file_error(error: BaseException) -> Failure | None:
     """A file that the system cannot open, read or write; it names the file and the reason."""
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return Failure(f"{error.filename}: {error.strerror}")
+        return Failure(f"{error.filename}: {error.strerror}", disk_problem.remedy(error))
     return None
 
 

@@ -22,6 +22,8 @@ from dpo_tui.train.worker.failures import Failure, describe_failure
         ),
         (MemoryError(), "Out of memory: allocation failed", "use_4bit", exit_codes.OUT_OF_MEMORY),
         (OSError(errno.ENOSPC, "No space left on device", "x"), "No space left", "free some space", exit_codes.FAILED),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "x"), "quota", "ask for more", exit_codes.FAILED),
+        (OSError(errno.EIO, "Input/output error", "x"), "x: Input/output error", "dmesg", exit_codes.FAILED),
         (RuntimeError("PytorchStreamWriter failed writing file"), "No space left", "resume", exit_codes.FAILED),
         (OSError("You are trying to access a gated repo."), "The model is gated", "hf auth login", exit_codes.FAILED),
         (
