@@ -3,11 +3,16 @@
 import json
 import math
 import os
+import re
 import sys
 from typing import Any
 
 import click
 
+# C1 controls, marks that order a line anew, and what is not seen; U+2028 and U+2029 end lines for some readers.
+_CONTROLS = re.compile(
+    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
+)
 _WITHOUT_TERMINAL = 80
 """Columns of text for a file or a pipe."""
 
@@ -18,7 +23,12 @@ def print_json(document: Any) -> None:
         text = json.dumps(document, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:  # few documents have such a number, and a list of many runs takes long to copy
         text = json.dumps(finite(document), indent=2, ensure_ascii=False, default=str)
-    click.echo(text)
+    click.echo(escape_controls(text))
+
+
+def escape_controls(text: str) -> str:
+    """Write as JSON's escapes what JSON leaves as it is and a terminal obeys or hides: the document is the same."""
+    return _CONTROLS.sub(lambda found: json.dumps(found.group())[1:-1].replace("\x7f", "\\u007f"), text)
 
 
 def narrate(message: str) -> None:

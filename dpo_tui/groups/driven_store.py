@@ -33,7 +33,7 @@ def create_folder(home: Path, what: str, fill: Callable[[Path, str, float], None
         HomeError: the home folder cannot be written.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        paths.make_private(home)
         while True:
             now = time.time()
             name = new_id(now)

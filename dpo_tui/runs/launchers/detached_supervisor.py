@@ -11,6 +11,7 @@ from pathlib import Path
 from dpo_tui.errors import RunError
 from dpo_tui.processes.child_environment import child_environment
 from dpo_tui.runs import run_lock
+from dpo_tui.runs.atomic_files import open_private
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 
@@ -46,7 +47,7 @@ def start_detached(argv: list[str], whose: str, role: str, *, lock: Path, output
         RunError: it did not start, ended with an error, or did not take the lock in time.
     """
     try:
-        with open(output_file, "ab") as output:
+        with open(output_file, "ab", opener=open_private) as output:
             before = output.tell()
             process = subprocess.Popen(
                 argv,
@@ -56,6 +57,8 @@ def start_detached(argv: list[str], whose: str, role: str, *, lock: Path, output
                 # Without a controlling terminal, neither its end (SIGHUP) nor its Ctrl-C reaches the process.
                 start_new_session=True,
                 close_fds=True,
+                # What it and the worker write is this user's alone.
+                umask=0o077,
                 env=child_environment(),
             )
     except OSError as error:
