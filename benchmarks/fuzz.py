@@ -5,7 +5,7 @@
 
 A fault is an exception outside the product's own family, more than ten seconds for one input, or more than 500 MB on
 top of the libraries. FOLDER keeps the corpora, a file for each kind of fault, and what was spent: the same command goes
-on there. Minutes are of processor time, for each reader. Without atheris inputs are changed at random, without guidance.
+on there. Minutes are of processor time, for each reader. Without atheris inputs are changed at random, unguided.
 """
 
 import argparse

@@ -58,6 +58,27 @@ def home_error(what: str, error: OSError) -> HomeError:
     return HomeError(f"{what}: {error.strerror or error}", hint=hint)
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder and what is missing above it, open to this user alone under any umask.
+
+    `Path.mkdir` gives its mode to the last folder only; those above it would be as open as the umask leaves them.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for path in (*reversed(folder.parents), folder):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+
+
+def is_private(path: Path) -> bool:
+    """Whether a path lies below the home folder, where all files are this user's alone."""
+    try:
+        return path.is_relative_to(home())
+    except HomeError:
+        return False
+
+
 def runs() -> Path:
     """The folder of all runs, one subfolder each."""
     return home() / "runs"

@@ -57,7 +57,7 @@ class KeptDiagnoses:
         if not self._is_new:
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            paths.make_private(self._path.parent)
             write_json_atomic(self._path, {"rules": self._rules, "runs": self._asked})
         except (OSError, TypeError, ValueError):
             return

@@ -136,10 +136,14 @@ def _progress_text(status: Status) -> str:
     progress = status.progress
     step, last = progress.get("step"), progress.get("max_steps")
     position = f"step {step:,}/{last:,}" if step is not None and last else ""
-    phase = str(progress.get("phase", ""))
+    phase = printable(str(progress.get("phase", "")), single_line=True)
     if phase == "train" and position:
         return position
-    done, total, unit = progress.get("done"), progress.get("total"), progress.get("unit") or ""
+    done, total, unit = (
+        progress.get("done"),
+        progress.get("total"),
+        printable(str(progress.get("unit") or ""), single_line=True),
+    )
     counted = f" {done:,.0f}/{total:,.0f} {unit}".rstrip() if done and total else ""
     return f"{position + ' · ' if position else ''}{PHASES.get(phase, phase)}{counted}"
 

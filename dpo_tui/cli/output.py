@@ -9,25 +9,26 @@ from typing import Any
 
 import click
 
+# C1 controls, marks that order a line anew, and what is not seen; U+2028 and U+2029 end lines for some readers.
+_CONTROLS = re.compile(
+    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
+)
 _WITHOUT_TERMINAL = 80
 """Columns of text for a file or a pipe."""
 
 
-# What JSON lets pass as it is, and a terminal acts on or does not show: DEL and C1, signs that turn the direction of
-# text or have no width, separators of lines. And lone surrogates, which no encoding takes.
-_UNSEEN = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-
-
 def print_json(document: Any) -> None:
-    """Print one JSON document; numbers that JSON lacks (NaN, infinity) become null.
-
-    Characters that a terminal would act on are escaped, which changes nothing for a program.
-    """
+    """Print one JSON document; numbers that JSON lacks (NaN, infinity) become null."""
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:  # few documents have such a number, and a list of many runs takes long to copy
         text = json.dumps(finite(document), indent=2, ensure_ascii=False, default=str)
-    click.echo(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    click.echo(escape_controls(text))
+
+
+def escape_controls(text: str) -> str:
+    """Write as JSON's escapes what JSON leaves as it is and a terminal obeys or hides: the document is the same."""
+    return _CONTROLS.sub(lambda found: json.dumps(found.group())[1:-1].replace("\x7f", "\\u007f"), text)
 
 
 def narrate(message: str) -> None:

@@ -6,7 +6,9 @@ tools become such settings first (:mod:`dpo_tui.config.foreign_files`). Next: :m
 
 import glob
 import json
+import math
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,8 +28,12 @@ from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, Config, fields, section
 from dpo_tui.config.validation import validate, with_newer, without_old_defaults
 from dpo_tui.errors import ConfigError
 from dpo_tui.paths import expanded
+from dpo_tui.text.whole_file import read_whole_text
 
 Origin = Literal["default", "file", "command line", "profile"]
+_MOST = 1 << 20
+"""Bytes of a config; PyYAML takes some ten seconds for that many."""
+_MOST_VALUES = 100_000
 
 
 @dataclass(frozen=True)
@@ -246,7 +252,7 @@ def _read_mapping(path: Path) -> tuple[str, Mapping[str, Any]]:
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_whole_text(path, _MOST, encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file", hint="`dpo-tui config init > config.toml` writes one to start from"
@@ -295,7 +301,7 @@ def _parse_json(path: Path, text: str) -> Any:
 def _without_repeats(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a table of its keys and values; of two values for one key, parsers would keep the last without a word."""
     names = [name for name, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise ConfigError(f"{path}: {twice} occurs twice in one table", hint="keep one of them")
     return dict(pairs)
@@ -311,7 +317,12 @@ def _parse_yaml(path: Path, text: str) -> Any:
             return node
 
     try:
-        return yaml.load(text, Loader)  # noqa: S506 (Loader is a SafeLoader)
+        loader = Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _require_few(path, node)
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         what = ", ".join(part for part in (error.context, error.problem) if part)
         mark = error.problem_mark or error.context_mark
@@ -322,6 +333,25 @@ def _parse_yaml(path: Path, text: str) -> Any:
         raise ConfigError(f"{place}: not valid YAML: the character U+{ord(text[error.position]):04X}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _require_few(path: Path, root: Any) -> None:
+    """Refuse a document whose aliases repeat aliases: ten lines of them can stand for billions of values."""
+    counted: dict[int, float] = {}
+
+    def count(node: Any) -> float:
+        if id(node) not in counted:
+            counted[id(node)] = math.inf  # of a node that holds itself
+            items = node.value if isinstance(node.value, list) else []
+            parts = [part for item in items for part in (item if isinstance(item, tuple) else (item,))]
+            counted[id(node)] = 1 + sum(map(count, parts))
+        return counted[id(node)]
+
+    if count(root) > _MOST_VALUES:
+        raise ConfigError(
+            f"{path}: its aliases (*name) stand for more than {_MOST_VALUES:,} values, or for themselves",
+            hint="write out what is meant",
+        )
 
 
 def _place(path: Path, line: int, column: int) -> str:

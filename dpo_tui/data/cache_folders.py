@@ -77,7 +77,7 @@ class Draft:
     """A cache folder while it is being filled. It is renamed when complete, so that no reader sees half of one."""
 
     def __init__(self, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        paths.make_private(target.parent)
         self._target = target
         self.path = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
         self._in_use = FolderInUse(self.path)

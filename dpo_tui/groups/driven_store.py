@@ -34,7 +34,7 @@ def create_folder(home: Path, what: str, fill: Callable[[Path, str, float], None
         HomeError: the home folder cannot be written.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        paths.make_private(home)
         delete_leftovers(home, _is_driven)
         while True:
             now = time.time()

@@ -16,8 +16,8 @@ def request(folder: DrivenFolder, name: str) -> None:
         RunError: the folder cannot be written.
     """
     try:
-        folder.control.mkdir(exist_ok=True)
-        (folder.control / name).touch()
+        folder.control.mkdir(mode=0o700, exist_ok=True)
+        (folder.control / name).touch(mode=0o600)
     except OSError as error:
         raise RunError(f"{folder.id}: cannot write the request in {folder.control}: {error}") from error
 

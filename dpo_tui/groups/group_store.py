@@ -36,7 +36,7 @@ def create_group(plan: "GroupPlan", configs: Sequence[str]) -> GroupFolder:
     def fill(path: Path, name: str, now: float) -> None:
         draft = GroupFolder(path)
         draft.member_config(1).parent.mkdir(mode=0o700)
-        draft.control.mkdir()
+        draft.control.mkdir(mode=0o700)
         for number, text in enumerate(configs, 1):
             write_text_atomic(draft.member_config(number), text)
         write_json_atomic(draft.plan, replace(plan, id=name, created_at=now).to_dict())

@@ -88,7 +88,7 @@ def make_plan(run: RunFolder, count: int, max_new_tokens: int, seed: str | None)
         "prompts": found.prompts,
         "tools": found.tools,
     }
-    _file(run, "").mkdir(exist_ok=True)
+    _file(run, "").mkdir(mode=0o700, exist_ok=True)
     write_json_atomic(_file(run, "plan.json"), document)
     return JudgingPlan.of(document)
 

@@ -8,6 +8,7 @@ from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts
 from dpo_tui.data.pairs.pair import Message, Unreadable
 from dpo_tui.data.rows.messages import is_messages, messages_of
 from dpo_tui.errors import DataError
+from dpo_tui.text.whole_file import MOST_OF_A_MODEL, read_whole_text
 
 _TEXT_KEYS = ("prompt", "question", "instruction", "text")
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -26,7 +27,7 @@ def read_prompts(path: Path) -> list[list[Message]]:
         DataError: the file cannot be read, or a row has no prompt.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_whole_text(path, MOST_OF_A_MODEL, encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

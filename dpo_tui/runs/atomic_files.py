@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.paths import is_private
+
 _BLOCK = 1 << 16
 _TEMPORARY = re.compile(r"\..+?\.([1-9]\d*)(\.\d+)?\.tmp")
 """Name of a file that `write_text_atomic` has begun, with the pid of its writer."""
@@ -37,7 +39,8 @@ def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
     try:
         # Paths and command lines may hold bytes that are not UTF-8. Python keeps them as lone surrogates (PEP 383),
         # which strict UTF-8 refuses to encode.
-        with open(temporary, "w", encoding="utf-8", errors="surrogatepass") as stream:
+        opener = open_private if is_private(path) else None
+        with open(temporary, "w", encoding="utf-8", errors="surrogatepass", opener=opener) as stream:
             stream.write(text)
             if durable:
                 # Before the rename: a file system may store the rename first, and a power cut between the two would
@@ -51,6 +54,11 @@ def write_text_atomic(path: Path, text: str, *, durable: bool = True) -> None:
     if durable:
         # The rename is an entry of the folder: without this, a power cut may bring the old file back.
         fsync_folder(path.parent)
+
+
+def open_private(path: str, flags: int) -> int:
+    """An opener of files that this user alone may read, under any umask."""
+    return os.open(path, flags, 0o600)
 
 
 def write_json_atomic(path: Path, obj: Any, *, durable: bool = True) -> None:

@@ -180,7 +180,7 @@ def _readable_state(folder: RunFolder) -> State | None:
 
 def _write_reason(folder: RunFolder, reason: str) -> None:
     try:
-        folder.control.mkdir(exist_ok=True)
+        folder.control.mkdir(mode=0o700, exist_ok=True)
         write_text_atomic(folder.control / STOP_REASON, f"{reason}\n")
     except OSError as error:
         raise RunError(f"run {folder.id}: cannot write the request in {folder.control}: {error}") from error
@@ -189,8 +189,8 @@ def _write_reason(folder: RunFolder, reason: str) -> None:
 def _request(folder: RunFolder, request: str) -> None:
     try:
         # An empty file whose name is the request: there is no content that could be torn or read half.
-        folder.control.mkdir(exist_ok=True)
-        Path(folder.control, request).touch()
+        folder.control.mkdir(mode=0o700, exist_ok=True)
+        Path(folder.control, request).touch(mode=0o600)
         if not is_requested(folder, request):
             raise IsADirectoryError(errno.EISDIR, f"{request} is there, and is no file")
     except OSError as error:

@@ -3,6 +3,7 @@
 Standard library only.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -16,6 +17,8 @@ _PANELS = (
 # In pixels: of a panel, then its margins.
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 360, 200, 46, 30, 24
 _COLOURS = ("#3b6fb6", "#c2571a")
+_XML_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Characters that no XML document may have, and controls that none should."""
 _MAX_POINTS = 300
 """Points of a line; more than a panel has pixels for only make the file larger."""
 
@@ -36,7 +39,7 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="11">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="8" y="17" font-size="13">{escape(title)}</text>',
+        f'<text x="8" y="17" font-size="13">{escape(_XML_CONTROLS.sub("�", title))}</text>',
     ]
     for place, (name, lines) in enumerate(drawn):
         x, y = (place % 2) * _WIDTH, 26 + (place // 2) * _HEIGHT

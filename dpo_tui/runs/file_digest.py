@@ -47,6 +47,6 @@ def digest_of_file(path: Path) -> str:
             while chunk := file.read(_READ_BYTES):
                 digest.update(chunk)
         with contextlib.suppress(OSError):
-            known.mkdir(parents=True, exist_ok=True, mode=0o700)
+            paths.make_private(known)
             write_text_atomic(stored, digest.hexdigest())
         return digest.hexdigest()

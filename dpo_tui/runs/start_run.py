@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpo_tui.errors import RunError
+from dpo_tui.processes.unsloth_environment import interpreter
 from dpo_tui.runs import control_requests, disk_problem
 from dpo_tui.runs.checkpoint_checksums import newest_whole
 from dpo_tui.runs.folder import RunFolder
+from dpo_tui.runs.frozen_config import read_setting
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import is_same_process
 from dpo_tui.runs.resource_change import ResourceChange
@@ -27,6 +29,8 @@ _ORPHAN_DEADLINE = 60.0
 """Seconds to wait for the worker of a killed supervisor, which may still be saving its checkpoint."""
 _ORPHAN_POLL = 0.2
 _WORKER_MODULE = "dpo_tui.train"
+_UNSLOTH = "unsloth"
+"""The provider that has an interpreter of its own."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def start(folder: RunFolder, worker_argv: list[str] | None = None) -> None:
     state = _state(folder)
     if state.attempt:
         raise RunError(f"run {folder.id} was started before", hint=f"Resume it: dpo-tui resume {folder.id}")
-    _launch(folder, state, worker_argv or default_worker_argv(folder, state.python or sys.executable))
+    _require_own(folder)
+    _launch(folder, state, worker_argv or _own_worker_argv(folder))
 
 
 def resume(folder: RunFolder, worker_argv: list[str] | None = None, *, change: ResourceChange | None = None) -> Resumed:
@@ -68,11 +73,12 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None, *, change: R
 
     Args:
         folder: the run.
-        worker_argv: the worker's command; by default that of its last attempt.
+        worker_argv: the worker's command; by default `dpo_tui.train` under the run's interpreter.
         change: other devices, or another number of processes; as before when left out.
 
     Raises:
-        RunError: it is running, or done, someone else resumed it at the same time, or its disk takes nothing.
+        RunError: it is running, or done, someone else resumed it at the same time, its disk takes nothing, or the
+            folder is another user's.
     """
     state = _state(folder)
     if state.status == "done":
@@ -83,13 +89,14 @@ def resume(folder: RunFolder, worker_argv: list[str] | None = None, *, change: R
     status = status_of(folder)
     if status.live:
         raise RunError(f"run {folder.id} is {status.status}: it cannot be resumed meanwhile", hint=_watch(folder))
+    _require_own(folder)
     _require_disk(folder)
     _wait_for_orphan(folder, state)
     # Whoever resumes a run that was paused, and never started since, wants it to start.
     control_requests.clear(folder, control_requests.PAUSE)
     # Before the worker starts, which takes the marker from a damaged checkpoint.
     checkpoint, skipped, compared = newest_whole(folder.checkpoints)
-    _launch(folder, state, worker_argv or _earlier_worker_argv(folder, state), change)
+    _launch(folder, state, worker_argv or _own_worker_argv(folder), change)
     return Resumed(checkpoint, skipped, compared)
 
 
@@ -155,13 +162,29 @@ def _wait_for_orphan(folder: RunFolder, state: State) -> None:
         time.sleep(_ORPHAN_POLL)
 
 
-def _earlier_worker_argv(folder: RunFolder, state: State) -> list[str]:
-    """The command of the last attempt, adapted where the interpreter or the run's folder has moved."""
-    earlier = state.worker_argv or default_worker_argv(folder)
-    if _WORKER_MODULE not in earlier:
-        return list(earlier)
-    python = earlier[0] if os.access(earlier[0], os.X_OK) else sys.executable
-    return default_worker_argv(folder, state.python or python)
+def _own_worker_argv(folder: RunFolder) -> list[str]:
+    """The worker's command, by the provider that the config names.
+
+    Not the command or the interpreter in state.json: a run folder that came from elsewhere would be a program.
+    """
+    python = interpreter() if read_setting(folder.config, "provider") == _UNSLOTH else sys.executable
+    return default_worker_argv(folder, str(python))
+
+
+def _require_own(folder: RunFolder) -> None:
+    """Refuse a run that another user has put into this home: its config decides what is read, loaded and run.
+
+    Whoever owns the folder of all runs may be another id than this process's, as on a network disk or in a container.
+    """
+    try:
+        owner, mine = folder.path.stat().st_uid, {os.geteuid(), folder.path.parent.stat().st_uid}
+    except OSError:
+        return  # what is not there is refused where it is read
+    if owner not in mine:
+        raise RunError(
+            f"run {folder.id} belongs to another user (id {owner}): it is not started",
+            hint=f"Read its config, and start a run of your own: dpo-tui train {folder.config}",
+        )
 
 
 def _watch(folder: RunFolder) -> str:

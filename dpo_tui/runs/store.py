@@ -214,7 +214,7 @@ def new_id(now: float) -> str:
 def _make_home(home: Path) -> None:
     """Make the folder of all runs; a power cut after it keeps the folders that were made."""
     missing = [path for path in (home, *home.parents) if not path.exists()]
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.make_private(home)
     for made in missing:
         fsync_folder(made.parent)
 
@@ -234,7 +234,7 @@ def _fill(folder: RunFolder, config_toml_text: str, state: State) -> bool:
     except FileExistsError:
         return False
     try:
-        draft.control.mkdir()
+        draft.control.mkdir(mode=0o700)
         # Both wait for the disk, for the file and for its entry in the draft's folder.
         write_text_atomic(draft.config, config_toml_text)
         write_state(draft, state)

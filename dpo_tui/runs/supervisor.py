@@ -337,4 +337,5 @@ def _record_end(folder: RunFolder, record: StateWriter, ending: AttemptEnd) -> N
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # what it and the worker write is this user's alone
     sys.exit(main(sys.argv[1:]))

@@ -206,7 +206,7 @@ def save_token(token: str) -> None:
             hint="Nothing was saved. Tokens begin with hf_; copy it again from huggingface.co/settings/tokens.",
         )
     path = token_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    paths.make_private(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # O_EXCL and the mode together: the file is new and its owner's alone before the first byte is in it. Changing the
     # mode of a file that exists would leave a moment in which others can read it.

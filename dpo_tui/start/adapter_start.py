@@ -20,9 +20,9 @@ from dpo_tui.errors import ConfigError
 from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.hub.cache import cached_config
 from dpo_tui.hub.safetensors_header import DamagedFileError, StoredTensor, read_header
-from dpo_tui.paths import expanded
+from dpo_tui.paths import expanded, make_private
 from dpo_tui.processes.torch_tool import run_tool
-from dpo_tui.runs.atomic_files import write_text_atomic
+from dpo_tui.runs.atomic_files import open_private, write_text_atomic
 from dpo_tui.runs.file_digest import digest_of_file, digest_of_files
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.merged_start import MergedStart, start_folder
@@ -283,8 +283,8 @@ def _lock(path: Path) -> Iterator[None]:
     """Hold a lock while one process, and one thread of it, merges: the app checks in one and starts in another."""
     # flock, and not a record lock: that does not keep two threads of one process apart.
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with path.open("a") as file:
+        make_private(path.parent)
+        with open(path, "a", opener=open_private) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
     except OSError as error:

@@ -72,7 +72,7 @@ def save(settings: UserSettings, path: Path | None = None) -> None:
     import tomlkit  # slow to load, and the app's first picture does not need it
 
     path = path or paths.settings()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.make_private(path.parent)
     try:
         document = tomlkit.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -28,7 +28,11 @@ CONFIG = "[training]\nper_device_train_batch_size = 4\ngradient_accumulation_ste
 
 @pytest.fixture(name="home")
 def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A fresh home; whatever a test leaves running in it is killed."""
+    """A fresh home; whatever a test leaves running in it is killed.
+
+    Runs of the stand-in worker go on with it: the product starts none but its own.
+    """
+    monkeypatch.setattr(start_run, "_own_worker_argv", _same_worker_argv)
     monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DPO_TUI_STOP_GRACE", "0.5")
     yield tmp_path / "home"
@@ -41,6 +45,11 @@ def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
             ):
                 with contextlib.suppress(OSError):
                     os.kill(state[f"{who}_pid"], signal.SIGKILL)
+
+
+def _same_worker_argv(folder: RunFolder) -> list[str]:
+    earlier = (read_json(folder.state) or {}).get("worker_argv") or []
+    return list(earlier) if str(WORKER) in earlier else start_run.default_worker_argv(folder)
 
 
 def make(

@@ -12,6 +12,7 @@ from pathlib import Path
 from dpo_tui.errors import RunError
 from dpo_tui.processes.child_environment import child_environment
 from dpo_tui.runs import disk_problem, run_lock
+from dpo_tui.runs.atomic_files import open_private
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 
@@ -49,7 +50,7 @@ def start_detached(argv: list[str], whose: str, role: str, *, lock: Path, output
     folder = lock.parent
     try:
         # Also for reading, by this descriptor: whoever removes the folder meanwhile does not take the words away.
-        output = open(output_file, "a+b")  # noqa: SIM115 - closed by the with below
+        output = open(output_file, "a+b", opener=open_private)  # noqa: SIM115 - closed by the with below
     except OSError as error:
         raise _not_started(f"{whose}: no {role} could be started: {error}", whose, folder) from error
     with output:
@@ -63,6 +64,8 @@ def start_detached(argv: list[str], whose: str, role: str, *, lock: Path, output
                 # Without a controlling terminal, neither its end (SIGHUP) nor its Ctrl-C reaches the process.
                 start_new_session=True,
                 close_fds=True,
+                # What it and the worker write is this user's alone.
+                umask=0o077,
                 env=child_environment(),
             )
         except OSError as error:

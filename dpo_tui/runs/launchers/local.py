@@ -10,7 +10,7 @@ from typing import Any
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs import disk_problem, leftover_processes
-from dpo_tui.runs.atomic_files import lines_from_end, parse_line
+from dpo_tui.runs.atomic_files import lines_from_end, open_private, parse_line
 from dpo_tui.runs.exit_codes import DONE, OUT_OF_MEMORY, STOPPED, WorkerEnd, describe_exit, kernel_oom_kills
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.detached_supervisor import start_detached_supervisor
@@ -82,7 +82,7 @@ class LocalWorker:
         # Sizes before the start: what earlier attempts wrote must not be taken for this one's.
         self._events_before, self._log_before = _size(folder.events), _size(folder.train_log)
         self._oom_before = kernel_oom_kills()
-        with open(folder.train_log, "ab") as log:
+        with open(folder.train_log, "ab", opener=open_private) as log:
             self._process = subprocess.Popen(
                 command.argv,
                 stdin=subprocess.DEVNULL,

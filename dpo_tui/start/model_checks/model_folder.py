@@ -15,6 +15,7 @@ from dpo_tui.hub.safetensors_header import (
     require_content,
 )
 from dpo_tui.text.printable import printable
+from dpo_tui.text.whole_file import MOST_OF_A_MODEL, read_whole
 
 _START = 64
 INDEX = "model.safetensors.index.json"
@@ -66,7 +67,7 @@ class ModelFolder:
                 raise self.error(f"{file} is a link to a file that does not exist", self.download_again(file))
             return None
         try:
-            content = path.read_bytes()
+            content = read_whole(path, MOST_OF_A_MODEL)
             require_content(content[:_START], len(content))
             document = json.loads(content.decode("utf-8-sig"))
         except (OSError, DamagedFileError) as error:

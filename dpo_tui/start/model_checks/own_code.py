@@ -105,7 +105,7 @@ def with_trusted_code(config: Config, packages: WorkerPackages) -> Config:
 def remember_trust(error: UntrustedCodeError) -> None:
     """Keep that the code of a model has been allowed, until it changes."""
     known = _remembered() | {error.digest: {"model": error.model, "time": time.time()}}
-    paths.trusted_code().parent.mkdir(parents=True, exist_ok=True)
+    paths.make_private(paths.trusted_code().parent)
     write_json_atomic(paths.trusted_code(), known)
 
 

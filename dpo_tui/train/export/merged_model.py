@@ -95,10 +95,10 @@ def write_merged_model(
     write_json_atomic(target / "config.json", settings)
     for path in folder.adapter.iterdir():
         if path.is_file() and path.name not in _ADAPTER_FILES:
-            shutil.copy2(path, target / path.name)
+            shutil.copyfile(path, target / path.name)
     for path in (*(base / name for name in _BASE_FILES), *base.glob("LICENSE*")):
         if path.is_file():
-            shutil.copy2(path, target / path.name)
+            shutil.copyfile(path, target / path.name)
     for name in code_files(base):  # without it a model of its own code could not be loaded
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(base / name, target / name)

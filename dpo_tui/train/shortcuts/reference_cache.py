@@ -92,7 +92,7 @@ def store(key: str, logps: ReferenceLogps, limit: int = LIMIT_BYTES) -> None:
     """
     tensors = {name: torch.tensor(values, dtype=torch.float32) for name, values in logps.items()}
     with contextlib.suppress(OSError, SafetensorError):
-        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        paths.make_private(folder())
         # In the same folder, since a rename is atomic within one file system only. Without fsync: a file that a power
         # cut leaves empty fails the check of `load`, and is computed again.
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as temporary:

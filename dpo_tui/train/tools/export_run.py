@@ -129,7 +129,8 @@ def _copy(source: Path, target: Path, what: str) -> None:
         )
     for path in source.iterdir():
         if path.is_file():
-            shutil.copy2(path, target / path.name)
+            # Not copy2: a run's files are private, and the umask says who may read an export.
+            shutil.copyfile(path, target / path.name)
 
 
 def _gguf_plan(config: Config, folder: RunFolder, chosen: "GgufType", place: Path) -> "GgufPlan":

@@ -122,7 +122,7 @@ def store(key: str, dataset: Any, limit: int = LIMIT_BYTES) -> None:
     On a full or read-only disk nothing is stored; the run continues.
     """
     with contextlib.suppress(OSError):
-        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        paths.make_private(folder())
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
             partial = Path(place) / "rows"
             dataset.save_to_disk(partial)
@@ -147,7 +147,7 @@ def store_batches(
     Raises:
         OSError: they cannot be written.
     """
-    folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.make_private(folder())
     with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
         partial = Path(place) / "rows"
         partial.mkdir()
