@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import tempfile
 from contextlib import suppress
@@ -29,9 +30,9 @@ _HOSTILE = (
 )
 
 
-@fault_kind("hostile-control", "an entry of control/ is a folder, a link, a pipe, a socket, or another's")
+@fault_kind("hostile-control", "an entry of control/ is a folder, a link, a pipe, a socket, or another user's file")
 def hostile_control(stage: Stage) -> None:
-    """A request is followed whatever its entry is, and does not come again; nothing that a link names is touched."""
+    """What is no file is no request, and is said to be in the way; nothing that a link names is touched."""
     step = stage.rng.randint(1, 10)
     run = stage.started_at(step)
     request = stage.rng.choice(("stop", "checkpoint", "stop-now"))
@@ -41,18 +42,31 @@ def hostile_control(stage: Stage) -> None:
     how = stage.rng.choice(("folder", "full folder", "link", "link to nothing", "pipe", "socket", "foreign"))
     stage.notes.append(f"{request}: {how}")
     _make(entry, how, outside)
-    if request == "checkpoint":
-        if how != "link to nothing":
-            stage.until(lambda: step in whole_checkpoints(run.checkpoints), "the checkpoint", 20)
-        check_done(stage, run)
-    elif how == "link to nothing":
-        check_done(stage, run)
-    else:
+    is_request = how in {"link", "foreign"}
+    if is_request and request == "checkpoint":
+        stage.until(lambda: step in whole_checkpoints(run.checkpoints), "the checkpoint", 30)
+    if is_request and request != "checkpoint":
         look(stage, run, ["stopped"], ("stopped",))
         go_on(stage, run, options={})
+    else:
+        if not is_request and how != "link to nothing":
+            command = ("checkpoint",) if request == "checkpoint" else ("stop", "--now") if "-" in request else ("stop",)
+            refused = stage.call(*command, run.id)
+            if refused.code == 0 or "control" not in refused.err:
+                stage.wrong([f"reason: `{command[0]}` does not say what is in the way: {refused.err.strip()[:200]}"])
+        check_done(stage, run)
     if outside.read_text() != "not ours":
         stage.wrong(["other file: what a link in control/ names was changed"])
+    if not is_request:
+        _remove(entry)
     finish(stage)
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 @fault_kind("no-control", "control/ is a file, a link to another folder, or gone")
