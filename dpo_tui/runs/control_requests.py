@@ -3,13 +3,10 @@
 They are the only files of a run that other programs than its supervisor and worker write.
 """
 
-import errno
 import os
-from contextlib import suppress
-from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import run_lock
+from dpo_tui.runs import request_files, run_lock
 from dpo_tui.runs.atomic_files import write_text_atomic
 from dpo_tui.runs.contract_version import NewerVersionError
 from dpo_tui.runs.folder import RunFolder
@@ -106,8 +103,8 @@ def accept_changed_data(folder: RunFolder) -> None:
 
 
 def is_requested(folder: RunFolder, request: str) -> bool:
-    """Whether a request is pending. Only a file is one: a folder of that name could never be withdrawn."""
-    return os.path.isfile(folder.control / request)
+    """Whether a request is pending."""
+    return request_files.is_made(folder.control, request)
 
 
 def identity(folder: RunFolder, request: str) -> tuple[int, int] | None:
@@ -126,9 +123,7 @@ def clear(folder: RunFolder, *requests: str) -> None:
         folder: the run.
         *requests: which; all but the one to accept changed data by default.
     """
-    for request in requests or _WITHDRAWN:
-        with suppress(OSError):
-            os.unlink(folder.control / request)
+    request_files.withdraw(folder.control, *(requests or _WITHDRAWN))
 
 
 def require_withdrawn(folder: RunFolder) -> None:
@@ -188,10 +183,6 @@ def _write_reason(folder: RunFolder, reason: str) -> None:
 
 def _request(folder: RunFolder, request: str) -> None:
     try:
-        # An empty file whose name is the request: there is no content that could be torn or read half.
-        folder.control.mkdir(mode=0o700, exist_ok=True)
-        Path(folder.control, request).touch(mode=0o600)
-        if not is_requested(folder, request):
-            raise IsADirectoryError(errno.EISDIR, f"{request} is there, and is no file")
+        request_files.make(folder.control, request)
     except OSError as error:
         raise RunError(f"run {folder.id}: cannot write the request in {folder.control}: {error}") from error

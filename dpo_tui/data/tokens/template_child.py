@@ -20,7 +20,8 @@ Definition = tuple[str, str | None, dict[str, str], datetime | None, float]
 def read_request(stream: BinaryIO) -> Any:
     """Read one request; None at the end."""
     head = stream.read(8)
-    return pickle.loads(stream.read(int.from_bytes(head, "big"))) if len(head) == 8 else None  # noqa: PLR2004, S301
+    # From the process that started this one, by its pipe.
+    return pickle.loads(stream.read(int.from_bytes(head, "big"))) if len(head) == 8 else None  # noqa: PLR2004, S301 - ours
 
 
 def write_request(stream: BinaryIO, request: Any) -> None:

@@ -1,6 +1,7 @@
 """Damaged checkpoints: passed over in favour of an older whole one, by the worker and by everybody else."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from dpo_tui.config.schema import Config
 from dpo_tui.runs.checkpoint_checksums import damaged_file
-from dpo_tui.runs.complete_checkpoints import MARKER, newest_complete
+from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.ranks import Rank
 from dpo_tui.train.worker.checkpoints import checkpoint_to_resume, mark_complete, prune
@@ -147,3 +148,22 @@ def test_a_rank_whose_peer_has_just_found_the_damage_resumes_from_the_same_step(
     monkeypatch.setattr("dpo_tui.train.worker.checkpoints.newest_complete", chosen_before_the_peer_has_looked)
     chosen = checkpoint_to_resume(folder.checkpoints, Journal(folder, Rank(1, 1, 2)))
     assert chosen == folder.checkpoints / "checkpoint-2"
+
+
+def test_older_checkpoints_stay_while_the_disk_does_not_take_one_that_replaces_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "weights").write_text("x")
+        mark_complete(tmp_path / f"checkpoint-{step}")
+
+    def refuse(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        prune(tmp_path, keep=1)
+    assert len(all_checkpoints(tmp_path)) == 2
+    prune(tmp_path, keep=1)
+    assert [path.name for path in all_checkpoints(tmp_path)] == ["checkpoint-2"]
