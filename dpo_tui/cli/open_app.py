@@ -15,8 +15,6 @@ from dpo_tui.cli.run_argument import RUN
 from dpo_tui.errors import UsageError
 
 if TYPE_CHECKING:
-    from textual.app import App
-
     from dpo_tui.views.run_feed import Feed
 
 
@@ -58,14 +56,14 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
     run_and_leave(DpoTui(feed, until_end=until_end))
 
 
-def run_and_leave(app: "App[None]", **options: Any) -> None:
+def run_and_leave(app: Any, **options: Any) -> None:
     """Run an app, and end with it: what its threads still do is waited for a few seconds, and no longer.
 
     `App.run` waits without end for threads, which Python cannot stop: one that reads data for hours, or a driver that
     hangs, would hold a terminal in which nothing is shown any more.
 
     Args:
-        app: what to run.
+        app: what to run, an app of Textual's.
         **options: of ``App.run_async``.
     """
     import asyncio
