@@ -139,11 +139,8 @@ def _progress_text(status: Status) -> str:
     phase = printable(str(progress.get("phase", "")), single_line=True)
     if phase == "train" and position:
         return position
-    done, total, unit = (
-        progress.get("done"),
-        progress.get("total"),
-        printable(str(progress.get("unit") or ""), single_line=True),
-    )
+    done, total = progress.get("done"), progress.get("total")
+    unit = printable(str(progress.get("unit") or ""), single_line=True)
     counted = f" {done:,.0f}/{total:,.0f} {unit}".rstrip() if done and total else ""
     return f"{position + ' · ' if position else ''}{PHASES.get(phase, phase)}{counted}"
 

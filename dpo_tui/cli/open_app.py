@@ -4,9 +4,10 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +16,10 @@ from dpo_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from dpo_tui.views.run_feed import Feed
+
+
+_PATIENCE = 5.0
+"""Seconds for which threads of the app may go on after it."""
 
 
 def can_show_app() -> bool:
@@ -48,7 +53,37 @@ def open_app(feed: "Feed | None" = None, *, until_end: bool = False) -> None:
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from dpo_tui.app import DpoTui
 
-    DpoTui(feed, until_end=until_end).run()
+    run_and_leave(DpoTui(feed, until_end=until_end))
+
+
+def run_and_leave(app: Any, **options: Any) -> None:
+    """Run an app, and end with it: what its threads still do is waited for a few seconds, and no longer.
+
+    `App.run` waits without end for threads, which Python cannot stop: one that reads data for hours, or a driver that
+    hangs, would hold a terminal in which nothing is shown any more.
+
+    Args:
+        app: what to run, an app of Textual's.
+        **options: of ``App.run_async``.
+    """
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    runner = asyncio.Runner()
+    threads = ThreadPoolExecutor(thread_name_prefix="app")
+    runner.get_loop().set_default_executor(threads)
+    runner.run(app.run_async(**options))
+    threads.shutdown(wait=False, cancel_futures=True)
+    deadline = time.monotonic() + _PATIENCE
+    others = [one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon]
+    for thread in others:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in others):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        # Children end with this process, and files are replaced as a whole: nothing is left half done.
+        os._exit(0)
+    runner.close()
 
 
 @click.command()

@@ -34,6 +34,7 @@ Origin = Literal["default", "file", "command line", "profile"]
 _MOST = 1 << 20
 """Bytes of a config; PyYAML takes some ten seconds for that many."""
 _MOST_VALUES = 100_000
+_MOST_SETTINGS = 500
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,9 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
     raw = parser(path, text)
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path}: expected settings by name, found a {type(raw).__name__}")
+    count = len(raw) + sum(len(table) for table in raw.values() if isinstance(table, Mapping))
+    if count > _MOST_SETTINGS:  # what is meant by each is looked for among all names, and the line that it is on
+        raise ConfigError(f"{path}: has {count:,} settings, and no config has more than {_MOST_SETTINGS:,}")
     return {str(key): value for key, value in raw.items()}
 
 

@@ -44,7 +44,13 @@ class JudgingPlan:
 
     @staticmethod
     def of(document: dict[str, Any]) -> "JudgingPlan":
-        """Read the document of a plan; earlier ones have no ``caution`` and no ``tools``."""
+        """Read the document of a plan; earlier ones have no ``caution`` and no ``tools``.
+
+        Raises:
+            Exception: it is no plan.
+        """
+        if not all(isinstance(message, dict) for prompt in document["prompts"] for message in prompt):
+            raise TypeError("a prompt is no conversation")
         held_out = bool(document["held_out"])
         return JudgingPlan(
             seed=str(document["seed"]),
@@ -58,13 +64,32 @@ class JudgingPlan:
 
 def read_plan(run: RunFolder) -> JudgingPlan | None:
     """Return the plan of a run's judging; None where nobody has begun to judge it."""
-    document = read_json(_file(run, "plan.json"))
+    document = _read_document(run)
     return None if document is None else JudgingPlan.of(document)
+
+
+def _read_document(run: RunFolder) -> dict[str, Any] | None:
+    """The document of a plan; None where there is none.
+
+    Raises:
+        DataError: it is damaged, or no plan.
+    """
+    file = _file(run, "plan.json")
+    document = read_json(file)
+    try:
+        if document is not None:
+            JudgingPlan.of(document)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"{file}: is not the plan of a judging: {type(error).__name__}: {error}",
+            hint=f"Remove {file.parent} to judge anew; it holds the answers and verdicts.",
+        ) from None
+    return document
 
 
 def make_plan(run: RunFolder, count: int, max_new_tokens: int, seed: str | None) -> JudgingPlan:
     """Return the plan of a run's judging, made or extended where it has too few prompts; see :meth:`Session.open`."""
-    document = read_json(_file(run, "plan.json"))
+    document = _read_document(run)
     if document is not None and seed is not None and str(document["seed"]) != seed:
         raise UsageError(
             f"the judging of run {run.id} began with the seed {document['seed']}",

@@ -7,11 +7,9 @@ out is a fault, as is more than ten seconds or some hundred megabytes.
 import contextlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from dpo_tui.config import files
 from dpo_tui.data.load_demonstrations import load_demonstrations
@@ -330,11 +328,6 @@ SEEDS: dict[str, list[bytes]] = {
 }
 
 
-def clean(folder: Path) -> None:
-    """Remove a folder of findings."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def kind_of(error: BaseException) -> str:
     """What an error is, and the deepest place of ours that it comes from: errors of one kind are one fault."""
     place, trace = "", error.__traceback__
@@ -344,8 +337,3 @@ def kind_of(error: BaseException) -> str:
             place = f"{name.rpartition(f'{os.sep}dpo_tui{os.sep}')[2]}:{trace.tb_lineno}"
         trace = trace.tb_next
     return f"{type(error).__name__} at {place or 'no place of ours'}"
-
-
-def any_value(value: Any) -> bytes:
-    """A value as JSON, for generated documents."""
-    return json.dumps(value).encode()

@@ -1,11 +1,11 @@
 """What the files of a tokenizer and its model say of special tokens, without transformers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dpo_tui.errors import ConfigError, DataError
 from dpo_tui.text.whole_file import MOST_OF_A_MODEL, read_whole
@@ -13,6 +13,7 @@ from dpo_tui.text.whole_file import MOST_OF_A_MODEL, read_whole
 if TYPE_CHECKING:  # `inspect` starts without pydantic
     from dpo_tui.config.schema import Config
 
+Result = TypeVar("Result")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Classes without special tokens of their own: what their files do not name is not there.
 _PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -38,6 +39,22 @@ class TemplateSettings:
         return cls(config.chat_template, config.chat_template_kwargs, config.eos_token)
 
 
+def _or_refuse(read: Callable[["TokenizerSettings"], Result]) -> Callable[["TokenizerSettings"], Result]:
+    """Have a reader of a tokenizer's files name them where they hold something else than the libraries write."""
+
+    @wraps(read)
+    def checked(settings: "TokenizerSettings") -> Result:
+        try:
+            return read(settings)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise DataError(
+                f"{settings.folder}: the tokenizer's files are damaged: {type(error).__name__}: {error}",
+                hint="Download the model's tokenizer again.",
+            ) from error
+
+    return checked
+
+
 class TokenizerSettings:
     """The settings of a tokenizer in a model's folder; the vocabulary is read when it is asked for.
 
@@ -52,6 +69,7 @@ class TokenizerSettings:
         self._config = read_object(folder / "tokenizer_config.json")
 
     @cached_property
+    @_or_refuse
     def special_tokens(self) -> dict[str, str]:
         """The special tokens by name, from tokenizer_config.json and the older special_tokens_map.json."""
         named: dict[str, str] = {}
@@ -80,6 +98,7 @@ class TokenizerSettings:
         return self._config.get("tokenizer_class") in _PLAIN_CLASSES or needed <= self._config.keys()
 
     @cached_property
+    @_or_refuse
     def added_tokens(self) -> dict[int, str]:
         """The tokens that text is split at before anything else, by id, special ones first."""
         entries = self._config.get("added_tokens_decoder")
@@ -91,6 +110,7 @@ class TokenizerSettings:
         return {number: str(entry.get("content")) for number, entry in known}
 
     @cached_property
+    @_or_refuse
     def stop_tokens(self) -> tuple[str, ...]:
         """The texts of the tokens that end generation by the model's own settings; empty where they name none."""
         found = read_object(self.folder / "generation_config.json").get("eos_token_id")
@@ -116,6 +136,7 @@ class TokenizerSettings:
         return next((text for text, other in self._vocabulary.items() if other == number), None)
 
     @cached_property
+    @_or_refuse
     def _vocabulary(self) -> dict[str, int]:
         vocabulary = (self._tokenizer.get("model") or {}).get("vocab")
         if isinstance(vocabulary, dict):

@@ -1,7 +1,9 @@
 """Doctor checks of main memory, container limits, disks and the clock."""
 
 import os
+import shlex
 import shutil
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -59,6 +61,25 @@ def disk_for_runs(facts: MachineFacts) -> DoctorFinding:
     except HomeError as error:
         return DoctorFinding("disk-runs", "fail", error.message, fix)
     return _disk("disk-runs", home, _HOME_GB, "checkpoints and logs", fix)
+
+
+@check
+def home_privacy(facts: MachineFacts) -> DoctorFinding | None:
+    """Whether others may write into the home folder: who can change a run's config decides what is loaded and run."""
+    try:
+        home = paths.home()
+        open_folders = [path for path in (home, home / "runs") if path.is_dir() and path.stat().st_mode & stat.S_IWOTH]
+    except (HomeError, OSError):
+        return None  # the check of the disk says so
+    if not open_folders:
+        return None
+    named = " and ".join(map(str, open_folders))
+    return DoctorFinding(
+        "home-privacy",
+        "warn",
+        f"Anyone on this machine can write into {named}, and so change what runs load and start.",
+        f"chmod -R go-rwx {shlex.quote(str(home))}",
+    )
 
 
 @check

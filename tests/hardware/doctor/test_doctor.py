@@ -193,3 +193,12 @@ def test_the_command_answers_with_a_list_and_fails_when_a_check_fails(tmp_path: 
     assert {"python", "packages", "torch", "gpu", "memory", "disk-runs", "clock", "terminal"} <= set(statuses)
     assert statuses["gpu"] == "fail"
     assert finished.returncode == 1
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o700, False), (0o755, False), (0o777, True), (0o1777, True)])
+def test_a_home_that_anyone_can_write_into_is_told(home: Path, mode: int, told: bool) -> None:
+    home.mkdir()
+    home.chmod(mode)
+    found = findings()
+    assert ("home-privacy" in found) is told
+    assert not told or (str(home) in found["home-privacy"].message and "chmod" in found["home-privacy"].fix)
