@@ -49,11 +49,9 @@ def zeroed_tail(stage: Stage) -> None:
 def damaged_checkpoint(stage: Stage) -> None:
     """An older whole one is named, and gone on from."""
     run = ended_at(stage, stage.rng.randint(7, 11))
-    newest, older = run.checkpoints / "checkpoint-6", 3
-    if stage.last_step(run) >= 9:
-        newest, older = run.checkpoints / "checkpoint-9", 6
-    damage(stage, newest)
-    go_on(stage, run, options={}, right=[older])
+    steps = [0, *checks.whole_checkpoints(run.checkpoints)]
+    damage(stage, run.checkpoints / f"checkpoint-{steps[-1]}")
+    go_on(stage, run, options={}, right=[steps[-2]])
     finish(stage)
 
 

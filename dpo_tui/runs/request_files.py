@@ -5,6 +5,7 @@ The name is the request: there is no content that could be torn or read half.
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +18,11 @@ def make(control: Path, name: str) -> None:
     """
     control.mkdir(mode=0o700, exist_ok=True)
     (control / name).touch(mode=0o600)
-    if not is_made(control, name):
+    try:
+        mode = os.stat(control / name).st_mode
+    except FileNotFoundError:
+        return  # it has been followed already
+    if not stat.S_ISREG(mode):
         raise IsADirectoryError(errno.EISDIR, f"{name} is there, and is no file")
 
 

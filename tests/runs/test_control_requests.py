@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,3 +197,17 @@ def test_a_request_to_save_that_cannot_be_removed_is_followed_once(monkeypatch: 
     assert [requests.take_requests().checkpoint for _ in range(3)] == [True, False, False]
     os.utime(folder.control / "checkpoint", ns=(1, 1))
     assert requests.take_requests().checkpoint, "asked anew"
+
+
+def test_a_request_that_is_followed_before_anybody_looks_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that waits for its turn takes it within a moment; `stop` said that something is in the way."""
+    folder = make()
+    touch = Path.touch
+
+    def touched_and_followed(path: Path, *arguments: Any, **options: Any) -> None:
+        touch(path, *arguments, **options)
+        path.unlink()
+
+    monkeypatch.setattr(Path, "touch", touched_and_followed)
+    control_requests.request_stop(folder)
+    assert not (folder.control / "stop").exists()

@@ -20,8 +20,9 @@ Definition = tuple[str, str | None, dict[str, str], datetime | None, float]
 def read_request(stream: BinaryIO) -> Any:
     """Read one request; None at the end."""
     head = stream.read(8)
-    # From the process that started this one, by its pipe.
-    return pickle.loads(stream.read(int.from_bytes(head, "big"))) if len(head) == 8 else None  # noqa: PLR2004, S301 - ours
+    if len(head) < 8:  # noqa: PLR2004 - it ends in the middle of a length
+        return None
+    return pickle.loads(stream.read(int.from_bytes(head, "big")))  # noqa: S301 - of the process that started this one
 
 
 def write_request(stream: BinaryIO, request: Any) -> None:
