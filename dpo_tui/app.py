@@ -170,7 +170,7 @@ class DpoTui(ImprovementRoutes):
     def _publish_changes(self) -> None:
         """Redraw the Runs screen, and notify the user of runs that ended or stalled, as the settings say."""
         self.runs_changed.publish(None)
-        for notice in self._status_changes.changes(self.run_list.summaries):
+        for notice in self._status_changes.changes(self.run_list.summaries, self.run_list.groups):
             self.notify(notice.text, title="dpo-tui", markup=False)
             if self.settings.bell:
                 self.bell()

@@ -8,29 +8,14 @@ of its rounds are ordinary runs, each in a group of its round.
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpo_tui.groups.driven_folder import DrivenFolder
+
 CONTRACT_VERSION = 1
 """The version of the contract that this package writes, and the newest that it reads."""
 
 
-@dataclass(frozen=True)
-class ImprovementFolder:
-    """One improvement's folder; the properties name its files, which may not exist yet.
-
-    Args:
-        path: the folder itself.
-    """
-
-    path: Path
-
-    @property
-    def id(self) -> str:
-        """The improvement's id, of the same form as a run's."""
-        return self.path.name
-
-    @property
-    def plan(self) -> Path:
-        """What was asked for, frozen: see `dpo_tui.improve.improvement_plan`."""
-        return self.path / "plan.json"
+class ImprovementFolder(DrivenFolder):
+    """One improvement's folder: its plan is that of `improvement_plan`, its state that of `improvement_state`."""
 
     @property
     def config(self) -> Path:
@@ -41,31 +26,6 @@ class ImprovementFolder:
     def prompts(self) -> Path:
         """Its prompts, one a line, each with whether it is held out."""
         return self.path / "prompts.jsonl"
-
-    @property
-    def state(self) -> Path:
-        """What has become of it, written by the driver: see `dpo_tui.improve.improvement_state`."""
-        return self.path / "state.json"
-
-    @property
-    def events(self) -> Path:
-        """The driver's events, append-only."""
-        return self.path / "events.jsonl"
-
-    @property
-    def driver_output(self) -> Path:
-        """Standard output and error of the driver; empty unless something went wrong."""
-        return self.path / "driver.log"
-
-    @property
-    def lock(self) -> Path:
-        """Locked by the driver while it lives. Only `dpo_tui.runs.run_lock` may open it."""
-        return self.path / "driver.lock"
-
-    @property
-    def control(self) -> Path:
-        """Request files: ``stop``, ``stop-now``."""
-        return self.path / "control"
 
     @property
     def start_answers(self) -> Path:

@@ -59,7 +59,7 @@ class WinRate:
 
     def summary(self) -> str:
         """Return the win rate, its interval and what follows from it, as sentences."""
-        rest = f"{self.tie} ties, {self.both_bad} both bad, {self.same} the same."
+        rest = f"{self.tie} tie{'' if self.tie == 1 else 's'}, {self.both_bad} both bad, {self.same} the same."
         if self.of_other_prompts:
             rest += f" Not counted: {self.of_other_prompts} earlier verdicts of prompts that are not judged any more."
         if self.rate is None or self.interval is None:

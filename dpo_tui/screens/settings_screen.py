@@ -32,7 +32,7 @@ _HELP = {
     "ascii": "Draw charts and glyphs in ASCII. auto looks at the locale.",
     "bell": "Ring the terminal's bell when a run is done, fails or stalls.",
     "desktop": "Ask the terminal for a desktop notice (OSC 9) then; many terminals pass it on, also through SSH.",
-    "webhook": "A URL that receives a JSON POST then: run, name, status, reason.",
+    "webhook": "A URL that receives a JSON POST then: run, kind, name, status, reason.",
     "token": "The Hugging Face token for gated models. It is written to the hub client's own file with mode 0600, and "
     "is never shown or copied into a run.",
 }

@@ -1,4 +1,4 @@
-"""Notifications that a run ended or stalled: the status changes that cause one, and desktop and webhook delivery."""
+"""Notifications that a run, sweep or improvement ended or stalled: their causes, and desktop and webhook delivery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dpo_tui.http_post import PostError, post_json
 from dpo_tui.runs.status_names import LIVE
 from dpo_tui.text.printable import printable
+from dpo_tui.views.group_row import RunGroup
 from dpo_tui.views.run_list import RunSummary
 
 NOTIFIED = frozenset({"done", "failed", "stalled", "lost"})
@@ -16,43 +17,53 @@ _TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One status change of a run.
+    """One status change of a run, a sweep or an improvement.
 
     Args:
-        run: the run's id.
+        run: its id.
         name: the user's name for it.
         status: its new status.
         reason: why, in one line; empty when unknown.
+        kind: ``run``, ``sweep`` or ``improvement``.
     """
 
     run: str
     name: str
     status: str
     reason: str = ""
+    kind: str = "run"
 
     @property
     def text(self) -> str:
         """One printable line of at most 200 characters."""
+        kind = "" if self.kind == "run" else f"{self.kind} "
         reason = f": {self.reason}" if self.reason else ""
-        return printable(f"{self.name} is {self.status}{reason}", single_line=True)[:200]
+        return printable(f"{kind}{self.name} is {self.status}{reason}", single_line=True)[:200]
 
 
 class StatusChangeDetector:
-    """Compares the statuses of runs with those of the last call."""
+    """Compares the statuses of runs, sweeps and improvements with those of the last call."""
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}
 
-    def changes(self, runs: Sequence[RunSummary]) -> list[Notification]:
-        """The runs that were live at the last call and have a status of `NOTIFIED` now."""
-        notifications = []
-        for run in runs:
-            before = self._seen.get(run.id)
-            if before in LIVE and run.status != before and run.status in NOTIFIED:
-                reason = str(run.about.get("reason") or "").partition("\n")[0]
-                notifications.append(Notification(run.id, run.name, run.status, reason))
-        self._seen = {run.id: run.status for run in runs}
+    def changes(self, runs: Sequence[RunSummary], groups: Sequence[RunGroup] = ()) -> list[Notification]:
+        """What was live at the last call and has a status of `NOTIFIED` now: runs first, then groups."""
+        now = [
+            *(Notification(one.id, one.name, one.status, _first_line(one.about.get("reason"))) for one in runs),
+            *(Notification(one.key, one.name, one.status, _first_line(one.note), one.kind) for one in groups),
+        ]
+        notifications = [
+            one
+            for one in now
+            if (before := self._seen.get(one.run)) in LIVE and one.status != before and one.status in NOTIFIED
+        ]
+        self._seen = {one.run: one.status for one in now}
         return notifications
+
+
+def _first_line(text: object) -> str:
+    return str(text or "").partition("\n")[0]
 
 
 def desktop_sequence(notification: Notification) -> str:
@@ -69,6 +80,7 @@ def post(url: str, notification: Notification) -> None:
     """
     body = {
         "run": notification.run,
+        "kind": notification.kind,
         "name": notification.name,
         "status": notification.status,
         "reason": notification.reason,

@@ -213,7 +213,7 @@ def _reproduce(figures: Mapping[str, Any]) -> Iterator[str]:
 def win_text(wins: Mapping[str, Any]) -> str:
     """A win rate in words, with what follows from it."""
     decided = wins["tuned"] + wins["base"]
-    rest = f"{wins['tie']} ties, {wins['same']} the same"
+    rest = f"{wins['tie']} tie{'' if wins['tie'] == 1 else 's'}, {wins['same']} the same"
     if not decided:
         return f"no verdict for either side ({rest})"
     low, high = wins["interval"]

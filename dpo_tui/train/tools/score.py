@@ -22,13 +22,14 @@ from dpo_tui.errors import TrainingError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.train.evaluation.generation import GeneratedAnswer, eos_token_ids, prompt_token_ids
 from dpo_tui.train.evaluation.kl import answer_logps
+from dpo_tui.train.model.checked_loading import load_checked
 from dpo_tui.train.model.device import choose_device
 from dpo_tui.train.model.limited_rendering import limit_rendering
 from dpo_tui.train.model.loaded_run import LoadedRun, config_of, load_run
 from dpo_tui.train.tools.json_service import Send, serve
 
-_MOST_TOKENS = 4096
-"""Longer conversations are truncated for the reward model."""
+_UNLIMITED = 10**9
+"""A tokenizer whose files name no longest text says 10**30."""
 
 
 class Scorer:
@@ -68,9 +69,13 @@ class Scorer:
     def _load_reward_model(self, name: str) -> dict[str, Any]:
         device = choose_device(from_values({"model_name": name, "dataset": "-"}))
         options = {"device_map": {"": 0}} if device.kind == "cuda" else {}
-        model = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=device.dtype, trust_remote_code=False, **options
-        )
+        try:
+            # A causal model loads as a classifier too, with a head of random numbers.
+            model = load_checked(
+                AutoModelForSequenceClassification, name, warn=_say_on_stderr, dtype=device.dtype, **options
+            )
+        except TrainingError as error:
+            raise TrainingError(error.message, hint="name a reward model that was saved whole") from error
         if model.config.num_labels != 1:
             raise TrainingError(
                 f"{name} gives {model.config.num_labels} numbers, a reward model gives one",
@@ -96,15 +101,37 @@ def _dpo_reward(loaded: LoadedRun, beta: float, item: dict[str, Any]) -> float:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _reward_model_score(reward_model: tuple[Any, Any], item: dict[str, Any]) -> float:
-    """Return the output of a reward model (and its tokenizer) for a conversation that ends with the answer."""
+    """Return the output of a reward model (and its tokenizer) for a conversation that ends with the answer.
+
+    Raises:
+        TrainingError: the conversation is longer than the model can read.
+    """
     model, tokenizer = reward_model
     conversation = [*item["messages"], {"role": "assistant", "content": item["answer"]}]
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(conversation, tokenize=False)
+        # Not as text: the template has the special tokens, and the tokenizer would add them a second time.
+        inputs = tokenizer.apply_chat_template(conversation, return_dict=True, return_tensors="pt")
     else:
         text = "\n\n".join(f"{message['role']}: {message['content']}" for message in conversation)
-    inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=_MOST_TOKENS).to(model.device)
-    return float(model(**inputs).logits[0, 0])
+        inputs = tokenizer(text, return_tensors="pt")
+    tokens, most = inputs["input_ids"].shape[1], _longest_text(model, tokenizer)
+    if tokens > most:
+        raise TrainingError(
+            f"prompt {item['id']} with an answer of {len(item['answer']):,} characters has {tokens:,} tokens, and the "
+            f"reward model reads at most {most:,}",
+            hint="leave that prompt out, ask for shorter answers, or take a reward model that reads more",
+        )
+    return float(model(**inputs.to(model.device)).logits[0, 0])
+
+
+def _longest_text(model: Any, tokenizer: Any) -> int:
+    """Return how many tokens a model can read, as its config and its tokenizer say."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return min(limit for limit in (positions, tokenizer.model_max_length, _UNLIMITED) if limit and limit > 0)
+
+
+def _say_on_stderr(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
 
 
 if __name__ == "__main__":
