@@ -11,7 +11,7 @@ _SEVERAL_DEVICES = "[compute] gpus, gpu_count and distributed say which GPUs tra
 _CHECKPOINTS = "checkpoints are made so that a run can resume; save_steps and save_total_limit are in [training]"
 _RESUME = "`dpo-tui resume RUN` continues from the newest complete checkpoint"
 _PROGRESS = "dpo-tui writes metrics and progress itself"
-_PRECISION = "the precision follows bf16 in [model] and the device"
+_PRECISION = "the precision follows bf16 and fp16 in [model] and the device"
 _PLACED = "the model is loaded whole onto the device that [compute] gpus chooses"
 LOGIN = "`hf auth login`, or HF_TOKEN in the environment; a config is kept in the run folder as it is"
 
@@ -22,7 +22,6 @@ SETTING_FOR: Mapping[str, Mapping[str, str]] = {
         "run_name": "name",
         "activation_checkpointing": "gradient_checkpointing",
         "chat_template_path": "chat_template",
-        "fp16": "bf16",
         "load_best_model_at_end": "load_best",
         "metric_for_best_model": "load_best",
     },
