@@ -111,7 +111,6 @@ DEFAULTS: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "per_device_train_batch_size": 1,
     "num_train_epochs": 1,
-    "warmup_ratio": 0.03,
     "eval_split": 0.0,
     "max_seq_length": 512,
     "gradient_checkpointing": False,
@@ -137,12 +136,10 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     if not raw.get("rl"):
         conversion.values["strategy"] = "sft"
     foreign = {key for key in raw if key.startswith(("wandb_", "mlflow_", "comet_"))}
-    trackers = dict.fromkeys(foreign, "trackers are named in report_to, and set up by their own variables")
+    dropped = DROPPED | dict.fromkeys(foreign, "trackers are named in report_to, and set up by their own variables")
     arguments = arguments_of(raw["rl"]) if raw.get("rl") else "SFTConfig"
-    convert_keys(
-        conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped={**DROPPED, **trackers}, arguments=arguments
-    )
-    fill_in_warmup(conversion, DEFAULTS["warmup_ratio"])
+    convert_keys(conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped=dropped, arguments=arguments)
+    fill_in_warmup(conversion)
     conversion.fill_in(DEFAULTS, "Axolotl")
     if (key := "excess_length_strategy") not in raw:
         conversion.drop(key, f"Axolotl's default, 'drop': {LONG_ROWS}")
