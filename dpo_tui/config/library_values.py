@@ -86,7 +86,7 @@ def value_problem(table: str, name: str, field: LibraryField, config: Config, si
 
 
 def _is_of_another_type(value: Any, annotation: str) -> bool:
-    """Whether a value is none of the listed ones because the field may have another type: a switch, a table, nothing."""
+    """Whether a value is not one of those listed because the field takes another type, a switch, a table or nothing."""
     if value is None:
         return True
     word = {bool: "bool", dict: "dict"}.get(type(value))
