@@ -17,6 +17,8 @@ def fill_in_warmup(conversion: Conversion) -> None:
     if "warmup_steps" in values or "warmup_ratio" in values:
         return
     steps = values.get("max_steps")
+    name: str
+    value: float
     if isinstance(steps, int) and int(_SHARE * steps) > _MOST_STEPS:
         name, value = "warmup_steps", _MOST_STEPS
         why = f"Axolotl's default, {_SHARE:.0%} of the steps and at most {_MOST_STEPS}"
