@@ -48,6 +48,8 @@ def _configuration(result: EstimateResult) -> list[str]:
         if config.use_4bit
         else loaded.short_title
         if loaded
+        else "fp16"
+        if config.fp16 and result.device == "cuda"
         else "bf16"
         if config.bf16 and result.device == "cuda"
         else "fp32"

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dpo_tui.config.late_values import late_problem
 from dpo_tui.config.library_fields import LibraryField, package_root, parsed, transformers_fields
 from dpo_tui.config.optimiser_arguments import optim_args_problem
 from dpo_tui.config.same_meaning import nearest
@@ -64,6 +65,8 @@ def value_problem(table: str, name: str, field: LibraryField, config: Config, si
         site: the site-packages of another interpreter; None for this one's libraries.
     """
     value = _from_text(getattr(config, table)[name]) if name in _JSON_TABLES else getattr(config, table)[name]
+    if late := late_problem(table, name, getattr(config, table)[name], field.annotation, config):
+        return late
     if table == "trl" and name == "lr_scheduler_kwargs":
         return _schedule_problem(str(config.trl.get("lr_scheduler_type", config.lr_scheduler_type)), value, site)
     if table == "trl" and name == "optim_args":
@@ -75,11 +78,19 @@ def value_problem(table: str, name: str, field: LibraryField, config: Config, si
     allowed = _allowed(name, field, site)
     given = value.split() if name == "debug" and isinstance(value, str) else value
     for one in given if isinstance(given, list) else [given]:
-        if allowed and one not in allowed and not isinstance(one, bool | dict | None):
+        if allowed and one not in allowed and not _is_of_another_type(one, field.annotation):
             near = nearest(str(one), allowed)
             shown = ", ".join(allowed[:_MOST_SHOWN]) + (" …" if len(allowed) > _MOST_SHOWN else "")
             return f"must be one of {shown}" + (f"; did you mean {near}?" if near else "")
     return _optimiser_problem(value, config, site) if table == "trl" and name == "optim" else ""
+
+
+def _is_of_another_type(value: Any, annotation: str) -> bool:
+    """Whether a value is not one of those listed because the field takes another type, a switch, a table or nothing."""
+    if value is None:
+        return True
+    word = {bool: "bool", dict: "dict"}.get(type(value))
+    return word is not None and word in annotation
 
 
 def _allowed(name: str, field: LibraryField, site: Path | None) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ from dpo_tui.paths import expanded
 from dpo_tui.processes import unsloth_environment
 from dpo_tui.strategies.registry import strategy_of
 
-_MERGE_LACKS = ("bias", "lora_bias", "trainable_token_indices", "target_parameters", "ensure_weight_tying")
+_MERGE_LACKS = ("bias", "lora_bias", "trainable_token_indices", "ensure_weight_tying")
 """Fields of an adapter that `dpo_tui.train.export.adapted_layers` cannot merge."""
 
 

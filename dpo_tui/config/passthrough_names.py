@@ -11,7 +11,8 @@ _SEVERAL_DEVICES = "[compute] gpus, gpu_count and distributed say which GPUs tra
 _CHECKPOINTS = "checkpoints are made so that a run can resume; save_steps and save_total_limit are in [training]"
 _RESUME = "`dpo-tui resume RUN` continues from the newest complete checkpoint"
 _PROGRESS = "dpo-tui writes metrics and progress itself"
-_PRECISION = "the precision follows bf16 in [model] and the device"
+_PRECISION = "the precision follows bf16 and fp16 in [model] and the device"
+_ROUNDED = "the evaluation after the last step would round the weights themselves, which are saved behind it"
 _PLACED = "the model is loaded whole onto the device that [compute] gpus chooses"
 LOGIN = "`hf auth login`, or HF_TOKEN in the environment; a config is kept in the run folder as it is"
 
@@ -22,7 +23,6 @@ SETTING_FOR: Mapping[str, Mapping[str, str]] = {
         "run_name": "name",
         "activation_checkpointing": "gradient_checkpointing",
         "chat_template_path": "chat_template",
-        "fp16": "bf16",
         "load_best_model_at_end": "load_best",
         "metric_for_best_model": "load_best",
     },
@@ -87,6 +87,9 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "padding_free": "does nothing for preferences since TRL 0.29; packing, in [sft], fills sequences in stage one",
         "use_liger_kernel": "is deprecated in TRL; the LM head is computed only where a token is scored anyway",
         "liger_kernel_config": "belongs to use_liger_kernel, which is deprecated in TRL",
+        "fp16_full_eval": _ROUNDED,
+        "bf16_full_eval": _ROUNDED,
+        "length_column_name": "lengths are counted; group_by_length in [training] needs no column of them",
         "label_smoothing_factor": "does nothing here; label_smoothing in [dpo] belongs to the losses that have it",
     },
     "peft": {

@@ -101,6 +101,13 @@ RECIPES: dict[str, Recipe] = {
             {"strategy": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "cpo_alpha": 0.0, "learning_rate": _ADAPTER_RATE},
         ),
         Recipe(
+            "cpo",
+            "CPO",
+            "when the chosen answers are better than the model's own, and it should learn to write them; no reference",
+            "Xu et al. 2024, arXiv 2401.08417; β and rate of their training script, for an adapter and one epoch",
+            {"strategy": "cpo", "beta": 0.1, "cpo_alpha": 1.0, "learning_rate": 1e-4},
+        ),
+        Recipe(
             "orpo",
             "ORPO",
             "for a base model without a stage of fine-tuning before it, or when memory is short",

@@ -60,6 +60,14 @@ def one_warmup(config: Config) -> ConfigProblem | None:
 
 
 @rule
+def one_precision(config: Config) -> ConfigProblem | None:
+    """Transformers raises when it makes the arguments: a run computes in one of them."""
+    if not (config.fp16 and config.bf16):
+        return None
+    return ConfigProblem("fp16", True, "bf16 is on too, which it is unless set; with fp16 = true set bf16 = false")
+
+
+@rule
 def lora_plus_needs_an_adapter(config: Config) -> ConfigProblem | None:
     """Nothing would read it: the optimizer is chosen by our subclasses of TRL's trainers."""
     if config.loraplus_lr_ratio is None:

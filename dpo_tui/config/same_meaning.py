@@ -44,7 +44,7 @@ SAME_SETTING = {
     "attn_impl": "attn_implementation",
     "flash_attn": "attn_implementation",
     "flash_attention": "attn_implementation",
-    "fp16": "bf16",
+    "float16": "fp16",
     "mixed_precision": "bf16",
     "dtype": "bf16",
     "torch_dtype": "bf16",

@@ -49,6 +49,7 @@ _LOADING = (
     "model_revision",
     "use_4bit",
     "bf16",
+    "fp16",
     "trust_remote_code",
     "attn_implementation",
     "chat_template",

@@ -170,13 +170,61 @@ MIN_LR = {"lr_scheduler_type": "cosine_with_min_lr"}
         ({"strategy": "sft"}, {"packing_strategy": "best"}, "must be one of bfd, bfd_split, wrapped"),
         ({}, {"eval_accumulation_steps": 0}, "must be at least 1"),
         ({}, {"pad_to_multiple_of": 0}, "must be at least 1"),
-        ({}, {"dataloader_prefetch_factor": 0}, "must be at least 1"),
+        ({"dataloader_num_workers": 1}, {"dataloader_prefetch_factor": 0}, "must be at least 1"),
+        ({}, {"dataloader_prefetch_factor": 2}, "needs dataloader_num_workers above 0"),
+        ({}, {"dataloader_persistent_workers": True}, "needs dataloader_num_workers above 0"),
+        ({}, {"accelerator_config": "abc"}, "must be a table"),
+        ({}, {"lr_scheduler_kwargs": "abc"}, "must be a table"),
+        ({}, {"gradient_checkpointing_kwargs": "abc"}, "must be a table"),
+        ({}, {"gradient_checkpointing_kwargs": {"reentrant": False}}, "has reentrant, and checkpointing takes"),
+        (
+            {"gradient_checkpointing": False},
+            {"activation_checkpointing_kwargs": {"use_reentrant": False}},
+            "does nothing with gradient_checkpointing = false",
+        ),
+        (
+            {},
+            {
+                "gradient_checkpointing_kwargs": {"use_reentrant": True},
+                "activation_checkpointing_kwargs": {"use_reentrant": False},
+            },
+            "is set too and wins; keep one",
+        ),
+        ({}, {"ddp_timeout": -1}, "must be at least 1"),
+        ({}, {"include_num_input_tokens_seen": "some"}, "must be one of all, non_padding, no"),
+        ({}, {"include_for_metrics": [1]}, "must list texts"),
+        ({}, {"neftune_noise_alpha": -1}, "must be above 0"),
+        ({}, {"pad_to_multiple_of": "eight"}, 'must be a whole number, "auto" or "none"'),
+        ({}, {"torch_compile_mode": "fastest"}, "must be one of default, reduce-overhead"),
+        ({}, {"torch_compile_backend": "gcc"}, "must be one of eager, aot_eager, inductor"),
+        ({}, {"bf16_full_eval": True}, "would round the weights themselves, which are saved"),
+        ({}, {"length_column_name": "length"}, "lengths are counted"),
     ],
 )
 def test_a_value_that_a_library_would_refuse_once_it_uses_it_is_refused_before(
     settings: dict[str, Any], trl: dict[str, Any], said: str
 ) -> None:
     (problem,) = passthrough_problems(from_values({"model_name": "m", "dataset": "d", **settings, "trl": trl}))
+    assert said in problem.message
+
+
+@pytest.mark.parametrize(
+    ("peft", "said"),
+    [
+        ({"bias": True}, "must be one of none, all, lora_only"),
+        ({"bias": {"a": 1}}, "must be one of none, all, lora_only"),
+        ({"exclude_modules": [1]}, "must list texts"),
+        ({"target_parameters": [True]}, "must list texts"),
+        ({"trainable_token_indices": "abc"}, "must list token ids"),
+        ({"trainable_token_indices": {"embed_tokens": [2.5]}}, "must list token ids"),
+        ({"rank_pattern": {"q_proj": "eight"}}, "must have whole numbers above 0"),
+        ({"alpha_pattern": {"q_proj": True}}, "must have numbers"),
+    ],
+)
+def test_a_value_that_peft_would_stumble_over_when_it_makes_the_adapter_is_refused_before(
+    peft: dict[str, Any], said: str
+) -> None:
+    (problem,) = passthrough_problems(from_values({"model_name": "m", "dataset": "d", "peft": peft}))
     assert said in problem.message
 
 
@@ -193,6 +241,10 @@ def test_a_value_of_the_adapter_that_peft_would_refuse_is_refused_before() -> No
         ({}, {"optim": "adamw_torch_xla", "debug": "underflow_overflow", "log_level": "info"}),
         ({}, {"optim": "ademamix_8bit", "ddp_backend": "gloo", "debug": ["tpu_metrics_debug"]}),
         ({}, {"accelerator_config": {"split_batches": True}, "torch_compile_mode": "max-autotune"}),
+        ({"dataloader_num_workers": 1}, {"dataloader_prefetch_factor": 2, "dataloader_persistent_workers": True}),
+        ({}, {"gradient_checkpointing_kwargs": {"use_reentrant": False}, "pad_to_multiple_of": "auto"}),
+        ({}, {"activation_checkpointing_kwargs": '{"use_reentrant": false}', "pad_to_multiple_of": 8}),
+        ({}, {"include_num_input_tokens_seen": True, "torch_compile_backend": "inductor", "ddp_timeout": 60}),
     ],
 )
 def test_a_value_that_a_library_takes_is_not_refused(settings: dict[str, Any], trl: dict[str, Any]) -> None:

@@ -51,6 +51,37 @@ def plain_trl(config: Config) -> Trained:
     )
 
 
+def plain_trl_evaluating(config: Config, *, on_start: bool) -> Trained:
+    """As :func:`plain_trl`, with the held-out rows of the config.
+
+    Args:
+        config: has held-out rows.
+        on_start: whether they are evaluated before the first step too.
+    """
+    from transformers import set_seed
+    from trl import DPOTrainer
+
+    from dpo_tui.train.model.device import choose_device
+    from dpo_tui.train.model.load import load_model, load_tokenizer, lora_config
+    from dpo_tui.train.trainer.run_datasets import load_datasets
+    from dpo_tui.train.trainer.trl_arguments import dpo_arguments
+
+    device, rows = choose_device(config), load_datasets(config)
+    arguments = dpo_arguments(config, make_run(config), device, evaluates=True, resumes=False)
+    arguments.save_strategy, arguments.eval_on_start = "no", on_start
+    set_seed(config.seed)
+    return Trained(
+        DPOTrainer(
+            model=load_model(config, device),
+            args=arguments,
+            train_dataset=rows.train,
+            eval_dataset=rows.held_out,
+            processing_class=load_tokenizer(config)[0],
+            peft_config=lora_config(config),
+        )
+    )
+
+
 def plain_trl_without_reference(config: Config) -> Trained:
     """TRL's experimental trainer with our token ids; collator, forward pass, losses and metrics are its own."""
     from transformers import set_seed

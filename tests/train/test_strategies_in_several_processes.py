@@ -79,8 +79,13 @@ def kl_answers_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("kl_answers_of_each_process")
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"precompute_ref_log_probs": "on"}, {"use_lora": False, "learning_rate": 1e-4}],
-    ids=["reference in steps", "reference once", "full"],
+    [
+        {},
+        {"precompute_ref_log_probs": "on"},
+        {"use_lora": False, "learning_rate": 1e-4},
+        {"precompute_ref_log_probs": "on", "distributed": "fsdp2"},
+    ],
+    ids=["reference in steps", "reference once", "full", "reference once, divided"],
 )
 def test_two_processes_train_kto_as_one_with_the_micro_batch_of_both(
     tiny_model: Path, tiny_pairs: Path, tmp_path: Path, changes: dict[str, Any]

@@ -200,8 +200,11 @@ def _bits(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) 
 def _precision(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
     if value == "bf16":
         conversion.take(key, "bf16", True)
+    elif value == "fp16":
+        conversion.values["bf16"] = False
+        conversion.take(key, "fp16", True)
     else:
-        conversion.take(key, "bf16", False, f"{value}: the precision follows bf16 and the device")
+        conversion.take(key, "bf16", False, f"{value}: the precision follows bf16, fp16 and the device")
 
 
 def _targets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.config.dialects.axolotl_datasets import convert_datasets
+from dpo_tui.config.dialects.axolotl_warmup import fill_in_warmup
 from dpo_tui.config.dialects.best_checkpoint_keys import BEST_CHECKPOINT
 from dpo_tui.config.dialects.conversion import (
     EXPORT,
@@ -17,6 +18,7 @@ from dpo_tui.config.dialects.conversion import (
     adapter,
     base_of_adapter,
     convert_keys,
+    half_precision,
     held_out,
     number,
     switch,
@@ -62,9 +64,8 @@ DROPPED = {
     "dataset_prepared_path": "rows are tokenised for each run",
     "lora_fan_in_fan_out": "PEFT knows which layers need it",
     "pad_to_sequence_len": "batches are padded to their longest pair",
-    "fp16": "the precision follows bf16 and the device",
-    "float16": "the precision follows bf16 and the device",
-    "bfloat16": "the precision follows bf16 and the device",
+    "float16": "the precision follows bf16, fp16 and the device",
+    "bfloat16": "the precision follows bf16, fp16 and the device",
     "xformers_attention": "attention is chosen by attn_implementation",
     "sdp_attention": "SDPA is the default",
     "resume_from_checkpoint": "`dpo-tui resume` finds the checkpoint",
@@ -110,7 +111,6 @@ DEFAULTS: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "per_device_train_batch_size": 1,
     "num_train_epochs": 1,
-    "warmup_ratio": 0.03,
     "eval_split": 0.0,
     "max_seq_length": 512,
     "gradient_checkpointing": False,
@@ -136,11 +136,10 @@ def convert(raw: Mapping[str, Any], folder: Path) -> Conversion:
     if not raw.get("rl"):
         conversion.values["strategy"] = "sft"
     foreign = {key for key in raw if key.startswith(("wandb_", "mlflow_", "comet_"))}
-    trackers = dict.fromkeys(foreign, "trackers are named in report_to, and set up by their own variables")
+    dropped = DROPPED | dict.fromkeys(foreign, "trackers are named in report_to, and set up by their own variables")
     arguments = arguments_of(raw["rl"]) if raw.get("rl") else "SFTConfig"
-    convert_keys(
-        conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped={**DROPPED, **trackers}, arguments=arguments
-    )
+    convert_keys(conversion, raw, converted=_CONVERTED, renamed=RENAMED, dropped=dropped, arguments=arguments)
+    fill_in_warmup(conversion)
     conversion.fill_in(DEFAULTS, "Axolotl")
     if (key := "excess_length_strategy") not in raw:
         conversion.drop(key, f"Axolotl's default, 'drop': {LONG_ROWS}")
@@ -386,6 +385,7 @@ _CONVERTED: dict[str, Convert] = {
     "val_set_size": _held_out,
     "datasets": _datasets,
     "test_datasets": _datasets,
+    "fp16": half_precision,
     "warmup_steps": warmup,
     "warmup_ratio": warmup,
     "dpo_loss_type": _dpo_loss,

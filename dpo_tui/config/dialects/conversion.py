@@ -216,6 +216,16 @@ def text_list(value: Any) -> list[str]:
     return [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]
 
 
+def half_precision(conversion: Conversion, key: str, value: Any, raw: Mapping[str, Any]) -> None:
+    """Take fp16, with bf16 off, which is on here unless it is set; a file that has both on is refused as such."""
+    if not switch(value):
+        conversion.drop(key, "is off")
+        return
+    conversion.take(key, "fp16", True)
+    if raw.get("bf16") is None:
+        conversion.values["bf16"] = False
+
+
 def warmup_share(value: Any) -> float | None:
     """The share of the steps that a warm-up value means; None for a number of steps, or anything else.
 

@@ -271,11 +271,15 @@ def _dtype(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -
     elif value == "int8":
         eight_bit_table(conversion, key)
     else:
-        conversion.drop(key, "the precision follows bf16 and the device")
+        conversion.drop(key, "the precision follows bf16, fp16 and the device")
 
 
 def _mixed(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:
-    conversion.take(key, "bf16", value == "bfloat16")
+    if value == "float16":
+        conversion.values["bf16"] = False
+        conversion.take(key, "fp16", True)
+    else:
+        conversion.take(key, "bf16", value == "bfloat16")
 
 
 def _targets(conversion: Conversion, key: str, value: Any, _: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from dpo_tui.config.dialects.conversion import (
     base_of_adapter,
     beside,
     convert_keys,
+    half_precision,
     held_out,
     number,
     take_sources,
@@ -48,7 +49,7 @@ _RENAMED = {
     "run_name": "name",
     "ref_adapters": "ref_adapter",
 }
-_PRECISION = "the precision follows bf16 and the device"
+_PRECISION = "the precision follows bf16, fp16 and the device"
 _SHAPE = "the shape of the rows is recognised by itself"
 _DROPPED = {
     "model_type": "the model's own config says what it is",
@@ -58,7 +59,6 @@ _DROPPED = {
     "template_backend": "the tokenizer's own chat template is used",
     "torch_dtype": _PRECISION,
     "dtype": _PRECISION,
-    "fp16": _PRECISION,
     "bnb_4bit_compute_dtype": _PRECISION,
     "bnb_4bit_quant_type": "always NF4",
     "bnb_4bit_use_double_quant": "always on",
@@ -317,6 +317,7 @@ _CONVERTED: dict[str, Convert] = {
     "columns": _columns,
     "loss_scale": _scale,
     "init_weights": _initialisation,
+    "fp16": half_precision,
     "warmup_steps": warmup,
     "warmup_ratio": warmup,
     "report_to": trackers,

@@ -18,6 +18,7 @@ from dpo_tui.config.dialects.conversion import (
     DataSource,
     KeyOutcome,
     convert_keys,
+    half_precision,
     number,
     switch,
     take_sources,
@@ -44,7 +45,7 @@ RENAMED = {
     "lr": "learning_rate",
     "lora_rank": "lora_r",
 }
-_PRECISION = "the precision follows bf16 and the device"
+_PRECISION = "the precision follows bf16, fp16 and the device"
 DROPPED = {
     "output_dir": OWN_FOLDER,
     "trust_remote_code": "code from the hub is never run",
@@ -53,7 +54,6 @@ DROPPED = {
     "padding_free": "does nothing in TRL since 0.29",
     "dtype": _PRECISION,
     "torch_dtype": _PRECISION,
-    "fp16": _PRECISION,
     "bnb_4bit_quant_type": "always NF4",
     "bnb_4bit_quant_storage": "always bytes",
     "use_bnb_nested_quant": "always on",
@@ -362,6 +362,7 @@ _CONVERTED: dict[str, Convert] = {
     "max_length": _length,
     "dataset_name": _dataset,
     "datasets": _mixture,
+    "fp16": half_precision,
     "warmup_steps": warmup,
     "warmup_ratio": warmup,
     "report_to": trackers,

@@ -54,6 +54,13 @@ class ModelSection(Section):
         "Compute in bfloat16 where the device can (NVIDIA Ampere or newer); an older GPU falls back to fp16 and the "
         "CPU to fp32, and the run says so.",
     )
+    fp16: bool = setting(
+        False,
+        "float16",
+        "Compute in fp16 on the GPU, with scaled losses, even where it has bfloat16; the CPU computes in fp32. Needs "
+        "bf16 = false. A model made in bfloat16 can overflow in it.",
+        advanced=True,
+    )
     model_revision: str | None = setting(
         None, "revision", "Branch, tag or commit of the hub repository.", advanced=True
     )

@@ -133,7 +133,7 @@ def estimate(
 
 def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest: int | None = None) -> Workload:
     """The forward and backward pass of a config; preference training stacks chosen and rejected, so two rows a pair."""
-    width = 2 if config.bf16 and device == "cuda" else FP32
+    width = 2 if (config.bf16 or config.fp16) and device == "cuda" else FP32
     length = min(config.max_seq_length, longest) if longest else config.max_seq_length
     work = Workload(
         rows=config.per_device_train_batch_size * strategy_of(config).sequences_per_example,
@@ -151,7 +151,7 @@ def workload(config: Config, arch: Architecture, *, device: DeviceKind, longest:
 
 def adapter_width(config: Config, arch: Architecture) -> int:
     """Bytes of an adapter weight: fp32 in PEFT; TRL 1.16 casts it to bf16 over weights that bitsandbytes holds."""
-    return 2 if loads_bitsandbytes(config, arch) else FP32
+    return 2 if loads_bitsandbytes(config, arch) and not config.fp16 else FP32
 
 
 def optimizer_size(config: Config, arch: Architecture) -> int:

@@ -59,7 +59,7 @@ def check_adapter(folder: ModelFolder, config: Config) -> list[str]:
     modules = _modules(folder)
     absent = [name for name in (*targets, *config.modules_to_save) if not _matches(name, modules)]
     asked = bool(absent) and bool(modules)
-    if asked or config.peft.keys() & _NAMES_MODULES:
+    if asked or config.peft.keys() & _NAMES_MODULES or _may_fit_no_experts(folder, config):
         absent = _ask_peft(folder, config, merge=False)
     notes = [
         f"lora_target_modules: the model has no {name}; it has {_listed(_linear_modules(folder))}"
@@ -73,6 +73,17 @@ def check_adapter(folder: ModelFolder, config: Config) -> list[str]:
             "matrices that lora_target_modules puts there, as in TRL, stay without effect"
         )
     return notes
+
+
+def _may_fit_no_experts(folder: ModelFolder, config: Config) -> bool:
+    """Whether an adapter has what PEFT lacks for experts that are held in one parameter, on a model that may have some.
+
+    Without the question the run would end when its adapter is made, after the model is loaded.
+    """
+    special = config.adapter_dropout > 0 or config.use_dora or config.peft.get("lora_bias")
+    return bool(special) and any(
+        "expert" in name and isinstance(value, int) and value > 1 for name, value in folder.text_config.items()
+    )
 
 
 def _require_fixed_biases(folder: ModelFolder, config: Config) -> None:
@@ -138,6 +149,8 @@ def _ask_peft(folder: ModelFolder, config: Config, *, merge: bool) -> list[str]:
             true and the adapter cannot be merged.
     """
     settings = {name: getattr(config, name) for name in _SETTINGS if getattr(config, name) is not None}
+    # The dropout that the adapter has: whether there is any depends on the strategy.
+    settings |= {"lora_dropout": config.adapter_dropout, "disable_dropout": False}
     request = {"model": str(folder.path), "settings": settings, "merge": merge}
     try:
         # It computes nothing: no GPU is shown to it.

@@ -19,6 +19,8 @@ from dpo_tui.train.export.weight_conversion import WeightConversion
 from dpo_tui.train.model.model_class import model_without_weights
 
 _MOST_NAMED = 12
+_NOT_ON_EXPERTS = {"lora_dropout": "0", "use_dora": "false", "lora_bias": "false"}
+"""What PEFT's ParamWrapper lacks (0.21), and the value that switches it off."""
 _TRAINED_WHOLE = {"embed_tokens", "lm_head", "wte", "wpe", "embed_in", "embed_out", "norm", "ln_f", "word_embeddings"}
 """Modules that people train whole beside an adapter."""
 
@@ -51,6 +53,13 @@ def plan_adapter(base: Path, settings: LoraConfig, *, merge: bool) -> list[str]:
         adapted = get_peft_model(model, settings, low_cpu_mem_usage=True).base_model.model
     except (ValueError, AttributeError, TypeError, NotImplementedError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition(" Please ")[0]
+        option = next((name for name in _NOT_ON_EXPERTS if "ParamWrapper" in reason and name in reason), "")
+        if option:
+            raise ConfigError(
+                f"{option}: PEFT has none in an adapter on experts that are held in one parameter, as this model's are",
+                hint=f"set {option} = {_NOT_ON_EXPERTS[option]}, or name layers other than experts in "
+                "lora_target_modules",
+            ) from error
         raise ConfigError(
             f"PEFT makes no adapter with these lora_target_modules on it: {reason}",
             hint=f"name some of its linear layers in lora_target_modules: {', '.join(linear[:_MOST_NAMED])}",

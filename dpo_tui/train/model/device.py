@@ -52,9 +52,10 @@ def choose_device(config: Config) -> TrainingDevice:
             f"{asked}: torch {torch.__version__} (built {built}) sees no GPU",
             hint='run `dpo-tui doctor`, or set gpus = "none" to train on the CPU',
         )
+    asked = ": fp16 is for NVIDIA GPUs" if config.fp16 else ""
     if config.gpus == "auto" and torch.backends.mps.is_available():
-        return TrainingDevice("mps", "fp32", "On the Apple GPU in fp32")
-    asked = ": bfloat16 is for GPUs" if config.bf16 else ""
+        return TrainingDevice("mps", "fp32", f"On the Apple GPU in fp32{asked}")
+    asked = ": bfloat16 is for GPUs" if config.bf16 else asked
     return TrainingDevice("cpu", "fp32", f"On the CPU in fp32{asked}")
 
 
@@ -97,6 +98,8 @@ def _cuda(config: Config) -> TrainingDevice:
     # Not device 0: each of several processes has set its own (dpo_tui.train.worker.distributed).
     index = torch.cuda.current_device()
     name = torch.cuda.get_device_name(index)
+    if config.fp16:
+        return TrainingDevice("cuda", "fp16", f"On {name} in fp16, as fp16 = true asks")
     if not config.bf16:
         return TrainingDevice("cuda", "fp32", f"On {name} in fp32, as bf16 = false asks")
     capability = torch.cuda.get_device_capability(index)

@@ -172,6 +172,20 @@ def disable_4bit_repacking(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def train_in_fp32(model: Any) -> None:
+    """Hold the weights that are trained in fp32, as the scaler of losses in fp16 needs them.
+
+    It refuses gradients in fp16, which copied layers (modules_to_save) would have, and torch has no kernel for those in
+    bf16 on GPUs, in which TRL holds an adapter over quantised weights.
+
+    Args:
+        model: with its adapter, before the optimizer is made.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad and weight.is_floating_point():
+            weight.data = weight.data.float()
+
+
 def lora_config(config: Config) -> LoraConfig | None:
     """Return PEFT's config of the adapter; None for full fine-tuning.
 

@@ -33,7 +33,7 @@ def merge_run(request: dict[str, Any], send: Send) -> dict[str, Any]:
     check = write_merged_folder(
         config,
         folder,
-        torch.bfloat16 if config.bf16 else torch.float32,
+        torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32,
         lambda what, done, total: send("progress", {"message": what, "done": done, "total": total}),
     )
     send("progress", {"message": f"Merged. {check}", "done": 0, "total": None})

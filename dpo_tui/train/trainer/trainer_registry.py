@@ -25,7 +25,7 @@ from dpo_tui.strategies.orpo import ORPO
 from dpo_tui.strategies.sft import SFT
 from dpo_tui.train.model.checked_loading import check_checkpoint_loading
 from dpo_tui.train.model.device import TrainingDevice
-from dpo_tui.train.model.load import lora_config
+from dpo_tui.train.model.load import lora_config, train_in_fp32
 from dpo_tui.train.model.reference_loading import load_reference
 from dpo_tui.train.model.sharding import divides, fits_whole, sharding_accelerator
 from dpo_tui.train.model.unsloth import SHORTCUTS_OFF
@@ -191,6 +191,8 @@ def build_trainer(
             trainer = entry.trainer(args=make_arguments(), **options)
         else:
             trainer = entry.build(TrainerInputs(config, rows, callback, resumes, make_arguments, options))
+    if device.precision == "fp16" and not unsloth:
+        train_in_fp32(trainer.model)
     if config.loraplus_lr_ratio is not None:
         trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
     check_checkpoint_loading(trainer)

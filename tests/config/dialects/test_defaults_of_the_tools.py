@@ -52,6 +52,17 @@ def told(result: ConvertedFile, key: str) -> str:
         (H2O, {"beta": 0.2, "max_grad_norm": 10.0, "lora_alpha": 16, "use_4bit": True}),
         (H2O | {"architecture": {"backbone_dtype": "bfloat16"}}, {"use_4bit": False}),
         (H2O | {"problem_type": "text_causal_language_modeling"}, {"max_grad_norm": 1e9, "beta": None}),
+        (AXOLOTL, {"warmup_ratio": 0.03, "warmup_steps": None}),
+        (AXOLOTL | {"max_steps": 3000}, {"warmup_ratio": 0.03, "warmup_steps": None}),
+        (AXOLOTL | {"max_steps": 4000}, {"warmup_ratio": None, "warmup_steps": 100}),
+        (AXOLOTL | {"max_steps": 4000, "warmup_ratio": 0.1}, {"warmup_ratio": 0.1, "warmup_steps": None}),
+        (AXOLOTL | {"fp16": True}, {"fp16": True, "bf16": False}),
+        (AXOLOTL | {"fp16": False, "bf16": "auto"}, {"fp16": False, "bf16": True}),
+        (LF | {"fp16": True}, {"fp16": True, "bf16": False}),
+        (SWIFT | {"fp16": True, "bf16": False}, {"fp16": True, "bf16": False}),
+        (TRL | {"fp16": True}, {"fp16": True, "bf16": False}),
+        (autotrain(mixed_precision="fp16"), {"fp16": True, "bf16": False}),
+        (H2O | {"environment": {"mixed_precision_dtype": "float16"}}, {"fp16": True, "bf16": False}),
         (AXOLOTL | {"rl_beta": 0.2, "trl": {"beta": 0.3}}, {"beta": 0.3}),
         (AXOLOTL | {"rl_beta": 0.2, "orpo_alpha": 0.4}, {"beta": 0.2}),
         (AXOLOTL | {"orpo_alpha": 0.4}, {"beta": 0.4}),
@@ -73,6 +84,12 @@ def test_what_a_file_leaves_out_has_the_tools_default(
     default = type(result.config).model_fields
     for name, value in expected.items():
         assert getattr(result.config, name) == (default[name].default if value is None else value), name
+
+
+def test_the_most_steps_of_axolotls_warmup_are_told_where_the_steps_are_not_known(tmp_path: Path) -> None:
+    said = told(converted(tmp_path, AXOLOTL), "warmup_ratio")
+    assert "100 steps at most: of more than 3,333 steps set warmup_steps = 100" in said
+    assert "at most" not in told(converted(tmp_path, AXOLOTL | {"max_steps": 3000}), "warmup_ratio")
 
 
 def test_what_happens_to_long_rows_by_default_is_told(tmp_path: Path) -> None:

@@ -304,3 +304,31 @@ def test_biases_of_the_base_are_not_trained_where_it_is_the_reference(folder: Pa
 
 def test_a_model_without_biases_takes_any_setting_of_them(folder: Path) -> None:
     checked(folder, peft={"bias": "all"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"strategy": "sft"}, "lora_dropout"),
+        ({"disable_dropout": False}, "lora_dropout"),
+        ({"use_dora": True}, "use_dora"),
+        ({"peft": {"lora_bias": True}}, "lora_bias"),
+    ],
+    ids=str,
+)
+def test_what_no_adapter_on_fused_experts_has_is_refused_before_the_start(
+    folder: Path, tools_in_process: None, changes: dict[str, Any], option: str
+) -> None:
+    """With the default dropout, too, which supervised fine-tuning keeps."""
+    model = make_moe(folder, "mixtral")
+    refused = refusal(model, **changes)
+    assert f"{option}: PEFT has none in an adapter on experts" in refused.message
+    assert f"set {option} = " in (refused.hint or "")
+    checked(model, **changes, lora_target_modules=["q_proj", "v_proj"])
+
+
+@pytest.mark.parametrize("changes", [{}, {"strategy": "sft", "lora_dropout": 0.0}], ids=str)
+def test_an_adapter_without_dropout_on_fused_experts_is_not_refused(
+    folder: Path, tools_in_process: None, changes: dict[str, Any]
+) -> None:
+    checked(make_moe(folder, "mixtral"), **changes)

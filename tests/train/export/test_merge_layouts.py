@@ -168,6 +168,39 @@ def test_experts_are_merged_into_the_tensors_of_the_files(
     assert merged["weight_map"] == base["weight_map"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "parameters"),
+    [
+        ("mixtral", ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
+        ("qwen3-moe", ["mlp.experts.down_proj"]),
+        ("llama", ["q_proj.weight"]),
+    ],
+)
+def test_parameters_that_the_config_names_are_trained_and_merged_at_the_end(
+    home: Path, tiny_pairs: Path, tmp_path: Path, family: str, parameters: list[str]
+) -> None:
+    """``target_parameters`` in [peft], from the checks before a start to the merged model."""
+    import json
+
+    from safetensors.torch import load_file
+
+    from dpo_tui.start.prepare import prepare
+    from tests.support import families
+    from tests.support.training import loaded
+
+    base = families.build(family, tmp_path / "base")
+    settings = {"peft": {"target_parameters": parameters}, "lora_target_modules": ["v_proj"], "merge_at_end": True}
+    prepare(loaded(tmp_path, base, tiny_pairs, **settings))
+    folder = finished_run(base, tiny_pairs, **settings)
+    assert json.loads((folder.adapter / "adapter_config.json").read_text())["target_parameters"] == parameters
+    weights = load_file(folder.adapter / "adapter_model.safetensors")
+    part = parameters[0].rpartition(".")[0]
+    moved = [name for name, weight in weights.items() if part in name and "lora_B" in name and weight.norm() > 0]
+    assert len(moved) == 2 * len(parameters), "in each of both layers"
+    assert share_of_the_change(base, folder.adapter, folder.merged) < 1e-3
+
+
 def test_a_merge_of_experts_into_16_bits_is_compared_with_its_parts(
     home: Path, scattered_mixtral: Path, tiny_pairs: Path, tmp_path: Path
 ) -> None:

@@ -276,6 +276,54 @@ def test_what_can_be_chosen_is_not_refused(strategy: str) -> None:
         assert BestSelection.of(from_values(values | micro | {"early_stopping_patience": 1})) is not None
 
 
+CHOICES = [
+    *((strategy, choice) for strategy in ("dpo", "simpo", "orpo", "cpo") for choice in ("loss", "accuracy", "margin")),
+    *(("kto", choice) for choice in ("loss", "margin")),
+    ("sft", "loss"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(("strategy", "choice"), CHOICES)
+def test_every_strategy_ends_by_patience_and_keeps_its_best_by_each_of_its_metrics(
+    tiny_model: Path, tiny_pairs: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, choice: str
+) -> None:
+    """The second of four evaluations is the best; two without a better one end the training at the fourth step."""
+    config = config_of(
+        tiny_model,
+        tiny_pairs,
+        strategy=strategy,
+        load_best=choice,
+        early_stopping_patience=2,
+        per_device_train_batch_size=2,
+        sample_prompts=0,
+    )
+    selection = BestSelection.of(config)
+    assert selection is not None
+    metric, values = selection.metric, {1: 0.69, 2: 0.40, 3: 0.50, 4: 0.45}
+    sign = 1.0 if choice == "loss" else -1.0
+    original = callbacks.RunCallback.on_evaluate
+    measured: dict[int, float] = {}
+
+    def on_evaluate(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        for line in state.log_history:
+            if "eval_loss" in line and line["step"] in values and line["step"] not in measured:
+                measured[line["step"]] = line[metric]
+                line[metric] = sign * values[line["step"]]
+        return original(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(callbacks.RunCallback, "on_evaluate", on_evaluate)
+    folder = train(config)
+    assert measured.keys() == values.keys(), "the strategy logs the metric at every evaluation"
+    best = best_of(folder)
+    assert (best["step"], best["metric"], best["last_step"]) == (2, metric, 4)
+    assert best["value"] == pytest.approx(sign * 0.40)
+    assert "2 evaluations with no" in best["ended"]
+    assert same(folder.adapter, folder.checkpoints / "checkpoint-2")
+    assert not same(folder.adapter, folder.checkpoints / "checkpoint-4")
+
+
 def test_data_of_which_nothing_is_held_out_is_refused_before_a_run_is_made(
     home: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -223,3 +223,20 @@ def test_a_template_that_trl_knows_needs_no_markers(
 def test_preference_strategies_refuse_them(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}.*does nothing with strategy = dpo"):
         from_values({"model_name": "m", "dataset": "d", name: True})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+def test_noise_after_an_evaluation_before_the_first_step_is_that_of_trl_with_one(
+    tiny_model: Path, tiny_pairs: Path
+) -> None:
+    """That evaluation draws a number for its loader: without one, the noise of every step is another."""
+    from tests.support.trained_both_ways import plain_trl_evaluating
+
+    values = {"eval_split": 0.2, "eval_steps": 100, "sample_prompts": 0, "kl_prompts": 0, "max_steps": 4}
+    config = make_config(tiny_model, tiny_pairs, **values, trl={"neftune_noise_alpha": 5.0})
+    with_one, without = (plain_trl_evaluating(config, on_start=on_start) for on_start in (True, False))
+    mine = ours(config)
+    for one, other, third in zip(with_one.log, mine.log, without.log, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], abs=1e-6)
+        assert other["loss"] != pytest.approx(third["loss"], abs=1e-3)
