@@ -23,6 +23,7 @@ import orjson
 from dpo_tui.data.cache_folders import Draft, FolderInUse, data_cache
 from dpo_tui.data.pairs.pair import Pair, RowProblem
 from dpo_tui.data.rows.record_to_pairs import Recogniser
+from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.source.chunks import Chunk, LineChunk, RowBatch, rows_with_warnings
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.row_places import RowPlaces
@@ -93,16 +94,16 @@ class Reading(Generic[Item]):
         except OSError as error:
             raise _NotStoredError(str(error.strerror or error)) from error
 
-    def add_texts(self, row: int, triple: tuple[str, str, str]) -> None:
-        """Collect a usable pair of three texts, of a large dataset; see `batches_of`."""
+    def add_texts(self, first: int, texts: TextRun) -> None:
+        """Collect usable pairs of three texts, of a large dataset, by the number of the first; see `batches_of`."""
         if self.writer is not None:
             try:
-                self.writer.add_texts(row, triple)
+                self.writer.add_texts(first, texts)
             except OSError as error:
                 raise _NotStoredError(str(error.strerror or error)) from error
 
     def batches_of(self, recogniser: Recogniser) -> "Callable[[Chunk], Iterator[RowBatch]]":
-        """What reads the rows of chunks: of pairs that are stored, plain rows as texts, which saves making objects."""
+        """What reads the rows of chunks: of pairs that are stored, plain rows as runs of texts, which saves their objects."""
         if self.columns is None or self.columns.item is not Pair:
             return rows_with_warnings
         from dpo_tui.data.columns.plain_batches import PlainBatches

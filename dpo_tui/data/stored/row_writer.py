@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.stored.row_cells import (
     PLAIN_MARK,
     UnstorableError,
@@ -37,6 +38,7 @@ _FEW_TEXTS = 64
 """So few rows of texts are not worth a batch."""
 _TEXTS_SHAPE = (("user", False), None, ("assistant", False), None, ("assistant", False), None)
 """The shape of a pair of three texts."""
+_TEXT_ROLES = (b"user", b"assistant", b"assistant")
 _PLAIN_MARK_BYTES = PLAIN_MARK.encode()
 
 
@@ -72,8 +74,6 @@ class RowWriter:
         self._content_hashes: list[bytes] = []
         self._prompt_hashes: list[bytes] = []
         self._lines: list[bytes] = []
-        self._texts: list[tuple[int, str, str, str]] = []
-        self._waiting_characters = 0
         self._batches: list[pa.RecordBatch] = []
         self._kept_rows = self._kept_bytes = 0
         self._held = 0
@@ -97,7 +97,6 @@ class RowWriter:
             NoRoomError: the disk is nearly full.
             OSError: it cannot be written.
         """
-        self._take_texts()
         values = self._values(item)
         tools = item.tools
         shape: list[tuple[str, bool] | None] = []
@@ -115,41 +114,37 @@ class RowWriter:
             cells[at].append(values[at])
         self._finish(item.row, parts, whole, self._shape_number(tuple(shape)))
 
-    def add_texts(self, row: int, triple: tuple[str, str, str]) -> None:
-        """Write a pair of three texts that are not blank, as `pair_of` makes messages of them.
+    def add_texts(self, first: int, texts: TextRun) -> None:
+        """Write pairs of three texts that are not blank, as `pair_of` makes messages of them.
+
+        Args:
+            first: number of the first row; the others follow.
+            texts: the pairs.
 
         Raises:
             NoRoomError: the disk is nearly full.
             OSError: it cannot be written.
         """
-        self._texts.append((row, *triple))
-        self._waiting_characters += sum(map(len, triple))
-        if len(self._texts) >= _BATCH_ROWS or self._waiting_characters >= _BATCH_BYTES:
-            self._flush()
-
-    def _take_texts(self) -> None:
-        """Write the texts that wait: many together by column, a few between other rows one by one."""
-        waiting, self._texts, self._waiting_characters = self._texts, [], 0
-        if len(waiting) >= _FEW_TEXTS:
+        if len(texts) >= _FEW_TEXTS:
             self._collect()
-            self._keep_texts(TextRows(*map(list, zip(*waiting, strict=True))))
+            self._keep_texts(len(texts), TextRows(first, texts))
             return
-        for row, *texts in waiting:
-            parts = [
-                orjson.dumps([{"content": text, "role": role}])
-                for text, role in zip(texts, ("user", "assistant", "assistant"), strict=True)
-            ]
+        columns = (one.to_pylist() for one in (texts.prompts, texts.chosen, texts.rejected))
+        for number, triple in enumerate(zip(*columns, strict=True), start=first):
+            parts = [b'[{"content":%b,"role":"%b"}]' % one for one in zip(triple, _TEXT_ROLES, strict=True)]
             for cells, part in zip(self._cells, parts, strict=False):
                 cells.append(_PLAIN_MARK_BYTES + part)
             self._cells[3].append(None)
-            self._finish(row, parts, b",".join([*parts, b"null"]), self._shape_number(_TEXTS_SHAPE))
+            self._finish(number, parts, b",".join([*parts, b"null"]), self._shape_number(_TEXTS_SHAPE))
 
-    def _keep_texts(self, rows: TextRows) -> None:
+    def _keep_texts(self, count: int, rows: TextRows) -> None:
         self._digest.update(rows.lines)
-        self.known["count"] += len(rows.numbers)
-        shapes = pa.repeat(pa.scalar(self._shape_number(_TEXTS_SHAPE), pa.int32()), len(rows.numbers))
+        self.known["count"] += count
+        shapes = pa.repeat(pa.scalar(self._shape_number(_TEXTS_SHAPE), pa.int32()), count)
         columns = [*rows.columns, shapes, rows.content_hashes, rows.prompt_hashes]
         self._keep(pa.RecordBatch.from_arrays(columns, schema=self._schema), len(rows.lines))
+        if self._kept_rows >= _BATCH_ROWS or self._kept_bytes >= _BATCH_BYTES:
+            self._flush()
 
     def _plain_parts(self, values: tuple[Any, ...]) -> list[bytes] | None:
         """The sorted JSON texts of a row's values; None where one has half of a surrogate pair."""
@@ -194,7 +189,6 @@ class RowWriter:
         self.known["reading"] = self._digest.hexdigest()
 
     def _flush(self) -> None:
-        self._take_texts()
         self._collect()
         if not self._batches:
             return

@@ -6,11 +6,11 @@ JSON texts are joined to cells and lines by Arrow's own functions: making bytes 
 import hashlib
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.stored.row_cells import PLAIN_MARK
 
 HASH_BYTES = 16
@@ -22,10 +22,8 @@ class TextRows:
     """Pairs of texts as columns.
 
     Args:
-        numbers: of the rows.
-        prompts: their texts, none of them blank.
-        chosen: the preferred answers.
-        rejected: the other answers.
+        first: number of the first row; the others follow.
+        texts: the rows.
 
     Attributes:
         columns: number, the three conversations as cells, and tools, which are null.
@@ -34,14 +32,17 @@ class TextRows:
         lines: the text of all rows for the digest of what was read.
     """
 
-    def __init__(self, numbers: list[int], prompts: list[str], chosen: list[str], rejected: list[str]) -> None:
-        self.numbers = numbers
-        parts = [_messages(prompts, b"user"), _messages(chosen, b"assistant"), _messages(rejected, b"assistant")]
-        rows = pa.array(numbers, pa.int64())
+    def __init__(self, first: int, texts: TextRun) -> None:
+        parts = [
+            _messages(texts.prompts, b"user"),
+            _messages(texts.chosen, b"assistant"),
+            _messages(texts.rejected, b"assistant"),
+        ]
+        rows = pa.array(np.arange(first, first + len(texts)))
         digits = rows.cast(pa.string()).cast(pa.binary())
         lines = _joined(b"[", digits, _AFTER_NUMBER, parts[0], b",", parts[1], b",", parts[2], _END)
         cells = [_joined(PLAIN_MARK.encode(), part).view(pa.string()) for part in parts]
-        self.columns = [rows, *cells, pa.nulls(len(numbers), pa.string())]
+        self.columns = [rows, *cells, pa.nulls(len(texts), pa.string())]
         offsets = offsets_of(lines)
         self.lines = memoryview(lines.buffers()[2])[: int(offsets[-1])]
         # The conversations stand in the line from the comma after the number to the end, and are hashed there.
@@ -61,9 +62,8 @@ def offsets_of(array: pa.Array) -> NDArray[np.int64]:
     return offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
 
 
-def _messages(text_column: list[str], role: bytes) -> pa.Array:
+def _messages(content: pa.BinaryArray, role: bytes) -> pa.Array:
     """The JSON texts of conversations of one message, with sorted keys."""
-    content = pa.array(list(map(orjson.dumps, text_column)), pa.binary())
     return _joined(b'[{"content":', content, b',"role":"%b"}]' % role)
 
 
