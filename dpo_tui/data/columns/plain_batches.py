@@ -1,4 +1,4 @@
-"""The rows of a chunk for the reader of a large dataset: plain ones as runs of texts, the others as they were parsed."""
+"""The rows of a chunk for the reader of a large dataset: plain ones as runs of texts, the others as they are parsed."""
 
 from collections.abc import Iterator
 from dataclasses import replace

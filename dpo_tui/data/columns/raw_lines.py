@@ -191,9 +191,8 @@ def _special(
     for starts, stops in columns:
         for place in np.flatnonzero((starts == stops) | _UNUSUAL_STARTS[codes[starts]]).tolist():
             found = text(int(starts[place]), int(stops[place]))
-            if not found or found.isspace():
-                yield place
-            elif found[:1] in LIST_STARTS and (may_be_messages(found) or may_be_turns(found)):
+            may_be_list = found[:1] in LIST_STARTS and (may_be_messages(found) or may_be_turns(found))
+            if may_be_list or not found or found.isspace():
                 yield place
     starts, stops = columns[0]
     first_codes = codes[starts]

@@ -4,7 +4,7 @@ A cell gives back exactly what went into it, or is not made (:class:`UnstorableE
 """
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import orjson
@@ -85,7 +85,7 @@ def plain_shape(messages: list[Message], shape: list[tuple[str, bool] | None]) -
     return True
 
 
-def row_bytes(values: list[object]) -> bytes:
+def row_bytes(values: Sequence[object]) -> bytes:
     """The JSON text of a row's values with sorted keys, by which rows are compared: it need not give them back."""
     try:
         return orjson.dumps(values, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)

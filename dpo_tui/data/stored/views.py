@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # numpy and pyarrow are imported for large datasets only
 Row = TypeVar("Row")
 _BLOCK = 1 << 20
 """Rows whose prompts are looked up at once."""
+_PARTS = 16
+"""Parts of the keys of prompts in which equal ones are looked for."""
 
 
 def as_stored(rows: Sequence[Row]) -> "StoredRows[Row] | None":
@@ -89,12 +91,21 @@ def divided_by_key(
     return rows.where(~mask), rows.where(mask)
 
 
-def prompts_in_both(rows: "StoredRows[Any]", others: "StoredRows[Any]") -> "NDArray[np.bool_]":
-    """For each of some rows whether one of the others has its prompt."""
+def prompts_in_both(
+    rows: "StoredRows[Any]", others: "StoredRows[Any]", key_of: Callable[[Any], bytes], seed: int
+) -> "NDArray[np.bool_]":
+    """For each of some rows whether one of the others has its prompt.
+
+    Args:
+        rows: some rows.
+        others: the others.
+        key_of: returns the key of a prompt, 16 bytes.
+        seed: of the keys, which are kept for a seed.
+    """
     import numpy as np
 
     def halves(some: "StoredRows[Any]") -> Any:
-        return np.ascontiguousarray(some.hashes("prompt")).view([("a", "<u8"), ("b", "<u8")]).ravel()
+        return np.ascontiguousarray(some.prompt_keys(key_of, seed)).view([("a", "<u8"), ("b", "<u8")]).ravel()
 
     mine, theirs = halves(rows), halves(others)
     known = np.sort(mine["a"])
@@ -106,3 +117,28 @@ def prompts_in_both(rows: "StoredRows[Any]", others: "StoredRows[Any]") -> "NDAr
         places = np.minimum(np.searchsorted(known, block["a"]), len(known) - 1)
         shared.update(block[known[places] == block["a"]].tolist())
     return np.array([one in shared for one in mine.tolist()], dtype=bool)
+
+
+def different_rows(rows: "StoredRows[Any]", key_of: Callable[[Any], bytes], seed: int) -> int:
+    """How many rows differ from all others in their conversations; for rows that have a prompt.
+
+    Args:
+        rows: the rows.
+        key_of: returns the key of a prompt, 16 bytes.
+        seed: of the keys, which are kept for a seed.
+    """
+    import numpy as np
+
+    keys = rows.prompt_keys(key_of, seed).view("<u8").reshape(-1, 2)
+    # In parts, since sorting copies what it compares several times.
+    parts = (keys[:, 0] % _PARTS).astype(np.uint8)
+    found = 0
+    for part in range(_PARTS):
+        places = np.flatnonzero(parts == part)
+        _, numbers, counts = np.unique(keys[places], axis=0, return_inverse=True, return_counts=True)
+        # Only rows of one prompt can be copies: the others need not be read.
+        several = counts[numbers.ravel()] > 1
+        found += int(np.count_nonzero(~several))
+        contents = rows.select(places[several]).content_hashes()
+        found += len(np.unique(contents.view("<u8").reshape(-1, 2), axis=0))
+    return found

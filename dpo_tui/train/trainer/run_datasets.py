@@ -8,9 +8,9 @@ The rows come from :mod:`dpo_tui.data.load_split`. Messages are held by
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, Value
 
 from dpo_tui.config.schema import Config
@@ -25,14 +25,14 @@ from dpo_tui.data.load_split import (
     split_labelled,
     split_pairs,
 )
-from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_key
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
 from dpo_tui.data.pairs.spread_by_prompt import spread_order
 from dpo_tui.data.source.source import Progress
 from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.stored.stored_rows import StoredRows
-from dpo_tui.data.stored.views import as_stored, in_order
+from dpo_tui.data.stored.views import as_stored, different_rows, in_order
 from dpo_tui.data.tokens.template_check import check_config
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.data.tokens.trained_answers import require_trained_answers
@@ -105,7 +105,9 @@ def load_datasets(config: Config, progress: Progress | None = None, *, version: 
 
 def _pair_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
     pairs = split_pairs(config, download=True, progress=progress)
-    return _rows(config, pairs, _pair_dataset, version, repeated=len(pairs.train) - _different(pairs.train))
+    return _rows(
+        config, pairs, _pair_dataset, version, repeated=len(pairs.train) - _different(pairs.train, config.seed)
+    )
 
 
 def _demonstration_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
@@ -155,8 +157,6 @@ def _rows(
 
 _OTHER_TYPES = {"tools": Value("string"), "label": Value("bool")}
 """Types of the columns that are no messages."""
-_PARTS = 16
-"""Parts of the hashes of rows in which equal ones are looked for."""
 _LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], RunDatasets]] = {
     DataForm.PAIRS: _pair_rows,
     DataForm.DEMONSTRATIONS: _demonstration_rows,
@@ -164,14 +164,10 @@ _LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], RunDatasets]] 
 }
 
 
-def _different(pairs: Sequence[Pair]) -> int:
+def _different(pairs: Sequence[Pair], seed: int) -> int:
     """How many pairs differ from all others."""
-    stored = as_stored(pairs)
-    if stored is not None:
-        hashes = stored.hashes("content").view("<u8").reshape(-1, 2)
-        # In parts, since sorting copies what it compares several times.
-        parts = (hashes[:, 0] % _PARTS).astype(np.uint8)
-        return sum(len(np.unique(hashes[parts == part], axis=0)) for part in range(_PARTS))
+    if (stored := as_stored(pairs)) is not None:
+        return different_rows(stored, partial(prompt_key, seed=seed), seed)
     return len({(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in pairs})
 
 
