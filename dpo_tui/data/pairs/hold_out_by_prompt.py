@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from dpo_tui.data.pairs.pair import Message, Pair
-from dpo_tui.data.stored.row_cells import row_bytes
+from dpo_tui.data.pairs.row_bytes import row_bytes
 
 
 def split_by_prompt(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:

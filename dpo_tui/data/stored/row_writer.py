@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from dpo_tui.data.pairs.row_bytes import row_bytes
 from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.stored.row_cells import (
     PLAIN_MARK,
@@ -24,7 +25,6 @@ from dpo_tui.data.stored.row_cells import (
     json_cell,
     messages_cell,
     plain_shape,
-    row_bytes,
     row_shape,
 )
 from dpo_tui.data.stored.stored_rows import UNLIKE, RowColumns
