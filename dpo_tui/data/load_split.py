@@ -208,7 +208,7 @@ def split_labelled(config: Config, *, download: bool, progress: Progress | None 
         sha256, reading = evaluation.sha256, reading_digest(loaded.rows, evaluation.rows)
         of_evaluation = [*filter(None, [separate.note if separate else ""]), *evaluation.notes]
     require_both_labels(config.dataset_text, train, "training")
-    notes = [*loaded.notes, *of_evaluation, *LabelBalance.of(train).sentences(config.model_dump())]
+    notes = [*loaded.notes, *of_evaluation, *LabelBalance.of(train, config.seed).sentences(config.model_dump())]
     split = _unsplit(loaded, len(usable), refused, config.seed)
     return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
 

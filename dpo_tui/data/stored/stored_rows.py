@@ -147,6 +147,19 @@ class StoredRows(Sequence[Item], Generic[Item]):
         """The shape of each row, see `row_cells.row_shape`, as a number; `UNLIKE` for rows that have none."""
         return self._fixed("shape", np.dtype(np.int32))
 
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """Of labelled answers, whether each is desirable."""
+        return self._of_all([batch.column("desirable").to_numpy(zero_copy_only=False) for batch in self.batches], bool)
+
+    def column_nulls(self, name: str) -> int:
+        """In how many rows a column has no value."""
+        return int(
+            self._of_all(
+                [batch.column(name).is_null().to_numpy(zero_copy_only=False) for batch in self.batches], bool
+            ).sum()
+        )
+
     def content_hashes(self) -> NDArray[np.void]:
         """A hash of 16 bytes of each row's conversations, made anew each time: ask few rows for it."""
         found = bytearray()
@@ -200,6 +213,11 @@ class StoredRows(Sequence[Item], Generic[Item]):
                 places = np.flatnonzero((chosen >= first) & (chosen < last))
                 found[places] = values[chosen[places] - first]
         return found
+
+    def _of_all(self, parts: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+        """The values of these rows, from those of the batches."""
+        found = np.concatenate([np.zeros(0, dtype=dtype), *parts]).astype(dtype, copy=False)
+        return found if self._chosen is None else found[self._chosen]
 
     def _block(self, start: int) -> NDArray[np.int64]:
         stop = min(start + _BLOCK, len(self))

@@ -46,16 +46,6 @@ def divided(rows: Sequence[Row], places: Collection[int]) -> tuple[Sequence[Row]
     return stored.where(~mask), stored.where(mask)
 
 
-def in_order(rows: Sequence[Row], places: Sequence[int]) -> Sequence[Row]:
-    """The rows at some places, in the order of the places."""
-    stored = as_stored(rows)
-    if stored is None:
-        return [rows[place] for place in places]
-    import numpy as np
-
-    return stored.select(np.fromiter(places, np.int64, len(places)))
-
-
 def is_without_tools(rows: Sequence[Any]) -> bool:
     """Whether it is known without reading them that no row has tools."""
     stored = as_stored(rows)
@@ -119,26 +109,32 @@ def prompts_in_both(
     return np.array([one in shared for one in mine.tolist()], dtype=bool)
 
 
-def different_rows(rows: "StoredRows[Any]", key_of: Callable[[Any], bytes], seed: int) -> int:
-    """How many rows differ from all others in their conversations; for rows that have a prompt.
+def different_rows(rows: "StoredRows[Any]", key_of: Callable[[Any], bytes], seed: int) -> tuple[int, int]:
+    """How many rows differ from all others, for rows that have a prompt.
 
     Args:
         rows: the rows.
         key_of: returns the key of a prompt, 16 bytes.
         seed: of the keys, which are kept for a seed.
+
+    Returns:
+        The number by their conversations, and the number by these and by their labels where rows have labels.
     """
     import numpy as np
 
     keys = rows.prompt_keys(key_of, seed).view("<u8").reshape(-1, 2)
+    labels = rows.labels if "desirable" in rows.columns.names else np.zeros(len(rows), dtype=np.bool_)
     # In parts, since sorting copies what it compares several times.
     parts = (keys[:, 0] % _PARTS).astype(np.uint8)
-    found = 0
+    contents = with_labels = 0
     for part in range(_PARTS):
         places = np.flatnonzero(parts == part)
         _, numbers, counts = np.unique(keys[places], axis=0, return_inverse=True, return_counts=True)
         # Only rows of one prompt can be copies: the others need not be read.
-        several = counts[numbers.ravel()] > 1
-        found += int(np.count_nonzero(~several))
-        contents = rows.select(places[several]).content_hashes()
-        found += len(np.unique(contents.view("<u8").reshape(-1, 2), axis=0))
-    return found
+        several = places[counts[numbers.ravel()] > 1]
+        alone = len(places) - len(several)
+        hashes = rows.select(several).content_hashes().view("<u8").reshape(-1, 2)
+        different, numbers = np.unique(hashes, axis=0, return_inverse=True)
+        contents += alone + len(different)
+        with_labels += alone + len(np.unique(2 * numbers.ravel() + labels[several]))
+    return contents, with_labels
