@@ -84,12 +84,12 @@ def _line(data: bytes, ends: NDArray[np.int64], number: int) -> bytes:
     return data[int(ends[number - 1]) if number else 0 : int(ends[number])].removesuffix(b"\n")
 
 
-def _in_order(numbers: NDArray[np.int64], texts: TextRun, others: list[Row]) -> Iterator[TextRun | Row]:
+def _in_order(numbers: NDArray[np.int64], run: TextRun, others: list[Row]) -> Iterator[TextRun | Row]:
     """Rows of texts and other rows in the order of the file, those of texts in runs of consecutive rows.
 
     Args:
         numbers: of the rows of texts.
-        texts: these rows.
+        run: these rows.
         others: the rows with all other numbers, in their order.
     """
     left = iter(others)
@@ -100,7 +100,7 @@ def _in_order(numbers: NDArray[np.int64], texts: TextRun, others: list[Row]) -> 
         first = int(numbers[start]) if stop > start else count
         yield from islice(left, first - row)
         if stop > start:
-            yield texts.part(start, stop - start)
+            yield run.part(start, stop - start)
         row = first + stop - start
     yield from left
 

@@ -94,11 +94,11 @@ class Reading(Generic[Item]):
         except OSError as error:
             raise _NotStoredError(str(error.strerror or error)) from error
 
-    def add_texts(self, first: int, texts: TextRun) -> None:
+    def add_texts(self, first: int, run: TextRun) -> None:
         """Collect usable pairs of three texts, of a large dataset, by the number of the first; see `batches_of`."""
         if self.writer is not None:
             try:
-                self.writer.add_texts(first, texts)
+                self.writer.add_texts(first, run)
             except OSError as error:
                 raise _NotStoredError(str(error.strerror or error)) from error
 

@@ -121,22 +121,22 @@ class RowWriter:
             cells[at].append(values[at])
         self._finish(item.row, whole, self._shape_number(tuple(shape)))
 
-    def add_texts(self, first: int, texts: TextRun) -> None:
+    def add_texts(self, first: int, run: TextRun) -> None:
         """Write pairs of three texts that are not blank, as `pair_of` makes messages of them.
 
         Args:
             first: number of the first row; the others follow.
-            texts: the pairs.
+            run: the pairs.
 
         Raises:
             NoRoomError: the disk is nearly full.
             OSError: it cannot be written.
         """
-        if len(texts) >= _FEW_TEXTS:
+        if len(run) >= _FEW_TEXTS:
             self._collect()
-            self._keep_texts(len(texts), TextRows(first, texts))
+            self._keep_texts(len(run), TextRows(first, run))
             return
-        columns = (one.to_pylist() for one in (texts.prompts, texts.chosen, texts.rejected))
+        columns = (one.to_pylist() for one in (run.prompts, run.chosen, run.rejected))
         for number, triple in enumerate(zip(*columns, strict=True), start=first):
             parts = [b'[{"content":%b,"role":"%b"}]' % one for one in zip(triple, TEXT_ROLES, strict=True)]
             for cells, part in zip(self._cells, parts, strict=False):

@@ -273,12 +273,12 @@ def _content_hashes(conversations: list[pa.Array]) -> bytes:
     """The hashes of rows' conversations, one after the other."""
     mark = len(PLAIN_MARK)
 
-    def texts(cells: pa.Array) -> Iterator[bytes]:
+    def json_texts(cells: pa.Array) -> Iterator[bytes]:
         # As JSON text, whatever the cells are, so that a row in another form of the same content is its copy.
         for cell in cells.to_pylist():
             yield cell[mark:].encode() if cell.startswith(PLAIN_MARK) else row_bytes(messages_of_cell(cell))
 
-    rows = zip(*map(texts, conversations), strict=True)
+    rows = zip(*map(json_texts, conversations), strict=True)
     return b"".join([hashlib.blake2b(b",".join(row), digest_size=HASH_BYTES).digest() for row in rows])
 
 

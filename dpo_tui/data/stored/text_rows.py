@@ -21,23 +21,23 @@ class TextRows:
 
     Args:
         first: number of the first row; the others follow.
-        texts: the rows.
+        run: the rows.
 
     Attributes:
         columns: number, the three conversations as cells, and tools, which are null.
         lines: the text of all rows for the digest of what was read.
     """
 
-    def __init__(self, first: int, texts: TextRun) -> None:
-        contents = (texts.prompts, texts.chosen, texts.rejected)
-        rows = pa.array(np.arange(first, first + len(texts)))
+    def __init__(self, first: int, run: TextRun) -> None:
+        contents = (run.prompts, run.chosen, run.rejected)
+        rows = pa.array(np.arange(first, first + len(run)))
         mark = PLAIN_MARK.encode()
         after = [b',"role":"%b"}]' % role for role in TEXT_ROLES]
         cells = [
             _joined(mark + _BEFORE, content, end).view(pa.string())
             for content, end in zip(contents, after, strict=True)
         ]
-        self.columns = [rows, *cells, pa.nulls(len(texts), pa.string())]
+        self.columns = [rows, *cells, pa.nulls(len(run), pa.string())]
         digits = rows.cast(pa.string()).cast(pa.binary())
         parts: list[pa.Array | bytes] = [b"[", digits]
         for content, end in zip(contents, after, strict=True):
