@@ -4,9 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from dpo_tui.data.pairs.hold_out_by_prompt import prompt_key
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
+from dpo_tui.data.stored.views import as_stored, different_rows
 from dpo_tui.strategies.kto import BALANCE, weights_of
 
 FEW_OF_A_LABEL = 50
@@ -34,8 +37,17 @@ class LabelBalance:
     conflicting: int = 0
 
     @staticmethod
-    def of(rows: Sequence[LabelledAnswer]) -> "LabelBalance":
-        """Count the labels of some answers."""
+    def of(rows: Sequence[LabelledAnswer], seed: int = 0) -> "LabelBalance":
+        """Count the labels of some answers.
+
+        Args:
+            rows: the answers.
+            seed: of the keys of prompts, which are kept beside stored answers.
+        """
+        if (stored := as_stored(rows)) is not None:
+            contents, with_labels = different_rows(stored, partial(prompt_key, seed=seed), seed)
+            desirable = int(stored.labels.sum())
+            return LabelBalance(desirable, len(rows) - desirable, len(rows) - with_labels, with_labels - contents)
         desirable = sum(row.desirable for row in rows)
         labels: dict[bytes, set[bool]] = {}
         repeated = 0

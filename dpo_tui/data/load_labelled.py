@@ -15,6 +15,7 @@ from dpo_tui.data.source.row_places import RowPlaces
 from dpo_tui.data.source.source import Progress, Source
 from dpo_tui.data.source_mix import SourceRows
 from dpo_tui.data.stored.reading_cache import Reading, read_or_recall
+from dpo_tui.data.stored.views import as_stored
 from dpo_tui.errors import DataError
 
 
@@ -96,7 +97,10 @@ def require_both_labels(location: str, rows: Sequence[LabelledAnswer], what: str
     Raises:
         DataError: every answer has the same label, so that nothing tells good from bad.
     """
-    labels = {row.desirable for row in rows}
+    stored = as_stored(rows)
+    labels = (
+        {row.desirable for row in rows} if stored is None else {bool(stored.labels.any()), bool(stored.labels.all())}
+    )
     if len(labels) == 1:
         kind = "desirable" if labels == {True} else "undesirable"
         part = f"{what} " if what else ""

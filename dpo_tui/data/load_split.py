@@ -7,7 +7,7 @@ is split by prompt (:mod:`dpo_tui.data.pairs.hold_out_by_prompt`).
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 from dpo_tui.config.schema import Config
@@ -54,6 +54,7 @@ class Split(Generic[Row]):
         notes: what was assumed about the files as a whole, such as their encoding, and what is doubtful about them.
         sources: the rows of each location of the training data, where it has several.
         reading: digest of the rows as they were read, before the chat template leaves any out.
+        seed: of the split.
     """
 
     train: Sequence[Row]
@@ -67,6 +68,7 @@ class Split(Generic[Row]):
     notes: tuple[str, ...] = ()
     sources: tuple[SourceRows, ...] = ()
     reading: str = ""
+    seed: int = 0
 
     @property
     def examples(self) -> int:
@@ -93,7 +95,7 @@ class Split(Generic[Row]):
         """Ids of the prompts that are held out and trained on."""
         train, held_out = as_stored(self.train), as_stored(self.held_out)
         if train is not None and held_out is not None and train.columns.has_prompt:
-            both = prompts_in_both(held_out, train)
+            both = prompts_in_both(held_out, train, partial(prompt_key, seed=self.seed), self.seed)
             return {prompt_id(prompt) for prompt in prompts_of(held_out.where(both))}
         ids = {prompt_id(prompt) for prompt in prompts_of(self.held_out)}
         return {found for prompt in prompts_of(self.train) if (found := prompt_id(prompt)) in ids} if ids else set()
@@ -157,7 +159,7 @@ def split_pairs(config: Config, *, download: bool, progress: Progress | None = N
         train, held_out = usable, renderable_pairs(evaluation.pairs, config, download=download)[0]
         sha256, reading = evaluation.sha256, reading_digest(loaded.pairs, evaluation.pairs)
         notes = [*notes, *filter(None, [separate.note]), *evaluation.notes]
-    split = _unsplit(loaded, len(usable), refused)
+    split = _unsplit(loaded, len(usable), refused, config.seed)
     return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
 
 
@@ -183,7 +185,7 @@ def split_demonstrations(
         train, held_out = usable, renderable_demonstrations(evaluation.rows, config, download=download)[0]
         sha256, reading = evaluation.sha256, reading_digest(loaded.rows, evaluation.rows)
         notes = [*notes, *filter(None, [separate.note]), *evaluation.notes]
-    split = _unsplit(loaded, len(usable), refused)
+    split = _unsplit(loaded, len(usable), refused, config.seed)
     return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
 
 
@@ -206,8 +208,8 @@ def split_labelled(config: Config, *, download: bool, progress: Progress | None 
         sha256, reading = evaluation.sha256, reading_digest(loaded.rows, evaluation.rows)
         of_evaluation = [*filter(None, [separate.note if separate else ""]), *evaluation.notes]
     require_both_labels(config.dataset_text, train, "training")
-    notes = [*loaded.notes, *of_evaluation, *LabelBalance.of(train).sentences(config.model_dump())]
-    split = _unsplit(loaded, len(usable), refused)
+    notes = [*loaded.notes, *of_evaluation, *LabelBalance.of(train, config.seed).sentences(config.model_dump())]
+    split = _unsplit(loaded, len(usable), refused, config.seed)
     return replace(split, train=train, held_out=held_out, held_out_sha256=sha256, notes=tuple(notes), reading=reading)
 
 
@@ -232,7 +234,7 @@ def _hold_out(
 
 
 def _unsplit(
-    loaded: LoadedPairs | LoadedDemonstrations | LoadedLabelled, usable: int, refused: Sequence[RowProblem]
+    loaded: LoadedPairs | LoadedDemonstrations | LoadedLabelled, usable: int, refused: Sequence[RowProblem], seed: int
 ) -> Split[Any]:
     """What was loaded, as a split that has no rows yet.
 
@@ -240,6 +242,7 @@ def _unsplit(
         loaded: the training data.
         usable: its rows that can be used.
         refused: those that the chat template refuses.
+        seed: of the split.
     """
     dropped = [*loaded.dropped, *(replace(one, place=loaded.places.of(one.row)) for one in refused)]
     return Split(
@@ -251,6 +254,7 @@ def _unsplit(
         format=loaded.format,
         sha256=loaded.sha256,
         sources=tuple(loaded.sources),
+        seed=seed,
     )
 
 

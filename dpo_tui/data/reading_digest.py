@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dpo_tui.data.load_demonstrations import Demonstration
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Pair
-from dpo_tui.data.stored.row_cells import row_bytes
+from dpo_tui.data.pairs.row_bytes import row_bytes
 from dpo_tui.data.stored.views import as_stored
 
 

@@ -130,7 +130,7 @@ def run_training(config: Config, folder: RunFolder, journal: Journal, stop_reque
     if rows.held_out is not None and callback.last_evaluation != trainer.state.global_step:
         trainer.evaluate()
     best = _restore_best(trainer, callback, folder)
-    in_training.after(best.step if best else None)
+    in_training.after(callback.trained_seconds, best.step if best else None)
 
     journal.phase("save")
     results = _results(trainer, best)

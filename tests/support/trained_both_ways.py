@@ -120,7 +120,7 @@ def tokenised_for_dpo(rows: Any, tokenizer: Any, arguments: Any) -> Any:
 
     from trl import DPOTrainer
 
-    from dpo_tui.train.trainer.batched_tokens import ID_COLUMNS
+    from dpo_tui.train.trainer.token_forms import ID_COLUMNS
 
     this: Any = SimpleNamespace(_tokenizer=tokenizer)
     found = DPOTrainer._prepare_dataset(this, rows, tokenizer, arguments, "train")

@@ -4,9 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-import orjson
-
 from dpo_tui.data.pairs.pair import Message, Pair
+from dpo_tui.data.pairs.row_bytes import row_bytes
 
 
 def split_by_prompt(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
@@ -74,8 +73,7 @@ def held_out_keys(sizes: Mapping[bytes, int], fraction: float) -> set[bytes]:
 
 def prompt_key(prompt: list[Message], seed: int) -> bytes:
     """A hash of a prompt, keyed by the seed; sorting by it gives an order that is random but reproducible."""
-    text = orjson.dumps(prompt, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(text, digest_size=16, key=str(seed).encode()).digest()
+    return hashlib.blake2b(row_bytes(prompt), digest_size=16, key=str(seed).encode()).digest()
 
 
 def prompt_id(prompt: list[Message]) -> str:

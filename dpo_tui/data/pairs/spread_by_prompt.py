@@ -30,16 +30,20 @@ def spread_order(rows: Sequence[LabelledAnswer], seed: int) -> list[int]:
         groups.setdefault(prompt_key(row.prompt, seed), []).append(number)
     places: list[tuple[float, int]] = []
     for key, numbers in groups.items():
-        offset = _uniform(key)
-        shuffled = sorted((_digest(key, place), number) for place, number in enumerate(numbers))
-        places += [((place + offset) / len(numbers), number) for place, (_, number) in enumerate(shuffled)]
+        offset = offset_of(key)
+        places += [((place + offset) / len(numbers), number) for place, number in enumerate(shuffled(key, numbers))]
     return [number for _, number in sorted(places)]
+
+
+def shuffled(key: bytes, numbers: list[int]) -> list[int]:
+    """The numbers of the rows of one prompt, which are in their order, in the order in which they are spread."""
+    return [number for _, number in sorted((_digest(key, place), number) for place, number in enumerate(numbers))]
 
 
 def _digest(key: bytes, place: int) -> bytes:
     return hashlib.blake2b(str(place).encode(), digest_size=8, key=key).digest()
 
 
-def _uniform(key: bytes) -> float:
-    """A number in [0, 1) that is evenly distributed over prompts."""
+def offset_of(key: bytes) -> float:
+    """A number in [0, 1) that is evenly distributed over prompts, by the key of a prompt."""
     return int.from_bytes(hashlib.blake2b(b"offset", digest_size=8, key=key).digest(), "big") / 2**64

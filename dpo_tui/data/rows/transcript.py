@@ -7,7 +7,8 @@ from dpo_tui.data.pairs.pair import Message, Unreadable
 
 # Names at the start of a line, the user's and the assistant's, of hh-rlhf, Dahoas' sets, WebGPT and prompt files.
 _SPEAKERS = (("Human", "Assistant"), ("User", "Assistant"), ("Question", "Answer"), ("Q", "A"), ("H", "A"))
-_STARTS = tuple(f"{user}:" for user, _ in _SPEAKERS)
+STARTS = tuple(f"{user}:" for user, _ in _SPEAKERS)
+"""What a transcript begins with."""
 FIRST_LETTERS = frozenset({user[0] for user, _ in _SPEAKERS} | {"\n", "\r", " ", "\t"})
 """The characters that a transcript can begin with."""
 
@@ -15,7 +16,7 @@ FIRST_LETTERS = frozenset({user[0] for user, _ in _SPEAKERS} | {"\n", "\r", " ",
 def is_transcript(text: str) -> bool:
     """Whether a text starts with a named speaker and the other speaker answers on a later line."""
     # The cheap tests first: this runs on every prompt of a million rows, and few begin as a speaker's name does.
-    return text[:1] in FIRST_LETTERS and text[:16].lstrip().startswith(_STARTS) and _pattern(text) is not None
+    return text[:1] in FIRST_LETTERS and text[:16].lstrip().startswith(STARTS) and _pattern(text) is not None
 
 
 def split_transcripts(chosen: str, rejected: str) -> tuple[list[Message], list[Message], list[Message]]:

@@ -106,7 +106,7 @@ class RowBatch:
         warnings: what is doubtful about rows that can be used; they count from the beginning of the batch.
     """
 
-    rows: list[Row]
+    rows: list[Any]
     warnings: list[RowWarning]
 
 

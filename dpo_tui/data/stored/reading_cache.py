@@ -23,6 +23,7 @@ import orjson
 from dpo_tui.data.cache_folders import Draft, FolderInUse, data_cache
 from dpo_tui.data.pairs.pair import Pair, RowProblem
 from dpo_tui.data.rows.record_to_pairs import Recogniser
+from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.source.chunks import Chunk, LineChunk, RowBatch, rows_with_warnings
 from dpo_tui.data.source.locate import locate
 from dpo_tui.data.source.row_places import RowPlaces
@@ -93,16 +94,16 @@ class Reading(Generic[Item]):
         except OSError as error:
             raise _NotStoredError(str(error.strerror or error)) from error
 
-    def add_texts(self, row: int, triple: tuple[str, str, str]) -> None:
-        """Collect a usable pair of three texts, of a large dataset; see `batches_of`."""
+    def add_texts(self, first: int, run: TextRun) -> None:
+        """Collect usable pairs of three texts, of a large dataset, by the number of the first; see `batches_of`."""
         if self.writer is not None:
             try:
-                self.writer.add_texts(row, triple)
+                self.writer.add_texts(first, run)
             except OSError as error:
                 raise _NotStoredError(str(error.strerror or error)) from error
 
     def batches_of(self, recogniser: Recogniser) -> "Callable[[Chunk], Iterator[RowBatch]]":
-        """What reads the rows of chunks: of pairs that are stored, plain rows as texts, which saves making objects."""
+        """What reads the rows of chunks: of pairs that are stored, plain rows as runs of texts, for speed."""
         if self.columns is None or self.columns.item is not Pair:
             return rows_with_warnings
         from dpo_tui.data.columns.plain_batches import PlainBatches
@@ -198,7 +199,7 @@ def _read_or_recall(
                 found = read(Reading(files, progress, sha256, writer, draft, columns))
             _save(draft, found, columns)
             draft.commit()
-            return _recalled(target, loaded, columns, files) or found
+            return _recalled(target, loaded, columns, files, just_written=True) or found
         except _NotStoredError as error:
             why = str(error)
         finally:
@@ -313,8 +314,18 @@ def _crc32_of(path: Path) -> int | None:
     return checksum
 
 
-def _recalled(target: Path, loaded: type[Loaded], columns: "RowColumns", files: list[DataFile]) -> Loaded | None:
-    """What an earlier reading has left; None where there is none, or it cannot be used."""
+def _recalled(
+    target: Path, loaded: type[Loaded], columns: "RowColumns", files: list[DataFile], *, just_written: bool = False
+) -> Loaded | None:
+    """What an earlier reading has left; None where there is none, or it cannot be used.
+
+    Args:
+        target: the folder.
+        loaded: see `read_or_recall`.
+        columns: what the rows are.
+        files: of the dataset.
+        just_written: the checksums were taken a moment ago.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -328,7 +339,7 @@ def _recalled(target: Path, loaded: type[Loaded], columns: "RowColumns", files: 
         if int(checksum, 16) != zlib.crc32(text):
             return None
         document = json.loads(text)
-        if document["crc32"] != {name: _crc32_of(target / name) for name in (ROWS, _CHOSEN)}:
+        if not just_written and document["crc32"] != {name: _crc32_of(target / name) for name in (ROWS, _CHOSEN)}:
             return None
         chosen = np.fromfile(target / _CHOSEN, dtype=np.int64) if (target / _CHOSEN).is_file() else None
         rows: Any = StoredRows(target / ROWS, columns, document["rows"], in_use, chosen)

@@ -85,15 +85,6 @@ def plain_shape(messages: list[Message], shape: list[tuple[str, bool] | None]) -
     return True
 
 
-def row_bytes(values: list[object]) -> bytes:
-    """The JSON text of a row's values with sorted keys, by which rows are compared: it need not give them back."""
-    try:
-        return orjson.dumps(values, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError):
-        # Half of a surrogate pair, or a whole number beyond 64 bits, in the arguments of a tool call.
-        return json.dumps(values, default=str, sort_keys=True).encode()
-
-
 def row_shape(tools: list[dict[str, Any]] | None, *conversations: list[Message]) -> Hashable:
     """What the success of rendering depends on: the roles of conversations, and which messages are empty.
 

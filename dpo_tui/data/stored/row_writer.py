@@ -1,13 +1,14 @@
 """Write rows into an Arrow file as they are read, with what has to be known of all of them.
 
-Columns of the file: ``row``, the fields of the row as cells (:mod:`dpo_tui.data.stored.row_cells`), ``shape``,
-``content_hash``, and where there are prompts ``prompt_hash``.
+Columns of the file: ``row``, the fields of the row as cells (:mod:`dpo_tui.data.stored.row_cells`), and ``shape``.
 """
 
 import errno
 import hashlib
 import shutil
-from collections.abc import Hashable
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -16,22 +17,28 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from dpo_tui.data.pairs.row_bytes import row_bytes
+from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.stored.row_cells import (
     PLAIN_MARK,
     UnstorableError,
     json_cell,
     messages_cell,
     plain_shape,
-    row_bytes,
     row_shape,
 )
 from dpo_tui.data.stored.stored_rows import UNLIKE, RowColumns
-from dpo_tui.data.stored.text_rows import HASH_BYTES, TextRows, hash_of
+from dpo_tui.data.stored.text_rows import TEXT_ROLES, TextRows
 
 FREE_BYTES = 1000**3
 """Bytes of the disk that are left to others."""
+_DIGEST_BYTES = 16
 _BATCH_ROWS = 5000
+_WHOLE_BATCH = 1000
+"""A batch of so many rows is written as it is; smaller ones are joined."""
 _BATCH_BYTES = 64 << 20
+_MOST_WAITING = 4
+"""Calls that wait for the thread: blocks of some megabytes each."""
 _MOST_SHAPES = 50_000
 _FEW_TEXTS = 64
 """So few rows of texts are not worth a batch."""
@@ -69,16 +76,15 @@ class RowWriter:
         self._cells: list[list[Any]] = [[] for _ in columns.names]
         self._rows: list[int] = []
         self._row_shapes: list[int] = []
-        self._content_hashes: list[bytes] = []
-        self._prompt_hashes: list[bytes] = []
         self._lines: list[bytes] = []
-        self._texts: list[tuple[int, str, str, str]] = []
-        self._waiting_characters = 0
         self._batches: list[pa.RecordBatch] = []
         self._kept_rows = self._kept_bytes = 0
         self._held = 0
+        # Hashing and writing need no objects of Python, so that a thread does it while the next rows are read.
+        self._thread = ThreadPoolExecutor(1, "write-rows")
+        self._waiting: deque[Future[object]] = deque()
         self._shapes: dict[Hashable, int] = {}
-        self._digest = hashlib.blake2b(b"dataset\n", digest_size=HASH_BYTES)
+        self._digest = hashlib.blake2b(b"dataset\n", digest_size=_DIGEST_BYTES)
 
     def __enter__(self) -> "RowWriter":
         return self
@@ -87,6 +93,7 @@ class RowWriter:
         if kind is None:
             self.close()
         else:
+            self._thread.shutdown(cancel_futures=True)
             self._sink.close()
 
     def add(self, item: Any) -> None:
@@ -97,7 +104,6 @@ class RowWriter:
             NoRoomError: the disk is nearly full.
             OSError: it cannot be written.
         """
-        self._take_texts()
         values = self._values(item)
         tools = item.tools
         shape: list[tuple[str, bool] | None] = []
@@ -113,43 +119,39 @@ class RowWriter:
             cells[at].append(_PLAIN_MARK_BYTES + parts[at])
         for at in self._others:
             cells[at].append(values[at])
-        self._finish(item.row, parts, whole, self._shape_number(tuple(shape)))
+        self._finish(item.row, whole, self._shape_number(tuple(shape)))
 
-    def add_texts(self, row: int, triple: tuple[str, str, str]) -> None:
-        """Write a pair of three texts that are not blank, as `pair_of` makes messages of them.
+    def add_texts(self, first: int, run: TextRun) -> None:
+        """Write pairs of three texts that are not blank, as `pair_of` makes messages of them.
+
+        Args:
+            first: number of the first row; the others follow.
+            run: the pairs.
 
         Raises:
             NoRoomError: the disk is nearly full.
             OSError: it cannot be written.
         """
-        self._texts.append((row, *triple))
-        self._waiting_characters += sum(map(len, triple))
-        if len(self._texts) >= _BATCH_ROWS or self._waiting_characters >= _BATCH_BYTES:
-            self._flush()
-
-    def _take_texts(self) -> None:
-        """Write the texts that wait: many together by column, a few between other rows one by one."""
-        waiting, self._texts, self._waiting_characters = self._texts, [], 0
-        if len(waiting) >= _FEW_TEXTS:
+        if len(run) >= _FEW_TEXTS:
             self._collect()
-            self._keep_texts(TextRows(*map(list, zip(*waiting, strict=True))))
+            self._keep_texts(len(run), TextRows(first, run))
             return
-        for row, *texts in waiting:
-            parts = [
-                orjson.dumps([{"content": text, "role": role}])
-                for text, role in zip(texts, ("user", "assistant", "assistant"), strict=True)
-            ]
+        columns = (one.to_pylist() for one in (run.prompts, run.chosen, run.rejected))
+        for number, triple in enumerate(zip(*columns, strict=True), start=first):
+            parts = [b'[{"content":%b,"role":"%b"}]' % one for one in zip(triple, TEXT_ROLES, strict=True)]
             for cells, part in zip(self._cells, parts, strict=False):
                 cells.append(_PLAIN_MARK_BYTES + part)
             self._cells[3].append(None)
-            self._finish(row, parts, b",".join([*parts, b"null"]), self._shape_number(_TEXTS_SHAPE))
+            self._finish(number, b",".join([*parts, b"null"]), self._shape_number(_TEXTS_SHAPE))
 
-    def _keep_texts(self, rows: TextRows) -> None:
-        self._digest.update(rows.lines)
-        self.known["count"] += len(rows.numbers)
-        shapes = pa.repeat(pa.scalar(self._shape_number(_TEXTS_SHAPE), pa.int32()), len(rows.numbers))
-        columns = [*rows.columns, shapes, rows.content_hashes, rows.prompt_hashes]
+    def _keep_texts(self, count: int, rows: TextRows) -> None:
+        self._behind(self._digest.update, rows.lines)
+        self.known["count"] += count
+        shapes = pa.repeat(pa.scalar(self._shape_number(_TEXTS_SHAPE), pa.int32()), count)
+        columns = [*rows.columns, shapes]
         self._keep(pa.RecordBatch.from_arrays(columns, schema=self._schema), len(rows.lines))
+        if self._kept_rows >= _BATCH_ROWS or self._kept_bytes >= _BATCH_BYTES:
+            self._flush()
 
     def _plain_parts(self, values: tuple[Any, ...]) -> list[bytes] | None:
         """The sorted JSON texts of a row's values; None where one has half of a surrogate pair."""
@@ -164,21 +166,16 @@ class RowWriter:
         made = [self._cell(name, value) for name, value in zip(names, values, strict=True)]
         for cells, cell in zip(self._cells, made, strict=True):
             cells.append(cell)
-        parts = [row_bytes([value])[1:-1] for value in values]
         whole = row_bytes([item.row, *values])[1:-1].partition(b",")[2]
         shape = row_shape(item.tools, *conversations)
         self.known["has_tools"] |= bool(item.tools)
         self.known["has_calls"] |= any(message.get("tool_calls") for one in conversations for message in one)
-        self._finish(item.row, parts, whole, UNLIKE if shape is None else self._shape_number(shape))
+        self._finish(item.row, whole, UNLIKE if shape is None else self._shape_number(shape))
 
-    def _finish(self, row: int, parts: list[bytes], whole: bytes, shape: int) -> None:
+    def _finish(self, row: int, whole: bytes, shape: int) -> None:
         self._lines.append(b"[%d,%b]\n" % (row, whole))
         self._rows.append(row)
         self._row_shapes.append(shape)
-        # Of the JSON text, whatever the cells are, so that a row in another form of the same content is its copy.
-        self._content_hashes.append(hash_of(b",".join([parts[at] for at in self._conversations])))
-        if self._columns.has_prompt:
-            self._prompt_hashes.append(hash_of(parts[self._conversations[0]]))
         self.known["count"] += 1
         self._held += len(whole)
         if len(self._rows) + self._kept_rows >= _BATCH_ROWS or self._held + self._kept_bytes >= _BATCH_BYTES:
@@ -189,30 +186,48 @@ class RowWriter:
         if self._sink.closed:
             return
         self._flush()
+        self._wait(0)
+        self._thread.shutdown()
         self._writer.close()
         self._sink.close()
         self.known["reading"] = self._digest.hexdigest()
 
     def _flush(self) -> None:
-        self._take_texts()
         self._collect()
         if not self._batches:
             return
         if shutil.disk_usage(self._place).free < FREE_BYTES + self._kept_bytes:
             raise NoRoomError(errno.ENOSPC, "the disk is nearly full", str(self._place))
         # Batches of a few rows, between rows of another kind, would make the file slow to read.
-        for batch in pa.Table.from_batches(self._batches).combine_chunks().to_batches():
-            self._writer.write_batch(batch)
-        self._batches.clear()
+        while self._batches:
+            count = 1
+            while count < len(self._batches) and self._batches[count - 1].num_rows < _WHOLE_BATCH:
+                count += 1
+            first, self._batches = self._batches[:count], self._batches[count:]
+            joined = first[0] if count == 1 else pa.Table.from_batches(first).combine_chunks().to_batches()[0]
+            self._behind(self._writer.write_batch, joined)
         self._kept_rows = self._kept_bytes = 0
+
+    def _behind(self, function: Callable[[Any], object], data: Any) -> None:
+        """Have a function of the writer or the digest called by the thread, after those before it."""
+        self._waiting.append(self._thread.submit(function, data))
+        self._wait(_MOST_WAITING)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most some calls are left.
+
+        Raises:
+            OSError: one of them has failed.
+        """
+        while len(self._waiting) > most:
+            self._waiting.popleft().result()
 
     def _collect(self) -> None:
         """Make a batch of the cells that were collected row by row."""
         if not self._rows:
             return
-        self._digest.update(b"".join(self._lines))
-        columns = [self._rows, *self._cells, self._row_shapes, self._content_hashes]
-        columns += [self._prompt_hashes] if self._columns.has_prompt else []
+        self._behind(self._digest.update, b"".join(self._lines))
+        columns = [self._rows, *self._cells, self._row_shapes]
         arrays = [_array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
         held, self._held = self._held, 0
         for values in (*columns, self._lines):
@@ -257,12 +272,10 @@ def _encodable(text: str) -> str:
 
 
 def _schema(columns: RowColumns) -> pa.Schema:
-    hashes = ["content_hash", *(["prompt_hash"] if columns.has_prompt else [])]
     return pa.schema(
         [
             ("row", pa.int64()),
             *((name, pa.bool_() if name == "desirable" else pa.string()) for name in columns.names),
             ("shape", pa.int32()),
-            *((name, pa.binary(HASH_BYTES)) for name in hashes),
         ]
     )

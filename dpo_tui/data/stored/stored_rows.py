@@ -21,14 +21,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dpo_tui.data.cache_folders import FolderInUse
+from dpo_tui.data.pairs.row_bytes import row_bytes
 from dpo_tui.data.stored.row_cells import PLAIN_MARK, messages_of_cell
-from dpo_tui.data.stored.text_rows import HASH_BYTES, offsets_of
+from dpo_tui.data.stored.text_rows import offsets_of
 
 Item = TypeVar("Item")
 ROWS = "rows.arrow"
 UNLIKE = -1
 """The shape of a row that is like no other: it is rendered by itself."""
 _BLOCK = 1000
+HASH_BYTES = 16
 _HASH = np.dtype(f"V{HASH_BYTES}")
 _CHECKSUM = 4
 """Bytes of the CRC-32 behind the keys of prompts that are kept."""
@@ -145,9 +147,26 @@ class StoredRows(Sequence[Item], Generic[Item]):
         """The shape of each row, see `row_cells.row_shape`, as a number; `UNLIKE` for rows that have none."""
         return self._fixed("shape", np.dtype(np.int32))
 
-    def hashes(self, name: str) -> NDArray[np.void]:
-        """A hash of 16 bytes of each row: of its ``prompt``, or of its ``content``, all its conversations."""
-        return self._fixed(f"{name}_hash", _HASH)
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """Of labelled answers, whether each is desirable."""
+        return self._of_all([batch.column("desirable").to_numpy(zero_copy_only=False) for batch in self.batches], bool)
+
+    def column_nulls(self, name: str) -> int:
+        """In how many rows a column has no value."""
+        return int(
+            self._of_all(
+                [batch.column(name).is_null().to_numpy(zero_copy_only=False) for batch in self.batches], bool
+            ).sum()
+        )
+
+    def content_hashes(self) -> NDArray[np.void]:
+        """A hash of 16 bytes of each row's conversations, made anew each time: ask few rows for it."""
+        found = bytearray()
+        for start in range(0, len(self), _BLOCK):
+            for batch in self._parts(self._block(start)):
+                found += _content_hashes([batch.column(name) for name in self.columns.messages])
+        return np.frombuffer(bytes(found), dtype=_HASH)
 
     def prompt_keys(self, key_of: Callable[[Any], bytes], seed: int) -> NDArray[np.void]:
         """The keys of prompts by which rows are held out, for rows that have a prompt.
@@ -195,12 +214,22 @@ class StoredRows(Sequence[Item], Generic[Item]):
                 found[places] = values[chosen[places] - first]
         return found
 
+    def _of_all(self, parts: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+        """The values of these rows, from those of the batches."""
+        found = np.concatenate([np.zeros(0, dtype=dtype), *parts]).astype(dtype, copy=False)
+        return found if self._chosen is None else found[self._chosen]
+
     def _block(self, start: int) -> NDArray[np.int64]:
         stop = min(start + _BLOCK, len(self))
         return np.arange(start, stop, dtype=np.int64) if self._chosen is None else self._chosen[start:stop]
 
     def _made(self, numbers: NDArray[np.int64]) -> Iterator[Item]:
         """The rows with some numbers in the file, in their order."""
+        for batch in self._parts(numbers):
+            yield from self._items(batch)
+
+    def _parts(self, numbers: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """The cells of these rows."""
         batch_of = np.searchsorted(self._starts, numbers, side="right") - 1
         ends = [*np.flatnonzero(np.diff(batch_of)) + 1, len(numbers)]
         start = 0
@@ -210,8 +239,7 @@ class StoredRows(Sequence[Item], Generic[Item]):
             # In order, a slice is a view; `take` copies.
             in_order = local[-1] - local[0] == len(local) - 1 and bool((np.diff(local) == 1).all())
             batch = self.batches[which]
-            some = batch.slice(int(local[0]), len(local)) if in_order else batch.take(pa.array(local))
-            yield from self._items(some)
+            yield batch.slice(int(local[0]), len(local)) if in_order else batch.take(pa.array(local))
             start = end
 
     def _items(self, batch: pa.RecordBatch) -> Iterator[Item]:
@@ -239,6 +267,19 @@ def _keys_of(prompts: pa.Array, key_of: Callable[[Any], bytes], key: bytes) -> b
             for is_plain, start, end in zip(plain, offsets, offsets[1:], strict=False)
         ]
     )
+
+
+def _content_hashes(conversations: list[pa.Array]) -> bytes:
+    """The hashes of rows' conversations, one after the other."""
+    mark = len(PLAIN_MARK)
+
+    def json_texts(cells: pa.Array) -> Iterator[bytes]:
+        # As JSON text, whatever the cells are, so that a row in another form of the same content is its copy.
+        for cell in cells.to_pylist():
+            yield cell[mark:].encode() if cell.startswith(PLAIN_MARK) else row_bytes(messages_of_cell(cell))
+
+    rows = zip(*map(json_texts, conversations), strict=True)
+    return b"".join([hashlib.blake2b(b",".join(row), digest_size=HASH_BYTES).digest() for row in rows])
 
 
 def _mapped_keys(path: Path, size: int) -> NDArray[np.void] | None:

@@ -3,56 +3,47 @@
 JSON texts are joined to cells and lines by Arrow's own functions: making bytes objects of each row takes longer.
 """
 
-import hashlib
-
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.stored.row_cells import PLAIN_MARK
 
-HASH_BYTES = 16
-_AFTER_NUMBER = b","
-_END = b",null]\n"
+TEXT_ROLES = (b"user", b"assistant", b"assistant")
+"""The roles of prompt, chosen and rejected answer."""
+_BEFORE = b'[{"content":'
 
 
 class TextRows:
     """Pairs of texts as columns.
 
     Args:
-        numbers: of the rows.
-        prompts: their texts, none of them blank.
-        chosen: the preferred answers.
-        rejected: the other answers.
+        first: number of the first row; the others follow.
+        run: the rows.
 
     Attributes:
         columns: number, the three conversations as cells, and tools, which are null.
-        content_hashes: of the JSON texts of the three conversations, joined by commas.
-        prompt_hashes: of the JSON text of the prompt.
         lines: the text of all rows for the digest of what was read.
     """
 
-    def __init__(self, numbers: list[int], prompts: list[str], chosen: list[str], rejected: list[str]) -> None:
-        self.numbers = numbers
-        parts = [_messages(prompts, b"user"), _messages(chosen, b"assistant"), _messages(rejected, b"assistant")]
-        rows = pa.array(numbers, pa.int64())
+    def __init__(self, first: int, run: TextRun) -> None:
+        contents = (run.prompts, run.chosen, run.rejected)
+        rows = pa.array(np.arange(first, first + len(run)))
+        mark = PLAIN_MARK.encode()
+        after = [b',"role":"%b"}]' % role for role in TEXT_ROLES]
+        cells = [
+            _joined(mark + _BEFORE, content, end).view(pa.string())
+            for content, end in zip(contents, after, strict=True)
+        ]
+        self.columns = [rows, *cells, pa.nulls(len(run), pa.string())]
         digits = rows.cast(pa.string()).cast(pa.binary())
-        lines = _joined(b"[", digits, _AFTER_NUMBER, parts[0], b",", parts[1], b",", parts[2], _END)
-        cells = [_joined(PLAIN_MARK.encode(), part).view(pa.string()) for part in parts]
-        self.columns = [rows, *cells, pa.nulls(len(numbers), pa.string())]
-        offsets = offsets_of(lines)
-        self.lines = memoryview(lines.buffers()[2])[: int(offsets[-1])]
-        # The conversations stand in the line from the comma after the number to the end, and are hashed there.
-        starts = offsets[:-1] + 1 + np.diff(offsets_of(digits)) + len(_AFTER_NUMBER)
-        self.content_hashes = _hashes(self.lines, starts, offsets[1:] - len(_END))
-        self.prompt_hashes = _hashes(self.lines, starts, starts + np.diff(offsets_of(parts[0])))
-
-
-def hash_of(text: bytes | memoryview) -> bytes:
-    """The hash by which rows and prompts are compared."""
-    return hashlib.blake2b(text, digest_size=HASH_BYTES).digest()
+        parts: list[pa.Array | bytes] = [b"[", digits]
+        for content, end in zip(contents, after, strict=True):
+            parts += [b"," + _BEFORE, content, end]
+        lines = _joined(*parts, b",null]\n")
+        self.lines = memoryview(lines.buffers()[2])[: int(offsets_of(lines)[-1])]
 
 
 def offsets_of(array: pa.Array) -> NDArray[np.int64]:
@@ -61,17 +52,6 @@ def offsets_of(array: pa.Array) -> NDArray[np.int64]:
     return offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
 
 
-def _messages(text_column: list[str], role: bytes) -> pa.Array:
-    """The JSON texts of conversations of one message, with sorted keys."""
-    content = pa.array(list(map(orjson.dumps, text_column)), pa.binary())
-    return _joined(b'[{"content":', content, b',"role":"%b"}]' % role)
-
-
 def _joined(*parts: pa.Array | bytes) -> pa.Array:
     values = [pa.scalar(part, pa.binary()) if isinstance(part, bytes) else part for part in parts]
     return pc.binary_join_element_wise(*values, pa.scalar(b"", pa.binary()))
-
-
-def _hashes(data: memoryview, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> pa.Array:
-    found = b"".join([hash_of(data[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)])
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), len(starts), [None, pa.py_buffer(found)])

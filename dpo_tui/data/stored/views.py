@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # numpy and pyarrow are imported for large datasets only
 Row = TypeVar("Row")
 _BLOCK = 1 << 20
 """Rows whose prompts are looked up at once."""
+_PARTS = 16
+"""Parts of the keys of prompts in which equal ones are looked for."""
 
 
 def as_stored(rows: Sequence[Row]) -> "StoredRows[Row] | None":
@@ -42,16 +44,6 @@ def divided(rows: Sequence[Row], places: Collection[int]) -> tuple[Sequence[Row]
     mask = np.zeros(len(rows), dtype=np.bool_)
     mask[np.fromiter(places, np.int64, len(places))] = True
     return stored.where(~mask), stored.where(mask)
-
-
-def in_order(rows: Sequence[Row], places: Sequence[int]) -> Sequence[Row]:
-    """The rows at some places, in the order of the places."""
-    stored = as_stored(rows)
-    if stored is None:
-        return [rows[place] for place in places]
-    import numpy as np
-
-    return stored.select(np.fromiter(places, np.int64, len(places)))
 
 
 def is_without_tools(rows: Sequence[Any]) -> bool:
@@ -89,12 +81,21 @@ def divided_by_key(
     return rows.where(~mask), rows.where(mask)
 
 
-def prompts_in_both(rows: "StoredRows[Any]", others: "StoredRows[Any]") -> "NDArray[np.bool_]":
-    """For each of some rows whether one of the others has its prompt."""
+def prompts_in_both(
+    rows: "StoredRows[Any]", others: "StoredRows[Any]", key_of: Callable[[Any], bytes], seed: int
+) -> "NDArray[np.bool_]":
+    """For each of some rows whether one of the others has its prompt.
+
+    Args:
+        rows: some rows.
+        others: the others.
+        key_of: returns the key of a prompt, 16 bytes.
+        seed: of the keys, which are kept for a seed.
+    """
     import numpy as np
 
     def halves(some: "StoredRows[Any]") -> Any:
-        return np.ascontiguousarray(some.hashes("prompt")).view([("a", "<u8"), ("b", "<u8")]).ravel()
+        return np.ascontiguousarray(some.prompt_keys(key_of, seed)).view([("a", "<u8"), ("b", "<u8")]).ravel()
 
     mine, theirs = halves(rows), halves(others)
     known = np.sort(mine["a"])
@@ -106,3 +107,34 @@ def prompts_in_both(rows: "StoredRows[Any]", others: "StoredRows[Any]") -> "NDAr
         places = np.minimum(np.searchsorted(known, block["a"]), len(known) - 1)
         shared.update(block[known[places] == block["a"]].tolist())
     return np.array([one in shared for one in mine.tolist()], dtype=bool)
+
+
+def different_rows(rows: "StoredRows[Any]", key_of: Callable[[Any], bytes], seed: int) -> tuple[int, int]:
+    """How many rows differ from all others, for rows that have a prompt.
+
+    Args:
+        rows: the rows.
+        key_of: returns the key of a prompt, 16 bytes.
+        seed: of the keys, which are kept for a seed.
+
+    Returns:
+        The number by their conversations, and the number by these and by their labels where rows have labels.
+    """
+    import numpy as np
+
+    keys = rows.prompt_keys(key_of, seed).view("<u8").reshape(-1, 2)
+    labels = rows.labels if "desirable" in rows.columns.names else np.zeros(len(rows), dtype=np.bool_)
+    # In parts, since sorting copies what it compares several times.
+    parts = (keys[:, 0] % _PARTS).astype(np.uint8)
+    contents = with_labels = 0
+    for part in range(_PARTS):
+        places = np.flatnonzero(parts == part)
+        _, numbers, counts = np.unique(keys[places], axis=0, return_inverse=True, return_counts=True)
+        # Only rows of one prompt can be copies: the others need not be read.
+        several = places[counts[numbers.ravel()] > 1]
+        alone = len(places) - len(several)
+        hashes = rows.select(several).content_hashes().view("<u8").reshape(-1, 2)
+        different, numbers = np.unique(hashes, axis=0, return_inverse=True)
+        contents += alone + len(different)
+        with_labels += alone + len(np.unique(2 * numbers.ravel() + labels[several]))
+    return contents, with_labels

@@ -9,6 +9,7 @@ from dpo_tui.config.schema import Config
 from dpo_tui.data.pairs.pair import Message
 from dpo_tui.strategies.metric_expectations import KL_REASONABLE
 from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.train.evaluation.expected_time import expected_seconds
 from dpo_tui.train.evaluation.generation import ShouldStop, greedy_answers, prompt_token_ids
 from dpo_tui.train.evaluation.kl import KlEstimate, estimate_kl, has_reference
 from dpo_tui.train.evaluation.time_budget import EvaluationCost, TimeBudget, TrainingProgress
@@ -20,9 +21,11 @@ from dpo_tui.train.worker.stop_requests import StopRequests
 
 _MIN_KL_ANSWERS = 4
 """Fewer answers make no useful KL estimate. At step 0, where KL is 0, no more are used."""
+_KL_OF_RESULT = 0.5
+"""Part of the time for the result that the KL estimate gets; the answers to the sample prompts get the rest."""
+_OVERRUNS = {"usual": 2.0, "result": 1.5, "before": 1.0}
+"""How many times its budget a look may take: what is over is paid for by later looks, of which the last has none."""
 T = TypeVar("T")
-_OUTSIDE_SECONDS = 60.0
-"""Budget of the sample prompts before the first step and after the last one."""
 
 
 class InTrainingEvaluation:
@@ -74,21 +77,27 @@ class InTrainingEvaluation:
         if self.config.is_sharded and self.trainer.model.device != self.trainer.accelerator.device:
             self._note_once("before", "No prompt is answered before the training: the model does not fit a GPU whole")
             return
+        began = self.budget.clock()
         with preserved_state(self.trainer.model):
-            samples = self._answer_samples("before", "policy", _OUTSIDE_SECONDS)
+            allowed = self._of_first(self.budget.before(self._expected_seconds()))
+            samples = self._answer_samples("before", "policy", allowed, overrun=1.0)
+        self.budget.spend(self.budget.clock() - began)
         for sample in samples:
             if strategy_of(self.config).has_reference and self.config.ref_model is None:
                 self.journal.sample({**sample, "when": "reference", "model": "reference"})
 
-    def after(self, step: int | None = None) -> None:
+    def after(self, trained: float, step: int | None = None) -> None:
         """Answer the sample prompts with the result.
 
         Args:
+            trained: seconds that the steps of this attempt took.
             step: whose weights are the result, where they are not those of the last one.
         """
         if not self._takes_part():
             return
-        self._answer_samples("after", "policy", _OUTSIDE_SECONDS, step=step)
+        began = self.budget.clock()
+        self._answer_samples("after", "policy", self._of_first(self.budget.after(trained)), step=step, overrun=1.0)
+        self.budget.spend(self.budget.clock() - began, on_result=True)
 
     def at_evaluation(self, progress: TrainingProgress) -> bool:
         """Estimate KL and answer the sample prompts after one of the trainer's evaluations.
@@ -101,14 +110,16 @@ class InTrainingEvaluation:
             return False
         began = self.budget.clock()
         allowed = self._of_first(self.budget.seconds(progress))
+        if progress.is_last and self._sample_prompts:
+            allowed *= _KL_OF_RESULT
         # Plain TRL generates nothing here, and a dynamic RoPE would remember the lengths of what is generated.
         with preserved_state(self.trainer.model):
             estimate = self._estimate_kl(progress, allowed)
             left = self._of_first(allowed - (self.budget.clock() - began))
-            # Before the first step and after the last one the prompts are answered outside of the budget.
+            # Before the first step and after the last one the prompts are answered by themselves.
             if progress.step and not progress.is_last:
                 self._sample_within(left)
-        self.budget.spend(self.budget.clock() - began)
+        self.budget.spend(self.budget.clock() - began, on_result=progress.is_last)
         return estimate is not None and self._exceeds_kl_stop(estimate, progress.step)
 
     def _prompts_for_kl(self, prompts: list[list[Message]]) -> list[list[int]]:
@@ -153,7 +164,7 @@ class InTrainingEvaluation:
                 self._kl_prompts[:count],
                 self.config.kl_max_new_tokens,
                 seed=self.config.seed,
-                should_stop=self._should_stop(self.budget.deadline(allowed)),
+                should_stop=self._should_stop(self.budget.deadline(allowed, overrun=_overrun(progress))),
             )
         except torch.OutOfMemoryError:
             if is_sharded(self.trainer.model):
@@ -192,7 +203,14 @@ class InTrainingEvaluation:
             self._answer_samples("evaluation", "policy", allowed, count)
 
     def _answer_samples(
-        self, when: str, model: str, allowed: float, count: int | None = None, *, step: int | None = None
+        self,
+        when: str,
+        model: str,
+        allowed: float,
+        count: int | None = None,
+        *,
+        step: int | None = None,
+        overrun: float = _OVERRUNS["usual"],
     ) -> list[dict[str, Any]]:
         """Answer the first ``count`` sample prompts, write each answer as it comes, and return what was written."""
         prompts = self._sample_prompts[:count]
@@ -200,7 +218,7 @@ class InTrainingEvaluation:
             return []
         self.journal.phase("sample")
         began = self.budget.clock()
-        should_stop = self._should_stop(self.budget.deadline(allowed))
+        should_stop = self._should_stop(self.budget.deadline(allowed, overrun=overrun))
         step = self.trainer.state.global_step if step is None else step
         samples: list[dict[str, Any]] = []
         with self.trainer.accelerator.autocast():
@@ -221,6 +239,12 @@ class InTrainingEvaluation:
                 "warning", f"Only {len(samples)} of {len(prompts)} sample prompts were answered in the time for it"
             )
         return samples
+
+    def _expected_seconds(self) -> float:
+        """Estimate how long the training will take; 0 where nothing will be answered."""
+        if not self._sample_prompts or self.budget.share >= 1:
+            return 0.0
+        return expected_seconds(self.trainer, max(self._token_ids(self._sample_prompts), key=len), self.budget.clock)
 
     def _exceeds_kl_stop(self, estimate: KlEstimate, step: int) -> bool:
         """Warn of a high KL, once while it stays high, and return whether it is above ``kl_stop``."""
@@ -262,3 +286,9 @@ class InTrainingEvaluation:
         if key not in self._notes_written:
             self._notes_written.add(key)
             self.journal.event("note", message)
+
+
+def _overrun(progress: TrainingProgress) -> float:
+    if progress.is_last:
+        return _OVERRUNS["result"]
+    return _OVERRUNS["before"] if progress.step_seconds is None else _OVERRUNS["usual"]

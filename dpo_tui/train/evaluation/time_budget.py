@@ -1,7 +1,8 @@
 """Time budget of in-training evaluation: KL estimates and sample answers take at most a share of the training time.
 
 Their cost is not known beforehand: it depends on model, device and answer length. So the first evaluation is short, its
-cost is measured, and later ones use fewer prompts, or are skipped, to stay within the share (``looks_share``).
+cost is measured, and later ones use fewer prompts, or are skipped, to stay within the share (``looks_share``). What is
+answered before the first step counts too, and is paid for by what comes later.
 """
 
 import math
@@ -10,11 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 FIRST_EVALUATION_SECONDS = 10.0
-"""Budget of an evaluation before the time of a training step is known."""
+"""Budget of all looks before the first step, where the training is not known to be long."""
 LAST_EVALUATION_SECONDS = 10.0
-"""Least budget of the evaluation after the last step, however short the training was: it is the run's result."""
+"""Least budget of the looks after the last step, however short the training was: they are the run's result."""
+LONGEST_OUTSIDE_SECONDS = 60.0
+"""Most that the sample prompts may take before the first step, and after the last one."""
+_SHARE_BEFORE = 0.5
+"""Part of the share that may be spent before the first step, where the training is expected to be long."""
 _OVERRUN = 2.0
-"""An evaluation is interrupted when it takes this many times its budget; estimates of its cost are rough."""
+"""An evaluation is interrupted when it takes this many times its budget: estimates of its cost are rough, and the next
+one gets less."""
 
 
 @dataclass(frozen=True)
@@ -80,22 +86,54 @@ class TimeBudget:
         self.first_step = first_step
         self.spent = 0.0
         self.clock = clock
+        self._spent_on_result = 0.0
+
+    def before(self, expected: float) -> float:
+        """Return the budget of the answers before the first step.
+
+        Args:
+            expected: seconds that the training may take, roughly.
+        """
+        if self.share >= 1:
+            return LONGEST_OUTSIDE_SECONDS
+        wanted = _SHARE_BEFORE * self.share * expected
+        return max(FIRST_EVALUATION_SECONDS, min(wanted, LONGEST_OUTSIDE_SECONDS))
 
     def seconds(self, progress: TrainingProgress) -> float:
         """Return the budget of the present evaluation."""
         if self.share >= 1:
             return math.inf
         if progress.step_seconds is None:
-            return FIRST_EVALUATION_SECONDS
+            return max(0.0, FIRST_EVALUATION_SECONDS - self.spent)
         # Of the whole attempt as it is expected to be, so that late evaluations may use what early ones left over.
         training = progress.step_seconds * max(progress.max_steps - self.first_step, 0)
-        budget = max(0.0, self.share * training - self.spent) / progress.evaluations_left
-        return max(budget, LAST_EVALUATION_SECONDS) if progress.is_last else budget
+        left = max(0.0, self.share * training - self.spent)
+        if progress.is_last:
+            return max(left, LAST_EVALUATION_SECONDS)
+        # What the result may take in any case is kept for it, also if this evaluation takes more than its budget.
+        return min(left / progress.evaluations_left, max(0.0, left - LAST_EVALUATION_SECONDS) / _OVERRUN)
 
-    def spend(self, seconds: float) -> None:
-        """Count the duration of an evaluation."""
+    def after(self, trained: float) -> float:
+        """Return the budget of the answers after the last step.
+
+        Args:
+            trained: seconds that the steps of this attempt took.
+        """
+        if self.share >= 1:
+            return LONGEST_OUTSIDE_SECONDS
+        left = max(self.share * trained - self.spent, LAST_EVALUATION_SECONDS - self._spent_on_result, 0.0)
+        return min(left, LONGEST_OUTSIDE_SECONDS)
+
+    def spend(self, seconds: float, *, on_result: bool = False) -> None:
+        """Count the duration of an evaluation, and whether it was one after the last step."""
         self.spent += seconds
+        self._spent_on_result += seconds if on_result else 0.0
 
-    def deadline(self, allowed: float) -> float:
-        """Return the clock's time at which an evaluation with a budget of ``allowed`` seconds is to be interrupted."""
-        return self.clock() + _OVERRUN * allowed
+    def deadline(self, allowed: float, *, overrun: float = _OVERRUN) -> float:
+        """Return the clock's time at which an evaluation with a budget of ``allowed`` seconds is to be interrupted.
+
+        Args:
+            allowed: the budget.
+            overrun: times the budget; 1 where no later evaluation pays for it.
+        """
+        return self.clock() + overrun * allowed

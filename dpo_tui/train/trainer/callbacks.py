@@ -68,6 +68,7 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
 
     Attributes:
         stopped: whether training ended on request.
+        trained_seconds: that the steps of this attempt took.
         ended_early: whether :attr:`after_evaluation` or the selection has ended the training; kept in the checkpoints.
         last_evaluation: the step of the latest evaluation, -1 before the first; after a resume that of the checkpoint.
         after_evaluation: called after each evaluation; returns whether training should end early.
@@ -100,7 +101,7 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self._idle_since = time.perf_counter()
         self._step_seconds: list[float] = []
         self._data_seconds: list[float] = []
-        self._trained_seconds = 0.0
+        self.trained_seconds = 0.0
         self._trained_steps = 0
         self._tokens_logged = 0.0
         self._evaluated = 0
@@ -157,7 +158,7 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         """Write progress, and turn requests into Trainer's own control flags."""
         self._idle_since = time.perf_counter()
         self._step_seconds.append(self._idle_since - self._step_began)
-        self._trained_seconds += self._step_seconds[-1]
+        self.trained_seconds += self._step_seconds[-1]
         self._trained_steps += 1
         self._show_steps(state)
         by_steps = args.eval_strategy == IntervalStrategy.STEPS
@@ -282,7 +283,7 @@ class RunCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         interval = int(state.eval_steps or 0)
         if args.eval_strategy == IntervalStrategy.EPOCH:
             interval = max(1, state.max_steps // max(1, state.num_train_epochs))
-        seconds = self._trained_seconds / self._trained_steps if self._trained_steps else None
+        seconds = self.trained_seconds / self._trained_steps if self._trained_steps else None
         return TrainingProgress(seconds, state.global_step, state.max_steps, interval)
 
     def _show_steps(self, state: TrainerState) -> None:

@@ -1,5 +1,7 @@
 """TRL's KTOTrainer with phases in the journal, our caches, the sparse LM head, and names that say which KL is meant."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import trl
@@ -7,18 +9,18 @@ from packaging.version import Version
 from trl import KTOTrainer
 
 from dpo_tui.config.schema import Config
-from dpo_tui.data.tokens.too_long import nothing_fits
 from dpo_tui.strategies.metric_expectations import KL_TERM
 from dpo_tui.train.model.dropout_rates import config_as_loaded, disable_dropout
 from dpo_tui.train.shortcuts import reference_precompute
 from dpo_tui.train.shortcuts.head_shortcut import HeadShortcut
-from dpo_tui.train.trainer import token_cache
 from dpo_tui.train.trainer.lora_plus import LoraPlus
 from dpo_tui.train.trainer.reference_scores import ReferenceScores, trl_scores_first
 from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
+from dpo_tui.train.trainer.token_forms import AnswerForm
+from dpo_tui.train.trainer.token_rearrangement import with_kl_answers
+from dpo_tui.train.trainer.tokenised_rows import RowKind, TokenisedRows
 from dpo_tui.train.trainer.trainers import TrainerInputs
-from dpo_tui.train.worker.distributed import values_of_ranks
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
@@ -27,7 +29,7 @@ if Version(trl.__version__) < Version("1.16"):
 __all__ = ["KTOTrainer", "LabelledTrainer", "build_labelled_trainer"]
 
 
-class LabelledTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState, KTOTrainer):  # type: ignore[misc]
+class LabelledTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState, TokenisedRows, KTOTrainer):  # type: ignore[misc]
     """TRL's KTOTrainer; the loss is TRL's.
 
     In several processes the KL term of a step's part is, as in TRL, the mean over the micro-batches that all of them
@@ -70,10 +72,13 @@ class LabelledTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState,
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Tokenise a dataset as TRL does, or take its rows from the token cache."""
         self.journal.phase("load-pairs")
-        rows = self._cached_or_prepared(dataset, processing_class, args, dataset_name)
+        # TRL gives each answer the completion of its neighbour in the micro-batch, for the KL term.
+        size = args.per_device_train_batch_size if self.calculate_KL else None
+        kind = RowKind("answers", AnswerForm(), ("labelled", size))
+        if size:
+            kind = replace(kind, finish=partial(with_kl_answers, size=size))
+        rows = self.tokenised(dataset, processing_class, args, dataset_name, super()._prepare_dataset, kind=kind)
         part = "training" if dataset_name == "train" else "held-out"
-        if not len(rows):
-            raise nothing_fits(self.config, len(dataset), part)
         if self.calculate_KL and len(rows) % args.per_device_train_batch_size == 1:
             self.journal.event(
                 "note",
@@ -89,25 +94,6 @@ class LabelledTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState,
         if self.calculate_KL:
             return reference_precompute.KL_ANSWER_COLUMNS
         return reference_precompute.ANSWER_COLUMNS
-
-    def _cached_or_prepared(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        if len(dataset) < token_cache.FEWEST:
-            return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        dates = token_cache.dates_in(processing_class)
-        # TRL gives each answer the completion of its neighbour in the micro-batch, for the KL term.
-        rotated_in = args.per_device_train_batch_size if self.calculate_KL else None
-        key = token_cache.key_of(dataset, processing_class, args, ["labelled", rotated_in])
-        rows = token_cache.load(key) if key else None
-        # All ranks or none: in TRL's tokenising the others wait for rank 0. One may find what another has just stored.
-        if all(values_of_ranks(rows is not None)) and rows is not None:
-            what = f"{len(rows):,} answers are tokenised already, by an earlier run ({dataset_name})"
-            self.journal.event("note", what)
-            return rows
-        rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        # Not if the template writes the date, and that has changed meanwhile.
-        if key and len(rows) and self.journal.rank.is_first and dates == token_cache.dates_in(processing_class):
-            token_cache.store(key, rows)
-        return rows
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log what TRL does, its KL term under a name of its own: ``kl`` is estimated from sampled answers."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +16,9 @@ from dpo_tui.data.stored.row_cells import MARK, PLAIN_MARK, messages_of_cell
 from dpo_tui.data.stored.stored_rows import StoredRows
 
 _TYPE_NAME = "DpoTuiMessages"
+_PART_MARK = "\x1epart "
+"""Before a cell that a `map` has written of a column that shows a part of its conversations: that part already."""
+_PARTS: dict[str, slice] = {"": slice(None), "prompt": slice(-1), "completion": slice(-1, None)}
 
 
 @dataclass
@@ -27,10 +30,13 @@ class MessageColumn:
     neither problem, but its encoder rounds numbers to ten digits and it exists in newer versions only.
 
     Args:
+        part: of each conversation that the column shows: all of it, as ``prompt`` what comes before its last
+            message, as ``completion`` that message. So two columns share the cells of one.
         decode: whether rows are decoded; `datasets` reads it.
         id: `datasets` gives every column type one.
     """
 
+    part: str = ""
     decode: bool = True
     id: str | None = field(default=None, repr=False)
     pa_type: ClassVar[Any] = pa.string()
@@ -43,12 +49,17 @@ class MessageColumn:
 
     def encode_example(self, value: Any) -> str | None:
         """Return the JSON text of messages; other text is stored as it is, since ``map`` may render messages to it."""
-        return value if value is None or isinstance(value, str) else MARK + json.dumps(value, ensure_ascii=False)
+        if value is None or isinstance(value, str):
+            return value
+        return (_PART_MARK if self.part else "") + MARK + json.dumps(value, ensure_ascii=False)
 
     def decode_example(self, value: str | None, token_per_repo_id: Any = None) -> Any:
         """Return the messages of a JSON text, or other text as it is."""
-        is_cell = value is not None and value.startswith((MARK, PLAIN_MARK))
-        return messages_of_cell(value) if value is not None and is_cell else value
+        if value is None or not value.startswith((MARK, PLAIN_MARK, _PART_MARK)):
+            return value
+        if value.startswith(_PART_MARK):
+            return messages_of_cell(value.removeprefix(_PART_MARK))
+        return messages_of_cell(value)[_PARTS[self.part]]
 
 
 class MessageDataset(Dataset):  # type: ignore[misc]
@@ -67,15 +78,14 @@ class MessageDataset(Dataset):  # type: ignore[misc]
 
         Args:
             rows: the rows.
-            names: the columns to take, with their names in the dataset.
-            others: the types of those that are no messages, by their names there.
+            names: the columns of the dataset, with the column of the rows that each is made of.
+            others: the types of those that are not whole conversations.
         """
-        batches = [batch.select(list(names)) for batch in rows.batches]
-        table = pa.Table.from_batches(batches).rename_columns(list(names.values()))
-        features = Features({name: others.get(name) or MessageColumn() for name in names.values()})
+        table = pa.Table.from_batches(rows.batches).select(list(names.values())).rename_columns(list(names))
+        features = Features({name: others.get(name) or MessageColumn() for name in names})
         chosen = None
         # Given, because `datasets` would make one by pickling and hashing the whole table.
-        fingerprint = hashlib.sha256(f"{rows.file.parent.name} {list(names)}".encode())
+        fingerprint = hashlib.sha256(f"{rows.file.parent.name} {list(names.items())}".encode())
         if not rows.is_whole:
             chosen = InMemoryTable.from_pydict({"indices": pa.array(rows.numbers_in_file, pa.uint64())})
             fingerprint.update(rows.numbers_in_file.tobytes())
@@ -94,7 +104,8 @@ class MessageDataset(Dataset):  # type: ignore[misc]
             return super().map(function, **options)
         removed = options.get("remove_columns") or []
         kept = set(columns) - set([removed] if isinstance(removed, str) else removed)
-        encoding = _Encoding(function, tuple(columns), frozenset(kept), batched=bool(options.get("batched")))
+        encodings = {name: self.features[name].encode_example for name in columns}
+        encoding = _Encoding(function, encodings, frozenset(kept), batched=bool(options.get("batched")))
         mapped = super().map(encoding, **options)
         return MessageDataset(
             mapped.data, mapped.info, mapped.split, indices_table=mapped._indices, fingerprint=mapped._fingerprint
@@ -107,13 +118,13 @@ class _Encoding:
 
     Args:
         function: gets a row, or a batch of rows.
-        columns: the columns of messages.
+        columns: what makes the text of a value, for each column of messages.
         kept: those of them that the new dataset has as well.
         batched: whether the function gets batches.
     """
 
     function: Any
-    columns: tuple[str, ...]
+    columns: dict[str, Callable[[Any], str | None]]
     kept: frozenset[str]
     batched: bool
 
@@ -124,10 +135,10 @@ class _Encoding:
         # What the function has not read is still Arrow, and is written as that.
         read = self.kept - set(getattr(example, "keys_to_format", ()))
         found = {**{name: example[name] for name in self.columns if name in read}, **result}
-        return {name: self._encoded(value) if name in self.columns else value for name, value in found.items()}
+        return {name: self._encoded(name, value) if name in self.columns else value for name, value in found.items()}
 
-    def _encoded(self, value: Any) -> Any:
-        encode = MessageColumn().encode_example
+    def _encoded(self, name: str, value: Any) -> Any:
+        encode = self.columns[name]
         return [encode(one) for one in value] if self.batched else encode(value)
 
 

@@ -32,11 +32,11 @@ from dpo_tui.config.schema import Config
 from dpo_tui.errors import TrainingError
 from dpo_tui.train.model.dropout_rates import disable_dropout
 from dpo_tui.train.shortcuts.shortcuts import Shortcuts
-from dpo_tui.train.trainer.batched_tokens import ID_COLUMNS
 from dpo_tui.train.trainer.lora_plus import LoraPlus
 from dpo_tui.train.trainer.pair_rows import PairRows
 from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
+from dpo_tui.train.trainer.token_forms import ID_COLUMNS
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
@@ -116,7 +116,7 @@ class ReferenceFreeTrainer(LoraPlus, SharedEvaluation, ShardedState, PairRows):
         def prepare(*arguments: Any) -> Any:
             return DPOTrainer._prepare_dataset(self, *arguments)
 
-        rows = self.tokenised(dataset, self._tokenizer, args, name.partition("_")[0], prepare)
+        rows = self.tokenised_pairs(dataset, self._tokenizer, args, name.partition("_")[0], prepare)
         rows = rows.select_columns(list(ID_COLUMNS))
         answered = _with_answers(rows)
         if len(answered) == len(rows):

@@ -8,9 +8,9 @@ The rows come from :mod:`dpo_tui.data.load_split`. Messages are held by
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, Value
 
 from dpo_tui.config.schema import Config
@@ -25,20 +25,21 @@ from dpo_tui.data.load_split import (
     split_labelled,
     split_pairs,
 )
-from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts
+from dpo_tui.data.pairs.hold_out_by_prompt import different_prompts, prompt_key
 from dpo_tui.data.pairs.labelled_answer import LabelledAnswer
 from dpo_tui.data.pairs.pair import Message, Pair, RowProblem
-from dpo_tui.data.pairs.spread_by_prompt import spread_order
+from dpo_tui.data.pairs.spread_by_prompt import spread_by_prompt
 from dpo_tui.data.source.source import Progress
 from dpo_tui.data.source_mix import SourceRows
+from dpo_tui.data.stored.spread import spread_places
 from dpo_tui.data.stored.stored_rows import StoredRows
-from dpo_tui.data.stored.views import as_stored, in_order
+from dpo_tui.data.stored.views import as_stored, different_rows
 from dpo_tui.data.tokens.template_check import check_config
 from dpo_tui.data.tokens.template_findings import TemplateFinding
 from dpo_tui.data.tokens.trained_answers import require_trained_answers
 from dpo_tui.strategies.registry import strategy_of
 from dpo_tui.strategies.strategy import DataForm
-from dpo_tui.train.trainer.message_dataset import MessageDataset
+from dpo_tui.train.trainer.message_dataset import MessageColumn, MessageDataset
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ def load_datasets(config: Config, progress: Progress | None = None, *, version: 
 
 def _pair_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
     pairs = split_pairs(config, download=True, progress=progress)
-    return _rows(config, pairs, _pair_dataset, version, repeated=len(pairs.train) - _different(pairs.train))
+    return _rows(
+        config, pairs, _pair_dataset, version, repeated=len(pairs.train) - _different(pairs.train, config.seed)
+    )
 
 
 def _demonstration_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
@@ -118,13 +121,20 @@ def _demonstration_rows(config: Config, version: int, progress: Progress | None)
 
 def _labelled_rows(config: Config, version: int, progress: Progress | None) -> RunDatasets:
     answers = split_labelled(config, download=True, progress=progress)
-    repeated = LabelBalance.of(answers.train).repeated
+    repeated = LabelBalance.of(answers.train, config.seed).repeated
     ordered = replace(
         answers,
-        train=in_order(answers.train, spread_order(answers.train, config.seed)),
-        held_out=in_order(answers.held_out, spread_order(answers.held_out, config.seed)),
+        train=_spread(answers.train, config.seed),
+        held_out=_spread(answers.held_out, config.seed),
     )
     return _rows(config, ordered, _labelled_dataset, version, repeated=repeated)
+
+
+def _spread(rows: Sequence[LabelledAnswer], seed: int) -> Sequence[LabelledAnswer]:
+    """The answers in an order in which those to one prompt are far apart."""
+    if (stored := as_stored(rows)) is None:
+        return spread_by_prompt(rows, seed)
+    return stored.select(spread_places(stored.prompt_keys(partial(prompt_key, seed=seed), seed)))
 
 
 def _rows(
@@ -155,8 +165,6 @@ def _rows(
 
 _OTHER_TYPES = {"tools": Value("string"), "label": Value("bool")}
 """Types of the columns that are no messages."""
-_PARTS = 16
-"""Parts of the hashes of rows in which equal ones are looked for."""
 _LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], RunDatasets]] = {
     DataForm.PAIRS: _pair_rows,
     DataForm.DEMONSTRATIONS: _demonstration_rows,
@@ -164,14 +172,10 @@ _LOADERS: dict[DataForm, Callable[[Config, int, Progress | None], RunDatasets]] 
 }
 
 
-def _different(pairs: Sequence[Pair]) -> int:
+def _different(pairs: Sequence[Pair], seed: int) -> int:
     """How many pairs differ from all others."""
-    stored = as_stored(pairs)
-    if stored is not None:
-        hashes = stored.hashes("content").view("<u8").reshape(-1, 2)
-        # In parts, since sorting copies what it compares several times.
-        parts = (hashes[:, 0] % _PARTS).astype(np.uint8)
-        return sum(len(np.unique(hashes[parts == part], axis=0)) for part in range(_PARTS))
+    if (stored := as_stored(pairs)) is not None:
+        return different_rows(stored, partial(prompt_key, seed=seed), seed)[0]
     return len({(_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)) for pair in pairs})
 
 
@@ -189,15 +193,20 @@ def _pair_dataset(pairs: Sequence[Pair]) -> Dataset:
 def _stored_dataset(rows: StoredRows[Any]) -> Dataset:
     names = {name: name for name in rows.columns.messages}
     if "desirable" in rows.columns.names:
-        names["desirable"] = "label"
-    if rows.known["has_tools"]:
-        names["tools"] = "tools"
-    return MessageDataset.from_stored(rows, names, _OTHER_TYPES)
+        names["label"] = "desirable"
+    return MessageDataset.from_stored(rows, names | _tools_of(rows), _OTHER_TYPES)
+
+
+def _tools_of(rows: StoredRows[Any]) -> dict[str, str]:
+    return {"tools": "tools"} if rows.known["has_tools"] else {}
 
 
 def _demonstration_dataset(rows: Sequence[Demonstration]) -> Dataset:
-    if (stored := as_stored(rows)) is not None and all(row.text is None for row in rows):
-        return _stored_dataset(stored)
+    if (stored := as_stored(rows)) is not None:
+        if (without_text := stored.column_nulls("text")) == len(stored):
+            return _stored_dataset(stored)
+        if not without_text:
+            return MessageDataset.from_stored(stored, {"text": "text"}, {"text": Value("string")})
     if all(row.text is not None for row in rows):
         return Dataset.from_dict({"text": [row.text for row in rows]})
     columns: dict[str, list[Any]] = {"messages": [row.messages for row in rows]}
@@ -206,6 +215,11 @@ def _demonstration_dataset(rows: Sequence[Demonstration]) -> Dataset:
 
 def _answered_dataset(rows: Sequence[Demonstration]) -> Dataset:
     """Conversations in the columns by which TRL knows the last answer from what comes before it."""
+    if (stored := as_stored(rows)) is not None:
+        parts = {name: MessageColumn(name) for name in ("prompt", "completion")}
+        return MessageDataset.from_stored(
+            stored, dict.fromkeys(parts, "messages") | _tools_of(stored), _OTHER_TYPES | parts
+        )
     columns: dict[str, list[Any]] = {
         "prompt": [row.messages[:-1] for row in rows],
         "completion": [row.messages[-1:] for row in rows],

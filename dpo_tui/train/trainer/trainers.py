@@ -6,6 +6,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from transformers import TrainingArguments
@@ -23,6 +24,9 @@ from dpo_tui.train.trainer.reference_scores import ReferenceScores, trl_scores_f
 from dpo_tui.train.trainer.run_datasets import RunDatasets
 from dpo_tui.train.trainer.sharded_state import ShardedState
 from dpo_tui.train.trainer.shared_evaluation import SharedEvaluation
+from dpo_tui.train.trainer.token_forms import ConversationForm
+from dpo_tui.train.trainer.token_rearrangement import packed
+from dpo_tui.train.trainer.tokenised_rows import RowKind, TokenisedRows
 from dpo_tui.train.worker.journal import Journal
 from dpo_tui.train.worker.stop_requests import StopRequests
 
@@ -66,7 +70,7 @@ class PairTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState, Pai
         self.journal.phase("load-pairs")
         if "prompt_ids" in dataset.column_names:
             return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        rows = self.tokenised(dataset, processing_class, args, dataset_name, super()._prepare_dataset)
+        rows = self.tokenised_pairs(dataset, processing_class, args, dataset_name, super()._prepare_dataset)
         self.check_rope(rows, args, self._reference or self._policy)
         return rows
 
@@ -88,16 +92,47 @@ class PairTrainer(LoraPlus, ReferenceScores, SharedEvaluation, ShardedState, Pai
             return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-class DemonstrationTrainer(LoraPlus, SharedEvaluation, ShardedState, SFTTrainer):  # type: ignore[misc]
-    """TRL's SFTTrainer with the phase of its tokenising in the journal."""
+class DemonstrationTrainer(LoraPlus, SharedEvaluation, ShardedState, TokenisedRows, SFTTrainer):  # type: ignore[misc]
+    """TRL's SFTTrainer with the phase of its tokenising in the journal, and our cache of tokens.
 
-    def __init__(self, journal: Journal, **options: Any) -> None:
+    Args:
+        config: the run's settings.
+        journal: receives phases, notes and progress.
+        stop_requests: checked while rows are tokenised.
+        **options: of SFTTrainer.
+    """
+
+    # Declared for mypy; TRL's trainer sets them.
+    chat_template: str | None
+    completion_only_loss: bool
+
+    def __init__(self, config: Config, journal: Journal, stop_requests: StopRequests, **options: Any) -> None:
+        self.config = config
         self.journal = journal
+        self.stop_requests = stop_requests
         super().__init__(**options)
 
-    def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_dataset(  # noqa: PLR0917 (as TRL calls it)
+        self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
+    ) -> Any:
+        """Tokenise a dataset as TRL does, or take its rows from the token cache."""
         self.journal.phase("load-pairs")
-        return super()._prepare_dataset(*args, **kwargs)
+        prepare = super()._prepare_dataset
+
+        def by_trl(some: Any, tokenizer: Any, arguments: Any, name: str) -> Any:
+            return prepare(some, tokenizer, arguments, packing, formatting_func, name)
+
+        # Shuffled before it is packed or used: by TRL, which does that with all rows.
+        if getattr(args, "shuffle_dataset", False) or formatting_func is not None or (packing and not args.max_length):
+            return by_trl(dataset, processing_class, args, dataset_name)
+        template = getattr(self, "chat_template", None)
+        form = ConversationForm(template, bool(self.completion_only_loss), bool(args.assistant_only_loss), packing)
+        key = ("demonstrations", template, form.completion_only, form.assistant_only, processing_class.eos_token)
+        kind = RowKind("demonstrations", form, key)
+        if packing:
+            pack = partial(packed, length=args.max_length, strategy=args.packing_strategy)
+            kind = RowKind("demonstrations", form, (*key, args.packing_strategy), pack)
+        return self.tokenised(dataset, processing_class, args, dataset_name, by_trl, kind=kind)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Group by length in an order that a resume repeats, which Trainer's own sampler does not."""
@@ -150,7 +185,8 @@ def build_pair_trainer(inputs: TrainerInputs) -> Any:
 
 def build_demonstration_trainer(inputs: TrainerInputs) -> Any:
     """Construct the trainer of supervised fine-tuning."""
-    return DemonstrationTrainer(inputs.callback.journal, args=inputs.make_arguments(), **inputs.options)
+    config, journal, stop_requests = inputs.config, inputs.callback.journal, inputs.callback.stop_requests
+    return DemonstrationTrainer(config, journal, stop_requests, args=inputs.make_arguments(), **inputs.options)
 
 
 def shortcuts_of(trainer: Any) -> dict[str, Any]:

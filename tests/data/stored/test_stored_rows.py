@@ -20,6 +20,7 @@ from dpo_tui.data.load_pairs import LoadedPairs, load_pairs
 from dpo_tui.data.load_split import split_of
 from dpo_tui.data.pairs.hold_out_by_prompt import held_out_rows, prompt_id, prompt_key
 from dpo_tui.data.pairs.pair import Pair
+from dpo_tui.data.rows.text_run import TextRun
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.stored import hold_out, reading_cache, row_writer, views
 from dpo_tui.data.stored.hold_out import held_out_places
@@ -245,9 +246,9 @@ def test_plain_rows_are_taken_by_column_unless_a_line_is_broken(
     taken: list[int] = []
     add_texts = RowWriter.add_texts
 
-    def counted(writer: RowWriter, number: int, texts: tuple[str, str, str]) -> None:
-        taken.append(number)
-        add_texts(writer, number, texts)
+    def counted(writer: RowWriter, first: int, texts: TextRun) -> None:
+        taken.extend(range(first, first + len(texts)))
+        add_texts(writer, first, texts)
 
     monkeypatch.setattr(RowWriter, "add_texts", counted)
     load_pairs(Source(str(plain(tmp_path / "rows.jsonl", broken=broken))))

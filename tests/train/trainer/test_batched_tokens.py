@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 from datasets import Value
 
-from dpo_tui.train.trainer import batched_tokens, pair_rows, token_cache
-from dpo_tui.train.trainer.batched_tokens import ID_COLUMNS, SCHEMA, can_tokenise, tokenised_batches
+from dpo_tui.train.trainer import batched_tokens, token_cache, tokenised_rows
+from dpo_tui.train.trainer.batched_tokens import can_tokenise, tokenised_batches
 from dpo_tui.train.trainer.message_dataset import MessageDataset
-from dpo_tui.train.trainer.pair_rows import PairRows
+from dpo_tui.train.trainer.pair_rows import PAIRS, PairRows
+from dpo_tui.train.trainer.token_forms import ID_COLUMNS, PairForm
 from dpo_tui.train.worker.stop_requests import StopRequested
 from tests.support.chat_families import CHATML, LLAMA3
 from tests.support.data_files import assistant, user
@@ -69,7 +70,7 @@ def ids(found: Any) -> dict[str, list[list[int]]]:
 
 
 def in_batches(dataset: Any, tokenizer: Any, given: Any, processes: int = 1) -> dict[str, list[list[int]]]:
-    table = pa.Table.from_batches(tokenised_batches(dataset, tokenizer, given, processes), SCHEMA)
+    table = pa.Table.from_batches(tokenised_batches(dataset, tokenizer, given, PairForm(), processes), PairForm.schema)
     return {name: table[name].to_pylist() for name in ID_COLUMNS}
 
 
@@ -102,11 +103,11 @@ def test_what_trl_would_tokenise_otherwise_is_left_to_it(tokenizer: Any) -> None
         dict.fromkeys(("prompt", "chosen", "rejected"), Value("string")),
     )
     more = rows(4).add_column("chat_template_kwargs", [{"a": 1}] * 4)
-    assert can_tokenise(rows(4), tokenizer)
-    assert not can_tokenise(text, tokenizer)
-    assert not can_tokenise(more, tokenizer)
+    assert can_tokenise(rows(4), tokenizer, PairForm())
+    assert not can_tokenise(text, tokenizer, PairForm())
+    assert not can_tokenise(more, tokenizer, PairForm())
     tokenizer.split_special_tokens = True
-    assert not can_tokenise(rows(4), tokenizer)
+    assert not can_tokenise(rows(4), tokenizer, PairForm())
 
 
 class Bare(PairRows):
@@ -124,14 +125,14 @@ class Bare(PairRows):
 
     def tokenise(self, dataset: Any, tokenizer: Any, prepare: Any = None) -> Any:
         by_trl = prepare or (lambda *given: tokenised_for_dpo(*given[:3]))
-        return self._cached_or_prepared(dataset, tokenizer, arguments(), "train", by_trl)
+        return self._cached_or_prepared(dataset, tokenizer, arguments(), "train", by_trl, kind=PAIRS)
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
     monkeypatch.setattr(token_cache, "FEWEST", 20)
     monkeypatch.setattr(batched_tokens, "BATCH_ROWS", 7)
-    monkeypatch.setattr(pair_rows, "BATCH_ROWS", 7)
+    monkeypatch.setattr(tokenised_rows, "BATCH_ROWS", 7)
     yield
 
 
@@ -190,15 +191,15 @@ def test_without_room_on_the_disk_rows_are_held_in_memory_and_that_is_said(
 
 @pytest.mark.usefixtures("few")
 def test_rows_larger_than_the_cache_are_used_and_not_kept(tokenizer: Any) -> None:
-    batches = tokenised_batches(rows(), tokenizer, arguments())
-    found = token_cache.store_batches("k", SCHEMA, batches, limit=1000)
+    batches = tokenised_batches(rows(), tokenizer, arguments(), PairForm())
+    found = token_cache.store_batches("k", PairForm.schema, batches, limit=1000)
     assert ids(found) == ids(tokenised_for_dpo(rows(), tokenizer, arguments()))
     assert list(token_cache.folder().iterdir()) == []
 
 
 @pytest.mark.usefixtures("few")
 def test_cached_rows_that_are_cut_short_are_tokenised_again(tokenizer: Any) -> None:
-    token_cache.store_batches("k", SCHEMA, tokenised_batches(rows(), tokenizer, arguments()))
+    token_cache.store_batches("k", PairForm.schema, tokenised_batches(rows(), tokenizer, arguments(), PairForm()))
     file = token_cache.folder() / "k" / "rows.arrow"
     file.write_bytes(file.read_bytes()[:-1000])
     assert token_cache.load("k") is None
