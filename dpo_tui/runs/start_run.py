@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpo_tui.errors import RunError
-from dpo_tui.processes.unsloth_environment import interpreter
 from dpo_tui.runs import control_requests, disk_problem
 from dpo_tui.runs.checkpoint_checksums import newest_whole
 from dpo_tui.runs.folder import RunFolder
@@ -167,6 +166,8 @@ def _own_worker_argv(folder: RunFolder) -> list[str]:
 
     Not the command or the interpreter in state.json: a run folder that came from elsewhere would be a program.
     """
+    from dpo_tui.processes.unsloth_environment import interpreter  # slow to load, and lists of runs must be fast
+
     python = interpreter() if read_setting(folder.config, "provider") == _UNSLOTH else sys.executable
     return default_worker_argv(folder, str(python))
 

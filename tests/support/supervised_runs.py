@@ -30,7 +30,7 @@ CONFIG = "[training]\nper_device_train_batch_size = 4\ngradient_accumulation_ste
 def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh home; whatever a test leaves running in it is killed.
 
-    Runs of the stand-in worker go on with it: the product starts none but its own.
+    Runs of a stand-in worker go on with it: the product starts none but its own.
     """
     monkeypatch.setattr(start_run, "_own_worker_argv", _same_worker_argv)
     monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "home"))
@@ -49,7 +49,8 @@ def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 def _same_worker_argv(folder: RunFolder) -> list[str]:
     earlier = (read_json(folder.state) or {}).get("worker_argv") or []
-    return list(earlier) if str(WORKER) in earlier else start_run.default_worker_argv(folder)
+    is_ours = "dpo_tui.train" in earlier or not earlier
+    return start_run.default_worker_argv(folder) if is_ours else list(earlier)
 
 
 def make(

@@ -23,7 +23,10 @@ def clock_texts(sources: Iterable[str], now: Callable[[], datetime] = datetime.n
         forms = _forms(source)
         if forms is None:
             return None
-        found += (now().strftime(form) for form in forms)
+        try:
+            found += [now().strftime(form) for form in forms]
+        except (ValueError, OverflowError):  # a form that the system does not take: the template raises an error
+            return None
     return found
 
 
@@ -33,7 +36,7 @@ def _forms(source: str) -> list[str] | None:
 
     try:
         tree = parse_template(source)
-    except jinja2.TemplateError:
+    except (jinja2.TemplateError, RecursionError):
         return None
     names = [node.name for node in tree.find_all(jinja2.nodes.Name) if node.ctx == "load"]
     calls = [call for call in tree.find_all(jinja2.nodes.Call) if _is_clock(call.node)]
