@@ -28,8 +28,9 @@ class Begun:
     said: str
 
 
-SETTLING = 25.0
-"""Seconds in which a status must have become true: a worker's end that cannot be recorded is seen after ten."""
+SETTLING = 60.0
+"""Seconds in which a status must have become true: a worker's end that cannot be recorded is seen after ten, and a worker
+that fails imports torch for its words."""
 
 
 def look(
