@@ -29,7 +29,7 @@ class Begun:
 
 
 SETTLING = 60.0
-"""Seconds in which a status must have become true: a worker's end that cannot be recorded is seen after ten, and a worker
+"""Seconds in which a status must have become true: a worker's end that cannot be recorded is seen after ten, and one
 that fails imports torch for its words."""
 
 

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from benchmarks.fault_kinds import checks
-from benchmarks.fault_kinds.follow_up import finish, go_on, look
+from benchmarks.fault_kinds.follow_up import check_done, finish, go_on, look
 from benchmarks.fault_kinds.kind import fault_kind
 from benchmarks.fault_kinds.processes import send
 from benchmarks.fault_kinds.stage import Stage
