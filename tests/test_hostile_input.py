@@ -67,7 +67,7 @@ def _examples(count: int) -> settings:
 
 
 @pytest.mark.parametrize("name", sorted(READERS))
-@_examples(25)
+@_examples(8)
 @given(kind=st.integers(0, 9), document=_DOCUMENTS)
 def test_documents_of_any_shape_are_read_or_refused(name: str, kind: int, document: dict[str, object]) -> None:
     read(name, bytes([kind]) + _json(document) + b"\n")
@@ -76,7 +76,7 @@ def test_documents_of_any_shape_are_read_or_refused(name: str, kind: int, docume
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(READERS))
-@_examples(600)
+@_examples(150)
 @given(kind=st.integers(0, 9), document=_DOCUMENTS, cut=st.integers(0, 200), noise=st.binary(max_size=6))
 def test_torn_and_changed_documents_are_read_or_refused(
     name: str, kind: int, document: dict[str, object], cut: int, noise: bytes

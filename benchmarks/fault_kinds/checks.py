@@ -151,6 +151,15 @@ def resumed_from(said: str, taken: int, right: Sequence[int]) -> list[str]:
     return wrong
 
 
+def supervisor_is_calm(said: str) -> list[str]:
+    """The supervisor has not failed by an exception, whatever it had to write about the disk.
+
+    Args:
+        said: supervisor.log.
+    """
+    return [f"supervisor: {said.strip().splitlines()[-1][:200]}"] if _TRACEBACK in said else []
+
+
 def no_processes(left: Sequence[Any]) -> list[str]:
     """Nothing of a run that is over lives on."""
     return [f"orphan: process {one.pid} lives on: {one.command[:100]}" for one in left]

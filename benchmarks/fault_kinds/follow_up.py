@@ -28,8 +28,9 @@ class Begun:
     said: str
 
 
-SETTLING = 25.0
-"""Seconds in which a status must have become true: a worker's end that cannot be recorded is seen after ten."""
+SETTLING = 60.0
+"""Seconds in which a status must have become true: a worker's end that cannot be recorded is seen after ten, and one
+that fails imports torch for its words."""
 
 
 def look(
@@ -166,6 +167,9 @@ def finish(stage: Stage, *, over: Iterable[RunFolder] | None = None, allowed: It
     for run in runs:
         stage.wrong(checks.requests_are_gone(run.path))
         stage.wrong(checks.lock_is_free(lock_owner(run.lock)))
+        if run.supervisor_output.is_file():
+            said = run.supervisor_output.read_text(encoding="utf-8", errors="replace")
+            stage.wrong(checks.supervisor_is_calm(said))
     stage.wrong(checks.nothing_left_behind(stage.home, allowed))
     stage.bystander_is_unharmed()
     for run in runs:

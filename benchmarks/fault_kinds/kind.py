@@ -17,7 +17,6 @@ class FaultKind:
         what: what is done, as a table says it.
         inject: does it once.
         real: whether a real torch worker trains; such kinds follow one another in one run (`real_training`).
-        needs: what the machine must have for it (`machine_needs`).
         short: whether a sample of it is in the short form that the tests run.
         times: how often it is injected in the whole campaign.
     """
@@ -26,7 +25,6 @@ class FaultKind:
     what: str
     inject: Injection
     real: bool = False
-    needs: tuple[str, ...] = ()
     short: bool = False
     times: int = 20
 

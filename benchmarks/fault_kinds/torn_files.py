@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from benchmarks.fault_kinds import checks
-from benchmarks.fault_kinds.follow_up import finish, go_on, look
+from benchmarks.fault_kinds.follow_up import check_done, finish, go_on, look
 from benchmarks.fault_kinds.kind import fault_kind
 from benchmarks.fault_kinds.processes import send
 from benchmarks.fault_kinds.stage import Stage
@@ -134,12 +134,11 @@ def wrong_state_of_ended_run(stage: Stage) -> None:
 @fault_kind("wrong-state-live", "state.json of a run that trains is torn, wrong or gone")
 def wrong_state_of_live_run(stage: Stage) -> None:
     """It can still be stopped, and its supervisor writes the file again."""
-    step = stage.rng.randint(1, 11)
-    run = stage.started_at(step)
-    if stage.rng.random() < 0.25:
+    run = stage.started_at(stage.rng.randint(1, 11))
+    text = None if stage.rng.random() < 0.25 else stage.rng.choice(_WRONG_STATES)
+    if text is None:
         run.state.unlink()
     else:
-        text = stage.rng.choice(_WRONG_STATES)
         stage.notes.append(text[:100])
         run.state.write_text(text, encoding="utf-8")
     for command in (("runs",), ("runs", "--json"), ("status", run.id), ("status", run.id, "--json"), ("queue",)):
@@ -148,13 +147,24 @@ def wrong_state_of_live_run(stage: Stage) -> None:
     refused = stage.call("rm", "--yes", run.id)
     if refused.code == 0:
         stage.wrong(["rm: a run that trains was deleted"])
-    stage.call("stop", run.id)
-    if stage.rng.random() < 0.5:
-        stage.call("stop", "--now", run.id)
-    stage.until(lambda: stage.worker(run) is None, "the worker to stop", 30)
-    look(stage, run, ["stopped"])
-    go_on(stage, run, options={})
+    if text is not None and '"version": 99' in text:
+        _leave_to_its_version(stage, run)
+    else:
+        stage.call("stop", run.id, codes={0})
+        if stage.rng.random() < 0.5:
+            stage.call("stop", "--now", run.id)
+        stage.until(lambda: stage.worker(run) is None, "the worker to stop", 30)
+        look(stage, run, ["stopped"])
+        go_on(stage, run, options={})
     finish(stage)
+
+
+def _leave_to_its_version(stage: Stage, run: RunFolder) -> None:
+    """A state of a newer version is not acted on, in words; the run goes on, and its supervisor replaces it."""
+    refused = stage.call("stop", run.id)
+    if refused.code != 1 or "newer" not in refused.err:
+        stage.wrong([f"stop: a state of a newer version was not refused in words: {refused.err.strip()[:200]}"])
+    check_done(stage, run)
 
 
 @fault_kind("wrong-progress", "progress.json, metrics.jsonl or events.jsonl of a run that trains has hostile content")

@@ -108,6 +108,13 @@ def test_a_process_that_lives_on_is_found(tmp_path: Path) -> None:
         orphan.wait()
 
 
+def test_a_supervisor_that_failed_by_an_exception_is_found() -> None:
+    assert checks.supervisor_is_calm("2026-01-01 00:00:00 cannot write in x, will try again: [Errno 28]") == []
+    assert checks.supervisor_is_calm("Traceback (most recent call last):\n  …\nKeyError: 'x'") == [
+        "supervisor: KeyError: 'x'"
+    ]
+
+
 def test_a_supervisor_is_told_from_a_worker() -> None:
     worker = "python -P -m dpo_tui.train /home/runs/20260101-000000-0000"
     supervisor = Process(2, 1, f"python -P -m dpo_tui.runs.supervisor /home/runs/20260101-000000-0000 -- {worker}")
@@ -231,3 +238,15 @@ def test_a_sample_of_the_cheap_kinds_holds() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(" held") == sum(kind.short for kind in KINDS.values())
+
+
+@pytest.mark.slow
+def test_a_real_run_goes_through_several_faults() -> None:
+    """The tiny model, trained by the real worker; every loss is compared with an undisturbed run's."""
+    kinds = ("real-kill-worker", "real-damaged-checkpoint", "real-quota", "real-pause")
+    command = [sys.executable, str(ROOT / "benchmarks" / "faults.py"), "--times", "1"]
+    command += [f"--kind={kind}" for kind in kinds]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" held") == len(kinds)

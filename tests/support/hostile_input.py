@@ -5,12 +5,14 @@ out is a fault, as is more than ten seconds or some hundred megabytes.
 """
 
 import contextlib
+import gzip
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dpo_tui.cli.mcp_tools import shown
 from dpo_tui.config import files
 from dpo_tui.data.load_demonstrations import load_demonstrations
 from dpo_tui.data.load_labelled import load_labelled
@@ -220,6 +222,12 @@ def model_folder(data: bytes) -> None:
                 read()
 
 
+def tool_output(data: bytes) -> None:
+    """What a tool for agents gives of a command's output."""
+    printed = shown(data.decode("utf-8", "surrogateescape"))
+    assert printed == printable(printed)
+
+
 def settings_file(data: bytes) -> None:
     """The settings of the app."""
     with _folder() as folder:
@@ -257,6 +265,7 @@ READERS: dict[str, Reader] = {
     "judging_files": judging_files,
     "replies": replies,
     "model_folder": model_folder,
+    "tool_output": tool_output,
     "settings_file": settings_file,
     "group_files": group_files,
     "text": text,
@@ -286,7 +295,11 @@ SEEDS: dict[str, list[bytes]] = {
         b"\x01task: dpo\nbase_model: m\nproject_name: p\ndata:\n  path: d\n  column_mapping: {}\nparams: {lr: 1}\n",
         b"\x01rlhf_type: dpo\nmodel: m\ndataset: [a]\nlora_rank: 8\n",
     ],
-    "dataset": [bytes([kind]) + row + b"\n" for kind in (0, 1, 2, 8) for row in _JSON],
+    "dataset": [
+        *(bytes([kind]) + row + b"\n" for kind in (0, 1, 2, 8) for row in _JSON),
+        b"\x04" + gzip.compress(_JSON[0] + b"\n"),
+        b"\x02prompt,chosen,rejected\na,b,c\n",
+    ],
     "chat_messages": _JSON,
     "run_folder": [
         b'\x00{"id": "x", "name": "n", "status": "running", "attempt": 1, "devices": ["gpu:0"]}',
@@ -322,6 +335,7 @@ SEEDS: dict[str, list[bytes]] = {
         b'\x02{"added_tokens": [{"id": 1, "content": "x"}], "model": {"vocab": {"a": 0}}}',
         b"\x04" + (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32"}}',
     ],
+    "tool_output": [b"hf_abcdefghijklmnopqrstuvwxyz012345 \xc2\x9b31m"],
     "settings_file": [b'theme = "dark"\nbell = true\n[keys]\n"app.quit" = "x"\n'],
     "group_files": [b'{"version": 1, "id": "g", "members": [{"number": 1, "run": "x"}], "kind": "sweep"}'],
     "text": ["a\u202e\x1b]52;c;aGk=\x07b\u009bc\u200d\n".encode()],

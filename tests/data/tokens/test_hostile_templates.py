@@ -87,8 +87,9 @@ template.render([])
 """
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-@pytest.mark.parametrize("template", ["loop", "held"])
+@pytest.mark.parametrize(
+    ("template", "ending"), [("loop", signal.SIGTERM), ("held", signal.SIGHUP), ("held", signal.SIGKILL)]
+)
 def test_the_child_ends_with_its_parent(template: str, ending: signal.Signals) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-P", "-c", _HELD, template], stdout=subprocess.PIPE, env=child_environment(), text=True
