@@ -12,6 +12,7 @@ from dpo_tui.hardware.tool_gpu import tool_environment
 from dpo_tui.paths import expanded
 from dpo_tui.processes.json_child import Message
 from dpo_tui.processes.torch_tool import run_tool
+from dpo_tui.runs import store
 from dpo_tui.text.printable import printable
 
 _MARKS = {"ok": "ok", "failed": "FAILED", "not checked": "not checked"}
@@ -45,10 +46,13 @@ def _folder(target: str) -> Path:
     path = expanded(target)
     if os.sep not in target:
         try:
-            return find_run(target).path
+            run = find_run(target)
         except RunNotFoundError:
             if not path.is_dir():
                 raise
+        else:
+            store.require_known_version(run)
+            return run.path
     if not path.is_dir():
         raise RunNotFoundError(f"no such folder: {target}", hint="`dpo-tui runs` lists the runs")
     return path.resolve()

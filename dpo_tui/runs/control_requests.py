@@ -10,6 +10,7 @@ from pathlib import Path
 from dpo_tui.errors import RunError
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.atomic_files import write_text_atomic
+from dpo_tui.runs.contract_version import NewerVersionError
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.registry import launcher_of
 from dpo_tui.runs.process import boot_id, is_same_process
@@ -138,9 +139,15 @@ def _check_live(folder: RunFolder, action: str) -> None:
 
 
 def _readable_state(folder: RunFolder) -> State | None:
-    """The state; None where the file is missing or torn, or cannot be read as a state."""
+    """The state; None where the file is missing or torn, or cannot be read as a state.
+
+    Raises:
+        NewerVersionError: a newer dpo-tui wrote it, whose requests may be others.
+    """
     try:
         return read_state(folder)
+    except NewerVersionError:
+        raise
     except RunError:
         return None
 

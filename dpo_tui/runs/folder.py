@@ -7,9 +7,6 @@ contract that other programs rely on. Standard library only.
 from dataclasses import dataclass
 from pathlib import Path
 
-CONTRACT_VERSION = 1
-"""The version of the contract that this package writes, and the newest that it reads."""
-
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -7,7 +7,8 @@ state.json has one writer, the supervisor, so a later name goes into a file of i
 from collections.abc import Collection
 
 from dpo_tui.errors import RunError, UsageError
-from dpo_tui.runs.atomic_files import only_regular, write_text_atomic
+from dpo_tui.runs.atomic_files import only_regular, read_json, write_text_atomic
+from dpo_tui.runs.contract_version import refuse_newer
 from dpo_tui.runs.folder import RunFolder
 
 LONGEST = 64
@@ -48,7 +49,7 @@ def rename(folder: RunFolder, name: str) -> str:
 
     Raises:
         UsageError: the name is empty, too long, or ``last``, which commands take for the newest run.
-        RunError: the run is gone, or the file cannot be written.
+        RunError: the run is gone, of a newer version, or the file cannot be written.
     """
     name = " ".join(name.split())
     if not name:
@@ -59,6 +60,7 @@ def rename(folder: RunFolder, name: str) -> str:
         raise UsageError(f"{name!r} cannot be a name: commands take it for the newest run")
     if not folder.path.is_dir():
         raise RunError(f"run {folder.id} is gone")
+    refuse_newer(read_json(folder.state), folder.id)
     try:
         write_text_atomic(folder.given_name, f"{name}\n")
     except OSError as error:

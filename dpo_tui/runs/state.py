@@ -5,8 +5,9 @@ from typing import Any
 
 from dpo_tui.errors import RunError
 from dpo_tui.runs.atomic_files import read_json, write_json_atomic
+from dpo_tui.runs.contract_version import CONTRACT_VERSION, refuse_newer
 from dpo_tui.runs.devices import DeviceRequest
-from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.naming import given_name
 from dpo_tui.runs.status_names import StateName
 from dpo_tui.runs.typed_documents import wrong_field
@@ -95,13 +96,7 @@ class State:
         Raises:
             RunError: a newer dpo-tui wrote it, or a required key is missing or of a wrong type.
         """
-        version = document.get("version", CONTRACT_VERSION)
-        if type(version) is int and version > CONTRACT_VERSION:
-            raise RunError(
-                f"run {run}: its folder has version {version}, written by a newer dpo-tui; "
-                f"this one reads up to version {CONTRACT_VERSION}",
-                hint="Update dpo-tui, or look at the run with the version that made it.",
-            )
+        refuse_newer(document, run)
         known = {key: value for key, value in document.items() if key in _FIELDS}
         try:
             if wrong := wrong_field(cls, known):

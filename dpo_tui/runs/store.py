@@ -10,8 +10,9 @@ from dpo_tui import paths
 from dpo_tui.errors import RunError, RunNotFoundError
 from dpo_tui.runs import run_lock
 from dpo_tui.runs.atomic_files import fsync_folder, read_json, write_text_atomic
+from dpo_tui.runs.contract_version import NewerVersionError, refuse_newer
 from dpo_tui.runs.devices import DeviceRequest
-from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.folder_removal import ID_PATTERN, delete_folder, delete_leftovers
 from dpo_tui.runs.naming import given_name
 from dpo_tui.runs.process import boot_id, host_name, is_same_process
@@ -134,12 +135,22 @@ def name_of(run: RunFolder) -> str:
     return given_name(run) or str((read_json(run.state) or {}).get("name", ""))
 
 
+def require_known_version(folder: RunFolder) -> None:
+    """Check that no newer dpo-tui wrote a run, before anything of it is used without its state.
+
+    Raises:
+        RunError: a newer one did.
+    """
+    refuse_newer(read_json(folder.state), folder.id)
+
+
 def require_result(folder: RunFolder) -> None:
     """Check that a run has a result.
 
     Raises:
-        RunError: it has neither adapter nor model.
+        RunError: it has neither adapter nor model, or is of a newer version.
     """
+    require_known_version(folder)
     if not folder.has_result:
         raise RunError(f"run {folder.id} has no result yet", hint=f"See how it goes: dpo-tui status {folder.id}")
 
@@ -178,10 +189,10 @@ def _is_live(folder: RunFolder) -> bool:
     """
     try:
         status = status_of(folder)
+    except NewerVersionError:
+        raise  # it is whole, and that version knows whether it is live
     except RunError:
         document = read_json(folder.state) or {}
-        if type(version := document.get("version")) is int and version > CONTRACT_VERSION:
-            raise  # it is whole, and that version knows whether it is live
         pid, start = document.get("worker_pid"), document.get("worker_start")
         known = type(pid) is int and type(start) is int
         return run_lock.owner(folder.lock) is not None or (known and is_same_process(pid, start))

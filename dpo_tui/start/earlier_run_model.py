@@ -44,7 +44,7 @@ def merge_run(folder: RunFolder, report: ProgressCallback, setting: str = "model
     """Return the folder of the whole model of a run; merge it first where only its adapter is there.
 
     Raises:
-        RunError: the run has no result.
+        RunError: the run has no result, or is of a newer version.
         ChildError: it cannot be merged.
     """
     # The app checks in one thread and starts in another: both may need the same merge, and two would write one folder.
@@ -54,6 +54,7 @@ def merge_run(folder: RunFolder, report: ProgressCallback, setting: str = "model
 
 
 def _merge(folder: RunFolder, report: ProgressCallback, setting: str) -> None:
+    store.require_known_version(folder)
     if not folder.merged.is_dir():
         if not folder.adapter.is_dir():
             raise RunError(
@@ -76,5 +77,7 @@ def shape_of(name: str) -> tuple[str, str | None]:
             f'model_name = "{PREVIOUS}": one config alone does not say which model that is',
             hint="name the model of the config before it: --set model_name=MODEL",
         )
-    config = load(store.find(name.removeprefix(RUN)).config).config
+    folder = store.find(name.removeprefix(RUN))
+    store.require_known_version(folder)
+    config = load(folder.config).config
     return config.model_name, config.model_revision

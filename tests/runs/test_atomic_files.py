@@ -25,7 +25,8 @@ from dpo_tui.runs.atomic_files import (
     write_json_atomic,
     write_text_atomic,
 )
-from dpo_tui.runs.folder import CONTRACT_VERSION, RunFolder
+from dpo_tui.runs.contract_version import CONTRACT_VERSION
+from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.line_log import LineLog, flush_with_patience, seconds_from
 from dpo_tui.runs.metrics_reader import MetricsTail
 from dpo_tui.runs.state import State, read_state
