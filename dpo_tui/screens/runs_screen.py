@@ -137,6 +137,8 @@ class RunsScreen(GroupActionsScreen):
         self._rows: list[RunSummary | RunGroup] = []
         self._order = next(iter(ORDERS))
         self._reader: FeedReader[RunFeed] | None = None
+        self._reading: FeedReader[RunFeed] | None = None
+        """The one that was last asked to read, which may be that of a run where the cursor was before."""
         self._diagnosis: ThrottledDiagnosis | None = None
         self._running_diagnosis: ThrottledDiagnosis | None = None
 
@@ -270,21 +272,23 @@ class RunsScreen(GroupActionsScreen):
     def _poll_preview(self) -> None:
         if self._reader is None or not self._shows_preview:
             return
-        read_feeds(self, [self._reader])
+        # One read and one diagnosis at a time, wherever the cursor is: with a key held down each row that it passes would
+        # start both, and those that wait for a thread, each with a run's history, would pile up.
+        if self._reading is None or not self._reading.busy:
+            self._reading = self._reader
+            read_feeds(self, [self._reader])
         diagnosis = self._diagnosis
-        if diagnosis is None or self._running_diagnosis is diagnosis or self._reader.feed.catching_up:
+        if diagnosis is None or self._running_diagnosis is not None or self._reader.feed.catching_up:
             return
         if diagnosis.due(time.time()):
             self._running_diagnosis = diagnosis
             self._diagnose(diagnosis)
 
     def on_feed_read(self, message: FeedRead) -> None:
-        """Merge what was read, and read on while history is left and the cursor stays on the run."""
+        """Merge what was read, and read on: of the run where the cursor is by now."""
         message.stop()
         draw = message.reader.take(message.change)
-        if message.reader is not self._reader:
-            return
-        if draw:
+        if draw and message.reader is self._reader:
             self._show_preview()
         self._poll_preview()
 
@@ -294,9 +298,7 @@ class RunsScreen(GroupActionsScreen):
             if diagnosis.update(time.time()) and self.is_attached:
                 self.app.call_from_thread(self._show_preview)
         finally:
-            # The cursor may be on another run by now, whose diagnosis runs in another thread.
-            if self._running_diagnosis is diagnosis:
-                self._running_diagnosis = None
+            self._running_diagnosis = None  # that of the run where the cursor is by now begins at the next poll
 
     def _show_preview(self) -> None:
         if self._reader is None or not self.is_front:

@@ -10,6 +10,8 @@ from dpo_tui.app import DpoTui
 from dpo_tui.screens.monitor_screen import MonitorScreen
 from dpo_tui.screens.new_screen import NewScreen
 from dpo_tui.screens.runs_screen import RunsScreen
+from dpo_tui.views.run_diagnosis import ThrottledDiagnosis
+from dpo_tui.views.run_feed import RunFeed
 from dpo_tui.views.run_list import RunList
 from dpo_tui.views.user_settings import UserSettings
 from dpo_tui.widgets.compact_inputs import LineInput
@@ -141,3 +143,37 @@ async def test_the_preview_folds_and_the_table_takes_its_rows(home, four_runs):
         await until(pilot, lambda: table.size.height > before + 8)
         await pilot.press("p")
         await until(pilot, lambda: table.size.height == before)
+
+
+async def test_a_key_held_down_reads_and_diagnoses_one_run_at_a_time(home, monkeypatch):
+    """Each row that the cursor passed had a read and a diagnosis of its own waiting for a thread, with its history."""
+    for number in range(12):
+        ended_run(home, f"20261101-{number:06}-aaaa", f"run-{number}", steps=20)
+    open_now, most = dict.fromkeys(("read", "diagnosis"), 0), dict.fromkeys(("read", "diagnosis"), 0)
+    lock, go_on = threading.Lock(), threading.Event()
+
+    def counted(kind: str, real):
+        def call(*arguments):
+            with lock:
+                open_now[kind] += 1
+                most[kind] = max(most[kind], open_now[kind])
+            go_on.wait(30)
+            try:
+                return real(*arguments)
+            finally:
+                with lock:
+                    open_now[kind] -= 1
+
+        return call
+
+    monkeypatch.setattr(RunFeed, "read", counted("read", RunFeed.read))
+    monkeypatch.setattr(ThrottledDiagnosis, "update", counted("diagnosis", ThrottledDiagnosis.update))
+    async with DpoTui(settings=UserSettings(theme="dark")).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "run-11" in screen_text(pilot) and open_now["read"] == 1)
+        for _ in range(11):
+            await pilot.press("down")
+        go_on.set()
+        screen = pilot.app.screen
+        await until(pilot, lambda: screen._reader.feed.folder.id == "20261101-000000-aaaa")
+        await until(pilot, lambda: "loss" in screen._reader.feed.series and screen._diagnosis.advice != ())
+        assert most == {"read": 1, "diagnosis": 1}
