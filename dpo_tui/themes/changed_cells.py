@@ -6,6 +6,7 @@ an update then holds the runs of cells that differ, with the colours that change
 """
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -208,9 +209,13 @@ def _change(old: Sgr, new: Sgr) -> str:
     return f"\x1b[{';'.join(parameters)}m"
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def _pieces(text: str) -> tuple[str, ...]:
-    """The text of each cell: see `Cell`."""
+    """The text of each cell: see `Cell`.
+
+    Few are kept, since rows of a chart never come again, and each character once: as an object of its own each cell of
+    braille would take 76 bytes, and the rows of a day as many megabytes as the rest of the app.
+    """
     pieces: list[str] = []
     start = 0
     while start < len(text):
@@ -219,7 +224,7 @@ def _pieces(text: str) -> tuple[str, ...]:
         if start < end < len(text) and not get_character_cell_size(text[end]):
             end -= 1  # a mark that combines with the character before it
         for character in text[start:end]:
-            pieces += [character, *[""] * (get_character_cell_size(character) - 1)]
+            pieces += [sys.intern(character), *[""] * (get_character_cell_size(character) - 1)]
         start = end
         end = min(start + 1, len(text))
         while end < len(text) and not _AGREED.fullmatch(text[end]):

@@ -164,7 +164,7 @@ def test_a_run_of_an_earlier_version_is_exported_and_merged(
     assert dpo_tui("verify", "done")[0] == 0
     code, _, err = dpo_tui("export", "done", "--to", str(tmp_path / "adapter"))
     assert code == 0, err
-    code, _, err = dpo_tui("export", "done", "--merge", "--to", str(tmp_path / "merged"))
+    code, _, err = dpo_tui("export", "done", "--merge", "--precision", "fp32", "--to", str(tmp_path / "merged"))
     assert code == 0, err
     adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").merge_and_unload()
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")

@@ -1,8 +1,10 @@
 """Updates of changed cells: the terminal shows exactly what it would show if all were written, in fewer bytes."""
 
 import os
+import random
 import re
 import signal
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from dpo_tui.themes.changed_cells import TerminalCells
+from dpo_tui.themes.changed_cells import TerminalCells, _pieces
 from tests.support.app import ended_run
 from tests.support.terminal import Terminal
 from tests.support.terminal_grid import TerminalGrid
@@ -173,3 +175,16 @@ def test_entering_and_leaving_a_run_sends_the_cells_that_differ_and_leaves_the_s
         assert settled("of 12") == shown["of 12"]
     finally:
         terminal.close()
+
+
+def test_rows_that_never_come_again_are_not_kept() -> None:
+    """Each redraw of a chart is such rows: in an app that stays open for a day they would outgrow everything else."""
+    shuffle = random.Random(5)
+    tracemalloc.start()
+    try:
+        for _ in range(5000):
+            _pieces("".join(chr(shuffle.randrange(0x2800, 0x2900)) for _ in range(80)))
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 2_000_000
