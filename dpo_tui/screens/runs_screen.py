@@ -137,10 +137,9 @@ class RunsScreen(GroupActionsScreen):
         self._rows: list[RunSummary | RunGroup] = []
         self._order = next(iter(ORDERS))
         self._reader: FeedReader[RunFeed] | None = None
-        self._reading: FeedReader[RunFeed] | None = None
-        """The one that was last asked to read, which may be that of a run where the cursor was before."""
+        self._reading: FeedReader[RunFeed] | None = None  # asked last; of a run where the cursor was before, maybe
         self._diagnosis: ThrottledDiagnosis | None = None
-        self._running_diagnosis: ThrottledDiagnosis | None = None
+        self._diagnosing = False
 
     def compose(self) -> ComposeResult:
         """Title, table, preview and keys, from top to bottom."""
@@ -272,16 +271,14 @@ class RunsScreen(GroupActionsScreen):
     def _poll_preview(self) -> None:
         if self._reader is None or not self._shows_preview:
             return
-        # One read and one diagnosis at a time, wherever the cursor is: with a key held down each row that it passes would
-        # start both, and those that wait for a thread, each with a run's history, would pile up.
+        # One read and one diagnosis at a time: with a key held down each row that the cursor passes would start both, and
+        # those that wait for a thread, each with a run's history, would pile up.
         if self._reading is None or not self._reading.busy:
             self._reading = self._reader
             read_feeds(self, [self._reader])
-        diagnosis = self._diagnosis
-        if diagnosis is None or self._running_diagnosis is not None or self._reader.feed.catching_up:
-            return
-        if diagnosis.due(time.time()):
-            self._running_diagnosis = diagnosis
+        diagnosis, busy = self._diagnosis, self._diagnosing or self._reader.feed.catching_up
+        if diagnosis is not None and not busy and diagnosis.due(time.time()):
+            self._diagnosing = True
             self._diagnose(diagnosis)
 
     def on_feed_read(self, message: FeedRead) -> None:
@@ -298,7 +295,7 @@ class RunsScreen(GroupActionsScreen):
             if diagnosis.update(time.time()) and self.is_attached:
                 self.app.call_from_thread(self._show_preview)
         finally:
-            self._running_diagnosis = None  # that of the run where the cursor is by now begins at the next poll
+            self._diagnosing = False  # that of the run where the cursor is by now begins at the next poll
 
     def _show_preview(self) -> None:
         if self._reader is None or not self.is_front:

@@ -112,7 +112,7 @@ class ChatEndpoint:
         body = {"model": self.model, "messages": list(messages), "max_tokens": max_tokens, **options}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._kept(_read_reply(self._poster.post(body, headers=self._headers), self._key))
+                return self._checked(_read_reply(self._poster.post(body, headers=self._headers), self._key))
             except PostError as error:
                 if not error.transient or attempt == _ATTEMPTS or self._closed.is_set():
                     raise self._error(error, attempt) from None
@@ -145,7 +145,7 @@ class ChatEndpoint:
         told = _without_key(str(error), self._key)
         return EndpointError(f"{self.shown}: the endpoint did not answer: {told}{tried}{said}", hint=hint)
 
-    def _kept(self, reply: ChatReply) -> ChatReply:
+    def _checked(self, reply: ChatReply) -> ChatReply:
         """Refuse a reply with the key in it: replies are kept, and may become training data.
 
         A short key, such as the ``EMPTY`` that local servers are given, is an ordinary word.
