@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dpo_tui.cli.follow import _progress_text
@@ -10,6 +10,7 @@ from dpo_tui.cli.output import escape_controls
 from dpo_tui.runs.status import Status
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
 @given(st.dictionaries(st.text(), st.text() | st.floats(allow_nan=False) | st.none()))
 def test_escaped_json_is_the_same_document(document: dict[str, object]) -> None:
     text = escape_controls(json.dumps(document, ensure_ascii=False, indent=2))
