@@ -49,7 +49,6 @@ def test_every_call_of_a_run_fails_once_and_for_good(sweep: Sweep, plan: str) ->
     results = sweep.results(cases)
     assert [one for one in results if one.violations] == []
     assert len(results) == len(cases) and all(one.failed for one in results)
-    # And then nothing fails any more: these were all calls.
     last = {call.role: call.number for call in calls_to_fail(calls, plan)}
     assert last.keys() == {"command", "supervisor", "worker"}
 
