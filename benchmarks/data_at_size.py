@@ -40,10 +40,11 @@ class Cost:
     more: dict[str, Any]
 
 
-def measured(part: str, file: Path, model: str, home: Path, held_out: float = 0.02) -> Cost:
+def measured(part: str, file: Path, given: argparse.Namespace, home: Path, held_out: float = 0.02) -> Cost:
     """Run a part of this file in a fresh process; its own figures leave its imports out."""
     environment = {**os.environ, "DPO_TUI_HOME": str(home), "TOKENIZERS_PARALLELISM": "true"}
-    command = [sys.executable, __file__, "--part", part, "--file", str(file), "--model", model]
+    command = [sys.executable, __file__, "--part", part, "--file", str(file), "--model", given.model]
+    command += ["--strategy", given.strategy]
     process = subprocess.Popen(
         [*command, "--held-out", str(held_out)], stdout=subprocess.PIPE, text=True, env=environment
     )
@@ -75,14 +76,16 @@ def _anonymous(pid: int) -> int:
     return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
 
-def _config(file: str, model: str, held_out: float) -> Any:
+def _config(file: str, model: str, held_out: float, strategy: str) -> Any:
     from dpo_tui.config.files import LoadedConfig, from_values
 
-    return LoadedConfig(from_values({"model_name": model, "dataset": file, "gpus": "none", "eval_split": held_out}))
+    values = {"model_name": model, "dataset": file, "gpus": "none", "eval_split": held_out, "strategy": strategy}
+    return LoadedConfig(from_values(values | ({"completion_only_loss": True} if strategy == "sft" else {})))
 
 
-def _part(name: str, file: str, model: str, held_out: float) -> dict[str, Any]:
+def _part(given: argparse.Namespace) -> dict[str, Any]:
     """What a child process does."""
+    name, file = given.part, given.file
     if name == "load":
         import datasets
 
@@ -92,12 +95,12 @@ def _part(name: str, file: str, model: str, held_out: float) -> dict[str, Any]:
     if name == "prepare":
         from dpo_tui.start.prepare import prepare
 
-        loaded = _config(file, model, held_out)
+        loaded = _config(file, given.model, given.held_out, given.strategy)
         cost, found = _timed(lambda: prepare(loaded))
         return cost | {"usable": found.usable, "held_out": found.held_out, "dropped": len(found.dropped)}
     from dpo_tui.train.trainer.run_datasets import load_datasets
 
-    config = _config(file, model, held_out).config
+    config = _config(file, given.model, given.held_out, given.strategy).config
     if name == "worker":
         cost, rows = _timed(lambda: load_datasets(config))
         return cost | {"train": len(rows.train), "held": _anonymous(os.getpid()) / 1e6}
@@ -108,8 +111,10 @@ def _tokenising(config: Any, rows: Any) -> dict[str, Any]:
     """The worker's tokenising, without a model: the method of its trainer, on a trainer that was not constructed."""
     from transformers import AutoTokenizer
 
-    from dpo_tui.train.trainer.trainers import PairTrainer
+    from dpo_tui.train.trainer.labelled_trainer import LabelledTrainer
+    from dpo_tui.train.trainer.trainers import DemonstrationTrainer, PairTrainer
 
+    classes = {"dpo": PairTrainer, "kto": LabelledTrainer, "sft": DemonstrationTrainer}
     tokenizer = AutoTokenizer.from_pretrained(config.model_name)
     ignored = SimpleNamespace(
         phase=lambda *_: None,
@@ -117,13 +122,27 @@ def _tokenising(config: Any, rows: Any) -> dict[str, Any]:
         progress=lambda *_, **__: None,
         rank=SimpleNamespace(is_first=True, count=1, number=0),
     )
-    trainer = PairTrainer.__new__(PairTrainer)
+    chosen: Any = classes[config.strategy]
+    trainer = chosen.__new__(chosen)
     trainer.config, trainer.journal, trainer._tokenizer = config, ignored, tokenizer
+    trainer.calculate_KL, trainer.desirable_weight, trainer.undesirable_weight = True, 1.0, 1.0
+    trainer.chat_template, trainer.completion_only_loss = None, config.completion_only_loss
+    trainer._policy = trainer._reference = None
+    trainer.check_rope = lambda *_: None
     trainer.stop_requests = SimpleNamespace(raise_if_stopped=lambda: None, stop_wanted=lambda: False)
     trainer.shortcuts = SimpleNamespace(reference=SimpleNamespace(on=False))
-    arguments = SimpleNamespace(max_length=1024, truncation_mode="keep_start", dataset_num_proc=None)
-    trainer._prepare_dataset(rows.train.select(range(100)), tokenizer, arguments, "train")
-    cost, made = _timed(lambda: trainer._prepare_dataset(rows.train, tokenizer, arguments, "train"))
+    arguments = SimpleNamespace(
+        max_length=1024,
+        truncation_mode="keep_start",
+        dataset_num_proc=None,
+        per_device_train_batch_size=4,
+        assistant_only_loss=False,
+        dataset_text_field="text",
+        shuffle_dataset=False,
+    )
+    more = (False, None) if config.strategy == "sft" else ()
+    trainer._prepare_dataset(rows.train.select(range(100)), tokenizer, arguments, *more, "train")
+    cost, made = _timed(lambda: trainer._prepare_dataset(rows.train, tokenizer, arguments, *more, "train"))
     return cost | {"pairs": len(rows.train), "kept": len(made)}
 
 
@@ -157,7 +176,7 @@ def _tables(given: argparse.Namespace, folder: Path, home: Path) -> None:
         for _ in range(given.repeat):
             shutil.rmtree(home, ignore_errors=True)
             for what in ("load", "prepare", "prepare again", "worker"):
-                found.setdefault(what, []).append(measured(what.split()[0], file, given.model, home))
+                found.setdefault(what, []).append(measured(what.split()[0], file, given, home))
         base = median(one.seconds for one in found["load"])
         for what, costs in found.items():
             seconds, processor = median(one.seconds for one in costs), median(one.processor for one in costs)
@@ -170,7 +189,7 @@ def _tables(given: argparse.Namespace, folder: Path, home: Path) -> None:
         costs = []
         for _ in range(given.repeat):
             shutil.rmtree(home, ignore_errors=True)
-            costs.append(measured("tokenise", file, given.model, home))
+            costs.append(measured("tokenise", file, given, home))
         pairs = costs[0].more["pairs"]
         seconds, processor = median(one.seconds for one in costs), median(one.processor for one in costs)
         print(
@@ -186,13 +205,14 @@ def main() -> None:
     arguments.add_argument("--tokenise", type=int, default=20_000)
     arguments.add_argument("--model", required=True)
     arguments.add_argument("--keep", type=Path, help="keep the synthetic files in this folder, and use them again")
+    arguments.add_argument("--strategy", choices=["dpo", "kto", "sft"], default="dpo")
     arguments.add_argument("--repeat", type=int, default=3)
     arguments.add_argument("--part", help=argparse.SUPPRESS)
     arguments.add_argument("--file", help=argparse.SUPPRESS)
     arguments.add_argument("--held-out", type=float, default=0.02)
     given = arguments.parse_args()
     if given.part:
-        print(json.dumps(_part(given.part, given.file, given.model, given.held_out)))
+        print(json.dumps(_part(given)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
