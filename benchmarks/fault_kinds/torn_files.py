@@ -28,9 +28,10 @@ def torn_last_line(stage: Stage) -> None:
     path = stage.rng.choice((run.metrics, run.metrics, run.events, run.supervisor_log))
     text = path.read_bytes()
     last = len(text) - text.rstrip(b"\n").rfind(b"\n") - 1
+    torn = checks.steps_in(checks.whole_lines(path)[-1:]) if path == run.metrics else []
     path.write_bytes(text[: len(text) - stage.rng.randint(2, last - 1)])
     look(stage, run, ["failed"])
-    go_on(stage, run, options={})
+    go_on(stage, run, options={}, destroyed=torn)
     finish(stage)
 
 
