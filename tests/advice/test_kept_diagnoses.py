@@ -62,7 +62,7 @@ def test_other_rules_and_a_damaged_file_make_all_anew(
 def test_every_file_that_evidence_reads_is_looked_at(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = ended_run(home, "20261101-101010-aaaa", "tone").path
     read: set[str] = set()
-    for name in ("_read_json", "_read_json_lines", "read_settings"):
+    for name in ("read_json", "_read_json_lines", "read_settings"):
         original = getattr(evidence, name)
 
         def counted(path: Path, *rest: object, original=original) -> object:

@@ -20,7 +20,7 @@ from pathlib import Path
 from dpo_tui.errors import RunError
 from dpo_tui.runs import run_lock, start_run
 from dpo_tui.runs.status import status_of
-from tests.support.supervised_runs import begin, ended, holding, state_of, until
+from tests.support.supervised_runs import begin, ended, holding, same_worker_argv, state_of, until
 mounted = os.environ["DPO_TUI_HOME"]
 def refused():
     try:
@@ -48,7 +48,7 @@ until(lambda: run_lock.owner(folder.lock) is None)
 refused()
 assert os.listdir(folder.path) == before
 ballast.unlink()
-start_run.resume(folder)
+start_run.resume(folder, same_worker_argv(folder))
 print("then:", ended(folder).status)
 """
 )
@@ -65,7 +65,7 @@ until(lambda: status_of(folder).status == "lost")
 print(status_of(folder).reason.replace(str(state_of(folder).supervisor_pid), "PID").split("; supervisor.log")[0])
 refused()
 subprocess.run(["umount", mounted], check=True)
-start_run.resume(folder)
+start_run.resume(folder, same_worker_argv(folder))
 print("then:", ended(folder).status)
 """
 )

@@ -136,6 +136,7 @@ def test_what_a_worker_left_running_ends_at_the_resume_if_its_supervisor_was_kil
     for pid in (state.supervisor_pid, state.worker_pid):
         send(pid, signal.SIGKILL)
     until(lambda: not is_same_process(state.worker_pid, state.worker_start), "the worker to end")
+    until(lambda: run_lock.owner(folder.lock) is None, "the supervisor to end")
     assert all(map(is_same_process, litter, starts)) and starts.count(None) == 0
     start_run.resume(folder, worker(folder))
     assert ended(folder).status == "done"

@@ -32,7 +32,7 @@ def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
     Runs of a stand-in worker go on with it: the product starts none but its own.
     """
-    monkeypatch.setattr(start_run, "_own_worker_argv", _same_worker_argv)
+    monkeypatch.setattr(start_run, "_own_worker_argv", same_worker_argv)
     monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DPO_TUI_STOP_GRACE", "0.5")
     yield tmp_path / "home"
@@ -47,10 +47,13 @@ def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
                     os.kill(state[f"{who}_pid"], signal.SIGKILL)
 
 
-def _same_worker_argv(folder: RunFolder) -> list[str]:
+_PRODUCT_WORKER_ARGV = start_run._own_worker_argv
+
+
+def same_worker_argv(folder: RunFolder) -> list[str]:
+    """The command of the last attempt where that was a stand-in worker, and otherwise the product's."""
     earlier = (read_json(folder.state) or {}).get("worker_argv") or []
-    is_ours = "dpo_tui.train" in earlier or not earlier
-    return start_run.default_worker_argv(folder) if is_ours else list(earlier)
+    return list(earlier) if earlier and "dpo_tui.train" not in earlier else _PRODUCT_WORKER_ARGV(folder)
 
 
 def make(

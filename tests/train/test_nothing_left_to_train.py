@@ -27,7 +27,7 @@ def killed_before_saving(config: Config, monkeypatch: pytest.MonkeyPatch) -> Run
 
     folder = make_run(config)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run_training, "_save", kill)
+        patch.setattr(run_training, "save_result", kill)
         train(config, folder)
     assert not folder.adapter.exists()
     return folder

@@ -59,7 +59,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     (tmp_path / "file").touch()
     monkeypatch.setenv("DPO_TUI_HOME", str(tmp_path / "file"))
     request = request_for(write_lines(tmp_path / "data.jsonl", rows(10)))
-    with ScanProcess(request) as process, pytest.raises(DataError, match="file/cache/data: Not a directory") as caught:
+    with ScanProcess(request) as process, pytest.raises(DataError, match="file/cache: Not a directory") as caught:
         list(process.events())
     assert "DPO_TUI_HOME" in str(caught.value.hint)
 

@@ -150,7 +150,7 @@ class Run:
         argv = [sys.executable, "-S", "-P", str(WORKER), str(folder.path)]
         state = read_state(folder)
         if state is not None and state.attempt:
-            return self.attempt("resume", lambda: start_run.resume(folder))
+            return self.attempt("resume", lambda: start_run.resume(folder, argv))
         return self.attempt("start", lambda: start_run.start(folder, argv))
 
     def ask(self) -> None:
