@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import start_run, store
+from dpo_tui.runs import run_lock, start_run, store
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.detached_supervisor import start_detached_supervisor
 from dpo_tui.runs.process import is_same_process, process_start
