@@ -57,9 +57,9 @@ class RunningCommand:
     def wait(self, seconds: float) -> Command:
         """Wait for its end; kill it where it does not come."""
         code = _wait(self.pid, seconds)
-        text = [
-            Path(f"{self._out}.{stream}").read_bytes().decode("utf-8", "surrogateescape") for stream in ("out", "err")
-        ]
+        files = [Path(f"{self._out}.{stream}") for stream in ("out", "err")]
+        # One that was killed at once has written none.
+        text = [file.read_bytes().decode("utf-8", "surrogateescape") if file.exists() else "" for file in files]
         return Command(self.argv, code, *text)
 
 

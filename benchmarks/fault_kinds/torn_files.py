@@ -60,8 +60,8 @@ def damaged_checkpoint(stage: Stage) -> None:
 def all_checkpoints_damaged(stage: Stage) -> None:
     """The run starts from the beginning, and says so."""
     run = ended_at(stage, stage.rng.randint(7, 11))
-    for path in run.checkpoints.glob("checkpoint-*"):
-        damage(stage, path)
+    for step in checks.whole_checkpoints(run.checkpoints):
+        damage(stage, run.checkpoints / f"checkpoint-{step}")
     go_on(stage, run, options={}, right=[0])
     finish(stage)
 
