@@ -6,11 +6,10 @@ Standard library only.
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from dpo_tui.errors import RunError
-from dpo_tui.runs import control_requests, exit_codes
+from dpo_tui.runs import control_requests, exit_codes, run_lock
 from dpo_tui.runs.complete_checkpoints import newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import Launcher, Worker
@@ -99,7 +98,7 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
     cause: StopCause = ""
     kill_at: float | None = None
     grace = _grace()
-    own_folder = _OwnFolder(folder.path)
+    own_folder = _OwnFolder(folder)
     while True:
         # Before the requests, which send signals: once the exit status is collected, the pid may be another process's.
         if (returncode := worker.poll()) is not None:
@@ -143,20 +142,24 @@ def _wait(folder: RunFolder, record: StateWriter, signals: SignalWait, worker: W
 
 
 class _OwnFolder:
-    """Knows whether a run's folder has been deleted, or moved away, since this was made.
+    """Knows whether a run's folder has been deleted, in part or as a whole, or moved away, since this was made.
 
     Args:
-        path: the folder.
+        folder: the run, whose lock this process holds.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: RunFolder) -> None:
+        self._path = folder.path
+        self._lock = folder.lock
         self._identity = self._look()
         self._missing_since: float | None = None
 
     def is_deleted(self) -> bool:
-        """Whether it has been missing for a while; one that a worker makes anew for its checkpoint is not the same."""
-        if self._identity is None or self._look() in (self._identity, None):
+        """Whether it has been missing for a while; one that a worker makes anew for its checkpoint is not the same.
+
+        A folder in which files are still written outlives its deletion. Without its lock nobody sees the run in it.
+        """
+        if self._identity is None or (self._look() in (self._identity, None) and run_lock.is_in_place(self._lock)):
             self._missing_since = None
             return False
         self._missing_since = self._missing_since or time.monotonic()

@@ -55,6 +55,22 @@ def release(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_in_place(path: Path) -> bool:
+    """Whether the lock that this process holds is the file that others find there.
+
+    Where it was deleted, the process holds the lock of a file that nobody sees, and another one can take the new file.
+    Where that cannot be said, as on a network disk that does not answer, it counts as being in place.
+    """
+    try:
+        held = os.fstat(_held[os.fspath(path)])
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except (KeyError, OSError):
+        return True
+    return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
+
+
 def owner(path: Path) -> int | None:
     """Return the process that holds the lock.
 
