@@ -12,17 +12,22 @@ from pathlib import Path
 from dpo_tui.errors import RunError
 from dpo_tui.processes.child_environment import child_environment
 from dpo_tui.runs import disk_problem, run_lock
-from dpo_tui.runs.atomic_files import open_private
+from dpo_tui.runs.atomic_files import open_private, read_json
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers.launcher import LAUNCH_DEADLINE
 
 _POLL = 0.02
+_RECORD_SECONDS = 5.0
+"""Seconds to wait for the first record of a supervisor that has its lock; on a full disk there is none for longer."""
 _TAIL = 2000
 """Bytes at the end of supervisor.log that an error quotes."""
 
 
 def start_detached_supervisor(folder: RunFolder, argv: list[str]) -> None:
-    """Start a run's supervisor in a new session; return when it holds the run's lock, or has ended with code 0.
+    """Start a run's supervisor in a new session; return when it has taken the run, or has ended with code 0.
+
+    Between its lock and its first record the state is that of the attempt before: a request to stop would be refused,
+    or withdrawn with the requests to that attempt.
 
     Args:
         folder: the run; the supervisor's output goes to its ``supervisor.log``.
@@ -32,6 +37,12 @@ def start_detached_supervisor(folder: RunFolder, argv: list[str]) -> None:
         RunError: it did not start, did not take the run, or did not take the lock in time.
     """
     start_detached(argv, f"run {folder.id}", "supervisor", lock=folder.lock, output_file=folder.supervisor_output)
+    supervisor = run_lock.owner(folder.lock)
+    deadline = time.monotonic() + _RECORD_SECONDS
+    while supervisor is not None and run_lock.owner(folder.lock) == supervisor and time.monotonic() < deadline:
+        if (read_json(folder.state) or {}).get("supervisor_pid") == supervisor:
+            return
+        time.sleep(_POLL)
 
 
 def start_detached(argv: list[str], whose: str, role: str, *, lock: Path, output_file: Path) -> None:
