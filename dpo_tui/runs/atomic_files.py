@@ -206,13 +206,15 @@ def delete_abandoned(folder: Path) -> None:
 
 
 def _lives(pid: int) -> bool:
+    """Whether a process lives; one that only waits for its parent to collect its exit status does not."""
     try:
         os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):
-        return True
-    return True
+    except (OSError, OverflowError, IndexError):
+        return True  # of another user, or there is no /proc
 
 
 def _unlink_quietly(path: Path) -> None:

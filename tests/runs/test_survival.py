@@ -110,8 +110,12 @@ def test_a_resume_deletes_what_killed_writers_have_left_half_written() -> None:
     ended(folder)
     gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
     gone.wait()
+    # Not waited for: as in a container whose first process collects nobody's exit status.
+    zombie = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    until(lambda: process_start(zombie.pid) is None, "its end")
     checkpoint = folder.checkpoints / "checkpoint-4"
     abandoned = [
+        folder.path / f".disk.{zombie.pid}.tmp",
         folder.path / f".state.json.{gone.pid}.140134722780032.tmp",
         folder.path / f".disk.{gone.pid}.tmp",
         folder.control / f".stop-reason.{gone.pid}.1.tmp",
@@ -122,6 +126,7 @@ def test_a_resume_deletes_what_killed_writers_have_left_half_written() -> None:
         path.touch()
     start_run.resume(folder)
     ended(folder)
+    assert zombie.poll() is not None
     assert [path.name for path in abandoned if path.exists()] == []
     assert all(path.exists() for path in others), "a living process writes it, or it is somebody's own"
 

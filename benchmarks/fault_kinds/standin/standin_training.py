@@ -88,11 +88,12 @@ class _Loop:
             self._exhaust(step)
             self._journal.metrics(step, step / steps, {"loss": 0.7 - step / 100, "learning_rate": 1e-5})
             self._journal.progress(step, steps, "steps", step=step, max_steps=steps, epoch=step / steps)
-            self._follow_requests(step, saved=self._save_if_due(step, steps))
+            saved = self._save_if_due(step, steps)
+            self._follow_requests(step, saved)
             while step in self._holds and not self._released(step):
                 time.sleep(0.02)
                 self._journal.progress(step, steps, "steps", step=step, max_steps=steps, epoch=step / steps)
-                self._follow_requests(step)
+                self._follow_requests(step, saved)
 
     def _released(self, step: int) -> bool:
         return self._go.exists() or self._go.with_name(f"go-{step}").exists()
