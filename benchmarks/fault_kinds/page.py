@@ -28,7 +28,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
 {platform.machine()}, Python {platform.python_version()}, {packages}. \
 At commit {", ".join(f"{commit} ({count})" for commit, count in commits.most_common())}.
 
-**{len(injected):,} faults of {len(kinds)} kinds, {len(violated(injected))} violated.** The last result of each counts; \
+**{len(injected):,} faults of {len(kinds)} kinds, {len(violated(injected))} violated.** The last result counts; \
 what was violated before, and its mend, is in [the log](../../docs/log.md). After each the same rules are \
 checked (`benchmarks/fault_kinds/checks.py`): the status is true; its reason names the cause where it can be known; no \
 line of metrics that was written is lost; resume goes on from the newest whole checkpoint and names it; the run ends \
