@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from dpo_tui.paths import is_private
+from dpo_tui.runs.process import is_same_process, process_start
 
 _BLOCK = 1 << 16
-_TEMPORARY = re.compile(r"\..+?\.([1-9]\d*)(\.\d+)?\.tmp")
+_TEMPORARY = re.compile(r"\..+?\.([1-9]\d{0,8})(\.\d+)?\.tmp")
 """Name of a file that `write_text_atomic` has begun, with the pid of its writer."""
 
 
@@ -201,20 +202,8 @@ def delete_abandoned(folder: Path) -> None:
     """Delete the half-written files in a folder whose writers were killed; those of processes that live stay."""
     for path in folder.glob(".*.tmp"):
         found = _TEMPORARY.fullmatch(path.name)
-        if found and not _lives(int(found[1])):
+        if found and not is_same_process(pid := int(found[1]), process_start(pid)):
             _unlink_quietly(path)
-
-
-def _lives(pid: int) -> bool:
-    """Whether a process lives; one that only waits for its parent to collect its exit status does not."""
-    try:
-        os.kill(pid, 0)
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError, IndexError):
-        return True  # of another user, or there is no /proc
 
 
 def _unlink_quietly(path: Path) -> None:

@@ -141,6 +141,11 @@ def as_experimental_row(row: Any, longest: int, truncation: str) -> dict[str, li
 
 def ours(config: Config) -> Trained:
     """The trainer of a run, built as the worker builds it."""
+    return Trained(worker_trainer(config))
+
+
+def worker_trainer(config: Config, device: Any = None) -> Any:
+    """The trainer itself, on a device other than the one that the config leads to if that is given."""
     from dpo_tui.train.model.device import choose_device
     from dpo_tui.train.model.load import load_model, load_tokenizer
     from dpo_tui.train.trainer.callbacks import RunCallback
@@ -150,7 +155,7 @@ def ours(config: Config) -> Trained:
     from dpo_tui.train.worker.stop_requests import StopRequests
 
     folder: RunFolder = make_run(config)
-    device = choose_device(config)
+    device = device or choose_device(config)
     trainer = build_trainer(
         config,
         folder,
@@ -162,4 +167,4 @@ def ours(config: Config) -> Trained:
         resumes=False,
     )
     trainer.args.save_strategy = "no"
-    return Trained(trainer)
+    return trainer

@@ -7,7 +7,8 @@ import pytest
 
 from dpo_tui.config.files import from_values
 from dpo_tui.config.problems import InvalidConfigError
-from tests.support.training import make_config, make_run
+from tests.support.trained_both_ways import worker_trainer
+from tests.support.training import make_config
 
 FP16 = {"fp16": True, "bf16": False}
 TRAINED: dict[str, dict[str, Any]] = {
@@ -24,26 +25,9 @@ def scaled_trainer(config: Any) -> Any:
     import torch
 
     from dpo_tui.train.model.device import TrainingDevice
-    from dpo_tui.train.model.load import load_model, load_tokenizer
-    from dpo_tui.train.trainer.callbacks import RunCallback
-    from dpo_tui.train.trainer.run_datasets import load_datasets
-    from dpo_tui.train.trainer.trainer_registry import build_trainer
-    from dpo_tui.train.worker.journal import Journal
-    from dpo_tui.train.worker.stop_requests import StopRequests
 
-    folder, device = make_run(config), TrainingDevice("cpu", "fp16", "On the CPU in fp16")
-    trainer = build_trainer(
-        config,
-        folder,
-        device,
-        model=load_model(config, device),
-        tokenizer=load_tokenizer(config)[0],
-        rows=load_datasets(config),
-        callback=RunCallback(Journal(folder), StopRequests(folder), config.save_total_limit),
-        resumes=False,
-    )
+    trainer = worker_trainer(config, TrainingDevice("cpu", "fp16", "On the CPU in fp16"))
     assert trainer.args.fp16 and not trainer.args.bf16
-    trainer.args.save_strategy = "no"
     trainer.accelerator.native_amp, trainer.accelerator.scaler = True, torch.amp.GradScaler("cpu", init_scale=1024.0)
     return trainer
 
