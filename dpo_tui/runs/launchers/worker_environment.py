@@ -2,7 +2,7 @@
 
 import os
 
-from dpo_tui.processes.child_environment import let_threads_sleep
+from dpo_tui.processes.child_environment import set_library_defaults
 from dpo_tui.runs import out_of_memory_retry
 from dpo_tui.runs.devices import set_device_variables
 from dpo_tui.runs.process import PARENT_PID_VARIABLE, SUPERVISOR_PID_VARIABLE
@@ -18,7 +18,7 @@ def worker_environment(state: State) -> dict[str, str]:
     """
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
-    let_threads_sleep(environment)
+    set_library_defaults(environment)
     environment[SUPERVISOR_PID_VARIABLE] = str(os.getpid())
     set_device_variables(environment, state.devices)
     for variable in (PARENT_PID_VARIABLE, *RANK_VARIABLES):

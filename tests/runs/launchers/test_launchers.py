@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dpo_tui.errors import RunError
+from dpo_tui.processes.child_environment import child_environment
 from dpo_tui.runs import control_requests, start_run
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.launchers import registry
@@ -103,6 +104,19 @@ def test_a_single_worker_does_not_take_itself_for_a_rank_of_something_else(monke
     environment = worker_environment(State(id="r", name="r"))
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "DPO_TUI_PARENT_PID"} & set(environment)
     assert environment["DPO_TUI_SUPERVISOR_PID"] == str(os.getpid())
+
+
+def test_trl_tells_nobody_about_a_run_unless_the_user_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRL's trainers tell the Hub the GPU, the number of processes and the kind of model and data of every run."""
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    asked = [sys.executable, "-c", "from huggingface_hub import constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"]
+    worker = subprocess.run(
+        asked, env=worker_environment(State(id="r", name="r")), capture_output=True, text=True, check=True
+    )
+    assert worker.stdout.split() == ["True"]
+    assert child_environment()["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
+    assert worker_environment(State(id="r", name="r"))["HF_HUB_DISABLE_TELEMETRY"] == "0"
 
 
 def test_ranks_below_another_process_live_and_are_done(supervisors: list[subprocess.Popen[bytes]]) -> None:
