@@ -4,8 +4,8 @@
 
 For each number of pairs it makes the file of benchmarks/inspect_data.py and measures, each in a fresh process:
 `datasets.load_dataset`, the check before a run with an empty cache and again with what that left, and the worker's
-loading of the rows. Memory is anonymous (RssAnon, at its peak): what a process maps from a file, and the system can
-drop, is not in it.
+loading of the rows. Memory is anonymous (Pss_Anon of smaps_rollup, at its peak): what a process maps from a file, and
+the system can drop, is not in it.
 Tokenising is measured on the rows of the file that --tokenise names, after the tokenizer has been warmed up.
 Prints Markdown tables for benchmarks/results/data_at_size.md.
 """
@@ -52,7 +52,7 @@ def measured(part: str, file: Path, given: argparse.Namespace, home: Path, held_
 
     def watch() -> None:
         root = psutil.Process(process.pid)
-        while not done.wait(0.05):
+        while not done.wait(0.1):
             try:
                 family = [root.pid, *(one.pid for one in root.children(recursive=True))]
                 peak[0] = max(peak[0], sum(map(_anonymous, family)))
@@ -71,9 +71,9 @@ def measured(part: str, file: Path, given: argparse.Namespace, home: Path, held_
 
 
 def _anonymous(pid: int) -> int:
-    """Bytes of a process that no file holds."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+    """Bytes of a process that no file holds; a page that forked processes share counts once among them."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(rollup.partition("Pss_Anon:")[2].split()[0]) * 1024
 
 
 def _config(file: str, model: str, held_out: float, strategy: str) -> Any:

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dpo_tui.data.checks import double_encoding
 from dpo_tui.data.checks.double_encoding import example, repaired_text
 from dpo_tui.data.load_pairs import load_pairs
 from dpo_tui.data.repair.repair import repair
@@ -112,3 +115,11 @@ def test_what_only_warns_is_not_counted_among_rows_that_cannot_be_used(tmp_path:
     path = write_lines(tmp_path / "b.jsonl", unusable)
     with pytest.raises(DataError, match="every row"):
         scan(ScanRequest(Source(str(path)), workers=1), lambda _event: None)
+
+
+@settings(max_examples=300)
+@given(st.text(st.sampled_from([*map(chr, double_encoding._TO_BYTE), "a", "M", " "]), max_size=24))
+def test_the_fast_search_for_a_beginning_misses_no_sequence(text: str) -> None:
+    """Made of the characters that bytes were taken for, so that half of the texts hold a sequence."""
+    expected, found = double_encoding._SEQUENCE.search(text), double_encoding._first_sequence(text)
+    assert (expected and expected.span()) == (found and found.span())
