@@ -4,6 +4,7 @@ Scanning is bound by the processor, and Python runs one thread at a time, so it 
 tasks is limited, so that memory does not grow with the number of tasks.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from dpo_tui.processes.death_signal import request_death_signal
@@ -49,9 +51,12 @@ def run_in_order(
     # A fork has the modules loaded already. On macOS system libraries may crash in a forked process that calls no exec.
     method = "fork" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(
-        workers, context, initializer=_start_worker, initargs=(os.getpid(), prepare, arguments)
-    ) as pool:
+    with (
+        _objects_kept_from_collection(),
+        ProcessPoolExecutor(
+            workers, context, initializer=_start_worker, initargs=(os.getpid(), prepare, arguments)
+        ) as pool,
+    ):
         submitted: deque[Future[Result]] = deque()
         try:
             for task in tasks:
@@ -64,6 +69,22 @@ def run_in_order(
         finally:
             for future in submitted:
                 future.cancel()
+
+
+@contextmanager
+def _objects_kept_from_collection() -> Iterator[None]:
+    """Keep the garbage collector from what exists now, here and in processes that are forked meanwhile.
+
+    A collection writes into every object that it looks at, and a page that is written to is shared no longer: each
+    process would come to have its own copy of all that was imported, 170 MB with torch and transformers.
+    """
+    is_first = not gc.get_freeze_count()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if is_first:  # otherwise whoever has frozen objects before, such as all that the worker imports, wants them so
+            gc.unfreeze()
 
 
 def _start_worker(parent: int, prepare: Callable[..., None], arguments: tuple[object, ...]) -> None:

@@ -10,8 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 _CHECKED_TEXTS = 48
-_MOST_PIECES = 20_000
-"""Pieces whose tokens are cached; most occur in one pair only, system prompts in all."""
+_MOST_TOKENS = 1_000_000
+"""Token ids of pieces that are cached, about 36 MB. Most pieces occur in one pair only, system prompts in all; a bound
+of their number alone would let long ones take gigabytes in each process."""
 
 
 class PieceTokenizer:
@@ -27,6 +28,7 @@ class PieceTokenizer:
         self._tokenizer = tokenizer
         self._special_tokens = _special_token_pattern(tokenizer)
         self._pieces: dict[str, list[int]] = {}
+        self._cached_tokens = 0
         self._unchecked = _CHECKED_TEXTS
 
     def ids(self, batch: list[str]) -> list[list[int]]:
@@ -43,11 +45,14 @@ class PieceTokenizer:
         return found
 
     def _by_pieces(self, batch: list[str], special_tokens: re.Pattern[str]) -> list[list[int]]:
-        if len(self._pieces) > _MOST_PIECES:
+        if self._cached_tokens > _MOST_TOKENS:
             self._pieces.clear()
+            self._cached_tokens = 0
         pieces = [_split(text, special_tokens) for text in batch]
         new = list(dict.fromkeys(piece for text in pieces for piece in text if piece not in self._pieces))
-        self._pieces.update(zip(new, self._whole(new), strict=True))
+        ids = self._whole(new)
+        self._pieces.update(zip(new, ids, strict=True))
+        self._cached_tokens += sum(map(len, ids))
         return [[token for piece in text for token in self._pieces[piece]] for text in pieces]
 
     def _whole(self, batch: list[str]) -> list[list[int]]:
