@@ -1,9 +1,10 @@
 """Memory, descriptors and processor time of apps that stay open for an hour over 1,000 runs, 20 of them live.
 
-    python benchmarks/load.py [--runs 1000] [--live 20] [--apps 10] [--minutes 60] [--samples FILE]
+    python benchmarks/load.py [--runs 1000] [--live 20] [--apps 10] [--minutes 60] [--speed 1] [--samples FILE]
     python benchmarks/load.py --table FILE
 
-The live runs have real supervisors; their workers train nothing and log an event every two seconds. Half of the apps
+The live runs have real supervisors; their workers train nothing and log an event every two seconds. They have logged as
+much before as curves hold: what an app grows by is not the data that it shows. Half of the apps
 show the list, the others a run's charts. Two more are driven: one by a key each tenth of a second, which redraws the
 list, one in and out of a run every six seconds. A sample of every process is written each minute, as a line of JSON,
 and the table is made of those of the last five sixths: a straight line through them is what a process grows by.
@@ -36,11 +37,13 @@ from dpo_tui.runs import control_requests, run_lock, start_run, store
 from dpo_tui.runs.atomic_files import append_json_line
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.state import read_state
+from dpo_tui.views.series import CAPACITY
 from tests.support.app import ended_run
 from tests.support.fake_run import CONFIG, metrics_at, progress
 from tests.support.terminal import ROOT, TICKS, Terminal
 
-STEPS = 10_000
+STEPS = 100_000
+HISTORY = 2 * CAPACITY
 LOG_SECONDS = 2.0
 SAMPLE_SECONDS = 60.0
 KEY_SECONDS = 0.1
@@ -55,29 +58,47 @@ def counted(self, screen, renderable):
     counter[:] = struct.pack("Q", struct.unpack("Q", counter[:])[0] + 1)
     display(self, screen, renderable)
 App._display = counted
+speed = float(sys.argv.pop(1))
+if speed != 1:
+    from textual.message_pump import MessagePump
+    set_interval = MessagePump.set_interval
+    MessagePump.set_interval = lambda self, interval, *more, **named: set_interval(
+        self, interval / speed, *more, **named
+    )
 from dpo_tui.cli import main
 main()
 """
-"""The app, with the number of its redraws in a file that this process can read."""
+"""The app, with the number of its redraws in a file that this process can read, and its intervals so much shorter."""
 
 
-def work(folder: RunFolder) -> None:
-    """A worker that logs an event every two seconds, until a signal ends it."""
-    step = 0
+def work(folder: RunFolder, speed: float) -> None:
+    """A worker that logs an event every two seconds, or so much faster, until a signal ends it."""
+    step = HISTORY
     while True:
         step += 1
         append_json_line(folder.metrics, {"t": time.time(), "step": step, **metrics_at(step, STEPS)})
         progress(folder, step, STEPS)
-        time.sleep(LOG_SECONDS)
+        time.sleep(LOG_SECONDS / speed)
+
+
+def write_history(folder: RunFolder) -> None:
+    """What a run has logged before: curves hold at most so much, and grow no further."""
+    began = time.time() - LOG_SECONDS * HISTORY
+    with folder.metrics.open("a", encoding="utf-8") as file:
+        for step in range(1, HISTORY + 1):
+            line = {"t": began + LOG_SECONDS * step, "step": step, **metrics_at(step, STEPS)}
+            file.write(json.dumps(line) + "\n")
 
 
 @contextmanager
-def live_runs(number: int) -> Iterator[list[RunFolder]]:
+def live_runs(number: int, speed: float) -> Iterator[list[RunFolder]]:
     """Runs with a supervisor and a worker each; they are ended with the block."""
+    worker = [sys.executable, str(Path(__file__).resolve()), "--speed", str(speed), "--worker"]
     folders = [store.create(CONFIG, name=f"live-{one}", devices=[]) for one in range(number)]
     try:
         for folder in folders:
-            start_run.start(folder, [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder.path)])
+            write_history(folder)
+            start_run.start(folder, [*worker, str(folder.path)])
         yield folders
     finally:
         for folder in folders:
@@ -112,15 +133,16 @@ class OpenApp:
         kind: what it shows.
         home: ``$DPO_TUI_HOME``.
         counter: a file for the number of its redraws.
+        speed: how many times as often as usual it looks for news.
     """
 
-    def __init__(self, kind: AppKind, home: Path, counter: Path) -> None:
+    def __init__(self, kind: AppKind, home: Path, counter: Path, speed: float) -> None:
         counter.write_bytes(bytes(8))
         self.kind = kind
         with counter.open("r+b") as file:
             self._counter = mmap.mmap(file.fileno(), 8)
         program = (sys.executable, "-c", COUNTED)
-        self.terminal = Terminal([str(counter), *kind.arguments], home, (80, 24), program=program)
+        self.terminal = Terminal([str(counter), str(speed), *kind.arguments], home, (80, 24), program=program)
         self._next_key = time.monotonic() + 20.0
         self._typed = 0
 
@@ -155,7 +177,7 @@ def process_sample(pid: int) -> dict[str, Any]:
     }
 
 
-def opened_apps(folders: list[RunFolder], number: int, home: Path, counters: Path) -> list[OpenApp]:
+def opened_apps(folders: list[RunFolder], number: int, home: Path, counters: Path, *, speed: float) -> list[OpenApp]:
     """The apps that are looked at and the two that are driven, each started some seconds after the one before."""
     kinds = [AppKind("charts", ["attach", folders[one].id]) if one % 2 else AppKind("list") for one in range(number)]
     up_and_down = ["\x1b[B"] * 10 + ["\x1b[A"] * 10
@@ -163,7 +185,7 @@ def opened_apps(folders: list[RunFolder], number: int, home: Path, counters: Pat
     kinds.append(AppKind("in and out of a run", keys=["\r", "\x1b"], pause=VISIT_SECONDS / 2))
     apps: list[OpenApp] = []
     for one, kind in enumerate(kinds):
-        apps.append(OpenApp(kind, home, counters / f"redraws-{one}"))
+        apps.append(OpenApp(kind, home, counters / f"redraws-{one}", speed))
         apps[-1].terminal.read(3)
     return apps
 
@@ -240,13 +262,14 @@ def main() -> None:
     parser.add_argument("--live", type=int, default=20)
     parser.add_argument("--apps", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--speed", type=float, default=1, help="how many times as often runs log and apps look")
     parser.add_argument("--samples", type=Path, help="write the samples there, and keep them")
     parser.add_argument("--table", type=Path, help="only make the table of these samples")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.worker:
         random.seed()
-        work(RunFolder(asked.worker))
+        work(RunFolder(asked.worker), asked.speed)
     if asked.table:
         print(table(asked.table))
         return
@@ -258,8 +281,8 @@ def main() -> None:
         samples = asked.samples or Path(name) / "samples.jsonl"
         for number in range(asked.runs - asked.live):
             ended_run(home, f"20261101-{number:06d}-aaaa", f"run-{number}", steps=60)
-        with live_runs(asked.live) as folders:
-            apps = opened_apps(folders, asked.apps, home, Path(name))
+        with live_runs(asked.live, asked.speed) as folders:
+            apps = opened_apps(folders, asked.apps, home, Path(name), speed=asked.speed)
             try:
                 observe(apps, folders, asked.minutes * 60, samples)
             finally:
