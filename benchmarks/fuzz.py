@@ -201,7 +201,7 @@ def main() -> None:
         return
     tables = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "tests" / "support").glob("hostile_*.py"))]
     rows = "".join(table.partition("READERS: dict")[2] for table in tables)
-    readers = given.readers or re.findall(r'^    "(\w+)": \w+,$', rows, re.MULTILINE)
+    readers = given.readers or list(dict.fromkeys(re.findall(r'^    "(\w+)": \w+,$', rows, re.MULTILINE)))
     for reader in readers:
         campaign(given.folder, reader, given.minutes, given.seed)
         print(f"{reader}: done", file=sys.stderr)
