@@ -11,6 +11,7 @@ on there. Minutes are of processor time, for each reader. Without atheris inputs
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 import random
@@ -27,41 +28,56 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.document_mutator import DocumentMutator, words_of  # noqa: E402 (found by the line above)
+
 _SLICE = 60
-"""Seconds of the clock after which a child ends and its corpus is merged into what the next one begins with."""
+"""Seconds of the clock after which a child ends at the latest; its corpus is what the next one begins with."""
+_PARSERS = ("tomllib", "yaml", "jinja2")
+"""Parsers written in Python: guidance inside of them finds documents that they take."""
 _SECONDS_EACH = 10
 _MEGABYTES = 500 + 400  # the libraries and atheris's tables take up to 400
 _LONGEST = 4096
 
 
 def begin(folder: Path, reader: str, seeds: list[bytes]) -> Path:
-    """Make the corpus of a reader from its seeds and the corpus of the tests."""
+    """Make the corpus of a reader from its seeds, the corpus of the tests, and what was a fault before.
+
+    Those are read again, so that of the faults written down only such stay as are not mended.
+    """
     corpus = folder / "corpus" / reader
     corpus.mkdir(parents=True, exist_ok=True)
-    kept = ROOT / "tests" / "corpus" / reader
-    for seed in [*seeds, *(file.read_bytes() for file in sorted(kept.glob("*")))]:
+    before = sorted(_findings(folder, reader).glob("*.input"))
+    kept = [file.read_bytes() for file in (*sorted((ROOT / "tests" / "corpus" / reader).glob("*")), *before)]
+    for seed in [*seeds, *kept]:
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    for file in before:
+        file.with_suffix(".txt").unlink(missing_ok=True)
+        file.unlink()
     return corpus
 
 
-def fuzz_one(folder: Path, reader: str, seed: int) -> None:
+def fuzz_one(folder: Path, reader: str, seed: int, seconds: int) -> None:
     """Feed one reader for a slice of time; this is the child."""
     try:
         import atheris
     except ImportError:
         from tests.support import hostile_input
 
-        _at_random(folder, reader, seed, hostile_input)
+        _at_random(folder, reader, seed, seconds, hostile_input)
         return
-    with atheris.instrument_imports(include=["dpo_tui"]):
+    with atheris.instrument_imports(include=["dpo_tui", *_PARSERS]):
         from tests.support import hostile_input
-    corpus = begin(folder, reader, hostile_input.SEEDS[reader])
+
+        seeds = hostile_input.SEEDS[reader]
+        corpus = begin(folder, reader, seeds)
+        once = _keeping(folder, reader, hostile_input)
+        change = _mutator(once, seeds)  # reads the seeds: what that imports late is instrumented too
     options = {
-        "max_total_time": _SLICE, "seed": seed, "timeout": _SECONDS_EACH, "rss_limit_mb": _MEGABYTES,
+        "max_total_time": seconds, "seed": seed, "timeout": _SECONDS_EACH, "rss_limit_mb": _MEGABYTES,
         "max_len": _LONGEST, "print_final_stats": 1, "artifact_prefix": f"{_findings(folder, reader)}/",
     }  # fmt: skip
     arguments = [sys.argv[0], *(f"-{name}={value}" for name, value in options.items()), str(corpus)]
-    atheris.Setup(arguments, _keeping(folder, reader, hostile_input))
+    atheris.Setup(arguments, once, custom_mutator=change)
     atheris.Fuzz()
 
 
@@ -82,22 +98,22 @@ def _keeping(folder: Path, reader: str, hostile_input: Any) -> Callable[[bytes],
     return once
 
 
-def _at_random(folder: Path, reader: str, seed: int, hostile_input: Any) -> None:
+def _mutator(once: Callable[[bytes], None], seeds: list[bytes]) -> DocumentMutator:
+    return DocumentMutator(words_of(lambda: list(map(once, seeds)), f"{os.sep}dpo_tui{os.sep}"))
+
+
+def _at_random(folder: Path, reader: str, seed: int, seconds: int, hostile_input: Any) -> None:
     """Change seeds at random for a slice of time."""
-    corpus = begin(folder, reader, hostile_input.SEEDS[reader])
-    known = [file.read_bytes() for file in sorted(corpus.iterdir())]
-    once, chance, end, count = (
-        _keeping(folder, reader, hostile_input),
-        random.Random(seed),
-        time.monotonic() + _SLICE,
-        0,
-    )
+    seeds = hostile_input.SEEDS[reader]
+    known = [file.read_bytes() for file in sorted(begin(folder, reader, seeds).iterdir())]
+    once, chance, count = _keeping(folder, reader, hostile_input), random.Random(seed), 0
+    change = _mutator(once, seeds)
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
-        data = bytearray(chance.choice(known))
-        for _ in range(chance.randint(1, 8)):
-            at = chance.randint(0, len(data))
-            data[at : at + chance.randint(0, 3)] = chance.choice([b"", chance.randbytes(2), chance.choice(known)[:40]])
-        once(bytes(data[:_LONGEST]))
+        data = chance.choice(known)
+        for _ in range(chance.randint(1, 4)):
+            data = change(data, _LONGEST, chance.getrandbits(32))
+        once(data)
         count += 1
     sys.stderr.write(f"stat::number_of_executed_units: {count}\n")
 
@@ -116,7 +132,8 @@ def campaign(folder: Path, reader: str, minutes: float, seed: int) -> None:
     while spent["seconds"] < 60 * minutes:
         before = _children_seconds()
         command = [sys.executable, __file__, reader, "--one", "--folder", str(folder)]
-        command += ["--seed", str(seed + spent["slices"])]
+        seconds = math.ceil(min(_SLICE, 60 * minutes - spent["seconds"]))
+        command += ["--seed", str(seed + spent["slices"]), "--seconds", str(seconds)]
         environment = {**os.environ, "DPO_TUI_HOME": str(folder / "home"), "PYTHONHASHSEED": "0"}
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
         counted = re.search(r"number_of_executed_units: (\d+)", done.stderr)
@@ -176,13 +193,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--folder", type=Path, default=Path("fuzz"))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=_SLICE, help=argparse.SUPPRESS)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        fuzz_one(given.folder, given.readers[0], given.seed)
+        fuzz_one(given.folder, given.readers[0], given.seed, given.seconds)
         return
-    names = (ROOT / "tests" / "support" / "hostile_input.py").read_text(encoding="utf-8")
-    readers = given.readers or re.findall(r'^    "(\w+)": \w+,$', names.partition("READERS")[2], re.MULTILINE)
+    tables = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "tests" / "support").glob("hostile_*.py"))]
+    rows = "".join(table.partition("READERS: dict")[2] for table in tables)
+    readers = given.readers or list(dict.fromkeys(re.findall(r'^    "(\w+)": \w+,$', rows, re.MULTILINE)))
     for reader in readers:
         campaign(given.folder, reader, given.minutes, given.seed)
         print(f"{reader}: done", file=sys.stderr)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.hostile_folders import FOLDER_READERS
 from tests.support.hostile_input import READERS, SEEDS, read
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -60,6 +61,13 @@ def _json(value: object) -> bytes:
 def test_what_once_was_a_fault_is_none(name: str, home: Path) -> None:
     for data in (*SEEDS[name], b"", b"\x00", *(file.read_bytes() for file in sorted((CORPUS / name).glob("*")))):
         read(name, data)
+
+
+@pytest.mark.parametrize("name", FOLDER_READERS)
+def test_a_folder_as_it_should_be_is_read_to_its_end(name: str, home: Path) -> None:
+    # A reader that refuses one file of the folder never reaches what is done with the others.
+    for data in SEEDS[name]:
+        READERS[name](data)
 
 
 def _examples(count: int) -> settings:

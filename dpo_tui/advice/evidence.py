@@ -162,7 +162,10 @@ class Evidence:
 
 def is_finite(value: Any) -> TypeGuard[float]:
     """Whether a value of the log is a finite number; NaN may be written as null."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def read_evidence(folder: Path) -> Evidence:

@@ -3,7 +3,6 @@
 They lie in the cache folder, with the states of the files that each is made from and of the rules.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from dpo_tui import __version__, paths
 from dpo_tui.advice.diagnose import as_event, diagnose
 from dpo_tui.runs.atomic_files import write_json_atomic
+from dpo_tui.text.plain_documents import parse_json
 
 READ = (
     "state.json",
@@ -35,7 +35,7 @@ class KeptDiagnoses:
         self._asked: dict[str, Any] = {}
         self._is_new = False
         try:
-            document = json.loads(self._path.read_bytes())
+            document = parse_json(self._path.read_bytes())
             if document["rules"] == self._rules and isinstance(document["runs"], dict):
                 self._kept = document["runs"]
         except (OSError, ValueError, KeyError, TypeError):

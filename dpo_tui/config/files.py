@@ -7,7 +7,6 @@ tools become such settings first (:mod:`dpo_tui.config.foreign_files`). Next: :m
 import glob
 import json
 import math
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from dpo_tui.config.schema import PASSTHROUGH, SECTIONS, Config, fields, section
 from dpo_tui.config.validation import validate, with_newer, without_old_defaults
 from dpo_tui.errors import ConfigError
 from dpo_tui.paths import expanded
+from dpo_tui.text.plain_documents import parse_toml, require_plain, yaml_loader
 from dpo_tui.text.whole_file import read_whole_text
 
 Origin = Literal["default", "file", "command line", "profile"]
@@ -162,8 +162,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     key, value = parse_setting(text, "--set", "learning_rate=1e-6")
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return key, parse_toml(f"value = {value}")["value"]
+    except ValueError:
         return key, value
 
 
@@ -282,13 +282,25 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
     count = len(raw) + sum(len(table) for table in raw.values() if isinstance(table, Mapping))
     if count > _MOST_SETTINGS:  # what is meant by each is looked for among all names, and the line that it is on
         raise ConfigError(f"{path}: has {count:,} settings, and no config has more than {_MOST_SETTINGS:,}")
-    return {str(key): value for key, value in raw.items()}
+    try:
+        require_plain(raw)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    named: dict[str, Any] = _with_names(raw)
+    return named
+
+
+def _with_names(value: Any) -> Any:
+    """A document whose tables have texts as names: in YAML, ``1: a`` and ``on: a`` have a number and true."""
+    if isinstance(value, dict):
+        return {str(key): _with_names(item) for key, item in value.items()}
+    return [_with_names(item) for item in value] if isinstance(value, list) else value
 
 
 def _parse_toml(path: Path, text: str) -> Any:
     try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
@@ -298,7 +310,7 @@ def _parse_json(path: Path, text: str) -> Any:
     except json.JSONDecodeError as error:
         place = _place(path, error.lineno - 1, error.colno - 1)
         raise ConfigError(f"{place}: not valid JSON: {error.msg}") from None
-    except RecursionError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid JSON: {error}") from None
 
 
@@ -314,7 +326,7 @@ def _without_repeats(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]
 def _parse_yaml(path: Path, text: str) -> Any:
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml_loader()):  # type: ignore[misc]
         def compose_mapping_node(self, anchor: Any) -> Any:
             node = super().compose_mapping_node(anchor)
             _without_repeats(path, [(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])

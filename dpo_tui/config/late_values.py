@@ -3,13 +3,13 @@
 Each function returns why a value would be one, or an empty text. :data:`LATE_VALUES` says of which argument it is.
 """
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.config.schema import Config
+from dpo_tui.text.plain_documents import parse_json
 
 _CHECKPOINT_KEYS = (
     *("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop"),
@@ -58,7 +58,7 @@ def _table(value: Any) -> Any:
     if not (isinstance(value, str) and value.startswith("{")):
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return value
 

@@ -6,7 +6,6 @@ is no problem.
 
 import ast
 import importlib.util
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from dpo_tui.config.library_fields import LibraryField, package_root, parsed, tr
 from dpo_tui.config.optimiser_arguments import optim_args_problem
 from dpo_tui.config.same_meaning import nearest
 from dpo_tui.config.schema import Config
+from dpo_tui.text.plain_documents import parse_json
 
 _ENUM_FILES = ("training_args.py", "trainer_utils.py", "debug_utils.py")
 _MOST_SHOWN = 12
@@ -247,7 +247,7 @@ def _from_text(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return value
 

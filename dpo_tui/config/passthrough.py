@@ -4,7 +4,6 @@ The checks are no part of reading a config: a run's frozen config means the same
 dropped a field or dpo-tui has got a setting of its name.
 """
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -36,6 +35,7 @@ from dpo_tui.hub.cache import cached_config
 from dpo_tui.paths import expanded
 from dpo_tui.processes import unsloth_environment
 from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.text.plain_documents import parse_json
 
 _MERGE_LACKS = ("bias", "lora_bias", "trainable_token_indices", "ensure_weight_tying")
 """Fields of an adapter that `dpo_tui.train.export.adapted_layers` cannot merge."""
@@ -148,7 +148,7 @@ def _model_config_names(config: Config, site: Path | None = None) -> frozenset[s
     folder = expanded(config.model_name)
     place = folder / "config.json" if folder.is_dir() else cached_config(config.model_name, config.model_revision)
     try:
-        values = json.loads(place.read_text(encoding="utf-8")) if place else None
+        values = parse_json(place.read_text(encoding="utf-8")) if place else None
     except (OSError, ValueError):
         return None
     if not isinstance(values, dict):

@@ -2,7 +2,6 @@
 
 import random
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from dpo_tui.start.checked_rows import CheckedRows, reading_key
 from dpo_tui.start.earlier_run_model import PREVIOUS, ProgressCallback
 from dpo_tui.start.prepare import Prepared, frozen, prepare
 from dpo_tui.strategies.registry import strategy_of
+from dpo_tui.text.plain_documents import parse_toml
 
 MOST_RUNS = 1000
 """Runs of one sweep at most; more take weeks, and are mostly a slip of the keyboard."""
@@ -85,8 +85,8 @@ def parse_sweep(assignments: Sequence[str], number: int | None = None) -> Sweep:
 
 def _values(key: str, listed: str) -> tuple[Any, ...]:
     try:
-        found = tomllib.loads(f"values = [{listed}]")["values"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        found = parse_toml(f"values = [{listed}]")["values"]
+    except ValueError:
         found = [_value(piece.strip()) for piece in listed.split(",")]
     if not found or "" in found:
         raise ConfigError(f"{_OPTION} {key}={listed}: a value is empty", hint=f"for example: {_OPTION} {_EXAMPLE}")
@@ -104,8 +104,8 @@ def _values(key: str, listed: str) -> tuple[Any, ...]:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 

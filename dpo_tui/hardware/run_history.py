@@ -1,6 +1,5 @@
 """Memory and throughput that earlier runs on this machine measured, read from their receipts."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from dpo_tui.hardware.memory.memory_estimate import GB, estimate
 from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.lookup import architecture_of
 from dpo_tui.hardware.models.quantised import quantisation_while_loading
+from dpo_tui.runs.typed_documents import fits_number
+from dpo_tui.text.plain_documents import parse_json
 
 _MOST_RECEIPTS = 60
 """The newest receipts that are read; reading many would delay the estimate noticeably."""
@@ -96,7 +97,7 @@ def _distance(one: Measurement, config: Config, arch: Architecture) -> float:
 
 def _read_measurement(path: Path) -> Measurement | None:
     try:
-        receipt = json.loads(path.read_text(encoding="utf-8"))
+        receipt = parse_json(path.read_bytes())
         config = load(path.parent / "config.toml").config
     except (OSError, ValueError, DpoTuiError):
         return None
@@ -136,4 +137,4 @@ def _mapping_at(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+    return float(value) if fits_number(value) and value > 0 else None

@@ -90,11 +90,16 @@ def require_content(start: bytes, size: int) -> None:
         raise DamagedFileError("is a web page in place of the file itself")
 
 
+_LARGEST = 1 << 63
+"""The format's numbers have 64 bits; of a type that is not known here no size can be compared."""
+
+
 def _tensor(name: str, entry: Any) -> tuple[StoredTensor, tuple[int, int]]:
     """Return a tensor and where its data begins and ends."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         whole = all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end)) and begin <= end
+        whole = whole and max(prod(shape), end) < _LARGEST
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole or not isinstance(dtype, str):

@@ -14,7 +14,7 @@ def read_answers(path: Path) -> list[SampledAnswer]:
             one = SampledAnswer(
                 str(line["id"]), int(line["number"]), str(line["text"]), bool(line["cut"]), int(line["tokens"])
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
         found.setdefault((one.id, one.number), one)
     return list(found.values())

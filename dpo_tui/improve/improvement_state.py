@@ -7,7 +7,7 @@ from dpo_tui.errors import RunError
 from dpo_tui.improve.improvement_folder import CONTRACT_VERSION, ImprovementFolder
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.status_names import StateName
-from dpo_tui.runs.typed_documents import wrong_field
+from dpo_tui.runs.typed_documents import fits_number, wrong_field
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_improvement_state(folder: ImprovementFolder) -> ImprovementState:
     document = {key: value for key, value in (read_json(folder.state) or {}).items() if key in _FIELDS}
     wrong = wrong_field(ImprovementState, document)
     seconds = (document.get("seconds") or {}).values() if not wrong else ()
-    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in seconds):
+    if not all(map(fits_number, seconds)):
         wrong = "seconds has a value that is no number"
     if wrong:
         raise RunError(

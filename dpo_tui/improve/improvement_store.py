@@ -85,7 +85,7 @@ def read_prompts(folder: ImprovementFolder) -> list[ImprovementPrompt]:
         changed = True
     lines = [] if changed else read_lines(folder.prompts)
     try:
-        found = [ImprovementPrompt(str(one["id"]), list(one["messages"]), bool(one["held_out"])) for one in lines]
+        found = [ImprovementPrompt(str(one["id"]), _messages(one["messages"]), bool(one["held_out"])) for one in lines]
     except (KeyError, TypeError):
         found = []
     if not found:
@@ -93,6 +93,17 @@ def read_prompts(folder: ImprovementFolder) -> list[ImprovementPrompt]:
             f"improvement {folder.id}: {folder.prompts.name} is missing or not as it was written",
             hint=f"put the file back as it was, or begin another improvement; dpo-tui rm {folder.id} deletes this one",
         )
+    return found
+
+
+def _messages(found: Any) -> list[dict[str, Any]]:
+    """The messages of a prompt.
+
+    Raises:
+        TypeError: they are none, or no messages.
+    """
+    if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
+        raise TypeError
     return found
 
 

@@ -94,13 +94,22 @@ def asked_pairs(folder: ImprovementFolder, plan: ImprovementPlan) -> list[AskedP
     """
     given = {str(line.get("key")) for line in read_lines(folder.person_verdicts)}
     if plan.judge.get("kind") == PERSON:
-        waiting = (read_json(folder.waiting) or {}).get("pairs", [])
-        pairs = [
+        pairs = _waiting(folder)
+        return [AskedPair(pair_key(pair), pair) for pair in pairs if pair_key(pair) not in given]
+    return [one for one, _ in _judged_pairs(folder, plan) if one.key not in given]
+
+
+def _waiting(folder: ImprovementFolder) -> list[AnswerPair]:
+    """The comparisons that a round waits for; none of a file that is torn, or not as its driver writes it."""
+    found = (read_json(folder.waiting) or {}).get("pairs")
+    waiting = found if isinstance(found, list) else []
+    try:
+        return [
             AnswerPair(str(one["id"]), list(one["prompt"]), str(one["left"]), str(one["right"]), place, len(waiting))
             for place, one in enumerate(waiting, 1)
         ]
-        return [AskedPair(pair_key(pair), pair) for pair in pairs if pair_key(pair) not in given]
-    return [one for one, _ in _judged_pairs(folder, plan) if one.key not in given]
+    except (KeyError, TypeError):
+        return []
 
 
 def record_verdict(folder: ImprovementFolder, asked: AskedPair, verdict: Side) -> None:

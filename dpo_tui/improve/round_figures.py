@@ -15,6 +15,7 @@ from dpo_tui.improve.round_verdicts import AGAINST_LAST, AGAINST_START, JUDGE, S
 from dpo_tui.judging.win_rate import WinRate
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import latest, read_lines
+from dpo_tui.runs.typed_documents import fits_number
 
 CURVES = ("loss", "rewards/accuracies", "eval_loss", "eval_rewards/accuracies", "eval_kl")
 """Metrics of a run whose course is kept in the report, by step."""
@@ -76,7 +77,7 @@ def curves_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]
         points = [
             [float(line["step"]), float(line[name])]
             for line in lines
-            if isinstance(line.get(name), (int, float)) and isinstance(line.get("step"), (int, float))
+            if fits_number(line.get(name)) and fits_number(line.get("step"))
         ]
         if points:
             stride = -(-len(points) // _MOST_POINTS)

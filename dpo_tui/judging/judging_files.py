@@ -14,6 +14,7 @@ from dpo_tui.data.pairs.hold_out_by_prompt import prompt_id
 from dpo_tui.data.pairs.pair import Message
 from dpo_tui.errors import DataError, UsageError
 from dpo_tui.judging.run_prompts import TRAINED_ON, run_prompts
+from dpo_tui.judging.win_rate import WINNERS
 from dpo_tui.runs.atomic_files import append_json_line, read_json, write_json_atomic
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import MetricsTail
@@ -168,7 +169,8 @@ class VerdictLog:
         key = str(record.get("id"))
         # Removed first, so that a verdict given again becomes the latest: that is the one that undo takes back.
         self.verdicts.pop(key, None)
-        if record.get("winner"):
+        # Of any other winner nothing follows: a line that another program wrote, or a newer dpo-tui.
+        if record.get("winner") in WINNERS:
             self.verdicts[key] = record
 
 

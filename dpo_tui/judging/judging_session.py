@@ -86,7 +86,10 @@ class Session:
 
     def unanswered(self) -> list[str]:
         """Ids of the prompts that lack an answer."""
-        return [key for key in self._plan.prompts if len(self._answers.of(key)) < len(SIDES)]
+        return [key for key in self._plan.prompts if not self._is_answered(key)]
+
+    def _is_answered(self, key: str) -> bool:
+        return self._answers.of(key).keys() >= set(SIDES)
 
     def generate(self) -> Iterator[tuple[int, int]]:
         """Generate the missing answers of both models in a child process; each is written as soon as it arrives.
@@ -156,7 +159,7 @@ class Session:
     def _unjudged(self) -> Iterator[AnswerPair]:
         for number, (key, prompt) in enumerate(self._plan.prompts.items(), start=1):
             answers = self._answers.of(key)
-            if key in self._verdicts.verdicts or len(answers) < len(SIDES):
+            if key in self._verdicts.verdicts or not self._is_answered(key):
                 continue
             if answers["base"] == answers["tuned"]:
                 self._verdicts.add(key, "same", by="nobody")
@@ -166,7 +169,7 @@ class Session:
 
     def sides(self, key: str) -> tuple[str, str]:
         """Return whose answer is on the left and whose on the right: a hash of seed and prompt id decides."""
-        digest = hashlib.blake2b(f"{self._plan.seed} {key}".encode(), digest_size=1).digest()
+        digest = hashlib.blake2b(f"{self._plan.seed} {key}".encode("utf-8", "surrogatepass"), digest_size=1).digest()
         return ("base", "tuned") if digest[0] % 2 else ("tuned", "base")
 
     def vote(self, pair: AnswerPair, verdict: Verdict, *, by: str = "person", **details: Any) -> None:
@@ -204,10 +207,10 @@ class Session:
         rows = []
         for verdict in self.verdicts():
             key, winner = str(verdict["id"]), verdict["winner"]
-            if winner not in SIDES:
+            if winner not in SIDES or not self._is_answered(key):
                 continue
             loser = next(who for who in SIDES if who != winner)
             answers = self._answers.of(key)
-            source = {"run": self.folder.id, "winner": winner, "judged_by": verdict["by"]}
+            source = {"run": self.folder.id, "winner": winner, "judged_by": str(verdict.get("by", ""))}
             rows.append(preference_row(self._plan.prompts[key], answers[winner], answers[loser], source))
         return rows

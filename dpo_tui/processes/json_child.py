@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from dpo_tui.errors import DpoTuiError
 from dpo_tui.processes.child_environment import child_environment
+from dpo_tui.text.plain_documents import parse_json
 
 Message = dict[str, Any]
 _TAIL = 1 << 13  # bytes at the end of stderr in which the last line is searched
@@ -95,7 +96,7 @@ class JsonChild:
         """
         while line := self._read_line():
             try:
-                message = json.loads(line)
+                message = parse_json(line)
             except ValueError:
                 message = None
             if not isinstance(message, dict):

@@ -1,6 +1,5 @@
 """Whether the files of a complete checkpoint are as they were written. Standard library only."""
 
-import json
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, read_marker
+from dpo_tui.text.plain_documents import parse_json
 
 DAMAGED = "damaged.json"
 """What the marker of a checkpoint is renamed to when a file of it turns out to be damaged."""
@@ -92,13 +92,13 @@ def _reads(path: Path) -> bool:
     """Whether a file is what its suffix says: torch's files are ZIP archives, which have checksums of their own."""
     try:
         if path.suffix == ".json":
-            json.loads(path.read_bytes())
+            parse_json(path.read_bytes())
         elif path.suffix in (".pt", ".pth"):
             with zipfile.ZipFile(path) as archive:
                 return archive.testzip() is None
         elif path.suffix == ".safetensors":
             with path.open("rb") as file:
-                json.loads(file.read(int.from_bytes(file.read(_HEADER_LENGTH), "little")))
+                parse_json(file.read(int.from_bytes(file.read(_HEADER_LENGTH), "little")))
     except (ValueError, zipfile.BadZipFile, MemoryError, OverflowError):
         return False
     return True

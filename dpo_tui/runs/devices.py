@@ -5,13 +5,14 @@ a MIG slice. A run either names its devices or has a `DeviceRequest`, among whos
 the run leaves the queue.
 """
 
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from dpo_tui.text.plain_documents import parse_json
 
 DEVICES_VARIABLE = "DPO_TUI_DEVICES"
 """Environment variable with the worker's devices: with it, a worker that finds no GPU fails instead of training on the
@@ -190,6 +191,6 @@ def read_machine(give_up: Callable[[], bool]) -> Machine:
             child.kill()  # not waited for: inside the driver it may be in uninterruptible sleep
             return Machine()
         try:
-            return machine_from(json.loads(output))
+            return machine_from(parse_json(output))
         except ValueError:
             return Machine()

@@ -3,11 +3,11 @@
 An unreadable config gives no settings and no error: lists and comparisons of runs show what else is known.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from dpo_tui.runs.atomic_files import only_regular
+from dpo_tui.text.plain_documents import parse_toml
 
 _PASSED_ON = ("trl", "peft", "model_init")
 """As in `dpo_tui.config.schema`, which is above this module's imports."""
@@ -23,7 +23,7 @@ def read_settings(config: Path) -> dict[str, Any]:
     What a config passes on to a library has the table's name before it: ``trl.neftune_noise_alpha``.
     """
     try:
-        document = tomllib.loads(_text(config))
+        document = parse_toml(_text(config))
     except (OSError, ValueError):
         return {}
     return _flat(document)
@@ -39,7 +39,7 @@ def read_setting(config: Path, name: str) -> Any:
         with open(config, encoding="utf-8", errors="replace", opener=only_regular) as lines:
             for line in lines:
                 if line.partition("=")[0].strip() == name:
-                    return tomllib.loads(line)[name]
+                    return parse_toml(line)[name]
     except (OSError, ValueError):
         return None
     return None

@@ -4,7 +4,6 @@ A mistake in a file costs only the key that it is in: it is reported with file a
 the file extends, or of the default theme, is used.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -15,6 +14,8 @@ from textual.color import Color, ColorParseError
 from textual.theme import BUILTIN_THEMES, Theme
 
 from dpo_tui import paths
+from dpo_tui.text.whole_file import read_whole_text
+from dpo_tui.text.plain_documents import parse_toml
 
 SHIPPED = Path(__file__).parent
 DEFAULT = "dark"
@@ -95,8 +96,8 @@ def load(folders: tuple[Path, ...] | None = None) -> tuple[dict[str, Palette], l
     for folder in folders if folders is not None else (SHIPPED, paths.themes()):
         for path in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
             try:
-                files[path.stem] = (path, tomllib.loads(path.read_text(encoding="utf-8")))
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                files[path.stem] = (path, parse_toml(read_whole_text(path)))
+            except (OSError, ValueError) as error:
                 problems.append(ThemeProblem(path, "", f"cannot be read: {error}"))
     palettes: dict[str, Palette] = {}
     for name in files:
@@ -118,17 +119,24 @@ def _resolve(
     if name in palettes:
         return palettes[name]
     if name not in files:
-        return Palette(name, dark=BUILTIN_THEMES[name].dark, ansi=BUILTIN_THEMES[name].ansi)
+        theme = BUILTIN_THEMES[name]
+        own = {} if theme.ansi else {key: getattr(theme, key, None) for key in COLORS}
+        given = {key: value for key, value in own.items() if value is not None}
+        return Palette(name, dark=theme.dark, ansi=theme.ansi, colors=given)
     path, raw = files[name]
     report = _FileReporter(path, problems)
     report.unknown_keys("", raw, _TOP)
     parent = raw.get("extends")
+    known = isinstance(parent, str) and (parent in files or parent in BUILTIN_THEMES)
     base = Palette(name)
-    if parent is not None and (parent in extended_by or parent == name):
+    if parent is not None and not isinstance(parent, str):
+        report("extends", "must be the name of a theme")
+    elif parent is not None and (parent in extended_by or parent == name):
         report("extends", f"{parent!r} extends this theme: a circle")
-    elif parent is not None and parent not in files and parent not in BUILTIN_THEMES:
-        report("extends", f"there is no theme {parent!r}{_nearest(str(parent), [*files, *BUILTIN_THEMES])}")
-    elif parent is not None:
+        known = False
+    elif parent is not None and not known:
+        report("extends", f"there is no theme {parent!r}{_nearest(parent, [*files, *BUILTIN_THEMES])}")
+    if isinstance(parent, str) and known:
         base = _resolve(parent, files, palettes, problems, (*extended_by, name))
     elif name != DEFAULT and DEFAULT in files and DEFAULT not in extended_by:
         # What a theme leaves out comes from the default theme.
@@ -231,17 +239,19 @@ def to_textual(palette: Palette) -> Theme:
     if muted is not None:
         variables["text-muted"] = muted
     if not palette.ansi:
-        variables |= {
-            "text": colors["foreground"],
-            "block-cursor-foreground": colors["background"],
+        own = {
+            "text": colors.get("foreground"),
+            "block-cursor-foreground": colors.get("background"),
             "block-cursor-background": accent,
             "block-cursor-text-style": "none",
-            "block-cursor-blurred-background": colors["panel"],
-            "footer-background": colors["background"],
+            "block-cursor-blurred-background": colors.get("panel"),
+            "footer-background": colors.get("background"),
             "footer-key-foreground": accent,
             "border": accent,
-            "border-blurred": colors["panel"],
+            "border-blurred": colors.get("panel"),
         }
+        # Of a theme of Textual's own, which names fewer colours, Textual derives the others.
+        variables |= {key: value for key, value in own.items() if value is not None}
     variables |= chart_variables(palette)
     variables |= palette.variables
     if palette.ansi:

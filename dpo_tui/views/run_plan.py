@@ -1,6 +1,5 @@
 """The plan of a new run: settings of a profile, a file and the user, and what is wrong with them. Immutable."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from dpo_tui.groups.sweep_settings import WITHOUT_EFFECT
 from dpo_tui.strategies.registry import settings_of_losses, strategy_in
 from dpo_tui.text.location_list import locations_of
 from dpo_tui.text.numbers import plain_number
+from dpo_tui.text.plain_documents import parse_toml
 
 if TYPE_CHECKING:
     from dpo_tui.data.source.source import Source
@@ -172,8 +172,8 @@ def swept_values(name: str, value: Any) -> tuple[Any, ...]:
     if not isinstance(value, str) or "," not in value or not is_swept_here(name):
         return ()
     try:
-        found = tuple(tomllib.loads(f"values = [{value}]")["values"])
-    except tomllib.TOMLDecodeError:
+        found = tuple(parse_toml(f"values = [{value}]")["values"])
+    except ValueError:
         return ()
     return found if len(found) > 1 and len(set(map(str, found))) == len(found) else ()
 
@@ -254,8 +254,8 @@ def parse(name: str, text: str) -> Any:
     annotation = str(info.annotation)
     if "dict[" in annotation:
         try:
-            return tomllib.loads(f"value = {text if text.startswith('{') else f'{{{text}}}'}")["value"]
-        except tomllib.TOMLDecodeError:
+            return parse_toml(f"value = {text if text.startswith('{') else f'{{{text}}}'}")["value"]
+        except ValueError:
             return text
     if "tuple[str" in annotation:
         return locations_of(text)
@@ -268,8 +268,8 @@ def parse(name: str, text: str) -> Any:
     if choices(info) or info.annotation is str or annotation in ("str | None", "typing.Optional[str]"):
         return text
     try:
-        return tomllib.loads(f"value = {text.lower()}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text.lower()}")["value"]
+    except ValueError:
         return text
 
 

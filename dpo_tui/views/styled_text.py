@@ -86,18 +86,20 @@ def wrap_pieces(pieces: Sequence[StyledPiece], width: int) -> list[StyledRow]:
                 end_row()
             for word in _split_words(line):
                 size = cell_len(word)
-                if used and used + len(word.rstrip()) > width:
+                if used and used + cell_len(word.rstrip()) > width:
                     end_row()
                     word = word.lstrip()  # noqa: PLW2901 - no space at the start of a wrapped row
                     size = cell_len(word)
+                # Chinese has no spaces: a page of it is one word, of which each row counts its own characters only.
+                begin = 0
                 while size > width:
-                    cut = _characters_that_fit(word, width - used)
-                    row.append((word[:cut], role))
-                    word = word[cut:]  # noqa: PLW2901 - what is left of a word longer than the row
-                    size = cell_len(word)
+                    cut = _characters_that_fit(word, begin, width - used)
+                    row.append((word[begin:cut], role))
+                    size -= cell_len(word[begin:cut])
+                    begin = cut
                     end_row()
-                if word:
-                    row.append((word, role))
+                if begin < len(word):
+                    row.append((word[begin:], role))
                     used += size
     end_row()
     return rows
@@ -114,11 +116,11 @@ def _split_words(line: str) -> list[str]:
     return [*words, line[start:]] if line else []
 
 
-def _characters_that_fit(word: str, room: int) -> int:
-    """How many characters of a word fit into ``room`` cells; 1 at least, so that wrapping always goes on."""
+def _characters_that_fit(word: str, begin: int, room: int) -> int:
+    """Where the part of a word ends that begins there and fits into ``room`` cells; it has 1 character at least."""
     used = 0
-    for index, character in enumerate(word):
-        used += cell_len(character)
+    for index in range(begin, len(word)):
+        used += cell_len(word[index])
         if used > max(room, 1):
-            return max(index, 1)
+            return max(index, begin + 1)
     return len(word)

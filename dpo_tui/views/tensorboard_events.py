@@ -127,7 +127,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
     """(field number, wire type, value) of each field of a protocol buffer message.
 
     Raises:
-        ValueError: it has a wire type that is not in use any more.
+        ValueError: it has a wire type that is not in use any more, or a number too long.
         IndexError: it is cut off.
     """
     at = 0
@@ -150,12 +150,18 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The variable-length integer at an offset, seven bits a byte, and the offset behind it."""
-    value = shift = 0
-    while True:
+    """The variable-length integer at an offset, seven bits a byte, and the offset behind it.
+
+    Raises:
+        ValueError: it has more than 64 bits, in ten bytes. Of a damaged file a whole chunk may be one number otherwise,
+            and takes time by the square of its length.
+        IndexError: it is cut off.
+    """
+    value = 0
+    for shift in range(0, 70, 7):
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at += 1
         if byte < 0x80:  # noqa: PLR2004 - the continuation bit
             return value, at
-        shift += 7
+    raise ValueError("a number of more than 64 bits")

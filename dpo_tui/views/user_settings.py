@@ -1,6 +1,5 @@
 """The user's settings (``settings.toml``): theme, keys, notifications. Lines that are not valid are skipped."""
 
-import tomllib
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 from dpo_tui import paths
 from dpo_tui.errors import ConfigError
 from dpo_tui.runs.atomic_files import write_text_atomic
+from dpo_tui.text.plain_documents import parse_toml
+from dpo_tui.text.whole_file import read_whole_text
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ def load(path: Path | None = None) -> UserSettings:
     """Read ``settings.toml``; a missing file gives the defaults."""
     path = path or paths.settings()
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = parse_toml(read_whole_text(path))
     except FileNotFoundError:
         return UserSettings()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         return UserSettings(problems=(f"{path}: cannot be read: {error}",))
     problems: list[str] = []
     chosen: dict[str, Any] = {}
@@ -74,7 +75,9 @@ def save(settings: UserSettings, path: Path | None = None) -> None:
     path = path or paths.settings()
     paths.make_private(path.parent)
     try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8"))
+        text = read_whole_text(path)
+        parse_toml(text)  # what the app could not read is not written over
+        document = tomlkit.parse(text)
     except FileNotFoundError:
         document = tomlkit.document()
     except ValueError as error:  # of TOML, or of UTF-8

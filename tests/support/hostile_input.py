@@ -8,29 +8,28 @@ import contextlib
 import gzip
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import struct
+from dataclasses import replace
 
 from dpo_tui.cli.mcp_tools import shown
 from dpo_tui.config import files
 from dpo_tui.data.load_demonstrations import load_demonstrations
 from dpo_tui.data.load_labelled import load_labelled
 from dpo_tui.data.load_pairs import load_pairs
+from dpo_tui.data.pairs.word_diff import word_difference
 from dpo_tui.data.source.source import Source
 from dpo_tui.data.tokens.limited_template import LimitedTemplate
 from dpo_tui.data.tokens.template_date import clock_texts
 from dpo_tui.data.tokens.tokenizer_settings import TokenizerSettings
 from dpo_tui.errors import DpoTuiError
-from dpo_tui.groups.group_folder import GroupFolder
-from dpo_tui.groups.group_state import read_group_state
+from dpo_tui.http_post import _retry_after, check_address, shown_address
 from dpo_tui.hub.safetensors_header import read_header
-from dpo_tui.improve.answer_files import read_answers
 from dpo_tui.judging.endpoint.chat_endpoint import _read_reply
 from dpo_tui.judging.judge_question import read_verdict
 from dpo_tui.judging.judges.judge import JudgeChoice
-from dpo_tui.judging.judging_files import VerdictLog, read_plan
+from dpo_tui.judging.judges.program_judge import _read_score, _split
 from dpo_tui.judging.prompt_file import read_prompts
+from dpo_tui.judging.rubrics import checked_rubric
 from dpo_tui.runs import control_requests
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import MetricsTail, latest, read_all
@@ -42,32 +41,22 @@ from dpo_tui.views import user_settings
 from dpo_tui.views.foreign_feed import ForeignFeed
 from dpo_tui.views.log_file import LogFile
 from dpo_tui.views.run_feed import RunFeed
+from dpo_tui.views.styled_text import wrap_pieces
 from dpo_tui.views.tensorboard_events import EventFileTail
 from dpo_tui.views.trainer_log import TrainerLogTail
+from tests.support.hostile_bytes import NOW, Reader, choice, scratch_folder
+from tests.support.hostile_folders import FOLDER_READERS, FOLDER_SEEDS
+from tests.support.hostile_words import WORD_READERS, WORD_SEEDS
 
-Reader = Callable[[bytes], object]
-_NOW = 1.8e9
 _CONFIGS = ("toml", "yaml", "json", "yml")
 _DATA = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "jsonl.zst", "parquet", "arrow", "txt")
 _RUN_FILES = ("state.json", "progress.json", "metrics.jsonl", "events.jsonl", "samples.jsonl", "receipt.json")
 
 
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    place = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (a folder of its own in it)
-    with tempfile.TemporaryDirectory(dir=place, prefix="hostile-") as folder:
-        yield Path(folder)
-
-
-def _choice(data: bytes, kinds: tuple[str, ...]) -> tuple[str, bytes]:
-    """The kind that the first byte chooses, and the others."""
-    return kinds[data[0] % len(kinds)] if data else kinds[0], data[1:]
-
-
 def config(data: bytes) -> None:
     """A config of ours, or of another tool."""
-    kind, content = _choice(data, _CONFIGS)
-    with _folder() as folder:
+    kind, content = choice(data, _CONFIGS)
+    with scratch_folder() as folder:
         path = folder / f"config.{kind}"
         path.write_bytes(content)
         files.load(path)
@@ -75,8 +64,8 @@ def config(data: bytes) -> None:
 
 def dataset(data: bytes) -> None:
     """A file of data, of each kind and compression."""
-    kind, content = _choice(data, _DATA)
-    with _folder() as folder:
+    kind, content = choice(data, _DATA)
+    with scratch_folder() as folder:
         path = folder / f"data.{kind}"
         path.write_bytes(content)
         for load in (load_pairs, load_labelled, load_demonstrations):
@@ -91,13 +80,13 @@ def chat_messages(data: bytes) -> None:
 
 def run_folder(data: bytes) -> None:
     """The files of a run, as lists, the monitor and the supervisor read them."""
-    kind, content = _choice(data, _RUN_FILES)
-    with _folder() as path:
+    kind, content = choice(data, _RUN_FILES)
+    with scratch_folder() as path:
         folder = RunFolder(path)
         (path / kind).write_bytes(content)
         read_progress(folder)
         feed = RunFeed(folder)
-        feed.poll(_NOW)
+        feed.poll(NOW)
         latest(folder.metrics)
         for _ in read_all(folder.metrics):
             pass
@@ -107,9 +96,9 @@ def run_folder(data: bytes) -> None:
 
 
 def growing_lines(data: bytes) -> None:
-    """Logs that grow while they are read: cut where the first byte says."""
+    """Logs that grow while they are read: cut where the first byte says. TensorBoard's as a file, and as a record."""
     cut, content = (data[0], data[1:]) if data else (0, data)
-    with _folder() as folder:
+    with scratch_folder() as folder:
         for name, tail in (
             ("metrics.jsonl", MetricsTail(folder / "metrics.jsonl")),
             ("trainer_log.jsonl", TrainerLogTail(folder / "trainer_log.jsonl")),
@@ -120,11 +109,16 @@ def growing_lines(data: bytes) -> None:
                 whole += part
                 (folder / name).write_bytes(whole)
                 tail.poll()
+        record = struct.pack("<Q", len(data)) + bytes(4) + data + bytes(4)
+        (folder / "events.out.tfevents.2").write_bytes(record)
+        framed = EventFileTail(folder / "events.out.tfevents.2")
+        json.dumps(framed.poll())
+        assert not framed.incomplete
 
 
 def log_text(data: bytes) -> None:
     """A log, shown and searched."""
-    with _folder() as folder:
+    with scratch_folder() as folder:
         path = folder / "train.log"
         path.write_bytes(data)
         log = LogFile(path)
@@ -137,17 +131,17 @@ def log_text(data: bytes) -> None:
 
 def foreign_run(data: bytes) -> None:
     """The folder of another trainer."""
-    kind, content = _choice(data, ("trainer_state.json", "trainer_log.jsonl", "logging.jsonl", "events.out.tfevents.1"))
-    with _folder() as folder:
+    kind, content = choice(data, ("trainer_state.json", "trainer_log.jsonl", "logging.jsonl", "events.out.tfevents.1"))
+    with scratch_folder() as folder:
         place = folder / "checkpoint-10" if kind == "trainer_state.json" else folder
         place.mkdir(exist_ok=True)
         (place / kind).write_bytes(content)
-        ForeignFeed(folder).poll(_NOW)
+        ForeignFeed(folder).poll(NOW)
 
 
 def control(data: bytes) -> None:
     """A request in a run's folder."""
-    with _folder() as path:
+    with scratch_folder() as path:
         folder = RunFolder(path)
         folder.control.mkdir()
         for name in ("stop", "stop-now", "checkpoint", "pause"):
@@ -171,40 +165,37 @@ def template(data: bytes) -> None:
 
 def prompt_file(data: bytes) -> None:
     """A file of prompts to judge."""
-    kind, content = _choice(data, ("jsonl", "txt", "json"))
-    with _folder() as folder:
+    kind, content = choice(data, ("jsonl", "txt", "json"))
+    with scratch_folder() as folder:
         path = folder / f"prompts.{kind}"
         path.write_bytes(content)
         read_prompts(path)
 
 
-def judging_files(data: bytes) -> None:
-    """What a judging has kept: its plan, and verdicts."""
-    with _folder() as path:
-        folder = RunFolder(path)
-        (path / "judge").mkdir()
-        for name in ("plan.json", "session.json", "verdicts.jsonl", "answers.jsonl"):
-            (path / "judge" / name).write_bytes(data)
-        read_plan(folder)
-        VerdictLog(folder)
-        read_answers(path / "judge" / "answers.jsonl")
-
-
 def replies(data: bytes) -> None:
-    """A reply of an endpoint, and a verdict in it."""
+    """What judges say: replies of an endpoint, headers and addresses of one, lines of a program, a rubric."""
+    text = data.decode("utf-8", "surrogateescape")
     with contextlib.suppress(ValueError):
         _read_reply(data)
     read_verdict(data.decode("utf-8", "replace"), "n0nce")
-    with contextlib.suppress(ValueError):
+    for line in data.splitlines()[:5]:
+        with contextlib.suppress(DpoTuiError):
+            _read_score("program", 1, line, 2)
+    for read in (lambda: _split(text), lambda: check_address(text), lambda: checked_rubric(text, "rubric")):
+        with contextlib.suppress(DpoTuiError, ValueError):  # of an address
+            read()
+    shown_address(text)
+    _retry_after(data.decode("latin-1"))
+    with contextlib.suppress(ValueError, RecursionError):
         JudgeChoice.from_document(json.loads(data))
 
 
 def model_folder(data: bytes) -> None:
     """A model's small files."""
-    kind, content = _choice(
+    kind, content = choice(
         data, ("config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json", "model.safetensors")
     )
-    with _folder() as folder:
+    with scratch_folder() as folder:
         (folder / kind).write_bytes(content)
         if kind == "model.safetensors":
             with contextlib.suppress(ValueError, OSError):  # of a damaged file
@@ -229,29 +220,35 @@ def tool_output(data: bytes) -> None:
 
 
 def settings_file(data: bytes) -> None:
-    """The settings of the app."""
-    with _folder() as folder:
+    """The settings of the app, read and written again."""
+    with scratch_folder() as folder:
         path = folder / "settings.toml"
         path.write_bytes(data)
-        user_settings.load(path)
-
-
-def group_files(data: bytes) -> None:
-    """The state of a group."""
-    with _folder() as path:
-        folder = GroupFolder(path)
-        for name in ("state.json", "plan.json"):
-            (path / name).write_bytes(data)
-        read_group_state(folder)
+        found = user_settings.load(path)
+        user_settings.save(found, path)
+        assert replace(user_settings.load(path), problems=()) == replace(found, problems=())
 
 
 def text(data: bytes) -> None:
-    """Text for a terminal."""
-    shown = printable(data.decode("utf-8", "surrogateescape"))
+    """Text for a terminal, wrapped, and compared word by word.
+
+    Of the first there is one place to cover: `re` runs its patterns in C.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    shown = printable(text)
     assert not any((ord(sign) < 32 and sign not in "\n\t") or 127 <= ord(sign) < 160 for sign in shown)
+    assert printable(shown) == shown
+    shown.encode()
+    assert not set(printable(text, single_line=True)) & set("\n\t\r")
+    left, _, right = text.partition("\n\n")
+    for width in (1, 7):
+        wrap_pieces([(left, "text"), (right, "muted")], width)
+    word_difference(left, right)
 
 
 READERS: dict[str, Reader] = {
+    **FOLDER_READERS,
+    **WORD_READERS,
     "config": config,
     "dataset": dataset,
     "chat_messages": chat_messages,
@@ -262,12 +259,10 @@ READERS: dict[str, Reader] = {
     "control": control,
     "template": template,
     "prompt_file": prompt_file,
-    "judging_files": judging_files,
     "replies": replies,
     "model_folder": model_folder,
     "tool_output": tool_output,
     "settings_file": settings_file,
-    "group_files": group_files,
     "text": text,
 }
 
@@ -285,7 +280,17 @@ _JSON = [
     b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": []}',
     b'{"prompt": "a", "responses": [{"text": "x", "score": 1e999}, {"text": "y", "score": -1}]}',
 ]
+_VALUES = [
+    b"\x0a\x04loss\x15" + struct.pack("<f", 0.5),
+    b"\x0a\x04loss\x42\x06\x2a\x04" + struct.pack("<f", 0.5),
+]
+_EVENTS = [
+    b"\x09" + struct.pack("<d", 1e9) + b"\x10\x07\x2a" + bytes([len(one) + 2]) + b"\x0a" + bytes([len(one)]) + one
+    for one in _VALUES
+]
 SEEDS: dict[str, list[bytes]] = {
+    **FOLDER_SEEDS,
+    **WORD_SEEDS,
     "config": [
         b'\x00[model]\nmodel_name = "m"\n[data]\ndataset = "d.jsonl"\n',
         b"\x01model_name_or_path: m\nstage: dpo\ndataset: a,b\npref_beta: 0.1\nfinetuning_type: lora\n",
@@ -308,26 +313,35 @@ SEEDS: dict[str, list[bytes]] = {
         b'\x03{"time": 1, "kind": "warning", "message": "x"}\n',
         b'\x04{"step": 1, "prompt": [], "answer": "x", "reference": "y"}\n',
     ],
-    "growing_lines": [b'\x08{"step": 1, "loss": 1}\n{"current_steps": 5, "total_steps": 9, "loss": 0.5}\n'],
+    "growing_lines": [
+        *_EVENTS,
+        b'\x08{"step": 1, "loss": 1}\n{"current_steps": 5, "total_steps": 9, "loss": 0.5}\n',
+    ],
     "log_text": [b"line\r\rprogress 3%\n\x1b[31mred\x1b[0m\n" * 3],
     "foreign_run": [
         b'\x00{"log_history": [{"loss": 1.0, "step": 1}], "max_steps": 10, "global_step": 1}',
         b'\x01{"current_steps": 5, "total_steps": 9, "loss": 0.5, "remaining_time": "0:01:00"}\n',
         b'\x02{"loss": 0.5, "global_step/max_steps": "5/10"}\n',
+        *(b"\x03" + struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4) for event in _EVENTS),
     ],
     "control": [b"a reason"],
     "template": [
         b"{% for m in messages %}{{ m.role + m['content'] }}{% endfor %}{{ strftime_now('%d') }}",
         b"{% macro f(x) %}{{ x|tojson }}{% endmacro %}{% set ns = namespace(a=1) %}{{ f(messages) }}",
     ],
-    "prompt_file": [b'\x00{"prompt": "a"}\n', b"\x01one\ntwo\n", b'\x02[{"messages": [{"role": "user"}]}]'],
-    "judging_files": [
-        b'{"version": 1, "prompts": ["a"], "seed": 1}',
-        b'{"prompt": "a", "verdict": "left", "answer": "x"}\n',
+    "prompt_file": [
+        b'\x00{"prompt": "a"}\n',
+        b"\x01one\ntwo\n",
+        b'\x02[{"messages": [{"role": "user", "content": "a"}]}]',
     ],
     "replies": [
         b'{"choices": [{"message": {"content": "[[A]] n0nce"}, "finish_reason": "length"}], "usage": {}}',
-        b'{"kind": "program", "command": ["a"], "settings": {}}',
+        b'{"kind": "program", "command": "a", "settings": {}}',
+        b'{"id": "1", "score": 0.5}\n{"id": "2", "score": 1e999}\n',
+        b"python 'score it.py' --x=1",
+        b"https://user:secret@example.org:8000/v1?x=1",
+        b"Fri, 31 Dec 1999 23:59:59 GMT",
+        b"120",
     ],
     "model_folder": [
         b'\x00{"model_type": "llama", "hidden_size": 64, "eos_token_id": [2], "text_config": {"eos_token_id": 1}}',
@@ -337,8 +351,10 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "tool_output": [b"hf_abcdefghijklmnopqrstuvwxyz012345 \xc2\x9b31m"],
     "settings_file": [b'theme = "dark"\nbell = true\n[keys]\n"app.quit" = "x"\n'],
-    "group_files": [b'{"version": 1, "id": "g", "members": [{"number": 1, "run": "x"}], "kind": "sweep"}'],
-    "text": ["a\u202e\x1b]52;c;aGk=\x07b\u009bc\u200d\n".encode()],
+    "text": [
+        "a word, ein Wort \u6f22\u5b57 \U0001f469\u200d\U0001f467\n\nanother e\u0301 word\u202e".encode(),
+        "a\u202e\x1b]52;c;aGk=\x07b\u009bc\u200d\n".encode(),
+    ],
 }
 
 

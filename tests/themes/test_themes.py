@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from textual.theme import BUILTIN_THEMES
 from dpo_tui.themes.colour import as_deuteranope, contrast, difference, linear, parse_hex
 from dpo_tui.themes.terminal_choice import ascii_only, colours, theme_for
-from dpo_tui.themes.theme_files import COLORS, SHIPPED, load, to_textual
+from dpo_tui.themes.theme_files import COLORS, DEFAULT, SHIPPED, load, to_textual
 
 PALETTES, PROBLEMS = load((SHIPPED,))
 COLOURED = [palette for palette in PALETTES.values() if not palette.ansi]
@@ -160,3 +161,15 @@ def test_a_chosen_theme_gives_way_only_where_it_cannot_be_shown():
 )
 def test_ascii_is_drawn_where_the_locale_names_another_character_set(environment, wanted):
     assert ascii_only(environment) is wanted
+
+
+def test_a_theme_may_extend_one_of_textuals_own_and_one_that_extends_nothing_known_stands_on_the_default(tmp_path):
+    theme_file(tmp_path, "mine", 'extends = "nord"\n[colors]\naccent = "#123456"\n')
+    theme_file(tmp_path, "lost", 'extends = "terminal"\n')
+    theme_file(tmp_path, "listed", 'extends = ["dark"]\n')
+    palettes, problems = load((SHIPPED, tmp_path))
+    assert {(problem.path.stem, problem.key) for problem in problems} == {("lost", "extends"), ("listed", "extends")}
+    nord = to_textual(palettes["mine"])
+    assert (nord.background, nord.accent) == (BUILTIN_THEMES["nord"].background, "#123456")
+    assert to_textual(palettes["lost"]).background == to_textual(palettes["listed"]).background
+    assert to_textual(palettes["lost"]).background == PALETTES[DEFAULT].colors["background"]

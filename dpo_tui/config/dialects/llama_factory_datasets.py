@@ -1,6 +1,5 @@
 """LLaMA-Factory's dataset_info.json: where a data set's rows are, and which of their columns are what."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from dpo_tui.config.dialects.conversion import (
     take_sources,
     text_list,
 )
+from dpo_tui.text.plain_documents import parse_json
 
 _INFO = "dataset_info.json"
 # What the columns are called where an entry does not say (LLaMA-Factory 0.9, data/parser.py); those that a shape of
@@ -125,7 +125,7 @@ def take_sample_limit(conversion: Conversion, key: str, value: Any) -> None:
 def _entry(name: str, place: Path, folder: Path) -> _Entry:
     for candidate in dict.fromkeys((place, folder)):
         try:
-            info = json.loads((candidate / _INFO).read_text(encoding="utf-8-sig"))[name]
+            info = parse_json((candidate / _INFO).read_text(encoding="utf-8-sig"))[name]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if isinstance(info, Mapping):

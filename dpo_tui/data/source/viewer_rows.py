@@ -41,8 +41,9 @@ def _row(text: bytes) -> bytes:
     if not _is_wrapped(value):
         return text
     if cut := value.get("truncated_cells"):
+        columns = cut if isinstance(cut, list) else [cut]
         return UNREADABLE_PREFIX + (
-            f"the hub's viewer cut {', '.join(map(str, cut))} short: download the dataset itself".encode()
+            f"the hub's viewer cut {', '.join(map(str, columns))} short: download the dataset itself".encode()
         )
     return orjson.dumps(value["row"])
 

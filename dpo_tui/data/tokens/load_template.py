@@ -88,7 +88,7 @@ def _sources(folder: Path) -> tuple[str | None, str | None]:
         template = _text(file)
     named: dict[Any, Any] = {}
     if isinstance(template, list):  # several templates, each with a name
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        named = {str(entry.get("name")): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
     more = folder / "additional_chat_templates" / f"{_FOR_TOOLS}.jinja"
     for_tools = _text(more) if more.is_file() else named.get(_FOR_TOOLS)

@@ -10,6 +10,7 @@ from typing import Any
 
 from dpo_tui.data.pairs.pair import Message, Pair
 from dpo_tui.data.tokens.chat_template import ChatTemplate, render_or_none
+from dpo_tui.text.plain_documents import parse_json
 
 # Arguments that no template contains, and a text that cannot be mistaken for something else once it is encoded again.
 _ARGUMENTS = {"probe": "probe"}
@@ -73,7 +74,7 @@ def _with_object(call: Any) -> Any:
     """A call whose arguments are decoded if they are the text of a JSON object; other text is left as it is."""
     function = _function_of(call)
     try:
-        arguments = json.loads(function.get("arguments", ""))
+        arguments = parse_json(function.get("arguments", ""))
     except (TypeError, ValueError):
         return call
     if not isinstance(arguments, dict):

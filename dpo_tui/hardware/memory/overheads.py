@@ -6,13 +6,14 @@ that file lies in the home folder every estimate uses it.
 
 import math
 import os
-import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from dpo_tui import paths
 from dpo_tui.errors import ConfigError
+from dpo_tui.text.plain_documents import parse_toml
+from dpo_tui.text.whole_file import read_whole_text
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def _read(path: Path, changed: int) -> Overheads:
     """Read the file; ``changed`` is its modification time, so that another version of it is read anew."""
     hint = "remove it, or have `python benchmarks/gpu.py --parts c` write it again"
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        found = parse_toml(read_whole_text(path))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}", hint=hint) from error
     for name, most in _NUMBERS.items():
         value = found.get(name)

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +13,7 @@ from dpo_tui.hardware.models.architecture import Architecture
 from dpo_tui.hardware.models.read_model import from_config
 from dpo_tui.hub.cache import cached_config
 from dpo_tui.paths import expanded
+from dpo_tui.text.plain_documents import parse_toml
 from dpo_tui.text.printable import printable
 
 
@@ -80,7 +80,7 @@ def known_models() -> list[str]:
 def recommended_models() -> tuple[RecommendedModel, ...]:
     """The shipped list of recommended models, smallest first."""
     text = resources.files("dpo_tui.hardware.models").joinpath("models.toml").read_text(encoding="utf-8")
-    return tuple(RecommendedModel(**entry) for entry in tomllib.loads(text)["model"])
+    return tuple(RecommendedModel(**entry) for entry in parse_toml(text)["model"])
 
 
 def _short(name: str) -> str:

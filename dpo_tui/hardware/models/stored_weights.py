@@ -1,7 +1,6 @@
 """The weights in a model's safetensors files: how many there are and how they are packed, from the headers alone."""
 
 import functools
-import json
 import math
 import re
 from collections import defaultdict
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_tui.hub.safetensors_header import BITS, DamagedFileError, StoredTensor, read_header
+from dpo_tui.text.plain_documents import parse_json
 
 _MOST_KEPT = 256
 _INDEX = "model.safetensors.index.json"
@@ -116,7 +116,7 @@ def _tensors(folder: Path) -> dict[str, StoredTensor]:
         for file in _files(folder):
             status = (folder / file).stat()
             found |= _header(folder / file, status.st_size, status.st_mtime_ns)
-    except (OSError, ValueError, DamagedFileError, RecursionError, AttributeError):
+    except (OSError, ValueError, DamagedFileError):
         return {}
     return found
 
@@ -132,5 +132,8 @@ def _files(folder: Path) -> Iterable[str]:
         return ["model.safetensors"]
     if not (folder / _INDEX).is_file():
         return []
-    named = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-    return sorted({file for file in named if file == Path(file).name})
+    index = parse_json((folder / _INDEX).read_bytes())
+    named = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
+        raise DamagedFileError("names no files of weights")
+    return sorted({file for file in named.values() if file == Path(file).name})

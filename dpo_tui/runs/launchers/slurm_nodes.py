@@ -4,7 +4,6 @@ Before that every node is asked whether it sees the run's folder and has as many
 one would write where nobody looks, or wait for ranks that never come. Standard library only.
 """
 
-import json
 import os
 import secrets
 import socket
@@ -22,6 +21,7 @@ from dpo_tui.runs.launchers.worker_environment import worker_environment
 from dpo_tui.runs.process import PARENT_PID_VARIABLE, host_name
 from dpo_tui.runs.ranks import RankReport, delete_reports
 from dpo_tui.runs.state import State, read_state
+from dpo_tui.text.plain_documents import parse_json
 
 PORT_VARIABLE = "DPO_TUI_RENDEZVOUS_PORT"
 """Environment variable: the port on the first node where the nodes meet; a free one by default."""
@@ -125,7 +125,7 @@ def parse_answers(output: str) -> list[NodeAnswer]:
     found = []
     for line in output.splitlines():
         try:
-            document: Any = json.loads(line)
+            document: Any = parse_json(line)
         except ValueError:
             continue
         if isinstance(document, dict) and isinstance(document.get("node"), str):

@@ -1,6 +1,7 @@
 """The files of a model on this machine, as the checks before a start read them: each once, with errors in words."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,7 +138,7 @@ class ModelFolder:
         """
         found = {}
         for file in self.weight_files:
-            if not (self.path / file).is_file():
+            if not os.path.isfile(self.path / file):  # Path.is_file raises an error for a name that is too long
                 raise self.error(f"{file} is missing, which the index of the weights names", self.download_again(file))
             try:
                 found[file] = read_header(self.path / file)

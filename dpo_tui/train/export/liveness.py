@@ -5,7 +5,6 @@ back to those of the base model after every step, or NaN. Norms are computed in 
 each tensor are read, and all of it only where these show no change.
 """
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 
 from dpo_tui.errors import TrainingError
+from dpo_tui.text.plain_documents import parse_json
 from dpo_tui.train.export.stored_tensors import ADAPTER_FILE, StoredTensors, blocks
 
 _PREFIX = "base_model.model."
@@ -304,7 +304,7 @@ def _scale(settings: dict[str, object]) -> float:
 
 def _settings(folder: Path) -> dict[str, object]:
     try:
-        found: dict[str, object] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        found: dict[str, object] = parse_json((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainingError(f"{folder / 'adapter_config.json'}: cannot be read: {error}") from error
     return found

@@ -1,6 +1,5 @@
 """Tensors in the files of a model or an adapter, read block by block, so that memory does not grow with the model."""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dpo_tui.errors import TrainingError
+from dpo_tui.text.plain_documents import parse_json
 
 ADAPTER_FILE = "adapter_model.safetensors"
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
@@ -109,7 +109,7 @@ def _files(folder: Path) -> list[str]:
     for single, index in (_SAFETENSORS, _PICKLED):
         if (folder / index).is_file():
             try:
-                files = sorted(set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()))
+                files = sorted(set(parse_json((folder / index).read_text(encoding="utf-8"))["weight_map"].values()))
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise _damaged(folder / index, error) from error
             missing = [file for file in files if not (folder / file).is_file()]

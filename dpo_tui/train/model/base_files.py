@@ -1,7 +1,6 @@
 """Files of a run's base model: its folder, its licence, and the run that made it where it is an earlier stage."""
 
 import re
-import tomllib
 from pathlib import Path
 
 from dpo_tui.config.schema import Config
@@ -10,6 +9,7 @@ from dpo_tui.hub.repository import MODEL_FILES
 from dpo_tui.paths import expanded
 from dpo_tui.runs.atomic_files import read_json
 from dpo_tui.runs.merged_start import MergedStart
+from dpo_tui.text.plain_documents import parse_toml, parse_yaml
 
 
 def base_folder(config: Config) -> Path:
@@ -56,16 +56,14 @@ def licence_of(base: Path) -> dict[str, str]:
 
     Empty where the card has none, or there is no card.
     """
-    import yaml
-
     try:
         text = (base / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
     front_matter = re.match(r"---\n(.*?)\n---", text, flags=re.DOTALL)
     try:
-        values = yaml.safe_load(front_matter[1]) if front_matter else None
-    except yaml.YAMLError:
+        values = parse_yaml(front_matter[1]) if front_matter else None
+    except ValueError:
         return {}
     if not isinstance(values, dict):
         return {}
@@ -107,7 +105,7 @@ def root_model(model_name: str) -> str:
     if folder is None:
         return model_name
     try:
-        earlier = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["model"]["model_name"]
+        earlier = parse_toml((folder / "config.toml").read_text(encoding="utf-8"))["model"]["model_name"]
     except (OSError, ValueError, KeyError, TypeError):
         return model_name
     return root_model(str(earlier))

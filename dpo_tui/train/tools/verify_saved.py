@@ -1,6 +1,5 @@
 """Child that verifies what a run or an export holds: files, checkpoints, result, merge. It changes nothing."""
 
-import json
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from dpo_tui.runs.checkpoint_checksums import checksums_of, damaged_file
 from dpo_tui.runs.complete_checkpoints import MARKER, all_checkpoints, is_complete, newest_complete
 from dpo_tui.runs.folder import RunFolder
 from dpo_tui.runs.metrics_reader import read_all
+from dpo_tui.text.plain_documents import parse_json
 from dpo_tui.train.export.base_record import other_base_files
 from dpo_tui.train.export.liveness import Liveness, liveness_of
 from dpo_tui.train.export.merge_check import check_merge, fits_in_memory, probe_texts
@@ -175,7 +175,7 @@ def _check_run_files(folder: RunFolder) -> str:
     for path in (folder.metrics, folder.events, folder.samples):
         for number, line in enumerate(_whole_lines(path), start=1):
             try:
-                json.loads(line)
+                parse_json(line)
             except ValueError as error:
                 raise TrainingError(f"{path.name}: line {number} is not JSON: {error}") from None
     if state.get("status") == "done":

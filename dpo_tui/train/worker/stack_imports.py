@@ -1,13 +1,13 @@
 """Faster imports of the training stack: no bitsandbytes where nothing needs it, no garbage collection meanwhile."""
 
 import gc
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dpo_tui.config.schema import Config
+from dpo_tui.text.plain_documents import parse_json
 
 # In the names of transformers' optimizers that bitsandbytes implements.
 _BITSANDBYTES_OPTIMIZERS = ("8bit", "paged")
@@ -51,7 +51,7 @@ def skip_bitsandbytes(config: Config) -> bool:
 
 def _is_known_unquantised(model: str) -> bool:
     try:
-        model_config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        model_config = parse_json((Path(model) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(model_config, dict) and "quantization_config" not in model_config
