@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dpo_tui.data.cache_folders import FolderInUse
 from dpo_tui.data.pairs.row_bytes import row_bytes
 from dpo_tui.data.stored.row_cells import PLAIN_MARK, messages_of_cell
-from dpo_tui.data.stored.text_rows import offsets_of
+from dpo_tui.data.stored.run_columns import offsets_of
 
 Item = TypeVar("Item")
 ROWS = "rows.arrow"

@@ -1,4 +1,4 @@
-"""Columns of the Arrow file for pairs of three plain texts, made together: most large datasets have no other rows.
+"""Columns of the Arrow file for pairs that are read together: most large datasets have hardly any other rows.
 
 JSON texts are joined to cells and lines by Arrow's own functions: making bytes objects of each row takes longer.
 """
@@ -8,16 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dpo_tui.data.rows.text_run import TextRun
+from dpo_tui.data.rows.pair_run import PairRun
 from dpo_tui.data.stored.row_cells import PLAIN_MARK
 
-TEXT_ROLES = (b"user", b"assistant", b"assistant")
-"""The roles of prompt, chosen and rejected answer."""
-_BEFORE = b'[{"content":'
 
-
-class TextRows:
-    """Pairs of texts as columns.
+class RunColumns:
+    """Pairs as columns.
 
     Args:
         first: number of the first row; the others follow.
@@ -28,20 +24,14 @@ class TextRows:
         lines: the text of all rows for the digest of what was read.
     """
 
-    def __init__(self, first: int, run: TextRun) -> None:
-        contents = (run.prompts, run.chosen, run.rejected)
+    def __init__(self, first: int, run: PairRun) -> None:
+        conversations = (run.prompts, run.chosen, run.rejected)
         rows = pa.array(np.arange(first, first + len(run)))
-        mark = PLAIN_MARK.encode()
-        after = [b',"role":"%b"}]' % role for role in TEXT_ROLES]
-        cells = [
-            _joined(mark + _BEFORE, content, end).view(pa.string())
-            for content, end in zip(contents, after, strict=True)
-        ]
+        cells = [_joined(PLAIN_MARK.encode(), one).view(pa.string()) for one in conversations]
         self.columns = [rows, *cells, pa.nulls(len(run), pa.string())]
-        digits = rows.cast(pa.string()).cast(pa.binary())
-        parts: list[pa.Array | bytes] = [b"[", digits]
-        for content, end in zip(contents, after, strict=True):
-            parts += [b"," + _BEFORE, content, end]
+        parts: list[pa.Array | bytes] = [b"[", rows.cast(pa.string()).cast(pa.binary())]
+        for one in conversations:
+            parts += [b",", one]
         lines = _joined(*parts, b",null]\n")
         self.lines = memoryview(lines.buffers()[2])[: int(offsets_of(lines)[-1])]
 
